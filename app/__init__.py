@@ -1,0 +1,1 @@
+"""The application: accounts, prices, wallets, jobs, dispatch, and the doors that lead to them."""

@@ -1,0 +1,1 @@
+"""Accounts, their projects, members, keys, and the memberships they hold for a time."""

@@ -1,0 +1,55 @@
+"""Who is asking: what a key or a signed-in member has been found to be."""
+
+from dataclasses import dataclass
+
+from app.accounts.tables import Account, Member
+from app.errors import AppError
+from app.roles import SCOPES_OF_ROLE, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller. Every verb that a door calls is bounded by `account_id`, and by `test`."""
+
+    account: Account
+    scopes: frozenset[str]
+    roles: frozenset[str]
+    test: bool = False
+    project_id: str | None = None
+    key_id: str | None = None
+    member_id: str | None = None
+
+    @property
+    def account_id(self) -> str:
+        """The account that the caller acts for."""
+        return self.account.id
+
+    @property
+    def person(self) -> str:
+        """Who stands behind the caller, for four-eyes rules: the member, or the account of a key without a member.
+
+        Two keys of one account are one person, so nobody approves their own book with a second key.
+        """
+        return self.member_id or self.account.id
+
+    @property
+    def via(self) -> str:
+        """The key that was used, or `session` for a signed-in member; the audit trail keeps it beside the person."""
+        return self.key_id or "session"
+
+
+def caller_of(account: Account, member: Member) -> Caller:
+    """Return the caller that a signed-in member is; the member's roles stand for a key's scopes."""
+    roles = frozenset(member.roles)
+    scopes = frozenset(str(scope) for role in roles for scope in SCOPES_OF_ROLE[Role(role)])
+    return Caller(account, scopes, roles, test=account.test, member_id=member.id)
+
+
+def require_active(caller: Caller) -> None:
+    """Refuse new work and new keys to a suspended account; it may still read, cancel and download what it paid for.
+
+    Raises:
+        AppError: `account_suspended`, with the reason.
+    """
+    if caller.account.suspended_at is not None:
+        raise AppError("account_suspended", "This account is suspended.", reason=caller.account.suspended_reason or "")

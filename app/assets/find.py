@@ -1,0 +1,62 @@
+"""Find an asset: one of the caller's own, one that a job can use, or the file behind one."""
+
+from datetime import datetime
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from app.assets.sniff import Kind
+from app.assets.tables import Asset, AssetState
+from app.errors import AppError, not_found
+
+
+def get_asset(session: Session, account_id: str, asset_id: str, *, lock: bool = False) -> Asset:
+    """Return the account's asset. Raises AppError `not_found` for one that is deleted or belongs to somebody else."""
+    query = select(Asset).where(Asset.id == asset_id, Asset.account_id == account_id, Asset.state != AssetState.DELETED)
+    asset = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if asset is None:
+        raise not_found("asset", asset_id)
+    return asset
+
+
+def list_assets(
+    session: Session, account_id: str, *, limit: int = 20, after: tuple[datetime, str] | None = None
+) -> list[Asset]:
+    """Return the account's assets, newest first; `after` is (created_at, id) of the last one of the page before."""
+    query = select(Asset).where(Asset.account_id == account_id, Asset.state != AssetState.DELETED)
+    if after is not None:
+        query = query.where(tuple_(Asset.created_at, Asset.id) < after)
+    return list(session.scalars(query.order_by(Asset.created_at.desc(), Asset.id.desc()).limit(limit)))
+
+
+def ready_asset(session: Session, account_id: str, asset_id: str, *, kind: Kind, field: str) -> Asset:
+    """Return the account's asset for use as `field` of a request.
+
+    Raises AppError `not_found` (with the field), `conflict` while its bytes are awaited, `asset_refused` when they
+    were refused, and `invalid_request` when it is of another kind.
+    """
+    try:
+        asset = get_asset(session, account_id, asset_id)
+    except AppError as error:
+        raise AppError(error.code, error.message, field=field, **error.facts) from None
+    if asset.state == AssetState.REFUSED:
+        message = f"The file of this asset was refused: {asset.refused_reason}"
+        raise AppError("asset_refused", message, field=field, id=asset_id)
+    if asset.state != AssetState.READY:
+        message = "The asset waits for its file; upload it and confirm."
+        raise AppError("conflict", message, field=field, id=asset_id, state=asset.state)
+    if asset.kind != kind:
+        message = f"{field} takes a {kind}; this asset is a {asset.kind}."
+        raise AppError("invalid_request", message, field=field, id=asset_id, value=asset.kind, allowed=[kind])
+    return asset
+
+
+def asset_key(session: Session, asset_id: str) -> str:
+    """Return the storage key of a ready asset, for a worker that renders with it.
+
+    Raises AppError `gone` when its owner has deleted it, or its retention has ended, since the job was accepted.
+    """
+    asset = session.get(Asset, asset_id)
+    if asset is None or asset.key is None or asset.state != AssetState.READY:
+        raise AppError("gone", f"The asset {asset_id} was deleted before it was used.", id=asset_id)
+    return asset.key

@@ -1,0 +1,61 @@
+"""The confined process: give up what is not needed, read one file, say what it is."""
+
+import ctypes
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+
+from app.assets.limits import CPU_SECONDS, LIMITS, MEMORY_BYTES, OUTPUT_BYTES
+from app.assets.probe.media import rewrite_media
+from app.assets.probe.picture import rewrite_picture
+from app.assets.refusal import RefusedError
+
+_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(file: str, folder: str, reader: str, kind: str) -> int:
+    """Read `file` with `reader`, write what is kept into `folder`, and print the facts, or why the file is refused.
+
+    `kind` is what is wanted, or empty to take the file for what it is.
+    """
+    confine()
+    wanted: Any = kind or None
+    try:
+        if reader in ("PNG", "JPEG", "WEBP"):
+            facts = rewrite_picture(Path(file), Path(folder), reader, LIMITS["picture"])
+        else:
+            facts = rewrite_media(Path(file), Path(folder), reader, wanted)
+    except RefusedError as refused:
+        facts = {"refused": str(refused)}
+    except MemoryError:
+        facts = {"refused": "reading it takes too much memory"}
+    except (av.error.FFmpegError, OSError, ValueError, OverflowError):
+        facts = {"refused": "it is damaged, or not what its first bytes say"}
+    print(json.dumps(facts))  # noqa: T201 - the answer to the process that asked
+    return 0
+
+
+def confine() -> None:
+    """Give up what reading a file does not need: memory, time, core dumps, new privileges, and the network."""
+    for limit, amount in (
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, OUTPUT_BYTES),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(limit, (amount, amount))
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    # A network of its own, with nothing in it. Some kernels and containers refuse; then the rules above stand alone.
+    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
+        libc.unshare(_CLONE_NEWNET)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,102 @@
+"""Open a customer's clip or sound, let in only what is listed, and write sounds anew."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from app.assets.limits import LIMITS, Limits
+from app.assets.probe.clip import SAMPLE_RATE, THREADS, rewrite_clip
+from app.assets.refusal import RefusedError
+from app.assets.sniff import Kind
+
+_VIDEO_DECODERS = ["h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9", "mpeg4", "prores"]
+_AUDIO_DECODERS = ["aac", "mp3", "mp3float", "flac", "vorbis", "opus", "libopus", "alac", "pcm_u8", "pcm_s16le"]
+_AUDIO_DECODERS += ["pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_s16be", "pcm_s24be"]
+_STREAMS_MAX = 16
+
+
+def rewrite_media(path: Path, folder: Path, reader: str, wanted: Kind | None) -> dict[str, Any]:
+    """Write the clip or sound at `path` anew into `folder`, as `wanted` or as what it is. Returns its facts.
+
+    Raises RefusedError for what is not allowed; libav's errors, OSError and ValueError for what is damaged.
+    """
+    with path.open("rb") as file, _open(file, reader) as media:
+        if len(media.streams) > _STREAMS_MAX:
+            raise RefusedError(f"it has {len(media.streams)} streams; {_STREAMS_MAX} are allowed")
+        cover = av.stream.Disposition.attached_pic
+        pictures = [stream for stream in media.streams.video if not stream.disposition & cover]
+        video = pictures[0] if pictures and wanted != "sound" else None
+        audio = media.streams.audio[0] if media.streams.audio else None
+        if video is None and wanted == "clip":
+            raise RefusedError("it has no pictures; a clip is needed")
+        if video is None and audio is None:
+            raise RefusedError("it has neither pictures nor sound")
+        for stream, decoders in ((video, _VIDEO_DECODERS), (audio, _AUDIO_DECODERS)):
+            if stream is not None:
+                _prepare(stream, decoders)
+        if video is not None:
+            return rewrite_clip(media, video, audio, folder / "clip.mp4", LIMITS["clip"])
+        return _rewrite_sound(media, audio, folder / "sound.flac", LIMITS["sound"])
+
+
+def _open(file: Any, reader: str) -> Any:
+    def open_nothing_else(url: str, *_: Any) -> Any:
+        raise RefusedError("it points at other files")
+
+    return av.open(
+        file,
+        format=reader,
+        io_open=open_nothing_else,
+        options={
+            "protocol_whitelist": "file",
+            "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,wav,flac,ogg,mp3",
+            "codec_whitelist": ",".join([*_VIDEO_DECODERS, *_AUDIO_DECODERS]),
+            "max_pixels": str(LIMITS["clip"].pixels_max),
+            "max_streams": str(4 * _STREAMS_MAX),
+        },
+        metadata_errors="replace",
+    )
+
+
+def _prepare(stream: Any, decoders: list[str]) -> None:
+    context = stream.codec_context
+    if context is None or context.name not in decoders:
+        raise RefusedError(f"its {stream.type} is coded as {context.name if context else 'something unknown'}")
+    context.thread_count = THREADS
+    context.options = {"max_pixels": str(LIMITS["clip"].pixels_max)}
+
+
+def _rewrite_sound(media: Any, audio: Any, out: Path, limits: Limits) -> dict[str, Any]:
+    """Write the sound anew: 48 kHz, stereo, sixteen bits, without loss."""
+    samples = 0
+    resampler = av.AudioResampler(format="s16", layout="stereo", rate=SAMPLE_RATE)
+    with av.open(str(out), "w", format="flac") as sound:
+        stream = sound.add_stream("flac", rate=SAMPLE_RATE, layout="stereo", format="s16")
+        for piece in _pieces(media, audio, resampler):
+            piece.pts, piece.time_base = samples, Fraction(1, SAMPLE_RATE)
+            samples += piece.samples
+            if samples > limits.seconds_max * SAMPLE_RATE:
+                raise RefusedError(f"it is longer than {limits.seconds_max} seconds")
+            sound.mux(stream.encode(piece))
+        if samples == 0:
+            raise RefusedError("it has no sound that can be decoded")
+        sound.mux(stream.encode(None))
+    return {
+        "file": out.name,
+        "kind": "sound",
+        "seconds": str(Fraction(samples, SAMPLE_RATE)),
+        "has_audio": True,
+    }
+
+
+def _pieces(media: Any, audio: Any, resampler: Any) -> Iterator[Any]:
+    has_any = False
+    for frame in media.decode(audio):
+        frame.pts = None
+        has_any = True
+        yield from resampler.resample(frame)
+    if has_any:
+        yield from resampler.resample(None)

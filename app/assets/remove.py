@@ -1,0 +1,62 @@
+"""Remove assets: at their owner's word, when their time is over, and what no row knows."""
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.assets.find import get_asset
+from app.assets.tables import Asset, AssetState
+from app.clock import now
+from app.storage import get_storage
+
+_PREFIXES = ("assets/", "uploads/")
+# A file without a row may belong to a transaction that is still open; after a day it cannot.
+_ORPHAN_AGE = timedelta(days=1)
+
+
+def delete_asset(session: Session, account_id: str, asset_id: str) -> None:
+    """Remove the account's asset and its file. A job that still waits for it will fail, and cost nothing.
+
+    Raises AppError `not_found`.
+    """
+    _remove(get_asset(session, account_id, asset_id, lock=True))
+    session.flush()
+
+
+def remove_expired(session: Session, *, limit: int = 100) -> int:
+    """Remove assets whose time is over, at most `limit`, and return how many. Removing twice is harmless."""
+    expired = (
+        select(Asset)
+        .where(Asset.state != AssetState.DELETED, Asset.expires_at <= now(session))
+        .order_by(Asset.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    assets = session.scalars(expired).all()
+    for asset in assets:
+        _remove(asset)
+    session.flush()
+    return len(assets)
+
+
+def remove_orphans(session: Session) -> int:
+    """Remove files under assets/ and uploads/ that no row names, a day after they were written; return how many."""
+    storage, before = get_storage(), now(session) - _ORPHAN_AGE
+    removed = 0
+    for prefix in _PREFIXES:
+        old = [stat.key for stat in storage.list(prefix) if stat.modified_at < before]
+        for start in range(0, len(old), 1000):
+            keys = old[start : start + 1000]
+            known = set(session.scalars(select(Asset.key).where(Asset.key.in_(keys))))
+            for key in keys:
+                if key not in known:
+                    storage.delete(key)
+                    removed += 1
+    return removed
+
+
+def _remove(asset: Asset) -> None:
+    if asset.key is not None:
+        get_storage().delete(asset.key)
+    asset.state, asset.refused_reason, asset.key = AssetState.DELETED, None, None

@@ -1,0 +1,76 @@
+"""What goes in and out for assets."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.assets.sniff import Kind
+from app.assets.tables import Asset
+from app.storage import Upload
+
+_EXAMPLE: dict[str, Any] = {"filename": "lighthouse.png", "content_type": "image/png", "bytes": 1_482_113}
+
+
+class AssetUpload(BaseModel):
+    """An upload that begins: the answer says where to put the file, and then it has to be confirmed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    filename: Annotated[str, StringConstraints(max_length=200)] = Field("", description="For your own eyes only.")
+    content_type: Annotated[str, StringConstraints(pattern=r"^(image|video|audio)/[a-z0-9.+-]{1,60}$")]
+    bytes: int = Field(ge=1, description="Size of the file.")
+    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+
+
+class AssetFromUrl(BaseModel):
+    """A file to fetch."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/a.png"}]})
+
+    url: Annotated[str, StringConstraints(min_length=1)] = Field(description="An https: or data: URL.")
+    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+
+
+class UploadShape(BaseModel):
+    """Where to put the file: send `method` to `url` with these headers, before it expires."""
+
+    url: str
+    method: Literal["PUT"] = "PUT"
+    headers: dict[str, str]
+    expires_at: int
+
+    @classmethod
+    def of(cls, upload: Upload, *, expires_at: int) -> Self:
+        """Return the shape of what storage says."""
+        return cls(url=upload.url, headers=upload.headers, expires_at=expires_at)
+
+
+class AssetShape(BaseModel):
+    """A picture, clip or sound of yours. Its facts are those of our re-encoded file; `seconds` is exact."""
+
+    id: str
+    object: Literal["asset"] = "asset"
+    state: Literal["pending", "ready", "refused"]
+    kind: Kind | None
+    refused_reason: str | None = None
+    filename: str
+    content_type: str | None
+    bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: str | None = Field(None, description="Frames per second, as an exact fraction.")
+    seconds: str | None = Field(None, description="Length, as an exact fraction.")
+    has_audio: bool
+    sha256: str | None = None
+    created_at: int
+    expires_at: int | None
+    upload: UploadShape | None = None
+
+    @classmethod
+    def of(cls, asset: Asset, *, upload: UploadShape | None = None) -> Self:
+        """Return the shape of an asset row."""
+        facts = {name: getattr(asset, name) for name in cls.model_fields.keys() & Asset.__table__.columns.keys()}
+        facts["created_at"] = int(asset.created_at.timestamp())
+        facts["expires_at"] = int(asset.expires_at.timestamp()) if asset.expires_at else None
+        return cls(**facts, upload=upload)

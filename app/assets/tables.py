@@ -1,0 +1,57 @@
+"""Rows of assets."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import get_args
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.assets.sniff import Kind
+from app.db import Base, Moment, one_of
+
+
+class AssetState(StrEnum):
+    """A pending asset waits for its bytes; a refused one never had usable ones; only a ready one can be used."""
+
+    PENDING = "pending"
+    READY = "ready"
+    REFUSED = "refused"
+    DELETED = "deleted"
+
+
+class Asset(Base):
+    """A picture, clip or sound of one account, re-encoded by us: a ready asset's file is never the customer's bytes.
+
+    The facts (size, frames, fps, seconds, sha256) are those of the re-encoded file under `key`. `fps` is an exact
+    fraction in words (`24`, `30000/1001`), and so is `seconds`.
+    """
+
+    __tablename__ = "assets"
+    __table_args__ = (
+        one_of("kind", get_args(Kind)),
+        one_of("state", AssetState),
+        CheckConstraint("state <> 'ready' OR (key IS NOT NULL AND kind IS NOT NULL)", name="ready_has_a_file"),
+        CheckConstraint("(state = 'refused') = (refused_reason IS NOT NULL)", name="refused_for_a_reason"),
+        Index("ix_assets_account", "account_id", "created_at", "id", postgresql_where=text("state <> 'deleted'")),
+        Index("ix_assets_expiry", "expires_at", postgresql_where=text("state <> 'deleted'")),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[Kind | None] = mapped_column(Text)  # NULL while pending: the bytes will tell
+    state: Mapped[str] = mapped_column(Text)
+    refused_reason: Mapped[str | None] = mapped_column(Text)
+    filename: Mapped[str] = mapped_column(Text, default="")  # as the customer named it, for their eyes only
+    key: Mapped[str | None] = mapped_column(Text)  # in storage; of the raw upload while pending
+    content_type: Mapped[str | None] = mapped_column(Text)
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+    width: Mapped[int | None] = mapped_column(Integer)
+    height: Mapped[int | None] = mapped_column(Integer)
+    frames: Mapped[int | None] = mapped_column(Integer)
+    fps: Mapped[str | None] = mapped_column(Text)
+    seconds: Mapped[str | None] = mapped_column(Text)
+    has_audio: Mapped[bool] = mapped_column(default=False)
+    sha256: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime | None] = mapped_column(Moment)

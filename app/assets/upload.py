@@ -1,0 +1,100 @@
+"""Uploads in two steps: begin (the client learns where to put its file), then confirm (the file is read and kept)."""
+
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.assets.examine import examine
+from app.assets.find import get_asset
+from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX
+from app.assets.refusal import RefusedError
+from app.assets.sniff import Kind
+from app.assets.tables import Asset, AssetState
+from app.assets.take import bytes_max, keep, new_asset, write_capped
+from app.clock import now
+from app.errors import AppError
+from app.storage import Upload, get_storage
+
+# How long an address for an upload is good.
+UPLOAD_SECONDS = 900
+
+
+def begin_upload(
+    session: Session, account_id: str, *, kind: Kind | None, filename: str, content_type: str, size: int
+) -> tuple[Asset, Upload | None]:
+    """Return a pending asset and where the client may put its file of `size` bytes.
+
+    None says that this store takes no files from clients; the door then passes the bytes to `receive`. Raises AppError
+    `asset_refused` for a size beyond the limit and `conflict` when too many uploads wait already.
+    """
+    if size > bytes_max(kind):
+        message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
+        raise AppError("asset_refused", message, field="bytes", value=size, allowed=bytes_max(kind))
+    pending = select(func.count()).where(Asset.account_id == account_id, Asset.state == AssetState.PENDING)
+    if session.scalars(pending).one() >= PENDING_MAX:
+        raise AppError("conflict", f"{PENDING_MAX} uploads are open; confirm or delete some first.")
+    expires_at = now(session) + timedelta(hours=PENDING_HOURS)
+    asset = new_asset(session, account_id, filename=filename, expires_at=expires_at)
+    asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{account_id}/{asset.id}"
+    session.add(asset)
+    session.flush()
+    upload = get_storage().presign_put(
+        asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, bytes_max=bytes_max(kind)
+    )
+    return asset, upload
+
+
+def receive(session: Session, account_id: str, asset_id: str, file: BinaryIO) -> Asset:
+    """Store the bytes of a pending asset for a client that cannot put them itself; `confirm` follows.
+
+    Raises AppError `not_found`, `conflict` when the asset is no longer pending, `asset_refused` for too many bytes.
+    """
+    asset = _pending(session, account_id, asset_id)
+    with tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder:
+        path = Path(folder) / "file"
+        try:
+            write_capped(file, path, bytes_max=bytes_max(asset.kind))
+        except RefusedError as refused:
+            raise AppError("asset_refused", f"The file was refused: {refused}.", field="file") from refused
+        get_storage().put_file(str(asset.key), path, str(asset.content_type))
+    return asset
+
+
+def confirm(session: Session, account_id: str, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
+    """Read the file that was uploaded, keep it written anew, and return the asset: ready, or refused with the reason.
+
+    A refusal is kept on the asset and not raised, because a raised one would be rolled back and the file read again.
+    Raises AppError `not_found`, and `conflict` when the asset is not pending or its file has not arrived.
+    """
+    asset = _pending(session, account_id, asset_id)
+    storage, raw_key = get_storage(), str(asset.key)
+    stat = storage.stat(raw_key)
+    if stat is None:
+        raise AppError("conflict", "The file has not arrived yet; put it first.", id=asset_id)
+    with (
+        tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+    ):
+        path = Path(received) / "file"
+        try:
+            if stat.bytes > bytes_max(asset.kind):
+                raise RefusedError(f"it has {stat.bytes:,} bytes; {bytes_max(asset.kind):,} are allowed")
+            storage.get_file(raw_key, path)
+            keep(session, asset, examine(path, Path(written), want=asset.kind))
+            asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
+        except RefusedError as refused:
+            asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None
+    storage.delete(raw_key)
+    session.flush()
+    return asset
+
+
+def _pending(session: Session, account_id: str, asset_id: str) -> Asset:
+    asset = get_asset(session, account_id, asset_id, lock=True)
+    if asset.state != AssetState.PENDING:
+        raise AppError("conflict", f"The asset is {asset.state} already.", id=asset_id, state=asset.state)
+    return asset

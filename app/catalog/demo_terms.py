@@ -1,0 +1,215 @@
+"""Understand any prompt as a scene of the demo model: known words as they are, others by the nearest known one.
+
+Pure and quick, so that the API can answer `resolved.prompt_terms` before anything is rendered.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+from app.catalog.demo_synonyms import MOVING, SYNONYMS, TYPICAL
+from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, Thing
+
+_PLACES = frozenset(
+    (
+        "on", "over", "in", "above", "against", "across", "under", "beneath", "with",
+        "through", "before", "behind", "onto", "at", "inside", "into",
+    )
+)  # fmt: skip
+_BACKDROPS = frozenset(
+    ("background", "backgrounds", "backdrop", "ground", "screen", "canvas", "wall", "field", "floor", "sky")
+)
+_FILLER = frozenset(
+    (
+        "while", "where", "which", "whose", "their", "there", "these", "those", "other", "every", "after", "under",
+        "until", "about", "would", "could", "should",
+    )
+)  # fmt: skip
+"""Words that are no misspelling of a colour."""
+
+_CONTRAST = {"white": "black", "gray": "black", "yellow": "blue", "orange": "blue"}
+"""Colour that an object takes when its own is the background's; else white."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One word of the prompt and what it was taken for.
+
+    Attributes:
+        said: the word as the customer wrote it, or "" for what the prompt did not say.
+        taken: the model's word.
+        kind: color, background, shape, motion, size or speed.
+        known: whether it is the model's own word, not the nearest one.
+    """
+
+    said: str
+    taken: str
+    kind: str
+    known: bool
+
+    def as_dict(self) -> dict[str, str | bool]:
+        """The term as JSON."""
+        return {"said": self.said, "taken": self.taken, "kind": self.kind, "known": self.known}
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What the demo model makes of a prompt: the sentence it reads, the scene, and the words behind it."""
+
+    prompt: str
+    scene: Scene
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class _Hit:
+    """A term, where it stands in the prompt, and whether it counts only where no other word says the same."""
+
+    term: Term
+    place: int
+    weak: bool = False
+
+
+@dataclass
+class _Draft:
+    """A thing whose words are still being collected: the hits by kind."""
+
+    hits: dict[str, _Hit]
+
+    def said(self, kind: str) -> str | None:
+        """The model's word for a kind, or None where the prompt had none."""
+        return self.hits[kind].term.taken if kind in self.hits else None
+
+
+_KINDS: dict[str, tuple[str, ...]] = {
+    "color": tuple(BACKGROUNDS),
+    "shape": SHAPES,
+    "size": tuple(word for word in SIZES if word),
+    "speed": tuple(word for word in SPEEDS if word),
+}
+_OWN: dict[str, tuple[str, str]] = {
+    **{word: (kind, word) for kind, table in _KINDS.items() for word in table},
+    **{phrase.split()[-1]: ("motion", motion) for motion, phrase in MOTIONS.items() if motion != "orbit"},
+}
+_LONG_WORDS = tuple(word for word in (*_OWN, *SYNONYMS, *MOVING) if len(word) > 3)
+
+
+def understand(prompt: str) -> Understood:
+    """Read a prompt as a scene of one or two shapes. It never fails: what is not known or said gets a usual word.
+
+    Returns the sentence the model was trained to read, the scene, and one term per word that decided something, in the
+    prompt's order, followed by what had to be assumed (with `said` empty).
+    """
+    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    hits = [hit for index in range(len(words)) if (hit := _hit(words, index)) is not None]
+    backdrop = _backdrop(words, hits)
+    drafts = _drafts([hit for hit in hits if hit is not backdrop])
+    used = [hit for draft in drafts for hit in draft.hits.values()]
+    if backdrop is not None:
+        used.append(replace(backdrop, term=replace(backdrop.term, kind="background")))
+    scene, assumed = _settle(drafts, backdrop.term.taken if backdrop else None)
+    said = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
+    return Understood(scene.caption(), scene, (*said, *assumed))
+
+
+def _hit(words: list[str], index: int) -> _Hit | None:
+    """What one word of the prompt means to the model, or None."""
+    word = words[index]
+    before = words[max(index - 2, 0) : index]
+    if word == "circle" and before == ["in", "a"]:
+        return _Hit(Term("in a circle", "orbit", "motion", True), index)
+    if word == "circles" and before[-1:] == ["in"]:
+        return _Hit(Term("in circles", "orbit", "motion", False), index)
+    found = _look_up(word)
+    if found is None and len(word) > 4 and word not in _FILLER:
+        near = get_close_matches(word, _LONG_WORDS, n=1, cutoff=0.8)
+        found = _look_up(near[0]) if near else None
+    if found is None:
+        return None
+    kind, taken, weak = found
+    return _Hit(Term(word, taken, kind, _OWN.get(word) == (kind, taken)), index, weak)
+
+
+def _look_up(word: str) -> tuple[str, str, bool] | None:
+    """Kind, known word and weakness for a word, its singular or its plain verb."""
+    for ending in ("", "s", "es", "ing", "ed", "d"):
+        form = word.removesuffix(ending)
+        if form in _OWN:
+            return (*_OWN[form], False)
+        if form in MOVING:
+            return "motion", MOVING[form], True
+        if form in SYNONYMS:
+            return (*SYNONYMS[form], False)
+    return None
+
+
+def _backdrop(words: list[str], hits: list[_Hit]) -> _Hit | None:
+    """The hit that names the background: the last colour after "on", "over", … or before a backdrop, else a place."""
+    places = [hit for hit in hits if hit.term.kind == "background"]
+    shapes = {hit.place for hit in hits if hit.term.kind == "shape"}
+    colors = []
+    for hit in hits:
+        if hit.term.kind != "color":
+            continue
+        before = words[max(hit.place - 3, 0) : hit.place]
+        after = words[hit.place + 1 : hit.place + 2]
+        names_thing = bool(shapes & {hit.place + 1, hit.place + 2})
+        if _BACKDROPS & set(after) or (_PLACES & set(before) and not names_thing):
+            colors.append(hit)
+    found = colors or places
+    return found[-1] if found else None
+
+
+def _drafts(hits: list[_Hit]) -> list[_Draft]:
+    """Up to two things, filled in the prompt's order."""
+    drafts = [_Draft({})]
+    for index, hit in enumerate(hits):
+        kind = hit.term.kind
+        if kind == "background" or (kind == "color" and hit.term.taken not in COLORS):
+            continue
+        # A second shape, or a colour or size on the way to one, begins the second thing: "… and a blue square".
+        begins = kind in ("color", "size", "shape") and "shape" in drafts[-1].hits and len(drafts) == 1
+        if begins and any(other.term.kind == "shape" for other in hits[index:]):
+            drafts.append(_Draft({}))
+        known = drafts[-1].hits.get(kind)
+        if known is None or (known.weak and not hit.weak):
+            drafts[-1].hits[kind] = hit
+    return drafts
+
+
+def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[Term]]:
+    """Give everything unsaid its usual word, and no object its background's or its neighbour's colour."""
+    assumed: list[Term] = []
+
+    def assume(kind: str, word: str) -> str:
+        assumed.append(Term("", word, kind, True))
+        return word
+
+    if background is None:
+        background = assume(
+            "background", "black" if any(draft.said("color") == "white" for draft in drafts) else "white"
+        )
+    things: list[Thing] = []
+    for draft in drafts:
+        taken = [background, *(thing.color for thing in things)]
+        shape = draft.hits.get("shape")
+        color = draft.said("color") or assume("color", _usual_color(shape.term.said if shape else "", taken))
+        if color in taken:
+            near = _CONTRAST.get(color, "white")
+            color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in taken))
+        things.append(
+            Thing(
+                color=color,
+                shape=draft.said("shape") or assume("shape", "circle"),
+                motion=draft.said("motion") or assume("motion", "still" if draft.said("speed") is None else "right"),
+                size=draft.said("size") or "",
+                speed=draft.said("speed") or "",
+            )
+        )
+    return Scene(background, tuple(things)), assumed
+
+
+def _usual_color(noun: str, taken: list[str]) -> str:
+    """The colour of a thing whose prompt names none."""
+    wished = [TYPICAL[noun]] if noun in TYPICAL else []
+    return next(name for name in (*wished, "red", "blue", "yellow") if name not in taken)

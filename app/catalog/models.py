@@ -1,0 +1,230 @@
+"""Video models as data: what each can do, what it needs, and how it is run. One TOML file each, read strictly."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from math import ceil
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from app.catalog.sizes import RATIOS, RESOLUTIONS, Size
+from app.errors import AppError
+
+Mode = Literal["t2v", "i2v", "v2v", "edit", "extend"]
+
+
+class CatalogError(Exception):
+    """A catalogue file that does not say a whole, consistent model; the message names the file and every problem."""
+
+
+class _Table(BaseModel):
+    """A strict, immutable table of a catalogue file: a misspelt key is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Architecture(_Table):
+    """The sizes of a model's parts, for predicting memory and arithmetic before anything is loaded."""
+
+    dim: int = Field(gt=0, description="Width of the transformer.")
+    ffn_dim: int = Field(gt=0, description="Inner width of its feed-forward layers.")
+    layers: int = Field(gt=0)
+    transformer_params: int = Field(gt=0, description="Parameters of one transformer (two-expert models have two).")
+    text_params: int = Field(gt=0, description="Parameters of the text encoder.")
+    text_dim: int = Field(gt=0, description="Width of the text encoder's output.")
+    vae_params: int = Field(gt=0)
+    vae_base_dim: int = Field(gt=0, description="Base channels of the VAE decoder.")
+    image_params: int = Field(0, ge=0, description="Parameters of the picture encoder (Wan 2.1 I2V only).")
+    latent_channels: int = Field(gt=0)
+    spatial_scale: int = Field(gt=0, description="Pixels per latent cell, along one side.")
+    temporal_scale: int = Field(4, gt=0, description="Frames per latent frame, after the first.")
+    patch: int = Field(2, gt=0, description="Latent cells per token, along one side.")
+    weight_bytes: int = Field(2, gt=0, description="Bytes per parameter of transformer and text encoder.")
+
+
+class Switches(_Table):
+    """How a model is run. The defaults change no frame; a lossy switch belongs into an entry of its own (`…-turbo`)."""
+
+    attention: str = Field("auto", description="Attention backend of diffusers; `auto` probes the lossless ones.")
+    compile: bool = Field(False, description="Regional compile of the transformer blocks, on CUDA.")
+    fast_convolution: bool = Field(True, description="oneDNN for the VAE on a CPU; exact up to float32 rounding.")
+    uniform_timestep: bool = Field(
+        True, description="One timestep instead of equal ones per token; exact up to rounding."
+    )
+    cfg_batch: bool = Field(False, description="Run the prompted and the unprompted pass as one batch of two.")
+    offload: Literal["none", "model"] = Field("none", description="Move parts to the GPU only while they work.")
+    vae_dtype: Literal["float32", "bfloat16"] = "float32"
+    transformer_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    checkpoint_seconds: float = Field(20.0, ge=0, description="Least pause between two checkpoints, in seconds.")
+    preview_steps: int = Field(1, ge=0, description="A preview each so many steps; 0 makes none.")
+    first_block_cache: float = Field(0.0, ge=0, le=1, description="Lossy: threshold of the first-block cache.")
+    lora: str = Field("", description="Lossy: hub id or folder of a few-step LoRA, merged at load.")
+    lora_file: str = Field("", description="File name of the LoRA's weights inside `lora`.")
+    step_seconds: float = Field(0.0, ge=0, description="Synthetic only: pretended duration of a step, in seconds.")
+
+    @property
+    def lossy(self) -> bool:
+        """Whether a switch changes the frames that the model would make without it."""
+        return self.first_block_cache > 0 or bool(self.lora)
+
+
+class VideoModel(_Table):
+    """One video model: the facts that doors show, the planner counts with, and the engine runs by."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    name: str
+    family: Literal["wan", "synthetic"]
+    weights: str = Field("", description="Hub id, or a folder relative to the repository (or this package).")
+    revision: str = Field("", description="Hub revision; empty takes the newest.")
+    pool: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,31}$")
+    enabled: bool = False
+    licence: str
+    note: str = ""
+
+    modes: tuple[Mode, ...] = Field(min_length=1)
+    last_frame: Literal["no", "optional", "required"] = "no"
+    fps: int = Field(gt=0, le=120)
+    frames_max: int = Field(gt=0, description="Most frames that one segment may have.")
+    frames_step: int = Field(4, gt=0, description="The model makes frames_step * k + 1 frames; surplus ones are cut.")
+    handover: Literal["none", "frames"] = Field("none", description="Whether a segment can continue another's frames.")
+    handover_frames: int = Field(1, ge=1, description="Frames of the last segment that the next one is shown.")
+    drift_correction: float = Field(0.0, ge=0, le=1, description="Share of AdaIN towards the first segment's latents.")
+    shot_seconds_max: int = Field(gt=0)
+    film_seconds_max: int = Field(gt=0)
+    shots_max: int = Field(24, gt=0)
+    native: Mapping[str, Mapping[str, tuple[int, int]]] = Field(description="Rendered size by resolution and ratio.")
+
+    steps: int = Field(gt=0, le=1000)
+    guidance: float = Field(1.0, ge=0)
+    guidance_2: float | None = Field(None, ge=0, description="Guidance of the low-noise expert.")
+    flow_shift: Mapping[str, float] = Field(default_factory=dict, description="Shift by resolution; else the weights'.")
+    boundary_ratio: float | None = Field(None, gt=0, lt=1, description="Share of timesteps above which expert 1 works.")
+    expand_timesteps: bool = Field(False, description="One timestep per token (Wan 2.2 TI2V).")
+    text_length: int = Field(512, gt=0, le=4096, description="Tokens that a prompt is padded to.")
+    vocabulary: Literal["open", "demo"] = Field("open", description="A closed vocabulary reads any prompt as its own.")
+    negative_prompt: str = Field("", description="Negative prompt where the request has none.")
+    strength: float = Field(0.8, gt=0, le=1, description="Default strength of v2v and edit.")
+
+    architecture: Architecture | None = None
+    switches: Switches = Switches()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Refuse a file whose facts contradict one another."""
+        problems = [*self._size_problems(), *self._mode_problems()]
+        if (self.frames_max - 1) % self.frames_step:
+            problems.append(f"frames_max must be {self.frames_step} * k + 1")
+        if self.switches.lossy and not self.id.endswith("-turbo"):
+            problems.append("lossy switches are allowed only in an entry whose id ends in -turbo")
+        if self.family == "wan" and (not self.weights or self.architecture is None):
+            problems.append("a wan model needs weights and [architecture]")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _size_problems(self) -> list[str]:
+        """Return what is wrong with `native` and `flow_shift`."""
+        unit = self.architecture.spatial_scale * self.architecture.patch if self.architecture else 2
+        problems = [f"native.{word}: no such resolution" for word in self.native if word not in RESOLUTIONS]
+        problems += [f"flow_shift.{word}: no such resolution" for word in self.flow_shift if word not in RESOLUTIONS]
+        for resolution, ratios in self.native.items():
+            problems += [f"native.{resolution}.{ratio}: no such ratio" for ratio in ratios if ratio not in RATIOS]
+            problems += [
+                f"native.{resolution}.{ratio}: sides must be multiples of {unit}"
+                for ratio, sides in ratios.items()
+                if any(side <= 0 or side % unit for side in sides)
+            ]
+        return problems if self.native else ["native names no size"]
+
+    def _mode_problems(self) -> list[str]:
+        """Return what is wrong with the modes and the hand-over between segments."""
+        problems = []
+        if self.last_frame != "no" and "i2v" not in self.modes:
+            problems.append("last_frame needs the mode i2v")
+        if "extend" in self.modes and self.handover == "none":
+            problems.append("the mode extend needs a handover")
+        if self.handover != "none" and not 1 <= self.handover_frames < self.frames_max:
+            problems.append("handover_frames must be smaller than frames_max")
+        if self.handover != "none" and (self.handover_frames - 1) % self.frames_step:
+            problems.append(f"handover_frames must be {self.frames_step} * k + 1")
+        if self.handover == "none" and self.shot_seconds_max * self.fps > self.frames_max:
+            problems.append("shot_seconds_max does not fit into one segment and there is no handover")
+        return problems
+
+    def native_size(self, size: Size) -> tuple[int, int] | None:
+        """Return the width and height in pixels that the model renders for a sold size, or None if it cannot."""
+        return self.native.get(size.resolution, {}).get(size.ratio)
+
+    def rendered_frames(self, frames: int) -> int:
+        """Return the least number of frames that the model can make which is no less than `frames`."""
+        return ceil((frames - 1) / self.frames_step) * self.frames_step + 1
+
+    def segments(self, frames: int) -> tuple[int, ...]:
+        """Split a shot of `frames` frames into the new frames of each segment, as few and as equal as can be.
+
+        Later segments also render the frames that they are shown (`handover_frames`), which are dropped again.
+        Raises AppError `mode_unsupported` where the model cannot continue a segment and one does not suffice.
+        """
+        if frames <= self.frames_max:
+            return (frames,)
+        if self.handover == "none":
+            message = f"{self.name} makes at most {self.frames_max} frames and cannot continue a shot."
+            raise AppError("mode_unsupported", message, model=self.id, frames=frames, allowed=self.frames_max)
+        fresh = self.frames_max - self.handover_frames
+        count = 1 + ceil((frames - self.frames_max) / fresh)
+        share, rest = divmod(frames, count)
+        even = tuple(share + (index < rest) for index in range(count))
+        if max(even) <= fresh:
+            return even
+        return (self.frames_max, *(fresh,) * (count - 2), frames - self.frames_max - fresh * (count - 2))
+
+
+def parse_model(text: str, source: str) -> VideoModel:
+    """Return the video model that a catalogue file says. `source` names the file in the CatalogError."""
+    try:
+        return VideoModel.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{source} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, each['loc'])) or 'model'}: {each['msg']}" for each in error.errors()]
+        raise CatalogError(f"{source}: " + "; ".join(problems)) from error
+
+
+@lru_cache(maxsize=8)
+def load_catalog(extra_dir: Path | None = None) -> Mapping[str, VideoModel]:
+    """Return every video model by id: the shipped ones, then those of `extra_dir`, which may replace shipped ones.
+
+    Raises CatalogError for a file that cannot be used, and for two files of one folder with one id.
+    """
+    catalog: dict[str, VideoModel] = {}
+    shipped: list[Traversable] = sorted(files("app.catalog").iterdir(), key=lambda each: each.name)
+    folders: list[list[Traversable]] = [shipped, [*sorted(extra_dir.glob("*.toml"))] if extra_dir else []]
+    for folder in folders:
+        seen: dict[str, str] = {}
+        for entry in folder:
+            if not entry.name.endswith(".toml") or entry.name == "sizes.toml":
+                continue
+            model = parse_model(entry.read_text(encoding="utf-8"), str(entry))
+            if model.id in seen:
+                raise CatalogError(f"{entry} and {seen[model.id]} both say the model {model.id}")
+            seen[model.id] = str(entry)
+            catalog[model.id] = model
+    return catalog
+
+
+def get_model(model_id: str, extra_dir: Path | None = None) -> VideoModel:
+    """Return the enabled video model with this id. Raises AppError `unknown_model`, which lists the allowed ones."""
+    enabled = {each.id: each for each in load_catalog(extra_dir).values() if each.enabled}
+    if model_id not in enabled:
+        message = f"There is no enabled video model {model_id!r}; enabled are {', '.join(sorted(enabled))}."
+        raise AppError("unknown_model", message, field="model", value=model_id, allowed=sorted(enabled))
+    return enabled[model_id]
+
+
+def models_with(mode: Mode, extra_dir: Path | None = None) -> list[VideoModel]:
+    """Return the enabled models that have a mode, for a refusal that names them and for `model: "auto"`."""
+    return [each for each in load_catalog(extra_dir).values() if each.enabled and mode in each.modes]

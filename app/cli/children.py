@@ -1,0 +1,129 @@
+"""Child processes that end with us: started in a folder of their own, ended in order, recognised after a crash."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The operating-system user that a child runs as, where that is not ourselves."""
+
+    uid: int
+    gid: int
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path | None = None,
+    owner: Owner | None = None,
+    death_signal: signal.Signals = signal.SIGTERM,
+    stdin: bytes | None = None,
+    piped: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` with `folder` as its working directory, output appended to `log`, and return the process.
+
+    With `piped` its standard output is ours to read and its standard error goes where ours goes.
+
+    The child leads a session of its own, so that Ctrl-C in the terminal reaches only us and we end it in order.
+    On Linux the kernel sends it `death_signal` when the thread that started it is gone, so start children from the
+    main thread; elsewhere `is_ours` finds what a killed parent left behind. `stdin` is written and closed: passwords
+    go there and not into the argument list, which every user of the machine can read.
+    """
+    output: IO[bytes] | int = log.open("ab") if log else subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            [str(part) for part in argv],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if piped else output,
+            stderr=None if piped else subprocess.STDOUT,
+            start_new_session=True,
+            user=owner.uid if owner else None,
+            group=owner.gid if owner else None,
+            extra_groups=[] if owner else None,
+            preexec_fn=_die_with_parent(death_signal),
+        )
+    finally:
+        if not isinstance(output, int):
+            output.close()
+    if process.stdin and stdin is not None:
+        process.stdin.write(stdin)
+        process.stdin.close()
+    return process
+
+
+def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    if _LIBC is None:
+        return None
+    libc, parent = _LIBC, os.getpid()
+
+    def ask_kernel() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+        # The parent may have died before the kernel was asked.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel
+
+
+def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
+    """Send each step's signal and wait its seconds, until the process has ended; the last resort is SIGKILL."""
+    for number, seconds in steps:
+        if process.poll() is not None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            continue
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+
+
+def is_ours(pid: int, folder: Path) -> bool:
+    """Say whether process `pid` lives and works in `folder`, which only our own children do.
+
+    A process id alone proves nothing: after a crash the number may belong to somebody else's process.
+    """
+    if pid <= 1:
+        return False
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve(strict=True) == folder.resolve()
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        if Path("/proc/self").exists():
+            return False
+    listing = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return str(folder) in listing.stdout
+
+
+def end_leftover(pid: int, folder: Path, *steps: tuple[signal.Signals, float]) -> bool:
+    """End a child that a killed run left behind in `folder`; return whether there was one."""
+    found = False
+    for number, seconds in steps:
+        if not is_ours(pid, folder):
+            return found
+        found = True
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return found
+        deadline = time.monotonic() + seconds
+        while is_ours(pid, folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    return found

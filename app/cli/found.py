@@ -1,0 +1,52 @@
+"""`cinemeter init`: the first start of a service of one's own: the price book, and the people who run the house."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy import select
+
+from app.accounts.accounts import create_account
+from app.accounts.keys import issue_key
+from app.accounts.members import add_member
+from app.accounts.tables import Member
+from app.cli.migrate import upgrade
+from app.cli.options import Home, chosen
+from app.cli.services import any_servers
+from app.db import transaction
+from app.errors import AppError
+from app.prices.seed import seed_book
+from app.roles import ADMIN_ROLES, Scope
+from app.wallet.balance import open_wallet
+from app.web.welcome import welcome_links
+
+err = Console(stderr=True)
+HOUSE = "The house"
+
+
+def init(
+    email: Annotated[str, typer.Option(help="Who runs the service: signs in to the pages, and holds the first key.")],
+    home: Home = None,
+) -> None:
+    """Prepare a database of your own: migrate it, publish the shipped price book, and print the first admin key.
+
+    It makes one account, of the house itself, and no customers; `cinemeter up` makes a home to play with instead.
+    """
+    with any_servers(chosen(home)):
+        upgrade()
+        with transaction() as session:
+            if session.scalar(select(Member).where(Member.email == email)) is not None:
+                raise AppError("conflict", f"There is a member {email} already; `cinemeter keys issue` makes a key.")
+            seed_book(session)
+            account = create_account(session, HOUSE)
+            open_wallet(session, account.id)
+            roles = sorted(ADMIN_ROLES)
+            member = add_member(session, account.id, email, roles=roles, name=HOUSE)
+            _, secret = issue_key(
+                session, account.id, scopes=[Scope.ADMIN], roles=roles, name="first key", member_id=member.id
+            )
+            link = welcome_links(session)[member.email]
+    err.print(f"Choose your password at {link}", highlight=False, soft_wrap=True)
+    err.print("The first admin key, shown this once:", highlight=False)
+    sys.stdout.write(secret + "\n")

@@ -1,0 +1,33 @@
+"""Bring the database to the newest migration."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+import app
+from app.db import get_engine
+
+_SCRIPTS = Path(app.__file__).parent / "migrations"
+
+
+def migrations(database_url: str | None = None) -> Config:
+    """Return Alembic's configuration for `database_url` (default: the configured database)."""
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    # Alembic's ini syntax would read a percent sign in a password; attributes carry it as it is.
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def upgrade(database_url: str | None = None, revision: str = "head") -> None:
+    """Apply every migration up to `revision` on `database_url` (default: the configured database).
+
+    `env.py` runs on the connection given in the attributes, so that address and driver are chosen in app.db alone.
+    """
+    config = migrations(database_url)
+    # The engine of the configured database is cached under no argument at all; None would make a second one.
+    engine = get_engine(database_url) if database_url else get_engine()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)

@@ -1,0 +1,90 @@
+"""An embedded Redis: a real server as our child, on the loopback address, with a password and nothing on disk."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from redis import Redis, RedisError
+
+from app.cli.children import Owner, end, end_leftover, spawn
+from app.cli.home import read_record, write_record
+from app.cli.ports import free_port
+from app.cli.postgres import tail
+from app.errors import AppError
+
+_STEPS = ((signal.SIGTERM, 5.0),)
+_START_SECONDS = 15.0
+
+
+class RedisServer:
+    """One server in one folder. It carries doorbells and progress, never the truth, so it keeps nothing."""
+
+    def __init__(
+        self, program: Path, folder: Path, log: Path, *, password: str, owner: Owner | None, note: Path
+    ) -> None:
+        self.program = program
+        self.folder = folder
+        self.log = log
+        self.password = password
+        self.owner = owner
+        self.note = note
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def start(self, port: int = 0) -> None:
+        """End what a killed run left and start on `port` or on a free one; raises `unavailable` if it does not."""
+        end_leftover(int(read_record(self.note).get("pid", 0)), self.folder, *_STEPS, (signal.SIGKILL, 5.0))
+        for attempt in range(5):
+            self.port = free_port(port if attempt == 0 else 0)
+            self.process = spawn(
+                [self.program, "-"],
+                folder=self.folder,
+                environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+                log=self.log,
+                owner=self.owner,
+                stdin=self._configuration().encode(),
+            )
+            write_record(self.note, {"pid": self.process.pid})
+            if self._wait():
+                return
+            self.stop()
+        raise AppError("unavailable", f"Redis does not start. The end of {self.log}:\n{tail(self.log)}")
+
+    def stop(self) -> None:
+        """End the server; what it held is gone, and nothing depends on it."""
+        if self.process:
+            end(self.process, *_STEPS)
+            self.process = None
+
+    def kill(self) -> None:
+        """End the server as a power cut would. For drills."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def _configuration(self) -> str:
+        # Through standard input: the argument list of a process can be read by every user of the machine.
+        return (
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\nprotected-mode yes\n"
+            'save ""\nappendonly no\nmaxmemory-policy noeviction\ntimeout 0\ntcp-keepalive 60\ndaemonize no\n'
+        )
+
+    def _wait(self) -> bool:
+        deadline = time.monotonic() + _START_SECONDS
+        with Redis.from_url(self.url, socket_connect_timeout=1, socket_timeout=1, retry=None) as client:
+            while self.running() and time.monotonic() < deadline:
+                try:
+                    client.ping()
+                except RedisError:
+                    time.sleep(0.02)
+                    continue
+                return True
+        return False

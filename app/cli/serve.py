@@ -1,0 +1,98 @@
+"""The roles as processes: what `cinemeter api | worker | scheduler | courier` run, in production and under `up`.
+
+Each role imports what it runs when it runs, so that none waits for, or carries, the libraries of the others.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from app.bell import queue_name
+from app.logs import set_up_logs
+from app.metrics import serve_metrics
+from app.settings import child_environment, get_settings
+
+# A request that streams (server-sent events, a download) is cut off after so long when the API ends.
+_GRACE_SECONDS = 5
+
+
+def run_api() -> None:
+    """Serve HTTP until a signal asks to stop; requests in flight are answered first."""
+    import uvicorn
+
+    settings = get_settings()
+    set_up_logs("api")
+    serve_metrics("api")
+    uvicorn.run(
+        "app.cli.site:create_site",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+
+def run_worker() -> NoReturn:
+    """Become a Celery worker for the configured pools, in this very process.
+
+    The application never imports `workers`; it names the module, and Celery's own command loads it. Gossip, mingle
+    and heartbeats are off: whether a worker lives is told by its rows, not by its messages.
+    """
+    settings = get_settings()
+    pools = [pool.strip() for pool in settings.pools.split(",") if pool.strip()]
+    arguments = [
+        *(sys.executable, "-m", "celery", "--app", "workers.main", "--quiet", "worker"),
+        *("--queues", ",".join(queue_name(pool) for pool in pools)),
+        *("--loglevel", settings.log_level.upper()),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+    os.execve(sys.executable, arguments, child_environment())
+
+
+def run_scheduler() -> None:
+    """Ring, sweep and roll up until a signal asks to stop; of several schedulers one leads."""
+    from app.dispatch.gauges import DatabaseGauges
+    from app.dispatch.sweep import run_scheduler as run
+
+    set_up_logs("scheduler")
+    serve_metrics("scheduler", [DatabaseGauges()])
+    run(stop_event())
+
+
+def run_courier() -> None:
+    """Deliver webhooks until a signal asks to stop."""
+    from app.webhooks.courier import run_courier as run
+
+    set_up_logs("courier")
+    serve_metrics("courier")
+    run()
+
+
+def stop_event() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
+
+
+ROLES: dict[str, Callable[[], None]] = {
+    "api": run_api,
+    "worker": run_worker,
+    "scheduler": run_scheduler,
+    "courier": run_courier,
+}
+
+if __name__ == "__main__":
+    ROLES[sys.argv[1]]()

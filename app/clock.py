@@ -1,0 +1,41 @@
+"""The service's clock: database time, read once per transaction, plus an offset for tests and drills."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from app.settings import get_settings
+
+_NOW = "cinemeter_now"
+
+
+def now(session: Session) -> datetime:
+    """Return the moment of this transaction (aware, UTC): the database's clock plus the configured offset.
+
+    It is read once per transaction, so that everything one transaction writes carries one moment. A test that must
+    replay exactly lets the clock stand at `session.info['clock_at']`.
+    """
+    moment: datetime | None = session.info.get("clock_at") or session.info.get(_NOW)
+    if moment is None:
+        moment = session.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC) + offset(session)
+        session.info[_NOW] = moment
+    return moment
+
+
+def offset(session: Session) -> timedelta:
+    """Return the shift between the database's clock and ours; `session.info['clock_offset']` wins in tests."""
+    shift = session.info.get("clock_offset")
+    return shift if isinstance(shift, timedelta) else timedelta(seconds=get_settings().clock_offset_seconds)
+
+
+def local_now() -> datetime:
+    """Return this machine's clock (aware, UTC) for log lines and token expiry where no transaction is open."""
+    return datetime.now(UTC) + timedelta(seconds=get_settings().clock_offset_seconds)
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget(session: Session, transaction: object) -> None:
+    # Savepoints end too; only the end of the outermost transaction lets time pass.
+    if getattr(transaction, "parent", None) is None:
+        session.info.pop(_NOW, None)

@@ -1,0 +1,135 @@
+"""The one door to PostgreSQL: engine, sessions, the declarative base, and ids."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+_ACTS = "cinemeter_after_commit"
+
+# Constraint names are spelled out so that migrations can name what they drop.
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """The base of every table."""
+
+    metadata = MetaData(naming_convention=NAMING)
+
+
+# Every moment in the database is an instant; a column without a zone would be a guess.
+Moment = DateTime(timezone=True)
+
+
+def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
+    """Return the check that a column holds one of these words: states are enums in the database too."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def guard(table: Table, *statements: str) -> list[str]:
+    """Attach trigger statements to a table's creation and return them, so that the migration runs the same ones."""
+    for statement in statements:
+        # DDL() treats a percent sign as formatting, so these statements have none.
+        event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
+    return list(statements)
+
+
+# Crockford's alphabet without vowels' look-alikes: ids are read aloud in support calls.
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """Return a new unguessable id such as `video_8h2k…`: the noun's prefix and 120 random bits in base 32."""
+    number = secrets.randbits(120)
+    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(115, -5, -5))
+
+
+@lru_cache(maxsize=4)
+def get_engine(url: str | None = None) -> Engine:
+    """Return the process's engine for `url` (default: the configured database), made once."""
+    target = url or get_settings().database_url
+    if not target:
+        raise RuntimeError("CINEMETER_DATABASE_URL is not set; `cinemeter up` starts an embedded server.")
+    target = target.replace("postgres://", "postgresql://", 1)
+    if target.startswith("postgresql://"):
+        target = target.replace("postgresql://", "postgresql+psycopg://", 1)
+    return create_engine(
+        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args={"connect_timeout": 5}
+    )
+
+
+@contextmanager
+def transaction(engine: Engine | None = None) -> Iterator[Session]:
+    """Open a session, commit at the end of the block, roll back on any error. The edge of workers and commands."""
+    with Session(engine or get_engine(), expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def after_commit(session: Session, act: Callable[[], object]) -> None:
+    """Do `act` once this transaction has committed, and never where it is rolled back.
+
+    What `act` raises is logged and goes no further: the facts are committed by then.
+    """
+    acts: list[Callable[[], object]] = session.info.setdefault(_ACTS, [])
+    acts.append(act)
+
+
+@event.listens_for(Session, "after_commit")
+def _act(session: Session) -> None:
+    # after_commit also fires for savepoints; only the real one makes facts.
+    if session.in_nested_transaction():
+        return
+    for act in session.info.pop(_ACTS, []):
+        try:
+            act()
+        except Exception:
+            log.exception("What was to follow a commit broke")
+
+
+@event.listens_for(Session, "after_rollback")
+def _forget(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(_ACTS, None)
+
+
+# A request's session keeps its connection over several hops to the thread pool. Without a gate as many requests as
+# there are connections can each hold one and wait for a thread, while every thread waits for a connection: all stand
+# still until the pool gives up. Fewer sessions than connections leave some for streams, probes and the rest.
+_REQUESTS_MAX = 32
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+async def get_session() -> AsyncIterator[Session]:
+    """Give a request its session; use it as `Depends(get_session, scope="function")`.
+
+    With that scope the commit happens before the answer leaves, so a commit that fails answers 500 and not 200. Of one
+    process's requests 32 have a session at a time; the others wait here and hold nothing.
+    """
+    gate = _gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_REQUESTS_MAX))
+    async with gate:
+        block = transaction()
+        # Opening asks the database nothing yet; ending it does, so that is done on a thread.
+        session = block.__enter__()
+        try:
+            yield session
+        except BaseException as error:
+            await asyncio.to_thread(block.__exit__, type(error), error, error.__traceback__)
+            raise
+        await asyncio.to_thread(block.__exit__, None, None, None)

@@ -1,0 +1,77 @@
+"""Leadership by a lease in the database: one scheduler leads, the others stand by and take over when it is silent."""
+
+import logging
+import socket
+from datetime import timedelta
+
+from sqlalchemy import or_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import new_id, transaction
+from app.dispatch.tables import Leader
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10
+
+
+class LeadershipLost(Exception):
+    """Another process leads now."""
+
+
+class Leadership:
+    """One process's claim to lead in a role. The term grows with each change of leader and fences the old one."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        self.holder = f"{socket.gethostname()}:{new_id('leader')}"
+        self.term: int | None = None
+
+    def take(self) -> bool:
+        """Take or renew the lease. Returns whether this process leads."""
+        with transaction() as session:
+            moment = now(session)
+            until = moment + timedelta(seconds=LEASE_SECONDS)
+            session.execute(
+                insert(Leader)
+                .values(role=self.role, holder=self.holder, term=1, lease_until=moment)
+                .on_conflict_do_nothing()
+            )
+            mine = session.execute(
+                update(Leader)
+                .where(Leader.role == self.role, Leader.holder == self.holder)
+                .values(lease_until=until)
+                .returning(Leader.term)
+            ).one_or_none()
+            if mine is None:
+                mine = session.execute(
+                    update(Leader)
+                    .where(Leader.role == self.role, or_(Leader.lease_until < moment, Leader.holder == ""))
+                    .values(holder=self.holder, term=Leader.term + 1, lease_until=until)
+                    .returning(Leader.term)
+                ).one_or_none()
+            term = mine.term if mine else None
+        if term != self.term:
+            log.info("This %s %s", self.role, f"leads, term {term}" if term else "stands by")
+        self.term = term
+        return term is not None
+
+    def prove(self, session: Session) -> None:
+        """Prove inside a transaction that this process still leads. Raises LeadershipLost."""
+        row = session.get(Leader, self.role, with_for_update={"read": True}, populate_existing=True)
+        if row is None or row.holder != self.holder or row.term != self.term:
+            raise LeadershipLost(self.role)
+
+    def leave(self) -> None:
+        """Give the lease up, so that a standby leads at once."""
+        if self.term is None:
+            return
+        try:
+            with transaction() as session:
+                session.execute(
+                    update(Leader).where(Leader.role == self.role, Leader.holder == self.holder).values(holder="")
+                )
+        except Exception:  # noqa: BLE001 — the process ends anyway, and the lease runs out by itself.
+            log.warning("The leadership of %s could not be given up", self.role)

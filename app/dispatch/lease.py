@@ -1,0 +1,209 @@
+"""Leases of takes: renew, succeed, fail, release and lose. Every write is fenced; a lost lease can write nothing."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.bell import ring_after_commit
+from app.clock import now
+from app.db import after_commit
+from app.dispatch.claim import Claim
+from app.dispatch.pace import learn
+from app.dispatch.tables import Worker
+from app.jobs.plan import FINISH_POOL, enqueue_finish
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.settle import StoredFilm, complete, fail
+from app.jobs.shares import settle_share
+from app.jobs.spec import Spec
+from app.jobs.states import Stage, TakeState, UnitState
+from app.jobs.tables import Job
+from app.metrics import STALE_WRITES, count_take
+from app.settings import get_settings
+
+# A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
+POISON_LOSSES = 2
+# A unit that failed waits before it is tried again: seconds, doubled with each attempt, at most five minutes.
+BACKOFF_SECONDS = 2
+BACKOFF_SECONDS_MAX = 300
+
+
+class LeaseLost(Exception):
+    """The take is no longer this worker's: its lease ran out, or the job ended. Whatever it made is discarded."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the heartbeat's answer tells the worker to do."""
+
+    drain: bool = False
+
+
+def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> Orders:
+    """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
+    moment = now(session)
+    until = moment + timedelta(seconds=get_settings().lease_seconds)
+    renewed = session.execute(
+        update(Take)
+        .where(Take.id == claim.take_id, Take.fence == claim.fence, Take.state == TakeState.RUNNING)
+        .where(Take.lease_until > moment)
+        .values(lease_until=until, step=step, steps=steps)
+        .returning(Take.worker_id)
+    ).one_or_none()
+    if renewed is None:
+        STALE_WRITES.inc()
+        raise LeaseLost(claim.take_id)
+    if percent is not None:
+        # Progress never goes back, though a retake begins anew.
+        session.execute(update(Job).where(Job.id == claim.job_id, Job.progress < percent).values(progress=percent))
+    drain = session.scalar(select(Worker.drain_requested).where(Worker.id == renewed.worker_id))
+    return Orders(drain=bool(drain))
+
+
+def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
+    """Lock the job and the take, in this order, and prove the lease. Raises LeaseLost."""
+    job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
+    take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
+    if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= now(session):
+        STALE_WRITES.inc()
+        raise LeaseLost(claim.take_id)
+    return job, take
+
+
+def succeed_segment(
+    session: Session, claim: Claim, *, clip_key: str, handover_key: str | None, meter: dict[str, Any]
+) -> None:
+    """End a rendered segment: its clip counts, the next segment of its shot may start, or the finish becomes ready.
+
+    `meter` holds the take's seconds by stage and `gpu_seconds` (decimal string). Raises LeaseLost.
+    """
+    job, take = hold_take(session, claim)
+    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    close_take(session, take, TakeState.SUCCEEDED, meter=meter)
+    take.clip_key = clip_key
+    unit.state = UnitState.DONE
+    unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
+    job.units_done += 1
+    learn(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
+    session.flush()
+    _open_next(session, job, unit)
+
+
+def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
+    """End the finish: the job completes, is receipted and paid in this transaction. Raises LeaseLost."""
+    job, take = hold_take(session, claim)
+    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    close_take(session, take, TakeState.SUCCEEDED, meter=meter)
+    unit.state, unit.done_at = UnitState.DONE, take.ended_at
+    learn(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
+    session.flush()
+    complete(session, job, film)
+    return job
+
+
+def _open_next(session: Session, job: Job, unit: Unit) -> None:
+    """Make ready what waited for this segment: the next of its shot, or the finish when it was the job's last."""
+    session.execute(
+        update(Unit)
+        .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == unit.shot)
+        .where(Unit.position == unit.position + 1, Unit.state == UnitState.BLOCKED)
+        .values(state=UnitState.READY)
+    )
+    ring_after_commit(session, unit.pool)
+    if job.units_done == job.units_total:
+        job.stage = Stage.FINISHING
+        enqueue_finish(
+            session,
+            job_id=job.id,
+            account_id=job.account_id,
+            klass=unit.klass,
+            spec=Spec.model_validate(job.spec),
+            at=now(session),
+        )
+        ring_after_commit(session, FINISH_POOL)
+
+
+def close_take(
+    session: Session, take: Take, state: TakeState, *, meter: dict[str, Any] | None = None, given_back: bool = False
+) -> None:
+    """End a take and correct its account's share to what it used, or give all of it back when the fault was ours."""
+    moment = now(session)
+    take.state, take.ended_at, take.meter = state, moment, meter
+    elapsed = Decimal(str((moment - take.started_at).total_seconds()))
+    take.gpu_seconds = Decimal(str(meter["gpu_seconds"])) if meter and "gpu_seconds" in meter else elapsed
+    settle_share(session, take, Decimal(0) if given_back else take.gpu_seconds)
+    facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
+    used = float(take.gpu_seconds)
+    after_commit(session, lambda: count_take(**facts, gpu_seconds=used, meter=meter))
+
+
+def fail_take(
+    session: Session, claim: Claim, *, code: str, message: str, permanent: bool, meter: dict[str, Any] | None = None
+) -> None:
+    """End a take that broke: try the unit again after a pause, or fail the job when its budget of errors is spent.
+
+    `permanent` says that another attempt would break in the same way. Raises LeaseLost.
+    """
+    job, take = hold_take(session, claim)
+    close_take(session, take, TakeState.FAILED, meter=meter, given_back=True)
+    take.error_code, take.error_message = code, message[:2000]
+    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    unit.takes_error += 1
+    if permanent or unit.takes_error >= get_settings().takes_error_max:
+        unit.state = UnitState.DROPPED
+        fail(session, job, code=code, message=message)
+    else:
+        _requeue(session, unit, attempts=unit.takes_error)
+
+
+def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
+    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
+    _, take = hold_take(session, claim)
+    close_take(session, take, TakeState.RELEASED, meter=meter, given_back=True)
+    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    unit.state = UnitState.READY
+    ring_after_commit(session, unit.pool)
+
+
+def lose_take(session: Session, take_id: str, job_id: str) -> bool:
+    """Declare a running take whose lease has run out as lost and queue its unit again, or fail a poisonous one.
+
+    Returns whether there was anything to do; calling it twice, or from two sweepers, changes nothing more.
+    """
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    take = session.get_one(Take, take_id, with_for_update=True, populate_existing=True)
+    if take.state != TakeState.RUNNING or take.lease_until > now(session):
+        return False
+    close_take(session, take, TakeState.LOST, given_back=True)
+    unit = session.get_one(Unit, take.unit_id, with_for_update=True)
+    unit.takes_lost += 1
+    if _is_poison(session, unit) or unit.takes_lost >= get_settings().takes_lost_max:
+        unit.state = UnitState.DROPPED
+        fail(
+            session,
+            job,
+            code="worker_lost",
+            message="The workers that rendered this job were lost, so it was given up; nothing is charged.",
+        )
+    else:
+        _requeue(session, unit, attempts=0)
+    return True
+
+
+def _is_poison(session: Session, unit: Unit) -> bool:
+    """Return whether this unit took two different workers down before either finished a single step."""
+    early = session.scalars(
+        select(Take.worker_id).where(Take.unit_id == unit.id, Take.state == TakeState.LOST, Take.step == 0)
+    )
+    return unit.kind == "segment" and len(set(early)) >= POISON_LOSSES
+
+
+def _requeue(session: Session, unit: Unit, *, attempts: int) -> None:
+    unit.state = UnitState.READY
+    if attempts:
+        pause = min(BACKOFF_SECONDS * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
+        unit.not_before = now(session) + timedelta(seconds=pause)
+    ring_after_commit(session, unit.pool)

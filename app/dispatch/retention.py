@@ -1,0 +1,195 @@
+"""Retention: what has outlived its time, and what no row names, leaves storage. Receipts and money stay.
+
+It runs beside the sweeper on a thread of its own: a store that hangs must not keep lost takes from their repair. Each
+chore is harmless when done twice, so it needs no proof of leadership, whose lock a hanging store would hold.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import cycle, islice
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, aliased
+
+from app.assets.remove import remove_expired, remove_orphans
+from app.clock import now
+from app.db import transaction
+from app.dispatch.tally import tally
+from app.jobs.delete import remove_files
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.states import FINAL, TakeState
+from app.jobs.tables import Job
+from app.storage import Stat, get_storage
+
+log = logging.getLogger(__name__)
+
+FILMS_BATCH = 5
+ASSETS_BATCH = 20
+KEYS_BATCH = 500
+# Files whose job is in no row: a backup may have been restored that is older than they are, so they get a day.
+STRANGER_AGE = timedelta(days=1)
+PARTIAL_AGE = timedelta(days=1)
+# Ids are random in 32 letters (app.db), so their first letter cuts the store into 32 parts of about one size.
+LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+TICK_SECONDS = 1.0
+# A chore that broke is left alone for so long: most often the store is away.
+BROKEN_SECONDS = 30.0
+
+
+def expired_films(session: Session) -> int:
+    """Remove the files of a few jobs whose retention has ended. Returns of how many jobs.
+
+    A film of which a retake is being made keeps its clips until the retake has ended.
+    """
+    moment = now(session)
+    child = aliased(Job)
+    awaited = select(child.id).where(child.parent_id == Job.id, child.state.not_in(FINAL)).exists()
+    due = session.scalars(
+        select(Job)
+        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~awaited)
+        .order_by(Job.files_expire_at)
+        .limit(FILMS_BATCH)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job in due:
+        remove_files(session, job)
+    return len(due)
+
+
+def expired_assets(session: Session) -> int:
+    """Remove a few uploaded files whose time is over. Returns how many."""
+    return remove_expired(session, limit=ASSETS_BATCH)
+
+
+def unnamed_files(prefix: str) -> int:
+    """Remove the files under `takes/…` or `films/…` that no row names: of takes that were lost, failed or given back.
+
+    Kept are, of an unfinished job, what its running takes write and what its units name; of a job with a film, the
+    film, its pictures, and the clips that a retake could reuse. The store is read before the rows: a file that was
+    listed belongs to a take that its row already knows, so none is mistaken for an orphan. Returns how many went.
+    """
+    storage, removed = get_storage(), 0
+    listed = storage.list(prefix)
+    while stats := list(islice(listed, KEYS_BATCH)):
+        with transaction() as session:
+            unnamed = _unnamed(session, stats)
+        for key in unnamed:
+            storage.delete(key)
+        removed += len(unnamed)
+    return removed
+
+
+def _unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
+    """Return the keys among these that no row names."""
+    by_job: dict[str, list[Stat]] = {}
+    for stat in stats:
+        by_job.setdefault(stat.key.split("/")[1], []).append(stat)
+    jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(by_job)))}
+    names = _names(session, jobs)
+    writing = session.execute(
+        select(Take.job_id, Take.id).where(Take.job_id.in_(jobs), Take.state == TakeState.RUNNING)
+    )
+    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
+    old = now(session) - STRANGER_AGE
+    found = []
+    for job_id, theirs in by_job.items():
+        for stat in theirs:
+            if job_id not in jobs:
+                orphan = stat.modified_at < old
+            else:
+                written = "/".join(stat.key.split("/")[:3]) + "/" in prefixes
+                orphan = not written and stat.key not in names
+            if orphan:
+                found.append(stat.key)
+    return found
+
+
+def _names(session: Session, jobs: dict[str, Job]) -> set[str]:
+    """Return every key that these jobs still need."""
+    names: set[str | None] = set()
+    for job in jobs.values():
+        if job.files_removed_at is None:
+            names |= {job.film_key, job.poster_key, job.sprites_key}
+    units = session.execute(
+        select(Unit.job_id, Unit.clip_key, Unit.handover_key, Unit.checkpoint_key).where(
+            Unit.job_id.in_(jobs),
+            or_(Unit.clip_key.is_not(None), Unit.handover_key.is_not(None), Unit.checkpoint_key.is_not(None)),
+        )
+    )
+    for job_id, clip, handover, checkpoint in units:
+        job = jobs[job_id]
+        if job.state not in FINAL:
+            names |= {clip, handover, checkpoint}
+        elif job.film_key is not None and job.files_removed_at is None:
+            names.add(clip)
+    return {name for name in names if name is not None}
+
+
+def unnamed_assets() -> int:
+    """Remove uploaded files that no asset names. Returns how many."""
+    with transaction() as session:
+        return remove_orphans(session)
+
+
+def partial_uploads() -> int:
+    """Remove uploads that were begun a day ago and never ended. Returns how many."""
+    with transaction() as session:
+        before = now(session) - PARTIAL_AGE
+    return get_storage().remove_partial(before)
+
+
+@dataclass
+class Chore:
+    """Something that is done again and again, with a pause in seconds between two times."""
+
+    name: str
+    do: Callable[[], int]
+    pause_seconds: float
+    due_at: float = 0.0  # on the monotonic clock
+
+
+def chores() -> list[Chore]:
+    """Return all chores. A whole round over the takes and films in storage lasts about two hours."""
+    parts: Iterator[str] = cycle(f"{folder}/video_{letter}" for folder in ("takes", "films") for letter in LETTERS)
+    return [
+        Chore("expired_films", lambda: _in_transaction(expired_films), 1.0),
+        Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
+        Chore("unnamed_files", lambda: unnamed_files(next(parts)), 120.0),
+        Chore("unnamed_assets", unnamed_assets, 3600.0),
+        Chore("partial_uploads", partial_uploads, 3600.0),
+    ]
+
+
+def clean(duties: Iterable[Chore]) -> dict[str, int]:
+    """Do each chore that is due, once. Returns what each found; one that breaks is logged and left for a while."""
+    found: dict[str, int] = {}
+    for chore in duties:
+        if chore.due_at > time.monotonic():
+            continue
+        try:
+            found[chore.name] = chore.do()
+            chore.due_at = time.monotonic() + chore.pause_seconds
+            if found[chore.name]:
+                with transaction() as session:
+                    tally(session, chore.name, found[chore.name])
+        except Exception:
+            log.exception("The chore %s broke", chore.name)
+            chore.due_at = time.monotonic() + max(chore.pause_seconds, BROKEN_SECONDS)
+    return found
+
+
+def run_retention(stop: threading.Event, leads: Callable[[], bool]) -> None:
+    """Clean until `stop` is set, while `leads()` says that this process is the one to do it."""
+    duties = chores()
+    while not stop.wait(TICK_SECONDS):
+        if leads():
+            clean(duties)
+
+
+def _in_transaction(verb: Callable[[Session], int]) -> int:
+    with transaction() as session:
+        return verb(session)

@@ -1,0 +1,124 @@
+"""The roster of workers: each tells of itself once a second or so, and is told whether it should drain."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.dispatch.tables import Worker
+from app.errors import not_found
+from app.jobs.queue_tables import Take
+
+# A worker silent for this long is taken off the roster; its take's lease is a matter of its own.
+SILENT_SECONDS = 60
+
+
+def sign_on(
+    session: Session, worker_id: str, *, pools: list[str], host: str, pid: int, device: str, facts: dict[str, Any]
+) -> None:
+    """Enter a worker process into the roster, idle."""
+    moment = now(session)
+    values = {
+        "pools": pools,
+        "host": host,
+        "pid": pid,
+        "device": device,
+        "facts": facts,
+        "state": "idle",
+        "drain_requested": False,
+        "started_at": moment,
+        "seen_at": moment,
+    }
+    row = insert(Worker).values(id=worker_id, **values)
+    session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
+
+
+def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None) -> bool:
+    """Record what a worker is doing. Returns whether it has been asked to drain."""
+    told = session.execute(
+        update(Worker)
+        .where(Worker.id == worker_id)
+        .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=now(session))
+        .returning(Worker.drain_requested)
+    ).one_or_none()
+    return bool(told and told.drain_requested)
+
+
+def ask_to_drain(session: Session, worker_id: str, *, drain: bool = True) -> Worker:
+    """Ask a worker to end its take and take no more, or to resume. Raises AppError `not_found`."""
+    worker = session.get(Worker, worker_id, with_for_update=True)
+    if worker is None:
+        raise not_found("worker", worker_id)
+    worker.drain_requested = drain
+    return worker
+
+
+def sign_off(session: Session, worker_id: str) -> None:
+    """Mark a worker that ended by itself as gone."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state="gone", take_id=None))
+
+
+def strike_off(session: Session) -> int:
+    """Mark workers that have fallen silent as gone. Returns how many."""
+    silent = now(session) - timedelta(seconds=SILENT_SECONDS)
+    gone = session.execute(
+        update(Worker).where(Worker.seen_at < silent, Worker.state != "gone").values(state="gone", take_id=None)
+    )
+    return int(gone.rowcount)  # type: ignore[attr-defined]
+
+
+def idle_workers(session: Session, pool: str) -> int:
+    """Return how many workers of a pool are idle and not draining."""
+    rows = session.scalars(select(Worker.pools).where(Worker.state == "idle", Worker.drain_requested.is_(False)))
+    return sum(1 for pools in rows if pool in pools)
+
+
+def live_workers(session: Session, pool: str) -> int:
+    """Return how many workers serve a pool now, busy or idle."""
+    rows = session.scalars(select(Worker.pools).where(Worker.state.in_(("starting", "idle", "busy"))))
+    return sum(1 for pools in rows if pool in pools)
+
+
+def ask_host_to_drain(session: Session, parent: str) -> None:
+    """Ask every worker process of one parent to drain, as the parent does when it is told to stop."""
+    session.execute(
+        update(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True)).values(drain_requested=True)
+    )
+
+
+def abandon(session: Session, parent: str) -> int:
+    """Let the leases of a parent's dead children run out now, so that their work is queued again at once.
+
+    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. Returns how many
+    takes were abandoned.
+    """
+    children = session.scalars(
+        select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
+    ).all()
+    dead = [child for child in children if not _lives(child.pid)]
+    if not dead:
+        return 0
+    for child in dead:
+        child.state, child.take_id = "gone", None
+    moment = now(session)
+    struck = session.execute(
+        update(Take)
+        .where(Take.worker_id.in_([child.id for child in dead]), Take.state == "running", Take.lease_until > moment)
+        .values(lease_until=moment)
+    )
+    return int(struck.rowcount)  # type: ignore[attr-defined]
+
+
+def _lives(pid: int) -> bool:
+    """Return whether a process of this host exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,69 @@
+"""Rows of the dispatcher: the workers, their measured paces, and leaders."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Index, Integer, Numeric, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, one_of
+
+
+class Worker(Base):
+    """One worker process and its GPU, as it last told of itself."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        one_of("state", ("starting", "idle", "busy", "draining", "gone")),
+        Index("ix_workers_seen", "seen_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    pools: Mapped[list[str]] = mapped_column(JSONB)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str] = mapped_column(Text)
+    resident_model: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="starting")
+    take_id: Mapped[str | None] = mapped_column(Text)
+    drain_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    seen_at: Mapped[datetime] = mapped_column(Moment)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # memory, versions
+
+
+class Pace(Base):
+    """Measured seconds of a take by model and shape: two moving quantiles, for estimates and ETAs."""
+
+    __tablename__ = "paces"
+
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text, primary_key=True)
+    shape: Mapped[str] = mapped_column(Text, primary_key=True)  # resolution, or "-" for a finish
+    samples: Mapped[int] = mapped_column(BigInteger, default=0)
+    p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # seconds per frame
+    p90: Mapped[Decimal] = mapped_column(Numeric(14, 6))
+    gpu_p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # GPU-seconds per frame
+
+
+class Leader(Base):
+    """The lease by which one scheduler leads and others stand by; the term fences a leader that woke too late."""
+
+    __tablename__ = "leaders"
+
+    role: Mapped[str] = mapped_column(Text, primary_key=True)
+    holder: Mapped[str] = mapped_column(Text)
+    term: Mapped[int] = mapped_column(BigInteger, default=1)
+    lease_until: Mapped[datetime] = mapped_column(Moment)
+
+
+class SweepCount(Base):
+    """How often each repair of the scheduler found something to do."""
+
+    __tablename__ = "sweep_counts"
+
+    repair: Mapped[str] = mapped_column(Text, primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger, default=0)
+    last_at: Mapped[datetime | None] = mapped_column(Moment)

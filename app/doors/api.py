@@ -1,0 +1,100 @@
+"""The application: every door in one FastAPI app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from app.doors import assets, billing, files, health, models, usage, webhooks
+from app.doors.admin import routes as admin
+from app.doors.dashscope import routes as dashscope
+from app.doors.mcp.routes import PATH, McpDoor
+from app.doors.problems import SHAPES, ProblemOut, install
+from app.doors.videos import derived, events
+from app.doors.videos import routes as videos
+from app.doors.wire import Wire
+from app.jobs.shapes import VideoRequest
+from app.jobs.watch import Watch
+
+DESCRIPTION = """Video generation that bills by the delivered second.
+
+Ask for an estimate, bind a quote, order a film, watch it render, download it, and read a receipt that names every rule.
+"""
+
+
+# What every address may answer besides its own success.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemOut, "description": word, "content": {"application/problem+json": {}}}
+    for status, word in {
+        400: "The body is not valid JSON",
+        401: "No valid key",
+        402: "Too little money",
+        403: "Not allowed",
+        404: "Not found",
+        409: "Not in this state",
+        413: "Body too large",
+        415: "Content type not read",
+        422: "A field is wrong",
+        429: "Too many",
+        503: "A part is away",
+    }.items()
+}
+
+
+def create_app() -> FastAPI:
+    """Return the API with all of its doors."""
+
+    agents = McpDoor()
+
+    @asynccontextmanager
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        async with Watch() as watch, agents.running():
+            api.state.watch = watch
+            yield
+
+    api = FastAPI(
+        title="Cinemeter",
+        version="0.1.0",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        responses=REFUSALS,
+    )
+    install(api)
+    SHAPES[f"{dashscope.PREFIX}/"] = dashscope.error_answer
+    for router in (
+        videos.router,
+        derived.router,
+        events.router,
+        models.router,
+        billing.router,
+        usage.router,
+        assets.router,
+        webhooks.router,
+        files.router,
+        dashscope.router,
+        admin.router,
+        health.router,
+    ):
+        api.include_router(router)
+    # A plain route and not a mount, which would answer /mcp with a redirect to /mcp/.
+    api.router.routes.append(Route(PATH, agents.app, include_in_schema=False))
+    api.add_middleware(Wire)
+    _document_bodies(api)
+    return api
+
+
+def _document_bodies(api: FastAPI) -> None:
+    """Put the schemas of hand-read bodies into the OpenAPI document, whose paths only refer to them."""
+    make = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        schema = VideoRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, part in schema.pop("$defs", {}).items():
+            document["components"]["schemas"].setdefault(name, part)
+        document["components"]["schemas"]["VideoRequest"] = schema
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,135 @@
+"""Routes of assets: pictures, clips and sounds, uploaded with the request or straight into storage."""
+
+import tempfile
+from typing import Annotated, BinaryIO, Literal, cast
+
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from app.assets.find import get_asset, list_assets
+from app.assets.remove import delete_asset
+from app.assets.shapes import AssetFromUrl, AssetShape, AssetUpload, UploadShape
+from app.assets.sniff import Kind
+from app.assets.take import take_address, take_upload
+from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
+from app.clock import now
+from app.doors.access import SessionDep, VideosCaller
+from app.errors import AppError
+from app.jobs.keep import keep_until
+from app.settings import get_settings
+
+router = APIRouter(prefix="/v1/assets", tags=["assets"])
+
+
+class AssetPage(BaseModel):
+    """A page of assets, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AssetShape]
+    last_id: str | None
+    has_more: bool
+
+
+class AssetDeleted(BaseModel):
+    """The id of an asset that is gone."""
+
+    id: str
+    object: Literal["asset.deleted"] = "asset.deleted"
+    deleted: bool = True
+
+
+@router.post("")
+def upload_asset(
+    session: SessionDep,
+    caller: VideosCaller,
+    file: Annotated[UploadFile, File(description="A picture, clip or sound.")],
+    kind: Annotated[Kind | None, Form(description="What it has to be; left out, it is taken for what it is.")] = None,
+) -> AssetShape:
+    """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    until = keep_until(session, caller.account_id)
+    asset = take_upload(
+        session, caller.account_id, file.file, kind=kind, filename=file.filename or "", expires_at=until
+    )
+    return AssetShape.of(asset)
+
+
+@router.post("/from_url")
+def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
+    """Fetch a file from an https: or data: address; every hop is checked."""
+    until = keep_until(session, caller.account_id)
+    return AssetShape.of(take_address(session, caller.account_id, asked.url, kind=asked.kind, expires_at=until))
+
+
+@router.post("/uploads")
+def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetShape:
+    """Begin an upload straight into storage: put the file where the answer says, then confirm."""
+    asset, upload = begin_upload(
+        session,
+        caller.account_id,
+        kind=asked.kind,
+        filename=asked.filename,
+        content_type=asked.content_type,
+        size=asked.bytes,
+    )
+    expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
+    if upload is not None:
+        return AssetShape.of(asset, upload=UploadShape.of(upload, expires_at=expires_at))
+    # Files on this machine's disk have no presigned addresses, so the bytes come through this door.
+    here = UploadShape(
+        url=f"{get_settings().base_url()}/v1/assets/{asset.id}/content",
+        headers={"Content-Type": asked.content_type},
+        expires_at=expires_at,
+    )
+    return AssetShape.of(asset, upload=here)
+
+
+@router.put("/{asset_id}/content")
+async def put_asset_content(http: Request, session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+    """Take the bytes of an upload where storage takes none itself."""
+    with tempfile.SpooledTemporaryFile(max_size=2**20) as held:
+        async for chunk in http.stream():
+            held.write(chunk)
+        held.seek(0)
+        asset = await run_in_threadpool(receive, session, caller.account_id, asset_id, cast(BinaryIO, held))
+    return AssetShape.of(asset)
+
+
+@router.post("/{asset_id}/confirm")
+def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+    """Say that the file of an upload is in its place; it is probed and written anew now."""
+    until = keep_until(session, caller.account_id)
+    return AssetShape.of(confirm(session, caller.account_id, asset_id, expires_at=until))
+
+
+@router.get("")
+def list_own_assets(
+    session: SessionDep,
+    caller: VideosCaller,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> AssetPage:
+    """List the caller's assets, newest first."""
+    place = None
+    if after is not None:
+        try:
+            last = get_asset(session, caller.account_id, after)
+        except AppError as error:
+            raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
+        place = (last.created_at, last.id)
+    found = list_assets(session, caller.account_id, limit=limit + 1, after=place)
+    data = [AssetShape.of(each) for each in found[:limit]]
+    return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+
+
+@router.get("/{asset_id}")
+def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+    """Return an asset and what was found in it."""
+    return AssetShape.of(get_asset(session, caller.account_id, asset_id))
+
+
+@router.delete("/{asset_id}")
+def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
+    """Delete an asset and its file."""
+    delete_asset(session, caller.account_id, asset_id)
+    return AssetDeleted(id=asset_id)

@@ -1,0 +1,212 @@
+"""Routes of the native door: estimate, quote, create, list, get, cancel, delete, content and receipt of videos."""
+
+import json
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.dispatch.eta import forecast
+from app.doors.access import SessionDep, VideosCaller
+from app.doors.pace import limits_of, take_one
+from app.doors.videos.content import Variant, serve
+from app.doors.videos.inputs import take_inputs
+from app.doors.videos.translate import Body, read_body
+from app.errors import AppError, not_found
+from app.jobs.cancel import cancel
+from app.jobs.delete import delete
+from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
+from app.jobs.order import Order
+from app.jobs.quote import Priced, estimate, make_quote
+from app.jobs.shapes import PriceOut, VideoOut, VideoRequest, unix
+from app.jobs.show import show
+from app.jobs.states import is_final
+from app.jobs.submit import submit
+from app.jobs.tables import Job
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+BodyDep = Annotated[Body, Depends(read_body)]
+POLL_AFTER_MS = "1000"
+
+
+class EstimateOut(PriceOut):
+    """What a request would cost now. It promises nothing and stores nothing."""
+
+    object: Literal["video.estimate"] = "video.estimate"
+    resolved: dict[str, Any]
+
+
+class QuoteOut(PriceOut):
+    """A price that binds until it expires."""
+
+    id: str
+    object: Literal["video.quote"] = "video.quote"
+    expires_at: int
+    resolved: dict[str, Any]
+
+
+class VideoPage(BaseModel):
+    """A page of videos; the next one begins after `last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[VideoOut]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    """What remains of a deleted video: its id, and its receipt elsewhere."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: bool = True
+
+
+def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
+    """Return the validated request of a body; its pictures, clips and sounds have become assets of the account."""
+    return take_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
+
+
+RequestDep = Annotated[VideoRequest, Depends(video_request)]
+
+# The body is read by hand because clients send it in three spellings, so the document is told what it is.
+BODY_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": {"$ref": "#/components/schemas/VideoRequest"}}
+            for kind in ("application/json", "multipart/form-data")
+        },
+    }
+}
+
+
+def view(session: SessionDep, job: Job) -> VideoOut:
+    """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended."""
+    if is_final(job.state):
+        return show(job, receipt=receipt_of(session, job))
+    outlook = forecast(session, job)
+    return show(job, queue_position=outlook.position, eta=outlook.eta())
+
+
+def resolved_of(priced: Priced) -> dict[str, Any]:
+    """Return what was decided for the caller, for an estimate or a quote."""
+    return priced.resolved()
+
+
+@router.post("/estimates", openapi_extra=BODY_SCHEMA)
+def estimate_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> EstimateOut:
+    """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
+    priced = estimate(session, caller, request)
+    return EstimateOut(**priced.body(), resolved=priced.resolved())
+
+
+@router.post("/quotes", openapi_extra=BODY_SCHEMA)
+def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
+    """Bind a price for some minutes. Send the same request with `quote_id` to redeem it, once."""
+    quote = make_quote(session, caller, request)
+    shown = {key: quote.body[key] for key in PriceOut.model_fields}
+    return QuoteOut(**shown, id=quote.id, expires_at=unix(quote.expires_at) or 0, resolved=quote.body["resolved"])
+
+
+@router.post("", openapi_extra=BODY_SCHEMA)
+def create_video(
+    http: Request,
+    response: Response,
+    session: SessionDep,
+    caller: VideosCaller,
+    request: RequestDep,
+    body: BodyDep,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    x_stainless_retry_count: Annotated[int, Header(ge=0)] = 0,
+) -> VideoOut:
+    """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
+    return accept(http, response, session, caller, Order(request=request, fingerprint=body.fingerprint))
+
+
+def accept(http: Request, response: Response, session: Session, caller: Caller, order: Order) -> VideoOut:
+    """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace."""
+    take_one("jobs", caller.via, limits_of(session, caller)[1])
+    called = replace(
+        order,
+        idempotency_key=_unquoted(http.headers.get("idempotency-key")),
+        is_retry=http.headers.get("x-stainless-retry-count", "0") not in ("", "0"),
+        traceparent=http.state.traceparent,
+    )
+    job = submit(session, caller, called)
+    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
+    return view(session, job)
+
+
+def _unquoted(key: str | None) -> str | None:
+    """Return an Idempotency-Key without the quotes that its draft standard gives it; both spellings are one key."""
+    if key is None:
+        return None
+    key = key.strip().strip('"')
+    if not key:
+        raise AppError("invalid_request", "The Idempotency-Key is empty.", field="Idempotency-Key")
+    return key
+
+
+@router.get("")
+def list_videos(
+    session: SessionDep,
+    caller: VideosCaller,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    status: Literal["queued", "in_progress", "completed", "failed", "cancelled", "expired"] | None = None,
+    model: Annotated[str | None, Query(max_length=64)] = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+) -> VideoPage:
+    """List the caller's videos, newest first unless asked otherwise."""
+    jobs, more = list_jobs(
+        session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
+    )
+    data = [view(session, job) for job in jobs]
+    return VideoPage(
+        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+    )
+
+
+@router.get("/{video_id}")
+def get_video(response: Response, session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
+    """Return a video as it stands now."""
+    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
+    return view(session, find_job(session, caller, video_id))
+
+
+@router.post("/{video_id}/cancel")
+def cancel_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
+    """Cancel a video. What had been rendered before is joined, delivered and paid; nothing else is."""
+    return view(session, cancel(session, find_job(session, caller, video_id, lock=True)))
+
+
+@router.delete("/{video_id}")
+def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoDeleted:
+    """Delete an ended video and its files. Its receipt stays."""
+    delete(session, find_job(session, caller, video_id, lock=True))
+    return VideoDeleted(id=video_id)
+
+
+@router.get("/{video_id}/content", response_class=Response)
+def get_content(
+    http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
+) -> Response:
+    """Download the film, its poster or its sprite sheet. Ranges are served; S3 files by redirect."""
+    return serve(find_job(session, caller, video_id), variant, http.headers.get("range"))
+
+
+@router.get("/{video_id}/receipt")
+def get_receipt(session: SessionDep, caller: VideosCaller, video_id: str) -> dict[str, Any]:
+    """Return the receipt of an ended video: each line names its rule, and the whole computes again byte for byte."""
+    job = find_job(session, caller, video_id)
+    row = receipt_of(session, job)
+    if row is None:
+        raise not_found("receipt", video_id) if not is_final(job.state) else AppError("internal_error", "No receipt.")
+    return {"object": "video.receipt", "number": row.number, "video": job.id, "test": job.test, **json.loads(row.body)}

@@ -1,0 +1,75 @@
+"""Errors are words: a code, a sentence, and the facts. HTTP numbers are given once, here, at the bottom."""
+
+from typing import Any
+
+
+class AppError(Exception):
+    """An expected refusal, told to the caller in words.
+
+    `code` is a stable snake_case word that clients may test for; `message` is one whole sentence;
+    `field` names the part of the request that was wrong, in dotted form (`shots.0.seconds`);
+    further facts (what was wrong, what is allowed) travel as they are into the problem document.
+    """
+
+    def __init__(self, code: str, message: str, *, field: str | None = None, **facts: Any) -> None:
+        if code not in HTTP_STATUS:
+            raise ValueError(f"error code {code!r} has no HTTP status; add it to app/errors.py")
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.facts = facts
+
+    @property
+    def status(self) -> int:
+        """The HTTP status this code answers with, at every door."""
+        return HTTP_STATUS[self.code]
+
+
+# The one table of code words. The README's table is generated from it, so each word stands with its meaning.
+ERROR_CODES: dict[str, tuple[int, str]] = {
+    # code: (HTTP status, what it means)
+    "invalid_json": (400, "The body is not valid JSON."),
+    "invalid_request": (422, "A field is missing, unknown or has a value that is not allowed."),
+    "unauthenticated": (401, "No key, or a key that is unknown, expired or revoked."),
+    "insufficient_funds": (402, "The wallet cannot hold the price of this job."),
+    "budget_exceeded": (402, "A budget of the key or the project cannot hold the price of this job."),
+    "price_above_cap": (402, "The price is above the caller's max_price."),
+    "forbidden": (403, "The key lacks the scope, or the member the role, that this needs."),
+    "account_suspended": (403, "The account is suspended."),
+    "not_found": (404, "There is no such thing, or it belongs to somebody else."),
+    "method_not_allowed": (405, "This address does not know this method."),
+    "conflict": (409, "The thing is not in a state that allows this."),
+    "not_finished": (409, "The job has not ended yet; cancel it first."),
+    "too_late": (409, "The film is already being finished and can no longer be cancelled."),
+    "already_final": (409, "The job has already ended."),
+    "request_in_flight": (409, "A request with this Idempotency-Key is still being answered."),
+    "gone": (410, "The file was removed when its retention ended."),
+    "body_too_large": (413, "The body is larger than this address accepts."),
+    "unsupported_media_type": (415, "The content type is not one that this address reads."),
+    "range_not_satisfiable": (416, "The asked range lies outside the file."),
+    "unknown_model": (422, "No enabled video model has this name."),
+    "unsupported_size": (422, "The size is not one of the listed sizes."),
+    "mode_unsupported": (422, "The model cannot do what was asked."),
+    "no_rate": (422, "The price book in force has no rate for this; nothing is sold without a price."),
+    "idempotency_mismatch": (422, "The Idempotency-Key was used before with another body."),
+    "quote_mismatch": (422, "The quote was made for another request."),
+    "quote_expired": (422, "The quote has expired."),
+    "quote_used": (422, "The quote has been redeemed by another job."),
+    "too_many_quotes": (429, "The account has as many open quotes as it may have."),
+    "invalid_price_book": (422, "The price book does not parse, or one of its worked examples fails."),
+    "asset_refused": (422, "The uploaded file is not a picture, clip or sound that can be used."),
+    "url_refused": (422, "The address cannot be fetched or posted to."),
+    "rate_limited": (429, "Too many requests; retry after the time given."),
+    "queue_full": (429, "The account has as many waiting jobs as its membership allows."),
+    "intake_paused": (503, "New jobs are paused for this model or account."),
+    "unavailable": (503, "A part that this needs is not reachable now."),
+    "internal_error": (500, "Something broke on our side; nothing was charged."),
+}
+
+HTTP_STATUS: dict[str, int] = {code: status for code, (status, _) in ERROR_CODES.items()}
+
+
+def not_found(noun: str, identifier: str) -> AppError:
+    """Return the error for a thing that does not exist, or that is another tenant's: the two read the same."""
+    return AppError("not_found", f"There is no {noun} with this id.", noun=noun, id=identifier)

@@ -1,0 +1,75 @@
+"""Write an event, in the transaction of the fact that it tells."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import new_id
+from app.events.tables import Event
+from app.events.types import EVENT_TYPES
+
+
+def record(
+    session: Session,
+    *,
+    account_id: str,
+    project_id: str | None,
+    job_id: str | None,
+    type: str,
+    data: dict[str, Any],
+    callback_url: str | None = None,
+    test: bool = False,
+    shown_as: str | None = None,
+    traceparent: str | None = None,
+) -> Event:
+    """Write an event and return it. `data` is what the customer reads; it names its subject in `id`.
+
+    Where `job_id` is given the caller holds that job's row lock, so its events are numbered in the order of its life.
+    `callback_url` is the address of the job's own, told beside the endpoints. `shown_as` lets a `webhook.test` look
+    like an event of another type to its receiver, while it stays a test here. Raises ValueError for an unknown type
+    or for data without an id: both are mistakes of ours, not of a customer.
+    """
+    if type not in EVENT_TYPES or (shown_as is not None and type != "webhook.test"):
+        raise ValueError(f"event type {type!r} is not in EVENT_TYPES, or may not be shown as another")
+    if not data.get("id"):
+        raise ValueError("the data of an event names its subject in `id`")
+    moment = now(session)
+    sequence = None
+    if job_id is not None:
+        last = session.scalar(select(func.max(Event.sequence)).where(Event.job_id == job_id))
+        sequence = (last or 0) + 1
+    event = Event(
+        id=new_id("evt"),
+        account_id=account_id,
+        project_id=project_id,
+        job_id=job_id,
+        test=test,
+        type=type,
+        sequence=sequence,
+        callback_url=callback_url,
+        occurred_at=moment,
+        traceparent=traceparent,
+    )
+    event.body = _body(event, shown_as or type, moment, data)
+    session.add(event)
+    session.flush()
+    return event
+
+
+def _body(event: Event, type_: str, moment: datetime, data: dict[str, Any]) -> str:
+    """Return the envelope: Standard Webhooks' `type`, `timestamp` and `data`, and beside them the keys OpenAI sends."""
+    envelope: dict[str, Any] = {
+        "id": event.id,
+        "object": "event",
+        "type": type_,
+        "created_at": int(moment.timestamp()),
+        "timestamp": moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    if event.sequence is not None:
+        envelope["sequence"] = event.sequence
+    # ASCII only: the bytes are then the same however a receiver decodes them.
+    return json.dumps(envelope | {"data": data}, separators=(",", ":"), allow_nan=False)

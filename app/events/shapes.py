@@ -1,0 +1,60 @@
+"""What the event feed shows; webhooks carry the same event, as its stored bytes."""
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from app.events.feed import EventPage
+from app.events.tables import Event
+from app.events.types import sample_data
+
+
+class EventOut(BaseModel):
+    """One event, as webhooks send it and the feed lists it."""
+
+    id: str = Field(description="Also the webhook-id header of every delivery of this event.")
+    object: Literal["event"]
+    type: str
+    created_at: int = Field(description="Unix seconds of the fact.")
+    timestamp: str = Field(description="The same moment, ISO 8601.")
+    sequence: int | None = Field(None, description="Counts the events of one job from 1; a gap tells of one not seen.")
+    data: dict[str, Any]
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {
+                    "id": "evt_4m2k9x8s7q1w5v3t6r0n4jhg",
+                    "object": "event",
+                    "type": "video.completed",
+                    "created_at": 1777248000,
+                    "timestamp": "2026-04-27T00:00:00.000Z",
+                    "sequence": 3,
+                    "data": sample_data("video.completed", "acct_sample"),
+                }
+            ]
+        }
+    }
+
+
+class EventList(BaseModel):
+    """A page of the feed, oldest first. Ask again with `after=last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[EventOut]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def show_event(event: Event) -> EventOut:
+    """Return an event as it is shown: its stored body, read back."""
+    return EventOut.model_validate(json.loads(event.body))
+
+
+def show_page(page: EventPage) -> EventList:
+    """Return a page of the feed as it is shown."""
+    shown = [show_event(event) for event in page.events]
+    ends = (shown[0].id, shown[-1].id) if shown else (None, None)
+    return EventList(data=shown, first_id=ends[0], last_id=ends[1], has_more=page.has_more)

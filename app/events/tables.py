@@ -1,0 +1,47 @@
+"""Rows of the outbox."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment
+from app.events.types import TERMINAL_TYPES
+
+_TERMINAL = ", ".join(f"'{type_}'" for type_ in TERMINAL_TYPES)
+
+
+class Event(Base):
+    """A fact that an account is told. Its body is stored as it is sent, to the byte, and never changes.
+
+    `sequence` counts the events of one job. `position` counts the events of one account in the order in which the feed
+    shows them; it is NULL until the feed first shows the event (see feed.py).
+    """
+
+    __tablename__ = "events"
+    __table_args__ = (
+        UniqueConstraint("job_id", "sequence"),
+        # The id is part of what webhook signatures cover, where a full stop separates the parts.
+        CheckConstraint("id !~ '[.]'", name="id_without_dots"),
+        CheckConstraint("(job_id IS NULL) = (sequence IS NULL)", name="sequence_of_job"),
+        Index("uq_events_terminal", "job_id", unique=True, postgresql_where=text(f"type IN ({_TERMINAL})")),
+        # Partial, so that placing an event does not wait for the foreign keys of its deliveries.
+        Index(
+            "uq_events_position", "account_id", "position", unique=True, postgresql_where=text("position IS NOT NULL")
+        ),
+        Index("ix_events_unplaced", "account_id", "occurred_at", postgresql_where=text("position IS NULL")),
+        Index("ix_events_account_occurred", "account_id", "occurred_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str | None] = mapped_column(Text)  # no foreign key: jobs stand above events
+    test: Mapped[bool] = mapped_column(default=False)
+    type: Mapped[str] = mapped_column(Text)
+    sequence: Mapped[int | None] = mapped_column(Integer)
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)
+    callback_url: Mapped[str | None] = mapped_column(Text)
+    occurred_at: Mapped[datetime] = mapped_column(Moment)
+    traceparent: Mapped[str | None] = mapped_column(Text)  # of the request that made the job; deliveries join its trace

@@ -1,0 +1,47 @@
+"""Bring a finished film back as an input: the same bytes that were sold, kept as a clip of the account."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.assets.tables import Asset
+from app.assets.take import take_upload
+from app.jobs.derive import finished_spec
+from app.jobs.tables import Job, ReceiptRow
+from app.storage import get_storage
+
+_CHUNK_BYTES = 2**20
+
+
+def film_as_asset(session: Session, job: Job, *, field: str = "video") -> Asset:
+    """Return a finished job's film as a clip asset of its account. Raises AppError `conflict` or `gone`."""
+    finished_spec(job)
+    with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
+        path = Path(folder) / "film.mp4"
+        get_storage().get_file(str(job.film_key), path)
+        with path.open("rb") as file:
+            return take_upload(session, job.account_id, file, kind="clip", field=field, filename=f"{job.id}.mp4")
+
+
+def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
+    """Return the caller's job whose film these bytes are, if they are one; the file is left at its beginning.
+
+    A client that can only upload files (OpenAI's cannot name a video) thereby still extends and edits its own films.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    file.seek(0)
+    return session.scalar(
+        select(Job)
+        .join(ReceiptRow, ReceiptRow.job_id == Job.id)
+        .where(ReceiptRow.film_sha256 == digest.hexdigest(), Job.account_id == caller.account_id)
+        .where(Job.test == caller.test, Job.deleted_at.is_(None))
+        .order_by(Job.created_at.desc())
+        .limit(1)
+    )

@@ -1,0 +1,52 @@
+"""Cancel a job: what ended before the wish is joined and paid; nothing else is, and the GPU stops within a step."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.bell import ring_after_commit
+from app.clock import now
+from app.errors import AppError
+from app.jobs.plan import FINISH_POOL, enqueue_finish
+from app.jobs.queue_tables import Unit
+from app.jobs.settle import cancel_unmade, drop_work
+from app.jobs.spec import Spec
+from app.jobs.states import Stage, is_final
+from app.jobs.tables import Job
+
+
+def cancel(session: Session, job: Job) -> Job:
+    """Cancel a job whose row the caller has locked.
+
+    Segments that ended before this moment stay: their clips are joined in order, delivered and billed. Everything
+    else is dropped and its leases are void, so a worker that is still rendering can write nothing. A job of which
+    nothing was made ends at once and costs nothing.
+
+    Raises AppError `already_final`, or `too_late` once the film is being finished. A second cancel changes nothing.
+    """
+    if is_final(job.state):
+        raise AppError("already_final", f"The job has already ended as {job.state}.", state=job.state)
+    if job.cancel_requested_at is not None:
+        return job
+    if job.stage == Stage.FINISHING:
+        raise AppError("too_late", "The film is already being finished; it can no longer be cancelled.")
+    moment = now(session)
+    job.cancel_requested_at = moment
+    made = session.scalar(
+        select(func.count()).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
+    )
+    if not made:
+        cancel_unmade(session, job)
+        return job
+    drop_work(session, job, moment)
+    job.stage = Stage.FINISHING
+    klass = session.scalar(select(func.min(Unit.klass)).where(Unit.job_id == job.id))
+    enqueue_finish(
+        session,
+        job_id=job.id,
+        account_id=job.account_id,
+        klass=klass if klass is not None else 1,
+        spec=Spec.model_validate(job.spec),
+        at=moment,
+    )
+    ring_after_commit(session, FINISH_POOL)
+    return job

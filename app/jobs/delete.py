@@ -1,0 +1,41 @@
+"""Delete an ended job's files. The receipt and the money stay: they are the account's history, not its film."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.errors import AppError
+from app.jobs.states import is_final
+from app.jobs.tables import Job
+from app.storage import get_storage
+
+
+def delete(session: Session, job: Job) -> None:
+    """Remove a final job from the caller's lists and its files from storage; the caller holds the row's lock.
+
+    Raises AppError `not_finished` for a job that has not ended.
+    """
+    if not is_final(job.state):
+        raise AppError("not_finished", "The video has not ended yet; cancel it first.", state=job.state)
+    using = select(Job.id).where(Job.parent_id == job.id, Job.state.in_(("queued", "in_progress"))).limit(1)
+    child = session.scalar(using)
+    if child is not None:
+        message = "Another video is being made from this one; delete it when that has ended."
+        raise AppError("conflict", message, video=child)
+    remove_files(session, job)
+    job.deleted_at = now(session)
+
+
+def remove_files(session: Session, job: Job) -> int:
+    """Remove the film, its pictures and the clips of all takes from storage. Returns how many files went.
+
+    Removing is idempotent, so a crash between storage and commit is repaired by doing it again.
+    """
+    storage = get_storage()
+    prefixes = [f"films/{job.id}/", f"takes/{job.id}/"]
+    keys = [stat.key for prefix in prefixes for stat in storage.list(prefix)]
+    for key in keys:
+        storage.delete(key)
+    job.files_removed_at = now(session)
+    session.flush()
+    return len(keys)

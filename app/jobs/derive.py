@@ -1,0 +1,136 @@
+"""Make a new order out of an old film: remix it, take one shot again, or go on where it ends."""
+
+import secrets
+from fractions import Fraction
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.assets.tables import Asset
+from app.catalog.models import VideoModel, load_catalog
+from app.errors import AppError
+from app.jobs.fits import check_model
+from app.jobs.queue_tables import Unit
+from app.jobs.resolve import size_of
+from app.jobs.spec import Shot, Spec, film_frames
+from app.jobs.tables import Job
+from app.settings import get_settings
+from app.storage import get_storage
+
+
+def remix(job: Job, *, prompt: str, seed: int | None = None) -> Spec:
+    """Return the Spec of a variation of a film: the same settings and, unless told otherwise, the same seed.
+
+    With the same seed the composition stays and the new prompt changes what it shows. Raises AppError `conflict` for
+    a film of several shots, whose shots are taken again one by one.
+    """
+    spec = finished_spec(job)
+    if len(spec.shots) > 1:
+        message = "A storyboard is not remixed as a whole; take its shots again one by one (retakes)."
+        raise AppError("conflict", message, field="prompt")
+    shot = spec.shots[0].model_copy(update={"prompt": prompt, "reuse_clips": ()})
+    return spec.model_copy(update={"shots": (shot,), "seed": spec.seed if seed is None else seed})
+
+
+def retake(
+    session: Session,
+    job: Job,
+    *,
+    shot: int,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+    seed: int | None = None,
+) -> Spec:
+    """Return the Spec of a film in which one shot (counted from 0) is made again and every other clip is reused.
+
+    Only the new shot's seconds are paid. Raises AppError `invalid_request` for a shot that is not there, and `gone`
+    where clips to reuse are no longer in storage.
+    """
+    spec = finished_spec(job)
+    if not 0 <= shot < len(spec.shots):
+        message = f"The film has {len(spec.shots)} shots, counted from 0."
+        raise AppError("invalid_request", message, field="shot", value=shot, allowed=f"0 to {len(spec.shots) - 1}")
+    if len(spec.shots) == 1:
+        raise AppError("conflict", "The film has one shot; remix it instead.", field="shot")
+    old = spec.shots[shot]
+    again = old.model_copy(
+        update={
+            "prompt": prompt or old.prompt,
+            "negative_prompt": old.negative_prompt if negative_prompt is None else negative_prompt,
+            "reuse_clips": (),
+        }
+    )
+    shots = tuple(again if number == shot else _reused(session, job, spec, number) for number in range(len(spec.shots)))
+    fresh = secrets.randbelow(2**31) if seed is None else seed
+    return spec.model_copy(update={"shots": shots, "seed": fresh})
+
+
+def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
+    shot = spec.shots[number]
+    keys = shot.reuse_clips or tuple(
+        key
+        for key in session.scalars(
+            select(Unit.clip_key)
+            .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == number, Unit.state == "done")
+            .order_by(Unit.position)
+        )
+        if key is not None
+    )
+    storage = get_storage()
+    if not keys or any(storage.stat(key) is None for key in keys):
+        raise AppError("gone", f"The clips of shot {number} are no longer in storage.", shot=number)
+    return shot.model_copy(update={"reuse_clips": keys})
+
+
+def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int | None = None) -> Spec:
+    """Return the Spec of a longer film: the old one as it is, then a new shot that goes on where it ends.
+
+    `source` is the old film as an asset, whose last frames the new shot continues. Only the new seconds are paid, and
+    those frames are what is read. Raises AppError `mode_unsupported` where the model cannot go on.
+    """
+    spec = finished_spec(job)
+    model = _model(spec)
+    check_model(model, "extend", size_of(spec))
+    if seconds > model.shot_seconds_max:
+        allowed = f"1 to {model.shot_seconds_max}"
+        message = f"{model.name} makes shots of at most {model.shot_seconds_max} seconds."
+        raise AppError("invalid_request", message, field="seconds", value=seconds, allowed=allowed)
+    frames = int(job.film["frames"]) if job.film else spec.frames
+    before = Shot(
+        prompt=spec.shots[-1].prompt,
+        seconds=max(1, round(Fraction(frames, spec.fps))),
+        frames=frames,
+        reuse_clips=(str(job.film_key),),
+    )
+    following = Shot(prompt=prompt, seconds=seconds, frames=seconds * spec.fps)
+    shots = (before, following)
+    return spec.model_copy(
+        update={
+            "mode": "extend",
+            "shots": shots,
+            "frames": film_frames(shots, spec.crossfade_frames),
+            "video": source.id,
+            "video_seconds": str(Fraction(min(model.handover_frames, frames), spec.fps)),
+            "strength": None,
+            "seed": secrets.randbelow(2**31) if seed is None else seed,
+        }
+    )
+
+
+def finished_spec(job: Job) -> Spec:
+    """Return the Spec of a job whose film can be used again. Raises AppError `conflict` or `gone`."""
+    if job.state != "completed":
+        message = f"The video is {job.state}; only a completed one can be used again."
+        raise AppError("conflict", message, state=job.state)
+    if job.files_removed_at is not None:
+        raise AppError("gone", "The files of this video were removed when their retention ended.")
+    spec = Spec.model_validate(job.spec)
+    _model(spec)
+    return spec
+
+
+def _model(spec: Spec) -> VideoModel:
+    model = load_catalog(get_settings().catalog_dir).get(spec.model)
+    if model is None or not model.enabled:
+        raise AppError("unknown_model", f"The model {spec.model} of this video is no longer enabled.", field="model")
+    return model

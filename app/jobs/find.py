@@ -1,0 +1,67 @@
+"""Find jobs: one, or a page of them, always within the caller's account and within test or live."""
+
+from typing import Literal
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.errors import AppError, not_found
+from app.jobs.tables import Job, ReceiptRow
+
+PAGE_MAX = 100
+
+
+def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = False) -> Job:
+    """Return the caller's job. Raises AppError `not_found`, which reads the same for another tenant's job."""
+    query = select(Job).where(Job.id == job_id, Job.account_id == caller.account_id, Job.test == caller.test)
+    if caller.project_id is not None:
+        query = query.where(Job.project_id == caller.project_id)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    job = session.scalar(query)
+    if job is None or job.deleted_at is not None:
+        raise not_found("video", job_id)
+    return job
+
+
+def list_jobs(
+    session: Session,
+    caller: Caller,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    order: Literal["asc", "desc"] = "desc",
+    state: str | None = None,
+    model: str | None = None,
+    search: str | None = None,
+) -> tuple[list[Job], bool]:
+    """Return a page of the caller's jobs and whether more follow. `after` is the last id of the page before."""
+    query = select(Job).where(Job.account_id == caller.account_id, Job.test == caller.test, Job.deleted_at.is_(None))
+    if caller.project_id is not None:
+        query = query.where(Job.project_id == caller.project_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if model is not None:
+        query = query.where(Job.model == model)
+    if search:
+        query = query.where(Job.prompt.icontains(search, autoescape=True))
+    place = tuple_(Job.created_at, Job.id)
+    if after is not None:
+        last = session.scalar(select(Job).where(Job.id == after, Job.account_id == caller.account_id))
+        if last is None:
+            raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
+        beyond = tuple_(last.created_at, last.id)
+        query = query.where(place < beyond if order == "desc" else place > beyond)
+    ordered = (
+        query.order_by(Job.created_at.desc(), Job.id.desc())
+        if order == "desc"
+        else query.order_by(Job.created_at, Job.id)
+    )
+    jobs = list(session.scalars(ordered.limit(limit + 1)))
+    return jobs[:limit], len(jobs) > limit
+
+
+def receipt_of(session: Session, job: Job) -> ReceiptRow | None:
+    """Return the receipt of a job, or None while it has not ended."""
+    return session.get(ReceiptRow, job.id)

@@ -1,0 +1,17 @@
+"""How long an account's files are kept: as its membership says at the moment in which they come."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from app.accounts.memberships import FREE, membership_at
+from app.clock import now
+from app.prices.find import book_at
+
+
+def keep_until(session: Session, account_id: str) -> datetime:
+    """Return the moment at which a file that the account gives us now will be removed."""
+    moment = now(session)
+    memberships = book_at(session, moment).book.memberships
+    membership = memberships.get(membership_at(session, account_id, moment), memberships[FREE])
+    return moment + timedelta(days=membership.retention_days)

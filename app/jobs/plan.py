@@ -1,0 +1,90 @@
+"""Plan the work of a Spec: shots become segments, and segments become units in the queue of record."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy.orm import Session
+
+from app.catalog.models import VideoModel
+from app.db import new_id
+from app.jobs.queue_tables import Unit
+from app.jobs.spec import Spec
+
+# Classes of the fair order, by service tier. A tier that a book adds later is treated as standard.
+CLASS_OF_TIER = {"priority": 0, "standard": 1, "flex": 2}
+
+# The pool whose workers join and measure films. It needs no GPU.
+FINISH_POOL = "finish"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one model call makes: the new frames of a part of a shot."""
+
+    shot: int
+    position: int
+    frames: int
+
+
+def plan_segments(spec: Spec, model: VideoModel) -> list[Segment]:
+    """Split each shot into segments that the model can make; a shot whose clip is reused needs none."""
+    return [
+        Segment(shot=number, position=position, frames=frames)
+        for number, shot in enumerate(spec.shots)
+        if not shot.reuse_clips
+        for position, frames in enumerate(model.segments(shot.frames))
+    ]
+
+
+def enqueue(
+    session: Session, *, job_id: str, account_id: str, spec: Spec, model: VideoModel, pool: str, at: datetime
+) -> list[Unit]:
+    """Write the units of a new job: the first segment of each shot is ready, the later ones wait for it.
+
+    Shots render in parallel; the segments of one shot follow each other because each continues the last.
+    """
+    klass = CLASS_OF_TIER.get(spec.service_tier, 1)
+    units = [
+        Unit(
+            id=new_id("unit"),
+            job_id=job_id,
+            account_id=account_id,
+            kind="segment",
+            pool=pool,
+            model=spec.model,
+            state="ready" if segment.position == 0 else "blocked",
+            klass=klass,
+            shot=segment.shot,
+            position=segment.position,
+            frames=segment.frames,
+            estimate=Decimal(segment.frames) / spec.fps,
+            # A microsecond apart, so that a storyboard is begun at its first shot.
+            queued_at=at + timedelta(microseconds=number),
+        )
+        for number, segment in enumerate(plan_segments(spec, model))
+    ]
+    session.add_all(units)
+    if not units:
+        # Every shot is reused (a film cut anew from old clips): nothing to render, only to join.
+        units = [enqueue_finish(session, job_id=job_id, account_id=account_id, klass=klass, spec=spec, at=at)]
+    return units
+
+
+def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int, spec: Spec, at: datetime) -> Unit:
+    """Write the unit that joins the clips, measures the film and settles the job."""
+    unit = Unit(
+        id=new_id("unit"),
+        job_id=job_id,
+        account_id=account_id,
+        kind="finish",
+        pool=FINISH_POOL,
+        model=FINISH_POOL,
+        state="ready",
+        klass=min(klass, 1),
+        frames=spec.frames,
+        estimate=Decimal(1),
+        queued_at=at,
+    )
+    session.add(unit)
+    return unit

@@ -1,0 +1,124 @@
+"""Rows of the queue of record: units of work, the takes that attempt them, and what each account has been given."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, one_of
+from app.jobs.states import TakeState, UnitState
+
+
+class Unit(Base):
+    """One piece of work in the queue of record: a segment to render, or the finish of a job."""
+
+    __tablename__ = "units"
+    __table_args__ = (
+        one_of("kind", ("segment", "finish")),
+        one_of("state", UnitState),
+        UniqueConstraint("job_id", "kind", "shot", "position"),
+        # claim.sql walks this index: the queue of a pool by class, then account, then age.
+        Index(
+            "ix_units_ready", "pool", "class", "account_id", "queued_at", "id", postgresql_where=text("state = 'ready'")
+        ),
+        Index(
+            "ix_units_ready_model",
+            *("pool", "class", "account_id", "model", "queued_at", "id"),
+            postgresql_where=text("state = 'ready'"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[str] = mapped_column(Text, default="segment")
+    pool: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="ready")
+    klass: Mapped[int] = mapped_column("class", SmallInteger, default=1)  # 0 priority, 1 standard, 2 flex
+    shot: Mapped[int] = mapped_column(Integer, default=0)
+    position: Mapped[int] = mapped_column(Integer, default=0)  # of the segment within its shot
+    frames: Mapped[int] = mapped_column(Integer, default=0)
+    estimate: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(1))  # GPU-seconds
+    queued_at: Mapped[datetime] = mapped_column(Moment)
+    not_before: Mapped[datetime | None] = mapped_column(Moment)
+    takes_lost: Mapped[int] = mapped_column(SmallInteger, default=0)
+    takes_error: Mapped[int] = mapped_column(SmallInteger, default=0)
+    clip_key: Mapped[str | None] = mapped_column(Text)
+    handover_key: Mapped[str | None] = mapped_column(Text)
+    checkpoint_key: Mapped[str | None] = mapped_column(Text)
+    done_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class Take(Base):
+    """One leased attempt at a unit. Every write of its worker is conditional on the lease, which is also the fence."""
+
+    __tablename__ = "takes"
+    __table_args__ = (
+        one_of("state", TakeState),
+        CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="running_has_no_end"),
+        Index("uq_takes_running", "unit_id", unique=True, postgresql_where=text("state = 'running'")),
+        Index("ix_takes_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_takes_running_account", "pool", "account_id", postgresql_where=text("state = 'running'")),
+        Index("ix_takes_job", "job_id"),
+        Index("ix_takes_unsettled", "ended_at", postgresql_where=text("state <> 'running' AND NOT share_settled")),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    unit_id: Mapped[str] = mapped_column(ForeignKey("units.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    account_id: Mapped[str] = mapped_column(Text)
+    pool: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(Text)
+    worker_id: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="running")
+    fence: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)  # grows with every take
+    lease_until: Mapped[datetime] = mapped_column(Moment)
+    charged: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0))  # virtual GPU-seconds taken at claim
+    share_settled: Mapped[bool] = mapped_column(default=False)  # virtual time corrected to what was really used
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    steps: Mapped[int] = mapped_column(Integer, default=0)
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    meter: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # seconds by stage, peak memory
+    gpu_seconds: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0))
+    clip_key: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+
+
+class Share(Base):
+    """What an account has been given in one pool: virtual time is GPU-seconds divided by the membership's weight."""
+
+    __tablename__ = "shares"
+
+    pool: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    vtime: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
+    weight: Mapped[Decimal] = mapped_column(Numeric(8, 3), default=Decimal(1))
+    concurrency: Mapped[int] = mapped_column(Integer, default=1)  # takes that may run at once
+
+
+class Pool(Base):
+    """A set of models served by the same kind of worker, and the virtual time that its service has reached."""
+
+    __tablename__ = "pools"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    vclock: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))

@@ -1,0 +1,220 @@
+"""The end of a job, in one transaction: final state, receipt, money, reservations, event. It happens exactly once."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import after_commit
+from app.jobs.announce import announce
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.spec import Spec
+from app.jobs.states import JobState, TakeState, UnitState, advance
+from app.jobs.tables import Job, ReceiptRow
+from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
+from app.prices.find import book_by_id
+from app.prices.reservations import settle as settle_reservation
+from app.wallet.hold import capture, release
+from pricing.exact import exact_text
+from pricing.money import Money
+from pricing.receipt import Delivered, Quoted, Receipt, receipt
+from pricing.simulation import Case
+from pricing.usage import Customer, Usage
+
+
+@dataclass(frozen=True)
+class StoredFilm:
+    """A film as it lies in storage, measured there before money moves."""
+
+    key: str
+    poster_key: str
+    sprites_key: str
+    sha256: str
+    bytes: int
+    frames: int
+    fps: Fraction
+    width: int
+    height: int
+    has_audio: bool
+    facts: Mapping[str, Any]  # sprite geometry and other facts that pages need
+
+    def measured(self) -> dict[str, Any]:
+        """Return what was measured, as plain values for the job's row."""
+        return {
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "frames": self.frames,
+            "fps": str(self.fps),
+            "width": self.width,
+            "height": self.height,
+            "has_audio": self.has_audio,
+            **self.facts,
+        }
+
+
+def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
+    """End a job whose film is stored: completed, or cancelled where only a part was made before the wish.
+
+    The caller holds the job's lock and has proved the lease of the finish. Charged are the delivered seconds.
+    """
+    spec = Spec.model_validate(job.spec)
+    reused = sum(shot.frames for shot in spec.shots if shot.reuse_clips)
+    delivered = Fraction(max(0, film.frames - reused)) / film.fps
+    job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
+    job.film = film.measured()
+    book = book_by_id(session, str(job.pricing["book"])).book
+    membership = book.membership(str(job.pricing["customer"]["membership"]))
+    job.files_expire_at = now(session) + timedelta(days=membership.retention_days)
+    state = JobState.CANCELLED if job.cancel_requested_at else JobState.COMPLETED
+    facts = {
+        "job": job.id,
+        "film": film.key,
+        "sha256": film.sha256,
+        "frames": str(film.frames),
+        "fps": str(film.fps),
+        "size": f"{film.width}x{film.height}",
+    }
+    return _end(session, job, state, seconds=delivered, facts=facts)
+
+
+def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
+    """End a job that could not be made. It costs nothing, and its clips are never served."""
+    job.error_code, job.error_message = code, message[:2000]
+    return _end(session, job, JobState.FAILED, seconds=Fraction(0), facts={"job": job.id, "error": code})
+
+
+def cancel_unmade(session: Session, job: Job) -> Receipt:
+    """End a cancelled job of which nothing was made: it costs nothing."""
+    return _end(session, job, JobState.CANCELLED, seconds=Fraction(0), facts={"job": job.id})
+
+
+def expire(session: Session, job: Job) -> Receipt:
+    """End a job that had not started by its deadline: it costs nothing."""
+    return _end(session, job, JobState.EXPIRED, seconds=Fraction(0), facts={"job": job.id})
+
+
+def _end(session: Session, job: Job, state: JobState, *, seconds: Fraction, facts: Mapping[str, str]) -> Receipt:
+    moment = now(session)
+    drop_work(session, job, moment)
+    advance(job, state, at=moment)
+    if state is JobState.COMPLETED:
+        job.progress = 100
+    made = make_receipt(session, job, seconds=seconds, facts=facts)
+    row = ReceiptRow(
+        job_id=job.id,
+        account_id=job.account_id,
+        project_id=job.project_id,
+        outcome=str(state),
+        currency=job.currency,
+        quoted=job.total,
+        total=made.total.minor,
+        list_total=made.price.list_total.minor,
+        body=made.to_json().decode(),
+        film_key=job.film_key,
+        film_sha256=facts.get("sha256"),
+        pricing_case=pricing_case(made),
+        priced_at=made.quoted.at,
+        gpu_milliseconds=gpu_milliseconds(session, job),
+        test=job.test,
+        settled_at=moment,
+    )
+    session.add(row)
+    settle_reservation(
+        session,
+        job.quote_id or job.id,
+        free_seconds=made.price.free_seconds_used,
+        promotions=made.price.promotions,
+    )
+    session.flush()
+    announce(session, job, f"video.{state}", receipt=row)
+    charge = _move_money(session, job, made.total.minor)
+    took = (moment - job.created_at).total_seconds()
+    tier = str(job.spec["service_tier"])
+    after_commit(session, lambda: _count(job, tier=tier, seconds=float(seconds), took=took, charge=charge))
+    return made
+
+
+def _count(job: Job, *, tier: str, seconds: float, took: float, charge: int) -> None:
+    JOBS_ENDED.labels(job.state, job.model, job.test).inc()
+    if job.test:
+        return
+    REVENUE.labels(job.currency).inc(charge)
+    DELIVERED_SECONDS.labels(job.model).inc(seconds)
+    if job.state == JobState.COMPLETED:
+        JOB_SECONDS.labels(job.model, tier).observe(took)
+
+
+def pricing_case(made: Receipt) -> str:
+    """Return what the receipt's price depends on, but for the time, as canonical JSON: what a simulation groups by."""
+    usage, customer = made.quoted.usage, made.quoted.customer
+    share = made.billed_seconds / usage.seconds if usage.seconds else Fraction(0)
+    case = Case(
+        model=usage.model,
+        resolution=usage.resolution,
+        mode=usage.mode,
+        audio=usage.audio,
+        seconds=exact_text(made.billed_seconds),
+        input_seconds=exact_text(usage.input_seconds * share),
+        service_tier=usage.service_tier,
+        tier_kept=made.delivered.started_in_time,
+        membership=customer.membership,
+        contract=customer.contract.content_hash if customer.contract else "",
+        free_seconds=exact_text(made.price.free_seconds_used),
+    )
+    return json.dumps(case, separators=(",", ":"))
+
+
+def gpu_milliseconds(session: Session, job: Job) -> int:
+    """Return the GPU time of all takes of a job, those that failed or were lost too."""
+    seconds = session.scalar(select(func.coalesce(func.sum(Take.gpu_seconds), 0)).where(Take.job_id == job.id))
+    return int((seconds or 0) * 1000)
+
+
+def _move_money(session: Session, job: Job, amount: int) -> int:
+    """Capture what is charged, or release the hold. Returns the charge in minor units."""
+    # The wallet's row is the hottest lock, so it is taken last. A test job is never charged.
+    # What a cancel releases was the customer's wish; whatever else was not delivered is our fault, and credit that
+    # expired meanwhile is granted anew.
+    ours = job.state != JobState.CANCELLED
+    charge = 0 if job.test else amount
+    if charge:
+        capture(session, job.id, charge, ours=ours)
+    else:
+        release(session, job.id, ours=ours)
+    return charge
+
+
+def make_receipt(session: Session, job: Job, *, seconds: Fraction, facts: Mapping[str, str]) -> Receipt:
+    """Return the receipt of a job that ended as its row says, for so many delivered seconds."""
+    in_time = job.start_by is None or (job.started_at is not None and job.started_at <= job.start_by)
+    quoted = Quoted(
+        id=job.quote_id or job.id,
+        usage=Usage.from_content(job.pricing["usage"]),
+        customer=Customer.from_content(job.pricing["customer"]),
+        at=datetime.fromisoformat(str(job.pricing["at"])),
+        total=Money(job.total, job.currency),
+    )
+    book = book_by_id(session, str(job.pricing["book"])).book
+    return receipt(
+        book, quoted, Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=dict(facts))
+    )
+
+
+def drop_work(session: Session, job: Job, moment: datetime) -> None:
+    """Drop every unit that has not ended and void every running lease: nobody works for a job that has ended."""
+    session.execute(
+        update(Unit)
+        .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
+        .values(state=UnitState.DROPPED)
+    )
+    session.execute(
+        update(Take)
+        .where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
+        .values(state=TakeState.RELEASED, ended_at=moment)
+    )

@@ -1,0 +1,167 @@
+"""What goes in and out for jobs: the request of the native door, and the one shape of a video everywhere."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.jobs.states import JobState
+
+PROMPT_MAX = 5000
+SHOTS_MAX = 50
+SECONDS_MAX = 600
+METADATA_MAX = 16
+
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_MAX)]
+NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+Seconds = Annotated[int, Field(ge=1, le=SECONDS_MAX)]
+
+
+class Strict(BaseModel):
+    """A request shape: unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ShotIn(Strict):
+    """One shot of a storyboard."""
+
+    prompt: Prompt
+    seconds: Seconds = 5
+    negative_prompt: NegativePrompt | None = None
+    first_frame: str | None = Field(
+        None, description="Asset id, https URL or data URL of the picture that opens the shot."
+    )
+    last_frame: str | None = Field(
+        None, description="Asset id, https URL or data URL of the picture that ends the shot."
+    )
+    transition: Literal["cut", "crossfade"] = Field("cut", description="How the shot before gives way to this one.")
+
+
+class VideoRequest(Strict):
+    """An order for a film: one prompt, or a storyboard of shots. Every default is resolved before it is priced."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red circle moves left on a blue background", "seconds": 5, "resolution": "720P"},
+                {
+                    "shots": [
+                        {"prompt": "a red circle moves left on a blue background", "seconds": 2},
+                        {"prompt": "a yellow square bounces on a green background", "seconds": 3},
+                    ],
+                    "ratio": "16:9",
+                    "service_tier": "standard",
+                    "max_price": "10.00",
+                },
+            ]
+        },
+    )
+
+    model: str = Field("auto", max_length=64, description="A model of GET /v1/models, or auto: the cheapest that can.")
+    prompt: Prompt | None = None
+    shots: list[ShotIn] | None = Field(None, min_length=1, max_length=SHOTS_MAX)
+    seconds: Seconds | None = Field(None, description="Whole seconds; 5 where nothing is said.")
+    size: str | None = Field(None, max_length=16, description="Width x height in pixels, such as 1280x720.")
+    resolution: str | None = Field(None, max_length=8, description="480P, 720P (default) or 1080P.")
+    ratio: str | None = Field(None, max_length=8, description="16:9 (default), 9:16, 1:1, 4:3 or 3:4.")
+    negative_prompt: NegativePrompt | None = None
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    first_frame: str | None = None
+    last_frame: str | None = None
+    video: str | None = Field(None, description="Asset id, URL or data URL of the clip that is made anew.")
+    audio: str | None = Field(None, description="Asset id, URL or data URL of a sound laid under the film.")
+    strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may leave their source.")
+    service_tier: str = Field("standard", max_length=32)
+    project: str | None = Field(None, description="Project (business unit) that the job is counted to.")
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=METADATA_MAX)
+    callback_url: str | None = Field(None, max_length=2048)
+    max_price: Decimal | None = Field(None, ge=0, max_digits=14, decimal_places=2)
+    quote_id: str | None = Field(None, max_length=64)
+    expires_after: int | None = Field(
+        None, ge=1, le=172_800, description="Seconds; a job not started by then ends as expired, free of charge."
+    )
+
+
+class PriceLine(BaseModel):
+    """One line of a price: what it is for, the rule that says so, and the amount as a decimal string."""
+
+    label: str
+    rule: str
+    amount: str
+
+
+class PriceOut(BaseModel):
+    """A price: the list price, what is charged, and the lines between them."""
+
+    currency: str
+    list_total: str
+    total: str
+    lines: list[PriceLine]
+    book: str
+
+
+class VideoError(BaseModel):
+    """Why a job failed, in a code word and a sentence."""
+
+    code: str
+    message: str
+
+
+class ShotOut(BaseModel):
+    """One shot of a job as it was resolved."""
+
+    prompt: str
+    seconds: int
+    transition: str
+
+
+class VideoOut(BaseModel):
+    """A job as every door, page and webhook shows it: OpenAI's video object and what lies beyond it."""
+
+    id: str
+    object: Literal["video"] = "video"
+    model: str
+    status: JobState
+    progress: int
+    created_at: int
+    started_at: int | None = None
+    completed_at: int | None = None
+    expires_at: int | None = None
+    prompt: str
+    remixed_from_video_id: str | None = None
+    seconds: str
+    size: str
+    error: VideoError | None = None
+    # Beyond OpenAI's fields.
+    stage: str | None = None
+    queue_position: int | None = None
+    eta: dict[str, int] | None = None
+    start_by: int | None = None
+    price: PriceOut
+    charged: str | None = None
+    test: bool = False
+    shots: list[ShotOut]
+    seed: int
+    service_tier: str
+    project: str | None = None
+    metadata: dict[str, str]
+    resolved: dict[str, Any]
+    parent: dict[str, str] | None = None
+    video_url: str | None = None
+    meter: dict[str, Any] | None = None
+
+
+def unix(moment: datetime | None) -> int | None:
+    """Return a moment as whole Unix seconds, the form of OpenAI's clients."""
+    return None if moment is None else int(moment.timestamp())
+
+
+def decimal_seconds(frames: int, fps: int) -> str:
+    """Return a film's length in seconds as the shortest decimal string that says it to the millisecond."""
+    text = f"{(Decimal(frames) / Decimal(fps)).quantize(Decimal('0.001')):f}"
+    return text.rstrip("0").rstrip(".")

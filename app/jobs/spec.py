@@ -1,0 +1,75 @@
+"""The one resolved type: every door translates into a Spec, its hash binds the quote, and workers read nothing else."""
+
+import hashlib
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Mode = Literal["t2v", "i2v", "v2v", "edit", "extend"]
+Transition = Literal["cut", "crossfade"]
+
+# A crossfade overlaps its two shots by half a second: long enough to read as a dissolve, short enough for a 1 s shot.
+CROSSFADE_SECONDS = Fraction(1, 2)
+
+
+class Shot(BaseModel):
+    """One prompt and one length. `transition` says how the shot before it gives way to this one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str
+    negative_prompt: str = ""
+    seconds: int
+    frames: int
+    transition: Transition = "cut"
+    first_frame: str | None = None  # asset id
+    last_frame: str | None = None  # asset id
+    # A shot that another job has already rendered (a retake keeps the other shots): storage keys of its clips.
+    reuse_clips: tuple[str, ...] = ()
+
+
+class Spec(BaseModel):
+    """An order with every default resolved, before it is priced."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    model: str
+    mode: Mode
+    resolution: str
+    ratio: str
+    width: int
+    height: int
+    fps: int
+    frames: int  # of the whole film, crossfades already taken off
+    crossfade_frames: int
+    shots: tuple[Shot, ...]
+    seed: int
+    audio: str | None = None  # asset id of a sound laid under the film
+    video: str | None = None  # asset id of the clip that v2v, edit and extend read
+    video_seconds: str = "0"  # length of that clip in seconds, an exact fraction such as "81/16"
+    strength: str | None = None  # share of noise for v2v and edit, a decimal string in (0, 1]
+    service_tier: str = "standard"
+
+    def seconds(self) -> Fraction:
+        """Return the film's length in seconds, exactly."""
+        return Fraction(self.frames, self.fps)
+
+    def billed_frames(self) -> int:
+        """Return the frames that are paid for: all but those of shots reused from another job."""
+        return max(0, self.frames - sum(shot.frames for shot in self.shots if shot.reuse_clips))
+
+    def canonical(self) -> str:
+        """Return the Spec as canonical JSON: the same order always reads the same."""
+        return self.model_dump_json(exclude_defaults=False)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the canonical form, which binds a quote to this order and to no other."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+def film_frames(shots: tuple[Shot, ...], crossfade_frames: int) -> int:
+    """Return the frames of the joined film: the shots' frames less one overlap per crossfade."""
+    overlaps = sum(1 for shot in shots[1:] if shot.transition == "crossfade")
+    return sum(shot.frames for shot in shots) - overlaps * crossfade_frames

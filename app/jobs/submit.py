@@ -1,0 +1,254 @@
+"""Accept an order: in one transaction the job, its units, its hold, its reservations and its first event."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller, require_active
+from app.accounts.tables import Account, Project
+from app.bell import ring_after_commit
+from app.catalog.models import VideoModel, load_catalog
+from app.clock import now
+from app.db import after_commit, new_id
+from app.errors import AppError, not_found
+from app.events.record import record
+from app.jobs.announce import announce
+from app.jobs.order import Order, earlier_job, free_key
+from app.jobs.plan import FINISH_POOL, enqueue, plan_segments
+from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
+from app.jobs.resolve import resolved_facts
+from app.jobs.shapes import PriceOut, VideoRequest
+from app.jobs.shares import join_pool
+from app.jobs.spec import Spec
+from app.jobs.states import JobState
+from app.jobs.tables import Job, Submission
+from app.logs import note
+from app.metrics import JOBS_ACCEPTED
+from app.net import check_url
+from app.prices.find import book_by_id
+from app.prices.pauses import check_intake
+from app.settings import get_settings
+from app.wallet.balance import newly_low
+from app.wallet.hold import hold
+from app.webhooks.fanout import fan_out
+from pricing.book import PriceBook
+from pricing.money import Money
+from pricing.rules import Membership
+
+TEST_POOL = "synthetic"
+
+
+def submit(session: Session, caller: Caller, order: Order) -> Job:
+    """Accept an order and return its job; a repeated call returns the first job.
+
+    Raises AppError and writes nothing where the order cannot be made, priced, afforded or queued.
+    """
+    # One submission per account at a time: the limits below are counted, and a key is looked up before it is written.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"submit:{caller.account_id}"))))
+    earlier = earlier_job(session, caller, order)
+    if earlier is not None:
+        return earlier
+    require_active(caller)
+    job = _write_job(session, caller, order)
+    check_intake(session, account_id=caller.account_id, model=job.model)
+    _hold_price(session, caller, job)
+    session.add(
+        Submission(
+            job_id=job.id,
+            account_id=caller.account_id,
+            key=free_key(session, caller, order),
+            fingerprint=order.fingerprint,
+            created_at=job.created_at,
+        )
+    )
+    announce(session, job, "video.created")
+    ring_after_commit(session, job.pool)
+    accepted = JOBS_ACCEPTED.labels(job.model, str(job.spec["service_tier"]), job.door, job.test)
+    after_commit(session, accepted.inc)
+    note(job_id=job.id)
+    return job
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What was agreed before the job is written: the Spec, its price, and the book that both rest on."""
+
+    spec: Spec
+    model: VideoModel
+    book: PriceBook
+    pricing: dict[str, Any]
+    body: dict[str, Any]
+    currency: str
+    total: int  # minor units, as is list_total
+    list_total: int
+    quote_id: str | None
+
+    @property
+    def membership(self) -> Membership:
+        """The membership that the price was made for; its limits bind this order."""
+        return self.book.membership(str(self.pricing["customer"]["membership"]))
+
+
+def _agree(session: Session, caller: Caller, order: Order, job_id: str) -> Agreed:
+    """Redeem the order's quote, or price it now and set aside what the price uses up."""
+    request = order.request
+    quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
+    if quote is not None:
+        spec = Spec.model_validate(quote.spec)
+        return Agreed(
+            spec=spec,
+            model=load_catalog(get_settings().catalog_dir)[spec.model],
+            book=book_by_id(session, str(quote.pricing["book"])).book,
+            pricing=quote.pricing,
+            body={name: quote.body[name] for name in PriceOut.model_fields},
+            currency=quote.currency,
+            total=quote.total,
+            list_total=int(quote.body["list_minor"]),
+            quote_id=quote.id,
+        )
+    # Set aside under the job's own id, as there is no quote that did it.
+    priced = price_and_reserve(session, caller, job_id, lambda: _price(session, caller, order))
+    return Agreed(
+        spec=priced.spec,
+        model=priced.model,
+        book=priced.book,
+        pricing=priced.inputs(),
+        body=priced.body(),
+        currency=priced.price.currency,
+        total=priced.price.total.minor,
+        list_total=priced.price.list_total.minor,
+        quote_id=None,
+    )
+
+
+def _write_job(session: Session, caller: Caller, order: Order) -> Job:
+    request = order.request
+    job_id = new_id("video")
+    agreed = _agree(session, caller, order, job_id)
+    spec, model = agreed.spec, agreed.model
+    if request.callback_url is not None:
+        check_url(request.callback_url, field="callback_url")
+    _check_cap(request, agreed.total, agreed.currency)
+    moment = now(session)
+    _check_queue(session, caller, agreed.membership)
+    deadline, start_by = _promises(agreed.book, spec, request, moment)
+    pool = TEST_POOL if caller.test else model.pool
+    job = Job(
+        id=job_id,
+        account_id=caller.account_id,
+        project_id=_project(session, caller, request.project),
+        key_id=caller.key_id,
+        test=caller.test,
+        state=JobState.QUEUED,
+        spec=spec.model_dump(mode="json"),
+        spec_hash=spec.fingerprint(),
+        model=spec.model,
+        pool=pool,
+        pricing=agreed.pricing,
+        price=agreed.body,
+        quote_id=agreed.quote_id,
+        total=agreed.total,
+        list_total=agreed.list_total,
+        currency=agreed.currency,
+        prompt="\n".join(shot.prompt for shot in spec.shots),
+        extra=dict(request.metadata),
+        resolved=resolved_facts(spec, model),
+        door=order.door,
+        parent_id=order.parent_id,
+        parent_kind=order.parent_kind,
+        callback_url=request.callback_url,
+        units_total=len(plan_segments(spec, model)),
+        created_at=moment,
+        not_after=deadline,
+        start_by=start_by,
+        traceparent=order.traceparent,
+    )
+    session.add(job)
+    session.flush()
+    enqueue(session, job_id=job.id, account_id=job.account_id, spec=spec, model=model, pool=pool, at=moment)
+    _join_pools(session, caller, (pool, FINISH_POOL), agreed.membership)
+    return job
+
+
+def _join_pools(session: Session, caller: Caller, pools: tuple[str, ...], membership: Membership) -> None:
+    concurrency = _concurrency(session, caller, membership)
+    for pool in pools:
+        join_pool(session, pool, caller.account_id, weight=Decimal(membership.share_weight), concurrency=concurrency)
+
+
+def _price(session: Session, caller: Caller, order: Order) -> Priced:
+    if order.spec is not None:
+        # Derived from another job: the Spec is whole, and only its price is open.
+        from_spec = load_catalog(get_settings().catalog_dir)[order.spec.model]
+        return price_spec(session, caller, order.spec, from_spec)
+    return estimate(session, caller, order.request, mode=order.mode)
+
+
+def _check_cap(request: VideoRequest, total: int, currency: str) -> None:
+    if request.max_price is not None:
+        cap = Money.parse(f"{request.max_price:f}", currency)
+        if total > cap.minor:
+            price = Money(total, currency).text
+            message = f"The price is {price} {currency}, above the cap of {cap.text}."
+            raise AppError("price_above_cap", message, field="max_price", price=price, currency=currency)
+
+
+def _check_queue(session: Session, caller: Caller, membership: Membership) -> None:
+    limit = session.get_one(Account, caller.account_id).queue_limit
+    limit = membership.queue_limit if limit is None else limit
+    waiting = session.scalar(
+        select(func.count()).where(Job.account_id == caller.account_id, Job.state.in_(("queued", "in_progress")))
+    )
+    if (waiting or 0) >= limit:
+        message = f"The account has {waiting} unfinished jobs; its membership allows {limit}."
+        raise AppError("queue_full", message, allowed=limit)
+
+
+def _concurrency(session: Session, caller: Caller, membership: Membership) -> int:
+    own = session.get_one(Account, caller.account_id).concurrency
+    return membership.concurrency if own is None else own
+
+
+def _promises(
+    book: PriceBook, spec: Spec, request: VideoRequest, moment: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return the moment after which an unstarted job expires, and the moment by which a priority job starts."""
+    tier = book.tier(spec.service_tier)
+    ends = [moment + tier.deadline] if tier.deadline else []
+    if request.expires_after is not None:
+        ends.append(moment + timedelta(seconds=request.expires_after))
+    return min(ends, default=None), moment + tier.start_within if tier.start_within else None
+
+
+def _project(session: Session, caller: Caller, project_id: str | None) -> str | None:
+    """Return the project that a job is counted to. A key of a project can order for that project only."""
+    if project_id is None:
+        return caller.project_id
+    project = session.get(Project, project_id)
+    if project is None or project.account_id != caller.account_id or project.archived_at is not None:
+        raise not_found("project", project_id)
+    if caller.project_id not in (None, project_id):
+        raise AppError("forbidden", "This key belongs to another project.", field="project")
+    return project_id
+
+
+def _hold_price(session: Session, caller: Caller, job: Job) -> None:
+    # A test job costs nothing, but it has its hold like any other, so that its end follows the same path.
+    hold(
+        session,
+        account_id=job.account_id,
+        job_id=job.id,
+        amount=0 if job.test else job.total,
+        project_id=job.project_id,
+        key_id=caller.key_id,
+    )
+    low = newly_low(session, job.account_id)
+    if low is not None:
+        spelled = Money(low.available, low.currency).text
+        data = {"id": job.account_id, "object": "wallet", "available": spelled, "currency": low.currency}
+        told = record(session, account_id=job.account_id, project_id=None, job_id=None, type="wallet.low", data=data)
+        fan_out(session, told)

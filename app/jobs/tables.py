@@ -1,0 +1,154 @@
+"""Rows of the order book: quotes, jobs, receipts, and the memory of submissions. Work is in queue_tables.py."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, one_of
+from app.jobs.states import JobState, Stage
+
+
+class Quote(Base):
+    """A price that binds until it expires: spec, book, lines and total, redeemed by at most one job."""
+
+    __tablename__ = "quotes"
+    __table_args__ = (
+        one_of("state", ("open", "redeemed", "expired")),
+        CheckConstraint("(state = 'redeemed') = (job_id IS NOT NULL)", name="redeemed_by_job"),
+        Index("ix_quotes_open", "account_id", "expires_at", postgresql_where=text("state = 'open'")),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    test: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(Text, default="open")
+    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    spec_hash: Mapped[str] = mapped_column(Text)
+    pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen
+    total: Mapped[int] = mapped_column(BigInteger)  # minor units
+    currency: Mapped[str] = mapped_column(Text)
+    body: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the answer as it was given
+    job_id: Mapped[str | None] = mapped_column(Text, unique=True)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    expires_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class Job(Base):
+    """One paid order for one film. A final job has exactly one receipt, no open hold and one terminal event."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        one_of("state", JobState),
+        one_of("stage", Stage),
+        CheckConstraint("(state IN ('queued', 'in_progress')) = (finished_at IS NULL)", name="final_has_end"),
+        Index("ix_jobs_account_created", "account_id", "created_at", "id"),
+        Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
+        Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
+        Index("ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")),
+        Index("ix_jobs_finished", "finished_at"),
+        Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))
+    test: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(Text, default="queued")
+    stage: Mapped[str] = mapped_column(Text, default="waiting")
+    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    spec_hash: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    pool: Mapped[str] = mapped_column(Text)
+    pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen by the quote
+    price: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the price as it was shown
+    quote_id: Mapped[str | None] = mapped_column(Text, unique=True)
+    total: Mapped[int] = mapped_column(BigInteger)  # the quoted total, minor units
+    list_total: Mapped[int] = mapped_column(BigInteger)  # the same at list price, minor units
+    currency: Mapped[str] = mapped_column(Text)
+    prompt: Mapped[str] = mapped_column(Text)
+    extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
+    resolved: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
+    door: Mapped[str] = mapped_column(Text, default="native")
+    parent_id: Mapped[str | None] = mapped_column(Text)
+    parent_kind: Mapped[str | None] = mapped_column(Text)
+    callback_url: Mapped[str | None] = mapped_column(Text)
+    progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent
+    units_total: Mapped[int] = mapped_column(Integer)
+    units_done: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    finished_at: Mapped[datetime | None] = mapped_column(Moment)
+    cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    not_after: Mapped[datetime | None] = mapped_column(Moment)  # not started by then: expired, free
+    start_by: Mapped[datetime | None] = mapped_column(Moment)  # priority's promise; missed: its line drops
+    film_key: Mapped[str | None] = mapped_column(Text)
+    poster_key: Mapped[str | None] = mapped_column(Text)
+    sprites_key: Mapped[str | None] = mapped_column(Text)
+    film: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what was measured in the stored film
+    files_expire_at: Mapped[datetime | None] = mapped_column(Moment)
+    files_removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    traceparent: Mapped[str | None] = mapped_column(Text)
+
+
+class ReceiptRow(Base):
+    """The stored receipt of a job: the canonical bytes, and a few columns to search by."""
+
+    __tablename__ = "receipts"
+    __table_args__ = (
+        CheckConstraint("total >= 0 AND total <= quoted", name="never_above_quote"),
+        Index("ix_receipts_account", "account_id", "settled_at"),
+        Index("ix_receipts_settled", "settled_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    project_id: Mapped[str | None] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)  # the job's final state
+    currency: Mapped[str] = mapped_column(Text)
+    quoted: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int] = mapped_column(BigInteger)
+    list_total: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)  # canonical JSON; `cinemeter replay` computes it again byte for byte
+    film_key: Mapped[str | None] = mapped_column(Text)
+    film_sha256: Mapped[str | None] = mapped_column(Text)
+    # What a simulation groups by, in the words of pricing.simulation.Case, and what the job cost us.
+    pricing_case: Mapped[str] = mapped_column(Text)
+    priced_at: Mapped[datetime] = mapped_column(Moment)
+    gpu_milliseconds: Mapped[int] = mapped_column(BigInteger, default=0)  # of all takes, the lost ones too
+    test: Mapped[bool] = mapped_column(default=False)
+    settled_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class Submission(Base):
+    """The memory of a create call, so that a repeated call answers with the first job."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (
+        Index("uq_submissions_key", "account_id", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
+        Index("ix_submissions_body", "account_id", "fingerprint", "created_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    key: Mapped[str | None] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(Text)  # SHA-256 of method, path and body
+    created_at: Mapped[datetime] = mapped_column(Moment)

@@ -1,0 +1,82 @@
+"""Logs: one line a fact, as text for people or as JSON for machines, each with the ids it is about."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from app.settings import get_settings
+
+# The ids that this task or thread works on now: request_id, job_id, take_id, delivery_id. The mapping is shared with
+# the threads that a request hops to, so that what a handler finds out is on the request's own line.
+_IDS: ContextVar[dict[str, str] | None] = ContextVar("cinemeter_ids", default=None)
+
+
+@contextmanager
+def about(**ids: str) -> Iterator[None]:
+    """Put these ids on every line that is logged inside the block, beside those of the blocks around it."""
+    token = _IDS.set({**(_IDS.get() or {}), **ids})
+    try:
+        yield
+    finally:
+        _IDS.reset(token)
+
+
+def note(**ids: str) -> None:
+    """Put further ids on the lines of the block that is open, from here on; outside any block it does nothing."""
+    held = _IDS.get()
+    if held is not None:
+        held.update(ids)
+
+
+def current_ids() -> dict[str, str]:
+    """Return the ids of the block that is open."""
+    return dict(_IDS.get() or {})
+
+
+class JsonLines(logging.Formatter):
+    """Each record as one JSON object."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "role": self.role,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **current_ids(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextLines(logging.Formatter):
+    """Each record as a line for people, with its ids at the end."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)-7s {role} %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        ids = " ".join(f"{name}={value}" for name, value in current_ids().items())
+        line = super().formatMessage(record)
+        return f"{line} [{ids}]" if ids else line
+
+
+def set_up_logs(role: str) -> None:
+    """Send the logs of this process to stderr, in the configured form."""
+    settings = get_settings()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines(role) if settings.log_format == "json" else TextLines(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # These tell every request of theirs at INFO, which says nothing that our own lines do not.
+    for name in ("opentelemetry", "botocore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING)

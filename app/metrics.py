@@ -1,0 +1,124 @@
+"""Metrics: what each process counts, and where Prometheus reads it.
+
+Every role serves `/metrics` on CINEMETER_METRICS_PORT, away from the customers' port and without a key: whom the
+operator lets reach that port may read it. Counters live in the process that does the work and are summed by
+Prometheus; what only the database knows is read from it when the scheduler is scraped (app.dispatch.gauges).
+"""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client.registry import Collector
+
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+# A second series for each counter, with the moment in which it began, tells nothing that a restart does not.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+REGISTRY = CollectorRegistry()
+_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1200, 3600)
+
+REQUESTS = Counter(
+    "cinemeter_requests",
+    "Requests answered, by route, method and status.",
+    ["route", "method", "status"],
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "cinemeter_request_seconds",
+    "Seconds until a request was answered in full.",
+    ["route"],
+    registry=REGISTRY,
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
+)
+STREAMS = Gauge("cinemeter_streams", "Event streams that are open now.", registry=REGISTRY)
+JOBS_ACCEPTED = Counter(
+    "cinemeter_jobs_accepted", "Jobs accepted.", ["model", "service_tier", "door", "test"], registry=REGISTRY
+)
+JOBS_ENDED = Counter(
+    "cinemeter_jobs_ended", "Jobs that ended, by final state.", ["state", "model", "test"], registry=REGISTRY
+)
+JOB_SECONDS = Histogram(
+    "cinemeter_job_seconds",
+    "Seconds from acceptance to the end of completed jobs.",
+    ["model", "service_tier"],
+    registry=REGISTRY,
+    buckets=_SECONDS,
+)
+REVENUE = Counter(
+    "cinemeter_revenue_minor_units",
+    "Money captured for delivered films, in minor units.",
+    ["currency"],
+    registry=REGISTRY,
+)
+DELIVERED_SECONDS = Counter(
+    "cinemeter_delivered_seconds", "Seconds of film that were delivered.", ["model"], registry=REGISTRY
+)
+CLAIMS = Counter("cinemeter_claims", "Units claimed by workers.", ["pool", "kind"], registry=REGISTRY)
+WAIT_SECONDS = Histogram(
+    "cinemeter_wait_seconds",
+    "Seconds from the acceptance of a job to its first lease.",
+    ["pool", "service_tier"],
+    registry=REGISTRY,
+    buckets=_SECONDS,
+)
+TAKES_ENDED = Counter(
+    "cinemeter_takes_ended",
+    "Takes that ended, by outcome; `lost` are leases that ran out.",
+    ["kind", "pool", "outcome"],
+    registry=REGISTRY,
+)
+STALE_WRITES = Counter(
+    "cinemeter_stale_writes", "Writes of workers that were refused because their lease was gone.", registry=REGISTRY
+)
+GPU_SECONDS = Counter(
+    "cinemeter_gpu_seconds",
+    "Seconds that devices worked, by model and outcome of the take.",
+    ["model", "outcome"],
+    registry=REGISTRY,
+)
+STAGE_SECONDS = Histogram(
+    "cinemeter_stage_seconds",
+    "Seconds of a take by stage (text, denoise, decode, encode, upload, finish).",
+    ["stage", "model"],
+    registry=REGISTRY,
+    buckets=_SECONDS,
+)
+ATTEMPTS = Counter(
+    "cinemeter_attempts", "Webhook requests made, by what became of them.", ["outcome"], registry=REGISTRY
+)
+
+
+def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None:
+    """Serve this process's metrics, and those of `collectors`, on a thread of their own.
+
+    Returns the port, or None where none is set. A port that is taken is a warning and no error: whoever cannot be
+    measured can still work.
+    """
+    settings = get_settings()
+    if not settings.metrics_port:
+        return None
+    for collector in collectors:
+        REGISTRY.register(collector)
+    try:
+        server, _ = start_http_server(settings.metrics_port, settings.host, REGISTRY)
+    except OSError as error:
+        log.warning("The metrics of this %s are not served: port %s: %s", role, settings.metrics_port, error)
+        return None
+    port: int = server.server_port
+    log.info("The metrics of this %s are at http://%s:%s/metrics", role, settings.host, port)
+    return port
+
+
+def count_take(
+    *, kind: str, pool: str, model: str, outcome: str, gpu_seconds: float, meter: dict[str, Any] | None
+) -> None:
+    """Count a take that ended, its seconds on the device, and where its time went."""
+    TAKES_ENDED.labels(kind, pool, outcome).inc()
+    GPU_SECONDS.labels(model, outcome).inc(max(0.0, gpu_seconds))
+    for stage, seconds in (meter or {}).get("seconds", {}).items():
+        if seconds:
+            STAGE_SECONDS.labels(stage, model).observe(seconds)

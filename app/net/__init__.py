@@ -1,0 +1,12 @@
+"""The one door for outgoing HTTP: webhooks that we post and media that we fetch, guarded where the socket is opened.
+
+`addresses` says what may be visited, `guard` enforces it at every dial, `post` sends webhooks, `fetch` brings media.
+Proxy variables of the environment are ignored; there are no cookies and no unix sockets; nothing is decompressed.
+Every exchange has one total deadline and a bounded read, so that no receiver can hold or fill us.
+"""
+
+from app.net.fetch import Fetched, fetch_to
+from app.net.guard import Blocked, Egress, Timings
+from app.net.post import Answer, Fault, Sender, check_url
+
+__all__ = ["Answer", "Blocked", "Egress", "Fault", "Fetched", "Sender", "Timings", "check_url", "fetch_to"]

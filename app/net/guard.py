@@ -1,0 +1,221 @@
+"""The guard at the socket: who may be dialled, and a stopwatch that tells where the time of an exchange went.
+
+A name is resolved once, every answer must be public, and only those answers are dialled. IP literals never reach a
+resolver, so they are judged by the socket factory, the one place that sees the address really dialled. With an egress
+proxy set, the proxy is the only address that we dial, and enforcing is its task.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.net.addresses import Network, parse_networks, refusal
+from app.settings import get_settings
+
+DNS_SECONDS_MAX = 5.0
+# Below the 5 s after which uvicorn and Node close an idle connection, so that we rarely post into a closing one.
+KEEPALIVE_SECONDS = 4.0
+
+Found = list[tuple[int, str]]
+Lookup = Callable[[str, int], Found]
+
+
+class Blocked(OSError):
+    """An address was refused by the guard; the reason is for our log, never for the customer (port-scan oracle)."""
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What may be reached: from the settings in service, written out in tests."""
+
+    allow_private: bool = False
+    strict_urls: bool = True
+    denied: tuple[Network, ...] = ()
+    proxy: str = ""
+    ca_file: Path | None = None
+
+    @classmethod
+    def configured(cls) -> Self:
+        """Return the rules of this process's settings; private addresses and loose URLs come together."""
+        settings = get_settings()
+        private = settings.webhook_allow_private
+        return cls(private, not private, parse_networks(settings.egress_deny), settings.egress_proxy)
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds spent in each phase; None where the phase did not happen (a kept connection has no DNS or TLS)."""
+
+    dns_ms: int | None
+    connect_ms: int | None
+    tls_ms: int | None
+    ttfb_ms: int | None
+    total_ms: int
+
+
+class Exchange:
+    """The stopwatch of one request; resolver, guard, TLS and connector write into it as they pass."""
+
+    def __init__(self) -> None:
+        self.started = monotonic()
+        self.dns: float | None = None
+        self.dialled: float | None = None
+        self.tls_started: float | None = None
+        self.connected: float | None = None
+        self.answered: float | None = None
+        self.ip: str | None = None
+
+    def timings(self) -> Timings:
+        dial_end = self.tls_started or self.connected
+        return Timings(
+            dns_ms=_milliseconds(0.0, self.dns),
+            connect_ms=_milliseconds(self.dialled, dial_end),
+            tls_ms=_milliseconds(self.tls_started, self.connected),
+            ttfb_ms=_milliseconds(self.connected, self.answered),
+            total_ms=round((monotonic() - self.started) * 1000),
+        )
+
+
+def _milliseconds(start: float | None, end: float | None) -> int | None:
+    return None if start is None or end is None else round((end - start) * 1000)
+
+
+current_exchange: ContextVar[Exchange] = ContextVar("exchange")
+
+
+def system_lookup(host: str, port: int) -> Found:
+    """Ask the system's resolver; returns (address family, address) pairs."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [(family, str(sockaddr[0])) for family, _, _, _, sockaddr in found]
+
+
+class _Resolver(AbstractResolver):
+    """Resolves each name afresh, one lookup per name at a time, and lets an answer pass only if all of it may pass.
+
+    Lookups run in daemon threads of their own: a name whose servers hang must not use up a shared pool or hold an exit.
+    """
+
+    def __init__(self, egress: Egress, lookup: Lookup) -> None:
+        self._egress = egress
+        self._lookup = lookup
+        self._asked: dict[tuple[str, int], asyncio.Future[Found]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        started = monotonic()
+        try:
+            async with asyncio.timeout(DNS_SECONDS_MAX):
+                found = await asyncio.shield(self._ask(host, port))
+        except TimeoutError as error:
+            raise OSError(socket.EAI_AGAIN, "name lookup took too long") from error
+        finally:
+            current_exchange.get().dns = monotonic() - started
+        if not found:
+            raise OSError(socket.EAI_NONAME, "name has no address")
+        if not self._egress.proxy:
+            for _, address in found:
+                _judge(address, self._egress)
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            for kind, address in found
+        ]
+
+    def _ask(self, host: str, port: int) -> asyncio.Future[Found]:
+        key = (host, port)
+        if key not in self._asked:
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[Found] = loop.create_future()
+            # Reading the exception marks it as seen: the one who asked may have run out of time.
+            future.add_done_callback(lambda done: (self._asked.pop(key, None), done.cancelled() or done.exception()))
+            self._asked[key] = future
+            threading.Thread(target=self._work, args=(loop, future, host, port), name="lookup", daemon=True).start()
+        return self._asked[key]
+
+    def _work(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Found], host: str, port: int) -> None:
+        found: Found = []
+        failed: OSError | None = None
+        try:
+            found = self._lookup(host, port)
+        except (OSError, ValueError) as error:
+            failed = error if isinstance(error, OSError) else OSError(str(error))
+        # The loop may have closed while the lookup hung; then nobody waits for its answer.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_settle, future, found, failed)
+
+    async def close(self) -> None:
+        for future in list(self._asked.values()):
+            future.cancel()
+
+
+def _settle(future: asyncio.Future[Found], found: Found, failed: OSError | None) -> None:
+    if future.done():
+        return
+    if failed is not None:
+        future.set_exception(failed)
+    else:
+        future.set_result(found)
+
+
+def _judge(address: str, egress: Egress) -> None:
+    reason = refusal(address, allow_private=egress.allow_private, denied=egress.denied)
+    if reason:
+        raise Blocked(f"{address} is {reason}")
+
+
+class _TlsContext(ssl.SSLContext):
+    """A client context that notes when the handshake begins, which aiohttp does not tell."""
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        current_exchange.get().tls_started = monotonic()
+        return super().wrap_bio(*args, **kwargs)
+
+
+class Connector(aiohttp.TCPConnector):
+    """Guards every dial and notes whom the connection that serves a request leads to."""
+
+    def __init__(self, egress: Egress, lookup: Lookup) -> None:
+        self._egress = egress
+        context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
+        if egress.ca_file:
+            context.load_verify_locations(egress.ca_file)
+        else:
+            context.load_default_certs()
+        context.set_alpn_protocols(["http/1.1"])
+        super().__init__(
+            resolver=_Resolver(egress, lookup),
+            use_dns_cache=False,
+            socket_factory=self._open_socket,
+            ssl=context,
+            limit=0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+        )
+
+    def _open_socket(self, info: Any) -> socket.socket:
+        family, kind, protocol, _, sockaddr = info
+        if family not in (socket.AF_INET, socket.AF_INET6):
+            raise Blocked(f"address family {family} is not the internet")
+        if not self._egress.proxy:
+            _judge(str(sockaddr[0]), self._egress)
+        exchange = current_exchange.get()
+        exchange.dialled = exchange.dialled or monotonic()
+        return socket.socket(family, kind, protocol)
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        connection = await super().connect(req, traces, timeout)
+        exchange = current_exchange.get()
+        exchange.connected = monotonic()
+        peer = connection.transport.get_extra_info("peername") if connection.transport else None
+        exchange.ip = str(peer[0]) if peer else None
+        return connection

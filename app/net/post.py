@@ -1,0 +1,157 @@
+"""Post one body to one receiver: one total deadline, no redirects, a bounded read, an answer instead of an error."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Literal, Self
+
+import aiohttp
+
+from app.errors import AppError
+from app.net.addresses import url_refusal
+from app.net.guard import Blocked, Connector, Egress, Exchange, Lookup, Timings, current_exchange, system_lookup
+
+READ_BYTES_MAX = 16_384
+# One header line; aiohttp allows 128 of them.
+_HEADER_BYTES_MAX = 8_190
+_KEPT_HEADERS = ("content-encoding", "content-type", "location", "retry-after")
+
+Fault = Literal[
+    "blocked",
+    "dns_failed",
+    "proxy_failed",
+    "connect_failed",
+    "tls_failed",
+    "timeout",
+    "disconnected",
+    "bad_answer",
+    "internal",
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one posted request. Either `status` is set, or `fault` says why there is none."""
+
+    status: int | None
+    headers: Mapping[str, str]  # lower-case names, only those that we read
+    body: bytes  # at most READ_BYTES_MAX bytes, as they came over the wire
+    fault: Fault | None
+    detail: str  # for our log only
+    ip: str | None
+    timings: Timings
+
+
+def check_url(url: str, *, field: str = "url", http: bool = False) -> None:
+    """Refuse a URL whose form tells that we would never visit it; `http` admits plain HTTP (media).
+
+    Raises AppError `url_refused`. A name that passes may still resolve to an address that is refused when dialled.
+    """
+    reason = url_refusal(url, http=http, strict=Egress.configured().strict_urls)
+    if reason:
+        raise AppError("url_refused", f"This URL cannot be used: {reason}.", field=field, url=url[:200])
+
+
+class Sender:
+    """Posts over kept connections. Open it inside a running event loop: `async with Sender(...) as sender`."""
+
+    def __init__(self, egress: Egress | None = None, *, seconds: float, lookup: Lookup = system_lookup) -> None:
+        self._egress = egress or Egress.configured()
+        self._seconds = seconds
+        self._lookup = lookup
+
+    async def __aenter__(self) -> Self:
+        self._http = open_session(self._egress, self._lookup)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.close()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Post `body` and return what became of it; it never raises, except when the task is cancelled.
+
+        A kept connection that the receiver closed meanwhile is replaced once within the same deadline.
+        """
+        reason = url_refusal(url, strict=self._egress.strict_urls)
+        if reason:
+            return Answer(None, {}, b"", "blocked", reason, None, Exchange().timings())
+        deadline = asyncio.get_running_loop().time() + self._seconds
+        answer, kept = await self._post_once(url, body, headers, deadline)
+        if kept and answer.fault == "disconnected":
+            answer, _ = await self._post_once(url, body, headers, deadline)
+        return answer
+
+    async def _post_once(
+        self, url: str, body: bytes, headers: Mapping[str, str], deadline: float
+    ) -> tuple[Answer, bool]:
+        exchange = Exchange()
+        current_exchange.set(exchange)
+        response: aiohttp.ClientResponse | None = None
+        received = bytearray()
+        fault: Fault | None = None
+        detail = ""
+        try:
+            async with (
+                asyncio.timeout_at(deadline),
+                self._http.post(
+                    url, data=body, headers=headers, allow_redirects=False, proxy=self._egress.proxy or None
+                ) as response,
+            ):
+                exchange.answered = monotonic()
+                await _read_start(response, received)
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            # Once the status line is here the receiver has spoken; what happens to the body changes nothing.
+            if response is None:
+                fault, detail = _fault(error), f"{type(error).__name__}: {error}"[:500]
+        kept = exchange.connected is not None and exchange.dialled is None
+        status = response.status if response is not None else None
+        seen = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers} if response else {}
+        return Answer(status, seen, bytes(received), fault, detail, exchange.ip, exchange.timings()), kept
+
+
+def open_session(egress: Egress, lookup: Lookup) -> aiohttp.ClientSession:
+    """Open a client session behind the guard; deadlines are the caller's, who holds one for the whole exchange."""
+    return aiohttp.ClientSession(
+        connector=Connector(egress, lookup),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+        headers={"User-Agent": "Cinemeter/1.0", "Accept-Encoding": "identity"},
+        auto_decompress=False,
+        trust_env=False,
+        max_line_size=_HEADER_BYTES_MAX,
+        max_field_size=_HEADER_BYTES_MAX,
+        read_bufsize=READ_BYTES_MAX // 2,
+    )
+
+
+async def _read_start(response: aiohttp.ClientResponse, received: bytearray) -> None:
+    """Read at most READ_BYTES_MAX bytes into `received`; a longer answer costs the receiver its connection."""
+    async for chunk in response.content.iter_any():
+        received += chunk[: READ_BYTES_MAX - len(received)]
+        if len(received) >= READ_BYTES_MAX:
+            response.close()
+            return
+
+
+def _fault(error: BaseException) -> Fault:
+    """Name the fault of an exchange that brought no status; the order matters, as aiohttp's classes overlap."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Blocked):
+            return "blocked"
+        cause = cause.__cause__
+    table: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Fault], ...] = (
+        (TimeoutError, "timeout"),
+        (aiohttp.InvalidURL, "blocked"),
+        (aiohttp.ClientProxyConnectionError, "proxy_failed"),
+        (aiohttp.ClientConnectorDNSError, "dns_failed"),
+        ((aiohttp.ClientSSLError, ssl.SSLError), "tls_failed"),
+        ((aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError), "connect_failed"),
+        ((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, OSError), "disconnected"),
+    )
+    return next((fault for kinds, fault in table if isinstance(error, kinds)), "bad_answer")

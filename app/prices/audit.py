@@ -1,0 +1,74 @@
+"""Recompute what prices keep: counters of free seconds and promotions, hashes of books and contracts, the trail."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.prices.tables import StoredBook, StoredContract
+from app.prices.trail import broken_seals
+from pricing.book import PriceBook, parse_book
+from pricing.contract import Contract, parse_contract
+from pricing.schema import BookError
+
+
+class Finding(NamedTuple):
+    """One row that disagrees: the rule it breaks, which row it is, what it should say and what it says."""
+
+    rule: str
+    subject: str
+    expected: str
+    found: str
+
+    @property
+    def message(self) -> str:
+        """What is wrong, as a phrase."""
+        return f"should be {self.expected}, is {self.found}"
+
+
+# Each query returns subject, expected, found.
+RULES: dict[str, str] = {
+    "free_seconds_count_their_reservations": """
+        SELECT f.account_id || ' ' || f.month, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
+               f.reserved || ' reserved, ' || f.spent || ' spent'
+        FROM free_uses f LEFT JOIN (
+            SELECT account_id, month, sum(free) FILTER (WHERE state = 'held') AS held, sum(free_used) AS used
+            FROM reservations GROUP BY account_id, month) r USING (account_id, month)
+        WHERE f.reserved <> coalesce(r.held, 0) OR f.spent <> coalesce(r.used, 0)""",
+    "promotion_counts_its_reservations": """
+        SELECT p.promotion || ' ' || p.account_id,
+               coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
+               p.reserved || ' reserved, ' || p.spent || ' spent'
+        FROM promotion_uses p LEFT JOIN LATERAL (
+            SELECT sum((promotions ->> p.promotion)::bigint) FILTER (WHERE state = 'held') AS held,
+                   sum((promotions_used ->> p.promotion)::bigint) AS used
+            FROM reservations WHERE promotions ? p.promotion AND p.account_id IN ('', account_id)) r ON true
+        WHERE p.reserved <> coalesce(r.held, 0) OR p.spent <> coalesce(r.used, 0)""",
+}
+
+
+def audit(session: Session) -> list[Finding]:
+    """Return every disagreement; an empty list is a clean one. Reads only."""
+    found = [
+        Finding(rule, *(str(part) for part in row))
+        for rule, query in RULES.items()
+        for row in session.execute(text(query))
+    ]
+    for table, parse in ((StoredBook, parse_book), (StoredContract, parse_contract)):
+        for paper_id, kept, toml in session.execute(select(table.id, table.content_hash, table.toml)):
+            # Parsed here from the stored text and not taken from what was kept, so that a rewritten text shows.
+            is_now = _hash_of(parse, toml)
+            found += [Finding("price_text_has_its_hash", paper_id, kept, is_now)] if kept != is_now else []
+    found += [
+        Finding("audit_trail_is_unbroken", str(number), "sealed with the entry before it", "not")
+        for number in broken_seals(session)
+    ]
+    return found
+
+
+def _hash_of(parse: Callable[[str], PriceBook | Contract], toml: str) -> str:
+    try:
+        return parse(toml).content_hash
+    except BookError as error:
+        return f"unreadable: {error.problems[0]}"

@@ -1,0 +1,124 @@
+"""Acts on price books: draft, edit, approve, schedule, withdraw. Each is written in the audit trail."""
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import new_id
+from app.errors import AppError
+from app.prices.actor import Actor
+from app.prices.find import book_by_id, newest_book
+from app.prices.life import approve, edit, lock_papers, schedule, withdraw
+from app.prices.parsed import read_book, refusal
+from app.prices.tables import PaperState, StoredBook
+from app.prices.trail import record
+from app.roles import Role, require_role
+from pricing.book import PriceBook
+from pricing.check import check_examples
+from pricing.schema import Problem
+
+
+def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> StoredBook:
+    """Write a new book down as a draft, based on the newest scheduled or published one.
+
+    A draft may break its own worked examples; it cannot be approved before it keeps them.
+
+    Args:
+        session: an open session; the caller commits.
+        actor: the author, with the role `pricing_author`.
+        toml: the whole book.
+        note: why, for the approver.
+
+    Raises:
+        AppError: `forbidden`; `invalid_price_book` with every problem.
+    """
+    require_role(actor, Role.PRICING_AUTHOR)
+    base = newest_book(session)
+    book = _read(toml, base)
+    moment = now(session)
+    stored = StoredBook(
+        id=new_id("book"),
+        toml=toml,
+        content_hash=book.content_hash,
+        state=PaperState.DRAFT,
+        based_on=None if base is None else base.id,
+        note=note,
+        author=actor.person,
+        created_at=moment,
+        edited_at=moment,
+        sole_admin=False,
+    )
+    session.add(stored)
+    record(session, actor, "book.drafted", stored.id, content_hash=book.content_hash, based_on=stored.based_on)
+    return stored
+
+
+def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: str | None = None) -> StoredBook:
+    """Replace a draft's text; what it is based on stays.
+
+    Raises:
+        AppError: `not_found`, `forbidden`, `conflict`, `invalid_price_book`.
+    """
+    stored = book_by_id(session, book_id)
+    base = None if stored.based_on is None else book_by_id(session, stored.based_on)
+    edit(session, actor, stored, toml, _read(toml, base).content_hash, note)
+    return stored
+
+
+def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: str) -> StoredBook:
+    """Approve a draft that keeps its worked examples, as it was read (see `app.prices.life.approve`).
+
+    Raises:
+        AppError: `not_found`, `forbidden`, `conflict`; `invalid_price_book` with the examples that fail.
+    """
+    stored = book_by_id(session, book_id)
+    # Checked before anything is written; a text that was edited meanwhile has another hash and is refused below.
+    failures = check_examples(stored.book)
+    if failures:
+        raise refusal([Problem(f"examples[{failure.index}]", str(failure)) for failure in failures])
+    approve(session, actor, stored, content_hash)
+    return stored
+
+
+def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: datetime | None = None) -> StoredBook:
+    """Publish an approved book from a moment in the future on (see `app.prices.life.schedule`).
+
+    Raises:
+        AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
+    """
+    lock_papers(session)
+    stored = book_by_id(session, book_id)
+    schedule(session, actor, stored, newest_book(session), effective_at)
+    return stored
+
+
+def withdraw_book(session: Session, actor: Actor, book_id: str, *, reason: str) -> StoredBook:
+    """Take a book back before it takes effect (see `app.prices.life.withdraw`).
+
+    Raises:
+        AppError: `not_found`, `forbidden`, `conflict`.
+    """
+    lock_papers(session)
+    stored = book_by_id(session, book_id)
+    withdraw(session, actor, stored, newest_book(session), reason)
+    return stored
+
+
+def _read(toml: str, base: StoredBook | None) -> PriceBook:
+    book = read_book(toml)
+    if base is None:
+        if book.based_on is not None:
+            raise refusal([Problem("based_on", "names a book, but this would be the first one")])
+        return book
+    if book.currency != base.book.currency:
+        raise refusal([Problem("currency", f"must stay {base.book.currency}, in which wallets are kept")])
+    if book.based_on not in (None, base.id, base.content_hash, base.book.name):
+        raise AppError(
+            "invalid_price_book",
+            f"The text says that it is based on {book.based_on!r}; the newest book is {base.book.name!r}.",
+            field="based_on",
+            based_on=book.based_on,
+            allowed=[base.book.name, base.content_hash, base.id],
+        )
+    return book

@@ -1,0 +1,120 @@
+"""Acts on contracts, the agreed rates of one account. They live the life of books, account by account."""
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.accounts.tables import Account
+from app.clock import now
+from app.db import new_id
+from app.errors import AppError
+from app.prices.actor import Actor
+from app.prices.find import contract_by_id, newest_contract
+from app.prices.life import approve, edit, lock_papers, schedule, withdraw
+from app.prices.parsed import read_contract, refusal
+from app.prices.tables import PaperState, StoredContract
+from app.prices.trail import record
+from app.roles import Role, require_role
+from pricing.schema import Problem
+
+
+def draft_contract(session: Session, actor: Actor, account_id: str, toml: str, *, note: str = "") -> StoredContract:
+    """Write an account's new contract down as a draft, based on its newest scheduled or published one.
+
+    Raises:
+        AppError: `not_found`, `forbidden`; `invalid_price_book` with every problem.
+    """
+    require_role(actor, Role.PRICING_AUTHOR)
+    account = get_account(session, account_id)
+    content_hash = _read(toml, account)
+    base = newest_contract(session, account_id)
+    moment = now(session)
+    stored = StoredContract(
+        id=new_id("contract"),
+        account_id=account_id,
+        toml=toml,
+        content_hash=content_hash,
+        state=PaperState.DRAFT,
+        based_on=None if base is None else base.id,
+        note=note,
+        author=actor.person,
+        created_at=moment,
+        edited_at=moment,
+        sole_admin=False,
+    )
+    session.add(stored)
+    record(
+        session,
+        actor,
+        "contract.drafted",
+        stored.id,
+        account=account_id,
+        content_hash=content_hash,
+        based_on=stored.based_on,
+    )
+    return stored
+
+
+def edit_contract(
+    session: Session, actor: Actor, contract_id: str, toml: str, *, note: str | None = None
+) -> StoredContract:
+    """Replace a draft's text. Raises `not_found`, `forbidden`, `conflict`, `invalid_price_book`."""
+    stored = contract_by_id(session, contract_id)
+    edit(session, actor, stored, toml, _read(toml, get_account(session, stored.account_id)), note)
+    return stored
+
+
+def approve_contract(session: Session, actor: Actor, contract_id: str, *, content_hash: str) -> StoredContract:
+    """Approve a draft as it was read. Raises `not_found`, `forbidden`, `conflict`."""
+    stored = contract_by_id(session, contract_id)
+    approve(session, actor, stored, content_hash)
+    return stored
+
+
+def schedule_contract(
+    session: Session, actor: Actor, contract_id: str, effective_at: datetime | None = None
+) -> StoredContract:
+    """Let an approved contract take effect at a moment in the future; an account's first may do so at once.
+
+    Raises:
+        AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
+    """
+    lock_papers(session)
+    stored = contract_by_id(session, contract_id)
+    schedule(session, actor, stored, newest_contract(session, stored.account_id), effective_at)
+    return stored
+
+
+def withdraw_contract(session: Session, actor: Actor, contract_id: str, *, reason: str) -> StoredContract:
+    """Take a contract back before it takes effect. Raises `not_found`, `forbidden`, `conflict`."""
+    lock_papers(session)
+    stored = contract_by_id(session, contract_id)
+    withdraw(session, actor, stored, newest_contract(session, stored.account_id), reason)
+    return stored
+
+
+def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime, *, reason: str) -> StoredContract:
+    """End a contract in effect at a moment that is not in the past; list prices stand from then on, for new quotes.
+
+    Raises:
+        AppError: `not_found`, `forbidden`; `conflict` if it is not scheduled; `invalid_request`.
+    """
+    require_role(actor, Role.PRICING_APPROVER)
+    lock_papers(session)
+    stored = contract_by_id(session, contract_id)
+    session.refresh(stored, with_for_update=True)
+    if stored.state != PaperState.SCHEDULED or stored.effective_at is None:
+        raise AppError("conflict", f"The contract is {stored.state}, so it cannot be ended.", state=stored.state)
+    if at < now(session) or at <= stored.effective_at:
+        raise AppError("invalid_request", "A contract ends after it took effect, and not in the past.", field="at")
+    stored.ends_at = at
+    record(session, actor, "contract.ended", stored.id, at=at.isoformat(), reason=reason)
+    return stored
+
+
+def _read(toml: str, account: Account) -> str:
+    contract = read_contract(toml)
+    if contract.currency != account.currency:
+        raise refusal([Problem("currency", f"must be {account.currency}, in which the account's wallet is kept")])
+    return contract.content_hash

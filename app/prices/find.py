@@ -1,0 +1,120 @@
+"""Find the book or the contract in force. Which one that is follows from the moment alone."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import AppError, not_found
+from app.prices.tables import PaperState, StoredBook, StoredContract
+from pricing.contract import Contract
+
+__all__ = [
+    "StoredBook",
+    "book_at",
+    "book_by_hash",
+    "book_by_id",
+    "contract_at",
+    "contract_by_id",
+    "contracts_by_hash",
+    "list_books",
+    "list_contracts",
+]
+
+
+def book_at(session: Session, at: datetime) -> StoredBook:
+    """Return the book in force at a moment: of the scheduled ones, the last whose effective moment had come.
+
+    Raises:
+        AppError: `no_rate` before the first book took effect.
+    """
+    found = session.scalar(
+        select(StoredBook)
+        .where(StoredBook.state == str(PaperState.SCHEDULED), StoredBook.effective_at <= at)
+        .order_by(StoredBook.effective_at.desc())
+        .limit(1)
+    )
+    if found is None:
+        raise AppError("no_rate", "No price book is in force; nothing is sold without a price.")
+    return found
+
+
+def newest_book(session: Session) -> StoredBook | None:
+    """Return the scheduled or published book that takes effect last; a new one must be based on it."""
+    return session.scalar(
+        select(StoredBook)
+        .where(StoredBook.state == str(PaperState.SCHEDULED))
+        .order_by(StoredBook.effective_at.desc())
+        .limit(1)
+    )
+
+
+def book_by_id(session: Session, book_id: str) -> StoredBook:
+    """Return a book. Raises `not_found`."""
+    found = session.get(StoredBook, book_id)
+    if found is None:
+        raise not_found("price book", book_id)
+    return found
+
+
+def book_by_hash(session: Session, content_hash: str) -> StoredBook:
+    """Return a book with this content; any will do, as they say the same. Raises `not_found`."""
+    found = session.scalar(select(StoredBook).where(StoredBook.content_hash == content_hash).limit(1))
+    if found is None:
+        raise not_found("price book", content_hash)
+    return found
+
+
+def list_books(session: Session) -> list[StoredBook]:
+    """Return all books, those that take effect last first, drafts before them."""
+    order = (StoredBook.effective_at.desc().nulls_first(), StoredBook.created_at.desc(), StoredBook.id)
+    return list(session.scalars(select(StoredBook).order_by(*order)))
+
+
+def contract_at(session: Session, account_id: str, at: datetime) -> Contract | None:
+    """Return the contract of an account that is in force at a moment, parsed, or None.
+
+    The last one whose effective moment had come; when that one was ended, none: an older one does not return.
+    """
+    found = session.scalar(
+        select(StoredContract)
+        .where(
+            StoredContract.account_id == account_id,
+            StoredContract.state == str(PaperState.SCHEDULED),
+            StoredContract.effective_at <= at,
+        )
+        .order_by(StoredContract.effective_at.desc())
+        .limit(1)
+    )
+    return None if found is None or (found.ends_at is not None and found.ends_at <= at) else found.contract
+
+
+def newest_contract(session: Session, account_id: str) -> StoredContract | None:
+    """Return the account's contract that takes effect last; a new one must be based on it."""
+    return session.scalar(
+        select(StoredContract)
+        .where(StoredContract.account_id == account_id, StoredContract.state == str(PaperState.SCHEDULED))
+        .order_by(StoredContract.effective_at.desc())
+        .limit(1)
+    )
+
+
+def contract_by_id(session: Session, contract_id: str) -> StoredContract:
+    """Return a contract. Raises `not_found`."""
+    found = session.get(StoredContract, contract_id)
+    if found is None:
+        raise not_found("contract", contract_id)
+    return found
+
+
+def list_contracts(session: Session, account_id: str | None = None) -> list[StoredContract]:
+    """Return the contracts of one account, or of all, those that take effect last first."""
+    query = select(StoredContract)
+    if account_id is not None:
+        query = query.where(StoredContract.account_id == account_id)
+    return list(session.scalars(query.order_by(StoredContract.effective_at.desc().nulls_first(), StoredContract.id)))
+
+
+def contracts_by_hash(session: Session) -> dict[str, Contract]:
+    """Return every contract that was ever written down, by its content hash, as receipts name it."""
+    return {stored.content_hash: stored.contract for stored in session.scalars(select(StoredContract))}

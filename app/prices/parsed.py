@@ -1,0 +1,64 @@
+"""Parsed papers, kept by content hash: a stored text never changes, so each is parsed once in a process."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from app.errors import AppError
+from pricing.book import PriceBook, parse_book
+from pricing.contract import Contract, parse_contract
+from pricing.schema import BookError, Problem
+
+Parsed = TypeVar("Parsed")
+
+_KEPT = 256
+_books: dict[str, PriceBook] = {}
+_contracts: dict[str, Contract] = {}
+
+
+def kept_book(content_hash: str, text: Callable[[], str]) -> PriceBook:
+    """Return the book with this content hash; `text` is asked only when it was not parsed before."""
+    return _kept(_books, content_hash, lambda: parse_book(text()))
+
+
+def kept_contract(content_hash: str, text: Callable[[], str]) -> Contract:
+    """Return the contract with this content hash; `text` is asked only when it was not parsed before."""
+    return _kept(_contracts, content_hash, lambda: parse_contract(text()))
+
+
+def read_book(text: str) -> PriceBook:
+    """Parse a book that somebody hands in.
+
+    Raises:
+        AppError: `invalid_price_book` with every problem, its path and what is allowed.
+    """
+    try:
+        return parse_book(text)
+    except BookError as error:
+        raise refusal(error.problems) from None
+
+
+def read_contract(text: str) -> Contract:
+    """Parse a contract that somebody hands in. Raises `invalid_price_book` with every problem."""
+    try:
+        return parse_contract(text)
+    except BookError as error:
+        raise refusal(error.problems) from None
+
+
+def refusal(problems: list[Problem]) -> AppError:
+    """Return the refusal that lists what is wrong with a book or contract."""
+    return AppError(
+        "invalid_price_book",
+        str(problems[0]) if len(problems) == 1 else f"The text has {len(problems)} problems.",
+        field="toml",
+        problems=[{"path": problem.path, "message": problem.message} for problem in problems],
+    )
+
+
+def _kept(kept: dict[str, Parsed], content_hash: str, parse: Callable[[], Parsed]) -> Parsed:
+    found = kept.get(content_hash)
+    if found is None:
+        if len(kept) >= _KEPT:
+            kept.clear()
+        found = kept[content_hash] = parse()
+    return found

@@ -1,0 +1,208 @@
+"""Free seconds and promotion budgets, set aside by whoever is promised a price: a quote, or a job without one.
+
+Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, and
+before anything in the wallet. A promotion is known by its id: a later book that carries the same id goes on counting.
+Free seconds count in the billing month in which they were reserved.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.accounts.memberships import FREE, membership_at
+from app.accounts.months import billing_month
+from app.clock import now
+from app.errors import AppError
+from app.prices.find import book_at
+from app.prices.tables import FreeUse, PromotionUse, Reservation
+from pricing.book import PriceBook
+from pricing.rules import Promotion
+
+# A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
+# so that counters are whole numbers and lose nothing. https://github.com/facebookarchive/Flicks
+FLICKS_PER_SECOND = 705_600_000
+# The account by which a promotion's budget for everybody is counted.
+EVERYBODY = ""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What an account may still use: free seconds of this month, and discount (minor units) per capped promotion."""
+
+    free_seconds: Fraction
+    promotions: dict[str, int | None]
+
+
+class ReservedMeanwhile(AppError):
+    """Another quote or job took what this price was made with. Price again; what is left has changed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("conflict", f"{what} were used by another request just now; try again.", what=what)
+
+
+def allowance(session: Session, account_id: str, book: PriceBook, membership: str, at: datetime) -> Allowance:
+    """Return what an account may still use at a moment, as `pricing.usage.Customer` wants it."""
+    limit = book.membership(membership).free_seconds_per_month
+    free = Fraction(0)
+    if limit:
+        month = billing_month(get_account(session, account_id).billing_zone, at)
+        use = session.execute(
+            select(FreeUse.reserved + FreeUse.spent).where(FreeUse.account_id == account_id, FreeUse.month == month)
+        ).scalar_one_or_none()
+        free = max(Fraction(0), limit - Fraction(use or 0, FLICKS_PER_SECOND))
+    capped = [promotion for promotion in book.promotions_at(at) if promotion.capped]
+    used = _used(session, account_id, [promotion.id for promotion in capped])
+    return Allowance(free, {promotion.id: _left(promotion, account_id, used) for promotion in capped})
+
+
+def reserve(
+    session: Session,
+    account_id: str,
+    owner: str,
+    *,
+    free_seconds: Fraction,
+    promotions: Mapping[str, int],
+) -> None:
+    """Set aside what a price uses, in the transaction that made the price. All of it, or nothing.
+
+    Args:
+        session: an open session; the caller commits.
+        account_id: who is promised the price.
+        owner: id of the quote, or of the job without one; `settle` and `give_back` are called with it.
+        free_seconds: `Price.free_seconds_used`.
+        promotions: `Price.promotions`; only those that the book in force caps are counted.
+
+    Raises:
+        ReservedMeanwhile: nothing was written; price again.
+    """
+    moment = now(session)
+    book = book_at(session, moment).book
+    caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
+    counted = {name: promotions[name] for name in sorted(promotions) if name in caps and promotions[name]}
+    flicks = ceil(free_seconds * FLICKS_PER_SECOND)
+    if not flicks and not counted:
+        return
+    month = billing_month(get_account(session, account_id).billing_zone, moment)
+    with session.begin_nested():
+        if flicks:
+            name = membership_at(session, account_id, moment)
+            member = book.membership(name if name in book.memberships else FREE)
+            limit = member.free_seconds_per_month * FLICKS_PER_SECOND
+            if not _reserve(session, FreeUse, {"account_id": account_id, "month": month}, flicks, limit):
+                raise ReservedMeanwhile("Free seconds")
+        for name, cap_of, whose in _promotion_steps(counted, caps, account_id):
+            if not _reserve(session, PromotionUse, {"promotion": name, "account_id": whose}, counted[name], cap_of):
+                raise ReservedMeanwhile(f"Discounts of the promotion {name}")
+        session.add(
+            Reservation(
+                quote_id=owner,
+                account_id=account_id,
+                month=month,
+                free=flicks,
+                free_used=0,
+                promotions=counted,
+                promotions_used={},
+                created_at=moment,
+            )
+        )
+
+
+def settle(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
+    """Turn what was reserved into what was used, and give the rest back; return whether this call did it.
+
+    Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
+    """
+    held = _resolve(session, owner, "settled")
+    if held is None:
+        return False
+    free_used = min(held.free, ceil(free_seconds * FLICKS_PER_SECOND))
+    used = {name: min(amount, max(0, promotions.get(name, 0))) for name, amount in held.promotions.items()}
+    _count(session, held, free_used, used)
+    held.free_used, held.promotions_used = free_used, used
+    session.flush()
+    return True
+
+
+def give_back(session: Session, owner: str) -> bool:
+    """Give all that was reserved back: the quote expired, or its job used nothing; return whether this call did it."""
+    held = _resolve(session, owner, "returned")
+    if held is None:
+        return False
+    _count(session, held, 0, {})
+    return True
+
+
+def _used(session: Session, account_id: str, names: list[str]) -> dict[tuple[str, str], int]:
+    if not names:
+        return {}
+    rows = session.execute(
+        select(PromotionUse.promotion, PromotionUse.account_id, PromotionUse.reserved + PromotionUse.spent).where(
+            PromotionUse.promotion.in_(names), PromotionUse.account_id.in_([account_id, EVERYBODY])
+        )
+    )
+    return {(name, whose): int(used) for name, whose, used in rows}
+
+
+def _left(promotion: Promotion, account_id: str, used: Mapping[tuple[str, str], int]) -> int:
+    limits = ((promotion.cap_per_account, account_id), (promotion.budget, EVERYBODY))
+    left = [limit.minor - used.get((promotion.id, whose), 0) for limit, whose in limits if limit is not None]
+    return max(0, min(left))
+
+
+def _promotion_steps(
+    counted: Mapping[str, int], caps: Mapping[str, Promotion], account_id: str
+) -> list[tuple[str, int | None, str]]:
+    # All accounts' rows before everybody's, each by name: one order of locks for every quote.
+    own = [(name, caps[name].cap_per_account, account_id) for name in counted]
+    everybody = [(name, caps[name].budget, EVERYBODY) for name in counted]
+    return [(name, None if cap is None else cap.minor, whose) for name, cap, whose in (*own, *everybody)]
+
+
+def _reserve(
+    session: Session, table: type[FreeUse | PromotionUse], key: Mapping[str, str], amount: int, limit: int | None
+) -> bool:
+    if limit is not None and amount > limit:
+        return False
+    fits = None if limit is None else table.spent + table.reserved + amount <= limit
+    kept = (
+        insert(table)
+        .values(**key, reserved=amount, spent=0)
+        .on_conflict_do_update(index_elements=list(key), set_={"reserved": table.reserved + amount}, where=fits)
+        .returning(table.account_id)
+    )
+    return session.execute(kept).one_or_none() is not None
+
+
+def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
+    return session.scalars(
+        update(Reservation)
+        .where(Reservation.quote_id == owner, Reservation.state == "held")
+        .values(state=state, resolved_at=now(session))
+        .returning(Reservation)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _count(session: Session, held: Reservation, free_used: int, used: Mapping[str, int]) -> None:
+    def move(table: type[FreeUse | PromotionUse], reserved: int, spent: int, *where: Any) -> None:
+        session.execute(
+            update(table)
+            .where(*where)
+            .values(reserved=table.reserved - reserved, spent=table.spent + spent)
+            .execution_options(synchronize_session=False)
+        )
+
+    if held.free:
+        move(FreeUse, held.free, free_used, FreeUse.account_id == held.account_id, FreeUse.month == held.month)
+    for whose in (held.account_id, EVERYBODY):
+        for name in sorted(held.promotions):
+            own = (PromotionUse.promotion == name, PromotionUse.account_id == whose)
+            move(PromotionUse, held.promotions[name], used.get(name, 0), *own)

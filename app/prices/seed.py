@@ -1,0 +1,25 @@
+"""The first book of a fresh database: the default one that ships with the house, in force at once."""
+
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.prices.actor import HOUSE
+from app.prices.books import approve_book, draft_book, schedule_book
+from app.prices.find import newest_book
+from app.prices.life import lock_papers
+from app.prices.tables import StoredBook
+from pricing.books import read_shipped
+
+
+def seed_book(session: Session, toml: str | None = None) -> StoredBook:
+    """Put the first book in force (default: the shipped one); where there is one already, return the newest.
+
+    Nobody is there yet to approve it, so the house does so alone, and the trail says so.
+    """
+    lock_papers(session)
+    newest = newest_book(session)
+    if newest is not None:
+        return newest
+    stored = draft_book(session, HOUSE, read_shipped() if toml is None else toml, note="the first book")
+    approve_book(session, HOUSE, stored.id, content_hash=stored.content_hash)
+    return schedule_book(session, HOUSE, stored.id, now(session))

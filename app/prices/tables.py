@@ -1,0 +1,261 @@
+"""Rows of prices: stored books and contracts, the audit trail, intake pauses, and what promotions have left."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, guard, one_of
+from app.prices.parsed import kept_book, kept_contract
+from pricing.book import PriceBook
+from pricing.contract import Contract
+
+
+class PaperState(StrEnum):
+    """How far a book or contract has come. `published` is never stored: it is a schedule whose time has come."""
+
+    DRAFT = "draft"
+    APPROVED = "approved"
+    SCHEDULED = "scheduled"
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+STORED_STATES = tuple(state for state in PaperState if state is not PaperState.PUBLISHED)
+
+
+class Paper:
+    """The columns of a priced paper, book or contract: its text, its way from draft to effect, and who did what.
+
+    Only a draft's text may change; after that the row is history, and a trigger keeps it so.
+    """
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    toml: Mapped[str] = mapped_column(Text, deferred=True)
+    content_hash: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default=PaperState.DRAFT)
+    note: Mapped[str] = mapped_column(Text, default="")
+    author: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    edited_at: Mapped[datetime] = mapped_column(Moment)
+    approver: Mapped[str | None] = mapped_column(Text)
+    approved_at: Mapped[datetime | None] = mapped_column(Moment)
+    sole_admin: Mapped[bool] = mapped_column(default=False)  # approved by its author, as nobody else could
+    scheduled_by: Mapped[str | None] = mapped_column(Text)
+    scheduled_at: Mapped[datetime | None] = mapped_column(Moment)
+    effective_at: Mapped[datetime | None] = mapped_column(Moment)
+    withdrawn_by: Mapped[str | None] = mapped_column(Text)
+    withdrawn_at: Mapped[datetime | None] = mapped_column(Moment)
+
+    def state_at(self, at: datetime) -> PaperState:
+        """Return the state at a moment: a schedule takes effect by time alone."""
+        if self.state == PaperState.SCHEDULED and self.effective_at is not None and self.effective_at <= at:
+            return PaperState.PUBLISHED
+        return PaperState(self.state)
+
+
+def _life() -> tuple[CheckConstraint, ...]:
+    return (
+        one_of("state", STORED_STATES),
+        CheckConstraint("approver IS NULL OR approver <> author OR sole_admin", name="approver_is_not_author"),
+        CheckConstraint("state NOT IN ('approved', 'scheduled') OR approver IS NOT NULL", name="approved_by_somebody"),
+        CheckConstraint("state <> 'scheduled' OR effective_at IS NOT NULL", name="scheduled_has_moment"),
+        CheckConstraint("(state = 'withdrawn') = (withdrawn_at IS NOT NULL)", name="withdrawn_has_moment"),
+    )
+
+
+class StoredBook(Paper, Base):
+    """A price book as it was written. The scheduled book with the latest effective moment that has come is in force."""
+
+    __tablename__ = "price_books"
+    __table_args__ = (
+        *_life(),
+        # Two books may not take effect at one moment: which of them would be in force?
+        Index("uq_price_books_effective", "effective_at", unique=True, postgresql_where=text("state = 'scheduled'")),
+    )
+
+    based_on: Mapped[str | None] = mapped_column(ForeignKey("price_books.id"))  # NULL for the first book
+
+    @property
+    def book(self) -> PriceBook:
+        """The parsed book."""
+        return kept_book(self.content_hash, lambda: self.toml)
+
+
+class StoredContract(Paper, Base):
+    """An account's own rates, which take the place of list prices from their effective moment until they end."""
+
+    __tablename__ = "contracts"
+    __table_args__ = (
+        *_life(),
+        CheckConstraint("ends_at > effective_at", name="ends_after_effect"),
+        Index(
+            "uq_contracts_effective",
+            "account_id",
+            "effective_at",
+            unique=True,
+            postgresql_where=text("state = 'scheduled'"),
+        ),
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    based_on: Mapped[str | None] = mapped_column(ForeignKey("contracts.id"))  # NULL for the account's first
+    ends_at: Mapped[datetime | None] = mapped_column(Moment)  # set when it is ended before its own window does
+
+    @property
+    def contract(self) -> Contract:
+        """The parsed contract."""
+        return kept_contract(self.content_hash, lambda: self.toml)
+
+
+class AuditEntry(Base):
+    """One act of an admin. Entries are chained by hash, so that one taken out or rewritten shows."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("ix_audit_entries_subject", "subject"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    actor: Mapped[str] = mapped_column(Text)  # the person
+    via: Mapped[str] = mapped_column(Text, default="")  # the key or door that the person used
+    act: Mapped[str] = mapped_column(Text)  # such as `book.approved`
+    subject: Mapped[str] = mapped_column(Text)  # id of what was acted on
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    previous_hash: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(Text, unique=True)
+
+
+class IntakePause(Base):
+    """No new jobs for a model, an account, one model of one account, or (both empty) at all, until it is resumed."""
+
+    __tablename__ = "intake_pauses"
+    __table_args__ = (
+        CheckConstraint("(resumed_at IS NULL) = (resumed_by IS NULL)", name="resumed_by_somebody"),
+        Index(
+            "uq_intake_pauses_open",
+            text("coalesce(model, '')"),
+            text("coalesce(account_id, '')"),
+            unique=True,
+            postgresql_where=text("resumed_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str | None] = mapped_column(Text)
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("accounts.id"))
+    reason: Mapped[str] = mapped_column(Text)
+    paused_by: Mapped[str] = mapped_column(Text)
+    paused_at: Mapped[datetime] = mapped_column(Moment)
+    resumed_by: Mapped[str | None] = mapped_column(Text)
+    resumed_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class FreeUse(Base):
+    """How much of its monthly free seconds an account has reserved and spent in one billing month."""
+
+    __tablename__ = "free_uses"
+    __table_args__ = (
+        CheckConstraint("reserved >= 0", name="reserved_not_negative"),
+        CheckConstraint("spent >= 0", name="spent_not_negative"),
+    )
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(Text, primary_key=True)
+    reserved: Mapped[int] = mapped_column(BigInteger, default=0)  # flicks: 1/705,600,000 of a second
+    spent: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class PromotionUse(Base):
+    """How much discount a promotion has reserved and given, to one account or (account empty) to all together."""
+
+    __tablename__ = "promotion_uses"
+    __table_args__ = (
+        CheckConstraint("reserved >= 0", name="reserved_not_negative"),
+        CheckConstraint("spent >= 0", name="spent_not_negative"),
+    )
+
+    promotion: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    reserved: Mapped[int] = mapped_column(BigInteger, default=0)  # minor units of discount
+    spent: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class Reservation(Base):
+    """The free seconds and promotion budget that one quote (or one job without a quote) has set aside."""
+
+    __tablename__ = "reservations"
+    __table_args__ = (
+        one_of("state", ("held", "settled", "returned")),
+        CheckConstraint("free_used BETWEEN 0 AND free", name="free_used_within_free"),
+        CheckConstraint("(state = 'held') = (resolved_at IS NULL)", name="resolved_has_moment"),
+    )
+
+    quote_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    month: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="held")
+    free: Mapped[int] = mapped_column(BigInteger, default=0)  # flicks
+    free_used: Mapped[int] = mapped_column(BigInteger, default=0)
+    promotions: Mapped[dict[str, int]] = mapped_column(JSONB)  # promotion -> minor units of discount set aside
+    promotions_used: Mapped[dict[str, int]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(Moment)
+    resolved_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+_PAPER_STAYS = """
+CREATE OR REPLACE FUNCTION paper_stays() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'price books and contracts are never removed; withdraw it';
+    END IF;
+    IF OLD.state = 'withdrawn'
+        OR NEW.author <> OLD.author
+        OR (OLD.state <> 'draft' AND (NEW.state = 'draft' OR NEW.toml <> OLD.toml
+            OR NEW.content_hash <> OLD.content_hash OR NEW.based_on IS DISTINCT FROM OLD.based_on
+            OR NEW.approver IS DISTINCT FROM OLD.approver))
+        OR (OLD.state = 'scheduled' AND (NEW.state = 'approved'
+            OR NEW.effective_at IS DISTINCT FROM OLD.effective_at)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'only a draft can be edited; write a new one';
+    END IF;
+    RETURN NEW;
+END $$
+"""
+
+# What no verb of ours does and no hand should: the migration runs the same statements.
+TRIGGERS: list[str] = [
+    *guard(
+        Base.metadata.tables["price_books"],
+        _PAPER_STAYS,
+        """
+        CREATE OR REPLACE TRIGGER price_books_stay BEFORE UPDATE OR DELETE ON price_books
+        FOR EACH ROW EXECUTE FUNCTION paper_stays()
+        """,
+    ),
+    *guard(
+        Base.metadata.tables["contracts"],
+        _PAPER_STAYS,
+        """
+        CREATE OR REPLACE TRIGGER contracts_stay BEFORE UPDATE OR DELETE ON contracts
+        FOR EACH ROW EXECUTE FUNCTION paper_stays()
+        """,
+    ),
+    *guard(
+        Base.metadata.tables["audit_entries"],
+        """
+        CREATE OR REPLACE FUNCTION audit_entries_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+                MESSAGE = 'the audit trail is only ever added to';
+        END $$
+        """,
+        """
+        CREATE OR REPLACE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE ON audit_entries
+        FOR EACH ROW EXECUTE FUNCTION audit_entries_stay()
+        """,
+    ),
+]

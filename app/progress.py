@@ -1,0 +1,95 @@
+"""Live progress: small messages over Redis pub/sub. The job's row is the fallback, so a lost message costs nothing."""
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+from sqlalchemy.orm import Session
+
+from app.bell import get_redis
+from app.db import after_commit
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "cinemeter:progress:"
+# How soon a listener notices that it is to listen for another job; what is told in between is read from the row.
+_LISTEN_SECONDS = 0.25
+# How long a listener waits before it tries a Redis that is away again.
+_AWAY_SECONDS = 1.0
+
+Message = dict[str, Any]
+
+
+def channel(job_id: str) -> str:
+    """Return the pub/sub channel of a job."""
+    return _PREFIX + job_id
+
+
+def publish(job_id: str, message: Message, *, preview_jpeg: bytes | None = None) -> bool:
+    """Tell whoever watches the job what just happened. Returns False, and only logs, when Redis is away."""
+    if preview_jpeg is not None:
+        message = {**message, "preview": "data:image/jpeg;base64," + base64.b64encode(preview_jpeg).decode()}
+    try:
+        get_redis().publish(channel(job_id), json.dumps(message))
+    except RedisError as error:
+        log.debug("Progress of %s was not published: %s", job_id, error)
+        return False
+    return True
+
+
+def publish_after_commit(session: Session, job_id: str, message: Message) -> None:
+    """Publish a message once this transaction has committed; nothing is told of what was rolled back."""
+    after_commit(session, lambda: publish(job_id, message))
+
+
+async def listen(wanted: Callable[[], Collection[str]], hear: Callable[[str, Message], None]) -> None:
+    """Call `hear(job_id, message)` for each message of the jobs in `wanted()`, until this task is cancelled.
+
+    One connection serves all jobs. While Redis is away it is tried again every second; nothing is raised.
+    """
+    while True:
+        if not wanted():
+            await asyncio.sleep(_LISTEN_SECONDS)
+            continue
+        try:
+            await _listen_once(wanted, hear)
+        except (RedisError, OSError) as error:
+            log.warning("Live progress is read from the rows while Redis is away: %s", error)
+            await asyncio.sleep(_AWAY_SECONDS)
+
+
+async def _listen_once(wanted: Callable[[], Collection[str]], hear: Callable[[str, Message], None]) -> None:
+    """Listen over one connection until nothing is wanted any more. Raises RedisError or OSError when it breaks."""
+    redis = AsyncRedis.from_url(get_settings().redis_url, socket_connect_timeout=2, health_check_interval=10)
+    async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        while jobs := set(wanted()):
+            await _subscribe(pubsub, {channel(job_id) for job_id in jobs})
+            message = await pubsub.get_message(timeout=_LISTEN_SECONDS)
+            while message is not None:
+                _hear_one(message, hear)
+                message = await pubsub.get_message(timeout=0)
+
+
+async def _subscribe(pubsub: PubSub, names: set[str]) -> None:
+    """Bring the connection's subscriptions to exactly these channels."""
+    held = {name.decode() if isinstance(name, bytes) else str(name) for name in pubsub.channels}
+    if names - held:
+        await pubsub.subscribe(*(names - held))
+    if held - names:
+        await pubsub.unsubscribe(*(held - names))
+
+
+def _hear_one(message: dict[str, Any], hear: Callable[[str, Message], None]) -> None:
+    try:
+        told = json.loads(message["data"])
+    except ValueError:
+        log.warning("A progress message on %s is not JSON and is left out.", message["channel"])
+        return
+    hear(message["channel"].decode().removeprefix(_PREFIX), told)

@@ -1,0 +1,1 @@
+"""Reports: what the books say, computed again from the rows they rest on."""

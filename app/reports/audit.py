@@ -1,0 +1,88 @@
+"""The audit: every promise about money and jobs, recomputed from transfers, receipts and events."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.jobs.tables import ReceiptRow
+from app.prices.audit import audit as audit_prices
+from app.reports.replay import replay_row
+from app.wallet.audit import audit as audit_wallets
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row that disagrees: the rule it breaks, what it is about, and what is wrong."""
+
+    rule: str
+    subject: str
+    message: str
+
+
+# Each query returns (subject, message) of the rows that break its rule; an empty answer is a kept promise.
+RULES: dict[str, str] = {
+    "final_job_has_one_receipt": """
+        SELECT j.id, 'state ' || j.state || ' with ' || count(r.job_id) || ' receipts'
+        FROM jobs j LEFT JOIN receipts r ON r.job_id = j.id
+        GROUP BY j.id HAVING (j.state IN ('completed', 'failed', 'cancelled', 'expired')) <> (count(r.job_id) = 1)
+    """,
+    "final_job_has_no_open_hold": """
+        SELECT j.id, 'state ' || j.state || ' with hold ' || coalesce(h.state, 'missing')
+        FROM jobs j LEFT JOIN holds h ON h.job_id = j.id
+        WHERE h.state IS NULL OR (h.state = 'held') = (j.state IN ('completed', 'failed', 'cancelled', 'expired'))
+    """,
+    "final_job_has_one_terminal_event": """
+        SELECT j.id, 'state ' || j.state || ' with ' || count(e.id) || ' terminal events'
+        FROM jobs j LEFT JOIN events e ON e.job_id = j.id
+             AND e.type IN ('video.completed', 'video.failed', 'video.cancelled', 'video.expired')
+        GROUP BY j.id HAVING count(e.id) <> (j.state IN ('completed', 'failed', 'cancelled', 'expired'))::int
+    """,
+    "receipt_equals_capture": """
+        SELECT r.job_id, 'receipt ' || r.total || ', captured ' || coalesce(h.captured_amount, 0)
+        FROM receipts r JOIN jobs j ON j.id = r.job_id LEFT JOIN holds h ON h.job_id = r.job_id
+        WHERE coalesce(h.captured_amount, 0) <> CASE WHEN j.test THEN 0 ELSE r.total END
+    """,
+    "receipt_within_quote": """
+        SELECT r.job_id, 'receipt ' || r.total || ' above quote ' || j.total
+        FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE r.total > j.total
+    """,
+    "undelivered_costs_nothing": """
+        SELECT r.job_id, r.outcome || ' but charged ' || r.total
+        FROM receipts r WHERE r.total > 0 AND (r.outcome IN ('failed', 'expired') OR r.film_key IS NULL)
+    """,
+    "no_work_for_ended_jobs": """
+        SELECT t.id, 'runs for a job that is ' || j.state
+        FROM takes t JOIN jobs j ON j.id = t.job_id
+        WHERE t.state = 'running' AND j.state NOT IN ('queued', 'in_progress')
+    """,
+    "running_unit_has_running_take": """
+        SELECT u.id, 'is running without a running take'
+        FROM units u WHERE u.state = 'running'
+          AND NOT EXISTS (SELECT FROM takes t WHERE t.unit_id = u.id AND t.state = 'running')
+    """,
+    "redeemed_quote_has_its_job": """
+        SELECT q.id, 'is redeemed by ' || q.job_id || ', which does not hold it'
+        FROM quotes q LEFT JOIN jobs j ON j.id = q.job_id AND j.quote_id = q.id
+        WHERE q.state = 'redeemed' AND j.id IS NULL
+    """,
+}
+
+
+def audit(session: Session) -> list[Finding]:
+    """Return every row that disagrees with the promises: wallets, prices, jobs, receipts, events, and the replay."""
+    found = [Finding(each.rule, each.subject, each.message) for each in audit_wallets(session)]
+    found += [Finding(each.rule, each.subject, each.message) for each in audit_prices(session)]
+    for rule, query in RULES.items():
+        found += [Finding(rule, str(subject), str(message)) for subject, message in session.execute(text(query))]
+    found += list(_replays(session))
+    return found
+
+
+def _replays(session: Session) -> Iterator[Finding]:
+    """Compute every receipt again from what it records, and compare the bytes."""
+    for row in session.query(ReceiptRow).yield_per(500):
+        problem = replay_row(session, row)
+        if problem is not None:
+            yield Finding("receipt_replays", row.job_id, problem)

@@ -1,0 +1,100 @@
+"""A receipt as people read it: a page of HTML and a PDF, in English and in Chinese, from its stored bytes alone."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from zoneinfo import ZoneInfo
+
+from jinja2 import Environment
+from reportlab.platypus import Flowable
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.errors import not_found
+from app.jobs.tables import ReceiptRow
+from app.reports import pdf
+from app.reports.words import Language, decimals, word
+from pricing.exact import exact_number
+from pricing.labels import words
+from pricing.receipt import read_receipt
+
+
+@dataclass(frozen=True)
+class ReceiptPage:
+    """What stands on a receipt, in one language; amounts are decimal strings."""
+
+    language: Language
+    number: int
+    title: str
+    currency: str
+    facts: tuple[tuple[str, str], ...]
+    head: tuple[str, str, str]
+    lines: tuple[tuple[str, str, str], ...]
+    total: tuple[str, str]
+    tax: tuple[str, str]
+    notes: tuple[str, ...]
+
+
+def receipt_page(session: Session, job_id: str, language: Language) -> ReceiptPage:
+    """Return what stands on the receipt of an ended job. Raises AppError `not_found`."""
+    row = session.get(ReceiptRow, job_id)
+    if row is None:
+        raise not_found("receipt", job_id)
+    account = get_account(session, row.account_id)
+    made = read_receipt(row.body.encode())
+    usage, delivered = made["quoted"]["usage"], made["delivered"]
+    settled = row.settled_at.astimezone(ZoneInfo(account.billing_zone))
+    facts = [
+        ("settled_at", settled.strftime("%Y-%m-%d %H:%M %Z")),
+        ("account", f"{account.name} ({account.id})"),
+        ("video", row.job_id),
+        ("outcome", word(row.outcome, language)),
+        ("model", f"{usage['model']}, {usage['resolution']}, {usage['mode']}"),
+        ("tier", usage["service_tier"]),
+        ("billed_seconds", decimals(exact_number(made["billed_seconds"]))),
+        ("quoted", f"{made['quoted']['total']} {row.currency}"),
+    ]
+    if row.film_sha256:
+        told = delivered["facts"]
+        facts.append(("film", f"{told.get('frames')} / {told.get('fps')} fps, {told.get('size')}"))
+    notes = [
+        f"{word('book', language)}: {made['book']['name']} ({made['book']['hash']})",
+        *([f"sha256: {row.film_sha256}"] if row.film_sha256 else []),
+        f"{word('replays', language)} cinemeter replay {row.job_id}",
+    ]
+    if row.test:
+        notes.insert(0, word("test", language))
+    return ReceiptPage(
+        language=language,
+        number=row.number,
+        title=f"{word('receipt', language)} {word('number', language)} {row.number}",
+        currency=row.currency,
+        facts=tuple((word(name, language), text) for name, text in facts),
+        head=(word("what", language), word("rule", language), f"{word('amount', language)} ({row.currency})"),
+        lines=tuple(
+            (words(each["key"], each["facts"], language), each["rule"], each["amount"]) for each in made["lines"]
+        ),
+        total=(word("total", language), made["total"]),
+        tax=(word("tax_included", language), made["tax_included"]),
+        notes=tuple(notes),
+    )
+
+
+def receipt_html(page: ReceiptPage) -> str:
+    """Return the receipt as a page of HTML that needs nothing else, and prints well."""
+    source = (files("app.reports") / "receipt.html").read_text(encoding="utf-8")
+    return Environment(autoescape=True).from_string(source).render(page=page)
+
+
+def receipt_pdf(page: ReceiptPage) -> bytes:
+    """Return the receipt as a PDF."""
+    facts = [pdf.words(f"{name}: {text}") for name, text in page.facts]
+    rows = [*page.lines, (page.total[0], "", page.total[1]), (page.tax[0], "", page.tax[1])]
+    story: list[Flowable] = [
+        pdf.words(page.title, pdf.TITLE),
+        *facts,
+        pdf.gap(5),
+        pdf.table(page.head, rows, widths=(6, 4, 2), right=1),
+        pdf.gap(6),
+        *(pdf.words(note, pdf.SMALL) for note in page.notes),
+    ]
+    return pdf.write_pdf(page.title, story)

@@ -1,0 +1,296 @@
+"""Statements: one account's month, of all its projects or of one, by the moment of settlement."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.accounts.months import month_window
+from app.accounts.tables import Project
+from app.errors import not_found
+from app.reports.words import Language, decimals, word
+from app.wallet.transfer import wallet_side
+from pricing.exact import exact_number
+from pricing.money import Money
+from pricing.simulation import Case
+
+_PERIOD = """
+    r.account_id = :account_id AND NOT r.test AND r.settled_at >= :since AND r.settled_at < :until
+    AND (CAST(:project_id AS text) IS NULL OR r.project_id = :project_id)
+"""
+GROUPED = text(
+    f"""
+    SELECT r.project_id, r.pricing_case, count(*) AS videos, sum(r.list_total) AS list_total, sum(r.total) AS total,
+           sum(r.gpu_milliseconds) AS gpu_milliseconds
+    FROM receipts r WHERE {_PERIOD} GROUP BY r.project_id, r.pricing_case
+    """
+)
+WAITS = text(
+    f"""
+    SELECT j.spec ->> 'service_tier' AS tier, count(*) AS started,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.started_at - j.created_at)) AS p50,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM j.started_at - j.created_at)) AS p95
+    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {_PERIOD} AND j.started_at IS NOT NULL
+    GROUP BY tier ORDER BY tier
+    """
+)
+MOVED = text(
+    """
+    SELECT kind, count(*) AS transfers, sum(CASE WHEN credit = :wallet THEN amount ELSE -amount END) AS amount
+    FROM transfers WHERE account_id = :account_id AND at >= :since AND at < :until GROUP BY kind ORDER BY kind
+    """
+)
+OPENING = text(
+    """
+    SELECT coalesce(sum(CASE WHEN credit = :wallet THEN amount ELSE -amount END), 0)
+    FROM transfers WHERE account_id = :account_id AND at < :since
+    """
+)
+VIDEOS = text(
+    f"""
+    SELECT r.number, r.job_id, r.project_id, r.outcome, r.pricing_case, r.list_total, r.total, r.gpu_milliseconds,
+           r.settled_at, extract(epoch FROM j.started_at - j.created_at) AS waited
+    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {_PERIOD} ORDER BY r.settled_at, r.number
+    """
+)
+
+
+@dataclass
+class Position:
+    """One line of a statement: videos of a project that share model, resolution and service tier."""
+
+    project: str
+    model: str
+    resolution: str
+    tier: str
+    videos: int = 0
+    seconds: Fraction = field(default_factory=Fraction)
+    gpu_milliseconds: int = 0
+    list_total: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How long videos of a service tier waited for their start, in seconds: the median and the 95th percentile."""
+
+    tier: str
+    started: int
+    median: Decimal
+    p95: Decimal
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What one kind of transfer moved in the month, in minor units."""
+
+    kind: str
+    transfers: int
+    amount: int
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An account's month. `opening`, `closing` and `moved` are the wallet's, so a project's statement has none."""
+
+    account_id: str
+    account: str
+    currency: str
+    zone: str
+    month: str
+    project_id: str | None
+    project: str | None
+    since: datetime
+    until: datetime
+    positions: tuple[Position, ...]
+    waits: tuple[Wait, ...]
+    opening: int | None
+    moved: tuple[Moved, ...]
+
+    @property
+    def whole(self) -> Position:
+        """All lines added up."""
+        sums = Position("", "", "", "")
+        for each in self.positions:
+            sums.videos += each.videos
+            sums.seconds += each.seconds
+            sums.gpu_milliseconds += each.gpu_milliseconds
+            sums.list_total += each.list_total
+            sums.total += each.total
+        return sums
+
+    @property
+    def closing(self) -> int | None:
+        """What the wallet had at the end."""
+        return None if self.opening is None else self.opening + sum(each.amount for each in self.moved)
+
+    def content(self) -> dict[str, Any]:
+        """Return the statement as plain values; money as decimal strings, seconds as decimals."""
+
+        def money(minor: int | None) -> str | None:
+            return None if minor is None else Money(minor, self.currency).text
+
+        def position(each: Position) -> dict[str, Any]:
+            return {
+                "videos": each.videos,
+                "seconds": decimals(each.seconds),
+                "gpu_seconds": decimals(Fraction(each.gpu_milliseconds, 1000)),
+                "list_total": money(each.list_total),
+                "total": money(each.total),
+            }
+
+        named = ("project", "model", "resolution", "tier")
+        return {
+            "object": "statement",
+            "account": self.account_id,
+            "month": self.month,
+            "currency": self.currency,
+            "project": self.project_id,
+            "since": self.since.isoformat(),
+            "until": self.until.isoformat(),
+            "lines": [{name: getattr(each, name) for name in named} | position(each) for each in self.positions],
+            **position(self.whole),
+            "waits": [
+                {"tier": each.tier, "started": each.started, "median": str(each.median), "p95": str(each.p95)}
+                for each in self.waits
+            ],
+            "opening": money(self.opening),
+            "transfers": [
+                {"kind": each.kind, "count": each.transfers, "amount": money(each.amount)} for each in self.moved
+            ],
+            "closing": money(self.closing),
+        }
+
+
+def make_statement(session: Session, account_id: str, month: str, project_id: str | None = None) -> Statement:
+    """Return the statement of a billing month such as `2026-05`, of all projects or of one, archived ones too.
+
+    Raises:
+        AppError: `not_found`, for another account's project too; `invalid_request` for what is no month.
+    """
+    account = get_account(session, account_id)
+    since, until = month_window(account.billing_zone, month)
+    names = project_names(session, account_id)
+    if project_id is not None and project_id not in names:
+        raise not_found("project", project_id)
+    facts = {"account_id": account_id, "since": since, "until": until, "project_id": project_id}
+    wallet = facts | {"wallet": wallet_side(account_id)}
+    waits = [Wait(row.tier, row.started, _tenths(row.p50), _tenths(row.p95)) for row in session.execute(WAITS, facts)]
+    moved = [] if project_id else [Moved(*row) for row in session.execute(MOVED, wallet)]
+    return Statement(
+        account_id=account_id,
+        account=account.name,
+        currency=account.currency,
+        zone=account.billing_zone,
+        month=month,
+        project_id=project_id,
+        project=names.get(project_id or ""),
+        since=since,
+        until=until,
+        positions=tuple(_positions(session.execute(GROUPED, facts), names)),
+        waits=tuple(waits),
+        opening=None if project_id else int(session.execute(OPENING, wallet).scalar_one()),
+        moved=tuple(Moved(each.kind, each.transfers, int(each.amount)) for each in moved),
+    )
+
+
+def project_names(session: Session, account_id: str) -> dict[str, str]:
+    """Return the names of an account's projects by id, archived ones too."""
+    return {each.id: each.name for each in session.query(Project).filter_by(account_id=account_id)}
+
+
+def _positions(rows: Any, names: dict[str, str]) -> list[Position]:
+    found: dict[tuple[str, ...], Position] = {}
+    for row in rows:
+        case = Case(*json.loads(row.pricing_case))
+        key = (names.get(row.project_id or "", ""), case.model, case.resolution, case.service_tier)
+        line = found.setdefault(key, Position(*key))
+        line.videos += row.videos
+        line.seconds += exact_number(case.seconds) * row.videos
+        line.gpu_milliseconds += int(row.gpu_milliseconds)
+        line.list_total += int(row.list_total)
+        line.total += int(row.total)
+    return [found[key] for key in sorted(found)]
+
+
+def _tenths(seconds: Any) -> Decimal:
+    return Decimal(str(seconds)).quantize(Decimal("0.1"))
+
+
+# The columns of the table of videos, by their words.
+COLUMNS = (
+    *("number", "settled_at", "video", "project", "outcome", "model", "resolution", "mode", "tier", "membership"),
+    *("seconds", "gpu_seconds", "waited", "list_price", "charged", "currency"),
+)
+
+
+def write_csv(session: Session, statement: Statement, language: Language) -> str:
+    """Return the month's videos as CSV (RFC 4180), a line each and a last line of sums, headed in a language.
+
+    It begins with the byte order mark by which spreadsheets know that Chinese signs are UTF-8.
+    """
+    names = project_names(session, statement.account_id)
+    out = io.StringIO()
+    out.write("\ufeff")
+    table = csv.writer(out)
+    table.writerow([word(column, language) for column in COLUMNS])
+    facts = {
+        "account_id": statement.account_id,
+        "since": statement.since,
+        "until": statement.until,
+        "project_id": statement.project_id,
+    }
+    rows = session.execute(VIDEOS, facts, execution_options={"stream_results": True}).yield_per(1000)
+    for cells in _videos(rows, names, statement, language):
+        table.writerow([_inert(cell) for cell in cells])
+    whole = statement.whole
+    sums = {
+        "number": word("total", language),
+        "seconds": decimals(whole.seconds),
+        "gpu_seconds": decimals(Fraction(whole.gpu_milliseconds, 1000)),
+        "list_price": Money(whole.list_total, statement.currency).text,
+        "charged": Money(whole.total, statement.currency).text,
+        "currency": statement.currency,
+    }
+    table.writerow([sums.get(column, "") for column in COLUMNS])
+    return out.getvalue()
+
+
+def _videos(rows: Any, names: dict[str, str], statement: Statement, language: Language) -> Iterator[tuple[object, ...]]:
+    zone = ZoneInfo(statement.zone)
+    row: Row[Any]
+    for row in rows:
+        case = Case(*json.loads(row.pricing_case))
+        yield (
+            row.number,
+            row.settled_at.astimezone(zone).isoformat(timespec="seconds"),
+            row.job_id,
+            names.get(row.project_id or "", ""),
+            word(row.outcome, language),
+            case.model,
+            case.resolution,
+            case.mode,
+            case.service_tier,
+            case.membership,
+            decimals(exact_number(case.seconds)),
+            decimals(Fraction(row.gpu_milliseconds, 1000)),
+            "" if row.waited is None else _tenths(row.waited),
+            Money(row.list_total, statement.currency).text,
+            Money(row.total, statement.currency).text,
+            statement.currency,
+        )
+
+
+def _inert(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: a project may be named anything."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -1,0 +1,139 @@
+"""Every setting of the service, read from the environment in this one place (prefix CINEMETER_)."""
+
+import contextlib
+import os
+import secrets
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator decides. Business values live in the price book and the database, not here."""
+
+    model_config = SettingsConfigDict(env_prefix="CINEMETER_", extra="ignore", frozen=True)
+
+    home: Path = Field(Path(".cinemeter"), description="Folder for embedded servers, local files and keys.")
+    database_url: str = Field("", description="PostgreSQL URL; empty starts an embedded server under the home.")
+    redis_url: str = Field("", description="Redis URL; empty starts an embedded server under the home.")
+    storage_url: str = Field(
+        "", description="file:/folder or s3://bucket/prefix?endpoint=URL; empty keeps files under the home."
+    )
+    s3_access_key: str = Field("", description="S3 access key; empty lets boto3 find its own credentials.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
+    host: str = Field("127.0.0.1", description="Address that the API and /metrics listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    public_url: str = Field(
+        "",
+        description="Base URL that customers use, for links in events and answers; empty derives it from host and port.",
+    )
+    secret: SecretStr = Field(
+        SecretStr(""), description="Secret that signs file links and sessions; empty makes one under the home."
+    )
+    body_bytes_max: int = Field(
+        33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."
+    )
+    billing_zone: str = Field("Asia/Shanghai", description="Time zone of billing months and price windows.")
+    quote_seconds: int = Field(900, ge=1, description="How long a quote binds, in seconds.")
+    quotes_open_max: int = Field(5, ge=1, description="Open quotes an account may have at once.")
+    lease_seconds: int = Field(
+        45, ge=2, description="Lease of a take, in seconds; a worker silent for longer has lost it."
+    )
+    heartbeat_seconds: float = Field(10.0, gt=0, description="Pause between a worker's heartbeats, in seconds.")
+    stall_seconds: int = Field(
+        600, ge=5, description="A take whose steps do not advance for so long stops heart-beating, in seconds."
+    )
+    takes_lost_max: int = Field(4, ge=1, description="Takes of one segment that may be lost before the job fails.")
+    takes_error_max: int = Field(
+        2, ge=1, description="Takes of one segment that may end in an error before the job fails."
+    )
+    sweep_seconds: float = Field(1.0, gt=0, description="Pause between two rounds of the scheduler, in seconds.")
+    affinity_seconds: int = Field(
+        120, ge=0, description="Virtual GPU-seconds by which a resident model may jump the fair order."
+    )
+    pools: str = Field(
+        "finish,demo,synthetic",
+        description="Pools that a worker serves, separated by commas, in the order in which it asks them for work.",
+    )
+    device: str = Field(
+        "", description="Torch device of a worker (cuda:0, cpu); empty takes the first GPU, else the CPU."
+    )
+    ffmpeg: str = Field("", description="Path of the ffmpeg binary; empty takes the one that imageio-ffmpeg ships.")
+    catalog_dir: Path | None = Field(None, description="Folder with further video models as TOML files.")
+    webhook_allow_private: bool = Field(
+        False, description="Allow webhooks and fetches to private addresses; for development only."
+    )
+    egress_proxy: str = Field("", description="HTTP proxy for every outgoing request of ours.")
+    egress_deny: str = Field(
+        "", description="Further networks that webhooks and fetches never reach (CIDR, separated by commas)."
+    )
+    webhook_timeout_seconds: float = Field(15.0, gt=0, description="Total deadline of one webhook attempt, in seconds.")
+    courier_parallel: int = Field(100, ge=1, description="Deliveries that one courier has in flight at most.")
+    gpu_second_cost: str = Field(
+        "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
+    )
+    signup: str = Field(
+        "invitation",
+        pattern="^(open|invitation|closed)$",
+        description="Who may open an account: open, invitation or closed.",
+    )
+    log_format: str = Field("text", pattern="^(text|json)$", description="Log lines as text or json.")
+    log_level: str = Field("INFO", description="Least level that is logged.")
+    otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP); empty sends no traces.")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65531,
+        description="Port of /metrics of each role (under `up`: this one for the api, the next ones for scheduler, courier, worker); 0 serves none.",
+    )
+    clock_offset_seconds: int = Field(0, description="Shift of the service's clock, for tests and drills, in seconds.")
+
+    def storage(self) -> str:
+        """Return the storage URL, which defaults to a folder under the home."""
+        return self.storage_url or f"file:{self.home.absolute() / 'files'}"
+
+    def secret_key(self) -> bytes:
+        """Return the service's secret; where none is set it is made once, readable by its owner only, under the home.
+
+        Processes on several machines must share one secret, so there it has to be set.
+        """
+        if self.secret.get_secret_value():
+            return self.secret.get_secret_value().encode()
+        path = self.home.absolute() / "secret"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".secret-", delete=False) as draft:
+                draft.write(secrets.token_urlsafe(48))
+            # Linking is atomic and never replaces: where several processes start at once, the first secret stays.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft.name)
+            Path(draft.name).unlink()
+        return path.read_bytes()
+
+    def base_url(self) -> str:
+        """Return the base URL that customers use, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings of this process, read once."""
+    return Settings()
+
+
+def set_environment(**values: object) -> Settings:
+    """Set settings by name for this process and every child it starts, and return what now holds.
+
+    For the command line, which learns addresses (of embedded servers, say) only after it has begun.
+    """
+    os.environ.update({f"CINEMETER_{name.upper()}": str(value) for name, value in values.items()})
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def child_environment(**values: object) -> dict[str, str]:
+    """Return this process's environment for a child, with these settings by name on top."""
+    return {**os.environ, **{f"CINEMETER_{name.upper()}": str(value) for name, value in values.items()}}

@@ -1,0 +1,127 @@
+"""Open a wallet, read its balance, set its limits, and notice when it runs low."""
+
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.clock import now
+from app.errors import not_found
+from app.wallet.amounts import whole
+from app.wallet.shapes import Balance
+from app.wallet.tables import CreditLot, LotKind, Wallet
+
+
+def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> None:
+    """Give an account its wallet, empty, in the account's currency. Again is harmless and changes nothing.
+
+    Raises:
+        AppError: `not_found` for an unknown account.
+    """
+    account = get_account(session, account_id)
+    session.execute(
+        insert(Wallet)
+        .values(
+            account_id=account_id,
+            currency=account.currency,
+            posted=0,
+            held=0,
+            credit_limit=whole(credit_limit, "credit_limit"),
+            created_at=now(session),
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def balance(session: Session, account_id: str) -> Balance:
+    """Return what a wallet has. Raises `not_found`."""
+    wallet = session.scalar(
+        select(Wallet).where(Wallet.account_id == account_id).execution_options(populate_existing=True)
+    )
+    if wallet is None:
+        raise not_found("wallet", account_id)
+    moment = now(session)
+    lots = session.execute(
+        select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
+        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
+        .group_by(CreditLot.kind, CreditLot.expires_at)
+    ).all()
+    expired = sum(int(amount) for _, at, amount in lots if at is not None and at <= moment)
+    live = [(kind, at, int(amount)) for kind, at, amount in lots if at is None or at > moment]
+    next_at = min((at for _, at, _ in live if at is not None), default=None)
+    available = wallet.posted - wallet.held - expired
+    return Balance(
+        account_id=account_id,
+        currency=wallet.currency,
+        posted=wallet.posted - expired,
+        held=wallet.held,
+        available=available,
+        credit_limit=wallet.credit_limit,
+        spendable=available + wallet.credit_limit,
+        granted=sum(amount for kind, _, amount in live if kind == LotKind.GRANTED),
+        purchased=sum(amount for kind, _, amount in live if kind == LotKind.PURCHASED),
+        next_expiry_at=next_at,
+        next_expiry_amount=sum(amount for _, at, amount in live if at is not None and at == next_at),
+        low_balance=wallet.low_balance,
+    )
+
+
+def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> None:
+    """Set how far below zero new holds may go, in minor units. Open holds stay as they are.
+
+    Raises:
+        AppError: `not_found`.
+    """
+    _set(session, account_id, credit_limit=whole(credit_limit, "credit_limit"))
+
+
+def set_low_balance(session: Session, account_id: str, threshold: int | None) -> None:
+    """Set below what the owner is told that the wallet runs low, in minor units; None: never. Raises `not_found`."""
+    value = None if threshold is None else whole(threshold, "threshold")
+    _set(session, account_id, low_balance=value, low_balance_told_at=None)
+
+
+def newly_low(session: Session, account_id: str) -> Balance | None:
+    """Return the balance if it has fallen below its threshold since this was last told, else None.
+
+    Whoever gets the balance writes the event; the same fall is told to nobody else, and money coming in arms it again.
+    Ask after a hold, in its transaction, where the wallet's row is locked anyway.
+    """
+    told = session.execute(
+        update(Wallet)
+        .where(
+            Wallet.account_id == account_id,
+            Wallet.low_balance_told_at.is_(None),
+            Wallet.posted - Wallet.held < Wallet.low_balance,
+        )
+        .values(low_balance_told_at=now(session))
+        .returning(Wallet.account_id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return None if told is None else balance(session, account_id)
+
+
+def arm_low_balance(session: Session, account_id: str) -> None:
+    """After money came in: tell the owner again at the next fall, if this one has ended."""
+    session.execute(
+        update(Wallet)
+        .where(
+            Wallet.account_id == account_id,
+            Wallet.low_balance_told_at.is_not(None),
+            or_(Wallet.low_balance.is_(None), Wallet.posted - Wallet.held >= Wallet.low_balance),
+        )
+        .values(low_balance_told_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _set(session: Session, account_id: str, **values: object) -> None:
+    done = session.execute(
+        update(Wallet)
+        .where(Wallet.account_id == account_id)
+        .values(**values)
+        .returning(Wallet.account_id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    if done is None:
+        raise not_found("wallet", account_id)

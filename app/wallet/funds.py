@@ -1,0 +1,158 @@
+"""Money that comes in or is put right: top-ups, grants, refunds and corrections, each a new transfer."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.errors import AppError, not_found
+from app.wallet.amounts import spelled, whole
+from app.wallet.balance import arm_low_balance
+from app.wallet.budgets import refund_budgets
+from app.wallet.lots import add_lot, draw
+from app.wallet.tables import Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
+from app.wallet.transfer import move_posted, write
+
+
+def top_up(
+    session: Session,
+    account_id: str,
+    amount: int,
+    *,
+    kind: str,
+    reference: str,
+    expires_at: datetime | None = None,
+    reason: str = "",
+) -> Transfer:
+    """Put money into a wallet, as a credit lot of its own.
+
+    Args:
+        session: an open session; the caller commits.
+        account_id: whose wallet.
+        amount: minor units, more than 0.
+        kind: `purchased` (somebody paid) or `granted` (we give it).
+        reference: the payment's or the order's id; the same order again returns the first transfer.
+        expires_at: when what is left of it expires, if ever.
+        reason: for people.
+
+    Raises:
+        TypeError, ValueError: for an amount that is not whole and more than 0.
+        AppError: `not_found`; `invalid_request` for an unknown kind or an expiry in the past; `conflict` if the
+            reference was used for another order.
+    """
+    whole(amount, least=1)
+    kinds = [str(known) for known in LotKind]
+    if kind not in kinds:
+        raise AppError("invalid_request", f"{kind!r} is no kind of credit.", field="kind", allowed=kinds)
+    bought = TransferKind.PURCHASE if kind == LotKind.PURCHASED else TransferKind.GRANT
+    transfer, new = write(session, account_id, bought, amount, reference=reference, reason=reason)
+    if new:
+        if expires_at is not None and expires_at <= now(session):
+            raise AppError("invalid_request", "The credit would have expired already.", field="expires_at")
+        move_posted(session, transfer)
+        add_lot(session, transfer, kind, expires_at)
+        arm_low_balance(session, account_id)
+    return transfer
+
+
+def refund(session: Session, job_id: str, amount: int, *, reference: str, reason: str) -> Transfer:
+    """Give back part or all of what a job was charged; the hold stays captured, and the budgets get it back too.
+
+    Raises:
+        TypeError, ValueError: for an amount that is not whole and more than 0.
+        AppError: `not_found`; `conflict` if the job was not charged, or not that much is left to give back.
+    """
+    whole(amount, least=1)
+    # The hold's row orders refunds of one job, so that two cannot both give back the last of it.
+    paid = session.scalar(
+        select(Hold)
+        .where(Hold.job_id == job_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    if paid is None:
+        raise not_found("hold", job_id)
+    given = int(
+        session.scalar(
+            select(func.coalesce(func.sum(Transfer.amount), 0)).where(
+                Transfer.job_id == job_id,
+                Transfer.kind == str(TransferKind.REFUND),
+                Transfer.reference != f"{TransferKind.REFUND}:{paid.account_id}:{reference}",
+            )
+        )
+        or 0
+    )
+    left = paid.captured_amount - given
+    if paid.state != HoldState.CAPTURED or amount > left:
+        raise _too_much(session, paid, left, amount)
+    transfer, new = write(
+        session, paid.account_id, TransferKind.REFUND, amount, reference=reference, job_id=job_id, reason=reason
+    )
+    if new:
+        refund_budgets(session, paid, amount)
+        move_posted(session, transfer)
+        add_lot(session, transfer, LotKind.PURCHASED, None)
+        arm_low_balance(session, paid.account_id)
+    return transfer
+
+
+def _too_much(session: Session, paid: Hold, left: int, amount: int) -> AppError:
+    currency = session.scalars(select(Wallet.currency).where(Wallet.account_id == paid.account_id)).one()
+    return AppError(
+        "conflict",
+        "The job was not charged that much.",
+        job=paid.job_id,
+        left=spelled(max(0, left), currency),
+        asked=spelled(amount, currency),
+        currency=currency,
+    )
+
+
+def correct(
+    session: Session, account_id: str, amount: int, *, reference: str, reason: str, job_id: str | None = None
+) -> Transfer:
+    """Book a correction: a positive amount gives, a negative one takes, even below the credit limit.
+
+    Raises:
+        TypeError, ValueError: for an amount that is not whole, or 0.
+        AppError: `not_found`; `invalid_request` without a reason; `conflict` if the reference was used otherwise.
+    """
+    size = whole(abs(whole(amount, least=None)), least=1)
+    if not reason.strip():
+        raise AppError("invalid_request", "A correction says why.", field="reason")
+    transfer, new = write(
+        session,
+        account_id,
+        TransferKind.CORRECTION,
+        size,
+        reference=reference,
+        outward=amount < 0,
+        job_id=job_id,
+        reason=reason,
+    )
+    if new:
+        move_posted(session, transfer)
+        if amount > 0:
+            add_lot(session, transfer, LotKind.PURCHASED, None)
+            arm_low_balance(session, account_id)
+        else:
+            draw(session, account_id, size, transfer.id)
+    return transfer
+
+
+def list_transfers(
+    session: Session, account_id: str, *, before: tuple[datetime, str] | None = None, limit: int = 50
+) -> list[Transfer]:
+    """Return an account's transfers, newest first, older than the cursor (moment and id of the last one seen)."""
+    query = select(Transfer).where(Transfer.account_id == account_id)
+    if before is not None:
+        at, last = before
+        query = query.where((Transfer.at < at) | ((Transfer.at == at) & (Transfer.id < last)))
+    return list(session.scalars(query.order_by(Transfer.at.desc(), Transfer.id.desc()).limit(limit)))
+
+
+def spell(transfer: Transfer) -> str:
+    """Return the transfer's amount as a decimal string, negative where the wallet gave."""
+    sign = "-" if transfer.debit.startswith("wallet:") else ""
+    return sign + spelled(transfer.amount, transfer.currency)

@@ -1,0 +1,177 @@
+"""Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.accounts.months import billing_month
+from app.clock import now
+from app.db import new_id
+from app.errors import AppError, not_found
+from app.wallet.amounts import spelled, whole
+from app.wallet.balance import balance
+from app.wallet.budgets import hold_budgets, settle_budgets
+from app.wallet.lots import expire_lots, pin, unpin
+from app.wallet.tables import CreditLot, Hold, HoldState, Transfer, TransferKind, Wallet
+from app.wallet.transfer import move, move_posted, write
+
+
+class HoldResolved(AppError):
+    """The hold has been resolved before; `state` says how. Nothing was moved now."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(
+            "conflict", f"The hold of this job is {hold.state} already.", state=hold.state, job=hold.job_id
+        )
+        self.state = HoldState(hold.state)
+
+
+def hold(
+    session: Session,
+    *,
+    account_id: str,
+    job_id: str,
+    amount: int,
+    project_id: str | None = None,
+    key_id: str | None = None,
+) -> Hold:
+    """Set an amount aside for a job: in the key's budget, the project's, and last in the wallet.
+
+    When it raises, the transaction must be rolled back: part of it may have been written.
+
+    Args:
+        session: an open session; the caller commits.
+        account_id: whose wallet.
+        job_id: the job; it has one hold in its life.
+        amount: minor units, 0 or more; a free job has a hold of nothing.
+        project_id: the project in whose month it counts, if any.
+        key_id: the key in whose life it counts, if any.
+
+    Raises:
+        TypeError, ValueError: for an amount that is not whole or negative.
+        AppError: `insufficient_funds`, `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
+    """
+    whole(amount)
+    account = get_account(session, account_id)
+    made = session.scalars(
+        insert(Hold)
+        .values(
+            id=new_id("hold"),
+            job_id=job_id,
+            account_id=account_id,
+            project_id=project_id,
+            key_id=key_id,
+            month=billing_month(account.billing_zone, now(session)),
+            amount=amount,
+            state=str(HoldState.HELD),
+            captured_amount=0,
+            created_at=now(session),
+        )
+        .on_conflict_do_nothing(index_elements=["job_id"])
+        .returning(Hold)
+    ).one_or_none()
+    if made is None:
+        raise AppError("conflict", "This job has a hold already.", job=job_id)
+    hold_budgets(session, made, account.currency)
+    if not _take(session, made):
+        # Expired credit that nobody has booked yet may have been counted twice against it; book it and look again.
+        expire_lots(session, account_id)
+        if not _take(session, made):
+            raise _too_little(session, made)
+    if amount:
+        pin(session, made)
+    return made
+
+
+def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -> Transfer | None:
+    """Take up to the held amount for a job, and release the rest; return the transfer, or None for an amount of 0.
+
+    `ours` says that the rest is released through a fault of ours, so that no credit of the customer's expires by it.
+
+    Raises:
+        HoldResolved: the second time, saying how it was resolved the first time.
+        ValueError: above the held amount. AppError: `not_found`.
+    """
+    resolved = _resolve(session, job_id, HoldState.CAPTURED, whole(amount))
+    settle_budgets(session, resolved, amount)
+    transfer = None
+    if amount:
+        transfer, _ = write(
+            session, resolved.account_id, TransferKind.CAPTURE, amount, reference=job_id, outward=True, job_id=job_id
+        )
+        move_posted(session, transfer, held=-resolved.amount)
+    else:
+        move(session, resolved.account_id, held=-resolved.amount)
+    unpin(session, resolved, amount, transfer, ours=ours)
+    return transfer
+
+
+def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
+    """Give a hold back whole: the job failed, expired, or was cancelled with nothing to bill.
+
+    `ours` False (a cancel) lets credit that expired under the hold stay expired.
+
+    Raises:
+        HoldResolved: the second time, saying how it was resolved the first time. AppError: `not_found`.
+    """
+    resolved = _resolve(session, job_id, HoldState.RELEASED, 0)
+    settle_budgets(session, resolved, 0)
+    move(session, resolved.account_id, held=-resolved.amount)
+    unpin(session, resolved, 0, None, ours=ours)
+    return resolved
+
+
+def get_hold(session: Session, job_id: str) -> Hold:
+    """Return the hold of a job. Raises `not_found`."""
+    found = session.scalar(select(Hold).where(Hold.job_id == job_id).execution_options(populate_existing=True))
+    if found is None:
+        raise not_found("hold", job_id)
+    return found
+
+
+def _take(session: Session, made: Hold) -> bool:
+    """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
+    expired = (
+        select(func.coalesce(func.sum(CreditLot.remaining), 0))
+        .where(CreditLot.account_id == made.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
+        .scalar_subquery()
+    )
+    taken = session.execute(
+        update(Wallet)
+        .where(
+            Wallet.account_id == made.account_id,
+            Wallet.posted - Wallet.held + Wallet.credit_limit - expired >= made.amount,
+        )
+        .values(held=Wallet.held + made.amount)
+        .returning(Wallet.account_id)
+        .execution_options(synchronize_session=False)
+    )
+    return taken.one_or_none() is not None
+
+
+def _too_little(session: Session, made: Hold) -> AppError:
+    has = balance(session, made.account_id)
+    return AppError(
+        "insufficient_funds",
+        "The wallet cannot hold the price of this job.",
+        price=spelled(made.amount, has.currency),
+        spendable=spelled(has.spendable, has.currency),
+        currency=has.currency,
+    )
+
+
+def _resolve(session: Session, job_id: str, state: HoldState, amount: int) -> Hold:
+    resolved = session.scalars(
+        update(Hold)
+        .where(Hold.job_id == job_id, Hold.state == str(HoldState.HELD), Hold.amount >= amount)
+        .values(state=str(state), captured_amount=amount, resolved_at=now(session))
+        .returning(Hold)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if resolved is not None:
+        return resolved
+    found = get_hold(session, job_id)
+    if found.state != HoldState.HELD:
+        raise HoldResolved(found)
+    raise ValueError(f"{amount} is more than the {found.amount} that is held for {job_id}")

@@ -1,0 +1,168 @@
+"""Credit lots: pinned by holds, spent soonest expiry first and granted before purchased, expired into breakage.
+
+Everything here runs while the transaction holds the row lock of the lot's wallet: lots are the inside of a wallet,
+and that one lock orders all that happens to them.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import new_id
+from app.wallet.tables import CreditLot, Hold, HoldSlice, LotDraw, Transfer, TransferKind, Wallet
+from app.wallet.transfer import move_posted, write
+
+# How long credit lives that expired in our hands: under a hold that we, and not the customer, let fail.
+REGRANT_LIFE = timedelta(days=30)
+
+# The order in which lots are spent. The hold's pin and its capture must agree on it.
+_PIN = text("""
+WITH ordered AS (
+    SELECT id, remaining, (sum(remaining) OVER spending)::bigint - remaining AS before
+    FROM credit_lots
+    WHERE account_id = :account_id AND remaining > 0 AND (expires_at IS NULL OR expires_at > :now)
+    WINDOW spending AS (ORDER BY expires_at NULLS LAST, kind = 'purchased', created_at, id)
+), taken AS (
+    SELECT id, least(remaining, CAST(:amount AS bigint) - before) AS amount
+    FROM ordered WHERE before < CAST(:amount AS bigint)
+), lowered AS (
+    UPDATE credit_lots SET remaining = credit_lots.remaining - taken.amount FROM taken WHERE credit_lots.id = taken.id
+)
+INSERT INTO hold_slices (hold_id, lot_id, amount) SELECT :hold_id, id, amount FROM taken
+""")
+
+_DEBT = text("""
+SELECT (SELECT coalesce(sum(remaining), 0) FROM credit_lots WHERE account_id = :account_id AND remaining > 0)
+     + (SELECT coalesce(sum(hold_slices.amount), 0) FROM hold_slices JOIN holds ON holds.id = hold_slices.hold_id
+        WHERE holds.account_id = :account_id AND holds.state = 'held')
+     - posted
+FROM wallets WHERE account_id = :account_id
+""")
+
+
+def add_lot(session: Session, transfer: Transfer, kind: str, expires_at: datetime | None) -> CreditLot:
+    """Make the lot of an incoming transfer, and pay with it what the wallet owes."""
+    lot = CreditLot(
+        id=new_id("lot"),
+        account_id=transfer.account_id,
+        kind=str(kind),
+        amount=transfer.amount,
+        remaining=transfer.amount,
+        expires_at=expires_at,
+        transfer_id=transfer.id,
+        created_at=transfer.at,
+    )
+    session.add(lot)
+    session.flush()
+    pay_debt(session, transfer.account_id, transfer.id)
+    return lot
+
+
+def pin(session: Session, hold: Hold) -> None:
+    """Pin lots for a hold. What they do not cover is covered by the credit limit and has no slice."""
+    facts = {"account_id": hold.account_id, "hold_id": hold.id, "amount": hold.amount, "now": now(session)}
+    session.execute(_PIN, facts)
+
+
+def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *, ours: bool) -> None:
+    """Spend a resolved hold's slices up to `spent`, and give the rest back to their lots.
+
+    What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew.
+    """
+    slices = session.execute(
+        select(HoldSlice, CreditLot)
+        .join(CreditLot, CreditLot.id == HoldSlice.lot_id)
+        .where(HoldSlice.hold_id == hold.id)
+        .order_by(CreditLot.expires_at.nulls_last(), CreditLot.kind == "purchased", CreditLot.created_at, CreditLot.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    left, owing = spent, False
+    for piece, lot in slices:
+        piece.used = min(piece.amount, left)
+        left -= piece.used
+        back = piece.amount - piece.used
+        if back:
+            lot.remaining += back
+            owing = True
+            if lot.expires_at is not None and lot.expires_at <= now(session):
+                session.flush()
+                _expire(session, lot, back, f"{hold.id}:{lot.id}", regrant=ours)
+    session.flush()
+    if left or owing:
+        # Credit was spent, or credit came back: what is owed is paid out of what is there.
+        pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
+
+
+def draw(session: Session, account_id: str, amount: int, transfer_id: str) -> int:
+    """Take up to `amount` out of lots that no hold pins, in the order of spending; return how much there was."""
+    lots = session.scalars(
+        select(CreditLot)
+        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
+        .where(CreditLot.expires_at.is_(None) | (CreditLot.expires_at > now(session)))
+        .order_by(CreditLot.expires_at.nulls_last(), CreditLot.kind == "purchased", CreditLot.created_at, CreditLot.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    left = amount
+    for lot in lots:
+        part = min(lot.remaining, left)
+        if part:
+            _draw(session, lot, part, transfer_id)
+            left -= part
+    session.flush()
+    return amount - left
+
+
+def pay_debt(session: Session, account_id: str, transfer_id: str | None) -> None:
+    """Pay what was spent on credit out of the lots that are there; `transfer_id` is what made it possible."""
+    session.flush()
+    debt = int(session.execute(_DEBT, {"account_id": account_id}).scalar_one())
+    if debt > 0:
+        draw(session, account_id, debt, transfer_id or _last_transfer(session, account_id))
+
+
+def expire_lots(session: Session, account_id: str) -> int:
+    """Book what is left in the account's expired lots as breakage; return the minor units. Again is harmless."""
+    session.execute(select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update(key_share=True))
+    lots = session.scalars(
+        select(CreditLot)
+        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
+        .order_by(CreditLot.expires_at, CreditLot.id)
+        .execution_options(populate_existing=True)
+    ).all()
+    lost = 0
+    for lot in lots:
+        lost += lot.remaining
+        _expire(session, lot, lot.remaining, lot.id, regrant=False)
+    return lost
+
+
+def accounts_with_expired_lots(session: Session, *, limit: int = 100) -> list[str]:
+    """Return accounts whose expired lots are still to be booked, for the sweeper: one transaction for each."""
+    query = select(CreditLot.account_id).where(CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
+    return list(session.scalars(query.distinct().limit(limit)))
+
+
+def _expire(session: Session, lot: CreditLot, amount: int, reference: str, *, regrant: bool) -> None:
+    lost, _ = write(session, lot.account_id, TransferKind.EXPIRY, amount, reference=reference, outward=True)
+    move_posted(session, lost)
+    _draw(session, lot, amount, lost.id)
+    session.flush()
+    if regrant:
+        reason = "expired under a hold that failed through our fault"
+        again, _ = write(session, lot.account_id, TransferKind.REGRANT, amount, reference=reference, reason=reason)
+        move_posted(session, again)
+        add_lot(session, again, lot.kind, now(session) + REGRANT_LIFE)
+
+
+def _draw(session: Session, lot: CreditLot, amount: int, transfer_id: str) -> None:
+    lot.remaining -= amount
+    session.add(LotDraw(id=new_id("draw"), lot_id=lot.id, transfer_id=transfer_id, amount=amount))
+
+
+def _last_transfer(session: Session, account_id: str) -> str:
+    # A release moves no money, so the debt that its lots now pay was made by an earlier transfer.
+    return session.scalars(
+        select(Transfer.id).where(Transfer.account_id == account_id).order_by(Transfer.at.desc(), Transfer.id).limit(1)
+    ).one()

@@ -1,0 +1,1 @@
+"""The account: money, usage, keys, webhooks, people and papers of one customer."""

@@ -1,0 +1,115 @@
+"""API keys: make one and see it once, rotate it with an overlap, revoke it."""
+
+from datetime import timedelta
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import require_active
+from app.accounts.keys import is_live, issue_key, list_keys, revoke_key, rotate_key
+from app.accounts.projects import list_projects
+from app.accounts.tables import ApiKey
+from app.clock import now
+from app.errors import AppError
+from app.roles import Scope
+from app.web.amounts import read_optional
+from app.web.render import go, page
+from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
+
+router = APIRouter(include_in_schema=False)
+
+SCOPES = (Scope.VIDEOS, Scope.BILLING, Scope.WEBHOOKS)
+OVERLAP_HOURS = (0, 1, 24, 72)
+
+
+@router.get("/account/keys")
+def show_keys(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
+    """Show the account's keys, never their secrets."""
+    return _keys(request, session, visitor)
+
+
+@router.post("/account/keys")
+def take_key(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+    """Make a key. The page that answers is the only one that ever shows it."""
+    currency = visitor.currency
+    try:
+        require_active(visitor.caller)
+        with session.begin_nested():
+            _, secret = issue_key(
+                session,
+                visitor.caller.account_id,
+                scopes=[scope for scope in SCOPES if scope in texts_of(form, "scopes")],
+                name=text_of(form, "name"),
+                test=text_of(form, "mode") == "test",
+                project_id=text_of(form, "project") or None,
+                member_id=visitor.caller.member_id,
+                budget_total=read_optional(text_of(form, "budget_total"), currency, "budget_total"),
+                job_cap=read_optional(text_of(form, "job_cap"), currency, "job_cap"),
+                giver=visitor.caller,
+            )
+    except AppError as error:
+        return _keys(request, session, visitor, error=error, status=error.status)
+    return _keys(request, session, visitor, secret=secret)
+
+
+@router.post("/account/keys/{key_id}/rotation")
+def take_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
+    """Replace a key; the old one works on for the overlap."""
+    hours = text_of(form, "overlap_hours", "24")
+    overlap = timedelta(hours=int(hours) if hours in map(str, OVERLAP_HOURS) else 24)
+    _, secret = rotate_key(session, visitor.caller.account_id, key_id, overlap=overlap, giver=visitor.caller)
+    return _keys(request, session, visitor, secret=secret)
+
+
+@router.post("/account/keys/{key_id}/revocation")
+def take_revocation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
+    """End a key at once."""
+    revoke_key(session, visitor.caller.account_id, key_id)
+    return go(request, "/account/keys")
+
+
+def _keys(
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    *,
+    secret: str | None = None,
+    error: AppError | None = None,
+    status: int = 200,
+) -> Response:
+    account_id, moment = visitor.caller.account_id, now(session)
+    projects = {each.id: each.name for each in list_projects(session, account_id)}
+    shown = [_show(key, projects, is_live(key, moment)) for key in list_keys(session, account_id)]
+    return page(
+        request,
+        "account/keys.html",
+        status=status,
+        title="API keys",
+        keys=sorted(shown, key=lambda key: not key["is_live"]),
+        projects=projects,
+        scopes=[str(scope) for scope in SCOPES],
+        overlaps=OVERLAP_HOURS,
+        secret=secret,
+        error=error,
+        now=moment,
+    )
+
+
+def _show(key: ApiKey, projects: dict[str, str], live: bool) -> dict[str, object]:
+    return {
+        "id": key.id,
+        "name": key.name or "unnamed",
+        "start": f"cm_{'test' if key.test else 'live'}_{key.keyid}",
+        "last4": key.last4,
+        "scopes": [*key.scopes, *key.roles],
+        "test": key.test,
+        "project": projects.get(key.project_id or "", ""),
+        "budget_total": key.budget_total,
+        "job_cap": key.job_cap,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+        "created_at": key.created_at,
+        "is_live": live,
+        "was_replaced": key.replaced_by is not None,
+        "may_change": live and Scope.ADMIN not in key.scopes,
+    }

@@ -1,0 +1,84 @@
+"""Projects: the business units of an account, each with a budget per billing month."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.months import billing_month
+from app.accounts.projects import archive_project, create_project, list_projects, set_budget
+from app.clock import now
+from app.errors import AppError
+from app.wallet.tables import Budget, BudgetScope
+from app.web.amounts import read_optional
+from app.web.render import go, page
+from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/account/projects")
+def show_projects(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
+    """Show the projects with what they have held and spent this month."""
+    return _projects(request, session, visitor)
+
+
+@router.post("/account/projects")
+def take_project(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+    """Open a project."""
+    currency = visitor.currency
+    try:
+        budget = read_optional(text_of(form, "budget"), currency, "budget")
+        create_project(session, visitor.caller.account_id, text_of(form, "name"), budget_month=budget)
+    except AppError as error:
+        return _projects(request, session, visitor, error=error, status=error.status)
+    return go(request, "/account/projects")
+
+
+@router.post("/account/projects/{project_id}/budget")
+def take_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
+    """Set or lift a project's budget per month."""
+    budget = read_optional(text_of(form, "budget"), visitor.currency, "budget")
+    set_budget(session, visitor.caller.account_id, project_id, budget)
+    return go(request, "/account/projects")
+
+
+@router.post("/account/projects/{project_id}/archival")
+def take_archival(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
+    """Close a project to new films."""
+    archive_project(session, visitor.caller.account_id, project_id)
+    return go(request, "/account/projects")
+
+
+def _projects(
+    request: Request, session: Session, visitor: Visitor, *, error: AppError | None = None, status: int = 200
+) -> Response:
+    month = billing_month(visitor.zone, now(session))
+    projects = list_projects(session, visitor.caller.account_id)
+    used = {
+        row.subject_id: row
+        for row in session.scalars(
+            select(Budget).where(
+                Budget.account_id == visitor.caller.account_id,
+                Budget.scope == BudgetScope.PROJECT,
+                Budget.month == month,
+            )
+        )
+    }
+    rows = []
+    for project in projects:
+        budget = used.get(project.id)
+        held, spent = (budget.held, budget.spent) if budget else (0, 0)
+        rows.append(
+            {"id": project.id, "name": project.name, "budget": project.budget_month, "held": held, "spent": spent}
+        )
+    currency = visitor.currency
+    context: dict[str, Any] = {
+        "title": "Projects",
+        "projects": rows,
+        "month": month,
+        "currency": currency,
+        "error": error,
+    }
+    return page(request, "account/projects.html", status=status, **context)

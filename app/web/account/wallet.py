@@ -1,0 +1,109 @@
+"""The wallet's page: what can be spent, the credit it is made of, and every transfer."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.memberships import list_periods, membership_at
+from app.clock import now
+from app.prices.find import book_at
+from app.wallet.balance import balance, set_low_balance
+from app.wallet.funds import list_transfers, spell
+from app.wallet.tables import CreditLot, Transfer
+from app.web.amounts import read_amount
+from app.web.render import go, page
+from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 30
+
+
+@router.get("/account")
+def show_wallet(
+    request: Request,
+    session: SessionDep,
+    visitor: OwnerDep,
+    before: Annotated[datetime | None, Query()] = None,
+    last: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """Show the wallet."""
+    account_id = visitor.caller.account_id
+    transfers = list_transfers(session, account_id, before=(before, last) if before else None, limit=PAGE + 1)
+    return page(
+        request,
+        "account/wallet.html",
+        title="Wallet",
+        wallet=balance(session, account_id),
+        lots=_lots(session, account_id),
+        transfers=[_transfer(each) for each in transfers[:PAGE]],
+        more=transfers[PAGE - 1] if len(transfers) > PAGE else None,
+        membership=membership_of(session, visitor),
+    )
+
+
+@router.post("/account/low-balance")
+def take_low_balance(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+    """Set below what the owner is told that the wallet runs low."""
+    amount = text_of(form, "amount")
+    currency = visitor.currency
+    set_low_balance(session, visitor.caller.account_id, read_amount(amount, currency, "amount") if amount else None)
+    return go(request, "/account")
+
+
+def membership_of(session: Session, visitor: Visitor) -> dict[str, object]:
+    """Return the membership that the account holds now, with what the book in force says of it."""
+    moment = now(session)
+    book = book_at(session, moment).book
+    name = membership_at(session, visitor.caller.account_id, moment)
+    found = book.memberships.get(name) or book.membership("free")
+    periods = list_periods(session, visitor.caller.account_id)
+    held = next(
+        (each for each in periods if each.starts_at <= moment and (not each.ends_at or each.ends_at > moment)), None
+    )
+    return {
+        "title": found.title.en,
+        "factor": f"{found.factor.normalize():f}",
+        "concurrency": visitor.caller.account.concurrency or found.concurrency,
+        "queue_limit": found.queue_limit
+        if visitor.caller.account.queue_limit is None
+        else visitor.caller.account.queue_limit,
+        "retention_days": found.retention_days,
+        "free_seconds": str(found.free_seconds_per_month),
+        "ends_at": held.ends_at if held else None,
+    }
+
+
+def _lots(session: Session, account_id: str) -> list[dict[str, object]]:
+    """Return the lots that something is left in, in the order in which they are spent."""
+    rows = session.scalars(
+        select(CreditLot)
+        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
+        .order_by(CreditLot.expires_at.asc().nulls_last(), CreditLot.kind, CreditLot.created_at)
+    )
+    moment = now(session)
+    return [
+        {
+            "kind": lot.kind,
+            "amount": lot.amount,
+            "remaining": lot.remaining,
+            "expires_at": lot.expires_at,
+            "created_at": lot.created_at,
+        }
+        for lot in rows
+        if lot.expires_at is None or lot.expires_at > moment
+    ]
+
+
+def _transfer(transfer: Transfer) -> dict[str, object]:
+    return {
+        "at": transfer.at,
+        "id": transfer.id,
+        "kind": transfer.kind,
+        "job_id": transfer.job_id,
+        "reason": transfer.reason,
+        "amount": spell(transfer),
+    }

@@ -1,0 +1,175 @@
+"""Webhook endpoints: where events are posted, how that goes, and every attempt."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.accounts.projects import list_projects
+from app.clock import now
+from app.errors import AppError
+from app.events.types import EVENT_TYPES
+from app.web.problems import from_findings
+from app.web.render import go, page
+from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
+from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
+from app.webhooks.endpoints import (
+    create_endpoint,
+    delete_endpoint,
+    find_endpoint,
+    list_endpoints,
+    rotate_secret,
+    show,
+    update_endpoint,
+)
+from app.webhooks.sample import send_sample
+from app.webhooks.shapes import EndpointCreate, EndpointOut, EndpointUpdate
+from app.webhooks.tables import DeliveryState
+
+router = APIRouter(prefix="/account/webhooks", include_in_schema=False)
+
+ROTATION_OVERLAP_HOURS = 24
+TONES = {"enabled": "good", "held_back": "busy", "failing": "bad", "disabled": ""}
+DELIVERY_TONES = {"pending": "info", "delivered": "good", "exhausted": "bad", "abandoned": ""}
+
+
+@router.get("")
+def show_endpoints(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
+    """Show the endpoints."""
+    return _endpoints(request, session, visitor)
+
+
+@router.post("")
+def take_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+    """Register an endpoint; the page that answers shows its signing secret, this once."""
+    try:
+        asked = EndpointCreate(
+            url=text_of(form, "url"),
+            name=text_of(form, "name"),
+            event_types=texts_of(form, "event_types") or ["*"],
+            project=text_of(form, "project") or None,
+        )
+        with session.begin_nested():
+            made = create_endpoint(session, visitor.caller, asked)
+    except ValidationError as error:
+        return _endpoints(request, session, visitor, error=from_findings(error), status=422)
+    except AppError as error:
+        return _endpoints(request, session, visitor, error=error, status=error.status)
+    return _endpoint(request, session, visitor, made)
+
+
+@router.get("/{endpoint_id}")
+def show_endpoint(
+    request: Request,
+    session: SessionDep,
+    visitor: OwnerDep,
+    endpoint_id: str,
+    state: Annotated[str, Query(max_length=16)] = "",
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Show one endpoint with its deliveries."""
+    endpoint = show(session, find_endpoint(session, visitor.caller, endpoint_id))
+    return _endpoint(request, session, visitor, endpoint, state=state, after=after)
+
+
+@router.post("/{endpoint_id}/secret")
+def take_rotation(
+    request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
+) -> Response:
+    """Give an endpoint a new secret; the old one signs beside it for a day."""
+    made = rotate_secret(session, visitor.caller, endpoint_id, keep_old_hours=ROTATION_OVERLAP_HOURS)
+    return _endpoint(request, session, visitor, made)
+
+
+@router.post("/{endpoint_id}/state")
+def take_state(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+    """Disable an endpoint, or enable it with a clean record."""
+    update_endpoint(session, visitor.caller, endpoint_id, EndpointUpdate(enabled=text_of(form, "enabled") == "true"))
+    return go(request, f"/account/webhooks/{endpoint_id}")
+
+
+@router.post("/{endpoint_id}/sample")
+def take_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+    """Post a sample event now and show what the endpoint answered. It needs no session: the post may take seconds."""
+    told = send_sample(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
+    context: dict[str, Any] = {"title": "Sample", "sample": told, "endpoint_id": endpoint_id}
+    return page(request, "account/sample.html", **context)
+
+
+@router.post("/{endpoint_id}/recovery")
+def take_recovery(
+    request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
+) -> Response:
+    """Deliver again everything of the last hours that the endpoint has not got."""
+    hours = text_of(form, "hours", "24")
+    since = now(session) - timedelta(hours=min(720, int(hours)) if hours.isdigit() else 24)
+    count, _ = recover(session, visitor.caller, endpoint_id, since=since)
+    return go(request, f"/account/webhooks/{endpoint_id}?recovered={count}")
+
+
+@router.post("/{endpoint_id}/removal")
+def take_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+    """Remove an endpoint; its log stays."""
+    delete_endpoint(session, visitor.caller, endpoint_id)
+    return go(request, "/account/webhooks")
+
+
+@router.get("/deliveries/{delivery_id}")
+def show_delivery(request: Request, session: SessionDep, visitor: OwnerDep, delivery_id: str) -> Response:
+    """Show a delivery with every attempt: the address dialled, the timings, and what came back."""
+    delivery, attempts = get_delivery(session, visitor.caller, delivery_id)
+    context: dict[str, Any] = {"title": "Delivery", "delivery": delivery, "attempts": attempts, "tones": DELIVERY_TONES}
+    return page(request, "account/delivery.html", **context)
+
+
+@router.post("/deliveries/{delivery_id}/redelivery")
+def take_redelivery(
+    request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, delivery_id: str
+) -> Response:
+    """Deliver an event once more, now."""
+    made = redeliver(session, visitor.caller, delivery_id)
+    return go(request, f"/account/webhooks/deliveries/{made.id}")
+
+
+def _endpoints(
+    request: Request, session: Session, visitor: Visitor, *, error: AppError | None = None, status: int = 200
+) -> Response:
+    endpoints, _ = list_endpoints(session, visitor.caller, limit=100)
+    context: dict[str, Any] = {
+        "title": "Webhooks",
+        "endpoints": endpoints,
+        "tones": TONES,
+        "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
+        "event_types": sorted(EVENT_TYPES),
+        "error": error,
+    }
+    return page(request, "account/webhooks.html", status=status, **context)
+
+
+def _endpoint(
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    endpoint: EndpointOut,
+    *,
+    state: str = "",
+    after: str | None = None,
+) -> Response:
+    states = [str(each) for each in DeliveryState]
+    wanted = DeliveryState(state) if state in states else None
+    found, more = list_deliveries(session, visitor.caller, endpoint_id=endpoint.id, state=wanted, after=after, limit=25)
+    context: dict[str, Any] = {
+        "title": endpoint.name or "Endpoint",
+        "endpoint": endpoint,
+        "deliveries": found,
+        "more": found[-1].id if more else None,
+        "state": state,
+        "states": states,
+        "tones": TONES,
+        "delivery_tones": DELIVERY_TONES,
+        "event_types": sorted(EVENT_TYPES),
+        "recovered": request.query_params.get("recovered", ""),
+    }
+    return page(request, "account/endpoint.html", **context)

@@ -1,0 +1,1 @@
+"""The console: what runs the service, for people with an admin role."""

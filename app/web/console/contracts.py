@@ -1,0 +1,194 @@
+"""Contracts: the agreed rates of single accounts. They live the life of price books."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.clock import now
+from app.errors import AppError
+from app.prices.actor import Actor
+from app.prices.contracts import (
+    approve_contract,
+    draft_contract,
+    edit_contract,
+    end_contract,
+    schedule_contract,
+    withdraw_contract,
+)
+from app.prices.find import contract_by_id, list_contracts, newest_contract
+from app.prices.tables import PaperState, StoredContract
+from app.prices.trail import list_entries
+from app.roles import Role
+from app.web.console.moments import read_moment, read_optional_moment, to_local
+from app.web.console.people import names_of
+from app.web.render import go, page
+from app.web.visitor import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
+
+router = APIRouter(prefix="/admin", include_in_schema=False)
+
+TONES = {"draft": "info", "approved": "busy", "scheduled": "busy", "published": "good", "withdrawn": ""}
+_BEGIN = """# The agreed rates of one account. Where one matches it replaces the list rate; elsewhere the list stands.
+format = 1
+name = "agreed-rates"
+title = {{ en = "Agreed rates", zh = "协议价" }}
+currency = "{currency}"
+membership_applies = false   # whether the membership's factor comes on top of an agreed rate
+promotions_apply = false
+
+[[rates]]
+id = "agreed-720p"
+resolution = "720P"
+per_second = "0.40"
+"""
+
+
+@router.get("/contracts")
+def show_contracts(request: Request, session: SessionDep, visitor: AdminDep) -> Response:
+    """Show all contracts."""
+    moment = now(session)
+    found = list_contracts(session)
+    names = names_of(session, [each for paper in found for each in (paper.account_id, paper.author, paper.approver)])
+    rows = [_row(each, names, moment) for each in found]
+    return page(request, "console/contracts.html", title="Contracts", contracts=rows, tones=TONES)
+
+
+@router.get("/accounts/{account_id}/contracts/new")
+def show_new(request: Request, session: SessionDep, visitor: AuthorDep, account_id: str) -> Response:
+    """Show the form for an account's new contract, which begins as its newest one."""
+    account, base = get_account(session, account_id), newest_contract(session, account_id)
+    toml = base.toml if base else _BEGIN.format(currency=account.currency)
+    return _edit(request, f"/admin/accounts/{account_id}/contracts", account.name, toml, "")
+
+
+@router.post("/accounts/{account_id}/contracts")
+def take_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, account_id: str) -> Response:
+    """Write an account's new contract down as a draft."""
+    toml, note = _text(form), text_of(form, "note")
+    try:
+        with session.begin_nested():
+            made = draft_contract(session, Actor.of(visitor.caller), account_id, toml, note=note)
+    except AppError as error:
+        name = get_account(session, account_id).name
+        return _edit(request, request.url.path, name, toml, note, error=error)
+    return go(request, f"/admin/contracts/{made.id}")
+
+
+@router.get("/contracts/{contract_id}")
+def show_contract(request: Request, session: SessionDep, visitor: AdminDep, contract_id: str) -> Response:
+    """Show one contract: its rates, and what can be done with it."""
+    return _contract(request, session, visitor, contract_id)
+
+
+@router.get("/contracts/{contract_id}/edit")
+def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, contract_id: str) -> Response:
+    """Show a draft's text."""
+    paper = contract_by_id(session, contract_id)
+    name = get_account(session, paper.account_id).name
+    return _edit(request, request.url.path, name, paper.toml, paper.note)
+
+
+@router.post("/contracts/{contract_id}/edit")
+def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, contract_id: str) -> Response:
+    """Replace a draft's text."""
+    toml, note = _text(form), text_of(form, "note")
+    try:
+        with session.begin_nested():
+            edit_contract(session, Actor.of(visitor.caller), contract_id, toml, note=note)
+    except AppError as error:
+        name = get_account(session, contract_by_id(session, contract_id).account_id).name
+        return _edit(request, request.url.path, name, toml, note, error=error)
+    return go(request, f"/admin/contracts/{contract_id}")
+
+
+@router.post("/contracts/{contract_id}/{act}")
+def take_act(
+    request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, contract_id: str, act: str
+) -> Response:
+    """Approve, schedule, withdraw or end a contract."""
+    try:
+        with session.begin_nested():
+            _act(session, visitor, contract_id, act, form)
+    except AppError as error:
+        return _contract(request, session, visitor, contract_id, error=error)
+    return go(request, f"/admin/contracts/{contract_id}")
+
+
+def _act(session: Session, visitor: Visitor, contract_id: str, act: str, form: Any) -> None:
+    actor, zone, reason = Actor.of(visitor.caller), visitor.zone, text_of(form, "reason")
+    if act == "approval":
+        approve_contract(session, actor, contract_id, content_hash=text_of(form, "content_hash"))
+    elif act == "publication":
+        at = read_optional_moment(text_of(form, "effective_at"), zone, "effective_at")
+        schedule_contract(session, actor, contract_id, at)
+    elif act == "withdrawal":
+        withdraw_contract(session, actor, contract_id, reason=reason)
+    elif act == "end":
+        end_contract(session, actor, contract_id, read_moment(text_of(form, "at"), zone, "at"), reason=reason)
+    else:
+        raise AppError("not_found", "There is no such act.")
+
+
+def _text(form: Any) -> str:
+    return str(form.get("toml") or "").replace("\r\n", "\n")
+
+
+def _edit(
+    request: Request, action: str, account: str, toml: str, note: str, *, error: AppError | None = None
+) -> Response:
+    context: dict[str, Any] = {"action": action, "account": account, "toml": toml, "note": note, "error": error}
+    status = error.status if error else 200
+    return page(request, "console/contract_edit.html", status=status, title="Contract", **context)
+
+
+def _contract(
+    request: Request, session: Session, visitor: Visitor, contract_id: str, *, error: AppError | None = None
+) -> Response:
+    paper, moment = contract_by_id(session, contract_id), now(session)
+    entries = list_entries(session, subject=contract_id, limit=20)
+    actors = [entry.actor for entry in entries]
+    names = names_of(session, [paper.account_id, paper.author, paper.approver, *actors])
+    state, is_author = paper.state_at(moment), paper.author == visitor.caller.person
+    may_approve = Role.PRICING_APPROVER in visitor.roles
+    may_act = may_approve or Role.PRICING_AUTHOR in visitor.roles
+    context: dict[str, Any] = {
+        "contract": _row(paper, names, moment),
+        "rates": [
+            {"id": each.id, "place": each.content(), "per_second": f"{each.per_second:f}"}
+            for each in paper.contract.rates
+        ],
+        "toml": paper.toml,
+        "tones": TONES,
+        "entries": [
+            {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+            for each in entries
+        ],
+        "may_edit": state is PaperState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
+        "may_approve": state is PaperState.DRAFT and may_approve,
+        "may_schedule": state is PaperState.APPROVED and may_act,
+        "may_withdraw": state not in (PaperState.PUBLISHED, PaperState.WITHDRAWN) and may_act,
+        "may_end": state is PaperState.PUBLISHED and paper.ends_at is None and may_approve,
+        "soon": to_local(moment, visitor.zone, ahead_minutes=60),
+        "error": error,
+    }
+    return page(request, "console/contract.html", status=error.status if error else 200, title="Contract", **context)
+
+
+def _row(paper: StoredContract, names: dict[str, str], moment: Any) -> dict[str, Any]:
+    return {
+        "id": paper.id,
+        "account_id": paper.account_id,
+        "account": names.get(paper.account_id, paper.account_id),
+        "title": paper.contract.title.en,
+        "currency": paper.contract.currency,
+        "membership_applies": paper.contract.membership_applies,
+        "promotions_apply": paper.contract.promotions_apply,
+        "state": str(paper.state_at(moment)),
+        "note": paper.note,
+        "author": names.get(paper.author, paper.author),
+        "approver": names.get(paper.approver or "", paper.approver),
+        "content_hash": paper.content_hash,
+        "effective_at": paper.effective_at,
+        "ends_at": paper.ends_at,
+    }

@@ -1,0 +1,87 @@
+"""What a book would have charged for the films of the past, and who would win and lose by it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.prices.find import book_by_id
+from app.reports.simulation import simulate_book
+from app.web.console.people import names_of
+from app.web.render import page
+from app.web.visitor import AdminDep, SessionDep
+from pricing.simulation import AccountChange, Bucket, Simulation
+
+router = APIRouter(include_in_schema=False)
+
+SPANS = (7, 30, 90, 365)
+
+
+@router.get("/admin/price-books/{book_id}/simulation")
+def show_simulation(
+    request: Request,
+    session: SessionDep,
+    visitor: AdminDep,
+    book_id: str,
+    days: Annotated[int, Query(ge=1, le=366)] = 30,
+) -> Response:
+    """Show the simulation of a book on the films that were settled in the last days."""
+    stored, moment = book_by_id(session, book_id), now(session)
+    found = simulate_book(session, stored.book, since=moment - timedelta(days=days), until=moment)
+    context: dict[str, Any] = {"book": {"id": stored.id, "title": stored.book.title.en}, "days": days, "spans": SPANS}
+    return page(request, "console/simulation.html", title="Simulation", **context, **_shown(session, found))
+
+
+def _shown(session: Session, found: Simulation) -> dict[str, Any]:
+    names = names_of(session, [each.account for each in (*found.winners, *found.losers)])
+    return {
+        "currency": found.currency,
+        "whole": _bucket("All films", found.whole),
+        "margin_before": found.margin_before.text,
+        "margin_after": found.margin_after.text,
+        "cost": found.cost.text,
+        "by": {
+            "Membership": _buckets(found.by_membership),
+            "Model": _buckets(found.by_model),
+            "Resolution": _buckets(found.by_resolution),
+        },
+        "winners": [_account(each, names) for each in found.winners],
+        "losers": [_account(each, names) for each in found.losers],
+        "refused": [
+            {"message": each.message, "jobs": each.jobs, "charged": each.charged.text} for each in found.refused
+        ],
+        "promotions": {name: amount.text for name, amount in found.promotions.items()},
+        "over_budget": found.over_budget,
+    }
+
+
+def _buckets(buckets: Mapping[str, Bucket]) -> list[dict[str, Any]]:
+    return [_bucket(name, bucket) for name, bucket in sorted(buckets.items())]
+
+
+def _bucket(name: str, bucket: Bucket) -> dict[str, Any]:
+    change = bucket.after - bucket.before
+    percent = f"{100 * change.minor / bucket.before.minor:+.1f}".replace("-", "−") if bucket.before.minor else None
+    return {
+        "name": name,
+        "jobs": bucket.jobs,
+        "seconds": round(float(bucket.seconds), 1),
+        "before": bucket.before.text,
+        "after": bucket.after.text,
+        "change": change.text,
+        "percent": percent,
+    }
+
+
+def _account(each: AccountChange, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": each.account,
+        "name": names.get(each.account, each.account),
+        "jobs": each.jobs,
+        "before": each.before.text,
+        "after": each.after.text,
+        "change": (each.after - each.before).text,
+    }

@@ -1,0 +1,205 @@
+"""Films of all accounts by state, workers and their queues, and pauses of intake."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Account
+from app.bell import rings_waiting
+from app.catalog.models import load_catalog
+from app.clock import now
+from app.dispatch.roster import ask_to_drain
+from app.dispatch.tables import Worker
+from app.errors import not_found
+from app.jobs.cancel import cancel
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.states import JobState, is_final
+from app.jobs.tables import Job
+from app.prices.actor import Actor
+from app.prices.pauses import list_pauses, pause_intake, resume_intake
+from app.prices.trail import record
+from app.roles import Role
+from app.settings import get_settings
+from app.web.console.people import names_of
+from app.web.render import go, page
+from app.web.studio.cards import TONES
+from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, text_of
+
+router = APIRouter(prefix="/admin", include_in_schema=False)
+
+PAGE = 40
+WORKER_TONES = {"idle": "good", "busy": "busy", "starting": "info", "draining": "info", "gone": ""}
+
+
+@router.get("/films")
+def show_films(
+    request: Request,
+    session: SessionDep,
+    visitor: AdminDep,
+    state: Annotated[str, Query(max_length=16)] = "",
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Show the films of all accounts, or those in one state."""
+    states = [str(each) for each in JobState]
+    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
+    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
+    if state in states:
+        query = query.where(Job.state == state)
+    last = session.get(Job, after) if after else None
+    if last is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+    rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
+    films = [
+        {
+            "id": job.id,
+            "account_id": job.account_id,
+            "account": name,
+            "prompt": job.prompt.partition("\n")[0],
+            "state": job.state,
+            "stage": job.stage if not is_final(job.state) else "",
+            "progress": job.progress,
+            "model": job.model,
+            "error": job.error_message,
+            "total": job.total,
+            "currency": job.currency,
+            "test": job.test,
+            "created_at": job.created_at,
+            "may_cancel": not is_final(job.state) and job.cancel_requested_at is None and job.stage != "finishing",
+        }
+        for job, name in rows[:PAGE]
+    ]
+    context: dict[str, Any] = {
+        "films": films,
+        "states": states,
+        "counts": counts,
+        "state": state,
+        "tones": TONES,
+        "more": films[-1]["id"] if len(rows) > PAGE else None,
+        "may_act": Role.OPERATOR in visitor.roles,
+    }
+    return page(request, "console/films.html", title="Films", **context)
+
+
+@router.post("/films/{job_id}/cancellation")
+def take_cancellation(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
+) -> Response:
+    """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise not_found("video", job_id)
+    cancel(session, job)
+    record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
+    return go(request, "/admin/films?state=in_progress")
+
+
+@router.get("/workers")
+def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Response:
+    """Show the workers, the queues of their pools, and what is paused."""
+    pauses = list_pauses(session)
+    names = names_of(session, [each for pause in pauses for each in (pause.account_id, pause.paused_by)])
+    context: dict[str, Any] = {
+        "workers": _workers(session),
+        "queues": _queues(session),
+        "pauses": [
+            {
+                "id": each.id,
+                "model": each.model,
+                "account": names.get(each.account_id or ""),
+                "reason": each.reason,
+                "by": names.get(each.paused_by, each.paused_by),
+                "at": each.paused_at,
+            }
+            for each in pauses
+        ],
+        "models": sorted(load_catalog(get_settings().catalog_dir)),
+        "tones": WORKER_TONES,
+        "now": now(session),
+        "may_act": Role.OPERATOR in visitor.roles,
+    }
+    return page(request, "console/workers.html", title="Workers", **context)
+
+
+@router.post("/workers/{worker_id}/drain")
+def take_drain(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, worker_id: str) -> Response:
+    """Ask a worker to end its take and begin no other, or to go on."""
+    wanted = text_of(form, "drain") == "true"
+    ask_to_drain(session, worker_id, drain=wanted)
+    record(session, Actor.of(visitor.caller), "worker.drained" if wanted else "worker.resumed", worker_id)
+    return go(request, "/admin/workers")
+
+
+@router.post("/pauses")
+def take_pause(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep) -> Response:
+    """Pause the intake of new films for a model, an account, both, or altogether."""
+    pause_intake(
+        session,
+        Actor.of(visitor.caller),
+        model=text_of(form, "model") or None,
+        account_id=text_of(form, "account") or None,
+        reason=text_of(form, "reason"),
+    )
+    return go(request, "/admin/workers")
+
+
+@router.post("/pauses/{pause_id}/end")
+def take_pause_end(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, pause_id: str
+) -> Response:
+    """Accept new films again."""
+    resume_intake(session, Actor.of(visitor.caller), pause_id)
+    return go(request, "/admin/workers")
+
+
+def _workers(session: Session) -> list[dict[str, Any]]:
+    """Return the workers, those at work first; of a busy one, what it works on."""
+    rows = session.execute(
+        select(Worker, Take)
+        .outerjoin(Take, Take.id == Worker.take_id)
+        .order_by((Worker.state == "gone").asc(), Worker.seen_at.desc())
+        .limit(200)
+    )
+    return [
+        {
+            "id": worker.id,
+            "host": worker.host,
+            "device": worker.device,
+            "pools": list(worker.pools),
+            "state": worker.state,
+            "resident_model": worker.resident_model,
+            "drain_requested": worker.drain_requested,
+            "seen_at": worker.seen_at,
+            "job_id": take.job_id if take else None,
+            "work": f"{take.kind}, step {take.step} of {take.steps}"
+            if take and take.steps
+            else take.kind
+            if take
+            else "",
+        }
+        for worker, take in rows
+    ]
+
+
+def _queues(session: Session) -> list[dict[str, Any]]:
+    """Return per pool what waits and runs, and how many rings of its bell lie unanswered."""
+    rows = session.execute(
+        select(Unit.pool, Unit.state, func.count())
+        .where(Unit.state.in_(("ready", "running", "blocked")))
+        .group_by(Unit.pool, Unit.state)
+    )
+    pools: dict[str, dict[str, int]] = {}
+    for pool, state, number in rows:
+        pools.setdefault(pool, {})[state] = number
+    known = {model.pool for model in load_catalog(get_settings().catalog_dir).values() if model.enabled}
+    return [
+        {
+            "pool": pool,
+            "ready": pools.get(pool, {}).get("ready", 0),
+            "running": pools.get(pool, {}).get("running", 0),
+            "blocked": pools.get(pool, {}).get("blocked", 0),
+            "rings": rings_waiting(pool),
+        }
+        for pool in sorted(known | set(pools) | {"finish"})
+    ]

@@ -1,0 +1,111 @@
+"""How pages write money, moments, lengths of time and sizes. Amounts come as decimal strings or minor units."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pricing.money import Money
+
+_SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
+# A true minus sign, and a space that does not break a figure from its unit.
+_MINUS, _SPACE = "\u2212", "\u00a0"
+
+
+def money(amount: str | Decimal, currency: str) -> str:
+    """Return a decimal amount with its symbol: `¥4.39`, `−¥1.58`."""
+    text = f"{amount:f}" if isinstance(amount, Decimal) else amount
+    sign = _MINUS if text.startswith("-") else ""
+    whole, dot, part = text.lstrip("-").partition(".")
+    symbol = _SYMBOLS.get(currency, currency + _SPACE)
+    return f"{sign}{symbol}{int(whole):,}{dot}{part}"
+
+
+def minor(amount: int, currency: str) -> str:
+    """Return an amount in minor units with its symbol."""
+    return money(Money(amount, currency).text, currency)
+
+
+def seconds(number: Any) -> str:
+    """Return a length as `5 s`, `1 min 20 s` or `2 h 5 min`."""
+    value = Decimal(str(number))
+    if value < 60:
+        text = f"{value.quantize(Decimal('0.001')):f}"
+        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_SPACE}s"
+    total = int(value)
+    hours, rest = divmod(total, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else left, "s")]
+    return " ".join(f"{count}{_SPACE}{unit}" for count, unit in parts if count)
+
+
+def size(bytes_: int) -> str:
+    """Return a size of a file: `812 B`, `4.2 MB`."""
+    value = Decimal(bytes_)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f}{_SPACE}{unit}" if unit == "B" else f"{value:.1f}{_SPACE}{unit}"
+        value /= 1000
+    raise AssertionError("the last unit returns")
+
+
+def moment_of(value: datetime | int | float | str) -> datetime:
+    """Return a moment given as datetime, Unix seconds or ISO text."""
+    if isinstance(value, datetime):
+        return value
+    return datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
+
+
+def when(value: datetime | int | float | str, zone: str, *, exact: bool = False) -> str:
+    """Return a moment in a zone: `22 Nov 2026, 15:42`, with seconds and the zone's name where it is exact."""
+    local = moment_of(value).astimezone(ZoneInfo(zone))
+    text = f"{local.day} {local:%b %Y, %H:%M}"
+    return f"{text}:{local:%S} {local:%Z}" if exact else text
+
+
+def day(value: datetime | int | float | str, zone: str) -> str:
+    """Return the date of a moment in a zone: `22 Nov 2026`."""
+    local = moment_of(value).astimezone(ZoneInfo(zone))
+    return f"{local.day} {local:%b %Y}"
+
+
+def iso(value: datetime | int | float | str) -> str:
+    """Return a moment as the `datetime` attribute of a time element wants it."""
+    return moment_of(value).astimezone(UTC).isoformat(timespec="seconds")
+
+
+def ago(value: datetime | int | float | str, now: datetime) -> str:
+    """Return how long ago a moment was, or how far ahead it lies, in one unit."""
+    gap = int((now - moment_of(value)).total_seconds())
+    distance = abs(gap)
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if distance >= length:
+            count = distance // length
+            words = f"{count} {unit}{'s' if count > 1 else ''}"
+            return f"{words} ago" if gap > 0 else f"in {words}"
+    return "just now" if gap >= 0 else "in a moment"
+
+
+def words(code: str) -> str:
+    """Return a snake_case word as people read it: `in_progress` → `in progress`."""
+    return code.replace("_", " ").replace("-", " ")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 film`, `12 films`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "money": money,
+    "minor": minor,
+    "seconds": seconds,
+    "size": size,
+    "when": when,
+    "day": day,
+    "iso": iso,
+    "ago": ago,
+    "words": words,
+    "count": count,
+}

@@ -1,0 +1,78 @@
+"""Refusals on pages: the same words as at the API's doors, as a page, a notice, or the way to the sign-in."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError
+from app.web.render import is_htmx, page, render
+
+# These addresses speak JSON whoever asks.
+_DOORS = ("/v1/", "/api/", "/files/", "/mcp", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_TITLES = {401: "Sign in first", 402: "Not enough money", 403: "Not for you", 404: "Not here", 409: "Not now"}
+Handler = Callable[[Request, Any], Response | Awaitable[Response]]
+
+
+def install_page_problems(api: FastAPI) -> None:
+    """Answer errors of pages as pages; every other address keeps the handlers it has."""
+    for kind in (AppError, RequestValidationError, ValidationError, HTTPException, Exception):
+        before = api.exception_handlers.get(kind)
+        if before is not None:
+            api.add_exception_handler(kind, _choose(before))
+
+
+def _choose(before: Handler) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        if wants_page(request):
+            return problem_page(request, as_app_error(error))
+        answer = before(request, error)
+        return answer if isinstance(answer, Response) else await answer
+
+    return handle
+
+
+def wants_page(request: Request) -> bool:
+    """Say whether a person's browser asks for a page or a part of one."""
+    if request.url.path.startswith(_DOORS):
+        return False
+    return is_htmx(request) or "text/html" in request.headers.get("accept", "")
+
+
+def as_app_error(error: Exception) -> AppError:
+    """Return any error in words."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, HTTPException):
+        code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code)
+        return AppError(code or "invalid_request", f"{error.detail}.")
+    if isinstance(error, RequestValidationError | ValidationError):
+        return from_findings(error)
+    return AppError("internal_error", "Something broke on our side; nothing was charged.")
+
+
+def from_findings(error: RequestValidationError | ValidationError) -> AppError:
+    """Return the first finding of a validation in a sentence that names the field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    return AppError("invalid_request", f"{field or 'The form'}: {first['msg']}.", field=field or None)
+
+
+def problem_page(request: Request, error: AppError) -> Response:
+    """Return the page of a refusal; somebody who is not signed in is sent to the sign-in and back."""
+    if error.code == "unauthenticated" and not request.url.path.startswith("/sign-in"):
+        back = request.url.path if request.method == "GET" and not is_htmx(request) else "/studio"
+        target = f"/sign-in?next={quote(back)}"
+        if is_htmx(request):
+            return Response(status_code=204, headers={"hx-redirect": target})
+        return Response(status_code=303, headers={"location": target})
+    if is_htmx(request):
+        body = render(request, "parts/notice.html", error=error)
+        headers = {"hx-retarget": "#notices", "hx-reswap": "innerHTML", "cache-control": "no-store"}
+        return Response(body, status_code=error.status, media_type="text/html", headers=headers)
+    title = _TITLES.get(error.status, "This did not work")
+    return page(request, "problem.html", status=error.status, error=error, title=title)

@@ -1,0 +1,24 @@
+// <copy-text for="id">: copies the text of another element. Without scripts the text can still be selected.
+
+class CopyText extends HTMLElement {
+  connectedCallback() {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "button small";
+    button.textContent = "Copy";
+    button.addEventListener("click", async () => {
+      const source = document.getElementById(this.getAttribute("for"));
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(source);
+        button.textContent = "Selected";
+      }
+      setTimeout(() => (button.textContent = "Copy"), 2000);
+    });
+    this.replaceChildren(button);
+  }
+}
+
+customElements.define("copy-text", CopyText);

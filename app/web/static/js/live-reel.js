@@ -1,0 +1,104 @@
+// <live-reel source="…">: keeps the unfinished films among its children up to date. One stream of server-sent events
+// serves all of them, since a browser opens only six connections to a host. Where streams do not get through, it asks
+// every few seconds instead.
+
+const POLL_MS = 3000;
+const FAILURES_MAX = 3;
+
+class LiveReel extends HTMLElement {
+  connectedCallback() {
+    this.failures = 0;
+    this.open();
+  }
+
+  disconnectedCallback() {
+    this.close();
+  }
+
+  get ids() {
+    return [...this.querySelectorAll("[data-live]")].map((film) => film.id);
+  }
+
+  get query() {
+    return this.ids.map((id) => `id=${encodeURIComponent(id)}`).join("&");
+  }
+
+  open() {
+    this.close();
+    if (!this.ids.length) return;
+    this.stream = new EventSource(`${this.getAttribute("source")}?${this.query}`);
+    this.stream.addEventListener("progress", (event) => this.move(JSON.parse(event.data)));
+    this.stream.addEventListener("card", (event) => this.redraw(JSON.parse(event.data)));
+    this.stream.addEventListener("done", () => this.close());
+    this.stream.addEventListener("open", () => (this.failures = 0));
+    this.stream.addEventListener("error", () => {
+      this.failures += 1;
+      if (this.failures >= FAILURES_MAX || this.stream.readyState === EventSource.CLOSED) this.poll();
+    });
+  }
+
+  close() {
+    this.stream?.close();
+    this.stream = null;
+    clearTimeout(this.timer);
+  }
+
+  poll() {
+    this.close();
+    this.timer = setTimeout(async () => {
+      for (const id of this.ids) {
+        const answer = await fetch(`/films/${encodeURIComponent(id)}/card`).catch(() => null);
+        if (answer?.ok) this.redraw({ id, html: await answer.text() });
+      }
+      if (this.isConnected && this.ids.length) this.poll();
+    }, POLL_MS);
+  }
+
+  move({ id, progress, preview }) {
+    const film = document.getElementById(id);
+    if (!film) return;
+    const bar = film.querySelector("progress");
+    if (bar && progress != null && progress >= bar.value) {
+      bar.value = progress;
+      const percent = film.querySelector(".percent");
+      if (percent) percent.textContent = `${progress} %`;
+    }
+    if (preview) this.preview(film, preview);
+  }
+
+  preview(film, source) {
+    let picture = film.querySelector("img.live");
+    if (!picture) {
+      const place = film.querySelector(".preview");
+      if (!place) return;
+      picture = new Image();
+      picture.className = "live";
+      picture.alt = "What is being rendered";
+      place.replaceWith(picture);
+    }
+    picture.src = source;
+  }
+
+  redraw({ id, html, ended }) {
+    const film = document.getElementById(id);
+    if (!film) return;
+    if (this.hasAttribute("reload")) {
+      // The film's own page shows more than a card, so it is shown anew once the film has ended.
+      if (ended || !html.includes("data-live")) window.location.reload();
+      return;
+    }
+    const kept = film.querySelector("img.live");
+    const held = document.createElement("template");
+    held.innerHTML = html.trim();
+    const fresh = held.content.firstElementChild;
+    const place = kept && fresh.querySelector(".preview");
+    if (place) place.replaceWith(kept);
+    const focused = film.contains(document.activeElement) && document.activeElement.tagName;
+    film.replaceWith(fresh);
+    if (focused) fresh.querySelector(focused.toLowerCase())?.focus();
+    window.htmx?.process(fresh);
+    if (!this.ids.length) this.close();
+  }
+}
+
+customElements.define("live-reel", LiveReel);

@@ -1,0 +1,90 @@
+// <shot-board>: the storyboard. The server draws it and changes it; this adds what only a browser can do: dragging a
+// shot to another place, a timeline whose blocks are as long as their shots, and a focus that stays where one works.
+
+class ShotBoard extends HTMLElement {
+  connectedCallback() {
+    this.measure();
+    this.addEventListener("input", () => this.measure());
+    this.addEventListener("pointerdown", (event) => this.allowDrag(event));
+    this.addEventListener("dragstart", (event) => this.lift(event));
+    this.addEventListener("dragover", (event) => this.hover(event));
+    this.addEventListener("drop", (event) => this.drop(event));
+    this.addEventListener("dragend", () => this.settle());
+    this.addEventListener("htmx:beforeRequest", (event) => this.remember(event));
+    // htmx puts the focus back onto the button that was pressed; ours comes after that.
+    requestAnimationFrame(() => this.focusAgain());
+  }
+
+  get shots() {
+    return [...this.querySelectorAll(".shot")];
+  }
+
+  measure() {
+    const blocks = this.querySelectorAll(".timeline a");
+    this.shots.forEach((shot, index) => {
+      const seconds = shot.querySelector("[name=shot_seconds]").valueAsNumber || 1;
+      const block = blocks[index];
+      if (!block) return;
+      block.style.flexGrow = seconds;
+      block.textContent = `${seconds} s`;
+      block.title = `Shot ${index + 1}, ${seconds} s`;
+    });
+  }
+
+  // Text stays selectable: only a grip on the number makes the shot draggable.
+  allowDrag(event) {
+    const shot = event.target.closest(".shot");
+    if (shot) shot.draggable = event.target.closest(".shot-number") !== null;
+  }
+
+  lift(event) {
+    this.lifted = event.target.closest(".shot");
+    if (!this.lifted) return;
+    event.dataTransfer.effectAllowed = "move";
+    event.dataTransfer.setData("text/plain", "");
+    this.lifted.classList.add("lifted");
+  }
+
+  hover(event) {
+    if (!this.lifted) return;
+    event.preventDefault();
+    const over = event.target.closest(".shot");
+    for (const shot of this.shots) shot.classList.toggle("target", shot === over && over !== this.lifted);
+  }
+
+  drop(event) {
+    const over = event.target.closest(".shot");
+    if (!this.lifted || !over || over === this.lifted) return;
+    event.preventDefault();
+    const later = this.shots.indexOf(over) > this.shots.indexOf(this.lifted);
+    over[later ? "after" : "before"](this.lifted);
+    // The server draws the board again in its new order, so that numbers, labels and buttons are right.
+    window.htmx.ajax("POST", "/studio/draft", { source: this, target: "#board", values: { action: "redraw" } });
+  }
+
+  settle() {
+    for (const shot of this.shots) shot.classList.remove("target", "lifted");
+    this.lifted = null;
+  }
+
+  // After the server has drawn the board again, the focus goes to where the same work continues.
+  remember(event) {
+    const action = event.detail.requestConfig.parameters.get?.("action") ?? event.detail.requestConfig.parameters.action;
+    const [verb, row] = String(action ?? "").split(":");
+    const at = Number(row);
+    const next = { add: `shot-${this.shots.length + 1}-prompt`, up: `up-${at}`, down: `down-${at + 2}`, remove: "add-shot" };
+    ShotBoard.focus = next[verb];
+  }
+
+  focusAgain() {
+    const wanted = ShotBoard.focus && document.getElementById(ShotBoard.focus);
+    ShotBoard.focus = undefined;
+    if (!wanted) return;
+    const other = wanted.disabled && wanted.parentElement.querySelector("button:not([disabled])");
+    (other || wanted).focus();
+    // The meter listens to this: what is ordered has changed, though no field was typed into.
+    this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
+  }
+}
+
+customElements.define("shot-board", ShotBoard);

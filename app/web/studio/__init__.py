@@ -1,0 +1,1 @@
+"""The studio: order a film, watch it come, play it, and change it."""

@@ -1,0 +1,203 @@
+"""What stands in the studio's form: a storyboard and its settings, read from the form and turned into a request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from starlette.datastructures import FormData, UploadFile
+
+from app.errors import AppError
+from app.jobs.quote import Priced
+from app.jobs.shapes import ShotIn, VideoRequest, decimal_seconds
+from app.jobs.spec import Spec
+from app.web.visitor import text_of, texts_of
+
+SHOTS_MAX = 24
+SECONDS_MAX = 60
+# What a shot is priced with while its prompt is still empty.
+_UNWRITTEN = "…"
+
+
+@dataclass(frozen=True)
+class ShotDraft:
+    """One shot of the form. The pictures are asset ids."""
+
+    prompt: str = ""
+    seconds: int = 5
+    transition: str = "cut"
+    first_frame: str = ""
+    last_frame: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything that stands in the form."""
+
+    shots: tuple[ShotDraft, ...] = (ShotDraft(),)
+    model: str = "auto"
+    resolution: str = "720P"
+    ratio: str = "16:9"
+    service_tier: str = "standard"
+    seed: str = ""
+    project: str = ""
+    negative_prompt: str = ""
+    nonce: str = field(default="", compare=False)
+
+    @property
+    def seconds(self) -> int:
+        """The seconds of all shots together."""
+        return sum(shot.seconds for shot in self.shots)
+
+
+def read_draft(form: FormData) -> Draft:
+    """Return what stands in a sent form. Fields of shots repeat, in the order of the page."""
+    prompts = texts_of(form, "shot_prompt")[:SHOTS_MAX] or [""]
+    columns = [texts_of(form, f"shot_{name}") for name in ("seconds", "transition", "first_frame", "last_frame")]
+
+    def cell(column: list[str], row: int, default: str) -> str:
+        return column[row] if row < len(column) and column[row] else default
+
+    shots = tuple(
+        ShotDraft(
+            prompt=prompt,
+            seconds=_whole(cell(columns[0], row, "5")),
+            transition="crossfade" if cell(columns[1], row, "cut") == "crossfade" else "cut",
+            first_frame=cell(columns[2], row, ""),
+            last_frame=cell(columns[3], row, ""),
+        )
+        for row, prompt in enumerate(prompts)
+    )
+    plain = {
+        name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name)
+        for name in ("model", "resolution", "ratio", "service_tier", "seed", "project", "negative_prompt")
+    }
+    return Draft(shots=shots, nonce=text_of(form, "nonce"), **plain)
+
+
+def uploads_of(form: FormData, draft: Draft) -> list[tuple[int, str, UploadFile]]:
+    """Return the pictures that came as files with the form (without scripts): shot, field, file."""
+    found = []
+    for name in ("first_frame", "last_frame"):
+        files = [value for value in form.getlist(f"shot_{name}_file") if isinstance(value, UploadFile)]
+        if len(files) == len(draft.shots):
+            found += [(row, name, file) for row, file in enumerate(files) if file.filename]
+    return found
+
+
+def with_picture(draft: Draft, row: int, name: str, asset_id: str) -> Draft:
+    """Return the draft with one picture set."""
+    shots = list(draft.shots)
+    change: dict[str, Any] = {name: asset_id}
+    shots[row] = replace(shots[row], **change)
+    return replace(draft, shots=tuple(shots))
+
+
+def edit(draft: Draft, action: str) -> Draft:
+    """Return the draft after a button of the storyboard: `add`, `remove:2`, `up:2`, `down:0`, `double:1`."""
+    verb, _, where = action.partition(":")
+    shots = list(draft.shots)
+    row = int(where) if where.isdigit() and int(where) < len(shots) else None
+    if verb == "add" and len(shots) < SHOTS_MAX:
+        shots.append(ShotDraft(seconds=shots[-1].seconds if shots else 5))
+    elif verb == "remove" and row is not None and len(shots) > 1:
+        del shots[row]
+    elif verb == "up" and row:
+        shots[row - 1], shots[row] = shots[row], shots[row - 1]
+    elif verb == "down" and row is not None and row + 1 < len(shots):
+        shots[row + 1], shots[row] = shots[row], shots[row + 1]
+    return replace(draft, shots=tuple(shots))
+
+
+def request_of(draft: Draft, *, unwritten: bool = False, max_price: str = "") -> VideoRequest:
+    """Return the request that a draft asks for; with `unwritten` an empty prompt is priced all the same.
+
+    Raises AppError `invalid_request` for a shot without a prompt, and pydantic's ValidationError.
+    """
+    for number, shot in enumerate(draft.shots, 1):
+        if not shot.prompt and not unwritten:
+            words = f"Shot {number} has no prompt yet." if len(draft.shots) > 1 else "Say what the film shows."
+            raise AppError("invalid_request", words, field=f"shots.{number - 1}.prompt")
+    values: dict[str, Any] = {
+        "model": draft.model,
+        "resolution": draft.resolution,
+        "ratio": draft.ratio,
+        "service_tier": draft.service_tier,
+        "shots": [_shot_in(shot) for shot in draft.shots],
+        "negative_prompt": draft.negative_prompt or None,
+        "seed": _seed(draft.seed),
+        "project": draft.project or None,
+        "max_price": max_price or None,
+    }
+    return VideoRequest.model_validate(values)
+
+
+def draft_of(spec: Spec) -> Draft:
+    """Return the draft that would order this Spec again."""
+    shots = tuple(
+        ShotDraft(
+            prompt=shot.prompt,
+            seconds=shot.seconds,
+            transition=shot.transition,
+            first_frame=shot.first_frame or "",
+            last_frame=shot.last_frame or "",
+        )
+        for shot in spec.shots
+    )
+    return Draft(
+        shots=shots,
+        model=spec.model,
+        resolution=spec.resolution,
+        ratio=spec.ratio,
+        service_tier=spec.service_tier,
+        seed=str(spec.seed),
+        negative_prompt=spec.shots[0].negative_prompt if spec.shots else "",
+    )
+
+
+def meter_of(priced: Priced, funds: int | None) -> dict[str, Any]:
+    """Return what the price meter shows: the lines, the total, and the film that they pay for."""
+    spec, amount = priced.spec, priced.price
+    return {
+        "currency": amount.currency,
+        "list_total": amount.list_total.text,
+        "total": amount.total.text,
+        "is_less": amount.total.minor < amount.list_total.minor,
+        "lines": [
+            {"label": line.label, "amount": line.amount.text, "less": line.amount.minor < 0} for line in amount.lines
+        ],
+        "book": priced.book.title.en,
+        "seconds": decimal_seconds(spec.frames, spec.fps),
+        "size": f"{spec.width} × {spec.height}",
+        "fps": spec.fps,
+        "model": priced.model.name,
+        "short": None if funds is None else max(0, amount.total.minor - funds),
+    }
+
+
+def _shot_in(shot: ShotDraft) -> ShotIn:
+    return ShotIn.model_validate(
+        {
+            "prompt": shot.prompt or _UNWRITTEN,
+            "seconds": shot.seconds,
+            "transition": shot.transition,
+            "first_frame": shot.first_frame or None,
+            "last_frame": shot.last_frame or None,
+        }
+    )
+
+
+def _seed(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit():
+        raise AppError("invalid_request", "A seed is a whole number, 0 or more.", field="seed", value=text)
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    return max(1, min(SECONDS_MAX, int(text))) if text.isdigit() else 5
+
+
+def timeline(shots: Sequence[ShotDraft]) -> list[dict[str, int]]:
+    """Return the blocks of the timeline, each with its length in seconds."""
+    return [{"number": number, "seconds": shot.seconds} for number, shot in enumerate(shots, 1)]

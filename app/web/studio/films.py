@@ -1,0 +1,168 @@
+"""Films: the gallery, the page of one film, its files, and what can be done with it."""
+
+import json
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.assets.find import asset_key, get_asset
+from app.db import new_id
+from app.errors import AppError
+from app.jobs.cancel import cancel
+from app.jobs.delete import delete
+from app.jobs.find import find_job, list_jobs, receipt_of
+from app.jobs.links import make_link
+from app.jobs.shapes import decimal_seconds
+from app.jobs.spec import Spec
+from app.jobs.states import JobState
+from app.jobs.tables import Job, ReceiptRow
+from app.storage import get_storage
+from app.web.render import go, is_htmx, page
+from app.web.studio.cards import card_of
+from app.web.studio.variations import variations_of
+from app.web.visitor import CreatorDep, FormDep, SessionDep
+from pricing.labels import words
+from pricing.money import Money
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 24
+# For so long a browser keeps the way to a file; the link that it leads to lives longer.
+_WAY_KEPT_SECONDS = 3600
+
+Text = Annotated[str, Query(max_length=200)]
+
+
+@router.get("/films")
+def show_films(
+    request: Request,
+    session: SessionDep,
+    visitor: CreatorDep,
+    search: Text = "",
+    state: Text = "",
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Show the gallery: all films, or those whose prompts hold some words, or that are in one state."""
+    states = [str(each) for each in JobState]
+    jobs, more = list_jobs(
+        session,
+        visitor.caller,
+        after=after,
+        limit=PAGE,
+        state=state if state in states else None,
+        search=search or None,
+    )
+    asked = {"search": search, "state": state}
+    return page(
+        request,
+        "studio/films.html",
+        title="Films",
+        cards=[card_of(session, job) for job in jobs],
+        search=search,
+        state=state,
+        states=states,
+        empty_words="No film matches." if search or state or after else "No films yet.",
+        next=f"/films?{urlencode({**asked, 'after': jobs[-1].id})}" if more else None,
+    )
+
+
+@router.get("/films/{video_id}")
+def show_film(request: Request, session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
+    """Show one film: player, shots, receipt, and what can be made of it."""
+    job = find_job(session, visitor.caller, video_id)
+    return page(request, "studio/film.html", **film_context(session, visitor.caller, job))
+
+
+@router.get("/films/{video_id}/card")
+def show_card(request: Request, session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
+    """Return the card of one film, for browsers in which streams do not get through."""
+    return page(request, "studio/card.html", card=card_of(session, find_job(session, visitor.caller, video_id)))
+
+
+@router.get("/films/{video_id}/receipt")
+def show_receipt(session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
+    """Return the receipt's own bytes, which compute again byte for byte."""
+    row = receipt_of(session, find_job(session, visitor.caller, video_id))
+    if row is None:
+        raise AppError("not_found", "The receipt is written when the film has ended.")
+    return Response(row.body, media_type="application/json", headers={"cache-control": "private, no-store"})
+
+
+@router.get("/films/{video_id}/{variant}")
+def send_file(
+    session: SessionDep,
+    visitor: CreatorDep,
+    video_id: str,
+    variant: Literal["video", "thumbnail", "spritesheet"],
+) -> Response:
+    """Lead the browser to a file of the film, by a link that needs no key and expires."""
+    job = find_job(session, visitor.caller, video_id)
+    if job.film_key is None:
+        raise AppError("not_found", "This film has no files.")
+    headers = {"cache-control": f"private, max-age={_WAY_KEPT_SECONDS}"}
+    return RedirectResponse(urlsplit(make_link(session, job, variant)).path, status_code=302, headers=headers)
+
+
+@router.post("/films/{video_id}/cancellation")
+def take_cancellation(
+    request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
+) -> Response:
+    """Cancel a film: what was rendered before is joined and paid, nothing else."""
+    job = cancel(session, find_job(session, visitor.caller, video_id, lock=True))
+    if is_htmx(request):
+        return page(request, "studio/card.html", card=card_of(session, job))
+    return go(request, f"/films/{video_id}")
+
+
+@router.post("/films/{video_id}/removal")
+def take_removal(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
+    """Delete an ended film and its files; its receipt stays."""
+    delete(session, find_job(session, visitor.caller, video_id, lock=True))
+    return go(request, "/films")
+
+
+@router.get("/studio/pictures/{asset_id}")
+def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Response:
+    """Send a picture of the account's, for the form that uses it."""
+    asset = get_asset(session, visitor.caller.account_id, asset_id)
+    key = asset_key(session, asset_id)
+    if asset.kind != "picture":
+        raise AppError("not_found", "There is no picture with this id.")
+    body = get_storage().read_range(key, 0, asset.bytes or 0)
+    headers = {"cache-control": "private, max-age=86400", "x-content-type-options": "nosniff"}
+    return StreamingResponse(body, media_type=asset.content_type or "image/jpeg", headers=headers)
+
+
+def film_context(session: Session, caller: Caller, job: Job) -> dict[str, Any]:
+    """Return what the page of a film shows."""
+    card, row = card_of(session, job), receipt_of(session, job)
+    return {
+        "title": card.title[:60],
+        "card": card,
+        "fps": Spec.model_validate(job.spec).fps,
+        "receipt": None if row is None else _receipt(row, job),
+        "files_gone": job.files_removed_at is not None,
+        "variations": variations_of(session, caller, job),
+        "nonce": new_id("form"),
+    }
+
+
+def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
+    """Return a receipt in words; its bytes are kept as they are elsewhere."""
+    body = json.loads(row.body)
+    frames, fps = body["delivered"]["facts"].get("frames"), body["delivered"]["facts"].get("fps")
+    return {
+        "number": row.number,
+        "total": body["total"],
+        "quoted": Money(row.quoted, row.currency).text,
+        "book": body["book"]["name"],
+        "seconds": decimal_seconds(int(frames), int(fps)) if frames and fps else "0",
+        "lines": [
+            {"label": words(line["key"], line["facts"], "en"), "rule": line["rule"], "amount": line["amount"]}
+            for line in body["lines"]
+        ],
+    }

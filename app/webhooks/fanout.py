@@ -1,0 +1,100 @@
+"""Write the deliveries of an event, in the transaction of the fact that the event tells."""
+
+from fnmatch import fnmatchcase
+
+from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from yarl import URL
+
+from app.clock import now
+from app.db import new_id
+from app.events.tables import Event
+from app.events.types import TERMINAL_TYPES
+from app.webhooks.secret import ensure_callback_secret
+from app.webhooks.tables import Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
+
+MAX_IN_FLIGHT = 10
+RATE_PER_SECOND = 100
+
+
+def fan_out(session: Session, event: Event) -> list[Delivery]:
+    """Write a delivery of `event` for each endpoint that wants it, and for the job's own callback URL; return them.
+
+    A callback URL is told the end of its job, and nothing else; who wants every step registers an endpoint.
+    """
+    targets: list[tuple[str, str | None]] = [(endpoint.id, None) for endpoint in wanting(session, event)]
+    if event.callback_url and event.type in TERMINAL_TYPES:
+        targets.append((_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url))
+    deliveries = [new_delivery(session, event, endpoint_id, url) for endpoint_id, url in targets]
+    session.add_all(deliveries)
+    session.flush()
+    return deliveries
+
+
+def wanting(session: Session, event: Event) -> list[Endpoint]:
+    """Return the account's endpoints that are open and want this event."""
+    endpoints = session.scalars(
+        select(Endpoint).where(
+            Endpoint.account_id == event.account_id,
+            Endpoint.kind == EndpointKind.REGISTERED,
+            Endpoint.test == event.test,
+            Endpoint.disabled_at.is_(None),
+            Endpoint.deleted_at.is_(None),
+            or_(Endpoint.project_id.is_(None), Endpoint.project_id == event.project_id),
+        )
+    )
+    return [endpoint for endpoint in endpoints if wants(endpoint.event_types, event.type)]
+
+
+def wants(filters: list[str], type_: str) -> bool:
+    """Say whether an event type passes an endpoint's filters: whole types, `video.*`, or `*`.
+
+    The result of a test goes to the tested endpoint alone, so no filter lets it pass.
+    """
+    return type_ != "webhook.test" and any(fnmatchcase(type_, pattern) for pattern in filters)
+
+
+def new_delivery(
+    session: Session, event: Event, endpoint_id: str, url: str | None, trigger: Trigger = Trigger.AUTO
+) -> Delivery:
+    """Return a delivery that is due at once; the caller adds it to the session."""
+    moment = now(session)
+    return Delivery(
+        id=new_id("whd"),
+        event_id=event.id,
+        endpoint_id=endpoint_id,
+        account_id=event.account_id,
+        url=url,
+        trigger=trigger,
+        state=DeliveryState.PENDING,
+        attempts=0,
+        next_attempt_at=moment,
+        created_at=moment,
+    )
+
+
+def _callback_endpoint(session: Session, account_id: str, url: str) -> str:
+    """Return the id of the endpoint that stands for the origin of a callback URL; it is made at the first use."""
+    ensure_callback_secret(session, account_id)
+    origin = str(URL(url).origin())
+    moment = now(session)
+    found = select(Endpoint.id).where(
+        Endpoint.account_id == account_id, Endpoint.kind == EndpointKind.CALLBACK, Endpoint.url == origin
+    )
+    endpoint_id = session.scalar(found)
+    if endpoint_id is None:
+        row = {
+            "id": new_id("whe"),
+            "account_id": account_id,
+            "kind": EndpointKind.CALLBACK,
+            "url": origin,
+            "event_types": list(TERMINAL_TYPES),
+            "max_in_flight": MAX_IN_FLIGHT,
+            "rate_per_second": RATE_PER_SECOND,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+        session.execute(insert(Endpoint).values(row).on_conflict_do_nothing())
+        endpoint_id = session.scalars(found).one()
+    return endpoint_id

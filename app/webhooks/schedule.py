@@ -1,0 +1,116 @@
+"""When a delivery is tried again, and when an endpoint is held back, warned or given up. Pure rules, no database.
+
+Standard Webhooks' schedule: ten attempts over 75 h 35 m. The delay before an attempt counts from the one before it.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from app.net import Answer
+
+SCHEDULE = tuple(
+    timedelta(seconds=seconds) for seconds in (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+)
+JITTER = 0.2
+RETRY_AFTER_MAX = timedelta(hours=1)
+# A receiver that is overloaded or slow is left alone for longer than the schedule's first step.
+BUSY_DELAY_MIN = timedelta(seconds=60)
+# What failed on our side is tried again soon, without spending an attempt, but not for ever.
+OUR_FAULT_DELAY = timedelta(seconds=30)
+OUR_FAULT_MAX = timedelta(days=7)
+
+DISABLE_AFTER = timedelta(days=5)
+WARN_AT_PERCENT = (50, 70, 90)
+
+BREAKER_FAILURES = 5
+BREAKER_PAUSE = timedelta(seconds=15)
+BREAKER_PAUSE_MAX = timedelta(minutes=5)
+
+Decision = Literal["delivered", "retry", "defer", "gone", "blocked"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an answer means for its delivery and for its endpoint."""
+
+    decision: Decision
+    # Whether it counts towards the breaker: the receiver could not be reached or could not cope.
+    unwell: bool
+    # How long the receiver asked, with Retry-After, to be left alone; at most RETRY_AFTER_MAX.
+    retry_after: timedelta | None
+
+
+def judge(answer: Answer, moment: datetime) -> Verdict:
+    """Say what an answer means. Only 2xx is success; 3xx fails, 410 says that the endpoint is gone for good.
+
+    An address that the guard refused is not tried again: that would fail the same way ten times. What broke on our
+    side, such as the egress proxy, spends no attempt.
+    """
+    if answer.fault in ("proxy_failed", "internal"):
+        return Verdict("defer", False, None)
+    if answer.fault == "blocked":
+        return Verdict("blocked", False, None)
+    if answer.status is None:
+        return Verdict("retry", True, None)
+    if 200 <= answer.status < 300:
+        return Verdict("delivered", False, None)
+    if answer.status == 410:
+        return Verdict("gone", False, None)
+    unwell = answer.status == 429 or answer.status >= 500
+    return Verdict("retry", unwell, parse_retry_after(answer.headers.get("retry-after"), moment))
+
+
+def delay_before_next(
+    attempts: int, answer: Answer, verdict: Verdict, *, spread: float | None = None
+) -> timedelta | None:
+    """Return how long to wait after the `attempts`-th attempt failed, or None when the schedule is used up.
+
+    `spread` in [-1, 1] places the delay within the jitter of ±20 %; None draws it. Retry-After may only lengthen it.
+    """
+    if attempts >= len(SCHEDULE):
+        return None
+    drawn = random.uniform(-1, 1) if spread is None else spread
+    delay = SCHEDULE[attempts] * (1 + JITTER * drawn)
+    if answer.status == 429 or answer.fault == "timeout":
+        delay = max(delay, BUSY_DELAY_MIN)
+    return max(delay, verdict.retry_after or timedelta(0))
+
+
+def breaker_pause(failures_in_row: int) -> timedelta | None:
+    """Return how long an endpoint is held back after so many failures in a row, or None while the breaker is closed.
+
+    After the pause one delivery goes out as a probe; each probe that fails doubles the pause.
+    """
+    if failures_in_row < BREAKER_FAILURES:
+        return None
+    doublings: int = min(failures_in_row - BREAKER_FAILURES, 10)
+    return min(BREAKER_PAUSE * (1 << doublings), BREAKER_PAUSE_MAX)
+
+
+def failing_percent(failing_since: datetime, moment: datetime) -> int:
+    """Return how much of the time has passed after which an endpoint that only fails is disabled, in percent."""
+    return min(100, int(100 * (moment - failing_since) / DISABLE_AFTER))
+
+
+def warning_due(percent: int, warned_percent: int) -> int | None:
+    """Return the highest warning mark that `percent` has reached and that was not told yet."""
+    reached = [mark for mark in WARN_AT_PERCENT if warned_percent < mark <= percent]
+    return reached[-1] if reached else None
+
+
+def parse_retry_after(value: str | None, moment: datetime) -> timedelta | None:
+    """Read a Retry-After header (seconds or an HTTP date), clamped to [0, 1 h]; None where it makes no sense."""
+    if not value:
+        return None
+    if value.strip().isdecimal():
+        # Thousands of digits are a number too, but not one that a timedelta can hold.
+        asked = timedelta(seconds=int(value.strip()[:9]))
+    else:
+        try:
+            asked = parsedate_to_datetime(value) - moment
+        except (ValueError, TypeError):
+            return None
+    return min(max(asked, timedelta(0)), RETRY_AFTER_MAX)

@@ -1,0 +1,239 @@
+"""What goes in and out for webhooks. The endpoint is a superset of the OpenAI SDK's `WebhookEndpoint`."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.webhooks.fanout import MAX_IN_FLIGHT, RATE_PER_SECOND
+from app.webhooks.health import breaker_is_open
+from app.webhooks.tables import Attempt, Delivery, Endpoint
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]
+Url = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
+EventFilter = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+_EXAMPLE: dict[str, Any] = {
+    "name": "billing",
+    "url": "https://hooks.example.com/cinemeter",
+    "event_types": ["video.completed"],
+}
+
+
+class EndpointCreate(BaseModel):
+    """A new endpoint."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    url: Url = Field(description="HTTPS address that events are posted to.")
+    name: Name = ""
+    event_types: list[EventFilter] = Field(
+        default_factory=lambda: ["*"], min_length=1, max_length=50, description="Event types, `video.*`, or `*`."
+    )
+    project: str | None = Field(None, description="Only this project's events; all where nothing is said.")
+    max_in_flight: int = Field(MAX_IN_FLIGHT, ge=1, le=100, description="Deliveries in flight at once, at most.")
+    rate_per_second: int = Field(RATE_PER_SECOND, ge=1, le=1_000, description="Deliveries per second, at most.")
+
+
+class EndpointUpdate(BaseModel):
+    """Changes of an endpoint; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"event_types": ["video.*"]}]})
+
+    url: Url | None = None
+    name: Name | None = None
+    event_types: list[EventFilter] | None = Field(None, min_length=1, max_length=50)
+    max_in_flight: int | None = Field(None, ge=1, le=100)
+    rate_per_second: int | None = Field(None, ge=1, le=1_000)
+    enabled: bool | None = Field(None, description="false holds all events back; true opens it with a clean record.")
+
+
+class SecretRotate(BaseModel):
+    """How long the old secret goes on signing beside the new one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keep_old_secret_active_for_24_hours: bool = Field(False, description="The OpenAI SDK's name for 24 hours.")
+    keep_old_hours: int | None = Field(None, ge=0, le=72, description="The same in hours, up to 72.")
+
+    def hours(self) -> int:
+        """Return for how many hours the old secret stays valid."""
+        if self.keep_old_hours is not None:
+            return self.keep_old_hours
+        return 24 if self.keep_old_secret_active_for_24_hours else 0
+
+
+class SampleRequest(BaseModel):
+    """Which event is sent as a sample."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event_type: str = Field("webhook.test", max_length=64)
+
+
+class RecoverRequest(BaseModel):
+    """A range of events, by the moment of the fact, of which everything undelivered is delivered again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    since: datetime
+    until: datetime | None = None
+    dry_run: bool = Field(False, description="Only count what would be delivered.")
+
+
+class EndpointOut(BaseModel):
+    """An endpoint, and how it is doing."""
+
+    id: str
+    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    name: str
+    url: str
+    event_types: list[str]
+    project: str | None
+    test: bool
+    status: Literal["enabled", "held_back", "failing", "disabled"] = Field(
+        description="held_back: its breaker is open, deliveries wait; failing: no success since `failing_since`."
+    )
+    disabled_reason: str | None = Field(description="gone (answered 410), failing (for five days) or owner.")
+    failing_since: int | None
+    held_back_until: int | None
+    max_in_flight: int
+    rate_per_second: int
+    signing_secret_hint: str | None
+    signing_secret: str | None = Field(None, description="Only when it was made just now: at creation and rotation.")
+    created_at: int
+    updated_at: int
+
+
+class CallbackSecretOut(BaseModel):
+    """The secret that signs for the `callback_url` of every job of an account."""
+
+    object: Literal["webhook_callback_secret"] = "webhook_callback_secret"
+    signing_secret_hint: str
+    signing_secret: str | None = Field(None, description="Only when it was made just now, by a rotation.")
+    created_at: int
+
+
+class AttemptOut(BaseModel):
+    """One request that was made for a delivery, or could not be made."""
+
+    id: str
+    object: Literal["webhook_attempt"] = "webhook_attempt"
+    trigger: str
+    started_at: int
+    status_code: int | None
+    fault: str | None = Field(description="unreachable, tls_failed, timeout, disconnected, bad_answer or internal.")
+    ip: str | None = Field(description="The address that was dialled.")
+    dns_ms: int | None
+    connect_ms: int | None
+    tls_ms: int | None
+    ttfb_ms: int | None
+    total_ms: int | None
+    retry_after_seconds: int | None
+    excerpt: str = Field(description="The first 4 KiB of the answer.")
+
+
+class DeliveryOut(BaseModel):
+    """One event on its way to one endpoint."""
+
+    id: str
+    object: Literal["webhook_delivery"] = "webhook_delivery"
+    event_id: str
+    event_type: str
+    endpoint_id: str | None = Field(description="Null for a job's own callback_url.")
+    url: str
+    trigger: str
+    state: Literal["pending", "delivered", "exhausted", "abandoned"]
+    reason: str | None
+    attempts: int
+    next_attempt_at: int | None
+    last_status_code: int | None
+    created_at: int
+    ended_at: int | None
+
+
+class SampleOut(BaseModel):
+    """What a test send met. `status_code` and `success` are what the OpenAI SDK reads."""
+
+    status_code: int
+    success: bool
+    event_id: str
+    delivery_id: str
+    attempt: AttemptOut
+
+
+# These faults would tell apart what is behind our walls, so customers read one word for all of them.
+_UNREACHABLE = ("blocked", "dns_failed", "connect_failed", "proxy_failed")
+
+
+def show_endpoint(endpoint: Endpoint, now: datetime, *, hint: str | None, secret: str | None = None) -> EndpointOut:
+    """Return an endpoint as it is shown at `now`; `secret` only where it was made in this request."""
+    held = breaker_is_open(endpoint, now)
+    status: Literal["enabled", "held_back", "failing", "disabled"] = "enabled"
+    if endpoint.disabled_at is not None:
+        status = "disabled"
+    elif held:
+        status = "held_back"
+    elif endpoint.failing_since is not None:
+        status = "failing"
+    return EndpointOut(
+        id=endpoint.id,
+        name=endpoint.name,
+        url=endpoint.url,
+        event_types=endpoint.event_types,
+        project=endpoint.project_id,
+        test=endpoint.test,
+        status=status,
+        disabled_reason=endpoint.disabled_reason,
+        failing_since=_unix(endpoint.failing_since),
+        held_back_until=_unix(endpoint.deferred_until) if held else None,
+        max_in_flight=endpoint.max_in_flight,
+        rate_per_second=endpoint.rate_per_second,
+        signing_secret_hint=hint,
+        signing_secret=secret,
+        created_at=int(endpoint.created_at.timestamp()),
+        updated_at=int(endpoint.updated_at.timestamp()),
+    )
+
+
+def show_delivery(delivery: Delivery, event_type: str, endpoint_url: str) -> DeliveryOut:
+    """Return a delivery as it is shown."""
+    return DeliveryOut(
+        id=delivery.id,
+        event_id=delivery.event_id,
+        event_type=event_type,
+        endpoint_id=None if delivery.url else delivery.endpoint_id,
+        url=delivery.url or endpoint_url,
+        trigger=delivery.trigger,
+        state=delivery.state,  # type: ignore[arg-type]
+        reason=delivery.ended_reason,
+        attempts=delivery.attempts,
+        next_attempt_at=_unix(delivery.next_attempt_at),
+        last_status_code=delivery.last_status,
+        created_at=int(delivery.created_at.timestamp()),
+        ended_at=_unix(delivery.ended_at),
+    )
+
+
+def show_attempt(attempt: Attempt) -> AttemptOut:
+    """Return an attempt as its customer reads it: of one that reached nobody, neither why nor how long it took."""
+    hidden = attempt.fault in _UNREACHABLE
+    return AttemptOut(
+        id=attempt.id,
+        trigger=attempt.trigger,
+        started_at=int(attempt.started_at.timestamp()),
+        status_code=attempt.status,
+        fault="unreachable" if hidden else attempt.fault,
+        ip=None if hidden else attempt.ip,
+        dns_ms=None if hidden else attempt.dns_ms,
+        connect_ms=None if hidden else attempt.connect_ms,
+        tls_ms=None if hidden else attempt.tls_ms,
+        ttfb_ms=None if hidden else attempt.ttfb_ms,
+        total_ms=None if hidden else attempt.total_ms,
+        retry_after_seconds=attempt.retry_after_seconds,
+        excerpt=attempt.excerpt,
+    )
+
+
+def _unix(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())

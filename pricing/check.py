@@ -1,0 +1,58 @@
+"""Check a price book as its authors do before anyone may approve it: the schema, then its own worked examples."""
+
+from dataclasses import dataclass
+
+from pricing.book import PriceBook, PriceError, parse_book
+from pricing.price import price
+from pricing.rules import Example
+from pricing.schema import BookError, Problem
+from pricing.usage import Customer, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleFailure:
+    """A worked example that the book does not keep: where it stands, and what came out instead."""
+
+    index: int
+    example: Example
+    outcome: str
+
+    def __str__(self) -> str:
+        return f"example {self.example.name!r} expects {self.example.total}, but the rules give {self.outcome}"
+
+
+def check_examples(book: PriceBook) -> list[ExampleFailure]:
+    """Price every worked example of a book and return those that fail."""
+    failures = []
+    for index, example in enumerate(book.examples):
+        try:
+            total = price(book, *example_inputs(example), example.at).total
+        except (PriceError, ValueError) as error:
+            failures.append(ExampleFailure(index, example, str(error)))
+            continue
+        if total != example.total:
+            failures.append(ExampleFailure(index, example, str(total)))
+    return failures
+
+
+def example_inputs(example: Example) -> tuple[Usage, Customer]:
+    """Return what an example prices, and for whom."""
+    usage = Usage(
+        model=example.model,
+        resolution=example.resolution,
+        mode=example.mode,
+        audio=example.audio,
+        seconds=example.seconds,
+        input_seconds=example.input_seconds,
+        service_tier=example.service_tier,
+    )
+    return usage, Customer(membership=example.membership, free_seconds=example.free_seconds)
+
+
+def validate(text: str) -> list[Problem]:
+    """Return everything that is wrong with a book's TOML: schema first, and if that holds, its examples."""
+    try:
+        book = parse_book(text)
+    except BookError as error:
+        return error.problems
+    return [Problem(f"examples[{failure.index}]", str(failure)) for failure in check_examples(book)]

@@ -1,0 +1,49 @@
+"""The lines of a price in words, in English and in Chinese.
+
+A line stores its key and its facts, never the sentence: so a receipt replays byte for byte after a sentence was
+improved, and one receipt reads in both languages.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from pricing.exact import exact_number
+
+SENTENCES: dict[str, dict[str, str]] = {
+    "list": {
+        "en": "List price: {seconds} s at {per_second} {currency}/s ({model}, {resolution}, {mode})",
+        "zh": "目录价：{seconds} 秒 × {per_second} {currency}/秒（{model}，{resolution}，{mode}）",
+    },
+    "input_seconds": {
+        "en": "Video read: {seconds} s at {per_second} {currency}/s",
+        "zh": "输入视频：{seconds} 秒 × {per_second} {currency}/秒",
+    },
+    "free_seconds": {"en": "Free seconds: the first {seconds} s", "zh": "免费时长：前 {seconds} 秒"},
+    "contract": {
+        "en": "{title_en}: {per_second} {currency}/s instead of the list price",
+        "zh": "{title_zh}：以 {per_second} {currency}/秒 代替目录价",
+    },
+    "membership": {"en": "{title_en} membership (×{factor})", "zh": "{title_zh}会员（×{factor}）"},
+    "promotion": {"en": "{title_en} (×{factor})", "zh": "{title_zh}（×{factor}）"},
+    "service_tier": {"en": "{title_en} service (×{factor})", "zh": "{title_zh}服务（×{factor}）"},
+    "quote_ceiling": {"en": "Never above the quote of {quoted}", "zh": "不高于报价 {quoted}"},
+    "total": {"en": "Total", "zh": "合计"},
+    "tax_included": {"en": "Tax included", "zh": "含税"},
+}
+
+
+def words(key: str, facts: Mapping[str, str], language: str) -> str:
+    """Return the sentence of a line key in `en` or `zh`. Raises KeyError for an unknown key or language."""
+    return SENTENCES[key][language].format_map({name: _readable(name, text) for name, text in facts.items()})
+
+
+def _readable(name: str, text: str) -> str:
+    """Show a rate with at least two decimals, and seconds that do not end with three; the exact fact stays stored."""
+    if name == "per_second" and "/" not in text:
+        whole, _, part = text.partition(".")
+        return f"{whole}.{part.ljust(2, '0')}"
+    if name == "seconds" and "/" in text:
+        number: Fraction = exact_number(text)
+        thousandths = round(number * 1000)
+        return f"{thousandths // 1000}.{thousandths % 1000:03d}"
+    return text

@@ -1,0 +1,178 @@
+"""What a draft price book would have charged for the jobs of the past.
+
+Past jobs are grouped by what their price depends on, and `price` is called once per group: the result is exact by
+construction, because it is the same function that charges, and a million jobs cost a few thousand calls.
+Promotion budgets count as unspent for every job: `promotions` shows what each would have given, and `over_budget`
+names those that would have run dry.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from fractions import Fraction
+from typing import NamedTuple
+
+from pricing.book import PriceBook, PriceError
+from pricing.contract import Contract
+from pricing.epochs import Epochs
+from pricing.exact import Exact, exact, exact_number
+from pricing.money import Money, settle
+from pricing.price import Price, price
+from pricing.simulation import AccountChange, Bucket, Case, Refused, Simulation
+from pricing.usage import Customer, Usage
+
+# How many accounts that win, and that lose, are named.
+NAMED_ACCOUNTS = 10
+
+
+class Past(NamedTuple):
+    """Past jobs of one account that share a case and a moment of pricing, at least one.
+
+    `charged` is what they were charged in all, in minor units of the book's currency, and `gpu_milliseconds` what
+    the GPUs spent on them in all, failed takes included.
+    """
+
+    case: Case
+    at: datetime
+    account: str
+    jobs: int
+    charged: int
+    gpu_milliseconds: int
+
+
+class _Group:
+    """Past jobs that the book gives one and the same price, each; `each` is None where the book would not sell."""
+
+    __slots__ = ("case", "charged", "each", "gpu_milliseconds", "jobs", "minor", "refusal", "usage")
+
+    def __init__(self, book: PriceBook, case: Case, at: datetime, contracts: Mapping[str, Contract]) -> None:
+        self.case = case
+        self.usage, customer = _inputs(case, contracts)
+        self.each: Price | None = None
+        self.refusal = ""
+        try:
+            self.each = price(book, self.usage, customer, at, tier_kept=case.tier_kept)
+        except PriceError as error:
+            self.refusal = error.message
+        self.minor = self.each.total.minor if self.each else 0
+        self.jobs = self.charged = self.gpu_milliseconds = 0
+
+
+def simulate(
+    book: PriceBook,
+    past: Iterable[Past],
+    *,
+    contracts: Mapping[str, Contract] | None = None,
+    cost_per_gpu_second: Exact = 0,
+) -> Simulation:
+    """Price past jobs by `book` and lay the sums beside what was charged.
+
+    `past` is read once, as a stream. `contracts` gives the contract of each key that a case names;
+    `cost_per_gpu_second` is in whole currency units. Raises TypeError for a float among the figures, KeyError for a
+    contract that is not given.
+    """
+    groups, accounts = _grouped(book, past, contracts or {})
+    sums = _Sums(book.currency, groups)
+    limits = {promotion.id: promotion.budget for promotion in book.promotions if promotion.budget is not None}
+    given = {name: Money(minor, book.currency) for name, minor in sorted(sums.promotions.items())}
+    gpu_seconds = Fraction(sums.gpu_milliseconds, 1000)
+    ranked = sorted(accounts, key=lambda item: (item.after.minor - item.before.minor, item.account))
+    return Simulation(
+        book_name=book.name,
+        book_hash=book.content_hash,
+        currency=book.currency,
+        whole=sums.whole,
+        by_membership=sums.by_membership,
+        by_model=sums.by_model,
+        by_resolution=sums.by_resolution,
+        winners=tuple(item for item in ranked if item.after < item.before)[:NAMED_ACCOUNTS],
+        losers=tuple(item for item in reversed(ranked) if item.after > item.before)[:NAMED_ACCOUNTS],
+        refused=tuple(sums.refused),
+        promotions=given,
+        over_budget=tuple(name for name, amount in given.items() if name in limits and amount > limits[name]),
+        gpu_seconds=gpu_seconds,
+        cost=settle(gpu_seconds * exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),
+        groups=len(groups),
+    )
+
+
+def _grouped(
+    book: PriceBook, past: Iterable[Past], contracts: Mapping[str, Contract]
+) -> tuple[list[_Group], list[AccountChange]]:
+    """Fold past jobs into groups of one price and into accounts. The loop sees every row, so it only adds."""
+    epochs = Epochs([*(item.window for item in book.promotions), *(item.window for item in contracts.values())])
+    groups: dict[tuple[Case, datetime], _Group] = {}
+    accounts: dict[str, list[int]] = {}
+    for case, at, account, jobs, charged, gpu_milliseconds in past:
+        key = (case, epochs.of(at))
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(book, case, key[1], contracts)
+        group.jobs += jobs
+        group.charged += charged
+        group.gpu_milliseconds += gpu_milliseconds
+        if group.each is not None:
+            sums = accounts.get(account)
+            if sums is None:
+                sums = accounts[account] = [0, 0, 0]
+            sums[0] += jobs
+            sums[1] += charged
+            sums[2] += group.minor * jobs
+    for group in groups.values():
+        # A float anywhere in a column makes its sum a float, so one look at the sums finds it.
+        for name in ("jobs", "charged", "gpu_milliseconds"):
+            if type(getattr(group, name)) is not int:
+                raise TypeError(f"{name} counts in whole units (int), not {type(getattr(group, name)).__name__}")
+    changes = [
+        AccountChange(account, jobs, Money(before, book.currency), Money(after, book.currency))
+        for account, (jobs, before, after) in accounts.items()
+    ]
+    return list(groups.values()), changes
+
+
+class _Sums:
+    """The groups of a simulation, added up in every way that is reported."""
+
+    def __init__(self, currency: str, groups: Iterable[_Group]) -> None:
+        self.whole = Bucket(currency)
+        self.by_membership: dict[str, Bucket] = {}
+        self.by_model: dict[str, Bucket] = {}
+        self.by_resolution: dict[str, Bucket] = {}
+        self.promotions: dict[str, int] = {}
+        self.gpu_milliseconds = 0
+        self.refused: list[Refused] = []
+        for group in groups:
+            if group.each is None:
+                self.refused.append(Refused(group.case, group.refusal, group.jobs, Money(group.charged, currency)))
+            else:
+                self._add(group, group.each)
+
+    def _add(self, group: _Group, each: Price) -> None:
+        case, currency = group.case, self.whole.currency
+        places = (
+            self.whole,
+            self.by_membership.setdefault(case.membership, Bucket(currency)),
+            self.by_model.setdefault(case.model, Bucket(currency)),
+            self.by_resolution.setdefault(case.resolution, Bucket(currency)),
+        )
+        for bucket in places:
+            bucket.jobs += group.jobs
+            bucket.seconds += group.usage.seconds * group.jobs
+            bucket.before += Money(group.charged, currency)
+            bucket.after += Money(group.minor * group.jobs, currency)
+        for name, minor in each.promotions.items():
+            self.promotions[name] = self.promotions.get(name, 0) + minor * group.jobs
+        self.gpu_milliseconds += group.gpu_milliseconds
+
+
+def _inputs(case: Case, contracts: Mapping[str, Contract]) -> tuple[Usage, Customer]:
+    usage = Usage(
+        model=case.model,
+        resolution=case.resolution,
+        mode=case.mode,
+        audio=case.audio,
+        seconds=exact_number(case.seconds),
+        input_seconds=exact_number(case.input_seconds),
+        service_tier=case.service_tier,
+    )
+    contract = contracts[case.contract] if case.contract else None
+    return usage, Customer(case.membership, contract, exact_number(case.free_seconds))

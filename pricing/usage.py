@@ -1,0 +1,115 @@
+"""What is priced, and for whom: plain recorded facts, with nothing looked up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from typing import Any
+
+from pricing.contract import Contract
+from pricing.exact import exact, exact_number, exact_text
+from pricing.rate import READING_MODES
+
+
+def _seconds(value: object, name: str) -> Fraction:
+    number = exact(value, name)
+    if number < 0:
+        raise ValueError(f"{name} must not be negative, not {exact_text(number)}")
+    return number
+
+
+def _word(value: object, name: str) -> None:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{name} must be text that is not empty, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One film as it is priced. `seconds` is its length and `input_seconds` the length of the video it reads,
+
+    both exact rationals (int, Decimal or Fraction are taken; a float is a TypeError).
+    """
+
+    model: str
+    resolution: str
+    mode: str
+    audio: bool
+    seconds: Fraction
+    input_seconds: Fraction = Fraction(0)
+    service_tier: str = "standard"
+
+    def __post_init__(self) -> None:
+        for name in ("model", "resolution", "mode", "service_tier"):
+            _word(getattr(self, name), name)
+        if not isinstance(self.audio, bool):
+            raise TypeError(f"audio must be true or false, not {type(self.audio).__name__}")
+        object.__setattr__(self, "seconds", _seconds(self.seconds, "seconds"))
+        object.__setattr__(self, "input_seconds", _seconds(self.input_seconds, "input_seconds"))
+        if self.input_seconds and self.mode not in READING_MODES:
+            raise ValueError(f"mode {self.mode} reads no video, so input_seconds must be 0")
+
+    def content(self) -> dict[str, Any]:
+        """Return the usage as plain values for canonical JSON."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return values | {"seconds": exact_text(self.seconds), "input_seconds": exact_text(self.input_seconds)}
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "Usage":
+        """Read what `content` wrote."""
+        seconds, reads = exact_number(content["seconds"]), exact_number(content["input_seconds"])
+        return cls(**{**content, "seconds": seconds, "input_seconds": reads})
+
+    def delivering(self, seconds: Fraction, input_seconds: Fraction) -> "Usage":
+        """Return the same film at another length."""
+        return replace(self, seconds=seconds, input_seconds=input_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """What is known of the buyer at the moment of pricing.
+
+    `free_seconds` are the free seconds that this job may use. `promotions_left` says, per promotion id, how many
+    minor units of discount are still left to this account (the smaller of its own cap and the promotion's whole
+    budget); None there means no limit. A capped promotion that a given mapping does not name has nothing left;
+    no mapping at all means that nothing was used yet.
+    """
+
+    membership: str
+    contract: Contract | None = None
+    free_seconds: Fraction = Fraction(0)
+    promotions_left: Mapping[str, int | None] | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        _word(self.membership, "membership")
+        if self.contract is not None and not isinstance(self.contract, Contract):
+            raise TypeError(f"contract must be a Contract, not {type(self.contract).__name__}")
+        object.__setattr__(self, "free_seconds", _seconds(self.free_seconds, "free_seconds"))
+        if self.promotions_left is None:
+            return
+        left = dict(self.promotions_left)
+        for name, minor in left.items():
+            _word(name, "a promotion id")
+            if minor is not None and (isinstance(minor, bool) or not isinstance(minor, int)):
+                raise TypeError(f"promotions_left[{name!r}] counts whole minor units, not {type(minor).__name__}")
+            if minor is not None and minor < 0:
+                raise ValueError(f"promotions_left[{name!r}] must not be negative, not {minor}")
+        object.__setattr__(self, "promotions_left", left)
+
+    def content(self) -> dict[str, Any]:
+        """Return the customer as plain values for canonical JSON."""
+        return {
+            "membership": self.membership,
+            "contract": self.contract.content() if self.contract else None,
+            "free_seconds": exact_text(self.free_seconds),
+            "promotions_left": None if self.promotions_left is None else dict(self.promotions_left),
+        }
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "Customer":
+        """Read what `content` wrote."""
+        contract = content["contract"]
+        return cls(
+            membership=content["membership"],
+            contract=None if contract is None else Contract.from_content(contract),
+            free_seconds=exact_number(content["free_seconds"]),
+            promotions_left=content["promotions_left"],
+        )

@@ -1,0 +1,129 @@
+"""Video models as data: strict files, true facts, and how a shot is split into segments."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.catalog.models import CatalogError, VideoModel, get_model, load_catalog, models_with, parse_model
+from app.catalog.sizes import SIZES, resolve_size
+from app.errors import AppError
+
+MINIMAL = """
+id = "tiny"
+name = "Tiny"
+family = "synthetic"
+pool = "synthetic"
+licence = "Apache-2.0"
+modes = ["t2v"]
+fps = 8
+frames_max = 41
+shot_seconds_max = 5
+film_seconds_max = 60
+steps = 4
+[native."720P"]
+"16:9" = [256, 144]
+"""
+
+
+def test_the_shipped_catalogue_holds_the_promised_models() -> None:
+    catalog = load_catalog()
+    promised = {"demo", "synthetic", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.2-t2v-a14b"}
+    assert promised <= set(catalog)
+    assert {each.id for each in catalog.values() if each.enabled} == {"demo", "synthetic"}
+    assert all(each.licence for each in catalog.values())
+
+
+@pytest.mark.parametrize("model_id", ["demo", "synthetic"])
+def test_enabled_models_render_every_sold_size(model_id: str) -> None:
+    model = get_model(model_id)
+    for size in SIZES:
+        width, height = model.native_size(size) or (0, 0)
+        assert abs(width / height / (size.width / size.height) - 1) < 0.1, size
+
+
+def test_an_unknown_or_disabled_model_is_refused_with_the_allowed_ones() -> None:
+    for name in ("no-such-model", "wan2.1-t2v-14b", ""):
+        with pytest.raises(AppError) as refusal:
+            get_model(name)
+        assert refusal.value.code == "unknown_model"
+        assert refusal.value.facts["allowed"] == ["demo", "synthetic"]
+
+
+def test_models_with_a_mode() -> None:
+    assert "demo" in {each.id for each in models_with("t2v")}
+
+
+def test_an_operators_folder_adds_and_replaces(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(MINIMAL + "\n", encoding="utf-8")
+    (tmp_path / "syn.toml").write_text(MINIMAL.replace('"tiny"', '"synthetic"'), encoding="utf-8")
+    catalog = load_catalog(tmp_path)
+    assert catalog["tiny"].fps == 8
+    assert catalog["synthetic"].name == "Tiny"
+
+
+def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text(MINIMAL, encoding="utf-8")
+    with pytest.raises(CatalogError, match="both say the model tiny"):
+        load_catalog(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 4", "steps = 0", "steps"),
+        ("steps = 4", "steps = 4\nguidence = 3.0", "guidence"),
+        ("frames_max = 41", "frames_max = 40", "4 \\* k \\+ 1"),
+        ('modes = ["t2v"]', 'modes = ["dream"]', "modes"),
+        ('modes = ["t2v"]', 'modes = ["t2v", "extend"]', "handover"),
+        ('modes = ["t2v"]', 'modes = ["t2v"]\nlast_frame = "optional"', "last_frame needs"),
+        ("shot_seconds_max = 5", "shot_seconds_max = 9", "shot_seconds_max"),
+        ('"16:9" = [256, 144]', '"16:9" = [256, 145]', "multiples"),
+        ('"16:9" = [256, 144]', '"21:9" = [256, 144]', "no such ratio"),
+        ('[native."720P"]', '[native."8K"]', "no such resolution"),
+        ('family = "synthetic"', 'family = "wan"', "needs weights"),
+        ("steps = 4", "steps = = 4", "not valid TOML"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(old: str, new: str, message: str) -> None:
+    with pytest.raises(CatalogError, match=message) as problem:
+        parse_model(MINIMAL.replace(old, new, 1), "tiny.toml")
+    assert "tiny.toml" in str(problem.value)
+
+
+def test_a_lossy_switch_needs_a_name_that_says_so() -> None:
+    lossy = MINIMAL + "[switches]\nfirst_block_cache = 0.05\n"
+    with pytest.raises(CatalogError, match="-turbo"):
+        parse_model(lossy, "tiny.toml")
+    assert parse_model(lossy.replace('"tiny"', '"tiny-turbo"', 1), "tiny.toml").switches.lossy
+
+
+@given(st.sampled_from(sorted(load_catalog())), st.integers(1, 2000))
+def test_segments_give_exactly_the_frames_and_fit_the_model(model_id: str, frames: int) -> None:
+    model = load_catalog()[model_id]
+    if model.handover == "none" and frames > model.frames_max:
+        with pytest.raises(AppError):
+            model.segments(frames)
+        return
+    segments = model.segments(frames)
+    assert sum(segments) == frames
+    for index, fresh in enumerate(segments):
+        assert fresh > 0
+        assert model.rendered_frames(fresh + (model.handover_frames if index else 0)) <= model.frames_max
+
+
+@given(st.integers(1, 500))
+def test_rendered_frames_is_the_next_possible_count(frames: int) -> None:
+    model = load_catalog()["wan2.1-t2v-1.3b"]
+    made = model.rendered_frames(frames)
+    assert made % 4 == 1
+    assert frames <= made < frames + 4
+
+
+def test_a_frozen_model_cannot_be_changed() -> None:
+    model: VideoModel = get_model("demo")
+    with pytest.raises(ValueError, match="frozen"):
+        model.steps = 1  # type: ignore[misc]
+    assert model.native_size(resolve_size("1280x720", None, None)) is not None

@@ -1,0 +1,121 @@
+"""Leases on the database clock: renewed, lost, fenced, retried within budgets, and handed back without penalty."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.dispatch.claim import Claim, claim
+from app.dispatch.lease import LeaseLost, beat, fail_take, lose_take, release_take, succeed_segment
+from app.dispatch.roster import ask_to_drain, sign_on
+from app.jobs.queue_tables import Share, Take, Unit
+from app.jobs.tables import Job
+from app.settings import get_settings
+from tests.makers import make_account, make_queued_job, make_spec, units_of
+
+METER = {"gpu_seconds": "1"}
+
+
+@pytest.fixture
+def job(session: Session) -> Job:
+    return make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(2,)))
+
+
+def take(session: Session, worker: str = "worker-1") -> Claim:
+    claimed = claim(session, worker, ["demo"])
+    assert claimed is not None
+    return claimed
+
+
+def pass_time(session: Session, seconds: float) -> None:
+    """Let the service's clock run ahead; the moment of this transaction is read anew."""
+    session.info["clock_offset"] = session.info.get("clock_offset", timedelta()) + timedelta(seconds=seconds)
+    session.info.pop("cinemeter_now", None)
+
+
+def test_a_beat_renews_the_lease_and_moves_progress_forward_only(session: Session, job: Job) -> None:
+    claimed = take(session)
+    pass_time(session, 30)
+    beat(session, claimed, step=3, steps=8, percent=40)
+    session.expire_all()
+    row = session.get_one(Take, claimed.take_id)
+    assert row.lease_until == now(session) + timedelta(seconds=get_settings().lease_seconds)
+    beat(session, claimed, step=1, steps=8, percent=10)
+    session.expire_all()
+    assert session.get_one(Job, job.id).progress == 40
+
+
+def test_a_frozen_worker_that_wakes_can_write_nothing(session: Session, job: Job) -> None:
+    claimed = take(session)
+    pass_time(session, get_settings().lease_seconds + 1)
+    for late in (
+        lambda: beat(session, claimed, step=1, steps=8),
+        lambda: succeed_segment(session, claimed, clip_key="late", handover_key=None, meter=METER),
+        lambda: release_take(session, claimed),
+        lambda: fail_take(session, claimed, code="render_failed", message="late", permanent=False),
+    ):
+        with pytest.raises(LeaseLost):
+            late()
+    assert lose_take(session, claimed.take_id, job.id)
+    assert not lose_take(session, claimed.take_id, job.id), "a second sweep finds nothing to do"
+    again = take(session, "worker-2")
+    assert again.fence > claimed.fence
+    with pytest.raises(LeaseLost):
+        succeed_segment(session, claimed, clip_key="zombie", handover_key=None, meter=METER)
+    succeed_segment(session, again, clip_key="good", handover_key=None, meter=METER)
+    segment = next(unit for unit in units_of(session, job) if unit.kind == "segment")
+    assert (segment.state, segment.clip_key) == ("done", "good")
+
+
+def test_what_the_platform_lost_is_not_charged_to_the_account(session: Session, job: Job) -> None:
+    before = session.get_one(Share, ("demo", job.account_id)).vtime
+    claimed = take(session)
+    pass_time(session, get_settings().lease_seconds + 1)
+    lose_take(session, claimed.take_id, job.id)
+    session.expire_all()
+    assert session.get_one(Share, ("demo", job.account_id)).vtime == before
+
+
+def test_a_draining_worker_hands_back_without_penalty(session: Session, job: Job) -> None:
+    sign_on(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    claimed = take(session)
+    assert not beat(session, claimed, step=1, steps=8).drain
+    ask_to_drain(session, "worker-1")
+    assert beat(session, claimed, step=2, steps=8).drain
+    release_take(session, claimed)
+    session.flush()
+    session.expire_all()
+    unit = session.get_one(Unit, claimed.unit_id)
+    assert (unit.state, unit.takes_lost, unit.takes_error) == ("ready", 0, 0)
+    assert take(session, "worker-2").unit_id == claimed.unit_id
+
+
+def test_an_error_is_tried_again_after_a_pause(session: Session, job: Job) -> None:
+    claimed = take(session)
+    fail_take(session, claimed, code="render_failed", message="broke", permanent=False)
+    session.flush()
+    assert claim(session, "worker-1", ["demo"]) is None, "it waits"
+    pass_time(session, 3)
+    assert take(session).unit_id == claimed.unit_id
+
+
+def test_the_last_segment_makes_the_finish_ready(session: Session) -> None:
+    job = make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(1, 1)))
+    first, second = take(session), take(session, "worker-2")
+    succeed_segment(session, second, clip_key="b", handover_key=None, meter=METER)
+    assert [unit.kind for unit in units_of(session, job)] == ["segment", "segment"]
+    succeed_segment(session, first, clip_key="a", handover_key=None, meter=METER)
+    assert [unit.kind for unit in units_of(session, job)] == ["finish", "segment", "segment"]
+    assert session.get_one(Job, job.id).stage == "finishing"
+
+
+def test_segments_of_one_shot_follow_each_other(session: Session) -> None:
+    job = make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(20,)))
+    states = [unit.state for unit in units_of(session, job)]
+    assert states[0] == "ready"
+    assert set(states[1:]) == {"blocked"}
+    claimed = take(session)
+    assert claim(session, "worker-2", ["demo"]) is None
+    succeed_segment(session, claimed, clip_key="a", handover_key="h", meter=METER)
+    assert take(session, "worker-2").unit_id == units_of(session, job)[1].id

@@ -1,0 +1,113 @@
+"""New films out of old ones: remix, retakes, edits, extensions, and what of them is paid."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from app.db import transaction
+from app.reports.audit import audit
+from tests.world import World
+
+STORYBOARD: dict[str, Any] = {
+    "model": "synthetic",
+    "shots": [{"prompt": "one", "seconds": 1}, {"prompt": "two", "seconds": 2}],
+    "resolution": "480P",
+    "seed": 5,
+}
+
+
+def make(world: World, order: dict[str, Any]) -> dict[str, Any]:
+    video = world.post("/v1/videos", order)
+    assert video.status_code == 200, video.text
+    world.work()
+    done: dict[str, Any] = world.get(f"/v1/videos/{video.json()['id']}").json()
+    assert done["status"] == "completed", done
+    return done
+
+
+def finish(world: World, answer: Any) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    world.work()
+    done: dict[str, Any] = world.get(f"/v1/videos/{answer.json()['id']}").json()
+    assert done["status"] == "completed", done
+    return done
+
+
+def test_a_retake_renders_and_bills_one_shot_only(world: World) -> None:
+    film = make(world, STORYBOARD)
+    taken = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0, "prompt": "one, better"}))
+    assert [shot["prompt"] for shot in taken["shots"]] == ["one, better", "two"]
+    assert taken["seconds"] == "3"
+    assert taken["parent"] == {"id": film["id"], "kind": "retake"}
+    receipt = world.get(f"/v1/videos/{taken['id']}/receipt").json()
+    assert receipt["billed_seconds"] == "1"
+    one = world.post("/v1/videos/estimates", {**STORYBOARD, "shots": [{"prompt": "x", "seconds": 1}]}).json()
+    assert taken["charged"] == one["total"]
+    again = finish(world, world.post(f"/v1/videos/{taken['id']}/retakes", {"shot": 1}))
+    assert again["seconds"] == "3"
+    with transaction() as session:
+        assert audit(session) == []
+
+
+def test_a_remix_keeps_settings_and_seed(world: World) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 1, "resolution": "480P", "seed": 9})
+    taken = finish(world, world.post(f"/v1/videos/{film['id']}/remix", {"prompt": "other"}))
+    assert (taken["remixed_from_video_id"], taken["seed"], taken["prompt"]) == (film["id"], 9, "other")
+    board = make(world, STORYBOARD)
+    refused = world.post(f"/v1/videos/{board['id']}/remix", {"prompt": "x"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+
+
+def test_an_extension_goes_on_and_bills_what_is_new(world: World) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 2, "resolution": "480P"})
+    longer = finish(
+        world, world.post("/v1/videos/extensions", {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}})
+    )
+    assert longer["seconds"] == "3"
+    assert world.get(f"/v1/videos/{longer['id']}/receipt").json()["billed_seconds"] == "1"
+    content = world.get(f"/v1/videos/{film['id']}/content").content
+    uploaded = world.post(
+        "/v1/videos/extensions",
+        data={"prompt": "and on", "seconds": "1"},
+        files={"video": ("film.mp4", content, "video/mp4")},
+    )
+    assert finish(world, uploaded)["parent"]["id"] == film["id"]
+
+
+def test_an_edit_is_as_long_as_its_source(world: World) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 2, "resolution": "480P"})
+    edited = finish(world, world.post("/v1/videos/edits", {"prompt": "as snow", "video": film["id"]}))
+    assert (edited["seconds"], edited["resolved"]["mode"]) == ("2", "edit")
+    lines = world.get(f"/v1/videos/{edited['id']}/receipt").json()["lines"]
+    assert "input_seconds" in {line["key"] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("retakes", {"shot": 5}, "invalid_request"),
+        ("retakes", {"shot": -1}, "invalid_request"),
+        ("remix", {"prompt": ""}, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_derived_is_refused(world: World, path: str, body: dict[str, Any], code: str) -> None:
+    film = make(world, STORYBOARD)
+    assert world.post(f"/v1/videos/{film['id']}/{path}", body).json()["code"] == code
+    assert world.post(f"/v1/videos/{film['id']}/{path}", body, key=world.bob).status_code in (404, 422)
+
+
+def test_a_film_that_another_is_made_from_is_not_deleted_under_it(world: World) -> None:
+    film = make(world, STORYBOARD)
+    child = world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}).json()
+    assert world.delete(f"/v1/videos/{film['id']}").json()["code"] == "conflict"
+    world.post(f"/v1/videos/{child['id']}/cancel")
+    assert world.delete(f"/v1/videos/{film['id']}").json()["deleted"] is True
+
+
+def test_auto_takes_the_cheapest_model_that_can(world: World) -> None:
+    priced = world.post("/v1/videos/estimates", {"prompt": "a", "seconds": 1}).json()
+    assert priced["resolved"]["model"] == "demo"
+    assert Fraction(priced["total"]) > 0
+    impossible = world.post("/v1/videos/estimates", {"prompt": "a", "first_frame": "asset_x", "last_frame": "asset_y"})
+    assert impossible.json()["code"] in ("not_found", "mode_unsupported")

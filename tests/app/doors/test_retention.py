@@ -1,0 +1,59 @@
+"""The end of a film's retention as its owner meets it: the files go, the receipt stays."""
+
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy import func, select
+
+from app.assets.tables import Asset
+from app.db import transaction
+from app.dispatch.retention import chores, clean
+from app.dispatch.tables import SweepCount
+from app.jobs.tables import ReceiptRow
+from app.settings import get_settings
+from app.storage import get_storage
+from tests.world import World
+
+ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+
+def keys(prefix: str = "") -> set[str]:
+    return {stat.key for stat in get_storage().list(prefix)}
+
+
+def test_a_film_leaves_when_its_retention_ends_and_its_receipt_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = world.post("/v1/videos", ORDER).json()
+    world.work()
+    done = world.get(f"/v1/videos/{video['id']}").json()
+    assert done["expires_at"] - done["completed_at"] == 30 * 86_400, "what the professional membership keeps"
+    assert keys(f"films/{video['id']}/")
+    assert clean(chores())["expired_films"] == 0
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(30 * 86_400 + 60))
+    get_settings.cache_clear()
+    assert clean(chores())["expired_films"] == 1
+    assert keys() == set()
+    gone = world.get(f"/v1/videos/{video['id']}/content")
+    assert (gone.status_code, gone.json()["code"]) == (410, "gone")
+    after = world.get(f"/v1/videos/{video['id']}").json()
+    assert (after["status"], after["video_url"]) == ("completed", None)
+    assert world.get(f"/v1/videos/{video['id']}/receipt").json()["total"] == done["charged"]
+    with transaction() as session:
+        assert session.scalar(select(SweepCount.count).where(SweepCount.repair == "expired_films")) == 1
+        assert session.scalar(select(func.count()).select_from(ReceiptRow)) == 1
+    assert clean(chores())["expired_films"] == 0, "it is removed once"
+
+
+def test_an_uploaded_picture_is_kept_as_long_as_the_membership_says(world: World) -> None:
+    drawn = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(drawn, "PNG")
+    answer = world.post("/v1/assets", files={"file": ("red.png", drawn.getvalue(), "image/png")})
+    assert answer.status_code == 200, answer.text
+    with transaction() as session:
+        asset = session.get_one(Asset, answer.json()["id"])
+        assert asset.expires_at is not None
+        assert asset.expires_at - asset.created_at == timedelta(days=30)

@@ -1,0 +1,50 @@
+"""The native door on a real database: from price to receipt, and what it refuses."""
+
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import text
+
+from app.accounts.accounts import create_account
+from app.accounts.keys import issue_key
+from app.db import transaction
+from app.reports.audit import audit
+from app.wallet.balance import open_wallet
+from tests.world import SCOPES, World
+
+ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+
+def test_an_order_is_held_rendered_paid_and_audited(world: World) -> None:
+    before = world.get("/v1/wallet").json()
+    created = world.post("/v1/videos", {**ORDER, "seconds": 2})
+    assert created.status_code == 200, created.text
+    video = created.json()
+    assert video["status"] == "queued"
+    held = world.get("/v1/wallet").json()
+    assert Fraction(held["held"]) == Fraction(video["price"]["total"])
+    world.work()
+    done = world.get(f"/v1/videos/{video['id']}").json()
+    assert done["status"] == "completed", done
+    assert done["charged"] == video["price"]["total"]
+    after = world.get("/v1/wallet").json()
+    assert Fraction(before["posted"]) - Fraction(after["posted"]) == Fraction(done["charged"])
+    receipt = world.get(f"/v1/videos/{video['id']}/receipt").json()
+    assert receipt["total"] == done["charged"]
+    content = world.get(f"/v1/videos/{video['id']}/content")
+    assert content.headers["content-type"] == "video/mp4"
+    with transaction() as session:
+        assert audit(session) == []
+
+
+def test_too_little_money_is_402_before_anything_is_queued(world: World) -> None:
+    with transaction() as session:
+        poor = create_account(session, "Poor")
+        open_wallet(session, poor.id)
+        key = issue_key(session, poor.id, scopes=SCOPES)[1]
+    answer = world.post("/v1/videos", ORDER, key=key)
+    assert (answer.status_code, answer.json()["code"]) == (402, "insufficient_funds")
+    assert world.get("/v1/videos", key=key).json()["data"] == []
+    with transaction() as session:
+        for table in ("jobs", "units", "holds", "events"):
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0, table

@@ -1,0 +1,103 @@
+"""What service tiers promise: priority starts in time or its line drops; flex starts within a day or costs nothing."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.jobs.queue_tables import Unit
+from app.wallet.hold import get_hold
+from tests.line import Line
+
+# 10 s of 720P for a professional: 4.3875 standard, 6.58 priority, 2.19 flex.
+STANDARD, PRIORITY, FLEX = 439, 658, 219
+
+
+@pytest.fixture
+def line(session: Session) -> Line:
+    return Line(session)
+
+
+def test_priority_that_starts_in_time_is_paid_as_quoted(line: Line) -> None:
+    alice = line.open()
+    job = line.order(alice, seconds=10, service_tier="priority")
+    assert job.start_by is not None
+    line.work()
+    assert line.receipt(job.id).total == PRIORITY
+    line.check()
+
+
+def test_the_line_of_a_missed_start_drops(line: Line) -> None:
+    alice = line.open()
+    job = line.order(alice, seconds=10, service_tier="priority")
+    assert job.start_by is not None
+    line.wait(seconds=(job.start_by - now(line.session)).total_seconds() + 1)
+    line.work()
+    made = line.receipt(job.id)
+    assert (made.quoted, made.total) == (PRIORITY, STANDARD)
+    assert "service_tier" not in made.body.partition('"lines"')[2].partition("]")[0]
+    line.check()
+
+
+def test_a_start_counts_from_the_first_lease(line: Line) -> None:
+    """It started in time; that its worker was lost later is another matter."""
+    alice = line.open()
+    job = line.order(alice, seconds=10, service_tier="priority")
+    assert line.start() is not None
+    line.wait(hours=1)
+    line.sweep()
+    line.work()
+    assert line.receipt(job.id).total == PRIORITY
+    line.check()
+
+
+def test_flex_that_nobody_starts_expires_free(line: Line) -> None:
+    alice = line.open()
+    job = line.order(alice, seconds=10, service_tier="flex")
+    line.wait(hours=23, minutes=59)
+    line.sweep("past_deadlines")
+    assert line.job(job.id).state == "queued"
+    line.wait(minutes=2)
+    line.sweep("past_deadlines")
+    assert (line.job(job.id).state, line.receipt(job.id).total) == ("expired", 0)
+    assert get_hold(line.session, job.id).state == "released"
+    assert line.start() is None
+    line.check()
+
+
+def test_flex_near_its_deadline_is_promoted(line: Line) -> None:
+    alice, bob = line.open("Alice"), line.open("Bob")
+    flex = line.order(alice, seconds=1, service_tier="flex")
+    line.wait(hours=1)
+    standard = line.order(bob, seconds=1)
+    first = line.start()
+    assert first is not None
+    assert first.job_id == standard.id, "flex takes idle capacity only"
+    line.wait(hours=21, minutes=30)
+    line.sweep("lost_takes", "flex_promotions")
+    assert line.session.query(Unit).filter_by(job_id=flex.id).one().klass == 1
+
+
+def test_flex_leased_at_the_last_second_and_then_lost(line: Line) -> None:
+    """It has started, so it is made: standard class from its first lease on, at the flex price."""
+    alice = line.open()
+    job = line.order(alice, seconds=10, service_tier="flex")
+    line.wait(hours=23, minutes=59, seconds=59)
+    taken = line.start()
+    assert taken is not None
+    line.wait(minutes=10)
+    line.sweep()
+    assert line.lost(lambda: line.make(taken))
+    assert line.job(job.id).state == "in_progress"
+    assert {unit.klass for unit in line.units(line.job(job.id))} == {1}
+    line.work()
+    assert (line.job(job.id).state, line.receipt(job.id).total) == ("completed", FLEX)
+    line.check()
+
+
+def test_expires_after_ends_what_has_not_started(line: Line) -> None:
+    alice = line.open()
+    job = line.order(alice, seconds=10, expires_after=60)
+    line.wait(seconds=61)
+    line.sweep()
+    assert line.job(job.id).state == "expired"
+    line.check()

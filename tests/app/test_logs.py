@@ -1,0 +1,90 @@
+"""Lines that say what they are about, in both forms, across the threads that a request hops to."""
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from app.logs import JsonLines, TextLines, about, current_ids, note, set_up_logs
+from app.settings import get_settings
+from tests.world import World
+
+
+def record(message: str = "a fact") -> logging.LogRecord:
+    return logging.LogRecord("cinemeter.test", logging.INFO, __file__, 1, message, None, None)
+
+
+def test_a_json_line_carries_the_ids_of_its_block() -> None:
+    form = JsonLines("worker")
+    with about(job_id="video_1"), about(take_id="take_1"):
+        line = json.loads(form.format(record()))
+    assert (line["role"], line["job_id"], line["take_id"]) == ("worker", "video_1", "take_1")
+    assert "job_id" not in json.loads(form.format(record()))
+
+
+def test_a_text_line_ends_in_them() -> None:
+    with about(request_id="req_1"):
+        assert TextLines("api").format(record()).endswith("cinemeter.test: a fact [request_id=req_1]")
+    assert TextLines("api").format(record()).endswith("a fact")
+
+
+def test_blocks_end_and_do_not_mix_between_tasks() -> None:
+    async def task(name: str) -> dict[str, str]:
+        with about(job_id=name):
+            await asyncio.sleep(0)
+            return current_ids()
+
+    async def both() -> list[dict[str, str]]:
+        return list(await asyncio.gather(task("one"), task("two")))
+
+    assert asyncio.run(both()) == [{"job_id": "one"}, {"job_id": "two"}]
+    assert current_ids() == {}
+
+
+def test_what_a_thread_finds_out_is_on_the_requests_own_line() -> None:
+    async def request() -> dict[str, str]:
+        with about(request_id="req_1"):
+            await asyncio.to_thread(note, job_id="video_1")
+            return current_ids()
+
+    assert asyncio.run(request()) == {"request_id": "req_1", "job_id": "video_1"}
+    note(job_id="video_1")
+    assert current_ids() == {}
+
+
+def test_the_settings_choose_form_and_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    monkeypatch.setenv("CINEMETER_LOG_FORMAT", "json")
+    monkeypatch.setenv("CINEMETER_LOG_LEVEL", "warning")
+    get_settings.cache_clear()
+    try:
+        set_up_logs("courier")
+        assert isinstance(root.handlers[0].formatter, JsonLines)
+        assert root.level == logging.WARNING
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        get_settings.cache_clear()
+
+
+def test_the_line_of_an_order_names_its_request_and_its_job(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    lines: list[str] = []
+
+    class Keeper(logging.Handler):
+        def emit(self, entry: logging.LogRecord) -> None:
+            lines.append(JsonLines("api").format(entry))
+
+    keeper = Keeper()
+    requests = logging.getLogger("cinemeter.requests")
+    requests.addHandler(keeper)
+    requests.setLevel(logging.INFO)
+    try:
+        order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+        answer = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"})
+    finally:
+        requests.removeHandler(keeper)
+        requests.setLevel(logging.NOTSET)
+    line = json.loads(lines[-1])
+    assert (line["request_id"], line["job_id"]) == ("my-own-id", answer.json()["id"])

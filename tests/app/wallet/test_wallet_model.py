@@ -1,0 +1,254 @@
+"""Any order of acts on a wallet, against a model in memory that keeps the same books in a few lines of Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import create_account
+from app.clock import now
+from app.errors import AppError
+from app.wallet.audit import audit
+from app.wallet.balance import balance, open_wallet, set_credit_limit
+from app.wallet.funds import correct, refund, top_up
+from app.wallet.hold import HoldResolved, capture, hold, release
+from app.wallet.lots import REGRANT_LIFE, expire_lots
+
+AMOUNTS = st.integers(1, 500)
+
+
+@dataclass
+class Lot:
+    """Credit of the model: what is left of it, what it is, and when it ends."""
+
+    left: int
+    granted: bool
+    expires_at: datetime | None
+
+    def live(self, at: datetime) -> bool:
+        return self.expires_at is None or self.expires_at > at
+
+
+@dataclass
+class Books:
+    """The model: lots in the order they came, what is owed, and open holds with what each took from which lot."""
+
+    lots: list[Lot] = field(default_factory=list)
+    debt: int = 0
+    limit: int = 0
+    open: dict[str, tuple[int, list[tuple[Lot, int]]]] = field(default_factory=dict)
+    resolved: dict[str, tuple[str, int]] = field(default_factory=dict)
+    refunded: dict[str, int] = field(default_factory=dict)
+
+    def spending(self, at: datetime) -> list[Lot]:
+        far = datetime.max.replace(tzinfo=at.tzinfo)
+        live = [lot for lot in self.lots if lot.left and lot.live(at)]
+        return sorted(live, key=lambda lot: (lot.expires_at or far, not lot.granted, self.lots.index(lot)))
+
+    def take(self, amount: int, at: datetime) -> list[tuple[Lot, int]]:
+        taken = []
+        for lot in self.spending(at):
+            part = min(lot.left, amount)
+            if part:
+                lot.left -= part
+                amount -= part
+                taken.append((lot, part))
+        return taken
+
+    def spendable(self, at: datetime) -> int:
+        unbacked = sum(amount - sum(part for _, part in slices) for amount, slices in self.open.values())
+        return sum(lot.left for lot in self.lots if lot.live(at)) - self.debt - unbacked + self.limit
+
+    def come_in(self, lot: Lot, at: datetime) -> None:
+        self.lots.append(lot)
+        self.pay(at)
+
+    def pay(self, at: datetime) -> None:
+        self.debt -= sum(part for _, part in self.take(self.debt, at))
+
+    def resolve(self, job: str, spent: int, at: datetime, *, ours: bool) -> None:
+        _, slices = self.open.pop(job)
+        self.debt += max(0, spent - sum(part for _, part in slices))
+        anew = []
+        for lot, part in slices:
+            used = min(part, spent)
+            spent -= used
+            if lot.live(at):
+                lot.left += part - used
+            elif ours and part > used:
+                anew.append(Lot(part - used, lot.granted, at + REGRANT_LIFE))
+        for lot in anew:
+            self.lots.append(lot)
+        self.pay(at)
+
+
+class Machine(RuleBasedStateMachine):
+    """Acts in any order; after each the audit is clean and the wallet says what the model says."""
+
+    engine: Engine
+
+    @initialize()
+    def start(self) -> None:
+        self.connection = self.engine.connect()
+        self.outer = self.connection.begin()
+        self.session = Session(self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+        self.session.info["clock_offset"] = timedelta(0)
+        self.account = create_account(self.session, "Studio Wu").id
+        open_wallet(self.session, self.account)
+        self.books = Books()
+        self.number = 0
+        self.at = now(self.session)
+
+    def teardown(self) -> None:
+        if hasattr(self, "session"):
+            self.session.close()
+            self.outer.rollback()
+            self.connection.close()
+
+    def tick(self, hours: float = 0.001) -> str:
+        """Let time pass, so that no two acts share a moment, and return a fresh name."""
+        self.session.commit()
+        self.session.info["clock_offset"] += timedelta(hours=hours)
+        self.at = now(self.session)
+        self.number += 1
+        return f"n{self.number}"
+
+    def attempt(self, act: Callable[[], object]) -> AppError | None:
+        """Do an act, or nothing of it; return its refusal."""
+        try:
+            with self.session.begin_nested():
+                act()
+        except AppError as error:
+            return error
+        return None
+
+    @rule(amount=AMOUNTS, granted=st.booleans(), hours=st.none() | st.integers(1, 60))
+    def money_comes_in(self, amount: int, granted: bool, hours: int | None) -> None:
+        name = self.tick()
+        expires_at = None if hours is None else self.at + timedelta(hours=hours)
+        kind = "granted" if granted else "purchased"
+        for _ in range(2):
+            top_up(self.session, self.account, amount, kind=kind, reference=name, expires_at=expires_at)
+        self.books.come_in(Lot(amount, granted, expires_at), self.at)
+
+    @rule(amount=AMOUNTS | st.just(0))
+    def a_job_is_accepted(self, amount: int) -> None:
+        job = self.tick()
+        fits = amount <= self.books.spendable(self.at)
+        refused = self.attempt(lambda: hold(self.session, account_id=self.account, job_id=job, amount=amount))
+        assert (refused is None) == fits
+        if refused is None:
+            self.books.open[job] = (amount, self.books.take(amount, self.at))
+        else:
+            assert refused.code == "insufficient_funds"
+
+    @precondition(lambda self: self.books.open)
+    @rule(data=st.data(), ours=st.booleans())
+    def a_job_ends(self, data: st.DataObject, ours: bool) -> None:
+        self.tick()
+        job = data.draw(st.sampled_from(sorted(self.books.open)))
+        held = self.books.open[job][0]
+        spent = data.draw(st.none() | st.integers(0, held))
+        if spent is None:
+            release(self.session, job, ours=ours)
+        else:
+            capture(self.session, job, spent, ours=ours)
+        self.books.resolve(job, spent or 0, self.at, ours=ours)
+        self.books.resolved[job] = ("released" if spent is None else "captured", spent or 0)
+
+    @precondition(lambda self: self.books.resolved)
+    @rule(data=st.data(), again=st.booleans())
+    def a_resolution_is_repeated(self, data: st.DataObject, again: bool) -> None:
+        self.tick()
+        job = data.draw(st.sampled_from(sorted(self.books.resolved)))
+        refused = self.attempt(lambda: capture(self.session, job, 0) if again else release(self.session, job))
+        assert isinstance(refused, HoldResolved)
+        assert refused.state == self.books.resolved[job][0]
+
+    @precondition(lambda self: self.books.resolved)
+    @rule(data=st.data(), amount=AMOUNTS)
+    def a_job_is_refunded(self, data: st.DataObject, amount: int) -> None:
+        name = self.tick()
+        job = data.draw(st.sampled_from(sorted(self.books.resolved)))
+        left = self.books.resolved[job][1] - self.books.refunded.get(job, 0)
+        refused = self.attempt(lambda: refund(self.session, job, amount, reference=name, reason="flicker"))
+        assert (refused is None) == (amount <= left)
+        if refused is not None:
+            assert refused.code == "conflict"
+            return
+        self.books.refunded[job] = self.books.refunded.get(job, 0) + amount
+        self.books.come_in(Lot(amount, False, None), self.at)
+
+    @rule(amount=AMOUNTS, gives=st.booleans())
+    def a_correction_is_booked(self, amount: int, gives: bool) -> None:
+        name = self.tick()
+        correct(self.session, self.account, amount if gives else -amount, reference=name, reason="drill")
+        if gives:
+            self.books.come_in(Lot(amount, False, None), self.at)
+        else:
+            self.books.debt += amount
+            self.books.pay(self.at)
+
+    @rule(limit=st.integers(0, 600))
+    def the_credit_limit_moves(self, limit: int) -> None:
+        self.tick()
+        set_credit_limit(self.session, self.account, limit)
+        self.books.limit = limit
+
+    @rule(hours=st.integers(1, 30))
+    def time_passes(self, hours: int) -> None:
+        self.tick(hours)
+
+    @rule()
+    def the_sweeper_comes(self) -> None:
+        self.tick()
+        expire_lots(self.session, self.account)
+
+    @invariant()
+    def the_wallet_says_what_the_model_says(self) -> None:
+        if not hasattr(self, "books"):
+            return
+        has, books = balance(self.session, self.account), self.books
+        live = [lot for lot in books.lots if lot.live(self.at)]
+        assert has.held == sum(amount for amount, _ in books.open.values())
+        assert has.spendable == books.spendable(self.at)
+        assert has.granted == sum(lot.left for lot in live if lot.granted)
+        assert has.purchased == sum(lot.left for lot in live if not lot.granted)
+
+    @invariant()
+    def the_audit_is_clean(self) -> None:
+        if hasattr(self, "books"):
+            assert audit(self.session) == []
+
+
+def run(engine: Engine, **options: Any) -> None:
+    Machine.engine = engine
+    run_state_machine_as_test(
+        Machine, settings=settings(deadline=None, suppress_health_check=list(HealthCheck), **options)
+    )
+
+
+def test_any_order_of_acts_keeps_the_books(shared_engine: Engine) -> None:
+    # Without shrinking, so that a failure is told before the test's time is over; the deep test shrinks.
+    told = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+    run(shared_engine, max_examples=25, stateful_step_count=30, derandomize=True, phases=told)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_any_order_of_many_acts_keeps_the_books(shared_engine: Engine) -> None:
+    run(shared_engine, max_examples=200, stateful_step_count=50)

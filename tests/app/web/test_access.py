@@ -1,0 +1,89 @@
+"""Who may see which page: every route is walked, so that a new one cannot be forgotten."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.routing import APIRoute
+
+from app.web.pages import ROUTERS
+from tests.app.web.conftest import Browser, Site
+
+# Pages for strangers; every other page asks who one is.
+PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/"}
+PUBLIC_PREFIXES = ("/invitations/", "/welcome/")
+
+
+def routes(method: str) -> Iterator[str]:
+    for router in ROUTERS:
+        for route in router.routes:
+            if isinstance(route, APIRoute) and method in route.methods:
+                yield route.path
+
+
+def address(path: str) -> str:
+    """The path with an id in every gap that nobody has."""
+    parts = ["nothing" if part.startswith("{") else part for part in path.split("/")]
+    return "/".join(parts).replace("/films/nothing/nothing", "/films/nothing/video")
+
+
+def private(method: str) -> list[str]:
+    found = sorted(set(routes(method)) - PUBLIC)
+    return [path for path in found if not path.startswith(PUBLIC_PREFIXES)]
+
+
+def test_strangers_are_sent_to_the_sign_in(site: Site):
+    browser = site.browser()
+    for path in private("GET"):
+        query = "?id=nothing" if path == "/films/live" else ""
+        assert browser.get(address(path) + query).url.path == "/sign-in", path
+    for path in private("POST"):
+        answer = browser.client.post(
+            address(path), headers={"accept": "text/html", "sec-fetch-site": "same-origin"}, follow_redirects=False
+        )
+        assert (answer.status_code, answer.headers.get("location", "")[:8]) == (303, "/sign-in"), path
+
+
+def test_customers_do_not_see_the_console(site: Site):
+    browser = site.browser("alice")
+    for path in private("GET"):
+        status = browser.get(address(path)).status_code
+        assert (status == 403) == path.startswith("/admin"), (path, status)
+    word = browser.get("/account/projects") and browser.page
+    for path in [each for each in private("POST") if each.startswith("/admin")]:
+        browser.page = word
+        assert browser.send(address(path)).status_code == 403, path
+
+
+@pytest.mark.parametrize("name", ["author", "approver"])
+def test_the_house_sees_the_console_and_no_customers_pages(site: Site, name: str):
+    browser = site.browser(name)
+    for path in private("GET"):
+        status = browser.get(address(path)).status_code
+        if path.startswith("/admin"):
+            assert status in (200, 404) or "{" in path or path.endswith("/new"), (path, status)
+        elif path != "/account/profile":
+            assert status == 403, (path, status)
+
+
+def test_nobody_sees_anothers_film(site: Site):
+    alice = site.browser("alice")
+    order(alice, "a film of Alice's")
+    film = alice.page.text.split('href="/films/video_')[1].split('"')[0]
+    bob = site.browser("bob")
+    bob.get("/account")
+    paths = ["", "/card", "/receipt", "/video", "/thumbnail"]
+    assert {bob.get(f"/films/video_{film}{path}").status_code for path in paths} == {404}
+    assert bob.get(f"/films/live?id=video_{film}").status_code == 404
+    assert bob.get(f"/studio?from=video_{film}").status_code == 404
+    bob.get("/account/projects")
+    assert bob.send(f"/films/video_{film}/cancellation").status_code == 404
+    assert "Alice" not in bob.get("/films").text
+
+
+def order(browser: Browser, prompt: str) -> None:
+    browser.get("/studio")
+    answer = browser.send(
+        "/studio/orders",
+        {"shot_prompt": prompt, "shot_seconds": "1", "model": "synthetic", "resolution": "480P", "ratio": "16:9"},
+    )
+    assert answer.url.path == "/studio", browser.text()

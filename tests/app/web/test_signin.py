@@ -1,0 +1,143 @@
+"""Coming and going: passwords, sessions, first-run links, invitations, and forms that come from elsewhere."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from app.accounts.invitations import invite
+from app.accounts.members import add_member
+from app.db import transaction
+from app.settings import get_settings
+from app.web.headers import page_headers
+from app.web.sessions import IDLE
+from app.web.tables import WebSession
+from app.web.throttle import TRIES_MAX
+from app.web.welcome import welcome_links
+from tests.app.web.conftest import PASSWORD, Site
+
+
+def path_of(link: str) -> str:
+    return link.removeprefix(get_settings().base_url())
+
+
+def test_a_member_signs_in_and_out(site: Site):
+    browser = site.browser()
+    assert "wrong" in browser.sign_in("alice@example.com", "not this one").text
+    answer = browser.sign_in("alice@example.com")
+    assert (answer.url.path, answer.status_code) == ("/studio", 200)
+    kept = dict(browser.client.cookies)
+    browser.send("/sign-out")
+    assert browser.get("/studio").url.path == "/sign-in"
+    # A cookie that somebody copied before ends with the session too.
+    browser.client.cookies.update(kept)
+    assert browser.get("/studio").url.path == "/sign-in"
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(site: Site, monkeypatch: pytest.MonkeyPatch):
+    browser = site.browser()
+    browser.get("/sign-in")
+    form = {"email": "alice@example.com", "password": PASSWORD}
+    headers = {"sec-fetch-site": "same-origin"}
+    plain = browser.client.post("/sign-in", data=form, headers=headers, follow_redirects=False)
+    assert {"httponly", "samesite=lax", "path=/"} <= set(plain.headers["set-cookie"].lower().split("; "))
+    monkeypatch.setenv("CINEMETER_PUBLIC_URL", "https://films.example.com")
+    get_settings.cache_clear()
+    page_headers.cache_clear()
+    secure = browser.client.post("/sign-in", data=form, headers=headers, follow_redirects=False)
+    assert secure.headers["set-cookie"].startswith("__Host-cinemeter=")
+    assert "secure" in secure.headers["set-cookie"].lower().split("; ")
+    assert "domain" not in secure.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"sec-fetch-site": "", "origin": "https://evil.example"}, True),
+        ({"sec-fetch-site": "same-origin"}, False),
+    ],
+)
+def test_a_form_from_elsewhere_changes_nothing(site: Site, headers: dict[str, str], word: bool):
+    browser = site.browser("alice")
+    browser.get("/account/projects")
+    sent = {"name": "forged"} if word else {"name": "forged", "csrf": "guessed"}
+    assert browser.send("/account/projects", sent, **headers).status_code == 403
+    browser.get("/account/projects")
+    assert "forged" not in browser.text()
+
+
+def test_the_api_does_not_take_the_cookie(site: Site):
+    assert site.browser("alice").client.get("/v1/videos").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
+    browser = site.browser()
+    form = {"email": "alice@example.com", "password": PASSWORD, "next": path}
+    answer = browser.client.post(
+        "/sign-in", data=form, headers={"sec-fetch-site": "same-origin"}, follow_redirects=False
+    )
+    assert answer.headers["location"] == "/studio"
+
+
+def test_guessing_is_slowed_down(site: Site):
+    browser = site.browser()
+    for _ in range(TRIES_MAX):
+        assert browser.sign_in("bob@example.com", "a guess").status_code == 401
+    assert browser.sign_in("bob@example.com").status_code == 429
+
+
+def test_a_session_ends_when_nobody_comes(site: Site):
+    browser = site.browser("alice")
+    with transaction() as session:
+        session.execute(update(WebSession).values(seen_at=WebSession.seen_at - IDLE - timedelta(minutes=1)))
+    assert browser.get("/studio").url.path == "/sign-in"
+
+
+def test_a_new_password_ends_the_other_sessions(site: Site):
+    here, there = site.browser("alice"), site.browser("alice")
+    here.get("/account/profile")
+    here.send("/account/profile/password", {"current": "wrong one here", "password": "another long one"})
+    assert "wrong" in here.text()
+    here.send("/account/profile/password", {"current": PASSWORD, "password": "another long one"})
+    assert "Your password is changed" in here.text()
+    assert here.get("/studio").url.path == "/studio"
+    assert there.get("/studio").url.path == "/sign-in"
+
+
+def test_a_first_run_link_works_once(site: Site):
+    with transaction() as session:
+        add_member(session, site.accounts["alice"], "new@example.com", roles=("creator",))
+        link = path_of(welcome_links(session)["new@example.com"])
+    browser = site.browser()
+    assert browser.get(link[:-2] + "xx").status_code == 404
+    assert "new@example.com" in browser.get(link).text
+    assert "10 to 1024" in browser.send(link, {"password": "short"}).text
+    assert browser.send(link, {"password": PASSWORD}).url.path == "/studio"
+    assert site.browser().get(link).status_code == 404
+
+
+def test_an_invitation_opens_the_door_once(site: Site):
+    with transaction() as session:
+        _, token = invite(session, site.accounts["bob"], "guest@example.com", roles=("creator",), by="bob")
+    browser = site.browser()
+    browser.get(f"/invitations/{token}")
+    assert browser.send(f"/invitations/{token}", {"password": PASSWORD, "name": "Guest"}).url.path == "/studio"
+    again = site.browser()
+    again.get(f"/invitations/{token}")
+    assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
+
+
+def test_strangers_open_accounts_only_where_that_is_allowed(site: Site, monkeypatch: pytest.MonkeyPatch):
+    form = {"name": "Carol", "email": "carol@example.com", "password": PASSWORD}
+    browser = site.browser()
+    browser.get("/sign-up")
+    assert "by invitation" in browser.text()
+    assert browser.send("/sign-up", form).status_code == 403
+    monkeypatch.setenv("CINEMETER_SIGNUP", "open")
+    get_settings.cache_clear()
+    browser.get("/sign-up")
+    assert browser.send("/sign-up", form).url.path == "/studio"
+    assert browser.send("/sign-up", {**form, "name": "Other"}).status_code == 409

@@ -1,0 +1,68 @@
+"""What the browser is given besides pages: vendored files as they were published, and nothing from elsewhere."""
+
+import gzip
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from app.web.headers import page_headers
+from app.web.static_files import STYLES, address, static_files, version
+from tests.app.web.conftest import Site
+
+WEB = Path("app/web")
+VENDORED = (WEB / "static/vendor", Path("tests/app/web/vendor"))
+
+
+@pytest.mark.parametrize("folder", VENDORED, ids=str)
+def test_vendored_files_are_what_their_packages_published(folder: Path):
+    table = re.findall(r"^\| (\S+) \|.*\| ([0-9a-f]{64}) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert table
+    for name, checksum in table:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == checksum, name
+    explained = {name for name, _ in table} | {"README.md", "inter-OFL.txt"}
+    assert {path.name for path in folder.iterdir()} <= explained
+
+
+def test_every_stylesheet_is_sent():
+    assert {path.stem for path in (WEB / "static/css").glob("*.css")} == set(STYLES)
+
+
+def test_pages_name_nothing_on_other_hosts():
+    for path in [*WEB.rglob("*.html"), *WEB.rglob("*.css"), *(WEB / "static/js").glob("*.js")]:
+        found = re.findall(r"(?:src|href|action|url)\s*[=(]\s*[\"']?(?:https?:)?//[^\"')\s]+", path.read_text())
+        assert not found, path
+
+
+def test_pages_have_nothing_inline():
+    """The content policy would refuse it, so it would be a page that works on nobody's machine."""
+    for path in WEB.rglob("*.html"):
+        text = path.read_text()
+        assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", text), path
+
+
+def test_the_policy_lets_nothing_inline_run(site: Site):
+    policy = page_headers()["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    answer = site.browser().get("/sign-in")
+    assert answer.headers["content-security-policy"] == policy
+    assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_static_files_are_kept_for_good_under_the_address_of_their_release(site: Site):
+    browser = site.browser()
+    answer = browser.client.get(address("site.css"), headers={"accept-encoding": "gzip"})
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-encoding"] == "gzip"
+    assert len(gzip.compress(answer.content)) < 12_000
+    older = browser.client.get("/static/another-release/site.css")
+    assert (older.status_code, older.headers["cache-control"]) == (200, "no-cache")
+    assert browser.client.get(f"/static/{version()}/../pages.py").status_code == 404
+
+
+def test_a_page_asks_for_few_small_files():
+    scripts = sum(len(file.squeezed or file.body) for path, file in static_files().items() if path.endswith(".js"))
+    assert scripts < 30_000

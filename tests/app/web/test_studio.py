@@ -1,0 +1,162 @@
+"""The studio without a single script: what a form can do, and what it costs."""
+
+import re
+from pathlib import Path
+
+from app.cli.site import create_site
+from app.db import transaction
+from app.jobs.tables import Job
+from tests.app.web.conftest import Browser, Site
+
+FILM = {"shot_prompt": "a red circle", "shot_seconds": "2", "model": "synthetic", "resolution": "480P", "ratio": "16:9"}
+STORYBOARD = {
+    **FILM,
+    "shot_prompt": ["first", "second", "third"],
+    "shot_seconds": ["1", "2", "3"],
+    "shot_transition": ["cut", "crossfade", "cut"],
+}
+
+
+def total(browser: Browser) -> str:
+    return re.search(r"<output[^>]*>([^<]+)</output>", browser.page.text)[1]
+
+
+def jobs() -> list[Job]:
+    with transaction() as session:
+        return session.query(Job).order_by(Job.created_at).all()
+
+
+def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/draft", {**FILM, "action": "add"})
+    assert browser.page.text.count('name="shot_prompt"') == 2
+    browser.send("/studio/draft", {**STORYBOARD, "action": "up:2"})
+    assert re.findall(r'maxlength="5000"[^>]*>(\w+)</textarea>', browser.page.text) == ["first", "third", "second"]
+    # 5.5 seconds, since a crossfade overlaps by half a second: 5.5 x 0.45 x 0.65 x 0.75
+    assert total(browser) == "¥1.21"
+    browser.send("/studio/orders", {**STORYBOARD, "max_price": "1.21"})
+    assert "Ordered" in browser.text()
+    site.work()
+    browser.get("/films?search=second")
+    film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
+    browser.get(film)
+    assert "Receipt no. 1" in browser.text()
+    assert "Charged ¥1.21" in browser.text()
+    assert "5.5 s delivered" in browser.text().replace("\xa0", " ")
+    video = browser.client.get(f"{film}/video", headers={"range": "bytes=4-7"})
+    assert (video.status_code, video.content) == (206, b"ftyp")
+    assert browser.client.get(f"{film}/thumbnail").content.startswith(b"\xff\xd8")
+    assert browser.client.get(f"{film}/receipt").json()["total"] == "1.21"
+
+
+def test_sent_twice_it_is_one_order(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    page = browser.page
+    nonce = re.search(r'name="nonce" value="([^"]+)"', page.text)[1]
+    for prompt in ("a red circle", "a red circle", "a blue one"):
+        browser.page = page
+        browser.send("/studio/orders", {**FILM, "shot_prompt": prompt, "nonce": nonce})
+    assert [job.prompt for job in jobs()] == ["a red circle", "a blue one"]
+    assert {job.door for job in jobs()} == {"web"}
+
+
+def test_a_film_never_costs_more_than_the_meter_said(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    answer = browser.send("/studio/orders", {**FILM, "max_price": "0.10"})
+    assert answer.status_code == 402
+    assert "above the cap of 0.10" in browser.text()
+    assert jobs() == []
+    # What was typed is still there.
+    assert "a red circle</textarea>" in browser.page.text
+
+
+def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    assert browser.send("/studio/orders", {**FILM, "shot_prompt": ["one", ""]}).status_code == 422
+    assert "Shot 2 has no prompt yet." in browser.text()
+    too_long = {**FILM, "shot_prompt": ["x"] * 4, "shot_seconds": ["60"] * 4}
+    assert browser.send("/studio/orders", too_long).status_code == 422
+    assert "at most 120 seconds" in browser.text()
+    assert browser.send("/studio/orders", {**FILM, "seed": "-3"}).status_code == 422
+    assert jobs() == []
+
+
+def test_too_little_money_is_said_in_the_meter(site: Site):
+    browser = site.browser("author")
+    assert browser.get("/studio").status_code == 403
+    browser = site.browser("alice")
+    browser.get("/studio")
+    shown = browser.send("/studio/meter", {**FILM, "resolution": "1080P", "shot_seconds": "60"})
+    assert "lacks" not in shown.text
+    assert total(browser) == "¥46.80"
+
+
+def test_a_picture_can_come_with_the_form(site: Site):
+    picture = Path("tests/app/web/vendor")  # any file that is no picture
+    browser = site.browser("alice")
+    browser.get("/studio")
+    word = re.search(r'name="csrf" value="([^"]*)"', browser.page.text)[1]
+    answer = browser.client.post(
+        "/studio/orders",
+        data={**FILM, "csrf": word},
+        files={"shot_first_frame_file": ("no picture.png", (picture / "README.md").read_bytes(), "image/png")},
+        headers={"accept": "text/html", "sec-fetch-site": "same-origin"},
+    )
+    assert answer.status_code == 422
+    assert jobs() == []
+
+
+def test_cancelling_costs_nothing_when_nothing_was_made(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/orders", FILM)
+    film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
+    browser.send(f"{film}/cancellation")
+    assert "Charged ¥0.00" in browser.text()
+    browser.send(f"{film}/removal")
+    assert browser.get(film).status_code == 404
+
+
+def test_test_mode_costs_nothing(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/test-mode", {"test": "on"})
+    assert "Test mode." in browser.text()
+    browser.send("/studio/orders", {**FILM, "model": "auto"})
+    site.work()
+    browser.get("/films")
+    assert "free" in browser.text()
+    assert browser.get("/account").text.count("¥1,000.00") >= 1
+    browser.send("/test-mode")
+    browser.get("/films")
+    assert "No films yet." in browser.text()
+
+
+def test_variations_show_their_price_first(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/orders", STORYBOARD)
+    site.work()
+    browser.get("/films")
+    film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
+    browser.get(film)
+    asked = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
+    browser.send(f"{film}/variations/price", asked)
+    # Only the 2 seconds of that shot, less what its crossfade overlaps, are paid.
+    price = browser.text()
+    browser.get(film)
+    made = browser.send(f"{film}/variations", {**asked, "max_price": price.lstrip("¥")})
+    assert made.url.path != film, browser.text()
+    assert jobs()[-1].parent_id == film.removeprefix("/films/")
+
+
+def test_the_site_speaks_problem_documents_to_programs(site: Site):
+    programs = site.browser().client
+    assert programs.get("/v1/nothing").headers["content-type"] == "application/problem+json"
+    assert programs.get("/nothing", headers={"accept": "*/*"}).headers["content-type"] == "application/problem+json"
+    assert programs.get("/nothing", headers={"accept": "text/html"}).status_code == 404
+    assert create_site().title == "Cinemeter"

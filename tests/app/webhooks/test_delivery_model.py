@@ -1,0 +1,141 @@
+"""Any order of events, answers, crashes, closings and repeats, against a model in memory: nothing gets lost."""
+
+import contextlib
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.errors import AppError
+from app.webhooks.claim import Parcel
+from app.webhooks.deliveries import recover, redeliver
+from app.webhooks.endpoints import find_endpoint, update_endpoint
+from app.webhooks.schedule import SCHEDULE
+from app.webhooks.shapes import EndpointUpdate
+from app.webhooks.tables import Delivery
+from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, take, tell
+
+FINAL = ("delivered", "exhausted", "abandoned")
+
+
+class Deliveries(RuleBasedStateMachine):
+    """One account, two endpoints, one courier that sometimes dies."""
+
+    engine: Engine
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection = self.engine.connect()
+        self.outer = self.connection.begin()
+        self.session = Session(self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+        self.caller = open_account(self.session)
+        urls = ("https://a.example.com/", "https://b.example.com/")
+        self.endpoints = [open_endpoint(self.session, self.caller, url, event_types=["video.*"]).id for url in urls]
+        self.start = now(self.session)
+        self.told: set[str] = set()
+        self.wanted: set[tuple[str, str]] = set()  # (event, endpoint) that was open when the event was told
+        self.arrived: Counter[tuple[str, str]] = Counter()
+        self.carried: list[Parcel] = []
+        self.ended: dict[str, tuple[str, str | None]] = {}
+
+    def teardown(self) -> None:
+        self.session.close()
+        self.outer.rollback()
+        self.connection.close()
+
+    def is_open(self, endpoint_id: str) -> bool:
+        return find_endpoint(self.session, self.caller, endpoint_id).disabled_at is None
+
+    @rule()
+    def an_event_is_told(self) -> None:
+        event = tell(self.session, self.caller)
+        self.told.add(event.id)
+        self.wanted |= {(event.id, endpoint) for endpoint in self.endpoints if self.is_open(endpoint)}
+
+    @rule(free=st.integers(1, 20))
+    def a_courier_claims(self, free: int) -> None:
+        parcels = take(self.session, free=free)
+        assert all(self.is_open(parcel.endpoint_id) for parcel in parcels)
+        assert all(parcel.attempts < len(SCHEDULE) for parcel in parcels)
+        self.carried += parcels
+
+    @precondition(lambda self: self.carried)
+    @rule(status=st.sampled_from([200, 200, 404, 410, 429, 503]))
+    def it_is_answered(self, status: int) -> None:
+        parcel = self.carried.pop(0)
+        finish(self.session, [parcel], answered(status))
+        if status == 200:
+            self.arrived[parcel.event_id, parcel.endpoint_id] += 1
+
+    @precondition(lambda self: self.carried)
+    @rule()
+    def the_courier_dies(self) -> None:
+        self.carried.clear()
+
+    @rule(seconds=st.sampled_from([1, 31, 3_600, 86_400]))
+    def time_passes(self, seconds: int) -> None:
+        let_pass(self.session, timedelta(seconds=seconds))
+
+    @rule(number=st.integers(0, 1), enabled=st.booleans())
+    def an_endpoint_is_switched(self, number: int, enabled: bool) -> None:
+        update_endpoint(self.session, self.caller, self.endpoints[number], EndpointUpdate(enabled=enabled))
+
+    @rule(number=st.integers(0, 1))
+    def an_endpoint_recovers(self, number: int) -> None:
+        endpoint = self.endpoints[number]
+        if self.is_open(endpoint):
+            until = now(self.session) + timedelta(seconds=1)
+            recover(self.session, self.caller, endpoint, since=self.start, until=until)
+            self.wanted |= {(event, endpoint) for event in self.told}
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def a_delivery_is_repeated(self, data: st.DataObject) -> None:
+        delivery_id = data.draw(st.sampled_from(sorted(self.ended)))
+        # A closed endpoint refuses it, which changes nothing.
+        with contextlib.suppress(AppError):
+            redeliver(self.session, self.caller, delivery_id)
+
+    @invariant()
+    def nothing_is_lost_nothing_is_undone(self) -> None:
+        self.session.expire_all()
+        rows = self.session.scalars(select(Delivery).where(Delivery.account_id == self.caller.account_id)).all()
+        assert {(row.event_id, row.endpoint_id) for row in rows} >= self.wanted
+        pending = Counter((row.event_id, row.endpoint_id) for row in rows if row.state == "pending")
+        assert all(count == 1 for count in pending.values())
+        delivered = {(row.event_id, row.endpoint_id) for row in rows if row.state == "delivered"}
+        assert delivered <= set(self.arrived)
+        for row in rows:
+            assert 0 <= row.attempts <= len(SCHEDULE)
+            assert row.id not in self.ended or self.ended[row.id] == (row.state, row.ended_reason)
+            if row.state in FINAL:
+                self.ended[row.id] = (row.state, row.ended_reason)
+
+
+@pytest.fixture
+def machine(shared_engine: Engine) -> type[Deliveries]:
+    Deliveries.engine = shared_engine
+    return Deliveries
+
+
+def run(machine: type[Deliveries], examples: int, steps: int) -> None:
+    quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    run_state_machine_as_test(
+        machine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=quiet),
+    )
+
+
+def test_any_order_of_what_can_happen(machine: type[Deliveries]):
+    run(machine, examples=10, steps=25)
+
+
+@pytest.mark.deep
+def test_any_long_order_of_what_can_happen(machine: type[Deliveries]):
+    run(machine, examples=100, steps=60)

@@ -1,0 +1,206 @@
+"""Measure the money: holds per second beside pgbench running the same statements, and a simulation of a million jobs.
+
+`python -m tests.bench.money [--seconds N] [--receipts N]` starts embedded servers of its own. The statements are those
+that one hold was seen to send, so that the two sides cannot drift apart; the ratio says what Python costs, and holds
+on any machine.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from time import monotonic
+
+import psycopg
+from psycopg import ClientCursor
+from sqlalchemy import Connection, event, text
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Account
+from app.cli.embedded import embedded
+from app.cli.migrate import upgrade
+from app.cli.wheels import postgres_programs
+from app.clock import now
+from app.db import get_engine, new_id, transaction
+from app.prices.find import book_at
+from app.prices.seed import seed_book
+from app.reports.simulation import simulate_book
+from app.settings import child_environment, get_settings, set_environment
+from app.wallet.audit import audit
+from app.wallet.balance import open_wallet
+from app.wallet.funds import top_up
+from app.wallet.hold import hold
+
+CLIENTS = 8
+WALLETS = (1, 1000)
+ACCOUNT, JOB = "acct_{}", "job_{}"
+
+
+def open_accounts(count: int) -> None:
+    """Open accounts whose ids are their numbers, each with more money than the bench can hold."""
+    with transaction() as session:
+        for number in range(1, count + 1):
+            zone = get_settings().billing_zone
+            account = Account(
+                id=ACCOUNT.format(number),
+                name=f"Bench {number}",
+                kind="prepaid",
+                currency="CNY",
+                billing_zone=zone,
+                created_at=now(session),
+            )
+            session.add(account)
+            session.flush()
+            open_wallet(session, account.id)
+            top_up(session, account.id, 10**12, kind="purchased", reference=f"bench {number}")
+
+
+def holds_per_second(wallets: int, seconds: float) -> float:
+    """Hold from CLIENTS threads, each job on a random wallet, and return how many were committed per second."""
+    done = [0] * CLIENTS
+    until = monotonic() + seconds
+
+    def client(which: int) -> None:
+        random = Random(which)
+        while monotonic() < until:
+            with transaction() as session:
+                account_id = ACCOUNT.format(random.randint(1, wallets))
+                hold(session, account_id=account_id, job_id=new_id("job"), amount=100)
+            done[which] += 1
+
+    threads = [threading.Thread(target=client, args=(which,)) for which in range(CLIENTS)]
+    started = monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (monotonic() - started)
+
+
+def seen_statements() -> list[str]:
+    """Return the statements of one hold, with their values in place."""
+    sent: list[tuple[str, object]] = []
+
+    def see(_connection: Connection, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        sent.append((statement, parameters))
+
+    with Session(get_engine()) as session:
+        event.listen(get_engine(), "before_cursor_execute", see)
+        try:
+            hold(session, account_id=ACCOUNT.format(1), job_id=JOB.format(1), amount=100)
+        finally:
+            event.remove(get_engine(), "before_cursor_execute", see)
+        session.rollback()
+    with psycopg.connect(get_settings().database_url) as plain:
+        cursor = ClientCursor(plain)
+        return [cursor.mogrify(statement, parameters) for statement, parameters in sent]  # type: ignore[arg-type]
+
+
+def pgbench_script(wallets: int) -> str:
+    """Return the seen statements as a script of pgbench: the account, the job and the hold vary as in ours."""
+    lines = [f"\\set wallet random(1, {wallets})", "\\set job random(1, 9000000000000000000)", "BEGIN;"]
+    for statement in seen_statements():
+        varied = statement.replace(f"'{ACCOUNT.format(1)}'", "('acct_' || :wallet)")
+        varied = varied.replace(f"'{JOB.format(1)}'", "('job_' || :job)")
+        varied = re.sub(r"'hold_[0-9a-z]+'", "('hold_' || :job)", varied)
+        lines.append(" ".join(varied.split()) + ";")
+    return "\n".join([*lines, "COMMIT;"]) + "\n"
+
+
+def pgbench_per_second(wallets: int, seconds: float, folder: Path) -> float:
+    """Run the script with as many clients as ours, and return its transactions per second."""
+    script = folder / f"holds_{wallets}.sql"
+    script.write_text(pgbench_script(wallets), encoding="utf-8")
+    command = [
+        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"),
+        *(f"--client={CLIENTS}", "--jobs=2", f"--time={max(1, round(seconds))}", get_settings().database_url),
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)
+    found = re.search(r"tps = ([0-9.]+)", answer.stdout)
+    if answer.returncode or found is None:
+        raise RuntimeError(f"pgbench failed: {answer.stderr.strip()[-2000:]}")
+    return float(found.group(1))
+
+
+def compare_holds(seconds: float, folder: Path) -> None:
+    """Print holds per second beside pgbench's, in turns, so that a busy machine is as busy for both."""
+    open_accounts(max(WALLETS))
+    for wallets in WALLETS:
+        ours = theirs = 0.0
+        for _ in range(2):
+            ours += holds_per_second(wallets, seconds / 2) / 2
+            theirs += pgbench_per_second(wallets, seconds / 2, folder) / 2
+        name = "one hot wallet" if wallets == 1 else f"{wallets} wallets"
+        print(f"holds, {name}: {ours:.0f}/s, pgbench {theirs:.0f}/s, ratio {ours / theirs:.2f}")
+    with transaction() as session:
+        assert audit(session) == [], "the ledger must agree after the run"
+    print("the ledger agrees")
+
+
+# A year of jobs of a thousand accounts: ten lengths, two resolutions, three tiers, three memberships.
+RECEIPTS = text(
+    """
+    INSERT INTO receipts (job_id, account_id, outcome, currency, quoted, total, list_total, body, pricing_case,
+                          priced_at, gpu_milliseconds, test, settled_at)
+    SELECT 'job_sim_' || n, 'acct_' || (1 + n % 1000), 'completed', 'CNY', 1000, 500, 1000, '{}',
+           json_build_array('synthetic', CASE WHEN n % 7 < 5 THEN '720P' ELSE '1080P' END, 't2v', false,
+                            CAST(1 + n % 10 AS text), '0',
+                            (ARRAY['standard', 'standard', 'flex', 'priority'])[1 + (n / 10) % 4], true,
+                            (ARRAY['free', 'professional', 'studio'])[1 + (n / 1000) % 3], '', '0')::text,
+           :until - (n % 31536000) * interval '1 second', 15000, false, :until - (n % 31536000) * interval '1 second'
+    FROM generate_series(1, :count) AS n
+    """
+)
+
+
+def time_simulation(count: int) -> None:
+    """Print how long a simulation of so many past jobs takes, from rows to result."""
+    with transaction() as session:
+        seed_book(session)
+        # The receipts stand without jobs here; the database is thrown away.
+        session.execute(text("ALTER TABLE receipts DROP CONSTRAINT fk_receipts_job_id"))
+        session.execute(RECEIPTS, {"count": count, "until": now(session)})
+    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE receipts"))
+    with transaction() as session:
+        moment = now(session)
+        book = book_at(session, moment).book
+        started = monotonic()
+        found = simulate_book(session, book, since=moment - timedelta(days=400), until=moment + timedelta(days=1))
+        took = monotonic() - started
+    assert found.whole.jobs + sum(each.jobs for each in found.refused) == count
+    print(f"simulation of {count} past jobs: {took:.1f} s in {found.groups} prices ({os.cpu_count()} processors)")
+
+
+@contextmanager
+def bench_servers() -> Iterator[Path]:
+    """Start embedded servers for the block and point the settings at them."""
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home") as servers:
+        set_environment(database_url=servers.database_url, redis_url=servers.redis_url)
+        get_engine.cache_clear()
+        upgrade()
+        yield Path(folder)
+        get_engine().dispose()
+        get_engine.cache_clear()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="per side and number of wallets")
+    parser.add_argument("--receipts", type=int, default=1_000_000)
+    asked = parser.parse_args()
+    with bench_servers() as folder:
+        compare_holds(asked.seconds, folder)
+        time_simulation(asked.receipts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""First contentful paint, bytes and requests of each page, first visit and second, as Chromium counts them.
+
+`python -m tests.bench.pages` starts a service of its own and prints one line a page.
+"""
+
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page
+
+from tests.journeys.browser import browsers, open_page, sign_in
+from tests.live import start, stop
+
+PAGES = {
+    None: ("/sign-in", "/prices"),
+    "pro": ("/studio", "/films", "/account", "/account/usage", "/account/keys"),
+    "admin": ("/admin", "/admin/price-books", "/admin/price-books/new"),
+}
+# Bytes are what came over the wire, headers included; what came from the browser's own cache counts nothing.
+COUNT = """() => {
+  const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+  const paint = performance.getEntriesByName("first-contentful-paint")[0];
+  return {
+    paint: paint ? paint.startTime : 0,
+    bytes: all.reduce((sum, each) => sum + each.transferSize, 0),
+    requests: all.filter((each) => each.transferSize > 0).length,
+  };
+}"""
+
+
+def visit(page: Page, path: str) -> str:
+    """Return what one visit took: milliseconds to the first paint, kilobytes, requests."""
+    page.goto(path, wait_until="load")
+    page.wait_for_timeout(300)
+    found = page.evaluate(COUNT)
+    return f"{found['paint']:7.0f} ms {found['bytes'] / 1000:8.1f} kB {found['requests']:4d}"
+
+
+def main() -> None:
+    """Measure every page on a fresh service and print a table."""
+    with tempfile.TemporaryDirectory() as folder, browsers() as browser:
+        service = start(Path(folder) / "home")
+        try:
+            print(f"{'page':<24}{'first visit':>28}{'second visit':>28}")
+            for name, paths in PAGES.items():
+                for path in paths:
+                    page, _ = open_page(browser, service)
+                    if name:
+                        sign_in(page, service, name)
+                        state = page.context.storage_state()
+                        page.context.close()
+                        # A context of its own begins with an empty cache.
+                        page, _ = open_page(browser, service, storage_state=state)
+                    print(f"{path:<24}{visit(page, path):>28}{visit(page, path):>28}", flush=True)
+                    page.context.close()
+        finally:
+            stop(service)
+
+
+if __name__ == "__main__":
+    main()

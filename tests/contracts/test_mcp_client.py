@@ -1,0 +1,57 @@
+"""An MCP client from the `mcp` package makes a film: price, confirmation, order, receipt."""
+
+import json
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from mcp.client.session import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.live import Service
+
+pytestmark = pytest.mark.xdist_group("service")
+
+ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+
+def test_an_agent_makes_a_film_only_after_its_quote_was_confirmed(service: Service) -> None:
+    anyio.run(_story, service)
+
+
+async def _story(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.keys['pro']}"}
+    async with (
+        httpx.AsyncClient(headers=headers, timeout=60) as http,
+        streamable_http_client(f"{service.base_url}/mcp", http_client=http) as streams,
+        ClientSession(streams[0], streams[1]) as session,
+    ):
+        await session.initialize()
+        tools = {tool.name for tool in (await session.list_tools()).tools}
+        assert tools == {"estimate", "quote", "generate", "status", "cancel", "list", "receipt"}
+        quote = await call(session, "quote", order=ORDER)
+        refused = await session.call_tool("generate", {"quote_id": quote["id"], "confirm_total": "0.00"})
+        assert refused.is_error
+        assert "confirm_total" in refused.content[0].text  # type: ignore[union-attr]
+        video = await call(session, "generate", quote_id=quote["id"], confirm_total=quote["total"])
+        again = await call(session, "generate", quote_id=quote["id"], confirm_total=quote["total"])
+        assert again["id"] == video["id"]
+        while video["status"] in ("queued", "in_progress"):
+            video = await call(session, "status", video_id=video["id"])
+        assert video["status"] == "completed"
+        receipt = await call(session, "receipt", video_id=video["id"])
+        assert receipt["total"] == quote["total"]
+        assert video["id"] in {each["id"] for each in (await call(session, "list", limit=5))["data"]}
+
+
+async def call(session: ClientSession, tool: str, **arguments: Any) -> dict[str, Any]:
+    answer = await session.call_tool(tool, arguments)
+    assert not answer.is_error, answer
+    result: dict[str, Any] = json.loads(answer.content[0].text)  # type: ignore[union-attr]
+    return result
+
+
+def test_without_a_key_not_a_word_is_read(service: Service) -> None:
+    answer = httpx.post(f"{service.base_url}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")

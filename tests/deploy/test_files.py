@@ -1,0 +1,192 @@
+"""The files of deploy/ hold together: with one another, with the settings, with the metrics, and with their formats."""
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.cli.main import app as cli
+from app.dispatch.gauges import QUERIES
+from app.metrics import REGISTRY
+from app.settings import Settings
+from tests.house.documents import ENVIRONMENT, environment_example
+from tests.house.sources import ROOT
+
+DEPLOY = ROOT / "deploy"
+DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
+ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"}
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def instructions(path: Path) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions, comments left out and continued lines joined."""
+    text = re.sub(r"^#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
+    return [(line.split()[0], " ".join(line.split()[1:])) for line in text.splitlines() if line.strip()]
+
+
+def test_the_example_of_the_environment_is_made_from_the_settings() -> None:
+    assert ENVIRONMENT.read_text(encoding="utf-8") == environment_example()
+
+
+def test_every_variable_of_the_example_is_one_that_is_read(compose: dict[str, Any]) -> None:
+    known = {f"CINEMETER_{name.upper()}" for name in Settings.model_fields}
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", environment_example(), flags=re.MULTILINE))
+    for_compose = set(re.findall(r"\$\{([A-Z0-9_]+)", (DEPLOY / "compose.yaml").read_text(encoding="utf-8")))
+    assert named == known | for_compose
+
+
+def test_compose_follows_its_specification() -> None:
+    tool = Path(sysconfig.get_path("scripts")) / "check-jsonschema"
+    checked = subprocess.run(
+        [tool, "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert set(services) == ROLES | {"postgres", "redis", "storage", "migrate", "prometheus"}
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands}
+    known = {f"CINEMETER_{name.upper()}" for name in Settings.model_fields}
+    for name in ROLES | {"migrate"}:
+        service = services[name]
+        assert service["command"][0] in commands
+        assert {key for key in service["environment"] if key.startswith("CINEMETER_")} <= known, name
+        assert service["cap_drop"] == ["ALL"]
+    for name, service in services.items():
+        assert ":" in service["image"] or service["image"].startswith("cinemeter-"), f"{name} is pinned to a version"
+        assert not service["image"].endswith(":latest")
+        for other in service.get("depends_on", {}):
+            assert other in services
+        for volume in service.get("volumes", []):
+            source = re.sub(r"\$\{[^}]*\}", "./models", volume).split(":")[0]
+            assert source.startswith(".") or source in compose["volumes"], volume
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), "what is published goes through a proxy"
+    assert not services["migrate"].get("ports")
+
+
+def test_each_gpu_has_one_worker(compose: dict[str, Any]) -> None:
+    workers = {name: service for name, service in compose["services"].items() if name.startswith("worker-gpu")}
+    taken = []
+    for name, service in workers.items():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        taken += device["device_ids"]
+        # The container sees one GPU, and that one is its first.
+        assert service["environment"]["CINEMETER_DEVICE"] == "cuda:0"
+        assert name.removeprefix("worker-gpu") in device["device_ids"]
+    assert len(taken) == len(set(taken)) == len(workers)
+
+
+def test_some_worker_serves_every_shipped_pool(compose: dict[str, Any]) -> None:
+    served = {
+        pool
+        for service in compose["services"].values()
+        for pool in str(service.get("environment", {}).get("CINEMETER_POOLS", "")).split(",")
+    }
+    wanted = set(
+        re.findall(r'^pool = "(\w+)"', "".join(p.read_text() for p in (ROOT / "app/catalog").glob("*.toml")), re.M)
+    )
+    assert wanted | {"finish"} <= served
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_images_are_pinned_small_and_not_root(path: Path) -> None:
+    found = instructions(path)
+    froms = [rest for word, rest in found if word == "FROM"]
+    assert all(re.match(r"python:3\.1[1-9]-slim-\w+", image) for image in froms)
+    assert [word for word, _ in found].index("FROM") == 0
+    last = found[max(number for number, (word, _) in enumerate(found) if word == "FROM") :]
+    assert ("USER", "cinemeter") in last
+    assert not any(word == "ADD" for word, _ in found)
+    for word, rest in last:
+        if word in ("ENTRYPOINT", "CMD"):
+            assert rest.startswith("["), "signals reach the process itself"
+        if word == "COPY":
+            assert "--from=build" in rest, "compilers and caches stay in the first stage"
+    installs = [rest for word, rest in found if word == "RUN" and "pip install" in rest]
+    assert installs
+    assert all("-c constraints.txt" in rest or "--no-deps ." in rest or "TORCH_INDEX" in rest for rest in installs)
+    assert "PIP_NO_CACHE_DIR=1" in " ".join(rest for word, rest in found if word == "ENV")
+
+
+def test_only_the_worker_has_torch() -> None:
+    api, worker = ((DEPLOY / f"{name}.Dockerfile").read_text(encoding="utf-8") for name in ("api", "worker"))
+    assert "'worker'" not in api
+    assert "'worker'" in worker
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_what_images_copy_is_in_the_build_context(path: Path) -> None:
+    allowed = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
+    for word, rest in instructions(path):
+        if word == "COPY" and "--from" not in rest:
+            for source in rest.split()[:-1]:
+                assert (ROOT / source).exists()
+                assert f"!{source}" in allowed
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_the_line_that_lists_requirements_works(path: Path, tmp_path: Path) -> None:
+    """It is Python in a shell in a Dockerfile: the test runs what the image would."""
+    (line,) = [rest for word, rest in instructions(path) if word == "RUN" and "requirements.txt" in rest]
+    command = line.split("&&")[0].replace("/opt/cinemeter/bin/python", sys.executable)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)
+    listed = (tmp_path / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert any(each.startswith("fastapi") for each in listed)
+    assert any(each.startswith("torch>") for each in listed) == ("worker" in path.name)
+
+
+def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[str, Any]]) -> None:
+    known = {family.name for family in REGISTRY.collect()} | set(QUERIES)
+    known |= {"cinemeter_repairs", "cinemeter_database_up"}
+    headings = re.findall(r"^### (.+)$", (DEPLOY / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
+    assert len({rule["alert"] for rule in alerts}) == len(alerts) >= 10
+    for rule in alerts:
+        named = {name.removesuffix("_total") for name in re.findall(r"cinemeter_[a-z_]+", rule["expr"])}
+        assert named <= known, rule["alert"]
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"].endswith(".")
+        assert rule["annotations"]["runbook"] in anchors
+
+
+def test_prometheus_reads_every_role(compose: dict[str, Any]) -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text(encoding="utf-8"))
+    (job,) = config["scrape_configs"]
+    (names,) = job["dns_sd_configs"]
+    assert set(names["names"]) == ROLES
+    ports = {str(compose["services"][role]["environment"]["CINEMETER_METRICS_PORT"]) for role in ROLES}
+    assert ports == {str(names["port"])}
+
+
+def test_the_runbook_names_commands_that_exist() -> None:
+    text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+    commands = {command.name or command.callback.__name__ for command in cli.registered_commands}
+    groups = {group.name for group in cli.registered_groups}
+    for word in re.findall(
+        r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
+    ):
+        assert word in commands | groups, word

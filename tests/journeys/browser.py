@@ -1,0 +1,93 @@
+"""A real browser: Debian's Chromium under Playwright, watched for errors and for requests that leave the host."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.live import Service
+
+PASSWORD = "correct horse battery"
+AXE = Path("tests/app/web/vendor/axe.min.js")
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+# The machine that runs this has other work too.
+PATIENCE_MS = 60_000
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def chromium() -> str:
+    """The browser's program. `make test` installs it; elsewhere the message says how."""
+    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    assert found, "These tests need Chromium: `apt-get install chromium`, or put a `chromium` on the PATH."
+    return found
+
+
+@contextmanager
+def browsers() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--mute-audio"])
+        yield browser
+        browser.close()
+
+
+class Watch:
+    """What a page did that it should not: errors in its console, requests to other hosts, answers with 500."""
+
+    def __init__(self, page: Page, service: Service) -> None:
+        self.faults: list[str] = []
+        host = urlsplit(service.base_url).netloc
+        page.on("console", lambda told: self._note(told.type == "error", f"console: {told.text}"))
+        page.on("pageerror", lambda error: self._note(True, f"script: {error}"))
+        page.on("response", lambda answer: self._note(answer.status >= 400, f"{answer.status} {answer.url}"))
+        page.on(
+            "request",
+            lambda asked: self._note(
+                urlsplit(asked.url).scheme in ("http", "https") and urlsplit(asked.url).netloc != host,
+                f"left the host: {asked.url}",
+            ),
+        )
+
+    def _note(self, is_fault: bool, words: str) -> None:
+        if is_fault:
+            self.faults.append(words)
+
+
+def open_page(browser: Browser, service: Service, **options: Any) -> tuple[Page, Watch]:
+    page = browser.new_context(base_url=service.base_url, **options).new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    return page, Watch(page, service)
+
+
+def sign_in(page: Page, service: Service, name: str) -> None:
+    """Sign in as one of the home's first members; the first time by the link that `cinemeter up` printed."""
+    email = f"{name}@cinemeter.home"
+    links = json.loads((service.home / "up.json").read_text())["links"]
+    done = service.home / f"{name}.signed-in"
+    if not done.exists():
+        page.goto(links[email])
+        page.get_by_label("New password").fill(PASSWORD)
+        page.get_by_role("button", name="Choose and sign in").click()
+        done.touch()
+    else:
+        page.goto("/sign-in")
+        page.get_by_label("E-mail address").fill(email)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+
+
+def serious_faults(page: Page) -> list[str]:
+    """What axe-core finds on the page that is serious or critical. It runs in the page's own policy."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]

@@ -1,0 +1,55 @@
+"""The whole service on a real S3 server: the film is played by a plain HTTP client from the presigned address."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import httpx
+
+from tests.contracts.storage_servers import rclone
+from tests.journeys.test_film import follow
+from tests.live import start, stop
+
+ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 2, "resolution": "480P"}
+
+
+def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
+    with rclone(tmp_path / "store") as server:
+        service = start(
+            tmp_path / "home",
+            CINEMETER_STORAGE_URL=f"s3://films/house?endpoint={server.endpoint}",
+            CINEMETER_S3_ACCESS_KEY=server.access_key,
+            CINEMETER_S3_SECRET_KEY=server.secret_key,
+        )
+        try:
+            with service.client("pro") as client:
+                made = client.post("/v1/videos", json=ORDER).raise_for_status().json()
+                video = follow(client, made["id"])
+                assert video["status"] == "completed", video
+                answer = client.get(f"/v1/videos/{video['id']}/content")
+                assert answer.status_code == 302
+                assert answer.headers["cache-control"] == "no-store"
+            address = answer.headers["location"]
+            assert urlsplit(address).port == server.port
+            # A client that knows nothing of us: no key, only the address.
+            film = httpx.get(address)
+            assert (film.status_code, film.headers["content-type"]) == (200, "video/mp4")
+            with av.open(io.BytesIO(film.content)) as opened:
+                stream = opened.streams.video[0]
+                frames = sum(1 for _ in opened.decode(stream))
+                assert Fraction(frames) / stream.average_rate == Fraction(video["seconds"])
+            part = httpx.get(address, headers={"Range": "bytes=4-7"})
+            # Some servers send a part under the status of the whole.
+            assert part.status_code in (200, 206)
+            assert part.content == b"ftyp"
+            forged = httpx.get(address.replace(video["id"], "video_" + "0" * 24))
+            assert forged.status_code in (400, 403, 404), "the signature is of this film alone"
+            with service.client("pro") as client:
+                assert client.delete(f"/v1/videos/{video['id']}").json()["deleted"] is True
+            assert not list((tmp_path / "store").rglob("*.mp4"))
+            assert httpx.get(address).status_code == 404
+        finally:
+            stop(service)

@@ -1,0 +1,186 @@
+"""The line without pictures: orders go through the real verbs on the real database, and what a worker would render,
+join and measure is told by the test. A virtual clock moves only when the test says so."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import create_account, get_account
+from app.accounts.caller import Caller
+from app.accounts.memberships import FREE, grant_membership
+from app.clock import now
+from app.dispatch.claim import Claim, claim
+from app.dispatch.lease import LeaseLost, fail_take, release_take, succeed_finish, succeed_segment
+from app.dispatch.sweep import REPAIRS
+from app.jobs.cancel import cancel
+from app.jobs.find import find_job
+from app.jobs.order import Order
+from app.jobs.queue_tables import Unit
+from app.jobs.quote import make_quote
+from app.jobs.settle import StoredFilm
+from app.jobs.shapes import VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.submit import submit
+from app.jobs.tables import Job, Quote, ReceiptRow
+from app.prices.seed import seed_book
+from app.reports.audit import audit
+from app.wallet.balance import balance, open_wallet
+from app.wallet.funds import top_up
+
+Result = TypeVar("Result")
+
+POOLS = ["finish", "synthetic"]
+# Rings, live messages and metrics follow a commit; here nobody listens, and the rows are all that counts.
+_FOLLOWS = ("cinemeter_rings", "cinemeter_after_commit")
+
+
+class Line:
+    """One service on one session. Every act is a transaction of its own, and the clock stands between them."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        # The clock stands, so that the same acts in the same order always meet the same moments.
+        session.info.setdefault("clock_at", now(session))
+        self.act(lambda: seed_book(session))
+
+    def act(self, verb: Callable[[], Result]) -> Result:
+        """Do one act in a transaction of its own; what it raises is rolled back."""
+        try:
+            done = verb()
+        except BaseException:
+            self.session.rollback()
+            raise
+        for name in _FOLLOWS:
+            self.session.info.pop(name, None)
+        self.session.commit()
+        # No two acts share a moment, so their order is never left to a random id.
+        self.session.info["clock_at"] += timedelta(milliseconds=1)
+        return done
+
+    def wait(self, **length: float) -> datetime:
+        """Let virtual time pass."""
+        self.session.commit()
+        self.session.info["clock_at"] += timedelta(**length)
+        return now(self.session)
+
+    def open(
+        self, name: str = "Alice", *, membership: str = "professional", credit: int = 100_000, test: bool = False
+    ) -> Caller:
+        """Open an account with money and return its caller, as a key of it would be."""
+
+        def verb() -> str:
+            account = create_account(self.session, name)
+            open_wallet(self.session, account.id)
+            if credit:
+                top_up(self.session, account.id, credit, kind="purchased", reference=f"first {account.id}")
+            if membership != FREE:
+                grant_membership(self.session, account.id, membership, starts_at=now(self.session) - timedelta(days=1))
+            return account.id
+
+        account_id = self.act(verb)
+        scopes = frozenset({"videos", "billing", "webhooks"})
+        return Caller(get_account(self.session, account_id), scopes, frozenset(), test=test)
+
+    def quote(self, caller: Caller, **fields: Any) -> Quote:
+        return self.act(lambda: make_quote(self.session, caller, request(**fields)))
+
+    def order(self, caller: Caller, *, key: str | None = None, **fields: Any) -> Job:
+        asked = request(**fields)
+        order = Order(asked, idempotency_key=key, fingerprint=asked.model_dump_json())
+        return self.act(lambda: submit(self.session, caller, order))
+
+    def start(self, pools: Iterable[str] = POOLS, worker: str = "worker-1") -> Claim | None:
+        return self.act(lambda: claim(self.session, worker, list(pools)))
+
+    def make(self, taken: Claim, *, gpu_seconds: str = "1.500") -> None:
+        """End a segment as a worker does that has uploaded its clip."""
+        meter = {"gpu_seconds": gpu_seconds}
+        self.act(
+            lambda: succeed_segment(
+                self.session, taken, clip_key=f"clips/{taken.take_id}.mp4", handover_key=None, meter=meter
+            )
+        )
+
+    def deliver(self, taken: Claim, *, frames: int | None = None) -> None:
+        """End a finish: the film lies in storage and was measured there."""
+        self.act(lambda: succeed_finish(self.session, taken, self.film(taken, frames), meter={"gpu_seconds": "0.000"}))
+
+    def film(self, taken: Claim, frames: int | None = None) -> StoredFilm:
+        job = self.session.get_one(Job, taken.job_id)
+        spec = Spec.model_validate(job.spec)
+        made = sum(unit.frames for unit in self.units(job) if unit.kind == "segment" and unit.state == "done")
+        return StoredFilm(
+            key=f"films/{taken.take_id}.mp4",
+            poster_key=f"films/{taken.take_id}.jpg",
+            sprites_key=f"films/{taken.take_id}-sprites.jpg",
+            sha256="0" * 64,
+            bytes=1000,
+            frames=min(made, spec.frames) if frames is None else frames,
+            fps=Fraction(spec.fps),
+            width=spec.width,
+            height=spec.height,
+            has_audio=False,
+            facts={},
+        )
+
+    def fail(self, taken: Claim, *, permanent: bool = True) -> None:
+        self.act(lambda: fail_take(self.session, taken, code="engine_failed", message="It broke.", permanent=permanent))
+
+    def release(self, taken: Claim) -> None:
+        self.act(lambda: release_take(self.session, taken))
+
+    def cancel(self, caller: Caller, job_id: str) -> Job:
+        return self.act(lambda: cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
+
+    def sweep(self, *names: str) -> dict[str, int]:
+        """Run the scheduler's repairs, all of them or those named, each in a transaction of its own."""
+
+        def one(name: str) -> int:
+            return self.act(lambda: REPAIRS[name](self.session))
+
+        return {name: one(name) for name in names or REPAIRS}
+
+    def work(self) -> None:
+        """Make all that is queued."""
+        while (taken := self.start()) is not None:
+            if taken.kind == "finish":
+                self.deliver(taken)
+            else:
+                self.make(taken)
+
+    def lost(self, act: Callable[[], object]) -> bool:
+        """Say whether an act found its lease gone."""
+        try:
+            act()
+        except LeaseLost:
+            return True
+        return False
+
+    def job(self, job_id: str) -> Job:
+        self.session.expire_all()
+        return self.session.get_one(Job, job_id)
+
+    def units(self, job: Job) -> list[Unit]:
+        return list(self.session.query(Unit).filter_by(job_id=job.id))
+
+    def receipt(self, job_id: str) -> ReceiptRow:
+        return self.session.get_one(ReceiptRow, job_id)
+
+    def posted(self, caller: Caller) -> int:
+        return balance(self.session, caller.account_id).posted
+
+    def check(self) -> None:
+        """Every promise about money and jobs holds."""
+        assert audit(self.session) == []
+        self.session.commit()
+
+
+def request(**fields: Any) -> VideoRequest:
+    """A small order of the synthetic model, with these fields."""
+    given: dict[str, Any] = {"model": "synthetic", "resolution": "720P", **fields}
+    if "shots" not in given:
+        given.setdefault("prompt", "bars")
+    return VideoRequest(**given)

@@ -1,0 +1,89 @@
+"""Makers of rows for tests: an account with money, a job with its units, as a submission would have written them."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import create_account
+from app.accounts.tables import Account
+from app.catalog.models import load_catalog
+from app.clock import now
+from app.db import new_id
+from app.jobs.plan import FINISH_POOL, enqueue
+from app.jobs.queue_tables import Unit
+from app.jobs.shares import join_pool
+from app.jobs.spec import Shot, Spec
+from app.jobs.tables import Job
+
+
+def make_spec(*, seconds: tuple[int, ...] = (2,), tier: str = "standard", model: str = "demo", fps: int = 8) -> Spec:
+    shots = tuple(Shot(prompt=f"shot {n}", seconds=length, frames=length * fps) for n, length in enumerate(seconds))
+    return Spec(
+        model=model,
+        mode="t2v",
+        resolution="720P",
+        ratio="16:9",
+        width=1280,
+        height=720,
+        fps=fps,
+        frames=sum(shot.frames for shot in shots),
+        crossfade_frames=4,
+        shots=shots,
+        seed=7,
+        service_tier=tier,
+    )
+
+
+def make_account(session: Session, name: str = "Alice") -> Account:
+    return create_account(session, name=name, currency="CNY")
+
+
+def make_queued_job(
+    session: Session,
+    account_id: str,
+    *,
+    spec: Spec | None = None,
+    pool: str = "demo",
+    weight: int = 1,
+    concurrency: int = 100,
+    at: datetime | None = None,
+    **columns: Any,
+) -> Job:
+    """A job that only the dispatcher looks at: it has units and a share, but no money."""
+    spec = spec or make_spec()
+    moment = at or now(session)
+    model = load_catalog()[spec.model]
+    job = Job(
+        id=new_id("video"),
+        account_id=account_id,
+        state="queued",
+        stage="waiting",
+        spec=spec.model_dump(mode="json"),
+        spec_hash=spec.fingerprint(),
+        model=spec.model,
+        pool=pool,
+        pricing={},
+        price={"currency": "CNY", "list_total": "0.00", "total": "0.00", "lines": [], "book": "none"},
+        total=0,
+        list_total=0,
+        currency="CNY",
+        prompt="a test",
+        extra={},
+        resolved={},
+        units_total=len([shot for shot in spec.shots for _ in model.segments(shot.frames)]),
+        created_at=moment,
+        **columns,
+    )
+    session.add(job)
+    session.flush()
+    for name in (pool, FINISH_POOL):
+        join_pool(session, name, account_id, weight=Decimal(weight), concurrency=concurrency)
+    enqueue(session, job_id=job.id, account_id=account_id, spec=spec, model=model, pool=pool, at=moment)
+    session.flush()
+    return job
+
+
+def units_of(session: Session, job: Job) -> list[Unit]:
+    return sorted(session.query(Unit).filter_by(job_id=job.id), key=lambda unit: (unit.kind, unit.shot, unit.position))

@@ -1,0 +1,59 @@
+"""Small clips whose every frame can be told from its pixels."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from workers.film.clip_writer import ClipWriter
+from workers.film.frames import last_frames
+
+WIDTH, HEIGHT = 128, 96
+_BITS = 8
+
+
+def numbered(number: int, base: int = 0, *, width: int = WIDTH, height: int = HEIGHT) -> npt.NDArray[np.uint8]:
+    """A picture [H, W, 3] that shows `number` as eight black and white bars, over a ground of brightness `base`."""
+    picture = np.full((height, width, 3), base, np.uint8)
+    for bit in range(_BITS):
+        picture[: height // 2, bit * width // _BITS : (bit + 1) * width // _BITS] = 255 if number >> bit & 1 else 0
+    return picture
+
+
+def number_of(picture: npt.NDArray[np.uint8]) -> int:
+    """Read the number back from a picture of any size."""
+    height, width = picture.shape[:2]
+    middles = [(2 * bit + 1) * width // (2 * _BITS) for bit in range(_BITS)]
+    return sum(1 << bit for bit, column in enumerate(middles) if picture[height // 4, column].mean() > 127)
+
+
+def write_clip(
+    path: Path,
+    *,
+    numbers: Sequence[int],
+    fps: Fraction = Fraction(24),
+    base: int = 0,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    key_frames: Sequence[int] = (),
+) -> Path:
+    """Write a clip whose frames show `numbers`."""
+    with ClipWriter(
+        path,
+        in_width=WIDTH,
+        in_height=HEIGHT,
+        width=size[0],
+        height=size[1],
+        fps=fps,
+        frames=len(numbers),
+        key_frames=key_frames,
+    ) as writer:
+        for start in range(0, len(numbers), 7):
+            writer.write(np.stack([numbered(number, base) for number in numbers[start : start + 7]]))
+    return path
+
+
+def numbers_in(path: Path) -> list[int]:
+    """Read what every frame of a film shows."""
+    return [number_of(frame) for frame in last_frames(path, count=10_000)]

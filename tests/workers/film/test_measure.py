@@ -1,0 +1,104 @@
+"""A film is what its pictures say, and damage is never hidden."""
+
+import hashlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.workers.film.clips import HEIGHT, WIDTH, number_of, write_clip
+from workers.film.clip_writer import ClipWriter
+from workers.film.errors import FilmError
+from workers.film.join import join
+from workers.film.measure import measure
+from workers.film.stills import poster, sheet_geometry, spritesheet
+
+
+def write_flat(path: Path, colours: list[int]) -> Path:
+    with ClipWriter(
+        path, in_width=64, in_height=64, width=64, height=64, fps=Fraction(24), frames=len(colours)
+    ) as writer:
+        writer.write(np.stack([np.full((64, 64, 3), colour, np.uint8) for colour in colours]))
+    return path
+
+
+def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(1, 51))
+    facts = measure(clip)
+    data = clip.read_bytes()
+    assert (facts.bytes, facts.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert (facts.frames, facts.decoded_frames, facts.flat_frames, facts.blank) == (50, 50, 0, False)
+    assert facts.key_frames[0] == 0
+
+
+def test_keys_alone_tell_the_same_facts(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(80))
+    whole, keys = measure(clip), measure(clip, decode="keys")
+    assert (keys.frames, keys.fps, keys.sha256, keys.key_frames) == (
+        whole.frames,
+        whole.fps,
+        whole.sha256,
+        whole.key_frames,
+    )
+    assert keys.decoded_frames == len(keys.key_frames) >= 4
+
+
+def test_a_film_that_shows_nothing_is_blank(tmp_path: Path) -> None:
+    assert measure(write_flat(tmp_path / "black.mp4", [0] * 30)).blank
+    assert measure(write_flat(tmp_path / "fade.mp4", list(range(0, 250, 10)))).blank
+    assert not measure(write_clip(tmp_path / "clip.mp4", numbers=[3] * 10)).blank
+
+
+def test_a_flat_part_is_counted(tmp_path: Path) -> None:
+    shown = write_clip(tmp_path / "shown.mp4", numbers=[1] * 10, size=(64, 64))
+    join([shown, write_flat(tmp_path / "black.mp4", [0] * 20)], tmp_path / "film.mp4")
+    film = measure(tmp_path / "film.mp4")
+    assert (film.flat_frames, film.frames, film.blank) == (20, 30, False)
+
+
+def test_damage_is_not_hidden(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    with ClipWriter(
+        tmp_path / "clip.mp4", in_width=WIDTH, in_height=HEIGHT, width=WIDTH, height=HEIGHT, fps=Fraction(24), frames=24
+    ) as writer:
+        writer.write(rng.integers(0, 255, (24, HEIGHT, WIDTH, 3)).astype(np.uint8))
+    join([tmp_path / "clip.mp4"], tmp_path / "film.mp4")
+    whole = bytearray((tmp_path / "film.mp4").read_bytes())
+    broken = whole.copy()
+    middle = len(whole) // 2
+    broken[middle : middle + 4000] = rng.integers(0, 255, 4000).astype(np.uint8).tobytes()
+    (tmp_path / "broken.mp4").write_bytes(broken)
+    (tmp_path / "short.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    for name in ("broken", "short", "text", "empty", "missing"):
+        with pytest.raises(FilmError):
+            measure(tmp_path / f"{name}.mp4")
+
+
+def test_the_poster_is_the_frame_in_the_middle(tmp_path: Path) -> None:
+    for count in (1, 2, 49, 50):
+        clip = write_clip(tmp_path / "clip.mp4", numbers=range(count))
+        poster(clip, tmp_path / "poster.jpg", measure=measure(clip))
+        with Image.open(tmp_path / "poster.jpg") as picture:
+            assert (picture.format, picture.size) == ("JPEG", (WIDTH, HEIGHT))
+            assert number_of(np.asarray(picture)) == count // 2
+
+
+@pytest.mark.parametrize("count", [1, 3, 25, 60, 1300])
+def test_each_tile_of_the_sheet_shows_the_frame_that_is_said(tmp_path: Path, count: int) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=[number % 256 for number in range(count)])
+    facts = measure(clip, decode="keys")
+    sheet = spritesheet(clip, tmp_path / "sheet.jpg", measure=facts)
+    assert sheet == sheet_geometry(facts)
+    assert len(sheet.tile_frames) == min(25, count)
+    with Image.open(tmp_path / "sheet.jpg") as picture:
+        assert picture.size == (sheet.columns * sheet.tile_width, sheet.rows * sheet.tile_height)
+        pixels = np.asarray(picture)
+    for place, number in enumerate(sheet.tile_frames):
+        top, left = place // sheet.columns * sheet.tile_height, place % sheet.columns * sheet.tile_width
+        tile = pixels[top : top + sheet.tile_height, left : left + sheet.tile_width]
+        assert number_of(tile) == number % 256
+    assert list(sheet.tile_frames) == sorted(set(sheet.tile_frames))

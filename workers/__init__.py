@@ -1,0 +1,1 @@
+"""GPU workers: they answer doorbells, render takes, and finish films."""

@@ -1,0 +1,84 @@
+"""The small board between the step loop and the heartbeat thread: progress goes up, the wish to stop comes down."""
+
+import io
+import threading
+import time
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from workers.engine.request import Control as EngineControl
+
+# Previews are for watching, not for keeping: small, and at most one a second.
+PREVIEW_WIDTH = 320
+PREVIEW_PAUSE_SECONDS = 1.0
+
+
+class Control(EngineControl):
+    """What a take's two threads share. The step loop calls `on_step` and reads `cancelled`; it never waits here."""
+
+    def __init__(self, *, share_done: float = 0.0, share: float = 1.0) -> None:
+        """`share_done` and `share`: the part of the whole job that lay behind this take, and the part that it is."""
+        super().__init__()
+        self.step = 0
+        self.steps = 0
+        self._share_done = share_done
+        self._share = share
+        self._stop = threading.Event()
+        self._drain = threading.Event()
+        self._moved_at = time.monotonic()
+        self._preview: npt.NDArray[np.uint8] | None = None
+        self._preview_at = 0.0
+
+    def on_step(self, step: int, steps: int, preview: npt.NDArray[np.uint8] | None = None) -> None:
+        """Note that `step` of `steps` is done; `preview` is a small RGB picture, uint8 [H, W, 3]."""
+        self.step, self.steps = step, steps
+        self._moved_at = time.monotonic()
+        if preview is not None and self._moved_at - self._preview_at > PREVIEW_PAUSE_SECONDS:
+            self._preview, self._preview_at = preview, self._moved_at
+
+    def still_alive(self) -> None:
+        """Note that work outside the denoise steps (decode, encode, upload) advances."""
+        self._moved_at = time.monotonic()
+
+    def cancelled(self) -> bool:
+        """Return whether the step loop must stop now."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask the step loop to stop at its next look."""
+        self._stop.set()
+
+    def drain(self) -> None:
+        """Tell the worker that it must not begin anything new."""
+        self._drain.set()
+
+    def draining(self) -> bool:
+        """Return whether the worker was asked to drain."""
+        return self._drain.is_set()
+
+    def seconds_still(self) -> float:
+        """Return the seconds since anything advanced."""
+        return time.monotonic() - self._moved_at
+
+    def percent(self) -> int:
+        """Return the job's progress in percent, never 100: only the settled job is complete."""
+        part = self.step / self.steps if self.steps else 0.0
+        return min(99, int(100 * (self._share_done + self._share * part)))
+
+    def preview_waiting(self) -> bool:
+        """Return whether a preview has not been sent yet."""
+        return self._preview is not None
+
+    def take_preview(self) -> bytes | None:
+        """Return the newest preview as JPEG, once."""
+        picture, self._preview = self._preview, None
+        if picture is None:
+            return None
+        image = Image.fromarray(picture)
+        if image.width > PREVIEW_WIDTH:
+            image = image.resize((PREVIEW_WIDTH, max(1, image.height * PREVIEW_WIDTH // image.width)))
+        held = io.BytesIO()
+        image.save(held, "JPEG", quality=70)
+        return held.getvalue()

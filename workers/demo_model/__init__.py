@@ -1,0 +1,1 @@
+"""The small model that ships in the repository: its world, its training, its evaluation and its weights."""

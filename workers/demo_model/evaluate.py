@@ -1,0 +1,199 @@
+"""Measure how well the weights follow prompts: `python -m workers.demo_model.evaluate --prompts 500 --seed 1 --json`.
+
+Prompts are drawn from the seed, every second one from combinations that were held out of training. Every clip is
+judged by the checker, which sees only pixels. `--modes` adds the first-frame and the continuation measures.
+"""
+
+import argparse
+import json
+import sys
+from math import sqrt
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from diffusers import WanPipeline
+from rich.console import Console
+from rich.progress import Progress
+
+from app.catalog.demo_words import Scene
+from workers.demo_model.checker import judge
+from workers.demo_model.facts import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
+from workers.demo_model.paint import paint
+from workers.demo_model.parts import WEIGHTS, load
+from workers.demo_model.sample import Given, generate
+from workers.demo_model.world import draw_scene
+
+ASPECTS = ("background", "color", "shape", "motion", "all")
+BATCH = 10
+
+
+def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % confidence interval of a fraction, by Wilson's score."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = hits / trials
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    reach = z / (1 + z * z / trials) * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return round(max(0.0, middle - reach), 4), round(min(1.0, middle + reach), 4)
+
+
+def draw_prompts(count: int, seed: int) -> list[tuple[Scene, bool]]:
+    """Scenes to ask for and whether each was held out of training: every second one is."""
+    rng = np.random.default_rng([seed, 2026])
+    return [(draw_scene(rng, held_out=index % 2 == 1), index % 2 == 1) for index in range(count)]
+
+
+def psnr(made: np.ndarray, wanted: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of pictures in bytes, in dB."""
+    error = float(np.square(made.astype(np.float64) - wanted.astype(np.float64)).mean())
+    return float(10 * np.log10(255.0**2 / max(error, 1e-9)))
+
+
+def evaluate_prompts(
+    pipeline: WanPipeline,
+    prompts: int,
+    seed: int,
+    ratio: str,
+    frames: int,
+    steps: int,
+    guidance: float,
+    progress: Progress,
+) -> dict[str, object]:
+    """Fractions of prompts whose clip shows what they ask for, with confidence bounds; and those of parts."""
+    width, height = NATIVE_SIZES[ratio]
+    scenes = draw_prompts(prompts, seed)
+    verdicts: list[dict[str, bool]] = []
+    task = progress.add_task("prompts", total=prompts)
+    for first in range(0, prompts, BATCH):
+        part = scenes[first : first + BATCH]
+        seeds = [seed * 1_000_003 + first + index for index in range(len(part))]
+        clips = generate(
+            pipeline,
+            [scene.caption() for scene, _ in part],
+            width,
+            height,
+            frames,
+            seeds,
+            steps=steps,
+            guidance=guidance,
+        )
+        verdicts += [judge(clip, scene) for clip, (scene, _) in zip(clips, part, strict=True)]
+        progress.update(task, advance=len(part))
+    held = [held_out for _, held_out in scenes]
+    single = [len(scene.things) == 1 for scene, _ in scenes]
+    return {
+        **{aspect: _share(verdicts, aspect) for aspect in ASPECTS},
+        "bounds": {aspect: wilson(sum(verdict[aspect] for verdict in verdicts), len(verdicts)) for aspect in ASPECTS},
+        "held_out": {
+            aspect: _share([v for v, out in zip(verdicts, held, strict=True) if out], aspect) for aspect in ASPECTS
+        },
+        "one_object": {
+            aspect: _share([v for v, one in zip(verdicts, single, strict=True) if one], aspect) for aspect in ASPECTS
+        },
+        "two_objects": {
+            aspect: _share([v for v, one in zip(verdicts, single, strict=True) if not one], aspect)
+            for aspect in ASPECTS
+        },
+    }
+
+
+def _share(verdicts: list[dict[str, bool]], aspect: str) -> float:
+    """The fraction of verdicts in which an aspect is right."""
+    return round(sum(verdict[aspect] for verdict in verdicts) / max(len(verdicts), 1), 4)
+
+
+def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, progress: Progress) -> dict[str, object]:
+    """First-frame, last-frame and continuation measures on painted pictures and the model's own clips.
+
+    `joint` compares the step from a clip's last frame to its continuation's first new frame with the median step
+    between neighbouring frames of both clips (mean absolute difference in levels).
+    """
+    width, height = NATIVE_SIZES[ratio]
+    rng = np.random.default_rng([seed, 7])
+    first, last, joint, kept = [], [], [], []
+    task = progress.add_task("modes", total=clips)
+    for begin in range(0, clips, BATCH):
+        scenes = [draw_scene(rng, held_out=None) for _ in range(min(BATCH, clips - begin))]
+        painted = np.stack(
+            [paint(scene, width, height, FRAMES_MAX, rng)[0].round().astype(np.uint8) for scene in scenes]
+        )
+        words = [scene.caption() for scene in scenes]
+        seeds = [seed * 1_000_003 + 500_000 + begin + index for index in range(len(scenes))]
+        size = (width, height, FRAMES_MAX, seeds)
+        made = generate(pipeline, words, *size, Given(lead=painted[:, :1]))
+        first += [psnr(clip[0], wanted[0]) for clip, wanted in zip(made, painted, strict=True)]
+        kept += [judge(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
+        both = generate(pipeline, words, *size, Given(lead=painted[:, :1], last=painted[:, -1]))
+        last += [psnr(clip[-1], wanted[-1]) for clip, wanted in zip(both, painted, strict=True)]
+        more = generate(pipeline, words, *size, Given(lead=made[:, -CONTINUATION_FRAMES:]))[:, CONTINUATION_FRAMES:]
+        for before, after in zip(made.astype(np.float32), more.astype(np.float32), strict=True):
+            steps = np.abs(np.diff(np.concatenate([before, after]), axis=0)).mean((1, 2, 3))
+            joint.append((float(steps[len(before) - 1]), float(np.median(steps))))
+        progress.update(task, advance=len(scenes))
+    jumps = np.array(joint)
+    return {
+        "first_frame_psnr": {"mean": round(float(np.mean(first)), 2), "least": round(float(np.min(first)), 2)},
+        "first_frame_follows": {aspect: _share(kept, aspect) for aspect in ASPECTS},
+        "last_frame_psnr": {"mean": round(float(np.mean(last)), 2), "least": round(float(np.min(last)), 2)},
+        "joint": {
+            "jump_mean": round(float(jumps[:, 0].mean()), 3),
+            "median_step_mean": round(float(jumps[:, 1].mean()), 3),
+            "median_ratio": round(float(np.median(jumps[:, 0] / np.maximum(jumps[:, 1], 1e-6))), 3),
+        },
+    }
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=100, help="how many prompts")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="print exactly one line of JSON")
+    parser.add_argument("--ratio", choices=list(NATIVE_SIZES), default="16:9")
+    parser.add_argument("--frames", type=int, default=FRAMES_MAX, help="length of the clips, 4k+1")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
+    parser.add_argument(
+        "--modes", type=int, default=0, metavar="N", help="also measure N first-frame clips and continuations"
+    )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its choice")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    begun = perf_counter()
+    pipeline = load(options.weights)
+    with Progress(console=Console(stderr=True), disable=options.json) as progress:
+        figures = evaluate_prompts(
+            pipeline,
+            options.prompts,
+            options.seed,
+            options.ratio,
+            options.frames,
+            options.steps,
+            options.guidance,
+            progress,
+        )
+        if options.modes:
+            figures |= evaluate_modes(pipeline, options.modes, options.seed, options.ratio, progress)
+    facts = {
+        "modes": options.modes,
+        "prompts": options.prompts,
+        "seed": options.seed,
+        "ratio": options.ratio,
+        "frames": options.frames,
+        "steps": options.steps,
+        "guidance": options.guidance,
+    }
+    figures |= {**facts, "seconds": round(perf_counter() - begun, 1)}
+    if options.json:
+        sys.stdout.write(json.dumps(figures) + "\n")
+        return
+    for key, value in figures.items():
+        sys.stdout.write(f"{key:22} {value}\n")
+
+
+if __name__ == "__main__":
+    main()

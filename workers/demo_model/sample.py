@@ -1,0 +1,115 @@
+"""Make clips in batches, in every mode, as WanPipeline makes them with `expand_timesteps`.
+
+A given part (first frame, last frames of the previous clip, last frame) is encoded, normalised and laid over the
+latents before each step; its tokens have timestep 0; after the last step it is laid over the result once more:
+
+- first frame: latent frame 0 is the encoded picture (one frame);
+- continuation: the leading 1 + k latent frames are the encoded last 1 + 4k frames of the previous clip, k = 2; these
+  frames are made again and dropped;
+- last frame: the last latent frame is the last one of the encoded still clip of 1 + 4 pictures; the film ends on it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import WanPipeline
+from torch import Tensor
+
+from workers.demo_model.codec import statistics
+from workers.demo_model.facts import GUIDANCE, MAX_SEQUENCE_LENGTH, SPATIAL, STEPS, TEMPORAL, latent_frames
+from workers.demo_model.parts import embed, token_ids
+
+STILL_FRAMES = 1 + TEMPORAL
+"""Frames of the still clip that a last frame is encoded as."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What clips must begin or end with, each uint8: lead [B, 4k+1, H, W, 3] and last [B, H, W, 3], or None."""
+
+    lead: np.ndarray | None = None
+    last: np.ndarray | None = None
+
+
+def to_video(frames: np.ndarray) -> Tensor:
+    """Frames uint8 [B, F, H, W, 3] as a codec's input [B, 3, F, H, W] in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def to_frames(video: Tensor) -> np.ndarray:
+    """A codec's output [B, 3, F, H, W] in -1..1 as frames uint8 [B, F, H, W, 3]."""
+    return ((video.permute(0, 2, 3, 4, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+@torch.no_grad()
+def encode(pipeline: WanPipeline, frames: np.ndarray) -> Tensor:
+    """Normalised latents [B, 16, f, h, w] of frames uint8 [B, F, H, W, 3]."""
+    mean, std = statistics(pipeline.vae)
+    return (pipeline.vae.encode(to_video(frames)).latent_dist.mode() - mean) / std
+
+
+@torch.no_grad()
+def decode(pipeline: WanPipeline, latents: Tensor) -> np.ndarray:
+    """Frames uint8 [B, F, H, W, 3] of normalised latents [B, 16, f, h, w]."""
+    mean, std = statistics(pipeline.vae)
+    return to_frames(pipeline.vae.decode(latents * std + mean).sample)
+
+
+@torch.no_grad()
+def generate(
+    pipeline: WanPipeline,
+    prompts: list[str],
+    width: int,
+    height: int,
+    frames: int,
+    seeds: list[int],
+    given: Given = Given(),
+    *,
+    steps: int = STEPS,
+    guidance: float = GUIDANCE,
+) -> np.ndarray:
+    """Make one clip per prompt, uint8 [B, F, H, W, 3].
+
+    Args:
+        prompts: captions, in the model's own words.
+        width, height: native size in pixels, multiples of 16.
+        frames: 4k+1.
+        seeds: one per clip; the same seed makes the same clip whatever else is in the batch, up to rounding.
+        given: pictures that the clips begin or end with.
+        steps, guidance: Euler steps and classifier-free guidance scale (1 and less: none).
+    """
+    count = latent_frames(frames)
+    shape = (16, count, height // SPATIAL, width // SPATIAL)
+    latents = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    free = torch.ones(count, dtype=torch.bool)
+    conditions = torch.zeros_like(latents)
+    if given.lead is not None:
+        lead = encode(pipeline, given.lead)
+        free[: lead.shape[2]] = False
+        conditions[:, :, : lead.shape[2]] = lead
+    if given.last is not None:
+        free[-1] = False
+        conditions[:, :, -1] = encode(pipeline, np.repeat(given.last[:, None], STILL_FRAMES, axis=1))[:, :, -1]
+    mask = free.view(1, 1, -1, 1, 1).float()  # [1, 1, f, 1, 1]
+    text = _text(pipeline, prompts)
+    blank = _text(pipeline, [""] * len(prompts)) if guidance > 1 else None
+    scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    scheduler.set_timesteps(steps)
+    tokens = (height // SPATIAL // 2) * (width // SPATIAL // 2)
+    for t in scheduler.timesteps:
+        mixed = (1 - mask) * conditions + mask * latents
+        timestep = (free.float() * t).repeat_interleave(tokens)[None].expand(len(prompts), -1)  # [B, L]
+        velocity = pipeline.transformer(mixed, timestep=timestep, encoder_hidden_states=text, return_dict=False)[0]
+        if blank is not None:
+            without = pipeline.transformer(mixed, timestep=timestep, encoder_hidden_states=blank, return_dict=False)[0]
+            velocity = without + guidance * (velocity - without)
+        latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+    return decode(pipeline, (1 - mask) * conditions + mask * latents)
+
+
+def _text(pipeline: WanPipeline, prompts: list[str]) -> Tensor:
+    """Text embeddings [B, 24, 64], as the pipeline makes them at max_sequence_length 24."""
+    ids, mask = token_ids(pipeline.tokenizer, prompts)
+    assert ids.shape[1] == MAX_SEQUENCE_LENGTH
+    return embed(pipeline.text_encoder, ids, mask)

@@ -1,0 +1,163 @@
+"""The desk of a worker process: who it is, what it has loaded, and its loop of claim and work."""
+
+import logging
+import os
+import socket
+import threading
+from contextlib import suppress
+
+from app.catalog.models import VideoModel, load_catalog
+from app.db import get_engine, transaction
+from app.dispatch.claim import Claim, claim
+from app.dispatch.roster import sign_off, sign_on, tell
+from app.logs import about
+from app.settings import get_settings
+from app.trace import span
+from workers.engine import Engine, EnginePoisoned, make_engine
+from workers.engine.growth import MemoryGrowth
+from workers.finish import finish
+from workers.render import render
+
+log = logging.getLogger(__name__)
+
+PRESENCE_SECONDS = 1.0
+
+
+class Desk:
+    """One worker process. Its side thread tells the roster that it lives; its main thread claims and works."""
+
+    def __init__(self, worker_id: str, pools: list[str]) -> None:
+        self.worker_id = worker_id
+        self.pools = pools
+        self.device = get_settings().device or best_device()
+        self._engine: Engine | None = None
+        self._model: VideoModel | None = None
+        self._growth = MemoryGrowth()
+        self._take_id: str | None = None
+        self._draining = threading.Event()
+        self._closed = threading.Event()
+        self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
+
+    def open(self) -> None:
+        """Sign on to the roster and begin to tell of oneself."""
+        with transaction() as session:
+            sign_on(
+                session,
+                self.worker_id,
+                pools=self.pools,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                device=self.device,
+                facts={},
+            )
+        self._presence.start()
+
+    def close(self) -> None:
+        """Sign off; a worker that cannot is taken off the roster after a minute."""
+        self._closed.set()
+        if self._engine is not None:
+            self._engine.close()
+        with suppress(Exception), transaction() as session:
+            sign_off(session, self.worker_id)
+        get_engine().dispose()
+
+    def work(self) -> None:
+        """Claim and work until nothing is left or the worker drains."""
+        while not self._draining.is_set():
+            with transaction() as session:
+                resident = self._model.id if self._model else None
+                claimed = claim(session, self.worker_id, self.pools, resident)
+            if claimed is None:
+                return
+            self._take_id = claimed.take_id
+            try:
+                ids = {"job_id": claimed.job_id, "take_id": claimed.take_id}
+                with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
+                    self._do(claimed)
+            finally:
+                self._take_id = None
+
+    def _do(self, claimed: Claim) -> None:
+        log.info("A take of a %s begins", claimed.kind)
+        if claimed.kind == "finish":
+            finish(claimed)
+            return
+        try:
+            render(claimed, lambda: self.engine_of(claimed))
+        except EnginePoisoned:
+            # The process is not fit for another customer's work; the supervisor starts a fresh one.
+            log.critical("The engine failed its canary; this process ends.")
+            self.close()
+            os._exit(70)
+        if self._growth.is_too_large():
+            # Between two takes nothing is lost: the sweeper rings again for what is ready.
+            log.warning("This process has grown too large and ends; a fresh one takes its place.")
+            self.close()
+            os._exit(70)
+
+    def engine_of(self, claimed: Claim) -> Engine:
+        """Return the engine for a claim, loaded; the one that was loaded for another model makes room first."""
+        model = self._model_of(claimed)
+        if self._engine is None or self._model is None or self._model.id != model.id:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine, self._model = None, None
+            engine = make_engine(model, self.device)
+            engine.load()
+            self._engine, self._model = engine, model
+            self._growth.begin_anew()
+        return self._engine
+
+    def _model_of(self, claimed: Claim) -> VideoModel:
+        catalog = load_catalog(get_settings().catalog_dir)
+        # A test key's job keeps the name of the model it asked for, and is rendered as colour bars.
+        return catalog["synthetic" if claimed.pool == "synthetic" else claimed.model]
+
+    def _be_present(self) -> None:
+        while not self._closed.wait(PRESENCE_SECONDS):
+            state = "draining" if self._draining.is_set() else "busy" if self._take_id else "idle"
+            resident = self._model.id if self._model else None
+            try:
+                with transaction() as session:
+                    drain = tell(session, self.worker_id, state=state, take_id=self._take_id, resident_model=resident)
+            except Exception as error:  # noqa: BLE001 — the database may be away; the next second tries again.
+                log.warning("The roster could not be told: %s", error)
+                continue
+            if drain:
+                self._draining.set()
+            else:
+                self._draining.clear()
+
+
+def best_device() -> str:
+    """Return the first CUDA device, or the CPU where there is none or torch is not installed."""
+    try:
+        from workers.engine.load import first_device
+    except ImportError:
+        return "cpu"
+    return first_device()
+
+
+# One desk per process; a list, because a worker process opens it at its start and closes it at its end.
+_desks: list[Desk] = []
+
+
+def open_desk(worker_id: str, pools: list[str]) -> Desk:
+    """Open the desk of this process."""
+    desk = Desk(worker_id, pools)
+    desk.open()
+    _desks.append(desk)
+    return desk
+
+
+def get_desk() -> Desk:
+    """Return the desk of this process. Raises RuntimeError outside a worker process."""
+    if not _desks:
+        raise RuntimeError("No desk is open: this is not a worker process.")
+    return _desks[-1]
+
+
+def close_desk() -> None:
+    """Close the desk of this process, if one is open."""
+    while _desks:
+        _desks.pop().close()

@@ -1,0 +1,38 @@
+"""The engine: numpy pictures and words in, numpy pictures out. Only this folder (and the demo model) knows torch."""
+
+from app.catalog.models import VideoModel
+from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, OutOfMemory, Refused, Stopped
+from workers.engine.handover import Handover
+from workers.engine.meter import Meter
+from workers.engine.request import Control, Engine, SegmentRequest
+from workers.engine.seeds import segment_seed
+
+__all__ = [
+    "Control",
+    "DoesNotFit",
+    "Engine",
+    "EngineError",
+    "EnginePoisoned",
+    "Handover",
+    "Meter",
+    "OutOfMemory",
+    "Refused",
+    "SegmentRequest",
+    "Stopped",
+    "make_engine",
+    "segment_seed",
+]
+
+
+def make_engine(model: VideoModel, device: str = "cpu") -> Engine:
+    """Return an engine for a video model of the catalogue; nothing is loaded before its `load()`.
+
+    `device` is a torch device (`cpu`, `cuda:0`). torch is imported only for families that need it.
+    """
+    if model.family == "synthetic":
+        from workers.engine.synthetic import SyntheticEngine
+
+        return SyntheticEngine(model)
+    from workers.engine.wan import WanEngine
+
+    return WanEngine(model, device)

@@ -1,0 +1,177 @@
+"""Checkpoints of a denoising loop: latents, scheduler state and step, whole or absent, and only for the same render."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from workers.engine.errors import CheckpointRejected
+from workers.engine.store import write_durably
+
+FORMAT = 1
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """The loop after `step` steps: its latents, float32 [1, C, T, h, w]."""
+
+    step: int
+    latents: torch.Tensor
+
+
+def fingerprint(words: Mapping[str, Any], pictures: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a checkpoint must agree in with the render that wants to use it: plain words, and picture hashes."""
+    header = {name: str(value) for name, value in words.items()}
+    for name, picture in pictures.items():
+        held = b"" if picture is None else np.ascontiguousarray(picture).tobytes()
+        header[name] = sha256(held).hexdigest() if held else ""
+    return header
+
+
+def snapshot(header: Mapping[str, str], progress: Progress, scheduler: Any) -> tuple[dict[str, torch.Tensor], str]:
+    """Return a checkpoint's tensors, copied to the host, and its words as JSON. Nothing in it is pickled code."""
+    tensors: dict[str, torch.Tensor] = {"latents": _on_host(progress.latents)}
+    state = {name: value for name, value in vars(scheduler).items() if name != "_internal_dict"}
+    words = {
+        "format": FORMAT,
+        "step": progress.step,
+        "header": dict(header),
+        "scheduler": _flatten(state, "scheduler", tensors),
+    }
+    return tensors, json.dumps(words)
+
+
+def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], words: str) -> None:
+    """Write a snapshot durably: after a crash the path holds the whole new file or the whole old one."""
+    write_durably(path, lambda temporary: save_file(tensors, temporary, metadata={"checkpoint": words}))
+
+
+def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, device: torch.device) -> Progress:
+    """Return the progress in a checkpoint and put its state into `scheduler`, which must be a fresh clone.
+
+    Raises CheckpointRejected for a broken file and for one whose header differs; the scheduler is then untouched.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            words = json.loads((file.metadata() or {})["checkpoint"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        if words["format"] != FORMAT:
+            raise CheckpointRejected(f"{path.name} has format {words['format']}, not {FORMAT}")
+        written: dict[str, str] = words["header"]
+        differing = sorted(name for name in {*header, *written} if header.get(name) != written.get(name))
+        if differing:
+            raise CheckpointRejected(f"{path.name} was written for another render: {', '.join(differing)} differ")
+        latents = tensors["latents"].to(device)
+        state = _unflatten(words["scheduler"], tensors, device)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointRejected(f"{path.name} is not a whole checkpoint: {error}") from error
+    scheduler.__dict__.update(state)
+    return Progress(int(words["step"]), latents)
+
+
+class CheckpointFile:
+    """The checkpoint of one render: read once at its start, written beside the loop when enough time has passed.
+
+    `saved` hears of each completed file, on the writer's thread.
+    """
+
+    def __init__(
+        self, path: Path, header: Mapping[str, str], pause_seconds: float, saved: Callable[[Path], None]
+    ) -> None:
+        self.path = path
+        self.header = header
+        self.pause_seconds = pause_seconds
+        self._saved = saved
+        self._last = perf_counter()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def resume(self, scheduler: Any, device: torch.device) -> Progress | None:
+        """Return where the loop can continue, or None. A file that does not fit is removed, for it never will."""
+        if not self.path.exists():
+            return None
+        try:
+            return read_checkpoint(self.path, self.header, scheduler, device)
+        except CheckpointRejected as rejection:
+            logger.warning("checkpoint refused: %s", rejection)
+            self.path.unlink(missing_ok=True)
+            return None
+
+    def offer(self, progress: Progress, scheduler: Any) -> None:
+        """Write the progress if `pause_seconds` have passed since the last time and no write is under way.
+
+        The loop's end is offered like any step, so that a worker that dies while decoding need not denoise again.
+        The copy to the host is made here; file and fsync happen on another thread while the next step runs.
+        """
+        if perf_counter() - self._last < self.pause_seconds or (self._writing and not self._writing.done()):
+            return
+        self._last = perf_counter()
+        self._writing = self._writer.submit(self._write, *snapshot(self.header, progress, scheduler))
+
+    def _write(self, tensors: dict[str, torch.Tensor], words: str) -> None:
+        """Write on the writer's thread. A full disk costs the checkpoint, never the render."""
+        try:
+            write_checkpoint(self.path, tensors, words)
+        except (OSError, SafetensorError):
+            logger.warning("the checkpoint %s could not be written", self.path, exc_info=True)
+            return
+        self._saved(self.path)
+
+    def close(self) -> None:
+        """Wait for the write in progress."""
+        self._writer.shutdown(wait=True)
+
+    def discard(self) -> None:
+        """Remove the checkpoint: its segment is finished, or was cancelled."""
+        self.path.unlink(missing_ok=True)
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a copy of a tensor in the host's memory that later steps cannot change."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return a JSON form of a scheduler's attribute, moving its tensors into `tensors` under their path.
+
+    An attribute that is neither data nor a tensor (a nested scheduler) is left out: the fresh clone has its own.
+    """
+    if isinstance(value, torch.Tensor):
+        tensors[path] = _on_host(value)
+        return {"tensor": path, "host": value.device.type == "cpu"}
+    if isinstance(value, dict):
+        held = {key: each for key, each in value.items() if _is_data(each)}
+        return {"table": {key: _flatten(each, f"{path}.{key}", tensors) for key, each in held.items()}}
+    if isinstance(value, list | tuple):
+        return {"list": [_flatten(each, f"{path}.{index}", tensors) for index, each in enumerate(value)]}
+    return {"value": value}
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value can be told in tensors and JSON."""
+    if isinstance(value, list | tuple):
+        return all(_is_data(each) for each in value)
+    return value is None or isinstance(value, torch.Tensor | bool | int | float | str)
+
+
+def _unflatten(form: Any, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Any:
+    """Return the value that `_flatten` told; tensors that lived on the device go there, the others stay on the host."""
+    if "tensor" in form:
+        tensor = tensors[form["tensor"]]
+        return tensor if form["host"] else tensor.to(device)
+    if "table" in form:
+        return {key: _unflatten(each, tensors, device) for key, each in form["table"].items()}
+    if "list" in form:
+        return [_unflatten(each, tensors, device) for each in form["list"]]
+    return form["value"]

@@ -1,0 +1,164 @@
+"""Latents become pictures, one latent frame at a time: memory does not grow with the length of the clip."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+from workers.engine.request import Frames
+
+RING_SLOTS = 2
+
+
+def latent_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean and the inverse standard deviation of the VAE's latent channels, [1, C, 1, 1, 1] each."""
+    shape = (1, vae.config.z_dim, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean).view(shape).to(like.device, like.dtype)
+    inverse = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(like.device, like.dtype)
+    return mean, inverse
+
+
+@torch.no_grad()
+def encode_video(vae: Any, video: torch.Tensor) -> torch.Tensor:
+    """Return the normalised latents of a video, float32 [1, C, f, h, w]; video [1, 3, F, H, W] in -1..1.
+
+    The mode of the posterior is taken (no sampling), as diffusers' Wan pipelines do.
+    """
+    try:
+        posterior = vae.encode(video.to(vae.device, vae.dtype)).latent_dist
+        latents = posterior.mode().to(torch.float32)
+    finally:
+        vae.clear_cache()
+    mean, inverse = latent_statistics(vae, latents)
+    return (latents - mean) * inverse
+
+
+@torch.no_grad()
+def decode_floats(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the decoded video piece by piece: [1, 3, f, H, W] in -1..1, f = 1 for the first latent frame, then 4.
+
+    The same operations in the same order as `vae.decode` on the whole clip (which concatenates these pieces), so the
+    result is equal to the bit; only the VAE's causal feature caches are carried from piece to piece.
+    `latents` are normalised, [1, C, f, h, w].
+    """
+    latents = latents.to(vae.device, vae.dtype)
+    mean, inverse = latent_statistics(vae, latents)
+    vae.clear_cache()
+    try:
+        hidden = vae.post_quant_conv(latents / inverse + mean)
+        for index in range(hidden.shape[2]):
+            vae._conv_idx = [0]
+            piece = vae.decoder(
+                hidden[:, :, index : index + 1],
+                feat_cache=vae._feat_map,
+                feat_idx=vae._conv_idx,
+                first_chunk=index == 0,
+            )
+            if vae.config.patch_size is not None:
+                piece = unpatchify(piece, patch_size=vae.config.patch_size)
+            yield torch.clamp(piece, min=-1.0, max=1.0)
+    finally:
+        vae.clear_cache()
+
+
+def to_unit(piece: torch.Tensor) -> torch.Tensor:
+    """Return a decoded piece as pictures in 0..1, float32 [f, H, W, 3], with diffusers' own arithmetic."""
+    return (piece[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).float()
+
+
+def to_bytes(pictures: torch.Tensor) -> torch.Tensor:
+    """Round pictures in 0..1 to uint8, on their device, half to even as diffusers' PIL output does."""
+    return (pictures * 255).round().to(torch.uint8)
+
+
+def to_host(chunks: Iterator[torch.Tensor], device: torch.device) -> Iterator[Frames]:
+    """Yield uint8 chunks as numpy arrays of the host's memory.
+
+    On CUDA each chunk is copied by a side stream into a ring of pinned buffers while the next one is being decoded,
+    so the decoder never waits for the bus nor for who writes the film.
+    """
+    if device.type != "cuda":
+        for chunk in chunks:
+            yield np.ascontiguousarray(chunk.numpy())
+        return
+    ring = _PinnedRing(device)
+    for chunk in chunks:
+        done = ring.push(chunk)
+        if done is not None:
+            yield done
+    while (done := ring.pop()) is not None:
+        yield done
+
+
+class _PinnedRing:
+    """Pinned host buffers that chunks travel through, in order, on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._device = device
+        self._flying: list[tuple[torch.Tensor, torch.Tensor, torch.cuda.Event]] = []
+        self._free: list[torch.Tensor] = []
+
+    def push(self, chunk: torch.Tensor) -> Frames | None:
+        """Start the journey of a device chunk; return the oldest arrived one when the ring is full."""
+        arrived = self.pop() if len(self._flying) >= RING_SLOTS else None
+        buffer = next((each for each in self._free if each.numel() >= chunk.numel()), None)
+        if buffer is None:
+            buffer = torch.empty(chunk.numel(), dtype=torch.uint8, pin_memory=True)
+        else:
+            self._free = [each for each in self._free if each is not buffer]
+        target = buffer[: chunk.numel()].view(chunk.shape)
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            target.copy_(chunk, non_blocking=True)
+            chunk.record_stream(self._stream)
+            event = torch.cuda.Event()
+            event.record(self._stream)
+        self._flying.append((buffer, target, event))
+        return arrived
+
+    def pop(self) -> Frames | None:
+        """Return the oldest chunk as an array of its own when it has arrived, or None when none is on its way."""
+        if not self._flying:
+            return None
+        buffer, target, event = self._flying.pop(0)
+        event.synchronize()
+        frames = target.numpy().copy()
+        self._free.append(buffer)
+        return frames
+
+
+class FrameSelection:
+    """Which of the rendered frames are delivered, and which of those the next segment is shown.
+
+    A model renders 4k + 1 frames and, in a chained segment, repeats the frames it was shown. `lead` counts those;
+    what is rendered beyond `frames` is surplus. It is cut at the end, except where the last frame is prescribed:
+    then single frames are left out in the middle, so that the first and the last stay.
+    """
+
+    def __init__(self, *, rendered: int, lead: int, frames: int, tail: int, keep_last: bool) -> None:
+        if keep_last:
+            chosen = np.linspace(lead, rendered - 1, frames).round().astype(int)
+        else:
+            chosen = np.arange(lead, lead + frames)
+        self.delivered = frozenset(int(index) for index in chosen)
+        self.shown = frozenset(int(index) for index in chosen[len(chosen) - min(tail, len(chosen)) :])
+        self._tail: list[torch.Tensor] = []
+
+    def take(self, pictures: Iterator[torch.Tensor], check: Callable[[], None]) -> Iterator[torch.Tensor]:
+        """Yield the delivered frames as uint8 chunks [f, H, W, 3] from pictures in 0..1, keeping the shown floats."""
+        position = 0
+        for piece in pictures:
+            check()
+            count = piece.shape[0]
+            wanted = [index for index in range(count) if position + index in self.delivered]
+            self._tail += [piece[index].clone() for index in range(count) if position + index in self.shown]
+            position += count
+            if wanted:
+                yield to_bytes(piece if len(wanted) == count else piece[wanted])
+
+    def tail(self) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
+        """Return the frames that the next segment is shown, float32 [n, H, W, 3] in 0..1."""
+        return torch.stack(self._tail).cpu().numpy()

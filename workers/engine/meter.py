@@ -1,0 +1,71 @@
+"""The meter of one take: where its seconds went. It is stored with the take and feeds ETA and margin."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+STAGES = ("queue", "text", "denoise", "decode", "encode", "upload")
+BUSY_STAGES = ("text", "denoise", "decode")
+
+
+@dataclass
+class Meter:
+    """Seconds by stage, and what the device did. The engine fills text, denoise and decode; the caller the others.
+
+    `gpu_seconds` is the time in which the device worked for the take; on a CPU that is the time of those stages.
+    `steps` counts denoising steps that were really computed, so a resumed take shows what it saved.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    gpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    steps: int = 0
+    resumed_from_step: int = 0
+    text_cache_hits: int = 0
+    frames: int = 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to a stage, also when the block raises."""
+        began = perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, perf_counter() - began)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Add seconds to a stage. Raises KeyError for an unknown stage."""
+        self.seconds[name] += seconds
+        if name in BUSY_STAGES:
+            self.gpu_seconds += seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the meter as JSON-ready words and numbers, seconds rounded to microseconds."""
+        return {
+            "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
+            "gpu_seconds": round(self.gpu_seconds, 6),
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "steps": self.steps,
+            "resumed_from_step": self.resumed_from_step,
+            "text_cache_hits": self.text_cache_hits,
+            "frames": self.frames,
+        }
+
+
+def peak_host_bytes() -> int:
+    """Return the largest resident memory this process ever had, in bytes (Linux counts in KiB, macOS in bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def resident_bytes() -> int:
+    """Return the memory this process holds now, in bytes; where /proc is missing, the largest it ever held."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_host_bytes()

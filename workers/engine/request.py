@@ -1,0 +1,97 @@
+"""What an engine is asked, how it is watched and stopped, and what every engine answers with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.catalog.models import Mode
+from workers.engine.errors import Stopped
+from workers.engine.handover import Handover
+from workers.engine.meter import Meter
+
+Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentRequest:
+    """One segment to render: everything that decides its frames, and nothing else but where to keep checkpoints.
+
+    `width` and `height` are the model's native size in pixels; `frames` counts the frames that come out, without
+    those that a hand-over repeats. Pictures are uint8 [H, W, 3] and videos uint8 [F, H, W, 3], both in native size.
+    For `v2v` and `edit`, `video` holds the frames to change; for `extend`, those that the segment continues.
+    """
+
+    prompt: str
+    width: int
+    height: int
+    frames: int
+    fps: int
+    seed: int
+    steps: int
+    guidance: float
+    negative_prompt: str = ""
+    mode: Mode = "t2v"
+    first_frame: Frames | None = None
+    last_frame: Frames | None = None
+    video: Frames | None = None
+    strength: float = 0.8
+    handover: Handover | None = None
+    resolution: str = "720P"
+    checkpoint_dir: Path | None = None
+    key: str = ""
+
+
+class Control:
+    """The wire between a render and the threads around it: progress out, the wish to stop in.
+
+    A caller subclasses it or fills its two hooks. All methods are called on the rendering thread, except `stop`.
+    """
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def on_step(self, step: int, steps: int, preview: Frames | None) -> None:
+        """Hear that denoising step `step` of `steps` is done. `preview` is a small uint8 [h, w, 3] picture or None."""
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Hear that a checkpoint file was completed, so that it can be stored where other workers find it."""
+
+    def stop(self) -> None:
+        """Ask the render to stop; safe from any thread and from a signal handler."""
+        self._stopped = True
+
+    def cancelled(self) -> bool:
+        """Whether the render shall stop. Read once per denoising step and once per decoded chunk."""
+        return self._stopped
+
+    def check(self) -> None:
+        """Raise Stopped if the render shall stop."""
+        if self.cancelled():
+            raise Stopped("the render was stopped on request")
+
+
+class Engine(Protocol):
+    """A loaded video model. One render at a time; the next one starts in a clean room."""
+
+    meter: Meter
+    handover: Handover | None
+
+    def load(self) -> None:
+        """Load weights, choose the fastest exact kernels, and record the canary. Doing it again changes nothing."""
+
+    def prefetch(self, request: SegmentRequest) -> None:
+        """Begin what the next render needs (its text encoding) beside the running one. Never required."""
+
+    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+        """Yield the segment's frames in order as uint8 chunks [f, H, W, 3], `request.frames` in all.
+
+        After the last chunk, `handover` continues into the next segment and `meter` holds the seconds by stage.
+        Raises Stopped, Refused, DoesNotFit, OutOfMemory, or EnginePoisoned (replace the process).
+        """
+
+    def close(self) -> None:
+        """Give back memory and threads."""

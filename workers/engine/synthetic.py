@@ -1,0 +1,115 @@
+"""Colour bars with burnt-in frame numbers: an engine without weights, for test keys and drills."""
+
+from collections.abc import Iterator
+from hashlib import sha256
+from threading import Event
+from time import perf_counter
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from app.catalog.models import VideoModel
+from workers.engine.errors import Refused
+from workers.engine.handover import Handover
+from workers.engine.meter import Meter, peak_host_bytes
+from workers.engine.request import Control, Frames, SegmentRequest
+
+CHUNK_FRAMES = 8
+# The seven bars of SMPTE EG 1 at 75 %, as RGB; the seed decides their order, so that films can be told apart.
+BARS = np.array(
+    [(191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191)],
+    dtype=np.uint8,
+)
+
+
+class SyntheticEngine:
+    """Draws frames that show their own number, deterministic per seed, with the manners of a real engine."""
+
+    def __init__(self, model: VideoModel) -> None:
+        self.model = model
+        self.meter = Meter()
+        self.handover: Handover | None = None
+
+    def load(self) -> None:
+        """Nothing needs loading."""
+
+    def prefetch(self, request: SegmentRequest) -> None:
+        """Nothing can be prepared."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+        """Yield the segment's frames as uint8 [f, H, W, 3]; see `Engine.render`.
+
+        Each of the request's steps waits `switches.step_seconds`, and a wish to stop interrupts within a step.
+        """
+        if min(request.frames, request.width, request.height) < 1:
+            raise Refused("a segment needs at least one frame and one pixel")
+        if request.handover is not None:
+            request.handover.check(width=request.width, height=request.height)
+        self.meter, self.handover = Meter(), None
+        with self.meter.stage("denoise"):
+            self._pretend_steps(request, control)
+        first = int(request.handover.facts["next_frame"]) if request.handover is not None else 0
+        background = _background(request)
+        last: Frames | None = None
+        for start in range(0, request.frames, CHUNK_FRAMES):
+            control.check()
+            began = perf_counter()
+            numbers = range(first + start, first + min(start + CHUNK_FRAMES, request.frames))
+            chunk = np.stack([_frame(background, number, request) for number in numbers])  # [f, H, W, 3]
+            last = chunk[-1:]
+            self.meter.frames += len(chunk)
+            self.meter.add("decode", perf_counter() - began)
+            yield chunk
+        assert last is not None
+        segment = request.handover.segment + 1 if request.handover is not None else 0
+        facts = {"next_frame": first + request.frames}
+        self.handover = Handover(self.model.id, segment, last.astype(np.float32) / np.float32(255), facts=facts)
+        self.meter.peak_memory_bytes = peak_host_bytes()
+
+    def _pretend_steps(self, request: SegmentRequest, control: Control) -> None:
+        """Go through the request's steps as a model would, each lasting the catalogue's `step_seconds`."""
+        nobody = Event()
+        for step in range(request.steps):
+            control.check()
+            if self.model.switches.step_seconds:
+                nobody.wait(self.model.switches.step_seconds)
+            self.meter.steps += 1
+            preview = np.broadcast_to(np.uint8(255 * (step + 1) // request.steps), (9, 16, 3)).copy()
+            control.on_step(step + 1, request.steps, preview)
+        control.check()
+
+
+def _background(request: SegmentRequest) -> Frames:
+    """Return the picture behind the numbers, uint8 [H, W, 3]: the bars, or the request's own first picture."""
+    if request.first_frame is not None:
+        picture = np.asarray(request.first_frame)
+        if picture.shape != (request.height, request.width, 3):
+            raise Refused(f"the first frame has shape {picture.shape}, not [{request.height}, {request.width}, 3]")
+        return picture
+    bars = np.roll(BARS, _digest(request)[0] % len(BARS), axis=0)
+    columns = np.arange(request.width) * len(BARS) // request.width
+    return np.broadcast_to(bars[columns], (request.height, request.width, 3)).copy()
+
+
+def _digest(request: SegmentRequest) -> bytes:
+    """Return bytes that the seed decides, for the order of the bars and the colour of the strip."""
+    return sha256(f"{request.seed}".encode()).digest()
+
+
+def _frame(background: Frames, number: int, request: SegmentRequest) -> Frames:
+    """Return one frame, uint8 [H, W, 3]: the background, a strip that moves, and the frame's number and time."""
+    picture = background.copy()
+    height, width = picture.shape[:2]
+    strip = max(1, width // 40)
+    left = number * strip % width
+    picture[:, left : left + strip] = np.frombuffer(_digest(request)[1:4], dtype=np.uint8)
+    image = Image.fromarray(picture)
+    text = f"{number:05d}  {number / request.fps:.2f}s"
+    font = ImageFont.load_default(size=max(10, height // 8))
+    box = ImageDraw.Draw(image).textbbox((width // 2, height // 2), text, font=font, anchor="mm")
+    ImageDraw.Draw(image).rectangle((box[0] - 4, box[1] - 4, box[2] + 4, box[3] + 4), fill=(0, 0, 0))
+    ImageDraw.Draw(image).text((width // 2, height // 2), text, font=font, anchor="mm", fill=(255, 255, 255))
+    return np.asarray(image)

@@ -1,0 +1,126 @@
+"""Words become embeddings, once: an encoder behind a least-recently-used cache that is bounded by bytes."""
+
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import torch
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+from workers.engine.load import Parts
+
+Key = tuple[str, str, int]
+CACHE_BYTES = 256 * 1024 * 1024
+
+
+class EmbeddingCache:
+    """Text embeddings by (model, text, length), the least recently used going first when `bytes_max` is reached."""
+
+    def __init__(self, bytes_max: int = CACHE_BYTES) -> None:
+        self.bytes_max = bytes_max
+        self.bytes_held = 0
+        self._entries: OrderedDict[Key, torch.Tensor] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Key) -> torch.Tensor | None:
+        """Return the embedding and make it the most recently used, or None."""
+        with self._lock:
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+            return found
+
+    def put(self, key: Key, embedding: torch.Tensor) -> None:
+        """Keep an embedding; one that is larger than the whole cache is not kept."""
+        size = embedding.numel() * embedding.element_size()
+        with self._lock:
+            if size > self.bytes_max or key in self._entries:
+                return
+            self._entries[key] = embedding
+            self.bytes_held += size
+            while self.bytes_held > self.bytes_max:
+                _, oldest = self._entries.popitem(last=False)
+                self.bytes_held -= oldest.numel() * oldest.element_size()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class TextStage:
+    """The text encoder of one loaded model, with its cache and a thread that encodes ahead."""
+
+    def __init__(self, parts: Parts, model_key: str, length: int, cache: EmbeddingCache | None = None) -> None:
+        self.parts = parts
+        self.model_key = model_key
+        self.length = length
+        self.cache = EmbeddingCache() if cache is None else cache
+        self.hits = 0
+        # A fast tokenizer must not be used by two threads at once, and one encoding at a time is quickest anyway.
+        self._lock = Lock()
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text-ahead")
+
+    def encode(self, text: str) -> torch.Tensor:
+        """Return the embedding of a text, [1, length, text_dim], on the device in the transformer's dtype."""
+        cleaned = prompt_clean(text)
+        key = (self.model_key, cleaned, self.length)
+        found = self.cache.get(key)
+        if found is not None:
+            self.hits += 1
+            return found
+        with self._lock:
+            found = self.cache.get(key)
+            if found is None:
+                found = self._compute(cleaned)
+                self.cache.put(key, found)
+            return found
+
+    def encode_ahead(self, texts: list[str]) -> None:
+        """Encode texts into the cache on another thread, at once and without waiting for them.
+
+        With offload the encoder would push the working transformer off the device, so nothing is done then.
+        """
+        if not self.parts.offload:
+            self._ahead.submit(self._encode_beside, texts)
+
+    def close(self) -> None:
+        """Wait for the encoding in progress and end the thread."""
+        self._ahead.shutdown(wait=True, cancel_futures=True)
+
+    def _encode_beside(self, texts: list[str]) -> None:
+        """Encode on this thread; on CUDA on a low-priority stream, so that the running denoise step goes first."""
+        if self.parts.device.type != "cuda":
+            for text in texts:
+                self.encode(text)
+            return
+        stream = torch.cuda.Stream(self.parts.device, priority=0)
+        with torch.cuda.stream(stream):
+            for text in texts:
+                self.encode(text)
+        stream.synchronize()
+
+    @torch.no_grad()
+    def _compute(self, cleaned: str) -> torch.Tensor:
+        """Run tokenizer and encoder exactly as diffusers' WanPipeline does: padded, masked, then zeros after the end.
+
+        The tokens beyond the text are zeros, not what the encoder makes of padding: Wan was trained that way.
+        """
+        inputs = self.parts.tokenizer(
+            [cleaned],
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = inputs.attention_mask
+        count = int(mask.gt(0).sum())
+        with self.parts.at_work("text_encoder") as encoder:
+            device = encoder.device
+            hidden = encoder(inputs.input_ids.to(device), mask.to(device)).last_hidden_state  # [1, length, text_dim]
+            hidden = hidden.to(encoder.dtype)[:, :count]
+        padded = torch.cat([hidden, hidden.new_zeros(1, self.length - count, hidden.shape[-1])], dim=1)
+        embedding = padded.to(self.parts.device, self.parts.transformer.dtype)
+        if embedding.device.type == "cuda":
+            torch.cuda.current_stream(embedding.device).synchronize()
+        return embedding

@@ -1,0 +1,275 @@
+"""The Wan family (2.1 and 2.2): one render from request to frames, told top to bottom."""
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.catalog.models import VideoModel
+from workers.engine.canary import Canary
+from workers.engine.checkpoint import CheckpointFile, fingerprint
+from workers.engine.conditions import (
+    Conditions,
+    ConditionStage,
+    Shape,
+    correct_drift,
+    look_of,
+    shape_of,
+    shown_frames,
+)
+from workers.engine.decode import FrameSelection, decode_floats, to_host, to_unit
+from workers.engine.denoise import DenoiseStage, Plan
+from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory, Refused
+from workers.engine.handover import Floats, Handover
+from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts
+from workers.engine.memory import refuse_what_cannot_fit
+from workers.engine.meter import Meter, peak_host_bytes
+from workers.engine.preview import LatentPreview
+from workers.engine.request import Control, Frames, SegmentRequest
+from workers.engine.switches import apply_switches, reset_caches
+from workers.engine.text import EmbeddingCache, TextStage
+
+
+class WanEngine:
+    """One loaded Wan model on one device. Renders one segment at a time, each in a clean room."""
+
+    def __init__(self, model: VideoModel, device: str, text_cache: EmbeddingCache | None = None) -> None:
+        self.model = model
+        self.device = torch.device(device)
+        self.meter = Meter()
+        self.handover: Handover | None = None
+        self._text_cache = text_cache
+        self._loaded = False
+
+    def load(self) -> None:
+        """Load the weights, apply the model's switches, and record the canary; see `Engine.load`."""
+        if self._loaded:
+            return
+        choose_threads(self.device)
+        self.adopt(load_parts(self.model, self.device))
+
+    def adopt(self, parts: Parts) -> None:
+        """Take loaded parts as this engine's own: set the model's switches on them and record the canary."""
+        self.parts = parts
+        self.kernels = apply_switches(self.model, parts)
+        key = f"{self.model.weights}@{self.model.revision}"
+        self.text = TextStage(self.parts, key, self.model.text_length, self._text_cache)
+        self.conditions = ConditionStage(self.model, self.parts)
+        self.denoise = DenoiseStage(self.parts)
+        with self.parts.at_work("vae") as vae:
+            self.preview = LatentPreview.fit(vae)
+        self.canary = Canary(self.parts, self.model, self.kernels)
+        self.canary.record()
+        self._loaded = True
+
+    def prefetch(self, request: SegmentRequest) -> None:
+        """Encode the next request's words beside the running render; see `Engine.prefetch`."""
+        self.load()
+        self.text.encode_ahead([request.prompt, self._negative(request)])
+
+    def close(self) -> None:
+        """End the threads and let go of the weights."""
+        if self._loaded:
+            self.text.close()
+            del self.parts, self.text, self.conditions, self.denoise, self.preview, self.canary
+            self._loaded = False
+            self._give_back_memory()
+
+    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+        """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
+        self.load()
+        self.meter, self.handover = Meter(), None
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        checkpoint = None
+        try:
+            control.check()
+            shown = shown_frames(self.model, request)
+            self.conditions.check(request, shown)
+            lead = len(shown) if shown is not None and _repeats(request) else 0
+            shape = shape_of(self.model, self.parts, request, lead)
+            refuse_what_cannot_fit(self.model, self.device, request.width, request.height, shape.rendered)
+            checkpoint = self._checkpoint(request, shape, shown, control)
+            latents = self._latents(request, shape, shown, control, checkpoint)
+            yield from self._frames(request, shape, latents, control)
+        except EngineError:
+            raise
+        except Exception as error:
+            self._prove_sound(error)
+            raise
+        finally:
+            if checkpoint is not None:
+                checkpoint.close()
+            self._clean()
+
+    def _latents(
+        self,
+        request: SegmentRequest,
+        shape: Shape,
+        shown: Floats | None,
+        control: Control,
+        checkpoint: CheckpointFile | None,
+    ) -> torch.Tensor:
+        """Encode words and pictures, and denoise; return the normalised latents, float32 [1, C, T, h, w]."""
+        hits = self.text.hits
+        with self.meter.stage("text"):
+            guided = request.guidance > 1
+            prompt = self.text.encode(request.prompt)
+            negative = self.text.encode(self._negative(request)) if guided else None
+        self.meter.text_cache_hits = self.text.hits - hits
+        with self.meter.stage("denoise"):
+            conditions = self.conditions.build(request, shape, shown)
+            scheduler = clone_scheduler(self.parts, self.model.flow_shift.get(request.resolution))
+            scheduler.set_timesteps(request.steps, device=self.device)
+            timesteps = scheduler.timesteps
+            if request.mode in ("v2v", "edit"):
+                conditions, timesteps = self._noised_video(request, shape, shown, conditions, scheduler)
+            elif hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(0)
+            plan = Plan(
+                conditions=conditions,
+                scheduler=scheduler,
+                timesteps=timesteps,
+                prompt=prompt,
+                negative=negative,
+                guidance=request.guidance,
+                guidance_2=self.model.guidance_2 if self.model.guidance_2 is not None else request.guidance,
+                cfg_batch=self.model.switches.cfg_batch,
+                uniform_timestep=self.model.switches.uniform_timestep,
+                preview_steps=self.model.switches.preview_steps,
+            )
+            with self.kernels.for_shape(request.width, request.height, shape.rendered):
+                latents = self.denoise.run(plan, control, self.meter, self.preview, checkpoint)
+            return correct_drift(latents, conditions.mask, request.handover, self.model.drift_correction)
+
+    def _noised_video(
+        self, request: SegmentRequest, shape: Shape, shown: Floats | None, conditions: Conditions, scheduler: Any
+    ) -> tuple[Conditions, torch.Tensor]:
+        """Return v2v's start and its remaining timesteps: the given video, noised as far as `strength` says.
+
+        The scheduler is left without a begin index and finds its place by the timestep, as in diffusers' v2v pipeline.
+        """
+        if not 0 < request.strength <= 1:
+            raise Refused(f"strength must lie in 0 to 1, not {request.strength}")
+        steps = max(1, min(int(request.steps * request.strength), request.steps))
+        timesteps = scheduler.timesteps[(request.steps - steps) * scheduler.order :]
+        video = self.conditions.video_latents(request, shape, shown)
+        if hasattr(scheduler, "add_noise"):
+            start = scheduler.add_noise(video, conditions.latents, timesteps[:1])
+        else:
+            start = scheduler.scale_noise(video, timesteps[:1], conditions.latents)
+        return replace(conditions, latents=start), timesteps
+
+    def _frames(
+        self, request: SegmentRequest, shape: Shape, latents: torch.Tensor, control: Control
+    ) -> Iterator[Frames]:
+        """Decode and yield exactly the asked frames; the time that the caller takes is not counted."""
+        selection = FrameSelection(
+            rendered=shape.rendered,
+            lead=shape.lead,
+            frames=request.frames,
+            tail=self.model.handover_frames,
+            keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
+        )
+        with self.parts.at_work("vae") as vae:
+            pictures = (to_unit(piece) for piece in decode_floats(vae, latents))
+            chunks = to_host(selection.take(pictures, control.check), self.device)
+            while True:
+                with self.meter.stage("decode"):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                self.meter.frames += len(chunk)
+                yield chunk
+        self._hand_over(request, selection, latents)
+
+    def _hand_over(self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor) -> None:
+        """Keep what the next segment needs, and read the memory's high-water mark."""
+        frames = selection.tail()
+        before = request.handover
+        if before is not None and len(frames) < self.model.handover_frames:
+            frames = np.concatenate([before.frames, frames])[-self.model.handover_frames :]
+        usable = (len(frames) - 1) // self.model.frames_step * self.model.frames_step + 1
+        anchor = before.anchor if before is not None and before.anchor is not None else look_of(latents).cpu().numpy()
+        segment = before.segment + 1 if before is not None else 0
+        self.handover = Handover(self.model.id, segment, frames[-usable:], anchor)
+        cuda = self.device.type == "cuda"
+        self.meter.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device) if cuda else peak_host_bytes()
+
+    def _checkpoint(
+        self, request: SegmentRequest, shape: Shape, shown: Floats | None, control: Control
+    ) -> CheckpointFile | None:
+        """Return the render's checkpoint file, or None where the request names no folder."""
+        if request.checkpoint_dir is None:
+            return None
+        words = {
+            "prompt": sha256(request.prompt.encode()).hexdigest(),
+            "negative_prompt": sha256(self._negative(request).encode()).hexdigest(),
+            "model": f"{self.model.id} {self.model.weights}@{self.model.revision}",
+            "seed": request.seed,
+            "mode": request.mode,
+            "latent_shape": shape.latent,
+            "steps": request.steps,
+            "guidance": request.guidance,
+            "guidance_2": self.model.guidance_2,
+            "strength": request.strength,
+            "flow_shift": self.model.flow_shift.get(request.resolution),
+            "dtype": self.model.switches.transformer_dtype,
+        }
+        pictures = {"shown": shown, "last_frame": request.last_frame, "video": request.video}
+        return CheckpointFile(
+            checkpoint_path(request.checkpoint_dir, request.key),
+            fingerprint(words, pictures),
+            self.model.switches.checkpoint_seconds,
+            control.on_checkpoint,
+        )
+
+    def _negative(self, request: SegmentRequest) -> str:
+        """Return the request's negative prompt, else the model's own."""
+        return request.negative_prompt or self.model.negative_prompt
+
+    def _prove_sound(self, error: Exception) -> None:
+        """After an unexpected error: reset everything and run the canary.
+
+        Raises OutOfMemory where memory ran out and the process is sound, EnginePoisoned where the canary fails;
+        returns where another error left a sound process.
+        """
+        self._clean()
+        self._give_back_memory()
+        if not self.canary.sings():
+            raise EnginePoisoned(f"the canary failed after {type(error).__name__}: {error}") from error
+        if _is_out_of_memory(error):
+            raise OutOfMemory(f"memory ran out while rendering: {error}") from error
+
+    def _clean(self) -> None:
+        """Leave nothing of this render for the next one: caches of the transformers and feature maps of the VAE."""
+        reset_caches(self.parts)
+        self.parts.vae.clear_cache()
+
+    def _give_back_memory(self) -> None:
+        """Return freed memory to the device."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def checkpoint_path(folder: Path, key: str) -> Path:
+    """Return where the checkpoint of the segment with this key lies."""
+    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.checkpoint"
+
+
+def _repeats(request: SegmentRequest) -> bool:
+    """Whether the frames that the segment is shown were delivered before, and are dropped from its output."""
+    return request.handover is not None or request.mode == "extend"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, on CUDA or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)

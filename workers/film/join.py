@@ -1,0 +1,258 @@
+"""Clips in order, film out: streams are copied, only the pictures inside a crossfade are encoded anew."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import ffmpeg
+
+from app.assets.sniff import HEAD_BYTES, sniff
+from workers.film.binary import run
+from workers.film.encoding import AUDIO, h264, rate, ticks
+from workers.film.errors import FilmError
+
+Transition = Literal["cut", "crossfade"]
+
+# A join copies at disk speed; these limits only stop what hangs.
+_SECONDS_MAX = 900.0
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What a join must know about one clip: its length, its clock, its header, and where it can be entered."""
+
+    path: Path
+    frames: int
+    ticks_per_second: int
+    ticks_per_frame: int
+    width: int
+    height: int
+    header: bytes
+    key_frames: tuple[int, ...]
+
+    @property
+    def fps(self) -> Fraction:
+        return Fraction(self.ticks_per_second, self.ticks_per_frame)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Frames `start` to `end` (exclusive) of a stored clip, to be copied as they are."""
+
+    clip: _Clip
+    start: int
+    end: int
+
+
+def join(
+    clips: Sequence[Path],
+    out: Path,
+    *,
+    transitions: Sequence[Transition] = (),
+    crossfade_frames: int = 0,
+    audio: Path | None = None,
+    metadata: Mapping[str, str] | None = None,
+    crf: int = 18,
+    preset: str = "veryfast",
+) -> int:
+    """Join `clips` in order into the film `out` (MP4, +faststart) and return its number of frames.
+
+    `transitions` stands between neighbours, one fewer than clips (empty: all cuts). A crossfade lays the last
+    `crossfade_frames` of a clip over the first of the next, so each one shortens the film by that many frames.
+    `audio` (a sound, or a film whose sound is wanted) is laid under the whole film, padded with silence or cut to its
+    length. `metadata` becomes tags of the file. Raises FilmError when clips do not fit together or ffmpeg fails.
+    """
+    transitions = transitions or ["cut"] * (len(clips) - 1)
+    if not clips or len(transitions) != len(clips) - 1:
+        raise FilmError(f"{len(clips)} clips cannot be joined by {len(transitions)} transitions")
+    read = [_read(path) for path in clips]
+    for clip in read[1:]:
+        if (clip.width, clip.height, clip.fps) != (read[0].width, read[0].height, read[0].fps):
+            raise FilmError(f"{clip.path.name} differs from {read[0].path.name} in size or frames per second")
+    with tempfile.TemporaryDirectory(prefix="join-", dir=out.parent) as folder:
+        pieces = _plan(read, transitions, crossfade_frames, Path(folder), crf=crf, preset=preset)
+        frames = sum(piece.end - piece.start for piece in pieces)
+        partial = Path(folder) / "film.mp4"
+        _copy(pieces, partial, frames=frames, audio=audio, metadata=metadata or {}, folder=Path(folder))
+        shutil.move(partial, out)
+    return frames
+
+
+def cut(clip: Path, out: Path, *, frames: int) -> None:
+    """Write the first `frames` frames of `clip` to `out` by copying. Raises FilmError when the clip is shorter."""
+    read = _read(clip)
+    if not 1 <= frames <= read.frames:
+        raise FilmError(f"{clip.name} has {read.frames} frames; the first {frames} cannot be cut out")
+    with tempfile.TemporaryDirectory(prefix="cut-", dir=out.parent) as folder:
+        partial = Path(folder) / "clip.mp4"
+        _copy([_Piece(read, 0, frames)], partial, frames=frames, audio=None, metadata={}, folder=Path(folder))
+        shutil.move(partial, out)
+
+
+def _read(path: Path) -> _Clip:
+    """Read a clip's index (not its pictures). Raises FilmError when it is not one of ours."""
+    try:
+        with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as container:
+            if not container.streams.video:
+                raise FilmError(f"{path.name} has no pictures")
+            video = container.streams.video[0]
+            # The index tells where every picture lies without reading the pictures themselves.
+            entries = [(entry.timestamp, entry.is_keyframe) for entry in video.index_entries]
+            context, time_base, length = video.codec_context, video.time_base, video.duration
+            header = bytes(context.extradata or b"")
+            facts = context.name, context.pix_fmt, context.has_b_frames, context.width, context.height
+    except (av.error.FFmpegError, OSError) as error:
+        raise FilmError(f"{path.name} cannot be read as a clip: {error}") from error
+    step = length // len(entries) if entries and length else 0
+    is_regular = length == step * len(entries) and all(at == number * step for number, (at, _) in enumerate(entries))
+    if step < 1 or not is_regular or facts[:3] != ("h264", "yuv420p", False):
+        raise FilmError(f"{path.name} is not a clip of evenly spaced H.264 pictures without reordering")
+    return _Clip(
+        path=path,
+        frames=len(entries),
+        ticks_per_second=int(1 / time_base),
+        ticks_per_frame=step,
+        width=facts[3],
+        height=facts[4],
+        header=header,
+        key_frames=tuple(number for number, (_, is_key) in enumerate(entries) if is_key),
+    )
+
+
+def _plan(
+    clips: Sequence[_Clip],
+    transitions: Sequence[Transition],
+    overlap: int,
+    folder: Path,
+    *,
+    crf: int,
+    preset: str,
+) -> list[_Piece]:
+    """Return the pieces that make the film, encoding the crossfades between them into `folder`."""
+    faded = [kind == "crossfade" for kind in transitions]
+    pieces: list[_Piece] = []
+    start = 0
+    for index, clip in enumerate(clips):
+        fades_out = index < len(faded) and faded[index]
+        end = clip.frames - overlap if fades_out else clip.frames
+        if end < start or (fades_out and overlap < 1):
+            raise FilmError(f"{clip.path.name} has {clip.frames} frames, too few for crossfades of {overlap}")
+        if end > start:
+            pieces.append(_Piece(clip, start, end))
+        start = 0
+        if fades_out:
+            following = clips[index + 1]
+            # Copying can only resume at a key frame; frames between the overlap and it are encoded along.
+            last = following.frames - overlap if index + 1 < len(faded) and faded[index + 1] else following.frames
+            if last < overlap:
+                raise FilmError(f"{following.path.name} is too short for two crossfades of {overlap} frames")
+            start = next((number for number in following.key_frames if overlap <= number <= last), last)
+            path = folder / f"fade-{index}.mp4"
+            _fade(clip, following, path, overlap=overlap, until=start, crf=crf, preset=preset)
+            made = _read(path)
+            if made.frames != start:
+                raise FilmError(f"the crossfade into {following.path.name} has {made.frames} frames, not {start}")
+            pieces.append(_Piece(made, 0, made.frames))
+    return pieces
+
+
+def _fade(first: _Clip, second: _Clip, out: Path, *, overlap: int, until: int, crf: int, preset: str) -> None:
+    """Encode the last `overlap` frames of `first` fading into frames 0 to `until` (exclusive) of `second`.
+
+    Frame k of the overlap shows the second clip with weight (k + 1) / (overlap + 1): no frame is wholly one of the two.
+    """
+    fps = first.fps
+    old = _frames_of(first, first.frames - overlap, first.frames)
+    new = _frames_of(second, 0, until)
+    # xfade ramps from its offset over its duration; beginning one frame early gives the first frame its share.
+    faded = ffmpeg.filter(
+        [old, new], "xfade", transition="fade", duration=_seconds(overlap + 1, fps), offset=_seconds(-1, fps)
+    )
+    graph = faded.filter("format", "yuv420p").output(str(out), **h264(fps, crf=crf, preset=preset))
+    run(graph, seconds_max=_SECONDS_MAX)
+
+
+def _frames_of(clip: _Clip, start: int, end: int) -> Any:
+    """Return frames `start` to `end` (exclusive) of `clip` as a stream that begins at zero and keeps its exact rate."""
+    # Half a frame early: the wanted frame is then the first one behind the mark, whatever rounding does.
+    seek = {"ss": _seconds(Fraction(2 * start - 1, 2), clip.fps)} if start else {}
+    stream = ffmpeg.input(str(clip.path), f="mov", protocol_whitelist="file", **seek).video
+    return (
+        stream.filter("trim", end_frame=end - start)
+        .filter("fps", rate(clip.fps))
+        .filter("settb", f"1/{clip.ticks_per_second}")
+        .filter("setpts", f"N*{clip.ticks_per_frame}")
+    )
+
+
+def _copy(
+    pieces: Sequence[_Piece],
+    out: Path,
+    *,
+    frames: int,
+    audio: Path | None,
+    metadata: Mapping[str, str],
+    folder: Path,
+) -> None:
+    """Copy `pieces` one behind the other into `out` and lay `audio` under them."""
+    fps = pieces[0].clip.fps
+    ticks_per_second, ticks_per_frame = ticks(fps)
+    script = folder / "pieces.txt"
+    script.write_text("ffconcat version 1.0\n" + "".join(_entry(piece) for piece in pieces), "utf-8")
+    # Clips of one header are copied byte by byte. Where headers differ, as after an upgrade of the encoder while a job
+    # was running, each group of pictures brings its own along.
+    is_uniform = len({piece.clip.header for piece in pieces}) == 1
+    source = ffmpeg.input(
+        str(script), f="concat", safe=0, protocol_whitelist="file", auto_convert=0 if is_uniform else 1
+    )
+    options: dict[str, Any] = {
+        "f": "mp4",
+        "c:v": "copy",
+        # The clock of the film is written anew, frame by frame: no rounding of any piece's length can reach it.
+        "bsf:v": f"setts=time_base=1/{ticks_per_second}:ts=N*{ticks_per_frame}:duration={ticks_per_frame}",
+        "video_track_timescale": ticks_per_second,
+        "movflags": "+faststart+use_metadata_tags",
+        "map_metadata": -1,
+    }
+    streams = [source.video]
+    if audio is not None:
+        streams.append(_sound(audio, Fraction(frames) / fps))
+        options |= AUDIO
+    # Numbered, because ffmpeg-python takes each option once; ffmpeg itself reads `g` and ignores the number.
+    tags = {f"metadata:g:{number}": f"{key}={value}" for number, (key, value) in enumerate(metadata.items())}
+    run(ffmpeg.output(*streams, str(out), **options, **tags), seconds_max=_SECONDS_MAX)
+
+
+def _sound(path: Path, seconds: Fraction) -> Any:
+    with path.open("rb") as file:
+        media = sniff(file.read(HEAD_BYTES))
+    if media is None or "sound" not in media.kinds:
+        raise FilmError(f"{path.name} is no sound")
+    source = ffmpeg.input(str(path), f=media.reader, protocol_whitelist="file").audio
+    samples = round(seconds * 48_000)
+    return (
+        source.filter("aresample", 48_000, first_pts=0)
+        .filter("apad", whole_len=samples)
+        .filter("atrim", end_sample=samples)
+    )
+
+
+def _entry(piece: _Piece) -> str:
+    """Return the concat script's lines for one piece. Marks lie half a frame early, so rounding cannot move them."""
+    clip = piece.clip
+    lines = ["file '" + str(clip.path.absolute()).replace("'", "'\\''") + "'"]
+    if piece.start:
+        lines.append(f"inpoint {_seconds(Fraction(2 * piece.start + 1, 2), clip.fps)}")
+    if piece.end < clip.frames:
+        lines.append(f"outpoint {_seconds(Fraction(2 * piece.end - 1, 2), clip.fps)}")
+    return "\n".join(lines) + "\n"
+
+
+def _seconds(frames: Fraction | int, fps: Fraction) -> str:
+    """Return the time of `frames` frames in seconds, in ffmpeg's microseconds."""
+    return f"{float(frames / fps):.6f}"

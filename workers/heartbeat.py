@@ -1,0 +1,111 @@
+"""The side thread of a take: it renews the lease while steps advance, sends progress up, and brings orders down."""
+
+import contextvars
+import logging
+import threading
+import time
+from types import TracebackType
+
+from app import progress
+from app.clock import local_now
+from app.db import transaction
+from app.dispatch.claim import Claim
+from app.dispatch.lease import LeaseLost, beat
+from app.settings import get_settings
+from workers.control import Control
+
+log = logging.getLogger(__name__)
+
+# How often the thread looks; a cancel or a step is noticed within this many seconds.
+TICK_SECONDS = 0.5
+# A worker gives up by itself when this share of its lease has passed without a good beat.
+FENCE_SHARE = 0.75
+
+
+class Heartbeat:
+    """Renews a take's lease from a side thread for as long as the block runs.
+
+    The step loop only reads `control`: this thread stops it when the lease is lost, when the job was cancelled, and
+    when no beat has come through for three quarters of the lease (self-fencing on the monotonic clock, so that a
+    worker that was frozen stops before another one is given its work). A beat is sent only while steps advance: a
+    hung GPU call therefore loses its lease.
+    """
+
+    def __init__(self, claim: Claim, control: Control) -> None:
+        self.claim = claim
+        self.control = control
+        self.lost = False
+        self._done = threading.Event()
+        # The thread logs under the take's ids, too.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name="heartbeat", daemon=True)
+        self._told: tuple[int, int] = (-1, -1)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """Beat no more: the take is about to be ended, and the lease that is left outlasts that transaction."""
+        self._done.set()
+        self._thread.join(timeout=30)
+
+    def _run(self) -> None:
+        settings = get_settings()
+        last_good = time.monotonic()
+        while not self._done.wait(TICK_SECONDS):
+            elapsed = time.monotonic() - last_good
+            if elapsed > settings.lease_seconds * FENCE_SHARE:
+                self._lose("no beat came through in time")
+                return
+            moved = self._moved()
+            if not moved and elapsed < min(settings.heartbeat_seconds, settings.lease_seconds / 4):
+                continue
+            if self.control.seconds_still() > settings.stall_seconds:
+                log.error(
+                    "Take %s has not advanced for %s s; its lease is left to run out.",
+                    self.claim.take_id,
+                    settings.stall_seconds,
+                )
+                continue
+            try:
+                self._beat()
+                last_good = time.monotonic()
+            except LeaseLost:
+                self._lose("the lease is gone")
+                return
+            except Exception as error:  # noqa: BLE001 — the database may be away for a moment; the fence above decides.
+                log.warning("The beat of take %s failed: %s", self.claim.take_id, error)
+
+    def _moved(self) -> bool:
+        return (self.control.step, self.control.steps) != self._told or self.control.preview_waiting()
+
+    def _beat(self) -> None:
+        step, steps = self.control.step, self.control.steps
+        with transaction() as session:
+            orders = beat(session, self.claim, step=step, steps=steps, percent=self.control.percent())
+        self._told = (step, steps)
+        progress.publish(
+            self.claim.job_id,
+            {
+                "type": "progress",
+                "take": self.claim.take_id,
+                "step": step,
+                "steps": steps,
+                "progress": self.control.percent(),
+                "at": local_now().timestamp(),
+            },
+            preview_jpeg=self.control.take_preview(),
+        )
+        if orders.drain:
+            self.control.drain()
+
+    def _lose(self, reason: str) -> None:
+        log.warning("Take %s stops: %s.", self.claim.take_id, reason)
+        self.lost = True
+        self.control.stop()

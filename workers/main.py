@@ -1,0 +1,67 @@
+"""Celery entry point: `celery -A workers.main worker`. Settings, signals, drain, and the death of a child."""
+
+import logging
+import os
+import socket
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery.signals import task_failure, worker_process_init, worker_process_shutdown, worker_shutting_down
+
+from app.bell import make_celery
+from app.db import transaction
+from app.dispatch.roster import abandon, ask_host_to_drain
+from app.logs import set_up_logs
+from app.metrics import serve_metrics
+from app.settings import get_settings
+from workers.desk import close_desk, open_desk
+
+log = logging.getLogger(__name__)
+
+set_up_logs("worker")
+pools = [pool.strip() for pool in get_settings().pools.split(",") if pool.strip()]
+bell = make_celery(pools)
+bell.conf.include = ["workers.tasks"]
+
+
+def parent_name(parent_pid: int) -> str:
+    """Return the name that all children of one Celery parent share; a child adds its own process id."""
+    return f"{socket.gethostname()}-{parent_pid}"
+
+
+@worker_process_init.connect
+def _child_starts(**_: Any) -> None:
+    # torch is imported from here on, in the child alone: a forked or pre-imported CUDA cannot be used.
+    open_desk(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
+    # The child counts, so the child is scraped; the parent only minds it.
+    serve_metrics("worker")
+
+
+@worker_process_shutdown.connect
+def _child_ends(**_: Any) -> None:
+    close_desk()
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    # The parent cannot reach into the child's step loop; the child reads its drain flag with the next beat.
+    _try("drained", lambda: _in_transaction(ask_host_to_drain))
+
+
+@task_failure.connect
+def _child_died(exception: BaseException | None = None, **_: Any) -> None:
+    # The parent sees a killed child within seconds; its take need not wait for the lease to run out.
+    if isinstance(exception, WorkerLostError):
+        _try("abandoned", lambda: _in_transaction(abandon))
+
+
+def _in_transaction(verb: Any) -> None:
+    with transaction() as session:
+        verb(session, parent_name(os.getpid()))
+
+
+def _try(what: str, act: Any) -> None:
+    try:
+        act()
+    except Exception as error:  # noqa: BLE001 — leases and the sweeper do the same, only later.
+        log.warning("The takes of this host could not be %s: %s", what, error)

@@ -1,0 +1,13 @@
+"""Celery tasks: shells of a few lines."""
+
+from typing import Any
+
+from app.bell import DOORBELL
+from workers.desk import get_desk
+from workers.main import bell
+
+
+@bell.task(name=DOORBELL)
+def answer(*, pool: str, **_: Any) -> None:
+    """Answer a doorbell: work until nothing is left. `pool` says who rang; the claim decides what is done."""
+    get_desk().work()
