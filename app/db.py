@@ -5,7 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event
@@ -61,7 +61,10 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(115, -5, -5))
 
 
-@lru_cache(maxsize=4)
+_engines: dict[str, Engine] = {}
+_engines_lock = Lock()
+
+
 def get_engine(url: str | None = None) -> Engine:
     """Return the process's engine for `url` (default: the configured database), made once."""
     target = url or get_settings().database_url
@@ -70,9 +73,25 @@ def get_engine(url: str | None = None) -> Engine:
     target = target.replace("postgres://", "postgresql://", 1)
     if target.startswith("postgresql://"):
         target = target.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_engine(
-        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args={"connect_timeout": 5}
-    )
+    with _engines_lock:
+        if target not in _engines:
+            _engines[target] = create_engine(
+                target,
+                pool_size=20,
+                max_overflow=20,
+                pool_pre_ping=True,
+                pool_timeout=10,
+                connect_args={"connect_timeout": 5},
+            )
+        return _engines[target]
+
+
+def forget_engines() -> None:
+    """Close the idle connections of every engine of this process and forget the engines."""
+    with _engines_lock:
+        for engine in _engines.values():
+            engine.dispose()
+        _engines.clear()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 import app
 from app.cli.embedded import Servers, embedded
-from app.db import Base, get_engine
+from app.db import Base, forget_engines, get_engine
 from app.settings import get_settings
 from tests.live import Service, start, stop
 
@@ -62,10 +62,8 @@ def database_url(servers: Servers, template: str, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("CINEMETER_DATABASE_URL", url)
         monkeypatch.setenv("CINEMETER_HOME", str(tmp_path / "home"))
         get_settings.cache_clear()
-        get_engine.cache_clear()
         yield url
-        get_engine().dispose()
-        get_engine.cache_clear()
+        forget_engines()
         monkeypatch.undo()
         get_settings.cache_clear()
 
@@ -139,8 +137,7 @@ def _migrate(url: str, engine: Engine) -> None:
     folder = Path(app.__file__).parent
     if (folder / "migrations" / "env.py").exists():
         importlib.import_module("app.cli.migrate").upgrade(url)
-        get_engine(url).dispose()
-        get_engine.cache_clear()
+        forget_engines()
         return
     for path in sorted(folder.glob("*/*tables.py")):
         importlib.import_module(f"app.{path.parent.name}.{path.stem}")

@@ -55,6 +55,9 @@ class Desk:
     def close(self) -> None:
         """Sign off; a worker that cannot is taken off the roster after a minute."""
         self._closed.set()
+        # A word of presence under way would come after the sign-off, over a connection that nobody closes any more.
+        if self._presence.is_alive():
+            self._presence.join(timeout=10)
         if self._engine is not None:
             self._engine.close()
         with suppress(Exception), transaction() as session:

@@ -26,8 +26,6 @@ def upgrade(database_url: str | None = None, revision: str = "head") -> None:
     `env.py` runs on the connection given in the attributes, so that address and driver are chosen in app.db alone.
     """
     config = migrations(database_url)
-    # The engine of the configured database is cached under no argument at all; None would make a second one.
-    engine = get_engine(database_url) if database_url else get_engine()
-    with engine.begin() as connection:
+    with get_engine(database_url).begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

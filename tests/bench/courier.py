@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from app.accounts.caller import Caller
 from app.cli.embedded import embedded
 from app.cli.migrate import upgrade
-from app.db import get_engine, transaction
+from app.db import forget_engines, transaction
 from app.settings import get_settings
 from tests.app.webhooks.running import CourierProcess
 from tests.app.webhooks.world import open_account, open_endpoint, tell
@@ -75,10 +75,9 @@ def database() -> Iterator[None]:
         with embedded(Path(home), throwaway=True) as servers:
             os.environ["CINEMETER_DATABASE_URL"] = servers.database_url  # noqa: TID251
             get_settings.cache_clear()
-            get_engine.cache_clear()
             upgrade()
             yield
-            get_engine().dispose()
+            forget_engines()
 
 
 def throughput(world: World, events: int) -> str:

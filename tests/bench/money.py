@@ -28,7 +28,7 @@ from app.cli.embedded import embedded
 from app.cli.migrate import upgrade
 from app.cli.wheels import postgres_programs
 from app.clock import now
-from app.db import get_engine, new_id, transaction
+from app.db import forget_engines, get_engine, new_id, transaction
 from app.prices.find import book_at
 from app.prices.seed import seed_book
 from app.reports.simulation import simulate_book
@@ -184,11 +184,9 @@ def bench_servers() -> Iterator[Path]:
     """Start embedded servers for the block and point the settings at them."""
     with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home") as servers:
         set_environment(database_url=servers.database_url, redis_url=servers.redis_url)
-        get_engine.cache_clear()
         upgrade()
         yield Path(folder)
-        get_engine().dispose()
-        get_engine.cache_clear()
+        forget_engines()
 
 
 def main() -> None:
