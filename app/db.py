@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.settings import get_settings
 
@@ -75,19 +76,26 @@ def get_engine(url: str | None = None) -> Engine:
         target = target.replace("postgresql://", "postgresql+psycopg://", 1)
     with _engines_lock:
         if target not in _engines:
-            _engines[target] = create_engine(
-                target,
-                pool_size=20,
-                max_overflow=20,
-                pool_pre_ping=True,
-                pool_timeout=10,
-                connect_args={"connect_timeout": 5},
-            )
+            _engines[target] = _make_engine(target)
         return _engines[target]
 
 
+def _make_engine(target: str) -> Engine:
+    engine = create_engine(
+        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args={"connect_timeout": 5}
+    )
+
+    @event.listens_for(engine, "checkin")
+    def _close_late_ones(_connection: object, record: ConnectionPoolEntry) -> None:
+        # A thread may give its connection back after `forget_engines`; nobody would close that one any more.
+        if _engines.get(target) is not engine:
+            record.invalidate()
+
+    return engine
+
+
 def forget_engines() -> None:
-    """Close the idle connections of every engine of this process and forget the engines."""
+    """Close the connections of every engine of this process, those in use once they are given back."""
     with _engines_lock:
         for engine in _engines.values():
             engine.dispose()

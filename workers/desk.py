@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 from app.catalog.models import VideoModel, load_catalog
-from app.db import get_engine, transaction
+from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.roster import sign_off, sign_on, tell
 from app.logs import about
@@ -62,7 +62,6 @@ class Desk:
             self._engine.close()
         with suppress(Exception), transaction() as session:
             sign_off(session, self.worker_id)
-        get_engine().dispose()
 
     def work(self) -> None:
         """Claim and work until nothing is left or the worker drains."""

@@ -9,7 +9,7 @@ from billiard.exceptions import WorkerLostError
 from celery.signals import task_failure, worker_process_init, worker_process_shutdown, worker_shutting_down
 
 from app.bell import make_celery
-from app.db import transaction
+from app.db import forget_engines, transaction
 from app.dispatch.roster import abandon, ask_host_to_drain
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
@@ -40,6 +40,7 @@ def _child_starts(**_: Any) -> None:
 @worker_process_shutdown.connect
 def _child_ends(**_: Any) -> None:
     close_desk()
+    forget_engines()
 
 
 @worker_shutting_down.connect
