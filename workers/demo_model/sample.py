@@ -5,7 +5,7 @@ latents before each step; its tokens have timestep 0; after the last step it is 
 
 - first frame: latent frame 0 is the encoded picture (one frame);
 - continuation: the leading 1 + k latent frames are the encoded last 1 + 4k frames of the previous clip, k = 2; these
-  frames are made again and dropped;
+  frames are made again and dropped, and the seam is mended as the engine does it;
 - last frame: the last latent frame is the last one of the encoded still clip of 1 + 4 pictures; the film ends on it.
 """
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from workers.demo_model.codec import statistics
 from workers.demo_model.facts import GUIDANCE, MAX_SEQUENCE_LENGTH, SPATIAL, STEPS, TEMPORAL, latent_frames
 from workers.demo_model.parts import embed, token_ids
+from workers.engine.decode import mend_seam, to_bytes
 
 STILL_FRAMES = 1 + TEMPORAL
 """Frames of the still clip that a last frame is encoded as."""
@@ -105,7 +106,17 @@ def generate(
             without = pipeline.transformer(mixed, timestep=timestep, encoder_hidden_states=blank, return_dict=False)[0]
             velocity = without + guidance * (velocity - without)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
-    return decode(pipeline, (1 - mask) * conditions + mask * latents)
+    clips = decode(pipeline, (1 - mask) * conditions + mask * latents)
+    if given.lead is not None and given.lead.shape[1] > 1:
+        clips = np.stack([_mended(clip, lead) for clip, lead in zip(clips, given.lead, strict=True)])
+    return clips
+
+
+def _mended(clip: np.ndarray, lead: np.ndarray) -> np.ndarray:
+    """A continuation uint8 [F, H, W, 3] whose first new frame follows the last frame of `lead` without a jump."""
+    pieces = iter([torch.from_numpy(clip).float() / 255])
+    mended = next(mend_seam(pieces, lead.astype(np.float32) / np.float32(255), len(lead)))
+    return to_bytes(mended).numpy()
 
 
 def _text(pipeline: WanPipeline, prompts: list[str]) -> Tensor:

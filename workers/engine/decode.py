@@ -7,9 +7,13 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
+from workers.engine.handover import Floats
 from workers.engine.request import Frames
 
 RING_SLOTS = 2
+
+SEAM_FRAMES = 8
+"""Frames after a joint over which the correction of the seam fades: half a second to one second of film."""
 
 
 def latent_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,6 +70,27 @@ def decode_floats(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
 def to_unit(piece: torch.Tensor) -> torch.Tensor:
     """Return a decoded piece as pictures in 0..1, float32 [f, H, W, 3], with diffusers' own arithmetic."""
     return (piece[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).float()
+
+
+def mend_seam(pictures: Iterator[torch.Tensor], shown: Floats, lead: int) -> Iterator[torch.Tensor]:
+    """Yield pieces of pictures [f, H, W, 3] in 0..1 whose joint with what was delivered before shows no jump.
+
+    The codec makes the `lead` shown frames again, and not quite equal. What the last of them misses of the delivered
+    one, `shown[-1]`, is added to the frames after it, less with each, so that the step over the joint is one of the
+    new clip's own steps. Without a lead nothing is changed.
+    """
+    position, missing = 0, None
+    for piece in pictures:
+        count = piece.shape[0]
+        if position < lead <= position + count:
+            missing = torch.from_numpy(shown[-1]).to(piece) - piece[lead - 1 - position]
+        if missing is not None:
+            ages = torch.arange(position, position + count, device=piece.device) - (lead - 1)  # 1: the first new frame
+            share = (1 - (ages - 1) / SEAM_FRAMES).clamp(0, 1) * (ages > 0)
+            if share.any():
+                piece = (piece + share.view(-1, 1, 1, 1) * missing).clamp(0, 1)
+        position += count
+        yield piece
 
 
 def to_bytes(pictures: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from workers.engine.conditions import (
     shape_of,
     shown_frames,
 )
-from workers.engine.decode import FrameSelection, decode_floats, to_host, to_unit
+from workers.engine.decode import FrameSelection, decode_floats, mend_seam, to_host, to_unit
 from workers.engine.denoise import DenoiseStage, Plan
 from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory, Refused
 from workers.engine.handover import Floats, Handover
@@ -96,7 +96,7 @@ class WanEngine:
             refuse_what_cannot_fit(self.model, self.device, request.width, request.height, shape.rendered)
             checkpoint = self._checkpoint(request, shape, shown, control)
             latents = self._latents(request, shape, shown, control, checkpoint)
-            yield from self._frames(request, shape, latents, control)
+            yield from self._frames(request, shape, shown, latents, control)
         except EngineError:
             raise
         except Exception as error:
@@ -166,7 +166,12 @@ class WanEngine:
         return replace(conditions, latents=start), timesteps
 
     def _frames(
-        self, request: SegmentRequest, shape: Shape, latents: torch.Tensor, control: Control
+        self,
+        request: SegmentRequest,
+        shape: Shape,
+        shown: Floats | None,
+        latents: torch.Tensor,
+        control: Control,
     ) -> Iterator[Frames]:
         """Decode and yield exactly the asked frames; the time that the caller takes is not counted."""
         selection = FrameSelection(
@@ -177,7 +182,8 @@ class WanEngine:
             keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
         )
         with self.parts.at_work("vae") as vae:
-            pictures = (to_unit(piece) for piece in decode_floats(vae, latents))
+            pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
+            pictures = pieces if shown is None else mend_seam(pieces, shown, shape.lead)
             chunks = to_host(selection.take(pictures, control.check), self.device)
             while True:
                 with self.meter.stage("decode"):

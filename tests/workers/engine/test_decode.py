@@ -12,10 +12,12 @@ from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine.convolution import use_onednn
 from workers.engine.decode import (
+    SEAM_FRAMES,
     FrameSelection,
     decode_floats,
     encode_video,
     latent_statistics,
+    mend_seam,
     to_bytes,
     to_host,
     to_unit,
@@ -49,6 +51,23 @@ def test_bytes_are_those_of_diffusers(tiny_wan: TinyWan) -> None:
     piece = torch.cat(list(decode_floats(parts_of(tiny_wan, "ti2v").vae, noise(3))), dim=2)
     theirs = VideoProcessor(vae_scale_factor=8).postprocess_video(piece, output_type="pil")[0]
     np.testing.assert_array_equal(to_bytes(to_unit(piece)).numpy(), np.stack([np.asarray(each) for each in theirs]))
+
+
+@pytest.mark.parametrize("lead", [1, 3, 5, 9])
+def test_the_step_over_a_joint_is_a_step_of_the_new_clip(lead: int) -> None:
+    made = torch.rand(17, 4, 8, 3, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4
+    shown = torch.rand(lead, 4, 8, 3, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.4
+    pieces = iter([made[:1], *made[1:].split(4)])
+    mended = torch.cat(list(mend_seam(pieces, shown.numpy(), lead)))
+    assert torch.equal(mended[:lead], made[:lead]), "what was delivered before is dropped anyway"
+    torch.testing.assert_close(mended[lead] - shown[-1], made[lead] - made[lead - 1])
+    assert torch.equal(mended[lead + SEAM_FRAMES :], made[lead + SEAM_FRAMES :])
+
+
+def test_a_clip_of_its_own_has_no_seam_to_mend() -> None:
+    made = torch.rand(5, 4, 8, 3)
+    shown = torch.rand(1, 4, 8, 3).numpy()
+    assert torch.equal(torch.cat(list(mend_seam(iter([made]), shown, 0))), made)
 
 
 def test_a_decode_that_is_left_clears_the_feature_maps(tiny_wan: TinyWan) -> None:
