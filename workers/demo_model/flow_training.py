@@ -1,8 +1,9 @@
 """Train transformer and text encoder by flow matching, in all modes at once.
 
 What a mode is given lies as clean latents in its place, and its tokens have timestep 0 (Wan 2.2's `expand_timesteps`).
-Two auxiliary heads, thrown away afterwards, say where a token is and what its patch shows of the objects: Wan knows
-positions only by rotary embedding, so that in pure noise a motion word has nothing to act on without them.
+Three auxiliary heads, thrown away afterwards, say where a token is, which shape it belongs to, and what its patch shows
+of the objects: Wan knows positions only by rotary embedding, so that in pure noise a motion word has nothing to act on
+without them, and a shape is a matter of few cells, so that its word is learnt last.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import WanPipeline, WanTransformer3DModel
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import UMT5EncoderModel
 
+from app.catalog.demo_words import SHAPES
 from workers.demo_model.attention import use_plain_attention
 from workers.demo_model.course import Course, Report, Team
 from workers.demo_model.latents import RATIOS, Library
@@ -35,7 +37,13 @@ TOKENS = 1600
 """Tokens of one process's batch, about: five clips of full length. Small steps learn faster than few large ones."""
 
 TEXT_DROPOUT = 0.1
-OBJECT_WEIGHT = 2.0
+OBJECT_WEIGHT, EDGE_WEIGHT = 2.0, 3.0
+"""Additional weight of latent cells that an object touches, and of those that its outline crosses: shapes differ only
+there."""
+
+HEADS_FADE_FROM = 0.7
+"""Share of the course after which the auxiliary heads' weight falls to zero."""
+
 GIVEN_NOISE = 0.06
 """What is given comes decoded and encoded again in practice: it is a little noisy in training, too."""
 
@@ -45,10 +53,11 @@ class Batch:
     """Clips of one shape with what they are given.
 
     latents [B, 16, f, h, w], given [f] (True: this latent frame is clean input), conditions as latents where given,
-    masks [B, f, 2, H/2, W/2].
+    masks [B, f, 2, H/2, W/2], outlines [B, 2] (numbers in SHAPES of the first and the last object).
     """
 
     captions: list[str]
+    outlines: Tensor
     latents: Tensor
     given: Tensor
     conditions: Tensor
@@ -56,16 +65,17 @@ class Batch:
 
     def to(self, device: str) -> "Batch":
         """The batch on a device."""
-        tensors = (tensor.to(device) for tensor in (self.latents, self.given, self.conditions, self.masks))
-        return Batch(self.captions, *tensors)
+        parts = (self.outlines, self.latents, self.given, self.conditions, self.masks)
+        return Batch(self.captions, *(part.to(device) for part in parts))
 
 
 class Heads(nn.Module):
-    """The two auxiliary heads, on the outputs of the second and the third block."""
+    """The auxiliary heads: place and shape on the output of the second block, mask on that of the third."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.position = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 12 + 8 + 8))
+        self.outline = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(SHAPES)))
         self.mask = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * 8 * 8))
 
 
@@ -101,7 +111,14 @@ def draw_batch(library: Library, shape_rng: np.random.Generator, rng: np.random.
         conditions[:, :, -1] = torch.stack([shard.goal[row] for shard, row in rows if shard.goal is not None]).float()
     captions = ["" if rng.random() < TEXT_DROPOUT else shard.captions[row] for shard, row in rows]
     masks = torch.stack([shard.masks[row, :length] for shard, row in rows]).float() / 255
-    return Batch(captions, latents, given, conditions, masks)
+    outlines = torch.tensor([outline_numbers(shard.captions[row]) for shard, row in rows])
+    return Batch(captions, outlines, latents, given, conditions, masks)
+
+
+def outline_numbers(caption: str) -> tuple[int, int]:
+    """Numbers in SHAPES of the first and of the last shape that a caption names."""
+    named = [SHAPES.index(word) for word in caption.split() if word in SHAPES]
+    return named[0], named[-1]
 
 
 def patches(values: Tensor) -> Tensor:
@@ -158,16 +175,18 @@ class Flow:
                 hidden_states=noisy, timestep=timestep, encoder_hidden_states=text, return_dict=False
             )[0].float()
         cells = functional.max_pool2d(batch.masks.amax(2), 4)[:, None]  # [B, 1, f, h, w]
-        weight = (1 + OBJECT_WEIGHT * (cells > 0.05)) * ~given
+        filled = functional.avg_pool2d(batch.masks.mean(2), 4)[:, None]
+        crossed = (cells > 0.05) & (filled < 0.95)
+        weight = (1 + OBJECT_WEIGHT * (cells > 0.05) + EDGE_WEIGHT * crossed) * ~given
         weight = weight / weight.sum(dim=(1, 2, 3, 4), keepdim=True)
         loss = ((velocity - (noise - batch.latents)).square().mean(1, keepdim=True) * weight).sum() / size
-        fading = 1 - done
+        fading = min(1.0, (1 - done) / (1 - HEADS_FADE_FROM))
         if fading > 0:
             loss = loss + fading * self._auxiliary(batch, frames, height // 2, width // 2)
         return loss
 
     def _auxiliary(self, batch: Batch, frames: int, height: int, width: int) -> Tensor:
-        """What the heads miss: 0.3 of the positions' cross-entropy, 0.5 of the masks'."""
+        """What the heads miss: 0.3 of the places' cross-entropy, 0.3 of the shapes', 0.5 of the masks'."""
         t, y, x = torch.meshgrid(torch.arange(frames), torch.arange(height), torch.arange(width), indexing="ij")
         device = batch.latents.device
         says = self.heads.position(self.seen[1].float()).split((12, 8, 8), dim=-1)
@@ -179,17 +198,26 @@ class Flow:
             ),
             torch.zeros((), device=device),
         )
-        what = functional.binary_cross_entropy_with_logits(self.heads.mask(self.seen[2].float()), patches(batch.masks))
-        return 0.3 * where + 0.5 * what
+        cut = patches(batch.masks)  # [B, L, 128]
+        what = functional.binary_cross_entropy_with_logits(self.heads.mask(self.seen[2].float()), cut)
+        # Two objects lie in the halves of the longer side, the first one left or above.
+        second = (x >= width / 2) if width >= height else (y >= height / 2)
+        outline = batch.outlines[:, second.flatten().long().to(device)]  # [B, L]
+        touched = cut.amax(-1) > 0.05
+        which = functional.cross_entropy(self.heads.outline(self.seen[1].float())[touched], outline[touched])
+        return 0.3 * where + 0.3 * which + 0.5 * what
 
 
 def train_flow(
-    folder: Path, minutes: float, seed: int, report: Report, team: Team
+    folder: Path, minutes: float, seed: int, report: Report, team: Team, start: WanPipeline | None = None
 ) -> tuple[WanTransformer3DModel, UMT5EncoderModel]:
-    """Train on the shards in folder/latents for so many minutes of each process's work; returns the averaged parts."""
+    """Train on the shards in folder/latents for so many minutes of each process's work; returns the averaged parts.
+
+    `start` is a pipeline whose transformer and text encoder are trained further; None begins with untrained ones.
+    """
     torch.manual_seed(seed)
-    transformer = make_transformer().to(team.device)
-    encoder = make_text_encoder(len(make_tokenizer())).to(team.device)
+    transformer = (start.transformer if start else make_transformer()).train().to(team.device)
+    encoder = (start.text_encoder if start else make_text_encoder(len(make_tokenizer()))).train().to(team.device)
     heads = Heads(128).to(team.device)
     library = Library(folder / "latents")
     library.refresh()

@@ -16,7 +16,7 @@ from torch.nn import functional
 from workers.demo_model.codec import encode_moments, statistics
 from workers.demo_model.facts import FRAMES_MAX, NATIVE_SIZES
 from workers.demo_model.paint import paint
-from workers.demo_model.world import draw_scene
+from workers.demo_model.world import TWO_OBJECTS_TRAINED, draw_scene
 
 KINDS = {"fresh": 0.62, "window": 0.27, "held": 0.11}
 """Shares of clips: motions from their beginning; windows from anywhere in a motion; clips whose last frame is held."""
@@ -59,7 +59,7 @@ def make_shard(
     for _ in range(count // 8):
         clips = []
         for _ in range(8):
-            scene = draw_scene(rng)
+            scene = draw_scene(rng, two=TWO_OBJECTS_TRAINED)
             late = kind != "fresh"
             start = float(rng.uniform(0.0, 4.5)) if late and rng.random() < 0.7 else 0.0
             hold = HOLD if kind == "held" else 0

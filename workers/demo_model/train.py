@@ -23,7 +23,7 @@ from workers.demo_model.codec_training import averaged, store_statistics, train_
 from workers.demo_model.course import Report, Team
 from workers.demo_model.flow_training import train_flow
 from workers.demo_model.latents import SHARD, write_shards
-from workers.demo_model.parts import WEIGHTS, make_text_encoder, make_tokenizer, make_transformer, save
+from workers.demo_model.parts import WEIGHTS, load, make_text_encoder, make_tokenizer, make_transformer, save
 
 STAGES = ("codec", "latents", "flow", "decoder", "export")
 
@@ -40,7 +40,7 @@ def stage_decoder(folder: Path, options: argparse.Namespace, team: Team, report:
 
 def stage_latents(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
     """Paint and encode clips, every process its own share of the shards."""
-    codec = load_codec(folder).to(team.device)
+    codec = load_codec(folder, options.start_from).to(team.device)
     count = options.clips // SHARD
     first, last = count * team.rank // team.size, count * (team.rank + 1) // team.size
     for number in write_shards(codec, folder / "latents", first, last, options.seed):
@@ -49,14 +49,15 @@ def stage_latents(folder: Path, options: argparse.Namespace, team: Team, report:
 
 def stage_flow(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
     """Train transformer and text encoder."""
-    train_flow(folder, options.flow_minutes, options.seed, report, team)
+    start = load(options.start_from) if options.start_from else None
+    train_flow(folder, options.flow_minutes, options.seed, report, team, start)
 
 
 def stage_export(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
     """Write the averaged weights of the checkpoints, whatever their age, as a pipeline's folder."""
     if team.rank:
         return
-    codec = load_codec(folder, decoder=True)
+    codec = load_codec(folder, options.start_from, decoder=True)
     transformer = make_transformer()
     transformer.load_state_dict(averaged(folder / "flow.pt", "transformer"))
     encoder = make_text_encoder(len(make_tokenizer()))
@@ -77,12 +78,18 @@ def stage_export(folder: Path, options: argparse.Namespace, team: Team, report: 
     report(1.0, {"bytes": sum(path.stat().st_size for path in options.weights.rglob("*") if path.is_file())})
 
 
-def load_codec(folder: Path, *, decoder: bool = False) -> AutoencoderKLWan:
-    """The trained codec of a folder's checkpoints, with its latents' statistics, which follow from the encoder."""
-    codec = make_codec()
-    codec.load_state_dict(averaged(folder / "codec.pt", "codec"))
+def load_codec(folder: Path, start_from: Path | None = None, *, decoder: bool = False) -> AutoencoderKLWan:
+    """The trained codec of a folder's checkpoints, or else of the weights to start from.
+
+    Its latents' statistics follow from the encoder.
+    """
+    if start_from and not (folder / "codec.pt").exists():
+        codec = load(start_from).vae
+    else:
+        codec = make_codec()
+        codec.load_state_dict(averaged(folder / "codec.pt", "codec"))
+        store_statistics(codec.eval())
     codec.eval()
-    store_statistics(codec)
     if decoder and (folder / "decoder.pt").exists():
         codec.load_state_dict(averaged(folder / "decoder.pt", "codec"))
     return channels_last(codec)
@@ -143,6 +150,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("build/demo_model"), help="checkpoints, latents and log")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where export writes")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--start-from", type=Path, help="finished weights to train further, in place of untrained ones")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--codec-minutes", type=float, default=8.0)
     parser.add_argument("--flow-minutes", type=float, default=45.0)

@@ -20,10 +20,10 @@ from app.catalog.demo_words import (
 )
 from workers.demo_model.facts import FPS, pixel_aspect
 
-RADII = {"small": 0.165, "": 0.22, "big": 0.28}
+RADII = {"small": 0.19, "": 0.24, "big": 0.29}
 """Radius of the circle with the object's area, in shorter sides of its box."""
 
-GROWTH = (0.12, 0.32)
+GROWTH = (0.14, 0.33)
 """Radius at the start and at the end of growing, in the same unit; shrinking runs backwards."""
 
 PACE = {"slowly": 0.5, "": 1.0, "quickly": 1.8}
@@ -39,7 +39,10 @@ EXTENT = {  # left, right, up, down reach from the centre of mass, in radii of t
     "triangle": (1.3468, 1.3468, 1.5551, 0.7776),
 }
 TWO_OBJECTS = 0.15
-"""Share of scenes with two objects."""
+"""Share of scenes with two objects in the world, and so in the evaluation."""
+
+TWO_OBJECTS_TRAINED = 0.3
+"""Their share in training: they are harder, so they come more often."""
 
 
 @dataclass(frozen=True)
