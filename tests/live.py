@@ -90,8 +90,12 @@ def stop(service: Service) -> int:
 
 
 def follow(client: httpx.Client, video_id: str) -> dict[str, Any]:
-    """Poll as a client library does until the job has ended, and return it."""
+    """Wait for the end of a job's event stream, as a page does, and return the job."""
     while True:
+        with client.stream("GET", f"/v1/videos/{video_id}/events", timeout=600) as stream:
+            stream.raise_for_status()
+            for _ in stream.iter_lines():
+                pass
         video: dict[str, Any] = client.get(f"/v1/videos/{video_id}").raise_for_status().json()
         if video["status"] not in ("queued", "in_progress"):
             return video

@@ -18,6 +18,7 @@ from app.jobs.spec import Spec
 from app.jobs.tables import Job
 from app.storage import Storage, get_storage
 from workers.control import Control
+from workers.engine.meter import cpu_seconds
 from workers.film.errors import FilmError
 from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
@@ -43,7 +44,7 @@ def finish(claim: Claim) -> None:
 
 
 def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) -> None:
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), cpu_seconds()
     try:
         film = _make_film(claim, control, folder)
         heartbeat.rest()
@@ -59,7 +60,11 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         with transaction() as session:
             release_take(session, claim)
         return
-    meter = {"seconds": {"finish": round(time.perf_counter() - began, 6)}, "gpu_seconds": "0"}
+    meter = {
+        "seconds": {"finish": round(time.perf_counter() - began, 6)},
+        "cpu_seconds": {"finish": round(cpu_seconds() - cpu, 6)},
+        "gpu_seconds": "0",
+    }
     with transaction() as session:
         succeed_finish(session, claim, film, meter=meter)
 

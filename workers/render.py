@@ -17,7 +17,7 @@ from app.catalog.vocabulary import told
 from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost, fail_take, release_take, succeed_segment
-from app.jobs.queue_tables import Unit
+from app.jobs.queue_tables import Take, Unit
 from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
 from app.settings import get_settings
@@ -43,6 +43,7 @@ class Work:
     has_next: bool
     share_done: float  # part of the job's frames that is already done
     share: float  # part of the job's frames that this take makes
+    waited: float  # seconds from the unit's readiness to this take
 
 
 def render(claim: Claim, load: Callable[[], Engine]) -> None:
@@ -84,6 +85,7 @@ def _render(claim: Claim, load: Callable[[], Engine], folder: Path) -> None:
             log.exception("Take %s broke", claim.take_id)
             _fail(claim, error, permanent=isinstance(error, Refused | DoesNotFit))
             return
+        engine.meter.add("queue", work.waited)
         with transaction() as session:
             succeed_segment(session, claim, clip_key=clip_key, handover_key=handover_key, meter=engine.meter.as_dict())
 
@@ -101,6 +103,7 @@ def _read_work(claim: Claim) -> Work:
         unit = session.get_one(Unit, claim.unit_id)
         spec = Spec.model_validate(session.get_one(Job, claim.job_id).spec)
         units = session.scalars(select(Unit).where(Unit.job_id == claim.job_id, Unit.kind == "segment")).all()
+        waited = session.get_one(Take, claim.take_id).started_at - unit.queued_at
     siblings = {other.position: other for other in units if other.shot == unit.shot}
     total = sum(other.frames for other in units) or 1
     done = sum(other.frames for other in units if other.state == "done")
@@ -112,6 +115,7 @@ def _read_work(claim: Claim) -> Work:
         has_next=unit.position + 1 in siblings,
         share_done=done / total,
         share=unit.frames / total,
+        waited=waited.total_seconds(),
     )
 
 
@@ -132,9 +136,13 @@ def _make_clip(work: Work, engine: Engine, control: Control, folder: Path, clip:
     )
     with writer:
         for chunk in engine.render(request, control):  # uint8 [f, H, W, 3]
-            writer.write(chunk)
+            with engine.meter.stage("encode"):
+                writer.write(chunk)
             control.still_alive()
             control.check()
+        # Most of the encoder's work was done beside the decoding; what is left is waited for here.
+        with engine.meter.stage("encode"):
+            writer.close()
 
 
 def model_of(spec: Spec) -> VideoModel:

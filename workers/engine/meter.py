@@ -18,10 +18,12 @@ class Meter:
     """Seconds by stage, and what the device did. The engine fills text, denoise and decode; the caller the others.
 
     `gpu_seconds` is the time in which the device worked for the take; on a CPU that is the time of those stages.
+    `cpu_seconds` are those of this process and of the encoders it waited for, by stage.
     `steps` counts denoising steps that were really computed, so a resumed take shows what it saved.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    cpu_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     gpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
     steps: int = 0
@@ -32,11 +34,12 @@ class Meter:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time inside the block to a stage, also when the block raises."""
-        began = perf_counter()
+        began, cpu = perf_counter(), cpu_seconds()
         try:
             yield
         finally:
             self.add(name, perf_counter() - began)
+            self.cpu_seconds[name] += cpu_seconds() - cpu
 
     def add(self, name: str, seconds: float) -> None:
         """Add seconds to a stage. Raises KeyError for an unknown stage."""
@@ -48,6 +51,7 @@ class Meter:
         """Return the meter as JSON-ready words and numbers, seconds rounded to microseconds."""
         return {
             "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
+            "cpu_seconds": {name: round(value, 6) for name, value in self.cpu_seconds.items()},
             "gpu_seconds": round(self.gpu_seconds, 6),
             "peak_memory_bytes": self.peak_memory_bytes,
             "steps": self.steps,
@@ -55,6 +59,12 @@ class Meter:
             "text_cache_hits": self.text_cache_hits,
             "frames": self.frames,
         }
+
+
+def cpu_seconds() -> float:
+    """Return the processor time of this process and of the children it has waited for, in seconds."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def peak_host_bytes() -> int:
