@@ -120,6 +120,16 @@ class ShotOut(BaseModel):
     transition: str
 
 
+class MeterOut(BaseModel):
+    """What a job took, over all its takes: how many they were, seconds and processor seconds by stage, memory."""
+
+    takes: int
+    seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
+    gpu_seconds: str
+    peak_memory_bytes: int
+
+
 class VideoOut(BaseModel):
     """A job as every door, page and webhook shows it: OpenAI's video object and what lies beyond it."""
 
@@ -153,7 +163,7 @@ class VideoOut(BaseModel):
     resolved: dict[str, Any]
     parent: dict[str, str] | None = None
     video_url: str | None = None
-    meter: dict[str, Any] | None = None
+    meter: MeterOut | None = None
 
 
 def unix(moment: datetime | None) -> int | None:

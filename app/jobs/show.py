@@ -1,8 +1,6 @@
 """Show a job: the one shape that doors, pages and webhooks share."""
 
-from typing import Any
-
-from app.jobs.shapes import PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
+from app.jobs.shapes import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
@@ -16,9 +14,12 @@ def show(
     receipt: ReceiptRow | None = None,
     queue_position: int | None = None,
     eta: dict[str, int] | None = None,
-    meter: dict[str, Any] | None = None,
+    meter: MeterOut | None = None,
 ) -> VideoOut:
-    """Return a job as it is shown. `receipt` gives what was charged; `eta` is a range in seconds from now."""
+    """Return a job as it is shown.
+
+    `receipt` gives what was charged, `meter` what was spent; `eta` is a range in seconds from now.
+    """
     spec = Spec.model_validate(job.spec)
     state = JobState(job.state)
     seconds = decimal_seconds(spec.frames, spec.fps)

@@ -19,6 +19,7 @@ from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
+from app.jobs.meter import meter_of
 from app.jobs.order import Order
 from app.jobs.quote import Priced, estimate, make_quote
 from app.jobs.shapes import PriceOut, VideoOut, VideoRequest, unix
@@ -86,10 +87,13 @@ BODY_SCHEMA: dict[str, Any] = {
 }
 
 
-def view(session: SessionDep, job: Job) -> VideoOut:
-    """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended."""
+def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
+    """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended.
+
+    An ended one that is `metered` also says what it took.
+    """
     if is_final(job.state):
-        return show(job, receipt=receipt_of(session, job))
+        return show(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
     outlook = forecast(session, job)
     return show(job, queue_position=outlook.position, eta=outlook.eta())
 
@@ -178,7 +182,7 @@ def list_videos(
 def get_video(response: Response, session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
     """Return a video as it stands now."""
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
-    return view(session, find_job(session, caller, video_id))
+    return view(session, find_job(session, caller, video_id), metered=True)
 
 
 @router.post("/{video_id}/cancel")
