@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         "", description="Further networks that webhooks and fetches never reach (CIDR, separated by commas)."
     )
     webhook_timeout_seconds: float = Field(15.0, gt=0, description="Total deadline of one webhook attempt, in seconds.")
+    webhook_log_days: int = Field(
+        30, ge=4, description="Days for which ended deliveries and their attempts are kept; events are kept for ever."
+    )
     courier_parallel: int = Field(100, ge=1, description="Deliveries that one courier has in flight at most.")
     gpu_second_cost: str = Field(
         "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."

@@ -24,12 +24,14 @@ from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
 from app.storage import Stat, get_storage
+from app.webhooks.forget import forget_deliveries
 
 log = logging.getLogger(__name__)
 
 FILMS_BATCH = 5
 ASSETS_BATCH = 20
 KEYS_BATCH = 500
+DELIVERIES_BATCH = 500
 # Files whose job is in no row: a backup may have been restored that is older than they are, so they get a day.
 STRANGER_AGE = timedelta(days=1)
 PARTIAL_AGE = timedelta(days=1)
@@ -63,6 +65,11 @@ def expired_films(session: Session) -> int:
 def expired_assets(session: Session) -> int:
     """Remove a few uploaded files whose time is over. Returns how many."""
     return remove_expired(session, limit=ASSETS_BATCH)
+
+
+def old_deliveries(session: Session) -> int:
+    """Remove some deliveries that ended long ago, with their attempts. Returns how many."""
+    return forget_deliveries(session, limit=DELIVERIES_BATCH)
 
 
 def unnamed_files(prefix: str) -> int:
@@ -158,6 +165,7 @@ def chores() -> list[Chore]:
     return [
         Chore("expired_films", lambda: _in_transaction(expired_films), 1.0),
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
+        Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("unnamed_files", lambda: unnamed_files(next(parts)), 120.0),
         Chore("unnamed_assets", unnamed_assets, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),

@@ -12,6 +12,7 @@ from app.accounts.caller import Caller
 from app.assets.tables import Asset
 from app.assets.take import take_upload
 from app.jobs.derive import finished_spec
+from app.jobs.keep import keep_until
 from app.jobs.tables import Job, ReceiptRow
 from app.storage import get_storage
 
@@ -25,7 +26,15 @@ def film_as_asset(session: Session, job: Job, *, field: str = "video") -> Asset:
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)
         with path.open("rb") as file:
-            return take_upload(session, job.account_id, file, kind="clip", field=field, filename=f"{job.id}.mp4")
+            return take_upload(
+                session,
+                job.account_id,
+                file,
+                kind="clip",
+                field=field,
+                filename=f"{job.id}.mp4",
+                expires_at=keep_until(session, job.account_id),
+            )
 
 
 def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:

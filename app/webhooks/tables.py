@@ -142,6 +142,7 @@ class Delivery(Base):
         Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
         Index("ix_webhook_deliveries_account", "account_id", "created_at", "id"),
         Index("ix_webhook_deliveries_event", "event_id"),
+        Index("ix_webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

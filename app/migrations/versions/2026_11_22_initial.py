@@ -831,6 +831,13 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_endpoint", "webhook_deliveries", ["endpoint_id", "created_at", "id"], unique=False
     )
+    op.create_index(
+        "ix_webhook_deliveries_ended",
+        "webhook_deliveries",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )
     op.create_index("ix_webhook_deliveries_event", "webhook_deliveries", ["event_id"], unique=False)
     op.create_index(
         "ix_webhook_deliveries_leased",
@@ -1220,6 +1227,11 @@ def downgrade() -> None:
         "ix_webhook_deliveries_leased", table_name="webhook_deliveries", postgresql_where=sa.text("lease IS NOT NULL")
     )
     op.drop_index("ix_webhook_deliveries_event", table_name="webhook_deliveries")
+    op.drop_index(
+        "ix_webhook_deliveries_ended",
+        table_name="webhook_deliveries",
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
+    )
     op.drop_index("ix_webhook_deliveries_endpoint", table_name="webhook_deliveries")
     op.drop_index(
         "ix_webhook_deliveries_due", table_name="webhook_deliveries", postgresql_where=sa.text("state = 'pending'")

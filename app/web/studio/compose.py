@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.projects import list_projects
+from app.assets.tables import Asset
 from app.assets.take import take_upload
 from app.catalog.models import load_catalog
 from app.catalog.sizes import RATIOS, RESOLUTIONS
@@ -15,6 +16,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.find import find_job, list_jobs
+from app.jobs.keep import keep_until
 from app.jobs.order import Order, body_fingerprint
 from app.jobs.quote import estimate
 from app.jobs.shapes import VideoRequest
@@ -98,8 +100,7 @@ def take_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dic
     file = file_of(form, "file")
     if file is None:
         raise AppError("invalid_request", "No file came.", field="file")
-    asset = take_upload(session, visitor.caller.account_id, file.file, kind="picture", field="file")
-    return {"id": asset.id}
+    return {"id": _take_picture(session, visitor, file, field="file").id}
 
 
 def _order(wanted: VideoRequest, draft: Draft) -> Order:
@@ -111,9 +112,15 @@ def _order(wanted: VideoRequest, draft: Draft) -> Order:
 
 def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Draft) -> Draft:
     for row, name, file in uploads_of(form, draft):
-        asset = take_upload(session, visitor.caller.account_id, file.file, kind="picture", field=f"shots.{row}.{name}")
+        asset = _take_picture(session, visitor, file, field=f"shots.{row}.{name}")
         draft = with_picture(draft, row, name, asset.id)
     return draft
+
+
+def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
+    account_id = visitor.caller.account_id
+    kept = keep_until(session, account_id)
+    return take_upload(session, account_id, file.file, kind="picture", field=field, expires_at=kept)
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:

@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.clock import now
 from app.errors import AppError
+from app.events.tables import Event
 from app.webhooks import deliveries as verbs
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import update_endpoint
+from app.webhooks.forget import forget_deliveries
 from app.webhooks.shapes import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery
 from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, open_project, take, tell
@@ -180,3 +182,20 @@ def test_a_projects_key_sees_its_own(session: Session, caller: Caller):
     tell(session, caller, callback_url="https://app.example.com/")
     assert len(list_deliveries(session, replace(caller, project_id=project))[0]) == 2
     assert len(list_deliveries(session, caller)[0]) == 3
+
+
+def test_old_deliveries_leave_the_log_and_their_events_stay(session: Session, caller: Caller):
+    open_endpoint(session, caller)
+    event = tell(session, caller)
+    finish(session, take(session), answered(200))
+    let_pass(session, timedelta(days=29))
+    pending = tell(session, caller)
+    assert forget_deliveries(session, limit=10) == 0
+    let_pass(session, timedelta(days=2))
+    assert forget_deliveries(session, limit=10) == 1
+    assert session.scalars(select(Attempt)).all() == []
+    [left], _ = list_deliveries(session, caller)
+    assert left.event_id == pending.id, "what is still to be delivered is not forgotten"
+    assert session.get(Event, event.id) is not None
+    let_pass(session, timedelta(days=60))
+    assert forget_deliveries(session, limit=10) == 0
