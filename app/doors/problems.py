@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, ValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -134,6 +134,14 @@ def install(app: FastAPI) -> None:
     def _http_error(request: Request, error: HTTPException) -> JSONResponse:
         code = _WORD_OF_STATUS.get(error.status_code, "invalid_request")
         return problem(AppError(code, str(error.detail)), request)
+
+    @app.exception_handler(DataError)
+    def _unstorable(request: Request, error: DataError) -> JSONResponse:
+        if "NUL" not in str(error.orig):
+            return _unknown(request, error)
+        field = next((name for name, value in request.query_params.items() if "\0" in value), None)
+        message = "Text may hold any character but NUL (U+0000)."
+        return problem(AppError("invalid_request", message, field=field), request)
 
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(OperationalError)

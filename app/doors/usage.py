@@ -98,7 +98,12 @@ def read_account_usage(
     )
 
 
-@router.get("/statements", response_model=None)
+_STATEMENT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The statement", "content": {"text/csv": {}, "application/pdf": {}}},
+}
+
+
+@router.get("/statements", response_model=None, responses=_STATEMENT)
 def read_statement(
     session: SessionDep,
     caller: BillingCaller,
