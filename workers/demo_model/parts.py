@@ -1,6 +1,7 @@
 """The demo model's parts as real classes: tokenizer, UMT5 encoder, Wan transformer, scheduler; and their weights."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -98,6 +99,11 @@ def embed(encoder: UMT5EncoderModel, ids: Tensor, mask: Tensor) -> Tensor:
     return encoder(ids, mask).last_hidden_state * mask[..., None]
 
 
+def _facts(config: Mapping[str, object]) -> dict[str, object]:
+    """A model's config without the folder it was read from, which is nobody's business."""
+    return {name: value for name, value in config.items() if name != "_name_or_path"}
+
+
 def save(
     folder: Path,
     codec: AutoencoderKLWan,
@@ -109,8 +115,8 @@ def save(
     pipeline = WanPipeline(
         tokenizer=make_tokenizer(),
         text_encoder=UMT5EncoderModel(encoder.config),
-        vae=AutoencoderKLWan.from_config(codec.config),
-        transformer=WanTransformer3DModel.from_config(transformer.config),
+        vae=AutoencoderKLWan.from_config(_facts(codec.config)),
+        transformer=WanTransformer3DModel.from_config(_facts(transformer.config)),
         scheduler=make_scheduler(),
         expand_timesteps=True,
     )
