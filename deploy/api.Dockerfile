@@ -19,7 +19,7 @@ LABEL org.opencontainers.image.title="Cinemeter API" org.opencontainers.image.li
 RUN useradd --system --uid 10001 --home-dir /var/lib/cinemeter --create-home cinemeter
 COPY --from=build /opt/cinemeter /opt/cinemeter
 ENV PATH=/opt/cinemeter/bin:$PATH PYTHONUNBUFFERED=1 CINEMETER_HOME=/var/lib/cinemeter CINEMETER_HOST=0.0.0.0
-USER cinemeter
+USER 10001
 WORKDIR /var/lib/cinemeter
 EXPOSE 8000 9100
 ENTRYPOINT ["cinemeter"]

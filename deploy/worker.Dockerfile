@@ -27,7 +27,7 @@ COPY --from=build /opt/cinemeter /opt/cinemeter
 # Weights are read from /models only: a worker that may download would start when the hub answers, and not before.
 ENV PATH=/opt/cinemeter/bin:$PATH PYTHONUNBUFFERED=1 CINEMETER_HOME=/var/lib/cinemeter CINEMETER_HOST=0.0.0.0 \
     HF_HOME=/models/hub HF_HUB_OFFLINE=1
-USER cinemeter
+USER 10001
 WORKDIR /var/lib/cinemeter
 EXPOSE 9100
 ENTRYPOINT ["cinemeter"]

@@ -62,6 +62,13 @@ def test_compose_follows_its_specification() -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+def test_a_linter_finds_nothing_in_the_dockerfiles(dockerfile: Path) -> None:
+    tool = Path(sysconfig.get_path("scripts")) / "hadolint"
+    checked = subprocess.run([tool, "--no-color", dockerfile], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
     assert set(services) == ROLES | {"postgres", "redis", "storage", "migrate", "prometheus"}
@@ -117,7 +124,7 @@ def test_images_are_pinned_small_and_not_root(path: Path) -> None:
     assert all(re.match(r"python:3\.1[1-9]-slim-\w+", image) for image in froms)
     assert [word for word, _ in found].index("FROM") == 0
     last = found[max(number for number, (word, _) in enumerate(found) if word == "FROM") :]
-    assert ("USER", "cinemeter") in last
+    assert ("USER", "10001") in last, "a number, so that a cluster can tell that it is not root"
     assert not any(word == "ADD" for word, _ in found)
     for word, rest in last:
         if word in ("ENTRYPOINT", "CMD"):

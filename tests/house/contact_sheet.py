@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         service = start(Path(folder) / "home")
         try:
-            with service.client() as client:
+            with service.client("pro") as client:
                 demo = order(client, Path(folder), **STORYBOARD)
                 films = [
                     (prompt, order(client, Path(folder), model="demo", prompt=prompt, seconds=5, resolution="480P"))
@@ -96,7 +96,7 @@ def main() -> None:
             storyboard(demo, [shot["seconds"] for shot in STORYBOARD["shots"]]).save(
                 pictures / "demo.png", optimize=True
             )
-            contact_sheet(films).save(pictures / "contact-sheet.png", optimize=True)
+            contact_sheet(films).quantize(128).save(pictures / "contact-sheet.png", optimize=True)
         finally:
             stop(service)
 
