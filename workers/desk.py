@@ -13,6 +13,7 @@ from app.dispatch.roster import sign_off, sign_on, tell
 from app.logs import about
 from app.settings import get_settings
 from app.trace import span
+from workers.checkpoints import sweep_checkpoints
 from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.growth import MemoryGrowth
 from workers.finish import finish
@@ -39,7 +40,8 @@ class Desk:
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
 
     def open(self) -> None:
-        """Sign on to the roster and begin to tell of oneself."""
+        """Sign on to the roster and begin to tell of oneself; leave no checkpoints that nobody will resume from."""
+        sweep_checkpoints()
         with transaction() as session:
             sign_on(
                 session,

@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +21,7 @@ from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.storage import Storage, get_storage
+from workers.checkpoints import checkpoint_folder, forget_checkpoints
 from workers.control import Control
 from workers.engine import DoesNotFit, Engine, EnginePoisoned, Handover, Refused, SegmentRequest, Stopped, segment_seed
 from workers.film.clip_writer import ClipWriter
@@ -161,6 +161,8 @@ def _request(work: Work, model: VideoModel, storage: Storage, folder: Path) -> S
     native = model.native[spec.resolution][spec.ratio]
     width, height = native
     first = _picture(spec, shot.first_frame, native, storage, folder) if unit.position == 0 else None
+    checkpoints = checkpoint_folder(unit.id)
+    checkpoints.mkdir(parents=True, exist_ok=True)
     last = _picture(spec, shot.last_frame, native, storage, folder) if not work.has_next else None
     return SegmentRequest(
         prompt=told(model, shot.prompt),
@@ -179,16 +181,9 @@ def _request(work: Work, model: VideoModel, storage: Storage, folder: Path) -> S
         strength=float(spec.strength or model.strength),
         handover=_handover(work, storage, folder),
         resolution=spec.resolution,
-        checkpoint_dir=_checkpoints(unit),
+        checkpoint_dir=checkpoints,
         key=unit.id,
     )
-
-
-def _checkpoints(unit: Unit) -> Path:
-    """Return the folder where a unit's checkpoints are kept on this machine, for a retake to resume from."""
-    folder = get_settings().home.absolute() / "checkpoints" / unit.id
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _picture(spec: Spec, asset_id: str | None, native: tuple[int, int], storage: Storage, folder: Path) -> Any:
@@ -243,8 +238,5 @@ def _upload(claim: Claim, work: Work, engine: Engine, folder: Path, clip: Path) 
             path = folder / "next.safetensors"
             engine.handover.save(path)
             storage.put_file(handover_key, path, "application/octet-stream")
-    with suppress(OSError):
-        # The segment is whole, so its checkpoints have done their work.
-        for old in _checkpoints(work.unit).iterdir():
-            old.unlink()
+    forget_checkpoints(work.unit.id)
     return f"{prefix}/clip.mp4", handover_key

@@ -1,5 +1,6 @@
-"""One trace from the order to its takes, carried on the rows; and nothing at all where no collector is set."""
+"""One trace from the order to its takes and webhooks, carried on the rows; and nothing where no collector is set."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -16,6 +17,8 @@ from app.events.tables import Event
 from app.jobs.tables import Job
 from app.settings import child_environment, get_settings
 from app.trace import read_traceparent, span
+from tests.app.net.receiver import Receiver
+from tests.app.webhooks.running import courier_thread
 from tests.world import World
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -94,3 +97,22 @@ def test_one_trace_leads_from_the_order_to_the_film(world: World, spans: list[An
         assert carried.split("-")[1:3] == [PARENT.split("-")[1], named["request"].span_id.hex()]
         events = session.query(Event).filter_by(job_id=made["id"]).all()
         assert {event.traceparent for event in events} == {carried}, "deliveries join the trace by their event"
+
+
+def test_a_delivery_joins_the_trace_of_its_order(
+    world: World, spans: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
+    get_settings.cache_clear()
+    with Receiver() as receiver:
+        order = {**ORDER, "callback_url": receiver.url("/ok")}
+        made = world.post("/v1/videos", order, headers={"traceparent": PARENT}).json()
+        world.work()
+        with courier_thread():
+            assert receiver.wait_for(lambda requests: len(requests) == 1)
+    flush()
+    [delivery] = [each for each in spans if each.name == "delivery"]
+    [request] = [each for each in spans if each.name == "request" and each.trace_id == delivery.trace_id]
+    assert delivery.trace_id.hex() == PARENT.split("-")[1]
+    assert delivery.parent_span_id == request.span_id
+    assert json.loads(receiver.requests[0].body)["data"]["id"] == made["id"]
