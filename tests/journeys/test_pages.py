@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.browser import browsers, open_page, serious_faults, sign_in
@@ -102,6 +104,53 @@ def test_a_film_can_be_ordered_with_the_keyboard_alone(service: Service, browser
     page.keyboard.press("Enter")
     expect(page.get_by_text("Ordered.")).to_be_visible()
     expect(page.locator(".film").first).to_contain_text("typed, not clicked")
+    assert not watch.faults
+
+
+def test_progress_is_asked_for_where_streams_do_not_get_through(service: Service, browser: Browser):
+    page, _ = open_page(browser, service)
+    sign_in(page, service, "pro")
+    page.route("**/films/live*", lambda route: route.fulfill(status=503))
+    page.goto("/studio")
+    page.get_by_label("Model").select_option("synthetic")
+    page.get_by_label("Prompt of shot 1").fill("asked every few seconds")
+    with service.client("admin") as admin:
+        # While no worker takes anything, the film is unfinished whatever the page does.
+        workers = [each["id"] for each in admin.get("/v1/admin/workers").json()["data"]]
+        for worker in workers:
+            admin.post(f"/v1/admin/workers/{worker}/drain").raise_for_status()
+        with page.expect_response("**/films/video_*/card"):
+            page.locator(".meter").get_by_role("button", name="Order the film").click()
+        for worker in workers:
+            admin.post(f"/v1/admin/workers/{worker}/resume").raise_for_status()
+    card = page.locator(".film").first
+    expect(card).to_contain_text("asked every few seconds")
+    expect(card.get_by_text("completed")).to_be_visible()
+
+
+def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browser: Browser, tmp_path: Path):
+    picture = tmp_path / "red on blue.png"
+    drawn = Image.new("RGB", (640, 360), (36, 76, 216))
+    ImageDraw.Draw(drawn).ellipse((250, 110, 390, 250), fill=(216, 36, 36))
+    drawn.save(picture)
+    page, watch = open_page(browser, service)
+    sign_in(page, service, "pro")
+    page.goto("/studio")
+    page.get_by_label("Model").select_option("demo")
+    page.get_by_label("Prompt of shot 1").fill("a red circle grows on a blue background")
+    page.get_by_label("Seconds").fill("1")
+    page.get_by_label("First picture of shot 1").set_input_files(picture)
+    expect(page.locator("frame-drop[state=full] img")).to_be_visible()
+    # A picture makes it another mode, which the price names.
+    expect(page.locator("#meter .lines")).to_contain_text("i2v")
+    assert not serious_faults(page)
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    card = page.locator(".film").first
+    expect(card).to_contain_text("a red circle grows")
+    expect(card.get_by_text("completed")).to_be_visible()
+    card.get_by_role("link").click()
+    page.wait_for_url("**/films/video_*")
+    expect(page.get_by_role("region", name=re.compile("Receipt"))).to_contain_text("i2v")
     assert not watch.faults
 
 
