@@ -18,6 +18,9 @@ from workers.film.errors import FilmError
 
 Transition = Literal["cut", "crossfade"]
 
+# Stream by stream: the decoder is asked for nothing.
+_NO_PICTURES = [{"skip_frame": "all"}] * 2
+
 # A join copies at disk speed; these limits only stop what hangs.
 _SECONDS_MAX = 900.0
 
@@ -97,7 +100,9 @@ def cut(clip: Path, out: Path, *, frames: int) -> None:
 def _read(path: Path) -> _Clip:
     """Read a clip's index (not its pictures). Raises FilmError when it is not one of ours."""
     try:
-        with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as container:
+        options = {"protocol_whitelist": "file"}
+        # No picture is decoded: all that a join must know stands in the index and in the header.
+        with av.open(str(path), format="mov", options=options, stream_options=_NO_PICTURES) as container:
             if not container.streams.video:
                 raise FilmError(f"{path.name} has no pictures")
             video = container.streams.video[0]
@@ -105,12 +110,12 @@ def _read(path: Path) -> _Clip:
             entries = [(entry.timestamp, entry.is_keyframe) for entry in video.index_entries]
             context, time_base, length = video.codec_context, video.time_base, video.duration
             header = bytes(context.extradata or b"")
-            facts = context.name, context.pix_fmt, context.has_b_frames, context.width, context.height
+            facts = context.name, is_yuv420p(header), context.has_b_frames, context.width, context.height
     except (av.error.FFmpegError, OSError) as error:
         raise FilmError(f"{path.name} cannot be read as a clip: {error}") from error
     step = length // len(entries) if entries and length else 0
     is_regular = length == step * len(entries) and all(at == number * step for number, (at, _) in enumerate(entries))
-    if step < 1 or not is_regular or facts[:3] != ("h264", "yuv420p", False):
+    if step < 1 or not is_regular or facts[:3] != ("h264", True, False):
         raise FilmError(f"{path.name} is not a clip of evenly spaced H.264 pictures without reordering")
     return _Clip(
         path=path,
@@ -122,6 +127,17 @@ def _read(path: Path) -> _Clip:
         header=header,
         key_frames=tuple(number for number, (_, is_key) in enumerate(entries) if is_key),
     )
+
+
+def is_yuv420p(header: bytes) -> bool:
+    """Say whether an H.264 header (`avcC`, ISO/IEC 14496-15 §5.3.3.1) announces 8-bit pictures of 4:2:0.
+
+    Profiles below High know nothing else; High and those above end the header with chroma format and bit depths.
+    """
+    if len(header) < 7 or header[0] != 1:
+        return False
+    baseline, main, extended = 66, 77, 88
+    return header[1] in (baseline, main, extended) or header[-4:] == b"\xfd\xf8\xf8\x00"
 
 
 def _plan(

@@ -1,5 +1,6 @@
 """Clips in order, film out: every frame once, at its time, and nothing encoded that need not be."""
 
+import subprocess
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -12,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.workers.film.clips import numbers_in, write_clip
-from workers.film.binary import run
+from workers.film.binary import ffmpeg_binary, run
 from workers.film.errors import FilmError
 from workers.film.frames import last_frames
-from workers.film.join import cut, join
+from workers.film.join import cut, is_yuv420p, join
 from workers.film.measure import measure
 
 
@@ -188,3 +189,21 @@ def test_a_cut_keeps_the_first_frames(tmp_path: Path) -> None:
     for frames in (0, 61):
         with pytest.raises(FilmError, match="cannot be cut out"):
             cut(clip, tmp_path / "part.mp4", frames=frames)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["-bf", "2", "-pix_fmt", "yuv420p"], ["-bf", "0", "-pix_fmt", "yuv444p"], ["-bf", "0", "-pix_fmt", "yuv420p10le"]],
+    ids=["reordered", "4:4:4", "ten bits"],
+)
+def test_a_clip_that_is_encoded_otherwise_is_refused(tmp_path: Path, options: list[str]) -> None:
+    foreign = tmp_path / "foreign.mp4"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=24:duration=1", "-c:v", "libx264"]
+    subprocess.run([ffmpeg_binary(), "-v", "error", *source, *options, str(foreign)], check=True)
+    with pytest.raises(FilmError, match="is not a clip of evenly spaced"):
+        join([foreign], tmp_path / "film.mp4")
+
+
+def test_a_header_that_is_none_announces_nothing() -> None:
+    assert not is_yuv420p(b"")
+    assert not is_yuv420p(b"\x00" * 40)
