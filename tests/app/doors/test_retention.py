@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
+from app.accounts.accounts import create_account
+from app.accounts.keys import issue_key
 from app.assets.tables import Asset
 from app.db import transaction
 from app.dispatch.retention import chores, clean
@@ -15,6 +17,8 @@ from app.dispatch.tables import SweepCount
 from app.jobs.tables import ReceiptRow
 from app.settings import get_settings
 from app.storage import get_storage
+from app.wallet.balance import open_wallet
+from app.wallet.funds import top_up
 from tests.world import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -57,3 +61,19 @@ def test_an_uploaded_picture_is_kept_as_long_as_the_membership_says(world: World
         asset = session.get_one(Asset, answer.json()["id"])
         assert asset.expires_at is not None
         assert asset.expires_at - asset.created_at == timedelta(days=30)
+
+
+def test_a_film_that_comes_back_is_kept_as_long_as_the_membership_says(world: World) -> None:
+    with transaction() as session:
+        carol = create_account(session, "Carol").id
+        open_wallet(session, carol)
+        top_up(session, carol, 10_000, kind="purchased", reference="seed Carol")
+        key = issue_key(session, carol, scopes=["videos"])[1]
+    film = world.post("/v1/videos", ORDER, key=key).json()
+    world.work()
+    edit = {"prompt": "as snow", "video": film["id"]}
+    assert world.post("/v1/videos/edits", edit, key=key).status_code == 200
+    with transaction() as session:
+        asset = session.scalars(select(Asset).where(Asset.account_id == carol)).one()
+        assert asset.expires_at is not None
+        assert asset.expires_at - asset.created_at == timedelta(days=7), "no membership"
