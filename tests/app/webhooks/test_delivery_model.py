@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,11 @@ FINAL = ("delivered", "exhausted", "abandoned")
 
 
 class Deliveries(RuleBasedStateMachine):
-    """One account, two endpoints, one courier that sometimes dies."""
+    """One account, two endpoints, one courier that sometimes dies.
+
+    Ids, jitter and the clock are the real ones and differ between two runs of one example. So no rule's being offered
+    and no draw depends on what has happened: a rule with nothing to do does nothing.
+    """
 
     engine: Engine
 
@@ -65,15 +69,15 @@ class Deliveries(RuleBasedStateMachine):
         assert all(parcel.attempts < len(SCHEDULE) for parcel in parcels)
         self.carried += parcels
 
-    @precondition(lambda self: self.carried)
     @rule(status=st.sampled_from([200, 200, 404, 410, 429, 503]))
     def it_is_answered(self, status: int) -> None:
+        if not self.carried:
+            return
         parcel = self.carried.pop(0)
         finish(self.session, [parcel], answered(status))
         if status == 200:
             self.arrived[parcel.event_id, parcel.endpoint_id] += 1
 
-    @precondition(lambda self: self.carried)
     @rule()
     def the_courier_dies(self) -> None:
         self.carried.clear()
@@ -94,10 +98,11 @@ class Deliveries(RuleBasedStateMachine):
             recover(self.session, self.caller, endpoint, since=self.start, until=until)
             self.wanted |= {(event, endpoint) for event in self.told}
 
-    @precondition(lambda self: self.ended)
-    @rule(data=st.data())
-    def a_delivery_is_repeated(self, data: st.DataObject) -> None:
-        delivery_id = data.draw(st.sampled_from(sorted(self.ended)))
+    @rule(number=st.integers(0, 1_000))
+    def a_delivery_is_repeated(self, number: int) -> None:
+        if not self.ended:
+            return
+        delivery_id = sorted(self.ended)[number % len(self.ended)]
         # A closed endpoint refuses it, which changes nothing.
         with contextlib.suppress(AppError):
             redeliver(self.session, self.caller, delivery_id)
