@@ -2,13 +2,15 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import schemathesis
 import uvicorn
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
+from schemathesis import AuthContext
 from schemathesis.checks import CHECKS
+from schemathesis.config import HealthCheck as AnyHealth
+from schemathesis.engine import events, from_schema
 
 from app.accounts.keys import issue_key
 from app.cli.ports import free_port
@@ -63,30 +65,38 @@ def test_every_answer_is_in_the_document(case: schemathesis.Case, world: World, 
 
 
 def test_every_answer_is_in_the_document_whatever_came_before(world: World, admin: str, base_url: str) -> None:
-    """Chains of calls: what one answer names, an id above all, is used in the next call."""
-    machine = schema.exclude(path_regex="events$").as_state_machine()
+    """Chains of calls: what one answer names, an id above all, is used in the next call.
 
-    class Customers(machine):  # type: ignore[misc, valid-type]
-        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
-            return {"base_url": base_url, "headers": bearer(case, world, admin)}
+    The chains run in Schemathesis's own engine: Hypothesis alone calls a test flaky whose second run differs, and a
+    server that invents ids and remembers what came before never answers twice the same.
+    """
+    chained = schemathesis.openapi.from_dict(create_app().openapi())
+    chained = chained.include(path_regex=r"^/(v1|api)/").exclude(path_regex="events$")
+    config = chained.config
+    config.update(base_url=base_url, suppress_health_check=[AnyHealth.all])
+    config.seed = 1
+    config.phases.update(phases=["stateful"])
+    config.phases.stateful.max_steps = 10
+    config.phases.stateful.generation.update(max_examples=120)
+    config.checks.update(included_check_names=ASKED)
 
-        def validate_response(self, response: Any, case: schemathesis.Case, *_: object, **__: object) -> None:
-            called.add((case.method, case.operation.path))
-            # An admin may have paused the intake before, which is a 503 that the document names.
-            paused = response.status_code == 503 and response.json()["code"] == "intake_paused"
-            asked = [name for name in ASKED if not (paused and name == "not_a_server_error")]
-            case.validate_response(response, checks=CHECKS.get_by_names(asked))
+    @chained.auth(refresh_interval=None)
+    class Key:
+        def get(self, case: schemathesis.Case, _: AuthContext) -> dict[str, str]:
+            return bearer(case, world, admin)
+
+        def set(self, case: schemathesis.Case, data: dict[str, str], _: AuthContext) -> None:
+            case.headers.update(data)
 
     called: set[tuple[str, str]] = set()
-    Customers.run(
-        settings=settings(
-            max_examples=120,
-            stateful_step_count=10,
-            deadline=None,
-            derandomize=True,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
-    )
+    faults: list[str] = []
+    for event in from_schema(chained).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            faults.append(str(event))
+        if isinstance(event, events.ScenarioFinished):
+            called.update((node.value.method, node.value.operation.path) for node in event.recorder.cases.values())
+            for checks in event.recorder.checks.values():
+                faults.extend(str(check.failure_info.failure) for check in checks if check.failure_info)
+    assert not faults
     assert ("POST", "/v1/videos") in called
-    assert len(called) > 40
+    assert len(called) > 30
