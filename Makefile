@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# What runs the service, and what tests it too: a first film does not wait for the tests' packages.
+RUNS := $(VENV)/.runs
+TESTS := $(VENV)/.installed
+# Bytecode is written when a module is first imported; compiling every module of PyTorch ahead would take longer than the rest.
+PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 # `make setup TORCH_INDEX=<url>` takes PyTorch from that package index, for example one that carries CPU builds
 # (the default build from the standard index brings CUDA and is several gigabytes larger).
 TORCH_INDEX ?=
@@ -16,22 +20,28 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Make .venv and install everything, pinned (TORCH_INDEX=<url> takes PyTorch from there)
+setup: $(TESTS) ## Make .venv and install everything, pinned (TORCH_INDEX=<url> takes PyTorch from there)
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cinemeter needs Python 3.11 or newer; set PYTHON=python3.12, for example.")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) "$(TORCH)")
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,embedded,tracing,test]'
-	touch $@
+$(RUNS): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cinemeter needs Python 3.11 or newer; set PYTHON=python3.12, for example.")'
+	@echo "Installing what the service needs into $(VENV), which takes a minute or more …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(PIP) --no-deps --index-url $(TORCH_INDEX) "$(TORCH)")
+	$(PIP) --quiet -c constraints.txt -e '.[worker,embedded,tracing]'
+	@touch $@
 
-demo: $(STAMP) ## Render a three-shot storyboard on this machine: quote, progress, receipt, film
+$(TESTS): $(RUNS)
+	@echo "Installing what the tests need …"
+	$(PIP) --quiet -c constraints.txt -e '.[worker,embedded,tracing,test]'
+	@touch $@
+
+demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress, receipt, film
 	$(BIN)/cinemeter demo
 
-up: $(STAMP) ## Start the whole service here and stay up; prints the studio's address and keys
+up: $(RUNS) ## Start the whole service here and stay up; prints the studio's address and keys
 	$(BIN)/cinemeter up
 
-test: $(STAMP) browser ## Run every test but the deep ones
+test: $(TESTS) browser ## Run every test but the deep ones
 	$(PYTEST) -n 2 --dist loadfile
 
 # The tests of the pages need a real browser: Debian's, since Playwright's own is not downloaded.
@@ -41,23 +51,23 @@ browser:
 	  echo "Installing Chromium for the tests of the pages"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-test-deep: $(STAMP) ## Run the storms, fuzzing and long runs
+test-deep: $(TESTS) ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile -m deep
 
-check: $(STAMP) ## Formatting, lint, types, import direction, documents that must match the code
+check: $(TESTS) ## Formatting, lint, types, import direction, documents that must match the code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.house.documents --check
 
-bench: $(STAMP) ## Measure throughput and overheads on this machine
+bench: $(TESTS) ## Measure throughput and overheads on this machine
 	$(BIN)/python -m tests.bench
 
-bench-gpu: $(STAMP) ## Measure the engine on a CUDA GPU beside stock diffusers (STEPS=20)
+bench-gpu: $(TESTS) ## Measure the engine on a CUDA GPU beside stock diffusers (STEPS=20)
 	$(BIN)/python -m tests.bench.gpu --steps $(or $(STEPS),20)
 
-fmt: $(STAMP) ## Format the code and rewrite the generated parts of the README
+fmt: $(TESTS) ## Format the code and rewrite the generated parts of the README
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.house.documents
