@@ -1,6 +1,6 @@
 """Prices before work: an estimate promises nothing, a quote binds for some minutes and is redeemed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -166,7 +166,8 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     """
     # One quote of an account at a time, so that two cannot both be the last that it may have open.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
-    expire_quotes(session, account_id=caller.account_id)
+    for late in quotes_past_expiry(session, account_id=caller.account_id):
+        expire_quote(session, late)
     open_quotes = session.scalar(
         select(func.count()).where(Quote.account_id == caller.account_id, Quote.state == "open")
     )
@@ -224,17 +225,22 @@ def redeem(
     return quote
 
 
-def expire_quotes(session: Session, *, account_id: str | None = None, limit: int = 1000) -> int:
-    """Expire the open quotes whose time has passed and give back what they reserved. Returns how many."""
-    due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session)).limit(limit)
+def quotes_past_expiry(session: Session, *, account_id: str | None = None, limit: int = 1000) -> Sequence[str]:
+    """Return the ids of open quotes whose time has passed, of one account or of all."""
+    due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session))
     if account_id is not None:
         due = due.where(Quote.account_id == account_id)
-    expired = session.scalars(
+    return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
+
+
+def expire_quote(session: Session, quote_id: str) -> bool:
+    """Expire an open quote whose time has passed and give back what it reserved; return whether this call did it."""
+    expired = session.scalar(
         update(Quote)
-        .where(Quote.id.in_(due.with_for_update(skip_locked=True)))
+        .where(Quote.id == quote_id, Quote.state == "open", Quote.expires_at <= now(session))
         .values(state="expired")
         .returning(Quote.id)
-    ).all()
-    for quote_id in expired:
+    )
+    if expired is not None:
         give_back(session, quote_id)
-    return len(expired)
+    return expired is not None
