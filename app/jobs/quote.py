@@ -15,8 +15,9 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.jobs.promises import promises
 from app.jobs.resolve import candidates, resolve, resolved_facts
-from app.jobs.shapes import PriceLine, PriceOut, VideoRequest
+from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at
@@ -61,6 +62,10 @@ class Priced:
     def body(self) -> dict[str, Any]:
         """Return the price as it is shown."""
         return price_out(self.price, self.book.name).model_dump()
+
+    def promised(self, expires_after: int | None = None) -> dict[str, int | None]:
+        """Return what the service tier promises to an order that is accepted now, in Unix seconds."""
+        return promises(self.book.tier(self.spec.service_tier), self.at, expires_after).shown()
 
 
 def usage_of(spec: Spec) -> Usage:
@@ -188,7 +193,12 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
         pricing=priced.inputs(),
         total=priced.price.total.minor,
         currency=priced.price.currency,
-        body={**priced.body(), "list_minor": priced.price.list_total.minor, "resolved": priced.resolved()},
+        body={
+            **priced.body(),
+            **priced.promised(request.expires_after),
+            "list_minor": priced.price.list_total.minor,
+            "resolved": priced.resolved(),
+        },
         created_at=priced.at,
         expires_at=priced.at + timedelta(seconds=get_settings().quote_seconds),
     )
@@ -244,3 +254,9 @@ def expire_quote(session: Session, quote_id: str) -> bool:
     if expired is not None:
         give_back(session, quote_id)
     return expired is not None
+
+
+def show_quote(quote: Quote) -> QuoteOut:
+    """Return a quote as the doors show it."""
+    shown = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after", "resolved")}
+    return QuoteOut.model_validate({**shown, "id": quote.id, "expires_at": unix(quote.expires_at)})
