@@ -136,10 +136,12 @@ class Line:
         return self.act(lambda: cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
 
     def sweep(self, *names: str) -> dict[str, int]:
-        """Run the scheduler's repairs, all of them or those named, each in a transaction of its own."""
+        """Run the scheduler's repairs, all of them or those named; each thing to mend in a transaction of its own."""
 
         def one(name: str) -> int:
-            return self.act(lambda: REPAIRS[name](self.session))
+            repair = REPAIRS[name]
+            due = self.act(lambda: repair.find(self.session))
+            return sum(self.act(lambda each=each: repair.mend(self.session, each)) for each in due)
 
         return {name: one(name) for name in names or REPAIRS}
 

@@ -14,6 +14,7 @@ from app.db import after_commit
 from app.dispatch.claim import Claim
 from app.dispatch.pace import learn
 from app.dispatch.tables import Worker
+from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import StoredFilm, complete, fail
@@ -46,6 +47,10 @@ def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int 
     """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
     moment = now(session)
     until = moment + timedelta(seconds=get_settings().lease_seconds)
+    if percent is not None:
+        # The job before its take, as every verb locks them: a cancel may be at the same rows now. Progress never goes
+        # back, though a retake begins anew; where the lease is lost, this is rolled back with the rest.
+        session.execute(update(Job).where(Job.id == claim.job_id, Job.progress < percent).values(progress=percent))
     renewed = session.execute(
         update(Take)
         .where(Take.id == claim.take_id, Take.fence == claim.fence, Take.state == TakeState.RUNNING)
@@ -56,9 +61,6 @@ def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int 
     if renewed is None:
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
-    if percent is not None:
-        # Progress never goes back, though a retake begins anew.
-        session.execute(update(Job).where(Job.id == claim.job_id, Job.progress < percent).values(progress=percent))
     drain = session.scalar(select(Worker.drain_requested).where(Worker.id == renewed.worker_id))
     return Orders(drain=bool(drain))
 
@@ -132,8 +134,8 @@ def close_take(
     """End a take and correct its account's share to what it used, or give all of it back when the fault was ours."""
     moment = now(session)
     take.state, take.ended_at, take.meter = state, moment, meter
-    elapsed = Decimal(str((moment - take.started_at).total_seconds()))
-    take.gpu_seconds = Decimal(str(meter["gpu_seconds"])) if meter and "gpu_seconds" in meter else elapsed
+    metered = (meter or {}).get("gpu_seconds")
+    take.gpu_seconds = unmetered_gpu_seconds(take, moment) if metered is None else Decimal(str(metered))
     settle_share(session, take, Decimal(0) if given_back else take.gpu_seconds)
     facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
     used = float(take.gpu_seconds)

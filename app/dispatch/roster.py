@@ -62,13 +62,21 @@ def sign_off(session: Session, worker_id: str) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(state="gone", take_id=None))
 
 
-def strike_off(session: Session) -> int:
-    """Mark workers that have fallen silent as gone. Returns how many."""
+def silent_workers(session: Session) -> list[str]:
+    """Return the ids of workers that have not been seen for a minute and are not marked as gone."""
+    silent = now(session) - timedelta(seconds=SILENT_SECONDS)
+    return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != "gone")))
+
+
+def strike_off(session: Session, worker_id: str) -> bool:
+    """Mark a worker that has fallen silent as gone; return whether it still was silent."""
     silent = now(session) - timedelta(seconds=SILENT_SECONDS)
     gone = session.execute(
-        update(Worker).where(Worker.seen_at < silent, Worker.state != "gone").values(state="gone", take_id=None)
+        update(Worker)
+        .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != "gone")
+        .values(state="gone", take_id=None)
     )
-    return int(gone.rowcount)  # type: ignore[attr-defined]
+    return bool(gone.rowcount)  # type: ignore[attr-defined]
 
 
 def idle_workers(session: Session, pool: str) -> int:

@@ -2,9 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -12,150 +13,168 @@ from sqlalchemy.orm import Session
 from app.bell import ring, rings_waiting
 from app.clock import now
 from app.db import transaction
-from app.dispatch.leader import Leadership
+from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
 from app.dispatch.retention import run_retention
-from app.dispatch.roster import idle_workers, strike_off
+from app.dispatch.roster import idle_workers, silent_workers, strike_off
 from app.dispatch.tally import tally
-from app.jobs.plan import enqueue_finish
+from app.jobs.plan import CLASS_OF_TIER, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.quote import expire_quotes
+from app.jobs.quote import expire_quote, quotes_past_expiry
 from app.jobs.settle import expire
 from app.jobs.shares import settle_share
 from app.jobs.spec import Spec
-from app.jobs.states import JobState, Stage, TakeState
+from app.jobs.states import JobState, Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.wallet.lots import accounts_with_expired_lots, expire_lots
 
 log = logging.getLogger(__name__)
 
+# How much of one kind is mended in a round; a round comes each second.
 BATCH = 200
+FLEX = CLASS_OF_TIER["flex"]
 # A flex job this close to its deadline is served as standard, so that it still starts in time.
 FLEX_SLACK = timedelta(hours=2)
 
 
-def lost_takes(session: Session) -> int:
-    """Requeue the units of takes whose lease has run out."""
-    due = session.execute(
-        select(Take.id, Take.job_id)
-        .where(Take.state == TakeState.RUNNING, Take.lease_until < now(session))
-        .order_by(Take.lease_until)
-        .limit(BATCH)
-    ).all()
-    return sum(lose_take(session, take_id, job_id) for take_id, job_id in due)
+@dataclass(frozen=True)
+class Repair:
+    """Something that a crash, or time, leaves to be done.
+
+    `find` names what there is to do and writes nothing; `mend` does one of them, in a transaction of its own, and
+    returns whether there still was anything to do. So a sweeper never holds the rows of two customers at once, which
+    their own orders take in another order, and one row that cannot be mended keeps no other from being mended.
+    """
+
+    find: Callable[[Session], Sequence[Any]]
+    mend: Callable[[Session, Any], bool]
 
 
-def past_deadlines(session: Session) -> int:
-    """Expire queued jobs whose last moment to start has passed."""
-    due = session.scalars(
-        select(Job)
-        .where(Job.state == JobState.QUEUED, Job.not_after <= now(session))
-        .order_by(Job.not_after)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job in due:
-        expire(session, job)
-    return len(due)
+def _lost_takes(session: Session) -> Sequence[Any]:
+    query = select(Take.id, Take.job_id).where(Take.state == TakeState.RUNNING, Take.lease_until < now(session))
+    return session.execute(query.order_by(Take.lease_until).limit(BATCH)).all()
 
 
-def flex_promotions(session: Session) -> int:
-    """Promote flex units whose deadline is near to the standard class."""
-    near = select(Job.id).where(
-        Job.state == JobState.QUEUED, Job.not_after.is_not(None), Job.not_after <= now(session) + FLEX_SLACK
-    )
+def _lose(session: Session, take: tuple[str, str]) -> bool:
+    """Requeue the unit of a take whose lease has run out."""
+    return lose_take(session, *take)
+
+
+def _past_deadlines(session: Session) -> Sequence[str]:
+    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.not_after <= now(session))
+    return session.scalars(query.order_by(Job.not_after).limit(BATCH)).all()
+
+
+def _expire(session: Session, job_id: str) -> bool:
+    """Expire a queued job whose last moment to start has passed."""
+    job = _lock(session, job_id)
+    if job is None or job.state != JobState.QUEUED or job.not_after is None or job.not_after > now(session):
+        return False
+    expire(session, job)
+    return True
+
+
+def _flex_near_deadline(session: Session) -> Sequence[str]:
+    waits = select(Unit.id).where(Unit.job_id == Job.id, Unit.klass == FLEX, Unit.state == UnitState.READY).exists()
+    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.not_after <= now(session) + FLEX_SLACK, waits)
+    return session.scalars(query.order_by(Job.not_after).limit(BATCH)).all()
+
+
+def _promote(session: Session, job_id: str) -> bool:
+    """Move a flex job whose deadline is near to the standard class."""
     moved = session.execute(
-        update(Unit).where(Unit.job_id.in_(near), Unit.klass == 2, Unit.state == "ready").values(klass=1)
+        update(Unit)
+        .where(Unit.job_id == job_id, Unit.klass == FLEX, Unit.state == UnitState.READY)
+        .values(klass=CLASS_OF_TIER["standard"])
     )
-    return int(moved.rowcount)  # type: ignore[attr-defined]
+    return bool(moved.rowcount)  # type: ignore[attr-defined]
 
 
-def expired_quotes(session: Session) -> int:
-    """Expire open quotes and give back what they reserved."""
-    return expire_quotes(session, limit=BATCH)
+def _unsettled_takes(session: Session) -> Sequence[str]:
+    query = select(Take.id).where(Take.state != TakeState.RUNNING, Take.share_settled.is_(False))
+    return session.scalars(query.order_by(Take.ended_at).limit(BATCH)).all()
 
 
-def unsettled_shares(session: Session) -> int:
-    """Correct the shares of takes that ended without their worker: a cancel, or the end of their job."""
-    ended = session.scalars(
-        select(Take)
-        .where(Take.state != TakeState.RUNNING, Take.share_settled.is_(False))
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for take in ended:
-        seconds = (take.ended_at - take.started_at).total_seconds() if take.ended_at else 0.0
-        take.gpu_seconds = Decimal(str(seconds))
-        settle_share(session, take, take.gpu_seconds)
-    return len(ended)
+def _settle(session: Session, take_id: str) -> bool:
+    """Correct the share of a take that ended without its worker: by a cancel, or by the end of its job."""
+    take = session.get(Take, take_id, with_for_update=True, populate_existing=True)
+    if take is None or take.share_settled:
+        return False
+    settle_share(session, take, take.gpu_seconds)
+    return True
 
 
-def stuck_stages(session: Session) -> int:
-    """Open the finish of a job whose segments are all done but that has none, whatever the reason."""
+def _without_finish(session: Session) -> Sequence[str]:
     has_finish = select(Unit.id).where(Unit.job_id == Job.id, Unit.kind == "finish").exists()
-    stuck = session.scalars(
-        select(Job)
-        .where(Job.state == JobState.IN_PROGRESS, Job.units_done >= Job.units_total, ~has_finish)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job in stuck:
-        job.stage = Stage.FINISHING
-        enqueue_finish(
-            session,
-            job_id=job.id,
-            account_id=job.account_id,
-            klass=1,
-            spec=Spec.model_validate(job.spec),
-            at=now(session),
-        )
-    return len(stuck)
+    query = select(Job.id).where(Job.state == JobState.IN_PROGRESS, Job.units_done >= Job.units_total, ~has_finish)
+    return session.scalars(query.limit(BATCH)).all()
 
 
-def silent_workers(session: Session) -> int:
-    """Take workers off the roster that have not been seen for a minute."""
-    return strike_off(session)
+def _open_finish(session: Session, job_id: str) -> bool:
+    """Open the finish of a job whose segments are all done but that has none, whatever the reason."""
+    job = _lock(session, job_id)
+    found = select(Unit.id).where(Unit.job_id == job_id, Unit.kind == "finish")
+    if job is None or job.state != JobState.IN_PROGRESS or session.scalar(found) is not None:
+        return False
+    job.stage = Stage.FINISHING
+    spec, standard = Spec.model_validate(job.spec), CLASS_OF_TIER["standard"]
+    enqueue_finish(session, job_id=job.id, account_id=job.account_id, klass=standard, spec=spec, at=now(session))
+    return True
 
 
-def expired_credit(session: Session) -> int:
+def _expired_credit(session: Session) -> Sequence[str]:
+    return accounts_with_expired_lots(session, limit=BATCH)
+
+
+def _book_expiry(session: Session, account_id: str) -> bool:
     """Book what is left in credit lots that have expired. Spending them was refused from their last moment on."""
-    accounts = accounts_with_expired_lots(session, limit=BATCH)
-    for account_id in accounts:
-        expire_lots(session, account_id)
-    return len(accounts)
+    return bool(expire_lots(session, account_id))
 
 
-REPAIRS: dict[str, Callable[[Session], int]] = {
-    "lost_takes": lost_takes,
-    "past_deadlines": past_deadlines,
-    "flex_promotions": flex_promotions,
-    "expired_quotes": expired_quotes,
-    "unsettled_shares": unsettled_shares,
-    "stuck_stages": stuck_stages,
-    "silent_workers": silent_workers,
-    "expired_credit": expired_credit,
+def _lock(session: Session, job_id: str) -> Job | None:
+    return session.get(Job, job_id, with_for_update=True, populate_existing=True)
+
+
+REPAIRS: dict[str, Repair] = {
+    "lost_takes": Repair(_lost_takes, _lose),
+    "past_deadlines": Repair(_past_deadlines, _expire),
+    "flex_promotions": Repair(_flex_near_deadline, _promote),
+    "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
+    "unsettled_shares": Repair(_unsettled_takes, _settle),
+    "stuck_stages": Repair(_without_finish, _open_finish),
+    "silent_workers": Repair(silent_workers, strike_off),
+    "expired_credit": Repair(_expired_credit, _book_expiry),
 }
 
 
 def sweep(leadership: Leadership | None = None) -> dict[str, int]:
-    """Run every repair once, each in a transaction of its own. Returns what each found.
+    """Run every repair once. Returns how often each had something to do.
 
-    With `leadership`, each transaction first proves the leader's term, so that a leader that was frozen and woke
-    too late repairs nothing.
+    With `leadership`, each transaction that writes first proves the leader's term, so that a leader that was frozen
+    and woke too late repairs nothing.
     """
-    found: dict[str, int] = {}
+    found = dict.fromkeys(REPAIRS, 0)
     for name, repair in REPAIRS.items():
         try:
             with transaction() as session:
-                if leadership is not None:
-                    leadership.prove(session)
-                found[name] = repair(session)
-                if found[name]:
-                    tally(session, name, found[name])
+                due = repair.find(session)
         except Exception:
-            # One repair that breaks must not keep the others from their work; it is tried again in a second.
-            log.exception("The repair %s broke", name)
+            log.exception("The repair %s cannot see what there is to do", name)
+            continue
+        for each in due:
+            try:
+                with transaction() as session:
+                    if leadership is not None:
+                        leadership.prove(session)
+                    if repair.mend(session, each):
+                        tally(session, name, 1)
+                        found[name] += 1
+            except LeadershipLost:
+                return found
+            except Exception:
+                # One row that breaks must not keep the others from being mended; it is tried again in a second.
+                log.exception("The repair %s broke at %s", name, each)
     return found
 
 

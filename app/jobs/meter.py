@@ -1,6 +1,7 @@
 """What a job took: the meters of its takes, added up. It explains a wait and a margin; it never makes a price."""
 
 from collections import Counter
+from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import select
@@ -27,3 +28,10 @@ def meter_of(session: Session, job_id: str) -> MeterOut:
         gpu_seconds=f"{sum((take.gpu_seconds for take in takes), Decimal(0)):.3f}",
         peak_memory_bytes=peak,
     )
+
+
+def unmetered_gpu_seconds(take: Take, ended_at: datetime) -> Decimal:
+    """Return the GPU-seconds of a take that ended without a meter: as long as it held its GPU; a finish holds none."""
+    if take.kind == "finish":
+        return Decimal(0)
+    return Decimal(str((ended_at - take.started_at).total_seconds()))

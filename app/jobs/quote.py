@@ -1,6 +1,6 @@
 """Prices before work: an estimate promises nothing, a quote binds for some minutes and is redeemed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -15,8 +15,9 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.jobs.promises import promises
 from app.jobs.resolve import candidates, resolve, resolved_facts
-from app.jobs.shapes import PriceLine, PriceOut, VideoRequest
+from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at
@@ -61,6 +62,10 @@ class Priced:
     def body(self) -> dict[str, Any]:
         """Return the price as it is shown."""
         return price_out(self.price, self.book.name).model_dump()
+
+    def promised(self, expires_after: int | None = None) -> dict[str, int | None]:
+        """Return what the service tier promises to an order that is accepted now, in Unix seconds."""
+        return promises(self.book.tier(self.spec.service_tier), self.at, expires_after).shown()
 
 
 def usage_of(spec: Spec) -> Usage:
@@ -166,7 +171,8 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     """
     # One quote of an account at a time, so that two cannot both be the last that it may have open.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
-    expire_quotes(session, account_id=caller.account_id)
+    for late in quotes_past_expiry(session, account_id=caller.account_id):
+        expire_quote(session, late)
     open_quotes = session.scalar(
         select(func.count()).where(Quote.account_id == caller.account_id, Quote.state == "open")
     )
@@ -187,7 +193,12 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
         pricing=priced.inputs(),
         total=priced.price.total.minor,
         currency=priced.price.currency,
-        body={**priced.body(), "list_minor": priced.price.list_total.minor, "resolved": priced.resolved()},
+        body={
+            **priced.body(),
+            **priced.promised(request.expires_after),
+            "list_minor": priced.price.list_total.minor,
+            "resolved": priced.resolved(),
+        },
         created_at=priced.at,
         expires_at=priced.at + timedelta(seconds=get_settings().quote_seconds),
     )
@@ -224,17 +235,28 @@ def redeem(
     return quote
 
 
-def expire_quotes(session: Session, *, account_id: str | None = None, limit: int = 1000) -> int:
-    """Expire the open quotes whose time has passed and give back what they reserved. Returns how many."""
-    due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session)).limit(limit)
+def quotes_past_expiry(session: Session, *, account_id: str | None = None, limit: int = 1000) -> Sequence[str]:
+    """Return the ids of open quotes whose time has passed, of one account or of all."""
+    due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session))
     if account_id is not None:
         due = due.where(Quote.account_id == account_id)
-    expired = session.scalars(
+    return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
+
+
+def expire_quote(session: Session, quote_id: str) -> bool:
+    """Expire an open quote whose time has passed and give back what it reserved; return whether this call did it."""
+    expired = session.scalar(
         update(Quote)
-        .where(Quote.id.in_(due.with_for_update(skip_locked=True)))
+        .where(Quote.id == quote_id, Quote.state == "open", Quote.expires_at <= now(session))
         .values(state="expired")
         .returning(Quote.id)
-    ).all()
-    for quote_id in expired:
+    )
+    if expired is not None:
         give_back(session, quote_id)
-    return len(expired)
+    return expired is not None
+
+
+def show_quote(quote: Quote) -> QuoteOut:
+    """Return a quote as the doors show it."""
+    shown = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after", "resolved")}
+    return QuoteOut.model_validate({**shown, "id": quote.id, "expires_at": unix(quote.expires_at)})

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import after_commit
 from app.jobs.announce import announce
+from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, TakeState, UnitState, advance
@@ -63,66 +64,43 @@ def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
 
     The caller holds the job's lock and has proved the lease of the finish. Charged are the delivered seconds.
     """
-    spec = Spec.model_validate(job.spec)
-    reused = sum(shot.frames for shot in spec.shots if shot.reuse_clips)
-    delivered = Fraction(max(0, film.frames - reused)) / film.fps
     job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
     job.film = film.measured()
     book = book_by_id(session, str(job.pricing["book"])).book
     membership = book.membership(str(job.pricing["customer"]["membership"]))
     job.files_expire_at = now(session) + timedelta(days=membership.retention_days)
     state = JobState.CANCELLED if job.cancel_requested_at else JobState.COMPLETED
-    facts = {
-        "job": job.id,
-        "film": film.key,
-        "sha256": film.sha256,
-        "frames": str(film.frames),
-        "fps": str(film.fps),
-        "size": f"{film.width}x{film.height}",
-    }
-    return _end(session, job, state, seconds=delivered, facts=facts)
+    return _end(session, job, state)
 
 
 def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
     """End a job that could not be made. It costs nothing, and its clips are never served."""
     job.error_code, job.error_message = code, message[:2000]
-    return _end(session, job, JobState.FAILED, seconds=Fraction(0), facts={"job": job.id, "error": code})
+    return _end(session, job, JobState.FAILED)
 
 
 def cancel_unmade(session: Session, job: Job) -> Receipt:
     """End a cancelled job of which nothing was made: it costs nothing."""
-    return _end(session, job, JobState.CANCELLED, seconds=Fraction(0), facts={"job": job.id})
+    return _end(session, job, JobState.CANCELLED)
 
 
 def expire(session: Session, job: Job) -> Receipt:
     """End a job that had not started by its deadline: it costs nothing."""
-    return _end(session, job, JobState.EXPIRED, seconds=Fraction(0), facts={"job": job.id})
+    return _end(session, job, JobState.EXPIRED)
 
 
-def _end(session: Session, job: Job, state: JobState, *, seconds: Fraction, facts: Mapping[str, str]) -> Receipt:
+def _end(session: Session, job: Job, state: JobState) -> Receipt:
     moment = now(session)
     drop_work(session, job, moment)
     advance(job, state, at=moment)
     if state is JobState.COMPLETED:
         job.progress = 100
-    made = make_receipt(session, job, seconds=seconds, facts=facts)
+    made = make_receipt(session, job)
     row = ReceiptRow(
         job_id=job.id,
-        account_id=job.account_id,
-        project_id=job.project_id,
-        outcome=str(state),
-        currency=job.currency,
-        quoted=job.total,
-        total=made.total.minor,
-        list_total=made.price.list_total.minor,
         body=made.to_json().decode(),
-        film_key=job.film_key,
-        film_sha256=facts.get("sha256"),
-        pricing_case=pricing_case(made),
-        priced_at=made.quoted.at,
         gpu_milliseconds=gpu_milliseconds(session, job),
-        test=job.test,
-        settled_at=moment,
+        **receipt_columns(job, made),
     )
     session.add(row)
     settle_reservation(
@@ -136,7 +114,9 @@ def _end(session: Session, job: Job, state: JobState, *, seconds: Fraction, fact
     charge = _move_money(session, job, made.total.minor)
     took = (moment - job.created_at).total_seconds()
     tier = str(job.spec["service_tier"])
-    after_commit(session, lambda: _count(job, tier=tier, seconds=float(seconds), took=took, charge=charge))
+    after_commit(
+        session, lambda: _count(job, tier=tier, seconds=float(made.delivered.seconds), took=took, charge=charge)
+    )
     return made
 
 
@@ -148,6 +128,25 @@ def _count(job: Job, *, tier: str, seconds: float, took: float, charge: int) -> 
     DELIVERED_SECONDS.labels(job.model).inc(seconds)
     if job.state == JobState.COMPLETED:
         JOB_SECONDS.labels(job.model, tier).observe(took)
+
+
+def receipt_columns(job: Job, made: Receipt) -> dict[str, Any]:
+    """Return what stands in the columns beside a receipt, to search and to add up by."""
+    return {
+        "account_id": job.account_id,
+        "project_id": job.project_id,
+        "outcome": made.delivered.outcome,
+        "currency": job.currency,
+        "quoted": job.total,
+        "total": made.total.minor,
+        "list_total": made.price.list_total.minor,
+        "film_key": job.film_key,
+        "film_sha256": made.delivered.facts.get("sha256"),
+        "pricing_case": pricing_case(made),
+        "priced_at": made.quoted.at,
+        "test": job.test,
+        "settled_at": job.finished_at,
+    }
 
 
 def pricing_case(made: Receipt) -> str:
@@ -190,9 +189,11 @@ def _move_money(session: Session, job: Job, amount: int) -> int:
     return charge
 
 
-def make_receipt(session: Session, job: Job, *, seconds: Fraction, facts: Mapping[str, str]) -> Receipt:
-    """Return the receipt of a job that ended as its row says, for so many delivered seconds."""
-    in_time = job.start_by is None or (job.started_at is not None and job.started_at <= job.start_by)
+def make_receipt(session: Session, job: Job) -> Receipt:
+    """Return the receipt of a job that has ended: a function of its row, and of the book that its price rests on.
+
+    So whoever audits makes it again, and needs to believe nothing that the stored receipt says of itself.
+    """
     quoted = Quoted(
         id=job.quote_id or job.id,
         usage=Usage.from_content(job.pricing["usage"]),
@@ -200,10 +201,22 @@ def make_receipt(session: Session, job: Job, *, seconds: Fraction, facts: Mappin
         at=datetime.fromisoformat(str(job.pricing["at"])),
         total=Money(job.total, job.currency),
     )
-    book = book_by_id(session, str(job.pricing["book"])).book
-    return receipt(
-        book, quoted, Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=dict(facts))
-    )
+    return receipt(book_by_id(session, str(job.pricing["book"])).book, quoted, _delivered(job))
+
+
+def _delivered(job: Job) -> Delivered:
+    """Return what came of an ended job, from what was measured in its stored film."""
+    in_time = job.start_by is None or (job.started_at is not None and job.started_at <= job.start_by)
+    facts, seconds = {"job": job.id}, Fraction(0)
+    if job.error_code is not None:
+        facts["error"] = job.error_code
+    if job.film is not None:
+        film = {name: str(job.film[name]) for name in ("sha256", "frames", "fps")}
+        facts |= {"film": str(job.film_key), **film, "size": f"{job.film['width']}x{job.film['height']}"}
+        shots = Spec.model_validate(job.spec).shots
+        reused = sum(shot.frames for shot in shots if shot.reuse_clips)
+        seconds = Fraction(max(0, job.film["frames"] - reused)) / Fraction(job.film["fps"])
+    return Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=facts)
 
 
 def drop_work(session: Session, job: Job, moment: datetime) -> None:
@@ -213,8 +226,8 @@ def drop_work(session: Session, job: Job, moment: datetime) -> None:
         .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
         .values(state=UnitState.DROPPED)
     )
-    session.execute(
-        update(Take)
-        .where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
-        .values(state=TakeState.RELEASED, ended_at=moment)
-    )
+    running = select(Take).where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
+    for take in session.scalars(running.with_for_update().execution_options(populate_existing=True)):
+        # The GPU was at work until now, though nobody will pay for it: margins count it.
+        take.state, take.ended_at, take.gpu_seconds = TakeState.RELEASED, moment, unmetered_gpu_seconds(take, moment)
+    session.flush()

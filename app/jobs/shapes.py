@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from app.jobs.states import JobState
 
@@ -18,6 +18,16 @@ NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX)]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512)]
 Seconds = Annotated[int, Field(ge=1, le=SECONDS_MAX)]
+
+
+def _no_float(value: Any) -> Any:
+    if isinstance(value, float):
+        raise ValueError("money is a decimal string such as '2.50'; a number with a point would be a float")
+    return value
+
+
+# Money on its way in: a decimal string, or whole units as an integer; a float is refused by its type.
+MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=14, decimal_places=2)]
 
 
 class Strict(BaseModel):
@@ -80,7 +90,7 @@ class VideoRequest(Strict):
     project: str | None = Field(None, description="Project (business unit) that the job is counted to.")
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=METADATA_MAX)
     callback_url: str | None = Field(None, max_length=2048)
-    max_price: Decimal | None = Field(None, ge=0, max_digits=14, decimal_places=2)
+    max_price: MoneyIn | None = Field(None, description="Refuse the order above this price: a decimal string.")
     quote_id: str | None = Field(None, max_length=64)
     expires_after: int | None = Field(
         None, ge=1, le=172_800, description="Seconds; a job not started by then ends as expired, free of charge."
@@ -103,6 +113,35 @@ class PriceOut(BaseModel):
     total: str
     lines: list[PriceLine]
     book: str
+
+
+class EstimateOut(PriceOut):
+    """What a request would cost now. It promises nothing and stores nothing.
+
+    `start_by` and `not_after` are what the service tier promises to an order that is accepted at this moment; the
+    video has its own.
+    """
+
+    object: Literal["video.estimate"] = "video.estimate"
+    start_by: int | None = None
+    not_after: int | None = None
+    resolved: dict[str, Any]
+
+
+class QuoteOut(PriceOut):
+    """A price that binds until it expires.
+
+    `start_by` (priority) is the moment by which the film starts if it is ordered now, or the surcharge drops;
+    `not_after` (flex) the one after which a film that has not started ends as expired, free. Both count from the
+    order, so the video has its own.
+    """
+
+    id: str
+    object: Literal["video.quote"] = "video.quote"
+    expires_at: int
+    start_by: int | None = None
+    not_after: int | None = None
+    resolved: dict[str, Any]
 
 
 class VideoError(BaseModel):
@@ -152,6 +191,7 @@ class VideoOut(BaseModel):
     queue_position: int | None = None
     eta: dict[str, int] | None = None
     start_by: int | None = None
+    not_after: int | None = None
     price: PriceOut
     charged: str | None = None
     test: bool = False

@@ -43,6 +43,7 @@ def show(
         queue_position=queue_position,
         eta=eta,
         start_by=unix(job.start_by),
+        not_after=unix(job.not_after),
         price=PriceOut.model_validate(job.price),
         charged=_charged(job, receipt),
         test=job.test,

@@ -1,7 +1,6 @@
 """Accept an order: in one transaction the job, its units, its hold, its reservations and its first event."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +18,7 @@ from app.events.record import record
 from app.jobs.announce import announce
 from app.jobs.order import Order, earlier_job, free_key
 from app.jobs.plan import FINISH_POOL, enqueue, plan_segments
+from app.jobs.promises import promises
 from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
 from app.jobs.resolve import resolved_facts
 from app.jobs.shapes import PriceOut, VideoRequest
@@ -135,7 +135,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     _check_cap(request, agreed.total, agreed.currency)
     moment = now(session)
     _check_queue(session, caller, agreed.membership)
-    deadline, start_by = _promises(agreed.book, spec, request, moment)
+    promised = promises(agreed.book.tier(spec.service_tier), moment, request.expires_after)
     pool = TEST_POOL if caller.test else model.pool
     job = Job(
         id=job_id,
@@ -163,8 +163,8 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
         callback_url=request.callback_url,
         units_total=len(plan_segments(spec, model)),
         created_at=moment,
-        not_after=deadline,
-        start_by=start_by,
+        not_after=promised.not_after,
+        start_by=promised.start_by,
         traceparent=order.traceparent,
     )
     session.add(job)
@@ -190,7 +190,10 @@ def _price(session: Session, caller: Caller, order: Order) -> Priced:
 
 def _check_cap(request: VideoRequest, total: int, currency: str) -> None:
     if request.max_price is not None:
-        cap = Money.parse(f"{request.max_price:f}", currency)
+        try:
+            cap = Money.parse(f"{request.max_price:f}", currency)
+        except ValueError as error:
+            raise AppError("invalid_request", f"{error}.", field="max_price", currency=currency) from None
         if total > cap.minor:
             price = Money(total, currency).text
             message = f"The price is {price} {currency}, above the cap of {cap.text}."
@@ -211,17 +214,6 @@ def _check_queue(session: Session, caller: Caller, membership: Membership) -> No
 def _concurrency(session: Session, caller: Caller, membership: Membership) -> int:
     own = session.get_one(Account, caller.account_id).concurrency
     return membership.concurrency if own is None else own
-
-
-def _promises(
-    book: PriceBook, spec: Spec, request: VideoRequest, moment: datetime
-) -> tuple[datetime | None, datetime | None]:
-    """Return the moment after which an unstarted job expires, and the moment by which a priority job starts."""
-    tier = book.tier(spec.service_tier)
-    ends = [moment + tier.deadline] if tier.deadline else []
-    if request.expires_after is not None:
-        ends.append(moment + timedelta(seconds=request.expires_after))
-    return min(ends, default=None), moment + tier.start_within if tier.start_within else None
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> str | None:

@@ -30,21 +30,24 @@ class Finding(NamedTuple):
 # Each query returns subject, expected, found.
 RULES: dict[str, str] = {
     "free_seconds_count_their_reservations": """
-        SELECT f.account_id || ' ' || f.month, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
-               f.reserved || ' reserved, ' || f.spent || ' spent'
-        FROM free_uses f LEFT JOIN (
+        SELECT account_id || ' ' || month, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
+               coalesce(f.reserved, 0) || ' reserved, ' || coalesce(f.spent, 0) || ' spent'
+        FROM free_uses f FULL JOIN (
             SELECT account_id, month, sum(free) FILTER (WHERE state = 'held') AS held, sum(free_used) AS used
             FROM reservations GROUP BY account_id, month) r USING (account_id, month)
-        WHERE f.reserved <> coalesce(r.held, 0) OR f.spent <> coalesce(r.used, 0)""",
+        WHERE coalesce(f.reserved, 0) <> coalesce(r.held, 0) OR coalesce(f.spent, 0) <> coalesce(r.used, 0)""",
     "promotion_counts_its_reservations": """
-        SELECT p.promotion || ' ' || p.account_id,
+        SELECT promotion || ' ' || account_id,
                coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
-               p.reserved || ' reserved, ' || p.spent || ' spent'
-        FROM promotion_uses p LEFT JOIN LATERAL (
-            SELECT sum((promotions ->> p.promotion)::bigint) FILTER (WHERE state = 'held') AS held,
-                   sum((promotions_used ->> p.promotion)::bigint) AS used
-            FROM reservations WHERE promotions ? p.promotion AND p.account_id IN ('', account_id)) r ON true
-        WHERE p.reserved <> coalesce(r.held, 0) OR p.spent <> coalesce(r.used, 0)""",
+               coalesce(p.reserved, 0) || ' reserved, ' || coalesce(p.spent, 0) || ' spent'
+        FROM promotion_uses p FULL JOIN (
+            SELECT each.key AS promotion, whose.account_id,
+                   sum(each.value::bigint) FILTER (WHERE state = 'held') AS held,
+                   sum((promotions_used ->> each.key)::bigint) AS used
+            FROM reservations CROSS JOIN LATERAL jsonb_each_text(promotions) AS each
+                 CROSS JOIN LATERAL (VALUES (''), (reservations.account_id)) AS whose (account_id)
+            GROUP BY 1, 2) r USING (promotion, account_id)
+        WHERE coalesce(p.reserved, 0) <> coalesce(r.held, 0) OR coalesce(p.spent, 0) <> coalesce(r.used, 0)""",
 }
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.jobs.tables import ReceiptRow
+from app.jobs.tables import Job, ReceiptRow
 from app.prices.audit import audit as audit_prices
 from app.reports.replay import replay_row
 from app.wallet.audit import audit as audit_wallets
@@ -38,6 +38,27 @@ RULES: dict[str, str] = {
         FROM jobs j LEFT JOIN events e ON e.job_id = j.id
              AND e.type IN ('video.completed', 'video.failed', 'video.cancelled', 'video.expired')
         GROUP BY j.id HAVING count(e.id) <> (j.state IN ('completed', 'failed', 'cancelled', 'expired'))::int
+    """,
+    "hold_is_of_its_job": """
+        SELECT h.job_id, coalesce('holds ' || h.amount || ' of ' || h.account_id || ', the job is '
+            || CASE WHEN j.test THEN 0 ELSE j.total END || ' of ' || j.account_id, 'there is no such job')
+        FROM holds h LEFT JOIN jobs j ON j.id = h.job_id
+        WHERE j.id IS NULL OR h.amount <> CASE WHEN j.test THEN 0 ELSE j.total END
+           OR (h.account_id, h.project_id, h.key_id) IS DISTINCT FROM (j.account_id, j.project_id, j.key_id)
+    """,
+    "terminal_event_tells_the_receipt": """
+        SELECT r.job_id, 'event ' || e.id || ' of type ' || e.type || ' says otherwise than the receipt'
+        FROM receipts r JOIN events e ON e.job_id = r.job_id
+             AND e.type IN ('video.completed', 'video.failed', 'video.cancelled', 'video.expired')
+        WHERE e.type <> 'video.' || r.outcome OR (e.body::jsonb #> '{data,receipt}') IS DISTINCT FROM r.body::jsonb
+    """,
+    "reservation_follows_its_owner": """
+        SELECT r.quote_id, 'is ' || r.state || ' though its quote is ' || coalesce(q.state, 'none')
+            || ' and its job ' || coalesce(j.state, 'none')
+        FROM reservations r LEFT JOIN quotes q ON q.id = r.quote_id
+             LEFT JOIN jobs j ON j.id = coalesce(q.job_id, r.quote_id)
+        WHERE r.state <> CASE WHEN j.state IN ('completed', 'failed', 'cancelled', 'expired') THEN 'settled'
+                              WHEN j.id IS NOT NULL OR q.state = 'open' THEN 'held' ELSE 'returned' END
     """,
     "receipt_equals_capture": """
         SELECT r.job_id, 'receipt ' || r.total || ', captured ' || coalesce(h.captured_amount, 0)
@@ -82,7 +103,8 @@ def audit(session: Session) -> list[Finding]:
 
 def _replays(session: Session) -> Iterator[Finding]:
     """Compute every receipt again from what it records, and compare the bytes."""
-    for row in session.query(ReceiptRow).yield_per(500):
+    rows = select(ReceiptRow, Job).join(Job, Job.id == ReceiptRow.job_id).execution_options(yield_per=500)
+    for row, _job in session.execute(rows):
         problem = replay_row(session, row)
         if problem is not None:
             yield Finding("receipt_replays", row.job_id, problem)

@@ -2,28 +2,38 @@
 
 from sqlalchemy.orm import Session
 
-from app.errors import not_found
-from app.jobs.tables import ReceiptRow
+from app.errors import AppError, not_found
+from app.jobs.settle import make_receipt, receipt_columns
+from app.jobs.states import is_final
+from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_by_hash
 from pricing.receipt import ReceiptError, read_receipt, replay
 
 
 def replay_row(session: Session, row: ReceiptRow) -> str | None:
-    """Return what differs when a stored receipt is computed again, or None when every byte agrees."""
+    """Return what differs when a stored receipt is computed again, or None when every byte agrees.
+
+    It is computed twice: from the inputs that it records, with the book of the recorded hash; and from its job's own
+    row, so that a receipt that was rewritten as a whole shows as well. The columns beside it must say what it says.
+    """
     stored = row.body.encode()
     try:
         again = replay(stored, book_by_hash(session, str(read_receipt(stored)["book"]["hash"])).book)
     except ReceiptError as error:
         return str(error)
+    except AppError as error:
+        return error.message
     if again != stored:
         return "the receipt computes to other bytes"
-    total = read_receipt(stored)["total"]
-    return None if _minor(total) == row.total else f"the row says {row.total}, the receipt {total}"
-
-
-def _minor(text: str) -> int:
-    # Two decimals or none, as the currency has; the digits without the point are the minor units.
-    return int(text.replace(".", ""))
+    job = session.get_one(Job, row.job_id)
+    if not is_final(job.state):
+        return f"its job is {job.state}"
+    made = make_receipt(session, job)
+    if made.to_json() != stored:
+        return "the receipt is not what the job's own record gives"
+    columns = receipt_columns(job, made)
+    wrong = [name for name, value in columns.items() if getattr(row, name) != value]
+    return f"the row's {wrong[0]} is {getattr(row, wrong[0])}, not {columns[wrong[0]]}" if wrong else None
 
 
 def replay_job(session: Session, job_id: str) -> tuple[bytes, str | None]:

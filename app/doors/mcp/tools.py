@@ -20,8 +20,8 @@ from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.order import Order
-from app.jobs.quote import estimate, make_quote
-from app.jobs.shapes import PriceOut, VideoRequest
+from app.jobs.quote import estimate, make_quote, show_quote
+from app.jobs.shapes import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Quote
@@ -73,14 +73,13 @@ def refused(error: AppError) -> ToolError:
 @in_session
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     priced = estimate(session, caller, take_inputs(session, caller, order, {}))
-    return {**priced.body(), "resolved": priced.resolved()}
+    return {**priced.body(), **priced.promised(order.expires_after), "resolved": priced.resolved()}
 
 
 @in_session
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     quote = make_quote(session, caller, take_inputs(session, caller, order, {}))
-    shown = {name: quote.body[name] for name in (*PriceOut.model_fields, "resolved")}
-    return {"id": quote.id, "expires_at": int(quote.expires_at.timestamp()), **shown}
+    return show_quote(quote).model_dump(mode="json")
 
 
 @in_session

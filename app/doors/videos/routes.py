@@ -21,8 +21,8 @@ from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
 from app.jobs.meter import meter_of
 from app.jobs.order import Order
-from app.jobs.quote import Priced, estimate, make_quote
-from app.jobs.shapes import PriceOut, VideoOut, VideoRequest, unix
+from app.jobs.quote import estimate, make_quote, show_quote
+from app.jobs.shapes import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.show import show
 from app.jobs.states import is_final
 from app.jobs.submit import submit
@@ -32,22 +32,6 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 BodyDep = Annotated[Body, Depends(read_body)]
 POLL_AFTER_MS = "1000"
-
-
-class EstimateOut(PriceOut):
-    """What a request would cost now. It promises nothing and stores nothing."""
-
-    object: Literal["video.estimate"] = "video.estimate"
-    resolved: dict[str, Any]
-
-
-class QuoteOut(PriceOut):
-    """A price that binds until it expires."""
-
-    id: str
-    object: Literal["video.quote"] = "video.quote"
-    expires_at: int
-    resolved: dict[str, Any]
 
 
 class VideoPage(BaseModel):
@@ -98,24 +82,17 @@ def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
     return show(job, queue_position=outlook.position, eta=outlook.eta())
 
 
-def resolved_of(priced: Priced) -> dict[str, Any]:
-    """Return what was decided for the caller, for an estimate or a quote."""
-    return priced.resolved()
-
-
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
 def estimate_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> EstimateOut:
     """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
     priced = estimate(session, caller, request)
-    return EstimateOut(**priced.body(), resolved=priced.resolved())
+    return EstimateOut(**priced.body(), **priced.promised(request.expires_after), resolved=priced.resolved())
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
 def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
     """Bind a price for some minutes. Send the same request with `quote_id` to redeem it, once."""
-    quote = make_quote(session, caller, request)
-    shown = {key: quote.body[key] for key in PriceOut.model_fields}
-    return QuoteOut(**shown, id=quote.id, expires_at=unix(quote.expires_at) or 0, resolved=quote.body["resolved"])
+    return show_quote(make_quote(session, caller, request))
 
 
 @router.post("", openapi_extra=BODY_SCHEMA)

@@ -7,6 +7,7 @@ from app.clock import now
 from app.jobs.queue_tables import Unit
 from app.wallet.hold import get_hold
 from tests.line import Line
+from tests.world import World
 
 # 10 s of 720P for a professional: 4.3875 standard, 6.58 priority, 2.19 flex.
 STANDARD, PRIORITY, FLEX = 439, 658, 219
@@ -24,6 +25,26 @@ def test_priority_that_starts_in_time_is_paid_as_quoted(line: Line) -> None:
     line.work()
     assert line.receipt(job.id).total == PRIORITY
     line.check()
+
+
+def test_a_quote_carries_the_promise_of_its_tier_and_the_order_keeps_it(world: World) -> None:
+    """The promise counts from the order: a quote that is redeemed later is not already broken."""
+    asked = {"model": "synthetic", "prompt": "bars", "seconds": 2}
+    for tier, names, length in (("priority", ("start_by",), 600), ("flex", ("not_after",), 86_400), ("standard", (), 0)):
+        order = {**asked, "service_tier": tier}
+        quote = world.post("/v1/videos/quotes", order).json()
+        video = world.post("/v1/videos", {**order, "quote_id": quote["id"]}).json()
+        estimate = world.post("/v1/videos/estimates", order).json()
+        for name in ("start_by", "not_after"):
+            if name not in names:
+                assert quote[name] is estimate[name] is video[name] is None, (tier, name)
+                continue
+            assert 0 <= video[name] - quote[name] <= 60
+            assert abs(estimate[name] - quote[name]) <= 60
+            assert quote[name] == quote["expires_at"] - 900 + length
+            assert abs(video[name] - video["created_at"] - length) <= 1
+    own = world.post("/v1/videos/quotes", {**asked, "service_tier": "flex", "expires_after": 60}).json()
+    assert own["not_after"] == own["expires_at"] - 900 + 60
 
 
 def test_the_line_of_a_missed_start_drops(line: Line) -> None:

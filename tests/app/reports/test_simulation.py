@@ -73,6 +73,26 @@ def test_the_book_in_force_gives_what_was_charged(line: Line) -> None:
     assert found.margin_before == found.whole.before - found.cost
 
 
+def test_the_margin_counts_takes_that_nobody_pays_for(line: Line) -> None:
+    """A take that a cancel voids held its GPU until then; a finish that is lost held none."""
+    alice = line.open()
+    job = line.order(alice, shots=[{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 2}])
+    first, second = line.start(), line.start()
+    assert first is not None
+    assert second is not None
+    line.make(first, gpu_seconds="1.500")
+    line.wait(seconds=30)
+    line.cancel(alice, job.id)
+    assert line.start() is not None
+    line.wait(minutes=10)
+    line.sweep()
+    line.work()
+    assert line.receipt(job.id).outcome == "cancelled"
+    assert 31_500 <= line.receipt(job.id).gpu_milliseconds < 32_000
+    assert 31 < simulate(line).gpu_seconds < 32
+    line.check()
+
+
 def test_a_dearer_draft_names_who_would_pay_more(line: Line) -> None:
     charged = history(line)
     text = book_text("dearer").replace('per_second = "0.90"', 'per_second = "1.80"')
