@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.clock import now
+from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.announce import announce
 from app.jobs.queue_tables import Take, Unit
@@ -101,7 +101,7 @@ def expire(session: Session, job: Job) -> Receipt:
 
 def _end(session: Session, job: Job, state: JobState, *, seconds: Fraction, facts: Mapping[str, str]) -> Receipt:
     moment = now(session)
-    drop_work(session, job, moment)
+    drop_work(session, job)
     advance(job, state, at=moment)
     if state is JobState.COMPLETED:
         job.progress = 100
@@ -206,7 +206,7 @@ def make_receipt(session: Session, job: Job, *, seconds: Fraction, facts: Mappin
     )
 
 
-def drop_work(session: Session, job: Job, moment: datetime) -> None:
+def drop_work(session: Session, job: Job) -> None:
     """Drop every unit that has not ended and void every running lease: nobody works for a job that has ended."""
     session.execute(
         update(Unit)
@@ -216,5 +216,5 @@ def drop_work(session: Session, job: Job, moment: datetime) -> None:
     session.execute(
         update(Take)
         .where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
-        .values(state=TakeState.RELEASED, ended_at=moment)
+        .values(state=TakeState.RELEASED, ended_at=lease_now(session))
     )

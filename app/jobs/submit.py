@@ -18,7 +18,7 @@ from app.errors import AppError, not_found
 from app.events.record import record
 from app.jobs.announce import announce
 from app.jobs.order import Order, earlier_job, free_key
-from app.jobs.plan import FINISH_POOL, enqueue, plan_segments
+from app.jobs.plan import CLASS_OF_TIER, FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
 from app.jobs.resolve import resolved_facts
 from app.jobs.shapes import PriceOut, VideoRequest
@@ -39,7 +39,8 @@ from pricing.book import PriceBook
 from pricing.money import Money
 from pricing.rules import Membership
 
-TEST_POOL = "synthetic"
+# A flex job this close to the last moment that its tier promises is served as standard, so that it still starts.
+FLEX_SLACK = timedelta(hours=2)
 
 
 def submit(session: Session, caller: Caller, order: Order) -> Job:
@@ -135,7 +136,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     _check_cap(request, agreed.total, agreed.currency)
     moment = now(session)
     _check_queue(session, caller, agreed.membership)
-    deadline, start_by = _promises(agreed.book, spec, request, moment)
+    deadline, promote_at, start_by = _promises(agreed.book, spec, request, moment)
     pool = TEST_POOL if caller.test else model.pool
     job = Job(
         id=job_id,
@@ -164,6 +165,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
         units_total=len(plan_segments(spec, model)),
         created_at=moment,
         not_after=deadline,
+        promote_at=promote_at,
         start_by=start_by,
         traceparent=order.traceparent,
     )
@@ -215,13 +217,20 @@ def _concurrency(session: Session, caller: Caller, membership: Membership) -> in
 
 def _promises(
     book: PriceBook, spec: Spec, request: VideoRequest, moment: datetime
-) -> tuple[datetime | None, datetime | None]:
-    """Return the moment after which an unstarted job expires, and the moment by which a priority job starts."""
+) -> tuple[datetime | None, datetime | None, datetime | None]:
+    """Return when an unstarted job expires, when a flex job is promoted, and by when a priority job starts.
+
+    A job is promoted for the sake of what its tier promises, never because its customer asked for a shorter time:
+    that would buy the standard class at the flex price.
+    """
     tier = book.tier(spec.service_tier)
     ends = [moment + tier.deadline] if tier.deadline else []
     if request.expires_after is not None:
         ends.append(moment + timedelta(seconds=request.expires_after))
-    return min(ends, default=None), moment + tier.start_within if tier.start_within else None
+    is_flex = CLASS_OF_TIER.get(spec.service_tier) == 2
+    promote_at = max(moment, moment + tier.deadline - FLEX_SLACK) if tier.deadline and is_flex else None
+    start_by = moment + tier.start_within if tier.start_within else None
+    return min(ends, default=None), promote_at, start_by
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> str | None:
