@@ -103,7 +103,10 @@ def get_redis() -> Redis:
 
 
 def ring_after_commit(session: Session, pool: str) -> None:
-    """Ring the pool's doorbell once this transaction has committed; nothing rings for work that was rolled back."""
+    """Ring the pool's doorbell once this transaction has committed; nothing rings for work that was rolled back.
+
+    Where a ring waits unanswered no second one is sent: nobody is free, and who becomes free looks by itself.
+    """
     pools: set[str] = session.info.setdefault(_RINGS, set())
     pools.add(pool)
 
@@ -114,7 +117,8 @@ def _ring(session: Session) -> None:
     if session.in_nested_transaction():
         return
     for pool in session.info.pop(_RINGS, set()):
-        ring(pool)
+        if rings_waiting(pool) == 0:
+            ring(pool)
 
 
 @event.listens_for(Session, "after_rollback")

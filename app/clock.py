@@ -23,6 +23,17 @@ def now(session: Session) -> datetime:
     return moment
 
 
+def lease_now(session: Session) -> datetime:
+    """Return the moment on the clock of leases (aware, UTC): the database's own, whatever this process is set to.
+
+    A process whose CINEMETER_CLOCK_OFFSET_SECONDS differs from the others' would otherwise hold leases for an hour
+    after its death, or lose each one at once. A test that moves the clock of its session moves this one too.
+    """
+    shift = timedelta(seconds=get_settings().clock_offset_seconds)
+    own = "clock_at" in session.info or "clock_offset" in session.info
+    return now(session) if own else now(session) - shift
+
+
 def offset(session: Session) -> timedelta:
     """Return the shift between the database's clock and ours; `session.info['clock_offset']` wins in tests."""
     shift = session.info.get("clock_offset")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event
+from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -80,9 +80,20 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
+# A connection whose other end has vanished without a word is given up within ten seconds or so. Without these it would
+# be waited for a quarter of an hour: a worker would go on rendering long after its lease was another's.
+_CONNECT = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds that sent data may stay unacknowledged
+    "keepalives_idle": 5,  # seconds, as is the next
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
+
 def _make_engine(target: str) -> Engine:
     engine = create_engine(
-        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args={"connect_timeout": 5}
+        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args=_CONNECT
     )
 
     @event.listens_for(engine, "checkin")
@@ -92,6 +103,14 @@ def _make_engine(target: str) -> Engine:
             record.invalidate()
 
     return engine
+
+
+def let_go_if_frozen(session: Session) -> None:
+    """Have the database roll this transaction back if its process then stands still for a quarter of a minute.
+
+    For transactions that hold a lock which others wait for: the worker in it may be stopped, or cut off, at any moment.
+    """
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '15s'"))
 
 
 def forget_engines() -> None:

@@ -46,6 +46,11 @@ class Settings(BaseSettings):
     stall_seconds: int = Field(
         600, ge=5, description="A take whose steps do not advance for so long stops heart-beating, in seconds."
     )
+    drain_seconds: float = Field(
+        20.0,
+        ge=0,
+        description="A worker that is told to stop ends its take or hands it back after so long, in seconds.",
+    )
     takes_lost_max: int = Field(4, ge=1, description="Takes of one segment that may be lost before the job fails.")
     takes_error_max: int = Field(
         2, ge=1, description="Takes of one segment that may end in an error before the job fails."

@@ -1,6 +1,7 @@
 """The small board between the step loop and the heartbeat thread: progress goes up, the wish to stop comes down."""
 
 import io
+import math
 import threading
 import time
 
@@ -27,6 +28,9 @@ class Control(EngineControl):
         self._share = share
         self._stop = threading.Event()
         self._drain = threading.Event()
+        # Both on the monotonic clock.
+        self._fence_at = math.inf
+        self._leave_at = math.inf
         self._moved_at = time.monotonic()
         self._preview: npt.NDArray[np.uint8] | None = None
         self._preview_at = 0.0
@@ -43,12 +47,27 @@ class Control(EngineControl):
         self._moved_at = time.monotonic()
 
     def cancelled(self) -> bool:
-        """Return whether the step loop must stop now."""
-        return self._stop.is_set()
+        """Return whether the step loop must stop now: told to, at its time to leave, or when its lease is in doubt.
+
+        The clock is looked at here, so that the fence holds even where the heartbeat thread hangs in a dead connection.
+        """
+        return self._stop.is_set() or self.fenced() or time.monotonic() > self._leave_at
 
     def stop(self) -> None:
         """Ask the step loop to stop at its next look."""
         self._stop.set()
+
+    def fence(self, at: float) -> None:
+        """Let the take work until this moment of the monotonic clock; each good heartbeat moves it on."""
+        self._fence_at = at
+
+    def fenced(self) -> bool:
+        """Return whether the lease can no longer be trusted."""
+        return time.monotonic() > self._fence_at
+
+    def leave(self, at: float) -> None:
+        """Let the step loop stop at this moment of the monotonic clock; the take is handed back and made elsewhere."""
+        self._leave_at = at
 
     def drain(self) -> None:
         """Tell the worker that it must not begin anything new."""

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from app.assets.find import asset_key
 from app.db import transaction
 from app.dispatch.claim import Claim
-from app.dispatch.lease import LeaseLost, fail_take, release_take, succeed_finish
+from app.dispatch.lease import LeaseLost, fail_take, succeed_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import StoredFilm
 from app.jobs.spec import Spec
@@ -55,10 +55,6 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         log.exception("Finish %s broke", claim.take_id)
         with transaction() as session:
             fail_take(session, claim, code="finish_failed", message=str(error) or type(error).__name__, permanent=False)
-        return
-    if control.cancelled():
-        with transaction() as session:
-            release_take(session, claim)
         return
     meter = {
         "seconds": {"finish": round(time.perf_counter() - began, 6)},

@@ -25,23 +25,30 @@ FENCE_SHARE = 0.75
 class Heartbeat:
     """Renews a take's lease from a side thread for as long as the block runs.
 
-    The step loop only reads `control`: this thread stops it when the lease is lost, when the job was cancelled, and
-    when no beat has come through for three quarters of the lease (self-fencing on the monotonic clock, so that a
-    worker that was frozen stops before another one is given its work). A beat is sent only while steps advance: a
-    hung GPU call therefore loses its lease.
+    The step loop only reads `control`: it stops when the lease is lost, when the job was cancelled, and when no beat
+    has come through for three quarters of the lease (self-fencing on the monotonic clock, so that a worker that was
+    frozen stops before another one is given its work). A beat is sent only while steps advance: a hung GPU call
+    therefore loses its lease.
     """
 
     def __init__(self, claim: Claim, control: Control) -> None:
         self.claim = claim
         self.control = control
-        self.lost = False
+        self._lost = False
         self._done = threading.Event()
         # The thread logs under the take's ids, too.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="heartbeat", daemon=True)
         self._told: tuple[int, int] = (-1, -1)
+        self._fence_seconds = get_settings().lease_seconds * FENCE_SHARE
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is gone or can no longer be trusted: what the take made must be discarded."""
+        return self._lost or self.control.fenced()
 
     def __enter__(self) -> "Heartbeat":
+        self.control.fence(time.monotonic() + self._fence_seconds)
         self._thread.start()
         return self
 
@@ -59,8 +66,9 @@ class Heartbeat:
         settings = get_settings()
         last_good = time.monotonic()
         while not self._done.wait(TICK_SECONDS):
-            elapsed = time.monotonic() - last_good
-            if elapsed > settings.lease_seconds * FENCE_SHARE:
+            began = time.monotonic()
+            elapsed = began - last_good
+            if self.control.fenced():
                 self._lose("no beat came through in time")
                 return
             moved = self._moved()
@@ -75,7 +83,9 @@ class Heartbeat:
                 continue
             try:
                 self._beat()
-                last_good = time.monotonic()
+                # Counted from before the beat: its answer may have been long on the way.
+                last_good = began
+                self.control.fence(began + self._fence_seconds)
             except LeaseLost:
                 self._lose("the lease is gone")
                 return
@@ -104,8 +114,10 @@ class Heartbeat:
         )
         if orders.drain:
             self.control.drain()
+        if orders.leave_in is not None:
+            self.control.leave(time.monotonic() + orders.leave_in)
 
     def _lose(self, reason: str) -> None:
         log.warning("Take %s stops: %s.", self.claim.take_id, reason)
-        self.lost = True
+        self._lost = True
         self.control.stop()

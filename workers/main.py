@@ -10,7 +10,7 @@ from celery.signals import task_failure, worker_process_init, worker_process_shu
 
 from app.bell import make_celery
 from app.db import forget_engines, transaction
-from app.dispatch.roster import abandon, ask_host_to_drain
+from app.dispatch.roster import abandon, ask_host_to_leave
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings
@@ -45,8 +45,8 @@ def _child_ends(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    # The parent cannot reach into the child's step loop; the child reads its drain flag with the next beat.
-    _try("drained", lambda: _in_transaction(ask_host_to_drain))
+    # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave.
+    _try("told to leave", lambda: _in_transaction(ask_host_to_leave))
 
 
 @task_failure.connect

@@ -21,7 +21,7 @@ from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.storage import Storage, get_storage
-from workers.checkpoints import checkpoint_folder, forget_checkpoints
+from workers.checkpoints import checkpoint_folder, fetch_checkpoint, forget_checkpoints, store_checkpoint
 from workers.control import Control
 from workers.engine import DoesNotFit, Engine, EnginePoisoned, Handover, Refused, SegmentRequest, Stopped, segment_seed
 from workers.film.clip_writer import ClipWriter
@@ -73,8 +73,9 @@ def _render(claim: Claim, load: Callable[[], Engine], folder: Path) -> None:
             heartbeat.rest()
             if heartbeat.lost:
                 raise LeaseLost(claim.take_id) from None
+            checkpoint_key = store_checkpoint(claim)
             with transaction() as session:
-                release_take(session, claim)
+                release_take(session, claim, checkpoint_key=checkpoint_key)
             return
         except EnginePoisoned as error:
             heartbeat.rest()
@@ -162,7 +163,7 @@ def _request(work: Work, model: VideoModel, storage: Storage, folder: Path) -> S
     width, height = native
     first = _picture(spec, shot.first_frame, native, storage, folder) if unit.position == 0 else None
     checkpoints = checkpoint_folder(unit.id)
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    fetch_checkpoint(unit, checkpoints)
     last = _picture(spec, shot.last_frame, native, storage, folder) if not work.has_next else None
     return SegmentRequest(
         prompt=told(model, shot.prompt),

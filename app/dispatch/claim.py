@@ -5,23 +5,28 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from app.clock import now
-from app.db import after_commit, new_id
+from app.bell import ring_after_commit
+from app.clock import lease_now, now
+from app.db import after_commit, let_go_if_frozen, new_id
+from app.dispatch.pace import estimate_use
+from app.dispatch.roster import idle_by_pool, may_take, take_up
 from app.jobs.announce import announce
+from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.queue_tables import Share, Take, Unit
-from app.jobs.shares import advance_clock
-from app.jobs.states import JobState, Stage, advance, is_final
+from app.jobs.settle import expire
+from app.jobs.shares import advance_clock, join_pool
+from app.jobs.states import JobState, Stage, TakeState, UnitState, advance, is_final
 from app.jobs.tables import Job
 from app.metrics import CLAIMS, WAIT_SECONDS
 from app.settings import get_settings
 
 CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 
-# A unit can vanish between the choice and the lock (a cancel); the next choice follows at once, a few times.
-CHOICES_MAX = 5
+# A chosen unit may turn out to be nobody's any more (a cancel, a deadline); the next choice follows at once.
+CHOICES_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,20 @@ class Claim:
 def claim(session: Session, worker_id: str, pools: list[str], resident_model: str | None = None) -> Claim | None:
     """Lease the next unit of the first pool that has one, in the order the worker names its pools.
 
-    Returns None when no pool has eligible work. `resident_model` is the model already on the worker's GPU: a unit
-    for it may jump the fair order by at most the affinity window (settings.affinity_seconds, virtual GPU-seconds).
+    Returns None when no pool has eligible work, or the worker was asked to drain. `resident_model` is the model
+    already on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
+    (settings.affinity_seconds, virtual GPU-seconds).
     """
+    let_go_if_frozen(session)
+    if not may_take(session, worker_id):
+        return None
     for pool in pools:
         taken = _claim_from(session, worker_id, pool, resident_model)
         if taken is not None:
+            take_up(session, worker_id, taken.take_id)
+            # One ring wakes one worker, so whoever finds more than it can take wakes the next.
+            if idle_by_pool(session)[pool] and _has_ready(session, pool):
+                ring_after_commit(session, pool)
             return taken
     return None
 
@@ -55,10 +68,11 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
 def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | None:
     # One chooser per pool at a time, so that two workers cannot both see the same head of the queue.
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
-    moment = now(session)
     choice_inputs = {
         "pool": pool,
-        "now": moment,
+        "finish_pool": FINISH_POOL,
+        "test_pool": TEST_POOL,
+        "now": now(session),
         "affinity": get_settings().affinity_seconds,
         "resident": resident_model,
     }
@@ -66,30 +80,59 @@ def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str
         choice = session.execute(CLAIM_SQL, choice_inputs).one_or_none()
         if choice is None:
             return None
-        unit = _lock(session, choice.unit_id)
-        if unit is not None:
-            return _lease(session, worker_id, unit, vmin=choice.vmin, moment=moment)
+        job, unit = _lock(session, choice.unit_id)
+        if _may_start(session, job, unit):
+            return _lease(session, worker_id, job, unit, vmin=choice.vmin, jumps=choice.jumps)
     return None
 
 
-def _lock(session: Session, unit_id: str) -> Unit | None:
-    """Lock the unit's job, then the unit: the order of every verb that touches both. None if it is not ready."""
-    job_id = session.scalar(select(Unit.job_id).where(Unit.id == unit_id))
-    job = session.scalar(
-        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+def _lock(session: Session, unit_id: str) -> tuple[Job, Unit]:
+    """Lock the unit's job, then the unit: the order of every verb that touches both."""
+    job_id = session.scalars(select(Unit.job_id).where(Unit.id == unit_id)).one()
+    job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
+    unit = session.get_one(Unit, unit_id, populate_existing=True, with_for_update=True)
+    return job, unit
+
+
+def _may_start(session: Session, job: Job, unit: Unit) -> bool:
+    """Return whether a chosen unit may be leased; what keeps it from that is put right, or it would be chosen again."""
+    if unit.state != UnitState.READY:
+        return False
+    if is_final(job.state):
+        unit.state = UnitState.DROPPED
+    elif job.state == JobState.QUEUED and job.not_after is not None and job.not_after <= now(session):
+        expire(session, job)
+    elif session.scalar(select(Take.id).where(Take.unit_id == unit.id, Take.state == TakeState.RUNNING)):
+        unit.state = UnitState.RUNNING
+    else:
+        return unit.kind != "segment" or _has_room(session, unit)
+    session.flush()
+    return False
+
+
+def _has_room(session: Session, unit: Unit) -> bool:
+    """Return whether the account may run one more segment, counted anew with its claims in other pools shut out."""
+    account_lock = {"account": f"segments:{unit.account_id}"}
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:account))"), account_lock)
+    running = session.scalar(
+        select(func.count()).where(
+            Take.account_id == unit.account_id,
+            Take.state == TakeState.RUNNING,
+            Take.kind == "segment",
+            (Take.pool == TEST_POOL) == (unit.pool == TEST_POOL),
+        )
     )
-    unit = session.get(Unit, unit_id, populate_existing=True, with_for_update=True)
-    if job is None or unit is None or is_final(job.state) or unit.state != "ready":
-        return None
-    return unit
+    return (running or 0) < _share(session, unit).concurrency
 
 
-def _lease(session: Session, worker_id: str, unit: Unit, *, vmin: Decimal, moment: datetime) -> Claim:
-    job = session.get_one(Job, unit.job_id)
-    share = session.get_one(Share, (unit.pool, unit.account_id), with_for_update=True)
-    share.vtime += unit.estimate / share.weight
+def _lease(session: Session, worker_id: str, job: Job, unit: Unit, *, vmin: Decimal, jumps: bool) -> Claim:
+    moment = lease_now(session)
+    share = _share(session, unit)
+    charged = estimate_use(session, unit, resolution=str(job.spec["resolution"]))
+    share.vtime += charged / share.weight
+    share.jumped = share.jumped + charged if jumps else Decimal(0)
     advance_clock(session, unit.pool, vmin)
-    unit.state = "running"
+    unit.state = UnitState.RUNNING
     take = Take(
         id=new_id("take"),
         unit_id=unit.id,
@@ -100,19 +143,13 @@ def _lease(session: Session, worker_id: str, unit: Unit, *, vmin: Decimal, momen
         kind=unit.kind,
         worker_id=worker_id,
         lease_until=moment + timedelta(seconds=get_settings().lease_seconds),
-        charged=unit.estimate,
+        charged=charged,
         started_at=moment,
     )
     session.add(take)
     session.flush()
     if job.state == JobState.QUEUED:
-        advance(job, JobState.IN_PROGRESS, at=moment)
-        job.stage = Stage.RENDERING
-        _leave_flex(session, job)
-        announce(session, job, "video.started")
-        waited = (moment - job.created_at).total_seconds()
-        waits = WAIT_SECONDS.labels(unit.pool, str(job.spec["service_tier"]))
-        after_commit(session, lambda: waits.observe(waited))
+        _start(session, job, unit.pool)
     claims = CLAIMS.labels(unit.pool, unit.kind)
     after_commit(session, claims.inc)
     return Claim(
@@ -120,6 +157,29 @@ def _lease(session: Session, worker_id: str, unit: Unit, *, vmin: Decimal, momen
     )
 
 
-def _leave_flex(session: Session, job: Job) -> None:
+def _share(session: Session, unit: Unit) -> Share:
+    """Return the account's share in the unit's pool, locked. A submission made it; one that is missing begins now."""
+    key = (unit.pool, unit.account_id)
+    share = session.get(Share, key, with_for_update=True, populate_existing=True)
+    if share is None:
+        join_pool(session, unit.pool, unit.account_id, weight=Decimal(1), concurrency=1)
+        share = session.get_one(Share, key, with_for_update=True)
+    return share
+
+
+def _start(session: Session, job: Job, pool: str) -> None:
+    """Begin a job with the first lease of one of its units."""
+    moment = now(session)
+    advance(job, JobState.IN_PROGRESS, at=moment)
+    job.stage = Stage.FINISHING if pool == FINISH_POOL else Stage.RENDERING
     # A flex job that has started must not be starved half done: from its first lease on it is standard class.
+    job.promote_at = None
     session.execute(update(Unit).where(Unit.job_id == job.id, Unit.klass == 2).values(klass=1))
+    announce(session, job, "video.started")
+    waited = (moment - job.created_at).total_seconds()
+    waits = WAIT_SECONDS.labels(pool, str(job.spec["service_tier"]))
+    after_commit(session, lambda: waits.observe(waited))
+
+
+def _has_ready(session: Session, pool: str) -> bool:
+    return bool(session.scalar(select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY).limit(1)))

@@ -8,8 +8,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.clock import now
+from app.clock import lease_now, now
 from app.db import transaction
+from app.dispatch.forecasts import accuracy
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
     "cinemeter_leases_overdue": (
         "Running takes whose lease has run out and that nobody has swept yet.",
         [],
-        "SELECT count(*) FROM takes WHERE state = 'running' AND lease_until < CAST(:now AS timestamptz)",
+        "SELECT count(*) FROM takes WHERE state = 'running' AND lease_until < CAST(:lease_now AS timestamptz)",
     ),
     "cinemeter_holds_open": (
         "Holds that are open.",
@@ -81,7 +82,7 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
     "cinemeter_leader_term": (
         "Term of the process that leads in a role; each change of leader adds one.",
         ["role"],
-        "SELECT role, term FROM leaders WHERE lease_until > CAST(:now AS timestamptz)",
+        "SELECT role, term FROM leaders WHERE lease_until > CAST(:lease_now AS timestamptz)",
     ),
 }
 _REPAIRS = text("SELECT repair, count FROM sweep_counts")
@@ -110,17 +111,38 @@ def read_all() -> list[Metric]:
     with transaction() as session:
         session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_MILLISECONDS}"))
         families = [_read(session, name) for name in QUERIES]
+        families += _eta(session)
         repairs = CounterMetricFamily("cinemeter_repairs", "What the scheduler repaired or cleaned.", labels=["repair"])
         for repair, count in session.execute(_REPAIRS):
             repairs.add_metric([repair], float(count))
         return [*families, repairs]
 
 
+def _eta(session: Session) -> list[Metric]:
+    """Return how far ETAs were off in the last hour, and how many jobs ended within the foretold range."""
+    off = GaugeMetricFamily(
+        "cinemeter_eta_off_seconds",
+        "Median seconds by which the foretold start and end of jobs were off, over the last hour.",
+        labels=["pool", "what"],
+    )
+    within = GaugeMetricFamily(
+        "cinemeter_eta_within_ratio",
+        "Share of the last hour's jobs that ended within the range foretold when they were accepted.",
+        labels=["pool"],
+    )
+    for pool in accuracy(session):
+        off.add_metric([pool.pool, "start"], pool.start_off)
+        off.add_metric([pool.pool, "end"], pool.end_off)
+        within.add_metric([pool.pool], pool.within)
+    return [off, within]
+
+
 def _read(session: Session, name: str) -> Metric:
     help_, labels, query = QUERIES[name]
     family = GaugeMetricFamily(name, help_, labels=labels)
-    moment = {"now": now(session)} if ":now" in query else {}
-    for *words, value in session.execute(text(query), moment):
+    moments = {"now": now(session), "lease_now": lease_now(session)}
+    asked = {name: moment for name, moment in moments.items() if f":{name} " in query}
+    for *words, value in session.execute(text(query), asked):
         if "class" in labels:
             words[-1] = CLASSES.get(words[-1], words[-1])
         family.add_metric([str(word) for word in words], float(value or 0))

@@ -8,7 +8,7 @@ from sqlalchemy import or_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.clock import now
+from app.clock import lease_now
 from app.db import new_id, transaction
 from app.dispatch.tables import Leader
 
@@ -32,7 +32,7 @@ class Leadership:
     def take(self) -> bool:
         """Take or renew the lease. Returns whether this process leads."""
         with transaction() as session:
-            moment = now(session)
+            moment = lease_now(session)
             until = moment + timedelta(seconds=LEASE_SECONDS)
             session.execute(
                 insert(Leader)

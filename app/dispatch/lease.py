@@ -5,14 +5,15 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from app.bell import ring_after_commit
-from app.clock import now
-from app.db import after_commit
+from app.clock import lease_now, now
+from app.db import after_commit, let_go_if_frozen
 from app.dispatch.claim import Claim
 from app.dispatch.pace import learn
+from app.dispatch.roster import WORKER_DIED
 from app.dispatch.tables import Worker
 from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.plan import FINISH_POOL, enqueue_finish
@@ -41,11 +42,12 @@ class Orders:
     """What the heartbeat's answer tells the worker to do."""
 
     drain: bool = False
+    leave_in: float | None = None  # seconds until it must stop, wherever it is, and release the take
 
 
 def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> Orders:
     """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
-    moment = now(session)
+    moment = lease_now(session)
     until = moment + timedelta(seconds=get_settings().lease_seconds)
     if percent is not None:
         # The job before its take, as every verb locks them: a cancel may be at the same rows now. Progress never goes
@@ -61,15 +63,20 @@ def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int 
     if renewed is None:
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
-    drain = session.scalar(select(Worker.drain_requested).where(Worker.id == renewed.worker_id))
-    return Orders(drain=bool(drain))
+    asked = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == renewed.worker_id)
+    told = session.execute(asked).one_or_none()
+    if told is None:
+        return Orders()
+    leave_in = (told.leave_at - moment).total_seconds() if told.leave_at else None
+    return Orders(drain=told.drain_requested, leave_in=leave_in)
 
 
 def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
     """Lock the job and the take, in this order, and prove the lease. Raises LeaseLost."""
+    let_go_if_frozen(session)
     job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
-    if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= now(session):
+    if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= lease_now(session):
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
     return job, take
@@ -131,15 +138,19 @@ def _open_next(session: Session, job: Job, unit: Unit) -> None:
 def close_take(
     session: Session, take: Take, state: TakeState, *, meter: dict[str, Any] | None = None, given_back: bool = False
 ) -> None:
-    """End a take and correct its account's share to what it used, or give all of it back when the fault was ours."""
-    moment = now(session)
+    """End a take and correct its account's share to what it used, or give all of it back when the fault was ours.
+
+    A segment uses GPU-seconds, a finish the seconds of its worker.
+    """
+    moment = lease_now(session)
     take.state, take.ended_at, take.meter = state, moment, meter
     metered = (meter or {}).get("gpu_seconds")
     take.gpu_seconds = unmetered_gpu_seconds(take, moment) if metered is None else Decimal(str(metered))
-    settle_share(session, take, Decimal(0) if given_back else take.gpu_seconds)
+    used = take.gpu_seconds if take.kind == "segment" else Decimal(str((moment - take.started_at).total_seconds()))
+    settle_share(session, take, Decimal(0) if given_back else used)
     facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
-    used = float(take.gpu_seconds)
-    after_commit(session, lambda: count_take(**facts, gpu_seconds=used, meter=meter))
+    gpu_seconds = float(take.gpu_seconds)
+    after_commit(session, lambda: count_take(**facts, gpu_seconds=gpu_seconds, meter=meter))
 
 
 def fail_take(
@@ -161,12 +172,19 @@ def fail_take(
         _requeue(session, unit, attempts=unit.takes_error)
 
 
-def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
-    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
+def release_take(
+    session: Session, claim: Claim, *, meter: dict[str, Any] | None = None, checkpoint_key: str | None = None
+) -> None:
+    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost.
+
+    `checkpoint_key` is where storage keeps what the take had reached, for whichever worker goes on with it.
+    """
     _, take = hold_take(session, claim)
     close_take(session, take, TakeState.RELEASED, meter=meter, given_back=True)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     unit.state = UnitState.READY
+    if checkpoint_key is not None:
+        unit.checkpoint_key = checkpoint_key
     ring_after_commit(session, unit.pool)
 
 
@@ -177,10 +195,12 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
     """
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, take_id, with_for_update=True, populate_existing=True)
-    if take.state != TakeState.RUNNING or take.lease_until > now(session):
+    if take.state != TakeState.RUNNING or take.lease_until > lease_now(session):
         return False
     close_take(session, take, TakeState.LOST, given_back=True)
-    unit = session.get_one(Unit, take.unit_id, with_for_update=True)
+    unit = session.get_one(Unit, take.unit_id, with_for_update=True, populate_existing=True)
+    if unit.state != UnitState.RUNNING:
+        return True
     unit.takes_lost += 1
     if _is_poison(session, unit) or unit.takes_lost >= get_settings().takes_lost_max:
         unit.state = UnitState.DROPPED
@@ -196,11 +216,20 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
 
 
 def _is_poison(session: Session, unit: Unit) -> bool:
-    """Return whether this unit took two different workers down before either finished a single step."""
-    early = session.scalars(
-        select(Take.worker_id).where(Take.unit_id == unit.id, Take.state == TakeState.LOST, Take.step == 0)
+    """Return whether this segment took two different workers down.
+
+    It is told by processes that were seen to die under it, and by workers that fell silent before a single step, as
+    happens where a whole machine hangs. A worker that falls silent later was most likely cut off, which is no fault
+    of the segment's: that counts towards the budget of losses only.
+    """
+    taken_down = session.scalars(
+        select(Take.worker_id).where(
+            Take.unit_id == unit.id,
+            Take.state == TakeState.LOST,
+            or_(Take.step == 0, Take.error_code == WORKER_DIED),
+        )
     )
-    return unit.kind == "segment" and len(set(early)) >= POISON_LOSSES
+    return unit.kind == "segment" and len(set(taken_down)) >= POISON_LOSSES
 
 
 def _requeue(session: Session, unit: Unit, *, attempts: int) -> None:

@@ -2,15 +2,17 @@
 
 from decimal import Decimal
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.dispatch.tables import Pace
-from app.jobs.queue_tables import Take
+from app.jobs.queue_tables import Take, Unit
 
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
 # Robbins and Monro): enough to follow a new GPU within some tens of takes, too little for one outlier to matter.
 GAIN = Decimal("0.1")
 _SCALE = Decimal("0.000001")
+_CHARGE = Decimal("0.001")
 
 
 def learn(session: Session, take: Take, *, frames: int, resolution: str) -> None:
@@ -19,11 +21,11 @@ def learn(session: Session, take: Take, *, frames: int, resolution: str) -> None
         return
     seconds = Decimal(str((take.ended_at - take.started_at).total_seconds())) / frames
     gpu = take.gpu_seconds / frames
-    key = (take.model, take.kind, resolution)
-    pace = session.get(Pace, key, with_for_update=True)
-    if pace is None:
-        session.add(Pace(model=key[0], kind=key[1], shape=key[2], samples=1, p50=seconds, p90=seconds, gpu_p50=gpu))
-        return
+    first = {"model": take.model, "kind": take.kind, "shape": resolution}
+    # Two takes may be the first of their shape at once; the row that is not written here is there by then.
+    row = insert(Pace).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu)
+    session.execute(row.on_conflict_do_nothing())
+    pace = session.get_one(Pace, tuple(first.values()), with_for_update=True, populate_existing=True)
     pace.samples += 1
     pace.p50 = _step(pace.p50, seconds, Decimal("0.5"))
     pace.p90 = _step(pace.p90, seconds, Decimal("0.9"))
@@ -42,3 +44,14 @@ def estimate_seconds(session: Session, model: str, kind: str, resolution: str, f
     if pace is None:
         return Decimal(frames), Decimal(frames) * 2
     return pace.p50 * frames, pace.p90 * frames
+
+
+def estimate_use(session: Session, unit: Unit, *, resolution: str) -> Decimal:
+    """Return what a claim charges for a unit: the GPU-seconds that its like took, the seconds of a finish.
+
+    What nothing is known of is charged its plan's estimate, the length of the film.
+    """
+    pace = session.get(Pace, (unit.model, unit.kind, resolution))
+    if pace is None:
+        return unit.estimate
+    return ((pace.gpu_p50 if unit.kind == "segment" else pace.p50) * unit.frames).quantize(_CHARGE)

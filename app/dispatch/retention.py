@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, aliased
 from app.assets.remove import remove_expired, remove_orphans
 from app.clock import now
 from app.db import transaction
+from app.dispatch.forecasts import forget_forecasts
 from app.dispatch.tally import tally
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Take, Unit
@@ -166,6 +167,7 @@ def chores() -> list[Chore]:
         Chore("expired_films", lambda: _in_transaction(expired_films), 1.0),
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
+        Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
         Chore("unnamed_files", lambda: unnamed_files(next(parts)), 120.0),
         Chore("unnamed_assets", unnamed_assets, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),

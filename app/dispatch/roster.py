@@ -1,6 +1,7 @@
 """The roster of workers: each tells of itself once a second or so, and is told whether it should drain."""
 
 import os
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -8,20 +9,23 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.clock import now
+from app.clock import lease_now
 from app.dispatch.tables import Worker
 from app.errors import not_found
 from app.jobs.queue_tables import Take
+from app.settings import get_settings
 
 # A worker silent for this long is taken off the roster; its take's lease is a matter of its own.
 SILENT_SECONDS = 60
+# The error code of a take whose worker process was seen to die under it.
+WORKER_DIED = "worker_died"
 
 
 def sign_on(
     session: Session, worker_id: str, *, pools: list[str], host: str, pid: int, device: str, facts: dict[str, Any]
 ) -> None:
     """Enter a worker process into the roster, idle."""
-    moment = now(session)
+    moment = lease_now(session)
     values = {
         "pools": pools,
         "host": host,
@@ -30,6 +34,7 @@ def sign_on(
         "facts": facts,
         "state": "idle",
         "drain_requested": False,
+        "leave_at": None,
         "started_at": moment,
         "seen_at": moment,
     }
@@ -42,7 +47,7 @@ def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, r
     told = session.execute(
         update(Worker)
         .where(Worker.id == worker_id)
-        .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=now(session))
+        .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=lease_now(session))
         .returning(Worker.drain_requested)
     ).one_or_none()
     return bool(told and told.drain_requested)
@@ -64,13 +69,13 @@ def sign_off(session: Session, worker_id: str) -> None:
 
 def silent_workers(session: Session) -> list[str]:
     """Return the ids of workers that have not been seen for a minute and are not marked as gone."""
-    silent = now(session) - timedelta(seconds=SILENT_SECONDS)
+    silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
     return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != "gone")))
 
 
 def strike_off(session: Session, worker_id: str) -> bool:
     """Mark a worker that has fallen silent as gone; return whether it still was silent."""
-    silent = now(session) - timedelta(seconds=SILENT_SECONDS)
+    silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
     gone = session.execute(
         update(Worker)
         .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != "gone")
@@ -79,30 +84,47 @@ def strike_off(session: Session, worker_id: str) -> bool:
     return bool(gone.rowcount)  # type: ignore[attr-defined]
 
 
-def idle_workers(session: Session, pool: str) -> int:
-    """Return how many workers of a pool are idle and not draining."""
+def may_take(session: Session, worker_id: str) -> bool:
+    """Return whether a worker may claim: it was not asked to drain. One that is not on the roster may."""
+    return not session.scalar(select(Worker.drain_requested).where(Worker.id == worker_id))
+
+
+def take_up(session: Session, worker_id: str, take_id: str) -> None:
+    """Show a worker as busy from the very claim on, so that nobody rings for it."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state="busy", take_id=take_id))
+
+
+def idle_by_pool(session: Session) -> Counter[str]:
+    """Return how many workers that serve a pool are idle and not draining, for each pool that has one."""
     rows = session.scalars(select(Worker.pools).where(Worker.state == "idle", Worker.drain_requested.is_(False)))
-    return sum(1 for pools in rows if pool in pools)
+    return Counter(pool for pools in rows for pool in pools)
 
 
 def live_workers(session: Session, pool: str) -> int:
-    """Return how many workers serve a pool now, busy or idle."""
-    rows = session.scalars(select(Worker.pools).where(Worker.state.in_(("starting", "idle", "busy"))))
+    """Return how many workers serve a pool now, busy or idle, without those that drain."""
+    serving = (Worker.state.in_(("starting", "idle", "busy")), Worker.drain_requested.is_(False))
+    rows = session.scalars(select(Worker.pools).where(*serving))
     return sum(1 for pools in rows if pool in pools)
 
 
-def ask_host_to_drain(session: Session, parent: str) -> None:
-    """Ask every worker process of one parent to drain, as the parent does when it is told to stop."""
+def ask_host_to_leave(session: Session, parent: str) -> None:
+    """Ask every worker process of one parent to end its take, or to hand it back once settings.drain_seconds are over.
+
+    The parent does so when it is told to stop. Unlike a drain from the console it cannot be taken back.
+    """
+    leave_at = lease_now(session) + timedelta(seconds=get_settings().drain_seconds)
     session.execute(
-        update(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True)).values(drain_requested=True)
+        update(Worker)
+        .where(Worker.id.startswith(f"{parent}-", autoescape=True))
+        .values(drain_requested=True, leave_at=leave_at)
     )
 
 
 def abandon(session: Session, parent: str) -> int:
     """Let the leases of a parent's dead children run out now, so that their work is queued again at once.
 
-    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. Returns how many
-    takes were abandoned.
+    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. The takes are
+    marked, because a unit that kills its workers is told by them. Returns how many takes were abandoned.
     """
     children = session.scalars(
         select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
@@ -112,11 +134,11 @@ def abandon(session: Session, parent: str) -> int:
         return 0
     for child in dead:
         child.state, child.take_id = "gone", None
-    moment = now(session)
+    moment = lease_now(session)
     struck = session.execute(
         update(Take)
         .where(Take.worker_id.in_([child.id for child in dead]), Take.state == "running", Take.lease_until > moment)
-        .values(lease_until=moment)
+        .values(lease_until=moment, error_code=WORKER_DIED)
     )
     return int(struck.rowcount)  # type: ignore[attr-defined]
 

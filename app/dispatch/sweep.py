@@ -2,29 +2,30 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.bell import ring, rings_waiting
-from app.clock import now
+from app.clock import lease_now, now
 from app.db import transaction
+from app.dispatch.forecasts import foretell, score
 from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
+from app.dispatch.mend import Patrol, mend, standing_still
 from app.dispatch.retention import run_retention
-from app.dispatch.roster import idle_workers, silent_workers, strike_off
+from app.dispatch.roster import idle_by_pool, silent_workers, strike_off
 from app.dispatch.tally import tally
-from app.jobs.plan import CLASS_OF_TIER, enqueue_finish
+from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.quote import expire_quote, quotes_past_expiry
 from app.jobs.settle import expire
-from app.jobs.shares import settle_share
-from app.jobs.spec import Spec
-from app.jobs.states import JobState, Stage, TakeState, UnitState
+from app.jobs.shares import refresh_share, settle_share, stale_shares
+from app.jobs.states import JobState, TakeState, UnitState
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.wallet.lots import accounts_with_expired_lots, expire_lots
@@ -33,9 +34,11 @@ log = logging.getLogger(__name__)
 
 # How much of one kind is mended in a round; a round comes each second.
 BATCH = 200
-FLEX = CLASS_OF_TIER["flex"]
-# A flex job this close to its deadline is served as standard, so that it still starts in time.
-FLEX_SLACK = timedelta(hours=2)
+# How long a repair waits for a lock. Whoever holds one for longer is frozen, and others must not wait for them.
+LOCK_SECONDS = 2
+# Queued jobs that are looked at in each round.
+PATROL = 500
+_patrol = Patrol()
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Repair:
 
 
 def _lost_takes(session: Session) -> Sequence[Any]:
-    query = select(Take.id, Take.job_id).where(Take.state == TakeState.RUNNING, Take.lease_until < now(session))
+    query = select(Take.id, Take.job_id).where(Take.state == TakeState.RUNNING, Take.lease_until < lease_now(session))
     return session.execute(query.order_by(Take.lease_until).limit(BATCH)).all()
 
 
@@ -76,19 +79,21 @@ def _expire(session: Session, job_id: str) -> bool:
 
 
 def _flex_near_deadline(session: Session) -> Sequence[str]:
-    waits = select(Unit.id).where(Unit.job_id == Job.id, Unit.klass == FLEX, Unit.state == UnitState.READY).exists()
-    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.not_after <= now(session) + FLEX_SLACK, waits)
-    return session.scalars(query.order_by(Job.not_after).limit(BATCH)).all()
+    query = select(Job.id).where(Job.promote_at <= now(session))
+    return session.scalars(query.order_by(Job.promote_at).limit(BATCH)).all()
 
 
 def _promote(session: Session, job_id: str) -> bool:
-    """Move a flex job whose deadline is near to the standard class."""
-    moved = session.execute(
-        update(Unit)
-        .where(Unit.job_id == job_id, Unit.klass == FLEX, Unit.state == UnitState.READY)
-        .values(klass=CLASS_OF_TIER["standard"])
-    )
-    return bool(moved.rowcount)  # type: ignore[attr-defined]
+    """Serve a flex job as standard: the last moment that its tier promises is near."""
+    job = _lock(session, job_id)
+    if job is None or job.promote_at is None or job.promote_at > now(session):
+        return False
+    job.promote_at = None
+    if job.state != JobState.QUEUED:
+        return False
+    flex, standard = CLASS_OF_TIER["flex"], CLASS_OF_TIER["standard"]
+    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.klass == flex).values(klass=standard))
+    return True
 
 
 def _unsettled_takes(session: Session) -> Sequence[str]:
@@ -105,22 +110,9 @@ def _settle(session: Session, take_id: str) -> bool:
     return True
 
 
-def _without_finish(session: Session) -> Sequence[str]:
-    has_finish = select(Unit.id).where(Unit.job_id == Job.id, Unit.kind == "finish").exists()
-    query = select(Job.id).where(Job.state == JobState.IN_PROGRESS, Job.units_done >= Job.units_total, ~has_finish)
-    return session.scalars(query.limit(BATCH)).all()
-
-
-def _open_finish(session: Session, job_id: str) -> bool:
-    """Open the finish of a job whose segments are all done but that has none, whatever the reason."""
-    job = _lock(session, job_id)
-    found = select(Unit.id).where(Unit.job_id == job_id, Unit.kind == "finish")
-    if job is None or job.state != JobState.IN_PROGRESS or session.scalar(found) is not None:
-        return False
-    job.stage = Stage.FINISHING
-    spec, standard = Spec.model_validate(job.spec), CLASS_OF_TIER["standard"]
-    enqueue_finish(session, job_id=job.id, account_id=job.account_id, klass=standard, spec=spec, at=now(session))
-    return True
+def _standing_still(session: Session) -> Sequence[str]:
+    found = [*standing_still(session, limit=BATCH), *_patrol.next(session, limit=PATROL)]
+    return list(dict.fromkeys(found))
 
 
 def _expired_credit(session: Session) -> Sequence[str]:
@@ -142,7 +134,8 @@ REPAIRS: dict[str, Repair] = {
     "flex_promotions": Repair(_flex_near_deadline, _promote),
     "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
     "unsettled_shares": Repair(_unsettled_takes, _settle),
-    "stuck_stages": Repair(_without_finish, _open_finish),
+    "stuck_stages": Repair(_standing_still, mend),
+    "stale_shares": Repair(stale_shares, refresh_share),
     "silent_workers": Repair(silent_workers, strike_off),
     "expired_credit": Repair(_expired_credit, _book_expiry),
 }
@@ -167,6 +160,7 @@ def sweep(leadership: Leadership | None = None) -> dict[str, int]:
                 with transaction() as session:
                     if leadership is not None:
                         leadership.prove(session)
+                    session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
                     if repair.mend(session, each):
                         tally(session, name, 1)
                         found[name] += 1
@@ -179,21 +173,44 @@ def sweep(leadership: Leadership | None = None) -> dict[str, int]:
 
 
 def ring_pools() -> int:
-    """Ring each pool that has eligible work, at most once per idle worker. Returns how many rings were sent."""
+    """Ring each pool that has eligible work, at most once per idle worker. Returns how many rings were sent.
+
+    Each of these stands for a ring that was lost, or never rung: whoever makes work ready rings by itself.
+    """
     with transaction() as session:
-        ready = session.execute(
-            select(Unit.pool, func.count())
-            .where(Unit.state == "ready", (Unit.not_before.is_(None)) | (Unit.not_before <= now(session)))
-            .group_by(Unit.pool)
-        ).all()
-        wanted = {pool: min(int(count), idle_workers(session, pool)) for pool, count in ready}
+        wanted = {pool: _ready(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
     rung = 0
     for pool, count in wanted.items():
-        waiting = rings_waiting(pool)
+        waiting = rings_waiting(pool) if count else None
         if waiting is None:
             continue
         rung += sum(ring(pool) for _ in range(count - waiting))
     return rung
+
+
+def _ready(session: Session, pool: str, limit: int) -> int:
+    """Count the pool's units that need not wait, up to a limit."""
+    may_start = (Unit.not_before.is_(None)) | (Unit.not_before <= now(session))
+    some = select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY, may_start).limit(limit)
+    return session.scalar(select(func.count()).select_from(some.subquery())) or 0
+
+
+def ring_again(leadership: Leadership) -> int:
+    """Ring for what nobody answers, and count it."""
+    rung = ring_pools()
+    if rung:
+        with transaction() as session:
+            leadership.prove(session)
+            tally(session, "lost_rings", rung)
+    return rung
+
+
+def foresee(leadership: Leadership) -> None:
+    """Write down what is foretold of new jobs, and hold it against what came of those that have ended."""
+    with transaction() as session:
+        leadership.prove(session)
+        foretell(session)
+        score(session)
 
 
 def run_scheduler(stop: threading.Event) -> None:
@@ -205,12 +222,15 @@ def run_scheduler(stop: threading.Event) -> None:
     )
     cleaner.start()
     while not stop.is_set():
+        began = time.monotonic()
         try:
             if leadership.take():
-                ring_pools()
+                ring_again(leadership)
                 sweep(leadership)
+                foresee(leadership)
         except Exception:
             # Without its database the scheduler can only wait; it must not die of it.
             log.exception("A round of the scheduler broke")
-        stop.wait(pause)
+        # The pause is between two beginnings, so that a long round does not make the next ring late.
+        stop.wait(max(0.0, pause - (time.monotonic() - began)))
     leadership.leave()

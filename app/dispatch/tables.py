@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Index, Integer, Numeric, Text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -29,6 +29,7 @@ class Worker(Base):
     state: Mapped[str] = mapped_column(Text, default="starting")
     take_id: Mapped[str | None] = mapped_column(Text)
     drain_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it ends; by then its take is handed back
     started_at: Mapped[datetime] = mapped_column(Moment)
     seen_at: Mapped[datetime] = mapped_column(Moment)
     facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # memory, versions
@@ -46,6 +47,24 @@ class Pace(Base):
     p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # seconds per frame
     p90: Mapped[Decimal] = mapped_column(Numeric(14, 6))
     gpu_p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # GPU-seconds per frame
+
+
+class Forecast(Base):
+    """What was foretold of a job when it was accepted, kept to be held against what came."""
+
+    __tablename__ = "forecasts"
+    __table_args__ = (Index("ix_forecasts_open", "job_id", postgresql_where=text("ended_at IS NULL")),)
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    pool: Mapped[str] = mapped_column(Text)
+    made_at: Mapped[datetime] = mapped_column(Moment, index=True)
+    start_p50: Mapped[int] = mapped_column(Integer)  # seconds from made_at, as are the others
+    end_p50: Mapped[int] = mapped_column(Integer)
+    end_p90: Mapped[int] = mapped_column(Integer)
+    # How it came: the job's own moments, and whether it was made at all. A forecast of a cancelled job proves nothing.
+    started_at: Mapped[datetime | None] = mapped_column(Moment)
+    ended_at: Mapped[datetime | None] = mapped_column(Moment)
+    completed: Mapped[bool | None] = mapped_column(Boolean)
 
 
 class Leader(Base):

@@ -37,7 +37,7 @@ def cancel(session: Session, job: Job) -> Job:
     if not made:
         cancel_unmade(session, job)
         return job
-    drop_work(session, job, moment)
+    drop_work(session, job)
     job.stage = Stage.FINISHING
     klass = session.scalar(select(func.min(Unit.klass)).where(Unit.job_id == job.id))
     enqueue_finish(

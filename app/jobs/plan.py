@@ -16,6 +16,8 @@ CLASS_OF_TIER = {"priority": 0, "standard": 1, "flex": 2}
 
 # The pool whose workers join and measure films. It needs no GPU.
 FINISH_POOL = "finish"
+# The pool that serves test keys, whatever model they name.
+TEST_POOL = "synthetic"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Unit(Base):
             *("pool", "class", "account_id", "model", "queued_at", "id"),
             postgresql_where=text("state = 'ready'"),
         ),
+        Index("ix_units_running", "id", postgresql_where=text("state = 'running'")),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -74,7 +75,11 @@ class Take(Base):
         CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="running_has_no_end"),
         Index("uq_takes_running", "unit_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("ix_takes_lease", "lease_until", postgresql_where=text("state = 'running'")),
-        Index("ix_takes_running_account", "pool", "account_id", postgresql_where=text("state = 'running'")),
+        Index(
+            "ix_takes_running_segments",
+            *("account_id", "pool"),
+            postgresql_where=text("state = 'running' AND kind = 'segment'"),
+        ),
         Index("ix_takes_job", "job_id"),
         Index("ix_takes_unsettled", "ended_at", postgresql_where=text("state <> 'running' AND NOT share_settled")),
     )
@@ -112,7 +117,9 @@ class Share(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     vtime: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
     weight: Mapped[Decimal] = mapped_column(Numeric(8, 3), default=Decimal(1))
-    concurrency: Mapped[int] = mapped_column(Integer, default=1)  # takes that may run at once
+    concurrency: Mapped[int] = mapped_column(Integer, default=1)  # segments that may run at once, over all pools
+    # GPU-seconds that went ahead of the account's own oldest unit, for a resident model; 0 when that unit is taken.
+    jumped: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0), server_default="0")
 
 
 class Pool(Base):

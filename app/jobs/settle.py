@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from app.clock import now
+from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.announce import announce
 from app.jobs.meter import unmetered_gpu_seconds
@@ -91,7 +91,7 @@ def expire(session: Session, job: Job) -> Receipt:
 
 def _end(session: Session, job: Job, state: JobState) -> Receipt:
     moment = now(session)
-    drop_work(session, job, moment)
+    drop_work(session, job)
     advance(job, state, at=moment)
     if state is JobState.COMPLETED:
         job.progress = 100
@@ -219,13 +219,14 @@ def _delivered(job: Job) -> Delivered:
     return Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=facts)
 
 
-def drop_work(session: Session, job: Job, moment: datetime) -> None:
+def drop_work(session: Session, job: Job) -> None:
     """Drop every unit that has not ended and void every running lease: nobody works for a job that has ended."""
     session.execute(
         update(Unit)
         .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
         .values(state=UnitState.DROPPED)
     )
+    moment = lease_now(session)
     running = select(Take).where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
     for take in session.scalars(running.with_for_update().execution_options(populate_existing=True)):
         # The GPU was at work until now, though nobody will pay for it: margins count it.

@@ -17,7 +17,7 @@ from app.errors import AppError, not_found
 from app.events.record import record
 from app.jobs.announce import announce
 from app.jobs.order import Order, earlier_job, free_key
-from app.jobs.plan import FINISH_POOL, enqueue, plan_segments
+from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.promises import promises
 from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
 from app.jobs.resolve import resolved_facts
@@ -38,8 +38,6 @@ from app.webhooks.fanout import fan_out
 from pricing.book import PriceBook
 from pricing.money import Money
 from pricing.rules import Membership
-
-TEST_POOL = "synthetic"
 
 
 def submit(session: Session, caller: Caller, order: Order) -> Job:
@@ -164,6 +162,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
         units_total=len(plan_segments(spec, model)),
         created_at=moment,
         not_after=promised.not_after,
+        promote_at=promised.promote_at,
         start_by=promised.start_by,
         traceparent=order.traceparent,
     )

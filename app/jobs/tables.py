@@ -58,6 +58,9 @@ class Job(Base):
         Index("ix_jobs_account_created", "account_id", "created_at", "id"),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
+        Index("ix_jobs_promotion", "promote_at", postgresql_where=text("promote_at IS NOT NULL")),
+        Index("ix_jobs_queued", "created_at", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_in_progress", "id", postgresql_where=text("state = 'in_progress'")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")),
         Index("ix_jobs_finished", "finished_at"),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
@@ -95,6 +98,7 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     not_after: Mapped[datetime | None] = mapped_column(Moment)  # not started by then: expired, free
+    promote_at: Mapped[datetime | None] = mapped_column(Moment)  # flex, until promoted: served as standard from then on
     start_by: Mapped[datetime | None] = mapped_column(Moment)  # priority's promise; missed: its line drops
     film_key: Mapped[str | None] = mapped_column(Text)
     poster_key: Mapped[str | None] = mapped_column(Text)

@@ -108,13 +108,15 @@ class CheckpointFile:
             self.path.unlink(missing_ok=True)
             return None
 
-    def offer(self, progress: Progress, scheduler: Any) -> None:
+    def offer(self, progress: Progress, scheduler: Any, *, is_last: bool = False) -> None:
         """Write the progress if `pause_seconds` have passed since the last time and no write is under way.
 
+        The last one before the render stops is always written: whoever goes on need not do a step twice.
         The loop's end is offered like any step, so that a worker that dies while decoding need not denoise again.
         The copy to the host is made here; file and fsync happen on another thread while the next step runs.
         """
-        if perf_counter() - self._last < self.pause_seconds or (self._writing and not self._writing.done()):
+        too_soon = perf_counter() - self._last < self.pause_seconds or (self._writing and not self._writing.done())
+        if too_soon and not is_last:
             return
         self._last = perf_counter()
         self._writing = self._writer.submit(self._write, *snapshot(self.header, progress, scheduler))

@@ -69,7 +69,7 @@ class DenoiseStage:
                 torch.cuda.current_stream(latents.device).synchronize()
             control.on_step(index + 1, total, picture)
             if checkpoint is not None:
-                checkpoint.offer(Progress(index + 1, latents), plan.scheduler)
+                checkpoint.offer(Progress(index + 1, latents), plan.scheduler, is_last=control.cancelled())
         if plan.conditions.mask is not None and plan.conditions.condition is not None:
             mask = plan.conditions.mask
             latents = (1 - mask) * plan.conditions.condition + mask * latents

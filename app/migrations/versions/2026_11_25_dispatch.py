@@ -1,0 +1,69 @@
+"""dispatch: windows inside an account, caps over all pools, leave of workers, forecasts that are held to what came
+
+Revision: 0006, after 0001
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0006"
+down_revision: str | Sequence[str] | None = "0001"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    """Bring the database to this revision."""
+    op.add_column("shares", sa.Column("jumped", sa.Numeric(precision=12, scale=3), server_default="0", nullable=False))
+    op.add_column("workers", sa.Column("leave_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("jobs", sa.Column("promote_at", sa.DateTime(timezone=True), nullable=True))
+    # Flex jobs that already wait keep the rule that they were accepted under: two hours before their last moment.
+    op.execute(
+        "UPDATE jobs SET promote_at = not_after - interval '2 hours'"
+        " WHERE state = 'queued' AND not_after IS NOT NULL AND spec ->> 'service_tier' = 'flex'"
+    )
+    op.create_index("ix_jobs_promotion", "jobs", ["promote_at"], postgresql_where=sa.text("promote_at IS NOT NULL"))
+    op.create_index("ix_jobs_queued", "jobs", ["created_at", "id"], postgresql_where=sa.text("state = 'queued'"))
+    op.create_index("ix_jobs_in_progress", "jobs", ["id"], postgresql_where=sa.text("state = 'in_progress'"))
+    op.create_index("ix_units_running", "units", ["id"], postgresql_where=sa.text("state = 'running'"))
+    op.create_index(
+        "ix_takes_running_segments",
+        "takes",
+        ["account_id", "pool"],
+        postgresql_where=sa.text("state = 'running' AND kind = 'segment'"),
+    )
+    op.drop_index("ix_takes_running_account", table_name="takes")
+    op.create_table(
+        "forecasts",
+        sa.Column("job_id", sa.Text(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("start_p50", sa.Integer(), nullable=False),
+        sa.Column("end_p50", sa.Integer(), nullable=False),
+        sa.Column("end_p90", sa.Integer(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("completed", sa.Boolean(), nullable=True),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_forecasts_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_forecasts")),
+    )
+    op.create_index(op.f("ix_forecasts_made_at"), "forecasts", ["made_at"])
+    op.create_index("ix_forecasts_open", "forecasts", ["job_id"], postgresql_where=sa.text("ended_at IS NULL"))
+
+
+def downgrade() -> None:
+    """Take this revision back."""
+    op.drop_table("forecasts")
+    op.create_index(
+        "ix_takes_running_account", "takes", ["pool", "account_id"], postgresql_where=sa.text("state = 'running'")
+    )
+    op.drop_index("ix_takes_running_segments", table_name="takes")
+    op.drop_index("ix_units_running", table_name="units")
+    op.drop_index("ix_jobs_in_progress", table_name="jobs")
+    op.drop_index("ix_jobs_queued", table_name="jobs")
+    op.drop_index("ix_jobs_promotion", table_name="jobs")
+    op.drop_column("jobs", "promote_at")
+    op.drop_column("workers", "leave_at")
+    op.drop_column("shares", "jumped")
