@@ -20,7 +20,7 @@ from app.prices.actor import Actor
 from app.prices.books import approve_book, draft_book
 from app.prices.find import book_at, book_by_id
 from app.prices.parsed import read_book
-from app.reports.simulation import simulate_book
+from app.reports.simulation import simulate_book, simulate_stored
 from pricing.book import PriceBook
 from pricing.diff import diff, figure_text, figures
 from pricing.simulation import Bucket, Simulation
@@ -39,8 +39,8 @@ def draft(
 ) -> None:
     """Store a price book as a draft, based on the newest one; somebody else approves it."""
     with any_servers(chosen(home)), transaction() as session:
-        actor = _actor(session, key, home, "admin")
-        stored = draft_book(session, actor, file.read_text(encoding="utf-8"), note=note)
+        author = actor(session, key, home, "admin")
+        stored = draft_book(session, author, file.read_text(encoding="utf-8"), note=note)
         told = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
     out.print(told, highlight=False, markup=False, soft_wrap=True)
 
@@ -53,7 +53,7 @@ def approve(
 ) -> None:
     """Approve a draft as it was read: an edit since then is refused, and so is its author."""
     with any_servers(chosen(home)), transaction() as session:
-        stored = approve_book(session, _actor(session, key, home, "approver"), book, content_hash=content_hash)
+        stored = approve_book(session, actor(session, key, home, "approver"), book, content_hash=content_hash)
         told = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
     out.print(told, highlight=False, markup=False, soft_wrap=True)
 
@@ -79,20 +79,28 @@ def simulate(
     since: Annotated[str | None, typer.Option(help="From this moment (ISO 8601); 30 days ago.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to this moment; now.")] = None,
     json_text: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+    key: Key = None,
     home: Home = None,
 ) -> None:
-    """Say what a price book would have charged for the jobs of a period, beside what was charged."""
+    """Say what a price book would have charged for the jobs of a period, beside what was charged.
+
+    The trail keeps who tried which text of a stored book on which period, and an approval names the last such trial.
+    """
     with any_servers(chosen(home)), transaction() as session:
         end = read_moment(until) if until else now(session)
         begin = read_moment(since) if since else end - timedelta(days=30)
-        found = simulate_book(session, _find(session, book), since=begin, until=end)
+        if Path(book).is_file():
+            found = simulate_book(session, _from_file(book), since=begin, until=end)
+        else:
+            found = simulate_stored(session, actor(session, key, home, "admin"), book, since=begin, until=end)
     if json_text:
         print(json.dumps(found.content(), ensure_ascii=False, indent=2))
         return
     _show_simulation(found)
 
 
-def _actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
+def actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
+    """Return who acts: the holder of `key`, else of the key that the home has by a name. Raises `unauthenticated`."""
     known = read_record(chosen(home) / KEYS_RECORD)
     return Actor.of(authenticate(session, key or str(known.get(name, ""))))
 

@@ -1,4 +1,4 @@
-"""`cinemeter prices`: check price books, list the stored ones, publish a new one with four eyes."""
+"""`cinemeter prices`: check price books, list the stored ones, publish one with four eyes, take it back."""
 
 import sys
 from pathlib import Path
@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.orm import Session
 
 from app.accounts.keys import authenticate
 from app.cli.home import KEYS_RECORD, read_record
 from app.cli.options import Home, chosen, read_moment
-from app.cli.price_trials import approve, diff_books, draft, simulate
+from app.cli.price_trials import actor, approve, diff_books, draft, simulate
 from app.cli.services import any_servers
 from app.clock import now
 from app.db import transaction
 from app.prices.actor import Actor
-from app.prices.books import approve_book, draft_book, schedule_book
+from app.prices.books import approve_book, draft_book, schedule_book, withdraw_book
 from app.prices.find import list_books
 from pricing.book import parse_book
 from pricing.check import validate as problems_of
@@ -58,27 +59,49 @@ def list_stored(home: Home = None) -> None:
 
 @prices.command("publish")
 def publish(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The price book (TOML).")],
+    book: Annotated[str, typer.Argument(help="The id of an approved book; or a file, to draft and approve it too.")],
     effective_at: Annotated[str, typer.Option(help="When it takes effect (ISO 8601), in the future.")],
-    note: Annotated[str, typer.Option(help="Why, for whoever reads the trail.")] = "",
+    note: Annotated[str, typer.Option(help="Of a file: why, for whoever reads the trail.")] = "",
     key: Annotated[str | None, typer.Option(help="The author's key; else the home's key `admin`.")] = None,
     approver_key: Annotated[str | None, typer.Option(help="The approver's key; else the home's `approver`.")] = None,
     home: Home = None,
 ) -> None:
-    """Draft, approve and schedule a price book: all of it, or nothing. It takes effect by time alone."""
+    """Schedule an approved price book; it takes effect by time alone. A file is drafted and approved too, or nothing.
+
+    Until it takes effect, `cinemeter prices withdraw` takes it back.
+    """
     moment = read_moment(effective_at)
-    text = file.read_text(encoding="utf-8")
-    known = read_record(chosen(home) / KEYS_RECORD)
     with any_servers(chosen(home)), transaction() as session:
-        author = Actor.of(authenticate(session, key or str(known.get("admin", ""))))
-        second = approver_key or known.get("approver")
-        # Without a second person the author is asked, whom the rules let through only where nobody else could approve.
-        approver = Actor.of(authenticate(session, str(second))) if second else author
-        stored = draft_book(session, author, text, note=note)
-        approve_book(session, approver, stored.id, content_hash=stored.content_hash)
-        schedule_book(session, author, stored.id, moment)
+        author = actor(session, key, home, "admin")
+        if Path(book).is_file():
+            stored = draft_book(session, author, Path(book).read_text(encoding="utf-8"), note=note)
+            approve_book(
+                session, _second(session, approver_key, home, author), stored.id, content_hash=stored.content_hash
+            )
+            book = stored.id
+        stored = schedule_book(session, author, book, moment)
         told = f"{stored.id}: {stored.book.name} takes effect at {moment.isoformat()}; {stored.content_hash}"
     out.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+@prices.command("withdraw")
+def withdraw(
+    book: Annotated[str, typer.Argument(help="The id of a book that has not taken effect.")],
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the trail.")],
+    key: Annotated[str | None, typer.Option(help="A key with a role in pricing; else the home's key `admin`.")] = None,
+    home: Home = None,
+) -> None:
+    """Take a price book back for good, before it takes effect."""
+    with any_servers(chosen(home)), transaction() as session:
+        stored = withdraw_book(session, actor(session, key, home, "admin"), book, reason=reason)
+        told = f"{stored.id}: {stored.book.name} is withdrawn"
+    out.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def _second(session: Session, key: str | None, home: Path | None, author: Actor) -> Actor:
+    """Return the approver: without a second key the author, whom the rules let through where nobody else could."""
+    second = key or read_record(chosen(home) / KEYS_RECORD).get("approver")
+    return Actor.of(authenticate(session, str(second))) if second else author
 
 
 prices.command("draft")(draft)

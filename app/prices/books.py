@@ -12,7 +12,7 @@ from app.prices.find import book_by_id, newest_book
 from app.prices.life import approve, edit, lock_papers, schedule, withdraw
 from app.prices.parsed import read_book, refusal
 from app.prices.tables import PaperState, StoredBook
-from app.prices.trail import record
+from app.prices.trail import last_simulation, record
 from app.roles import Role, require_role
 from pricing.book import PriceBook
 from pricing.check import check_examples
@@ -69,6 +69,8 @@ def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: 
 def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: str) -> StoredBook:
     """Approve a draft that keeps its worked examples, as it was read (see `app.prices.life.approve`).
 
+    The trail keeps by which simulation of this very text it was approved: the number of the last one's entry, if any.
+
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`; `invalid_price_book` with the examples that fail.
     """
@@ -77,7 +79,7 @@ def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: 
     failures = check_examples(stored.book)
     if failures:
         raise refusal([Problem(f"examples[{failure.index}]", str(failure)) for failure in failures])
-    approve(session, actor, stored, content_hash)
+    approve(session, actor, stored, content_hash, simulation=last_simulation(session, book_id, content_hash))
     return stored
 
 

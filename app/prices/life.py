@@ -1,6 +1,7 @@
 """The life that books and contracts share: draft, approved, scheduled; in effect by time alone, withdrawn before."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -41,8 +42,10 @@ def edit(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: 
     record(session, actor, f"{_noun(paper)}.edited", paper.id, before=before, after=content_hash)
 
 
-def approve(session: Session, actor: Actor, paper: Paper, content_hash: str) -> None:
+def approve(session: Session, actor: Actor, paper: Paper, content_hash: str, **facts: Any) -> None:
     """Approve a draft as it was read: its content hash must still be the one that the approver names.
+
+    `facts` are what else the trail is to say of the approval.
 
     Raises:
         AppError: `forbidden` without the role, or for the author while somebody else could approve; `conflict` if it
@@ -60,7 +63,8 @@ def approve(session: Session, actor: Actor, paper: Paper, content_hash: str) -> 
         raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
     paper.state, paper.approver, paper.approved_at = PaperState.APPROVED, actor.person, now(session)
     paper.sole_admin = sole
-    record(session, actor, f"{_noun(paper)}.approved", paper.id, content_hash=content_hash, sole_admin=sole)
+    said = {"content_hash": content_hash, "sole_admin": sole, **facts}
+    record(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
 
 
 def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None) -> None:

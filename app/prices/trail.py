@@ -79,6 +79,17 @@ def list_entries(
     return list(session.scalars(query.order_by(AuditEntry.number.desc()).limit(limit)))
 
 
+def last_simulation(session: Session, book_id: str, content_hash: str) -> int | None:
+    """Return the number of the entry of the last simulation of a book with this content, or None."""
+    return session.scalar(
+        select(func.max(AuditEntry.number)).where(
+            AuditEntry.subject == book_id,
+            AuditEntry.act == "book.simulated",
+            AuditEntry.facts["content_hash"].astext == content_hash,
+        )
+    )
+
+
 def broken_seals(session: Session) -> Iterator[int]:
     """Yield the number of each entry that was rewritten, or whose predecessor was taken out or put in."""
     previous = FIRST

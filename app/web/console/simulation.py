@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.clock import now
+from app.prices.actor import Actor
 from app.prices.find import book_by_id
-from app.reports.simulation import simulate_book
+from app.reports.simulation import simulate_stored
 from app.web.console.people import names_of
 from app.web.render import page
 from app.web.visitor import AdminDep, SessionDep
@@ -30,7 +31,8 @@ def show_simulation(
 ) -> Response:
     """Show the simulation of a book on the films that were settled in the last days."""
     stored, moment = book_by_id(session, book_id), now(session)
-    found = simulate_book(session, stored.book, since=moment - timedelta(days=days), until=moment)
+    since = moment - timedelta(days=days)
+    found = simulate_stored(session, Actor.of(visitor.caller), book_id, since=since, until=moment)
     context: dict[str, Any] = {"book": {"id": stored.id, "title": stored.book.title.en}, "days": days, "spans": SPANS}
     return page(request, "console/simulation.html", title="Simulation", **context, **_shown(session, found))
 

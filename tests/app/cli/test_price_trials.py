@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import app
 from app.cli.seed import seed
+from app.clock import local_now
+from app.db import transaction
+from app.prices.trail import list_entries
 from pricing.books import read_shipped
 from tests.app.prices.papers import book_text
 
@@ -53,6 +57,37 @@ def test_a_book_is_drafted_compared_tried_and_approved(home: Path, tmp_path: Pat
     approved = run("prices", "approve", stored[1], "--content-hash", stored[2], "--home", home)
     assert approved.exit_code == 0, approved.output
     assert "summer is approved" in approved.output
+
+    at = (local_now() + timedelta(days=1)).isoformat()
+    published = run("prices", "publish", stored[1], "--effective-at", at, "--home", home)
+    assert published.exit_code == 0, published.output
+    assert "summer takes effect" in published.output
+    assert f"{stored[1]}\tsummer\tscheduled" in run("prices", "list", "--home", home).stdout
+    withdrawn = run("prices", "withdraw", stored[1], "--reason", "too dear", "--home", home)
+    assert "summer is withdrawn" in withdrawn.output
+    assert run("prices", "withdraw", stored[1], "--reason", "again", "--home", home).exit_code == 1
+
+
+def test_an_approval_names_the_last_trial_of_the_text_that_it_approves(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "summer.toml"
+    file.write_text(book_text("summer", tax="0.09"), encoding="utf-8")
+    book_id, content_hash = re.findall(r"(book_\w+)|(sha256:\w+)", run("prices", "draft", file, "--home", home).output)
+    for _ in range(2):
+        assert run("prices", "simulate", book_id[0], "--home", home).exit_code == 0
+    assert run("prices", "approve", book_id[0], "--content-hash", content_hash[1], "--home", home).exit_code == 0
+    with transaction() as session:
+        approved, last, *_ = list_entries(session, subject=book_id[0])
+    assert (approved.act, last.act) == ("book.approved", "book.simulated")
+    assert approved.facts["simulation"] == last.number
+    assert last.facts["content_hash"] == approved.facts["content_hash"] == content_hash[1]
+
+
+def test_a_file_is_published_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "summer.toml"
+    file.write_text(book_text("summer"), encoding="utf-8")
+    past = run("prices", "publish", file, "--effective-at", "2026-01-01T00:00:00+08:00", "--home", home)
+    assert past.exit_code == 1
+    assert "summer" not in run("prices", "list", "--home", home).stdout
 
 
 def test_a_broken_book_is_not_drafted(home: Path, tmp_path: Path) -> None:
