@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.cli.main import app as cli
-from app.dispatch.gauges import QUERIES
+from app.dispatch.gauges import QUERIES, UP
 from app.metrics import REGISTRY
 from app.settings import Settings
 from tests.house.documents import ENVIRONMENT, environment_example
@@ -167,7 +167,7 @@ def test_the_line_that_lists_requirements_works(path: Path, tmp_path: Path) -> N
 
 def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[str, Any]]) -> None:
     known = {family.name for family in REGISTRY.collect()} | set(QUERIES)
-    known |= {"cinemeter_repairs", "cinemeter_database_up"}
+    known |= {"cinemeter_repairs", *UP}
     headings = re.findall(r"^### (.+)$", (DEPLOY / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
     assert len({rule["alert"] for rule in alerts}) == len(alerts) >= 10
