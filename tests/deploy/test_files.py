@@ -92,6 +92,24 @@ def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str,
     assert not services["migrate"].get("ports")
 
 
+def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose: dict[str, Any]) -> None:
+    for name in ROLES:
+        service = compose["services"][name]
+        port = "8000/readyz" if name == "api" else f"{service['environment']['CINEMETER_METRICS_PORT']}/metrics"
+        assert f"http://localhost:{port}" in service["healthcheck"]["test"][-1]
+    assert compose["services"]["migrate"]["healthcheck"] == {"disable": True}, "it ends"
+    minutes = {
+        compose["services"][name]["stop_grace_period"]
+        for name in ROLES
+        if "worker" in compose["services"][name]["image"]
+    }
+    # A worker ends the take in hand; one that no longer advances loses its lease long before.
+    assert minutes == {"30m"}
+    assert Settings.model_fields["stall_seconds"].default < 30 * 60
+    text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+    assert "half an hour (`stop_grace_period`)" in text
+
+
 def test_each_gpu_has_one_worker(compose: dict[str, Any]) -> None:
     workers = {name: service for name, service in compose["services"].items() if name.startswith("worker-gpu")}
     taken = []
@@ -197,3 +215,11 @@ def test_the_runbook_names_commands_that_exist() -> None:
         r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
     ):
         assert word in commands | groups, word
+    services = set(yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"])
+    acts = re.findall(r"\bdc (stop|logs|ps|exec|up|restart)((?: --?[a-z]+| [a-z][a-z0-9-]+| -T)+)", text)
+    assert len(acts) > 15
+    for act, words in acts:
+        named = [word for word in words.split() if not word.startswith("-")]
+        # `exec` names one service and then a command of its own.
+        named = named[:1] if act == "exec" else named
+        assert set(named) <= services, (act, words)
