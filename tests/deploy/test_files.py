@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
+from app import metrics
 from app.cli.main import app as cli
-from app.dispatch.gauges import QUERIES, UP
+from app.dispatch.gauges import CLASSES, QUERIES, UP
+from app.dispatch.retention import chores
+from app.dispatch.sweep import REPAIRS
+from app.jobs.states import JobState, TakeState
 from app.metrics import REGISTRY
 from app.settings import Settings
 from tests.house.documents import ENVIRONMENT, environment_example
@@ -20,6 +25,7 @@ from tests.house.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
+COUNTED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"}
 
 
@@ -198,6 +204,32 @@ def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[st
         assert rule["annotations"]["runbook"] in anchors
 
 
+def test_alerts_ask_for_labels_and_words_that_are_there(alerts: list[dict[str, Any]]) -> None:
+    """An alert on a label that no metric has, or on a word that it never takes, is silent for ever."""
+    labels = {family.name: set(metric._labelnames) for metric in COUNTED for family in metric.describe()}
+    labels |= {name: set(labels_) for name, (_, labels_, _) in QUERIES.items()}
+    labels |= {name: set() for name in UP} | {"cinemeter_repairs": {"repair"}}
+    words = {
+        "state": {str(state) for state in JobState},
+        "outcome": {str(state) for state in TakeState},
+        "repair": set(REPAIRS) | {chore.name for chore in chores()},
+        "class": set(CLASSES.values()),
+        "test": {"True", "False"},
+        "role": {"scheduler"},
+    }
+    for rule in alerts:
+        named: set[str] = set()
+        for name, selector in re.findall(r"(cinemeter_[a-z_]+)(?:\{([^}]*)\})?", rule["expr"]):
+            own = labels[name.removesuffix("_total")]
+            named |= own
+            for label, negated, value in re.findall(r'(\w+)(?:=|(!=)|=~)"([^"]*)"', selector):
+                assert label in own, (rule["alert"], name, label)
+                if label in words:
+                    assert set(value.split("|")) <= words[label], (rule["alert"], label, value, negated)
+        for listed in re.findall(r"(?:by|on) \(([a-z, ]+)\)", rule["expr"]):
+            assert {label.strip() for label in listed.split(",")} <= named, rule["alert"]
+
+
 def test_prometheus_reads_every_role(compose: dict[str, Any]) -> None:
     config = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text(encoding="utf-8"))
     (job,) = config["scrape_configs"]
@@ -212,7 +244,7 @@ def test_the_runbook_names_commands_that_exist() -> None:
     commands = {command.name or command.callback.__name__ for command in cli.registered_commands}
     groups = {group.name for group in cli.registered_groups}
     for word in re.findall(
-        r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
+        r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|finisher|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
     ):
         assert word in commands | groups, word
     services = set(yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"])
