@@ -1,6 +1,7 @@
 """The doorbell: a Celery message that says "pool X has work". Lost, late, doubled or reordered, it is harmless."""
 
 import logging
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 DOORBELL = "cinemeter.answer"
 KEY_PREFIX = "cinemeter:"
 _RINGS = "cinemeter_rings"
+# What Redis is asked for is a courtesy: a ring, a note of progress, a count. One that did not answer is left alone for
+# so long, because each call that waits for it holds up an order, and the session that the order is made in.
+AWAY_SECONDS = 5.0
+_TIMEOUT_SECONDS = 2.0
+_away_until: dict[str, float] = {}
 
 
 def queue_name(pool: str) -> str:
@@ -72,14 +78,31 @@ def make_celery(pools: list[str]) -> Celery:
 
 @lru_cache(maxsize=64)
 def _ringer(pool: str) -> Celery:
-    return make_celery([pool])
+    ringer = make_celery([pool])
+    # A worker waits long for its next ring; who rings does not.
+    options = ringer.conf.broker_transport_options
+    ringer.conf.broker_transport_options = {**options, "socket_timeout": _TIMEOUT_SECONDS}
+    return ringer
+
+
+def is_redis_away() -> bool:
+    """Return whether Redis has failed a moment ago, so that it is not worth waiting for."""
+    return _away_until.get(get_settings().redis_url, 0.0) > time.monotonic()
+
+
+def redis_went_away() -> None:
+    """Remember that Redis did not answer."""
+    _away_until[get_settings().redis_url] = time.monotonic() + AWAY_SECONDS
 
 
 def ring(pool: str) -> bool:
     """Ring the pool's doorbell once. Returns whether the broker took it; where it is away, the sweeper rings again."""
+    if is_redis_away():
+        return False
     try:
         _ringer(pool).send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), retry=False)
     except Exception as error:  # noqa: BLE001 — kombu raises many kinds; the row is the truth and the ring a courtesy.
+        redis_went_away()
         log.warning("The doorbell of pool %s could not be rung: %s", pool, error)
         return False
     return True
@@ -96,9 +119,12 @@ def rings_waiting(pool: str) -> int | None:
 
 @lru_cache(maxsize=1)
 def get_redis() -> Redis:
-    """Return this process's Redis client; it fails within two seconds rather than hang."""
+    """Return this process's Redis client; a call fails within two seconds rather than hang."""
     return Redis.from_url(
-        get_settings().redis_url, socket_timeout=2, socket_connect_timeout=2, health_check_interval=10
+        get_settings().redis_url,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+        health_check_interval=10,
     )
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
-from app.bell import get_redis
+from app.bell import get_redis, is_redis_away, redis_went_away
 from app.db import after_commit
 from app.settings import get_settings
 
@@ -23,6 +24,10 @@ _PREFIX = "cinemeter:progress:"
 _LISTEN_SECONDS = 0.25
 # How long a listener waits before it tries a Redis that is away again.
 _AWAY_SECONDS = 1.0
+# A listener asks for a sign of life so often, and takes a line that gave none for so long for dead: a connection that
+# was dropped on its way (a firewall, a machine that lost power) stays open on our side and says nothing for ever.
+_PING_SECONDS = 5.0
+_SILENT_SECONDS = 15.0
 
 Message = dict[str, Any]
 
@@ -34,11 +39,14 @@ def channel(job_id: str) -> str:
 
 def publish(job_id: str, message: Message, *, preview_jpeg: bytes | None = None) -> bool:
     """Tell whoever watches the job what just happened. Returns False, and only logs, when Redis is away."""
+    if is_redis_away():
+        return False
     if preview_jpeg is not None:
         message = {**message, "preview": "data:image/jpeg;base64," + base64.b64encode(preview_jpeg).decode()}
     try:
         get_redis().publish(channel(job_id), json.dumps(message))
     except RedisError as error:
+        redis_went_away()
         log.debug("Progress of %s was not published: %s", job_id, error)
         return False
     return True
@@ -67,14 +75,23 @@ async def listen(wanted: Callable[[], Collection[str]], hear: Callable[[str, Mes
 
 async def _listen_once(wanted: Callable[[], Collection[str]], hear: Callable[[str, Message], None]) -> None:
     """Listen over one connection until nothing is wanted any more. Raises RedisError or OSError when it breaks."""
-    redis = AsyncRedis.from_url(get_settings().redis_url, socket_connect_timeout=2, health_check_interval=10)
+    redis = AsyncRedis.from_url(get_settings().redis_url, socket_timeout=5, socket_connect_timeout=2)
+    clock = asyncio.get_running_loop().time
     async with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        asked = heard = clock()
         while jobs := set(wanted()):
             await _subscribe(pubsub, {channel(job_id) for job_id in jobs})
+            if clock() - asked > _PING_SECONDS:
+                asked = clock()
+                await pubsub.ping()
             message = await pubsub.get_message(timeout=_LISTEN_SECONDS)
             while message is not None:
-                _hear_one(message, hear)
+                heard = clock()
+                if message["type"] == "message":
+                    _hear_one(message, hear)
                 message = await pubsub.get_message(timeout=0)
+            if clock() - heard > _SILENT_SECONDS:
+                raise RedisConnectionError(f"it has said nothing for {_SILENT_SECONDS:g} s")
 
 
 async def _subscribe(pubsub: PubSub, names: set[str]) -> None:

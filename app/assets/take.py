@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 from sqlalchemy.orm import Session
 
 from app.assets.examine import Examined, examine
+from app.assets.intake import place
 from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS
 from app.assets.refusal import RefusedError
 from app.assets.sniff import Kind
@@ -41,7 +42,8 @@ def take_upload(
 ) -> Asset:
     """Read `file` to its end and keep it as a ready asset of the account; `kind` None takes it for what it is.
 
-    Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used.
+    Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used, and
+    `rate_limited` or `unavailable` when too many files are being taken.
     """
 
     def receive(path: Path) -> None:
@@ -61,7 +63,7 @@ def take_address(
 ) -> Asset:
     """Fetch what `address` names (https:, or data:) and keep it as a ready asset of the account.
 
-    Raises AppError `url_refused` when it cannot be fetched and `asset_refused` when the file cannot be used.
+    Raises AppError `url_refused` when it cannot be fetched, and what `take_upload` raises.
     """
     if address[:5].lower() == "data:":
 
@@ -133,6 +135,7 @@ def _take(
 ) -> Asset:
     # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
     with (
+        place(account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):

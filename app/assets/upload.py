@@ -10,13 +10,15 @@ from sqlalchemy.orm import Session
 
 from app.assets.examine import examine
 from app.assets.find import get_asset
+from app.assets.intake import place
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX
+from app.assets.links import UploadLink, make_upload_link
 from app.assets.refusal import RefusedError
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.assets.take import bytes_max, keep, new_asset, write_capped
 from app.clock import now
-from app.errors import AppError
+from app.errors import AppError, not_found
 from app.storage import Upload, get_storage
 
 # How long an address for an upload is good.
@@ -25,11 +27,12 @@ UPLOAD_SECONDS = 900
 
 def begin_upload(
     session: Session, account_id: str, *, kind: Kind | None, filename: str, content_type: str, size: int
-) -> tuple[Asset, Upload | None]:
-    """Return a pending asset and where the client may put its file of `size` bytes.
+) -> tuple[Asset, Upload]:
+    """Return a pending asset and where the client puts its file of exactly `size` bytes within UPLOAD_SECONDS.
 
-    None says that this store takes no files from clients; the door then passes the bytes to `receive`. Raises AppError
-    `asset_refused` for a size beyond the limit and `conflict` when too many uploads wait already.
+    Where the store takes no files from clients, the address is one of ours, and its door calls `receive`. Either way
+    the client needs no key. Raises AppError `asset_refused` for a size beyond the limit and `conflict` when too many
+    uploads wait already.
     """
     if size > bytes_max(kind):
         message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
@@ -42,40 +45,51 @@ def begin_upload(
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{account_id}/{asset.id}"
     session.add(asset)
     session.flush()
-    upload = get_storage().presign_put(
-        asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, bytes_max=bytes_max(kind)
-    )
+    upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
+    if upload is None:
+        until = now(session) + timedelta(seconds=UPLOAD_SECONDS)
+        upload = Upload(make_upload_link(asset.id, size=size, expires_at=until), headers={"content-type": content_type})
     return asset, upload
 
 
-def receive(session: Session, account_id: str, asset_id: str, file: BinaryIO) -> Asset:
-    """Store the bytes of a pending asset for a client that cannot put them itself; `confirm` follows.
+def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
+    """Store the bytes of a pending asset that were put at an address of ours; `confirm` follows.
 
-    Raises AppError `not_found`, `conflict` when the asset is no longer pending, `asset_refused` for too many bytes.
+    Raises AppError `gone` when the address has expired, `not_found`, `conflict` when the asset is no longer pending,
+    and `asset_refused` for another number of bytes than was announced.
     """
-    asset = _pending(session, account_id, asset_id)
+    if link.expires <= now(session).timestamp():
+        raise AppError("gone", "This address has expired; begin the upload again.")
+    asset = session.get(Asset, link.asset_id, with_for_update=True)
+    if asset is None or asset.state == AssetState.DELETED:
+        raise not_found("asset", link.asset_id)
+    _require_pending(asset)
     with tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder:
         path = Path(folder) / "file"
         try:
-            write_capped(file, path, bytes_max=bytes_max(asset.kind))
+            write_capped(file, path, bytes_max=link.size)
+            if path.stat().st_size != link.size:
+                raise RefusedError(f"it has {path.stat().st_size:,} bytes; {link.size:,} were announced")
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field="file") from refused
         get_storage().put_file(str(asset.key), path, str(asset.content_type))
-    return asset
 
 
 def confirm(session: Session, account_id: str, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
     """Read the file that was uploaded, keep it written anew, and return the asset: ready, or refused with the reason.
 
     A refusal is kept on the asset and not raised, because a raised one would be rolled back and the file read again.
-    Raises AppError `not_found`, and `conflict` when the asset is not pending or its file has not arrived.
+    Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
+    `rate_limited` or `unavailable` when too many files are being taken.
     """
-    asset = _pending(session, account_id, asset_id)
+    asset = get_asset(session, account_id, asset_id, lock=True)
+    _require_pending(asset)
     storage, raw_key = get_storage(), str(asset.key)
     stat = storage.stat(raw_key)
     if stat is None:
         raise AppError("conflict", "The file has not arrived yet; put it first.", id=asset_id)
     with (
+        place(account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):
@@ -83,7 +97,9 @@ def confirm(session: Session, account_id: str, asset_id: str, *, expires_at: dat
         try:
             if stat.bytes > bytes_max(asset.kind):
                 raise RefusedError(f"it has {stat.bytes:,} bytes; {bytes_max(asset.kind):,} are allowed")
-            storage.get_file(raw_key, path)
+            # No further than was measured: until it is read, the client may put another file in its place.
+            with path.open("wb") as copy:
+                copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
             keep(session, asset, examine(path, Path(written), want=asset.kind))
             asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
         except RefusedError as refused:
@@ -93,8 +109,6 @@ def confirm(session: Session, account_id: str, asset_id: str, *, expires_at: dat
     return asset
 
 
-def _pending(session: Session, account_id: str, asset_id: str) -> Asset:
-    asset = get_asset(session, account_id, asset_id, lock=True)
+def _require_pending(asset: Asset) -> None:
     if asset.state != AssetState.PENDING:
-        raise AppError("conflict", f"The asset is {asset.state} already.", id=asset_id, state=asset.state)
-    return asset
+        raise AppError("conflict", f"The asset is {asset.state} already.", id=asset.id, state=asset.state)

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.bell import get_redis
 from app.clock import lease_now, now
 from app.db import transaction
 from app.dispatch.forecasts import accuracy
@@ -88,22 +90,37 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
 _REPAIRS = text("SELECT repair, count FROM sweep_counts")
 
 
+UP = {
+    "cinemeter_database_up": "Whether the database answered this scrape.",
+    "cinemeter_redis_up": "Whether Redis answered this scrape; without it there are no rate limits and no live notes.",
+}
+
+
 class DatabaseGauges(Collector):
-    """The gauges of the whole service. Where the database is away it says so by `cinemeter_database_up 0`."""
+    """The gauges of the whole service. Where the database or Redis is away, its `…_up` says so by 0."""
 
     def describe(self) -> Iterable[Metric]:
         # Said here so that registering asks the database nothing.
-        return [GaugeMetricFamily(name, help_, labels=labels) for name, (help_, labels, _) in QUERIES.items()]
+        known = [GaugeMetricFamily(name, help_, labels=labels) for name, (help_, labels, _) in QUERIES.items()]
+        return [*known, *(GaugeMetricFamily(name, help_) for name, help_ in UP.items())]
 
     def collect(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("cinemeter_database_up", "Whether the database answered this scrape.")
         try:
             families = read_all()
         except Exception as error:  # noqa: BLE001 — whatever is wrong with the database, the scrape says that it is.
             log.warning("The gauges could not be read: %s", error)
             families = []
-        up.add_metric([], 1.0 if families else 0.0)
-        return [up, *families]
+        answered = {"cinemeter_database_up": float(bool(families)), "cinemeter_redis_up": float(_redis_answers())}
+        return [*(GaugeMetricFamily(name, help_, answered[name]) for name, help_ in UP.items()), *families]
+
+
+def _redis_answers() -> bool:
+    try:
+        get_redis().ping()
+    except RedisError as error:
+        log.warning("Redis does not answer: %s", error)
+        return False
+    return True
 
 
 def read_all() -> list[Metric]:

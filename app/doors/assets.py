@@ -1,13 +1,14 @@
 """Routes of assets: pictures, clips and sounds, uploaded with the request or straight into storage."""
 
 import tempfile
+from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO, Literal, cast
 
-from fastapi import APIRouter, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from app.assets.find import get_asset, list_assets
+from app.assets.links import open_upload_link
 from app.assets.remove import delete_asset
 from app.assets.shapes import AssetFromUrl, AssetShape, AssetUpload, UploadShape
 from app.assets.sniff import Kind
@@ -17,7 +18,6 @@ from app.clock import now
 from app.doors.access import SessionDep, VideosCaller
 from app.errors import AppError
 from app.jobs.keep import keep_until
-from app.settings import get_settings
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"])
 
@@ -73,26 +73,23 @@ def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUp
         size=asked.bytes,
     )
     expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
-    if upload is not None:
-        return AssetShape.of(asset, upload=UploadShape.of(upload, expires_at=expires_at))
-    # Files on this machine's disk have no presigned addresses, so the bytes come through this door.
-    here = UploadShape(
-        url=f"{get_settings().base_url()}/v1/assets/{asset.id}/content",
-        headers={"Content-Type": asked.content_type},
-        expires_at=expires_at,
-    )
-    return AssetShape.of(asset, upload=here)
+    return AssetShape.of(asset, upload=UploadShape.of(upload, expires_at=expires_at))
 
 
-@router.put("/{asset_id}/content")
-async def put_asset_content(http: Request, session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
-    """Take the bytes of an upload where storage takes none itself."""
+async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
+    """Give a route the bytes that were put, as a file."""
     with tempfile.SpooledTemporaryFile(max_size=2**20) as held:
         async for chunk in http.stream():
             held.write(chunk)
         held.seek(0)
-        asset = await run_in_threadpool(receive, session, caller.account_id, asset_id, cast(BinaryIO, held))
-    return AssetShape.of(asset)
+        yield cast(BinaryIO, held)
+
+
+@router.put("/uploads/{token}", response_class=Response)
+def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
+    """Take the bytes of an upload where storage takes none itself. The address allows it; no key is needed."""
+    receive(session, open_upload_link(token), file)
+    return Response()
 
 
 @router.post("/{asset_id}/confirm")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.accounts.memberships import membership_at
+from app.bell import is_redis_away, redis_went_away
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
@@ -69,12 +70,15 @@ def take_one(name: str, key_id: str, limit: int) -> Standing | None:
 
     Raises AppError `rate_limited` with `retry_after` in seconds when nothing is left.
     """
+    if is_redis_away():
+        return None
     item = RateLimitItemPerMinute(limit)
     try:
         limiter = _limiter(get_settings().redis_url)
         allowed = limiter.hit(item, name, key_id)
         window = limiter.get_window_stats(item, name, key_id)
     except (RedisError, OSError) as error:
+        redis_went_away()
         log.warning("Rate limits are not kept while Redis is away: %s", error)
         return None
     # The window's end is told as a moment of this machine's clock; only its distance is used.

@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: an id, a limit on its body, and a log line."""
+"""What every request passes on its way in and out: an id, its body brought in whole, and a log line."""
 
 import logging
 import re
@@ -9,27 +9,20 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db import new_id
+from app.doors.body import BodyTooLarge, ClientGone, body_limit, whole_body
 from app.doors.problems import problem
 from app.errors import AppError
 from app.logs import about
 from app.metrics import REQUEST_SECONDS, REQUESTS
-from app.settings import get_settings
 from app.trace import read_traceparent, span
 
 log = logging.getLogger("cinemeter.requests")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
-# Uploads go to these addresses, whose handlers limit them by kind while they stream to disk.
-UPLOAD_PATHS = ("/v1/assets", "/v1/videos")
-UPLOAD_BYTES_MAX = 2 * 2**30
-
-
-class BodyTooLarge(Exception):
-    """The body outgrew its limit while it was read."""
 
 
 class Wire:
-    """ASGI middleware: request ids, body limits, log, metrics, trace. It is plain ASGI so that streams stay streams."""
+    """ASGI middleware: request ids, bodies, log, metrics, trace. It is plain ASGI so that streams stay streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -62,16 +55,17 @@ class Wire:
                 headers.update(getattr(request.state, "rate_limit", {}))
             await send(message)
 
-        limit = body_limit(request)
         try:
-            if int(request.headers.get("content-length") or 0) > limit:
-                raise BodyTooLarge
-            await self.app(scope, limited(receive, limit), tell)
+            async with whole_body(request, receive) as whole:
+                await self.app(scope, whole, tell)
         except BodyTooLarge:
-            if status == 0:
-                message = f"The body is larger than {limit} bytes."
-                answer = problem(AppError("body_too_large", message, allowed=limit), request)
-                await answer(scope, receive, tell)
+            limit = body_limit(request)
+            message = f"The body is larger than {limit} bytes."
+            await problem(AppError("body_too_large", message, allowed=limit), request)(scope, receive, tell)
+        except AppError as error:
+            await problem(error, request)(scope, receive, tell)
+        except ClientGone:
+            log.debug("The client left before its body was whole")
         finally:
             seconds = time.perf_counter() - started
             log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
@@ -79,27 +73,3 @@ class Wire:
             route = getattr(scope.get("route"), "path", "-")
             REQUESTS.labels(route, request.method, status).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
-
-
-def body_limit(request: Request) -> int:
-    """Return how many bytes the body of this request may have: more where files are uploaded."""
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    if is_form and request.url.path.startswith(UPLOAD_PATHS):
-        return UPLOAD_BYTES_MAX
-    return get_settings().body_bytes_max
-
-
-def limited(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that raises BodyTooLarge once more than `limit` bytes have come."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise BodyTooLarge
-        return message
-
-    return counted

@@ -63,7 +63,7 @@ class FileStorage:
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
         return None
 
-    def presign_put(self, key: str, *, seconds: int, content_type: str, bytes_max: int) -> Upload | None:
+    def presign_put(self, key: str, *, seconds: int, content_type: str, size: int) -> Upload | None:
         return None
 
     def remove_partial(self, before: datetime) -> int:

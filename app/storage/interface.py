@@ -77,10 +77,10 @@ class Storage(Protocol):
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
         """Return a URL that delivers `key` for so long without our help, or None where the store has none."""
 
-    def presign_put(self, key: str, *, seconds: int, content_type: str, bytes_max: int) -> Upload | None:
-        """Return where a client may put `key` itself, or None where the store has no such thing.
+    def presign_put(self, key: str, *, seconds: int, content_type: str, size: int) -> Upload | None:
+        """Return where a client may put `key` itself, `size` bytes and no other number, or None where there is no such.
 
-        Stores cannot be trusted to enforce `bytes_max`: whoever confirms the upload must look at its size.
+        The length is signed, but stores differ: whoever confirms the upload must look at its size.
         """
 
     def remove_partial(self, before: datetime) -> int:

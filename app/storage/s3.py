@@ -128,18 +128,18 @@ class S3Storage:
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
         if self._public == "none":
             return None
-        wanted = {
+        wanted: dict[str, str | int] = {
             "ResponseContentType": content_type,
             "ResponseContentDisposition": f'inline; filename="{filename}"',
         }
         return self._presign("get_object", key, seconds, wanted)
 
-    def presign_put(self, key: str, *, seconds: int, content_type: str, bytes_max: int) -> Upload | None:
+    def presign_put(self, key: str, *, seconds: int, content_type: str, size: int) -> Upload | None:
         if self._public == "none":
             return None
         with _failures_named(key):
             self._make_sure_of_bucket()
-        url = self._presign("put_object", key, seconds, {"ContentType": content_type})
+        url = self._presign("put_object", key, seconds, {"ContentType": content_type, "ContentLength": size})
         return Upload(url=url, headers={"content-type": content_type})
 
     def remove_partial(self, before: datetime) -> int:
@@ -193,7 +193,7 @@ class S3Storage:
     def _name(self, key: str) -> str:
         return self._base + checked(key)
 
-    def _presign(self, operation: str, key: str, seconds: int, wanted: dict[str, str]) -> str:
+    def _presign(self, operation: str, key: str, seconds: int, wanted: dict[str, str | int]) -> str:
         parameters = {"Bucket": self.bucket, "Key": self._name(key), **wanted}
         with _failures_named(key):
             url: str = self._signer.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds)

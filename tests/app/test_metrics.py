@@ -10,6 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.orm import Session
 
+from app.bell import get_redis
 from app.cli.ports import free_port
 from app.db import after_commit, transaction
 from app.dispatch.gauges import QUERIES, DatabaseGauges
@@ -102,19 +103,24 @@ def test_what_follows_a_commit_cannot_undo_it(engine: object) -> None:
     assert done == ["next"]
 
 
-def test_every_gauge_reads_an_empty_database(engine: object) -> None:
+def test_every_gauge_reads_an_empty_database(engine: object, redis_url: str) -> None:
     read = gauges()
     assert set(QUERIES) < set(read)
-    assert read["cinemeter_database_up"] == {(): 1.0}
+    assert read["cinemeter_database_up"] == read["cinemeter_redis_up"] == {(): 1.0}
 
 
-def test_a_database_that_is_away_is_a_fact_and_no_error(engine: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_away_is_a_fact_and_no_error(engine: object, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CINEMETER_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     get_settings.cache_clear()
-    assert gauges() == {"cinemeter_database_up": {(): 0.0}}
+    assert gauges() == {"cinemeter_database_up": {(): 0.0}, "cinemeter_redis_up": {(): 1.0}}
+    monkeypatch.setenv("CINEMETER_REDIS_URL", "redis://127.0.0.1:1/0")
+    get_settings.cache_clear()
+    get_redis.cache_clear()
+    assert gauges() == {"cinemeter_database_up": {(): 0.0}, "cinemeter_redis_up": {(): 0.0}}
+    get_redis.cache_clear()
 
 
-def test_the_page_is_served_on_its_own_port(engine: object, metrics_port: int) -> None:
+def test_the_page_is_served_on_its_own_port(engine: object, redis_url: str, metrics_port: int) -> None:
     gauges_of_all = DatabaseGauges()
     assert serve_metrics("scheduler", [gauges_of_all]) == metrics_port
     page = httpx.get(f"http://127.0.0.1:{metrics_port}/metrics").text

@@ -75,13 +75,15 @@ class BadNetwork:
 
     Words of the script: `good`; `refuse` (closed at once); `cut up N` and `cut down N` (reset after N bytes towards
     the server, or from it); `stall up N` and `stall down N` (nothing more is passed after N bytes, the line stays
-    open); `deaf` (the request reaches the server, its answer is lost).
+    open); `deaf` (the request reaches the server, its answer is lost); `freezes` (well until `frozen` is set, then
+    whatever is sent either way is lost).
     """
 
     port: int
     script: list[str] = field(default_factory=list)
     connections: int = 0
     own_port: int = 0
+    frozen: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "BadNetwork":
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -125,6 +127,8 @@ class BadNetwork:
         passed = 0
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                if word == "freezes" and self.frozen.is_set():
+                    continue
                 if 0 <= limit < passed + len(data):
                     target.sendall(data[: max(0, limit - passed)])
                     if verb == "stall":

@@ -156,7 +156,7 @@ def test_presigned_urls_work_for_a_plain_client_or_are_not_given(storage: Storag
     storage.put_file("film", tmp_path / "in", "video/mp4")
     url = storage.presign_get("film", seconds=60, filename="film.mp4", content_type="video/mp4")
     if url is None:
-        assert storage.presign_put("new", seconds=60, content_type="image/png", bytes_max=10) is None
+        assert storage.presign_put("new", seconds=60, content_type="image/png", size=10) is None
         return
     with urlopen(url) as answer:
         assert answer.read() == data
@@ -171,18 +171,20 @@ def test_presigned_urls_work_for_a_plain_client_or_are_not_given(storage: Storag
 
 
 def test_a_client_puts_a_file_itself(storage: Storage, tmp_path: Path) -> None:
-    upload = storage.presign_put("uploads/picture", seconds=60, content_type="image/png", bytes_max=1_000_000)
+    upload = storage.presign_put("uploads/picture", seconds=60, content_type="image/png", size=1000)
     if upload is None:
         return
-    request = Request(upload.url, b"x" * 1000, dict(upload.headers), method=upload.method)
-    with urlopen(request) as answer:
+    place, elsewhere = upload.url, upload.url.replace("picture", "other")
+    # Another place, another type and another length are not what was signed.
+    for url, size, kind in ((elsewhere, 1000, "image/png"), (place, 1000, "text/html"), (place, 1001, "image/png")):
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(Request(url, b"x" * size, {"content-type": kind}, method="PUT"))
+    assert storage.stat("uploads/picture") is None
+    with urlopen(Request(place, b"x" * 1000, dict(upload.headers), method=upload.method)) as answer:
         assert answer.status == 200
     stat = storage.stat("uploads/picture")
     assert stat is not None
     assert stat.bytes == 1000
-    elsewhere = Request(upload.url.replace("picture", "other"), b"x", dict(upload.headers), method="PUT")
-    with pytest.raises(HTTPError):
-        urlopen(elsewhere)
 
 
 def test_two_stores_at_one_place_see_the_same(url: str, tmp_path: Path) -> None:

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
+from app import metrics
 from app.cli.main import app as cli
-from app.dispatch.gauges import QUERIES
+from app.dispatch.gauges import CLASSES, QUERIES, UP
+from app.dispatch.retention import chores
+from app.dispatch.sweep import REPAIRS
+from app.jobs.states import JobState, TakeState
 from app.metrics import REGISTRY
 from app.settings import Settings
 from tests.house.documents import ENVIRONMENT, environment_example
@@ -20,6 +25,7 @@ from tests.house.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
+COUNTED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"}
 
 
@@ -90,6 +96,24 @@ def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str,
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), "what is published goes through a proxy"
     assert not services["migrate"].get("ports")
+
+
+def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose: dict[str, Any]) -> None:
+    for name in ROLES:
+        service = compose["services"][name]
+        port = "8000/readyz" if name == "api" else f"{service['environment']['CINEMETER_METRICS_PORT']}/metrics"
+        assert f"http://localhost:{port}" in service["healthcheck"]["test"][-1]
+    assert compose["services"]["migrate"]["healthcheck"] == {"disable": True}, "it ends"
+    minutes = {
+        compose["services"][name]["stop_grace_period"]
+        for name in ROLES
+        if "worker" in compose["services"][name]["image"]
+    }
+    # A worker ends the take in hand; one that no longer advances loses its lease long before.
+    assert minutes == {"30m"}
+    assert Settings.model_fields["stall_seconds"].default < 30 * 60
+    text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+    assert "half an hour (`stop_grace_period`)" in text
 
 
 def test_each_gpu_has_one_worker(compose: dict[str, Any]) -> None:
@@ -167,7 +191,7 @@ def test_the_line_that_lists_requirements_works(path: Path, tmp_path: Path) -> N
 
 def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[str, Any]]) -> None:
     known = {family.name for family in REGISTRY.collect()} | set(QUERIES)
-    known |= {"cinemeter_repairs", "cinemeter_database_up"}
+    known |= {"cinemeter_repairs", *UP}
     headings = re.findall(r"^### (.+)$", (DEPLOY / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
     anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
     assert len({rule["alert"] for rule in alerts}) == len(alerts) >= 10
@@ -178,6 +202,32 @@ def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[st
         assert rule["labels"]["severity"] in ("page", "ticket")
         assert rule["annotations"]["summary"].endswith(".")
         assert rule["annotations"]["runbook"] in anchors
+
+
+def test_alerts_ask_for_labels_and_words_that_are_there(alerts: list[dict[str, Any]]) -> None:
+    """An alert on a label that no metric has, or on a word that it never takes, is silent for ever."""
+    labels = {family.name: set(metric._labelnames) for metric in COUNTED for family in metric.describe()}
+    labels |= {name: set(labels_) for name, (_, labels_, _) in QUERIES.items()}
+    labels |= {name: set() for name in UP} | {"cinemeter_repairs": {"repair"}}
+    words = {
+        "state": {str(state) for state in JobState},
+        "outcome": {str(state) for state in TakeState},
+        "repair": set(REPAIRS) | {chore.name for chore in chores()},
+        "class": set(CLASSES.values()),
+        "test": {"True", "False"},
+        "role": {"scheduler"},
+    }
+    for rule in alerts:
+        named: set[str] = set()
+        for name, selector in re.findall(r"(cinemeter_[a-z_]+)(?:\{([^}]*)\})?", rule["expr"]):
+            own = labels[name.removesuffix("_total")]
+            named |= own
+            for label, negated, value in re.findall(r'(\w+)(?:=|(!=)|=~)"([^"]*)"', selector):
+                assert label in own, (rule["alert"], name, label)
+                if label in words:
+                    assert set(value.split("|")) <= words[label], (rule["alert"], label, value, negated)
+        for listed in re.findall(r"(?:by|on) \(([a-z, ]+)\)", rule["expr"]):
+            assert {label.strip() for label in listed.split(",")} <= named, rule["alert"]
 
 
 def test_prometheus_reads_every_role(compose: dict[str, Any]) -> None:
@@ -194,6 +244,14 @@ def test_the_runbook_names_commands_that_exist() -> None:
     commands = {command.name or command.callback.__name__ for command in cli.registered_commands}
     groups = {group.name for group in cli.registered_groups}
     for word in re.findall(
-        r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
+        r"(?:`cinemeter|^cinemeter|run --rm (?:migrate|finisher|worker-gpu0)) ([a-z]+)\b", text, re.MULTILINE
     ):
         assert word in commands | groups, word
+    services = set(yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"])
+    acts = re.findall(r"\bdc (stop|logs|ps|exec|up|restart)((?: --?[a-z]+| [a-z][a-z0-9-]+| -T)+)", text)
+    assert len(acts) > 15
+    for act, words in acts:
+        named = [word for word in words.split() if not word.startswith("-")]
+        # `exec` names one service and then a command of its own.
+        named = named[:1] if act == "exec" else named
+        assert set(named) <= services, (act, words)

@@ -6,7 +6,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
@@ -17,6 +19,8 @@ from app.cli.wheels import postgres_programs
 from app.db import get_engine, transaction
 from app.reports.audit import audit
 from app.settings import child_environment, get_settings
+from app.storage import get_storage
+from tests.contracts.storage_servers import rclone
 from tests.house.sources import ROOT
 from tests.world import World
 
@@ -32,7 +36,7 @@ def commands(name: str) -> str:
 
 
 @pytest.fixture
-def shell(servers: Servers, database_url: str, redis_url: str, tmp_path: Path) -> Callable[[str], str]:
+def shell(servers: Servers, database_url: str, redis_url: str, tmp_path: Path) -> Callable[..., str]:
     backup = tmp_path / "backup"
     backup.mkdir()
     environment = {
@@ -43,9 +47,14 @@ def shell(servers: Servers, database_url: str, redis_url: str, tmp_path: Path) -
     }
     environment["PATH"] = f"{postgres_programs()}:{ROOT / '.venv' / 'bin'}:{environment['PATH']}"
 
-    def run(script: str) -> str:
+    def run(script: str, **facts: str) -> str:
         done = subprocess.run(
-            ["/bin/sh", "-eu", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+            ["/bin/sh", "-eu", "-c", script],
+            env=environment | facts,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -87,6 +96,67 @@ def test_dump_wipe_restore_audit_download(world: World, shell: Callable[[str], s
     assert again.status_code == 200, "numbers and identities go on counting"
     with transaction() as session:
         assert audit(session) == []
+
+
+# What `dc` is where there are no containers: the database's own programs and our commands, on this machine.
+DC = """
+dc() {
+    case "$1 $2 $3" in
+        "exec -T postgres") shift 3; "$@" ;;
+        "run --rm migrate") shift 3; cinemeter "$@" ;;
+        *) echo "dc $*?" >&2; return 1 ;;
+    esac
+}
+"""
+
+
+def test_the_same_with_the_commands_for_compose_and_a_bucket(
+    world: World, shell: Callable[..., str], tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name = urlsplit(database_url), database_url.rsplit("/", 1)[1]
+    with rclone(tmp_path / "store") as server:
+        monkeypatch.setenv("CINEMETER_STORAGE_URL", f"s3://films/?endpoint={server.endpoint}")
+        monkeypatch.setenv("CINEMETER_S3_ACCESS_KEY", server.access_key)
+        monkeypatch.setenv("CINEMETER_S3_SECRET_KEY", server.secret_key)
+        get_settings.cache_clear()
+        assert place.username == "cinemeter", "as in compose"
+        made = world.post("/v1/videos", ORDER).json()
+        world.work()
+        facts = {
+            "PGHOST": place.hostname,
+            "PGPORT": str(place.port),
+            "PGPASSWORD": place.password,
+            "STORAGE": server.endpoint,
+            "CINEMETER_S3_ACCESS_KEY": server.access_key,
+            "CINEMETER_S3_SECRET_KEY": server.secret_key,
+            "CINEMETER_STORAGE_URL": get_settings().storage_url,
+        }
+
+        def run(block: str) -> str:
+            # The test's database has a name of its own; everything else is as the runbook has it.
+            script = re.sub(r"(?<=[ =])cinemeter(?=\n| [<>])", name, commands(block))
+            assert block.endswith("storage") or script.count(name) > 0
+            return shell(DC + commands("storage") + script, **facts)
+
+        film = _download(world, made["id"])
+        run("backup-compose")
+        run("backup-storage")
+        with transaction() as session:
+            session.execute(text("DROP SCHEMA public CASCADE"))
+        for stat in list(get_storage().list("")):
+            get_storage().delete(stat.key)
+        get_engine().dispose()
+        assert "Everything agrees." in run("restore-compose")
+        run("restore-storage")
+        assert _download(world, made["id"]) == film
+        get_settings.cache_clear()
+
+
+def _download(world: World, video_id: str) -> bytes:
+    """Play a film as a customer does: the API leads to the bucket, and a plain client fetches it there."""
+    answer = world.get(f"/v1/videos/{video_id}/content", follow_redirects=False)
+    assert answer.status_code == 302, answer.text
+    return httpx.get(answer.headers["location"]).raise_for_status().content
 
 
 def test_a_service_of_ones_own_begins_with_one_admin_and_no_customer(

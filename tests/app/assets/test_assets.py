@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from urllib.request import Request, urlopen  # noqa: TID251 - a customer's plain HTTP client
@@ -18,11 +19,12 @@ import app.assets.take
 from app.accounts.accounts import create_account
 from app.assets.find import asset_key, get_asset, list_assets, ready_asset
 from app.assets.limits import PENDING_MAX
+from app.assets.links import open_upload_link
 from app.assets.remove import delete_asset, remove_expired, remove_orphans
 from app.assets.shapes import AssetShape
 from app.assets.tables import Asset
 from app.assets.take import take_address, take_upload
-from app.assets.upload import begin_upload, confirm, receive
+from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.errors import AppError
 from app.settings import get_settings
@@ -154,17 +156,25 @@ def test_an_upload_in_two_steps(session: Session, storage: Storage, account: str
     asset, upload = begin_upload(
         session, account, kind=None, filename="a.png", content_type="image/png", size=len(picture)
     )
-    assert upload is None
     assert asset.state == "pending"
     with pytest.raises(AppError, match="not arrived"):
         confirm(session, account, asset.id)
-    receive(session, account, asset.id, io.BytesIO(picture))
+    link = open_upload_link(upload.url.rpartition("/")[2])
+    assert (link.asset_id, link.size) == (asset.id, len(picture))
+    for wrong in (picture + b"x", picture[:-1]):
+        with pytest.raises(AppError, match=r"larger than|were announced"):
+            receive(session, link, io.BytesIO(wrong))
+    with pytest.raises(AppError) as late:
+        receive(session, replace(link, expires=link.expires - UPLOAD_SECONDS), io.BytesIO(picture))
+    assert late.value.code == "gone"
+    assert keys(storage) == []
+    receive(session, link, io.BytesIO(picture))
     ready = confirm(session, account, asset.id)
     assert (ready.id, ready.state, ready.kind) == (asset.id, "ready", "picture")
     assert keys(storage) == [ready.key]
     for again in (
         lambda: confirm(session, account, asset.id),
-        lambda: receive(session, account, asset.id, io.BytesIO()),
+        lambda: receive(session, link, io.BytesIO(picture)),
     ):
         with pytest.raises(AppError) as conflict:
             again()
@@ -172,8 +182,8 @@ def test_an_upload_in_two_steps(session: Session, storage: Storage, account: str
 
 
 def test_what_was_put_and_is_no_picture_is_refused_for_good(session: Session, storage: Storage, account: str) -> None:
-    asset, _ = begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=5)
-    receive(session, account, asset.id, io.BytesIO(b"<svg/>"))
+    asset, upload = begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=6)
+    receive(session, open_upload_link(upload.url.rpartition("/")[2]), io.BytesIO(b"<svg/>"))
     refused = confirm(session, account, asset.id)
     assert refused.state == "refused"
     assert refused.refused_reason == "it is none of PNG, JPEG, WebP."
@@ -206,14 +216,14 @@ def test_a_client_puts_its_file_into_the_bucket_itself(
         asset, upload = begin_upload(
             session, account, kind="picture", filename="", content_type="image/png", size=len(picture)
         )
-        assert upload is not None
         with urlopen(Request(upload.url, picture, upload.headers, method=upload.method)) as answer:
             assert answer.status == 200
         ready = confirm(session, account, asset.id)
         assert (ready.state, ready.width) == ("ready", 320)
         assert keys(get_storage()) == [ready.key]
-        other, upload = begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=1)
-        assert upload is not None
+        other, upload = begin_upload(
+            session, account, kind="picture", filename="", content_type="image/png", size=len(picture)
+        )
         monkeypatch.setattr(app.assets.take, "LIMITS", {"picture": type("Small", (), {"bytes_max": 10})})
         with urlopen(Request(upload.url, picture, upload.headers, method=upload.method)):
             pass

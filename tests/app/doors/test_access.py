@@ -16,6 +16,7 @@ PUBLIC = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/files/{token}"),
+    ("PUT", "/v1/assets/uploads/{token}"),
 }
 # What a tenant must never see of another one, by the name of the path's parameter.
 FOREIGN = ("video_id", "asset_id", "endpoint_id", "delivery_id", "task_id", "key_id", "project_id")

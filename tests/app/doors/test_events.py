@@ -6,12 +6,14 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import uvicorn
 from sqlalchemy import select
 
+from app import progress
 from app.bell import get_redis
 from app.db import get_engine, transaction
 from app.doors.api import create_app
@@ -21,6 +23,7 @@ from app.jobs.tables import Job
 from app.jobs.watch import Watch
 from app.progress import publish
 from app.settings import get_settings
+from tests.contracts.storage_servers import BadNetwork
 from tests.world import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -179,6 +182,39 @@ def test_without_redis_the_rows_tell_it(world: World, monkeypatch: pytest.Monkey
     assert text.startswith("retry: ")
     assert text.index("event: video.started") < text.index("event: video.completed")
     assert "id: 3\n" in text
+
+
+def test_a_line_to_redis_that_went_dead_is_left_for_a_new_one(
+    world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more arrives over the first connection, and nobody closes it; live notes come back by themselves."""
+    monkeypatch.setattr(progress, "_PING_SECONDS", 0.1)
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", 1.0)
+    heard: list[dict[str, Any]] = []
+
+    async def watch(network: BadNetwork) -> None:
+        listener = asyncio.create_task(progress.listen(lambda: ["video_1"], lambda _, message: heard.append(message)))
+        while not await asyncio.to_thread(_is_heard, "video_1"):
+            await asyncio.sleep(0.05)
+        network.frozen.set()
+        while not heard:
+            await asyncio.to_thread(publish, "video_1", {"type": "progress", "progress": 1})
+            await asyncio.sleep(0.05)
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+
+    where = urlsplit(redis_url)
+    with BadNetwork(int(where.port or 0), ["freezes"]) as network:
+        monkeypatch.setattr(
+            progress,
+            "get_settings",
+            lambda: get_settings().model_copy(
+                update={"redis_url": redis_url.replace(f":{where.port}", f":{network.own_port}")}
+            ),
+        )
+        asyncio.run(watch(network))
+        assert network.connections == 2
+    assert heard[0]["progress"] == 1
 
 
 def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
