@@ -3,14 +3,18 @@
 import logging
 import re
 import time
+from inspect import isawaitable
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.assets.limits import BYTES_MAX as FILE_BYTES_MAX
 from app.db import new_id
-from app.doors.problems import problem
-from app.errors import AppError
+from app.doors.pace import headers_of
+from app.doors.problems import is_form
 from app.logs import about
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.settings import get_settings
@@ -19,13 +23,17 @@ from app.trace import read_traceparent, span
 log = logging.getLogger("cinemeter.requests")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
-# Uploads go to these addresses, whose handlers limit them by kind while they stream to disk.
-UPLOAD_PATHS = ("/v1/assets", "/v1/videos")
-UPLOAD_BYTES_MAX = 2 * 2**30
+# Forms with files go to these addresses, which admit the caller first and stream to disk.
+FORM_PATHS = ("/v1/assets", "/v1/videos", "/api/v1/uploads")
+FORM_BYTES_MAX = 2 * 2**30
 
 
-class BodyTooLarge(Exception):
-    """The body outgrew its limit while it was read."""
+class BodyTooLarge(HTTPException):
+    """The body outgrew its limit. FastAPI lets only HTTPExceptions out of its reading of bodies, so it is one."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"The body is larger than {limit} bytes.")
+        self.facts = {"allowed": limit}
 
 
 class Wire:
@@ -59,19 +67,21 @@ class Wire:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers.update(getattr(request.state, "rate_limit", {}))
+                headers.update(headers_of(getattr(request.state, "standings", [])))
             await send(message)
 
         limit = body_limit(request)
         try:
             if int(request.headers.get("content-length") or 0) > limit:
-                raise BodyTooLarge
+                raise BodyTooLarge(limit)
             await self.app(scope, limited(receive, limit), tell)
-        except BodyTooLarge:
-            if status == 0:
-                message = f"The body is larger than {limit} bytes."
-                answer = problem(AppError("body_too_large", message, allowed=limit), request)
-                await answer(scope, receive, tell)
+        except Exception as error:
+            # What no handler took is answered here, inside: Starlette's own last resort stands outside of this and
+            # would send it without a request id and uncounted. Once the answer has begun only the server can end it.
+            if status:
+                raise
+            answer = await last_answer(request, error)
+            await answer(scope, receive, tell)
         finally:
             seconds = time.perf_counter() - started
             log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
@@ -81,11 +91,22 @@ class Wire:
             REQUEST_SECONDS.labels(route).observe(seconds)
 
 
+async def last_answer(request: Request, error: Exception) -> Response:
+    """Return the application's own answer to an error that came out of it."""
+    handlers = request.app.exception_handlers
+    handler = handlers[HTTPException if isinstance(error, HTTPException) else Exception]
+    answer = handler(request, error)
+    found: Response = await answer if isawaitable(answer) else answer
+    return found
+
+
 def body_limit(request: Request) -> int:
     """Return how many bytes the body of this request may have: more where files are uploaded."""
-    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
-    if is_form and request.url.path.startswith(UPLOAD_PATHS):
-        return UPLOAD_BYTES_MAX
+    path = request.url.path
+    if is_form(request) and path.startswith(FORM_PATHS):
+        return FORM_BYTES_MAX
+    if request.method == "PUT" and path.startswith("/v1/assets/"):
+        return FILE_BYTES_MAX
     return get_settings().body_bytes_max
 
 
@@ -99,7 +120,7 @@ def limited(receive: Receive, limit: int) -> Receive:
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise BodyTooLarge
+                raise BodyTooLarge(limit)
         return message
 
     return counted
