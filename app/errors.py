@@ -30,6 +30,7 @@ class AppError(Exception):
 ERROR_CODES: dict[str, tuple[int, str]] = {
     # code: (HTTP status, what it means)
     "invalid_json": (400, "The body is not valid JSON."),
+    "invalid_form": (400, "The form in the body cannot be read."),
     "invalid_request": (422, "A field is missing, unknown or has a value that is not allowed."),
     "unauthenticated": (401, "No key, or a key that is unknown, expired or revoked."),
     "insufficient_funds": (402, "The wallet cannot hold the price of this job."),
@@ -43,7 +44,6 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "not_finished": (409, "The job has not ended yet; cancel it first."),
     "too_late": (409, "The film is already being finished and can no longer be cancelled."),
     "already_final": (409, "The job has already ended."),
-    "request_in_flight": (409, "A request with this Idempotency-Key is still being answered."),
     "gone": (410, "The file was removed when its retention ended."),
     "body_too_large": (413, "The body is larger than this address accepts."),
     "unsupported_media_type": (415, "The content type is not one that this address reads."),

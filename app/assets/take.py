@@ -39,9 +39,11 @@ def take_upload(
     field: str = "file",
     filename: str = "",
     expires_at: datetime | None = None,
+    asset_id: str | None = None,
 ) -> Asset:
     """Read `file` to its end and keep it as a ready asset of the account; `kind` None takes it for what it is.
 
+    `asset_id` is for a door whose clients name a file before they send it; None makes a new one.
     Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used, and
     `rate_limited` or `unavailable` when too many files are being taken.
     """
@@ -49,7 +51,16 @@ def take_upload(
     def receive(path: Path) -> None:
         write_capped(file, path, bytes_max=bytes_max(kind))
 
-    return _take(session, account_id, receive, kind=kind, field=field, filename=filename, expires_at=expires_at)
+    return _take(
+        session,
+        account_id,
+        receive,
+        kind=kind,
+        field=field,
+        filename=filename,
+        expires_at=expires_at,
+        asset_id=asset_id,
+    )
 
 
 def take_address(
@@ -93,11 +104,13 @@ def keep(session: Session, asset: Asset, examined: Examined) -> None:
     asset.fps, asset.seconds, asset.has_audio = examined.fps, examined.seconds, examined.has_audio
 
 
-def new_asset(session: Session, account_id: str, *, filename: str, expires_at: datetime | None) -> Asset:
+def new_asset(
+    session: Session, account_id: str, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
+) -> Asset:
     """Return a new pending asset, not yet added to the session; by default it is kept for KEEP_DAYS."""
     moment = now(session)
     return Asset(
-        id=new_id("asset"),
+        id=asset_id or new_id("asset"),
         account_id=account_id,
         state=AssetState.PENDING,
         filename=re.sub(r"[\x00-\x1f\x7f]", "", filename.replace("\\", "/").rsplit("/", 1)[-1])[:_FILENAME_LENGTH_MAX],
@@ -132,6 +145,7 @@ def _take(
     field: str,
     filename: str,
     expires_at: datetime | None,
+    asset_id: str | None = None,
 ) -> Asset:
     # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
     with (
@@ -145,7 +159,7 @@ def _take(
             examined = examine(path, Path(written), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
-        asset = new_asset(session, account_id, filename=filename, expires_at=expires_at)
+        asset = new_asset(session, account_id, filename=filename, expires_at=expires_at, asset_id=asset_id)
         keep(session, asset, examined)
     session.add(asset)
     session.flush()

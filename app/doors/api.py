@@ -9,7 +9,10 @@ from starlette.routing import Route
 
 from app.doors import assets, billing, files, health, models, usage, webhooks
 from app.doors.admin import routes as admin
+from app.doors.body import GATES
 from app.doors.dashscope import routes as dashscope
+from app.doors.dashscope import uploads
+from app.doors.dashscope.errors import error_answer
 from app.doors.mcp.routes import PATH, McpDoor
 from app.doors.problems import SHAPES, ProblemOut, install
 from app.doors.videos import derived, events
@@ -28,7 +31,7 @@ Ask for an estimate, bind a quote, order a film, watch it render, download it, a
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemOut, "description": word, "content": {"application/problem+json": {}}}
     for status, word in {
-        400: "The body is not valid JSON",
+        400: "The body cannot be read",
         401: "No valid key",
         402: "Too little money",
         403: "Not allowed",
@@ -62,7 +65,8 @@ def create_app() -> FastAPI:
         responses=REFUSALS,
     )
     install(api)
-    SHAPES[f"{dashscope.PREFIX}/"] = dashscope.error_answer
+    SHAPES[f"{dashscope.PREFIX}/"] = error_answer
+    GATES[f"{uploads.PATH}/"] = uploads.let_in
     for router in (
         videos.router,
         derived.router,
@@ -74,12 +78,14 @@ def create_app() -> FastAPI:
         webhooks.router,
         files.router,
         dashscope.router,
+        uploads.router,
         admin.router,
         health.router,
     ):
         api.include_router(router)
-    # A plain route and not a mount, which would answer /mcp with a redirect to /mcp/.
-    api.router.routes.append(Route(PATH, agents.app, include_in_schema=False))
+    # A plain route and not a mount, which would answer /mcp with a redirect to /mcp/. Only POST: without sessions
+    # there is nothing to stream from the server, and a stream would be held open for whoever asks.
+    api.router.routes.append(Route(PATH, agents.app, methods=["POST"], include_in_schema=False))
     api.add_middleware(Wire)
     _document_bodies(api)
     return api

@@ -2,10 +2,10 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal, cast
 
-from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
-from pydantic import BaseModel
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.assets.find import get_asset, list_assets
 from app.assets.links import open_upload_link
@@ -16,6 +16,7 @@ from app.assets.take import take_address, take_upload
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.doors.access import SessionDep, VideosCaller
+from app.doors.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.keep import keep_until
 
@@ -39,17 +40,46 @@ class AssetDeleted(BaseModel):
     deleted: bool = True
 
 
-@router.post("")
-def upload_asset(
-    session: SessionDep,
-    caller: VideosCaller,
-    file: Annotated[UploadFile, File(description="A picture, clip or sound.")],
-    kind: Annotated[Kind | None, Form(description="What it has to be; left out, it is taken for what it is.")] = None,
-) -> AssetShape:
+class UploadForm(BaseModel):
+    """What a form of an upload says beside its file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+
+
+# The form is read by hand, after the caller was admitted: FastAPI reads the bodies that it knows of before it asks
+# who sends them, and would put a stranger's gigabytes on our disk.
+UPLOAD_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "A picture, clip or sound."},
+                        **UploadForm.model_json_schema()["properties"],
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=UPLOAD_SCHEMA)
+def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetShape:
     """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    form = UploadForm.model_validate(body.values)
+    file = body.files.get("file")
+    if file is None or len(body.files) > 1:
+        raise AppError("invalid_request", "The form needs one file, named file.", field="file")
     until = keep_until(session, caller.account_id)
     asset = take_upload(
-        session, caller.account_id, file.file, kind=kind, filename=file.filename or "", expires_at=until
+        session, caller.account_id, file.file, kind=form.kind, filename=file.filename or "", expires_at=until
     )
     return AssetShape.of(asset)
 

@@ -5,7 +5,7 @@ connections. Some forty clients that send half a body and then nothing would sto
 """
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +18,7 @@ from app.assets.limits import LIMITS
 from app.assets.links import PATH, open_upload_link
 from app.db import transaction
 from app.doors.access import bearer_key
+from app.doors.problems import is_form
 from app.errors import AppError
 from app.settings import get_settings
 
@@ -25,12 +26,12 @@ from app.settings import get_settings
 _MEMORY_BYTES = 2**20
 _CHUNK_BYTES = 2**16
 # Forms with files go to these addresses: the pictures, the clip and the sound of one order, and the words around them.
-_FORM_PATHS = ("/v1/assets", "/v1/videos")
+_FORM_PATHS = ("/v1/assets", "/v1/videos", "/api/v1/uploads/")
 _FORM_BYTES = 2**20 + 2 * LIMITS["picture"].bytes_max + LIMITS["clip"].bytes_max + LIMITS["sound"].bytes_max
 
 
-class BodyTooLarge(Exception):
-    """The body outgrew its limit."""
+# Who may send a form with files, where it is not the bearer of a key: by the beginnings of paths.
+GATES: dict[str, Callable[[Request], None]] = {}
 
 
 class ClientGone(Exception):
@@ -40,7 +41,7 @@ class ClientGone(Exception):
 def body_limit(request: Request) -> int:
     """Return how many bytes the body of this request may have: more where files are uploaded."""
     path, usual = request.url.path, get_settings().body_bytes_max
-    if request.headers.get("content-type", "").startswith("multipart/form-data") and path.startswith(_FORM_PATHS):
+    if _is_upload(request):
         return max(usual, _FORM_BYTES)
     if request.method == "PUT" and path.startswith(PATH):
         try:
@@ -50,23 +51,27 @@ def body_limit(request: Request) -> int:
     return usual
 
 
+def _is_upload(request: Request) -> bool:
+    return request.method == "POST" and is_form(request) and request.url.path.startswith(_FORM_PATHS)
+
+
 @asynccontextmanager
 async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receive]:
     """Read the body to its end, and give a `receive` that hands it out from here.
 
-    Raises BodyTooLarge, ClientGone, and AppError `unauthenticated` (or `unavailable`) for a large form from somebody
-    without a key, before any of it is read: strangers must not fill our disk.
+    Raises ClientGone, AppError `body_too_large`, and `unauthenticated`, `forbidden` or `unavailable` for a form with
+    files from a stranger, before any of it is read: strangers must not fill our disk.
     """
     limit = body_limit(request)
     announced = int(request.headers.get("content-length") or 0)
     if announced > limit:
-        raise BodyTooLarge
+        raise _too_large(limit)
     if not announced and "transfer-encoding" not in request.headers:
         yield receive
         return
-    is_large = announced > get_settings().body_bytes_max or not announced
-    if is_large and request.method == "POST" and limit == _FORM_BYTES:
-        await run_in_threadpool(_require_key, request)
+    if _is_upload(request):
+        gate = next((gate for path, gate in GATES.items() if request.url.path.startswith(path)), _require_key)
+        await run_in_threadpool(gate, request)
     with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES) as held:
         size, more = 0, True
         while more:
@@ -76,7 +81,7 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
             chunk, more = message.get("body", b""), message.get("more_body", False)
             size += len(chunk)
             if size > limit:
-                raise BodyTooLarge
+                raise _too_large(limit)
             if size > _MEMORY_BYTES:
                 await run_in_threadpool(held.write, chunk)
             else:
@@ -95,6 +100,10 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
             return {"type": "http.request", "body": piece, "more_body": not is_told}
 
         yield tell
+
+
+def _too_large(limit: int) -> AppError:
+    return AppError("body_too_large", f"The body is larger than {limit} bytes.", allowed=limit)
 
 
 def _require_key(request: Request) -> None:

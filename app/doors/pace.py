@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 
+from fastapi import Request
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -25,6 +26,8 @@ WINDOW_SECONDS = 60
 # A membership's limits change rarely; asking the database for them at each request would cost more than it tells.
 _REMEMBER_SECONDS = 10.0
 _remembered: dict[str, tuple[float, int, int]] = {}
+# A Redis that hangs costs one request this long; it is then left alone for a while (`app.bell`).
+_TIMEOUT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,16 +38,42 @@ class Standing:
     limit: int
     left: int
     reset_seconds: int
-
-    def headers(self) -> dict[str, str]:
-        """Return the RateLimit fields of draft-ietf-httpapi-ratelimit-headers-11."""
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={self.limit};w={WINDOW_SECONDS}',
-            "RateLimit": f'"{self.name}";r={self.left};t={self.reset_seconds}',
-        }
+    allowed: bool  # whether the use that was asked for fitted in; if not, it was not counted
 
 
-def limits_of(session: Session, caller: Caller) -> tuple[int, int]:
+def headers_of(standings: list[Standing]) -> dict[str, str]:
+    """Return the RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11) of all limits that a request met."""
+    if not standings:
+        return {}
+    return {
+        "RateLimit-Policy": ", ".join(f'"{each.name}";q={each.limit};w={WINDOW_SECONDS}' for each in standings),
+        "RateLimit": ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in standings),
+    }
+
+
+def count_request(request: Request, session: Session, caller: Caller) -> None:
+    """Count a request against its key's limit. Raises AppError `rate_limited`."""
+    _spend(request, "requests", caller.via, _limits_of(session, caller)[0])
+
+
+def count_job(request: Request, session: Session, caller: Caller) -> None:
+    """Count an order of a film against its key's limit, at whatever door. Raises AppError `rate_limited`."""
+    _spend(request, "jobs", caller.via, _limits_of(session, caller)[1])
+
+
+def _spend(request: Request, name: str, key_id: str, limit: int) -> None:
+    standing = _take_one(name, key_id, limit)
+    if standing is None:
+        return
+    met: list[Standing] = getattr(request.state, "standings", [])
+    # Noted before a refusal, so that a 429 tells where its key stands as well.
+    request.state.standings = [*met, standing]
+    if not standing.allowed:
+        message = f"This key may make {limit} {name} a minute; wait {standing.reset_seconds} seconds."
+        raise AppError("rate_limited", message, allowed=limit, retry_after=standing.reset_seconds, policy=name)
+
+
+def _limits_of(session: Session, caller: Caller) -> tuple[int, int]:
     """Return the requests and the new jobs that the caller's membership allows per minute."""
     known = _remembered.get(caller.account_id)
     if known is not None and known[0] > time.monotonic():
@@ -61,15 +90,17 @@ def limits_of(session: Session, caller: Caller) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
-    storage = RedisStorage(redis_url, key_prefix="cinemeter:limits", socket_timeout=0.5, socket_connect_timeout=0.5)
+    storage = RedisStorage(
+        redis_url,
+        key_prefix="cinemeter:limits",
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
+    )
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def take_one(name: str, key_id: str, limit: int) -> Standing | None:
-    """Count one use against a key's limit per minute and return where it stands, or None when Redis is away.
-
-    Raises AppError `rate_limited` with `retry_after` in seconds when nothing is left.
-    """
+def _take_one(name: str, key_id: str, limit: int) -> Standing | None:
+    """Count one use against a key's limit per minute and return where it stands, or None when Redis is away."""
     if is_redis_away():
         return None
     item = RateLimitItemPerMinute(limit)
@@ -83,8 +114,4 @@ def take_one(name: str, key_id: str, limit: int) -> Standing | None:
         return None
     # The window's end is told as a moment of this machine's clock; only its distance is used.
     reset = max(1, round(window.reset_time - time.time()))  # noqa: TID251 — the library speaks in Unix seconds.
-    standing = Standing(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS))
-    if not allowed:
-        message = f"This key may make {limit} {name} a minute; wait {standing.reset_seconds} seconds."
-        raise AppError("rate_limited", message, allowed=limit, retry_after=standing.reset_seconds, policy=name)
-    return standing
+    return Standing(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS), allowed)

@@ -12,18 +12,12 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.doors.inventory import methods_at
 from app.errors import AppError
 
 log = logging.getLogger(__name__)
 
 PROBLEM = "application/problem+json"
-_WORD_OF_STATUS = {
-    400: "invalid_json",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "body_too_large",
-    415: "unsupported_media_type",
-}
 
 
 class ProblemOut(BaseModel):
@@ -56,14 +50,6 @@ def problem(error: AppError, request: Request) -> JSONResponse:
 
 def problem_document(error: AppError, request: Request) -> JSONResponse:
     """Return the problem document of an error (RFC 9457)."""
-    headers = {}
-    if error.code in ("idempotency_mismatch", "conflict", "already_final", "too_late", "not_finished"):
-        # OpenAI's clients retry 409 by themselves, which would only repeat the refusal.
-        headers["x-should-retry"] = "false"
-    if error.code == "unauthenticated":
-        headers["WWW-Authenticate"] = "Bearer"
-    if "retry_after" in error.facts:
-        headers["retry-after"] = str(error.facts["retry_after"])
     kind = "invalid_request_error" if error.status < 500 else "server_error"
     body = {
         "type": f"urn:cinemeter:error:{error.code}",
@@ -76,7 +62,22 @@ def problem_document(error: AppError, request: Request) -> JSONResponse:
         **error.facts,
         "error": {"message": error.message, "type": kind, "code": error.code, "param": error.field},
     }
-    return JSONResponse(_plain(body), status_code=error.status, headers=headers, media_type=PROBLEM)
+    return JSONResponse(_plain(body), status_code=error.status, headers=headers_of(error), media_type=PROBLEM)
+
+
+def headers_of(error: AppError) -> dict[str, str]:
+    """Return the header fields that go with an error, at every door: what clients obey without reading the body."""
+    headers = {}
+    if error.status == 409 or error.code == "idempotency_mismatch":
+        # Clients of both doors repeat a 409 by themselves, which would only repeat the refusal.
+        headers["x-should-retry"] = "false"
+    if error.code == "unauthenticated":
+        headers["www-authenticate"] = "Bearer"
+    if error.code == "method_not_allowed":
+        headers["allow"] = ", ".join(error.facts.get("allowed", []))
+    if "retry_after" in error.facts:
+        headers["retry-after"] = str(error.facts["retry_after"])
+    return headers
 
 
 def _plain(value: Any) -> Any:
@@ -108,6 +109,40 @@ def from_validation(errors: Sequence[Any]) -> AppError:
     return AppError("invalid_request", message, field=first["field"] or None, errors=found, allowed=_allowed(errors[0]))
 
 
+def from_http(error: HTTPException, request: Request) -> AppError:
+    """Return in our words what the framework refuses before a route is reached: address, method, or form of the body.
+
+    The whole table is here, so that no client ever reads a word of the framework's.
+    """
+    if error.status_code == 404:
+        return AppError("not_found", f"There is no address {request.url.path[:200]}.")
+    if error.status_code == 405:
+        allowed = methods_at(request.app, request.url.path)
+        message = f"This address does not know {request.method}; it knows {', '.join(allowed)}."
+        return AppError("method_not_allowed", message, allowed=allowed)
+    if error.status_code == 413:
+        return AppError("body_too_large", str(error.detail), **getattr(error, "facts", {}))
+    if error.status_code == 400 and is_form(request):
+        return AppError("invalid_form", f"The form cannot be read: {str(error.detail).rstrip('.')}.")
+    return AppError("invalid_json", "The body is not valid JSON.")
+
+
+def is_form(request: Request) -> bool:
+    """Say whether a request's body is a form, with files or without."""
+    return media_type(request) in ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def media_type(request: Request) -> str:
+    """Return the type of a request's body, without its parameters; JSON where nothing is said."""
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+
+
+def wrong_type(request: Request, allowed: list[str]) -> AppError:
+    """Return the error for a body whose type an address does not read."""
+    message = f"This address does not read {media_type(request) or 'a body without a type'}."
+    return AppError("unsupported_media_type", message, field="Content-Type", allowed=allowed)
+
+
 def _allowed(finding: Any) -> Any:
     """Return what would have been right, in words, from a pydantic finding."""
     limits = {key: value for key, value in finding.get("ctx", {}).items() if key != "error"}
@@ -123,7 +158,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def _request_error(request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(from_validation(error.errors()), request)
+        findings = error.errors()
+        # A body of another type reaches FastAPI as bytes, of which it would say that they are no dictionary.
+        if findings[0]["loc"] == ("body",) and isinstance(error.body, bytes) and error.body:
+            return problem(wrong_type(request, ["application/json"]), request)
+        return problem(from_validation(findings), request)
 
     @app.exception_handler(ValidationError)
     def _shape_error(request: Request, error: ValidationError) -> JSONResponse:
@@ -132,8 +171,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-        code = _WORD_OF_STATUS.get(error.status_code, "invalid_request")
-        return problem(AppError(code, str(error.detail)), request)
+        return problem(from_http(error, request), request)
 
     @app.exception_handler(DataError)
     def _unstorable(request: Request, error: DataError) -> JSONResponse:

@@ -1,17 +1,18 @@
-"""What every request passes on its way in and out: an id, its body brought in whole, and a log line."""
+"""What every request passes on its way in and out: an id, a limit on its body, and a log line."""
 
 import logging
 import re
 import time
+from inspect import isawaitable
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.db import new_id
-from app.doors.body import BodyTooLarge, ClientGone, body_limit, whole_body
-from app.doors.problems import problem
-from app.errors import AppError
+from app.doors.body import ClientGone, whole_body
+from app.doors.pace import headers_of
 from app.logs import about
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.trace import read_traceparent, span
@@ -22,7 +23,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 
 class Wire:
-    """ASGI middleware: request ids, bodies, log, metrics, trace. It is plain ASGI so that streams stay streams."""
+    """ASGI middleware: request ids, body limits, log, metrics, trace. It is plain ASGI so that streams stay streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -52,20 +53,21 @@ class Wire:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers.update(getattr(request.state, "rate_limit", {}))
+                headers.update(headers_of(getattr(request.state, "standings", [])))
             await send(message)
 
         try:
             async with whole_body(request, receive) as whole:
                 await self.app(scope, whole, tell)
-        except BodyTooLarge:
-            limit = body_limit(request)
-            message = f"The body is larger than {limit} bytes."
-            await problem(AppError("body_too_large", message, allowed=limit), request)(scope, receive, tell)
-        except AppError as error:
-            await problem(error, request)(scope, receive, tell)
         except ClientGone:
             log.debug("The client left before its body was whole")
+        except Exception as error:
+            # What no handler took is answered here, inside: Starlette's own last resort stands outside of this and
+            # would send it without a request id and uncounted. Once the answer has begun only the server can end it.
+            if status:
+                raise
+            answer = await last_answer(request, error)
+            await answer(scope, receive, tell)
         finally:
             seconds = time.perf_counter() - started
             log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
@@ -73,3 +75,12 @@ class Wire:
             route = getattr(scope.get("route"), "path", "-")
             REQUESTS.labels(route, request.method, status).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
+
+
+async def last_answer(request: Request, error: Exception) -> Response:
+    """Return the application's own answer to an error that came out of it, or that kept a body from coming in."""
+    handlers = request.app.exception_handlers
+    handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
+    answer = handler(request, error)
+    found: Response = await answer if isawaitable(answer) else answer
+    return found

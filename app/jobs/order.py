@@ -44,8 +44,8 @@ def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
     """Return the job that this very call already made, if it did.
 
     With an Idempotency-Key, the key decides for 24 hours; another body under it raises AppError
-    `idempotency_mismatch`. A retry without a key is recognised by its body for 10 minutes, and a call with a quote as
-    long as the quote is known.
+    `idempotency_mismatch`. A retry without a key is recognised by its API key and its body for 10 minutes, and a call
+    with a quote as long as the quote is known. No call is answered with a job that its caller could not find.
     """
     moment = now(session)
     found: Submission | None = None
@@ -61,8 +61,10 @@ def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
     elif order.is_retry:
         found = session.scalar(
             select(Submission)
+            .join(Job, Job.id == Submission.job_id)
             .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
             .where(Submission.created_at > moment - timedelta(minutes=BLIND_RETRY_MINUTES))
+            .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
             .order_by(Submission.created_at.desc())
             .limit(1)
         )
@@ -78,10 +80,11 @@ def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
 
 
 def _scoped(caller: Caller, order: Order) -> str | None:
-    """Return the key as it is stored: test and live orders never answer for one another."""
+    """Return the key as it is stored: test and live orders, and those of two projects, never answer for one another."""
     if order.idempotency_key is None:
         return None
-    return f"{'test' if caller.test else 'live'}:{order.idempotency_key}"
+    side = "test" if caller.test else "live"
+    return f"{side}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
 
 
 def free_key(session: Session, caller: Caller, order: Order) -> str | None:

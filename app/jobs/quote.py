@@ -30,6 +30,8 @@ from pricing.window import moment_text
 
 # How often a price is made again when others take free seconds or promotion budgets at the same moment.
 PRICINGS_MAX = 3
+# What an order says beside its Spec. A quote keeps it for doors where the order itself is not repeated.
+BESIDE_SPEC = {"project", "metadata", "callback_url", "expires_after", "max_price"}
 
 
 @dataclass(frozen=True)
@@ -198,12 +200,24 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
             **priced.promised(request.expires_after),
             "list_minor": priced.price.list_total.minor,
             "resolved": priced.resolved(),
+            "beside": request.model_dump(mode="json", include=BESIDE_SPEC, exclude_defaults=True),
         },
         created_at=priced.at,
         expires_at=priced.at + timedelta(seconds=get_settings().quote_seconds),
     )
     session.add(quote)
     session.flush()
+    return quote
+
+
+def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
+    """Return the caller's quote. Raises AppError `not_found`, which reads the same for another tenant's."""
+    quote = session.get(Quote, quote_id, with_for_update=lock)
+    # A test key's quote has set nothing aside, so it is none to a live key; and a project's key sees its own only.
+    if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
+        raise not_found("quote", quote_id)
+    if caller.project_id is not None and quote.project_id != caller.project_id:
+        raise not_found("quote", quote_id)
     return quote
 
 
@@ -214,10 +228,7 @@ def redeem(
 
     Raises AppError quote_expired, quote_used and quote_mismatch.
     """
-    quote = session.get(Quote, quote_id, with_for_update=True)
-    # A test key's quote has set nothing aside, so it is none to a live key.
-    if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
-        raise not_found("quote", quote_id)
+    quote = find_quote(session, caller, quote_id, lock=True)
     if quote.state == "redeemed":
         raise AppError("quote_used", "The quote was redeemed before.", field="quote_id", job=quote.job_id)
     if quote.state == "expired" or quote.expires_at <= now(session):

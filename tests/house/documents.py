@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typer.main import get_command
 
 from app.cli.main import app as cli
+from app.doors.dashscope.errors import status_of, word_of
 from app.errors import ERROR_CODES
 from app.jobs.states import FINAL, TRANSITIONS
 from app.settings import Settings
@@ -47,10 +48,12 @@ def settings_table() -> str:
 
 
 def errors_table() -> str:
-    """Every code word of a refusal: its HTTP status and what it means."""
-    return _table(
-        ("code", "status", "meaning"), [(f"`{code}`", status, text) for code, (status, text) in ERROR_CODES.items()]
-    )
+    """Every code word of a refusal: its HTTP status, what it means, and how the DashScope door says it."""
+    rows: list[tuple[object, ...]] = [
+        (f"`{code}`", status, text, f"`{word_of(code)}` {status_of(code)}")
+        for code, (status, text) in ERROR_CODES.items()
+    ]
+    return _table(("code", "status", "meaning", "at the DashScope door"), rows)
 
 
 def commands_table() -> str:

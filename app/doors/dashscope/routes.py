@@ -5,41 +5,39 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse
 from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
 from app.doors.access import SessionDep, VideosCaller
-from app.doors.dashscope.translate import CHINA, CODES, STATES_OF_STATUS, to_output, to_request, to_usage
-from app.doors.pace import limits_of, take_one
+from app.doors.dashscope.errors import ErrorOut, in_their_words
+from app.doors.dashscope.translate import CHINA, STATES_OF_STATUS, to_native, to_output, to_usage
+from app.doors.once import idempotency_key, is_retry
+from app.doors.pace import count_job
+from app.doors.problems import media_type, wrong_type
 from app.doors.videos.inputs import take_inputs
 from app.errors import AppError
 from app.jobs.cancel import cancel
 from app.jobs.find import find_job
 from app.jobs.links import make_link
 from app.jobs.order import Order, body_fingerprint
+from app.jobs.shapes import VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 
 PREFIX = "/api/v1"
-router = APIRouter(prefix=PREFIX, tags=["dashscope"])
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["dashscope"],
+    responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 405, 413, 415, 429, 503)},
+)
 
 _TIME_FORMAT = "%Y%m%d%H%M%S"
 
 
-def error_answer(error: AppError, request: Request) -> JSONResponse:
-    """Return an error in DashScope's shape: a code, a message and the request's id."""
-    body = {
-        "code": CODES.get(error.code, "InvalidParameter"),
-        "message": error.message,
-        "request_id": request.state.request_id,
-        "field": error.field,
-    }
-    return JSONResponse({key: value for key, value in body.items() if value is not None}, status_code=error.status)
-
-
 async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
-    """Return the JSON body of a task and its bytes. Raises AppError `invalid_json`."""
+    """Return the JSON body of a task and its bytes. Raises AppError `unsupported_media_type` and `invalid_json`."""
+    if media_type(request) != "application/json":
+        raise wrong_type(request, ["application/json"])
     raw = await request.body()
     try:
         values = json.loads(raw, parse_float=str)
@@ -67,16 +65,19 @@ def create_task(
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
-    request = take_inputs(session, caller, to_request(values), {})
-    take_one("jobs", caller.via, limits_of(session, caller)[1])
-    order = Order(
-        request=request,
-        door="dashscope",
-        idempotency_key=http.headers.get("idempotency-key"),
-        fingerprint=body_fingerprint(http.method, http.url.path, raw),
-        traceparent=http.state.traceparent,
-    )
-    return _task(http, session, submit(session, caller, order))
+    asked = to_native(values)
+    with in_their_words(asked.names):
+        request = take_inputs(session, caller, VideoRequest.model_validate(asked.values), {})
+        count_job(http, session, caller)
+        order = Order(
+            request=request,
+            door="dashscope",
+            idempotency_key=idempotency_key(http),
+            is_retry=is_retry(http),
+            fingerprint=body_fingerprint(http.method, http.url.path, raw),
+            traceparent=http.state.traceparent,
+        )
+        return _task(http, session, submit(session, caller, order))
 
 
 @router.get("/tasks/{task_id}")
@@ -94,7 +95,7 @@ def fetch_task(http: Request, session: SessionDep, caller: VideosCaller, task_id
 
 @router.post("/tasks/{task_id}/cancel")
 def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
-    """Cancel a task; what had been rendered before is delivered and paid."""
+    """Cancel a task, also one that runs: what had been rendered before is delivered and paid."""
     return _task(http, session, cancel(session, find_job(session, caller, task_id, lock=True)))
 
 
@@ -108,10 +109,16 @@ def list_tasks(
     start_time: Annotated[str | None, Query(max_length=14)] = None,
     end_time: Annotated[str | None, Query(max_length=14)] = None,
     model_name: Annotated[str | None, Query(max_length=64)] = None,
+    api_key_id: Annotated[str | None, Query(max_length=64)] = None,
+    region: Annotated[str | None, Query(max_length=64, description="There are none here, so it is refused.")] = None,
     status: Annotated[str | None, Query(max_length=16)] = None,
 ) -> dict[str, Any]:
     """List the caller's tasks, newest first, by page."""
+    if region is not None:
+        raise AppError("invalid_request", "region is not supported here: there is only this one.", field="region")
     query = _own_tasks(caller)
+    if api_key_id is not None:
+        query = query.where(Job.key_id == api_key_id)
     if start_time is not None:
         query = query.where(Job.created_at >= _read_time(start_time, "start_time"))
     if end_time is not None:
@@ -124,7 +131,7 @@ def list_tasks(
         query = query.where(Job.state.in_(STATES_OF_STATUS[status]))
     total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
     page = query.order_by(Job.created_at.desc(), Job.id).limit(page_size).offset((page_no - 1) * page_size)
-    tasks = [{**_task(http, session, job)["output"], "model_name": job.model} for job in session.scalars(page)]
+    tasks = [_listed(_task(http, session, job), job) for job in session.scalars(page)]
     return {
         "request_id": http.state.request_id,
         "page_no": page_no,
@@ -135,6 +142,13 @@ def list_tasks(
         "tasks": tasks,
         "data": tasks,
     }
+
+
+def _listed(task: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Return a task as a list shows it, where its status has a name of its own."""
+    facts = {"status": task["output"]["task_status"], "model_name": job.model, "api_key_id": job.key_id}
+    used = {"usage": task["usage"]} if "usage" in task else {}
+    return {**task["output"], **facts, **used}
 
 
 def _own_tasks(caller: Caller) -> Select[Job]:

@@ -1,11 +1,13 @@
 """Translate DashScope's video tasks into a VideoRequest and back; what cannot be honoured is refused by name."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+from app.doors.dashscope.uploads import STORED, stored_asset
 from app.errors import AppError
-from app.jobs.shapes import VideoRequest, decimal_seconds
+from app.jobs.shapes import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
@@ -31,25 +33,6 @@ STATES_OF_STATUS = {
     "UNKNOWN": (),
 }
 
-# Error words of DashScope for ours; clients branch on them.
-CODES = {
-    "unauthenticated": "InvalidApiKey",
-    "forbidden": "AccessDenied",
-    "account_suspended": "AccessDenied.Account",
-    "insufficient_funds": "Arrearage",
-    "budget_exceeded": "Arrearage.Budget",
-    "unknown_model": "ModelNotFound",
-    "rate_limited": "Throttling.RateQuota",
-    "queue_full": "Throttling.AllocationQuota",
-    "too_late": "UnsupportedOperation",
-    "already_final": "UnsupportedOperation",
-    "internal_error": "InternalError",
-    "unavailable": "ServiceUnavailable",
-    "intake_paused": "ServiceUnavailable",
-    "asset_refused": "InvalidParameter.DataInspection",
-    "url_refused": "InvalidURL",
-}
-
 INPUT = {
     "prompt": "prompt",
     "negative_prompt": "negative_prompt",
@@ -69,19 +52,27 @@ SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False
 OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking", "audio")
 
 
-def to_request(values: dict[str, Any]) -> VideoRequest:
+@dataclass(frozen=True)
+class Asked:
+    """A task in native terms: the fields of the order, and for each of them how the caller spelled it."""
+
+    values: dict[str, Any]
+    names: dict[str, str]
+
+
+def to_native(values: dict[str, Any]) -> Asked:
     """Return the order that a DashScope body asks for. Raises AppError `invalid_request`, naming the parameter."""
     _refuse_unknown(values, ("model", "input", "parameters"), "")
     given = _table(values, "input")
     parameters = _table(values, "parameters")
-    order: dict[str, Any] = {"model": values.get("model", "")}
+    asked = Asked({"model": values.get("model", "")}, {})
     for name, value in given.items():
         if name in SDK_CONSTANTS and value in SDK_CONSTANTS[name]:
             continue
         if name == "media":
-            _read_media(order, value)
+            _read_media(asked, value)
         elif name in INPUT:
-            _set(order, INPUT[name], value, f"input.{name}")
+            _set(asked, INPUT[name], value, f"input.{name}")
         else:
             raise _unsupported(f"input.{name}", [*INPUT, "media"])
     for name, value in parameters.items():
@@ -91,11 +82,10 @@ def to_request(values: dict[str, Any]) -> VideoRequest:
             continue
         if name not in PARAMETERS:
             raise _unsupported(f"parameters.{name}", [*PARAMETERS])
-        if value is not None:
-            _set(order, PARAMETERS[name], value, f"parameters.{name}")
-    if isinstance(order.get("size"), str):
-        order["size"] = order["size"].replace("*", "x")
-    return VideoRequest.model_validate(order)
+        _set(asked, PARAMETERS[name], value, f"parameters.{name}")
+    if isinstance(asked.values.get("size"), str):
+        asked.values["size"] = asked.values["size"].replace("*", "x")
+    return asked
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -105,7 +95,7 @@ def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-def _read_media(order: dict[str, Any], media: Any) -> None:
+def _read_media(asked: Asked, media: Any) -> None:
     if not isinstance(media, list):
         raise AppError("invalid_request", "input.media must be a list.", field="input.media")
     for number, item in enumerate(media):
@@ -114,15 +104,17 @@ def _read_media(order: dict[str, Any], media: Any) -> None:
         if kind not in MEDIA:
             raise _unsupported(f"{field}.type", [*MEDIA])
         _refuse_unknown(item, ("type", "url"), f"{field}.")
-        _set(order, MEDIA[kind], item.get("url"), f"{field}.url")
+        _set(asked, MEDIA[kind], item.get("url"), f"{field}.url")
 
 
-def _set(order: dict[str, Any], name: str, value: Any, field: str) -> None:
+def _set(asked: Asked, name: str, value: Any, field: str) -> None:
     if value is None:
         return
-    if name in order:
+    if name in asked.values:
         raise AppError("invalid_request", f"{field} says {name} a second time.", field=field)
-    order[name] = value
+    if isinstance(value, str) and value.startswith(STORED):
+        value = stored_asset(value)
+    asked.values[name], asked.names[name] = value, field
 
 
 def _refuse_unknown(table: dict[str, Any], allowed: tuple[str, ...], prefix: str) -> None:

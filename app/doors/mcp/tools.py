@@ -10,21 +10,23 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 from sqlalchemy.orm import Session
+from starlette.requests import Request
 
 from app.accounts.caller import Caller
 from app.accounts.keys import authenticate
 from app.db import transaction
+from app.doors.access import bearer_key
+from app.doors.pace import count_job
 from app.doors.videos.inputs import take_inputs
 from app.doors.videos.routes import view
 from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.order import Order
-from app.jobs.quote import estimate, make_quote, show_quote
+from app.jobs.quote import estimate, find_quote, make_quote, show_quote
 from app.jobs.shapes import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
-from app.jobs.tables import Quote
 from app.roles import Scope, require_scope
 from pricing.money import Money
 
@@ -41,27 +43,28 @@ def in_session(verb: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[d
     Refusals become tool errors that read as the problem document does: code, message, field and facts.
     """
 
-    def work(key: str, *arguments: Any) -> dict[str, Any]:
+    def work(request: Request, *arguments: Any) -> dict[str, Any]:
         with transaction() as session:
-            caller = authenticate(session, key)
+            caller = authenticate(session, bearer_key(request))
             require_scope(caller, Scope.VIDEOS)
             return verb(session, caller, *arguments)
 
     @functools.wraps(verb)
     async def run(context: Context[Any, Any], *arguments: Any) -> dict[str, Any]:
         try:
-            return await to_thread.run_sync(work, key_of(context), *arguments)
+            return await to_thread.run_sync(work, request_of(context), *arguments)
         except AppError as error:
             raise refused(error) from error
 
     return run
 
 
-def key_of(context: Context[Any, Any]) -> str:
-    """Return the API key of the HTTP request behind a tool call."""
+def request_of(context: Context[Any, Any]) -> Request:
+    """Return the HTTP request behind a tool call, which the door has admitted by its key."""
     request = context.request_context.request
-    header = "" if request is None else request.headers.get("authorization", "")
-    return str(header).partition(" ")[2].strip()
+    if not isinstance(request, Request):
+        raise LookupError("a tool was called without an HTTP request")
+    return request
 
 
 def refused(error: AppError) -> ToolError:
@@ -83,18 +86,26 @@ def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, A
 
 
 @in_session
-def _generate(session: Session, caller: Caller, quote_id: str, confirm_total: str) -> dict[str, Any]:
-    quote = session.get(Quote, quote_id)
-    if quote is None or quote.account_id != caller.account_id:
-        raise not_found("quote", quote_id)
+def _generate(session: Session, caller: Caller, request: Request, quote_id: str, confirm_total: str) -> dict[str, Any]:
+    quote = find_quote(session, caller, quote_id)
     total = Money(quote.total, quote.currency).text
     if confirm_total != total:
         message = f"Repeat the quote's total, {total} {quote.currency}, to confirm that it may be spent."
         raise AppError("invalid_request", message, field="confirm_total", allowed=[total])
+    count_job(request, session, caller)
     spec = Spec.model_validate(quote.spec)
-    request = VideoRequest(prompt=spec.shots[0].prompt, quote_id=quote_id)
+    # What an order says beside its Spec (where it is counted to, whom it tells) was said when it was quoted.
+    beside = quote.body.get("beside", {})
+    asked = VideoRequest.model_validate({**beside, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
     # The quote's id is the order's key: an agent that repeats the call gets the film it already ordered.
-    order = Order(request=request, door="mcp", spec=spec, idempotency_key=f"mcp:{quote_id}", fingerprint=quote_id)
+    order = Order(
+        request=asked,
+        door="mcp",
+        spec=spec,
+        idempotency_key=f"mcp:{quote_id}",
+        fingerprint=quote_id,
+        traceparent=request.state.traceparent,
+    )
     return view(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
 
 
@@ -129,7 +140,7 @@ async def estimate_film(order: VideoRequest, context: Context[Any, Any]) -> dict
 
 
 async def quote_film(order: VideoRequest, context: Context[Any, Any]) -> dict[str, Any]:
-    """Bind the price of a film for some minutes. Nothing is spent until `generate` confirms it."""
+    """Bind the price of a film for some minutes, with all that the order says. `generate` confirms and spends it."""
     return await _quote(context, order)
 
 
@@ -139,7 +150,7 @@ async def generate_film(
     context: Context[Any, Any],
 ) -> dict[str, Any]:
     """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
-    return await _generate(context, quote_id, confirm_total)
+    return await _generate(context, request_of(context), quote_id, confirm_total)
 
 
 async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.dispatch.eta import forecast
 from app.doors.access import SessionDep, VideosCaller
-from app.doors.pace import limits_of, take_one
+from app.doors.once import KEY_LENGTH_MAX, idempotency_key, is_retry
+from app.doors.pace import count_job
 from app.doors.videos.content import Variant, serve
 from app.doors.videos.inputs import take_inputs
 from app.doors.videos.translate import Body, read_body
@@ -103,8 +104,8 @@ def create_video(
     caller: VideosCaller,
     request: RequestDep,
     body: BodyDep,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-    x_stainless_retry_count: Annotated[int, Header(ge=0)] = 0,
+    _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
+    _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
     return accept(http, response, session, caller, Order(request=request, fingerprint=body.fingerprint))
@@ -112,26 +113,13 @@ def create_video(
 
 def accept(http: Request, response: Response, session: Session, caller: Caller, order: Order) -> VideoOut:
     """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace."""
-    take_one("jobs", caller.via, limits_of(session, caller)[1])
+    count_job(http, session, caller)
     called = replace(
-        order,
-        idempotency_key=_unquoted(http.headers.get("idempotency-key")),
-        is_retry=http.headers.get("x-stainless-retry-count", "0") not in ("", "0"),
-        traceparent=http.state.traceparent,
+        order, idempotency_key=idempotency_key(http), is_retry=is_retry(http), traceparent=http.state.traceparent
     )
     job = submit(session, caller, called)
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
     return view(session, job)
-
-
-def _unquoted(key: str | None) -> str | None:
-    """Return an Idempotency-Key without the quotes that its draft standard gives it; both spellings are one key."""
-    if key is None:
-        return None
-    key = key.strip().strip('"')
-    if not key:
-        raise AppError("invalid_request", "The Idempotency-Key is empty.", field="Idempotency-Key")
-    return key
 
 
 @router.get("")

@@ -1,14 +1,17 @@
 """Translate what OpenAI's and other clients send into a VideoRequest: JSON, forms, files and bracket keys."""
 
+import hashlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.doors.problems import is_form, media_type, wrong_type
 from app.errors import AppError
 from app.jobs.order import body_fingerprint
 
@@ -33,15 +36,14 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
     Raises AppError `invalid_json` and `unsupported_media_type`, and `invalid_request` for a form that contradicts
     itself.
     """
-    content_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
+    if is_form(request):
         async with request.form(max_files=16, max_fields=1000) as form:
-            yield _read_form(request, form)
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            hashes = await run_in_threadpool(lambda: {id(each): _content_hash(each) for each in files})
+            yield _read_form(request, form, hashes)
         return
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        allowed = ["application/json", "multipart/form-data"]
-        message = f"This address does not read {content_type}."
-        raise AppError("unsupported_media_type", message, field="Content-Type", allowed=allowed)
+    if media_type(request) != "application/json" and not media_type(request).endswith("+json"):
+        raise wrong_type(request, ["application/json", "multipart/form-data"])
     raw = await request.body()
     try:
         # Amounts are read as text, so that no price ever passes through a binary fraction.
@@ -54,7 +56,13 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
     yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
 
 
-def _read_form(request: Request, form: FormData) -> Body:
+def _content_hash(file: UploadFile) -> str:
+    found = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.file.seek(0)
+    return found
+
+
+def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> Body:
     values: dict[str, Any] = {}
     files: dict[str, UploadFile] = {}
     spelled: list[str] = []
@@ -62,7 +70,7 @@ def _read_form(request: Request, form: FormData) -> Body:
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
             files[RENAMED.get(key, key)] = value
-            spelled.append(f"{key}=file:{value.filename}:{value.size}")
+            spelled.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
         else:
             place(values, key, value)
             spelled.append(f"{key}={value}")

@@ -1,0 +1,24 @@
+"""Every address of an application: what a refusal names as allowed, and what the access walk of the tests visits."""
+
+from collections.abc import Iterator
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Route
+
+
+def every_route(app: Starlette) -> Iterator[Route]:
+    """Yield each route of an application, those of included routers too."""
+    waiting: list[BaseRoute] = list(app.routes)
+    while waiting:
+        route = waiting.pop(0)
+        if isinstance(route, Route):
+            yield route
+        else:
+            # FastAPI keeps an included router as one route that holds the router itself.
+            waiting[:0] = getattr(getattr(route, "original_router", None), "routes", [])
+
+
+def methods_at(app: Starlette, path: str) -> list[str]:
+    """Return the methods that the address of a path knows; Starlette's own answer names those of one route only."""
+    found = [route.methods or () for route in every_route(app) if route.path_regex.match(path)]
+    return sorted({method for methods in found for method in methods})
