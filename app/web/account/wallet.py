@@ -113,7 +113,7 @@ def _lots(session: Session, account_id: str) -> list[dict[str, object]]:
 
 def _transfers(session: Session, transfers: list[Transfer]) -> list[dict[str, object]]:
     jobs = {each.job_id for each in transfers if each.job_id}
-    prompts = dict(session.execute(select(Job.id, Job.prompt).where(Job.id.in_(jobs))).tuples().all())
+    prompts = dict(session.execute(select(Job.id, Job.prompt).where(Job.id.in_(jobs))).all())
     return [
         {
             "at": each.at,
