@@ -79,9 +79,12 @@ def sign_in(session: Session, email: str, password: str) -> Caller:
         raise AppError("unauthenticated", "The address or the password is wrong.")
     if is_outdated(stored):
         member.password_hash = hash_password(password)
-    member.last_signed_in_at = now(session)
-    session.flush()
     return caller_of(get_account(session, member.account_id), member)
+
+
+def note_sign_in(session: Session, member_id: str) -> None:
+    """Note that a member has come in, by password or by a link."""
+    session.execute(update(Member).where(Member.id == member_id).values(last_signed_in_at=now(session)))
 
 
 def caller_by_id(session: Session, member_id: str) -> Caller:

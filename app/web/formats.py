@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.reports.words import decimals
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
@@ -25,6 +26,11 @@ def money(amount: str | Decimal, currency: str) -> str:
 def minor(amount: int, currency: str) -> str:
     """Return an amount in minor units with its symbol."""
     return money(Money(amount, currency).text, currency)
+
+
+def typed(amount: int, currency: str) -> str:
+    """Return an amount in minor units as one would type it into a field: `4.39`."""
+    return Money(amount, currency).text
 
 
 def seconds(number: Any) -> str:
@@ -100,7 +106,9 @@ def count(number: int, noun: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "money": money,
     "minor": minor,
+    "typed": typed,
     "seconds": seconds,
+    "decimals": decimals,
     "size": size,
     "when": when,
     "day": day,

@@ -47,8 +47,10 @@ def as_app_error(error: Exception) -> AppError:
     """Return any error in words."""
     if isinstance(error, AppError):
         return error
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        return AppError("not_found", "There is no page at this address. It may have been mistyped, or moved.")
     if isinstance(error, HTTPException):
-        code = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code)
+        code = {405: "method_not_allowed", 413: "body_too_large"}.get(error.status_code)
         return AppError(code or "invalid_request", f"{error.detail}.")
     if isinstance(error, RequestValidationError | ValidationError):
         return from_findings(error)

@@ -55,6 +55,12 @@ def page(request: Request, template: str, /, *, status: int = 200, **context: An
     return HTMLResponse(body, status_code=status, headers={"cache-control": "private, no-store"})
 
 
+def download(body: bytes, name: str, media_type: str) -> Response:
+    """Return a file to be kept on the visitor's machine under a name."""
+    headers = {"content-disposition": f'attachment; filename="{name}"', "cache-control": "private, no-store"}
+    return Response(body, media_type=media_type, headers=headers)
+
+
 def is_htmx(request: Request) -> bool:
     """Say whether htmx asks, which wants a fragment and follows a header instead of a redirect."""
     return request.headers.get("hx-request") == "true" and request.headers.get("hx-boosted") != "true"

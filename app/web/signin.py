@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.invitations import accept
-from app.accounts.members import set_password, sign_in, sign_up
+from app.accounts.members import note_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.errors import AppError
 from app.roles import ADMIN_ROLES
@@ -156,6 +156,7 @@ def home_of(roles: frozenset[str]) -> str:
 
 
 def _enter(request: Request, session: Session, member_id: str, path: str) -> Response:
+    note_sign_in(session, member_id)
     response = go(request, path)
     set_cookie(response, open_web_session(session, member_id))
     return response

@@ -14,6 +14,7 @@ from app.accounts.members import caller_by_id, get_member
 from app.db import get_session
 from app.errors import AppError
 from app.roles import ADMIN_ROLES, Role
+from app.wallet.balance import balance
 from app.web.same_site import FIELD, require_same_site
 from app.web.sessions import cookie_name, read_web_session
 
@@ -35,6 +36,7 @@ class Visitor:
     session_id: str
     csrf: str
     proved_at: datetime
+    funds: int | None  # what an owner can spend, in minor units; nobody else sees it, and test films cost nothing
 
     @property
     def roles(self) -> frozenset[str]:
@@ -73,8 +75,10 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
     except AppError:
         return None
     member = get_member(session, caller.account_id, found.member_id)
+    test = caller.test or found.test
+    sees_money = Role.OWNER in caller.roles and not test
     visitor = Visitor(
-        caller=replace(caller, test=caller.test or found.test),
+        caller=replace(caller, test=test),
         name=member.name or member.email.partition("@")[0],
         email=member.email,
         account=caller.account.name,
@@ -84,6 +88,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         session_id=found.id,
         csrf=found.csrf,
         proved_at=found.proved_at,
+        funds=balance(session, caller.account_id).spendable if sees_money else None,
     )
     request.state.visitor = visitor
     return visitor

@@ -1,23 +1,31 @@
 """Papers: the receipts of an account, and its statements month by month."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import case, func, select, tuple_
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
 
-from app.accounts.months import billing_month, month_window
+from app.accounts.months import billing_month
 from app.clock import now
+from app.errors import not_found
 from app.jobs.tables import Job, ReceiptRow
-from app.wallet.tables import Transfer
-from app.wallet.transfer import wallet_side
-from app.web.render import page
-from app.web.visitor import OwnerDep, SessionDep
+from app.reports.receipt_pages import receipt_page, receipt_pdf
+from app.reports.statement_pages import statement_pdf
+from app.reports.statements import Statement, make_statement, project_names, write_csv
+from app.reports.words import Language
+from app.web.render import download, page
+from app.web.visitor import OwnerDep, SessionDep, Visitor
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = 30
 MONTHS_SHOWN = 12
+
+Month = Annotated[str | None, Query(max_length=7)]
+Project = Annotated[str, Query(max_length=64)]
 
 
 @router.get("/account/receipts")
@@ -56,46 +64,53 @@ def show_receipts(
     return page(request, "account/receipts.html", title="Receipts", receipts=receipts, more=more)
 
 
+@router.get("/account/receipts/{job_id}.pdf")
+def send_receipt(session: SessionDep, visitor: OwnerDep, job_id: str, language: Language = "en") -> Response:
+    """Send a receipt as a PDF, also that of a film which was deleted."""
+    row = session.get(ReceiptRow, job_id)
+    if row is None or row.account_id != visitor.caller.account_id or row.test != visitor.test:
+        raise not_found("receipt", job_id)
+    body = receipt_pdf(receipt_page(session, job_id, language))
+    return download(body, f"cinemeter-receipt-{row.number}.pdf", "application/pdf")
+
+
 @router.get("/account/statements")
 def show_statements(
-    request: Request,
-    session: SessionDep,
-    visitor: OwnerDep,
-    month: Annotated[str | None, Query(max_length=7)] = None,
+    request: Request, session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = ""
 ) -> Response:
-    """Show the statement of one billing month: receipts by outcome and project, and every transfer by kind."""
+    """Show the statement of one billing month, of all projects or of one: what was made, and what moved."""
+    statement = _statement(session, visitor, month, project)
+    context: dict[str, Any] = {
+        "statement": statement,
+        "months": _months(visitor.zone, now(session)),
+        "projects": project_names(session, visitor.caller.account_id),
+        "query": urlencode({"month": statement.month, "project": project}),
+    }
+    return page(request, "account/statements.html", title="Statements", **context)
+
+
+@router.get("/account/statements.csv")
+def send_statement_csv(
+    session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = "", language: Language = "en"
+) -> Response:
+    """Send the films of a month as a table for spreadsheets."""
+    statement = _statement(session, visitor, month, project)
+    body = write_csv(session, statement, language).encode()
+    return download(body, f"cinemeter-{statement.month}.csv", "text/csv; charset=utf-8")
+
+
+@router.get("/account/statements.pdf")
+def send_statement_pdf(
+    session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = "", language: Language = "en"
+) -> Response:
+    """Send the statement of a month as a PDF to file."""
+    statement = _statement(session, visitor, month, project)
+    return download(statement_pdf(statement, language), f"cinemeter-{statement.month}.pdf", "application/pdf")
+
+
+def _statement(session: Session, visitor: Visitor, month: str | None, project: str) -> Statement:
     chosen = month or billing_month(visitor.zone, now(session))
-    starts, ends = month_window(visitor.zone, chosen)
-    account_id = visitor.caller.account_id
-    films = session.execute(
-        select(ReceiptRow.outcome, func.count(), func.sum(ReceiptRow.list_total), func.sum(ReceiptRow.total))
-        .join(Job, Job.id == ReceiptRow.job_id)
-        .where(ReceiptRow.account_id == account_id, Job.test.is_(False))
-        .where(ReceiptRow.settled_at >= starts, ReceiptRow.settled_at < ends)
-        .group_by(ReceiptRow.outcome)
-        .order_by(ReceiptRow.outcome)
-    ).all()
-    gave = Transfer.debit == wallet_side(account_id)
-    moved = session.execute(
-        select(Transfer.kind, func.count(), func.sum(case((gave, -Transfer.amount), else_=Transfer.amount)))
-        .where(Transfer.account_id == account_id, Transfer.at >= starts, Transfer.at < ends)
-        .group_by(Transfer.kind)
-        .order_by(Transfer.kind)
-    ).all()
-    return page(
-        request,
-        "account/statements.html",
-        title="Statements",
-        month=chosen,
-        months=_months(visitor.zone, now(session)),
-        starts=starts,
-        ends=ends,
-        films=[
-            {"outcome": outcome, "count": count, "list": int(listed), "total": int(total)}
-            for outcome, count, listed, total in films
-        ],
-        moved=[{"kind": kind, "count": count, "amount": int(amount)} for kind, count, amount in moved],
-    )
+    return make_statement(session, visitor.caller.account_id, chosen, project or None)
 
 
 def _months(zone: str, at: datetime) -> list[str]:

@@ -1,18 +1,17 @@
-"""Usage: delivered seconds and money by day, project and model."""
+"""Usage: delivered seconds and money by day, project and model, in charts."""
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from fractions import Fraction
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import Numeric, cast, func, select
-from sqlalchemy.orm import Session
 
-from app.accounts.tables import Project
 from app.clock import now
-from app.jobs.tables import Job, ReceiptRow
+from app.reports.statements import project_names
+from app.reports.usage import DAYS_MAX, Use, read_usage
+from app.reports.words import decimals
 from app.web.charts import bar_chart, shares
 from app.web.formats import minor, seconds
 from app.web.render import page
@@ -23,80 +22,60 @@ router = APIRouter(include_in_schema=False)
 SPANS = (7, 30, 90)
 
 
-class Use(NamedTuple):
-    """What was delivered and charged on one day, for one project and model."""
-
-    day: date
-    project_id: str | None
-    model: str
-    films: int
-    seconds: Decimal
-    total: int
-
-
 @router.get("/account/usage")
 def show_usage(
     request: Request,
     session: SessionDep,
     visitor: OwnerDep,
-    days: Annotated[int, Query(ge=1, le=366)] = 30,
+    days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = 30,
 ) -> Response:
     """Show the usage of the last days."""
-    zone, currency = ZoneInfo(visitor.zone), visitor.currency
-    today = now(session).astimezone(zone).date()
-    first = today - timedelta(days=days - 1)
-    rows = usage_since(session, visitor.caller.account_id, first, zone, test=visitor.test)
-    calendar = [first + timedelta(days=number) for number in range(days)]
-    names = {
-        each.id: each.name
-        for each in session.scalars(select(Project).where(Project.account_id == visitor.caller.account_id))
+    today = now(session).astimezone(ZoneInfo(visitor.zone)).date()
+    first, account_id = today - timedelta(days=days - 1), visitor.caller.account_id
+    rows = read_usage(session, account_id, first=first, last=today, test=visitor.test)
+    names = project_names(session, account_id)
+    sums = {
+        "day": _sums(rows, lambda row: row.day),
+        "project": _sums(rows, lambda row: names.get(row.project_id or "", "Without a project")),
+        "model": _sums(rows, lambda row: row.model),
     }
-    projects = _sums(rows, lambda row: names.get(row.project_id or "", "Without a project"))
-    models = _sums(rows, lambda row: row.model)
-    by_day = _sums(rows, lambda row: row.day)
-    none = (Decimal(0), 0)
+    calendar = [first + timedelta(days=number) for number in range(days)]
+    by_day = [(_name(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
+
+    def money(total: int) -> str:
+        return minor(total, visitor.currency)
+
     context: dict[str, Any] = {
         "days": days,
         "spans": SPANS,
-        "films": sum(row.films for row in rows),
-        "seconds": sum((row.seconds for row in rows), Decimal(0)),
+        "films": sum(row.videos for row in rows),
+        "seconds": decimals(sum((row.seconds for row in rows), Fraction(0))),
         "total": sum(row.total for row in rows),
-        "by_seconds": bar_chart(
-            [(_name(day), by_day.get(day, none)[0], seconds(by_day.get(day, none)[0])) for day in calendar]
-        ),
-        "by_money": bar_chart(
-            [(_name(day), by_day.get(day, none)[1], minor(by_day.get(day, none)[1], currency)) for day in calendar]
-        ),
-        "projects": shares([(name, total, minor(total, currency)) for name, (_, total) in projects.items()]),
-        "models": shares([(name, length, seconds(length)) for name, (length, _) in models.items()]),
+        "by_seconds": bar_chart([(day, length, _length(length)) for day, length, _ in by_day]),
+        "by_money": bar_chart([(day, total, money(total)) for day, _, total in by_day]),
+        "parts": [
+            (f"{title} by {each}", shares(rows))
+            for each in ("project", "model")
+            for title, rows in (
+                ("Charged", [(name, total, money(total)) for name, (_, total) in sums[each].items()]),
+                ("Delivered", [(name, length, _length(length)) for name, (length, _) in sums[each].items()]),
+            )
+        ],
     }
     return page(request, "account/usage.html", title="Usage", **context)
 
 
-def usage_since(session: Session, account_id: str, first: date, zone: ZoneInfo, *, test: bool) -> list[Use]:
-    """Return what was delivered and charged from the day `first` on, by the moment of settlement."""
-    day = func.date(func.timezone(str(zone), ReceiptRow.settled_at))
-    frames = cast(Job.film["frames"].astext, Numeric)
-    length = func.sum(func.coalesce(frames / cast(Job.spec["fps"].astext, Numeric), 0))
-    begins = datetime(first.year, first.month, first.day, tzinfo=zone)
-    query = (
-        select(day, ReceiptRow.project_id, Job.model, func.count(), length, func.sum(ReceiptRow.total))
-        .join(Job, Job.id == ReceiptRow.job_id)
-        .where(ReceiptRow.account_id == account_id, Job.test == test, ReceiptRow.settled_at >= begins)
-        .group_by(day, ReceiptRow.project_id, Job.model)
-    )
-    return [
-        Use(day, project_id, model, films, Decimal(seconds_), 0 if test else int(total))
-        for day, project_id, model, films, seconds_, total in session.execute(query)
-    ]
-
-
-def _sums(rows: Sequence[Use], key: Any) -> dict[Any, tuple[Decimal, int]]:
-    sums: dict[Any, tuple[Decimal, int]] = {}
+def _sums(rows: Sequence[Use], key: Callable[[Use], Any]) -> dict[Any, tuple[Fraction, int]]:
+    """Return seconds and money (minor units) of the rows that share a key."""
+    sums: dict[Any, tuple[Fraction, int]] = {}
     for row in rows:
-        length, total = sums.get(key(row), (Decimal(0), 0))
+        length, total = sums.get(key(row), (Fraction(0), 0))
         sums[key(row)] = (length + row.seconds, total + row.total)
     return sums
+
+
+def _length(number: Fraction) -> str:
+    return seconds(decimals(number))
 
 
 def _name(day: date) -> str:

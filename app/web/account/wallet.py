@@ -8,7 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.memberships import list_periods, membership_at
+from app.accounts.tables import MembershipPeriod
 from app.clock import now
+from app.jobs.tables import Job
 from app.prices.find import book_at
 from app.wallet.balance import balance, set_low_balance
 from app.wallet.funds import list_transfers, spell
@@ -16,6 +18,7 @@ from app.wallet.tables import CreditLot, Transfer
 from app.web.amounts import read_amount
 from app.web.render import go, page
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
+from pricing.book import PriceBook
 
 router = APIRouter(include_in_schema=False)
 
@@ -39,7 +42,7 @@ def show_wallet(
         title="Wallet",
         wallet=balance(session, account_id),
         lots=_lots(session, account_id),
-        transfers=[_transfer(each) for each in transfers[:PAGE]],
+        transfers=_transfers(session, transfers[:PAGE]),
         more=transfers[PAGE - 1] if len(transfers) > PAGE else None,
         membership=membership_of(session, visitor),
     )
@@ -74,7 +77,17 @@ def membership_of(session: Session, visitor: Visitor) -> dict[str, object]:
         "retention_days": found.retention_days,
         "free_seconds": str(found.free_seconds_per_month),
         "ends_at": held.ends_at if held else None,
+        "ended": None if held else _ended(book, periods, moment),
     }
+
+
+def _ended(book: PriceBook, periods: list[MembershipPeriod], moment: datetime) -> dict[str, object] | None:
+    """Return the membership that ended last, of an account that holds none now."""
+    past = [each for each in periods if each.ends_at is not None and each.ends_at <= moment]
+    if not past:
+        return None
+    last, known = past[-1], book.memberships
+    return {"title": known[last.name].title.en if last.name in known else last.name, "at": last.ends_at}
 
 
 def _lots(session: Session, account_id: str) -> list[dict[str, object]]:
@@ -98,12 +111,18 @@ def _lots(session: Session, account_id: str) -> list[dict[str, object]]:
     ]
 
 
-def _transfer(transfer: Transfer) -> dict[str, object]:
-    return {
-        "at": transfer.at,
-        "id": transfer.id,
-        "kind": transfer.kind,
-        "job_id": transfer.job_id,
-        "reason": transfer.reason,
-        "amount": spell(transfer),
-    }
+def _transfers(session: Session, transfers: list[Transfer]) -> list[dict[str, object]]:
+    jobs = {each.job_id for each in transfers if each.job_id}
+    prompts = dict(session.execute(select(Job.id, Job.prompt).where(Job.id.in_(jobs))).all())
+    return [
+        {
+            "at": each.at,
+            "id": each.id,
+            "kind": each.kind,
+            "job_id": each.job_id,
+            "prompt": prompts.get(each.job_id or "", "").partition("\n")[0],
+            "reason": each.reason,
+            "amount": spell(each),
+        }
+        for each in transfers
+    ]

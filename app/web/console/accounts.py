@@ -1,32 +1,32 @@
 """Accounts: find one, see its money and films, change its membership and limits, top it up, suspend it."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
-from app.accounts.accounts import create_account, get_account, reinstate, set_limits, suspend
-from app.accounts.invitations import invite
+from app.accounts.accounts import get_account
 from app.accounts.members import list_members
-from app.accounts.memberships import change_membership, list_periods, membership_at
+from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import Account, AccountKind
 from app.clock import now
 from app.errors import AppError
 from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.find import book_at, list_contracts
-from app.prices.trail import list_entries, record
+from app.prices.trail import list_entries
+from app.reports import account_acts, money_acts
 from app.roles import Role
 from app.settings import get_settings
-from app.wallet.balance import balance, open_wallet, set_credit_limit
-from app.wallet.funds import top_up
+from app.wallet.balance import balance
 from app.web.amounts import read_amount
 from app.web.console.moments import read_optional_moment, to_local
 from app.web.console.people import names_of
 from app.web.render import go, page
 from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
-from pricing.money import Money
 
 router = APIRouter(prefix="/admin/accounts", include_in_schema=False)
 
@@ -50,11 +50,10 @@ def take_account(request: Request, session: SessionDep, visitor: OperatorDep, fo
     """Open an account and write a letter to its owner; the letter's address is shown once."""
     try:
         with session.begin_nested():
-            account = create_account(session, text_of(form, "name"), kind=text_of(form, "kind", AccountKind.PREPAID))
-            open_wallet(session, account.id)
+            actor, kind = Actor.of(visitor.caller), text_of(form, "kind", AccountKind.PREPAID)
+            account = account_acts.open_account(session, actor, text_of(form, "name"), kind=kind)
             roles = (Role.OWNER, Role.CREATOR)
-            _, token = invite(session, account.id, text_of(form, "email"), roles=roles, by=visitor.caller.person)
-            _note(session, visitor, "account.opened", account.id, name=account.name, kind=account.kind)
+            _, token = account_acts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
     except AppError as error:
         return _accounts(request, session, visitor, "", None, error=error)
     return _account(request, session, visitor, account.id, letter=f"{get_settings().base_url()}/invitations/{token}")
@@ -66,76 +65,72 @@ def show_account(request: Request, session: SessionDep, visitor: AdminDep, accou
     return _account(request, session, visitor, account_id)
 
 
-@router.post("/{account_id}/membership")
-def take_membership(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
+@router.post("/{account_id}/{act}")
+def take_act(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, act: str
 ) -> Response:
+    """Change an account: its membership, limits, money or suspension. What is refused is said on its page."""
+    if act not in _ACTS:
+        raise AppError("not_found", "There is no such act.")
+    try:
+        with session.begin_nested():
+            _ACTS[act](session, visitor, form, account_id)
+    except AppError as error:
+        return _account(request, session, visitor, account_id, error=error)
+    return go(request, f"/admin/accounts/{account_id}?done={act}")
+
+
+def _change_membership(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Give the account another membership from now on, until a moment or until somebody ends it."""
-    name, moment = text_of(form, "membership"), now(session)
-    if name not in book_at(session, moment).book.memberships:
-        raise AppError("invalid_request", "The price book has no such membership.", field="membership", value=name)
     ends_at = read_optional_moment(text_of(form, "ends_at"), visitor.zone, "ends_at")
-    change_membership(session, account_id, name, at=moment, ends_at=ends_at)
-    _note(session, visitor, "account.membership_changed", account_id, membership=name, ends_at=str(ends_at or ""))
-    return go(request, f"/admin/accounts/{account_id}")
+    name = text_of(form, "membership")
+    account_acts.give_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
 
 
-@router.post("/{account_id}/limits")
-def take_limits(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
-) -> Response:
+def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Set the account's own limits; an empty field leaves what the membership says."""
-    limits = {name: _whole(text_of(form, name), name) for name in ("concurrency", "queue_limit")}
-    account = set_limits(session, account_id, **limits)
-    credit = read_amount(text_of(form, "credit_limit", "0"), account.currency, "credit_limit")
-    set_credit_limit(session, account_id, credit)
-    _note(
-        session, visitor, "account.limits_set", account_id, credit_limit=Money(credit, account.currency).text, **limits
-    )
-    return go(request, f"/admin/accounts/{account_id}")
+    actor, account = Actor.of(visitor.caller), get_account(session, account_id)
+    concurrency, queue_limit = (_whole(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
+    account_acts.limit_account(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
+    credit = read_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
+    if credit != balance(session, account_id).credit_limit:
+        money_acts.limit_credit(session, actor, account_id, credit)
 
 
-@router.post("/{account_id}/top-up")
-def take_top_up(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
-) -> Response:
+def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Put money into the account's wallet: paid for, or granted. The same reference again changes nothing."""
-    account = get_account(session, account_id)
-    amount = read_amount(text_of(form, "amount"), account.currency, "amount", least=1)
-    kind, reference = text_of(form, "kind", "granted"), text_of(form, "reference")
+    reference = text_of(form, "reference")
     if not reference:
         raise AppError("invalid_request", "Name the payment or the order, so that it counts once.", field="reference")
-    ends = read_optional_moment(text_of(form, "expires_at"), visitor.zone, "expires_at")
-    reason = text_of(form, "reason")
-    top_up(session, account_id, amount, kind=kind, reference=reference, expires_at=ends, reason=reason)
-    spelled = Money(amount, account.currency).text
-    _note(session, visitor, "account.topped_up", account_id, amount=spelled, kind=kind, reference=reference)
-    return go(request, f"/admin/accounts/{account_id}")
+    money_acts.add_funds(
+        session,
+        Actor.of(visitor.caller),
+        account_id,
+        read_amount(text_of(form, "amount"), get_account(session, account_id).currency, "amount", least=1),
+        kind=text_of(form, "kind", "granted"),
+        reference=reference,
+        expires_at=read_optional_moment(text_of(form, "expires_at"), visitor.zone, "expires_at"),
+        reason=text_of(form, "reason"),
+    )
 
 
-@router.post("/{account_id}/suspension")
-def take_suspension(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
-) -> Response:
+def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; what was accepted is finished."""
-    reason = text_of(form, "reason")
-    suspend(session, account_id, reason)
-    _note(session, visitor, "account.suspended", account_id, reason=reason)
-    return go(request, f"/admin/accounts/{account_id}")
+    account_acts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
 
 
-@router.post("/{account_id}/reinstatement")
-def take_reinstatement(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
-) -> Response:
+def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """End the suspension."""
-    reinstate(session, account_id)
-    _note(session, visitor, "account.reinstated", account_id)
-    return go(request, f"/admin/accounts/{account_id}")
+    account_acts.reinstate_account(session, Actor.of(visitor.caller), account_id)
 
 
-def _note(session: Session, visitor: Visitor, act: str, subject: str, **facts: Any) -> None:
-    record(session, Actor.of(visitor.caller), act, subject, **facts)
+_ACTS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
+    "membership": _change_membership,
+    "limits": _set_limits,
+    "top-up": _top_up,
+    "suspension": _suspend,
+    "reinstatement": _reinstate,
+}
 
 
 def _whole(text: str, field: str) -> int | None:
@@ -183,7 +178,13 @@ def _accounts(
 
 
 def _account(
-    request: Request, session: Session, visitor: Visitor, account_id: str, *, letter: str | None = None
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    account_id: str,
+    *,
+    letter: str | None = None,
+    error: AppError | None = None,
 ) -> Response:
     account, moment = get_account(session, account_id), now(session)
     entries = list_entries(session, subject=account_id, limit=20)
@@ -216,10 +217,12 @@ def _account(
         ],
         "reference": f"console-{to_local(moment, visitor.zone)}",
         "letter": letter,
+        "error": error,
+        "done": request.query_params.get("done", ""),
         "may_act": Role.OPERATOR in visitor.roles,
         "may_write": Role.PRICING_AUTHOR in visitor.roles,
     }
-    return page(request, "console/account.html", title=account.name, **context)
+    return page(request, "console/account.html", status=error.status if error else 200, title=account.name, **context)
 
 
 def _facts(account: Account) -> dict[str, Any]:

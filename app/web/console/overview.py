@@ -69,7 +69,7 @@ def show_overview(
         "by_revenue": bar_chart([(name, day.revenue, minor(day.revenue, currency)) for name, day in rows]),
         "by_seconds": bar_chart([(name, day.seconds, seconds(day.seconds)) for name, day in rows], width=HALF_WIDTH),
         "by_gpu": bar_chart(
-            [(name, day.gpu_seconds, seconds(day.gpu_seconds)) for name, day in rows], width=HALF_WIDTH
+            [(name, day.gpu_seconds, seconds(round(day.gpu_seconds, 1))) for name, day in rows], width=HALF_WIDTH
         ),
         "queue": _queue(session, moment),
         "failures": shares(

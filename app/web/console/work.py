@@ -1,98 +1,28 @@
-"""Films of all accounts by state, workers and their queues, and pauses of intake."""
+"""Workers and their queues, and pauses of intake."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import func, select, tuple_
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.accounts.tables import Account
 from app.bell import rings_waiting
 from app.catalog.models import load_catalog
 from app.clock import now
-from app.dispatch.roster import ask_to_drain
 from app.dispatch.tables import Worker
-from app.errors import not_found
-from app.jobs.cancel import cancel
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.states import JobState, is_final
-from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.pauses import list_pauses, pause_intake, resume_intake
-from app.prices.trail import record
+from app.reports.floor import drain_worker
 from app.roles import Role
 from app.settings import get_settings
 from app.web.console.people import names_of
 from app.web.render import go, page
-from app.web.studio.cards import TONES
 from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, text_of
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
-PAGE = 40
 WORKER_TONES = {"idle": "good", "busy": "busy", "starting": "info", "draining": "info", "gone": ""}
-
-
-@router.get("/films")
-def show_films(
-    request: Request,
-    session: SessionDep,
-    visitor: AdminDep,
-    state: Annotated[str, Query(max_length=16)] = "",
-    after: Annotated[str | None, Query(max_length=64)] = None,
-) -> Response:
-    """Show the films of all accounts, or those in one state."""
-    states = [str(each) for each in JobState]
-    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
-    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
-    if state in states:
-        query = query.where(Job.state == state)
-    last = session.get(Job, after) if after else None
-    if last is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
-    rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
-    films = [
-        {
-            "id": job.id,
-            "account_id": job.account_id,
-            "account": name,
-            "prompt": job.prompt.partition("\n")[0],
-            "state": job.state,
-            "stage": job.stage if not is_final(job.state) else "",
-            "progress": job.progress,
-            "model": job.model,
-            "error": job.error_message,
-            "total": job.total,
-            "currency": job.currency,
-            "test": job.test,
-            "created_at": job.created_at,
-            "may_cancel": not is_final(job.state) and job.cancel_requested_at is None and job.stage != "finishing",
-        }
-        for job, name in rows[:PAGE]
-    ]
-    context: dict[str, Any] = {
-        "films": films,
-        "states": states,
-        "counts": counts,
-        "state": state,
-        "tones": TONES,
-        "more": films[-1]["id"] if len(rows) > PAGE else None,
-        "may_act": Role.OPERATOR in visitor.roles,
-    }
-    return page(request, "console/films.html", title="Films", **context)
-
-
-@router.post("/films/{job_id}/cancellation")
-def take_cancellation(
-    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
-) -> Response:
-    """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
-    job = session.get(Job, job_id, with_for_update=True)
-    if job is None:
-        raise not_found("video", job_id)
-    cancel(session, job)
-    record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
-    return go(request, "/admin/films?state=in_progress")
 
 
 @router.get("/workers")
@@ -125,9 +55,7 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
 @router.post("/workers/{worker_id}/drain")
 def take_drain(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, worker_id: str) -> Response:
     """Ask a worker to end its take and begin no other, or to go on."""
-    wanted = text_of(form, "drain") == "true"
-    ask_to_drain(session, worker_id, drain=wanted)
-    record(session, Actor.of(visitor.caller), "worker.drained" if wanted else "worker.resumed", worker_id)
+    drain_worker(session, Actor.of(visitor.caller), worker_id, drain=text_of(form, "drain") == "true")
     return go(request, "/admin/workers")
 
 

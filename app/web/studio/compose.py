@@ -23,6 +23,7 @@ from app.jobs.shapes import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.prices.find import book_at
+from app.prices.pauses import list_pauses
 from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.problems import from_findings
@@ -74,7 +75,7 @@ def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, for
 @router.post("/studio/meter")
 def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Return the price of what stands in the form now."""
-    return page(request, "studio/meter.html", **_meter(session, visitor, read_draft(form)))
+    return page(request, "studio/meter.html", is_part=True, **_meter(session, visitor, read_draft(form)))
 
 
 @router.post("/studio/orders")
@@ -139,9 +140,11 @@ def _studio(
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
         "title": "Studio",
+        "is_part": False,
         "error": error,
         "draft": draft,
         "nonce": new_id("form"),
+        "closed": _closed(session, visitor),
         "options": _options(session, visitor),
         "cards": [card_of(session, job) for job in jobs],
         "more": more,
@@ -150,6 +153,19 @@ def _studio(
         **_meter(session, visitor, draft),
     }
     return page(request, "studio/studio.html", status=status, **context)
+
+
+def _closed(session: Session, visitor: Visitor) -> list[str]:
+    """Return why some or all new films are refused now, each in a sentence; nothing where the studio is open."""
+    account = visitor.caller.account
+    told = []
+    if account.suspended_at is not None:
+        told.append(f"This account is suspended: {account.suspended_reason}. Its films can be watched, not ordered.")
+    for pause in list_pauses(session):
+        if pause.account_id in (None, account.id):
+            what = f"New films with {pause.model}" if pause.model else "New films"
+            told.append(f"{what} are paused: {pause.reason}")
+    return told
 
 
 def _board(draft: Draft) -> dict[str, Any]:

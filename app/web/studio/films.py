@@ -20,8 +20,11 @@ from app.jobs.shapes import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
+from app.reports.receipt_pages import receipt_page, receipt_pdf
+from app.reports.statements import project_names
+from app.reports.words import Language
 from app.storage import get_storage
-from app.web.render import go, is_htmx, page
+from app.web.render import download, go, is_htmx, page
 from app.web.studio.cards import card_of
 from app.web.studio.variations import variations_of
 from app.web.visitor import CreatorDep, FormDep, SessionDep
@@ -92,6 +95,13 @@ def show_receipt(session: SessionDep, visitor: CreatorDep, video_id: str) -> Res
     return Response(row.body, media_type="application/json", headers={"cache-control": "private, no-store"})
 
 
+@router.get("/films/{video_id}/receipt.pdf")
+def send_receipt_pdf(session: SessionDep, visitor: CreatorDep, video_id: str, language: Language = "en") -> Response:
+    """Send the receipt as a PDF to file."""
+    paper = receipt_page(session, find_job(session, visitor.caller, video_id).id, language)
+    return download(receipt_pdf(paper), f"cinemeter-receipt-{paper.number}.pdf", "application/pdf")
+
+
 @router.get("/films/{video_id}/{variant}")
 def send_file(
     session: SessionDep,
@@ -140,15 +150,30 @@ def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Res
 def film_context(session: Session, caller: Caller, job: Job) -> dict[str, Any]:
     """Return what the page of a film shows."""
     card, row = card_of(session, job), receipt_of(session, job)
+    variations = variations_of(session, caller, job)
     return {
         "title": card.title[:60],
         "card": card,
         "fps": Spec.model_validate(job.spec).fps,
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
-        "variations": variations_of(session, caller, job),
+        "why_nothing": _why_nothing(job),
+        "project": project_names(session, caller.account_id).get(job.project_id or ""),
+        "variations": variations,
+        "retakes": {each["wish"].shot for each in variations if each["wish"].kind == "retake"},
         "nonce": new_id("form"),
     }
+
+
+def _why_nothing(job: Job) -> str:
+    """Return why an ended job has no film to show, in a sentence."""
+    if job.files_removed_at is not None:
+        return "The files were removed when their retention ended. The receipt is kept."
+    return {
+        JobState.FAILED: "This film could not be made.",
+        JobState.CANCELLED: "This film was cancelled before any of it was made.",
+        JobState.EXPIRED: "No worker was free in time, so this film was not begun.",
+    }.get(JobState(job.state), "")
 
 
 def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
@@ -158,6 +183,7 @@ def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
     return {
         "number": row.number,
         "total": body["total"],
+        "is_free": job.test or row.total == 0,
         "quoted": Money(row.quoted, row.currency).text,
         "book": body["book"]["name"],
         "seconds": decimal_seconds(int(frames), int(fps)) if frames and fps else "0",

@@ -82,22 +82,34 @@ class LiveReel extends HTMLElement {
   redraw({ id, html, ended }) {
     const film = document.getElementById(id);
     if (!film) return;
-    if (this.hasAttribute("reload")) {
-      // The film's own page shows more than a card, so it is shown anew once the film has ended.
-      if (ended || !html.includes("data-live")) window.location.reload();
-      return;
-    }
-    const kept = film.querySelector("img.live");
+    if (!html.trim()) return film.remove();
     const held = document.createElement("template");
     held.innerHTML = html.trim();
     const fresh = held.content.firstElementChild;
+    if (this.hasAttribute("reload")) {
+      // The film's own page shows more than a card, so it is shown anew once the film has ended.
+      if (ended || !html.includes("data-live")) return window.location.reload();
+      for (const part of [".state", ".outlook"]) {
+        const told = film.querySelector(part);
+        if (told) told.textContent = fresh.querySelector(part)?.textContent ?? "";
+      }
+      return;
+    }
+    const kept = film.querySelector("img.live");
     const place = kept && fresh.querySelector(".preview");
     if (place) place.replaceWith(kept);
     const focused = film.contains(document.activeElement) && document.activeElement.tagName;
     film.replaceWith(fresh);
     if (focused) fresh.querySelector(focused.toLowerCase())?.focus();
     window.htmx?.process(fresh);
+    if (!fresh.hasAttribute("data-live")) this.say(fresh);
     if (!this.ids.length) this.close();
+  }
+
+  // Screen readers hear of a film that has ended; its progress would be too much to listen to.
+  say(film) {
+    const title = film.querySelector(".film-title").textContent.trim();
+    document.getElementById("said").textContent = `${title}: ${film.querySelector(".state").textContent}`;
   }
 }
 

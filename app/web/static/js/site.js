@@ -4,6 +4,7 @@ import "./frame-drop.js";
 import "./live-reel.js";
 import "./film-player.js";
 import "./copy-text.js";
+import "./confirm-first.js";
 
 // A menu closes when one clicks elsewhere or presses Escape.
 document.addEventListener("click", (event) => {
@@ -18,3 +19,15 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// On a narrow screen the list of pages is moved sideways; it begins where one is.
+const rail = document.querySelector(".rail");
+const here = rail?.querySelector("[aria-current]");
+if (here) rail.scrollLeft = here.offsetLeft - (rail.clientWidth - here.offsetWidth) / 2;
+
+// A file that misses its place would be opened instead of the page, and what was typed would be gone.
+for (const kind of ["dragover", "drop"]) {
+  document.addEventListener(kind, (event) => {
+    if (event.dataTransfer?.types.includes("Files") && !event.target.closest?.("frame-drop")) event.preventDefault();
+  });
+}

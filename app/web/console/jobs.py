@@ -1,0 +1,118 @@
+"""Films of all accounts by state, and all that is known of one."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import func, select, tuple_
+
+from app.accounts.tables import Account
+from app.errors import not_found
+from app.events.tables import Event
+from app.jobs.cancel import cancel
+from app.jobs.find import receipt_of
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.states import JobState, is_final
+from app.jobs.tables import Job
+from app.prices.actor import Actor
+from app.prices.trail import record
+from app.roles import Role
+from app.web.console.people import names_of
+from app.web.render import go, page
+from app.web.studio.cards import TONES
+from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep
+
+router = APIRouter(prefix="/admin", include_in_schema=False)
+
+PAGE = 40
+
+
+@router.get("/films")
+def show_films(
+    request: Request,
+    session: SessionDep,
+    visitor: AdminDep,
+    state: Annotated[str, Query(max_length=16)] = "",
+    search: Annotated[str, Query(max_length=200)] = "",
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Show the films of all accounts, or those in one state, or that a word is found in."""
+    states = [str(each) for each in JobState]
+    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
+    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
+    if search:
+        found = Job.prompt.icontains(search, autoescape=True) | Account.name.icontains(search, autoescape=True)
+        query = query.where(found | (Job.id == search) | (Job.account_id == search))
+    if state in states:
+        query = query.where(Job.state == state)
+    last = session.get(Job, after) if after else None
+    if last is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+    rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
+    films = [
+        {
+            "id": job.id,
+            "account_id": job.account_id,
+            "account": name,
+            "prompt": job.prompt.partition("\n")[0],
+            "state": job.state,
+            "stage": job.stage if not is_final(job.state) else "",
+            "progress": job.progress,
+            "model": job.model,
+            "error": job.error_message,
+            "total": job.total,
+            "currency": job.currency,
+            "test": job.test,
+            "created_at": job.created_at,
+            "may_cancel": _may_cancel(job),
+        }
+        for job, name in rows[:PAGE]
+    ]
+    context: dict[str, Any] = {
+        "films": films,
+        "states": states,
+        "counts": counts,
+        "state": state,
+        "search": search,
+        "tones": TONES,
+        "more": films[-1]["id"] if len(rows) > PAGE else None,
+        "may_act": Role.OPERATOR in visitor.roles,
+    }
+    return page(request, "console/films.html", title="Films", **context)
+
+
+@router.get("/films/{job_id}")
+def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: str) -> Response:
+    """Show what became of one film: its money, every take with its worker and its end, and its events."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise not_found("video", job_id)
+    order = (Unit.kind.desc(), Unit.shot, Unit.position)
+    names = names_of(session, [job.account_id])
+    context: dict[str, Any] = {
+        "job": job,
+        "account": names.get(job.account_id, job.account_id),
+        "tone": TONES[JobState(job.state)],
+        "receipt": receipt_of(session, job),
+        "units": list(session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(*order))),
+        "takes": list(session.scalars(select(Take).where(Take.job_id == job_id).order_by(Take.fence))),
+        "events": list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))),
+        "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
+    }
+    return page(request, "console/film.html", title="Film", **context)
+
+
+@router.post("/films/{job_id}/cancellation")
+def take_cancellation(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
+) -> Response:
+    """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
+    job = session.get(Job, job_id, with_for_update=True)
+    if job is None:
+        raise not_found("video", job_id)
+    cancel(session, job)
+    record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
+    return go(request, f"/admin/films/{job_id}")
+
+
+def _may_cancel(job: Job) -> bool:
+    return not is_final(job.state) and job.cancel_requested_at is None and job.stage != "finishing"
