@@ -125,12 +125,6 @@ def stale_shares(session: Session) -> int:
     return refresh_shares(session)
 
 
-def forecasts(session: Session) -> int:
-    """Write down what is foretold of new jobs, and hold it against what came of those that have ended."""
-    foretell(session)
-    return score(session)
-
-
 def silent_workers(session: Session) -> int:
     """Take workers off the roster that have not been seen for a minute."""
     return strike_off(session)
@@ -154,7 +148,6 @@ REPAIRS: dict[str, Callable[[Session], int]] = {
     "stale_shares": stale_shares,
     "silent_workers": silent_workers,
     "expired_credit": expired_credit,
-    "forecasts": forecasts,
 }
 
 
@@ -213,6 +206,14 @@ def ring_again(leadership: Leadership) -> int:
     return rung
 
 
+def foresee(leadership: Leadership) -> None:
+    """Write down what is foretold of new jobs, and hold it against what came of those that have ended."""
+    with transaction() as session:
+        leadership.prove(session)
+        foretell(session)
+        score(session)
+
+
 def run_scheduler(stop: threading.Event) -> None:
     """Lead, or stand by, until `stop` is set: ring, sweep, keep the leader's lease; retention cleans beside it."""
     leadership = Leadership("scheduler")
@@ -227,6 +228,7 @@ def run_scheduler(stop: threading.Event) -> None:
             if leadership.take():
                 ring_again(leadership)
                 sweep(leadership)
+                foresee(leadership)
         except Exception:
             # Without its database the scheduler can only wait; it must not die of it.
             log.exception("A round of the scheduler broke")
