@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.catalog.models import VideoModel
 from app.db import new_id
 from app.jobs.queue_tables import Unit
 from app.jobs.spec import Spec
+from app.jobs.states import UnitState
 
 # Classes of the fair order, by service tier. A tier that a book adds later is treated as standard.
 CLASS_OF_TIER = {"priority": 0, "standard": 1, "flex": 2}
@@ -41,7 +43,7 @@ def plan_segments(spec: Spec, model: VideoModel) -> list[Segment]:
 
 def enqueue(
     session: Session, *, job_id: str, account_id: str, spec: Spec, model: VideoModel, pool: str, at: datetime
-) -> list[Unit]:
+) -> None:
     """Write the units of a new job: the first segment of each shot is ready, the later ones wait for it.
 
     Shots render in parallel; the segments of one shot follow each other because each continues the last.
@@ -69,24 +71,29 @@ def enqueue(
     session.add_all(units)
     if not units:
         # Every shot is reused (a film cut anew from old clips): nothing to render, only to join.
-        units = [enqueue_finish(session, job_id=job_id, account_id=account_id, klass=klass, spec=spec, at=at)]
-    return units
+        enqueue_finish(session, job_id=job_id, account_id=account_id, klass=klass, spec=spec, at=at)
 
 
-def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int, spec: Spec, at: datetime) -> Unit:
-    """Write the unit that joins the clips, measures the film and settles the job."""
-    unit = Unit(
-        id=new_id("unit"),
-        job_id=job_id,
-        account_id=account_id,
-        kind="finish",
-        pool=FINISH_POOL,
-        model=FINISH_POOL,
-        state="ready",
-        klass=min(klass, 1),
-        frames=spec.frames,
-        estimate=Decimal(1),
-        queued_at=at,
+def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int, spec: Spec, at: datetime) -> None:
+    """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
+    row = insert(Unit).values(
+        {
+            Unit.id: new_id("unit"),
+            Unit.job_id: job_id,
+            Unit.account_id: account_id,
+            Unit.kind: "finish",
+            Unit.pool: FINISH_POOL,
+            Unit.model: FINISH_POOL,
+            Unit.state: UnitState.READY,
+            Unit.klass: min(klass, 1),
+            Unit.shot: 0,
+            Unit.position: 0,
+            Unit.frames: spec.frames,
+            Unit.estimate: Decimal(1),
+            Unit.queued_at: at,
+            Unit.takes_lost: 0,
+            Unit.takes_error: 0,
+        }
     )
-    session.add(unit)
-    return unit
+    key = [Unit.job_id, Unit.kind, Unit.shot, Unit.position]
+    session.execute(row.on_conflict_do_update(index_elements=key, set_={"state": UnitState.READY}))

@@ -1,18 +1,34 @@
 """The fair order on the real SQL: classes, virtual time, weights, caps, affinity, and that it is never unfair."""
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from app.accounts.accounts import set_limits
+from app.accounts.memberships import grant_membership
 from app.clock import now
+from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
+from app.dispatch.pace import learn
+from app.dispatch.roster import ask_to_drain, sign_on
+from app.dispatch.tables import Worker
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.states import TakeState
+from app.settings import get_settings
+from tests.line import Line
 from tests.makers import make_account, make_queued_job, make_spec
+
+
+@pytest.fixture
+def line(session: Session) -> Line:
+    return Line(session)
 
 
 def claim_one(session: Session, resident: str | None = None, pools: tuple[str, ...] = ("demo",)) -> Claim | None:
@@ -143,3 +159,144 @@ def test_a_unit_that_must_wait_is_passed_over(session: Session) -> None:
     ready = make_queued_job(session, account.id)
     assert claim_one(session).job_id == ready.id  # type: ignore[union-attr]
     assert claim_one(session) is None
+
+
+def test_a_resident_model_passes_its_own_accounts_older_units_only_for_a_window(session: Session) -> None:
+    """One account's steady stream for the loaded model must not keep its older film for another model for ever."""
+    account = make_account(session)
+    moment = now(session)
+    old = make_queued_job(session, account.id, at=moment)
+    for number in range(200):
+        job = make_queued_job(session, account.id, at=moment + timedelta(seconds=1 + number))
+        session.query(Unit).filter_by(job_id=job.id).update({"model": "loaded"})
+    session.flush()
+    passed = 0
+    while (claimed := claim_one(session, resident="loaded")) and claimed.job_id != old.id:
+        passed += 1
+        end(session, claimed, "2")
+    # Units of two GPU-seconds, a window of 120.
+    assert passed == get_settings().affinity_seconds // 2
+    assert claim_one(session, resident="loaded").job_id != old.id  # type: ignore[union-attr]
+    assert session.get_one(Share, ("demo", account.id)).jumped == 0, "the window begins anew"
+
+
+def test_priority_customers_do_not_move_the_present_of_those_who_wait(session: Session) -> None:
+    """Who waits all along keeps their place, however much a better class is given meanwhile."""
+    rich, patient, other = (make_account(session, name) for name in ("Rich", "Patient", "Other"))
+    for _ in range(30):
+        make_queued_job(session, rich.id, spec=make_spec(tier="priority"))
+    make_queued_job(session, patient.id)
+    make_queued_job(session, other.id)
+    for _ in range(30):
+        end(session, claim_one(session), "2")  # type: ignore[arg-type]
+    make_queued_job(session, patient.id)
+    assert session.get_one(Share, ("demo", patient.id)).vtime == session.get_one(Share, ("demo", other.id)).vtime
+
+
+def test_the_concurrency_of_a_membership_counts_over_all_pools_but_not_finishes_or_tests(session: Session) -> None:
+    account = make_account(session)
+    for pool in ("demo", "wan", "synthetic"):
+        make_queued_job(session, account.id, pool=pool, concurrency=1)
+    make_queued_job(session, account.id, spec=make_spec(seconds=()), concurrency=1)
+    assert claim_one(session, pools=("wan",)) is not None
+    assert claim_one(session, pools=("demo",)) is None
+    assert claim_one(session, pools=("synthetic",)) is not None
+    assert claim_one(session, pools=("finish",)) is not None
+
+
+def test_two_workers_at_once_in_two_pools_do_not_run_one_segment_too_many(database_url: str, engine: Engine) -> None:
+    with transaction() as session:
+        account = make_account(session)
+        for pool in ("demo", "wan"):
+            for _ in range(4):
+                make_queued_job(session, account.id, pool=pool, concurrency=3)
+    start = threading.Barrier(6)
+
+    def ask(number: int) -> Claim | None:
+        start.wait()
+        with transaction() as session:
+            return claim(session, f"worker-{number}", [("demo", "wan")[number % 2]])
+
+    with ThreadPoolExecutor(6) as workers:
+        claims = list(workers.map(ask, range(6)))
+    assert sum(each is not None for each in claims) == 3
+
+
+def test_a_unit_of_an_ended_job_does_not_stop_its_pool(session: Session) -> None:
+    account = make_account(session)
+    moment = now(session)
+    ended = make_queued_job(session, account.id, at=moment - timedelta(seconds=1))
+    ended.state, ended.finished_at = "failed", moment
+    good = make_queued_job(session, account.id, at=moment)
+    session.flush()
+    assert claim_one(session).job_id == good.id  # type: ignore[union-attr]
+
+
+def test_a_unit_whose_take_still_runs_does_not_stop_its_pool(session: Session) -> None:
+    account = make_account(session)
+    moment = now(session)
+    make_queued_job(session, account.id, at=moment - timedelta(seconds=1))
+    good = make_queued_job(session, account.id, at=moment)
+    running = claim_one(session)
+    assert running is not None
+    session.get_one(Unit, running.unit_id).state = "ready"
+    session.flush()
+    assert claim_one(session).job_id == good.id  # type: ignore[union-attr]
+
+
+def test_an_account_without_a_share_is_served_all_the_same(session: Session) -> None:
+    job = make_queued_job(session, make_account(session).id)
+    session.query(Share).delete()
+    assert claim_one(session).job_id == job.id  # type: ignore[union-attr]
+
+
+def test_a_worker_that_was_asked_to_drain_claims_nothing(session: Session) -> None:
+    make_queued_job(session, make_account(session).id)
+    sign_on(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    ask_to_drain(session, "worker-1")
+    assert claim_one(session) is None
+    ask_to_drain(session, "worker-1", drain=False)
+    claimed = claim_one(session)
+    assert claimed is not None
+    session.expire_all()
+    worker = session.get_one(Worker, "worker-1")
+    assert (worker.state, worker.take_id) == ("busy", claimed.take_id), "nobody rings for it from here on"
+
+
+def test_a_claim_charges_what_its_like_was_measured_to_use(session: Session) -> None:
+    """Else an account could take ten hour-long units at the price of ten short films before the first is corrected."""
+    account = make_account(session)
+    make_queued_job(session, account.id)
+    make_queued_job(session, account.id)
+    first = claim_one(session)
+    assert first is not None
+    assert session.get_one(Take, first.take_id).charged == 2, "nothing is known yet, so the film's length"
+    take = session.get_one(Take, first.take_id)
+    close_take(session, take, TakeState.SUCCEEDED, meter={"gpu_seconds": "480"})
+    learn(session, take, frames=16, resolution="720P")
+    session.flush()
+    second = claim_one(session)
+    assert second is not None
+    assert session.get_one(Take, second.take_id).charged == 480
+
+
+def test_shares_follow_memberships_and_limits_that_change_while_jobs_wait(line: Line) -> None:
+    alice = line.open(membership="free")
+    for _ in range(3):
+        line.order(alice, seconds=1)
+    share = ("synthetic", alice.account_id)
+    assert line.session.get_one(Share, share).concurrency == 2
+    line.act(
+        lambda: grant_membership(
+            line.session, alice.account_id, "professional", starts_at=now(line.session) + timedelta(hours=1)
+        )
+    )
+    assert line.sweep("stale_shares") == {"stale_shares": 0}
+    line.wait(hours=2)
+    assert line.sweep("stale_shares")["stale_shares"] > 0
+    line.session.expire_all()
+    assert line.session.get_one(Share, share).weight == 4
+    line.act(lambda: set_limits(line.session, alice.account_id, concurrency=1, queue_limit=None))
+    line.sweep("stale_shares")
+    assert line.start() is not None
+    assert line.start() is None, "the operator's limit binds what already waits"
