@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from pricing.exact import Exact, exact
 
@@ -19,6 +20,20 @@ def minor_per_major(currency: str) -> int:
     return int(10 ** MINOR_DIGITS[currency])
 
 
+def whole(amount: Any, name: str = "amount", *, least: int | None = 0) -> int:
+    """Return an amount of whole minor units, as everything that is stored or moved counts.
+
+    Raises:
+        TypeError: for a float, a Decimal, a bool or text; the one rounding happened in `settle`.
+        ValueError: below `least`; None lets any sign through.
+    """
+    if isinstance(amount, bool) or not isinstance(amount, int):
+        raise TypeError(f"{name} counts whole minor units (int), not {type(amount).__name__}")
+    if least is not None and amount < least:
+        raise ValueError(f"{name} must be {least} or more minor units, not {amount}")
+    return amount
+
+
 @dataclass(frozen=True, slots=True)
 class Money:
     """An amount that can be paid: whole minor units (fen) of one currency. It may be negative on a line.
@@ -30,8 +45,7 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.minor, bool) or not isinstance(self.minor, int):
-            raise TypeError(f"Money counts whole minor units (int), not {type(self.minor).__name__}")
+        whole(self.minor, "Money", least=None)
         if not isinstance(self.currency, str):
             raise TypeError(f"a currency is a code such as 'CNY', not {type(self.currency).__name__}")
         minor_per_major(self.currency)
@@ -73,8 +87,7 @@ class Money:
         return f"{self.text} {self.currency}"
 
     def _same(self, other: object) -> "Money":
-        if not isinstance(other, Money):
-            raise TypeError(f"money meets only money, not {type(other).__name__}")
+        other = only_money(other)
         if other.currency != self.currency:
             raise ValueError(f"{self.currency} and {other.currency} do not mix")
         return other
@@ -101,6 +114,13 @@ class Money:
         return self.minor >= self._same(other).minor
 
 
+def only_money(amount: object) -> Money:
+    """Return what is Money as it is. Raises TypeError for everything else: a bare number has no currency."""
+    if not isinstance(amount, Money):
+        raise TypeError(f"money meets only money, not {type(amount).__name__}")
+    return amount
+
+
 def settle(amount: Exact, currency: str) -> Money:
     """Round an exact amount of whole currency units to Money, half up (a tie goes away from zero).
 
@@ -118,6 +138,7 @@ def split(total: Money, parts: Sequence[Exact]) -> tuple[Money, ...]:
     most, earlier parts first on a tie. Each share lies within one minor unit of its part, and a part that is
     already whole stays as it is. Raises ValueError if the parts do not settle to `total`, TypeError for a float.
     """
+    only_money(total)
     exacts = [exact(part, "part") for part in parts]
     if settle(sum(exacts, Fraction(0)), total.currency) != total:
         raise ValueError(f"the parts do not settle to {total}")

@@ -16,7 +16,7 @@ from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
 from pricing.exact import exact_text
 from pricing.labels import words
-from pricing.money import Money, minor_per_major, settle, split
+from pricing.money import Money, minor_per_major, only_money, settle, split
 from pricing.rate import Rate
 from pricing.rules import Membership, Promotion, ServiceTier
 from pricing.usage import Customer, Usage
@@ -154,7 +154,7 @@ def per_second(book: PriceBook, usage: Usage, customer: Customer, at: datetime) 
 def tax_inside(book: PriceBook, total: Money) -> Money:
     """Return how much of a total is tax: prices include it, at the book's rate."""
     rate = Fraction(book.tax_rate)
-    return settle(Fraction(total.major) * rate / (1 + rate), total.currency)
+    return settle(Fraction(only_money(total).major) * rate / (1 + rate), total.currency)
 
 
 def _titles(title: Title) -> dict[str, str]:

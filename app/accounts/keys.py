@@ -16,6 +16,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.roles import Holder, Scope, read_roles, read_scopes, require_may_grant
+from pricing.money import whole
 
 # A busy key would otherwise write its row at every request.
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -59,8 +60,9 @@ def issue_key(
     wanted, carried = read_scopes(scopes), read_roles(roles)
     require_may_grant(giver, wanted, carried)
     _check(session, account, wanted, carried, test=test, expires_at=expires_at)
-    if min(budget_total or 0, job_cap or 0) < 0:
-        raise AppError("invalid_request", "A budget is 0 or more minor units.", field="budget_total")
+    for field, budget in (("budget_total", budget_total), ("job_cap", job_cap)):
+        if budget is not None and whole(budget, field, least=None) < 0:
+            raise AppError("invalid_request", "A budget is 0 or more minor units.", field=field)
     spelled, key_id = new_key(test=test), new_id("key")
     key = ApiKey(
         id=key_id,

@@ -24,6 +24,8 @@ from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.tables import FreeUse, PromotionUse, Reservation
 from pricing.book import PriceBook
+from pricing.exact import exact
+from pricing.money import whole
 from pricing.rules import Promotion
 
 # A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
@@ -86,8 +88,9 @@ def reserve(
     moment = now(session)
     book = book_at(session, moment).book
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
-    counted = {name: promotions[name] for name in sorted(promotions) if name in caps and promotions[name]}
-    flicks = ceil(free_seconds * FLICKS_PER_SECOND)
+    given = {name: whole(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
+    counted = {name: minor for name, minor in given.items() if name in caps and minor}
+    flicks = ceil(exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
     if not flicks and not counted:
         return
     month = billing_month(get_account(session, account_id).billing_zone, moment)
@@ -120,11 +123,13 @@ def settle(session: Session, owner: str, *, free_seconds: Fraction, promotions: 
 
     Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
     """
+    flicks = ceil(exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
+    given = {name: whole(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()}
     held = _resolve(session, owner, "settled")
     if held is None:
         return False
-    free_used = min(held.free, ceil(free_seconds * FLICKS_PER_SECOND))
-    used = {name: min(amount, max(0, promotions.get(name, 0))) for name, amount in held.promotions.items()}
+    free_used = min(held.free, flicks)
+    used = {name: min(amount, max(0, given.get(name, 0))) for name, amount in held.promotions.items()}
     _count(session, held, free_used, used)
     held.free_used, held.promotions_used = free_used, used
     session.flush()

@@ -3,6 +3,8 @@
 from fractions import Fraction
 from typing import Literal
 
+from pricing.exact import exact
+
 Language = Literal["en", "zh"]
 
 WORDS: dict[str, tuple[str, str]] = {
@@ -71,5 +73,5 @@ def word(key: str, language: Language) -> str:
 
 def decimals(number: Fraction) -> str:
     """Return a number of seconds as a decimal of at most three digits after the point."""
-    thousandths = round(number * 1000)
+    thousandths = round(exact(number, "seconds") * 1000)
     return f"{thousandths // 1000}.{thousandths % 1000:03d}".rstrip("0").rstrip(".")

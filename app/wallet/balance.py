@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.clock import now
 from app.errors import not_found
-from app.wallet.amounts import whole
 from app.wallet.shapes import Balance
 from app.wallet.tables import CreditLot, LotKind, Wallet
+from pricing.money import whole
 
 
 def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> None:

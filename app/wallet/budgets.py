@@ -13,6 +13,7 @@ from app.db import new_id
 from app.errors import AppError
 from app.wallet.amounts import spelled
 from app.wallet.tables import Budget, BudgetScope, Hold
+from pricing.money import whole
 
 
 def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
@@ -29,12 +30,14 @@ def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
 
 def settle_budgets(session: Session, hold: Hold, spent: int) -> None:
     """Take a resolved hold out of its budgets and count what was captured."""
+    whole(spent, "spent")
     for scope, subject_id, month in _subjects(session, hold):
         _move(session, scope, subject_id, month, held=-hold.amount, spent=spent)
 
 
 def refund_budgets(session: Session, hold: Hold, amount: int) -> None:
     """Give a refund back to the budgets that its job was counted in."""
+    whole(amount)
     for scope, subject_id, month in _subjects(session, hold):
         _move(session, scope, subject_id, month, held=0, spent=-amount)
 

@@ -7,12 +7,13 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError, not_found
-from app.wallet.amounts import spelled, whole
+from app.wallet.amounts import spelled
 from app.wallet.balance import arm_low_balance
 from app.wallet.budgets import refund_budgets
 from app.wallet.lots import add_lot, draw
 from app.wallet.tables import Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
+from pricing.money import whole
 
 
 def top_up(

@@ -9,12 +9,13 @@ from app.accounts.months import billing_month
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.wallet.amounts import spelled, whole
+from app.wallet.amounts import spelled
 from app.wallet.balance import balance
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import CreditLot, Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move, move_posted, write
+from pricing.money import whole
 
 
 class HoldResolved(AppError):

@@ -13,6 +13,7 @@ from app.clock import now
 from app.db import new_id
 from app.wallet.tables import CreditLot, Hold, HoldSlice, LotDraw, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
+from pricing.money import whole
 
 # How long credit lives that expired in our hands: under a hold that we, and not the customer, let fail.
 REGRANT_LIFE = timedelta(days=30)
@@ -71,6 +72,7 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
 
     What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew.
     """
+    whole(spent, "spent")
     slices = session.execute(
         select(HoldSlice, CreditLot)
         .join(CreditLot, CreditLot.id == HoldSlice.lot_id)
@@ -97,6 +99,7 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
 
 def draw(session: Session, account_id: str, amount: int, transfer_id: str) -> int:
     """Take up to `amount` out of lots that no hold pins, in the order of spending; return how much there was."""
+    whole(amount)
     lots = session.scalars(
         select(CreditLot)
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)

@@ -30,11 +30,7 @@ def test_priority_that_starts_in_time_is_paid_as_quoted(line: Line) -> None:
 def test_a_quote_carries_the_promise_of_its_tier_and_the_order_keeps_it(world: World) -> None:
     """The promise counts from the order: a quote that is redeemed later is not already broken."""
     asked = {"model": "synthetic", "prompt": "bars", "seconds": 2}
-    for tier, names, length in (
-        ("priority", ("start_by",), 600),
-        ("flex", ("not_after",), 86_400),
-        ("standard", (), 0),
-    ):
+    for tier, names, length in (("priority", ["start_by"], 600), ("flex", ["not_after"], 86_400), ("standard", [], 0)):
         order = {**asked, "service_tier": tier}
         quote = world.post("/v1/videos/quotes", order).json()
         video = world.post("/v1/videos", {**order, "quote_id": quote["id"]}).json()
