@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.accounts.keys import authenticate
 from app.db import transaction
-from app.doors.videos.inputs import take_inputs
+from app.doors.videos.inputs import borrowed_inputs, take_inputs
 from app.doors.videos.routes import view
 from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
@@ -72,7 +72,8 @@ def refused(error: AppError) -> ToolError:
 
 @in_session
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
-    priced = estimate(session, caller, take_inputs(session, caller, order, {}))
+    with borrowed_inputs(session, caller, order, {}) as request:
+        priced = estimate(session, caller, request)
     return {**priced.body(), "resolved": priced.resolved()}
 
 
