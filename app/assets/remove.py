@@ -1,5 +1,6 @@
 """Remove assets: at their owner's word, when their time is over, and what no row knows."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -8,9 +9,10 @@ from sqlalchemy.orm import Session
 from app.assets.find import get_asset
 from app.assets.tables import Asset, AssetState
 from app.clock import now
-from app.storage import get_storage
+from app.storage import Stat, get_storage
 
-_PREFIXES = ("assets/", "uploads/")
+# Where storage keeps assets, and uploads that are not confirmed yet.
+FOLDERS = ("assets/", "uploads/")
 # A file without a row may belong to a transaction that is still open; after a day it cannot.
 _ORPHAN_AGE = timedelta(days=1)
 
@@ -40,20 +42,12 @@ def remove_expired(session: Session, *, limit: int = 100) -> int:
     return len(assets)
 
 
-def remove_orphans(session: Session) -> int:
-    """Remove files under assets/ and uploads/ that no row names, a day after they were written; return how many."""
-    storage, before = get_storage(), now(session) - _ORPHAN_AGE
-    removed = 0
-    for prefix in _PREFIXES:
-        old = [stat.key for stat in storage.list(prefix) if stat.modified_at < before]
-        for start in range(0, len(old), 1000):
-            keys = old[start : start + 1000]
-            known = set(session.scalars(select(Asset.key).where(Asset.key.in_(keys))))
-            for key in keys:
-                if key not in known:
-                    storage.delete(key)
-                    removed += 1
-    return removed
+def unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
+    """Return the keys among these files, all of FOLDERS, that no row names a day after they were written."""
+    before = now(session) - _ORPHAN_AGE
+    old = [stat.key for stat in stats if stat.modified_at < before]
+    known = set(session.scalars(select(Asset.key).where(Asset.key.in_(old))))
+    return [key for key in old if key not in known]
 
 
 def _remove(asset: Asset) -> None:

@@ -15,7 +15,7 @@ from itertools import cycle, islice
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, aliased
 
-from app.assets.remove import remove_expired, remove_orphans
+from app.assets import remove as assets
 from app.clock import now
 from app.db import transaction
 from app.dispatch.forecasts import forget_forecasts
@@ -65,7 +65,7 @@ def expired_films(session: Session) -> int:
 
 def expired_assets(session: Session) -> int:
     """Remove a few uploaded files whose time is over. Returns how many."""
-    return remove_expired(session, limit=ASSETS_BATCH)
+    return assets.remove_expired(session, limit=ASSETS_BATCH)
 
 
 def old_deliveries(session: Session) -> int:
@@ -80,14 +80,24 @@ def unnamed_files(prefix: str) -> int:
     film, its pictures, and the clips that a retake could reuse. The store is read before the rows: a file that was
     listed belongs to a take that its row already knows, so none is mistaken for an orphan. Returns how many went.
     """
+    return _remove_unnamed(prefix, _unnamed)
+
+
+def unnamed_assets() -> int:
+    """Remove uploaded files that no asset names. Returns how many."""
+    return sum(_remove_unnamed(folder, assets.unnamed) for folder in assets.FOLDERS)
+
+
+def _remove_unnamed(prefix: str, among: Callable[[Session, list[Stat]], list[str]]) -> int:
+    """Remove the files under `prefix` that `among` picks, some at a time. No session waits for the store."""
     storage, removed = get_storage(), 0
     listed = storage.list(prefix)
     while stats := list(islice(listed, KEYS_BATCH)):
         with transaction() as session:
-            unnamed = _unnamed(session, stats)
-        for key in unnamed:
+            keys = among(session, stats)
+        for key in keys:
             storage.delete(key)
-        removed += len(unnamed)
+        removed += len(keys)
     return removed
 
 
@@ -135,12 +145,6 @@ def _names(session: Session, jobs: dict[str, Job]) -> set[str]:
         elif job.film_key is not None and job.files_removed_at is None:
             names.add(clip)
     return {name for name in names if name is not None}
-
-
-def unnamed_assets() -> int:
-    """Remove uploaded files that no asset names. Returns how many."""
-    with transaction() as session:
-        return remove_orphans(session)
 
 
 def partial_uploads() -> int:

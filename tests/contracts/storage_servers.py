@@ -29,6 +29,10 @@ class S3Server:
         return f"http://127.0.0.1:{self.port}"
 
 
+BUSY = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\nContent-Length: 60\r\n\r\n"
+BUSY += b"<Error><Code>SlowDown</Code><Message>Wait.</Message></Error>"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -73,10 +77,10 @@ def is_listening(port: int) -> bool:
 class BadNetwork:
     """A TCP proxy to `port` that follows a script: connection n is treated as `script[n]` says, later ones well.
 
-    Words of the script: `good`; `refuse` (closed at once); `cut up N` and `cut down N` (reset after N bytes towards
-    the server, or from it); `stall up N` and `stall down N` (nothing more is passed after N bytes, the line stays
-    open); `deaf` (the request reaches the server, its answer is lost); `freezes` (well until `frozen` is set, then
-    whatever is sent either way is lost).
+    Words of the script: `good`; `refuse` (closed at once); `busy` (answered 503, as S3 asks for patience); `cut up N`
+    and `cut down N` (reset after N bytes towards the server, or from it); `stall up N` and `stall down N` (nothing
+    more is passed after N bytes, the line stays open); `deaf` (the request reaches the server, its answer is lost);
+    `freezes` (well until `frozen` is set, then whatever is sent either way is lost).
     """
 
     port: int
@@ -110,6 +114,11 @@ class BadNetwork:
                 self._open.append(client)
                 if word == "refuse":
                     reset(client)
+                    continue
+                if word == "busy":
+                    client.recv(65536)
+                    client.sendall(BUSY)
+                    client.close()
                     continue
                 server = socket.create_connection(("127.0.0.1", self.port))
                 self._open.append(server)

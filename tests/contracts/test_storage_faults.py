@@ -66,6 +66,7 @@ def prepared(server: S3Server, network: BadNetwork, *, patience: float = 20) -> 
         ["cut up 200000"],
         ["stall up 200000"],
         ["deaf"],
+        ["busy", "busy"],
         ["refuse", "cut up 100000", "deaf"],
     ],
 )
@@ -113,6 +114,23 @@ def test_a_download_is_taken_up_where_it_broke_off(
             "film", 1_000_000, 4_000_000
         )
         assert b"".join(span) == data[1_000_000:4_000_000]
+
+
+def test_a_busy_store_is_asked_again(server: S3Server, good: S3Storage, tmp_path: Path) -> None:
+    data = random_file(tmp_path / "in", SMALL)
+    good.put_file("film", tmp_path / "in", "video/mp4")
+    for ask in (
+        lambda storage: storage.stat("film"),
+        lambda storage: storage.get_file("film", tmp_path / "out"),
+        lambda storage: storage.delete("film"),
+    ):
+        with BadNetwork(server.port, ["busy", "busy"]) as network:
+            ask(prepared(server, network))
+            assert network.connections > len(network.script)
+    assert (tmp_path / "out").read_bytes() == data
+    assert good.stat("film") is None
+    with BadNetwork(server.port, ["busy"] * 50) as network, pytest.raises(StorageError, match="503"):
+        prepared(server, network).stat("film")
 
 
 def test_a_download_that_never_succeeds_leaves_no_file(server: S3Server, good: S3Storage, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from app.accounts.keys import authenticate
 from app.db import transaction
 from app.doors.access import bearer_key
 from app.doors.pace import count_job
-from app.doors.videos.inputs import take_inputs
+from app.doors.videos.inputs import borrowed_inputs, take_inputs
 from app.doors.videos.routes import view
 from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
@@ -75,7 +75,8 @@ def refused(error: AppError) -> ToolError:
 
 @in_session
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
-    priced = estimate(session, caller, take_inputs(session, caller, order, {}))
+    with borrowed_inputs(session, caller, order, {}) as request:
+        priced = estimate(session, caller, request)
     return {**priced.body(), **priced.promised(order.expires_after), "resolved": priced.resolved()}
 
 

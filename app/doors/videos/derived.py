@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.doors.access import SessionDep, VideosCaller
-from app.doors.videos.inputs import take_inputs
 from app.doors.videos.routes import accept
 from app.doors.videos.translate import Body, read_body
 from app.errors import AppError
@@ -93,15 +92,14 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         values.setdefault("model", parent.model)
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     files = {} if parent is not None else body.files
-    request = take_inputs(session, caller, VideoRequest.model_validate(values), files)
     order = Order(
-        request=request,
+        request=VideoRequest.model_validate(values),
         mode="edit",
         fingerprint=body.fingerprint,
         parent_id=parent.id if parent else None,
         parent_kind="edit" if parent else None,
     )
-    return accept(http, response, session, caller, order)
+    return accept(http, response, session, caller, order, files)
 
 
 @router.post("/extensions", openapi_extra=_schema("ExtensionRequest"))

@@ -1,12 +1,15 @@
 """Routes of the native door: estimate, quote, create, list, get, cancel, delete, content and receipt of videos."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
 from app.dispatch.eta import forecast
@@ -14,14 +17,14 @@ from app.doors.access import SessionDep, VideosCaller
 from app.doors.once import KEY_LENGTH_MAX, idempotency_key, is_retry
 from app.doors.pace import count_job
 from app.doors.videos.content import Variant, serve
-from app.doors.videos.inputs import take_inputs
+from app.doors.videos.inputs import borrowed_inputs, has_inputs, take_inputs
 from app.doors.videos.translate import Body, read_body
 from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
 from app.jobs.meter import meter_of
-from app.jobs.order import Order
+from app.jobs.order import Order, earlier_job
 from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.shapes import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.show import show
@@ -84,9 +87,10 @@ def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
 
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
-def estimate_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> EstimateOut:
+def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
     """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
-    priced = estimate(session, caller, request)
+    with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
+        priced = estimate(session, caller, request)
     return EstimateOut(**priced.body(), **priced.promised(request.expires_after), resolved=priced.resolved())
 
 
@@ -102,22 +106,34 @@ def create_video(
     response: Response,
     session: SessionDep,
     caller: VideosCaller,
-    request: RequestDep,
     body: BodyDep,
     _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
     _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
-    return accept(http, response, session, caller, Order(request=request, fingerprint=body.fingerprint))
+    order = Order(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
+    return accept(http, response, session, caller, order, body.files)
 
 
-def accept(http: Request, response: Response, session: Session, caller: Caller, order: Order) -> VideoOut:
-    """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace."""
+def accept(
+    http: Request,
+    response: Response,
+    session: Session,
+    caller: Caller,
+    order: Order,
+    files: Mapping[str, UploadFile] = MappingProxyType({}),
+) -> VideoOut:
+    """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace.
+
+    Its inputs are taken now, but not for a call that is repeated: what an address names may have gone since.
+    """
     count_job(http, session, caller)
     called = replace(
         order, idempotency_key=idempotency_key(http), is_retry=is_retry(http), traceparent=http.state.traceparent
     )
-    job = submit(session, caller, called)
+    job = earlier_job(session, caller, called) if has_inputs(called.request, files) else None
+    if job is None:
+        job = submit(session, caller, replace(called, request=take_inputs(session, caller, called.request, files)))
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
     return view(session, job)
 

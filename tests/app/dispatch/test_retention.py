@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from app.assets.upload import begin_upload
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import release_take, succeed_segment
-from app.dispatch.retention import Chore, clean, expired_films, run_retention, unnamed_files
+from app.dispatch.retention import Chore, clean, expired_films, run_retention, unnamed_assets, unnamed_files
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Unit
 from app.jobs.states import JobState, advance
@@ -120,6 +121,21 @@ def test_files_of_an_unknown_job_get_a_day(put: Callable[[str], None], monkeypat
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(25 * 3600))
     get_settings.cache_clear()
     assert unnamed_files("films/video_0") == 1
+
+
+def test_uploads_without_a_row_go_after_a_day_and_named_ones_stay(
+    put: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with transaction() as session:
+        account_id = make_account(session).id
+        asset, _ = begin_upload(session, account_id, kind=None, filename="", content_type="image/png", size=1)
+    for key in (str(asset.key), f"uploads/{account_id}/asset_rolled_back", f"assets/{account_id}/asset_left.png"):
+        put(key)
+    assert unnamed_assets() == 0
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(25 * 3600))
+    get_settings.cache_clear()
+    assert unnamed_assets() == 2
+    assert keys() == {asset.key}
 
 
 def test_a_film_stays_while_a_retake_of_it_is_made(put: Callable[[str], None]) -> None:

@@ -1,10 +1,16 @@
 """Endpoints, deliveries, the event feed and assets through the door."""
 
+import base64
+import http.server
 import io
+import threading
 from urllib.parse import urlsplit
 
+import pytest
 from PIL import Image
 
+from app.settings import get_settings
+from app.storage import get_storage
 from tests.world import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -71,3 +77,43 @@ def test_what_is_no_picture_is_refused(world: World) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "asset_refused")
     inner = world.post("/v1/assets/from_url", {"url": "http://169.254.169.254/latest/meta-data"})
     assert inner.status_code == 422
+
+
+def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
+    address = "data:image/png;base64," + base64.b64encode(picture()).decode()
+    for _ in range(2):
+        priced = world.post("/v1/videos/estimates", {**ORDER, "first_frame": address})
+        assert priced.json()["resolved"]["mode"] == "i2v", priced.text
+    sent = world.post("/v1/videos/estimates", data=ORDER, files={"first_frame": ("a.png", picture(), "image/png")})
+    assert sent.json()["total"] == priced.json()["total"]
+    broken = world.post("/v1/videos/estimates", {**ORDER, "first_frame": address, "last_frame": "data:,nothing"})
+    assert (broken.status_code, broken.json()["field"]) == (422, "last_frame")
+    assert world.get("/v1/assets").json()["data"] == []
+    assert list(get_storage().list("")) == []
+
+
+def test_an_order_that_is_repeated_does_not_need_its_address_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
+    get_settings.cache_clear()
+    asked: list[str] = []
+
+    class Once(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if len(asked) == 1 else 410)
+            self.end_headers()
+            self.wfile.write(picture())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Once) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        order = {**ORDER, "first_frame": f"http://127.0.0.1:{server.server_port}/a.png"}
+        first, again = (world.post("/v1/videos", order, headers={"Idempotency-Key": "a"}) for _ in range(2))
+        server.shutdown()
+    assert (first.status_code, again.status_code) == (200, 200), again.text
+    assert first.json()["id"] == again.json()["id"]
+    assert len(asked) == len(world.get("/v1/assets").json()["data"]) == 1
