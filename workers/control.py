@@ -3,6 +3,8 @@
 import io
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,7 @@ class Control(EngineControl):
         self.steps = 0
         self._share_done = share_done
         self._share = share
+        self._keep: Callable[[Path], None] | None = None
         self._stop = threading.Event()
         self._drain = threading.Event()
         self._moved_at = time.monotonic()
@@ -37,6 +40,15 @@ class Control(EngineControl):
         self._moved_at = time.monotonic()
         if preview is not None and self._moved_at - self._preview_at > PREVIEW_PAUSE_SECONDS:
             self._preview, self._preview_at = preview, self._moved_at
+
+    def keep_checkpoints(self, keep: Callable[[Path], None]) -> None:
+        """Let `keep` hear of each checkpoint file that is completed, on the thread that writes it."""
+        self._keep = keep
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Note that a checkpoint file was completed."""
+        if self._keep is not None:
+            self._keep(path)
 
     def still_alive(self) -> None:
         """Note that work outside the denoise steps (decode, encode, upload) advances."""

@@ -73,6 +73,12 @@ def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
     return job, take
 
 
+def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
+    """Note where the newest checkpoint of a running segment is stored, for a retake on any worker. Raises LeaseLost."""
+    hold_take(session, claim)
+    session.execute(update(Unit).where(Unit.id == claim.unit_id).values(checkpoint_key=key))
+
+
 def succeed_segment(
     session: Session, claim: Claim, *, clip_key: str, handover_key: str | None, meter: dict[str, Any]
 ) -> None:
@@ -86,6 +92,7 @@ def succeed_segment(
     take.clip_key = clip_key
     unit.state = UnitState.DONE
     unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
+    unit.checkpoint_key = None
     job.units_done += 1
     learn(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
     session.flush()
