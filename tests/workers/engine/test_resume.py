@@ -150,3 +150,15 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_render(tiny_wan: TinyWan, 
     watcher = Watcher()
     film(engine, request(checkpoint_dir=blocked, key="k"), watcher)
     assert watcher.checkpoints == []
+
+
+def test_a_model_with_a_step_cache_keeps_no_checkpoint(tiny_wan: TinyWan, tmp_path: Path) -> None:
+    """Its residuals are no part of one, so a resumed render would make other frames than an undisturbed one."""
+    model = tiny_model("ti2v", tiny_wan("ti2v"), switches="first_block_cache = 0.5")
+    undisturbed = film(make_engine(model, "cpu"), request(steps=8))
+    asked = request(steps=8, checkpoint_dir=tmp_path, key="k")
+    with pytest.raises(Stopped):
+        film(make_engine(model, "cpu"), asked, stop_at(5))
+    again = make_engine(model, "cpu")
+    np.testing.assert_array_equal(film(again, asked), undisturbed)
+    assert again.meter.resumed_from_step == 0
