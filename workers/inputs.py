@@ -64,11 +64,15 @@ def _video(work: Work, native: Size, place: Path) -> Frames | None:
     _fetch_asset(spec.video, place)
     pace = Fraction(spec.fps)
     if spec.mode == "extend":
-        # The segment continues the clip's last frames, told in the model's own pace.
-        length = int(Fraction(spec.video_seconds) * pace)
-        wanted = work.model.handover_frames
+        # The clip is the film that the shots before this one are; its last frames are continued.
+        end, wanted = sum(shot.frames for shot in spec.shots[: unit.shot]), work.model.handover_frames
         return read_frames(
-            place, width=native[0], height=native[1], fps=pace, frames_max=wanted, start_frame=max(0, length - wanted)
+            place,
+            width=native[0],
+            height=native[1],
+            fps=pace,
+            frames_max=wanted,
+            start_frame=max(0, end - wanted),
         )
     # A clip is made anew as one shot, so the place in the shot is the place in the clip.
     return read_frames(
