@@ -28,6 +28,7 @@ class Control(EngineControl):
         self._share_done = share_done
         self._share = share
         self._keep: Callable[[Path], None] | None = None
+        self._after_first_step: Callable[[], None] | None = None
         self._stop = threading.Event()
         self._drain = threading.Event()
         self._moved_at = time.monotonic()
@@ -38,8 +39,15 @@ class Control(EngineControl):
         """Note that `step` of `steps` is done; `preview` is a small RGB picture, uint8 [H, W, 3]."""
         self.step, self.steps = step, steps
         self._moved_at = time.monotonic()
+        if self._after_first_step is not None:
+            act, self._after_first_step = self._after_first_step, None
+            act()
         if preview is not None and self._moved_at - self._preview_at > PREVIEW_PAUSE_SECONDS:
             self._preview, self._preview_at = preview, self._moved_at
+
+    def after_first_step(self, act: Callable[[], None]) -> None:
+        """Do `act` once, as soon as a step is done: the render's own words and pictures are encoded by then."""
+        self._after_first_step = act
 
     def keep_checkpoints(self, keep: Callable[[Path], None]) -> None:
         """Let `keep` hear of each checkpoint file that is completed, on the thread that writes it."""

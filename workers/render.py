@@ -51,8 +51,8 @@ def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahea
     attempt.leaving.callback(keeper.close)
     control.keep_checkpoints(keeper.offer)
     writer = _encoder(attempt, request)
-    # Once for what is there now, beside the denoising; and once more when its end is near, for what came meanwhile.
-    look_ahead()
+    # Once for what is there now, beside the denoising; and once more when its end has come, for what came meanwhile.
+    control.after_first_step(look_ahead)
     with closing(engine.render(request, control)) as chunks:
         for number, chunk in enumerate(chunks):  # uint8 [f, H, W, 3]
             if number == 0:
