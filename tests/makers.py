@@ -16,6 +16,7 @@ from app.jobs.queue_tables import Unit
 from app.jobs.shares import join_pool
 from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
+from app.settings import get_settings
 
 
 def make_spec(*, seconds: tuple[int, ...] = (2,), tier: str = "standard", model: str = "demo", fps: int = 8) -> Spec:
@@ -54,7 +55,7 @@ def make_queued_job(
     """A job that only the dispatcher looks at: it has units and a share, but no money."""
     spec = spec or make_spec()
     moment = at or now(session)
-    model = load_catalog()[spec.model]
+    model = load_catalog(get_settings().catalog_dir)[spec.model]
     job = Job(
         id=new_id("video"),
         account_id=account_id,

@@ -1,17 +1,20 @@
-"""Where this machine keeps the checkpoints of units that are being rendered, and how they leave it."""
+"""Where the checkpoints of units are kept: on this machine, and in storage for a retake on another one."""
 
 import logging
 import shutil
+import tempfile
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from sqlalchemy import select
 
 from app.db import transaction
 from app.dispatch.claim import Claim
+from app.dispatch.lease import LeaseLost, keep_checkpoint
 from app.jobs.queue_tables import Unit
 from app.jobs.states import UnitState
 from app.settings import get_settings
-from app.storage import StorageError, get_storage
+from app.storage import get_storage
 
 log = logging.getLogger(__name__)
 
@@ -21,41 +24,8 @@ def checkpoint_folder(unit_id: str) -> Path:
     return get_settings().home.absolute() / "checkpoints" / unit_id
 
 
-def store_checkpoint(claim: Claim) -> str | None:
-    """Put what a take had reached into storage before it is handed back. Returns its key, or None where there is none.
-
-    Without it only this machine could go on. Storage that is away costs the progress, not the hand-back.
-    """
-    newest = max(
-        checkpoint_folder(claim.unit_id).glob("*.checkpoint"), key=lambda file: file.stat().st_mtime, default=None
-    )
-    if newest is None:
-        return None
-    key = f"takes/{claim.job_id}/{claim.take_id}/{newest.name}"
-    try:
-        get_storage().put_file(key, newest, "application/octet-stream")
-    except StorageError as error:
-        log.warning("The checkpoint of take %s could not be stored: %s", claim.take_id, error)
-        return None
-    return key
-
-
-def fetch_checkpoint(unit: Unit, folder: Path) -> None:
-    """Make a unit's folder, and bring what another machine had reached of it, unless this one has its own.
-
-    The engine refuses a checkpoint that is broken or of another render, so this only has to try.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if unit.checkpoint_key is None or any(folder.glob("*.checkpoint")):
-        return
-    try:
-        get_storage().get_file(unit.checkpoint_key, folder / unit.checkpoint_key.rsplit("/", 1)[-1])
-    except (StorageError, FileNotFoundError) as error:
-        log.warning("The checkpoint of unit %s could not be fetched; it begins anew: %s", unit.id, error)
-
-
 def forget_checkpoints(unit_id: str) -> None:
-    """Remove a unit's checkpoints: its segment is whole."""
+    """Remove a unit's checkpoints from this machine: its segment is whole."""
     shutil.rmtree(checkpoint_folder(unit_id), ignore_errors=True)
 
 
@@ -75,3 +45,75 @@ def sweep_checkpoints() -> int:
     for unit_id in over:
         forget_checkpoints(unit_id)
     return len(over)
+
+
+def fetch_checkpoint(key: str, path: Path) -> bool:
+    """Fetch the checkpoint stored under `key` to `path`, unless the one that lies there has gone further.
+
+    Returns whether it was fetched. A checkpoint that cannot be had costs time, never the take.
+    """
+    from workers.engine.checkpoint import steps_done  # torch is needed only for models that keep checkpoints
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="cinemeter-checkpoint-") as folder:
+            fetched = Path(folder) / "checkpoint"
+            get_storage().get_file(key, fetched)
+            if steps_done(fetched) <= steps_done(path):
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(fetched, path)
+            return True
+    except Exception as error:  # noqa: BLE001 — stores fail in many ways, and each means: render from the beginning.
+        log.warning("The checkpoint %s could not be fetched: %s", key, error)
+        return False
+
+
+class CheckpointKeeper:
+    """Keeps the newest checkpoint of one take in storage, beside the render, for a worker on any machine.
+
+    One upload at a time: of what is written meanwhile only the newest is stored. The unit names the file once it is
+    stored, and only while the lease is ours.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.key = f"takes/{claim.job_id}/{claim.take_id}/checkpoint.safetensors"
+        self._is_named = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint-upload")
+        self._upload: Future[None] | None = None
+        self._left_out: Path | None = None
+
+    def offer(self, path: Path) -> None:
+        """Store the checkpoint at `path`, unless the one before is still on its way."""
+        if self._upload is None or self._upload.done():
+            self._upload, self._left_out = self._thread.submit(self._store, path), None
+        else:
+            self._left_out = path
+
+    def flush(self) -> None:
+        """Wait until the newest checkpoint is stored: whoever goes on with the take need not do a step twice."""
+        if self._upload is not None:
+            wait([self._upload])
+        if self._left_out is not None:
+            self._store(self._left_out)
+            self._left_out = None
+
+    def close(self) -> None:
+        """Wait for the upload in progress and end the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _store(self, path: Path) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix=".keep-", dir=path.parent) as folder:
+                # The next checkpoint takes this one's name while it is being read; a link of its own stays the same.
+                still = Path(folder) / "checkpoint"
+                still.hardlink_to(path)
+                get_storage().put_file(self.key, still, "application/octet-stream")
+            if not self._is_named:
+                with transaction() as session:
+                    keep_checkpoint(session, self.claim, self.key)
+                self._is_named = True
+        except LeaseLost:
+            log.info("Take %s lost its lease; its checkpoint is nobody's.", self.claim.take_id)
+        except Exception as error:  # noqa: BLE001 — without it a retake elsewhere begins anew; that is all.
+            log.warning("The checkpoint of take %s could not be stored: %s", self.claim.take_id, error)

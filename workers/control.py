@@ -4,6 +4,8 @@ import io
 import math
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,8 @@ class Control(EngineControl):
         self.steps = 0
         self._share_done = share_done
         self._share = share
+        self._keep: Callable[[Path], None] | None = None
+        self._after_first_step: Callable[[], None] | None = None
         self._stop = threading.Event()
         self._drain = threading.Event()
         # Both on the monotonic clock.
@@ -39,8 +43,24 @@ class Control(EngineControl):
         """Note that `step` of `steps` is done; `preview` is a small RGB picture, uint8 [H, W, 3]."""
         self.step, self.steps = step, steps
         self._moved_at = time.monotonic()
+        if self._after_first_step is not None:
+            act, self._after_first_step = self._after_first_step, None
+            act()
         if preview is not None and self._moved_at - self._preview_at > PREVIEW_PAUSE_SECONDS:
             self._preview, self._preview_at = preview, self._moved_at
+
+    def after_first_step(self, act: Callable[[], None]) -> None:
+        """Do `act` once, as soon as a step is done: the render's own words and pictures are encoded by then."""
+        self._after_first_step = act
+
+    def keep_checkpoints(self, keep: Callable[[Path], None]) -> None:
+        """Let `keep` hear of each checkpoint file that is completed, on the thread that writes it."""
+        self._keep = keep
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Note that a checkpoint file was completed."""
+        if self._keep is not None:
+            self._keep(path)
 
     def still_alive(self) -> None:
         """Note that work outside the denoise steps (decode, encode, upload) advances."""

@@ -13,19 +13,27 @@ from app.dispatch.roster import sign_off, sign_on, tell
 from app.logs import about
 from app.settings import get_settings
 from app.trace import span
+from workers.ahead import Ahead
 from workers.checkpoints import sweep_checkpoints
 from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.growth import MemoryGrowth
 from workers.finish import finish
 from workers.render import render
+from workers.tail import Tail
 
 log = logging.getLogger(__name__)
 
 PRESENCE_SECONDS = 1.0
+# How often an idle main thread looks for new work while the tail still ends the last take.
+LOOK_SECONDS = 0.5
 
 
 class Desk:
-    """One worker process. Its side thread tells the roster that it lives; its main thread claims and works."""
+    """One worker process, and its threads.
+
+    The main thread claims and renders; the tail uploads and ends what was rendered; a look ahead prepares what probably
+    comes next; and a side thread tells the roster that the process lives.
+    """
 
     def __init__(self, worker_id: str, pools: list[str]) -> None:
         self.worker_id = worker_id
@@ -34,6 +42,8 @@ class Desk:
         self._engine: Engine | None = None
         self._model: VideoModel | None = None
         self._growth = MemoryGrowth()
+        self._tail = Tail()
+        self._ahead = Ahead()
         self._take_id: str | None = None
         self._draining = threading.Event()
         self._closed = threading.Event()
@@ -55,7 +65,9 @@ class Desk:
         self._presence.start()
 
     def close(self) -> None:
-        """Sign off; a worker that cannot is taken off the roster after a minute."""
+        """End the takes that are being ended, and sign off; a worker that cannot is off the roster after a minute."""
+        self._tail.close()
+        self._ahead.close()
         self._closed.set()
         # A word of presence under way would come after the sign-off, over a connection that nobody closes any more.
         if self._presence.is_alive():
@@ -66,20 +78,36 @@ class Desk:
             sign_off(session, self.worker_id)
 
     def work(self) -> None:
-        """Claim and work until nothing is left or the worker drains."""
-        while not self._draining.is_set():
-            with transaction() as session:
-                resident = self._model.id if self._model else None
-                claimed = claim(session, self.worker_id, self.pools, resident)
-            if claimed is None:
-                return
-            self._take_id = claimed.take_id
-            try:
-                ids = {"job_id": claimed.job_id, "take_id": claimed.take_id}
-                with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
-                    self._do(claimed)
-            finally:
-                self._take_id = None
+        """Claim and work until nothing is left or the worker drains, and until what was begun has ended.
+
+        While the tail uploads the last take, the next one is claimed and rendered. Where there is none, the end of
+        the upload may make one ready, and others may come meanwhile, so the queue is looked at until it has ended.
+        """
+        try:
+            while not self._draining.is_set():
+                ending = self._tail.is_busy()
+                claimed = self._claim()
+                if claimed is not None:
+                    self._answer(claimed)
+                elif ending:
+                    self._tail.wait(LOOK_SECONDS)
+                else:
+                    return
+        finally:
+            self._tail.wait()
+
+    def _claim(self) -> Claim | None:
+        with transaction() as session:
+            return claim(session, self.worker_id, self.pools, self._model.id if self._model else None)
+
+    def _answer(self, claimed: Claim) -> None:
+        self._take_id = claimed.take_id
+        try:
+            ids = {"job_id": claimed.job_id, "take_id": claimed.take_id}
+            with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
+                self._do(claimed)
+        finally:
+            self._take_id = None
 
     def _do(self, claimed: Claim) -> None:
         log.info("A take of a %s begins", claimed.kind)
@@ -87,14 +115,15 @@ class Desk:
             finish(claimed)
             return
         try:
-            render(claimed, lambda: self.engine_of(claimed))
+            render(claimed, lambda: self.engine_of(claimed), self._tail, self._ahead)
         except EnginePoisoned:
-            # The process is not fit for another customer's work; the supervisor starts a fresh one.
+            # The process is not fit for another customer's work; the supervisor starts a fresh one. What the tail is
+            # ending was rendered before, and closing waits for it.
             log.critical("The engine failed its canary; this process ends.")
             self.close()
             os._exit(70)
         if self._growth.is_too_large():
-            # Between two takes nothing is lost: the sweeper rings again for what is ready.
+            # Closing waits for the tail, so nothing is lost: the sweeper rings again for what is ready.
             log.warning("This process has grown too large and ends; a fresh one takes its place.")
             self.close()
             os._exit(70)
@@ -104,6 +133,7 @@ class Desk:
         model = self._model_of(claimed)
         if self._engine is None or self._model is None or self._model.id != model.id:
             if self._engine is not None:
+                self._ahead.rest()
                 self._engine.close()
                 self._engine, self._model = None, None
             engine = make_engine(model, self.device)
@@ -119,7 +149,8 @@ class Desk:
 
     def _be_present(self) -> None:
         while not self._closed.wait(PRESENCE_SECONDS):
-            state = "draining" if self._draining.is_set() else "busy" if self._take_id else "idle"
+            is_busy = self._take_id is not None or self._tail.is_busy()
+            state = "draining" if self._draining.is_set() else "busy" if is_busy else "idle"
             resident = self._model.id if self._model else None
             try:
                 with transaction() as session:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
+from typing import Any
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
@@ -65,19 +66,32 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     return None
 
 
-def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | None:
-    # One chooser per pool at a time, so that two workers cannot both see the same head of the queue.
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
-    choice_inputs = {
+def peek(session: Session, pool: str, resident_model: str | None = None) -> str | None:
+    """Return the id of the unit that a claim from this pool would lease now, or None.
+
+    Nothing is locked, charged or promised: by the time of the claim another unit may be the fair choice.
+    """
+    choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
+    return None if choice is None else str(choice.unit_id)
+
+
+def _choice_inputs(pool: str, resident_model: str | None, moment: datetime) -> dict[str, Any]:
+    return {
         "pool": pool,
         "finish_pool": FINISH_POOL,
         "test_pool": TEST_POOL,
-        "now": now(session),
+        "now": moment,
         "affinity": get_settings().affinity_seconds,
         "resident": resident_model,
     }
+
+
+def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | None:
+    # One chooser per pool at a time, so that two workers cannot both see the same head of the queue.
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
+    moment = now(session)
     for _ in range(CHOICES_MAX):
-        choice = session.execute(CLAIM_SQL, choice_inputs).one_or_none()
+        choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, moment)).one_or_none()
         if choice is None:
             return None
         job, unit = _lock(session, choice.unit_id)

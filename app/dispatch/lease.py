@@ -82,6 +82,12 @@ def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
     return job, take
 
 
+def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
+    """Note where the newest checkpoint of a running segment is stored, for a retake on any worker. Raises LeaseLost."""
+    hold_take(session, claim)
+    session.execute(update(Unit).where(Unit.id == claim.unit_id).values(checkpoint_key=key))
+
+
 def succeed_segment(
     session: Session, claim: Claim, *, clip_key: str, handover_key: str | None, meter: dict[str, Any]
 ) -> None:
@@ -95,6 +101,7 @@ def succeed_segment(
     take.clip_key = clip_key
     unit.state = UnitState.DONE
     unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
+    unit.checkpoint_key = None
     job.units_done += 1
     learn(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
     session.flush()
@@ -172,19 +179,12 @@ def fail_take(
         _requeue(session, unit, attempts=unit.takes_error)
 
 
-def release_take(
-    session: Session, claim: Claim, *, meter: dict[str, Any] | None = None, checkpoint_key: str | None = None
-) -> None:
-    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost.
-
-    `checkpoint_key` is where storage keeps what the take had reached, for whichever worker goes on with it.
-    """
+def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
+    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
     _, take = hold_take(session, claim)
     close_take(session, take, TakeState.RELEASED, meter=meter, given_back=True)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     unit.state = UnitState.READY
-    if checkpoint_key is not None:
-        unit.checkpoint_key = checkpoint_key
     ring_after_commit(session, unit.pool)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
-from app.jobs.fits import check_model
+from app.jobs.fits import check_length, check_model
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of
 from app.jobs.spec import Shot, Spec, film_frames
@@ -53,6 +53,9 @@ def retake(
     if len(spec.shots) == 1:
         raise AppError("conflict", "The film has one shot; remix it instead.", field="shot")
     old = spec.shots[shot]
+    if spec.mode == "extend" and shot == 0:
+        message = "That shot is the film that was extended; take its shots again there."
+        raise AppError("conflict", message, field="shot", value=shot, allowed="1")
     again = old.model_copy(
         update={
             "prompt": prompt or old.prompt,
@@ -86,15 +89,12 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
     """Return the Spec of a longer film: the old one as it is, then a new shot that goes on where it ends.
 
     `source` is the old film as an asset, whose last frames the new shot continues. Only the new seconds are paid, and
-    those frames are what is read. Raises AppError `mode_unsupported` where the model cannot go on.
+    those frames are what is read. Raises AppError `mode_unsupported` where the model cannot go on, and
+    `invalid_request` where the shot or the whole film would be too long for it.
     """
     spec = finished_spec(job)
     model = _model(spec)
     check_model(model, "extend", size_of(spec))
-    if seconds > model.shot_seconds_max:
-        allowed = f"1 to {model.shot_seconds_max}"
-        message = f"{model.name} makes shots of at most {model.shot_seconds_max} seconds."
-        raise AppError("invalid_request", message, field="seconds", value=seconds, allowed=allowed)
     frames = int(job.film["frames"]) if job.film else spec.frames
     before = Shot(
         prompt=spec.shots[-1].prompt,
@@ -104,6 +104,7 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
     )
     following = Shot(prompt=prompt, seconds=seconds, frames=seconds * spec.fps)
     shots = (before, following)
+    check_length(model, (following,), listed=False, before=Fraction(frames, spec.fps))
     return spec.model_copy(
         update={
             "mode": "extend",

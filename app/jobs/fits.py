@@ -1,5 +1,7 @@
 """Whether a model can make what is asked; every refusal names what is allowed."""
 
+from fractions import Fraction
+
 from app.catalog.models import VideoModel, models_with
 from app.catalog.sizes import Size
 from app.errors import AppError
@@ -20,20 +22,37 @@ def check_model(model: VideoModel, mode: Mode, size: Size) -> None:
         raise AppError("unsupported_size", message, field="size", value=size.name, allowed=allowed)
 
 
-def check_pictures(model: VideoModel, shots: list[ShotIn]) -> None:
-    """Raise AppError `mode_unsupported` where a shot has a last picture that the model cannot end on, or lacks one."""
+def check_pictures(model: VideoModel, shots: list[ShotIn], mode: Mode) -> None:
+    """Raise AppError `mode_unsupported` where a shot lacks a picture that the model needs, or has one it cannot use.
+
+    A model that follows no text alone needs a first picture for every shot; the error names the models that can.
+    """
     for number, shot in enumerate(shots):
-        field = f"shots.{number}.last_frame" if len(shots) > 1 else "last_frame"
+        place = f"shots.{number}." if len(shots) > 1 else ""
         if shot.last_frame and model.last_frame == "no":
-            raise AppError("mode_unsupported", f"{model.name} cannot end a shot on a given picture.", field=field)
-        if model.last_frame == "required" and not (shot.first_frame and shot.last_frame):
-            raise AppError("mode_unsupported", f"{model.name} needs a first and a last picture.", field=field)
+            problem, field = f"{model.name} cannot end a shot on a given picture.", "last_frame"
+        elif model.last_frame == "required" and not (shot.first_frame and shot.last_frame):
+            problem, field = f"{model.name} needs a first and a last picture.", "last_frame"
+        elif mode == "i2v" and "t2v" not in model.modes and not shot.first_frame:
+            problem, field = f"{model.name} needs a first picture for each shot.", "first_frame"
+        else:
+            continue
+        able = sorted(each.id for each in models_with("i2v", get_settings().catalog_dir) if _can_show(each, shot))
+        raise AppError("mode_unsupported", problem, field=f"{place}{field}", mode=mode, allowed=able)
 
 
-def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool) -> None:
+def _can_show(model: VideoModel, shot: ShotIn) -> bool:
+    """Whether a model with the mode i2v can begin and end a shot with the pictures that it has and lacks."""
+    if shot.last_frame is None:
+        return model.last_frame != "required" and (shot.first_frame is not None or "t2v" in model.modes)
+    return model.last_frame != "no" and (shot.first_frame is not None or "t2v" in model.modes)
+
+
+def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, before: Fraction = Fraction(0)) -> None:
     """Raise AppError `invalid_request` for too many shots, a shot or a film that is too long for the model.
 
-    `listed` says that the request listed its shots, so that the error names the field that the caller wrote.
+    `listed` says that the request listed its shots, so that the error names the field that the caller wrote; `before`
+    are the seconds of a film that the shots are added to.
     """
     if len(shots) > model.shots_max:
         message = f"{model.name} makes at most {model.shots_max} shots a film."
@@ -46,7 +65,8 @@ def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool) ->
             raise AppError("invalid_request", message, field=field, value=shot.seconds, allowed=allowed)
         model.segments(shot.frames)
     total = sum(shot.seconds for shot in shots)
-    if total > model.film_seconds_max:
-        allowed = f"1 to {model.film_seconds_max}"
+    if before + total > model.film_seconds_max:
+        left = int(model.film_seconds_max - before)
+        allowed = f"1 to {left}" if left else "none: the film is as long as it can be"
         message = f"{model.name} makes films of at most {model.film_seconds_max} seconds."
         raise AppError("invalid_request", message, field="seconds", value=total, allowed=allowed)

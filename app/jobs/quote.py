@@ -1,7 +1,7 @@
 """Prices before work: an estimate promises nothing, a quote binds for some minutes and is redeemed once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -16,7 +16,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.jobs.promises import promises
-from app.jobs.resolve import candidates, resolve, resolved_facts
+from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Quote
@@ -46,6 +46,13 @@ class Priced:
     customer: Customer
     at: datetime
     price: Price
+    choice: str | None = None  # why `auto` took this model
+
+    @property
+    def native_pixels(self) -> int:
+        """Return the pixels of one frame as the model renders it, before the film's size is made of it."""
+        width, height = self.model.native[self.spec.resolution][self.spec.ratio]
+        return width * height
 
     def inputs(self) -> dict[str, Any]:
         """Return the recorded inputs of the price, as plain values."""
@@ -59,7 +66,8 @@ class Priced:
 
     def resolved(self) -> dict[str, Any]:
         """Return what was decided for the caller, the seed too, for an estimate or a quote."""
-        return {**resolved_facts(self.spec, self.model), "seed": self.spec.seed}
+        facts = {**resolved_facts(self.spec, self.model), "seed": self.spec.seed}
+        return facts if self.choice is None else {**facts, "model_chosen": self.choice}
 
     def body(self) -> dict[str, Any]:
         """Return the price as it is shown."""
@@ -129,13 +137,32 @@ def estimate(
     """Resolve and price a request; nothing is stored and nothing promised.
 
     For `model: "auto"` every enabled model that can make the request is priced and the cheapest taken; among equal
-    prices the catalogue's order decides.
+    prices the one that renders the asked size with the most pixels of its own, then the catalogue's order.
+    Raises AppError as `resolve` and `price_spec` do; for `auto`, the first model's refusal where none can make it.
     """
-    priced = [
-        price_spec(session, caller, resolve(session, caller.account_id, request, model, seed=seed, mode=mode), model)
-        for model in candidates(request, mode)
-    ]
-    return min(priced, key=lambda each: each.price.total.minor)
+    priced, refusals = [], []
+    for model in candidates(request, mode):
+        try:
+            spec = resolve(session, caller.account_id, request, model, seed=seed, mode=mode)
+            priced.append(price_spec(session, caller, spec, model))
+        except AppError as refusal:
+            refusals.append(refusal)
+    if not priced:
+        raise refusals[0]
+    best = min(priced, key=lambda each: (each.price.total.minor, -each.native_pixels))
+    return replace(best, choice=_why(best, priced)) if request.model == AUTO else best
+
+
+def _why(best: Priced, able: list[Priced]) -> str:
+    """Say why `auto` took a model, with the price of each that could have made the film."""
+    others = [each for each in able if each is not best]
+    if not others:
+        return "the only enabled model that can make this"
+    told = ", ".join(f"{each.model.id} {each.price.total.text}" for each in others)
+    equal = any(each.price.total.minor == best.price.total.minor for each in others)
+    rule = "the cheapest, and of equal prices the one of most native pixels" if equal else "the cheapest"
+    lossy = "; it trades exactness for speed" if best.model.switches.lossy else ""
+    return f"{rule}, at {best.price.total.text} {best.price.currency}; others: {told}{lossy}"
 
 
 def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callable[[], Priced]) -> Priced:
@@ -235,7 +262,7 @@ def redeem(
         raise AppError("quote_expired", "The quote has expired; make a new one.", field="quote_id")
     agreed = Spec.model_validate(quote.spec)
     model = load_catalog(get_settings().catalog_dir)[agreed.model]
-    if request.model not in ("auto", agreed.model):
+    if request.model not in (AUTO, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
     asked = spec or resolve(session, caller.account_id, request, model, seed=agreed.seed, mode=agreed.mode)
     if asked.fingerprint() != quote.spec_hash:

@@ -38,7 +38,7 @@ def resolve(
     shots_in = storyboard(request)
     wanted = mode or mode_of(request, shots_in)
     check_model(model, wanted, size)
-    check_pictures(model, shots_in)
+    check_pictures(model, shots_in, wanted)
     clip = _source(session, account_id, request, wanted)
     shots = tuple(_shot(session, account_id, request, model, shot, n) for n, shot in enumerate(shots_in))
     if clip is not None:

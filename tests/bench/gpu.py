@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -22,7 +23,8 @@ from diffusers.utils import export_to_video
 from app.catalog.arithmetic import forward_flops
 from app.catalog.models import VideoModel, load_catalog
 from tests.bench.architectures import random_pipeline
-from workers.engine import Control, SegmentRequest
+from workers.control import Control
+from workers.engine import SegmentRequest
 from workers.engine.load import Parts
 from workers.engine.wan import WanEngine
 from workers.film.clip_writer import ClipWriter
@@ -179,17 +181,19 @@ def _stock_seconds(case: Case, pipeline: Any, folder: Path) -> float:
 def _engine_seconds(case: Case, engine: WanEngine, folder: Path) -> tuple[float, float]:
     """Return the engine's seconds from words to a file, and those in which the device waited for the next clip.
 
-    Two clips are queued: while the first one renders, the second one's words are encoded; its first forward pass ends
-    the wait that began when the first clip's last frames had left the device. Files are finished beside.
+    Two clips are queued. As in a worker, the second one's words are encoded beside the first one's steps, and a file is
+    finished beside the next render. The wait begins when a clip's last frames have left the device and ends with the
+    next one's first forward pass.
     """
     starts: list[float] = []
     hook = engine.parts.transformer.register_forward_pre_hook(lambda *_: starts.append(perf_counter()))
-    _render(case, engine, folder / "warm.mp4", seed=0, steps=1)[1].join()
+    warm, one, two = (_request(case, number, steps) for number, steps in enumerate((1, case.steps, case.steps)))
+    _render(case, engine, folder / "warm.mp4", warm).join()
     began = perf_counter()
-    _, closing = _render(case, engine, folder / "one.mp4", seed=1, steps=case.steps)
+    closing = _render(case, engine, folder / "one.mp4", one, ahead=two)
     ended = perf_counter()
     before = len(starts)
-    closing_two = _render(case, engine, folder / "two.mp4", seed=2, steps=case.steps)[1]
+    closing_two = _render(case, engine, folder / "two.mp4", two)
     closing.join()
     closing_two.join()
     whole = perf_counter() - began
@@ -197,19 +201,25 @@ def _engine_seconds(case: Case, engine: WanEngine, folder: Path) -> tuple[float,
     return whole / 2, starts[before] - ended
 
 
-def _render(case: Case, engine: WanEngine, path: Path, *, seed: int, steps: int) -> tuple[int, Thread]:
-    """Render one clip into a file; return its frames and the thread that finishes the file."""
-    request = SegmentRequest(
-        prompt="a red circle moves right",
+def _request(case: Case, number: int, steps: int) -> SegmentRequest:
+    """Return the request of a clip with words and a seed of its own."""
+    return SegmentRequest(
+        prompt=f"a red circle moves right{' slowly' * number}",
         negative_prompt=case.model.negative_prompt,
         width=case.width,
         height=case.height,
         frames=case.frames,
         fps=case.model.fps,
-        seed=seed,
+        seed=number,
         steps=steps,
         guidance=case.model.guidance,
     )
+
+
+def _render(
+    case: Case, engine: WanEngine, path: Path, request: SegmentRequest, ahead: SegmentRequest | None = None
+) -> Thread:
+    """Render one clip into a file, with a look ahead after its first step; return the thread that finishes the file."""
     writer = ClipWriter(
         path,
         in_width=case.width,
@@ -219,12 +229,14 @@ def _render(case: Case, engine: WanEngine, path: Path, *, seed: int, steps: int)
         fps=Fraction(case.model.fps),
         frames=case.frames,
     )
-    engine.prefetch(request)
-    for chunk in engine.render(request, Control()):
+    control = Control()
+    if ahead is not None:
+        control.after_first_step(partial(engine.prefetch, ahead))
+    for chunk in engine.render(request, control):
         writer.write(chunk)
     closing = Thread(target=writer.close)
     closing.start()
-    return writer.frames_written, closing
+    return closing
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:

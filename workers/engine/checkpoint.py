@@ -80,6 +80,15 @@ def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, devic
     return Progress(int(words["step"]), latents)
 
 
+def steps_done(path: Path) -> int:
+    """Return how many steps a checkpoint file holds, -1 for a file that is missing or broken. Nothing is loaded."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return int(json.loads((file.metadata() or {})["checkpoint"])["step"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return -1
+
+
 class CheckpointFile:
     """The checkpoint of one render: read once at its start, written beside the loop when enough time has passed.
 

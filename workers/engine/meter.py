@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
+from threading import Lock
+from time import perf_counter, thread_time
 from typing import Any
 
 STAGES = ("queue", "text", "denoise", "decode", "encode", "upload")
@@ -41,6 +42,21 @@ class Meter:
             self.add(name, perf_counter() - began)
             self.cpu_seconds[name] += cpu_seconds() - cpu
 
+    @contextmanager
+    def stage_beside(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to a stage that runs on a thread beside another take's stages.
+
+        Its processor time is that of this thread and of the encoders that it waited for, and nobody else counts it.
+        """
+        began, cpu = perf_counter(), _beside.clock()
+        try:
+            yield
+        finally:
+            self.add(name, perf_counter() - began)
+            spent = _beside.clock() - cpu
+            self.cpu_seconds[name] += spent
+            _beside.add(spent)
+
     def add(self, name: str, seconds: float) -> None:
         """Add seconds to a stage. Raises KeyError for an unknown stage."""
         self.seconds[name] += seconds
@@ -61,10 +77,37 @@ class Meter:
         }
 
 
+class _Beside:
+    """The processor seconds of this process that stages beside the main thread have told already."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = Lock()
+
+    def clock(self) -> float:
+        """Return the processor time of this thread and of the children that the process has waited for, in seconds."""
+        return thread_time() + _used(resource.RUSAGE_CHILDREN)
+
+    def add(self, seconds: float) -> None:
+        """Note that these seconds belong to a stage beside."""
+        with self._lock:
+            self.seconds += seconds
+
+
+_beside = _Beside()
+
+
 def cpu_seconds() -> float:
-    """Return the processor time of this process and of the children it has waited for, in seconds."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    """Return the processor time of this process and of the children it has waited for, in seconds.
+
+    Without what stages beside (`Meter.stage_beside`) have told, so that nothing is counted in two takes.
+    """
+    return _used(resource.RUSAGE_SELF) + _used(resource.RUSAGE_CHILDREN) - _beside.seconds
+
+
+def _used(whose: int) -> float:
+    usage = resource.getrusage(whose)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_host_bytes() -> int:

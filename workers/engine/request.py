@@ -1,7 +1,8 @@
 """What an engine is asked, how it is watched and stopped, and what every engine answers with."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,13 @@ class SegmentRequest:
     checkpoint_dir: Path | None = None
     key: str = ""
 
+    @property
+    def checkpoint_path(self) -> Path | None:
+        """Where the checkpoint of this segment lies, or None where none is kept."""
+        if self.checkpoint_dir is None:
+            return None
+        return self.checkpoint_dir / f"{sha256(self.key.encode()).hexdigest()[:32]}.checkpoint"
+
 
 class Control:
     """The wire between a render and the threads around it: progress out, the wish to stop in.
@@ -84,12 +92,16 @@ class Engine(Protocol):
         """Load weights, choose the fastest exact kernels, and record the canary. Doing it again changes nothing."""
 
     def prefetch(self, request: SegmentRequest) -> None:
-        """Begin what the next render needs (its text encoding) beside the running one. Never required."""
+        """Encode the words of the next render beside the running one. Never required, safe from any thread.
 
-    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+        Does nothing before `load()`.
+        """
+
+    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
         """Yield the segment's frames in order as uint8 chunks [f, H, W, 3], `request.frames` in all.
 
-        After the last chunk, `handover` continues into the next segment and `meter` holds the seconds by stage.
+        Closing the generator early cleans up like its end. After the last chunk, `handover` continues into the next
+        segment and `meter` holds the seconds by stage; the next render begins new ones and leaves these alone.
         Raises Stopped, Refused, DoesNotFit, OutOfMemory, or EnginePoisoned (replace the process).
         """
 

@@ -1,6 +1,6 @@
 """Colour bars with burnt-in frame numbers: an engine without weights, for test keys and drills."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from hashlib import sha256
 from threading import Event
 from time import perf_counter
@@ -39,7 +39,7 @@ class SyntheticEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
         """Yield the segment's frames as uint8 [f, H, W, 3]; see `Engine.render`.
 
         Each of the request's steps waits `switches.step_seconds`, and a wish to stop interrupts within a step.

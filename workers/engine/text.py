@@ -54,25 +54,27 @@ class TextStage:
         self.model_key = model_key
         self.length = length
         self.cache = EmbeddingCache() if cache is None else cache
-        self.hits = 0
         # A fast tokenizer must not be used by two threads at once, and one encoding at a time is quickest anyway.
         self._lock = Lock()
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text-ahead")
 
-    def encode(self, text: str) -> torch.Tensor:
-        """Return the embedding of a text, [1, length, text_dim], on the device in the transformer's dtype."""
+    def encode(self, text: str) -> tuple[torch.Tensor, bool]:
+        """Return the embedding of a text, and whether it was known already.
+
+        [1, length, text_dim], on the device in the transformer's dtype.
+        """
         cleaned = prompt_clean(text)
         key = (self.model_key, cleaned, self.length)
         found = self.cache.get(key)
         if found is not None:
-            self.hits += 1
-            return found
+            return found, True
         with self._lock:
             found = self.cache.get(key)
-            if found is None:
-                found = self._compute(cleaned)
-                self.cache.put(key, found)
-            return found
+            if found is not None:
+                return found, True
+            made = self._compute(cleaned)
+            self.cache.put(key, made)
+            return made, False
 
     def encode_ahead(self, texts: list[str]) -> None:
         """Encode texts into the cache on another thread, at once and without waiting for them.

@@ -1,10 +1,9 @@
 """The Wan family (2.1 and 2.2): one render from request to frames, told top to bottom."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,8 +68,9 @@ class WanEngine:
 
     def prefetch(self, request: SegmentRequest) -> None:
         """Encode the next request's words beside the running render; see `Engine.prefetch`."""
-        self.load()
-        self.text.encode_ahead([request.prompt, self._negative(request)])
+        if self._loaded:
+            guided = request.guidance > 1
+            self.text.encode_ahead([request.prompt, self._negative(request)] if guided else [request.prompt])
 
     def close(self) -> None:
         """End the threads and let go of the weights."""
@@ -80,7 +80,7 @@ class WanEngine:
             self._loaded = False
             self._give_back_memory()
 
-    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
         """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
         self.load()
         self.meter, self.handover = Meter(), None
@@ -116,12 +116,11 @@ class WanEngine:
         checkpoint: CheckpointFile | None,
     ) -> torch.Tensor:
         """Encode words and pictures, and denoise; return the normalised latents, float32 [1, C, T, h, w]."""
-        hits = self.text.hits
         with self.meter.stage("text"):
             guided = request.guidance > 1
-            prompt = self.text.encode(request.prompt)
-            negative = self.text.encode(self._negative(request)) if guided else None
-        self.meter.text_cache_hits = self.text.hits - hits
+            prompt, known = self.text.encode(request.prompt)
+            negative, known_too = self.text.encode(self._negative(request)) if guided else (None, False)
+        self.meter.text_cache_hits = known + known_too
         with self.meter.stage("denoise"):
             conditions = self.conditions.build(request, shape, shown)
             scheduler = clone_scheduler(self.parts, self.model.flow_shift.get(request.resolution))
@@ -210,8 +209,13 @@ class WanEngine:
     def _checkpoint(
         self, request: SegmentRequest, shape: Shape, shown: Floats | None, control: Control
     ) -> CheckpointFile | None:
-        """Return the render's checkpoint file, or None where the request names no folder."""
-        if request.checkpoint_dir is None:
+        """Return the render's checkpoint file, or None where the request names no folder.
+
+        A step cache decides by what it saw in earlier steps, which a checkpoint does not hold: a resumed render would
+        make other frames than an undisturbed one, so such models keep none. They are the quick ones anyway.
+        """
+        path = request.checkpoint_path
+        if path is None or self.model.switches.first_block_cache > 0:
             return None
         words = {
             "prompt": sha256(request.prompt.encode()).hexdigest(),
@@ -229,7 +233,7 @@ class WanEngine:
         }
         pictures = {"shown": shown, "last_frame": request.last_frame, "video": request.video}
         return CheckpointFile(
-            checkpoint_path(request.checkpoint_dir, request.key),
+            path,
             fingerprint(words, pictures),
             self.model.switches.checkpoint_seconds,
             control.on_checkpoint,
@@ -262,11 +266,6 @@ class WanEngine:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def checkpoint_path(folder: Path, key: str) -> Path:
-    """Return where the checkpoint of the segment with this key lies."""
-    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.checkpoint"
 
 
 def _repeats(request: SegmentRequest) -> bool:

@@ -1,13 +1,20 @@
 """New films out of old ones: remix, retakes, edits, extensions, and what of them is paid."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.db import transaction
+from app.jobs.tables import Job
 from app.reports.audit import audit
+from tests.makers import units_of
 from tests.world import World
+from workers.film.frames import read_frames
+from workers.inputs import request_of
+from workers.work import read_work
 
 STORYBOARD: dict[str, Any] = {
     "model": "synthetic",
@@ -111,3 +118,34 @@ def test_auto_takes_the_cheapest_model_that_can(world: World) -> None:
     assert Fraction(priced["total"]) > 0
     impossible = world.post("/v1/videos/estimates", {"prompt": "a", "first_frame": "asset_x", "last_frame": "asset_y"})
     assert impossible.json()["code"] in ("not_found", "mode_unsupported")
+
+
+def test_an_extension_is_shown_the_end_of_the_film_that_it_continues(world: World, tmp_path: Path) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 2, "resolution": "480P"})
+    path = tmp_path / "film.mp4"
+    path.write_bytes(world.get(f"/v1/videos/{film['id']}/content").content)
+    asked = {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}}
+    longer = world.post("/v1/videos/extensions", asked).json()
+    with transaction() as session:
+        [segment] = [each for each in units_of(session, session.get_one(Job, longer["id"])) if each.kind == "segment"]
+        work = read_work(session, segment.id)
+    shown = request_of(work).video
+    assert shown is not None
+    whole = read_frames(path, width=416, height=240, fps=Fraction(16), frames_max=100)
+    assert len(whole) == 32
+    # A clip is encoded anew when it becomes an asset, so the frame is the nearest one and not the same to the bit.
+    distances = [np.abs(frame.astype(int) - shown[0].astype(int)).mean() for frame in whole]
+    assert int(np.argmin(distances)) == 31
+
+
+def test_an_extended_film_has_limits_and_its_old_part_is_not_taken_again(world: World) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 1, "resolution": "480P"})
+    longer = finish(
+        world, world.post("/v1/videos/extensions", {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}})
+    )
+    refused = world.post(f"/v1/videos/{longer['id']}/retakes", {"shot": 0})
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    again = finish(world, world.post(f"/v1/videos/{longer['id']}/retakes", {"shot": 1, "prompt": "otherwise"}))
+    assert again["seconds"] == "2"
+    too_long = world.post("/v1/videos/extensions", {"prompt": "on", "seconds": 61, "video": {"id": film["id"]}})
+    assert (too_long.status_code, too_long.json()["field"]) == (422, "seconds")

@@ -74,7 +74,7 @@ def test_an_abandoned_render_leaves_nothing_behind(engine: WanEngine) -> None:
     fresh = film(engine, request())
     chunks = engine.render(request(seed=4), Watcher())
     next(chunks)
-    chunks.close()  # type: ignore[attr-defined]
+    chunks.close()
     assert engine.parts.vae._feat_map == [None] * len(engine.parts.vae._feat_map)
     np.testing.assert_array_equal(film(engine, request()), fresh)
 

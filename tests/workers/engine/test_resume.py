@@ -1,6 +1,5 @@
 """A render that was killed goes on from its checkpoint and makes the same frames; a foreign checkpoint is refused."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.workers.engine.asking import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import Engine, Stopped, make_engine
-from workers.engine.checkpoint import Progress, fingerprint, read_checkpoint, snapshot, write_checkpoint
+from workers.engine import Engine, SegmentRequest, Stopped, make_engine
+from workers.engine.checkpoint import (
+    Progress,
+    fingerprint,
+    read_checkpoint,
+    snapshot,
+    steps_done,
+    write_checkpoint,
+)
 from workers.engine.errors import CheckpointRejected
 from workers.engine.load import clone_scheduler
-from workers.engine.wan import WanEngine, checkpoint_path
+from workers.engine.wan import WanEngine
 
 
 def stop_at(step: int) -> Watcher:
@@ -40,7 +45,7 @@ def test_a_resumed_render_makes_the_same_frames(
     with pytest.raises(Stopped):
         film(engine, asked, watcher)
     assert engine.meter.steps == step
-    assert watcher.checkpoints == [checkpoint_path(tmp_path, "job/0/0")] * len(watcher.checkpoints)
+    assert watcher.checkpoints == [asked.checkpoint_path] * len(watcher.checkpoints)
     assert watcher.checkpoints
     fresh = make_engine(model, "cpu")
     resumed = film(fresh, asked)
@@ -55,8 +60,9 @@ def test_a_worker_that_dies_while_decoding_need_not_denoise_again(tiny_wan: Tiny
     watcher = Watcher()
     chunks = make_engine(model, "cpu").render(asked, watcher)
     first = next(chunks)
-    chunks.close()  # type: ignore[attr-defined]
-    written = read_step(checkpoint_path(tmp_path, "k"))
+    chunks.close()
+    written = steps_done(path_of(asked))
+    assert written > 0
     fresh = make_engine(model, "cpu")
     made = film(fresh, asked)
     assert fresh.meter.steps == STEPS - written
@@ -66,10 +72,10 @@ def test_a_worker_that_dies_while_decoding_need_not_denoise_again(tiny_wan: Tiny
     )
 
 
-def read_step(path: Path) -> int:
-    """Return how many steps a checkpoint file holds."""
-    with safe_open(path, framework="pt") as file:
-        return int(json.loads(file.metadata()["checkpoint"])["step"])
+def path_of(asked: SegmentRequest) -> Path:
+    """Return where the checkpoint of a request lies."""
+    assert asked.checkpoint_path is not None
+    return asked.checkpoint_path
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -97,7 +103,8 @@ def test_a_checkpoint_of_another_render_is_refused(tiny_wan: TinyWan, tmp_path: 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_a_broken_checkpoint_costs_time_but_no_frame(tiny_wan: TinyWan, tmp_path: Path, damage: str) -> None:
     model = tiny_model("ti2v", tiny_wan("ti2v"))
-    asked, path = request(checkpoint_dir=tmp_path, key="k"), checkpoint_path(tmp_path, "k")
+    asked = request(checkpoint_dir=tmp_path, key="k")
+    path = path_of(asked)
     with pytest.raises(Stopped):
         film(make_engine(model, "cpu"), asked, stop_at(2))
     whole = path.read_bytes()
@@ -143,3 +150,15 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_render(tiny_wan: TinyWan, 
     watcher = Watcher()
     film(engine, request(checkpoint_dir=blocked, key="k"), watcher)
     assert watcher.checkpoints == []
+
+
+def test_a_model_with_a_step_cache_keeps_no_checkpoint(tiny_wan: TinyWan, tmp_path: Path) -> None:
+    """Its residuals are no part of one, so a resumed render would make other frames than an undisturbed one."""
+    model = tiny_model("ti2v", tiny_wan("ti2v"), switches="first_block_cache = 0.5")
+    undisturbed = film(make_engine(model, "cpu"), request(steps=8))
+    asked = request(steps=8, checkpoint_dir=tmp_path, key="k")
+    with pytest.raises(Stopped):
+        film(make_engine(model, "cpu"), asked, stop_at(5))
+    again = make_engine(model, "cpu")
+    np.testing.assert_array_equal(film(again, asked), undisturbed)
+    assert again.meter.resumed_from_step == 0

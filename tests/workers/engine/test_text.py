@@ -25,21 +25,23 @@ def test_the_embedding_is_the_pipelines(tiny_wan: TinyWan) -> None:
             expected, _ = pipeline.encode_prompt(
                 text, do_classifier_free_guidance=False, max_sequence_length=TEXT_LENGTH
             )
-        assert torch.equal(stage(tiny_wan).encode(text), expected)
+        assert torch.equal(stage(tiny_wan).encode(text)[0], expected)
 
 
 def test_equal_texts_are_encoded_once(tiny_wan: TinyWan) -> None:
     text = stage(tiny_wan)
-    first = text.encode("a  red circle")
-    assert text.encode(" a red circle ") is first
-    assert text.hits == 1
+    first, known = text.encode("a  red circle")
+    assert not known
+    again, known = text.encode(" a red circle ")
+    assert again is first
+    assert known
 
 
 def test_models_and_lengths_do_not_share_embeddings(tiny_wan: TinyWan) -> None:
     cache = EmbeddingCache()
     parts = stage(tiny_wan).parts
     for model, length in (("one", 12), ("two", 12), ("one", 16)):
-        assert TextStage(parts, model, length, cache).encode("a red circle").shape == (1, length, 32)
+        assert TextStage(parts, model, length, cache).encode("a red circle")[0].shape == (1, length, 32)
     assert len(cache) == 3
 
 
@@ -60,15 +62,18 @@ def test_the_cache_holds_its_bytes_and_forgets_the_least_recently_used() -> None
 def test_many_threads_encode_without_harm(tiny_wan: TinyWan) -> None:
     text = stage(tiny_wan)
     words = [f"a {color} {shape}" for color in ("red", "blue", "grey") for shape in ("circle", "square")]
-    alone = [text.encode(each) for each in words]
+    alone = [text.encode(each)[0] for each in words]
     other = stage(tiny_wan)
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(other.encode, words * 4))
-    assert all(torch.equal(one, two) for one, two in zip(alone * 4, together, strict=True))
+    assert all(torch.equal(one, two) for one, (two, _) in zip(alone * 4, together, strict=True))
 
 
 def test_a_prefetched_render_finds_its_words(tiny_wan: TinyWan) -> None:
     engine = WanEngine(tiny_model("t2v", tiny_wan("t2v")), "cpu")
+    engine.prefetch(request(prompt="a blue square"))
+    assert not hasattr(engine, "text"), "a look ahead loads nothing"
+    engine.load()
     engine.prefetch(request(prompt="a blue square"))
     engine.text.close()
     film(engine, request(prompt="a blue square"))

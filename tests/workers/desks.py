@@ -1,0 +1,104 @@
+"""A real desk whose engine and store tell what they do and wait where a test wants them to."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import select
+
+from app.db import transaction
+from app.dispatch.claim import Claim
+from app.jobs.queue_tables import Take, Unit
+from app.storage import Stored
+from app.storage.files import FileStorage
+from workers.desk import Desk
+from workers.engine import Control, Engine, SegmentRequest
+from workers.engine.request import Frames
+
+# No test is slow because it waits: these bound what would otherwise hang for ever.
+PATIENCE_SECONDS = 60.0
+
+
+def wait_until(fact: Callable[[], object], what: str) -> None:
+    """Wait until something holds, and fail where it never does."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not fact():
+        assert time.monotonic() < until, f"it never came to this: {what}"
+        time.sleep(0.02)
+
+
+class GatedStorage(FileStorage):
+    """A folder whose uploads can be met: `at_upload` is called with each key before anything is stored."""
+
+    def __init__(self, root: Path, at_upload: Callable[[str], None]) -> None:
+        super().__init__(root)
+        self.at_upload = at_upload
+        self.uploads: list[str] = []
+
+    def put_file(self, key: str, path: Path, content_type: str) -> Stored:
+        self.at_upload(key)
+        stored = super().put_file(key, path, content_type)
+        self.uploads.append(key)
+        return stored
+
+
+class TellingDesk(Desk):
+    """A desk that remembers which units its engine began to denoise, in order, and lets a test act at each step."""
+
+    def __init__(self, pools: list[str], at_step: Callable[[str, int], None] = lambda unit_id, step: None) -> None:
+        super().__init__(f"worker-{threading.get_native_id()}-{time.monotonic_ns()}", pools)
+        self.begun: list[str] = []
+        self.at_step = at_step
+
+    def engine_of(self, claimed: Claim) -> Engine:
+        return _Telling(super().engine_of(claimed), self)  # type: ignore[return-value]
+
+    @contextmanager
+    def opened(self) -> Iterator["TellingDesk"]:
+        self.open()
+        try:
+            yield self
+        finally:
+            self.close()
+
+
+class _Telling:
+    """The desk's engine, with a word to the desk after each step."""
+
+    def __init__(self, engine: Engine, desk: TellingDesk) -> None:
+        self._engine = engine
+        self._desk = desk
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+        hear = control.on_step
+
+        def told(step: int, steps: int, preview: Frames | None = None) -> None:
+            hear(step, steps, preview)
+            if step == 1:
+                self._desk.begun.append(request.key)
+            self._desk.at_step(request.key, step)
+
+        control.on_step = told  # type: ignore[method-assign]
+        return self._engine.render(request, control)
+
+
+def takes(unit_id: str | None = None) -> list[Take]:
+    """All takes, or those of a unit, in the order of their claims."""
+    with transaction() as session:
+        wanted = select(Take).order_by(Take.fence)
+        return list(session.scalars(wanted if unit_id is None else wanted.where(Take.unit_id == unit_id)))
+
+
+def unit(unit_id: str) -> Unit:
+    with transaction() as session:
+        return session.get_one(Unit, unit_id)
+
+
+def take_of(key: str) -> str:
+    """The take that a stored file belongs to."""
+    return key.split("/")[2]

@@ -1,0 +1,36 @@
+"""What a segment is shown: of a source clip exactly its own part, whatever lengths its segments have."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from app.db import transaction
+from app.jobs.tables import Job
+from tests.makers import units_of
+from tests.workers.film.clips import number_of, write_clip
+from tests.world import World
+from workers.inputs import request_of
+from workers.work import read_work
+
+SECONDS, FPS = 11, 16
+
+
+@pytest.mark.parametrize("address", ["/v1/videos", "/v1/videos/edits"])
+def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, address: str) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(SECONDS * FPS), fps=Fraction(FPS))
+    with clip.open("rb") as file:
+        asset = world.post("/v1/assets", files={"file": ("clip.mp4", file, "video/mp4")}).json()
+    asked = {"model": "synthetic", "prompt": "bars", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
+    made = world.post(address, asked).json()
+    seen, lengths = [], []
+    with transaction() as session:
+        units = units_of(session, session.get_one(Job, made["id"]))
+    for each in (unit for unit in units if unit.kind == "segment"):
+        with transaction() as session:
+            video = request_of(read_work(session, each.id)).video
+        assert video is not None
+        lengths.append(len(video))
+        seen += [number_of(frame) for frame in video]
+    assert len(set(lengths)) > 1, "segments of one length would hide a wrong place"
+    assert seen == list(range(SECONDS * FPS))
