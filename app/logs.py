@@ -77,6 +77,8 @@ def set_up_logs(role: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    # Warnings of libraries are lines like any other, not bare text between them.
+    logging.captureWarnings(True)
     # These tell every request of theirs at INFO, which says nothing that our own lines do not.
     for name in ("opentelemetry", "botocore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

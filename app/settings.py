@@ -142,6 +142,11 @@ def set_environment(**values: object) -> Settings:
     return get_settings()
 
 
+def keep_from_children(variable: str) -> None:
+    """Remove a variable that somebody else's code has set from what this process and its children see."""
+    os.environ.pop(variable, None)
+
+
 def child_environment(**values: object) -> dict[str, str]:
     """Return this process's environment for a child, with these settings by name on top."""
     return {**os.environ, **{f"CINEMETER_{name.upper()}": str(value) for name, value in values.items()}}

@@ -6,14 +6,22 @@ import socket
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
-from celery.signals import task_failure, worker_process_init, worker_process_shutdown, worker_shutting_down
+from billiard.util import get_logger as get_multiprocessing_logger
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    task_failure,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from app.bell import make_celery
 from app.db import forget_engines, transaction
 from app.dispatch.roster import abandon, ask_host_to_leave
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
-from app.settings import get_settings
+from app.settings import get_settings, keep_from_children
 from workers.desk import close_desk, open_desk
 
 log = logging.getLogger(__name__)
@@ -27,6 +35,20 @@ bell.conf.include = ["workers.tasks"]
 def parent_name(parent_pid: int) -> str:
     """Return the name that all children of one Celery parent share; a child adds its own process id."""
     return f"{socket.gethostname()}-{parent_pid}"
+
+
+@setup_logging.connect
+def _logs_are_set_up(**_: Any) -> None:
+    # Whoever listens here sets logs up, and Celery does not: its own handlers write lines of another form.
+    processes = get_multiprocessing_logger()
+    processes.propagate = True
+    processes.setLevel(logging.WARNING)
+
+
+@celeryd_after_setup.connect
+def _children_set_up_their_own(**_: Any) -> None:
+    # Celery asks billiard by this variable to write to stderr in every child, whoever sets logs up.
+    keep_from_children("_MP_FORK_LOGLEVEL_")
 
 
 @worker_process_init.connect

@@ -1,6 +1,7 @@
 """The whole service on a real S3 server: the film is played by a plain HTTP client from the presigned address."""
 
 import io
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
             CINEMETER_STORAGE_URL=f"s3://films/house?endpoint={server.endpoint}",
             CINEMETER_S3_ACCESS_KEY=server.access_key,
             CINEMETER_S3_SECRET_KEY=server.secret_key,
+            CINEMETER_LOG_FORMAT="json",
         )
         try:
             with service.client("pro") as client:
@@ -53,3 +55,17 @@ def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
             assert httpx.get(address).status_code == 404
         finally:
             stop(service)
+        _follow_the_logs(tmp_path / "home" / "logs", video["id"])
+
+
+def _follow_the_logs(folder: Path, video_id: str) -> None:
+    """Lines are JSON objects, and a job can be followed by its ids from the order to its film."""
+    roles = ("api", "worker", "scheduler", "courier")
+    written = [line for role in roles for line in (folder / f"{role}.log").read_text().splitlines()]
+    # Celery's signal handler tells the terminal that it ends, past every logger.
+    lines = [json.loads(line) for line in written if line and not line.startswith("worker: Warm shutdown")]
+    assert {line["role"] for line in lines} == set(roles)
+    of_job = [line for line in lines if line.get("job_id") == video_id]
+    assert {line["role"] for line in of_job} >= {"api", "worker"}
+    assert next(line["message"].split(" ")[:2] for line in of_job if line.get("request_id")) == ["POST", "/v1/videos"]
+    assert len({line["take_id"] for line in of_job if line["role"] == "worker"}) == 2, "a segment and a finish"
