@@ -1,6 +1,7 @@
 """Recompute what prices keep: counters of free seconds and promotions, hashes of books and contracts, the trail."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from sqlalchemy import select, text
@@ -60,7 +61,7 @@ def audit(session: Session) -> list[Finding]:
     ]
     for table, parse in ((StoredBook, parse_book), (StoredContract, parse_contract)):
         for paper_id, kept, toml in session.execute(select(table.id, table.content_hash, table.toml)):
-            # Parsed here from the stored text and not taken from what was kept, so that a rewritten text shows.
+            # Parsed here from the very text and not taken from what was kept by hash, so that a rewritten text shows.
             is_now = _hash_of(parse, toml)
             found += [Finding("price_text_has_its_hash", paper_id, kept, is_now)] if kept != is_now else []
     found += [
@@ -70,6 +71,7 @@ def audit(session: Session) -> list[Finding]:
     return found
 
 
+@lru_cache(maxsize=256)
 def _hash_of(parse: Callable[[str], PriceBook | Contract], toml: str) -> str:
     try:
         return parse(toml).content_hash

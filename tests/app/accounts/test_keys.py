@@ -150,7 +150,7 @@ def test_another_tenants_key_project_and_rotation_are_not_found(session: Session
         ({"scopes": ["videos"], "roles": ["operator"]}, "roles"),
         ({"scopes": ["admin"], "roles": ["emperor"]}, "roles"),
         ({"scopes": ["admin"], "test": True}, "scopes"),
-        ({"scopes": ["videos"], "job_cap": -1}, "budget_total"),
+        ({"scopes": ["videos"], "job_cap": -1}, "job_cap"),
     ],
 )
 def test_a_key_that_makes_no_sense_is_refused_by_field(session: Session, wrong: dict, field: str) -> None:
