@@ -216,6 +216,7 @@ class Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         exchange = current_exchange.get()
         exchange.connected = monotonic()
+        # Behind a proxy the peer is the proxy, an address of our own network that no customer's log may show.
         peer = connection.transport.get_extra_info("peername") if connection.transport else None
-        exchange.ip = str(peer[0]) if peer else None
+        exchange.ip = str(peer[0]) if peer and not self._egress.proxy else None
         return connection

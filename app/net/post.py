@@ -41,7 +41,7 @@ class Answer:
     body: bytes  # at most READ_BYTES_MAX bytes, as they came over the wire
     fault: Fault | None
     detail: str  # for our log only
-    ip: str | None
+    ip: str | None  # the address that was dialled; None behind a proxy, which alone knows it
     timings: Timings
 
 

@@ -1,6 +1,8 @@
 """An MCP client from the `mcp` package makes a film: price, confirmation, order, receipt."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -16,18 +18,25 @@ pytestmark = pytest.mark.xdist_group("service")
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 
 
-def test_an_agent_makes_a_film_only_after_its_quote_was_confirmed(service: Service) -> None:
-    anyio.run(_story, service)
-
-
-async def _story(service: Service) -> None:
-    headers = {"Authorization": f"Bearer {service.keys['pro']}"}
+@asynccontextmanager
+async def opened(service: Service, key: str = "pro") -> AsyncIterator[ClientSession]:
+    """A session of an MCP client that carries one of the service's keys."""
+    headers = {"Authorization": f"Bearer {service.keys[key]}"}
     async with (
         httpx.AsyncClient(headers=headers, timeout=60) as http,
         streamable_http_client(f"{service.base_url}/mcp", http_client=http) as streams,
         ClientSession(streams[0], streams[1]) as session,
     ):
         await session.initialize()
+        yield session
+
+
+def test_an_agent_makes_a_film_only_after_its_quote_was_confirmed(service: Service) -> None:
+    anyio.run(_story, service)
+
+
+async def _story(service: Service) -> None:
+    async with opened(service) as session:
         tools = {tool.name for tool in (await session.list_tools()).tools}
         assert tools == {"estimate", "quote", "generate", "status", "cancel", "list", "receipt"}
         quote = await call(session, "quote", order=ORDER)
@@ -55,3 +64,37 @@ async def call(session: ClientSession, tool: str, **arguments: Any) -> dict[str,
 def test_without_a_key_not_a_word_is_read(service: Service) -> None:
     answer = httpx.post(f"{service.base_url}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize"})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+def test_what_a_quote_says_beside_its_price_holds_for_its_film(service: Service) -> None:
+    anyio.run(_beside, service)
+
+
+async def _beside(service: Service) -> None:
+    order = {**ORDER, "metadata": {"scene": "12"}, "expires_after": 3600}
+    async with opened(service) as session:
+        quote = await call(session, "quote", order=order)
+        video = await call(session, "generate", quote_id=quote["id"], confirm_total=quote["total"])
+        assert video["metadata"] == {"scene": "12"}
+        capped = await call(session, "quote", order={**order, "max_price": "0.01"})
+        refused = await session.call_tool("generate", {"quote_id": capped["id"], "confirm_total": capped["total"]})
+        assert refused.is_error
+        assert "price_above_cap" in refused.content[0].text  # type: ignore[union-attr]
+
+
+def test_another_tenants_quotes_and_films_are_not_found(service: Service) -> None:
+    anyio.run(_strangers, service)
+
+
+async def _strangers(service: Service) -> None:
+    async with opened(service, "pro") as owner, opened(service, "creator") as stranger:
+        quote = await call(owner, "quote", order=ORDER)
+        stolen = await stranger.call_tool("generate", {"quote_id": quote["id"], "confirm_total": quote["total"]})
+        assert stolen.is_error
+        assert "not_found" in stolen.content[0].text  # type: ignore[union-attr]
+        video = await call(owner, "generate", quote_id=quote["id"], confirm_total=quote["total"])
+        for tool in ("status", "cancel", "receipt"):
+            hidden = await stranger.call_tool(tool, {"video_id": video["id"]})
+            assert hidden.is_error
+            assert "not_found" in hidden.content[0].text  # type: ignore[union-attr]
+        assert video["id"] not in {each["id"] for each in (await call(stranger, "list", limit=100))["data"]}

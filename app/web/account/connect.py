@@ -11,7 +11,7 @@ router = APIRouter(include_in_schema=False)
 _CURL = """curl {base}/v1/videos \\
   -H "Authorization: Bearer $CINEMETER_API_KEY" \\
   -H "Content-Type: application/json" \\
-  -H "Idempotency-Key: $(uuidgen)" \\
+  -H "Idempotency-Key: $(date +%s)-$$" \\
   -d '{{
     "prompt": "a red circle moves left on a blue background",
     "seconds": 5,
@@ -63,8 +63,8 @@ _MCP = """{{
 }}
 """
 
-# id, title, what it is, text
-_SNIPPETS = (
+# id, title, what it is, text. tests/contracts/test_snippets.py runs each as it stands.
+SNIPPETS = (
     ("curl", "curl", "Every client library comes down to this.", _CURL),
     ("openai", "OpenAI SDK", "The native API is a superset of OpenAI's videos.", _OPENAI),
     ("dashscope", "DashScope SDK", "The same service under Alibaba's addresses.", _DASHSCOPE),
@@ -78,6 +78,6 @@ def show_connect(request: Request, visitor: CreatorDep) -> Response:
     base = get_settings().base_url()
     snippets = [
         {"id": name, "title": title, "words": words, "text": text.format(base=base)}
-        for name, title, words, text in _SNIPPETS
+        for name, title, words, text in SNIPPETS
     ]
     return page(request, "account/connect.html", title="Connect", base=base, snippets=snippets)

@@ -69,9 +69,11 @@ class Receiver:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in self._serving:
+        # All of them, also the loop's own that are in the middle of a handshake.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)

@@ -14,6 +14,7 @@ from app.net.guard import Found, Lookup, system_lookup
 from app.net.post import READ_BYTES_MAX
 from tests.app.net.certificates import Authority
 from tests.app.net.receiver import Receiver
+from tests.app.net.tunnel import Tunnel
 
 LOOSE = Egress(allow_private=True, strict_urls=False)
 GUARDED = Egress(allow_private=False, strict_urls=False)
@@ -183,7 +184,26 @@ def test_with_an_egress_proxy_only_the_proxy_is_dialled(receiver: Receiver):
     [answer] = post("http://hooks.example/ok", egress=behind, lookup=names)
     assert answer.status == 200
     assert receiver.requests[0].target == "http://hooks.example/ok"
-    assert names.asked == []
+    assert (names.asked, answer.ip) == ([], None)
+
+
+def test_an_https_receiver_is_reached_through_the_proxys_tunnel(authority: Authority):
+    names = Names(["10.9.9.9"])
+    with Receiver(tls=authority.context_for("hooks.example")) as receiver, Tunnel(receiver.port) as tunnel:
+        behind = Egress(proxy=tunnel.url, strict_urls=False, ca_file=authority.ca_file)
+        good, wrong = post("https://hooks.example/ok", "https://other.example/ok", egress=behind, lookup=names)
+    assert (good.status, good.fault) == (200, None)
+    assert tunnel.asked == ["CONNECT hooks.example:443 HTTP/1.1", "CONNECT other.example:443 HTTP/1.1"]
+    # Names are the proxy's to resolve, and its address is nobody's to know; certificates are still ours to check.
+    assert (names.asked, good.ip, wrong.ip) == ([], None, None)
+    assert wrong.fault == "tls_failed"
+    assert len(receiver.requests) == 1
+
+
+def test_a_proxy_that_refuses_the_receiver_is_an_unreachable_receiver():
+    with Tunnel(status=407) as tunnel:
+        [answer] = post("https://hooks.example/ok", egress=Egress(proxy=tunnel.url, strict_urls=False))
+    assert (answer.status, answer.fault) == (None, "connect_failed")
 
 
 def test_a_proxy_that_is_down_is_our_fault_and_named_so(receiver: Receiver):

@@ -5,8 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import select
 
+from app.accounts.invitations import invite
+from app.accounts.keys import authenticate, issue_key
+from app.accounts.members import list_members
+from app.accounts.projects import create_project
+from app.assets.take import new_asset
+from app.db import transaction
+from app.jobs.tables import Job
 from app.web.pages import ROUTERS
+from app.webhooks.endpoints import create_endpoint
+from app.webhooks.shapes import EndpointCreate
+from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 
 # Pages for strangers; every other page asks who one is.
@@ -78,6 +89,55 @@ def test_nobody_sees_anothers_film(site: Site):
     bob.get("/account/projects")
     assert bob.send(f"/films/video_{film}/cancellation").status_code == 404
     assert "Alice" not in bob.get("/films").text
+
+
+def theirs(site: Site) -> dict[str, str]:
+    """Things of Alice's, by the name under which the addresses of pages ask for them."""
+    alice = site.browser("alice")
+    account = site.accounts["alice"]
+    with transaction() as session:
+        key = issue_key(session, account, scopes=["videos", "webhooks"])[1]
+        caller = authenticate(session, key)
+        endpoint = create_endpoint(session, caller, EndpointCreate(url="https://example.com/hook")).id
+        project = create_project(session, account, "Alice's").id
+        invitation = invite(session, account, "friend@example.com", roles=["creator"], by="alice")[0].id
+        member = list_members(session, account)[0].id
+    order(alice, "a film of Alice's")
+    with transaction() as session:
+        [job] = session.scalars(select(Job))
+        [delivery] = session.scalars(select(Delivery))
+        asset = new_asset(session, account, filename="a.png", expires_at=None)
+        session.add(asset)
+        return {
+            "video_id": job.id,
+            "endpoint_id": endpoint,
+            "delivery_id": delivery.id,
+            "asset_id": asset.id,
+            "key_id": str(caller.key_id),
+            "project_id": project,
+            "member_id": member,
+            "invitation_id": invitation,
+            "variant": "video",
+        }
+
+
+def test_nobody_reaches_anothers_things_at_any_page(site: Site):
+    things = theirs(site)
+    bob = site.browser("bob")
+    bob.get("/account/projects")
+    word, seen = bob.page, 0
+    for method in ("GET", "POST"):
+        for path in private(method):
+            names = set(re.findall(r"{(\w+)}", path))
+            if not names or path.startswith("/admin"):
+                continue
+            assert names <= set(things), f"{path}: say in theirs() what a stranger finds there"
+            seen += 1
+            filled = re.sub(r"{(\w+)}", lambda found: things[found[1]], path)
+            bob.page = word
+            answer = bob.get(filled) if method == "GET" else bob.send(filled, {"roles": "creator", "shot": "0"})
+            assert answer.status_code == 404, (method, path, answer.status_code, bob.text()[:200])
+    assert seen > 20
 
 
 def order(browser: Browser, prompt: str) -> None:
