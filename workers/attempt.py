@@ -7,6 +7,9 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
 from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost, fail_take, release_take
@@ -41,8 +44,7 @@ class Attempt:
         self.claim = claim
         with transaction() as session:
             self.work: Work = read_work(session, claim.unit_id)
-            take = session.get_one(Take, claim.take_id)
-            self.waited = (take.started_at - self.work.unit.queued_at).total_seconds()
+            self.waited = _waited(session, self.work, claim)
         self.has_ended = False
         # Done while the lease is still renewed: what a stopped take had reached is put where another can go on.
         self.before_giving_back: Callable[[], None] = lambda: None
@@ -101,3 +103,15 @@ class Attempt:
         permanent = isinstance(error, Refused | DoesNotFit)
         with transaction() as session:
             fail_take(session, self.claim, code=code, message=message, permanent=permanent)
+
+
+def _waited(session: Session, work: Work, claim: Claim) -> float:
+    """Return the seconds that the unit was ready before this take: since its order, its predecessor or its last take.
+
+    The time in which a segment is blocked by the one before it is no queue, and neither is that of earlier takes.
+    """
+    started_at = session.get_one(Take, claim.take_id).started_at
+    earlier = session.scalar(select(func.max(Take.ended_at)).where(Take.unit_id == claim.unit_id))
+    previous = work.previous.done_at if work.previous is not None else None
+    since = max(moment for moment in (work.unit.queued_at, previous, earlier) if moment is not None)
+    return max(0.0, (started_at - since).total_seconds())

@@ -12,7 +12,7 @@ from app.db import transaction
 from app.dispatch.lease import lose_take
 from app.dispatch.roster import ask_to_drain
 from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Take
+from app.jobs.queue_tables import Take, Unit
 from app.settings import get_settings
 from app.storage import StorageError
 from tests.makers import make_account, make_queued_job, make_spec, units_of
@@ -141,6 +141,20 @@ def test_a_lease_that_is_lost_during_the_upload_discards_the_take(engine: Engine
     assert (lost.state, again.state) == ("lost", "succeeded")
     assert unit(only).clip_key == again.clip_key
     assert again.id in str(again.clip_key)
+
+
+def test_the_queue_of_a_chained_segment_begins_when_the_one_before_it_has_ended(engine: Engine, gate: Gate) -> None:
+    one, two = order(10)
+    with transaction() as session:
+        long_ago = now(session) - timedelta(hours=1)
+        session.execute(update(Unit).where(Unit.id.in_([one, two])).values(queued_at=long_ago))
+    gate(lambda key: None)
+    desk = TellingDesk(POOL)
+    with desk.opened():
+        desk.work()
+    first, second = (take.meter["seconds"]["queue"] for take in takes() if take.meter)
+    assert first >= 3600
+    assert second < 3600
 
 
 def test_the_lease_is_renewed_for_as_long_as_the_upload_lasts(
