@@ -274,18 +274,18 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
 
 
 def draft_dearer_flex(author: Page) -> None:
-    """Write a draft in which flex costs ×0.6; its own examples notice at once, until one of them says the new price."""
+    """Write a draft in which flex costs ×0.7; its own examples notice at once, until one of them says the new price."""
     author.goto("/admin/price-books/new")
     text = author.get_by_label("The book, as TOML").input_value()
-    dearer = text.replace('factor = "0.5"\n', 'factor = "0.6"\n').replace('id = "flex"\n', 'id = "flex" # dearer\n')
+    dearer = text.replace('factor = "0.5"\n', 'factor = "0.7"\n').replace('id = "flex"\n', 'id = "flex" # dearer\n')
     assert dearer != text
     author.get_by_label("The book, as TOML").fill(dearer)
     # Its own examples notice at once.
     expect(author.locator("#check")).to_contain_text("fail")
-    kept = dearer.replace('service_tier = "flex"\ntotal = "2.19"', 'service_tier = "flex"\ntotal = "2.63"')
+    kept = dearer.replace('service_tier = "flex"\ntotal = "2.19"', 'service_tier = "flex"\ntotal = "3.07"')
     author.get_by_label("The book, as TOML").fill(kept)
     expect(author.locator("#check")).to_contain_text("examples hold")
-    expect(author.locator("#check")).to_contain_text("from 0.5 to 0.6")
+    expect(author.locator("#check")).to_contain_text("from 0.5 to 0.7")
     author.get_by_label("Why, for the approver").fill("Flex was too cheap")
     author.get_by_role("button", name="Write it down as a draft").click()
     author.wait_for_url("**/admin/price-books/book_*")
@@ -304,7 +304,7 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     author.get_by_role("link", name="Simulate on past films").click()
     expect(author.get_by_role("heading", name="Simulation")).to_be_visible()
     losers = author.get_by_role("table", name="Losers pay more")
-    expect(losers.get_by_role("row", name=re.compile("A creator"))).to_contain_text("¥0.45 ¥0.54")
+    expect(losers.get_by_role("row", name=re.compile("A creator"))).to_contain_text("¥0.45¥0.63¥0.18")
     assert not serious_faults(author)
 
     approver, approver_watch = open_page(browser, service)
@@ -331,10 +331,10 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
         creator.get_by_label("Seconds").press("ArrowUp")
         creator.get_by_label("Seconds").press("ArrowDown")
         creator.wait_for_timeout(250)
-        if total(creator) == "¥2.70":
+        # Six seconds by the old book are 2.70: only five by the new one are 3.15.
+        if total(creator) == "¥3.15":
             break
-        assert total(creator) in ("¥2.25", "¥2.70", "¥3.24"), "a price that no book gives"
-    assert total(creator) == "¥2.70"
+    assert total(creator) == "¥3.15"
     turned = datetime.fromisoformat(soon).replace(tzinfo=ZoneInfo("Asia/Shanghai"))
     assert creator.evaluate("Date.now()") >= turned.timestamp() * 1000
     approver.goto("/admin/trail")
