@@ -66,6 +66,8 @@ class Card:
         if self.video.queue_position:
             ahead = self.video.queue_position
             parts.append(f"{ahead} {'film' if ahead == 1 else 'films'} ahead")
+        elif self.video.queue_position == 0 and self.video.status == JobState.QUEUED:
+            parts.append("next in line")
         eta = self.video.eta
         if eta is not None:
             low, high = eta["seconds_p50"], eta["seconds_p90"]

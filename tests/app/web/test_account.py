@@ -1,0 +1,161 @@
+"""The account's pages: keys and secrets are shown once, people are let in and out, and menus show what one may do."""
+
+import re
+
+import pytest
+from sqlalchemy import select, update
+
+from app.accounts.members import list_members
+from app.clock import now
+from app.db import transaction
+from app.settings import get_settings
+from app.webhooks.tables import Delivery
+from tests.app.web.conftest import PASSWORD, Site
+from tests.app.web.test_ends import order
+from tests.app.webhooks.world import answered, finish, take
+from workers.desk import Desk
+
+
+def test_a_key_is_shown_once_and_works(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/keys")
+    browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "mode": "live", "job_cap": "1.00"})
+    secret = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
+    asked = {"headers": {"authorization": f"Bearer {secret}"}}
+    assert browser.client.get("/v1/videos", **asked).status_code == 200
+    assert browser.client.get("/v1/wallet", **asked).status_code == 403
+    browser.get("/account/keys")
+    assert secret not in browser.page.text
+    assert "¥1.00 a film" in browser.text()
+    key = re.search(r"/account/keys/(\w+)/revocation", browser.page.text)[1]
+    browser.send(f"/account/keys/{key}/rotation")
+    fresh = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
+    assert fresh != secret
+    # The old one works on beside it, until it is revoked.
+    assert browser.client.get("/v1/videos", **asked).status_code == 200
+    browser.send(f"/account/keys/{key}/revocation")
+    assert browser.client.get("/v1/videos", **asked).status_code == 401
+
+
+def test_a_wish_for_a_key_that_cannot_be_is_refused(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/keys")
+    answer = browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "job_cap": "much"})
+    assert (answer.status_code, "no amount" in browser.text()) == (422, True)
+    browser.get("/account/keys")
+    assert "No keys yet." in browser.text()
+
+
+def test_an_endpoints_secret_is_shown_once_and_its_deliveries_go_again(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/webhooks")
+    browser.send("/account/webhooks", {"url": "https://hooks.example.com/film", "name": "Films"})
+    secret = re.search(r"whsec_[A-Za-z0-9+/=]{20,}", browser.page.text)[0]
+    order(browser)
+    browser.get("/account/webhooks")
+    endpoint = re.search(r"/account/webhooks/(whe_\w+)", browser.page.text)[0]
+    browser.get(endpoint)
+    assert secret not in browser.page.text
+    first = re.search(r"/account/webhooks/deliveries/\w+", browser.page.text)[0]
+    browser.get(first)
+    assert "None yet." in browser.text()
+    with transaction() as session:
+        finish(session, take(session), answered(500))
+        session.execute(update(Delivery).values(state="exhausted", ended_at=now(session), next_attempt_at=None))
+    browser.get(first)
+    assert "Answered 500" in browser.text()
+    assert "203.0.113.9" in browser.text()
+    browser.send(f"{first}/redelivery")
+    with transaction() as session:
+        assert sorted(session.scalars(select(Delivery.trigger))) == ["auto", "manual"]
+    assert site.browser("bob").get(endpoint).status_code == 404
+    assert site.browser("bob").get(first).status_code == 404
+
+
+@pytest.mark.parametrize("base", ["https://films.example.com", ""])
+def test_snippets_carry_the_callers_own_address(site: Site, monkeypatch: pytest.MonkeyPatch, base: str):
+    browser = site.browser("alice")
+    monkeypatch.setenv("CINEMETER_PUBLIC_URL", base)
+    if base:  # The cookie's name changes with the scheme.
+        browser.client.cookies.set("__Host-cinemeter", browser.client.cookies["cinemeter"])
+    get_settings.cache_clear()
+    browser.get("/account/connect")
+    told = browser.page.text
+    address = base or get_settings().base_url()
+    for path in ("/v1/videos", "/v1&#34;", "/api/v1&#34;", "/mcp&#34;"):
+        assert address + path in told
+
+
+def test_a_member_is_invited_and_sees_only_what_a_creator_may(site: Site):
+    owner = site.browser("alice")
+    owner.get("/account/members")
+    owner.send("/account/members", {"email": "carl@example.com", "roles": ["creator"]})
+    letter = re.search(r"http\S+(/invitations/[\w.-]+)", owner.page.text)[1]
+    guest = site.browser()
+    guest.get(letter)
+    guest.send(letter, {"password": PASSWORD, "name": "Carl"})
+    guest.get("/studio")
+    shown = guest.page.text
+    assert "You can spend" not in guest.text()
+    for hidden in ('href="/account"', 'href="/admin"', 'href="/account/members"'):
+        assert hidden not in shown
+    guest.get("/account/profile")
+    for hidden in ("/account/usage", "/account/keys", "/account/receipts"):
+        assert f'href="{hidden}"' not in guest.page.text
+        assert site.app.get(hidden, headers={"accept": "text/html"}, follow_redirects=False).status_code == 303
+    assert guest.get("/account/keys").status_code == 403
+    owner.get("/account/members")
+    assert "Carl" in owner.text()
+    with transaction() as session:
+        carl = next(each for each in list_members(session, site.accounts["alice"]) if each.name == "Carl")
+        assert carl.last_signed_in_at is not None
+    owner.send(f"/account/members/{carl.id}/removal")
+    assert guest.get("/studio").url.path == "/sign-in"
+
+
+def test_a_worker_is_drained_from_the_console(site: Site):
+    desk = Desk("worker-to-drain", ["finish", "synthetic"])
+    desk.open()
+    try:
+        browser = site.browser("author")
+        browser.get("/admin/workers")
+        assert "worker-to-drain" in browser.text()
+        browser.send("/admin/workers/worker-to-drain/drain", {"drain": "true"})
+        assert "asked to drain" in browser.text()
+        approver = site.browser("approver")
+        approver.get("/admin/workers")
+        assert approver.send("/admin/workers/worker-to-drain/drain", {"drain": "false"}).status_code == 403
+        browser.get("/admin/workers")
+        browser.send("/admin/workers/worker-to-drain/drain", {"drain": "false"})
+        assert "asked to drain" not in browser.text()
+    finally:
+        desk.close()
+
+
+def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
+    author, approver = site.browser("author"), site.browser("approver")
+    author.get("/admin/price-books/new")
+    text = author.page.text.split('spellcheck="false"')[1].split(">", 1)[1].split("</textarea>")[0]
+    toml = text.replace("&#34;", '"').replace("&#39;", "'").replace("&gt;", ">").replace("&lt;", "<")
+    toml = toml.replace('name = "2026-04-27"', 'name = "2026-12-01"', 1)
+    refused = author.send("/admin/price-books", {"toml": toml.replace("[[rates]]", "[[fates]]"), "note": "x"})
+    assert refused.status_code == 422
+    author.get("/admin/price-books/new")
+    book = author.send("/admin/price-books", {"toml": toml, "note": "a new name"}).url.path
+    assert "Somebody other than its author approves it." in author.text()
+    word = re.search(r'name="content_hash" value="([^"]+)"', approver.get(book).text)[1]
+    author.get(book)
+    assert author.send(f"{book}/approval", {"content_hash": word}).status_code == 403
+    approver.get(book)
+    assert approver.send(f"{book}/approval", {"content_hash": "sha256:other"}).status_code == 409
+    approver.get(book)
+    approver.send(f"{book}/approval", {"content_hash": word})
+    assert approver.send(f"{book}/publication", {"effective_at": "2020-01-01T00:00"}).status_code == 422
+    approver.get(book)
+    approver.send(f"{book}/publication", {"effective_at": "2030-01-01T00:00"})
+    assert "1 Jan 2030, 00:00:00" in approver.text()
+    approver.send(f"{book}/withdrawal", {"reason": "not now"})
+    told = approver.text()
+    for act in ("book.drafted", "book.approved", "book.scheduled", "book.withdrawn"):
+        assert act in told
+    assert "It was taken back for good." in told
