@@ -182,7 +182,7 @@ def time_starts(takes: int, folder: Path) -> None:
     service = start(folder / "home")
     waited, answered = [], []
     try:
-        with service.client("creator") as client, psycopg.connect(service.servers()["database_url"]) as database:
+        with service.client("enterprise") as client, psycopg.connect(service.servers()["database_url"]) as database:
             for _ in range(takes + 1):
                 began = perf_counter()
                 body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -204,10 +204,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="per side")
     parser.add_argument("--takes", type=int, default=50)
     asked = parser.parse_args()
-    with bench_servers() as folder:
-        compare_orders(asked.seconds, folder)
     with tempfile.TemporaryDirectory() as place:
         time_starts(asked.takes, Path(place))
+    with bench_servers() as folder:
+        compare_orders(asked.seconds, folder)
 
 
 if __name__ == "__main__":
