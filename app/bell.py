@@ -112,7 +112,7 @@ def rings_waiting(pool: str) -> int | None:
     """Return how many rings wait unanswered in the pool's queue, or None when Redis is away."""
     try:
         return int(get_redis().llen(f"{KEY_PREFIX}{queue_name(pool)}"))  # type: ignore[arg-type]
-    except RedisError as error:
+    except (RedisError, ValueError) as error:
         log.warning("The queue of pool %s could not be read: %s", pool, error)
         return None
 

@@ -1,5 +1,6 @@
 """A storm: seeded faults against a whole running service, and what must be true when it has passed."""
 
+import contextlib
 import random
 import signal
 import time
@@ -12,147 +13,243 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.bell import DOORBELL, KEY_PREFIX, queue_name
-from tests.live import Service
+from app.bell import DOORBELL, KEY_PREFIX, make_celery, queue_name
+from tests.faults.ground import LEASE_SECONDS, Ground
 
 # Between two faults some work gets done: a service that is only ever hit shows nothing but its back-off.
 LULL_JOBS = 4
-LULL_SECONDS = 30.0
+LULL_SECONDS = 20.0
+COME_BACK_SECONDS = 60.0
 
 
 @dataclass
 class Storm:
-    """Faults against one service, drawn from a seed; `tally` counts them and `recovery` times them, in seconds."""
+    """Faults against one service, dealt from a seeded deck: each comes once before any comes again.
 
-    service: Service
+    `tally` counts them, and `recovery` tells for each how long it was until a take that began after it had succeeded.
+    """
+
+    ground: Ground
     seed: int
-    lease_seconds: float
     tally: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self.faults: list[Callable[[], None]] = [
+            self.kill_worker_child,
+            self.kill_worker_parent,
+            self.kill_finisher,
+            self.freeze_worker_past_its_lease,
+            self.kill_api,
+            self.kill_scheduler,
+            self.kill_courier,
+            self.restart_redis,
+            self.flush_redis,
+            self.freeze_redis,
+            self.half_open_redis,
+            self.lose_a_ring_in_a_dead_worker,
+            self.rings_double_and_out_of_order,
+            self.restart_postgres,
+            self.drop_backends,
+            self.half_open_postgres,
+            self.storage_refuses,
+            self.storage_is_slow,
+            self.a_clock_an_hour_ahead,
+            self.a_clock_an_hour_behind,
+        ]
 
     def blow(self, ended: Callable[[], int], done: Callable[[], bool]) -> None:
-        """Let one fault follow another until `done`, each after a lull in which a few more jobs have `ended`."""
-        faults: list[tuple[Callable[[], None], int]] = [
-            (self.kill_worker_child, 5),
-            (self.kill_worker, 2),
-            (self.freeze_worker_child, 2),
-            (self.kill_api, 1),
-            (self.kill_scheduler, 2),
-            (self.kill_courier, 1),
-            (self.flush_redis, 2),
-            (self.kill_redis, 1),
-            (self.drop_backends, 2),
-            (self.ring_wildly, 3),
-            (self.kill_postgres, 1),
-        ]
-        acts, weights = zip(*faults, strict=True)
-        while not done():
-            act = self.random.choices(acts, weights)[0]
-            self.tally[act.__name__] += 1
-            act()
-            self._lull(ended, done)
+        """Let one fault follow another until `done` and until each has come, with a lull after each."""
+        deck: list[Callable[[], None]] = []
+        while not done() or len(self.tally) < len(self.faults):
+            if not deck:
+                deck = self.random.sample(self.faults, len(self.faults))
+            fault = deck.pop()
+            began = time.monotonic()
+            fault()
+            self.tally[fault.__name__] += 1
+            self._lull(fault.__name__, began, ended, done)
 
-    def _lull(self, ended: Callable[[], int], done: Callable[[], bool]) -> None:
-        until, enough = time.monotonic() + LULL_SECONDS, ended() + self.random.randint(1, LULL_JOBS)
-        while ended() < enough and time.monotonic() < until and not done():
+    def _lull(self, name: str, began: float, ended: Callable[[], int], done: Callable[[], bool]) -> None:
+        mark = self.ground.ask("SELECT max(fence) FROM takes", fallback=None)[0][0]
+        enough = ended() + self.random.randint(1, LULL_JOBS)
+        until = time.monotonic() + LULL_SECONDS
+        recovered = False
+        while time.monotonic() < until and not (recovered and ended() >= enough):
+            self.ground.tend()
+            if mark is None:
+                mark = self.ground.ask("SELECT max(fence) FROM takes", fallback=None)[0][0]
+            elif not recovered:
+                after = "SELECT count(*) FROM takes WHERE state = 'succeeded' AND fence > %s"
+                recovered = bool(self.ground.ask(after, mark, fallback=0)[0][0])
+                if recovered:
+                    self.recovery.setdefault(name, []).append(time.monotonic() - began)
+            if done():
+                return
             time.sleep(0.1)
 
     def kill_worker_child(self) -> None:
         """kill -9 the process that renders, wherever it is."""
         self._kill("worker-child")
 
-    def kill_worker(self) -> None:
+    def kill_worker_parent(self) -> None:
         """kill -9 Celery's parent; its child must not outlive it."""
         self._kill("worker")
+
+    def kill_finisher(self) -> None:
+        """kill -9 the process that joins films, in the middle of a finish if there is one."""
+        until = time.monotonic() + 3
+        running = "SELECT count(*) FROM takes WHERE state = 'running' AND kind = 'finish'"
+        while time.monotonic() < until and not self.ground.ask(running, fallback=0)[0][0]:
+            time.sleep(0.02)
+        self._kill("finisher")
 
     def kill_api(self) -> None:
         """kill -9 the API, perhaps right after a 200."""
         self._kill("api")
 
     def kill_scheduler(self) -> None:
-        """kill -9 the leader."""
-        self._kill("scheduler")
+        """kill -9 one of the two schedulers, perhaps the one that leads."""
+        self._kill("scheduler", count=1)
 
     def kill_courier(self) -> None:
         """kill -9 the courier with deliveries in flight."""
         self._kill("courier")
 
-    def freeze_worker_child(self) -> None:
+    def freeze_worker_past_its_lease(self) -> None:
         """Freeze the rendering process past its lease; when it wakes it may try to finish, and must not succeed."""
-        for process in self.service.processes("worker-child"):
-            try:
-                process.suspend()
-                time.sleep(self.lease_seconds + 0.5)
-                process.resume()
-            except psutil.NoSuchProcess:
-                continue
+        self._freeze(self.ground.processes("worker-child"), LEASE_SECONDS + 1.5)
+
+    def freeze_redis(self) -> None:
+        """SIGSTOP Redis: connections stand, nothing answers."""
+        process = self.ground.servers.redis.process
+        if process is not None:
+            self._freeze([psutil.Process(process.pid)], 3.0)
+
+    def restart_redis(self) -> None:
+        """kill -9 Redis; it comes back empty."""
+        self._end(self.ground.servers.redis.process)
 
     def flush_redis(self) -> None:
         """Lose every ring, and every rate limit, at once."""
         self._redis(lambda redis: redis.flushall())
 
-    def ring_wildly(self) -> None:
-        """Ring five times for work that may not exist, and drop a waiting ring."""
-        from app.bell import make_celery  # The broker of the service under test, not of this process.
+    def half_open_redis(self) -> None:
+        """Every connection to Redis stays open at both ends and passes nothing any more."""
+        self.ground.wires["redis"].vanish()
 
-        def rings(redis: Redis) -> None:
-            bell = make_celery(["synthetic", "finish"])
-            bell.conf.broker_url = self.service.servers()["redis_url"]
-            with bell.connection_for_write() as connection:
-                for _ in range(5):
-                    pool = self.random.choice(["synthetic", "finish"])
-                    bell.send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), connection=connection)
-            redis.rpop(f"{KEY_PREFIX}{queue_name('synthetic')}")
+    def half_open_postgres(self) -> None:
+        """Every connection to PostgreSQL stays open at both ends and passes nothing any more."""
+        self.ground.wires["postgres"].vanish()
 
-        self._redis(rings)
+    def lose_a_ring_in_a_dead_worker(self) -> None:
+        """The lost-BRPOP window: a frozen worker is handed a ring, and dies before it has read it."""
+        for process in self.ground.processes("worker"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        self._ring("synthetic", "finish")
+        time.sleep(0.2)
+        self._kill("worker")
 
-    def kill_redis(self) -> None:
-        """kill -9 Redis; it comes back empty."""
-        self._end_server("redis-server")
+    def rings_double_and_out_of_order(self) -> None:
+        """Ring for work that may not exist, many times, and shuffle and drop what waits."""
+        self._ring(*self.random.choices(["synthetic", "finish"], k=6))
 
-    def kill_postgres(self) -> None:
+        def shuffle(redis: Redis) -> None:
+            key = f"{KEY_PREFIX}{queue_name('synthetic')}"
+            waiting = redis.lrange(key, 0, -1)
+            redis.delete(key)
+            self.random.shuffle(waiting)  # type: ignore[arg-type]
+            for ring in waiting[1:]:  # type: ignore[index]
+                redis.lpush(key, ring, ring)
+
+        self._redis(shuffle)
+
+    def restart_postgres(self) -> None:
         """kill -9 the postmaster; it comes back and replays its log."""
-        self._end_server("postgres")
+        self._end(self.ground.servers.postgres.process)
 
     def drop_backends(self) -> None:
         """Cut every connection to PostgreSQL, in the middle of whatever it was doing."""
         try:
-            with psycopg.connect(self.service.servers()["database_url"], autocommit=True) as connection:
+            with psycopg.connect(self.ground.database_url, autocommit=True) as connection:
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
                 )
         except psycopg.OperationalError:
-            self.tally["drop_backends_met_nothing"] += 1
+            self.tally["drop_backends"] -= 1
 
-    def _kill(self, role: str) -> None:
-        for process in self.service.processes(role):
-            try:
+    def storage_refuses(self) -> None:
+        """Storage resets every connection for some seconds."""
+        self.ground.wires["storage"].refuse()
+        time.sleep(3.0)
+        self.ground.wires["storage"].heal()
+
+    def storage_is_slow(self) -> None:
+        """Each chunk to and from storage takes half a second, for longer than a lease."""
+        self.ground.wires["storage"].slow(0.5)
+        time.sleep(LEASE_SECONDS + 1.0)
+        self.ground.wires["storage"].heal()
+
+    def a_clock_an_hour_ahead(self) -> None:
+        """A worker whose clock is an hour ahead takes work, and is killed with it."""
+        self._strange_clock(3600)
+
+    def a_clock_an_hour_behind(self) -> None:
+        """A worker whose clock is an hour behind takes work, and is killed with it."""
+        self._strange_clock(-3600)
+
+    def _strange_clock(self, offset: int) -> None:
+        taken = "SELECT count(*) FROM takes WHERE worker_id IN (SELECT id FROM workers WHERE started_at > %s)"
+        since = self.ground.ask("SELECT clock_timestamp()")[0][0]
+        settings = {"CINEMETER_POOLS": "synthetic", "CINEMETER_CLOCK_OFFSET_SECONDS": str(offset)}
+        self.ground.helper("strange", "worker", **settings)
+        until = time.monotonic() + COME_BACK_SECONDS
+        while since is not None and time.monotonic() < until and not self.ground.ask(taken, since, fallback=0)[0][0]:
+            self.ground.tend()
+            time.sleep(0.1)
+            if not self.ground.ask("SELECT count(*) FROM units WHERE state = 'ready'", fallback=1)[0][0]:
+                break
+        self.ground.end_helper("strange")
+
+    def _kill(self, role: str, *, count: int | None = None) -> None:
+        found = self.ground.processes(role)
+        for process in found if count is None else self.random.sample(found, min(count, len(found))):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-            except psutil.NoSuchProcess:
-                continue
-        began = time.monotonic()
-        while not self.service.processes(role):
-            if time.monotonic() - began > 60:
-                raise AssertionError(f"{role} did not come back within a minute")
+        until = time.monotonic() + COME_BACK_SECONDS
+        while not self.ground.processes(role):
+            assert time.monotonic() < until, f"{role} did not come back within a minute"
+            self.ground.tend()
             time.sleep(0.05)
-        self.recovery.setdefault(role, []).append(time.monotonic() - began)
 
-    def _end_server(self, name: str) -> None:
-        tree = psutil.Process(self.service.process.pid)
-        for child in tree.children(recursive=True):
-            try:
-                if child.name() == name and child.ppid() == tree.pid:
-                    child.kill()
-            except psutil.NoSuchProcess:
-                continue
+    def _freeze(self, processes: list[psutil.Process], seconds: float) -> None:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        time.sleep(seconds)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _end(self, process: object) -> None:
+        pid = getattr(process, "pid", None)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
+        until = time.monotonic() + COME_BACK_SECONDS
+        while not self.ground.servers.tend():
+            assert time.monotonic() < until, "the server did not come back within a minute"
+            time.sleep(0.05)
+
+    def _ring(self, *pools: str) -> None:
+        bell = make_celery(["synthetic", "finish"])
+        bell.conf.broker_url = self.ground.redis_url
+        with contextlib.suppress(Exception), bell.connection_for_write() as connection:
+            for pool in pools:
+                bell.send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), connection=connection)
 
     def _redis(self, act: Callable[[Redis], object]) -> None:
-        try:
-            with Redis.from_url(self.service.servers()["redis_url"], socket_timeout=2) as redis:
-                act(redis)
-        except (RedisError, OSError):
-            self.tally["redis_was_away"] += 1
+        with contextlib.suppress(RedisError, OSError), Redis.from_url(self.ground.redis_url, socket_timeout=2) as redis:
+            act(redis)

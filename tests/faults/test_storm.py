@@ -1,54 +1,50 @@
-"""Jobs through a storm: none lost, none doubled, every fen accounted for. CINEMETER_STORM_JOBS=200 makes it longer."""
+"""Jobs through a storm: none lost, none doubled, every fen accounted for.
+
+CINEMETER_STORM_SEED deals the faults and the orders; CINEMETER_STORM_JOBS (200) makes it shorter or longer.
+"""
 
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import pytest
 
-from app.settings import child_environment
+from tests.faults.ground import Ground, ground
 from tests.faults.storm import Storm
-from tests.live import Service, start, stop
 
-LEASE_SECONDS = 4
-JOBS = int(os.environ.get("CINEMETER_STORM_JOBS", "60"))  # noqa: TID251 — a knob of this test alone
+JOBS = int(os.environ.get("CINEMETER_STORM_JOBS", "200"))  # noqa: TID251 — a knob of this test alone
 SEED = int(os.environ.get("CINEMETER_STORM_SEED", "1"))  # noqa: TID251
 
-pytestmark = [pytest.mark.deep, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.deep, pytest.mark.timeout(2400)]
+
+# A segment that killed two workers is poison and is refunded: so it is here, where workers are killed without reason.
+POISONED = """
+    SELECT count(*) FROM jobs j JOIN receipts r ON r.job_id = j.id
+    WHERE j.state = 'failed' AND j.error_code = 'worker_lost' AND r.total = 0 AND 2 <= (
+        SELECT count(DISTINCT t.worker_id) FROM takes t
+        WHERE t.job_id = j.id AND t.state = 'lost' AND (t.step = 0 OR t.error_code = 'worker_died'))
+"""
 
 
 @pytest.fixture
-def stormy(tmp_path: Path) -> Iterator[Service]:
-    running = start(
-        tmp_path / "home",
-        CINEMETER_LEASE_SECONDS=str(LEASE_SECONDS),
-        CINEMETER_HEARTBEAT_SECONDS="1",
-        CINEMETER_TAKES_LOST_MAX="1000",
-        CINEMETER_TAKES_ERROR_MAX="1000",
-        CINEMETER_CATALOG_DIR=str(Path(__file__).parent / "catalog"),
-        CINEMETER_POOLS="finish,synthetic",
-    )
-    yield running
-    stop(running)
+def stormy(tmp_path: Path) -> Iterator[Ground]:
+    with ground(tmp_path / "ground") as stands:
+        yield stands
 
 
-def test_a_storm_loses_nothing_and_doubles_nothing(stormy: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    storm = Storm(stormy, seed=SEED, lease_seconds=LEASE_SECONDS)
+def test_a_storm_loses_nothing_and_doubles_nothing(stormy: Ground, capsys: pytest.CaptureFixture[str]) -> None:
+    storm = Storm(stormy, seed=SEED)
     orders = [order(storm, number) for number in range(JOBS)]
     accepted: set[str] = set()
 
     def done() -> bool:
         # Orders go in while the storm blows: a client repeats a call until it is answered, with one key per order.
-        for _ in range(12):
-            if orders:
+        for _ in range(3):
+            if orders and open_jobs(stormy) < 12:
                 video_id = submit(stormy, *orders[-1])
                 if video_id is None:
                     break
@@ -57,19 +53,25 @@ def test_a_storm_loses_nothing_and_doubles_nothing(stormy: Service, capsys: pyte
         return not orders and open_jobs(stormy) == 0
 
     began = time.monotonic()
-    storm.blow(lambda: JOBS - len(orders) - open_jobs(stormy), done)
+    storm.blow(lambda: len(accepted) - open_jobs(stormy), done)
     quiet = until_quiet(stormy)
-    found = facts(stormy)
+    states = dict(stormy.ask("SELECT state, count(*) FROM jobs GROUP BY 1"))
+    takes = dict(stormy.ask("SELECT state, count(*) FROM takes GROUP BY 1"))
+    poisoned = stormy.ask(POISONED)[0][0]
     with capsys.disabled():
-        print(f"\nstorm of seed {SEED}: {dict(storm.tally)}")
-        print(f"jobs {found['states']}, takes {found['takes']}")
-        print(f"{time.monotonic() - began:.0f} s in all, quiet after {quiet:.1f} s")
-        for role, times in storm.recovery.items():
-            print(f"  {role} back after {statistics.median(times):.1f} s (worst {max(times):.1f} s)")
+        print(f"\nstorm of seed {SEED}: {sum(storm.tally.values())} faults in {time.monotonic() - began:.0f} s")
+        print(f"jobs {states}, {poisoned} of them given up as poison; takes {takes}; quiet after {quiet:.1f} s")
+        print("seconds from a fault until a take that began after it had succeeded (median, worst):")
+        for name, count in sorted(storm.tally.items()):
+            times = storm.recovery.get(name)
+            told = f"{statistics.median(times):.1f} {max(times):.1f}" if times else "no work was left"
+            print(f"  {count} × {name}: {told}")
+    assert {fault.__name__ for fault in storm.faults} <= set(storm.tally), "every fault has come"
     assert len(accepted) == JOBS
-    assert found["states"] == {"completed": JOBS}
-    assert found["receipts"] == JOBS
-    assert audit(stormy) == 0
+    assert states.get("completed", 0) + poisoned == JOBS
+    assert stormy.ask("SELECT count(*), count(DISTINCT job_id) FROM receipts")[0] == (JOBS, JOBS)
+    assert stormy.ask("SELECT count(*) FROM transfers WHERE kind = 'capture'")[0][0] == states.get("completed", 0)
+    assert stormy.audit() == 0
 
 
 def order(storm: Storm, number: int) -> tuple[str, dict[str, Any]]:
@@ -79,49 +81,28 @@ def order(storm: Storm, number: int) -> tuple[str, dict[str, Any]]:
     return f"storm-{number}", {"model": "storm", "shots": shots, "resolution": "480P"}
 
 
-def submit(service: Service, key: str, body: dict[str, Any]) -> str | None:
+def submit(stormy: Ground, key: str, body: dict[str, Any]) -> str | None:
     """Order once; None when the answer was lost or the service away, and the same key is used until it answers."""
     try:
-        with service.client("enterprise", **{"Idempotency-Key": key}) as client:
-            answer = client.post("/v1/videos", json=body)
+        with stormy.service.client("enterprise", **{"Idempotency-Key": key}) as client:
+            answer = client.post("/v1/videos", json=body, timeout=20)
     except httpx.HTTPError:
         return None
     if answer.status_code == 200:
         return str(answer.json()["id"])
-    assert answer.status_code in (429, 500, 503), answer.text
+    assert answer.status_code in (409, 429, 500, 503), answer.text
     return None
 
 
-def open_jobs(service: Service) -> int:
-    return ask(service, "SELECT count(*) FROM jobs WHERE state IN ('queued', 'in_progress')", 1)[0][0]
+def open_jobs(stormy: Ground) -> int:
+    return int(stormy.ask("SELECT count(*) FROM jobs WHERE state IN ('queued', 'in_progress')", fallback=1)[0][0])
 
 
-def ask(service: Service, query: str, fallback: object = None) -> list[Any]:
-    try:
-        with psycopg.connect(service.servers()["database_url"], autocommit=True) as connection:
-            return connection.execute(query).fetchall()
-    except psycopg.OperationalError:
-        return [(fallback,)]
-
-
-def until_quiet(service: Service) -> float:
-    """Wait until every delivery and take has ended; return the seconds."""
+def until_quiet(stormy: Ground) -> float:
+    """Wait until every take has ended; return the seconds."""
     began = time.monotonic()
-    while ask(service, "SELECT count(*) FROM takes WHERE state = 'running'", 1)[0][0]:
+    while stormy.ask("SELECT count(*) FROM takes WHERE state = 'running'", fallback=1)[0][0]:
         assert time.monotonic() - began < 120, "takes are still running"
+        stormy.tend()
         time.sleep(0.2)
     return time.monotonic() - began
-
-
-def facts(service: Service) -> dict[str, Any]:
-    return {
-        "states": dict(Counter(dict(ask(service, "SELECT state, count(*) FROM jobs GROUP BY 1")))),
-        "takes": dict(ask(service, "SELECT state, count(*) FROM takes GROUP BY 1")),
-        "receipts": ask(service, "SELECT count(*) FROM receipts")[0][0],
-    }
-
-
-def audit(service: Service) -> int:
-    """The exit status of the audit: 0 when everything agrees."""
-    command = [sys.executable, "-m", "app.cli.main", "audit", "--home", str(service.home)]
-    return subprocess.run(command, check=False, env=child_environment()).returncode

@@ -6,13 +6,21 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.clock import now
+from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import LeaseLost, beat, fail_take, lose_take, release_take, succeed_segment
-from app.dispatch.roster import ask_to_drain, sign_on
+from app.dispatch.roster import WORKER_DIED, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
 from app.settings import get_settings
+from tests.line import Line
 from tests.makers import make_account, make_queued_job, make_spec, units_of
+
+
+@pytest.fixture
+def line(session: Session) -> Line:
+    return Line(session)
+
 
 METER = {"gpu_seconds": "1"}
 
@@ -119,3 +127,91 @@ def test_segments_of_one_shot_follow_each_other(session: Session) -> None:
     assert claim(session, "worker-2", ["demo"]) is None
     succeed_segment(session, claimed, clip_key="a", handover_key="h", meter=METER)
     assert take(session, "worker-2").unit_id == units_of(session, job)[1].id
+
+
+def lose(session: Session, claimed: Claim, *, died: bool) -> None:
+    """Take a worker away: its parent sees it die, or its lease just runs out."""
+    if died:
+        session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
+        session.flush()
+    pass_time(session, get_settings().lease_seconds + 1)
+    assert lose_take(session, claimed.take_id, claimed.job_id)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_a_third(line: Line, step: int) -> None:
+    alice = line.open()
+    order = line.order(alice, seconds=5)
+    for worker in ("worker-1", "worker-2"):
+        claimed = line.start(worker=worker)
+        assert claimed is not None
+        line.act(lambda taken=claimed: beat(line.session, taken, step=step, steps=8))
+        line.session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
+        line.wait(seconds=get_settings().lease_seconds + 1)
+        line.sweep("lost_takes")
+    assert line.start(worker="worker-3") is None
+    assert (line.job(order.id).state, line.job(order.id).error_code) == ("failed", "worker_lost")
+    assert line.receipt(order.id).total == 0
+    assert line.posted(alice) == 100_000
+    line.check()
+
+
+def test_workers_that_are_cut_off_later_cost_the_budget_of_losses_only(session: Session, job: Job) -> None:
+    for number in range(get_settings().takes_lost_max - 1):
+        claimed = take(session, f"worker-{number}")
+        beat(session, claimed, step=3, steps=8)
+        lose(session, claimed, died=False)
+    assert session.get_one(Job, job.id).state == "in_progress"
+    unit = units_of(session, job)[0]
+    assert (unit.state, unit.takes_lost, unit.takes_error) == ("ready", get_settings().takes_lost_max - 1, 0)
+
+
+def test_the_pause_after_an_error_doubles(session: Session, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CINEMETER_TAKES_ERROR_MAX", "5")
+    get_settings.cache_clear()
+    pauses = []
+    for _ in range(3):
+        claimed = take(session)
+        fail_take(session, claimed, code="render_failed", message="broke", permanent=False)
+        session.flush()
+        unit = session.get_one(Unit, claimed.unit_id)
+        assert unit.not_before is not None
+        pauses.append((unit.not_before - now(session)).total_seconds())
+        pass_time(session, pauses[-1] + 1)
+    get_settings.cache_clear()
+    assert pauses == [2, 4, 8]
+
+
+def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job: Job) -> None:
+    sign_on(session, "host-1-2", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    claimed = take(session, "host-1-2")
+    ask_host_to_leave(session, "host-1")
+    orders = beat(session, claimed, step=1, steps=8)
+    assert (orders.drain, orders.leave_in) == (True, get_settings().drain_seconds)
+    release_take(session, claimed, checkpoint_key="takes/a/b/c.checkpoint")
+    session.flush()
+    assert claim(session, "host-1-2", ["demo"]) is None
+    unit = session.get_one(Unit, take(session, "worker-2").unit_id)
+    assert (unit.checkpoint_key, unit.takes_lost, unit.takes_error) == ("takes/a/b/c.checkpoint", 0, 0)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_leases_do_not_heed_the_clock_that_a_process_is_set_to(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """A worker an hour ahead must not hold its lease for an hour after its death, nor one behind lose each at once."""
+    with transaction() as session:
+        queued = make_queued_job(session, make_account(session).id)
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(hours * 3600))
+    get_settings.cache_clear()
+    with transaction() as session:
+        claimed = take(session)
+        beat(session, claimed, step=1, steps=8)
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "0")
+    get_settings.cache_clear()
+    with transaction() as session:
+        left = session.get_one(Take, claimed.take_id).lease_until - now(session)
+        assert timedelta(0) < left <= timedelta(seconds=get_settings().lease_seconds)
+        assert not lose_take(session, claimed.take_id, queued.id)
+        pass_time(session, get_settings().lease_seconds)
+        assert lose_take(session, claimed.take_id, queued.id)

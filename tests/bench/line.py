@@ -1,0 +1,214 @@
+"""Measure the line: submissions per second beside pgbench running the same statements, and how soon a take starts.
+
+`python -m tests.bench.line [--seconds N] [--takes N]` starts servers of its own. Sixteen clients order at once, in as
+many threads of two processes, through the verb that every door calls (`app.jobs.submit`); pgbench runs what one such
+order was seen to send, with as many clients. The ratio says what Python costs and holds on any machine. Then a whole
+service stands idle and is given one job after another: the time from the request to the take's beginning is told by
+the database's clock.
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from statistics import median, quantiles
+from time import monotonic, perf_counter
+from typing import Any
+
+import psycopg
+from psycopg import ClientCursor
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account, set_limits
+from app.accounts.caller import Caller
+from app.cli.wheels import postgres_programs
+from app.db import get_engine, transaction
+from app.jobs.order import Order
+from app.jobs.shapes import VideoRequest
+from app.jobs.submit import submit
+from app.prices.seed import seed_book
+from app.settings import child_environment, get_settings
+from tests.bench.money import ACCOUNT, bench_servers, open_accounts
+from tests.live import follow, start, stop
+
+CLIENTS = 16
+PROCESSES = 2
+SCOPES = frozenset({"videos"})
+# What differs from one order to the next: the account, and the ids of new rows.
+VARIED = re.compile(r"acct_1\b|(?:video|unit|hold|evt|delivery|slice|lot)_[0-9a-z]{24}")
+LITERAL = re.compile(r"'(?:[^']|'')*'")
+
+
+def order_one(session: Session, account_id: str) -> None:
+    """Order one film as a door does."""
+    caller = Caller(get_account(session, account_id), SCOPES, frozenset())
+    asked = VideoRequest(model="synthetic", prompt="bars", seconds=5, resolution="720P")
+    submit(session, caller, Order(asked))
+
+
+def order_for(numbers: list[int], seconds: float, found: Any) -> None:
+    """Order from a thread for each of these accounts for some seconds; put how long each order took into `found`."""
+    took: list[float] = []
+
+    def client(number: int) -> None:
+        until = monotonic() + seconds
+        while monotonic() < until:
+            began = perf_counter()
+            with transaction() as session:
+                order_one(session, ACCOUNT.format(number))
+            took.append(perf_counter() - began)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.put(took)
+
+
+def submissions(seconds: float) -> list[float]:
+    """Return the seconds of every order that sixteen clients in two processes made meanwhile."""
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    parts = [list(range(1, CLIENTS + 1))[number::PROCESSES] for number in range(PROCESSES)]
+    workers = [context.Process(target=order_for, args=(part, seconds, found)) for part in parts]
+    for worker in workers:
+        worker.start()
+    took = [each for _ in workers for each in found.get(timeout=seconds + 120)]
+    for worker in workers:
+        worker.join()
+    return took
+
+
+def seen_statements() -> list[str]:
+    """Return the statements of one order, with their values in place."""
+    sent: list[tuple[str, Any]] = []
+
+    def see(_connection: Connection, _cursor: object, statement: str, parameters: Any, _: object, many: bool) -> None:
+        sent.extend((statement, each) for each in (parameters if many else [parameters]))
+
+    with Session(get_engine()) as session:
+        event.listen(get_engine(), "before_cursor_execute", see)
+        try:
+            order_one(session, ACCOUNT.format(1))
+            session.flush()
+        finally:
+            event.remove(get_engine(), "before_cursor_execute", see)
+        session.rollback()
+    with psycopg.connect(get_settings().database_url) as plain:
+        cursor = ClientCursor(plain)
+        return [cursor.mogrify(statement, parameters) for statement, parameters in sent]
+
+
+def pgbench_script() -> str:
+    """Return the seen statements as a script of pgbench: accounts and ids vary as in ours."""
+    lines = [f"\\set who random(1, {CLIENTS})", "\\set vary random(1, 9000000000000000000)", "BEGIN;"]
+    for statement in seen_statements():
+        varied = LITERAL.sub(lambda found: _vary(found[0]), statement)
+        lines.append(" ".join(varied.split()) + ";")
+    return "\n".join([*lines, "COMMIT;"]) + "\n"
+
+
+def _vary(literal: str) -> str:
+    """Return an SQL expression for a literal in which accounts and new ids are those of this run of the script.
+
+    A colon within it is written as an escape: pgbench would take what follows for a variable.
+    """
+    told = literal.replace("\\", "\\\\").replace(":", "\\x3a")
+    told = f"E{told}" if told != literal else literal
+    if not VARIED.search(literal):
+        return told
+    opens = "' || E'" if told != literal else "' || '"
+
+    def vary(found: re.Match[str]) -> str:
+        mine = "acct_' || CAST(:who AS text)" if found[0] == "acct_1" else f"{found[0]}' || CAST(:vary AS text)"
+        return mine + opens[1:]
+
+    return f"({VARIED.sub(vary, told)})"
+
+
+def pgbench(seconds: float, folder: Path) -> list[float]:
+    """Run the script with as many clients as ours; return the seconds of each transaction."""
+    script = folder / "orders.sql"
+    script.write_text(pgbench_script(), encoding="utf-8")
+    command = [
+        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}", "--log"),
+        *(f"--client={CLIENTS}", "--jobs=2", f"--time={max(1, round(seconds))}", get_settings().database_url),
+    ]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=child_environment(), check=False)
+    if answer.returncode or "aborted" in answer.stderr:
+        raise RuntimeError(f"pgbench failed: {answer.stderr.strip()[-2000:]}")
+    took = []
+    for log in folder.glob("pgbench_log.*"):
+        took += [int(row.split()[2]) / 1e6 for row in log.read_text().splitlines()]
+        log.unlink()
+    return took
+
+
+def compare_orders(seconds: float, folder: Path) -> None:
+    """Print orders per second beside pgbench's, in turns, so that a busy machine is as busy for both."""
+    open_accounts(CLIENTS)
+    with transaction() as session:
+        seed_book(session)
+        for number in range(1, CLIENTS + 1):
+            set_limits(session, ACCOUNT.format(number), concurrency=None, queue_limit=10_000_000)
+    ours, theirs = [], []
+    for _ in range(2):
+        ours += submissions(seconds / 2)
+        theirs += pgbench(seconds / 2, folder)
+    for name, took in (("orders", ours), ("pgbench with the same statements", theirs)):
+        print(f"{name}: {len(took) / seconds:.0f}/s with {CLIENTS} clients, {spread(took)}")
+    print(f"ratio {len(ours) / len(theirs):.2f} ({os.cpu_count()} processors)")
+
+
+def spread(seconds: list[float]) -> str:
+    """Return the middle and the slowest hundredth, in milliseconds."""
+    return f"p50 {median(seconds) * 1000:.1f} ms, p99 {quantiles(seconds, n=100)[98] * 1000:.1f} ms"
+
+
+WAITED = """
+    SELECT extract(epoch FROM t.started_at - j.created_at)::float8 FROM jobs j JOIN takes t ON t.job_id = j.id
+    WHERE j.id = %s AND t.kind = 'segment' ORDER BY t.fence LIMIT 1
+"""
+
+
+def time_starts(takes: int, folder: Path) -> None:
+    """Print how long an order waits for its take on an idle system, and for its answer."""
+    service = start(folder / "home")
+    waited, answered = [], []
+    try:
+        with service.client("enterprise") as client, psycopg.connect(service.servers()["database_url"]) as database:
+            for _ in range(takes + 1):
+                began = perf_counter()
+                body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+                video = client.post("/v1/videos", json=body).raise_for_status().json()
+                answered.append(perf_counter() - began)
+                follow(client, video["id"])
+                waited += [row[0] for row in database.execute(WAITED, (video["id"],))]
+                database.rollback()
+    finally:
+        stop(service)
+    # The first one loads the model.
+    print(f"idle system: an order is answered in {spread(answered[1:])}")
+    print(f"idle system: its take starts after {spread(waited[1:])} ({takes} orders)")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="per side")
+    parser.add_argument("--takes", type=int, default=50)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        time_starts(asked.takes, Path(place))
+    with bench_servers() as folder:
+        compare_orders(asked.seconds, folder)
+
+
+if __name__ == "__main__":
+    main()
