@@ -110,9 +110,12 @@ def ring(pool: str) -> bool:
 
 def rings_waiting(pool: str) -> int | None:
     """Return how many rings wait unanswered in the pool's queue, or None when Redis is away."""
+    if is_redis_away():
+        return None
     try:
         return int(get_redis().llen(f"{KEY_PREFIX}{queue_name(pool)}"))  # type: ignore[arg-type]
     except (RedisError, ValueError) as error:
+        redis_went_away()
         log.warning("The queue of pool %s could not be read: %s", pool, error)
         return None
 

@@ -27,7 +27,7 @@ from tests.makers import make_account, make_queued_job, make_spec
 
 GPUS = 4
 UNIT_SECONDS = 6  # the longest
-CLAIMS = 4000
+CLAIMS = 2000
 SINGLES = 80
 CLONE = """
     INSERT INTO {table} SELECT (jsonb_populate_record(t, jsonb_build_object({renamed}))).*

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
-from app.dispatch.lease import LeaseLost, beat, fail_take, lose_take, release_take, succeed_segment
+from app.dispatch.lease import LeaseLost, beat, fail_take, keep_checkpoint, lose_take, release_take, succeed_segment
 from app.dispatch.roster import WORKER_DIED, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
@@ -188,7 +188,8 @@ def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job
     ask_host_to_leave(session, "host-1")
     orders = beat(session, claimed, step=1, steps=8)
     assert (orders.drain, orders.leave_in) == (True, get_settings().drain_seconds)
-    release_take(session, claimed, checkpoint_key="takes/a/b/c.checkpoint")
+    keep_checkpoint(session, claimed, "takes/a/b/c.checkpoint")
+    release_take(session, claimed)
     session.flush()
     assert claim(session, "host-1-2", ["demo"]) is None
     unit = session.get_one(Unit, take(session, "worker-2").unit_id)

@@ -110,6 +110,7 @@ def theirs(site: Site) -> dict[str, str]:
         session.add(asset)
         return {
             "video_id": job.id,
+            "job_id": job.id,
             "endpoint_id": endpoint,
             "delivery_id": delivery.id,
             "asset_id": asset.id,
