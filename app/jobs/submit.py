@@ -168,8 +168,9 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     )
     session.add(job)
     session.flush()
-    enqueue(session, job_id=job.id, account_id=job.account_id, spec=spec, model=model, pool=pool, at=moment)
+    # The share before the units: every verb that touches both takes their rows in this order.
     _join_pools(session, caller, (pool, FINISH_POOL), agreed.membership)
+    enqueue(session, job_id=job.id, account_id=job.account_id, spec=spec, model=model, pool=pool, at=moment)
     return job
 
 

@@ -83,6 +83,15 @@ RULES: dict[str, str] = {
         FROM units u WHERE u.state = 'running'
           AND NOT EXISTS (SELECT FROM takes t WHERE t.unit_id = u.id AND t.state = 'running')
     """,
+    "lane_counts_its_units": """
+        SELECT account_id, 'the lane of ' || model || ' in ' || pool || ' counts ' || coalesce(l.ready, 0)
+            || ' ready units, there are ' || coalesce(u.ready, 0)
+        FROM lanes l FULL JOIN (
+            SELECT pool, class, account_id, model, count(*) AS ready
+            FROM units WHERE state = 'ready' GROUP BY pool, class, account_id, model
+        ) u USING (pool, class, account_id, model)
+        WHERE l.ready IS DISTINCT FROM u.ready
+    """,
     "redeemed_quote_has_its_job": """
         SELECT q.id, 'is redeemed by ' || q.job_id || ', which does not hold it'
         FROM quotes q LEFT JOIN jobs j ON j.id = q.job_id AND j.quote_id = q.id

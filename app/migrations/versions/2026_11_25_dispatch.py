@@ -52,9 +52,58 @@ def upgrade() -> None:
     op.create_index(op.f("ix_forecasts_made_at"), "forecasts", ["made_at"])
     op.create_index("ix_forecasts_open", "forecasts", ["job_id"], postgresql_where=sa.text("ended_at IS NULL"))
 
+    op.create_table(
+        "lanes",
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("class", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("ready", sa.Integer(), nullable=False),
+        sa.CheckConstraint("ready >= 0", name=op.f("ck_lanes_ready_not_negative")),
+        sa.PrimaryKeyConstraint("pool", "class", "account_id", "model", name=op.f("pk_lanes")),
+        postgresql_with={"fillfactor": 50},
+    )
+    # Nobody writes units between the count and the triggers.
+    op.execute("LOCK TABLE units IN SHARE ROW EXCLUSIVE MODE")
+    op.execute(
+        "INSERT INTO lanes SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready'"
+        " GROUP BY pool, class, account_id, model"
+    )
+    for statement in LANES:
+        op.execute(statement)
+
+
+LANES = (
+    """
+    CREATE OR REPLACE FUNCTION count_lanes() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP <> 'INSERT' AND OLD.state = 'ready' THEN
+            UPDATE lanes SET ready = ready - 1 WHERE pool = OLD.pool AND class = OLD.class
+                AND account_id = OLD.account_id AND model = OLD.model;
+            DELETE FROM lanes WHERE pool = OLD.pool AND class = OLD.class
+                AND account_id = OLD.account_id AND model = OLD.model AND ready = 0;
+        END IF;
+        IF TG_OP <> 'DELETE' AND NEW.state = 'ready' THEN
+            INSERT INTO lanes (pool, class, account_id, model, ready)
+            VALUES (NEW.pool, NEW.class, NEW.account_id, NEW.model, 1)
+            ON CONFLICT (pool, class, account_id, model) DO UPDATE SET ready = lanes.ready + 1;
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER units_count_lanes
+    AFTER INSERT OR DELETE OR UPDATE OF state, class, pool, account_id, model ON units
+    FOR EACH ROW EXECUTE FUNCTION count_lanes()
+    """,
+)
+
 
 def downgrade() -> None:
     """Take this revision back."""
+    op.execute("DROP TRIGGER units_count_lanes ON units")
+    op.execute("DROP FUNCTION count_lanes()")
+    op.drop_table("lanes")
     op.drop_table("forecasts")
     op.create_index(
         "ix_takes_running_account", "takes", ["pool", "account_id"], postgresql_where=sa.text("state = 'running'")

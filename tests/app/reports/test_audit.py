@@ -76,6 +76,8 @@ def line_of(name: str, amount: str) -> str:
 DONE = "SELECT id FROM jobs WHERE state = 'completed'"
 ENDS = "('video.completed', 'video.cancelled', 'video.failed')"
 BENT: list[tuple[str | Callable[[Session], None], str]] = [
+    ("UPDATE lanes SET ready = ready + 1", "lane_counts_its_units"),
+    ("DELETE FROM lanes", "lane_counts_its_units"),
     (line_of("0", "62.00"), "receipt_replays"),
     ("UPDATE receipts SET body = replace(body, '\"promotions\":', '\"promotion\":')", "receipt_replays"),
     (shorter, "receipt_replays"),
