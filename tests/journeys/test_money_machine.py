@@ -390,6 +390,11 @@ class Machine(RuleBasedStateMachine):
     def a_worker_claims(self, worker: str) -> None:
         at = self.tick()
         taken = self.line.start(POOLS, worker)
+        for job_id, waiting in self.orders.items():
+            # A claim that meets a job past its deadline ends it at once; the others wait for the sweeper.
+            is_late = waiting.state == "queued" and waiting.deadline is not None and waiting.deadline <= at
+            if is_late and self.line.job(job_id).state == "expired":
+                self.ends(job_id, "expired", 0)
         if taken is None:
             return
         order = self.orders[taken.job_id]
