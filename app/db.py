@@ -3,12 +3,18 @@
 import asyncio
 import logging
 import secrets
+import select
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import psycopg
+from psycopg.pq.abc import PGconn
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -90,11 +96,17 @@ _CONNECT = {
     "keepalives_count": 3,
 }
 
+# So long may the server take to say that it is there, when a connection is taken out of the pool.
+_ANSWER_SECONDS = 3.0
+
 
 def _make_engine(target: str) -> Engine:
-    engine = create_engine(
-        target, pool_size=20, max_overflow=20, pool_pre_ping=True, pool_timeout=10, connect_args=_CONNECT
-    )
+    engine = create_engine(target, pool_size=20, max_overflow=20, pool_timeout=10, connect_args=_CONNECT)
+
+    @event.listens_for(engine, "checkout")
+    def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
+        if not _answers(connection.pgconn):
+            raise InvalidatePoolError("the other end of this connection does not answer")
 
     @event.listens_for(engine, "checkin")
     def _close_late_ones(_connection: object, record: ConnectionPoolEntry) -> None:
@@ -103,6 +115,29 @@ def _make_engine(target: str) -> Engine:
             record.invalidate()
 
     return engine
+
+
+def _answers(line: PGconn) -> bool:
+    """Return whether the server answers an empty query on an idle connection within some seconds.
+
+    SQLAlchemy's own ping waits as long as the line stands. A proxy that has lost the server keeps it standing for ever,
+    and every thread that is given such a connection would wait as long.
+    """
+    until = time.monotonic() + _ANSWER_SECONDS
+    try:
+        waiting = select.poll()
+        waiting.register(line.socket, select.POLLIN)
+        line.send_query(b"")
+        line.flush()
+        while True:
+            while line.is_busy():
+                if not waiting.poll(1000 * max(0.0, until - time.monotonic())):
+                    return False
+                line.consume_input()
+            if line.get_result() is None:
+                return True
+    except psycopg.OperationalError:
+        return False
 
 
 def let_go_if_frozen(session: Session) -> None:

@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -15,6 +17,7 @@ from celery.signals import (
     worker_process_shutdown,
     worker_shutting_down,
 )
+from sqlalchemy.orm import Session
 
 from app.bell import make_celery
 from app.db import forget_engines, transaction
@@ -25,6 +28,9 @@ from app.settings import get_settings, keep_from_children
 from workers.desk import close_desk, open_desk
 
 log = logging.getLogger(__name__)
+
+# A parent that ends waits so long for its word to the roster.
+TOLD_SECONDS = 5.0
 
 set_up_logs("worker")
 pools = [pool.strip() for pool in get_settings().pools.split(",") if pool.strip()]
@@ -68,23 +74,31 @@ def _child_ends(**_: Any) -> None:
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
     # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave.
-    _try("told to leave", lambda: _in_transaction(ask_host_to_leave))
+    _aside("told to leave", ask_host_to_leave).join(TOLD_SECONDS)
 
 
 @task_failure.connect
 def _child_died(exception: BaseException | None = None, **_: Any) -> None:
     # The parent sees a killed child within seconds; its take need not wait for the lease to run out.
     if isinstance(exception, WorkerLostError):
-        _try("abandoned", lambda: _in_transaction(abandon))
+        _aside("abandoned", abandon)
 
 
-def _in_transaction(verb: Any) -> None:
-    with transaction() as session:
-        verb(session, parent_name(os.getpid()))
+def _aside(what: str, verb: Callable[[Session, str], object]) -> threading.Thread:
+    """Do `verb` with this parent's name in a transaction, on a thread of its own, and return the thread.
+
+    Celery starts a new child on the thread that told us of the dead one, so that thread must never wait for a database.
+    """
+    thread = threading.Thread(target=_do_aside, args=(what, verb), name=what, daemon=True)
+    thread.start()
+    return thread
 
 
-def _try(what: str, act: Any) -> None:
+def _do_aside(what: str, verb: Callable[[Session, str], object]) -> None:
     try:
-        act()
+        with transaction() as session:
+            verb(session, parent_name(os.getpid()))
     except Exception as error:  # noqa: BLE001 — leases and the sweeper do the same, only later.
         log.warning("The takes of this host could not be %s: %s", what, error)
+    # The parent asks the database once in a while, so no connection of it is kept and grows old.
+    forget_engines()

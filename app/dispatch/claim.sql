@@ -6,17 +6,22 @@
 --    order until one has a unit that need not wait, so only the first of them (and its equals) are looked into.
 -- 3. `resident` is a unit for the model already on the GPU, of an account at most :affinity behind the fair choice.
 --    Within its own account it goes ahead of older units only until :affinity seconds of work have done so.
--- 4. `vmin` is the least virtual time among those who wait, in whatever class: the pool's present.
+-- 4. `vmin` is the least virtual time among those who wait, in whatever class, without what is charged for takes that
+--    still run: the pool's present. A charge is a guess that the end of its take corrects. With the guesses in it, the
+--    clock would be ahead of those whose guesses were too high, and they would all go before whoever comes by it.
 WITH busy AS MATERIALIZED (
     -- Tests and drills have a pool of their own, and what runs there counts there alone.
-    SELECT t.account_id, count(*) AS running
+    SELECT t.account_id,
+           count(*) FILTER (WHERE t.kind = 'segment' AND (t.pool = :test_pool) = (:pool = :test_pool)) AS running,
+           sum(t.charged) FILTER (WHERE t.pool = :pool) AS charged
     FROM takes AS t
-    WHERE t.state = 'running' AND t.kind = 'segment' AND (t.pool = :test_pool) = (:pool = :test_pool)
+    WHERE t.state = 'running'
     GROUP BY t.account_id
 ),
 waiting AS MATERIALIZED (
     SELECT l.class, l.account_id, bool_or(l.model = CAST(:resident AS text)) AS has_resident,
-           coalesce(min(s.vtime), min(p.vclock), 0) AS vtime, coalesce(min(s.jumped), 0) AS jumped
+           coalesce(min(s.vtime), min(p.vclock), 0) AS vtime, coalesce(min(s.jumped), 0) AS jumped,
+           coalesce(min(b.charged / s.weight), 0) AS in_flight
     FROM lanes AS l
     LEFT JOIN shares AS s ON s.pool = l.pool AND s.account_id = l.account_id
     LEFT JOIN pools AS p ON p.name = l.pool
@@ -72,6 +77,6 @@ resident AS (
     ORDER BY e.vtime, near.queued_at, near.id
     LIMIT 1
 )
-SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.jumps, false) AS jumps, (SELECT min(vtime) FROM waiting) AS vmin
+SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.jumps, false) AS jumps, (SELECT min(vtime - in_flight) FROM waiting) AS vmin
 FROM best AS b
 LEFT JOIN resident AS r ON true

@@ -17,7 +17,7 @@ from app.prices.find import book_at
 
 
 def advance_clock(session: Session, pool: str, vmin: Decimal) -> None:
-    """Move the pool's virtual clock to the least virtual time that waits for service; it never goes back."""
+    """Move the pool's virtual clock to `vmin` of claim.sql, in GPU-seconds by weight; it never goes back."""
     row = insert(Pool).values(name=pool, vclock=vmin)
     ahead = Pool.vclock < vmin
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"vclock": vmin}, where=ahead))
@@ -27,8 +27,8 @@ def join_pool(session: Session, pool: str, account_id: str, *, weight: Decimal, 
     """Enter an account's share in a pool, lifted to the present: idleness earns no credit.
 
     The lift (start-time fair queueing) raises the account's virtual time to the pool's clock, which is the least
-    virtual time among the accounts that could be served; one that has been waiting all along is at or past it, so
-    for that one nothing changes.
+    virtual time among the accounts that could be served, what they have in flight left out; one that has been waiting
+    all along is at or past it, so for that one nothing changes.
     """
     clock = session.scalar(select(Pool.vclock).where(Pool.name == pool)) or Decimal(0)
     row = insert(Share).values(pool=pool, account_id=account_id, vtime=clock, weight=weight, concurrency=concurrency)

@@ -119,7 +119,8 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
     """Counted in takes, so that a busy machine changes nothing: one before it of each account that waits, and those
     that were running when it came."""
     body = {"model": "storm", "prompt": "flood", "seconds": 1, "resolution": "480P"}
-    flooding = stands.service.client("enterprise").post("/v1/videos", json=body).raise_for_status().json()
+    with stands.service.client("enterprise") as client:
+        flooding = client.post("/v1/videos", json=body).raise_for_status().json()
     with stands.session() as session:
         session.execute(text("UPDATE jobs SET test = true WHERE id = :id"), {"id": flooding["id"]})
         clone(session, flooding["id"], 10_000)

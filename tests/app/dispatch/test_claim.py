@@ -1,5 +1,6 @@
 """The fair order on the real SQL: classes, virtual time, weights, caps, affinity, and that it is never unfair."""
 
+import itertools
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,19 @@ def test_idleness_earns_no_credit(session: Session) -> None:
         served[session.get_one(Take, claimed.take_id).account_id] += 1  # type: ignore[union-attr]
         end(session, claimed, "2")  # type: ignore[arg-type]
     assert abs(served[idle.id] - served[busy.id]) <= 2
+
+
+def test_charges_that_were_guessed_too_high_let_nobody_go_before_who_comes_by_the_clock(session: Session) -> None:
+    flood, late = make_account(session, "Flood"), make_account(session, "Late")
+    for _ in range(30):
+        make_queued_job(session, flood.id, concurrency=4)
+    guessed = [claim_one(session) for _ in range(3)]  # two seconds are charged for each, and a fraction is used
+    for claimed in guessed:
+        end(session, claimed, "0.01")  # type: ignore[arg-type]
+        learn(session, session.get_one(Take, claimed.take_id), frames=16, resolution="720P")  # type: ignore[union-attr]
+    single = make_queued_job(session, late.id)
+    before = itertools.takewhile(lambda claimed: claimed.job_id != single.id, iter(lambda: claim_one(session), None))  # type: ignore[union-attr]
+    assert sum(1 for _ in before) <= 1
 
 
 def test_an_account_runs_no_more_takes_than_its_membership_allows(session: Session) -> None:
