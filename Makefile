@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser test-deep check bench bench-gpu fmt clean
+.PHONY: help setup demo up test browser test-deep check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ fmt: $(TESTS) ## Format the code and rewrite the generated parts of the README
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.house.documents
+
+examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests of the doors
+	$(PYTEST) -q -p tests.house.examples tests/app/doors tests/contracts
 
 clean: ## Remove the environment and caches; films and the home folder stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

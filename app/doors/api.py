@@ -13,10 +13,12 @@ from app.doors.body import GATES
 from app.doors.dashscope import routes as dashscope
 from app.doors.dashscope import uploads
 from app.doors.dashscope.errors import error_answer
+from app.doors.examples import add_examples
 from app.doors.mcp.routes import PATH, McpDoor
 from app.doors.problems import SHAPES, ProblemOut, install
 from app.doors.videos import derived, events
 from app.doors.videos import routes as videos
+from app.doors.videos.derived import ExtensionRequest
 from app.doors.wire import Wire
 from app.jobs.shapes import VideoRequest
 from app.jobs.watch import Watch
@@ -87,20 +89,22 @@ def create_app() -> FastAPI:
     # there is nothing to stream from the server, and a stream would be held open for whoever asks.
     api.router.routes.append(Route(PATH, agents.app, methods=["POST"], include_in_schema=False))
     api.add_middleware(Wire)
-    _document_bodies(api)
+    _complete_document(api)
     return api
 
 
-def _document_bodies(api: FastAPI) -> None:
-    """Put the schemas of hand-read bodies into the OpenAPI document, whose paths only refer to them."""
+def _complete_document(api: FastAPI) -> None:
+    """Add to the OpenAPI document the schemas of hand-read bodies, which its paths only refer to, and examples."""
     make = api.openapi
 
     def openapi() -> dict[str, Any]:
         document = make()
-        schema = VideoRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        for name, part in schema.pop("$defs", {}).items():
-            document["components"]["schemas"].setdefault(name, part)
-        document["components"]["schemas"]["VideoRequest"] = schema
+        for shape in (VideoRequest, ExtensionRequest):
+            schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, part in schema.pop("$defs", {}).items():
+                document["components"]["schemas"].setdefault(name, part)
+            document["components"]["schemas"][shape.__name__] = schema
+        add_examples(document)
         return document
 
     api.openapi = openapi  # type: ignore[method-assign]

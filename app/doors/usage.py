@@ -123,7 +123,11 @@ def read_statement(
     return statement.content()
 
 
-@router.get("/videos/{video_id}/receipt.html", response_class=Response)
+@router.get(
+    "/videos/{video_id}/receipt.html",
+    response_class=Response,
+    responses={200: {"description": "The page", "content": {"text/html": {}}}},
+)
 def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a page."""
     job = find_job(session, caller, video_id)
@@ -131,7 +135,11 @@ def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, 
     return Response(html, media_type="text/html; charset=utf-8")
 
 
-@router.get("/videos/{video_id}/receipt.pdf", response_class=Response)
+@router.get(
+    "/videos/{video_id}/receipt.pdf",
+    response_class=Response,
+    responses={200: {"description": "The paper", "content": {"application/pdf": {}}}},
+)
 def read_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a PDF."""
     page = receipt_page(session, find_job(session, caller, video_id).id, language)

@@ -10,7 +10,7 @@ from sqlalchemy import Select, func, select
 from app.accounts.caller import Caller
 from app.doors.access import SessionDep, VideosCaller
 from app.doors.dashscope.errors import ErrorOut, in_their_words
-from app.doors.dashscope.translate import CHINA, STATES_OF_STATUS, to_native, to_output, to_usage
+from app.doors.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
 from app.doors.once import idempotency_key, is_retry
 from app.doors.pace import count_job
 from app.doors.problems import media_type, wrong_type
@@ -51,8 +51,8 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
 BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]
 
 
-@router.post("/services/aigc/video-generation/video-synthesis")
-@router.post("/services/aigc/image2video/video-synthesis")
+@router.post("/services/aigc/video-generation/video-synthesis", openapi_extra=TASK_BODY)
+@router.post("/services/aigc/image2video/video-synthesis", openapi_extra=TASK_BODY)
 def create_task(
     http: Request,
     session: SessionDep,

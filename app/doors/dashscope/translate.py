@@ -51,6 +51,34 @@ SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False
 # Switches that we have only in one position.
 OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking", "audio")
 
+_MEDIUM = {"type": {"enum": [*MEDIA]}, "url": {"type": "string"}}
+_WORDS = {name: {"type": "string"} for name in INPUT}
+_MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
+_INTEGERS = ("duration", "seed")
+_SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
+_SWITCHES = {name: {"const": False} for name in OFF_ONLY}
+# The body of a task, for the document of the API.
+TASK_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "title": "VideoTask",
+                    "type": "object",
+                    "required": ["model", "input"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "model": {"type": "string"},
+                        "input": {"type": "object", "properties": {**_WORDS, "media": _MEDIA_LIST}},
+                        "parameters": {"type": "object", "properties": {**_SETTINGS, **_SWITCHES}},
+                    },
+                }
+            }
+        },
+    }
+}
+
 
 @dataclass(frozen=True)
 class Asked:

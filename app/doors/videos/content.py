@@ -1,7 +1,7 @@
 """Serve stored files: whole or by range from files, by redirect to a presigned address on S3."""
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
@@ -13,6 +13,14 @@ from app.storage import get_storage
 Variant = Literal["video", "thumbnail", "spritesheet"]
 CONTENT_TYPES = {"video": "video/mp4", "thumbnail": "image/jpeg", "spritesheet": "image/jpeg"}
 ENDINGS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg"}
+# What `serve` answers, for the document of the API.
+SERVED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    206: {"description": "The asked range of bytes", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    302: {"description": "The file's own address in storage, for some minutes"},
+    410: {"description": "The files were removed when their retention ended"},
+    416: {"description": "The file is shorter than that"},
+}
 # How long a presigned address lives: long enough to begin a download, short enough not to be passed around.
 PRESIGNED_SECONDS = 900
 

@@ -1,6 +1,6 @@
 """Routes that make a new film out of an old one: remix, retakes, edits and extensions."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
@@ -45,7 +45,7 @@ class ExtensionRequest(Strict):
 
     prompt: Prompt
     seconds: Seconds = 5
-    video: str | None = None
+    video: str | dict[Literal["id"], str] | None = Field(None, description="The OpenAI client sends an object.")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 
 

@@ -16,7 +16,7 @@ from app.dispatch.eta import forecast
 from app.doors.access import SessionDep, VideosCaller
 from app.doors.once import KEY_LENGTH_MAX, idempotency_key, is_retry
 from app.doors.pace import count_job
-from app.doors.videos.content import Variant, serve
+from app.doors.videos.content import SERVED, Variant, serve
 from app.doors.videos.inputs import borrowed_inputs, has_inputs, take_inputs
 from app.doors.videos.translate import Body, read_body
 from app.errors import AppError, not_found
@@ -179,7 +179,7 @@ def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> Vi
     return VideoDeleted(id=video_id)
 
 
-@router.get("/{video_id}/content", response_class=Response)
+@router.get("/{video_id}/content", response_class=Response, responses=SERVED)
 def get_content(
     http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
 ) -> Response:

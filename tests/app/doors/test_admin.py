@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
+from app.accounts.members import add_member
 from app.clock import local_now
 from app.db import transaction
 from app.dispatch.roster import sign_on
@@ -240,6 +241,49 @@ def test_workers_drain_and_deliveries_are_seen(house: House, engine: Engine) -> 
     again = house.done("POST", f"/deliveries/{delivery['id']}/redeliver")
     assert again["id"] == delivery["id"]
     assert house.acts(delivery["id"]) == ["delivery.repeated"]
+
+
+def test_what_was_written_can_be_read(house: House) -> None:
+    account = house.done("POST", "/accounts", {"name": "Studio Lin"})
+    path = f"/accounts/{account['id']}"
+    assert house.done("GET", path)["name"] == "Studio Lin"
+    assert account["id"] in {each["id"] for each in house.done("GET", "/accounts")["data"]}
+    key = house.done("POST", f"{path}/keys", {"scopes": ["videos"], "name": "render farm"})
+    listed = house.done("GET", f"{path}/keys")["data"]
+    assert [each["name"] for each in listed] == ["render farm"]
+    assert key["secret"] not in str(listed)
+    project = house.done("POST", f"{path}/projects", {"name": "Trailer"})
+    limited = house.done("PUT", f"{path}/projects/{project['id']}/budget", {"budget_month": "9.00"})
+    assert house.done("GET", f"{path}/projects")["data"] == [limited]
+    house.done("POST", f"{path}/top_ups", {"amount": "10.00", "kind": "purchased", "reference": "t1"})
+    assert house.done("GET", f"{path}/wallet")["posted"] == "10.00"
+    pause = house.done("POST", "/intake_pauses", {"reason": "unpaid", "account": account["id"]})
+    assert [each["id"] for each in house.done("GET", "/intake_pauses")["data"]] == [pause["id"]]
+
+    draft = house.done("POST", "/price_books", {"toml": book_text("autumn")}, key=house.author)
+    assert house.done("GET", f"/price_books/{draft['id']}", key=house.author) == draft
+    asked = {"account": account["id"], "toml": contract_text("0.50")}
+    contract = house.done("POST", "/contracts", asked, key=house.author)
+    path = f"/contracts/{contract['id']}"
+    edited = house.done("PATCH", path, {"toml": contract_text("0.45"), "note": "they asked"}, key=house.author)
+    assert house.done("GET", path, key=house.author) == edited
+    assert edited["content_hash"] != contract["content_hash"]
+    assert house.done("GET", f"{path}/diff", key=house.author)["against"] is None
+    withdrawn = house.done("POST", f"{path}/withdraw", {"reason": "no deal"}, key=house.author)
+    assert withdrawn["state"] == "withdrawn"
+
+
+def test_members_are_seen_given_roles_and_let_go(house: House, engine: Engine) -> None:
+    with transaction(engine) as session:
+        lin = add_member(session, house.world.alice_id, "lin@example.com", roles=["creator"]).id
+        add_member(session, house.world.alice_id, "wu@example.com", roles=["owner"])
+    path = f"/accounts/{house.world.alice_id}/members"
+    assert {each["email"] for each in house.done("GET", path)["data"]} == {"lin@example.com", "wu@example.com"}
+    changed = house.done("PUT", f"{path}/{lin}/roles", {"roles": ["owner"]})
+    assert changed["roles"] == ["owner"]
+    house.done("DELETE", f"{path}/{lin}")
+    (wu,) = house.done("GET", path)["data"]
+    house.refused("conflict", "DELETE", f"{path}/{wu['id']}")
 
 
 def test_nobody_else_comes_in(house: House) -> None:
