@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.assets.examine import Examined
 from app.assets.tables import Asset
-from app.assets.take import take_upload
+from app.assets.take import keep, new_asset
 from app.jobs.derive import finished_spec
 from app.jobs.keep import keep_until
 from app.jobs.tables import Job, ReceiptRow
@@ -19,22 +21,32 @@ from app.storage import get_storage
 _CHUNK_BYTES = 2**20
 
 
-def film_as_asset(session: Session, job: Job, *, field: str = "video") -> Asset:
-    """Return a finished job's film as a clip asset of its account. Raises AppError `conflict` or `gone`."""
-    finished_spec(job)
+def film_as_asset(session: Session, job: Job) -> Asset:
+    """Return a finished job's film as a clip asset of its account. Raises AppError `conflict` or `gone`.
+
+    We wrote and measured it ourselves, so it is neither probed nor written anew, nor bounded as a stranger's clip is.
+    """
+    spec, film = finished_spec(job), job.film or {}
+    frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
+    asset = new_asset(session, job.account_id, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
     with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)
-        with path.open("rb") as file:
-            return take_upload(
-                session,
-                job.account_id,
-                file,
-                kind="clip",
-                field=field,
-                filename=f"{job.id}.mp4",
-                expires_at=keep_until(session, job.account_id),
-            )
+        facts = Examined(
+            path=path,
+            kind="clip",
+            content_type="video/mp4",
+            width=spec.width,
+            height=spec.height,
+            frames=frames,
+            fps=str(fps),
+            seconds=str(frames / fps),
+            has_audio=bool(film.get("has_audio")),
+        )
+        keep(session, asset, facts)
+    session.add(asset)
+    session.flush()
+    return asset
 
 
 def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:

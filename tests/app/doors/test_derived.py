@@ -1,5 +1,6 @@
 """New films out of old ones: remix, retakes, edits, extensions, and what of them is paid."""
 
+import hashlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,9 @@ def test_an_extension_goes_on_and_bills_what_is_new(world: World) -> None:
         world, world.post("/v1/videos/extensions", {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}})
     )
     assert longer["seconds"] == "3"
+    (source,) = world.get("/v1/assets").json()["data"]
+    sold = world.get(f"/v1/videos/{film['id']}/content").content
+    assert source["sha256"] == hashlib.sha256(sold).hexdigest(), "what goes on is the film that was sold, not a copy"
     assert world.get(f"/v1/videos/{longer['id']}/receipt").json()["billed_seconds"] == "1"
     content = world.get(f"/v1/videos/{film['id']}/content").content
     uploaded = world.post(
