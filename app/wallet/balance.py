@@ -1,6 +1,8 @@
 """Open a wallet, read its balance, set its limits, and notice when it runs low."""
 
-from sqlalchemy import func, or_, select, update
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -33,14 +35,32 @@ def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> 
     )
 
 
+def available_now(moment: datetime) -> ColumnElement[int]:
+    """Return what a hold may take at a moment, in minor units, as SQL over a row of `wallets`.
+
+    It is the one definition: holds are allowed by it, pages and doors show it, and the low-balance event watches it.
+    Credit that has expired is left out, whether or not the sweeper has booked it yet.
+    """
+    expired = (
+        select(func.coalesce(func.sum(CreditLot.remaining), 0))
+        .where(CreditLot.account_id == Wallet.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= moment)
+        .correlate(Wallet)
+        .scalar_subquery()
+    )
+    return Wallet.posted - Wallet.held + Wallet.credit_limit - expired
+
+
 def balance(session: Session, account_id: str) -> Balance:
     """Return what a wallet has. Raises `not_found`."""
-    wallet = session.scalar(
-        select(Wallet).where(Wallet.account_id == account_id).execution_options(populate_existing=True)
-    )
-    if wallet is None:
-        raise not_found("wallet", account_id)
     moment = now(session)
+    found = session.execute(
+        select(Wallet, available_now(moment))
+        .where(Wallet.account_id == account_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise not_found("wallet", account_id)
+    wallet, available = found
     lots = session.execute(
         select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
@@ -49,15 +69,13 @@ def balance(session: Session, account_id: str) -> Balance:
     expired = sum(int(amount) for _, at, amount in lots if at is not None and at <= moment)
     live = [(kind, at, int(amount)) for kind, at, amount in lots if at is None or at > moment]
     next_at = min((at for _, at, _ in live if at is not None), default=None)
-    available = wallet.posted - wallet.held - expired
     return Balance(
         account_id=account_id,
         currency=wallet.currency,
         posted=wallet.posted - expired,
         held=wallet.held,
-        available=available,
         credit_limit=wallet.credit_limit,
-        spendable=available + wallet.credit_limit,
+        available=int(available),
         granted=sum(amount for kind, _, amount in live if kind == LotKind.GRANTED),
         purchased=sum(amount for kind, _, amount in live if kind == LotKind.PURCHASED),
         next_expiry_at=next_at,

@@ -1,6 +1,6 @@
 """Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -10,10 +10,10 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.wallet.amounts import spelled
-from app.wallet.balance import balance
+from app.wallet.balance import available_now, balance
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
-from app.wallet.tables import CreditLot, Hold, HoldState, Transfer, TransferKind, Wallet
+from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move, move_posted, write
 from pricing.money import whole
 
@@ -133,17 +133,9 @@ def get_hold(session: Session, job_id: str) -> Hold:
 
 def _take(session: Session, made: Hold) -> bool:
     """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
-    expired = (
-        select(func.coalesce(func.sum(CreditLot.remaining), 0))
-        .where(CreditLot.account_id == made.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
-        .scalar_subquery()
-    )
     taken = session.execute(
         update(Wallet)
-        .where(
-            Wallet.account_id == made.account_id,
-            Wallet.posted - Wallet.held + Wallet.credit_limit - expired >= made.amount,
-        )
+        .where(Wallet.account_id == made.account_id, available_now(now(session)) >= made.amount)
         .values(held=Wallet.held + made.amount)
         .returning(Wallet.account_id)
         .execution_options(synchronize_session=False)
@@ -157,7 +149,7 @@ def _too_little(session: Session, made: Hold) -> AppError:
         "insufficient_funds",
         "The wallet cannot hold the price of this job.",
         price=spelled(made.amount, has.currency),
-        spendable=spelled(has.spendable, has.currency),
+        available=spelled(has.available, has.currency),
         currency=has.currency,
     )
 

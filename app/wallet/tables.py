@@ -60,7 +60,7 @@ class BudgetScope(StrEnum):
 
 
 class Wallet(Base):
-    """An account's money: available is `posted - held`, and below zero down to the credit limit."""
+    """An account's money. What a new hold may take of it is `app.wallet.balance.available_now`."""
 
     __tablename__ = "wallets"
     __table_args__ = (
@@ -76,11 +76,6 @@ class Wallet(Base):
     low_balance: Mapped[int | None] = mapped_column(BigInteger)  # tell the owner when available falls below this
     low_balance_told_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
-
-    @property
-    def available(self) -> int:
-        """What may still be spent without credit, in minor units; negative when credit is in use."""
-        return self.posted - self.held
 
 
 class Transfer(Base):

@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         has, books = balance(self.session, self.account), self.books
         live = [lot for lot in books.lots if lot.live(self.at)]
         assert has.held == sum(amount for amount, _ in books.open.values())
-        assert has.spendable == books.spendable(self.at)
+        assert has.available == books.spendable(self.at)
         assert has.granted == sum(lot.left for lot in live if lot.granted)
         assert has.purchased == sum(lot.left for lot in live if not lot.granted)
 

@@ -34,7 +34,7 @@ def test_an_operator_changes_an_account(site: Site):
     browser.send(f"{account}/reinstatement")
     with transaction() as session:
         assert membership_at(session, site.accounts["bob"], now(session) + timedelta(seconds=1)) == "free"
-        assert balance(session, site.accounts["bob"]).spendable == 100_000 + 1_250 + 5_000
+        assert balance(session, site.accounts["bob"]).available == 100_000 + 1_250 + 5_000
     assert acts() == [
         *("account.membership_changed", "account.membership_changed", "account.limited", "wallet.credit_limited"),
         *("wallet.topped_up", "account.suspended", "account.reinstated"),
