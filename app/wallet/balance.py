@@ -91,6 +91,7 @@ def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> No
         AppError: `not_found`.
     """
     _set(session, account_id, credit_limit=whole(credit_limit, "credit_limit"))
+    arm_low_balance(session, account_id)
 
 
 def set_low_balance(session: Session, account_id: str, threshold: int | None) -> None:
@@ -100,19 +101,21 @@ def set_low_balance(session: Session, account_id: str, threshold: int | None) ->
 
 
 def newly_low(session: Session, account_id: str) -> Balance | None:
-    """Return the balance if it has fallen below its threshold since this was last told, else None.
+    """Return the balance if what is available has fallen below its threshold since this was last told, else None.
 
-    Whoever gets the balance writes the event; the same fall is told to nobody else, and money coming in arms it again.
-    Ask after a hold, in its transaction, where the wallet's row is locked anyway.
+    Whoever gets the balance writes the event; the same fall is told to nobody else, until `arm_low_balance` has seen
+    the wallet above the threshold. Ask after whatever lowers a wallet (a hold, an expiry, a correction, a lowered
+    limit), in its transaction, where the wallet's row is locked anyway.
     """
+    moment = now(session)
     told = session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
             Wallet.low_balance_told_at.is_(None),
-            Wallet.posted - Wallet.held < Wallet.low_balance,
+            available_now(moment) < Wallet.low_balance,
         )
-        .values(low_balance_told_at=now(session))
+        .values(low_balance_told_at=moment)
         .returning(Wallet.account_id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
@@ -120,13 +123,13 @@ def newly_low(session: Session, account_id: str) -> Balance | None:
 
 
 def arm_low_balance(session: Session, account_id: str) -> None:
-    """After money came in: tell the owner again at the next fall, if this one has ended."""
+    """After whatever raises a wallet: tell the owner again at the next fall, if this one has ended."""
     session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
             Wallet.low_balance_told_at.is_not(None),
-            or_(Wallet.low_balance.is_(None), Wallet.posted - Wallet.held >= Wallet.low_balance),
+            or_(Wallet.low_balance.is_(None), available_now(now(session)) >= Wallet.low_balance),
         )
         .values(low_balance_told_at=None)
         .execution_options(synchronize_session=False)

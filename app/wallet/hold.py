@@ -10,7 +10,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.wallet.amounts import spelled
-from app.wallet.balance import available_now, balance
+from app.wallet.balance import arm_low_balance, available_now, balance
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
@@ -105,6 +105,7 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
     else:
         move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, amount, transfer, ours=ours)
+    arm_low_balance(session, resolved.account_id)
     return transfer
 
 
@@ -120,6 +121,7 @@ def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
     settle_budgets(session, resolved, 0)
     move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, 0, None, ours=ours)
+    arm_low_balance(session, resolved.account_id)
     return resolved
 
 
