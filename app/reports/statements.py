@@ -17,10 +17,14 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.accounts.months import month_window
 from app.accounts.tables import Project
-from app.errors import not_found
+from app.clock import now
+from app.errors import AppError, not_found
+from app.prices.find import book_at
 from app.reports.words import Language, decimals, word
 from app.wallet.transfer import wallet_side
+from pricing.book import PriceBook
 from pricing.exact import exact_number
+from pricing.labels import mode_words
 from pricing.money import Money
 from pricing.simulation import Case
 
@@ -116,6 +120,17 @@ class Statement:
     waits: tuple[Wait, ...]
     opening: int | None
     moved: tuple[Moved, ...]
+    book: PriceBook | None  # the last one in force in the month; it has the names of memberships and tiers
+
+    def tier(self, name: str, language: Language) -> str:
+        """Return a service tier as customers read it."""
+        found = None if self.book is None else self.book.service_tiers.get(name)
+        return name if found is None else str(getattr(found.title, language))
+
+    def membership(self, name: str, language: Language) -> str:
+        """Return a membership as customers read it."""
+        found = None if self.book is None else self.book.memberships.get(name)
+        return name if found is None else str(getattr(found.title, language))
 
     @property
     def whole(self) -> Position:
@@ -201,7 +216,16 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         waits=tuple(waits),
         opening=None if project_id else int(session.execute(OPENING, wallet).scalar_one()),
         moved=tuple(Moved(each.kind, each.transfers, int(each.amount)) for each in moved),
+        book=_book(session, min(until, now(session))),
     )
+
+
+def _book(session: Session, at: datetime) -> PriceBook | None:
+    """Return the book in force at a moment; before the first one there was nothing to name."""
+    try:
+        return book_at(session, at).book
+    except AppError:
+        return None
 
 
 def project_names(session: Session, account_id: str) -> dict[str, str]:
@@ -279,9 +303,9 @@ def _videos(rows: Any, names: dict[str, str], statement: Statement, language: La
             word(row.outcome, language),
             case.model,
             case.resolution,
-            case.mode,
-            case.service_tier,
-            case.membership,
+            mode_words(case.mode, language),
+            statement.tier(case.service_tier, language),
+            statement.membership(case.membership, language),
             decimals(exact_number(case.seconds)),
             decimals(Fraction(row.gpu_milliseconds, 1000)),
             "" if row.waited is None else _tenths(row.waited),
