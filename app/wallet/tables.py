@@ -249,6 +249,20 @@ TRIGGERS: list[str] = [
         """,
     ),
     *guard(
+        Base.metadata.tables["lot_draws"],
+        """
+        CREATE OR REPLACE FUNCTION lot_draws_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+                MESSAGE = 'what left a credit lot is never changed or removed; credit comes in as a new lot';
+        END $$
+        """,
+        """
+        CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws
+        FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()
+        """,
+    ),
+    *guard(
         Base.metadata.tables["holds"],
         """
         CREATE OR REPLACE FUNCTION holds_resolve_once() RETURNS trigger LANGUAGE plpgsql AS $$

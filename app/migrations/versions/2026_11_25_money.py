@@ -1,4 +1,4 @@
-"""money: a refund goes back into the lots it was taken from, and a lot's draw says why
+"""money: a refund goes back into the lots it was taken from, a lot's draw says why, and receipts and events stay
 
 Revision: 0007, after 0006
 """
@@ -37,10 +37,58 @@ def upgrade() -> None:
     op.create_check_constraint(op.f("ck_lot_draws_cause"), "lot_draws", "cause IN ('expiry', 'correction', 'debt')")
     op.drop_constraint("uq_credit_lots_transfer_id", "credit_lots", type_="unique")
     op.create_unique_constraint(op.f("uq_credit_lots_transfer_id_kind"), "credit_lots", ["transfer_id", "kind"])
+    for statement in GUARDS:
+        op.execute(statement)
+
+
+GUARDS = (
+    """
+    CREATE OR REPLACE FUNCTION receipts_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'a receipt is never changed or removed; what was wrong with it is refunded or corrected';
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER receipts_stay BEFORE UPDATE OR DELETE ON receipts
+    FOR EACH ROW EXECUTE FUNCTION receipts_stay()
+    """,
+    """
+    CREATE OR REPLACE FUNCTION events_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' AND OLD.position IS NULL THEN
+            OLD.position := NEW.position;
+            IF NEW IS NOT DISTINCT FROM OLD THEN
+                RETURN NEW;
+            END IF;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'an event is never changed or removed; only its place in the feed is written, and once';
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE OR DELETE ON events
+    FOR EACH ROW EXECUTE FUNCTION events_stay()
+    """,
+    """
+    CREATE OR REPLACE FUNCTION lot_draws_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'what left a credit lot is never changed or removed; credit comes in as a new lot';
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws
+    FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()
+    """,
+)
 
 
 def downgrade() -> None:
     """Take this revision back."""
+    for table in ("receipts", "events", "lot_draws"):
+        op.execute(f"DROP TRIGGER {table}_stay ON {table}")
+        op.execute(f"DROP FUNCTION {table}_stay()")
     op.drop_constraint("uq_credit_lots_transfer_id_kind", "credit_lots", type_="unique")
     op.create_unique_constraint("uq_credit_lots_transfer_id", "credit_lots", ["transfer_id"])
     op.drop_column("lot_draws", "cause")
