@@ -257,10 +257,8 @@ TRIGGERS: list[str] = [
                 MESSAGE = 'what left a credit lot is never changed or removed; credit comes in as a new lot';
         END $$
         """,
-        """
-        CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws
-        FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()
-        """,
+        "CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws"
+        " FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()",
     ),
     *guard(
         Base.metadata.tables["holds"],

@@ -18,7 +18,8 @@ from app.jobs.tables import ReceiptRow
 from app.reports.receipt_pages import receipt_html, receipt_page, receipt_pdf
 from app.reports.replay import replay_job
 from app.reports.statement_pages import statement_pdf
-from app.reports.statements import make_statement, write_csv
+from app.reports.statement_table import write_csv
+from app.reports.statements import make_statement
 from app.reports.usage import read_usage
 from app.reports.words import WORDS
 from tests.line import Line
