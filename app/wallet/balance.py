@@ -35,7 +35,7 @@ def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> 
     )
 
 
-def available_now(moment: datetime) -> ColumnElement[int]:
+def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[int]:
     """Return what a hold may take at a moment, in minor units, as SQL over a row of `wallets`.
 
     It is the one definition: holds are allowed by it, pages and doors show it, and the low-balance event watches it.

@@ -1,13 +1,13 @@
 """Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
 
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.months import billing_month
 from app.clock import now
-from app.db import new_id
+from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
 from app.wallet.amounts import spelled
 from app.wallet.balance import arm_low_balance, available_now, balance
@@ -16,6 +16,17 @@ from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move, move_posted, write
 from pricing.money import whole
+
+# Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
+_TAKE = (
+    update(Base.metadata.tables["wallets"])
+    .where(
+        Wallet.account_id == bindparam("wallet"),
+        available_now(bindparam("moment", type_=Moment)) >= bindparam("wanted", type_=BigInteger),
+    )
+    .values(held=Wallet.held + bindparam("wanted", type_=BigInteger))
+    .returning(Wallet.account_id)
+)
 
 
 class HoldResolved(AppError):
@@ -135,14 +146,8 @@ def get_hold(session: Session, job_id: str) -> Hold:
 
 def _take(session: Session, made: Hold) -> bool:
     """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
-    taken = session.execute(
-        update(Wallet)
-        .where(Wallet.account_id == made.account_id, available_now(now(session)) >= made.amount)
-        .values(held=Wallet.held + made.amount)
-        .returning(Wallet.account_id)
-        .execution_options(synchronize_session=False)
-    )
-    return taken.one_or_none() is not None
+    facts = {"wallet": made.account_id, "wanted": made.amount, "moment": now(session)}
+    return session.execute(_TAKE, facts).one_or_none() is not None
 
 
 def _too_little(session: Session, made: Hold) -> AppError:
