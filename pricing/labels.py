@@ -31,14 +31,33 @@ SENTENCES: dict[str, dict[str, str]] = {
     "tax_included": {"en": "Tax included", "zh": "含税"},
 }
 
+# How a film is made, in words: the short names of modes belong to price books and models.
+MODES: dict[str, dict[str, str]] = {
+    "t2v": {"en": "from text", "zh": "文生视频"},
+    "i2v": {"en": "from a picture", "zh": "图生视频"},
+    "v2v": {"en": "from a video", "zh": "视频转视频"},
+    "edit": {"en": "edit of a video", "zh": "视频编辑"},
+    "extend": {"en": "extension of a video", "zh": "视频延长"},
+}
+
+
+def mode_words(mode: str, language: str) -> str:
+    """Return a mode in words, in `en` or `zh`; one that has none stands as it is."""
+    return MODES.get(mode, {}).get(language, mode)
+
 
 def words(key: str, facts: Mapping[str, str], language: str) -> str:
     """Return the sentence of a line key in `en` or `zh`. Raises KeyError for an unknown key or language."""
-    return SENTENCES[key][language].format_map({name: _readable(name, text) for name, text in facts.items()})
+    return SENTENCES[key][language].format_map({name: _readable(name, text, language) for name, text in facts.items()})
 
 
-def _readable(name: str, text: str) -> str:
-    """Show a rate with at least two decimals, and seconds that do not end with three; the exact fact stays stored."""
+def _readable(name: str, text: str, language: str) -> str:
+    """Show a rate with at least two decimals, seconds that do not end with three, and a mode in words.
+
+    The exact fact stays stored.
+    """
+    if name == "mode":
+        return mode_words(text, language)
     if name == "per_second" and "/" not in text:
         whole, _, part = text.partition(".")
         return f"{whole}.{part.ljust(2, '0')}"

@@ -20,6 +20,7 @@ from app.dispatch.mend import Patrol, mend, standing_still
 from app.dispatch.retention import run_retention
 from app.dispatch.roster import idle_by_pool, silent_workers, strike_off
 from app.dispatch.tally import tally
+from app.jobs.low_balance import tell_low_balance
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.quote import expire_quote, quotes_past_expiry
@@ -121,7 +122,9 @@ def _expired_credit(session: Session) -> Sequence[str]:
 
 def _book_expiry(session: Session, account_id: str) -> bool:
     """Book what is left in credit lots that have expired. Spending them was refused from their last moment on."""
-    return bool(expire_lots(session, account_id))
+    lost = expire_lots(session, account_id)
+    tell_low_balance(session, account_id)
+    return bool(lost)
 
 
 def _lock(session: Session, job_id: str) -> Job | None:

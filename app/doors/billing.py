@@ -17,7 +17,10 @@ router = APIRouter(prefix="/v1", tags=["billing"])
 
 
 class WalletOut(BaseModel):
-    """An account's money, as decimal strings: what it has, what open jobs hold, and what it may still spend."""
+    """An account's money, as decimal strings: its balance (`posted`), what open jobs hold, and what it may still spend.
+
+    `available` is what a new job may take now, the credit limit included.
+    """
 
     object: Literal["wallet"] = "wallet"
     currency: str
@@ -45,7 +48,7 @@ def read_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
         currency=currency,
         posted=Money(wallet.posted, currency).text,
         held=Money(wallet.held, currency).text,
-        available=Money(wallet.available + wallet.credit_limit, currency).text,
+        available=Money(wallet.available, currency).text,
         credit_limit=Money(wallet.credit_limit, currency).text,
     )
 

@@ -36,6 +36,12 @@ class ProblemOut(BaseModel):
     error: dict[str, Any]
 
 
+# What the database says to the one of two transactions that has to give way: serialization failure, deadlock, and a
+# lock that was not to be had in time. All of it was rolled back, and the caller may send it again as it is. We do not
+# do so ourselves: a body that was read and a file that was stored cannot be taken back, and the order of locks (key,
+# project, wallet) leaves no deadlock between orders, settlements, refunds and corrections.
+GAVE_WAY = ("40001", "40P01", "55P03")
+
 # Doors whose clients expect another shape of errors, by the beginning of their paths.
 SHAPES: dict[str, Callable[[AppError, Request], JSONResponse]] = {}
 
@@ -184,6 +190,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(OperationalError)
     def _database_away(request: Request, error: Exception) -> JSONResponse:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in GAVE_WAY:
+            log.warning("A request gave way to another one: %s", error)
+            later = AppError("unavailable", "Another change came in between; nothing was done.", retry_after=1)
+            return problem(later, request)
         log.error("The database is not reachable: %s", error)
         away = AppError("unavailable", "The service cannot reach its database now.", retry_after=2)
         return problem(away, request)

@@ -16,7 +16,8 @@ from app.errors import AppError
 from app.jobs.find import find_job
 from app.reports.receipt_pages import receipt_html, receipt_page, receipt_pdf
 from app.reports.statement_pages import statement_pdf
-from app.reports.statements import make_statement, write_csv
+from app.reports.statement_table import write_csv
+from app.reports.statements import make_statement
 from app.reports.usage import read_usage
 from app.reports.words import Language, decimals
 from pricing.money import Money

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment
+from app.db import Base, Moment, guard
 from app.events.types import TERMINAL_TYPES
 
 _TERMINAL = ", ".join(f"'{type_}'" for type_ in TERMINAL_TYPES)
@@ -45,3 +45,26 @@ class Event(Base):
     callback_url: Mapped[str | None] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(Moment)
     traceparent: Mapped[str | None] = mapped_column(Text)  # of the request that made the job; deliveries join its trace
+
+
+EVENT_TRIGGERS: list[str] = guard(
+    Base.metadata.tables["events"],
+    # Deliveries are sent and signed from the stored body, and the feed's places are its cursors.
+    """
+    CREATE OR REPLACE FUNCTION events_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'UPDATE' AND OLD.position IS NULL THEN
+            OLD.position := NEW.position;
+            IF NEW IS NOT DISTINCT FROM OLD THEN
+                RETURN NEW;
+            END IF;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+            MESSAGE = 'an event is never changed or removed; only its place in the feed is written, and once';
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER events_stay BEFORE UPDATE OR DELETE ON events
+    FOR EACH ROW EXECUTE FUNCTION events_stay()
+    """,
+)

@@ -14,8 +14,8 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import after_commit, new_id
 from app.errors import AppError, not_found
-from app.events.record import record
 from app.jobs.announce import announce
+from app.jobs.low_balance import tell_low_balance
 from app.jobs.order import Order, earlier_job, free_key
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.promises import promises
@@ -32,9 +32,7 @@ from app.net import check_url
 from app.prices.find import book_by_id
 from app.prices.pauses import check_intake
 from app.settings import get_settings
-from app.wallet.balance import newly_low
 from app.wallet.hold import hold
-from app.webhooks.fanout import fan_out
 from pricing.book import PriceBook
 from pricing.money import Money
 from pricing.rules import Membership
@@ -238,9 +236,4 @@ def _hold_price(session: Session, caller: Caller, job: Job) -> None:
         project_id=job.project_id,
         key_id=caller.key_id,
     )
-    low = newly_low(session, job.account_id)
-    if low is not None:
-        spelled = Money(low.available, low.currency).text
-        data = {"id": job.account_id, "object": "wallet", "available": spelled, "currency": low.currency}
-        told = record(session, account_id=job.account_id, project_id=None, job_id=None, type="wallet.low", data=data)
-        fan_out(session, told)
+    tell_low_balance(session, job.account_id)

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.errors import AppError, not_found
+from app.jobs.low_balance import tell_low_balance
 from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.trail import record
@@ -76,6 +77,7 @@ def book_correction(
     if job_id is not None:
         _job_of(session, account_id, job_id)
     transfer = correct(session, account_id, amount, reference=reference, reason=reason, job_id=job_id)
+    tell_low_balance(session, account_id)
     _record(session, actor, "wallet.corrected", transfer, reason=reason)
     return transfer
 
@@ -109,6 +111,7 @@ def limit_credit(session: Session, actor: Actor, account_id: str, credit_limit: 
         raise AppError("invalid_request", "A credit limit is 0 or more.", field="amount")
     before = balance(session, account_id)
     set_credit_limit(session, account_id, credit_limit)
+    tell_low_balance(session, account_id)
     old, new = (Money(minor, before.currency).text for minor in (before.credit_limit, credit_limit))
     record(session, actor, "wallet.credit_limited", account_id, before=old, after=new)
 

@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.errors import not_found
 from app.jobs.tables import ReceiptRow
+from app.prices.find import book_by_hash
 from app.reports import pdf
 from app.reports.words import Language, decimals, word
 from pricing.exact import exact_number
-from pricing.labels import words
+from pricing.labels import mode_words, words
 from pricing.receipt import read_receipt
 
 
@@ -42,14 +43,15 @@ def receipt_page(session: Session, job_id: str, language: Language) -> ReceiptPa
     account = get_account(session, row.account_id)
     made = read_receipt(row.body.encode())
     usage, delivered = made["quoted"]["usage"], made["delivered"]
+    book = book_by_hash(session, made["book"]["hash"]).book
     settled = row.settled_at.astimezone(ZoneInfo(account.billing_zone))
     facts = [
         ("settled_at", settled.strftime("%Y-%m-%d %H:%M %Z")),
         ("account", f"{account.name} ({account.id})"),
         ("video", row.job_id),
         ("outcome", word(row.outcome, language)),
-        ("model", f"{usage['model']}, {usage['resolution']}, {usage['mode']}"),
-        ("tier", usage["service_tier"]),
+        ("model", f"{usage['model']}, {usage['resolution']}, {mode_words(usage['mode'], language)}"),
+        ("tier", getattr(book.tier(usage["service_tier"]).title, language)),
         ("billed_seconds", decimals(exact_number(made["billed_seconds"]))),
         ("quoted", f"{made['quoted']['total']} {row.currency}"),
     ]

@@ -37,7 +37,7 @@ def _positions(statement: Statement, language: Language) -> Flowable:
             each.project,
             each.model,
             each.resolution,
-            each.tier,
+            statement.tier(each.tier, language),
             str(each.videos),
             decimals(each.seconds),
             decimals(Fraction(each.gpu_milliseconds, 1000)),
@@ -53,7 +53,10 @@ def _positions(statement: Statement, language: Language) -> Flowable:
 
 def _waits(statement: Statement, language: Language) -> Flowable:
     head = [word(name, language) for name in ("tier", "started", "median", "p95")]
-    rows = [(each.tier, str(each.started), str(each.median), str(each.p95)) for each in statement.waits]
+    rows = [
+        (statement.tier(each.tier, language), str(each.started), str(each.median), str(each.p95))
+        for each in statement.waits
+    ]
     return pdf.table(head, rows, widths=(3, 2, 2, 2), right=3)
 
 
@@ -64,5 +67,5 @@ def _wallet(statement: Statement, language: Language) -> Flowable:
     rows = [(word("opening", language), "", money(statement.opening or 0))]
     rows += [(word(each.kind, language), str(each.transfers), money(each.amount)) for each in statement.moved]
     rows.append((word("closing", language), "", money(statement.closing or 0)))
-    head = [word(name, language) for name in ("what", "number", "amount")]
+    head = [word(name, language) for name in ("what", "transfers", "amount")]
     return pdf.table(head, rows, widths=(5, 2, 3), right=2)

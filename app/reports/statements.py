@@ -1,30 +1,29 @@
 """Statements: one account's month, of all its projects or of one, by the moment of settlement."""
 
-import csv
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.months import month_window
 from app.accounts.tables import Project
-from app.errors import not_found
-from app.reports.words import Language, decimals, word
+from app.clock import now
+from app.errors import AppError, not_found
+from app.prices.find import book_at
+from app.reports.words import Language, decimals
 from app.wallet.transfer import wallet_side
+from pricing.book import PriceBook
 from pricing.exact import exact_number
 from pricing.money import Money
 from pricing.simulation import Case
 
-_PERIOD = """
+PERIOD = """
     r.account_id = :account_id AND NOT r.test AND r.settled_at >= :since AND r.settled_at < :until
     AND (CAST(:project_id AS text) IS NULL OR r.project_id = :project_id)
 """
@@ -32,7 +31,7 @@ GROUPED = text(
     f"""
     SELECT r.project_id, r.pricing_case, count(*) AS videos, sum(r.list_total) AS list_total, sum(r.total) AS total,
            sum(r.gpu_milliseconds) AS gpu_milliseconds
-    FROM receipts r WHERE {_PERIOD} GROUP BY r.project_id, r.pricing_case
+    FROM receipts r WHERE {PERIOD} GROUP BY r.project_id, r.pricing_case
     """
 )
 WAITS = text(
@@ -40,7 +39,7 @@ WAITS = text(
     SELECT j.spec ->> 'service_tier' AS tier, count(*) AS started,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM j.started_at - j.created_at)) AS p50,
            percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM j.started_at - j.created_at)) AS p95
-    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {_PERIOD} AND j.started_at IS NOT NULL
+    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {PERIOD} AND j.started_at IS NOT NULL
     GROUP BY tier ORDER BY tier
     """
 )
@@ -54,13 +53,6 @@ OPENING = text(
     """
     SELECT coalesce(sum(CASE WHEN credit = :wallet THEN amount ELSE -amount END), 0)
     FROM transfers WHERE account_id = :account_id AND at < :since
-    """
-)
-VIDEOS = text(
-    f"""
-    SELECT r.number, r.job_id, r.project_id, r.outcome, r.pricing_case, r.list_total, r.total, r.gpu_milliseconds,
-           r.settled_at, extract(epoch FROM j.started_at - j.created_at) AS waited
-    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {_PERIOD} ORDER BY r.settled_at, r.number
     """
 )
 
@@ -116,6 +108,17 @@ class Statement:
     waits: tuple[Wait, ...]
     opening: int | None
     moved: tuple[Moved, ...]
+    book: PriceBook | None  # the last one in force in the month; it has the names of memberships and tiers
+
+    def tier(self, name: str, language: Language) -> str:
+        """Return a service tier as customers read it."""
+        found = None if self.book is None else self.book.service_tiers.get(name)
+        return name if found is None else str(getattr(found.title, language))
+
+    def membership(self, name: str, language: Language) -> str:
+        """Return a membership as customers read it."""
+        found = None if self.book is None else self.book.memberships.get(name)
+        return name if found is None else str(getattr(found.title, language))
 
     @property
     def whole(self) -> Position:
@@ -185,7 +188,7 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         raise not_found("project", project_id)
     facts = {"account_id": account_id, "since": since, "until": until, "project_id": project_id}
     wallet = facts | {"wallet": wallet_side(account_id)}
-    waits = [Wait(row.tier, row.started, _tenths(row.p50), _tenths(row.p95)) for row in session.execute(WAITS, facts)]
+    waits = [Wait(row.tier, row.started, tenths(row.p50), tenths(row.p95)) for row in session.execute(WAITS, facts)]
     moved = [] if project_id else [Moved(*row) for row in session.execute(MOVED, wallet)]
     return Statement(
         account_id=account_id,
@@ -201,7 +204,16 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         waits=tuple(waits),
         opening=None if project_id else int(session.execute(OPENING, wallet).scalar_one()),
         moved=tuple(Moved(each.kind, each.transfers, int(each.amount)) for each in moved),
+        book=_book(session, min(until, now(session))),
     )
+
+
+def _book(session: Session, at: datetime) -> PriceBook | None:
+    """Return the book in force at a moment; before the first one there was nothing to name."""
+    try:
+        return book_at(session, at).book
+    except AppError:
+        return None
 
 
 def project_names(session: Session, account_id: str) -> dict[str, str]:
@@ -223,74 +235,6 @@ def _positions(rows: Any, names: dict[str, str]) -> list[Position]:
     return [found[key] for key in sorted(found)]
 
 
-def _tenths(seconds: Any) -> Decimal:
+def tenths(seconds: Any) -> Decimal:
+    """Return a number of seconds with one digit after the point."""
     return Decimal(str(seconds)).quantize(Decimal("0.1"))
-
-
-# The columns of the table of videos, by their words.
-COLUMNS = (
-    *("number", "settled_at", "video", "project", "outcome", "model", "resolution", "mode", "tier", "membership"),
-    *("seconds", "gpu_seconds", "waited", "list_price", "charged", "currency"),
-)
-
-
-def write_csv(session: Session, statement: Statement, language: Language) -> str:
-    """Return the month's videos as CSV (RFC 4180), a line each and a last line of sums, headed in a language.
-
-    It begins with the byte order mark by which spreadsheets know that Chinese signs are UTF-8.
-    """
-    names = project_names(session, statement.account_id)
-    out = io.StringIO()
-    out.write("\ufeff")
-    table = csv.writer(out)
-    table.writerow([word(column, language) for column in COLUMNS])
-    facts = {
-        "account_id": statement.account_id,
-        "since": statement.since,
-        "until": statement.until,
-        "project_id": statement.project_id,
-    }
-    rows = session.execute(VIDEOS, facts, execution_options={"stream_results": True}).yield_per(1000)
-    for cells in _videos(rows, names, statement, language):
-        table.writerow([_inert(cell) for cell in cells])
-    whole = statement.whole
-    sums = {
-        "number": word("total", language),
-        "seconds": decimals(whole.seconds),
-        "gpu_seconds": decimals(Fraction(whole.gpu_milliseconds, 1000)),
-        "list_price": Money(whole.list_total, statement.currency).text,
-        "charged": Money(whole.total, statement.currency).text,
-        "currency": statement.currency,
-    }
-    table.writerow([sums.get(column, "") for column in COLUMNS])
-    return out.getvalue()
-
-
-def _videos(rows: Any, names: dict[str, str], statement: Statement, language: Language) -> Iterator[tuple[object, ...]]:
-    zone = ZoneInfo(statement.zone)
-    row: Row[Any]
-    for row in rows:
-        case = Case(*json.loads(row.pricing_case))
-        yield (
-            row.number,
-            row.settled_at.astimezone(zone).isoformat(timespec="seconds"),
-            row.job_id,
-            names.get(row.project_id or "", ""),
-            word(row.outcome, language),
-            case.model,
-            case.resolution,
-            case.mode,
-            case.service_tier,
-            case.membership,
-            decimals(exact_number(case.seconds)),
-            decimals(Fraction(row.gpu_milliseconds, 1000)),
-            "" if row.waited is None else _tenths(row.waited),
-            Money(row.list_total, statement.currency).text,
-            Money(row.total, statement.currency).text,
-            statement.currency,
-        )
-
-
-def _inert(cell: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula: a project may be named anything."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell

@@ -11,6 +11,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "receipt": ("Receipt", "收据"),
     "statement": ("Statement", "对账单"),
     "number": ("No.", "编号"),
+    "transfers": ("Transfers", "笔数"),
     "account": ("Account", "账户"),
     "month": ("Month", "月份"),
     "project": ("Project", "项目"),

@@ -66,10 +66,20 @@ RULES: dict[str, str] = {
         HAVING sum(t.amount) > coalesce(h.captured_amount, 0)""",
     "incoming_transfer_has_its_lot": """
         SELECT t.id, t.amount, coalesce(l.amount, 0) FROM transfers t LEFT JOIN credit_lots l ON l.transfer_id = t.id
-        WHERE t.credit = 'wallet:' || t.account_id AND coalesce(l.amount, 0) <> t.amount""",
+        WHERE t.credit = 'wallet:' || t.account_id AND t.kind <> 'refund' AND coalesce(l.amount, 0) <> t.amount""",
+    # A refund goes back into the lots that its charge was taken from, and into new ones for what credit had covered.
+    "refunds_are_in_their_lots": """
+        SELECT job_id, coalesce(t.total, 0), coalesce(s.total, 0) + coalesce(l.total, 0)
+        FROM (SELECT job_id, sum(amount) AS total FROM transfers WHERE kind = 'refund' GROUP BY 1) t
+        FULL JOIN (SELECT h.job_id, sum(s.refunded) AS total FROM hold_slices s JOIN holds h ON h.id = s.hold_id
+            WHERE s.refunded > 0 GROUP BY 1) s USING (job_id)
+        FULL JOIN (SELECT t.job_id, sum(l.amount) AS total FROM credit_lots l JOIN transfers t ON t.id = l.transfer_id
+            WHERE t.kind = 'refund' GROUP BY 1) l USING (job_id)
+        WHERE coalesce(t.total, 0) <> coalesce(s.total, 0) + coalesce(l.total, 0)""",
     "lot_remaining_is_amount_less_what_left_it": """
         SELECT l.id, l.amount - coalesce(s.gone, 0) - coalesce(d.gone, 0), l.remaining FROM credit_lots l LEFT JOIN (
-            SELECT lot_id, sum(coalesce(used, amount)) AS gone FROM hold_slices GROUP BY lot_id) s ON s.lot_id = l.id
+            SELECT lot_id, sum(coalesce(used, amount) - refunded) AS gone FROM hold_slices GROUP BY lot_id) s
+            ON s.lot_id = l.id
         LEFT JOIN (SELECT lot_id, sum(amount) AS gone FROM lot_draws GROUP BY lot_id) d ON d.lot_id = l.id
         WHERE l.remaining <> l.amount - coalesce(s.gone, 0) - coalesce(d.gone, 0)""",
     "slices_follow_their_hold": """

@@ -1,6 +1,8 @@
 """Open a wallet, read its balance, set its limits, and notice when it runs low."""
 
-from sqlalchemy import func, or_, select, update
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -33,14 +35,32 @@ def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> 
     )
 
 
+def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[int]:
+    """Return what a hold may take at a moment, in minor units, as SQL over a row of `wallets`.
+
+    It is the one definition: holds are allowed by it, pages and doors show it, and the low-balance event watches it.
+    Credit that has expired is left out, whether or not the sweeper has booked it yet.
+    """
+    expired = (
+        select(func.coalesce(func.sum(CreditLot.remaining), 0))
+        .where(CreditLot.account_id == Wallet.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= moment)
+        .correlate(Wallet)
+        .scalar_subquery()
+    )
+    return Wallet.posted - Wallet.held + Wallet.credit_limit - expired
+
+
 def balance(session: Session, account_id: str) -> Balance:
     """Return what a wallet has. Raises `not_found`."""
-    wallet = session.scalar(
-        select(Wallet).where(Wallet.account_id == account_id).execution_options(populate_existing=True)
-    )
-    if wallet is None:
-        raise not_found("wallet", account_id)
     moment = now(session)
+    found = session.execute(
+        select(Wallet, available_now(moment))
+        .where(Wallet.account_id == account_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise not_found("wallet", account_id)
+    wallet, available = found
     lots = session.execute(
         select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
@@ -49,15 +69,13 @@ def balance(session: Session, account_id: str) -> Balance:
     expired = sum(int(amount) for _, at, amount in lots if at is not None and at <= moment)
     live = [(kind, at, int(amount)) for kind, at, amount in lots if at is None or at > moment]
     next_at = min((at for _, at, _ in live if at is not None), default=None)
-    available = wallet.posted - wallet.held - expired
     return Balance(
         account_id=account_id,
         currency=wallet.currency,
         posted=wallet.posted - expired,
         held=wallet.held,
-        available=available,
         credit_limit=wallet.credit_limit,
-        spendable=available + wallet.credit_limit,
+        available=int(available),
         granted=sum(amount for kind, _, amount in live if kind == LotKind.GRANTED),
         purchased=sum(amount for kind, _, amount in live if kind == LotKind.PURCHASED),
         next_expiry_at=next_at,
@@ -73,6 +91,7 @@ def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> No
         AppError: `not_found`.
     """
     _set(session, account_id, credit_limit=whole(credit_limit, "credit_limit"))
+    arm_low_balance(session, account_id)
 
 
 def set_low_balance(session: Session, account_id: str, threshold: int | None) -> None:
@@ -82,19 +101,21 @@ def set_low_balance(session: Session, account_id: str, threshold: int | None) ->
 
 
 def newly_low(session: Session, account_id: str) -> Balance | None:
-    """Return the balance if it has fallen below its threshold since this was last told, else None.
+    """Return the balance if what is available has fallen below its threshold since this was last told, else None.
 
-    Whoever gets the balance writes the event; the same fall is told to nobody else, and money coming in arms it again.
-    Ask after a hold, in its transaction, where the wallet's row is locked anyway.
+    Whoever gets the balance writes the event; the same fall is told to nobody else, until `arm_low_balance` has seen
+    the wallet above the threshold. Ask after whatever lowers a wallet (a hold, an expiry, a correction, a lowered
+    limit), in its transaction, where the wallet's row is locked anyway.
     """
+    moment = now(session)
     told = session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
             Wallet.low_balance_told_at.is_(None),
-            Wallet.posted - Wallet.held < Wallet.low_balance,
+            available_now(moment) < Wallet.low_balance,
         )
-        .values(low_balance_told_at=now(session))
+        .values(low_balance_told_at=moment)
         .returning(Wallet.account_id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
@@ -102,13 +123,13 @@ def newly_low(session: Session, account_id: str) -> Balance | None:
 
 
 def arm_low_balance(session: Session, account_id: str) -> None:
-    """After money came in: tell the owner again at the next fall, if this one has ended."""
+    """After whatever raises a wallet: tell the owner again at the next fall, if this one has ended."""
     session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
             Wallet.low_balance_told_at.is_not(None),
-            or_(Wallet.low_balance.is_(None), Wallet.posted - Wallet.held >= Wallet.low_balance),
+            or_(Wallet.low_balance.is_(None), available_now(now(session)) >= Wallet.low_balance),
         )
         .values(low_balance_told_at=None)
         .execution_options(synchronize_session=False)

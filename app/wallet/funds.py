@@ -10,8 +10,8 @@ from app.errors import AppError, not_found
 from app.wallet.amounts import spelled
 from app.wallet.balance import arm_low_balance
 from app.wallet.budgets import refund_budgets
-from app.wallet.lots import add_lot, draw
-from app.wallet.tables import Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
+from app.wallet.lots import add_lot, draw, give_back
+from app.wallet.tables import DrawCause, Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
 from pricing.money import whole
 
@@ -60,6 +60,9 @@ def top_up(
 def refund(session: Session, job_id: str, amount: int, *, reference: str, reason: str) -> Transfer:
     """Give back part or all of what a job was charged; the hold stays captured, and the budgets get it back too.
 
+    It goes back into the credit lots that it was taken from, as if that much less had been captured: granted credit
+    comes back granted, and ends when it would have ended, or a while from now if that moment has passed.
+
     Raises:
         TypeError, ValueError: for an amount that is not whole and more than 0.
         AppError: `not_found`; `conflict` if the job was not charged, or not that much is left to give back.
@@ -93,7 +96,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     if new:
         refund_budgets(session, paid, amount)
         move_posted(session, transfer)
-        add_lot(session, transfer, LotKind.PURCHASED, None)
+        give_back(session, paid, transfer, given)
         arm_low_balance(session, paid.account_id)
     return transfer
 
@@ -138,7 +141,7 @@ def correct(
             add_lot(session, transfer, LotKind.PURCHASED, None)
             arm_low_balance(session, account_id)
         else:
-            draw(session, account_id, size, transfer.id)
+            draw(session, account_id, size, transfer.id, DrawCause.CORRECTION)
     return transfer
 
 

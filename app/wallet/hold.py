@@ -1,21 +1,32 @@
 """Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
 
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.months import billing_month
 from app.clock import now
-from app.db import new_id
+from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
 from app.wallet.amounts import spelled
-from app.wallet.balance import balance
+from app.wallet.balance import arm_low_balance, available_now, balance
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
-from app.wallet.tables import CreditLot, Hold, HoldState, Transfer, TransferKind, Wallet
+from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move, move_posted, write
 from pricing.money import whole
+
+# Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
+_TAKE = (
+    update(Base.metadata.tables["wallets"])
+    .where(
+        Wallet.account_id == bindparam("wallet"),
+        available_now(bindparam("moment", type_=Moment)) >= bindparam("wanted", type_=BigInteger),
+    )
+    .values(held=Wallet.held + bindparam("wanted", type_=BigInteger))
+    .returning(Wallet.account_id)
+)
 
 
 class HoldResolved(AppError):
@@ -105,6 +116,7 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
     else:
         move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, amount, transfer, ours=ours)
+    arm_low_balance(session, resolved.account_id)
     return transfer
 
 
@@ -120,6 +132,7 @@ def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
     settle_budgets(session, resolved, 0)
     move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, 0, None, ours=ours)
+    arm_low_balance(session, resolved.account_id)
     return resolved
 
 
@@ -133,22 +146,8 @@ def get_hold(session: Session, job_id: str) -> Hold:
 
 def _take(session: Session, made: Hold) -> bool:
     """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
-    expired = (
-        select(func.coalesce(func.sum(CreditLot.remaining), 0))
-        .where(CreditLot.account_id == made.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
-        .scalar_subquery()
-    )
-    taken = session.execute(
-        update(Wallet)
-        .where(
-            Wallet.account_id == made.account_id,
-            Wallet.posted - Wallet.held + Wallet.credit_limit - expired >= made.amount,
-        )
-        .values(held=Wallet.held + made.amount)
-        .returning(Wallet.account_id)
-        .execution_options(synchronize_session=False)
-    )
-    return taken.one_or_none() is not None
+    facts = {"wallet": made.account_id, "wanted": made.amount, "moment": now(session)}
+    return session.execute(_TAKE, facts).one_or_none() is not None
 
 
 def _too_little(session: Session, made: Hold) -> AppError:
@@ -157,7 +156,7 @@ def _too_little(session: Session, made: Hold) -> AppError:
         "insufficient_funds",
         "The wallet cannot hold the price of this job.",
         price=spelled(made.amount, has.currency),
-        spendable=spelled(has.spendable, has.currency),
+        available=spelled(has.available, has.currency),
         currency=has.currency,
     )
 

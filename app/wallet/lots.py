@@ -6,12 +6,12 @@ and that one lock orders all that happens to them.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.db import new_id
-from app.wallet.tables import CreditLot, Hold, HoldSlice, LotDraw, Transfer, TransferKind, Wallet
+from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
 from pricing.money import whole
 
@@ -45,18 +45,7 @@ FROM wallets WHERE account_id = :account_id
 
 def add_lot(session: Session, transfer: Transfer, kind: str, expires_at: datetime | None) -> CreditLot:
     """Make the lot of an incoming transfer, and pay with it what the wallet owes."""
-    lot = CreditLot(
-        id=new_id("lot"),
-        account_id=transfer.account_id,
-        kind=str(kind),
-        amount=transfer.amount,
-        remaining=transfer.amount,
-        expires_at=expires_at,
-        transfer_id=transfer.id,
-        created_at=transfer.at,
-    )
-    session.add(lot)
-    session.flush()
+    lot = _make_lot(session, transfer, transfer.amount, kind, expires_at)
     pay_debt(session, transfer.account_id, transfer.id)
     return lot
 
@@ -73,15 +62,8 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
     What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew.
     """
     whole(spent, "spent")
-    slices = session.execute(
-        select(HoldSlice, CreditLot)
-        .join(CreditLot, CreditLot.id == HoldSlice.lot_id)
-        .where(HoldSlice.hold_id == hold.id)
-        .order_by(CreditLot.expires_at.nulls_last(), CreditLot.kind == "purchased", CreditLot.created_at, CreditLot.id)
-        .execution_options(populate_existing=True)
-    ).all()
     left, owing = spent, False
-    for piece, lot in slices:
+    for piece, lot in _slices(session, hold):
         piece.used = min(piece.amount, left)
         left -= piece.used
         back = piece.amount - piece.used
@@ -97,7 +79,71 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
         pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
 
 
-def draw(session: Session, account_id: str, amount: int, transfer_id: str) -> int:
+def give_back(session: Session, hold: Hold, transfer: Transfer, given: int) -> None:
+    """Put a refund back where its charge was taken from, as if that much less had been captured.
+
+    What was spent last comes back first: what the credit limit covered, then the hold's slices, each into its own lot,
+    so that credit stays what it was and ends when it would have. What comes back to a lot that has expired meanwhile
+    is granted anew. `given` is what earlier refunds of the job gave back, in minor units.
+    """
+    whole(given, "given")
+    slices = _slices(session, hold)
+    on_credit = hold.captured_amount - sum(piece.used or 0 for piece, _ in slices)
+    part = min(transfer.amount, max(0, on_credit - given))
+    if part:
+        _give_back_credit(session, transfer, part)
+    left, passed = transfer.amount - part, max(0, given - on_credit)
+    for piece, lot in reversed(slices):
+        used = piece.used or 0
+        back = min(max(0, used - passed), left)
+        passed = max(0, passed - used)
+        if back:
+            piece.refunded += back
+            lot.remaining += back
+            left -= back
+            if lot.expires_at is not None and lot.expires_at <= now(session):
+                session.flush()
+                _expire(session, lot, back, f"{transfer.id}:{lot.id}", regrant=True)
+    pay_debt(session, hold.account_id, transfer.id)
+
+
+def _give_back_credit(session: Session, transfer: Transfer, amount: int) -> None:
+    """Give back what the credit limit had covered: first what is still owed, then what lots have paid since.
+
+    Debts are one sum and have no lots, so nobody can say which payment paid for which film. As much as granted credit
+    has paid of debts, and no refund has given back yet, comes back granted: a refund makes no money of a gift.
+    """
+    owed = min(amount, max(0, _debt(session, transfer.account_id) + transfer.amount))
+    granted = min(amount - owed, _granted_in_debts(session, transfer.account_id))
+    bought = amount - granted
+    if bought:
+        lot = _make_lot(session, transfer, bought, LotKind.PURCHASED, None)
+        if owed:
+            _draw(session, lot, owed, transfer.id, DrawCause.DEBT)
+    if granted:
+        _make_lot(session, transfer, granted, LotKind.GRANTED, None)
+    session.flush()
+
+
+def _granted_in_debts(session: Session, account_id: str) -> int:
+    """Return how much granted credit has paid debts and was not given back by refunds, in minor units."""
+    mine = (CreditLot.account_id == account_id, CreditLot.kind == str(LotKind.GRANTED))
+    paid = (
+        select(func.coalesce(func.sum(LotDraw.amount), 0))
+        .join(CreditLot, CreditLot.id == LotDraw.lot_id)
+        .where(*mine, LotDraw.cause == str(DrawCause.DEBT))
+        .scalar_subquery()
+    )
+    back = (
+        select(func.coalesce(func.sum(CreditLot.amount), 0))
+        .join(Transfer, Transfer.id == CreditLot.transfer_id)
+        .where(*mine, Transfer.kind == str(TransferKind.REFUND))
+        .scalar_subquery()
+    )
+    return int(session.execute(select(paid - back)).scalar_one())
+
+
+def draw(session: Session, account_id: str, amount: int, transfer_id: str, cause: DrawCause) -> int:
     """Take up to `amount` out of lots that no hold pins, in the order of spending; return how much there was."""
     whole(amount)
     lots = session.scalars(
@@ -111,7 +157,7 @@ def draw(session: Session, account_id: str, amount: int, transfer_id: str) -> in
     for lot in lots:
         part = min(lot.remaining, left)
         if part:
-            _draw(session, lot, part, transfer_id)
+            _draw(session, lot, part, transfer_id, cause)
             left -= part
     session.flush()
     return amount - left
@@ -120,9 +166,9 @@ def draw(session: Session, account_id: str, amount: int, transfer_id: str) -> in
 def pay_debt(session: Session, account_id: str, transfer_id: str | None) -> None:
     """Pay what was spent on credit out of the lots that are there; `transfer_id` is what made it possible."""
     session.flush()
-    debt = int(session.execute(_DEBT, {"account_id": account_id}).scalar_one())
+    debt = _debt(session, account_id)
     if debt > 0:
-        draw(session, account_id, debt, transfer_id or _last_transfer(session, account_id))
+        draw(session, account_id, debt, transfer_id or _last_transfer(session, account_id), DrawCause.DEBT)
 
 
 def expire_lots(session: Session, account_id: str) -> int:
@@ -150,7 +196,7 @@ def accounts_with_expired_lots(session: Session, *, limit: int = 100) -> list[st
 def _expire(session: Session, lot: CreditLot, amount: int, reference: str, *, regrant: bool) -> None:
     lost, _ = write(session, lot.account_id, TransferKind.EXPIRY, amount, reference=reference, outward=True)
     move_posted(session, lost)
-    _draw(session, lot, amount, lost.id)
+    _draw(session, lot, amount, lost.id, DrawCause.EXPIRY)
     session.flush()
     if regrant:
         reason = "expired under a hold that failed through our fault"
@@ -159,9 +205,41 @@ def _expire(session: Session, lot: CreditLot, amount: int, reference: str, *, re
         add_lot(session, again, lot.kind, now(session) + REGRANT_LIFE)
 
 
-def _draw(session: Session, lot: CreditLot, amount: int, transfer_id: str) -> None:
+def _make_lot(session: Session, transfer: Transfer, amount: int, kind: str, expires_at: datetime | None) -> CreditLot:
+    lot = CreditLot(
+        id=new_id("lot"),
+        account_id=transfer.account_id,
+        kind=str(kind),
+        amount=amount,
+        remaining=amount,
+        expires_at=expires_at,
+        transfer_id=transfer.id,
+        created_at=transfer.at,
+    )
+    session.add(lot)
+    session.flush()
+    return lot
+
+
+def _slices(session: Session, hold: Hold) -> list[tuple[HoldSlice, CreditLot]]:
+    """Return a hold's slices and their lots, in the order of spending."""
+    rows = session.execute(
+        select(HoldSlice, CreditLot)
+        .join(CreditLot, CreditLot.id == HoldSlice.lot_id)
+        .where(HoldSlice.hold_id == hold.id)
+        .order_by(CreditLot.expires_at.nulls_last(), CreditLot.kind == "purchased", CreditLot.created_at, CreditLot.id)
+        .execution_options(populate_existing=True)
+    )
+    return [(piece, lot) for piece, lot in rows]
+
+
+def _debt(session: Session, account_id: str) -> int:
+    return int(session.execute(_DEBT, {"account_id": account_id}).scalar_one())
+
+
+def _draw(session: Session, lot: CreditLot, amount: int, transfer_id: str, cause: DrawCause) -> None:
     lot.remaining -= amount
-    session.add(LotDraw(id=new_id("draw"), lot_id=lot.id, transfer_id=transfer_id, amount=amount))
+    session.add(LotDraw(id=new_id("draw"), lot_id=lot.id, transfer_id=transfer_id, amount=amount, cause=str(cause)))
 
 
 def _last_transfer(session: Session, account_id: str) -> str:

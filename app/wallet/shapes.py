@@ -12,11 +12,10 @@ class Balance(BaseModel):
 
     account_id: str
     currency: str
-    posted: int
+    posted: int  # the balance: what came in less what was spent; below zero when credit is in use
     held: int
-    available: int  # posted - held: negative when credit is in use
     credit_limit: int
-    spendable: int  # available + credit limit: what a new hold may take
+    available: int  # posted - held + credit limit: what a new hold may take
     granted: int  # what is left in granted lots and not pinned by a hold
     purchased: int
     next_expiry_at: datetime | None

@@ -52,6 +52,14 @@ class LotKind(StrEnum):
     GRANTED = "granted"
 
 
+class DrawCause(StrEnum):
+    """Why a lot was drawn other than through a hold."""
+
+    EXPIRY = "expiry"
+    CORRECTION = "correction"
+    DEBT = "debt"  # it paid what the credit limit had covered
+
+
 class BudgetScope(StrEnum):
     """Whose spending a budget bounds."""
 
@@ -60,7 +68,7 @@ class BudgetScope(StrEnum):
 
 
 class Wallet(Base):
-    """An account's money: available is `posted - held`, and below zero down to the credit limit."""
+    """An account's money. What a new hold may take of it is `app.wallet.balance.available_now`."""
 
     __tablename__ = "wallets"
     __table_args__ = (
@@ -76,11 +84,6 @@ class Wallet(Base):
     low_balance: Mapped[int | None] = mapped_column(BigInteger)  # tell the owner when available falls below this
     low_balance_told_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
-
-    @property
-    def available(self) -> int:
-        """What may still be spent without credit, in minor units; negative when credit is in use."""
-        return self.posted - self.held
 
 
 class Transfer(Base):
@@ -146,7 +149,9 @@ class Hold(Base):
 class CreditLot(Base):
     """One incoming amount, spent as a unit with its own expiry.
 
-    What remains is its amount, less what open holds pin, less what resolved holds used, less its draws.
+    What remains is its amount, less what open holds pin, less what resolved holds used and no refund gave back, less
+    its draws. A refund makes lots only of what the credit limit had covered; the rest goes back to the lots it was
+    taken from.
     """
 
     __tablename__ = "credit_lots"
@@ -154,6 +159,7 @@ class CreditLot(Base):
         one_of("kind", LotKind),
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("remaining BETWEEN 0 AND amount", name="remaining_within_amount"),
+        UniqueConstraint("transfer_id", "kind"),
         Index("ix_credit_lots_open", "account_id", postgresql_where=text("remaining > 0")),
         Index("ix_credit_lots_expiry", "expires_at", postgresql_where=text("remaining > 0 AND expires_at IS NOT NULL")),
     )
@@ -164,7 +170,7 @@ class CreditLot(Base):
     amount: Mapped[int] = mapped_column(BigInteger)
     remaining: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
-    transfer_id: Mapped[str] = mapped_column(ForeignKey("transfers.id"), unique=True)
+    transfer_id: Mapped[str] = mapped_column(ForeignKey("transfers.id"))
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
@@ -175,6 +181,7 @@ class HoldSlice(Base):
     __table_args__ = (
         CheckConstraint("amount > 0", name="amount_positive"),
         CheckConstraint("used BETWEEN 0 AND amount", name="used_within_amount"),
+        CheckConstraint("refunded BETWEEN 0 AND coalesce(used, 0)", name="refunded_within_used"),
         Index("ix_hold_slices_lot", "lot_id"),
     )
 
@@ -182,6 +189,7 @@ class HoldSlice(Base):
     lot_id: Mapped[str] = mapped_column(ForeignKey("credit_lots.id"), primary_key=True)
     amount: Mapped[int] = mapped_column(BigInteger)
     used: Mapped[int | None] = mapped_column(BigInteger)  # what the capture took; NULL while the hold is open
+    refunded: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")  # what of it refunds gave back
 
 
 class LotDraw(Base):
@@ -189,6 +197,7 @@ class LotDraw(Base):
 
     __tablename__ = "lot_draws"
     __table_args__ = (
+        one_of("cause", DrawCause),
         CheckConstraint("amount > 0", name="amount_positive"),
         Index("ix_lot_draws_lot", "lot_id"),
     )
@@ -197,6 +206,7 @@ class LotDraw(Base):
     lot_id: Mapped[str] = mapped_column(ForeignKey("credit_lots.id"))
     transfer_id: Mapped[str] = mapped_column(ForeignKey("transfers.id"))  # the transfer that made it necessary
     amount: Mapped[int] = mapped_column(BigInteger)
+    cause: Mapped[str] = mapped_column(Text)
 
 
 class Budget(Base):
@@ -237,6 +247,18 @@ TRIGGERS: list[str] = [
         CREATE OR REPLACE TRIGGER transfers_stay BEFORE UPDATE OR DELETE ON transfers
         FOR EACH ROW EXECUTE FUNCTION transfers_stay()
         """,
+    ),
+    *guard(
+        Base.metadata.tables["lot_draws"],
+        """
+        CREATE OR REPLACE FUNCTION lot_draws_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+                MESSAGE = 'what left a credit lot is never changed or removed; credit comes in as a new lot';
+        END $$
+        """,
+        "CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws"
+        " FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()",
     ),
     *guard(
         Base.metadata.tables["holds"],

@@ -16,6 +16,7 @@ from app.web.formats import minor, money
 from app.web.render import is_htmx, page
 from app.web.visitor import MaybeVisitor, SessionDep
 from pricing.book import PriceBook, PriceError
+from pricing.labels import mode_words
 from pricing.money import settle
 from pricing.price import per_second, price
 from pricing.rate import RESOLUTIONS
@@ -127,7 +128,7 @@ def _special(book: PriceBook) -> list[dict[str, Any]]:
         {
             "model": rate.model,
             "resolution": rate.resolution,
-            "mode": rate.mode,
+            "mode": mode_words(rate.mode, "en"),
             "audio": {True: "with sound", False: "without sound", None: ""}[rate.audio],
             "per_second": money(rate.per_second, book.currency),
         }

@@ -88,7 +88,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         session_id=found.id,
         csrf=found.csrf,
         proved_at=found.proved_at,
-        funds=balance(session, caller.account_id).spendable if sees_money else None,
+        funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
     return visitor

@@ -2,7 +2,7 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
 
 import app.cli.migrate  # noqa: F401
 from app.db import Base
@@ -12,3 +12,29 @@ def test_a_migrated_database_is_what_the_tables_say(shared_engine: Engine) -> No
     with shared_engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
+
+
+def triggers(connection: Connection, schema: str) -> set[tuple[str, str]]:
+    """Every trigger of a schema, and the text of its function, spaced alike."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT replace(pg_get_triggerdef(t.oid), :schema || '.', ''), p.prosrc
+            FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+            WHERE c.relnamespace = CAST(:schema AS regnamespace) AND NOT t.tgisinternal
+            """
+        ),
+        {"schema": schema},
+    )
+    return {(" ".join(definition.split()), " ".join(source.split())) for definition, source in rows}
+
+
+def test_a_migrated_database_has_the_triggers_that_stand_beside_the_tables(shared_engine: Engine) -> None:
+    with shared_engine.connect() as connection, connection.begin() as begun:
+        connection.execute(text("CREATE SCHEMA beside"))
+        connection.execute(text("SET LOCAL search_path = beside"))
+        Base.metadata.create_all(connection)
+        stand = triggers(connection, "beside")
+        begun.rollback()
+    with shared_engine.connect() as connection:
+        assert triggers(connection, "public") == stand != set()

@@ -34,7 +34,7 @@ from app.wallet.budgets import refund_budgets, settle_budgets
 from app.wallet.funds import correct, refund, top_up
 from app.wallet.hold import capture, hold
 from app.wallet.lots import draw, unpin
-from app.wallet.tables import TransferKind
+from app.wallet.tables import DrawCause, TransferKind
 from app.wallet.transfer import move, move_posted, write
 from pricing.diff import figure_text
 from pricing.exact import exact, exact_text
@@ -120,7 +120,7 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.hold.hold(amount)": lambda it: hold(session, account_id=account, job_id="video_x", amount=it),
         "app.wallet.hold.capture(amount)": lambda it: capture(session, "video_held", it),
         "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
-        "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id),
+        "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
         "app.wallet.transfer.write(amount)": lambda it: write(session, account, TransferKind.GRANT, it, reference="x"),
         "app.wallet.transfer.move_posted(held)": lambda it: move_posted(session, paid, held=it),
         "app.wallet.transfer.move(posted)": lambda it: move(session, account, posted=it),

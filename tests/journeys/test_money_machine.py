@@ -331,7 +331,7 @@ class Machine(RuleBasedStateMachine):
         self, promised: Promised, at: datetime, asked: dict[str, Any], key: str | None = None
     ) -> tuple[Any, str | None]:
         caller, month = self.customers[promised.owner], billing_month("Asia/Shanghai", at)
-        before, total = balance(self.session, caller.account_id).spendable, promised.price(promised.seconds)[0]
+        before, total = balance(self.session, caller.account_id).available, promised.price(promised.seconds)[0]
         left = PROJECT_MONTH - sum(
             (each.total if each.charged is None else each.charged - each.refunded)
             for each in self.orders.values()

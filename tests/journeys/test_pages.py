@@ -276,7 +276,7 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
     page.get_by_role("button", name="Remove: Last picture").click()
     expect(last).to_have_attribute("state", "empty")
     # A picture makes it another mode, which the price names.
-    expect(page.locator("#meter .lines")).to_contain_text("i2v")
+    expect(page.locator("#meter .lines")).to_contain_text("from a picture")
     assert not serious_faults(page)
     page.locator(".meter").get_by_role("button", name="Order the film").click()
     card = page.locator(".film").first
@@ -284,7 +284,7 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
     expect(card.get_by_text("completed")).to_be_visible()
     card.get_by_role("link").click()
     page.wait_for_url("**/films/video_*")
-    expect(page.get_by_role("region", name=re.compile("Receipt"))).to_contain_text("i2v")
+    expect(page.get_by_role("region", name=re.compile("Receipt"))).to_contain_text("from a picture")
     assert not watch.faults
 
 

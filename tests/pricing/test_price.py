@@ -7,8 +7,11 @@ import pytest
 
 from pricing.book import PriceError
 from pricing.check import check_examples
+from pricing.labels import MODES as SAID
+from pricing.labels import mode_words
 from pricing.money import settle
 from pricing.price import per_second, price
+from pricing.rate import MODES
 from pricing.usage import Customer, Usage
 from tests.pricing.inputs import AT, DEFAULT, book, contract, promotion, usage
 
@@ -219,15 +222,22 @@ def test_what_makes_no_sense_is_refused():
         price(DEFAULT, usage(1), FREE, datetime(2026, 6, 1))
 
 
+def test_every_mode_is_said_in_words():
+    assert set(SAID) == set(MODES)
+    for mode in MODES:
+        assert mode_words(mode, "en") == SAID[mode]["en"] != mode
+        assert mode_words(mode, "zh") == SAID[mode]["zh"] != mode
+
+
 def test_lines_read_in_both_languages():
     result = price(DEFAULT, usage(Fraction(121, 24)), PRO, AT)
     assert [line.label for line in result.lines] == [
-        "List price: 5.042 s at 0.90 CNY/s (demo, 720P, t2v)",
+        "List price: 5.042 s at 0.90 CNY/s (demo, 720P, from text)",
         "Professional membership (×0.65)",
         "Launch offer (×0.75)",
     ]
     assert [line.words("zh") for line in result.lines] == [
-        "目录价：5.042 秒 × 0.90 CNY/秒（demo，720P，t2v）",
+        "目录价：5.042 秒 × 0.90 CNY/秒（demo，720P，文生视频）",
         "专业版会员（×0.65）",
         "限时优惠（×0.75）",
     ]

@@ -23,7 +23,10 @@ router = APIRouter(prefix="/v1/admin/accounts/{account_id}", tags=["admin: money
 
 
 class AdminWalletOut(BaseModel):
-    """A wallet: what it has, what open jobs hold, and what it may still spend. Money is a decimal string."""
+    """A wallet: its balance (`posted`), what open jobs hold, and what it may still spend. Money is a decimal string.
+
+    `available` is what a new job may take now, the credit limit included, as the customer reads it too.
+    """
 
     object: Literal["wallet"] = "wallet"
     account: str
@@ -32,7 +35,6 @@ class AdminWalletOut(BaseModel):
     held: str
     available: str
     credit_limit: str
-    spendable: str
     granted: str
     purchased: str
     next_expiry_at: datetime | None
@@ -156,7 +158,7 @@ def warn_account_below(
 
 
 def _wallet(has: Balance) -> AdminWalletOut:
-    amounts = ("posted", "held", "available", "credit_limit", "spendable", "granted", "purchased", "next_expiry_amount")
+    amounts = ("posted", "held", "available", "credit_limit", "granted", "purchased", "next_expiry_amount")
     return AdminWalletOut(
         account=has.account_id,
         currency=has.currency,

@@ -14,7 +14,8 @@ from app.errors import not_found
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.receipt_pages import receipt_page, receipt_pdf
 from app.reports.statement_pages import statement_pdf
-from app.reports.statements import Statement, make_statement, project_names, write_csv
+from app.reports.statement_table import write_csv
+from app.reports.statements import Statement, make_statement, project_names
 from app.reports.words import Language
 from app.web.render import download, page
 from app.web.visitor import OwnerDep, SessionDep, Visitor

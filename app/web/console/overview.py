@@ -16,6 +16,7 @@ from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_at
 from app.prices.pauses import list_pauses
 from app.settings import get_settings
+from app.wallet.tables import Transfer, TransferKind
 from app.web.charts import HALF_WIDTH, bar_chart, shares
 from app.web.formats import count, minor, seconds
 from app.web.render import page
@@ -33,7 +34,8 @@ WAITS_OF = timedelta(days=1)
 class Day(NamedTuple):
     """What one day brought and cost. Money is in minor units of the book's currency."""
 
-    revenue: int = 0
+    charged: int = 0
+    refunded: int = 0  # on this day, whenever the film was charged
     films: int = 0
     seconds: Decimal = Decimal(0)
     gpu_seconds: Decimal = Decimal(0)
@@ -53,20 +55,24 @@ def show_overview(
     calendar = [today - timedelta(days=back) for back in reversed(range(days))]
     found = read_days(session, calendar[0], zone)
     rows = [(f"{day.day} {day:%b}", found.get(day, Day())) for day in calendar]
-    revenue = sum(day.revenue for _, day in rows)
+    charged, refunded = sum(day.charged for _, day in rows), sum(day.refunded for _, day in rows)
+    revenue = charged - refunded
     gpu_seconds = sum((day.gpu_seconds for _, day in rows), Decimal(0))
     cost = int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency))
     context: dict[str, Any] = {
         "days": days,
         "spans": SPANS,
         "currency": currency,
+        "charged": charged,
+        "refunded": refunded,
         "revenue": revenue,
         "cost": cost,
         "margin": revenue - cost,
         "films": sum(day.films for _, day in rows),
         "seconds": sum((day.seconds for _, day in rows), Decimal(0)),
         "gpu_seconds": gpu_seconds,
-        "by_revenue": bar_chart([(name, day.revenue, minor(day.revenue, currency)) for name, day in rows]),
+        # Charges are never below zero; the sum of a day's charges and refunds may be.
+        "by_charged": bar_chart([(name, day.charged, minor(day.charged, currency)) for name, day in rows]),
         "by_seconds": bar_chart([(name, day.seconds, seconds(day.seconds)) for name, day in rows], width=HALF_WIDTH),
         "by_gpu": bar_chart(
             [(name, day.gpu_seconds, seconds(round(day.gpu_seconds, 1))) for name, day in rows], width=HALF_WIDTH
@@ -84,7 +90,8 @@ def show_overview(
 
 
 def read_days(session: Session, first: date, zone: ZoneInfo) -> dict[date, Day]:
-    """Return what each day brought (by the moment of settlement) and cost (by the end of takes), tests left out."""
+    """Return what each day brought (by the moment of settlement), gave back (by the moment of the refund) and cost (by
+    the end of takes), tests left out."""
     begins = datetime(first.year, first.month, first.day, tzinfo=zone)
     day = func.date(func.timezone(str(zone), ReceiptRow.settled_at))
     length = cast(Job.film["frames"].astext, Numeric) / cast(Job.spec["fps"].astext, Numeric)
@@ -94,7 +101,15 @@ def read_days(session: Session, first: date, zone: ZoneInfo) -> dict[date, Day]:
         .where(Job.test.is_(False), ReceiptRow.settled_at >= begins)
         .group_by(day)
     )
-    found = {each: Day(int(total), films, Decimal(made)) for each, total, films, made in earned}
+    found = {each: Day(int(total), 0, films, Decimal(made)) for each, total, films, made in earned}
+    returned = func.date(func.timezone(str(zone), Transfer.at))
+    refunds = session.execute(
+        select(returned, func.sum(Transfer.amount))
+        .where(Transfer.kind == str(TransferKind.REFUND), Transfer.at >= begins)
+        .group_by(returned)
+    )
+    for each, amount in refunds:
+        found[each] = found.get(each, Day())._replace(refunded=int(amount))
     ended = func.date(func.timezone(str(zone), Take.ended_at))
     spent = session.execute(
         select(ended, func.sum(Take.gpu_seconds))

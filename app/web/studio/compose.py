@@ -174,7 +174,7 @@ def _board(draft: Draft) -> dict[str, Any]:
 
 def _meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
     """Return the meter's figures, or why there are none."""
-    funds = None if visitor.test else balance(session, visitor.caller.account_id).spendable
+    funds = None if visitor.test else balance(session, visitor.caller.account_id).available
     try:
         priced = estimate(session, visitor.caller, request_of(draft, unwritten=True))
     except ValidationError as error:

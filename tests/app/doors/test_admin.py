@@ -154,10 +154,13 @@ def test_an_account_is_opened_filled_used_and_put_right(house: House, engine: En
     house.done("POST", f"{path}/corrections", {"amount": "-2.50", "reference": "c1", "reason": "a slip"})
     house.done("PUT", f"{path}/credit_limit", {"amount": "5.00"})
     wallet = house.done("PUT", f"{path}/low_balance", {"amount": "1.00"})
-    assert (wallet["posted"], wallet["spendable"], wallet["low_balance"]) == ("7.50", "12.50", "1.00")
+    assert (wallet["posted"], wallet["available"], wallet["low_balance"]) == ("7.50", "12.50", "1.00")
 
     issued = house.done("POST", f"{path}/keys", {"scopes": ["videos", "billing"], "job_cap": "5.00"})
     key = issued["secret"]
+    seen = house.world.get("/v1/wallet", key=key).json()
+    shared = ("posted", "held", "credit_limit", "available")
+    assert [seen[name] for name in shared] == [wallet[name] for name in shared], "customer and house read one wallet"
     project = house.done("POST", f"{path}/projects", {"name": "Trailer", "budget_month": "9.00"})
     made = house.world.post("/v1/videos", {**ORDER, "project": project["id"]}, key=key).json()
     house.world.work()

@@ -30,6 +30,21 @@ def test_a_commit_that_fails_answers_500_and_leaves_nothing(world: World) -> Non
     assert world.get("/v1/wallet").json() == before
 
 
+@pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure", "lock_not_available"])
+def test_an_order_that_gave_way_to_another_is_to_be_sent_again(world: World, code: str) -> None:
+    failing = FAILING_COMMIT.replace("'no commit today'", f"'gave way' USING ERRCODE = '{code}'")
+    with transaction() as session:
+        session.execute(text(failing))
+    answer = world.post("/v1/videos", ORDER)
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "1"
+    assert "nothing was done" in answer.json()["detail"]
+    with transaction() as session:
+        session.execute(text("DROP TRIGGER refuse ON jobs"))
+        assert session.execute(text("SELECT count(*) FROM holds")).scalar_one() == 0
+    assert world.post("/v1/videos", ORDER).status_code == 200
+
+
 def test_an_order_is_accepted_while_redis_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CINEMETER_REDIS_URL", "redis://127.0.0.1:9/0")
     get_settings.cache_clear()

@@ -1,12 +1,18 @@
-"""The owner is told once when the wallet runs low, and again after money came in and was spent."""
+"""The owner is told once when the wallet falls below the threshold, whatever lowered it, and again at the next fall."""
 
 import json
+from datetime import timedelta
 
+import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.clock import now
+from app.errors import AppError
 from app.events.tables import Event
+from app.prices.actor import HOUSE
+from app.reports import money_acts
 from app.wallet.balance import set_low_balance
 from app.wallet.funds import top_up
 from tests.line import Line
@@ -34,4 +40,81 @@ def test_a_low_balance_is_told_once_a_fall(session: Session) -> None:
     line.act(lambda: top_up(session, alice.account_id, 1_000, kind="purchased", reference="more"))
     line.order(alice, seconds=10)
     assert told(line, alice) == ["4.60", "4.70"]
+    line.check()
+
+
+def test_credit_that_expires_is_told_when_it_is_booked_and_once(session: Session) -> None:
+    line = Line(session)
+    alice = line.open(membership="free", credit=500)
+    ends = now(session) + timedelta(days=1)
+    line.act(lambda: top_up(session, alice.account_id, 900, kind="granted", reference="trial", expires_at=ends))
+    line.act(lambda: set_low_balance(session, alice.account_id, 600))
+    line.sweep("expired_credit")
+    assert told(line, alice) == []
+    line.wait(days=1)
+    assert line.sweep("expired_credit") == {"expired_credit": 1}
+    assert told(line, alice) == ["5.00"]
+    line.sweep("expired_credit")
+    line.order(alice, seconds=1)
+    assert told(line, alice) == ["5.00"]
+    line.check()
+
+
+def test_a_top_up_that_leaves_it_low_beside_expired_credit_does_not_tell_the_same_fall_twice(session: Session) -> None:
+    line = Line(session)
+    alice = line.open(membership="free", credit=500)
+    ends = now(session) + timedelta(days=1)
+    line.act(lambda: top_up(session, alice.account_id, 900, kind="granted", reference="trial", expires_at=ends))
+    line.act(lambda: set_low_balance(session, alice.account_id, 600))
+    line.wait(days=1)
+    # Nobody has booked the expiry yet; the hold sees it all the same.
+    line.order(alice, seconds=1)
+    assert told(line, alice) == ["4.10"]
+    line.act(lambda: top_up(session, alice.account_id, 50, kind="purchased", reference="some"))
+    line.sweep("expired_credit")
+    assert told(line, alice) == ["4.10"]
+    line.check()
+
+
+def test_a_correction_that_takes_and_a_lowered_credit_limit_are_told(session: Session) -> None:
+    line = Line(session)
+    alice = line.open(membership="free", credit=1_000)
+    account = alice.account_id
+    line.act(lambda: set_low_balance(session, account, 600))
+
+    def correct(amount: int, reference: str) -> None:
+        line.act(lambda: money_acts.book_correction(session, HOUSE, account, amount, reference=reference, reason="x"))
+
+    correct(-300, "small")
+    assert told(line, alice) == []
+    correct(-300, "chargeback")
+    correct(-100, "another")
+    assert told(line, alice) == ["4.00"]
+    line.act(lambda: money_acts.limit_credit(session, HOUSE, account, 1_000))
+    assert told(line, alice) == ["4.00"]
+    line.act(lambda: money_acts.limit_credit(session, HOUSE, account, 0))
+    assert told(line, alice) == ["4.00", "3.00"]
+    line.check()
+
+
+def test_what_comes_back_from_a_hold_arms_it_again(session: Session) -> None:
+    line = Line(session)
+    alice = line.open(membership="free", credit=1_000)
+    line.act(lambda: set_low_balance(session, alice.account_id, 600))
+    first = line.order(alice, seconds=6)
+    assert told(line, alice) == ["4.60"]
+    line.cancel(alice, first.id)
+    assert told(line, alice) == ["4.60"]
+    line.order(alice, seconds=7)
+    assert told(line, alice) == ["4.60", "3.70"]
+    line.check()
+
+
+def test_an_order_that_is_refused_tells_nothing(session: Session) -> None:
+    line = Line(session)
+    alice = line.open(membership="free", credit=100)
+    line.act(lambda: set_low_balance(session, alice.account_id, 50))
+    with pytest.raises(AppError, match="cannot hold the price"):
+        line.order(alice, seconds=5)
+    assert told(line, alice) == []
     line.check()

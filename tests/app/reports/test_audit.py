@@ -5,12 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts.keys import issue_key
 from app.accounts.projects import create_project
 from app.clock import now
+from app.events.feed import list_events
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_by_id
 from app.reports.audit import audit
@@ -19,7 +22,7 @@ from pricing.receipt import replay
 from tests.line import Line
 
 # Tables that refuse to be bent while their triggers stand; a hand in the database can take those away.
-GUARDED = ("transfers", "holds", "wallets", "price_books", "audit_entries")
+GUARDED = ("transfers", "holds", "wallets", "lot_draws", "receipts", "events", "price_books", "audit_entries")
 TWO = [{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 3}]
 
 
@@ -109,7 +112,8 @@ BENT: list[tuple[str | Callable[[Session], None], str]] = [
         "UPDATE credit_lots SET remaining = remaining - 1 WHERE remaining > 0",
         "lot_remaining_is_amount_less_what_left_it",
     ),
-    ("UPDATE hold_slices SET used = NULL", "slices_follow_their_hold"),
+    ("UPDATE hold_slices SET used = NULL, refunded = 0", "slices_follow_their_hold"),
+    ("UPDATE hold_slices SET refunded = 0 WHERE refunded > 0", "refunds_are_in_their_lots"),
     ("DELETE FROM lot_draws", "lot_remaining_is_amount_less_what_left_it"),
     ("UPDATE budgets SET spent = spent + 1 WHERE scope = 'key'", "key_budget_counts_its_jobs"),
     ("DELETE FROM budgets WHERE scope = 'key'", "key_budget_counts_its_jobs"),
@@ -153,3 +157,31 @@ def test_each_row_that_is_bent_is_named_by_its_rule(session: Session) -> None:
         session.expire_all()
     assert missed == []
     assert audit(session) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE receipts SET total = total - 1 WHERE total > 0", "a receipt is never changed"),
+        ("DELETE FROM receipts", "a receipt is never changed"),
+        ("UPDATE events SET body = '{}'", "an event is never changed"),
+        ("UPDATE events SET position = position + 1 WHERE position IS NOT NULL", "its place in the feed is written"),
+        ("UPDATE events SET position = 77, type = 'wallet.low' WHERE position IS NULL", "an event is never changed"),
+        ("DELETE FROM events", "an event is never changed"),
+        ("UPDATE transfers SET reason = 'another'", "a transfer is never changed"),
+        ("DELETE FROM transfers", "a transfer is never changed"),
+        ("UPDATE holds SET captured_amount = 0 WHERE state = 'captured'", "a hold is resolved once"),
+        ("DELETE FROM holds", "a hold is resolved once"),
+        ("UPDATE lot_draws SET amount = amount + 1", "what left a credit lot"),
+        ("DELETE FROM lot_draws", "what left a credit lot"),
+        ("DELETE FROM audit_entries", "only ever added to"),
+        ("UPDATE audit_entries SET actor = 'nobody'", "only ever added to"),
+    ],
+)
+def test_the_database_itself_keeps_what_was_charged_and_told(session: Session, statement: str, words: str) -> None:
+    history(session)
+    if "IS NOT NULL" in statement:
+        # The feed places events when it is first read.
+        list_events(session, session.query(Job.account_id).distinct().scalar())
+    with pytest.raises(IntegrityError, match=words), session.begin_nested():
+        session.execute(text(statement))

@@ -53,6 +53,8 @@ class Books:
     open: dict[str, tuple[int, list[tuple[Lot, int]]]] = field(default_factory=dict)
     resolved: dict[str, tuple[str, int]] = field(default_factory=dict)
     refunded: dict[str, int] = field(default_factory=dict)
+    charged: dict[str, list[tuple[Lot | None, int]]] = field(default_factory=dict)  # None: the credit limit
+    granted_in_debts: int = 0  # what granted credit paid of debts, and no refund gave back
 
     def spending(self, at: datetime) -> list[Lot]:
         far = datetime.max.replace(tzinfo=at.tzinfo)
@@ -78,19 +80,46 @@ class Books:
         self.pay(at)
 
     def pay(self, at: datetime) -> None:
-        self.debt -= sum(part for _, part in self.take(self.debt, at))
+        for lot, part in self.take(self.debt, at):
+            self.debt -= part
+            self.granted_in_debts += part if lot.granted else 0
+
+    def refund(self, job: str, amount: int, at: datetime) -> None:
+        """Give back from the end of what was charged, as if that much less had been captured."""
+        anew = []
+        while amount:
+            lot, size = self.charged[job].pop()
+            part = min(size, amount)
+            amount -= part
+            if size > part:
+                self.charged[job].append((lot, size - part))
+            if lot is None:
+                owed = min(part, self.debt)
+                self.debt -= owed
+                granted = min(part - owed, self.granted_in_debts)
+                self.granted_in_debts -= granted
+                anew += [Lot(part - owed - granted, False, None), Lot(granted, True, None)]
+            elif lot.live(at):
+                lot.left += part
+            else:
+                anew.append(Lot(part, lot.granted, at + REGRANT_LIFE))
+        self.lots += [lot for lot in anew if lot.left]
+        self.pay(at)
 
     def resolve(self, job: str, spent: int, at: datetime, *, ours: bool) -> None:
         _, slices = self.open.pop(job)
-        self.debt += max(0, spent - sum(part for _, part in slices))
         anew = []
+        charged = self.charged.setdefault(job, [])
         for lot, part in slices:
             used = min(part, spent)
             spent -= used
+            charged.append((lot, used))
             if lot.live(at):
                 lot.left += part - used
             elif ours and part > used:
                 anew.append(Lot(part - used, lot.granted, at + REGRANT_LIFE))
+        charged.append((None, spent))
+        self.debt += spent
         for lot in anew:
             self.lots.append(lot)
         self.pay(at)
@@ -191,7 +220,7 @@ class Machine(RuleBasedStateMachine):
             assert refused.code == "conflict"
             return
         self.books.refunded[job] = self.books.refunded.get(job, 0) + amount
-        self.books.come_in(Lot(amount, False, None), self.at)
+        self.books.refund(job, amount, self.at)
 
     @rule(amount=AMOUNTS, gives=st.booleans())
     def a_correction_is_booked(self, amount: int, gives: bool) -> None:
@@ -200,8 +229,7 @@ class Machine(RuleBasedStateMachine):
         if gives:
             self.books.come_in(Lot(amount, False, None), self.at)
         else:
-            self.books.debt += amount
-            self.books.pay(self.at)
+            self.books.debt += amount - sum(part for _, part in self.books.take(amount, self.at))
 
     @rule(limit=st.integers(0, 600))
     def the_credit_limit_moves(self, limit: int) -> None:
@@ -225,7 +253,7 @@ class Machine(RuleBasedStateMachine):
         has, books = balance(self.session, self.account), self.books
         live = [lot for lot in books.lots if lot.live(self.at)]
         assert has.held == sum(amount for amount, _ in books.open.values())
-        assert has.spendable == books.spendable(self.at)
+        assert has.available == books.spendable(self.at)
         assert has.granted == sum(lot.left for lot in live if lot.granted)
         assert has.purchased == sum(lot.left for lot in live if not lot.granted)
 

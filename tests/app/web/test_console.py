@@ -1,8 +1,10 @@
 """The console: acts on accounts, films and deliveries, and what stands in the trail afterwards."""
 
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.accounts.members import caller_by_id, list_members
 from app.accounts.memberships import membership_at
@@ -10,10 +12,13 @@ from app.clock import now
 from app.db import transaction
 from app.prices.trail import list_entries
 from app.wallet.balance import balance
+from app.wallet.funds import refund
+from app.web.console.overview import read_days
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import open_endpoint
+from tests.line import Line
 
 
 def acts() -> list[str]:
@@ -34,11 +39,25 @@ def test_an_operator_changes_an_account(site: Site):
     browser.send(f"{account}/reinstatement")
     with transaction() as session:
         assert membership_at(session, site.accounts["bob"], now(session) + timedelta(seconds=1)) == "free"
-        assert balance(session, site.accounts["bob"]).spendable == 100_000 + 1_250 + 5_000
+        assert balance(session, site.accounts["bob"]).available == 100_000 + 1_250 + 5_000
     assert acts() == [
         *("account.membership_changed", "account.membership_changed", "account.limited", "wallet.credit_limited"),
         *("wallet.topped_up", "account.suspended", "account.reinstated"),
     ]
+
+
+def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
+    line, zone = Line(session), ZoneInfo("Asia/Shanghai")
+    alice = line.open()
+    job = line.order(alice, seconds=10)
+    line.work()
+    settled = line.wait(days=1).astimezone(zone).date() - timedelta(days=1)
+    line.act(lambda: refund(session, job.id, 100, reference="flicker", reason="flicker"))
+    days = read_days(session, settled, zone)
+    assert {day: (each.charged, each.refunded, each.films) for day, each in days.items()} == {
+        settled: (439, 0, 1),
+        settled + timedelta(days=1): (0, 100, 0),
+    }
 
 
 def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
