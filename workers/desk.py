@@ -17,6 +17,7 @@ from workers.ahead import Ahead
 from workers.checkpoints import sweep_checkpoints
 from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.growth import MemoryGrowth
+from workers.engine.machine import machine_facts
 from workers.finish import finish
 from workers.render import render
 from workers.tail import Tail
@@ -60,7 +61,7 @@ class Desk:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 device=self.device,
-                facts={},
+                facts=machine_facts(self.device),
             )
         self._presence.start()
 

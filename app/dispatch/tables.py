@@ -32,7 +32,7 @@ class Worker(Base):
     leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it ends; by then its take is handed back
     started_at: Mapped[datetime] = mapped_column(Moment)
     seen_at: Mapped[datetime] = mapped_column(Moment)
-    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # memory, versions
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # the device's name and memory_bytes, versions
 
 
 class Pace(Base):

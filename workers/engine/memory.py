@@ -1,19 +1,18 @@
 """Admission by memory: what cannot fit is refused before it begins, instead of failing in the middle."""
 
-import os
-
 import torch
 
 from app.catalog.arithmetic import predict_peak
 from app.catalog.models import VideoModel
 from workers.engine.errors import DoesNotFit
+from workers.engine.machine import host_bytes
 
 
 def device_bytes(device: torch.device) -> int:
-    """Return the memory of a device in bytes: the whole GPU, or the whole host for a CPU."""
+    """Return the memory of a device in bytes: the whole GPU's, or for a CPU all that this process may use."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return host_bytes()
 
 
 def refuse_what_cannot_fit(model: VideoModel, device: torch.device, width: int, height: int, frames: int) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
 
 from app.catalog.models import get_model
 from app.clock import now
@@ -53,6 +53,8 @@ class WorkerOut(BaseModel):
     pools: list[str]
     host: str
     device: str
+    device_name: str | None = Field(description="Name of the GPU, or of the processor where there is none.")
+    memory_bytes: int | None = Field(description="Memory of the device, or all that the process may use of the host's.")
     state: str
     resident_model: str | None
     take: str | None
@@ -203,7 +205,13 @@ def _pause(pause: IntakePause) -> PauseOut:
 
 def _worker(worker: Worker) -> WorkerOut:
     names = ("id", "pools", "host", "device", "state", "resident_model", "drain_requested", "started_at", "seen_at")
-    return WorkerOut(take=worker.take_id, facts=worker.facts, **{name: getattr(worker, name) for name in names})
+    return WorkerOut(
+        take=worker.take_id,
+        device_name=worker.facts.get("name"),
+        memory_bytes=worker.facts.get("memory_bytes"),
+        facts=worker.facts,
+        **{name: getattr(worker, name) for name in names},
+    )
 
 
 def _entry(entry: AuditEntry) -> TrailEntryOut:

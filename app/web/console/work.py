@@ -94,6 +94,8 @@ def _workers(session: Session) -> list[dict[str, Any]]:
             "id": worker.id,
             "host": worker.host,
             "device": worker.device,
+            "device_name": worker.facts.get("name"),
+            "memory_bytes": worker.facts.get("memory_bytes"),
             "pools": list(worker.pools),
             "state": worker.state,
             "resident_model": worker.resident_model,

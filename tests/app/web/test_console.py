@@ -14,6 +14,7 @@ from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import open_endpoint
+from workers.engine.machine import machine_facts
 
 
 def acts() -> list[str]:
@@ -74,6 +75,8 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
     told = browser.text()
     for words in ("video.created", "video.completed", "Shot 1, segment 1", "succeeded", "worker-in-test", "receipt 1"):
         assert words in told
+    browser.get("/admin/workers")
+    assert str(machine_facts("cpu")["name"]) in browser.text(), "the roster tells what each worker renders on"
 
 
 def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
