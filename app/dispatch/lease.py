@@ -14,10 +14,9 @@ from app.db import after_commit, let_go_if_frozen
 from app.dispatch.claim import Claim
 from app.dispatch.pace import learn
 from app.dispatch.roster import WORKER_DIED
-from app.dispatch.tables import Worker
 from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.plan import FINISH_POOL, enqueue_finish
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.settle import StoredFilm, complete, fail
 from app.jobs.shares import settle_share
 from app.jobs.spec import Spec

@@ -10,9 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now
-from app.dispatch.tables import Worker
 from app.errors import not_found
-from app.jobs.queue_tables import Take
+from app.jobs.queue_tables import Take, Worker
 from app.settings import get_settings
 
 # A worker silent for this long is taken off the roster; its take's lease is a matter of its own.

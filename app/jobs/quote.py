@@ -15,6 +15,7 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.jobs.fits import check_memory
 from app.jobs.promises import promises
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
@@ -138,12 +139,14 @@ def estimate(
 
     For `model: "auto"` every enabled model that can make the request is priced and the cheapest taken; among equal
     prices the one that renders the asked size with the most pixels of its own, then the catalogue's order.
-    Raises AppError as `resolve` and `price_spec` do; for `auto`, the first model's refusal where none can make it.
+    Raises AppError as `resolve`, `check_memory` and `price_spec` do; for `auto`, the first model's refusal where none
+    can make it.
     """
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
             spec = resolve(session, caller.account_id, request, model, seed=seed, mode=mode)
+            check_memory(session, caller, spec, model)
             priced.append(price_spec(session, caller, spec, model))
         except AppError as refusal:
             refusals.append(refusal)

@@ -16,6 +16,7 @@ from app.db import after_commit, new_id
 from app.errors import AppError, not_found
 from app.events.record import record
 from app.jobs.announce import announce
+from app.jobs.fits import check_memory
 from app.jobs.order import Order, earlier_job, free_key
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.promises import promises
@@ -97,9 +98,11 @@ def _agree(session: Session, caller: Caller, order: Order, job_id: str) -> Agree
     quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
     if quote is not None:
         spec = Spec.model_validate(quote.spec)
+        model = load_catalog(get_settings().catalog_dir)[spec.model]
+        check_memory(session, caller, spec, model)
         return Agreed(
             spec=spec,
-            model=load_catalog(get_settings().catalog_dir)[spec.model],
+            model=model,
             book=book_by_id(session, str(quote.pricing["book"])).book,
             pricing=quote.pricing,
             body={name: quote.body[name] for name in PriceOut.model_fields},
@@ -184,6 +187,7 @@ def _price(session: Session, caller: Caller, order: Order) -> Priced:
     if order.spec is not None:
         # Derived from another job: the Spec is whole, and only its price is open.
         from_spec = load_catalog(get_settings().catalog_dir)[order.spec.model]
+        check_memory(session, caller, order.spec, from_spec)
         return price_spec(session, caller, order.spec, from_spec)
     return estimate(session, caller, order.request, mode=order.mode)
 

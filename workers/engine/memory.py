@@ -1,8 +1,8 @@
-"""Admission by memory: what cannot fit is refused before it begins, instead of failing in the middle."""
+"""Admission by memory: what came here and cannot fit is refused before it begins, not in the middle."""
 
 import torch
 
-from app.catalog.arithmetic import predict_peak
+from app.catalog.arithmetic import why_too_large
 from app.catalog.models import VideoModel
 from workers.engine.errors import DoesNotFit
 from workers.engine.machine import host_bytes
@@ -17,9 +17,6 @@ def device_bytes(device: torch.device) -> int:
 
 def refuse_what_cannot_fit(model: VideoModel, device: torch.device, width: int, height: int, frames: int) -> None:
     """Raise DoesNotFit if the predicted peak of a render is above the device's memory."""
-    peak, available = predict_peak(model, width, height, frames), device_bytes(device)
-    if peak.total > available:
-        raise DoesNotFit(
-            f"{model.id} at {width}x{height} with {frames} frames needs about {peak.total / 2**30:.1f} GiB, "
-            f"the device has {available / 2**30:.1f} GiB"
-        )
+    problem = why_too_large(model, width, height, frames, device_bytes(device))
+    if problem is not None:
+        raise DoesNotFit(problem)

@@ -8,11 +8,11 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from app.catalog.models import get_model
 from app.clock import now
-from app.dispatch.tables import Worker
 from app.doors.access import SessionDep
 from app.doors.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.doors.admin.shapes import Pause
 from app.jobs.find import receipt_of
+from app.jobs.queue_tables import Worker
 from app.jobs.show import show
 from app.jobs.states import JobState
 from app.prices.actor import Actor

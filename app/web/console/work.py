@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from app.bell import rings_waiting
 from app.catalog.models import load_catalog
 from app.clock import now
-from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take, Unit, Worker
 from app.prices.actor import Actor
 from app.prices.pauses import list_pauses, pause_intake, resume_intake
 from app.reports.floor import drain_worker
