@@ -125,7 +125,7 @@ class Desk:
     def _answer(self, claimed: Claim) -> None:
         self._take_id = claimed.take_id
         try:
-            ids = {"job_id": claimed.job_id, "take_id": claimed.take_id}
+            ids = claimed.ids()
             with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
                 self._do(claimed)
         finally:

@@ -27,7 +27,7 @@ from app.jobs.shares import join_pool
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, Submission
-from app.logs import note
+from app.logs import current_ids, note
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.find import book_by_id
@@ -168,6 +168,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
         promote_at=promised.promote_at,
         start_by=promised.start_by,
         traceparent=order.traceparent,
+        request_id=current_ids().get("request_id"),
     )
     session.add(job)
     session.flush()
