@@ -5,16 +5,20 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
+from sqlalchemy.orm import Session
 
 from app.catalog.models import get_model
 from app.clock import now
+from app.dispatch.eta import Outlook, forecasts
 from app.doors.access import SessionDep
 from app.doors.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.doors.admin.shapes import Pause
 from app.jobs.find import receipt_of
 from app.jobs.queue_tables import Worker
+from app.jobs.shapes import VideoOut
 from app.jobs.show import show
 from app.jobs.states import JobState
+from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.pauses import list_pauses, pause_intake, resume_intake
 from app.prices.tables import AuditEntry, IntakePause
@@ -129,10 +133,8 @@ def list_jobs_of_all(
 ) -> Page:
     """List jobs of all accounts, newest first."""
     jobs, more = floor.list_all_jobs(session, state=state, account_id=account, model=model, after=after, limit=limit)
-    data = [
-        {"account": job.account_id, **show(job, receipt=receipt_of(session, job)).model_dump(mode="json")}
-        for job in jobs
-    ]
+    outlooks = forecasts(session, jobs)
+    data = [{"account": job.account_id, **_job(session, job, outlooks[job.id]).model_dump(mode="json")} for job in jobs]
     return Page(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
 
 
@@ -201,6 +203,10 @@ def read_audit_trail(
 def _pause(pause: IntakePause) -> PauseOut:
     names = ("id", "model", "reason", "paused_by", "paused_at", "resumed_by", "resumed_at")
     return PauseOut(account=pause.account_id, **{name: getattr(pause, name) for name in names})
+
+
+def _job(session: Session, job: Job, outlook: Outlook) -> VideoOut:
+    return show(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
 
 
 def _worker(worker: Worker) -> WorkerOut:

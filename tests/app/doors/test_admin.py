@@ -219,6 +219,8 @@ def test_intake_pauses_bind_new_jobs_only(house: House) -> None:
     assert {(each["status"], each["count"]) for each in counts} == {("completed", 1), ("queued", 1)}
     jobs = house.done("GET", "/jobs", params={"state": "completed"})["data"]
     assert [(job["id"], job["account"]) for job in jobs] == [(accepted["id"], house.world.alice_id)]
+    [waiting] = house.done("GET", "/jobs", params={"state": "queued"})["data"]
+    assert waiting["queue_position"] == 0
     first = house.done("GET", "/jobs", params={"limit": 1})
     rest = house.done("GET", "/jobs", params={"limit": 1, "after": first["last_id"]})
     assert (first["has_more"], rest["has_more"], rest["last_id"]) == (True, False, accepted["id"])
