@@ -50,26 +50,7 @@ def show_films(
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
     rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
     outlooks = forecasts(session, [job for job, _ in rows[:PAGE]])
-    films = [
-        {
-            "id": job.id,
-            "account_id": job.account_id,
-            "account": name,
-            "prompt": job.prompt.partition("\n")[0],
-            "state": job.state,
-            "stage": job.stage if not is_final(job.state) else "",
-            "progress": job.progress,
-            "eta": _eta(outlooks[job.id]),
-            "model": job.model,
-            "error": job.error_message,
-            "total": job.total,
-            "currency": job.currency,
-            "test": job.test,
-            "created_at": job.created_at,
-            "may_cancel": _may_cancel(job),
-        }
-        for job, name in rows[:PAGE]
-    ]
+    films = [_film(job, name, outlooks[job.id]) for job, name in rows[:PAGE]]
     context: dict[str, Any] = {
         "films": films,
         "states": states,
@@ -116,6 +97,26 @@ def take_cancellation(
     cancel(session, job)
     record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
     return go(request, f"/admin/films/{job_id}")
+
+
+def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "account_id": job.account_id,
+        "account": account,
+        "prompt": job.prompt.partition("\n")[0],
+        "state": job.state,
+        "stage": job.stage if not is_final(job.state) else "",
+        "progress": job.progress,
+        "eta": _eta(outlook),
+        "model": job.model,
+        "error": job.error_message,
+        "total": job.total,
+        "currency": job.currency,
+        "test": job.test,
+        "created_at": job.created_at,
+        "may_cancel": _may_cancel(job),
+    }
 
 
 def _eta(outlook: Outlook) -> str:

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, update
 
+from app import bell
 from app.bell import KEY_PREFIX, get_redis, queue_name, rings_waiting
 from app.clock import now
 from app.db import transaction
@@ -21,8 +22,16 @@ POOL = "synthetic"
 
 @pytest.fixture(autouse=True)
 def redis(redis_url: str) -> Iterator[None]:
+    """This run's own Redis: what an earlier test knew of another one is forgotten."""
+    _forget()
     yield
-    get_redis.cache_clear()
+    _forget()
+
+
+def _forget() -> None:
+    bell.get_redis.cache_clear()
+    bell._ringer.cache_clear()
+    bell._away_until.clear()
 
 
 def work_with(*names: str, pool: str = POOL, state: str = "idle") -> None:
