@@ -57,8 +57,10 @@ class WorkerOut(BaseModel):
     pools: list[str]
     host: str
     device: str
-    device_name: str | None = Field(description="Name of the GPU, or of the processor where there is none.")
-    memory_bytes: int | None = Field(description="Memory of the device, or all that the process may use of the host's.")
+    device_name: str | None = Field(None, description="Name of the GPU, or of the processor where there is none.")
+    memory_bytes: int | None = Field(
+        None, description="Memory of the device, or all that the process may use of the host's."
+    )
     state: str
     resident_model: str | None
     take: str | None
