@@ -40,7 +40,7 @@ def celery_settings() -> dict[str, Any]:
         "worker_concurrency": 1,
         "worker_pool": "prefork",
         "worker_pool_start_method": "spawn",
-        "worker_proc_alive_timeout": 300,
+        "worker_proc_alive_timeout": 1800,
         "task_ignore_result": True,
         "result_backend": None,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

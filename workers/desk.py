@@ -17,6 +17,7 @@ from workers.ahead import Ahead
 from workers.checkpoints import sweep_checkpoints
 from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.growth import MemoryGrowth
+from workers.engine.machine import machine_facts
 from workers.finish import finish
 from workers.render import render
 from workers.tail import Tail
@@ -45,6 +46,8 @@ class Desk:
         self._tail = Tail()
         self._ahead = Ahead()
         self._take_id: str | None = None
+        # Set once it can answer a ring; until then it may still be loading its model.
+        self._ready = threading.Event()
         self._draining = threading.Event()
         self._closed = threading.Event()
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
@@ -60,9 +63,27 @@ class Desk:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 device=self.device,
-                facts={},
+                facts=machine_facts(self.device),
+                state="starting",
             )
         self._presence.start()
+
+    def warm_up(self) -> None:
+        """Load the model of this worker's pools ahead of its first take, where they have exactly one.
+
+        What keeps it from being loaded, its first take will meet again and say so.
+        """
+        models = [each for each in load_catalog(get_settings().catalog_dir).values() if self._serves(each)]
+        try:
+            if len(models) == 1:
+                self._load(models[0])
+        except Exception:
+            log.exception("The model %s could not be loaded ahead of its first take", models[0].id)
+        finally:
+            self._ready.set()
+
+    def _serves(self, model: VideoModel) -> bool:
+        return model.enabled and model.pool in self.pools and model.family != "synthetic"
 
     def close(self) -> None:
         """End the takes that are being ended, and sign off; a worker that cannot is off the roster after a minute."""
@@ -83,6 +104,7 @@ class Desk:
         While the tail uploads the last take, the next one is claimed and rendered. Where there is none, the end of
         the upload may make one ready, and others may come meanwhile, so the queue is looked at until it has ended.
         """
+        self._ready.set()
         try:
             while not self._draining.is_set():
                 ending = self._tail.is_busy()
@@ -103,7 +125,7 @@ class Desk:
     def _answer(self, claimed: Claim) -> None:
         self._take_id = claimed.take_id
         try:
-            ids = {"job_id": claimed.job_id, "take_id": claimed.take_id}
+            ids = claimed.ids()
             with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
                 self._do(claimed)
         finally:
@@ -136,11 +158,15 @@ class Desk:
                 self._ahead.rest()
                 self._engine.close()
                 self._engine, self._model = None, None
-            engine = make_engine(model, self.device)
-            engine.load()
-            self._engine, self._model = engine, model
-            self._growth.begin_anew()
+            return self._load(model)
         return self._engine
+
+    def _load(self, model: VideoModel) -> Engine:
+        engine = make_engine(model, self.device)
+        engine.load()
+        self._engine, self._model = engine, model
+        self._growth.begin_anew()
+        return engine
 
     def _model_of(self, claimed: Claim) -> VideoModel:
         catalog = load_catalog(get_settings().catalog_dir)
@@ -149,19 +175,36 @@ class Desk:
 
     def _be_present(self) -> None:
         while not self._closed.wait(PRESENCE_SECONDS):
-            is_busy = self._take_id is not None or self._tail.is_busy()
-            state = "draining" if self._draining.is_set() else "busy" if is_busy else "idle"
             resident = self._model.id if self._model else None
             try:
                 with transaction() as session:
-                    drain = tell(session, self.worker_id, state=state, take_id=self._take_id, resident_model=resident)
+                    orders = tell(
+                        session, self.worker_id, state=self._state(), take_id=self._take_id, resident_model=resident
+                    )
             except Exception as error:  # noqa: BLE001 — the database may be away; the next second tries again.
                 log.warning("The roster could not be told: %s", error)
                 continue
-            if drain:
+            if orders.drain:
                 self._draining.set()
             else:
                 self._draining.clear()
+            if orders.leave_in is not None and not self._ready.is_set():
+                self._leave_unready()
+
+    def _state(self) -> str:
+        """Return the word that the roster has for what the worker does now."""
+        if self._draining.is_set():
+            return "draining"
+        if not self._ready.is_set():
+            return "starting"
+        return "busy" if self._take_id is not None or self._tail.is_busy() else "idle"
+
+    def _leave_unready(self) -> None:
+        """End the process while its main thread loads, which cannot be interrupted; there is nothing to hand back."""
+        log.info("This worker leaves before it has loaded its model.")
+        with suppress(Exception), transaction() as session:
+            sign_off(session, self.worker_id)
+        os._exit(0)
 
 
 def best_device() -> str:

@@ -59,10 +59,16 @@ def _children_set_up_their_own(**_: Any) -> None:
 
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
-    # torch is imported from here on, in the child alone: a forked or pre-imported CUDA cannot be used.
-    open_desk(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
+    try:
+        # torch is imported from here on, in the child alone: a forked or pre-imported CUDA cannot be used.
+        desk = open_desk(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
+    except Exception:
+        # Celery would keep a child without a desk, which takes rings and answers none. A fresh one tries again.
+        log.exception("This worker process could not sign on, and ends.")
+        os._exit(1)
     # The child counts, so the child is scraped; the parent only minds it.
     serve_metrics("worker")
+    desk.warm_up()
 
 
 @worker_process_shutdown.connect

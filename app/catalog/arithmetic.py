@@ -65,6 +65,20 @@ def predict_peak(model: VideoModel, width: int, height: int, frames: int) -> Pea
     return Peak(weights, denoise, decode, weights + max(denoise, decode) + RESERVE_BYTES)
 
 
+def why_too_large(model: VideoModel, width: int, height: int, frames: int, available: int) -> str | None:
+    """Return a sentence that says why a render cannot fit into `available` bytes, or None where it can.
+
+    It decides at submission and on the worker alike. A model without weights always fits.
+    """
+    if model.architecture is None:
+        return None
+    needed = predict_peak(model, width, height, frames).total
+    if needed <= available:
+        return None
+    most = f"{available / 2**30:.1f} GiB"
+    return f"{model.id} at {width}x{height} with {frames} frames needs about {needed / 2**30:.1f} GiB; there is {most}."
+
+
 def _sizes(model: VideoModel) -> Architecture:
     """Return a model's sizes. Raises ValueError for a model without weights, which costs nothing to predict."""
     if model.architecture is None:

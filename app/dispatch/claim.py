@@ -42,7 +42,13 @@ class Claim:
     pool: str
     model: str
     lease_until: datetime
-    traceparent: str | None = None  # of the request that made the job
+    traceparent: str | None = None  # of the request that made the job, as is request_id
+    request_id: str | None = None
+
+    def ids(self) -> dict[str, str]:
+        """Return the ids that each log line about this take carries."""
+        asked = {"request_id": self.request_id} if self.request_id else {}
+        return {**asked, "job_id": self.job_id, "take_id": self.take_id}
 
 
 def claim(session: Session, worker_id: str, pools: list[str], resident_model: str | None = None) -> Claim | None:
@@ -167,7 +173,16 @@ def _lease(session: Session, worker_id: str, job: Job, unit: Unit, *, vmin: Deci
     claims = CLAIMS.labels(unit.pool, unit.kind)
     after_commit(session, claims.inc)
     return Claim(
-        take.id, take.fence, unit.id, job.id, unit.kind, unit.pool, unit.model, take.lease_until, job.traceparent
+        take_id=take.id,
+        fence=take.fence,
+        unit_id=unit.id,
+        job_id=job.id,
+        kind=unit.kind,
+        pool=unit.pool,
+        model=unit.model,
+        lease_until=take.lease_until,
+        traceparent=job.traceparent,
+        request_id=job.request_id,
     )
 
 

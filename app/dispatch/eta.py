@@ -1,12 +1,15 @@
 """The honest queue: where a job stands and when it will probably start and end, from measured paces."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from math import ceil
 from typing import Any
 
 from sqlalchemy import Select, cast, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now
@@ -16,7 +19,7 @@ from app.dispatch.roster import live_workers
 from app.dispatch.tables import Pace
 from app.jobs.plan import FINISH_POOL
 from app.jobs.queue_tables import Share, Take, Unit
-from app.jobs.states import TakeState, UnitState, is_final
+from app.jobs.states import Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
 
 
@@ -43,22 +46,37 @@ def forecast(session: Session, job: Job) -> Outlook:
     classes, the account's own earlier work, and of each rival as many units as begin at a lesser virtual time. All
     lengths are measured ones, of each unit's model and shape. It is a range because takes differ.
     """
-    if is_final(job.state):
-        return Outlook(None, None, None, None)
-    place = _place(session, job)
+    return forecasts(session, [job])[job.id]
+
+
+def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
+    """Return the outlook of each of some jobs, by id; see `forecast`.
+
+    What they have in common is asked for once, so a page of jobs costs little more than one: a query each for the
+    line before those that wait.
+    """
+    outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
+    unfinished = [job for job in jobs if not is_final(job.state)]
+    if unfinished:
+        floor = _Floor(session, unfinished)
+        outlooks |= {job.id: _outlook(session, job, floor) for job in unfinished}
+    return outlooks
+
+
+def _outlook(session: Session, job: Job, floor: "_Floor") -> Outlook:
+    place = floor.places.get(job.id)
     line = _Line(0, _ZERO, _ZERO) if place is None else _line_before(session, job, place)
-    workers = live_workers(session, job.pool)
+    workers = floor.workers(job.pool)
     position = 0 if job.started_at else line.jobs
     if not workers:
         return Outlook(position, None, None, None)
-    busy = _running(session, Take.pool == job.pool)
+    busy = floor.busy(job.pool)
     start = [_ZERO, _ZERO]
     if place is not None and (line.jobs or busy.takes >= workers):
         start = [(busy.p50 + line.p50) / workers, (busy.p90 + line.p90) / workers]
-    own, shots = _own_work(session, job)
+    own, shots = floor.own_work(job)
     side_by_side = min(workers, max(1, shots), place.concurrency if place else workers)
-    finish = _finish(session, job)
-    ends = [begin + mine / side_by_side + last for begin, mine, last in zip(start, own, finish, strict=True)]
+    ends = [begin + mine / side_by_side + last for begin, mine, last in zip(start, own, floor.finish(job), strict=True)]
     start_p50 = 0 if job.started_at else ceil(start[0])
     return Outlook(position, start_p50, ceil(ends[0]), ceil(max(ends)))
 
@@ -95,18 +113,7 @@ class _Busy:
     p90: Decimal
 
 
-def _place(session: Session, job: Job) -> _Place | None:
-    """Return the place of the job's first ready unit, or None where it has none: it runs, or is being finished."""
-    row = session.execute(
-        select(Unit.klass, Unit.queued_at, Share.vtime, Share.weight, Share.concurrency)
-        .outerjoin(Share, (Share.pool == Unit.pool) & (Share.account_id == Unit.account_id))
-        .where(Unit.job_id == job.id, Unit.pool == job.pool, Unit.state == UnitState.READY)
-        .order_by(Unit.klass, Unit.queued_at)
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        return None
-    return _Place(row[0], row[1], row[2] or _ZERO, row[3] or Decimal(1), row[4] or 1)
+_IDLE = _Busy(0, _ZERO, _ZERO)
 
 
 # Seconds of a unit by its pace; where none is known, as app.dispatch.pace says.
@@ -168,40 +175,81 @@ def _passing(turn: Decimal, place: _Place, oldest: datetime, units: int, length:
     return min(units, int(whole) + level)
 
 
-def _running(session: Session, *which: Any) -> _Busy:
-    """Return the takes that run and what is left of them: none of it is below nothing."""
+class _Floor:
+    """What some jobs are foretold from, beside the line before each: asked for once, whatever their number."""
+
+    def __init__(self, session: Session, jobs: Sequence[Job]) -> None:
+        self._session = session
+        ids = [job.id for job in jobs]
+        self.places = _places(session, ids)
+        self._rest = _rest(session, ids)
+        self._running = _running(session, Take.job_id, Take.job_id.in_(ids), Take.kind == "segment")
+        self._busy = _running(session, Take.pool, Take.pool.in_({job.pool for job in jobs}))
+        self.workers = cache(lambda pool: live_workers(session, pool))
+        self._films = cache(lambda: _films_waiting(session))
+        self._joins = cache(lambda shape, frames: estimate_seconds(session, FINISH_POOL, "finish", shape, frames))
+
+    def busy(self, pool: str) -> _Busy:
+        """Return the takes that run in a pool, and what is left of them."""
+        return self._busy.get(pool, _IDLE)
+
+    def own_work(self, job: Job) -> tuple[list[Decimal], int]:
+        """Return the p50 and p90 seconds of the job's remaining segments, and how many can run side by side."""
+        p50, p90, shots = self._rest.get(job.id, (_ZERO, _ZERO, 0))
+        running = self._running.get(job.id, _IDLE)
+        return [p50 + running.p50, p90 + running.p90], shots + running.takes
+
+    def finish(self, job: Job) -> list[Decimal]:
+        """Return the p50 and p90 seconds from the last segment to the end: other films that wait, and this one's."""
+        own = self._joins(str(job.spec["resolution"]), int(job.spec["frames"]))
+        # Only a job that is being finished may itself be among the films that wait.
+        waiting = _films_waiting(self._session, job.id) if job.stage == Stage.FINISHING else self._films()
+        workers = max(1, self.workers(FINISH_POOL))
+        return [mine + others / workers for mine, others in zip(own, waiting, strict=True)]
+
+
+def _places(session: Session, ids: Sequence[str]) -> dict[str, _Place]:
+    """Return the place of each job's first ready unit; a job that has none runs, or is being finished."""
+    rows = session.execute(
+        select(Unit.job_id, Unit.klass, Unit.queued_at, Share.vtime, Share.weight, Share.concurrency)
+        .ext(distinct_on(Unit.job_id))
+        .join(Job, (Job.id == Unit.job_id) & (Job.pool == Unit.pool))
+        .outerjoin(Share, (Share.pool == Unit.pool) & (Share.account_id == Unit.account_id))
+        .where(Unit.job_id.in_(ids), Unit.state == UnitState.READY)
+        .order_by(Unit.job_id, Unit.klass, Unit.queued_at)
+    )
+    return {row[0]: _Place(row[1], row[2], row[3] or _ZERO, row[4] or Decimal(1), row[5] or 1) for row in rows}
+
+
+def _rest(session: Session, ids: Sequence[str]) -> dict[str, tuple[Decimal, Decimal, int]]:
+    """Return for each job the p50 and p90 seconds of the segments that have not begun, and in how many shots."""
+    waits = Unit.state.in_((UnitState.BLOCKED, UnitState.READY))
+    rows = session.execute(
+        _paced(Unit.job_id, func.sum(_P50), func.sum(_P90), func.count(Unit.shot.distinct()))
+        .where(Unit.job_id.in_(ids), Unit.kind == "segment", waits)
+        .group_by(Unit.job_id)
+    )
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
+def _running(session: Session, by: Any, *which: Any) -> dict[str, _Busy]:
+    """Return the takes that run and what is left of them, by a column: none of it is below nothing."""
     elapsed = func.extract("epoch", cast(lease_now(session), Moment) - Take.started_at)
-    row = session.execute(
-        _paced(
-            func.count(),
-            func.coalesce(func.sum(func.greatest(_P50 - elapsed, 0)), 0),
-            func.coalesce(func.sum(func.greatest(_P90 - elapsed, 0)), 0),
-        )
+    left = [func.sum(func.greatest(length - elapsed, 0)) for length in (_P50, _P90)]
+    rows = session.execute(
+        _paced(by, func.count(), *left)
         .join(Take, Take.unit_id == Unit.id)
         .where(Take.state == TakeState.RUNNING, *which)
-    ).one()
-    return _Busy(row[0], Decimal(row[1]), Decimal(row[2]))
+        .group_by(by)
+    )
+    return {row[0]: _Busy(row[1], Decimal(row[2]), Decimal(row[3])) for row in rows}
 
 
-def _own_work(session: Session, job: Job) -> tuple[list[Decimal], int]:
-    """Return the p50 and p90 seconds of the job's remaining segments, and how many can run side by side."""
-    rest = session.execute(
-        _paced(
-            func.coalesce(func.sum(_P50), 0), func.coalesce(func.sum(_P90), 0), func.count(Unit.shot.distinct())
-        ).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state.in_((UnitState.BLOCKED, UnitState.READY)))
-    ).one()
-    running = _running(session, Take.job_id == job.id, Take.kind == "segment")
-    return [rest[0] + running.p50, rest[1] + running.p90], rest[2] + running.takes
-
-
-def _finish(session: Session, job: Job) -> list[Decimal]:
-    """Return the p50 and p90 seconds from the last segment to the end: other films that wait, and this one's join."""
-    frames, resolution = int(job.spec["frames"]), str(job.spec["resolution"])
-    own = estimate_seconds(session, FINISH_POOL, "finish", resolution, frames)
-    workers = live_workers(session, FINISH_POOL)
+def _films_waiting(session: Session, without: str | None = None) -> list[Decimal]:
+    """Return the p50 and p90 seconds of all films that wait to be finished, one job's left out."""
     row = session.execute(
         _paced(func.coalesce(func.sum(_P50), 0), func.coalesce(func.sum(_P90), 0)).where(
-            Unit.pool == FINISH_POOL, Unit.state == UnitState.READY, Unit.job_id != job.id
+            Unit.pool == FINISH_POOL, Unit.state == UnitState.READY, Unit.job_id.is_distinct_from(without)
         )
     ).one()
-    return [mine + waiting / max(1, workers) for mine, waiting in zip(own, row, strict=True)]
+    return [row[0], row[1]]

@@ -1,6 +1,5 @@
 """Leases of takes: renew, succeed, fail, release and lose. Every write is fenced; a lost lease can write nothing."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,8 +12,7 @@ from app.clock import lease_now, now
 from app.db import after_commit, let_go_if_frozen
 from app.dispatch.claim import Claim
 from app.dispatch.pace import learn
-from app.dispatch.roster import WORKER_DIED
-from app.dispatch.tables import Worker
+from app.dispatch.roster import WORKER_DIED, Orders, orders_for
 from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
@@ -37,14 +35,6 @@ class LeaseLost(Exception):
     """The take is no longer this worker's: its lease ran out, or the job ended. Whatever it made is discarded."""
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What the heartbeat's answer tells the worker to do."""
-
-    drain: bool = False
-    leave_in: float | None = None  # seconds until it must stop, wherever it is, and release the take
-
-
 def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> Orders:
     """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
     moment = lease_now(session)
@@ -63,12 +53,7 @@ def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int 
     if renewed is None:
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
-    asked = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == renewed.worker_id)
-    told = session.execute(asked).one_or_none()
-    if told is None:
-        return Orders()
-    leave_in = (told.leave_at - moment).total_seconds() if told.leave_at else None
-    return Orders(drain=told.drain_requested, leave_in=leave_in)
+    return orders_for(session, renewed.worker_id)
 
 
 def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,9 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now
-from app.dispatch.tables import Worker
 from app.errors import not_found
-from app.jobs.queue_tables import Take
+from app.jobs.queue_tables import Take, Worker
 from app.settings import get_settings
 
 # A worker silent for this long is taken off the roster; its take's lease is a matter of its own.
@@ -21,10 +21,26 @@ SILENT_SECONDS = 60
 WORKER_DIED = "worker_died"
 
 
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told whenever it tells of itself."""
+
+    drain: bool = False
+    leave_in: float | None = None  # seconds until it must stop, wherever it is, and release its take
+
+
 def sign_on(
-    session: Session, worker_id: str, *, pools: list[str], host: str, pid: int, device: str, facts: dict[str, Any]
+    session: Session,
+    worker_id: str,
+    *,
+    pools: list[str],
+    host: str,
+    pid: int,
+    device: str,
+    facts: dict[str, Any],
+    state: str = "idle",
 ) -> None:
-    """Enter a worker process into the roster, idle."""
+    """Enter a worker process into the roster: idle, or `starting` while it cannot answer a ring yet."""
     moment = lease_now(session)
     values = {
         "pools": pools,
@@ -32,7 +48,7 @@ def sign_on(
         "pid": pid,
         "device": device,
         "facts": facts,
-        "state": "idle",
+        "state": state,
         "drain_requested": False,
         "leave_at": None,
         "started_at": moment,
@@ -42,15 +58,24 @@ def sign_on(
     session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
-def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None) -> bool:
-    """Record what a worker is doing. Returns whether it has been asked to drain."""
-    told = session.execute(
+def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None) -> Orders:
+    """Record what a worker is doing, and return what it is told to do."""
+    session.execute(
         update(Worker)
         .where(Worker.id == worker_id)
         .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=lease_now(session))
-        .returning(Worker.drain_requested)
-    ).one_or_none()
-    return bool(told and told.drain_requested)
+    )
+    return orders_for(session, worker_id)
+
+
+def orders_for(session: Session, worker_id: str) -> Orders:
+    """Return what a worker is to do; one that is not on the roster is told nothing."""
+    asked = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == worker_id)
+    told = session.execute(asked).one_or_none()
+    if told is None:
+        return Orders()
+    leave_in = (told.leave_at - lease_now(session)).total_seconds() if told.leave_at else None
+    return Orders(drain=told.drain_requested, leave_in=leave_in)
 
 
 def ask_to_drain(session: Session, worker_id: str, *, drain: bool = True) -> Worker:

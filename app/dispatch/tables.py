@@ -2,37 +2,11 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, one_of
-
-
-class Worker(Base):
-    """One worker process and its GPU, as it last told of itself."""
-
-    __tablename__ = "workers"
-    __table_args__ = (
-        one_of("state", ("starting", "idle", "busy", "draining", "gone")),
-        Index("ix_workers_seen", "seen_at"),
-    )
-
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    pools: Mapped[list[str]] = mapped_column(JSONB)
-    host: Mapped[str] = mapped_column(Text)
-    pid: Mapped[int] = mapped_column(Integer)
-    device: Mapped[str] = mapped_column(Text)
-    resident_model: Mapped[str | None] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text, default="starting")
-    take_id: Mapped[str | None] = mapped_column(Text)
-    drain_requested: Mapped[bool] = mapped_column(Boolean, default=False)
-    leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it ends; by then its take is handed back
-    started_at: Mapped[datetime] = mapped_column(Moment)
-    seen_at: Mapped[datetime] = mapped_column(Moment)
-    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # memory, versions
+from app.db import Base, Moment
 
 
 class Pace(Base):

@@ -25,6 +25,7 @@ def record(
     test: bool = False,
     shown_as: str | None = None,
     traceparent: str | None = None,
+    request_id: str | None = None,
 ) -> Event:
     """Write an event and return it. `data` is what the customer reads; it names its subject in `id`.
 
@@ -53,6 +54,7 @@ def record(
         callback_url=callback_url,
         occurred_at=moment,
         traceparent=traceparent,
+        request_id=request_id,
     )
     event.body = _body(event, shown_as or type, moment, data)
     session.add(event)

@@ -45,6 +45,7 @@ class Event(Base):
     callback_url: Mapped[str | None] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(Moment)
     traceparent: Mapped[str | None] = mapped_column(Text)  # of the request that made the job; deliveries join its trace
+    request_id: Mapped[str | None] = mapped_column(Text)  # of the same request, for the log lines of deliveries
 
 
 EVENT_TRIGGERS: list[str] = guard(

@@ -30,6 +30,7 @@ def announce(session: Session, job: Job, type_: str, *, receipt: ReceiptRow | No
         callback_url=job.callback_url,
         test=job.test,
         traceparent=job.traceparent,
+        request_id=job.request_id,
     )
     fan_out(session, event)
     publish_after_commit(session, job.id, {"type": type_})

@@ -2,11 +2,18 @@
 
 from fractions import Fraction
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.catalog.arithmetic import why_too_large
 from app.catalog.models import VideoModel, models_with
 from app.catalog.sizes import Size
 from app.errors import AppError
+from app.jobs.plan import longest_render
+from app.jobs.queue_tables import Worker
 from app.jobs.shapes import ShotIn
-from app.jobs.spec import Mode, Shot
+from app.jobs.spec import Mode, Shot, Spec
 from app.settings import get_settings
 
 
@@ -70,3 +77,51 @@ def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, be
         allowed = f"1 to {left}" if left else "none: the film is as long as it can be"
         message = f"{model.name} makes films of at most {model.film_seconds_max} seconds."
         raise AppError("invalid_request", message, field="seconds", value=total, allowed=allowed)
+
+
+def check_memory(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> None:
+    """Raise AppError `does_not_fit` where a render of the Spec needs more memory than any worker of its pool has.
+
+    The error names the sizes that fit, or where none does the models that can make this one. What cannot be known is
+    accepted: where nobody serves the pool now, or somebody does who has not told their memory. So are test orders, for
+    which no model is loaded.
+    """
+    if caller.test or model.architecture is None:
+        return
+    memory, frames = _most_memory(session, model.pool), longest_render(spec, model)
+    if memory is None or not frames:
+        return
+    sides = model.native[spec.resolution][spec.ratio]
+    problem = why_too_large(model, *sides, frames, memory)
+    if problem is None:
+        return
+    allowed = [
+        f"{resolution} {ratio}"
+        for resolution, ratios in model.native.items()
+        for ratio, sides in ratios.items()
+        if why_too_large(model, *sides, frames, memory) is None
+    ]
+    if allowed:
+        raise AppError("does_not_fit", problem, field="size", value=f"{spec.width}x{spec.height}", allowed=allowed)
+    able = [
+        each.id
+        for each in models_with(spec.mode, get_settings().catalog_dir)
+        if each.architecture is not None
+        and spec.ratio in each.native.get(spec.resolution, {})
+        and _fits_whatever_its_length(session, spec, each)
+    ]
+    raise AppError("does_not_fit", problem, field="model", value=model.id, allowed=sorted(able))
+
+
+def _fits_whatever_its_length(session: Session, spec: Spec, model: VideoModel) -> bool:
+    """Whether a worker of another model's pool can make the longest segment of that model at the Spec's size."""
+    memory = _most_memory(session, model.pool)
+    sides = model.native[spec.resolution][spec.ratio]
+    return memory is None or why_too_large(model, *sides, model.frames_max, memory) is None
+
+
+def _most_memory(session: Session, pool: str) -> int | None:
+    """Return the most memory that a worker of a pool has, in bytes, or None where nobody serves it or one is silent."""
+    facts = session.scalars(select(Worker.facts).where(Worker.state != "gone", Worker.pools.contains([pool])))
+    told = [each.get("memory_bytes") for each in facts]
+    return None if not told or None in told else max(told)

@@ -41,6 +41,18 @@ def plan_segments(spec: Spec, model: VideoModel) -> list[Segment]:
     ]
 
 
+def longest_render(spec: Spec, model: VideoModel) -> int:
+    """Return the frames of the longest render that a Spec needs, those that a segment is shown and repeats included.
+
+    It is 0 where every shot is reused.
+    """
+    renders = [
+        segment.frames + (model.handover_frames if segment.position or spec.mode == "extend" else 0)
+        for segment in plan_segments(spec, model)
+    ]
+    return model.rendered_frames(max(renders)) if renders else 0
+
+
 def enqueue(
     session: Session, *, job_id: str, account_id: str, spec: Spec, model: VideoModel, pool: str, at: datetime
 ) -> None:

@@ -1,4 +1,4 @@
-"""Rows of the queue of record: units of work, the takes that attempt them, and what each account has been given."""
+"""Rows of the queue of record: units of work, takes, what each account has been given, and the workers who serve it."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     ForeignKey,
     Identity,
@@ -173,3 +174,27 @@ class Pool(Base):
 
     name: Mapped[str] = mapped_column(Text, primary_key=True)
     vclock: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
+
+
+class Worker(Base):
+    """One worker process and its GPU, as it last told of itself."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        one_of("state", ("starting", "idle", "busy", "draining", "gone")),
+        Index("ix_workers_seen", "seen_at"),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    pools: Mapped[list[str]] = mapped_column(JSONB)
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int] = mapped_column(Integer)
+    device: Mapped[str] = mapped_column(Text)
+    resident_model: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, default="starting")
+    take_id: Mapped[str | None] = mapped_column(Text)
+    drain_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it ends; by then its take is handed back
+    started_at: Mapped[datetime] = mapped_column(Moment)
+    seen_at: Mapped[datetime] = mapped_column(Moment)
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # the device's name and memory_bytes, versions

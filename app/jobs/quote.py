@@ -15,6 +15,7 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.jobs.fits import check_memory
 from app.jobs.promises import promises
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
@@ -136,14 +137,15 @@ def estimate(
 ) -> Priced:
     """Resolve and price a request; nothing is stored and nothing promised.
 
-    For `model: "auto"` every enabled model that can make the request is priced and the cheapest taken; among equal
-    prices the one that renders the asked size with the most pixels of its own, then the catalogue's order.
-    Raises AppError as `resolve` and `price_spec` do; for `auto`, the first model's refusal where none can make it.
+    For `model: "auto"` every enabled model that can make it is priced and the cheapest taken; of equal prices the one
+    with the most pixels of its own at the asked size, then the catalogue's order. Raises AppError as `resolve`,
+    `check_memory` and `price_spec` do; for `auto`, what the first model was refused for where none can make it.
     """
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
             spec = resolve(session, caller.account_id, request, model, seed=seed, mode=mode)
+            check_memory(session, caller, spec, model)
             priced.append(price_spec(session, caller, spec, model))
         except AppError as refusal:
             refusals.append(refusal)
@@ -202,10 +204,8 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
     for late in quotes_past_expiry(session, account_id=caller.account_id):
         expire_quote(session, late)
-    open_quotes = session.scalar(
-        select(func.count()).where(Quote.account_id == caller.account_id, Quote.state == "open")
-    )
-    limit = get_settings().quotes_open_max
+    mine = select(func.count()).where(Quote.account_id == caller.account_id, Quote.state == "open")
+    open_quotes, limit = session.scalar(mine), get_settings().quotes_open_max
     if (open_quotes or 0) >= limit:
         message = f"The account has {open_quotes} open quotes; redeem one or let one expire."
         raise AppError("too_many_quotes", message, allowed=limit)

@@ -15,6 +15,7 @@ from app.clock import now
 from app.db import after_commit, new_id
 from app.errors import AppError, not_found
 from app.jobs.announce import announce
+from app.jobs.fits import check_memory
 from app.jobs.low_balance import tell_low_balance
 from app.jobs.order import Order, earlier_job, free_key
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
@@ -26,7 +27,7 @@ from app.jobs.shares import join_pool
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, Submission
-from app.logs import note
+from app.logs import current_ids, note
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.find import book_by_id
@@ -95,9 +96,11 @@ def _agree(session: Session, caller: Caller, order: Order, job_id: str) -> Agree
     quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
     if quote is not None:
         spec = Spec.model_validate(quote.spec)
+        model = load_catalog(get_settings().catalog_dir)[spec.model]
+        check_memory(session, caller, spec, model)
         return Agreed(
             spec=spec,
-            model=load_catalog(get_settings().catalog_dir)[spec.model],
+            model=model,
             book=book_by_id(session, str(quote.pricing["book"])).book,
             pricing=quote.pricing,
             body={name: quote.body[name] for name in PriceOut.model_fields},
@@ -163,6 +166,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
         promote_at=promised.promote_at,
         start_by=promised.start_by,
         traceparent=order.traceparent,
+        request_id=current_ids().get("request_id"),
     )
     session.add(job)
     session.flush()
@@ -182,6 +186,7 @@ def _price(session: Session, caller: Caller, order: Order) -> Priced:
     if order.spec is not None:
         # Derived from another job: the Spec is whole, and only its price is open.
         from_spec = load_catalog(get_settings().catalog_dir)[order.spec.model]
+        check_memory(session, caller, order.spec, from_spec)
         return price_spec(session, caller, order.spec, from_spec)
     return estimate(session, caller, order.request, mode=order.mode)
 

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.accounts.caller import Caller
 from app.dispatch.roster import ask_to_drain
-from app.dispatch.tables import Worker
 from app.errors import not_found
 from app.events.tables import Event
+from app.jobs.queue_tables import Worker
 from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.trail import record

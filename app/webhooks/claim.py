@@ -104,6 +104,14 @@ class Parcel:
     attempts: int  # how many were spent before this one
     created_at: datetime
     traceparent: str | None = None
+    job_id: str | None = None  # as is request_id, where the event is about a job
+    request_id: str | None = None
+
+    def ids(self) -> dict[str, str]:
+        """Return the ids that each log line about this delivery carries."""
+        known = {"request_id": self.request_id, "job_id": self.job_id}
+        told = {name: value for name, value in known.items() if value is not None}
+        return {**told, "delivery_id": self.delivery_id, "event_id": self.event_id}
 
 
 def claim(
@@ -154,6 +162,8 @@ def load_parcels(session: Session, delivery_ids: Sequence[str]) -> list[Parcel]:
             Delivery.created_at,
             Event.body,
             Event.traceparent,
+            Event.job_id,
+            Event.request_id,
             Endpoint.kind,
         )
         .join(Event, Event.id == Delivery.event_id)
@@ -175,6 +185,8 @@ def load_parcels(session: Session, delivery_ids: Sequence[str]) -> list[Parcel]:
             attempts=row.attempts,
             created_at=row.created_at,
             traceparent=row.traceparent,
+            job_id=row.job_id,
+            request_id=row.request_id,
         )
         for row in rows
     ]

@@ -128,7 +128,7 @@ class Courier:
         changed.cancel()
 
     async def _carry(self, sender: Sender, parcel: Parcel) -> None:
-        ids = {"delivery_id": parcel.delivery_id, "event_id": parcel.event_id}
+        ids = parcel.ids()
         with about(**ids), span("delivery", parent=parcel.traceparent, **ids):
             self._done.put_nowait(await send(sender, parcel))
 

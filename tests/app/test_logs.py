@@ -3,11 +3,15 @@
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from app.logs import JsonLines, TextLines, about, current_ids, note, set_up_logs
 from app.settings import get_settings
+from tests.app.webhooks.running import courier_thread
+from tests.workers.desks import wait_until
 from tests.world import World
 
 
@@ -69,22 +73,53 @@ def test_the_settings_choose_form_and_level(monkeypatch: pytest.MonkeyPatch) -> 
         get_settings.cache_clear()
 
 
-def test_the_line_of_an_order_names_its_request_and_its_job(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    lines: list[str] = []
+@contextmanager
+def lines_of(*names: str) -> Iterator[list[dict[str, str]]]:
+    """Keep the lines of these loggers as they are written, with the ids of the moment."""
+    lines: list[dict[str, str]] = []
 
     class Keeper(logging.Handler):
         def emit(self, entry: logging.LogRecord) -> None:
-            lines.append(JsonLines("api").format(entry))
+            lines.append(json.loads(JsonLines("test").format(entry)))
 
     keeper = Keeper()
-    requests = logging.getLogger("cinemeter.requests")
-    requests.addHandler(keeper)
-    requests.setLevel(logging.INFO)
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addHandler(keeper)
+        logger.setLevel(logging.INFO)
     try:
-        order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-        answer = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"})
+        yield lines
     finally:
-        requests.removeHandler(keeper)
-        requests.setLevel(logging.NOTSET)
-    line = json.loads(lines[-1])
-    assert (line["request_id"], line["job_id"]) == ("my-own-id", answer.json()["id"])
+        for logger in loggers:
+            logger.removeHandler(keeper)
+            logger.setLevel(logging.NOTSET)
+
+
+ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+
+def test_the_line_of_an_order_names_its_request_and_its_job(world: World) -> None:
+    with lines_of("cinemeter.requests") as lines:
+        answer = world.post("/v1/videos", ORDER, headers={"X-Request-Id": "my-own-id"})
+    assert (lines[-1]["request_id"], lines[-1]["job_id"]) == ("my-own-id", answer.json()["id"])
+
+
+def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {**ORDER, "callback_url": "https://hooks.example.com/done"}
+    made = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"}).json()
+    with lines_of("workers.desk") as lines:
+        world.work()
+    assert [line["message"] for line in lines] == ["A take of a segment begins", "A take of a finish begins"]
+    for line in lines:
+        assert (line["request_id"], line["job_id"]) == ("my-own-id", made["id"])
+    assert len({line["take_id"] for line in lines}) == 2
+    # Under another secret the delivery cannot be signed, and the courier says so.
+    monkeypatch.setenv("CINEMETER_SECRET", "another secret than the one that it was made under")
+    get_settings.cache_clear()
+    with lines_of("cinemeter.courier") as lines, courier_thread():
+        wait_until(lambda: any("cannot be signed" in line["message"] for line in lines), "the courier tries")
+    told = next(line for line in lines if "cannot be signed" in line["message"])
+    assert (told["request_id"], told["job_id"]) == ("my-own-id", made["id"])
+    assert told["delivery_id"]

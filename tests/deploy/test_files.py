@@ -13,7 +13,9 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from app import metrics
+from app.bell import celery_settings
 from app.cli.main import app as cli
+from app.cli.up import roles
 from app.dispatch.gauges import CLASSES, QUERIES, UP
 from app.dispatch.retention import chores
 from app.dispatch.sweep import REPAIRS
@@ -26,6 +28,8 @@ from tests.house.sources import ROOT
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
 COUNTED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
+# A row of a table: names in the first cell, the value in the second.
+ROW = re.compile(r"^\| (`[a-z].*?) \| (.*?) \|", flags=re.MULTILINE)
 ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"}
 
 
@@ -104,16 +108,33 @@ def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose:
         port = "8000/readyz" if name == "api" else f"{service['environment']['CINEMETER_METRICS_PORT']}/metrics"
         assert f"http://localhost:{port}" in service["healthcheck"]["test"][-1]
     assert compose["services"]["migrate"]["healthcheck"] == {"disable": True}, "it ends"
-    minutes = {
+    given = {
         compose["services"][name]["stop_grace_period"]
         for name in ROLES
         if "worker" in compose["services"][name]["image"]
     }
-    # A worker ends the take in hand; one that no longer advances loses its lease long before.
-    assert minutes == {"30m"}
-    assert Settings.model_fields["stall_seconds"].default < 30 * 60
+    # After drain_seconds a take is handed back; the rest is for a last step, a checkpoint's upload, or a finish.
+    assert given == {"2m"}
+    drain = Settings.model_fields["drain_seconds"].default
+    assert 4 * drain < 120
     text = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
-    assert "half an hour (`stop_grace_period`)" in text
+    assert "two minutes for all this (`stop_grace_period`)" in text
+    assert f"`CINEMETER_DRAIN_SECONDS` ({drain:g})" in text
+    # Under `up` the tree waits for a worker as well.
+    [worker] = [role for role in roles() if role.name == "worker"]
+    assert drain < worker.patience_seconds
+
+
+def test_each_setting_of_celery_has_its_reason() -> None:
+    page = (DEPLOY / "decisions" / "0003-celery-settings.md").read_text(encoding="utf-8")
+    told = {name: value for names, value in ROW.findall(page) for name in re.findall(r"`([a-z_]+)`", names)}
+    settings = celery_settings()
+    settings |= settings.pop("broker_transport_options")
+    assert set(told) == set(settings)
+    for name, value in settings.items():
+        if isinstance(value, bool | int | str | None):
+            spelled = "none" if value is None else str(value).lower()
+            assert spelled in told[name].split(", "), name
 
 
 def test_each_gpu_has_one_worker(compose: dict[str, Any]) -> None:

@@ -21,9 +21,9 @@ from workers.engine.request import Frames
 PATIENCE_SECONDS = 60.0
 
 
-def wait_until(fact: Callable[[], object], what: str) -> None:
-    """Wait until something holds, and fail where it never does."""
-    until = time.monotonic() + PATIENCE_SECONDS
+def wait_until(fact: Callable[[], object], what: str, patience: float = PATIENCE_SECONDS) -> None:
+    """Wait until something holds, and fail where it never does, after `patience` seconds."""
+    until = time.monotonic() + patience
     while not fact():
         assert time.monotonic() < until, f"it never came to this: {what}"
         time.sleep(0.02)

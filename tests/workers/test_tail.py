@@ -11,8 +11,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.lease import lose_take
 from app.dispatch.roster import ask_to_drain
-from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take, Unit, Worker
 from app.settings import get_settings
 from app.storage import StorageError
 from tests.makers import make_account, make_queued_job, make_spec, units_of

@@ -4,17 +4,21 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, Field
+from sqlalchemy.orm import Session
 
 from app.catalog.models import get_model
 from app.clock import now
-from app.dispatch.tables import Worker
+from app.dispatch.eta import Outlook, forecasts
 from app.doors.access import SessionDep
 from app.doors.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.doors.admin.shapes import Pause
 from app.jobs.find import receipt_of
+from app.jobs.queue_tables import Worker
+from app.jobs.shapes import VideoOut
 from app.jobs.show import show
 from app.jobs.states import JobState
+from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.pauses import list_pauses, pause_intake, resume_intake
 from app.prices.tables import AuditEntry, IntakePause
@@ -53,6 +57,10 @@ class WorkerOut(BaseModel):
     pools: list[str]
     host: str
     device: str
+    device_name: str | None = Field(None, description="Name of the GPU, or of the processor where there is none.")
+    memory_bytes: int | None = Field(
+        None, description="Memory of the device, or all that the process may use of the host's."
+    )
     state: str
     resident_model: str | None
     take: str | None
@@ -127,10 +135,8 @@ def list_jobs_of_all(
 ) -> Page:
     """List jobs of all accounts, newest first."""
     jobs, more = floor.list_all_jobs(session, state=state, account_id=account, model=model, after=after, limit=limit)
-    data = [
-        {"account": job.account_id, **show(job, receipt=receipt_of(session, job)).model_dump(mode="json")}
-        for job in jobs
-    ]
+    outlooks = forecasts(session, jobs)
+    data = [{"account": job.account_id, **_job(session, job, outlooks[job.id]).model_dump(mode="json")} for job in jobs]
     return Page(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
 
 
@@ -201,9 +207,19 @@ def _pause(pause: IntakePause) -> PauseOut:
     return PauseOut(account=pause.account_id, **{name: getattr(pause, name) for name in names})
 
 
+def _job(session: Session, job: Job, outlook: Outlook) -> VideoOut:
+    return show(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
+
+
 def _worker(worker: Worker) -> WorkerOut:
     names = ("id", "pools", "host", "device", "state", "resident_model", "drain_requested", "started_at", "seen_at")
-    return WorkerOut(take=worker.take_id, facts=worker.facts, **{name: getattr(worker, name) for name in names})
+    return WorkerOut(
+        take=worker.take_id,
+        device_name=worker.facts.get("name"),
+        memory_bytes=worker.facts.get("memory_bytes"),
+        facts=worker.facts,
+        **{name: getattr(worker, name) for name in names},
+    )
 
 
 def _entry(entry: AuditEntry) -> TrailEntryOut:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
-from app.dispatch.eta import forecast
+from app.dispatch.eta import Outlook, forecast, forecasts
 from app.doors.access import SessionDep, VideosCaller
 from app.doors.once import KEY_LENGTH_MAX, idempotency_key, is_retry
 from app.doors.pace import count_job
@@ -75,14 +75,14 @@ BODY_SCHEMA: dict[str, Any] = {
 }
 
 
-def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
+def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, metered: bool = False) -> VideoOut:
     """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended.
 
-    An ended one that is `metered` also says what it took.
+    An ended one that is `metered` also says what it took. `outlook` is given by lists, which foretell all at once.
     """
     if is_final(job.state):
         return show(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
-    outlook = forecast(session, job)
+    outlook = outlook or forecast(session, job)
     return show(job, queue_position=outlook.position, eta=outlook.eta())
 
 
@@ -153,7 +153,8 @@ def list_videos(
     jobs, more = list_jobs(
         session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
     )
-    data = [view(session, job) for job in jobs]
+    outlooks = forecasts(session, jobs)
+    data = [view(session, job, outlook=outlooks[job.id]) for job in jobs]
     return VideoPage(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import func, select, tuple_
 
 from app.accounts.tables import Account
+from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import not_found
 from app.events.tables import Event
 from app.jobs.cancel import cancel
@@ -18,7 +19,7 @@ from app.prices.trail import record
 from app.roles import Role
 from app.web.console.people import names_of
 from app.web.render import go, page
-from app.web.studio.cards import TONES
+from app.web.studio.cards import TONES, span
 from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -48,25 +49,8 @@ def show_films(
     if last is not None:
         query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
     rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
-    films = [
-        {
-            "id": job.id,
-            "account_id": job.account_id,
-            "account": name,
-            "prompt": job.prompt.partition("\n")[0],
-            "state": job.state,
-            "stage": job.stage if not is_final(job.state) else "",
-            "progress": job.progress,
-            "model": job.model,
-            "error": job.error_message,
-            "total": job.total,
-            "currency": job.currency,
-            "test": job.test,
-            "created_at": job.created_at,
-            "may_cancel": _may_cancel(job),
-        }
-        for job, name in rows[:PAGE]
-    ]
+    outlooks = forecasts(session, [job for job, _ in rows[:PAGE]])
+    films = [_film(job, name, outlooks[job.id]) for job, name in rows[:PAGE]]
     context: dict[str, Any] = {
         "films": films,
         "states": states,
@@ -92,6 +76,7 @@ def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: 
         "job": job,
         "account": names.get(job.account_id, job.account_id),
         "tone": TONES[JobState(job.state)],
+        "eta": _eta(forecast(session, job)),
         "receipt": receipt_of(session, job),
         "units": list(session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(*order))),
         "takes": list(session.scalars(select(Take).where(Take.job_id == job_id).order_by(Take.fence))),
@@ -112,6 +97,32 @@ def take_cancellation(
     cancel(session, job)
     record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
     return go(request, f"/admin/films/{job_id}")
+
+
+def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "account_id": job.account_id,
+        "account": account,
+        "prompt": job.prompt.partition("\n")[0],
+        "state": job.state,
+        "stage": job.stage if not is_final(job.state) else "",
+        "progress": job.progress,
+        "eta": _eta(outlook),
+        "model": job.model,
+        "error": job.error_message,
+        "total": job.total,
+        "currency": job.currency,
+        "test": job.test,
+        "created_at": job.created_at,
+        "may_cancel": _may_cancel(job),
+    }
+
+
+def _eta(outlook: Outlook) -> str:
+    """Return when a film will probably be ready, in words, or nothing where that cannot be said."""
+    eta = outlook.eta()
+    return "" if eta is None else f"about {span(eta['seconds_p50'], eta['seconds_p90'])}"
 
 
 def _may_cancel(job: Job) -> bool:

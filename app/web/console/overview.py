@@ -10,8 +10,7 @@ from sqlalchemy import Numeric, cast, func, select
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_at
 from app.prices.pauses import list_pauses

@@ -9,8 +9,7 @@ from sqlalchemy.orm import Session
 from app.bell import rings_waiting
 from app.catalog.models import load_catalog
 from app.clock import now
-from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take, Unit, Worker
 from app.prices.actor import Actor
 from app.prices.pauses import list_pauses, pause_intake, resume_intake
 from app.reports.floor import drain_worker
@@ -94,6 +93,8 @@ def _workers(session: Session) -> list[dict[str, Any]]:
             "id": worker.id,
             "host": worker.host,
             "device": worker.device,
+            "device_name": worker.facts.get("name"),
+            "memory_bytes": worker.facts.get("memory_bytes"),
             "pools": list(worker.pools),
             "state": worker.state,
             "resident_model": worker.resident_model,

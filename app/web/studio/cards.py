@@ -1,12 +1,13 @@
 """Films as the pages show them: the one shape of a video, in the words of a card."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.dispatch.eta import forecast
+from app.dispatch.eta import Outlook, forecast, forecasts
 from app.jobs.find import receipt_of
 from app.jobs.shapes import VideoOut
 from app.jobs.show import show
@@ -71,17 +72,23 @@ class Card:
         eta = self.video.eta
         if eta is not None:
             low, high = eta["seconds_p50"], eta["seconds_p90"]
-            parts.append(f"about {_span(low, high)}")
+            parts.append(f"about {span(low, high)}")
         return ", ".join(parts)
 
 
-def card_of(session: Session, job: Job) -> Card:
+def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
+    """Return the cards of some jobs, whose ends are foretold together."""
+    outlooks = forecasts(session, jobs)
+    return [card_of(session, job, outlooks[job.id]) for job in jobs]
+
+
+def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
     """Return the card of a job as it stands now."""
     ended = is_final(job.state)
     if ended:
         video = show(job, receipt=receipt_of(session, job))
     else:
-        outlook = forecast(session, job)
+        outlook = outlook or forecast(session, job)
         video = show(job, queue_position=outlook.position, eta=outlook.eta())
     gone = job.files_removed_at is not None
     return Card(
@@ -99,7 +106,8 @@ def of_caller(caller: Caller) -> str:
     return "test films" if caller.test else "films"
 
 
-def _span(low: int, high: int) -> str:
+def span(low: int, high: int) -> str:
+    """Return a range of seconds in words: `20–40 s`, `3–5 min`."""
     if high < 90:
         return f"{low} s" if low == high else f"{low}–{high} s"
     least, most = max(1, round(low / 60)), max(1, round(high / 60))

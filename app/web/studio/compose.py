@@ -28,7 +28,7 @@ from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.problems import from_findings
 from app.web.render import go, is_htmx, page
-from app.web.studio.cards import card_of
+from app.web.studio.cards import cards_of
 from app.web.studio.draft import (
     SECONDS_MAX,
     SHOTS_MAX,
@@ -146,7 +146,7 @@ def _studio(
         "nonce": new_id("form"),
         "closed": _closed(session, visitor),
         "options": _options(session, visitor),
-        "cards": [card_of(session, job) for job in jobs],
+        "cards": cards_of(session, jobs),
         "more": more,
         "ordered": request.query_params.get("ordered", ""),
         **_board(draft),

@@ -25,7 +25,7 @@ from app.reports.statements import project_names
 from app.reports.words import Language
 from app.storage import get_storage
 from app.web.render import download, go, is_htmx, page
-from app.web.studio.cards import card_of
+from app.web.studio.cards import card_of, cards_of
 from app.web.studio.variations import variations_of
 from app.web.visitor import CreatorDep, FormDep, SessionDep
 from pricing.labels import words
@@ -64,7 +64,7 @@ def show_films(
         request,
         "studio/films.html",
         title="Films",
-        cards=[card_of(session, job) for job in jobs],
+        cards=cards_of(session, jobs),
         search=search,
         state=state,
         states=states,

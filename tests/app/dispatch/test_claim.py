@@ -19,8 +19,7 @@ from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
 from app.dispatch.pace import learn
 from app.dispatch.roster import ask_to_drain, sign_on
-from app.dispatch.tables import Worker
-from app.jobs.queue_tables import Share, Take, Unit
+from app.jobs.queue_tables import Share, Take, Unit, Worker
 from app.jobs.states import TakeState
 from app.settings import get_settings
 from tests.line import Line

@@ -1,18 +1,21 @@
 """The honest queue: places and ranges follow the fair order and measured paces, and their error is measured."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.dispatch.claim import claim
-from app.dispatch.eta import forecast
+from app.dispatch.eta import forecast, forecasts
 from app.dispatch.forecasts import accuracy, foretell, forget_forecasts, score
 from app.dispatch.roster import ask_to_drain, sign_on
 from app.dispatch.tables import Forecast, Pace
-from app.jobs.queue_tables import Share
+from app.jobs.plan import enqueue_finish
+from app.jobs.queue_tables import Share, Unit
 from app.jobs.tables import Job
 from tests.line import Line
 from tests.makers import make_account, make_queued_job, make_spec
@@ -89,6 +92,52 @@ def test_weights_classes_and_virtual_time_decide_who_is_before(session: Session)
     assert forecast(session, jobs[1]).position == 1 + 5
     make_queued_job(session, behind.id, spec=make_spec(tier="priority"))
     assert forecast(session, jobs[1]).position == 1 + 5 + 1
+
+
+def test_a_page_of_jobs_is_foretold_as_each_alone_and_for_little_more(session: Session) -> None:
+    """Waiting, rendering, finishing and ended jobs of two accounts, and one that waits in another pool."""
+    one, two = make_account(session, "One"), make_account(session, "Two")
+    moment = now(session)
+    jobs = [
+        make_queued_job(
+            session, (one, two)[n % 2].id, at=moment - timedelta(seconds=20 - n), spec=make_spec(seconds=(2, 2))
+        )
+        for n in range(8)
+    ]
+    jobs.append(make_queued_job(session, one.id, pool="elsewhere"))
+    workers(session, 2)
+    for _ in range(3):
+        assert claim(session, "worker-0", ["demo"]) is not None
+    finishing, ended = jobs[2], jobs[3]
+    for unit in session.query(Unit).filter_by(job_id=finishing.id):
+        unit.state = "done"
+    enqueue_finish(session, job_id=finishing.id, account_id=one.id, klass=1, spec=make_spec(), at=moment)
+    finishing.stage, finishing.units_done = "finishing", 2
+    ended.state, ended.finished_at = "failed", moment
+    session.flush()
+    alone = {job.id: forecast(session, job) for job in jobs}
+    few = counted(session, lambda: forecasts(session, jobs[:2]))
+    assert forecasts(session, jobs) == alone
+    assert len({str(outlook) for outlook in alone.values()}) > 5, "they differ, so the comparison says something"
+    # One more question for each job that waits (its line) and for the one that is being finished.
+    assert counted(session, lambda: forecasts(session, jobs)) <= few + len(jobs)
+    assert counted(session, lambda: forecasts(session, [ended])) == 0
+
+
+def counted(session: Session, act: Callable[[], object]) -> int:
+    """Return how many statements an act sends."""
+    sent: list[str] = []
+
+    def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    connection = session.connection()
+    event.listen(connection, "before_cursor_execute", hear)
+    try:
+        act()
+    finally:
+        event.remove(connection, "before_cursor_execute", hear)
+    return len(sent)
 
 
 def test_the_order_of_the_forecast_is_the_order_of_the_claims(session: Session) -> None:

@@ -223,6 +223,8 @@ def test_intake_pauses_bind_new_jobs_only(house: House) -> None:
     assert {(each["status"], each["count"]) for each in counts} == {("completed", 1), ("queued", 1)}
     jobs = house.done("GET", "/jobs", params={"state": "completed"})["data"]
     assert [(job["id"], job["account"]) for job in jobs] == [(accepted["id"], house.world.alice_id)]
+    [waiting] = house.done("GET", "/jobs", params={"state": "queued"})["data"]
+    assert waiting["queue_position"] == 0
     first = house.done("GET", "/jobs", params={"limit": 1})
     rest = house.done("GET", "/jobs", params={"limit": 1, "after": first["last_id"]})
     assert (first["has_more"], rest["has_more"], rest["last_id"]) == (True, False, accepted["id"])
@@ -230,11 +232,14 @@ def test_intake_pauses_bind_new_jobs_only(house: House) -> None:
 
 def test_workers_drain_and_deliveries_are_seen(house: House, engine: Engine) -> None:
     with transaction(engine) as session:
-        sign_on(session, "w-1", pools=["demo"], host="gpu-1", pid=1, device="cpu", facts={})
+        facts = {"name": "Some GPU", "memory_bytes": 80 * 2**30, "torch": "2.13.0"}
+        sign_on(session, "w-1", pools=["demo"], host="gpu-1", pid=1, device="cuda:0", facts=facts)
     assert house.done("POST", "/workers/w-1/drain")["drain_requested"] is True
     assert house.done("POST", "/workers/w-1/resume")["drain_requested"] is False
     house.refused("not_found", "POST", "/workers/w-2/drain")
-    assert [each["id"] for each in house.done("GET", "/workers")["data"]] == ["w-1"]
+    [listed] = house.done("GET", "/workers")["data"]
+    assert (listed["id"], listed["device_name"], listed["memory_bytes"]) == ("w-1", "Some GPU", 80 * 2**30)
+    assert listed["facts"]["torch"] == "2.13.0"
     assert house.acts("w-1") == ["worker.drained", "worker.resumed"]
     ordered = house.world.post("/v1/videos", {**ORDER, "callback_url": "https://hooks.example.com/cinemeter"})
     assert ordered.status_code == 200, ordered.text

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
+from app.dispatch.roster import sign_off, sign_on
 from app.errors import AppError
 from app.jobs.quote import estimate
 from app.settings import get_settings
@@ -118,3 +119,60 @@ def test_what_a_model_cannot_do_is_refused_and_who_can_is_named(
     assert (refused.value.code, refused.value.field) == ("mode_unsupported", field)
     assert able <= set(refused.value.facts["allowed"])
     assert "narrow" not in refused.value.facts["allowed"]
+
+
+# 36 GB of weights, in a pool of its own.
+LARGE = {"transformer_params = 1_230_000": "transformer_params = 9_000_000_000", 'pool = "demo"': 'pool = "large"'}
+
+
+def work_with(session: Session, memory: int | None, *, name: str = "worker-1", pool: str = "demo") -> None:
+    """Let a worker with so many bytes of memory sign on."""
+    facts = {} if memory is None else {"memory_bytes": memory}
+    sign_on(session, name, pools=[pool], host="here", pid=1, device="cuda:0", facts=facts)
+
+
+def test_what_fits_no_worker_is_refused_before_it_is_sold(
+    models: Models, ask: Callable[..., dict[str, Any]], session: Session
+) -> None:
+    models("large", LARGE)
+    assert ask(model="large")["model"] == "large", "nobody serves the pool yet, so nothing is known"
+    work_with(session, 16 * 2**30, pool="large")
+    with pytest.raises(AppError) as refused:
+        ask(model="large")
+    assert (refused.value.code, refused.value.field, refused.value.facts["value"]) == ("does_not_fit", "model", "large")
+    assert refused.value.facts["allowed"] == ["demo"]
+    assert "16.0 GiB" in refused.value.message
+    assert ask(model="auto")["model"] == "demo", "auto passes over it"
+    work_with(session, None, name="worker-2", pool="large")
+    assert ask(model="large")["model"] == "large", "one of its workers has not told"
+    sign_off(session, "worker-2")
+    work_with(session, 80 * 2**30, name="worker-3", pool="large")
+    assert ask(model="large")["model"] == "large", "one of its workers has the memory"
+
+
+def test_a_size_that_does_not_fit_is_refused_with_those_that_do(
+    models: Models, ask: Callable[..., dict[str, Any]], session: Session
+) -> None:
+    models("wide", {'"16:9" = [112, 64]': '"16:9" = [11200, 6400]'})
+    work_with(session, 2 * 2**30)
+    with pytest.raises(AppError) as refused:
+        ask(model="wide", seconds=1)
+    assert (refused.value.code, refused.value.field) == ("does_not_fit", "size")
+    assert "720P 1:1" in refused.value.facts["allowed"]
+    assert "720P 16:9" not in refused.value.facts["allowed"]
+    assert ask(model="wide", seconds=1, ratio="1:1")["ratio"] == "1:1"
+
+
+def test_a_quote_is_not_redeemed_when_what_could_make_it_has_gone(models: Models, session: Session) -> None:
+    line = Line(session)
+    models("large", LARGE)
+    alice = line.open()
+    line.act(lambda: work_with(session, 80 * 2**30, pool="large"))
+    quote = line.quote(alice, model="large")
+    line.act(lambda: work_with(session, 16 * 2**30, pool="large"))
+    with pytest.raises(AppError) as refused:
+        line.order(alice, model="large", quote_id=quote.id)
+    assert refused.value.code == "does_not_fit"
+    session.refresh(quote)
+    assert quote.state == "open", "it may be redeemed once a worker is back"
+    line.check()

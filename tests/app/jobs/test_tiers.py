@@ -1,10 +1,14 @@
 """What service tiers promise: priority starts in time or its line drops; flex starts within a day or costs nothing."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.jobs.queue_tables import Unit
+from app.jobs.tables import Job
+from app.wallet.balance import balance
 from app.wallet.hold import get_hold
 from tests.line import Line
 from tests.world import World
@@ -122,3 +126,56 @@ def test_expires_after_ends_what_has_not_started(line: Line) -> None:
     line.sweep()
     assert line.job(job.id).state == "expired"
     line.check()
+
+
+@pytest.mark.parametrize("after", [1, 60, 7200, 7201, 22 * 3600, 24 * 3600 - 1, 24 * 3600, 172_800])
+def test_a_short_deadline_buys_flex_no_better_class(line: Line, after: int) -> None:
+    """Whatever the caller asks for, the class is the tier's until two hours before the tier's own deadline."""
+    alice, bob = line.open("Alice"), line.open("Bob")
+    before = balance(line.session, alice.account_id)
+    flex = line.order(alice, seconds=10, service_tier="flex", expires_after=after)
+    assert flex.not_after == flex.created_at + timedelta(seconds=min(after, 24 * 3600))
+    assert flex.promote_at == flex.created_at + timedelta(hours=22)
+    promoted = min(after, 22 * 3600)
+    for moment in (0.0, promoted / 2, promoted - 0.5):
+        reach(line, flex, moment)
+        line.sweep("flex_promotions", "past_deadlines")
+        assert classes(line, flex) == {2}
+        standard = line.order(bob, seconds=1)
+        taken = line.start()
+        assert taken is not None
+        assert taken.job_id == standard.id, "a standard order that comes later goes first all the same"
+        line.release(taken)
+        line.cancel(bob, standard.id)
+    reach(line, flex, min(after, 24 * 3600))
+    assert line.start() is None, "a claim at its deadline expires it, without waiting for the scheduler"
+    ended = line.job(flex.id)
+    assert (ended.state, line.receipt(flex.id).total) == ("expired", 0)
+    assert get_hold(line.session, flex.id).state == "released"
+    assert balance(line.session, alice.account_id) == before, "all that was held is free again"
+    line.check()
+
+
+def test_a_redeemed_quote_keeps_flex_in_its_class_too(line: Line) -> None:
+    alice = line.open()
+    asked = {"seconds": 10, "service_tier": "flex", "expires_after": 60}
+    quote = line.quote(alice, **asked)
+    job = line.order(alice, **asked, quote_id=quote.id)
+    assert job.not_after == job.created_at + timedelta(seconds=60)
+    line.wait(seconds=59)
+    line.sweep()
+    assert (line.job(job.id).state, classes(line, job)) == ("queued", {2})
+    line.wait(seconds=1)
+    line.sweep()
+    assert line.job(job.id).state == "expired"
+    line.check()
+
+
+def reach(line: Line, job: Job, seconds: float) -> None:
+    """Let time pass until so long after the job was accepted."""
+    line.wait(seconds=max(0.0, (job.created_at + timedelta(seconds=seconds) - now(line.session)).total_seconds()))
+
+
+def classes(line: Line, job: Job) -> set[int]:
+    line.session.expire_all()
+    return {unit.klass for unit in line.units(job)}

@@ -1,5 +1,6 @@
 """The console: acts on accounts, films and deliveries, and what stands in the trail afterwards."""
 
+import re
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from app.accounts.members import caller_by_id, list_members
 from app.accounts.memberships import membership_at
 from app.clock import now
 from app.db import transaction
+from app.dispatch.roster import sign_on
 from app.prices.trail import list_entries
 from app.wallet.balance import balance
 from app.wallet.funds import refund
@@ -19,6 +21,7 @@ from tests.app.web.conftest import Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import open_endpoint
 from tests.line import Line
+from workers.engine.machine import machine_facts
 
 
 def acts() -> list[str]:
@@ -83,8 +86,17 @@ def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
 
 def test_a_film_is_found_and_followed_from_the_console(site: Site):
     film = order(site.browser("alice"), shot_prompt="a film to look into")
-    site.work()
     browser = site.browser("approver")
+    for address in ("/admin/films", f"/admin{film}"):
+        browser.get(address)
+        assert "waiting, 0 %" in browser.text()
+        assert "about" not in browser.text(), "nobody serves it, so nothing is promised"
+    with transaction() as session:
+        sign_on(session, "w-1", pools=["finish", "demo", "synthetic"], host="h", pid=1, device="cpu", facts={})
+    for address in ("/admin/films", f"/admin{film}"):
+        browser.get(address)
+        assert re.search(r"waiting, 0 %, about \d+(–\d+)? (s|min)", browser.text())
+    site.work()
     browser.get("/admin/films?search=look into")
     assert "a film to look into" in browser.text()
     browser.get("/admin/films?search=nothing like it")
@@ -93,6 +105,8 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
     told = browser.text()
     for words in ("video.created", "video.completed", "Shot 1, segment 1", "succeeded", "worker-in-test", "receipt 1"):
         assert words in told
+    browser.get("/admin/workers")
+    assert str(machine_facts("cpu")["name"]) in browser.text(), "the roster tells what each worker renders on"
 
 
 def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
