@@ -63,6 +63,9 @@ def create_app() -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         responses=REFUSALS,
+        # These would load their scripts from elsewhere; the pages have a reference of their own.
+        docs_url=None,
+        redoc_url=None,
     )
     install(api)
     SHAPES[f"{dashscope.PREFIX}/"] = error_answer

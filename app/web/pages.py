@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.web import prices, signin, static_files
+from app.web import prices, reference, signin, static_files
 from app.web.account import connect, keys, members, papers, profile, projects, usage, wallet, webhooks
 from app.web.console import accounts, books, contracts, deliveries, jobs, overview, simulation, trail, work
 from app.web.headers import PageHeaders
@@ -26,6 +26,7 @@ ROUTERS = (
     members.router,
     connect.router,
     prices.router,
+    reference.router,
     profile.router,
     overview.router,
     simulation.router,

@@ -359,6 +359,31 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     assert not [*author_watch.faults, *approver_watch.faults, *creator_watch.faults]
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_api_reference_asks_nobody_else(service: Service, browser: Browser, scheme: str):
+    """The reference is drawn from files of ours, a call is tried with a key, and the key is sent to this host alone."""
+    phone = {"width": 390, "height": 844}
+    page, watch = open_page(browser, service, color_scheme=scheme, viewport=phone if scheme == "dark" else None)
+    page.goto("/prices")
+    page.get_by_role("link", name="API reference").click()
+    expect(page.locator(".opblock", has_text="/v1/videos/quotes")).to_be_visible()
+    page.get_by_role("button", name="Authorize").click()
+    expect(page.get_by_role("button", name="Close the dialog")).to_be_visible()
+    assert not serious_faults(page)
+    page.locator(".auth-container input").fill(service.keys["pro"])
+    page.locator(".modal-ux").get_by_role("button", name="Authorize").click()
+    assert not serious_faults(page)
+    page.get_by_role("button", name="Close", exact=True).click()
+    call = page.locator(".opblock", has_text="/v1/wallet").first
+    call.locator(".opblock-summary-control").press("Enter")
+    call.get_by_role("button", name="Try it out").press("Enter")
+    call.get_by_role("button", name="Execute").press("Enter")
+    expect(call.locator(".live-responses-table")).to_contain_text("credit_limit")
+    assert not serious_faults(page)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert not watch.faults
+
+
 ROOTS = {None: ("/sign-in", "/sign-up", "/prices"), "pro": ("/studio",), "admin": ("/admin",)}
 # Where nothing can be read: files, and what another part of the site draws.
 NO_PAGE = re.compile(r"/(docs|static|files)|\.(pdf|csv)|/(video|receipt)$|^/films/.*/(thumbnail|spritesheet)$")

@@ -28,9 +28,6 @@ PUBLIC = {
     "/healthz",
     "/readyz",
     "/openapi.json",
-    "/docs",
-    "/docs/oauth2-redirect",
-    "/redoc",
     # Their last part is signed, names one thing, and expires.
     "/files/{token}",
     "/api/v1/uploads/{permit}",
