@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from app.doors import assets, billing, files, health, models, usage, webhooks
+from app.doors import assets, billing, files, health, keys, models, projects, usage, webhooks
 from app.doors.admin import routes as admin
 from app.doors.body import GATES
 from app.doors.dashscope import routes as dashscope
@@ -77,6 +77,8 @@ def create_app() -> FastAPI:
         models.router,
         billing.router,
         usage.router,
+        projects.router,
+        keys.router,
         assets.router,
         webhooks.router,
         files.router,
