@@ -168,3 +168,19 @@ def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
         assert balance(session, bob).posted == 100_000 + 300 - 125
         assert audit(session) == []
     assert acts() == ["wallet.corrected", "wallet.corrected"]
+
+
+def test_a_contract_has_its_prices_beside_it_while_it_is_written(site: Site):
+    alice, browser = site.accounts["alice"], site.browser("author")
+    browser.get(f"/admin/accounts/{alice}/contracts/new")
+    toml = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
+    # A professional pays 0.44 for a second of 720P; the contract says 0.40, and nothing on 1080P.
+    assert "720P ¥0.44 ¥0.40" in browser.text()
+    assert "1080P ¥0.78 ¥0.78" in browser.text()
+    form = {"account": alice, "toml": toml.replace('"0.40"', '"0.37"')}
+    browser.send("/admin/contracts/check", form, **{"hx-request": "true"})
+    assert "720P ¥0.44 ¥0.37" in browser.text()
+    browser.get(f"/admin/accounts/{alice}/contracts/new")
+    browser.send("/admin/contracts/check", {**form, "toml": toml.replace('"0.40"', "0.40")}, **{"hx-request": "true"})
+    assert "1 problem" in browser.text()
+    assert "per_second" in browser.text()
