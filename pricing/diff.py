@@ -1,6 +1,6 @@
 """What changed between two price books, or two contracts: in words per entry, and in figures per second."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -10,7 +10,7 @@ from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
 from pricing.exact import exact_number, exact_text
 from pricing.price import per_second
-from pricing.rate import RESOLUTIONS
+from pricing.rate import RESOLUTIONS, Rate
 from pricing.usage import Customer, Usage
 
 # The lists of a document, what one entry of each is called, and the key that names an entry.
@@ -123,10 +123,22 @@ def _percent(before: Fraction, after: Fraction) -> str | None:
 def figures(old: PriceBook, new: PriceBook, at: datetime) -> tuple[Figure, ...]:
     """Return the exact price per second at one moment, for each membership and each place that a rate names.
 
-    A pattern stands for a model that only it matches; a star for the mode stands for t2v, no word on sound for none.
     Caps of promotions count as unspent: the figure is that of a first second.
     """
-    places = dict.fromkeys(
+    rows = []
+    for usage in places((*old.rates, *new.rates)):
+        for membership in dict.fromkeys([*old.memberships, *new.memberships]):
+            before, after = (_sold_at(book, usage, membership, at) for book in (old, new))
+            rows.append(Figure(membership, usage.model, usage.resolution, usage.mode, usage.audio, before, after))
+    return tuple(rows)
+
+
+def places(rates: Iterable[Rate]) -> tuple[Usage, ...]:
+    """Return one second at each place that a rate names, each once.
+
+    A pattern stands for a model that only it matches; a star for the mode stands for t2v, no word on sound for none.
+    """
+    found = dict.fromkeys(
         Usage(
             model=rate.model.replace("*", "any"),
             resolution=resolution,
@@ -134,15 +146,10 @@ def figures(old: PriceBook, new: PriceBook, at: datetime) -> tuple[Figure, ...]:
             audio=rate.audio is True,
             seconds=Fraction(1),
         )
-        for rate in (*old.rates, *new.rates)
+        for rate in rates
         for resolution in (RESOLUTIONS if rate.resolution == "*" else (rate.resolution,))
     )
-    rows = []
-    for usage in places:
-        for membership in dict.fromkeys([*old.memberships, *new.memberships]):
-            before, after = (_sold_at(book, usage, membership, at) for book in (old, new))
-            rows.append(Figure(membership, usage.model, usage.resolution, usage.mode, usage.audio, before, after))
-    return tuple(rows)
+    return tuple(found)
 
 
 def _sold_at(book: PriceBook, usage: Usage, membership: str, at: datetime) -> Fraction | None:

@@ -184,6 +184,16 @@ def revoke_key(session: Session, account_id: str, key_id: str) -> ApiKey:
     return key
 
 
+def revoke_line(session: Session, account_id: str, key_id: str) -> None:
+    """End a key and every key that was made in its place, at once: whoever holds a key can replace it.
+
+    Raises `not_found`.
+    """
+    following: str | None = key_id
+    while following is not None:
+        following = revoke_key(session, account_id, following).replaced_by
+
+
 def _check(
     session: Session, account: Account, scopes: list[str], roles: list[str], *, test: bool, expires_at: datetime | None
 ) -> None:

@@ -17,6 +17,9 @@ from app.roles import Scope, require_role, require_scope
 # The scheme is declared for the OpenAPI document; the key itself is read below, so that the error is ours.
 _BEARER = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer cm_live_…`")
 
+# In place of a scope, where a key of any kind may ask.
+ANY = "any"
+
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
@@ -28,21 +31,27 @@ def bearer_key(request: Request) -> str:
     return key.strip()
 
 
-def admit(request: Request, session: Session, scope: Scope, *roles: str) -> Caller:
+def admit(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:
     """Return the caller of a request, who must have this scope and one of these roles, and count the request.
+
+    Where no scope is named, any key will do.
 
     Raises AppError `unauthenticated`, `forbidden` and `rate_limited`.
     """
     caller = authenticate(session, bearer_key(request))
-    require_scope(caller, scope)
+    if scope is not None:
+        require_scope(caller, scope)
     if roles:
         require_role(caller, *roles)
     count_request(request, session, caller)
     return caller
 
 
-def needs(scope: Scope, *roles: str) -> Callable[..., Caller]:
-    """Return the dependency that gives the caller of a request, who must have this scope and one of these roles."""
+def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
+    """Return the dependency that gives the caller of a request, who must have this scope and one of these roles.
+
+    Where no scope is named, any key will do.
+    """
 
     def find_caller(
         request: Request, session: SessionDep, _documented: Annotated[object, Depends(_BEARER)] = None
@@ -50,7 +59,7 @@ def needs(scope: Scope, *roles: str) -> Callable[..., Caller]:
         return admit(request, session, scope, *roles)
 
     # The access walk of the tests reads what each route asks for from here.
-    find_caller.scope, find_caller.roles = scope, roles  # type: ignore[attr-defined]
+    find_caller.scope, find_caller.roles = scope or ANY, roles  # type: ignore[attr-defined]
     return find_caller
 
 
@@ -65,6 +74,7 @@ def needs_without_session(scope: Scope) -> Callable[..., Caller]:
     return find_caller
 
 
+AnyCaller = Annotated[Caller, Depends(needs(None))]
 VideosCaller = Annotated[Caller, Depends(needs(Scope.VIDEOS))]
 BillingCaller = Annotated[Caller, Depends(needs(Scope.BILLING))]
 WebhooksCaller = Annotated[Caller, Depends(needs(Scope.WEBHOOKS))]

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from app.doors import assets, billing, files, health, models, usage, webhooks
+from app.doors import assets, billing, files, health, keys, models, projects, usage, webhooks
 from app.doors.admin import routes as admin
 from app.doors.body import GATES
 from app.doors.dashscope import routes as dashscope
@@ -65,6 +65,9 @@ def create_app() -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         responses=REFUSALS,
+        # These would load their scripts from elsewhere; the pages have a reference of their own.
+        docs_url=None,
+        redoc_url=None,
     )
     install(api)
     SHAPES[f"{dashscope.PREFIX}/"] = error_answer
@@ -76,6 +79,8 @@ def create_app() -> FastAPI:
         models.router,
         billing.router,
         usage.router,
+        projects.router,
+        keys.router,
         assets.router,
         webhooks.router,
         files.router,

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, get_account, reinstate, set_limits, suspend
 from app.accounts.invitations import invite, take_back
-from app.accounts.keys import issue_key, revoke_key
+from app.accounts.keys import get_key, issue_key, revoke_key, rotate_key
 from app.accounts.members import remove_member, set_roles
 from app.accounts.memberships import FREE, change_membership, end_membership, membership_at
 from app.accounts.projects import archive_project, create_project, set_budget
@@ -144,6 +144,26 @@ def give_key(session: Session, actor: Actor, account_id: str, wish: KeyWish) -> 
     )
     record(session, actor, "key.issued", key.id, account=account_id, scopes=key.scopes, roles=key.roles, test=key.test)
     return key, secret
+
+
+def renew_key(session: Session, actor: Actor, account_id: str, key_id: str, overlap: timedelta) -> tuple[ApiKey, str]:
+    """Replace a key of an account and return the new one with its secret, which is shown once.
+
+    Raises:
+        AppError: `forbidden`, for a key with a role that the operator does not have too; `not_found`, `conflict`.
+    """
+    require_role(actor, Role.OPERATOR)
+    old = get_key(session, account_id, key_id)
+    require_may_grant(actor, {Scope.ADMIN}.intersection(old.scopes), old.roles)
+    fresh, secret = rotate_key(session, account_id, key_id, overlap=overlap)
+    note_rotation(session, actor, fresh, key_id)
+    return fresh, secret
+
+
+def note_rotation(session: Session, actor: Actor, fresh: ApiKey, old_id: str) -> None:
+    """Write in the audit trail that a key was replaced by a new one with the same rights."""
+    facts = {"account": fresh.account_id, "scopes": fresh.scopes, "roles": fresh.roles, "replaced": old_id}
+    record(session, actor, "key.rotated", fresh.id, **facts)
 
 
 def end_key(session: Session, actor: Actor, account_id: str, key_id: str) -> ApiKey:

@@ -9,7 +9,7 @@ from app.errors import AppError, not_found
 from app.jobs.low_balance import tell_low_balance
 from app.jobs.tables import Job
 from app.prices.actor import Actor
-from app.prices.trail import record
+from app.prices.trail import list_entries, record
 from app.roles import Role, require_role
 from app.wallet.balance import balance, set_credit_limit, set_low_balance
 from app.wallet.funds import correct, refund, spell, top_up
@@ -143,5 +143,8 @@ def _job_of(session: Session, account_id: str, job_id: str) -> Job:
 
 
 def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **facts: object) -> None:
+    # The same order again moves nothing, and a trail that told it twice would tell of twice the money.
+    if list_entries(session, subject=transfer.id, limit=1):
+        return
     told = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
     record(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)

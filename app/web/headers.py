@@ -9,9 +9,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.storage import get_storage
 from app.web.sessions import is_secure
 
-# The API's own documentation draws itself with another project's files.
-_NOT_OURS = ("/docs", "/redoc")
-
 
 class PageHeaders:
     """ASGI middleware: puts the headers on HTML answers. It is plain ASGI so that streams stay streams."""
@@ -20,7 +17,7 @@ class PageHeaders:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_NOT_OURS):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 

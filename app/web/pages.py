@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI
 
-from app.web import prices, signin, static_files
+from app.web import prices, reference, signin, static_files
 from app.web.account import connect, keys, members, papers, profile, projects, usage, wallet, webhooks
-from app.web.console import accounts, books, contracts, deliveries, jobs, overview, simulation, trail, work
+from app.web.console import accounts, books, contracts, deliveries, jobs, money, overview, simulation, trail, work
 from app.web.headers import PageHeaders
 from app.web.problems import install_page_problems
 from app.web.studio import compose, films, live, variations
@@ -26,12 +26,14 @@ ROUTERS = (
     members.router,
     connect.router,
     prices.router,
+    reference.router,
     profile.router,
     overview.router,
     simulation.router,
     books.router,
-    # A contract's addresses lie under its account's, whose acts would match them too.
+    # A contract's addresses and a correction's lie under their account's, whose acts would match them too.
     contracts.router,
+    money.router,
     accounts.router,
     work.router,
     jobs.router,

@@ -202,6 +202,41 @@ def test_pages_work_without_scripts(service: Service, browser: Browser):
     assert not watch.faults
 
 
+def test_the_console_needs_neither_mouse_nor_scripts(service: Service, browser: Browser):
+    """A worker is drained and taken back, and a film's money is given back after a second look, with keys alone."""
+    with service.client("pro") as pro:
+        asked = {"model": "synthetic", "prompt": "to be given back", "seconds": 1}
+        film = follow(pro, pro.post("/v1/videos", json=asked).raise_for_status().json()["id"])
+    page, watch = open_page(browser, service, java_script_enabled=False)
+    sign_in(page, service, "admin")
+
+    def press(name: str) -> None:
+        button = page.get_by_role("button", name=re.compile(name)).first
+        button.focus()
+        page.keyboard.press("Enter")
+
+    page.goto("/admin/workers")
+    press("^Drain ")
+    expect(page.get_by_text("asked to drain")).to_be_visible()
+    press("^Resume ")
+    expect(page.get_by_text("asked to drain")).to_have_count(0)
+    page.goto(f"/admin/films/{film['id']}")
+    page.get_by_label("Give back").focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0.10")
+    page.keyboard.press("Tab")
+    page.keyboard.type("The picture flickers")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Nothing has been done yet.")).to_be_visible()
+    press("^Give money back: ¥0.10")
+    expect(page.get_by_text("The money is back in the wallet.")).to_be_visible()
+    page.get_by_role("link", name="who").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("job.refunded")).to_be_visible()
+    expect(page.get_by_text("The picture flickers")).to_be_visible()
+    assert not watch.faults
+
+
 def test_a_film_comes_while_its_page_is_open(service: Service, browser: Browser):
     """The film's page tells its place in the queue, shows frames as they are made, and becomes the player by itself."""
     page, watch = open_page(browser, service)
@@ -357,6 +392,31 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
         expect(approver.get_by_text(act).first).to_be_visible()
     expect(approver.get_by_text("The chain of seals is whole.")).to_be_visible()
     assert not [*author_watch.faults, *approver_watch.faults, *creator_watch.faults]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_api_reference_asks_nobody_else(service: Service, browser: Browser, scheme: str):
+    """The reference is drawn from files of ours, a call is tried with a key, and the key is sent to this host alone."""
+    phone = {"width": 390, "height": 844}
+    page, watch = open_page(browser, service, color_scheme=scheme, viewport=phone if scheme == "dark" else None)
+    page.goto("/prices")
+    page.get_by_role("link", name="API reference").click()
+    expect(page.locator(".opblock", has_text="/v1/videos/quotes")).to_be_visible()
+    page.get_by_role("button", name="Authorize").click()
+    expect(page.get_by_role("button", name="Close the dialog")).to_be_visible()
+    assert not serious_faults(page)
+    page.locator(".auth-container input").fill(service.keys["pro"])
+    page.locator(".modal-ux").get_by_role("button", name="Authorize").click()
+    assert not serious_faults(page)
+    page.get_by_role("button", name="Close", exact=True).click()
+    call = page.locator(".opblock", has_text="/v1/wallet").first
+    call.locator(".opblock-summary-control").press("Enter")
+    call.get_by_role("button", name="Try it out").press("Enter")
+    call.get_by_role("button", name="Execute").press("Enter")
+    expect(call.locator(".live-responses-table")).to_contain_text("credit_limit")
+    assert not serious_faults(page)
+    assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+    assert not watch.faults
 
 
 ROOTS = {None: ("/sign-in", "/sign-up", "/prices"), "pro": ("/studio",), "admin": ("/admin",)}

@@ -1,6 +1,6 @@
 """Routes of accounts: open, look, limit, membership, suspend, keys and projects."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -8,10 +8,10 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account, list_accounts
-from app.accounts.keys import is_live, list_keys
+from app.accounts.keys import list_keys
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.projects import list_projects
-from app.accounts.tables import Account, ApiKey, Project
+from app.accounts.tables import Account, Project
 from app.clock import now
 from app.doors.access import SessionDep
 from app.doors.admin.access import AdminCaller, After, Limit, OperatorCaller
@@ -25,6 +25,7 @@ from app.doors.admin.shapes import (
     Several,
     WithReason,
 )
+from app.doors.keys import KeyOut, Rotation, show_key
 from app.prices.actor import Actor
 from app.reports import account_acts
 from app.reports.account_acts import KeyWish
@@ -73,27 +74,6 @@ class AccountPage(BaseModel):
     data: list[AccountOut]
     last_id: str | None
     has_more: bool
-
-
-class KeyOut(BaseModel):
-    """A key; the key itself only in the answer that makes it."""
-
-    id: str
-    object: Literal["key"] = "key"
-    name: str
-    last4: str
-    scopes: list[str]
-    roles: list[str]
-    test: bool
-    project: str | None
-    live: bool
-    budget_total: str | None
-    job_cap: str | None
-    last_used_at: datetime | None
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    created_at: datetime
-    secret: str | None = None
 
 
 @router.get("")
@@ -164,7 +144,7 @@ def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: s
 def list_account_keys(session: SessionDep, caller: AdminCaller, account_id: str) -> dict[str, Any]:
     """List all keys of an account, newest first."""
     account = get_account(session, account_id)
-    return {"object": "list", "data": [_key(session, account, key) for key in list_keys(session, account_id)]}
+    return {"object": "list", "data": [show_key(session, account, key) for key in list_keys(session, account_id)]}
 
 
 @router.post("/{account_id}/keys", status_code=201)
@@ -182,14 +162,24 @@ def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: s
         job_cap=_amount(session, account_id, asked.job_cap, "job_cap"),
     )
     key, secret = account_acts.give_key(session, Actor.of(caller), account_id, wish)
-    return _key(session, account, key, secret)
+    return show_key(session, account, key, secret)
+
+
+@router.post("/{account_id}/keys/{key_id}/rotate")
+def rotate_account_key(
+    session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str, asked: Rotation
+) -> KeyOut:
+    """Replace a key by a new one with the same rights; the old one works on for the overlap."""
+    overlap = timedelta(hours=asked.overlap_hours)
+    fresh, secret = account_acts.renew_key(session, Actor.of(caller), account_id, key_id, overlap)
+    return show_key(session, get_account(session, account_id), fresh, secret)
 
 
 @router.delete("/{account_id}/keys/{key_id}")
 def revoke_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str) -> KeyOut:
     """Revoke a key at once."""
     key = account_acts.end_key(session, Actor.of(caller), account_id, key_id)
-    return _key(session, get_account(session, account_id), key)
+    return show_key(session, get_account(session, account_id), key)
 
 
 @router.get("/{account_id}/projects")
@@ -247,18 +237,6 @@ def _facts(session: Session, account: Account) -> dict[str, Any]:
     more = ("suspended_at", "suspended_reason", "created_at")
     facts = {name: getattr(account, name) for name in (*names, *more)}
     return facts | {"membership": membership_at(session, account.id, now(session))}
-
-
-def _key(session: Session, account: Account, key: ApiKey, secret: str | None = None) -> KeyOut:
-    caps = {name: getattr(key, name) for name in ("budget_total", "job_cap")}
-    names = ("id", "name", "last4", "scopes", "roles", "test", "last_used_at", "expires_at", "revoked_at", "created_at")
-    return KeyOut(
-        **{name: getattr(key, name) for name in names},
-        **{name: None if cap is None else Money(cap, account.currency).text for name, cap in caps.items()},
-        project=key.project_id,
-        live=is_live(key, now(session)),
-        secret=secret,
-    )
 
 
 def _project(account: Account, project: Project) -> dict[str, Any]:

@@ -36,6 +36,7 @@ client.videos.download_content(video.id).write_to_file("film.mp4")
 """
 
 _DASHSCOPE = """import os
+import uuid
 
 import dashscope
 from dashscope import VideoSynthesis
@@ -48,6 +49,8 @@ answer = VideoSynthesis.call(
     prompt="a red circle moves left on a blue background",
     size="1280*720",
     duration=5,
+    # The client repeats a call whose answer was lost; with this it stays one film.
+    headers={{"Idempotency-Key": str(uuid.uuid4())}},
 )
 print(answer.output.video_url)
 """

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import require_active
-from app.accounts.keys import is_live, issue_key, list_keys, revoke_key, rotate_key
+from app.accounts.keys import is_live, issue_key, list_keys, revoke_key, revoke_line, rotate_key
 from app.accounts.projects import list_projects
 from app.accounts.tables import ApiKey
 from app.clock import now
@@ -63,8 +63,9 @@ def take_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form
 
 @router.post("/account/keys/{key_id}/revocation")
 def take_revocation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
-    """End a key at once."""
-    revoke_key(session, visitor.caller.account_id, key_id)
+    """End a key at once, and with it what was made in its place where that is asked."""
+    end = revoke_line if text_of(form, "line") else revoke_key
+    end(session, visitor.caller.account_id, key_id)
     return go(request, "/account/keys")
 
 
@@ -79,7 +80,9 @@ def _keys(
 ) -> Response:
     account_id, moment = visitor.caller.account_id, now(session)
     projects = {each.id: each.name for each in list_projects(session, account_id)}
-    shown = [_show(key, projects, is_live(key, moment)) for key in list_keys(session, account_id)]
+    found = list_keys(session, account_id)
+    replaced = {key.replaced_by: key.last4 for key in found if key.replaced_by is not None}
+    shown = [_show(key, projects, replaced, is_live(key, moment)) for key in found]
     return page(
         request,
         "account/keys.html",
@@ -95,7 +98,7 @@ def _keys(
     )
 
 
-def _show(key: ApiKey, projects: dict[str, str], live: bool) -> dict[str, object]:
+def _show(key: ApiKey, projects: dict[str, str], replaced: dict[str, str], live: bool) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name or "unnamed",
@@ -110,6 +113,7 @@ def _show(key: ApiKey, projects: dict[str, str], live: bool) -> dict[str, object
         "expires_at": key.expires_at,
         "created_at": key.created_at,
         "is_live": live,
+        "in_place_of": replaced.get(key.id, ""),
         "was_replaced": key.replaced_by is not None,
         "may_change": live and Scope.ADMIN not in key.scopes,
     }

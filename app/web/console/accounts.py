@@ -22,6 +22,7 @@ from app.reports import account_acts, money_acts
 from app.roles import Role
 from app.settings import get_settings
 from app.wallet.balance import balance
+from app.wallet.funds import list_transfers, spell
 from app.web.amounts import read_amount
 from app.web.console.moments import read_optional_moment, to_local
 from app.web.console.people import names_of
@@ -56,13 +57,15 @@ def take_account(request: Request, session: SessionDep, visitor: OperatorDep, fo
             _, token = account_acts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
     except AppError as error:
         return _accounts(request, session, visitor, "", None, error=error)
-    return _account(request, session, visitor, account.id, letter=f"{get_settings().base_url()}/invitations/{token}")
+    return account_page(
+        request, session, visitor, account.id, letter=f"{get_settings().base_url()}/invitations/{token}"
+    )
 
 
 @router.get("/{account_id}")
 def show_account(request: Request, session: SessionDep, visitor: AdminDep, account_id: str) -> Response:
     """Show one account."""
-    return _account(request, session, visitor, account_id)
+    return account_page(request, session, visitor, account_id)
 
 
 @router.post("/{account_id}/{act}")
@@ -76,7 +79,7 @@ def take_act(
         with session.begin_nested():
             _ACTS[act](session, visitor, form, account_id)
     except AppError as error:
-        return _account(request, session, visitor, account_id, error=error)
+        return account_page(request, session, visitor, account_id, error=error)
     return go(request, f"/admin/accounts/{account_id}?done={act}")
 
 
@@ -177,7 +180,7 @@ def _accounts(
     return page(request, "console/accounts.html", status=error.status if error else 200, title="Accounts", **context)
 
 
-def _account(
+def account_page(
     request: Request,
     session: Session,
     visitor: Visitor,
@@ -186,6 +189,7 @@ def _account(
     letter: str | None = None,
     error: AppError | None = None,
 ) -> Response:
+    """Return the page of one account, with what was refused on it, if anything."""
     account, moment = get_account(session, account_id), now(session)
     entries = list_entries(session, subject=account_id, limit=20)
     names = names_of(session, [entry.actor for entry in entries])
@@ -202,6 +206,10 @@ def _account(
         ],
         "members": [{"email": each.email, "roles": list(each.roles)} for each in list_members(session, account_id)],
         "jobs": _newest_jobs(session, account_id),
+        "moved": [
+            {"kind": each.kind, "amount": spell(each), "reason": each.reason, "at": each.at, "job_id": each.job_id}
+            for each in list_transfers(session, account_id, limit=10)
+        ],
         "contracts": [
             {
                 "id": each.id,

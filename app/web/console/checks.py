@@ -1,18 +1,24 @@
-"""What stands beside a book's text: its problems, its worked examples, and what it changes against another book."""
+"""What stands beside the text of a book or contract: problems, worked examples, and what it changes."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.accounts.memberships import membership_at
 from app.clock import now
-from app.prices.find import book_by_id
+from app.prices.find import book_at, book_by_id
 from app.web.formats import money
-from pricing.book import PriceBook, parse_book
+from pricing.book import PriceBook, PriceError, parse_book
 from pricing.check import check_examples
-from pricing.diff import Figure, diff, figures
+from pricing.contract import Contract, parse_contract
+from pricing.diff import Figure, diff, figures, places
 from pricing.money import settle
+from pricing.price import per_second
 from pricing.schema import BookError
+from pricing.usage import Customer, Usage
+from pricing.window import ALWAYS
 
 
 def check_text(session: Session, toml: str, base_id: str | None) -> dict[str, Any]:
@@ -39,6 +45,40 @@ def check_text(session: Session, toml: str, base_id: str | None) -> dict[str, An
         "changes": [{"words": each.words, "percent": each.percent} for each in diff(base, book)],
         "figures": _figures(base, book, now(session)),
     }
+
+
+def check_contract(session: Session, toml: str, account_id: str) -> dict[str, Any]:
+    """Return the findings on a contract's text: problems of its form, or a second's price without and with it.
+
+    Both are what the account pays under the book and the membership that it has now.
+    """
+    try:
+        read = parse_contract(toml)
+    except BookError as error:
+        problems = [{"path": each.path, "message": each.message} for each in error.problems]
+        return {"problems": problems, "figures": [], "membership": ""}
+    moment = now(session)
+    book, membership = book_at(session, moment).book, membership_at(session, account_id, moment)
+    # Shown as agreed, though its time may not have come.
+    contract = replace(read, window=ALWAYS)
+
+    def second(usage: Usage, agreed: Contract | None) -> str:
+        try:
+            amount = per_second(book, usage, Customer(membership, agreed), moment)
+        except PriceError:
+            return "–"
+        return money(settle(amount, book.currency).text, book.currency)
+
+    figures = [
+        {"what": _place(usage), "before": second(usage, None), "after": second(usage, contract)}
+        for usage in places((*book.rates, *contract.rates))
+    ]
+    return {"problems": [], "figures": figures, "membership": membership}
+
+
+def _place(usage: Usage) -> str:
+    told = [usage.resolution, *(word for word in (usage.model, usage.mode) if word not in ("any", "t2v"))]
+    return ", ".join([*told, "with sound"] if usage.audio else told)
 
 
 def _figures(base: PriceBook, book: PriceBook, at: datetime) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
+from app.accounts.tables import Account
 from app.clock import now
 from app.errors import AppError
 from app.prices.actor import Actor
@@ -21,6 +22,7 @@ from app.prices.find import contract_by_id, list_contracts, newest_contract
 from app.prices.tables import PaperState, StoredContract
 from app.prices.trail import list_entries
 from app.roles import Role
+from app.web.console.checks import check_contract
 from app.web.console.moments import read_moment, read_optional_moment, to_local
 from app.web.console.people import names_of
 from app.web.render import go, page
@@ -59,7 +61,7 @@ def show_new(request: Request, session: SessionDep, visitor: AuthorDep, account_
     """Show the form for an account's new contract, which begins as its newest one."""
     account, base = get_account(session, account_id), newest_contract(session, account_id)
     toml = base.toml if base else _BEGIN.format(currency=account.currency)
-    return _edit(request, f"/admin/accounts/{account_id}/contracts", account.name, toml, "")
+    return _edit(request, session, f"/admin/accounts/{account_id}/contracts", account, toml, "")
 
 
 @router.post("/accounts/{account_id}/contracts")
@@ -70,9 +72,16 @@ def take_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: 
         with session.begin_nested():
             made = draft_contract(session, Actor.of(visitor.caller), account_id, toml, note=note)
     except AppError as error:
-        name = get_account(session, account_id).name
-        return _edit(request, request.url.path, name, toml, note, error=error)
+        account = get_account(session, account_id)
+        return _edit(request, session, request.url.path, account, toml, note, error=error)
     return go(request, f"/admin/contracts/{made.id}")
+
+
+@router.post("/contracts/check")
+def show_check(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
+    """Return what stands beside the text while it is written: problems, or a second's price without and with it."""
+    account_id = get_account(session, text_of(form, "account")).id
+    return page(request, "console/contract_check.html", **check_contract(session, _text(form), account_id))
 
 
 @router.get("/contracts/{contract_id}")
@@ -85,8 +94,8 @@ def show_contract(request: Request, session: SessionDep, visitor: AdminDep, cont
 def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, contract_id: str) -> Response:
     """Show a draft's text."""
     paper = contract_by_id(session, contract_id)
-    name = get_account(session, paper.account_id).name
-    return _edit(request, request.url.path, name, paper.toml, paper.note)
+    account = get_account(session, paper.account_id)
+    return _edit(request, session, request.url.path, account, paper.toml, paper.note)
 
 
 @router.post("/contracts/{contract_id}/edit")
@@ -97,8 +106,8 @@ def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
         with session.begin_nested():
             edit_contract(session, Actor.of(visitor.caller), contract_id, toml, note=note)
     except AppError as error:
-        name = get_account(session, contract_by_id(session, contract_id).account_id).name
-        return _edit(request, request.url.path, name, toml, note, error=error)
+        account = get_account(session, contract_by_id(session, contract_id).account_id)
+        return _edit(request, session, request.url.path, account, toml, note, error=error)
     return go(request, f"/admin/contracts/{contract_id}")
 
 
@@ -135,10 +144,19 @@ def _text(form: Any) -> str:
 
 
 def _edit(
-    request: Request, action: str, account: str, toml: str, note: str, *, error: AppError | None = None
+    request: Request,
+    session: Session,
+    action: str,
+    account: Account,
+    toml: str,
+    note: str,
+    *,
+    error: AppError | None = None,
 ) -> Response:
-    context: dict[str, Any] = {"action": action, "account": account, "toml": toml, "note": note, "error": error}
+    shown: dict[str, Any] = {"account_id": account.id, "account": account.name, "toml": toml, "note": note}
+    checked = check_contract(session, toml, account.id)
     status = error.status if error else 200
+    context = {"action": action, "error": error, **shown, **checked}
     return page(request, "console/contract_edit.html", status=status, title="Contract", **context)
 
 

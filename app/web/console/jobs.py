@@ -4,10 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
 from app.dispatch.eta import Outlook, forecast, forecasts
-from app.errors import not_found
+from app.errors import AppError, not_found
 from app.events.tables import Event
 from app.jobs.cancel import cancel
 from app.jobs.find import receipt_of
@@ -17,10 +18,12 @@ from app.jobs.tables import Job
 from app.prices.actor import Actor
 from app.prices.trail import record
 from app.roles import Role
+from app.wallet.funds import spell
+from app.wallet.tables import Transfer, TransferKind
 from app.web.console.people import names_of
 from app.web.render import go, page
 from app.web.studio.cards import TONES, span
-from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep
+from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
@@ -67,9 +70,16 @@ def show_films(
 @router.get("/films/{job_id}")
 def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: str) -> Response:
     """Show what became of one film: its money, every take with its worker and its end, and its events."""
-    job = session.get(Job, job_id)
-    if job is None:
-        raise not_found("video", job_id)
+    return film_page(request, session, visitor, job_id)
+
+
+def film_page(
+    request: Request, session: Session, visitor: Visitor, job_id: str, *, error: AppError | None = None
+) -> Response:
+    """Return the page of one film, with what was refused on it, if anything."""
+    job = find_film(session, job_id)
+    moved = _moved(session, job_id)
+    left = left_to_refund(session, job)
     order = (Unit.kind.desc(), Unit.shot, Unit.position)
     names = names_of(session, [job.account_id])
     context: dict[str, Any] = {
@@ -82,8 +92,38 @@ def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: 
         "takes": list(session.scalars(select(Take).where(Take.job_id == job_id).order_by(Take.fence))),
         "events": list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))),
         "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
+        "moved": [
+            {"kind": each.kind, "amount": spell(each), "reason": each.reason, "at": each.at, "id": each.id}
+            for each in moved
+        ],
+        "left": left,
+        "may_refund": Role.OPERATOR in visitor.roles and left > 0,
+        "error": error,
+        "done": request.query_params.get("done", ""),
     }
-    return page(request, "console/film.html", title="Film", **context)
+    return page(request, "console/film.html", status=error.status if error else 200, title="Film", **context)
+
+
+def find_film(session: Session, job_id: str) -> Job:
+    """Return a film of any account. Raises `not_found`."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise not_found("video", job_id)
+    return job
+
+
+def left_to_refund(session: Session, job: Job) -> int:
+    """Return what is left of a film's charge, in minor units: what was taken for it less what was given back."""
+    moved = _moved(session, job.id)
+    taken, given = (
+        sum(each.amount for each in moved if each.kind == kind) for kind in (TransferKind.CAPTURE, TransferKind.REFUND)
+    )
+    return taken - given
+
+
+def _moved(session: Session, job_id: str) -> list[Transfer]:
+    query = select(Transfer).where(Transfer.job_id == job_id).order_by(Transfer.at, Transfer.id)
+    return list(session.scalars(query))
 
 
 @router.post("/films/{job_id}/cancellation")

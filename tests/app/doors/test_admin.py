@@ -179,6 +179,9 @@ def test_an_account_is_opened_filled_used_and_put_right(house: House, engine: En
     house.done("POST", f"{path}/reinstate")
     house.done("PUT", f"{path}/limits", {"concurrency": 1, "queue_limit": 0})
     assert house.world.post("/v1/videos", ORDER, key=key).json()["code"] == "queue_full"
+    fresh = house.done("POST", f"{path}/keys/{issued['id']}/rotate", {"overlap_hours": 1})
+    assert house.acts(fresh["id"]) == ["key.rotated"]
+    assert {house.world.get("/v1/videos", key=each).status_code for each in (key, fresh["secret"])} == {200}
     house.done("DELETE", f"{path}/keys/{issued['id']}")
     assert house.world.get("/v1/videos", key=key).status_code == 401
     assert house.acts(account["id"]) == [

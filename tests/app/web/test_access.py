@@ -21,7 +21,7 @@ from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 
 # Pages for strangers; every other page asks who one is.
-PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/"}
+PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"}
 PUBLIC_PREFIXES = ("/invitations/", "/welcome/")
 
 

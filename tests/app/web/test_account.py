@@ -35,6 +35,25 @@ def test_a_key_is_shown_once_and_works(site: Site):
     assert browser.client.get("/v1/videos", **asked).status_code == 200
     browser.send(f"/account/keys/{key}/revocation")
     assert browser.client.get("/v1/videos", **asked).status_code == 401
+    asked["headers"]["authorization"] = f"Bearer {fresh}"
+    assert browser.client.get("/v1/videos", **asked).status_code == 200
+
+
+def test_a_key_is_revoked_with_what_was_made_in_its_place(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/keys")
+    browser.send("/account/keys", {"name": "leaked", "scopes": ["videos"], "mode": "live"})
+    leaked = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
+    answer = browser.client.post("/v1/keys/self/rotate", json={}, headers={"authorization": f"Bearer {leaked}"})
+    stolen = answer.json()["secret"]
+    browser.get("/account/keys")
+    assert f"in place of …{leaked[-4:]}" in browser.text()
+    key = answer.json()["id"]
+    old = next(each for each in re.findall(r"/account/keys/(\w+)/revocation", browser.page.text) if each != key)
+    browser.send(f"/account/keys/{old}/revocation", {"line": "1"})
+    for secret in (leaked, stolen):
+        asked = {"authorization": f"Bearer {secret}"}
+        assert browser.client.get("/v1/videos", headers=asked).status_code == 401
 
 
 def test_a_wish_for_a_key_that_cannot_be_is_refused(site: Site):

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -13,11 +14,12 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.roster import sign_on
 from app.prices.trail import list_entries
+from app.reports.audit import audit
 from app.wallet.balance import balance
 from app.wallet.funds import refund
 from app.web.console.overview import read_days
 from app.webhooks.tables import Delivery
-from tests.app.web.conftest import Site
+from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import open_endpoint
 from tests.line import Line
@@ -125,3 +127,92 @@ def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
     assert "None yet." in browser.text()
     assert browser.send(f"/admin/deliveries/{first}/redelivery").status_code == 200
     assert acts()[-1] == "delivery.repeated"
+
+
+def fields(browser: Browser) -> dict[str, object]:
+    """The hidden fields of the one form that asks whether one is sure."""
+    assert browser.page is not None
+    form = next(each for each in re.findall(r"<form.*?</form>", browser.page.text, re.DOTALL) if 'name="sure"' in each)
+    found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return {name: unescape(value) for name, value in found}
+
+
+def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
+    film = order(site.browser("alice"))
+    site.work()
+    place, browser = f"/admin{film}", site.browser("author")
+    browser.get(place)
+    with transaction() as session:
+        before = balance(session, site.accounts["alice"]).posted
+    browser.send(f"{place}/refund", {"amount": "0.20", "reason": "it flickers & more"})
+    asked = browser.text()
+    assert "¥0.20 for Alice" in asked
+    assert "it flickers & more" in asked
+    assert acts() == []
+    sure = fields(browser)
+    for _ in range(2):
+        browser.send(f"{place}/refund", sure)
+    assert "The money is back in the wallet." in browser.text()
+    assert "it flickers & more" in browser.text()
+    with transaction() as session:
+        assert balance(session, site.accounts["alice"]).posted == before + 20
+        assert audit(session) == []
+    assert acts() == ["job.refunded"]
+    who = re.search(r"/admin/trail\?subject=\w+", browser.page.text)[0]
+    browser.get(who)
+    for words in ("job.refunded", "author@example.com", "it flickers & more"):
+        assert words in browser.text()
+
+
+def test_a_refund_beyond_the_charge_or_without_a_reason_is_refused(site: Site):
+    film = order(site.browser("alice"))
+    site.work()
+    place, browser = f"/admin{film}", site.browser("author")
+    for form, status, words in (
+        ({"amount": "999", "reason": "all of it"}, 409, "is left to give back"),
+        ({"amount": "0.10", "reason": ""}, 422, "Say why"),
+        ({"amount": "much", "reason": "x"}, 422, "no amount"),
+        ({"amount": "0.10", "reason": "x", "sure": "yes"}, 422, "Begin again"),
+        ({"amount": "999", "reason": "x", "sure": "yes", "reference": "r"}, 409, ""),
+    ):
+        browser.get(place)
+        assert browser.send(f"{place}/refund", form).status_code == status, form
+        assert words in browser.text()
+    assert acts() == []
+    approver = site.browser("approver")
+    approver.get(place)
+    assert "Give back" not in approver.text()
+    assert approver.send(f"{place}/refund", {"amount": "0.10", "reason": "x"}).status_code == 403
+
+
+def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
+    bob = site.accounts["bob"]
+    place, browser = f"/admin/accounts/{bob}", site.browser("author")
+    for direction, words in (("give", "is put into the wallet"), ("take", "is taken from the wallet")):
+        browser.get(place)
+        amount = "3.00" if direction == "give" else "1.25"
+        browser.send(f"{place}/correction", {"amount": amount, "direction": direction, "reason": f"to {direction}"})
+        assert words in browser.text()
+        browser.send(f"{place}/correction", fields(browser))
+        assert "The wallet is put right." in browser.text()
+    assert "-¥1.25" in browser.text() or "−¥1.25" in browser.text()
+    with transaction() as session:
+        assert balance(session, bob).posted == 100_000 + 300 - 125
+        assert audit(session) == []
+    assert acts() == ["wallet.corrected", "wallet.corrected"]
+
+
+def test_a_contract_has_its_prices_beside_it_while_it_is_written(site: Site):
+    alice, browser = site.accounts["alice"], site.browser("author")
+    browser.get(f"/admin/accounts/{alice}/contracts/new")
+    toml = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
+    # A professional pays 0.44 for a second of 720P; the contract says 0.40, and nothing on 1080P.
+    assert "720P ¥0.44 ¥0.40" in browser.text()
+    assert "1080P ¥0.78 ¥0.78" in browser.text()
+    form = {"account": alice, "toml": toml.replace('"0.40"', '"0.37"')}
+    browser.send("/admin/contracts/check", form, **{"hx-request": "true"})
+    assert "720P ¥0.44 ¥0.37" in browser.text()
+    browser.get(f"/admin/accounts/{alice}/contracts/new")
+    browser.send("/admin/contracts/check", {**form, "toml": toml.replace('"0.40"', "0.40")}, **{"hx-request": "true"})
+    assert "1 problem" in browser.text()
+    assert "per_second" in browser.text()

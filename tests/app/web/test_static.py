@@ -64,5 +64,18 @@ def test_static_files_are_kept_for_good_under_the_address_of_their_release(site:
 
 
 def test_a_page_asks_for_few_small_files():
-    scripts = sum(len(file.squeezed or file.body) for path, file in static_files().items() if path.endswith(".js"))
-    assert scripts < 30_000
+    # The library that draws the API reference is loaded by that page alone.
+    scripts = [path for path in static_files() if path.endswith(".js") and "swagger-ui" not in path]
+    assert sum(len(static_files()[path].squeezed or static_files()[path].body) for path in scripts) < 30_000
+    for path in WEB.rglob("*.html"):
+        assert path.name == "reference.html" or "swagger-ui" not in path.read_text(), path
+
+
+def test_the_api_reference_is_a_page_under_the_same_policy(site: Site):
+    browser = site.browser()
+    answer = browser.get("/docs")
+    assert answer.status_code == 200
+    assert answer.headers["content-security-policy"] == page_headers()["content-security-policy"]
+    assert "/openapi.json" in answer.text
+    # The framework's own pages, which load scripts from elsewhere, are not served.
+    assert {browser.get(path).status_code for path in ("/redoc", "/docs/oauth2-redirect")} == {404}

@@ -1,0 +1,120 @@
+"""DashScope's SDK where an answer is lost on the way: what its own retries do, and what makes them harmless."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+import dashscope
+import httpx
+import pytest
+from dashscope import VideoSynthesis
+from dashscope.v2.errors import APIConnectionError
+from dashscope.v2.resources._jobs import Jobs
+
+from tests.live import Service
+
+pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.filterwarnings("ignore")]
+VIDEOS = "aigc/video-generation/video-synthesis"
+# Headers that name this one request, and not the client that sent it.
+OF_THE_WAY = ("host", "connection")
+
+
+class Way:
+    """A way to the service on which the first answer is lost: the request arrived, and the connection is cut."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+
+    def carry(self, asked: BaseHTTPRequestHandler) -> None:
+        body = asked.rfile.read(int(asked.headers["content-length"]))
+        headers = {name.lower(): value for name, value in asked.headers.items() if name.lower() not in OF_THE_WAY}
+        self.seen.append((headers, body))
+        answer = httpx.post(f"{self.base_url}{asked.path}", content=body, headers=headers, timeout=60)
+        asked.close_connection = True
+        if len(self.seen) > 1:
+            asked.send_response(answer.status_code)
+            asked.send_header("content-type", "application/json")
+            asked.send_header("content-length", str(len(answer.content)))
+            asked.end_headers()
+            asked.wfile.write(answer.content)
+
+
+@contextmanager
+def lossy(service: Service) -> Iterator[tuple[Way, str]]:
+    """Open such a way, and give it with the base URL that clients use."""
+    way = Way(service.base_url)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            way.carry(self)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    before = dashscope.base_http_api_url
+    dashscope.base_http_api_url = f"http://127.0.0.1:{server.server_port}/api/v1"
+    try:
+        yield way, dashscope.base_http_api_url
+    finally:
+        dashscope.base_http_api_url = before
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def made(service: Service, prompt: str) -> list[str]:
+    """The ids of the jobs with this prompt."""
+    with service.client("pro") as client:
+        videos = client.get("/v1/videos", params={"limit": 100}).raise_for_status().json()["data"]
+    return [video["id"] for video in videos if video["prompt"] == prompt]
+
+
+def test_with_a_key_a_repeated_call_is_one_task(service: Service) -> None:
+    """Both surfaces repeat the call by themselves, each time with the caller's Idempotency-Key."""
+    for surface in ("first", "second"):
+        prompt = f"once {uuid4()}"
+        headers = {"Idempotency-Key": str(uuid4())}
+        with lossy(service) as (way, base_url), dashscope.Client(api_key=service.keys["pro"], base_url=base_url) as two:
+            if surface == "first":
+                key = service.keys["pro"]
+                answer = VideoSynthesis.async_call(
+                    api_key=key, model="synthetic", prompt=prompt, duration=1, resolution="480P", headers=headers
+                )
+                task = answer.output.task_id
+            else:
+                parameters = {"duration": 1, "resolution": "480P"}
+                asked = {"model": "synthetic", "input": {"prompt": prompt}, "parameters": parameters}
+                task = Jobs(two, VIDEOS).create(**asked, headers=headers).task_id
+        assert len(way.seen) == 2, surface
+        assert made(service, prompt) == [task], surface
+
+
+def test_a_client_that_does_not_repeat_makes_one_task(service: Service) -> None:
+    prompt = f"never again {uuid4()}"
+    with (
+        lossy(service) as (way, base_url),
+        dashscope.Client(api_key=service.keys["pro"], base_url=base_url, max_retries=0) as client,
+        pytest.raises(APIConnectionError),
+    ):
+        client.videos.jobs.create(model="synthetic", prompt=prompt, duration=1, resolution="480P")
+    # The caller finds what became of it in the list of tasks.
+    assert (len(way.seen), len(made(service, prompt))) == (1, 1)
+
+
+def test_without_a_key_a_repeat_is_the_same_bytes_as_a_second_order(service: Service) -> None:
+    """Why such a repeat is not recognised: nothing in it says that it is one. A change here reopens the decision."""
+    prompt = f"twice {uuid4()}"
+    asked: dict[str, Any] = {"model": "synthetic", "prompt": prompt, "duration": 1, "resolution": "480P"}
+    with lossy(service) as (way, base_url), dashscope.Client(api_key=service.keys["pro"], base_url=base_url) as client:
+        client.videos.jobs.create(**asked)
+        client.videos.jobs.create(**asked)
+    first, repeat, wanted = way.seen
+    assert first == repeat == wanted
+    assert len(made(service, prompt)) == 3
