@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from app.doors.examples import EXAMPLES, FILE
+from app.doors.examples import FILE, read_examples
 
 MOST_CHARACTERS = 2500
 LIST_ITEMS = 2
@@ -48,7 +48,7 @@ class Recorder:
 
     def write(self) -> None:
         """Write what was heard over what was there; operations that were not heard keep their examples."""
-        merged = dict(sorted({**EXAMPLES, **self.kept}.items()))
+        merged = dict(sorted({**read_examples(), **self.kept}.items()))
         FILE.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
 
