@@ -7,6 +7,8 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.installed
 # Bytecode is written when a module is first imported; compiling every module of PyTorch ahead would take longer than the rest.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+# Where a shell forbids it, each worker would compile PyTorch and diffusers anew at its start, for twenty seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # `make setup TORCH_INDEX=<url>` takes PyTorch from that package index, for example one that carries CPU builds
 # (the default build from the standard index brings CUDA and is several gigabytes larger).
 TORCH_INDEX ?=
