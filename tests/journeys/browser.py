@@ -65,11 +65,17 @@ def open_page(browser: Browser, service: Service, **options: Any) -> tuple[Page,
 
 
 def sign_in(page: Page, service: Service, name: str) -> None:
-    """Sign in as one of the home's first members; the first time by the link that `cinemeter up` printed."""
+    """Sign in as one of the home's first members: by the link that `cinemeter up` printed, and then by the form.
+
+    Later pages share that session, for the service lets nobody try passwords again and again.
+    """
     email = f"{name}@cinemeter.home"
     links = json.loads((service.home / "up.json").read_text())["links"]
-    done = service.home / f"{name}.signed-in"
-    if not done.exists():
+    done, session = service.home / f"{name}.signed-in", service.home / f"{name}.session"
+    if session.exists():
+        page.context.add_cookies(json.loads(session.read_text()))
+        page.goto("/")
+    elif not done.exists():
         page.goto(links[email])
         page.get_by_label("New password").fill(PASSWORD)
         page.get_by_role("button", name="Choose and sign in").click()
@@ -79,6 +85,8 @@ def sign_in(page: Page, service: Service, name: str) -> None:
         page.get_by_label("E-mail address").fill(email)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("navigation", name="Main")).to_be_visible()
+        session.write_text(json.dumps(page.context.cookies()))
     expect(page.get_by_role("navigation", name="Main")).to_be_visible()
 
 
