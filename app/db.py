@@ -50,12 +50,29 @@ def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-def guard(table: Table, *statements: str) -> list[str]:
-    """Attach trigger statements to a table's creation and return them, so that the migration runs the same ones."""
+def guard(table: Table, *statements: str) -> None:
+    """Attach trigger statements to a table's creation. A migration runs its own copy; a test compares the two."""
     for statement in statements:
         # DDL() treats a percent sign as formatting, so these statements have none.
         event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
-    return list(statements)
+
+
+def only_add(table: Table, why: str) -> None:
+    """Have the database refuse every change and removal of a table's rows, with `why` as the words of the refusal."""
+    guard(
+        table,
+        f"""
+        CREATE OR REPLACE FUNCTION {table.name}_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
+                MESSAGE = '{why}';
+        END $$
+        """,
+        f"""
+        CREATE OR REPLACE TRIGGER {table.name}_stay BEFORE UPDATE OR DELETE ON {table.name}
+        FOR EACH ROW EXECUTE FUNCTION {table.name}_stay()
+        """,
+    )
 
 
 # Crockford's alphabet without vowels' look-alikes: ids are read aloud in support calls.

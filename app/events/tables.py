@@ -48,7 +48,7 @@ class Event(Base):
     request_id: Mapped[str | None] = mapped_column(Text)  # of the same request, for the log lines of deliveries
 
 
-EVENT_TRIGGERS: list[str] = guard(
+guard(
     Base.metadata.tables["events"],
     # Deliveries are sent and signed from the stored body, and the feed's places are its cursors.
     """

@@ -83,7 +83,7 @@ class Lane(Base):
     ready: Mapped[int] = mapped_column(Integer)
 
 
-LANE_TRIGGERS: list[str] = guard(
+guard(
     Base.metadata.tables["units"],
     # Counted here and not by the verbs, so that a verb that is forgotten, or a hand, cannot hide a unit from claims.
     """

@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of
+from app.db import Base, Moment, one_of, only_add
 from app.jobs.states import JobState, Stage
 
 
@@ -143,19 +143,9 @@ class ReceiptRow(Base):
     settled_at: Mapped[datetime] = mapped_column(Moment)
 
 
-RECEIPT_TRIGGERS: list[str] = guard(
+only_add(
     Base.metadata.tables["receipts"],
-    """
-    CREATE OR REPLACE FUNCTION receipts_stay() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-            MESSAGE = 'a receipt is never changed or removed; what was wrong with it is refunded or corrected';
-    END $$
-    """,
-    """
-    CREATE OR REPLACE TRIGGER receipts_stay BEFORE UPDATE OR DELETE ON receipts
-    FOR EACH ROW EXECUTE FUNCTION receipts_stay()
-    """,
+    "a receipt is never changed or removed; what was wrong with it is refunded or corrected",
 )
 
 

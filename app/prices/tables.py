@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of
+from app.db import Base, Moment, guard, one_of, only_add
 from app.prices.parsed import kept_book, kept_contract
 from pricing.book import PriceBook
 from pricing.contract import Contract
@@ -226,36 +226,21 @@ BEGIN
 END $$
 """
 
-# What no verb of ours does and no hand should: the migration runs the same statements.
-TRIGGERS: list[str] = [
-    *guard(
-        Base.metadata.tables["price_books"],
-        _PAPER_STAYS,
-        """
-        CREATE OR REPLACE TRIGGER price_books_stay BEFORE UPDATE OR DELETE ON price_books
-        FOR EACH ROW EXECUTE FUNCTION paper_stays()
-        """,
-    ),
-    *guard(
-        Base.metadata.tables["contracts"],
-        _PAPER_STAYS,
-        """
-        CREATE OR REPLACE TRIGGER contracts_stay BEFORE UPDATE OR DELETE ON contracts
-        FOR EACH ROW EXECUTE FUNCTION paper_stays()
-        """,
-    ),
-    *guard(
-        Base.metadata.tables["audit_entries"],
-        """
-        CREATE OR REPLACE FUNCTION audit_entries_stay() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-                MESSAGE = 'the audit trail is only ever added to';
-        END $$
-        """,
-        """
-        CREATE OR REPLACE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE ON audit_entries
-        FOR EACH ROW EXECUTE FUNCTION audit_entries_stay()
-        """,
-    ),
-]
+# What no verb of ours does and no hand should.
+guard(
+    Base.metadata.tables["price_books"],
+    _PAPER_STAYS,
+    """
+    CREATE OR REPLACE TRIGGER price_books_stay BEFORE UPDATE OR DELETE ON price_books
+    FOR EACH ROW EXECUTE FUNCTION paper_stays()
+    """,
+)
+guard(
+    Base.metadata.tables["contracts"],
+    _PAPER_STAYS,
+    """
+    CREATE OR REPLACE TRIGGER contracts_stay BEFORE UPDATE OR DELETE ON contracts
+    FOR EACH ROW EXECUTE FUNCTION paper_stays()
+    """,
+)
+only_add(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")

@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of
+from app.db import Base, Moment, guard, one_of, only_add
 
 
 class TransferKind(StrEnum):
@@ -232,68 +232,45 @@ class Budget(Base):
     spent: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
-# What no verb of ours does and no hand should: the migration runs the same statements.
-TRIGGERS: list[str] = [
-    *guard(
-        Base.metadata.tables["transfers"],
-        """
-        CREATE OR REPLACE FUNCTION transfers_stay() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
+# What no verb of ours does and no hand should.
+only_add(Base.metadata.tables["transfers"], "a transfer is never changed or removed; book a new one")
+only_add(
+    Base.metadata.tables["lot_draws"],
+    "what left a credit lot is never changed or removed; credit comes in as a new lot",
+)
+guard(
+    Base.metadata.tables["holds"],
+    """
+    CREATE OR REPLACE FUNCTION holds_resolve_once() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF TG_OP = 'DELETE' OR OLD.state <> 'held' OR NEW.amount <> OLD.amount
+            OR NEW.account_id <> OLD.account_id OR NEW.job_id <> OLD.job_id THEN
             RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-                MESSAGE = 'a transfer is never changed or removed; book a new one';
-        END $$
-        """,
-        """
-        CREATE OR REPLACE TRIGGER transfers_stay BEFORE UPDATE OR DELETE ON transfers
-        FOR EACH ROW EXECUTE FUNCTION transfers_stay()
-        """,
-    ),
-    *guard(
-        Base.metadata.tables["lot_draws"],
-        """
-        CREATE OR REPLACE FUNCTION lot_draws_stay() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-                MESSAGE = 'what left a credit lot is never changed or removed; credit comes in as a new lot';
-        END $$
-        """,
-        "CREATE OR REPLACE TRIGGER lot_draws_stay BEFORE UPDATE OR DELETE ON lot_draws"
-        " FOR EACH ROW EXECUTE FUNCTION lot_draws_stay()",
-    ),
-    *guard(
-        Base.metadata.tables["holds"],
-        """
-        CREATE OR REPLACE FUNCTION holds_resolve_once() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF TG_OP = 'DELETE' OR OLD.state <> 'held' OR NEW.amount <> OLD.amount
-                OR NEW.account_id <> OLD.account_id OR NEW.job_id <> OLD.job_id THEN
-                RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-                    MESSAGE = 'a hold is resolved once, and nothing else about it changes';
-            END IF;
-            RETURN NEW;
-        END $$
-        """,
-        """
-        CREATE OR REPLACE TRIGGER holds_resolve_once BEFORE UPDATE OR DELETE ON holds
-        FOR EACH ROW EXECUTE FUNCTION holds_resolve_once()
-        """,
-    ),
-    *guard(
-        Base.metadata.tables["wallets"],
-        """
-        CREATE OR REPLACE FUNCTION wallets_never_overdrawn() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            IF NEW.held > OLD.held AND NEW.posted - NEW.held < - NEW.credit_limit THEN
-                RAISE EXCEPTION USING ERRCODE = 'check_violation',
-                    MESSAGE = 'a hold may not take more than the wallet has and its credit limit adds';
-            END IF;
-            RETURN NEW;
-        END $$
-        """,
-        # A CHECK would also refuse a lowered limit and a booked correction; a limit binds new holds only.
-        """
-        CREATE OR REPLACE TRIGGER wallets_never_overdrawn BEFORE UPDATE ON wallets
-        FOR EACH ROW EXECUTE FUNCTION wallets_never_overdrawn()
-        """,
-    ),
-]
+                MESSAGE = 'a hold is resolved once, and nothing else about it changes';
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    """
+    CREATE OR REPLACE TRIGGER holds_resolve_once BEFORE UPDATE OR DELETE ON holds
+    FOR EACH ROW EXECUTE FUNCTION holds_resolve_once()
+    """,
+)
+guard(
+    Base.metadata.tables["wallets"],
+    """
+    CREATE OR REPLACE FUNCTION wallets_never_overdrawn() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.held > OLD.held AND NEW.posted - NEW.held < - NEW.credit_limit THEN
+            RAISE EXCEPTION USING ERRCODE = 'check_violation',
+                MESSAGE = 'a hold may not take more than the wallet has and its credit limit adds';
+        END IF;
+        RETURN NEW;
+    END $$
+    """,
+    # A CHECK would also refuse a lowered limit and a booked correction; a limit binds new holds only.
+    """
+    CREATE OR REPLACE TRIGGER wallets_never_overdrawn BEFORE UPDATE ON wallets
+    FOR EACH ROW EXECUTE FUNCTION wallets_never_overdrawn()
+    """,
+)

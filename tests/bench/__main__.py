@@ -1,21 +1,25 @@
 """`make bench`: every measurement that needs no GPU, one after the other."""
 
-import runpy
+import subprocess
 import sys
 from pathlib import Path
 
 WITH_GPU = "gpu"
 
 
-def main() -> None:
-    """Run each file of this folder that can be run by itself."""
-    sys.argv = sys.argv[:1]
+def main() -> int:
+    """Run each file of this folder that can be run by itself; return how many failed.
+
+    Each has a process of its own: settings and servers of one must not reach into the next.
+    """
+    failed = 0
     for path in sorted(Path(__file__).parent.glob("*.py")):
         runnable = '__name__ == "__main__"' in path.read_text(encoding="utf-8")
         if runnable and path.stem not in (WITH_GPU, "__main__"):
             print(f"\n== {path.stem}", flush=True)
-            runpy.run_module(f"tests.bench.{path.stem}", run_name="__main__")
+            failed += subprocess.run([sys.executable, "-m", f"tests.bench.{path.stem}"], check=False).returncode != 0
+    return failed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

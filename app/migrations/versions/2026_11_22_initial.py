@@ -3,7 +3,7 @@
 Revision: 0001, after
 
 Rules of a migration: it runs while the service runs, so add columns as NULL or with a default, back-fill in batches,
-and drop only what no released version reads any more. Triggers of a table come from its tables.py (TRIGGERS).
+and drop only what no released version reads any more. Triggers are copied from tables.py; a test compares the two.
 """
 
 from collections.abc import Sequence

@@ -6,6 +6,7 @@ import jsonschema_rs
 import pytest
 
 from app.doors.api import create_app
+from app.doors.examples import read_examples
 
 DOCUMENT = create_app().openapi()
 OPERATIONS = {
@@ -13,7 +14,7 @@ OPERATIONS = {
     for path, methods in DOCUMENT["paths"].items()
     for method, operation in methods.items()
 }
-pytestmark = pytest.mark.parametrize("name", OPERATIONS)
+each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 
 def bodies_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -23,17 +24,24 @@ def bodies_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
     return [content["application/json"] for content in contents if "application/json" in content]
 
 
+@each_operation
 def test_every_operation_says_what_it_does_and_gives_examples(name: str) -> None:
     operation = OPERATIONS[name]
     assert operation.get("description")
     assert all("example" in body or "examples" in _schema(body) for body in bodies_of(operation))
 
 
+@each_operation
 def test_every_example_keeps_to_its_schema(name: str) -> None:
     for body in bodies_of(OPERATIONS[name]):
-        if "example" in body:
-            schema = {**body["schema"], "components": DOCUMENT["components"]}
-            jsonschema_rs.Draft202012Validator(schema).validate(body["example"])
+        validator = jsonschema_rs.Draft202012Validator({**body["schema"], "components": DOCUMENT["components"]})
+        assert "example" not in body or validator.is_valid(body["example"]), [
+            error.message for error in validator.iter_errors(body["example"])
+        ]
+
+
+def test_no_example_outlives_its_operation() -> None:
+    assert read_examples().keys() <= {operation["operationId"] for operation in OPERATIONS.values()}
 
 
 def _schema(body: dict[str, Any]) -> dict[str, Any]:
