@@ -144,7 +144,9 @@ class Desk:
             log.critical("The engine failed its canary; this process ends.")
             self.close()
             os._exit(70)
-        if self._growth.is_too_large():
+        # What loads nothing says nothing about the size of what is loaded.
+        rendered = self._model_of(claimed)
+        if (self._model or rendered).id == rendered.id and self._growth.is_too_large():
             # Closing waits for the tail, so nothing is lost: the sweeper rings again for what is ready.
             log.warning("This process has grown too large and ends; a fresh one takes its place.")
             self.close()
@@ -153,6 +155,9 @@ class Desk:
     def engine_of(self, claimed: Claim) -> Engine:
         """Return the engine for a claim, loaded; the one that was loaded for another model makes room first."""
         model = self._model_of(claimed)
+        if model.architecture is None:
+            # It has no weights, so what is loaded stays: a test order must not cost the next customer a load.
+            return make_engine(model, self.device)
         if self._engine is None or self._model is None or self._model.id != model.id:
             if self._engine is not None:
                 self._ahead.rest()

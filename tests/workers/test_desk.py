@@ -10,9 +10,12 @@ from sqlalchemy import Engine, update
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import transaction
+from app.dispatch.claim import claim
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
+from tests.makers import make_account, make_queued_job
 from tests.workers.desks import TellingDesk, wait_until
+from workers.desk import Desk
 from workers.engine.synthetic import SyntheticEngine
 
 POOLS = ["finish", "demo", "synthetic"]
@@ -47,6 +50,25 @@ def test_the_only_model_of_a_worker_is_loaded_before_its_first_take(models: Path
         assert desk._model is not None
         assert desk._model.id == "demo"
         wait_until(lambda: (roster(desk).state, roster(desk).resident_model) == ("idle", "demo"), "the roster hears it")
+
+
+def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models: Path) -> None:
+    desk = TellingDesk(POOLS)
+    with desk.opened():
+        desk.warm_up()
+        loaded = desk._engine
+        with transaction(engine) as session:
+            account = make_account(session)
+            made = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
+        engines = {}
+        for pool in ("synthetic", "demo"):
+            with transaction(engine) as session:
+                claimed = claim(session, desk.worker_id, [pool])
+            assert claimed is not None
+            made.remove(claimed.job_id)
+            engines[pool] = Desk.engine_of(desk, claimed)
+        assert isinstance(engines["synthetic"], SyntheticEngine)
+        assert engines["demo"] is loaded is not None
 
 
 def test_nothing_is_guessed_where_there_are_two_models_or_none(models: Path) -> None:
