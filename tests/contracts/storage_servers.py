@@ -105,6 +105,11 @@ class BadNetwork:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.own_port}"
 
+    def break_lines(self) -> None:
+        """Reset every connection that is open now."""
+        for line in self._open:
+            reset(line)
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:

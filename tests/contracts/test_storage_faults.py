@@ -146,11 +146,14 @@ def test_a_file_that_is_replaced_during_a_download_is_never_mixed(
 ) -> None:
     random_file(tmp_path / "in", 5_000_000)
     good.put_file("film", tmp_path / "in", "video/mp4")
-    with BadNetwork(server.port, ["cut down 1500000"]) as network:
+    # The line is broken only when the first piece is here: a reset drops what has come and was not read, and a download
+    # that begins anew before the file is replaced is whole, as it should be.
+    with BadNetwork(server.port, ["stall down 1500000"]) as network:
         pieces = prepared(server, network).read_range("film", 0, 5_000_000)
         next(pieces)
         random_file(tmp_path / "other", 5_000_000)
         good.put_file("film", tmp_path / "other", "video/mp4")
+        network.break_lines()
         with pytest.raises(StorageError):
             list(pieces)
 
