@@ -10,7 +10,7 @@ COPY pyproject.toml constraints.txt ./
 RUN if [ -n "$TORCH_INDEX" ]; then \
         /opt/cinemeter/bin/pip install --index-url "$TORCH_INDEX" "$(sed -n '/^torch==/p' constraints.txt)"; \
     fi
-RUN /opt/cinemeter/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; print(*project['dependencies'], *extras['worker'], *extras['tracing'], sep='\n')" > requirements.txt \
+RUN /opt/cinemeter/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; print(*project['dependencies'], *extras['worker'], *extras['hopper'], *extras['tracing'], sep='\n')" > requirements.txt \
     && /opt/cinemeter/bin/pip install -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY pricing pricing

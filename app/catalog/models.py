@@ -51,7 +51,7 @@ class Switches(_Table):
 
     attention: str = Field("auto", description="Attention backend of diffusers; `auto` probes the lossless ones.")
     compile: bool = Field(False, description="Regional compile of the transformer blocks, on CUDA.")
-    fast_convolution: bool = Field(True, description="oneDNN for the VAE on a CPU; exact up to float32 rounding.")
+    quick_vae: bool = Field(True, description="Faster kernels for the VAE; exact up to float32 rounding.")
     uniform_timestep: bool = Field(
         True, description="One timestep instead of equal ones per token; exact up to rounding."
     )

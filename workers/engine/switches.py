@@ -10,11 +10,12 @@ import torch
 from diffusers.hooks import FirstBlockCacheConfig
 
 from app.catalog.models import VideoModel
-from workers.engine.convolution import use_onednn
 from workers.engine.load import Parts
+from workers.engine.quick_vae import quicken
 
 # Exact backends of diffusers' attention dispatcher, fastest first on Hopper. Lossy ones (sage) are not tried, nor
-# those that download and run code from a hub (`_flash_3_hub`): an operator may name them in the catalogue.
+# those that download and run code from a hub (`_flash_3_hub`): an operator may name them in the catalogue. The first
+# one is there where FlashAttention-3 is installed, from source or by `pip install 'cinemeter[hopper]'`.
 EXACT_BACKENDS = ("_flash_3", "_native_cudnn", "flash", "native")
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ def apply_switches(model: VideoModel, parts: Parts) -> Kernels:
             transformer.set_attention_backend(backend)
         if switches.first_block_cache > 0:
             transformer.enable_cache(FirstBlockCacheConfig(threshold=switches.first_block_cache))
-    if switches.fast_convolution:
-        use_onednn(parts.vae)
+    if switches.quick_vae:
+        quicken(parts.vae)
     compiled = declared_shapes(model) if switches.compile and parts.device.type == "cuda" else frozenset()
     if compiled and not compile_blocks(parts, len(compiled)):
         compiled = frozenset()
@@ -118,11 +119,30 @@ def probe_attention(parts: Parts) -> str:
     """
     if parts.device.type != "cuda":
         return "native"
+    offer_flash_3()
     config = parts.transformer.config
     for backend in EXACT_BACKENDS[:-1]:
         if _works(backend, int(config.attention_head_dim), parts):
             return backend
     return "native"
+
+
+def offer_flash_3() -> bool:
+    """Let diffusers' `_flash_3` use the wheel `fa3-fwd`, FlashAttention-3 without its backward pass; say if it is here.
+
+    diffusers looks for a build from source (`flash_attn_interface`) alone. The wheel has the same functions.
+    """
+    from diffusers.models import attention_dispatch
+
+    if not attention_dispatch._CAN_USE_FLASH_ATTN_3:
+        try:
+            from fa3_fwd_interface import flash_attn_func
+        except (ImportError, OSError, RuntimeError) as reason:  # not installed, or built for another CUDA
+            logger.debug("FlashAttention-3 is not usable here: %s", reason)
+            return False
+        attention_dispatch.flash_attn_3_func = flash_attn_func
+        attention_dispatch._CAN_USE_FLASH_ATTN_3 = True
+    return True
 
 
 def _works(backend: str, head_dim: int, parts: Parts) -> bool:

@@ -33,6 +33,9 @@ from workers.engine.request import Control, Frames, SegmentRequest
 from workers.engine.switches import apply_switches, reset_caches
 from workers.engine.text import EmbeddingCache, TextStage
 
+# How PyTorch words a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
+OUT_OF_MEMORY_WORDS = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class WanEngine:
     """One loaded Wan model on one device. Renders one segment at a time, each in a clean room."""
@@ -277,4 +280,4 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out, on CUDA or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)

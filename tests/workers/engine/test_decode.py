@@ -1,7 +1,8 @@
 """The streamed decode equals the whole one to the bit, and its memory does not grow with the clip."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import torch
 from tests.workers.engine.asking import pictures
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine.convolution import use_onednn
 from workers.engine.decode import (
     SEAM_FRAMES,
     FrameSelection,
@@ -23,6 +23,7 @@ from workers.engine.decode import (
     to_unit,
 )
 from workers.engine.load import Parts, load_parts
+from workers.engine.quick_vae import use_channels_last, use_onednn
 
 
 def parts_of(tiny_wan: TinyWan, family: str) -> Parts:
@@ -126,10 +127,12 @@ def test_encode_then_decode_keeps_the_shape(tiny_wan: TinyWan) -> None:
     assert torch.cat(list(decode_floats(vae, latents)), dim=2).shape == video.shape
 
 
+@pytest.mark.parametrize("quick", [use_onednn, use_channels_last])
 @pytest.mark.parametrize("family", ["t2v", "ti2v"])
-def test_onednn_differs_by_rounding_only(tiny_wan: TinyWan, family: str) -> None:
+def test_quicker_kernels_differ_by_rounding_only(tiny_wan: TinyWan, family: str, quick: Callable[[Any], int]) -> None:
     vae, latents = parts_of(tiny_wan, family).vae, noise(3)
-    slow = torch.cat(list(decode_floats(vae, latents)), dim=2)
-    assert use_onednn(vae) > 10
-    fast = torch.cat(list(decode_floats(vae, latents)), dim=2)
+    video = torch.from_numpy(pictures(9).astype(np.float32) / 127.5 - 1).permute(3, 0, 1, 2)[None]
+    slow = torch.cat(list(decode_floats(vae, latents)), dim=2), encode_video(vae, video)
+    assert quick(vae) > 10
+    fast = torch.cat(list(decode_floats(vae, latents)), dim=2), encode_video(vae, video)
     torch.testing.assert_close(fast, slow, atol=2e-5, rtol=0)

@@ -22,7 +22,7 @@ from workers.engine.request import Frames
 PROMPT, NEGATIVE = "a red circle moves left", "grey  square"
 
 
-BIT_FOR_BIT = "fast_convolution = false\nuniform_timestep = false"
+BIT_FOR_BIT = "quick_vae = false\nuniform_timestep = false"
 
 
 def ours(family: str, folder: Path, asked: SegmentRequest, switches: str = BIT_FOR_BIT) -> Frames:

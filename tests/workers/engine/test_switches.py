@@ -1,18 +1,21 @@
 """Switches: a few-step LoRA is merged at load, attention is probed, blocks are compiled for declared shapes only."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from diffusers import WanPipeline
+from diffusers.models import attention_dispatch
 from safetensors.torch import save_file
 
 from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine.load import load_parts
-from workers.engine.switches import Kernels, compile_blocks, declared_shapes, probe_attention
+from workers.engine.switches import Kernels, compile_blocks, declared_shapes, offer_flash_3, probe_attention
 from workers.engine.wan import WanEngine
 
 CPU = torch.device("cpu")
@@ -35,6 +38,22 @@ def test_a_lora_is_merged_into_the_weights(tiny_wan: TinyWan, tmp_path: Path) ->
 
 def test_a_cpu_attends_natively(tiny_wan: TinyWan) -> None:
     assert probe_attention(load_parts(tiny_model("t2v", tiny_wan("t2v")), CPU)) == "native"
+
+
+def test_flash_attention_3_of_the_wheel_is_offered_to_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
+    requirements = attention_dispatch._check_attention_backend_requirements
+    monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN_3", False)
+    monkeypatch.setattr(attention_dispatch, "flash_attn_3_func", None)
+    monkeypatch.setitem(sys.modules, "fa3_fwd_interface", None)
+    assert not offer_flash_3()
+    with pytest.raises(RuntimeError, match="not usable"):
+        requirements(attention_dispatch.AttentionBackendName._FLASH_3)
+    wheel = ModuleType("fa3_fwd_interface")
+    wheel.flash_attn_func = lambda **_: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fa3_fwd_interface", wheel)
+    assert offer_flash_3()
+    requirements(attention_dispatch.AttentionBackendName._FLASH_3)
+    assert attention_dispatch.flash_attn_3_func is wheel.flash_attn_func
 
 
 def test_declared_shapes_are_the_native_sizes_at_full_length(tiny_wan: TinyWan) -> None:
