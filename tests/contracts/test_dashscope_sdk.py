@@ -11,6 +11,7 @@ import httpx
 import pytest
 from dashscope import VideoSynthesis
 from dashscope.aigc.video_synthesis import AioVideoSynthesis
+from dashscope.api_entities.aio_session import close_shared_aio_session
 from dashscope.v2.errors import APIStatusError, AuthenticationError, BadRequestError, NotFoundError
 from PIL import Image
 
@@ -188,6 +189,14 @@ def test_the_asynchronous_surface(service: Service, base_url: str) -> None:
 
 
 async def _asynchronously(key: str) -> None:
+    try:
+        await _use(key)
+    finally:
+        # The SDK keeps one session for each event loop and leaves its end to whoever made the loop.
+        await close_shared_aio_session()
+
+
+async def _use(key: str) -> None:
     done = await AioVideoSynthesis.call(api_key=key, prompt="bars", **SMALL)
     assert done.output.task_status == "SUCCEEDED"
     task = await AioVideoSynthesis.async_call(api_key=key, prompt="stop", **{**SMALL, "duration": 60})
