@@ -23,6 +23,11 @@ def now(session: Session) -> datetime:
     return moment
 
 
+def read_again(session: Session) -> None:
+    """Let the next `now` read the clock anew: for a transaction that has waited for a lock, and decides by the time."""
+    session.info.pop(_NOW, None)
+
+
 def lease_now(session: Session) -> datetime:
     """Return the moment on the clock of leases (aware, UTC): the database's own, whatever this process is set to.
 

@@ -110,6 +110,10 @@ class PriceBook:
         }
         return values | ({"based_on": self.based_on} if self.based_on else {})
 
+    def known_membership(self, name: str) -> str:
+        """Return the membership that an account with this one has under this book: the fallback where it is gone."""
+        return name if name in self.memberships else FALLBACK_MEMBERSHIP
+
     def membership(self, name: str) -> Membership:
         """Return a membership. Raises PriceError unknown_membership."""
         if name not in self.memberships:

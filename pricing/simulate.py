@@ -3,7 +3,8 @@
 Past jobs are grouped by what their price depends on, and `price` is called once per group: the result is exact by
 construction, because it is the same function that charges, and a million jobs cost a few thousand calls.
 Promotion budgets count as unspent for every job: `promotions` shows what each would have given, and `over_budget`
-names those that would have run dry.
+names those that would have run dry. Free seconds count as they were used: who had none left then has none now, and
+`free_seconds_changed` names the memberships for which the book gives another number of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,7 @@ class _Group:
 
     def __init__(self, book: PriceBook, case: Case, at: datetime, contracts: Mapping[str, Contract]) -> None:
         self.case = case
-        self.usage, customer = _inputs(case, contracts)
+        self.usage, customer = _inputs(book, case, contracts)
         self.each: Price | None = None
         self.refusal = ""
         try:
@@ -63,12 +64,13 @@ def simulate(
     *,
     contracts: Mapping[str, Contract] | None = None,
     cost_per_gpu_second: Exact = 0,
+    in_force: PriceBook | None = None,
 ) -> Simulation:
     """Price past jobs by `book` and lay the sums beside what was charged.
 
     `past` is read once, as a stream. `contracts` gives the contract of each key that a case names;
-    `cost_per_gpu_second` is in whole currency units. Raises TypeError for a float among the figures, KeyError for a
-    contract that is not given.
+    `cost_per_gpu_second` is in whole currency units; `in_force` is the book whose free seconds were used.
+    Raises TypeError for a float among the figures, KeyError for a contract that is not given.
     """
     groups, accounts = _grouped(book, past, contracts or {})
     sums = _Sums(book.currency, groups)
@@ -89,6 +91,7 @@ def simulate(
         refused=tuple(sums.refused),
         promotions=given,
         over_budget=tuple(name for name, amount in given.items() if name in limits and amount > limits[name]),
+        free_seconds_changed=_free_seconds_changed(book, in_force) if in_force else (),
         gpu_seconds=gpu_seconds,
         cost=settle(gpu_seconds * exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),
         groups=len(groups),
@@ -164,7 +167,14 @@ class _Sums:
         self.gpu_milliseconds += group.gpu_milliseconds
 
 
-def _inputs(case: Case, contracts: Mapping[str, Contract]) -> tuple[Usage, Customer]:
+def _free_seconds_changed(book: PriceBook, in_force: PriceBook) -> tuple[str, ...]:
+    def free(each: PriceBook, name: str) -> int:
+        return each.membership(each.known_membership(name)).free_seconds_per_month
+
+    return tuple(sorted(name for name in in_force.memberships if free(book, name) != free(in_force, name)))
+
+
+def _inputs(book: PriceBook, case: Case, contracts: Mapping[str, Contract]) -> tuple[Usage, Customer]:
     usage = Usage(
         model=case.model,
         resolution=case.resolution,
@@ -175,4 +185,5 @@ def _inputs(case: Case, contracts: Mapping[str, Contract]) -> tuple[Usage, Custo
         service_tier=case.service_tier,
     )
     contract = contracts[case.contract] if case.contract else None
-    return usage, Customer(case.membership, contract, exact_number(case.free_seconds))
+    # As at an order: whose membership the book no longer has is charged like an account without one.
+    return usage, Customer(book.known_membership(case.membership), contract, exact_number(case.free_seconds))

@@ -97,6 +97,7 @@ class Simulation:
     refused: tuple[Refused, ...]
     promotions: Mapping[str, Money]
     over_budget: tuple[str, ...]
+    free_seconds_changed: tuple[str, ...]
     gpu_seconds: Fraction
     cost: Money
     groups: int
@@ -129,6 +130,7 @@ class Simulation:
             "refused": [item.content() for item in self.refused],
             "promotions": {name: amount.text for name, amount in self.promotions.items()},
             "over_budget": list(self.over_budget),
+            "free_seconds_changed": list(self.free_seconds_changed),
             "gpu_seconds": exact_text(self.gpu_seconds),
             "cost": self.cost.text,
             "margin_before": self.margin_before.text,

@@ -112,17 +112,19 @@ class Line:
         job = self.session.get_one(Job, taken.job_id)
         spec = Spec.model_validate(job.spec)
         made = sum(unit.frames for unit in self.units(job) if unit.kind == "segment" and unit.state == "done")
+        reused = spec.frames - spec.billed_frames()
         return StoredFilm(
             key=f"films/{taken.take_id}.mp4",
             poster_key=f"films/{taken.take_id}.jpg",
             sprites_key=f"films/{taken.take_id}-sprites.jpg",
             sha256="0" * 64,
             bytes=1000,
-            frames=min(made, spec.frames) if frames is None else frames,
+            frames=min(made, spec.billed_frames()) + reused if frames is None else frames,
             fps=Fraction(spec.fps),
             width=spec.width,
             height=spec.height,
             has_audio=False,
+            reused_frames=reused,
             facts={},
         )
 

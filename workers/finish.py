@@ -5,6 +5,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import select
 
@@ -14,7 +15,7 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost, fail_take, succeed_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import StoredFilm
-from app.jobs.spec import Spec
+from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.storage import Storage, get_storage
 from workers.control import Control
@@ -30,6 +31,14 @@ log = logging.getLogger(__name__)
 
 class BrokenFilm(FilmError):
     """The stored film is not what the job is to deliver; the take fails and nothing is charged for it."""
+
+
+class _Clip(NamedTuple):
+    """A fetched clip, the shot that it is of, and how it begins."""
+
+    path: Path
+    shot: int
+    transition: Transition
 
 
 def finish(claim: Claim) -> None:
@@ -78,6 +87,9 @@ def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:
         ).all()
         sound_key = asset_key(session, spec.audio) if spec.audio else None
     clips = _fetch_clips(spec, list(units), storage, folder, is_part=is_part)
+    faded = [
+        any(clip.shot == shot and clip.transition == "crossfade" for clip in clips) for shot in range(len(spec.shots))
+    ]
     control.still_alive()
     sound = None
     if sound_key is not None:
@@ -85,18 +97,24 @@ def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:
         storage.get_file(sound_key, sound)
     film = folder / "film.mp4"
     join(
-        [path for path, _ in clips],
+        [clip.path for clip in clips],
         film,
-        transitions=[transition for _, transition in clips][1:],
+        transitions=[clip.transition for clip in clips][1:],
         crossfade_frames=spec.crossfade_frames,
         audio=sound,
     )
     control.still_alive()
-    return _store(claim, control, spec, film, folder, is_part=is_part)
+    reused = reused_frames(spec.shots, faded, spec.crossfade_frames)
+    return _store(claim, control, spec, film, folder, reused=reused, is_part=is_part)
 
 
-def _store(claim: Claim, control: Control, spec: Spec, film: Path, folder: Path, *, is_part: bool) -> StoredFilm:
-    """Take the film's pictures, upload all of it under keys that hold the take's id, and measure what is stored."""
+def _store(
+    claim: Claim, control: Control, spec: Spec, film: Path, folder: Path, *, reused: int, is_part: bool
+) -> StoredFilm:
+    """Take the film's pictures, upload all of it under keys that hold the take's id, and measure what is stored.
+
+    `reused` of its frames show nothing but shots of another job.
+    """
     storage = get_storage()
     made = measure(film, decode="keys")
     poster(film, folder / "poster.jpg", measure=made)
@@ -121,19 +139,18 @@ def _store(claim: Claim, control: Control, spec: Spec, film: Path, folder: Path,
         width=measured.width,
         height=measured.height,
         has_audio=measured.has_audio,
+        reused_frames=reused,
         facts={"sprites": asdict(sprites)},
     )
 
 
-def _fetch_clips(
-    spec: Spec, units: list[Unit], storage: Storage, folder: Path, *, is_part: bool
-) -> list[tuple[Path, Transition]]:
+def _fetch_clips(spec: Spec, units: list[Unit], storage: Storage, folder: Path, *, is_part: bool) -> list[_Clip]:
     """Fetch the clips in the film's order, each with the transition that leads into it.
 
     Segments of one shot are always cut together. In a part of a film (cancelled), a crossfade is kept only where
     both of its shots are whole and neighbours; elsewhere the clips are cut.
     """
-    clips: list[tuple[Path, Transition]] = []
+    clips: list[_Clip] = []
     whole_before = False
     for number, shot in enumerate(spec.shots):
         own = [unit for unit in units if unit.shot == number]
@@ -146,7 +163,7 @@ def _fetch_clips(
             storage.get_file(key, path)
             first = place == 0 and number > 0
             crossfade = first and shot.transition == "crossfade" and whole_before and whole
-            clips.append((path, "crossfade" if crossfade else "cut"))
+            clips.append(_Clip(path, number, "crossfade" if crossfade else "cut"))
         if not whole and not is_part:
             raise BrokenFilm(f"shot {number} is not whole")
         whole_before = whole

@@ -18,6 +18,7 @@ class Caller:
     project_id: str | None = None
     key_id: str | None = None
     member_id: str | None = None
+    issued_by: str | None = None
 
     @property
     def account_id(self) -> str:
@@ -26,11 +27,12 @@ class Caller:
 
     @property
     def person(self) -> str:
-        """Who stands behind the caller, for four-eyes rules: the member, or the account of a key without a member.
+        """Who stands behind the caller, for four-eyes rules: the member, else who gave the key out, else its account.
 
-        Two keys of one account are one person, so nobody approves their own book with a second key.
+        Two keys of one account are one person, and so is whoever made a key and saw its secret: nobody approves their
+        own book with a second key.
         """
-        return self.member_id or self.account.id
+        return self.member_id or self.issued_by or self.account.id
 
     @property
     def via(self) -> str:

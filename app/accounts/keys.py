@@ -32,6 +32,7 @@ def issue_key(
     project_id: str | None = None,
     roles: Iterable[str] = (),
     member_id: str | None = None,
+    issued_by: str | None = None,
     expires_at: datetime | None = None,
     budget_total: int | None = None,
     job_cap: int | None = None,
@@ -48,6 +49,7 @@ def issue_key(
         project_id: the project that its jobs belong to, if any.
         roles: admin roles, only beside the scope `admin`.
         member_id: the person who makes it and stands behind it.
+        issued_by: the person who gives it out, where it carries roles: what is done with it counts as theirs.
         expires_at: when it stops working, if ever.
         budget_total: what its jobs may cost in its whole life, in minor units.
         job_cap: what one job may cost, in minor units.
@@ -69,6 +71,7 @@ def issue_key(
         account_id=account_id,
         project_id=None if project_id is None else get_project(session, account_id, project_id).id,
         member_id=member_id,
+        issued_by=issued_by,
         name=name,
         keyid=spelled.keyid,
         secret_hash=spelled.hash,
@@ -117,6 +120,7 @@ def authenticate(session: Session, secret: str) -> Caller:
         project_id=key.project_id,
         key_id=key.id,
         member_id=key.member_id,
+        issued_by=key.issued_by,
     )
 
 
@@ -163,6 +167,7 @@ def rotate_key(
         project_id=old.project_id,
         roles=old.roles,
         member_id=old.member_id,
+        issued_by=old.issued_by,
         expires_at=old.expires_at,
         budget_total=old.budget_total,
         job_cap=old.job_cap,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -123,7 +123,7 @@ def set_password(session: Session, account_id: str, member_id: str, password: st
 def set_roles(
     session: Session, account_id: str, member_id: str, roles: Iterable[str], *, giver: Holder | None = None
 ) -> Member:
-    """Replace a member's roles. Taking a role away needs no right to it; giving one does.
+    """Replace a member's roles. Taking a role away needs no right to it; giving one does. Keys that carry it end.
 
     Raises:
         AppError: `not_found`, `invalid_request`, `forbidden`; `conflict` if it would leave no owner.
@@ -135,12 +135,13 @@ def set_roles(
     if Role.OWNER not in wanted:
         _keep_an_owner(owners, member)
     member.roles = wanted
+    _end_keys(session, member, kept=wanted)
     session.flush()
     return member
 
 
 def remove_member(session: Session, account_id: str, member_id: str) -> Member:
-    """Remove a person. Keys that carried roles on their behalf end with them; plain keys are the account's and stay.
+    """Remove a person. Keys that carry roles on their behalf end with them; plain keys are the account's and stay.
 
     Raises:
         AppError: `not_found`; `conflict` for the last owner.
@@ -149,13 +150,19 @@ def remove_member(session: Session, account_id: str, member_id: str) -> Member:
     member = get_member(session, account_id, member_id)
     _keep_an_owner(owners, member)
     member.removed_at = now(session)
-    session.execute(
-        update(ApiKey)
-        .where(ApiKey.member_id == member.id, ApiKey.revoked_at.is_(None), ApiKey.roles != [])
-        .values(revoked_at=now(session))
-    )
+    _end_keys(session, member, kept=[])
     session.flush()
     return member
+
+
+def _end_keys(session: Session, member: Member, *, kept: list[str]) -> None:
+    """Revoke the keys that carry a role on a member's behalf beside those that the member keeps."""
+    theirs = or_(ApiKey.member_id == member.id, ApiKey.issued_by == member.id)
+    session.execute(
+        update(ApiKey)
+        .where(theirs, ApiKey.revoked_at.is_(None), ~ApiKey.roles.contained_by(kept))
+        .values(revoked_at=now(session))
+    )
 
 
 def read_email(email: str) -> str:

@@ -137,6 +137,7 @@ class ApiKey(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
     member_id: Mapped[str | None] = mapped_column(ForeignKey("members.id"))  # who made it and stands behind it
+    issued_by: Mapped[str | None] = mapped_column(Text)  # the person who gave out a key with roles; they saw it
     name: Mapped[str] = mapped_column(Text, default="")
     keyid: Mapped[str] = mapped_column(Text, unique=True)  # the readable part by which it is looked up
     secret_hash: Mapped[str] = mapped_column(Text)  # SHA-256 of the whole key, in hex

@@ -151,3 +151,6 @@ def _show_simulation(found: Simulation) -> None:
         out.print(f"not sold: {refused.message} ({refused.jobs} jobs)", highlight=False, markup=False)
     for name in found.over_budget:
         out.print(f"over its budget: the promotion {name}", highlight=False, markup=False)
+    if found.free_seconds_changed:
+        names = ", ".join(found.free_seconds_changed)
+        out.print(f"not simulated: free seconds, which change for {names}", highlight=False, markup=False)

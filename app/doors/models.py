@@ -98,9 +98,8 @@ def _show(session: SessionDep, caller: VideosCaller, model: VideoModel) -> Model
 def _prices(session: SessionDep, caller: VideosCaller, model: VideoModel) -> list[ModelPrice]:
     moment = now(session)
     book = book_at(session, moment).book
-    membership = membership_at(session, caller.account_id, moment)
     customer = Customer(
-        membership=membership if membership in book.memberships else "free",
+        membership=book.known_membership(membership_at(session, caller.account_id, moment)),
         contract=contract_at(session, caller.account_id, moment),
     )
     prices = []

@@ -80,7 +80,7 @@ def _limits_of(session: Session, caller: Caller) -> tuple[int, int]:
         return known[1], known[2]
     moment = now(session)
     book = book_at(session, moment).book
-    membership = book.memberships.get(membership_at(session, caller.account_id, moment), book.memberships["free"])
+    membership = book.membership(book.known_membership(membership_at(session, caller.account_id, moment)))
     found = (membership.requests_per_minute, membership.jobs_per_minute)
     if len(_remembered) > 10_000:
         _remembered.clear()

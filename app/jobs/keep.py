@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from app.accounts.memberships import FREE, membership_at
+from app.accounts.memberships import membership_at
 from app.clock import now
 from app.prices.find import book_at
 
@@ -12,6 +12,6 @@ from app.prices.find import book_at
 def keep_until(session: Session, account_id: str) -> datetime:
     """Return the moment at which a file that the account gives us now will be removed."""
     moment = now(session)
-    memberships = book_at(session, moment).book.memberships
-    membership = memberships.get(membership_at(session, account_id, moment), memberships[FREE])
+    book = book_at(session, moment).book
+    membership = book.membership(book.known_membership(membership_at(session, account_id, moment)))
     return moment + timedelta(days=membership.retention_days)

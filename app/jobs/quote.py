@@ -105,11 +105,11 @@ def price_out(amount: Price, book_name: str) -> PriceOut:
 
 def price_spec(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> Priced:
     """Price a Spec for the caller's account at this moment. Raises AppError `no_rate` where the book has none."""
+    if not spec.billed_frames():
+        raise AppError("invalid_request", "Every shot of this film is reused; there is nothing to make.", field="shots")
     moment = now(session)
     stored: StoredBook = book_at(session, moment)
-    membership = membership_at(session, caller.account_id, moment)
-    if membership not in stored.book.memberships:
-        membership = "free"
+    membership = stored.book.known_membership(membership_at(session, caller.account_id, moment))
     left: Allowance = allowance(session, caller.account_id, stored.book, membership, moment)
     customer = Customer(
         membership=membership,
@@ -202,9 +202,11 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     """
     # One quote of an account at a time, so that two cannot both be the last that it may have open.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
-    for late in quotes_past_expiry(session, account_id=caller.account_id):
-        expire_quote(session, late)
-    mine = select(func.count()).where(Quote.account_id == caller.account_id, Quote.state == "open")
+    # Those that have outlived their time are expired by the sweeper, one in each transaction: to give back what several
+    # had set aside and to reserve anew in one would take the counters' locks in no order, against settlements.
+    mine = select(func.count()).where(
+        Quote.account_id == caller.account_id, Quote.state == "open", Quote.expires_at > now(session)
+    )
     open_quotes, limit = session.scalar(mine), get_settings().quotes_open_max
     if (open_quotes or 0) >= limit:
         message = f"The account has {open_quotes} open quotes; redeem one or let one expire."
@@ -273,11 +275,9 @@ def redeem(
     return quote
 
 
-def quotes_past_expiry(session: Session, *, account_id: str | None = None, limit: int = 1000) -> Sequence[str]:
-    """Return the ids of open quotes whose time has passed, of one account or of all."""
+def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
+    """Return the ids of open quotes whose time has passed."""
     due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session))
-    if account_id is not None:
-        due = due.where(Quote.account_id == account_id)
     return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
 
 

@@ -15,7 +15,6 @@ from app.db import after_commit
 from app.jobs.announce import announce
 from app.jobs.meter import unmetered_gpu_seconds
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.spec import Spec
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
@@ -43,6 +42,7 @@ class StoredFilm:
     width: int
     height: int
     has_audio: bool
+    reused_frames: int  # of them, those that show nothing but shots reused from another job
     facts: Mapping[str, Any]  # sprite geometry and other facts that pages need
 
     def measured(self) -> dict[str, Any]:
@@ -55,6 +55,7 @@ class StoredFilm:
             "width": self.width,
             "height": self.height,
             "has_audio": self.has_audio,
+            "reused_frames": self.reused_frames,
             **self.facts,
         }
 
@@ -213,9 +214,7 @@ def _delivered(job: Job) -> Delivered:
     if job.film is not None:
         film = {name: str(job.film[name]) for name in ("sha256", "frames", "fps")}
         facts |= {"film": str(job.film_key), **film, "size": f"{job.film['width']}x{job.film['height']}"}
-        shots = Spec.model_validate(job.spec).shots
-        reused = sum(shot.frames for shot in shots if shot.reuse_clips)
-        seconds = Fraction(max(0, job.film["frames"] - reused)) / Fraction(job.film["fps"])
+        seconds = Fraction(job.film["frames"] - job.film["reused_frames"]) / Fraction(job.film["fps"])
     return Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=facts)
 
 

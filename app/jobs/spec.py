@@ -1,6 +1,7 @@
 """The one resolved type: every door translates into a Spec, its hash binds the quote, and workers read nothing else."""
 
 import hashlib
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal
 
@@ -57,8 +58,9 @@ class Spec(BaseModel):
         return Fraction(self.frames, self.fps)
 
     def billed_frames(self) -> int:
-        """Return the frames that are paid for: all but those of shots reused from another job."""
-        return max(0, self.frames - sum(shot.frames for shot in self.shots if shot.reuse_clips))
+        """Return the frames that are paid for: all but those that show nothing but shots reused from another job."""
+        faded = [number > 0 and shot.transition == "crossfade" for number, shot in enumerate(self.shots)]
+        return self.frames - reused_frames(self.shots, faded, self.crossfade_frames)
 
     def canonical(self) -> str:
         """Return the Spec as canonical JSON: the same order always reads the same."""
@@ -73,3 +75,14 @@ def film_frames(shots: tuple[Shot, ...], crossfade_frames: int) -> int:
     """Return the frames of the joined film: the shots' frames less one overlap per crossfade."""
     overlaps = sum(1 for shot in shots[1:] if shot.transition == "crossfade")
     return sum(shot.frames for shot in shots) - overlaps * crossfade_frames
+
+
+def reused_frames(shots: Sequence[Shot], faded: Sequence[bool], crossfade_frames: int) -> int:
+    """Return the frames of a joined film that show nothing but reused shots, which nobody pays for again.
+
+    `faded[n]` says whether a crossfade leads from the shot before into shot n. A frame in which a reused shot gives
+    way to a new one counts as new: it was not there before.
+    """
+    reused = [bool(shot.reuse_clips) for shot in shots]
+    given = sum(1 for number, fades in enumerate(faded) if fades and (reused[number] or reused[number - 1]))
+    return sum(shot.frames for shot in shots if shot.reuse_clips) - given * crossfade_frames

@@ -97,8 +97,10 @@ def withdraw_contract(session: Session, actor: Actor, contract_id: str, *, reaso
 def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime, *, reason: str) -> StoredContract:
     """End a contract in effect at a moment that is not in the past; list prices stand from then on, for new quotes.
 
+    An end may be brought forward, never put off: that would be new terms, which a second person has to approve.
+
     Raises:
-        AppError: `not_found`, `forbidden`; `conflict` if it is not scheduled; `invalid_request`.
+        AppError: `not_found`, `forbidden`; `conflict` if it is not scheduled, or has ended; `invalid_request`.
     """
     require_role(actor, Role.PRICING_APPROVER)
     lock_papers(session)
@@ -106,6 +108,11 @@ def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime,
     session.refresh(stored, with_for_update=True)
     if stored.state != PaperState.SCHEDULED or stored.effective_at is None:
         raise AppError("conflict", f"The contract is {stored.state}, so it cannot be ended.", state=stored.state)
+    if stored.ends_at is not None and stored.ends_at <= now(session):
+        raise AppError("conflict", "The contract has ended; draft a new one.", ends_at=stored.ends_at.isoformat())
+    if stored.ends_at is not None and at > stored.ends_at:
+        message = "Its end can be brought forward, not put off; draft a new contract."
+        raise AppError("invalid_request", message, field="at", allowed=f"until {stored.ends_at.isoformat()}")
     if at < now(session) or at <= stored.effective_at:
         raise AppError("invalid_request", "A contract ends after it took effect, and not in the past.", field="at")
     stored.ends_at = at

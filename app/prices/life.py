@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account, ApiKey, Member
-from app.clock import now
+from app.clock import now, read_again
 from app.errors import AppError
 from app.prices.actor import HOUSE, Actor
 from app.prices.tables import PaperState, StoredBook, StoredContract
@@ -23,6 +23,8 @@ _LOCK = 0x7061_7065
 def lock_papers(session: Session) -> None:
     """Wait until no other transaction is scheduling, withdrawing or ending a paper; held until the commit."""
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    # Whoever waited may have waited past the moment at which a paper took effect.
+    read_again(session)
 
 
 def edit(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: str, note: str | None) -> None:
@@ -70,7 +72,8 @@ def approve(session: Session, actor: Actor, paper: Paper, content_hash: str, **f
 def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None) -> None:
     """Schedule an approved paper; from its effective moment on it is in force, with nobody doing anything.
 
-    The caller holds `lock_papers` and read `newest` under it. The first paper of all may take effect at once.
+    The caller holds `lock_papers` and read `newest` under it. The first paper takes effect at once where no moment is
+    named.
 
     Raises:
         AppError: `forbidden`; `conflict` if it is not approved, or not based on the newest; `invalid_request` for a
@@ -90,7 +93,7 @@ def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None,
     moment = now(session)
     if effective_at is None and newest is None:
         effective_at = moment
-    if effective_at is None or (newest is not None and effective_at <= moment):
+    elif effective_at is None or effective_at <= moment:
         raise AppError("invalid_request", "It takes effect at a moment in the future.", field="effective_at")
     if newest is not None and newest.effective_at is not None and effective_at <= newest.effective_at:
         raise AppError(
@@ -133,7 +136,7 @@ def approvers(session: Session) -> set[str]:
     ).scalars()
     moment = now(session)
     keys = session.execute(
-        select(func.coalesce(ApiKey.member_id, ApiKey.account_id))
+        select(func.coalesce(ApiKey.member_id, ApiKey.issued_by, ApiKey.account_id))
         .join(Account, Account.id == ApiKey.account_id)
         .where(ApiKey.revoked_at.is_(None) | (ApiKey.revoked_at > moment), Account.suspended_at.is_(None))
         .where(ApiKey.expires_at.is_(None) | (ApiKey.expires_at > moment))

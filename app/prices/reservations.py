@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.memberships import FREE, membership_at
+from app.accounts.memberships import membership_at
 from app.accounts.months import billing_month
 from app.clock import now
 from app.errors import AppError
@@ -96,8 +96,7 @@ def reserve(
     month = billing_month(get_account(session, account_id).billing_zone, moment)
     with session.begin_nested():
         if flicks:
-            name = membership_at(session, account_id, moment)
-            member = book.membership(name if name in book.memberships else FREE)
+            member = book.membership(book.known_membership(membership_at(session, account_id, moment)))
             limit = member.free_seconds_per_month * FLICKS_PER_SECOND
             if not _reserve(session, FreeUse, {"account_id": account_id, "month": month}, flicks, limit):
                 raise ReservedMeanwhile("Free seconds")

@@ -2,7 +2,6 @@
 
 from sqlalchemy.orm import Session
 
-from app.clock import now
 from app.prices.actor import HOUSE
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.find import newest_book
@@ -22,4 +21,4 @@ def seed_book(session: Session, toml: str | None = None) -> StoredBook:
         return newest
     stored = draft_book(session, HOUSE, read_shipped() if toml is None else toml, note="the first book")
     approve_book(session, HOUSE, stored.id, content_hash=stored.content_hash)
-    return schedule_book(session, HOUSE, stored.id, now(session))
+    return schedule_book(session, HOUSE, stored.id)

@@ -218,7 +218,10 @@ BEGIN
             OR NEW.content_hash <> OLD.content_hash OR NEW.based_on IS DISTINCT FROM OLD.based_on
             OR NEW.approver IS DISTINCT FROM OLD.approver))
         OR (OLD.state = 'scheduled' AND (NEW.state = 'approved'
-            OR NEW.effective_at IS DISTINCT FROM OLD.effective_at)) THEN
+            OR NEW.effective_at IS DISTINCT FROM OLD.effective_at))
+        -- Of contracts: an end is set, or brought forward. To put it off would be new terms.
+        OR (to_jsonb(OLD) ->> 'ends_at')::timestamptz < coalesce((to_jsonb(NEW) ->> 'ends_at')::timestamptz, 'infinity')
+        THEN
         RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
             MESSAGE = 'only a draft can be edited; write a new one';
     END IF;

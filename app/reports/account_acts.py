@@ -80,6 +80,11 @@ def give_membership(
         raise AppError("invalid_request", f"There is no membership {name!r}.", field="membership", allowed=list(known))
     before = membership_at(session, account_id, moment)
     period = None
+    if name == FREE and ends_at is not None:
+        message = (
+            "An account is free wherever it has no membership, so that has no end; give the next membership its start."
+        )
+        raise AppError("invalid_request", message, field="ends_at")
     if name == FREE:
         end_membership(session, account_id, moment)
     else:
@@ -123,7 +128,8 @@ class KeyWish:
 def give_key(session: Session, actor: Actor, account_id: str, wish: KeyWish) -> tuple[ApiKey, str]:
     """Make a key for an account and return it with its secret, which is shown once.
 
-    An operator gives customers' scopes to any account; a role that runs the service only if they have it themselves.
+    An operator gives customers' scopes to any account; a role that runs the service only if they have it themselves,
+    and what is done with such a key counts as done by them.
 
     Raises:
         AppError: `forbidden`, `invalid_request`, `not_found`.
@@ -138,6 +144,7 @@ def give_key(session: Session, actor: Actor, account_id: str, wish: KeyWish) -> 
         test=wish.test,
         project_id=wish.project_id,
         roles=wish.roles,
+        issued_by=actor.person if wish.roles else None,
         expires_at=wish.expires_at,
         budget_total=wish.budget_total,
         job_cap=wish.job_cap,

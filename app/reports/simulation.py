@@ -9,9 +9,10 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from app.clock import now
 from app.errors import AppError
 from app.prices.actor import Actor
-from app.prices.find import book_by_id, contracts_by_hash
+from app.prices.find import book_at, book_by_id, contracts_by_hash
 from app.prices.trail import record
 from app.roles import ADMIN_ROLES, require_role
 from app.settings import get_settings
@@ -38,7 +39,8 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     """Return what a book would have charged for the live jobs settled in [since, until), beside what was charged.
 
     Jobs in another currency than the book's are left out. The margin counts every GPU-second of the jobs, of failed
-    and lost takes too, at settings.gpu_second_cost. What the book would not sell is reported as refused.
+    and lost takes too, at settings.gpu_second_cost. What the book would not sell is reported as refused. Free seconds
+    count as they were used then.
 
     Raises:
         AppError: `invalid_request` for a period that ends before it begins.
@@ -56,6 +58,7 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
         _past(rows.yield_per(READ_AT_ONCE)),
         contracts=contracts,
         cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
+        in_force=book_at(session, now(session)).book,
     )
 
 

@@ -81,7 +81,8 @@ def _take(session: Session, hold: Hold, scope: BudgetScope, subject_id: str, mon
         held=hold.amount,
         spent=0,
     )
-    fits = None if limit is None else Budget.spent + Budget.held + hold.amount <= limit
+    # What costs nothing fits, also where a lowered limit lies under what was spent.
+    fits = None if limit is None or not hold.amount else Budget.spent + Budget.held + hold.amount <= limit
     kept = fresh.on_conflict_do_update(
         index_elements=["scope", "subject_id", "month"], set_={"held": Budget.held + hold.amount}, where=fits
     )

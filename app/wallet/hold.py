@@ -1,6 +1,6 @@
 """Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
 
-from sqlalchemy import BigInteger, bindparam, select, update
+from sqlalchemy import BigInteger, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,11 @@ _TAKE = (
     update(Base.metadata.tables["wallets"])
     .where(
         Wallet.account_id == bindparam("wallet"),
-        available_now(bindparam("moment", type_=Moment)) >= bindparam("wanted", type_=BigInteger),
+        # A hold of nothing (a test job, a film in free seconds) is had even where a correction left less than nothing.
+        or_(
+            bindparam("wanted", type_=BigInteger) == 0,
+            available_now(bindparam("moment", type_=Moment)) >= bindparam("wanted", type_=BigInteger),
+        ),
     )
     .values(held=Wallet.held + bindparam("wanted", type_=BigInteger))
     .returning(Wallet.account_id)

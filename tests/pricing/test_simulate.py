@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -73,6 +74,22 @@ def test_winners_and_losers_are_the_ten_that_move_most():
     outcome = simulate(DEFAULT, past)
     assert [change.account for change in outcome.winners] == [f"acct-{index}" for index in range(20, 10, -1)]
     assert [change.account for change in outcome.losers] == [f"acct-{-index}" for index in range(20, 10, -1)]
+
+
+def test_whose_membership_is_gone_is_charged_as_an_order_would_be():
+    smaller = replace(DEFAULT, memberships={"free": DEFAULT.memberships["free"]})
+    outcome = simulate(smaller, [Past(case(), AT, "acct", 2, 438, 0)])
+    expected = price(smaller, usage(5, "720P"), Customer("free"), AT).total.minor
+    assert (outcome.refused, outcome.whole.after.minor) == ((), 2 * expected)
+    assert [change.account for change in outcome.losers] == ["acct"]
+
+
+def test_changed_free_seconds_are_named():
+    studio = replace(DEFAULT.memberships["studio"], free_seconds_per_month=0)
+    without = replace(DEFAULT, memberships={**DEFAULT.memberships, "studio": studio})
+    past = [Past(case(), AT, "acct", 1, 219, 0)]
+    assert simulate(without, past, in_force=DEFAULT).free_seconds_changed == ("studio",)
+    assert simulate(DEFAULT, past, in_force=DEFAULT).free_seconds_changed == ()
 
 
 def test_moments_on_both_sides_of_a_window_are_priced_apart():

@@ -57,6 +57,7 @@ def _shown(session: Session, found: Simulation) -> dict[str, Any]:
         ],
         "promotions": {name: amount.text for name, amount in found.promotions.items()},
         "over_budget": found.over_budget,
+        "free_seconds_changed": found.free_seconds_changed,
     }
 
 

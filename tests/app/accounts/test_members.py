@@ -47,6 +47,27 @@ def test_a_member_signs_in_with_the_right_password_only(session: Session) -> Non
     assert code_of(lambda: sign_in(session, "ada@example.com", PASSWORD)) == "unauthenticated"
 
 
+def test_keys_end_with_the_roles_that_they_carry(session: Session) -> None:
+    account = create_account(session, "Studio Wu")
+    member = add_member(session, account.id, "ada@example.com", roles=["pricing_author", "pricing_approver", "owner"])
+    add_member(session, account.id, "bob@example.com", roles=["owner"])
+
+    def key(*roles: str, **whose: str) -> str:
+        return issue_key(session, account.id, scopes=["admin"], roles=roles, **whose)[1]
+
+    author, approver = (key(role, member_id=member.id) for role in ("pricing_author", "pricing_approver"))
+    given = key("pricing_approver", issued_by=member.id)
+    plain = issue_key(session, account.id, scopes=["videos"], member_id=member.id)[1]
+    assert authenticate(session, given).person == member.id
+    set_roles(session, account.id, member.id, ["pricing_author"])
+    assert authenticate(session, author).roles == {"pricing_author"}
+    for ended in (approver, given):
+        assert code_of(lambda secret=ended: authenticate(session, secret)) == "unauthenticated"
+    remove_member(session, account.id, member.id)
+    assert code_of(lambda: authenticate(session, author)) == "unauthenticated"
+    assert authenticate(session, plain).account_id == account.id
+
+
 def test_a_member_without_a_password_cannot_sign_in(session: Session) -> None:
     account = create_account(session, "Studio Wu")
     add_member(session, account.id, "ada@example.com", roles=["owner"])

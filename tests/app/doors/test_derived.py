@@ -58,6 +58,24 @@ def test_a_retake_renders_and_bills_one_shot_only(world: World) -> None:
         assert audit(session) == []
 
 
+CROSSFADED: dict[str, Any] = {
+    **STORYBOARD,
+    "shots": [{"prompt": name, "seconds": 1, "transition": "crossfade"} for name in ("one", "two", "three")],
+}
+
+
+@pytest.mark.parametrize("shot", [0, 1, 2])
+def test_a_retake_between_crossfades_is_paid_whole(world: World, shot: int) -> None:
+    """A frame in which an old shot gives way to the new one is new; overlaps of old shots are nobody's to pay."""
+    film = make(world, CROSSFADED)
+    assert film["seconds"] == "2"
+    taken = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": shot}))
+    assert taken["seconds"] == "2"
+    assert world.get(f"/v1/videos/{taken['id']}/receipt").json()["billed_seconds"] == "1"
+    with transaction() as session:
+        assert audit(session) == []
+
+
 def test_a_remix_keeps_settings_and_seed(world: World) -> None:
     film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 1, "resolution": "480P", "seed": 9})
     taken = finish(world, world.post(f"/v1/videos/{film['id']}/remix", {"prompt": "other"}))

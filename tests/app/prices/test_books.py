@@ -10,11 +10,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, suspend
-from app.accounts.keys import issue_key, revoke_key
-from app.accounts.members import add_member
+from app.accounts.keys import authenticate, issue_key, revoke_key
+from app.accounts.members import add_member, caller_by_id
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
+from app.prices.actor import Actor
 from app.prices.audit import audit
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
 from app.prices.find import book_at, book_by_hash, list_books, newest_book
@@ -22,6 +23,8 @@ from app.prices.life import approvers
 from app.prices.seed import seed_book
 from app.prices.tables import PaperState, StoredBook
 from app.prices.trail import list_entries
+from app.reports.account_acts import KeyWish, give_key
+from app.roles import Role
 from tests.app.prices.papers import ALONE, APPROVER, AUTHOR, OPERATOR, approved, book_text
 
 TICK = timedelta(microseconds=1)
@@ -47,7 +50,28 @@ def test_the_first_book_is_in_force_at_once_and_seeding_again_changes_nothing(se
     assert book_at(session, now(session)).book.name == "2026-04-27"
     assert first.sole_admin
     assert [entry.act for entry in list_entries(session)] == ["book.scheduled", "book.approved", "book.drafted"]
-    refused("no_rate", lambda: book_at(session, now(session) - TICK))
+    assert first.effective_at is not None
+    refused("no_rate", lambda: book_at(session, first.effective_at - TICK))
+
+
+@pytest.mark.usefixtures("first")
+def test_nobody_approves_their_own_book_by_a_key_that_they_gave_out(session: Session) -> None:
+    account = create_account(session, "House")
+    roles = [Role.PRICING_AUTHOR, Role.PRICING_APPROVER, Role.OPERATOR]
+    ada = add_member(session, account.id, "ada@example.com", roles=roles)
+    bob = add_member(session, account.id, "bob@example.com", roles=roles)
+    author = Actor.of(caller_by_id(session, ada.id))
+    stored = draft_book(session, author, book_text("next"))
+    wish = KeyWish(scopes=("admin",), roles=(Role.PRICING_APPROVER,))
+
+    def approver(giver: str) -> Actor:
+        other = create_account(session, "Another")
+        _, secret = give_key(session, Actor.of(caller_by_id(session, giver)), other.id, wish)
+        return Actor.of(authenticate(session, secret))
+
+    refused("forbidden", lambda: approve_book(session, approver(ada.id), stored.id, content_hash=stored.content_hash))
+    approve_book(session, approver(bob.id), stored.id, content_hash=stored.content_hash)
+    assert (stored.approver, stored.sole_admin) == (bob.id, False)
 
 
 def test_a_book_takes_effect_by_time_alone(session: Session, first: StoredBook) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account
@@ -84,6 +86,31 @@ def test_a_contract_is_withdrawn_before_and_ended_after_it_takes_effect(session:
     refused("invalid_request", lambda: end_contract(session, APPROVER, first.id, now(session) - HOUR, reason="x"))
     end_contract(session, APPROVER, first.id, now(session) + 2 * HOUR, reason="it ran out")
     assert [in_force(session, account, hours) for hours in (0, 1.999, 2)] == ["one", "one", None]
+
+
+def test_the_end_of_a_contract_is_brought_forward_and_never_put_off(session: Session, account: Account) -> None:
+    first = approved(session, account, "one")
+    schedule_contract(session, APPROVER, first.id)
+    end_contract(session, APPROVER, first.id, now(session) + 2 * HOUR, reason="it runs out")
+    refused("invalid_request", lambda: end_contract(session, APPROVER, first.id, now(session) + 3 * HOUR, reason="x"))
+    end = now(session) + HOUR
+    end_contract(session, APPROVER, first.id, end, reason="sooner")
+    session.commit()
+    session.info["clock_offset"] = 2 * HOUR
+    assert in_force(session, account) is None
+    for hours in (0, 1):
+        refused(
+            "conflict",
+            lambda later=hours: end_contract(session, APPROVER, first.id, now(session) + later * HOUR, reason="x"),
+        )
+    with pytest.raises(IntegrityError, match="only a draft"), session.begin_nested():
+        session.execute(text("UPDATE contracts SET ends_at = ends_at + interval '1 day'"))
+
+
+def test_no_contract_begins_in_the_past(session: Session, account: Account) -> None:
+    first = approved(session, account, "one")
+    refused("invalid_request", lambda: schedule_contract(session, APPROVER, first.id, now(session) - HOUR))
+    schedule_contract(session, APPROVER, first.id, now(session) + HOUR)
 
 
 def test_what_a_contract_refuses(session: Session, account: Account) -> None:

@@ -54,6 +54,24 @@ def lots(session: Session) -> list[tuple[str, int, int]]:
     return [tuple(row) for row in session.execute(text(query))]
 
 
+def test_what_costs_nothing_is_held_where_nothing_is_left(session: Session, account: str) -> None:
+    correct(session, account, -500, reference="slip", reason="paid in twice")
+    project = create_project(session, account, "ads", budget_month=100)
+    hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
+    refused("insufficient_funds", lambda: hold(session, account_id=account, job_id="video_1", amount=1))
+
+
+def test_a_free_film_fits_a_budget_that_was_lowered(session: Session, account: str) -> None:
+    give(session, account, 1000)
+    project = create_project(session, account, "ads", budget_month=500)
+    hold(session, account_id=account, job_id="video_1", amount=400, project_id=project.id)
+    set_budget(session, account, project.id, 100)
+    hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
+    with pytest.raises(AppError, match="cannot hold"), session.begin_nested():
+        hold(session, account_id=account, job_id="video_2", amount=1, project_id=project.id)
+    assert audit(session) == []
+
+
 def test_a_hold_is_captured_in_part_and_the_rest_is_free_again(session: Session, account: str) -> None:
     give(session, account, 1000)
     made = hold(session, account_id=account, job_id="video_1", amount=600)
