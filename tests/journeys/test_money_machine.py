@@ -282,12 +282,14 @@ class Machine(RuleBasedStateMachine):
     @rule(who=st.integers(0, 1), seconds=st.integers(1, 12), tier=st.sampled_from(sorted(TIERS)))
     def a_quote_is_made(self, who: int, seconds: int, tier: str) -> None:
         at = self.tick()
+        # As the sweeper does each second: what expired quotes had set aside is there again.
+        self.line.sweep("expired_quotes")
+        self.forget_expired_quotes(at, 0, 1)
         asked = {"seconds": seconds, "service_tier": tier, "seed": 7}
         quote, refused = self.attempt(lambda: self.line.quote(self.customers[who], **asked))
         if refused is not None:
             assert refused == "too_many_quotes"
             return
-        self.forget_expired_quotes(at, who)
         promised = self.promise(who, at, seconds, tier)
         assert quote.total == promised.price(seconds)[0]
         assert (quote.body["start_by"] is None) == (tier != "priority")
