@@ -11,6 +11,8 @@ from PIL import Image
 
 from app.settings import get_settings
 from app.storage import get_storage
+from app.webhooks.sample import EACH_MAX
+from tests.app.net.receiver import Receiver
 from tests.world import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -117,3 +119,25 @@ def test_an_order_that_is_repeated_does_not_need_its_address_again(
     assert (first.status_code, again.status_code) == (200, 200), again.text
     assert first.json()["id"] == again.json()["id"]
     assert len(asked) == len(world.get("/v1/assets").json()["data"]) == 1
+
+
+def test_test_sends_to_a_hanging_endpoint_keep_nobody_else_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
+    get_settings.cache_clear()
+    with Receiver() as receiver:
+        made = [
+            world.post("/v1/webhook_endpoints", {"url": receiver.url(path)}, key=key).json()["id"]
+            for path, key in (("/hang", world.alice), ("/ok", world.bob))
+        ]
+        hanging, well = (f"/v1/webhook_endpoints/{each}/test" for each in made)
+        slow = [threading.Thread(target=world.post, args=(hanging, {})) for _ in range(EACH_MAX)]
+        for each in slow:
+            each.start()
+        assert receiver.wait_for(lambda requests: len(requests) == EACH_MAX)
+        more = world.post(hanging, {})
+        assert (more.status_code, more.json()["code"], more.json()["allowed"]) == (429, "rate_limited", EACH_MAX)
+        assert int(more.headers["retry-after"]) > 0
+        assert world.post(well, {}, key=world.bob).json()["success"] is True
+    for each in slow:
+        each.join()
+    assert world.post(hanging, {}).status_code == 200, "the places were given back"
