@@ -78,9 +78,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
     if file is None or len(body.files) > 1:
         raise AppError("invalid_request", "The form needs one file, named file.", field="file")
     until = keep_until(session, caller.account_id)
-    asset = take_upload(
-        session, caller.account_id, file.file, kind=form.kind, filename=file.filename or "", expires_at=until
-    )
+    asset = take_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
     return AssetShape.of(asset)
 
 
@@ -88,7 +86,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
 def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
     """Fetch a file from an https: or data: address; every hop is checked."""
     until = keep_until(session, caller.account_id)
-    return AssetShape.of(take_address(session, caller.account_id, asked.url, kind=asked.kind, expires_at=until))
+    return AssetShape.of(take_address(session, caller, asked.url, kind=asked.kind, expires_at=until))
 
 
 @router.post("/uploads")
@@ -96,7 +94,7 @@ def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUp
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
     asset, upload = begin_upload(
         session,
-        caller.account_id,
+        caller,
         kind=asked.kind,
         filename=asked.filename,
         content_type=asked.content_type,
@@ -126,7 +124,7 @@ def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], sessio
 def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
     """Say that the file of an upload is in its place; it is probed and written anew now."""
     until = keep_until(session, caller.account_id)
-    return AssetShape.of(confirm(session, caller.account_id, asset_id, expires_at=until))
+    return AssetShape.of(confirm(session, caller, asset_id, expires_at=until))
 
 
 @router.get("")
@@ -140,11 +138,11 @@ def list_own_assets(
     place = None
     if after is not None:
         try:
-            last = get_asset(session, caller.account_id, after)
+            last = get_asset(session, caller, after)
         except AppError as error:
             raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
         place = (last.created_at, last.id)
-    found = list_assets(session, caller.account_id, limit=limit + 1, after=place)
+    found = list_assets(session, caller, limit=limit + 1, after=place)
     data = [AssetShape.of(each) for each in found[:limit]]
     return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
 
@@ -152,11 +150,11 @@ def list_own_assets(
 @router.get("/{asset_id}")
 def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
     """Return an asset and what was found in it."""
-    return AssetShape.of(get_asset(session, caller.account_id, asset_id))
+    return AssetShape.of(get_asset(session, caller, asset_id))
 
 
 @router.delete("/{asset_id}")
 def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
     """Delete an asset and its file."""
-    delete_asset(session, caller.account_id, asset_id)
+    delete_asset(session, caller, asset_id)
     return AssetDeleted(id=asset_id)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.assets.examine import Examined
+from app.assets.owner import Named
 from app.assets.tables import Asset
 from app.assets.take import keep, new_asset
 from app.jobs.derive import finished_spec
@@ -22,13 +23,14 @@ _CHUNK_BYTES = 2**20
 
 
 def film_as_asset(session: Session, job: Job) -> Asset:
-    """Return a finished job's film as a clip asset of its account. Raises AppError `conflict` or `gone`.
+    """Return a finished job's film as a clip asset of whoever the job belongs to. Raises AppError `conflict` or `gone`.
 
     We wrote and measured it ourselves, so it is neither probed nor written anew, nor bounded as a stranger's clip is.
     """
     spec, film = finished_spec(job), job.film or {}
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
-    asset = new_asset(session, job.account_id, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
+    owner = Named(job.account_id, job.project_id, job.test)
+    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
     with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)

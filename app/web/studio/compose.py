@@ -119,9 +119,8 @@ def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Dra
 
 
 def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
-    account_id = visitor.caller.account_id
-    kept = keep_until(session, account_id)
-    return take_upload(session, account_id, file.file, kind="picture", field=field, expires_at=kept)
+    kept = keep_until(session, visitor.caller.account_id)
+    return take_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
