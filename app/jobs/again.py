@@ -60,11 +60,12 @@ def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
     file.seek(0)
-    return session.scalar(
+    query = (
         select(Job)
         .join(ReceiptRow, ReceiptRow.job_id == Job.id)
         .where(ReceiptRow.film_sha256 == digest.hexdigest(), Job.account_id == caller.account_id)
         .where(Job.test == caller.test, Job.deleted_at.is_(None))
-        .order_by(Job.created_at.desc())
-        .limit(1)
     )
+    if caller.project_id is not None:
+        query = query.where(Job.project_id == caller.project_id)
+    return session.scalar(query.order_by(Job.created_at.desc()).limit(1))
