@@ -14,6 +14,7 @@ from app.doors.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to
 from app.doors.once import idempotency_key, is_retry
 from app.doors.pace import count_job
 from app.doors.problems import media_type, wrong_type
+from app.doors.text import require_text
 from app.doors.videos.inputs import take_inputs
 from app.errors import AppError
 from app.jobs.cancel import cancel
@@ -45,6 +46,7 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
         raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
         raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
     return values, raw
 
 
@@ -167,6 +169,6 @@ def _read_time(text: str, field: str) -> datetime:
     """Return a moment written as 20260420000000, in China time."""
     try:
         return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=CHINA).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         message = f"{field} is written as YYYYMMDDhhmmss."
         raise AppError("invalid_request", message, field=field, allowed="YYYYMMDDhhmmss") from error

@@ -82,6 +82,28 @@ def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
     assert answer.headers["location"] == "/studio"
 
 
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/中", "/%E4%B8%AD"),
+        ("/films/video_x?after=%E4%B8%AD&n=1#reel", "/films/video_x?after=%E4%B8%AD&n=1#reel"),
+    ],
+)
+def test_the_way_after_the_sign_in_may_be_written_in_any_script(site: Site, path: str, location: str):
+    browser = site.browser("alice")
+    answer = browser.client.get("/sign-in", params={"next": path}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, location)
+    quick = browser.client.get("/sign-in", params={"next": path}, headers={"hx-request": "true"})
+    assert (quick.status_code, quick.headers["hx-redirect"]) == (204, location)
+
+
+@pytest.mark.parametrize("token", ["x.²", "x." + "9" * 5_000, "x.", "x.²." + "a" * 32, "²"])
+def test_a_first_run_link_of_nonsense_is_none(site: Site, token: str):
+    answer = site.browser().get(f"/welcome/{token}")
+    assert answer.status_code == 404
+    assert "too old" in answer.text
+
+
 def test_guessing_is_slowed_down(site: Site):
     browser = site.browser()
     for _ in range(TRIES_MAX):

@@ -3,9 +3,12 @@
 import re
 from pathlib import Path
 
+from sqlalchemy import select
+
 from app.cli.site import create_site
 from app.db import transaction
 from app.jobs.tables import Job
+from app.webhooks.tables import Endpoint
 from tests.app.web.conftest import Browser, Site
 
 FILM = {"shot_prompt": "a red circle", "shot_seconds": "2", "model": "synthetic", "resolution": "480P", "ratio": "16:9"}
@@ -48,6 +51,30 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     assert (video.status_code, video.content) == (206, b"ftyp")
     assert browser.client.get(f"{film}/thumbnail").content.startswith(b"\xff\xd8")
     assert browser.client.get(f"{film}/receipt").json()["total"] == "1.21"
+
+
+def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/orders", FILM)
+    site.work()
+    [film] = jobs()
+    browser.get("/account/webhooks")
+    browser.send("/account/webhooks", {"url": "https://example.com/hook"})
+    with transaction() as session:
+        endpoint = session.scalars(select(Endpoint.id)).one()
+    browser.get("/studio")
+    word = browser.page
+    for number in ("²", "9" * 5_000, "-1", ""):
+        wish = {"kind": "extension", "prompt": "and on", "shot": number, "seconds": number}
+        for path, form in (
+            ("/studio/draft", {**FILM, "shot_seconds": number, "action": f"up:{number}"}),
+            ("/studio/meter", {**FILM, "seed": number}),
+            (f"/films/{film.id}/variations/price", wish),
+            (f"/account/webhooks/{endpoint}/recovery", {"hours": number}),
+        ):
+            browser.page = word
+            assert browser.send(path, form).status_code == 200, (path, number)
 
 
 def test_sent_twice_it_is_one_order(site: Site):
