@@ -12,6 +12,7 @@ from app.clock import now
 from app.digits import whole
 from app.errors import AppError
 from app.events.types import EVENT_TYPES
+from app.settings import get_settings
 from app.web.problems import from_findings
 from app.web.render import go, page
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
@@ -105,7 +106,8 @@ def take_recovery(
 ) -> Response:
     """Deliver again everything of the last hours that the endpoint has not got."""
     hours = whole(text_of(form, "hours"))
-    since = now(session) - timedelta(hours=24 if hours is None else min(720, hours))
+    hours_max = 24 * get_settings().webhook_log_days
+    since = now(session) - timedelta(hours=24 if hours is None else min(hours_max, hours))
     count, _ = recover(session, visitor.caller, endpoint_id, since=since)
     return go(request, f"/account/webhooks/{endpoint_id}?recovered={count}")
 
