@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO, Literal, cast
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.accounts.caller import require_active
 from app.assets.find import get_asset, list_assets
 from app.assets.links import open_upload_link
 from app.assets.remove import delete_asset
@@ -73,6 +74,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 @router.post("", openapi_extra=UPLOAD_SCHEMA)
 def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetShape:
     """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    require_active(caller)
     form = UploadForm.model_validate(body.values)
     file = body.files.get("file")
     if file is None or len(body.files) > 1:
@@ -85,6 +87,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
 @router.post("/from_url")
 def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
     """Fetch a file from an https: or data: address; every hop is checked."""
+    require_active(caller)
     until = keep_until(session, caller.account_id)
     return AssetShape.of(take_address(session, caller, asked.url, kind=asked.kind, expires_at=until))
 
@@ -92,6 +95,7 @@ def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) 
 @router.post("/uploads")
 def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetShape:
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
+    require_active(caller)
     asset, upload = begin_upload(
         session,
         caller,
@@ -123,6 +127,7 @@ def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], sessio
 @router.post("/{asset_id}/confirm")
 def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
     """Say that the file of an upload is in its place; it is probed and written anew now."""
+    require_active(caller)
     until = keep_until(session, caller.account_id)
     return AssetShape.of(confirm(session, caller, asset_id, expires_at=until))
 

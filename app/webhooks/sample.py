@@ -11,7 +11,7 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, require_active
 from app.clock import now
 from app.db import new_id, transaction
 from app.errors import AppError
@@ -46,8 +46,10 @@ def send_sample(
 
     This is an edge: it opens and commits its own transactions, so a route calls it without a session. A test that fails
     is not tried again and does not count against the endpoint. Raises AppError `not_found`, `invalid_request`,
-    `rate_limited` while the account waits for EACH_MAX of them, and `unavailable` while all accounts wait for too many.
+    `account_suspended`, `rate_limited` while the account waits for EACH_MAX of them, and `unavailable` while all
+    accounts together wait for too many.
     """
+    require_active(caller)
     if event_type not in EVENT_TYPES:
         message = f"There is no event type {event_type!r}."
         raise AppError("invalid_request", message, field="event_type", value=event_type, allowed=list(EVENT_TYPES))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from app.accounts.caller import require_active
 from app.assets.limits import BYTES_MAX, MEBIBYTE
 from app.assets.owner import Named
 from app.assets.tables import Asset
@@ -41,6 +42,7 @@ def give_policy(
     model: Annotated[str, Query(max_length=64)] = "",
 ) -> dict[str, Any]:
     """Say where a client may put local files for the next minutes. The address itself is the permission."""
+    require_active(caller)
     expires = int(now(session).timestamp()) + POLICY_SECONDS
     folder = new_id("folder")
     side = "test" if caller.test else "live"

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 
+from app.accounts.caller import require_active
 from app.accounts.projects import list_projects
 from app.assets.tables import Asset
 from app.assets.take import take_upload
@@ -119,6 +120,7 @@ def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Dra
 
 
 def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
+    require_active(visitor.caller)
     kept = keep_until(session, visitor.caller.account_id)
     return take_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
 

@@ -1,5 +1,6 @@
 """Refusals on the wire: in each door's own shape, the framework's too, with the headers that clients obey."""
 
+import base64
 import io
 import os
 import signal
@@ -12,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from redis import Redis
 
-from app.accounts.accounts import create_account
+from app.accounts.accounts import create_account, suspend
 from app.accounts.keys import issue_key
 from app.cli.embedded import Servers
 from app.db import transaction
@@ -165,6 +166,11 @@ def test_a_limit_that_is_used_up_says_when_to_come_back_at_both_doors(world: Wor
     assert '"jobs";r=0;t=' in refused.headers["ratelimit"]
     theirs = world.post(TASKS, TASK, key=carol, headers=ASYNC)
     assert_dashscope(theirs, 429, "Throttling.RateQuota")
+    # Nor is anything fetched then: this address would be refused.
+    fetched = {**TASK, "input": {"prompt": "a", "img_url": "https://127.0.0.1/a.png"}}
+    assert_dashscope(world.post(TASKS, fetched, key=carol, headers=ASYNC), 429, "Throttling.RateQuota")
+    inner = world.post("/v1/videos", {**ORDER, "first_frame": "https://127.0.0.1/a.png"}, key=carol)
+    assert_native(inner, 429, "rate_limited")
     for answer in (refused, theirs):
         assert int(answer.headers["retry-after"]) >= 1
         assert f"t={answer.headers['retry-after']}" in answer.headers["ratelimit"]
@@ -288,6 +294,33 @@ def test_a_form_of_nonsense_is_refused_by_its_field(world: World, fields: dict[s
     answer = send(world, "POST", "/v1/videos", data={"model": "synthetic", **fields})
     assert_native(answer, 422, "invalid_request")
     assert answer.json()["field"] == field
+
+
+def test_a_suspended_account_gets_nothing_new(world: World) -> None:
+    address = "data:image/png;base64," + base64.b64encode(picture((1, 2, 3))).decode()
+    endpoint = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook"}).json()["id"]
+    begun = world.post("/v1/assets/uploads", {"content_type": "image/png", "bytes": 10}).json()["id"]
+    with transaction() as session:
+        suspend(session, world.alice_id, "An invoice is open")
+    for path, body in (
+        ("/v1/videos", ORDER),
+        ("/v1/videos", {**ORDER, "first_frame": address}),
+        ("/v1/videos/quotes", ORDER),
+        ("/v1/assets/from_url", {"url": address}),
+        ("/v1/assets/uploads", {"content_type": "image/png", "bytes": 10}),
+        (f"/v1/assets/{begun}/confirm", None),
+        (f"/v1/webhook_endpoints/{endpoint}/test", {}),
+        ("/v1/webhook_endpoints", {"url": "https://example.com/hook"}),
+        ("/v1/keys/self/rotate", {}),
+    ):
+        refused = world.post(path, body)
+        assert_native(refused, 403, "account_suspended")
+        assert refused.json()["reason"] == "An invoice is open", path
+    upload = send(world, "POST", "/v1/assets", files={"file": ("a.png", picture((1, 2, 3)), "image/png")})
+    assert_native(upload, 403, "account_suspended")
+    assert_dashscope(send(world, "GET", "/api/v1/uploads"), 403, "AccessDenied")
+    assert world.get("/v1/videos").status_code == 200, "what there is may still be read"
+    assert world.post("/v1/videos/estimates", ORDER).status_code == 200, "nothing is stored and nothing promised"
 
 
 def test_two_files_of_one_name_and_size_are_two_orders(world: World) -> None:
