@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         "",
         description="Base URL that customers use, for links in events and answers; empty derives it from host and port.",
     )
+    trusted_proxies: str = Field(
+        "127.0.0.1",
+        description="Proxies in front of the API whose X-Forwarded-For and -Proto are believed (addresses or CIDR, separated by commas).",
+    )
     secret: SecretStr = Field(
         SecretStr(""), description="Secret that signs file links and sessions; empty makes one under the home."
     )

@@ -5,14 +5,15 @@ from datetime import datetime
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from app.assets.owner import Owner, owned
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.errors import AppError, not_found
 
 
-def get_asset(session: Session, account_id: str, asset_id: str, *, lock: bool = False) -> Asset:
-    """Return the account's asset. Raises AppError `not_found` for one that is deleted or belongs to somebody else."""
-    query = select(Asset).where(Asset.id == asset_id, Asset.account_id == account_id, Asset.state != AssetState.DELETED)
+def get_asset(session: Session, owner: Owner, asset_id: str, *, lock: bool = False) -> Asset:
+    """Return the owner's asset. Raises AppError `not_found` for one that is deleted or belongs to somebody else."""
+    query = select(Asset).where(Asset.id == asset_id, *owned(owner))
     asset = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if asset is None:
         raise not_found("asset", asset_id)
@@ -20,23 +21,23 @@ def get_asset(session: Session, account_id: str, asset_id: str, *, lock: bool = 
 
 
 def list_assets(
-    session: Session, account_id: str, *, limit: int = 20, after: tuple[datetime, str] | None = None
+    session: Session, owner: Owner, *, limit: int = 20, after: tuple[datetime, str] | None = None
 ) -> list[Asset]:
-    """Return the account's assets, newest first; `after` is (created_at, id) of the last one of the page before."""
-    query = select(Asset).where(Asset.account_id == account_id, Asset.state != AssetState.DELETED)
+    """Return the owner's assets, newest first; `after` is (created_at, id) of the last one of the page before."""
+    query = select(Asset).where(*owned(owner))
     if after is not None:
         query = query.where(tuple_(Asset.created_at, Asset.id) < after)
     return list(session.scalars(query.order_by(Asset.created_at.desc(), Asset.id.desc()).limit(limit)))
 
 
-def ready_asset(session: Session, account_id: str, asset_id: str, *, kind: Kind, field: str) -> Asset:
-    """Return the account's asset for use as `field` of a request.
+def ready_asset(session: Session, owner: Owner, asset_id: str, *, kind: Kind, field: str) -> Asset:
+    """Return the owner's asset for use as `field` of a request.
 
     Raises AppError `not_found` (with the field), `conflict` while its bytes are awaited, `asset_refused` when they
     were refused, and `invalid_request` when it is of another kind.
     """
     try:
-        asset = get_asset(session, account_id, asset_id)
+        asset = get_asset(session, owner, asset_id)
     except AppError as error:
         raise AppError(error.code, error.message, field=field, **error.facts) from None
     if asset.state == AssetState.REFUSED:

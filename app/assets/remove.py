@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
+from app.assets.owner import Owner
 from app.assets.tables import Asset, AssetState
 from app.clock import now
 from app.storage import Stat, get_storage
@@ -17,12 +18,12 @@ FOLDERS = ("assets/", "uploads/")
 _ORPHAN_AGE = timedelta(days=1)
 
 
-def delete_asset(session: Session, account_id: str, asset_id: str) -> None:
-    """Remove the account's asset and its file. A job that still waits for it will fail, and cost nothing.
+def delete_asset(session: Session, owner: Owner, asset_id: str) -> None:
+    """Remove the owner's asset and its file. A job that still waits for it will fail, and cost nothing.
 
     Raises AppError `not_found`.
     """
-    _remove(get_asset(session, account_id, asset_id, lock=True))
+    _remove(get_asset(session, owner, asset_id, lock=True))
     session.flush()
 
 

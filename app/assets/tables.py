@@ -21,7 +21,7 @@ class AssetState(StrEnum):
 
 
 class Asset(Base):
-    """A picture, clip or sound of one account, re-encoded by us: a ready asset's file is never the customer's bytes.
+    """A picture, clip or sound of a customer, re-encoded by us: a ready asset's file is never the customer's bytes.
 
     The facts (size, frames, fps, seconds, sha256) are those of the re-encoded file under `key`. `fps` is an exact
     fraction in words (`24`, `30000/1001`), and so is `seconds`.
@@ -39,6 +39,8 @@ class Asset(Base):
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    test: Mapped[bool] = mapped_column(default=False)
     kind: Mapped[Kind | None] = mapped_column(Text)  # NULL while pending: the bytes will tell
     state: Mapped[str] = mapped_column(Text)
     refused_reason: Mapped[str | None] = mapped_column(Text)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.assets.examine import Examined, examine
 from app.assets.intake import place
 from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS
+from app.assets.owner import Owner
 from app.assets.refusal import RefusedError
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -32,7 +33,7 @@ _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
 def take_upload(
     session: Session,
-    account_id: str,
+    owner: Owner,
     file: BinaryIO,
     *,
     kind: Kind | None = None,
@@ -41,7 +42,7 @@ def take_upload(
     expires_at: datetime | None = None,
     asset_id: str | None = None,
 ) -> Asset:
-    """Read `file` to its end and keep it as a ready asset of the account; `kind` None takes it for what it is.
+    """Read `file` to its end and keep it as a ready asset of the owner; `kind` None takes it for what it is.
 
     `asset_id` is for a door whose clients name a file before they send it; None makes a new one.
     Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used, and
@@ -53,7 +54,7 @@ def take_upload(
 
     return _take(
         session,
-        account_id,
+        owner,
         receive,
         kind=kind,
         field=field,
@@ -65,14 +66,14 @@ def take_upload(
 
 def take_address(
     session: Session,
-    account_id: str,
+    owner: Owner,
     address: str,
     *,
     kind: Kind | None = None,
     field: str = "url",
     expires_at: datetime | None = None,
 ) -> Asset:
-    """Fetch what `address` names (https:, or data:) and keep it as a ready asset of the account.
+    """Fetch what `address` names (https:, or data:) and keep it as a ready asset of the owner.
 
     Raises AppError `url_refused` when it cannot be fetched, and what `take_upload` raises.
     """
@@ -86,7 +87,7 @@ def take_address(
         def receive(path: Path) -> None:
             fetch_to(path, address, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
-    return _take(session, account_id, receive, kind=kind, field=field, filename="", expires_at=expires_at)
+    return _take(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
 
 
 def keep(session: Session, asset: Asset, examined: Examined) -> None:
@@ -105,13 +106,15 @@ def keep(session: Session, asset: Asset, examined: Examined) -> None:
 
 
 def new_asset(
-    session: Session, account_id: str, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
+    session: Session, owner: Owner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
 ) -> Asset:
     """Return a new pending asset, not yet added to the session; by default it is kept for KEEP_DAYS."""
     moment = now(session)
     return Asset(
         id=asset_id or new_id("asset"),
-        account_id=account_id,
+        account_id=owner.account_id,
+        project_id=owner.project_id,
+        test=owner.test,
         state=AssetState.PENDING,
         filename=re.sub(r"[\x00-\x1f\x7f]", "", filename.replace("\\", "/").rsplit("/", 1)[-1])[:_FILENAME_LENGTH_MAX],
         has_audio=False,
@@ -138,7 +141,7 @@ def bytes_max(kind: Kind | None) -> int:
 
 def _take(
     session: Session,
-    account_id: str,
+    owner: Owner,
     receive: Callable[[Path], None],
     *,
     kind: Kind | None,
@@ -149,7 +152,7 @@ def _take(
 ) -> Asset:
     # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
     with (
-        place(account_id),
+        place(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):
@@ -159,7 +162,7 @@ def _take(
             examined = examine(path, Path(written), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
-        asset = new_asset(session, account_id, filename=filename, expires_at=expires_at, asset_id=asset_id)
+        asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
         keep(session, asset, examined)
     session.add(asset)
     session.flush()

@@ -13,6 +13,7 @@ from app.assets.find import get_asset
 from app.assets.intake import place
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX
 from app.assets.links import UploadLink, make_upload_link
+from app.assets.owner import Owner
 from app.assets.refusal import RefusedError
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -26,7 +27,7 @@ UPLOAD_SECONDS = 900
 
 
 def begin_upload(
-    session: Session, account_id: str, *, kind: Kind | None, filename: str, content_type: str, size: int
+    session: Session, owner: Owner, *, kind: Kind | None, filename: str, content_type: str, size: int
 ) -> tuple[Asset, Upload]:
     """Return a pending asset and where the client puts its file of exactly `size` bytes within UPLOAD_SECONDS.
 
@@ -37,12 +38,12 @@ def begin_upload(
     if size > bytes_max(kind):
         message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
         raise AppError("asset_refused", message, field="bytes", value=size, allowed=bytes_max(kind))
-    pending = select(func.count()).where(Asset.account_id == account_id, Asset.state == AssetState.PENDING)
+    pending = select(func.count()).where(Asset.account_id == owner.account_id, Asset.state == AssetState.PENDING)
     if session.scalars(pending).one() >= PENDING_MAX:
         raise AppError("conflict", f"{PENDING_MAX} uploads are open; confirm or delete some first.")
     expires_at = now(session) + timedelta(hours=PENDING_HOURS)
-    asset = new_asset(session, account_id, filename=filename, expires_at=expires_at)
-    asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{account_id}/{asset.id}"
+    asset = new_asset(session, owner, filename=filename, expires_at=expires_at)
+    asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
     session.add(asset)
     session.flush()
     upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
@@ -75,21 +76,21 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
         get_storage().put_file(str(asset.key), path, str(asset.content_type))
 
 
-def confirm(session: Session, account_id: str, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
+def confirm(session: Session, owner: Owner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
     """Read the file that was uploaded, keep it written anew, and return the asset: ready, or refused with the reason.
 
     A refusal is kept on the asset and not raised, because a raised one would be rolled back and the file read again.
     Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
     `rate_limited` or `unavailable` when too many files are being taken.
     """
-    asset = get_asset(session, account_id, asset_id, lock=True)
+    asset = get_asset(session, owner, asset_id, lock=True)
     _require_pending(asset)
     storage, raw_key = get_storage(), str(asset.key)
     stat = storage.stat(raw_key)
     if stat is None:
         raise AppError("conflict", "The file has not arrived yet; put it first.", id=asset_id)
     with (
-        place(account_id),
+        place(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):

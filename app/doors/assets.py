@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO, Literal, cast
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.accounts.caller import require_active
 from app.assets.find import get_asset, list_assets
 from app.assets.links import open_upload_link
 from app.assets.remove import delete_asset
@@ -73,30 +74,31 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 @router.post("", openapi_extra=UPLOAD_SCHEMA)
 def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetShape:
     """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    require_active(caller)
     form = UploadForm.model_validate(body.values)
     file = body.files.get("file")
     if file is None or len(body.files) > 1:
         raise AppError("invalid_request", "The form needs one file, named file.", field="file")
     until = keep_until(session, caller.account_id)
-    asset = take_upload(
-        session, caller.account_id, file.file, kind=form.kind, filename=file.filename or "", expires_at=until
-    )
+    asset = take_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
     return AssetShape.of(asset)
 
 
 @router.post("/from_url")
 def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
     """Fetch a file from an https: or data: address; every hop is checked."""
+    require_active(caller)
     until = keep_until(session, caller.account_id)
-    return AssetShape.of(take_address(session, caller.account_id, asked.url, kind=asked.kind, expires_at=until))
+    return AssetShape.of(take_address(session, caller, asked.url, kind=asked.kind, expires_at=until))
 
 
 @router.post("/uploads")
 def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetShape:
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
+    require_active(caller)
     asset, upload = begin_upload(
         session,
-        caller.account_id,
+        caller,
         kind=asked.kind,
         filename=asked.filename,
         content_type=asked.content_type,
@@ -125,8 +127,9 @@ def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], sessio
 @router.post("/{asset_id}/confirm")
 def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
     """Say that the file of an upload is in its place; it is probed and written anew now."""
+    require_active(caller)
     until = keep_until(session, caller.account_id)
-    return AssetShape.of(confirm(session, caller.account_id, asset_id, expires_at=until))
+    return AssetShape.of(confirm(session, caller, asset_id, expires_at=until))
 
 
 @router.get("")
@@ -140,11 +143,11 @@ def list_own_assets(
     place = None
     if after is not None:
         try:
-            last = get_asset(session, caller.account_id, after)
+            last = get_asset(session, caller, after)
         except AppError as error:
             raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
         place = (last.created_at, last.id)
-    found = list_assets(session, caller.account_id, limit=limit + 1, after=place)
+    found = list_assets(session, caller, limit=limit + 1, after=place)
     data = [AssetShape.of(each) for each in found[:limit]]
     return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
 
@@ -152,11 +155,11 @@ def list_own_assets(
 @router.get("/{asset_id}")
 def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
     """Return an asset and what was found in it."""
-    return AssetShape.of(get_asset(session, caller.account_id, asset_id))
+    return AssetShape.of(get_asset(session, caller, asset_id))
 
 
 @router.delete("/{asset_id}")
 def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
     """Delete an asset and its file."""
-    delete_asset(session, caller.account_id, asset_id)
+    delete_asset(session, caller, asset_id)
     return AssetDeleted(id=asset_id)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, require_active
 from app.accounts.keys import get_key, is_live, rotate_key
 from app.accounts.tables import Account, ApiKey
 from app.clock import now
@@ -83,6 +83,7 @@ def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked:
     The old key works on for the overlap. A key is replaced once: where the answer was lost, an owner makes another on
     the account's page of keys.
     """
+    require_active(caller)
     old = _own(caller, key_id)
     overlap = timedelta(hours=asked.overlap_hours)
     fresh, secret = rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)

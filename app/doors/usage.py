@@ -25,6 +25,8 @@ from pricing.money import Money
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 DEFAULT_DAYS = 30
+# Days that are asked for lie between these, far from where the calendar of the language ends.
+DAY_MIN, DAY_MAX = date(2000, 1, 1), date(2999, 12, 31)
 
 Project = Annotated[str | None, Query(max_length=64, description="One project; all where nothing is said.")]
 In = Annotated[Language, Query(description="The language of the paper.")]
@@ -67,6 +69,10 @@ def read_account_usage(
     project: Project = None,
 ) -> UsageOut:
     """Return billed seconds and money by day, project and model; the last 30 days where nothing is said."""
+    for name, day in (("first", first), ("last", last)):
+        if day is not None and not DAY_MIN <= day <= DAY_MAX:
+            message = f"A day lies between {DAY_MIN} and {DAY_MAX}."
+            raise AppError("invalid_request", message, field=name, value=day, allowed=[DAY_MIN, DAY_MAX])
     today = now(session).astimezone(ZoneInfo(caller.account.billing_zone)).date()
     end = last or today
     begin = first or end - timedelta(days=DEFAULT_DAYS - 1)

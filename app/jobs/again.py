@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.assets.examine import Examined
+from app.assets.owner import Named
 from app.assets.tables import Asset
 from app.assets.take import keep, new_asset
 from app.jobs.derive import finished_spec
@@ -22,13 +23,14 @@ _CHUNK_BYTES = 2**20
 
 
 def film_as_asset(session: Session, job: Job) -> Asset:
-    """Return a finished job's film as a clip asset of its account. Raises AppError `conflict` or `gone`.
+    """Return a finished job's film as a clip asset of whoever the job belongs to. Raises AppError `conflict` or `gone`.
 
     We wrote and measured it ourselves, so it is neither probed nor written anew, nor bounded as a stranger's clip is.
     """
     spec, film = finished_spec(job), job.film or {}
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
-    asset = new_asset(session, job.account_id, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
+    owner = Named(job.account_id, job.project_id, job.test)
+    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
     with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)
@@ -58,11 +60,12 @@ def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
     file.seek(0)
-    return session.scalar(
+    query = (
         select(Job)
         .join(ReceiptRow, ReceiptRow.job_id == Job.id)
         .where(ReceiptRow.film_sha256 == digest.hexdigest(), Job.account_id == caller.account_id)
         .where(Job.test == caller.test, Job.deleted_at.is_(None))
-        .order_by(Job.created_at.desc())
-        .limit(1)
     )
+    if caller.project_id is not None:
+        query = query.where(Job.project_id == caller.project_id)
+    return session.scalar(query.order_by(Job.created_at.desc()).limit(1))

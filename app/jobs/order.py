@@ -70,12 +70,16 @@ def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
         )
     if found is None and order.request.quote_id is not None and order.fingerprint:
         # A quote is redeemed once, and the call that redeemed it may be repeated.
-        found = session.scalar(
+        redeemed = (
             select(Submission)
             .join(Quote, Quote.job_id == Submission.job_id)
+            .join(Job, Job.id == Submission.job_id)
             .where(Quote.id == order.request.quote_id, Quote.account_id == caller.account_id)
             .where(Submission.fingerprint == order.fingerprint, Quote.test == caller.test)
         )
+        if caller.project_id is not None:
+            redeemed = redeemed.where(Job.project_id == caller.project_id)
+        found = session.scalar(redeemed)
     return session.get(Job, found.job_id) if found else None
 
 

@@ -144,7 +144,7 @@ def estimate(
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
-            spec = resolve(session, caller.account_id, request, model, seed=seed, mode=mode)
+            spec = resolve(session, caller, request, model, seed=seed, mode=mode)
             check_memory(session, caller, spec, model)
             priced.append(price_spec(session, caller, spec, model))
         except AppError as refusal:
@@ -266,7 +266,7 @@ def redeem(
     model = load_catalog(get_settings().catalog_dir)[agreed.model]
     if request.model not in (AUTO, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
-    asked = spec or resolve(session, caller.account_id, request, model, seed=agreed.seed, mode=agreed.mode)
+    asked = spec or resolve(session, caller, request, model, seed=agreed.seed, mode=agreed.mode)
     if asked.fingerprint() != quote.spec_hash:
         fields = [name for name, value in asked if getattr(agreed, name) != value]
         message = f"The quote was made for another request; what differs is {', '.join(fields)}."

@@ -6,6 +6,7 @@ from fractions import Fraction
 from sqlalchemy.orm import Session
 
 from app.assets.find import ready_asset
+from app.assets.owner import Owner
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
@@ -22,7 +23,7 @@ AUTO = "auto"
 
 def resolve(
     session: Session,
-    account_id: str,
+    owner: Owner,
     request: VideoRequest,
     model: VideoModel,
     *,
@@ -39,13 +40,13 @@ def resolve(
     wanted = mode or mode_of(request, shots_in)
     check_model(model, wanted, size)
     check_pictures(model, shots_in, wanted)
-    clip = _source(session, account_id, request, wanted)
-    shots = tuple(_shot(session, account_id, request, model, shot, n) for n, shot in enumerate(shots_in))
+    clip = _source(session, owner, request, wanted)
+    shots = tuple(_shot(session, owner, request, model, shot, n) for n, shot in enumerate(shots_in))
     if clip is not None:
         shots = (_as_long_as(shots, clip, model, request),)
     check_length(model, shots, listed=request.shots is not None)
     crossfade_frames = max(1, int(CROSSFADE_SECONDS * model.fps))
-    sound = ready_asset(session, account_id, request.audio, kind="sound", field="audio") if request.audio else None
+    sound = ready_asset(session, owner, request.audio, kind="sound", field="audio") if request.audio else None
     return Spec(
         model=model.id,
         mode=wanted,
@@ -72,9 +73,7 @@ def size_of(spec: Spec) -> Size:
     return Size(spec.resolution, spec.ratio, spec.width, spec.height)
 
 
-def _shot(
-    session: Session, account_id: str, request: VideoRequest, model: VideoModel, shot: ShotIn, number: int
-) -> Shot:
+def _shot(session: Session, owner: Owner, request: VideoRequest, model: VideoModel, shot: ShotIn, number: int) -> Shot:
     place = f"shots.{number}." if request.shots else ""
     return Shot(
         prompt=shot.prompt,
@@ -82,12 +81,12 @@ def _shot(
         seconds=shot.seconds,
         frames=shot.seconds * model.fps,
         transition=shot.transition if number else "cut",
-        first_frame=_picture(session, account_id, shot.first_frame, f"{place}first_frame"),
-        last_frame=_picture(session, account_id, shot.last_frame, f"{place}last_frame"),
+        first_frame=_picture(session, owner, shot.first_frame, f"{place}first_frame"),
+        last_frame=_picture(session, owner, shot.last_frame, f"{place}last_frame"),
     )
 
 
-def _source(session: Session, account_id: str, request: VideoRequest, mode: Mode) -> Asset | None:
+def _source(session: Session, owner: Owner, request: VideoRequest, mode: Mode) -> Asset | None:
     """Return the clip that v2v and edit make anew, or None for the modes that read none."""
     if mode not in ("v2v", "edit"):
         return None
@@ -95,7 +94,7 @@ def _source(session: Session, account_id: str, request: VideoRequest, mode: Mode
         raise AppError("invalid_request", f"The mode {mode} reads a video; name one.", field="video")
     if request.shots is not None and len(request.shots) > 1:
         raise AppError("invalid_request", "A clip is made anew as one shot.", field="shots", allowed=1)
-    return ready_asset(session, account_id, request.video, kind="clip", field="video")
+    return ready_asset(session, owner, request.video, kind="clip", field="video")
 
 
 def _as_long_as(shots: tuple[Shot, ...], clip: Asset, model: VideoModel, request: VideoRequest) -> Shot:
@@ -175,8 +174,8 @@ def mode_of(request: VideoRequest, shots: list[ShotIn]) -> Mode:
     return "i2v" if any(shot.first_frame or shot.last_frame for shot in shots) else "t2v"
 
 
-def _picture(session: Session, account_id: str, asset_id: str | None, field: str) -> str | None:
-    return ready_asset(session, account_id, asset_id, kind="picture", field=field).id if asset_id else None
+def _picture(session: Session, owner: Owner, asset_id: str | None, field: str) -> str | None:
+    return ready_asset(session, owner, asset_id, kind="picture", field=field).id if asset_id else None
 
 
 def _strength(request: VideoRequest, model: VideoModel, mode: Mode) -> str | None:

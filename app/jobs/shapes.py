@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from app.jobs.states import JobState
 
@@ -13,10 +13,19 @@ SHOTS_MAX = 50
 SECONDS_MAX = 600
 METADATA_MAX = 16
 
-Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_MAX)]
-NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text may hold any character but NUL (U+0000)")
+    return text
+
+
+# These are kept as JSON, where the database refuses NUL as it does in its text.
+_STORABLE = AfterValidator(_no_nul)
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_MAX), _STORABLE]
+NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX), _STORABLE]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), _STORABLE]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), _STORABLE]
 Seconds = Annotated[int, Field(ge=1, le=SECONDS_MAX)]
 
 

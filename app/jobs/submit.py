@@ -220,8 +220,14 @@ def _concurrency(session: Session, caller: Caller, membership: Membership) -> in
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> str | None:
-    """Return the project that a job is counted to. A key of a project can order for that project only."""
+    """Return the project that a job is counted to. A key of a project can order for that project only.
+
+    Raises AppError `not_found`, `forbidden`, and `conflict` where the key's own project is archived.
+    """
     if project_id is None:
+        if caller.project_id is not None and session.get_one(Project, caller.project_id).archived_at is not None:
+            message = "The project of this key is archived and takes no new jobs."
+            raise AppError("conflict", message, field="project", project=caller.project_id)
         return caller.project_id
     project = session.get(Project, project_id)
     if project is None or project.account_id != caller.account_id or project.archived_at is not None:

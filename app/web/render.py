@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
@@ -68,6 +69,8 @@ def is_htmx(request: Request) -> bool:
 
 def go(request: Request, path: str) -> Response:
     """Send the browser to another page after a form was taken, so that a reload does not send it again."""
+    # Header fields hold ASCII, and a path that a visitor came with may hold anything; what is escaped stays as it is.
+    address = quote(path, safe="/?#[]@!$&'()*+,;=:%", errors="replace")
     if is_htmx(request):
-        return Response(status_code=204, headers={"hx-redirect": path})
-    return Response(status_code=303, headers={"location": path})
+        return Response(status_code=204, headers={"hx-redirect": address})
+    return Response(status_code=303, headers={"location": address})

@@ -23,7 +23,7 @@ from app.web.sessions import (
     set_cookie,
     show_test_jobs,
 )
-from app.web.throttle import forget_tries, note_try
+from app.web.throttle import forget_tries, note_try, take_back_try
 from app.web.visitor import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
 from app.web.welcome import welcomed
 
@@ -53,6 +53,7 @@ def take_sign_in(request: Request, session: SessionDep, form: FormDep) -> Respon
         context = _sign_in_context(wanted)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
     forget_tries(f"member:{email}")
+    take_back_try(f"machine:{machine}")
     return _enter(request, session, caller.member_id or "", safe_path(wanted, home_of(caller.roles)))
 
 

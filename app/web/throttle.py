@@ -23,7 +23,7 @@ def note_try(*subjects: str) -> None:
     try:
         redis = get_redis()
         for subject in subjects:
-            key = "cinemeter:sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:24]
+            key = _key(subject)
             tries = int(redis.incr(key))  # type: ignore[arg-type]
             if tries == 1:
                 redis.expire(key, WINDOW_SECONDS)
@@ -38,6 +38,24 @@ def note_try(*subjects: str) -> None:
 def forget_tries(subject: str) -> None:
     """Forget a person's tries once they have signed in."""
     try:
-        get_redis().delete("cinemeter:sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:24])
+        get_redis().delete(_key(subject))
     except RedisError as error:
         log.warning("Tries at the sign-in are not forgotten, Redis is away: %s", error)
+
+
+def take_back_try(subject: str) -> None:
+    """Take back the try of somebody who was right: colleagues behind one address do not use up each other's.
+
+    It was counted before the password was looked at, so that guesses sent at once are counted too; those that failed
+    stay counted.
+    """
+    try:
+        redis = get_redis()
+        if int(redis.decr(_key(subject))) <= 0:  # type: ignore[arg-type]
+            redis.delete(_key(subject))
+    except RedisError as error:
+        log.warning("A try at the sign-in is not taken back, Redis is away: %s", error)
+
+
+def _key(subject: str) -> str:
+    return "cinemeter:sign-in:" + hashlib.sha256(subject.encode()).hexdigest()[:24]

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.tables import Member
 from app.clock import now
+from app.digits import whole
 from app.errors import AppError
 from app.settings import get_settings
 
@@ -38,13 +39,13 @@ def welcomed(session: Session, token: str) -> Member:
     """
     refused = AppError("not_found", "This link was used before or is too old. `cinemeter up` prints a fresh one.")
     member_id, _, rest = token.partition(".")
-    ends, _, _ = rest.partition(".")
-    if not ends.isdigit() or not hmac.compare_digest(_sign(member_id, int(ends)).encode(), token.encode()):
+    ends = whole(rest.partition(".")[0])
+    if ends is None or not hmac.compare_digest(_sign(member_id, ends).encode(), token.encode()):
         raise refused
     member = session.get(Member, member_id, with_for_update=True)
     if member is None or member.removed_at is not None or member.password_hash is not None:
         raise refused
-    if int(ends) < now(session).timestamp():
+    if ends < now(session).timestamp():
         raise refused
     return member
 

@@ -28,7 +28,7 @@ from app.net import Answer, Egress, Sender, Timings
 from app.settings import get_settings
 from app.trace import span
 from app.webhooks.claim import Parcel, claim
-from app.webhooks.report import Sent, report
+from app.webhooks.report import Sent, report, report_plainly
 from app.webhooks.secret import SecretLostError, key_of
 from app.webhooks.signing import sign
 
@@ -156,12 +156,27 @@ class Courier:
         except Exception:
             if len(batch) == 1:
                 log.exception("the attempt of delivery %s cannot be written", batch[0].parcel.delivery_id)
-                return True
+                return await self._report_plainly(batch[0])
             log.exception("reporting %d attempts failed, trying one by one", len(batch))
             for sent in batch:
                 while not await self._report([sent]):
                     await asyncio.sleep(self._pace.poll_seconds)
         return True
+
+    async def _report_plainly(self, sent: Sent) -> bool:
+        """Settle one delivery by its status alone, so that what cannot be written does not go out for ever."""
+        try:
+            await asyncio.to_thread(self._report_plainly_now, sent)
+        except OperationalError as error:
+            log.warning("settling delivery %s failed, trying again: %s", sent.parcel.delivery_id, error)
+            return False
+        except Exception:
+            log.exception("delivery %s cannot be settled; its lease will end", sent.parcel.delivery_id)
+        return True
+
+    def _report_plainly_now(self, sent: Sent) -> None:
+        with self._open_session() as session:
+            report_plainly(session, sent)
 
     def _report_now(self, batch: Sequence[Sent]) -> None:
         with self._open_session() as session:

@@ -1,6 +1,6 @@
 """Look at deliveries and their attempts, deliver one again, and recover what an endpoint missed."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, and_, exists, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
@@ -10,6 +10,7 @@ from app.clock import now
 from app.errors import AppError, not_found
 from app.events.tables import Event
 from app.events.types import EVENT_TYPES
+from app.settings import get_settings
 from app.webhooks.endpoints import find_endpoint
 from app.webhooks.fanout import new_delivery, wants
 from app.webhooks.health import lock_endpoints
@@ -107,11 +108,16 @@ def recover(
     """Deliver every event of [since, until) that an endpoint wants and has not got, also those of while it was closed.
 
     Returns how many there are, and from where to call again where there were more than RECOVER_MAX. With `dry_run`
-    they are only counted. Raises AppError `not_found`, `conflict` (disabled), `invalid_request` (moment without zone).
+    they are only counted. Raises AppError `not_found`, `conflict` (disabled), `invalid_request` (a moment without a
+    zone, or one before the log of deliveries begins: what had arrived then would be sent again).
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
             raise AppError("invalid_request", "A moment needs a time zone, such as Z.", field=name)
+    oldest = now(session) - timedelta(days=get_settings().webhook_log_days)
+    if since < oldest:
+        message = f"What was delivered is known for {get_settings().webhook_log_days} days; go no further back."
+        raise AppError("invalid_request", message, field="since", value=since, allowed=oldest)
     endpoint = find_endpoint(session, caller, endpoint_id, lock=not dry_run)
     if not dry_run:
         _open_endpoint(session, endpoint.id)

@@ -34,7 +34,14 @@ def create_endpoint(session: Session, caller: Caller, asked: EndpointCreate) -> 
     project_id = caller.project_id
     if asked.project is not None and project_id is None:
         project_id = get_project(session, caller.account_id, asked.project).id
-    count = session.scalar(select(func.count()).select_from(Endpoint).where(*_mine(caller)))
+    # One at a time for an account, so that two cannot both be its last; whose key asks makes no difference.
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"endpoints:{caller.account_id}"))))
+    count = session.scalar(
+        select(func.count())
+        .select_from(Endpoint)
+        .where(Endpoint.account_id == caller.account_id, Endpoint.deleted_at.is_(None))
+        .where(Endpoint.kind == EndpointKind.REGISTERED)
+    )
     if (count or 0) >= ENDPOINTS_MAX:
         raise AppError("conflict", f"The account has {ENDPOINTS_MAX} endpoints already.", allowed=ENDPOINTS_MAX)
     moment = now(session)

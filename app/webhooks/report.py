@@ -54,9 +54,7 @@ def report(session: Session, sent: Sequence[Sent]) -> None:
     judged = [(one, judge(one.answer, moment)) for one in sorted(sent, key=lambda one: one.parcel.delivery_id)]
     endpoints = _lock_affected(session, judged)
     session.execute(insert(Attempt), [_attempt(one, verdict) for one, verdict in judged])
-    rows = [_settlement(one, verdict, moment) for one, verdict in judged]
-    columns = ("ids", "leases", "states", "spent", "nexts", "statuses", "reasons")
-    session.execute(_SETTLE, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)) | {"now": moment})
+    _settle(session, [_settlement(one, verdict, moment) for one, verdict in judged], moment)
     for one, verdict in judged:
         endpoint = endpoints.get(one.parcel.endpoint_id)
         # A failed test says nothing about an endpoint in service; one that succeeds says that it is well.
@@ -67,6 +65,22 @@ def report(session: Session, sent: Sequence[Sent]) -> None:
     for _, verdict in judged:
         after_commit(session, ATTEMPTS.labels(verdict.decision).inc)
     session.flush()
+
+
+def report_plainly(session: Session, one: Sent) -> None:
+    """Settle a delivery whose attempt cannot be written in full: by its status alone, without a line in the log.
+
+    Whatever about an answer breaks the writing of it must not be asked for again and again: an attempt is spent.
+    """
+    moment = now(session)
+    arrived = one.answer.status is not None and 200 <= one.answer.status < 300
+    row = _settlement(one, Verdict("delivered" if arrived else "retry", False, None), moment)
+    _settle(session, [row], moment)
+
+
+def _settle(session: Session, rows: Sequence[tuple[Any, ...]], moment: datetime) -> None:
+    columns = ("ids", "leases", "states", "spent", "nexts", "statuses", "reasons")
+    session.execute(_SETTLE, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)) | {"now": moment})
 
 
 def _lock_affected(session: Session, judged: Sequence[tuple[Sent, Verdict]]) -> dict[str, Endpoint]:

@@ -11,13 +11,14 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, require_active
 from app.clock import now
 from app.db import new_id, transaction
 from app.errors import AppError
 from app.events.record import record
 from app.events.types import EVENT_TYPES, sample_data
 from app.net import Egress, Sender
+from app.places import Places
 from app.settings import get_settings
 from app.webhooks.claim import Parcel, load_parcels
 from app.webhooks.courier import OpenSession, send
@@ -26,6 +27,11 @@ from app.webhooks.fanout import new_delivery
 from app.webhooks.report import Sent, report
 from app.webhooks.shapes import SampleOut, show_attempt
 from app.webhooks.tables import Attempt, Trigger
+
+# A receiver that hangs holds a thread of ours for the whole deadline, so few may hang at once.
+EACH_MAX = 2
+TOGETHER_MAX = 8
+_place = Places("test sends", "made", each=EACH_MAX, together=TOGETHER_MAX).hold
 
 
 def send_sample(
@@ -39,11 +45,21 @@ def send_sample(
     """Post a sample event of this type to the caller's endpoint, also to a disabled one, and return what it answered.
 
     This is an edge: it opens and commits its own transactions, so a route calls it without a session. A test that fails
-    is not tried again and does not count against the endpoint. Raises AppError `not_found`, `invalid_request`.
+    is not tried again and does not count against the endpoint. Raises AppError `not_found`, `invalid_request`,
+    `account_suspended`, `rate_limited` while the account waits for EACH_MAX of them, and `unavailable` while all
+    accounts together wait for too many.
     """
+    require_active(caller)
     if event_type not in EVENT_TYPES:
         message = f"There is no event type {event_type!r}."
         raise AppError("invalid_request", message, field="event_type", value=event_type, allowed=list(EVENT_TYPES))
+    with _place(caller.account_id):
+        return _send_and_report(caller, endpoint_id, event_type, egress, open_session)
+
+
+def _send_and_report(
+    caller: Caller, endpoint_id: str, event_type: str, egress: Egress | None, open_session: OpenSession
+) -> SampleOut:
     seconds = get_settings().webhook_timeout_seconds
     with open_session() as session:
         parcel = _prepare(session, caller, endpoint_id, event_type, lease_seconds=2 * seconds)

@@ -111,6 +111,6 @@ def parse_retry_after(value: str | None, moment: datetime) -> timedelta | None:
     else:
         try:
             asked = parsedate_to_datetime(value) - moment
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):  # The last one for years that no machine's number holds.
             return None
     return min(max(asked, timedelta(0)), RETRY_AFTER_MAX)

@@ -1,6 +1,7 @@
 """Routes of the DashScope door: submit, fetch, list and cancel video tasks."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,17 +12,16 @@ from app.accounts.caller import Caller
 from app.doors.access import SessionDep, VideosCaller
 from app.doors.dashscope.errors import ErrorOut, in_their_words
 from app.doors.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
-from app.doors.once import idempotency_key, is_retry
-from app.doors.pace import count_job
 from app.doors.problems import media_type, wrong_type
-from app.doors.videos.inputs import take_inputs
+from app.doors.text import require_text
+from app.doors.videos.inputs import has_inputs, take_inputs
+from app.doors.videos.ordering import take_order
 from app.errors import AppError
 from app.jobs.cancel import cancel
 from app.jobs.find import find_job
 from app.jobs.links import make_link
 from app.jobs.order import Order, body_fingerprint
 from app.jobs.shapes import VideoRequest
-from app.jobs.submit import submit
 from app.jobs.tables import Job
 
 PREFIX = "/api/v1"
@@ -45,6 +45,7 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
         raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
         raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
     return values, raw
 
 
@@ -67,17 +68,18 @@ def create_task(
     values, raw = body
     asked = to_native(values)
     with in_their_words(asked.names):
-        request = take_inputs(session, caller, VideoRequest.model_validate(asked.values), {})
-        count_job(http, session, caller)
         order = Order(
-            request=request,
+            request=VideoRequest.model_validate(asked.values),
             door="dashscope",
-            idempotency_key=idempotency_key(http),
-            is_retry=is_retry(http),
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
-            traceparent=http.state.traceparent,
         )
-        return _task(http, session, submit(session, caller, order))
+
+        def with_inputs(called: Order) -> Order:
+            return replace(called, request=take_inputs(session, caller, called.request, {}))
+
+        is_whole = not has_inputs(order.request, {})
+        job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        return _task(http, session, job)
 
 
 @router.get("/tasks/{task_id}")
@@ -167,6 +169,6 @@ def _read_time(text: str, field: str) -> datetime:
     """Return a moment written as 20260420000000, in China time."""
     try:
         return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=CHINA).astimezone(UTC)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         message = f"{field} is written as YYYYMMDDhhmmss."
         raise AppError("invalid_request", message, field=field, allowed="YYYYMMDDhhmmss") from error

@@ -129,7 +129,7 @@ def _read_media(asked: Asked, media: Any) -> None:
     for number, item in enumerate(media):
         field = f"input.media.{number}"
         kind = item.get("type") if isinstance(item, dict) else None
-        if kind not in MEDIA:
+        if not isinstance(kind, str) or kind not in MEDIA:
             raise _unsupported(f"{field}.type", [*MEDIA])
         _refuse_unknown(item, ("type", "url"), f"{field}.")
         _set(asked, MEDIA[kind], item.get("url"), f"{field}.url")

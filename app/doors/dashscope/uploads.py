@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from app.accounts.caller import require_active
 from app.assets.limits import BYTES_MAX, MEBIBYTE
+from app.assets.owner import Named
 from app.assets.tables import Asset
 from app.assets.take import take_upload
 from app.clock import now
@@ -40,9 +42,11 @@ def give_policy(
     model: Annotated[str, Query(max_length=64)] = "",
 ) -> dict[str, Any]:
     """Say where a client may put local files for the next minutes. The address itself is the permission."""
+    require_active(caller)
     expires = int(now(session).timestamp()) + POLICY_SECONDS
     folder = new_id("folder")
-    words = f"{caller.account_id}.{folder}.{expires}"
+    side = "test" if caller.test else "live"
+    words = f"{caller.account_id}.{caller.project_id or ''}.{side}.{folder}.{expires}"
     data = {
         "upload_host": f"{get_settings().base_url()}{PATH}/{words}.{_signature(words)}",
         "upload_dir": folder,
@@ -58,12 +62,12 @@ def give_policy(
     return {"request_id": http.state.request_id, "data": data}
 
 
-def permitted(session: SessionDep, permit: str) -> tuple[str, str]:
-    """Return the account and the folder of a permission. Raises AppError `forbidden` if it is forged or has expired."""
-    account_id, folder, expires = _read(permit)
+def permitted(session: SessionDep, permit: str) -> tuple[Named, str]:
+    """Return the owner and the folder of a permission. Raises AppError `forbidden` if it is forged or has expired."""
+    owner, folder, expires = _read(permit)
     if expires <= now(session).timestamp():
         raise AppError("forbidden", "This address for an upload has expired; ask for a new policy.")
-    return account_id, folder
+    return owner, folder
 
 
 def let_in(request: Request) -> None:
@@ -71,13 +75,13 @@ def let_in(request: Request) -> None:
     _read(request.url.path.rpartition("/")[2])
 
 
-def _read(permit: str) -> tuple[str, str, int]:
-    """Return the account, the folder and the end (Unix seconds) of a permission that is ours."""
+def _read(permit: str) -> tuple[Named, str, int]:
+    """Return the owner, the folder and the end (Unix seconds) of a permission that is ours."""
     words, _, signature = permit.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _signature(words).encode()):
         raise AppError("forbidden", "This address for an upload is not ours; ask for a policy.")
-    account_id, folder, expires = words.split(".")
-    return account_id, folder, int(expires)
+    account_id, project_id, side, folder, expires = words.split(".")
+    return Named(account_id, project_id or None, side == "test"), folder, int(expires)
 
 
 _FORM: dict[str, Any] = {
@@ -100,20 +104,20 @@ _FORM: dict[str, Any] = {
 def put_file(
     http: Request,
     session: SessionDep,
-    permission: Annotated[tuple[str, str], Depends(permitted)],
+    permission: Annotated[tuple[Named, str], Depends(permitted)],
     body: Annotated[Body, Depends(read_body)],
 ) -> dict[str, Any]:
     """Take a local file; it is probed and written anew before it counts, and is then known by its key."""
-    account_id, folder = permission
+    owner, folder = permission
     file, key = body.files.get("file"), body.values.get("key")
     if file is None or not isinstance(key, str) or not key.startswith(f"{folder}/"):
         raise AppError("invalid_request", f"The form needs a file and a key in the folder {folder}.", field="key")
     asset_id = stored_asset(STORED + key)
     if session.get(Asset, asset_id) is not None:
         raise AppError("conflict", f"There is a file {key} already.", field="key")
-    until = keep_until(session, account_id)
+    until = keep_until(session, owner.account_id)
     name = key.removeprefix(f"{folder}/")
-    take_upload(session, account_id, file.file, filename=name, expires_at=until, asset_id=asset_id)
+    take_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id)
     return {"request_id": http.state.request_id, "key": key}
 
 

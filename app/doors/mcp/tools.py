@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.db import transaction
 from app.doors.access import bearer_key
@@ -82,6 +82,7 @@ def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str
 
 @in_session
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
+    require_active(caller)
     quote = make_quote(session, caller, take_inputs(session, caller, order, {}))
     return show_quote(quote).model_dump(mode="json")
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from fastapi.responses import RedirectResponse, Response, StreamingResponse
 
+from app.digits import whole
 from app.errors import AppError, not_found
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -71,14 +72,14 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     A header that is not one simple byte range is ignored, as the standard allows; one beyond the file raises
     AppError `range_not_satisfiable`.
     """
-    match = re.fullmatch(r"\s*bytes=(\d*)-(\d*)\s*", header or "")
+    match = re.fullmatch(r"\s*bytes=([0-9]*)-([0-9]*)\s*", header or "")
     if match is None or match.groups() == ("", ""):
         return None
-    first, last = match.groups()
-    if not first:
-        start, end = max(0, size - int(last)), size
+    first, last = (whole(each) for each in match.groups())
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
     else:
-        start, end = int(first), min(size, int(last) + 1 if last else size)
-    if start >= size or (first and last and int(last) < int(first)) or start >= end:
+        start, end = first, size if last is None else min(size, last + 1)
+    if start >= size or start >= end:
         raise AppError("range_not_satisfiable", f"The file has {size} bytes.", field="Range", allowed=f"0-{size - 1}")
     return start, end

@@ -1,5 +1,6 @@
 """Routes that make a new film out of an old one: remix, retakes, edits and extensions."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,7 +17,6 @@ from app.jobs.derive import extension, remix, retake
 from app.jobs.find import find_job
 from app.jobs.order import Order
 from app.jobs.shapes import NegativePrompt, Prompt, Seconds, Strict, VideoOut, VideoRequest
-from app.jobs.spec import Spec
 from app.jobs.tables import Job
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -56,7 +56,8 @@ def remix_video(
     """Order a variation of a completed video, with its settings and its seed."""
     job = find_job(session, caller, video_id)
     spec = remix(job, prompt=asked.prompt, seed=asked.seed)
-    return _order(http, response, session, caller, spec, job, "remix", asked.model_dump_json())
+    order = _order(http, asked.prompt, job, "remix", asked.model_dump_json())
+    return accept(http, response, session, caller, replace(order, spec=spec))
 
 
 @router.post("/{video_id}/retakes")
@@ -73,7 +74,8 @@ def retake_shot(
         negative_prompt=asked.negative_prompt,
         seed=asked.seed,
     )
-    return _order(http, response, session, caller, spec, job, "retake", asked.model_dump_json())
+    order = _order(http, spec.shots[-1].prompt, job, "retake", asked.model_dump_json())
+    return accept(http, response, session, caller, replace(order, spec=spec))
 
 
 def _schema(shape: str) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
     values = dict(body.values)
     parent = _named_job(session, caller, values, body)
     if parent is not None:
-        values["video"] = film_as_asset(session, parent).id
+        values["video"] = parent.id
         values.setdefault("model", parent.model)
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     files = {} if parent is not None else body.files
@@ -99,7 +101,12 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         parent_id=parent.id if parent else None,
         parent_kind="edit" if parent else None,
     )
-    return accept(http, response, session, caller, order, files)
+
+    def with_film(called: Order) -> Order:
+        film = called.request.video if parent is None else film_as_asset(session, parent).id
+        return replace(called, request=called.request.model_copy(update={"video": film}))
+
+    return accept(http, response, session, caller, order, files, complete=with_film if parent else None)
 
 
 @router.post("/extensions", openapi_extra=_schema("ExtensionRequest"))
@@ -113,9 +120,14 @@ def extend_video(
         message = "Name one of your completed videos by its id, or send its file unchanged."
         raise AppError("invalid_request", message, field="video")
     asked = ExtensionRequest.model_validate({**values, "video": parent.id})
-    source = film_as_asset(session, parent)
-    spec = extension(parent, source, prompt=asked.prompt, seconds=asked.seconds, seed=asked.seed)
-    return _order(http, response, session, caller, spec, parent, "extension", body.fingerprint)
+    order = _order(http, asked.prompt, parent, "extension", body.fingerprint)
+
+    def with_film(called: Order) -> Order:
+        source = film_as_asset(session, parent)
+        spec = extension(parent, source, prompt=asked.prompt, seconds=asked.seconds, seed=asked.seed)
+        return replace(called, spec=spec)
+
+    return accept(http, response, session, caller, order, complete=with_film)
 
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:
@@ -130,21 +142,11 @@ def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: B
     return None
 
 
-def _order(
-    http: Request,
-    response: Response,
-    session: Session,
-    caller: Caller,
-    spec: Spec,
-    parent: Job,
-    kind: str,
-    said: str,
-) -> VideoOut:
-    order = Order(
-        request=VideoRequest(prompt=spec.shots[-1].prompt, model=spec.model, project=parent.project_id),
+def _order(http: Request, prompt: str, parent: Job, kind: str, said: str) -> Order:
+    """Return the order of a film that is made out of another; its Spec is added once it is known."""
+    return Order(
+        request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
         fingerprint=f"{http.url.path}:{said}",
         parent_id=parent.id,
         parent_kind=kind,
-        spec=spec,
     )
-    return accept(http, response, session, caller, order)

@@ -59,8 +59,8 @@ class _Taking:
 
     def __init__(self, session: Session, caller: Caller) -> None:
         self.session = session
-        self.owner = caller.account_id
-        self.until: datetime = keep_until(session, self.owner)
+        self.owner = caller
+        self.until: datetime = keep_until(session, caller.account_id)
         self.taken: list[Asset] = []
 
     def take(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:

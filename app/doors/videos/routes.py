@@ -11,25 +11,24 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, require_active
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.doors.access import SessionDep, VideosCaller
-from app.doors.once import KEY_LENGTH_MAX, idempotency_key, is_retry
-from app.doors.pace import count_job
+from app.doors.once import KEY_LENGTH_MAX
 from app.doors.videos.content import SERVED, Variant, serve
 from app.doors.videos.inputs import borrowed_inputs, has_inputs, take_inputs
+from app.doors.videos.ordering import Complete, take_order
 from app.doors.videos.translate import Body, read_body
 from app.errors import AppError, not_found
 from app.jobs.cancel import cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
 from app.jobs.meter import meter_of
-from app.jobs.order import Order, earlier_job
+from app.jobs.order import Order
 from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.shapes import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.show import show
 from app.jobs.states import is_final
-from app.jobs.submit import submit
 from app.jobs.tables import Job
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -58,6 +57,7 @@ class VideoDeleted(BaseModel):
 
 def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
     """Return the validated request of a body; its pictures, clips and sounds have become assets of the account."""
+    require_active(caller)
     return take_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
 
 
@@ -122,18 +122,17 @@ def accept(
     caller: Caller,
     order: Order,
     files: Mapping[str, UploadFile] = MappingProxyType({}),
+    *,
+    complete: Complete | None = None,
 ) -> VideoOut:
-    """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace.
+    """Take an order and answer with its film. `complete` comes before the order's pictures, clips and sounds."""
 
-    Its inputs are taken now, but not for a call that is repeated: what an address names may have gone since.
-    """
-    count_job(http, session, caller)
-    called = replace(
-        order, idempotency_key=idempotency_key(http), is_retry=is_retry(http), traceparent=http.state.traceparent
-    )
-    job = earlier_job(session, caller, called) if has_inputs(called.request, files) else None
-    if job is None:
-        job = submit(session, caller, replace(called, request=take_inputs(session, caller, called.request, files)))
+    def with_inputs(called: Order) -> Order:
+        called = called if complete is None else complete(called)
+        return replace(called, request=take_inputs(session, caller, called.request, files))
+
+    is_whole = complete is None and not has_inputs(order.request, files)
+    job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
     return view(session, job)
 

@@ -11,7 +11,9 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.digits import whole
 from app.doors.problems import is_form, media_type, wrong_type
+from app.doors.text import require_text
 from app.errors import AppError
 from app.jobs.order import body_fingerprint
 
@@ -52,6 +54,7 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
         raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
         raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
     rename(values)
     yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
 
@@ -74,6 +77,7 @@ def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> B
         else:
             place(values, key, value)
             spelled.append(f"{key}={value}")
+    require_text(values)
     rename(values)
     if not numbered:
         settle_lists(values)
@@ -108,7 +112,8 @@ def _insert(here: Any, path: list[str], value: str, key: str) -> None:
             raise AppError("invalid_request", f"The field {key!r} is given twice.", field=key)
         here[part] = value
     else:
-        _insert(here.setdefault(part, [] if beyond[0] == "" or beyond[0].isdigit() else {}), beyond, value, key)
+        is_list = beyond[0] == "" or whole(beyond[0]) is not None
+        _insert(here.setdefault(part, [] if is_list else {}), beyond, value, key)
 
 
 def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
@@ -125,10 +130,10 @@ def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
                 return element
         here.append({})
         return here[-1]
-    index = int(part) if part.isdigit() and len(part) < 4 else -1
+    index = whole(part)
     if index == len(here):
         here.append({})
-    if not 0 <= index < len(here):
+    if index is None or index >= len(here):
         raise AppError("invalid_request", f"The field name {key!r} counts wrongly.", field=key)
     return here[index]
 
@@ -139,7 +144,7 @@ def settle_lists(values: dict[str, Any]) -> None:
     if isinstance(shots, str):
         try:
             values["shots"] = json.loads(shots, parse_float=str)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AppError("invalid_request", "shots is not valid JSON.", field="shots") from error
     for name, listed in values.items():
         if isinstance(listed, list) and len({frozenset(each) for each in listed if isinstance(each, dict)}) > 1:

@@ -55,6 +55,7 @@ def take_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
 @router.post("/account/keys/{key_id}/rotation")
 def take_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
     """Replace a key; the old one works on for the overlap."""
+    require_active(visitor.caller)
     hours = text_of(form, "overlap_hours", "24")
     overlap = timedelta(hours=int(hours) if hours in map(str, OVERLAP_HOURS) else 24)
     _, secret = rotate_key(session, visitor.caller.account_id, key_id, overlap=overlap, giver=visitor.caller)

@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.projects import list_projects
 from app.clock import now
+from app.digits import whole
 from app.errors import AppError
 from app.events.types import EVENT_TYPES
+from app.settings import get_settings
 from app.web.problems import from_findings
 from app.web.render import go, page
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
@@ -103,8 +105,9 @@ def take_recovery(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
 ) -> Response:
     """Deliver again everything of the last hours that the endpoint has not got."""
-    hours = text_of(form, "hours", "24")
-    since = now(session) - timedelta(hours=min(720, int(hours)) if hours.isdigit() else 24)
+    hours = whole(text_of(form, "hours"))
+    hours_max = 24 * get_settings().webhook_log_days
+    since = now(session) - timedelta(hours=24 if hours is None else min(hours_max, hours))
     count, _ = recover(session, visitor.caller, endpoint_id, since=since)
     return go(request, f"/account/webhooks/{endpoint_id}?recovered={count}")
 

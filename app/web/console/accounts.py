@@ -13,6 +13,7 @@ from app.accounts.members import list_members
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import Account, AccountKind
 from app.clock import now
+from app.digits import whole
 from app.errors import AppError
 from app.jobs.tables import Job
 from app.prices.actor import Actor
@@ -137,9 +138,10 @@ _ACTS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
 
 
 def _whole(text: str, field: str) -> int | None:
-    if text and not text.isdigit():
+    number = whole(text)
+    if text and number is None:
         raise AppError("invalid_request", f"{field} is a whole number.", field=field, value=text)
-    return int(text) if text else None
+    return number
 
 
 def _accounts(

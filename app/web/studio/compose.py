@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 
+from app.accounts.caller import require_active
 from app.accounts.projects import list_projects
 from app.assets.tables import Asset
 from app.assets.take import take_upload
@@ -119,9 +120,9 @@ def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Dra
 
 
 def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
-    account_id = visitor.caller.account_id
-    kept = keep_until(session, account_id)
-    return take_upload(session, account_id, file.file, kind="picture", field=field, expires_at=kept)
+    require_active(visitor.caller)
+    kept = keep_until(session, visitor.caller.account_id)
+    return take_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 
+from app.digits import whole
 from app.errors import AppError
 from app.jobs.quote import Priced
 from app.jobs.shapes import ShotIn, VideoRequest, decimal_seconds
@@ -96,7 +97,9 @@ def edit(draft: Draft, action: str) -> Draft:
     """Return the draft after a button of the storyboard: `add`, `remove:2`, `up:2`, `down:0`, `double:1`."""
     verb, _, where = action.partition(":")
     shots = list(draft.shots)
-    row = int(where) if where.isdigit() and int(where) < len(shots) else None
+    row = whole(where)
+    if row is not None and row >= len(shots):
+        row = None
     if verb == "add" and len(shots) < SHOTS_MAX:
         shots.append(ShotDraft(seconds=shots[-1].seconds if shots else 5))
     elif verb == "remove" and row is not None and len(shots) > 1:
@@ -189,13 +192,15 @@ def _shot_in(shot: ShotDraft) -> ShotIn:
 def _seed(text: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit():
+    seed = whole(text)
+    if seed is None:
         raise AppError("invalid_request", "A seed is a whole number, 0 or more.", field="seed", value=text)
-    return int(text)
+    return seed
 
 
 def _whole(text: str) -> int:
-    return max(1, min(SECONDS_MAX, int(text))) if text.isdigit() else 5
+    number = whole(text)
+    return 5 if number is None else max(1, min(SECONDS_MAX, number))
 
 
 def timeline(shots: Sequence[ShotDraft]) -> list[dict[str, int]]:

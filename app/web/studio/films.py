@@ -138,7 +138,7 @@ def take_removal(request: Request, session: SessionDep, visitor: CreatorDep, for
 @router.get("/studio/pictures/{asset_id}")
 def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Response:
     """Send a picture of the account's, for the form that uses it."""
-    asset = get_asset(session, visitor.caller.account_id, asset_id)
+    asset = get_asset(session, visitor.caller, asset_id)
     key = asset_key(session, asset_id)
     if asset.kind != "picture":
         raise AppError("not_found", "There is no picture with this id.")

@@ -17,13 +17,15 @@ from app.jobs.states import is_final
 from app.jobs.watch import Note, Watch
 from app.web.render import render
 from app.web.studio.cards import card_of
-from app.web.visitor import CreatorDep, SessionDep, Visitor
+from app.web.visitor import CreatorDep, SessionDep, Visitor, find_visitor
 
 router = APIRouter(include_in_schema=False)
 
 FILMS_MAX = 24
 # A line is sent at least so often, so that proxies keep the stream open and a closed browser is noticed.
 PING_SECONDS = 15.0
+# A stream ends after so long, as at the API's doors, and the page opens another with its cookie.
+STREAM_SECONDS_MAX = 1800.0
 
 Told = tuple[str, Note | None]
 
@@ -47,6 +49,9 @@ def follow_films(
 
 
 async def _stream(request: Request, visitor: Visitor, watch: Watch, ids: Sequence[str]) -> AsyncIterator[str]:
+    """Tell of the films until all have ended, for as long as whoever looks is signed in and may see them."""
+    clock = asyncio.get_running_loop().time
+    deadline, ask_at = clock() + STREAM_SECONDS_MAX, clock() + PING_SECONDS
     told: asyncio.Queue[Told] = asyncio.Queue()
     shown: dict[str, str] = {}
     open_ids = set(ids)
@@ -58,6 +63,11 @@ async def _stream(request: Request, visitor: Visitor, watch: Watch, ids: Sequenc
                 yield line
         while open_ids:
             job_id, note = await told.get()
+            if clock() >= ask_at:
+                ask_at = clock() + PING_SECONDS
+                # Without a last word: the page asks anew, and is let in or sent to the sign-in.
+                if clock() >= deadline or not await run_in_threadpool(_may_look, request, visitor):
+                    return
             if job_id not in open_ids:
                 continue
             if note is None:
@@ -92,6 +102,13 @@ async def _card(
     if shown.get(job_id) != html:
         shown[job_id] = html
         yield _event("card", {"id": job_id, "html": html, "ended": ended})
+
+
+def _may_look(request: Request, visitor: Visitor) -> bool:
+    """Say whether the session of a stream is still open, and whether its member may still order films."""
+    with transaction() as session:
+        current = find_visitor(request, session)
+        return current is not None and current.session_id == visitor.session_id and current.is_creator
 
 
 def _draw(request: Request, visitor: Visitor, job_id: str) -> tuple[str, bool]:

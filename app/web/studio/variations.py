@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from app.accounts.caller import Caller
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
+from app.digits import whole
 from app.errors import AppError
 from app.jobs.again import film_as_asset
 from app.jobs.derive import extension, finished_spec, remix, retake
@@ -110,8 +111,8 @@ def _read(form: FormData) -> Wish:
     return Wish(
         kind=kind,
         prompt=text_of(form, "prompt"),
-        shot=int(shot) if shot.isdigit() else 0,
-        seconds=int(seconds) if seconds.isdigit() and int(seconds) else EXTENSION_SECONDS,
+        shot=whole(shot) or 0,
+        seconds=whole(seconds) or EXTENSION_SECONDS,
     )
 
 

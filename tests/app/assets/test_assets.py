@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.request import Request, urlopen  # noqa: TID251 - a customer's plain HTTP client
 
@@ -17,9 +18,11 @@ from sqlalchemy.orm import Session
 
 import app.assets.take
 from app.accounts.accounts import create_account
+from app.accounts.projects import create_project
 from app.assets.find import asset_key, get_asset, list_assets, ready_asset
 from app.assets.limits import PENDING_MAX
 from app.assets.links import open_upload_link
+from app.assets.owner import Named, Owner
 from app.assets.remove import FOLDERS, delete_asset, remove_expired, unnamed
 from app.assets.shapes import AssetShape
 from app.assets.tables import Asset
@@ -44,8 +47,8 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
 
 
 @pytest.fixture
-def account(session: Session) -> str:
-    return create_account(session, "Ada").id
+def account(session: Session) -> Owner:
+    return Named(create_account(session, "Ada").id)
 
 
 @pytest.fixture
@@ -57,11 +60,11 @@ def keys(storage: Storage) -> list[str]:
     return [stat.key for stat in storage.list("")]
 
 
-def test_an_upload_becomes_a_ready_asset(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def test_an_upload_becomes_a_ready_asset(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     asset = take_upload(session, account, io.BytesIO(picture), kind="picture", filename="C:\\me\\a\x00b.png")
     assert (asset.state, asset.kind, asset.width, asset.height) == ("ready", "picture", 320, 200)
     assert asset.filename == "ab.png"
-    assert keys(storage) == [asset.key] == [f"assets/{account}/{asset.id}.png"]
+    assert keys(storage) == [asset.key] == [f"assets/{account.account_id}/{asset.id}.png"]
     stored = b"".join(storage.read_range(str(asset.key), 0, asset.bytes or 0))
     assert hashlib.sha256(stored).hexdigest() == asset.sha256
     assert stored != picture
@@ -72,7 +75,7 @@ def test_an_upload_becomes_a_ready_asset(session: Session, storage: Storage, acc
 
 
 def test_clips_and_sounds_carry_their_exact_length(
-    session: Session, storage: Storage, account: str, tmp_path: Path
+    session: Session, storage: Storage, account: Owner, tmp_path: Path
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=2, rate="30000/1001")
     with clip.open("rb") as file:
@@ -85,7 +88,7 @@ def test_clips_and_sounds_carry_their_exact_length(
     assert {each.id for each in list_assets(session, account)} == {asset.id, sound.id}
 
 
-def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, account: str) -> None:
+def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, account: Owner) -> None:
     for data in (b"", b"#EXTM3U\n", png_header(13_000, 13_000)):
         with pytest.raises(AppError) as refused:
             take_upload(session, account, io.BytesIO(data), kind="picture", field="first_frame")
@@ -95,7 +98,7 @@ def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, acc
     assert list_assets(session, account) == []
 
 
-def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, account: str) -> None:
+def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, account: Owner) -> None:
     class Endless(io.RawIOBase):
         given = 0
 
@@ -109,7 +112,7 @@ def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, acc
     assert stream.given < 35 * 2**20
 
 
-def test_a_data_url_is_decoded(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def test_a_data_url_is_decoded(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     address = "data:text/html;base64," + base64.b64encode(picture).decode()
     assert take_address(session, account, address, kind="picture").width == 320
     for wrong in ("data:", "data:image/png;base64", "data:image/png;base64,***", "data:,hello"):
@@ -121,7 +124,7 @@ def test_a_data_url_is_decoded(session: Session, storage: Storage, account: str,
 
 
 def test_a_url_is_fetched_through_the_guarded_door(
-    session: Session, storage: Storage, account: str, picture: bytes, monkeypatch: pytest.MonkeyPatch
+    session: Session, storage: Storage, account: Owner, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -152,7 +155,7 @@ def test_a_url_is_fetched_through_the_guarded_door(
         assert refused.value.code == "url_refused"
 
 
-def test_an_upload_in_two_steps(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def test_an_upload_in_two_steps(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     asset, upload = begin_upload(
         session, account, kind=None, filename="a.png", content_type="image/png", size=len(picture)
     )
@@ -181,7 +184,7 @@ def test_an_upload_in_two_steps(session: Session, storage: Storage, account: str
         assert conflict.value.code == "conflict"
 
 
-def test_what_was_put_and_is_no_picture_is_refused_for_good(session: Session, storage: Storage, account: str) -> None:
+def test_what_was_put_and_is_no_picture_is_refused_for_good(session: Session, storage: Storage, account: Owner) -> None:
     asset, upload = begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=6)
     receive(session, open_upload_link(upload.url.rpartition("/")[2]), io.BytesIO(b"<svg/>"))
     refused = confirm(session, account, asset.id)
@@ -194,7 +197,7 @@ def test_what_was_put_and_is_no_picture_is_refused_for_good(session: Session, st
     assert error.value.code == "asset_refused"
 
 
-def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Storage, account: str) -> None:
+def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Storage, account: Owner) -> None:
     with pytest.raises(AppError) as large:
         begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=40 * 2**20)
     assert (large.value.code, large.value.field) == ("asset_refused", "bytes")
@@ -206,7 +209,7 @@ def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Stora
 
 
 def test_a_client_puts_its_file_into_the_bucket_itself(
-    session: Session, account: str, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, account: Owner, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with rclone(tmp_path / "server" / "buckets") as server:
         monkeypatch.setenv("CINEMETER_STORAGE_URL", f"s3://assets/x?endpoint={server.endpoint}")
@@ -232,24 +235,36 @@ def test_a_client_puts_its_file_into_the_bucket_itself(
     get_settings.cache_clear()
 
 
-def test_nobody_sees_anothers_assets(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def test_nobody_sees_anothers_assets(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     asset = take_upload(session, account, io.BytesIO(picture))
-    other = create_account(session, "Bob").id
-    for look in (
-        lambda: get_asset(session, other, asset.id),
-        lambda: ready_asset(session, other, asset.id, kind="picture", field="first_frame"),
-        lambda: delete_asset(session, other, asset.id),
-        lambda: confirm(session, other, asset.id),
-        lambda: get_asset(session, account, "asset_unknown"),
+    project = create_project(session, account.account_id, "unit").id
+    ours = take_upload(session, Named(account.account_id, project), io.BytesIO(picture))
+    assert {each.id for each in list_assets(session, account)} == {asset.id, ours.id}, "the account sees its projects'"
+    for other in (
+        Named(create_account(session, "Bob").id),
+        Named(account.account_id, create_project(session, account.account_id, "another unit").id),
+        Named(account.account_id, test=True),
     ):
-        with pytest.raises(AppError) as unseen:
-            look()
-        assert unseen.value.code == "not_found"
-    assert list_assets(session, other) == []
+        refuse_all(session, other, asset.id, ours.id)
     assert get_asset(session, account, asset.id) is asset
 
 
-def test_an_asset_is_used_as_what_it_is(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def refuse_all(session: Session, other: Owner, *ids: str) -> None:
+    """Nothing that can be done with these assets is done for this other owner."""
+    for asset_id in (*ids, "asset_unknown"):
+        for look in (
+            partial(get_asset, session, other, asset_id),
+            partial(ready_asset, session, other, asset_id, kind="picture", field="first_frame"),
+            partial(delete_asset, session, other, asset_id),
+            partial(confirm, session, other, asset_id),
+        ):
+            with pytest.raises(AppError) as unseen:
+                look()
+            assert unseen.value.code == "not_found"
+    assert list_assets(session, other) == []
+
+
+def test_an_asset_is_used_as_what_it_is(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     asset = take_upload(session, account, io.BytesIO(picture))
     assert ready_asset(session, account, asset.id, kind="picture", field="first_frame") is asset
     assert asset_key(session, asset.id) == asset.key
@@ -262,7 +277,7 @@ def test_an_asset_is_used_as_what_it_is(session: Session, storage: Storage, acco
     assert (early.value.code, early.value.field) == ("conflict", "first_frame")
 
 
-def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: str, picture: bytes) -> None:
+def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
     asset = take_upload(session, account, io.BytesIO(picture))
     delete_asset(session, account, asset.id)
     assert keys(storage) == []
@@ -276,7 +291,7 @@ def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: st
 
 
 def test_assets_expire_and_begun_uploads_do_too(
-    session: Session, storage: Storage, account: str, picture: bytes
+    session: Session, storage: Storage, account: Owner, picture: bytes
 ) -> None:
     soon = now(session) + timedelta(hours=1)
     short = take_upload(session, account, io.BytesIO(picture), expires_at=soon)
@@ -294,7 +309,7 @@ def test_assets_expire_and_begun_uploads_do_too(
 
 
 def test_files_that_no_row_names_are_swept_after_a_day(
-    session: Session, storage: Storage, account: str, picture: bytes, tmp_path: Path
+    session: Session, storage: Storage, account: Owner, picture: bytes, tmp_path: Path
 ) -> None:
     asset = take_upload(session, account, io.BytesIO(picture))
     for key in ("assets/x/asset_1.png", "uploads/x/asset_2", "films/video_1/take_1/film.mp4"):
@@ -309,7 +324,7 @@ def test_files_that_no_row_names_are_swept_after_a_day(
     assert asset.key in {stat.key for stat in files}
 
 
-def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, account: str) -> None:
+def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, account: Owner) -> None:
     made = [
         begin_upload(session, account, kind=None, filename=str(n), content_type="image/png", size=1)[0].id
         for n in range(5)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from app.assets.owner import Named
 from app.assets.upload import begin_upload
 from app.clock import now
 from app.db import transaction
@@ -128,7 +129,7 @@ def test_uploads_without_a_row_go_after_a_day_and_named_ones_stay(
 ) -> None:
     with transaction() as session:
         account_id = make_account(session).id
-        asset, _ = begin_upload(session, account_id, kind=None, filename="", content_type="image/png", size=1)
+        asset, _ = begin_upload(session, Named(account_id), kind=None, filename="", content_type="image/png", size=1)
     for key in (str(asset.key), f"uploads/{account_id}/asset_rolled_back", f"assets/{account_id}/asset_left.png"):
         put(key)
     assert unnamed_assets() == 0

@@ -112,6 +112,18 @@ def test_an_edit_is_as_long_as_its_source(world: World) -> None:
     assert "input_seconds" in {line["key"] for line in lines}
 
 
+def test_a_derived_order_that_is_repeated_copies_its_film_once(world: World) -> None:
+    film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 1, "resolution": "480P"})
+    for number, path in enumerate(("extensions", "edits"), 1):
+        body = {"prompt": "and on", "video": film["id"]} | ({"seconds": 1} if path == "extensions" else {})
+        once = {"Idempotency-Key": path}
+        first, again = (world.post(f"/v1/videos/{path}", body, headers=once) for _ in range(2))
+        assert (first.status_code, again.status_code) == (200, 200), again.text
+        assert first.json()["id"] == again.json()["id"]
+        assert first.json()["parent"]["id"] == film["id"]
+        assert len(world.get("/v1/assets").json()["data"]) == number
+
+
 @pytest.mark.parametrize(
     ("path", "body", "code"),
     [

@@ -1,5 +1,6 @@
 """Refusals on the wire: in each door's own shape, the framework's too, with the headers that clients obey."""
 
+import base64
 import io
 import os
 import signal
@@ -12,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from redis import Redis
 
-from app.accounts.accounts import create_account
+from app.accounts.accounts import create_account, suspend
 from app.accounts.keys import issue_key
 from app.cli.embedded import Servers
 from app.db import transaction
@@ -165,6 +166,11 @@ def test_a_limit_that_is_used_up_says_when_to_come_back_at_both_doors(world: Wor
     assert '"jobs";r=0;t=' in refused.headers["ratelimit"]
     theirs = world.post(TASKS, TASK, key=carol, headers=ASYNC)
     assert_dashscope(theirs, 429, "Throttling.RateQuota")
+    # Nor is anything fetched then: this address would be refused.
+    fetched = {**TASK, "input": {"prompt": "a", "img_url": "https://127.0.0.1/a.png"}}
+    assert_dashscope(world.post(TASKS, fetched, key=carol, headers=ASYNC), 429, "Throttling.RateQuota")
+    inner = world.post("/v1/videos", {**ORDER, "first_frame": "https://127.0.0.1/a.png"}, key=carol)
+    assert_native(inner, 429, "rate_limited")
     for answer in (refused, theirs):
         assert int(answer.headers["retry-after"]) >= 1
         assert f"t={answer.headers['retry-after']}" in answer.headers["ratelimit"]
@@ -200,6 +206,121 @@ def test_what_would_only_be_refused_again_is_not_repeated(world: World) -> None:
         for path, body in (("/v1/videos", ORDER), (TASKS, TASK)):
             answer = world.post(path, body, headers={"Idempotency-Key": key, **ASYNC})
             assert answer.status_code in (400, 422), (path, key)
+
+
+def sent(world: World, path: str, raw: str | bytes, **options: Any) -> Any:
+    headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+    return send(world, options.pop("method", "POST"), path, content=raw, headers=headers, **options)
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/quotes", "/v1/videos/estimates"])
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        ('{"prompt": "a\\u0000b"}', "prompt"),
+        ('{"shots": [{"prompt": "a"}, {"prompt": "\\u0000"}]}', "shots.1.prompt"),
+        ('{"prompt": "a", "metadata": {"scene": "\\u0000"}}', "metadata.scene"),
+        ('{"prompt": "a", "metadata": {"a\\u0000": "b"}}', "metadata.a\\0"),
+        ('{"prompt": "a", "metadata": {"scene": "\\udc00"}}', "metadata.scene"),
+        ('{"prompt": "a", "x\\ud800": 1}', "x\\ud800"),
+        ('{"prompt": "a", "project": "\\u0000"}', "project"),
+    ],
+)
+def test_text_that_cannot_be_stored_is_refused_by_its_field(world: World, path: str, raw: str, field: str) -> None:
+    answer = sent(world, path, raw)
+    assert_native(answer, 422, "invalid_request")
+    assert answer.json()["field"] == field
+
+
+def test_text_that_cannot_be_stored_is_refused_where_shapes_read_the_body(world: World) -> None:
+    film = world.post("/v1/videos", ORDER).json()["id"]
+    remix = sent(world, f"/v1/videos/{film}/remix", '{"prompt": "\\u0000"}')
+    assert_native(remix, 422, "invalid_request")
+    assert remix.json()["field"] == "prompt"
+    form = send(world, "POST", "/v1/videos", data={"prompt": "a\0"})
+    assert (form.status_code, form.json()["field"]) == (422, "prompt")
+    named = sent(world, "/v1/webhook_endpoints", '{"url": "https://example.com/", "\\ud800": 1}')
+    assert_native(named, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        ('{"model": "synthetic", "input": {"prompt": "a", "img_url": "oss://\\ud800"}}', "input.img_url"),
+        ('{"model": "synthetic", "input": {"prompt": "a", "\\ud800": 1}}', "input.\\ud800"),
+        ('{"\\ud800": 1}', "\\ud800"),
+        ('{"model": "synthetic", "input": {"prompt": "\\u0000"}}', "input.prompt"),
+        ('{"model": "synthetic", "input": {"media": [{"type": ["x"], "url": "y"}]}}', "input.media.0.type"),
+    ],
+)
+def test_a_task_of_nonsense_is_refused_by_its_field(world: World, raw: str, field: str) -> None:
+    answer = sent(world, TASKS, raw)
+    assert_dashscope(answer, 400, "InvalidParameter")
+    assert answer.json()["field"] == field
+
+
+@pytest.mark.parametrize("name", ["start_time", "end_time"])
+def test_a_moment_before_the_calendar_begins(world: World, name: str) -> None:
+    answer = send(world, "GET", "/api/v1/tasks", params={name: "00010101000000"})
+    assert_dashscope(answer, 400, "InvalidParameter")
+    assert answer.json()["field"] == name
+
+
+@pytest.mark.parametrize(
+    ("days", "field"),
+    [
+        ({"last": "0001-01-01"}, "last"),
+        ({"first": "9999-12-31", "last": "9999-12-31"}, "first"),
+        ({"first": "2026-01-01", "last": "9999-12-31"}, "last"),
+        ({"first": "2026-01-02", "last": "2026-01-01"}, "last"),
+    ],
+)
+def test_usage_of_days_that_nobody_can_count(world: World, days: dict[str, str], field: str) -> None:
+    answer = send(world, "GET", "/v1/usage", params=days)
+    assert_native(answer, 422, "invalid_request")
+    assert answer.json()["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"shots": "[" * 200_000}, "shots"),
+        ({"shots[²][prompt]": "a"}, "shots"),
+        ({"shots[0][prompt]": "a", "shots[0²][prompt]": "a"}, "shots[0²][prompt]"),
+        ({f"shots[{'9' * 5000}][prompt]": "a"}, f"shots[{'9' * 5000}][prompt]"),
+    ],
+)
+def test_a_form_of_nonsense_is_refused_by_its_field(world: World, fields: dict[str, str], field: str) -> None:
+    answer = send(world, "POST", "/v1/videos", data={"model": "synthetic", **fields})
+    assert_native(answer, 422, "invalid_request")
+    assert answer.json()["field"] == field
+
+
+def test_a_suspended_account_gets_nothing_new(world: World) -> None:
+    address = "data:image/png;base64," + base64.b64encode(picture((1, 2, 3))).decode()
+    endpoint = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook"}).json()["id"]
+    begun = world.post("/v1/assets/uploads", {"content_type": "image/png", "bytes": 10}).json()["id"]
+    with transaction() as session:
+        suspend(session, world.alice_id, "An invoice is open")
+    for path, body in (
+        ("/v1/videos", ORDER),
+        ("/v1/videos", {**ORDER, "first_frame": address}),
+        ("/v1/videos/quotes", ORDER),
+        ("/v1/assets/from_url", {"url": address}),
+        ("/v1/assets/uploads", {"content_type": "image/png", "bytes": 10}),
+        (f"/v1/assets/{begun}/confirm", None),
+        (f"/v1/webhook_endpoints/{endpoint}/test", {}),
+        ("/v1/webhook_endpoints", {"url": "https://example.com/hook"}),
+        ("/v1/keys/self/rotate", {}),
+    ):
+        refused = world.post(path, body)
+        assert_native(refused, 403, "account_suspended")
+        assert refused.json()["reason"] == "An invoice is open", path
+    upload = send(world, "POST", "/v1/assets", files={"file": ("a.png", picture((1, 2, 3)), "image/png")})
+    assert_native(upload, 403, "account_suspended")
+    assert_dashscope(send(world, "GET", "/api/v1/uploads"), 403, "AccessDenied")
+    assert world.get("/v1/videos").status_code == 200, "what there is may still be read"
+    assert world.post("/v1/videos/estimates", ORDER).status_code == 200, "nothing is stored and nothing promised"
 
 
 def test_two_files_of_one_name_and_size_are_two_orders(world: World) -> None:

@@ -7,10 +7,13 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
+from httpx2 import Response
 from PIL import Image
 
 from app.settings import get_settings
 from app.storage import get_storage
+from app.webhooks.sample import EACH_MAX
+from tests.app.net.receiver import Receiver
 from tests.world import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -92,8 +95,9 @@ def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
     assert list(get_storage().list("")) == []
 
 
+@pytest.mark.parametrize("door", ["native", "dashscope"])
 def test_an_order_that_is_repeated_does_not_need_its_address_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
@@ -111,9 +115,46 @@ def test_an_order_that_is_repeated_does_not_need_its_address_again(
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Once) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        order = {**ORDER, "first_frame": f"http://127.0.0.1:{server.server_port}/a.png"}
-        first, again = (world.post("/v1/videos", order, headers={"Idempotency-Key": "a"}) for _ in range(2))
+        address = f"http://127.0.0.1:{server.server_port}/a.png"
+        first, again = (order_with(world, door, address, "a") for _ in range(2))
         server.shutdown()
     assert (first.status_code, again.status_code) == (200, 200), again.text
-    assert first.json()["id"] == again.json()["id"]
+    id_of = {"native": lambda body: body["id"], "dashscope": lambda body: body["output"]["task_id"]}[door]
+    assert id_of(first.json()) == id_of(again.json())
     assert len(asked) == len(world.get("/v1/assets").json()["data"]) == 1
+
+
+def order_with(world: World, door: str, address: str, key: str) -> Response:
+    """Order a film that begins with the picture at an address."""
+    headers = {"Idempotency-Key": key}
+    if door == "native":
+        return world.post("/v1/videos", {**ORDER, "first_frame": address}, headers=headers)
+    task = {
+        "model": "synthetic",
+        "input": {"prompt": "bars", "img_url": address},
+        "parameters": {"duration": 1, "size": "832*480"},
+    }
+    path = "/api/v1/services/aigc/image2video/video-synthesis"
+    return world.post(path, task, headers={**headers, "X-DashScope-Async": "enable"})
+
+
+def test_test_sends_to_a_hanging_endpoint_keep_nobody_else_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
+    get_settings.cache_clear()
+    with Receiver() as receiver:
+        made = [
+            world.post("/v1/webhook_endpoints", {"url": receiver.url(path)}, key=key).json()["id"]
+            for path, key in (("/hang", world.alice), ("/ok", world.bob))
+        ]
+        hanging, well = (f"/v1/webhook_endpoints/{each}/test" for each in made)
+        slow = [threading.Thread(target=world.post, args=(hanging, {})) for _ in range(EACH_MAX)]
+        for each in slow:
+            each.start()
+        assert receiver.wait_for(lambda requests: len(requests) == EACH_MAX)
+        more = world.post(hanging, {})
+        assert (more.status_code, more.json()["code"], more.json()["allowed"]) == (429, "rate_limited", EACH_MAX)
+        assert int(more.headers["retry-after"]) > 0
+        assert world.post(well, {}, key=world.bob).json()["success"] is True
+    for each in slow:
+        each.join()
+    assert world.post(hanging, {}).status_code == 200, "the places were given back"

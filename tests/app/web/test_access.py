@@ -11,6 +11,7 @@ from app.accounts.invitations import invite
 from app.accounts.keys import authenticate, issue_key
 from app.accounts.members import list_members
 from app.accounts.projects import create_project
+from app.assets.owner import Named
 from app.assets.take import new_asset
 from app.db import transaction
 from app.jobs.tables import Job
@@ -106,7 +107,7 @@ def theirs(site: Site) -> dict[str, str]:
     with transaction() as session:
         [job] = session.scalars(select(Job))
         [delivery] = session.scalars(select(Delivery))
-        asset = new_asset(session, account, filename="a.png", expires_at=None)
+        asset = new_asset(session, Named(account), filename="a.png", expires_at=None)
         session.add(asset)
         return {
             "video_id": job.id,

@@ -1,14 +1,20 @@
 """Coming and going: passwords, sessions, first-run links, invitations, and forms that come from elsewhere."""
 
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
 from datetime import timedelta
 
 import pytest
+from httpx2 import Client, TransportError
 from sqlalchemy import update
 
 from app.accounts.invitations import invite
 from app.accounts.members import add_member
 from app.db import transaction
-from app.settings import get_settings
+from app.settings import child_environment, get_settings
 from app.web.headers import page_headers
 from app.web.sessions import IDLE
 from app.web.tables import WebSession
@@ -82,11 +88,73 @@ def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
     assert answer.headers["location"] == "/studio"
 
 
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/中", "/%E4%B8%AD"),
+        ("/films/video_x?after=%E4%B8%AD&n=1#reel", "/films/video_x?after=%E4%B8%AD&n=1#reel"),
+    ],
+)
+def test_the_way_after_the_sign_in_may_be_written_in_any_script(site: Site, path: str, location: str):
+    browser = site.browser("alice")
+    answer = browser.client.get("/sign-in", params={"next": path}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, location)
+    quick = browser.client.get("/sign-in", params={"next": path}, headers={"hx-request": "true"})
+    assert (quick.status_code, quick.headers["hx-redirect"]) == (204, location)
+
+
+@pytest.mark.parametrize("token", ["x.²", "x." + "9" * 5_000, "x.", "x.²." + "a" * 32, "²"])
+def test_a_first_run_link_of_nonsense_is_none(site: Site, token: str):
+    answer = site.browser().get(f"/welcome/{token}")
+    assert answer.status_code == 404
+    assert "too old" in answer.text
+
+
 def test_guessing_is_slowed_down(site: Site):
     browser = site.browser()
     for _ in range(TRIES_MAX):
         assert browser.sign_in("bob@example.com", "a guess").status_code == 401
     assert browser.sign_in("bob@example.com").status_code == 429
+
+
+def test_an_office_behind_one_address_signs_in_all_morning(site: Site):
+    for _ in range(TRIES_MAX + 2):
+        assert site.browser().sign_in("alice@example.com").status_code == 200
+    browser = site.browser()
+    for number in range(TRIES_MAX):
+        # Guesses at many people from one machine; whoever is right in between gives them no more.
+        assert browser.sign_in(f"guess{number}@example.com", "a guess").status_code == 401
+        if number < TRIES_MAX - 1:
+            assert site.browser().sign_in("alice@example.com").status_code == 200
+    assert browser.sign_in("another@example.com", "a guess").status_code == 429
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("127.0.0.1", 401), ("192.0.2.0/24", 429)])
+def test_the_address_that_a_trusted_proxy_names_is_counted(site: Site, trusted: str, status: int):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = child_environment(trusted_proxies=trusted, port=port)
+    api = subprocess.Popen([sys.executable, "-m", "app.cli.serve", "api"], env=environment)
+    try:
+        with Client(base_url=f"http://127.0.0.1:{port}") as client:
+            wait_until_ready(client, api)
+            for number in range(TRIES_MAX + 1):
+                headers = {"x-forwarded-for": f"198.51.100.{number}", "sec-fetch-site": "same-origin"}
+                form = {"email": f"guess{number}@example.com", "password": "a guess"}
+                answer = client.post("/sign-in", data=form, headers=headers)
+            assert answer.status_code == status
+    finally:
+        api.terminate()
+        api.wait(30)
+
+
+def wait_until_ready(client: Client, api: subprocess.Popen[bytes]) -> None:
+    while api.poll() is None:
+        with contextlib.suppress(TransportError):
+            client.get("/healthz")
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("the API ended before it was ready")
 
 
 def test_a_session_ends_when_nobody_comes(site: Site):

@@ -1,11 +1,21 @@
 """The studio without a single script: what a form can do, and what it costs."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+from sqlalchemy import select, update
+
 from app.cli.site import create_site
+from app.clock import now
 from app.db import transaction
 from app.jobs.tables import Job
+from app.metrics import STREAMS
+from app.web.studio import live
+from app.web.tables import WebSession
+from app.webhooks.tables import Endpoint
 from tests.app.web.conftest import Browser, Site
 
 FILM = {"shot_prompt": "a red circle", "shot_seconds": "2", "model": "synthetic", "resolution": "480P", "ratio": "16:9"}
@@ -48,6 +58,54 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     assert (video.status_code, video.content) == (206, b"ftyp")
     assert browser.client.get(f"{film}/thumbnail").content.startswith(b"\xff\xd8")
     assert browser.client.get(f"{film}/receipt").json()["total"] == "1.21"
+
+
+def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/orders", FILM)
+    site.work()
+    [film] = jobs()
+    browser.get("/account/webhooks")
+    browser.send("/account/webhooks", {"url": "https://example.com/hook"})
+    with transaction() as session:
+        endpoint = session.scalars(select(Endpoint.id)).one()
+    browser.get("/studio")
+    word = browser.page
+    for number in ("²", "9" * 5_000, "-1", ""):
+        wish = {"kind": "extension", "prompt": "and on", "shot": number, "seconds": number}
+        for path, form in (
+            ("/studio/draft", {**FILM, "shot_seconds": number, "action": f"up:{number}"}),
+            ("/studio/meter", {**FILM, "seed": number}),
+            (f"/films/{film.id}/variations/price", wish),
+            (f"/account/webhooks/{endpoint}/recovery", {"hours": number}),
+        ):
+            browser.page = word
+            assert browser.send(path, form).status_code == 200, (path, number)
+
+
+def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(live, "PING_SECONDS", 0.05)
+    browser = site.browser("alice")
+    browser.get("/studio")
+    browser.send("/studio/orders", FILM)
+    [film] = jobs()
+    address = f"/films/live?id={film.id}"
+    with ThreadPoolExecutor(1) as pool:
+        streaming = pool.submit(browser.client.get, address)
+        while not STREAMS._value.get():
+            assert not streaming.done()
+            threading.Event().wait(0.01)
+        with transaction() as session:
+            session.execute(update(WebSession).values(ended_at=now(session)))
+        answer = streaming.result(60)
+    assert answer.text.count("event: card") == 1
+    assert "event: done" not in answer.text
+    assert browser.client.get(address).status_code == 401
+    monkeypatch.setattr(live, "STREAM_SECONDS_MAX", 0.2)
+    again = site.browser("alice").client.get(address)
+    assert again.text.count("event: card") == 1
+    assert "event: done" not in again.text
 
 
 def test_sent_twice_it_is_one_order(site: Site):

@@ -139,6 +139,20 @@ def test_a_sample_is_sent_while_its_owner_waits(engine: Engine, caller: Caller, 
         send_sample(caller, made.id, "video.exploded", egress=LOOSE)
 
 
+def test_an_attempt_that_cannot_be_written_is_spent_all_the_same(engine: Engine, caller: Caller, receiver: Receiver):
+    with transaction(engine) as session:
+        open_endpoint(session, caller, receiver.url("/status/418"))
+        open_endpoint(session, caller, receiver.url("/status/204"))
+        tell(session, caller)
+        # Stands for whatever the log of attempts may one day be unable to hold.
+        session.execute(text("ALTER TABLE webhook_attempts ADD CHECK (status NOT IN (204, 418))"))
+    with courier_thread():
+        assert receiver.wait_for(lambda requests: len(requests) == 2)
+    with transaction(engine) as session:
+        rows = session.execute(select(Delivery.last_status, Delivery.state, Delivery.attempts, Delivery.lease)).all()
+        assert {tuple(row) for row in rows} == {(418, "pending", 1, None), (204, "delivered", 1, None)}
+
+
 def test_a_courier_waits_for_a_database_that_is_away(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         open_endpoint(session, caller, receiver.url("/ok"))

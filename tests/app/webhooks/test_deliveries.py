@@ -158,6 +158,24 @@ def test_recover_keeps_to_its_range_and_says_where_to_go_on(
         recover(session, caller, endpoint.id, since=datetime(2026, 4, 27))
 
 
+def test_recover_goes_no_further_back_than_the_log(session: Session, caller: Caller):
+    endpoint = open_endpoint(session, caller)
+    start = now(session)
+    tell(session, caller)
+    finish(session, take(session), answered(200))
+    let_pass(session, timedelta(days=29, hours=23))
+    assert forget_deliveries(session, limit=10) == 0
+    assert recover(session, caller, endpoint.id, since=start) == (0, None)
+    moment = let_pass(session, timedelta(hours=2))
+    assert forget_deliveries(session, limit=10) == 1
+    for dry_run in (True, False):
+        with pytest.raises(AppError, match="30 days") as refused:
+            recover(session, caller, endpoint.id, since=start, dry_run=dry_run)
+        assert (refused.value.code, refused.value.field) == ("invalid_request", "since")
+    assert recover(session, caller, endpoint.id, since=moment - timedelta(days=30)) == (0, None)
+    assert take(session) == [], "what had arrived is not sent again"
+
+
 def test_strangers_see_no_delivery(session: Session, caller: Caller):
     project = open_project(session, caller)
     endpoint = open_endpoint(session, caller)

@@ -1,13 +1,16 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
 from app.clock import local_now
+from app.db import transaction
 from app.errors import AppError
 from app.settings import get_settings
 from app.webhooks.callbacks import get_callback_secret, rotate_callback_secret
@@ -243,10 +246,36 @@ def test_lists_page_the_newest_first(session: Session):
 
 def test_an_account_has_only_so_many_endpoints(session: Session):
     caller = open_account(session)
-    for _ in range(ENDPOINTS_MAX):
-        open_endpoint(session, caller)
-    with pytest.raises(AppError, match="50 endpoints"):
-        create_endpoint(session, caller, EndpointCreate(url=URL))
+    project = replace(caller, project_id=open_project(session, caller))
+    callers = (caller, replace(caller, test=True), project)
+    for number in range(ENDPOINTS_MAX):
+        last = open_endpoint(session, callers[number % 3])
+    for each in callers:
+        with pytest.raises(AppError, match="50 endpoints"):
+            create_endpoint(session, each, EndpointCreate(url=URL))
+    delete_endpoint(session, callers[(ENDPOINTS_MAX - 1) % 3], last.id)
+    open_endpoint(session, caller)
+
+
+def test_two_at_once_are_not_both_an_accounts_last_endpoint(engine: Engine):
+    with transaction(engine) as session:
+        caller = open_account(session)
+        for _ in range(ENDPOINTS_MAX - 1):
+            open_endpoint(session, caller)
+    together = threading.Barrier(4)
+
+    def create() -> str:
+        with transaction(engine) as session:
+            together.wait(30)
+            try:
+                return open_endpoint(session, caller).id
+            except AppError as error:
+                return error.code
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = [each.result() for each in [pool.submit(create) for _ in range(4)]]
+    assert sorted(ended)[:3] == ["conflict"] * 3
+    assert sorted(ended)[3].startswith("whe_")
 
 
 def test_both_spellings_of_the_overlap():

@@ -64,6 +64,7 @@ def test_retry_after_lengthens_up_to_an_hour_and_never_shortens():
         (format_datetime(NOON + timedelta(seconds=90), usegmt=True), 90),
         (format_datetime(NOON - timedelta(days=1), usegmt=True), 0),
         ("Wed, 21 Oct 9999 07:28:00 GMT", 3_600),
+        ("Mon, 01 Jan 3000000000 00:00:00 GMT", None),
         ("-5", None),
         ("soon", None),
         ("", None),
