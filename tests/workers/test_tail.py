@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, update
 
+from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import transaction
 from app.dispatch.lease import lose_take
@@ -20,6 +21,7 @@ from tests.workers.desks import TellingDesk, take_of, takes, unit, wait_until
 from tests.world import World
 from workers.engine import EnginePoisoned
 from workers.engine.growth import MemoryGrowth
+from workers.engine.synthetic import SyntheticEngine
 
 POOL = ["synthetic"]
 pytestmark = pytest.mark.usefixtures("redis_url")
@@ -228,6 +230,13 @@ def test_what_comes_during_an_upload_is_begun_beside_it(engine: Engine, gate: Ga
     assert states([only, *later]) == ["done", "done"]
 
 
+class OnABrokenDevice(SyntheticEngine):
+    """An engine whose memory cannot be given back."""
+
+    def close(self) -> None:
+        raise RuntimeError("illegal memory access")
+
+
 class Ended(BaseException):
     """The process would be gone."""
 
@@ -266,6 +275,9 @@ def test_a_process_that_must_go_ends_its_upload_first(
     desk.open()
     # A newly loaded model would begin to settle anew.
     monkeypatch.setattr(desk._growth, "begin_anew", lambda: None)
+    if end == "poisoned":
+        # A broken device does not let go of its weights either; the process ends all the same.
+        desk._engine = OnABrokenDevice(load_catalog(get_settings().catalog_dir)["synthetic"])
     with pytest.raises(Ended):
         desk.work()
     assert takes(second)[0].state == ("failed" if end == "poisoned" else "succeeded")
