@@ -77,8 +77,9 @@ def unnamed_files(prefix: str) -> int:
     """Remove the files under `takes/…` or `films/…` that no row names: of takes that were lost, failed or given back.
 
     Kept are, of an unfinished job, what its running takes write and what its units name; of a job with a film, the
-    film, its pictures, and the clips that a retake could reuse. The store is read before the rows: a file that was
-    listed belongs to a take that its row already knows, so none is mistaken for an orphan. Returns how many went.
+    film, its pictures, and the clips that a retake could reuse. The store is read first, then the takes that run, then
+    the keys that rows name: a take that ends meanwhile is still seen to run, or its files are already named, so none
+    of them is mistaken for an orphan. Returns how many went.
     """
     return _remove_unnamed(prefix, _unnamed)
 
@@ -102,16 +103,19 @@ def _remove_unnamed(prefix: str, among: Callable[[Session, list[Stat]], list[str
 
 
 def _unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
-    """Return the keys among these that no row names."""
+    """Return the keys among these that no row names.
+
+    Each query sees what was committed before it, so the order counts: running takes before the keys that they leave.
+    """
     by_job: dict[str, list[Stat]] = {}
     for stat in stats:
         by_job.setdefault(stat.key.split("/")[1], []).append(stat)
+    writing = session.execute(
+        select(Take.job_id, Take.id).where(Take.job_id.in_(by_job), Take.state == TakeState.RUNNING)
+    ).all()
+    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(by_job)))}
     names = _names(session, jobs)
-    writing = session.execute(
-        select(Take.job_id, Take.id).where(Take.job_id.in_(jobs), Take.state == TakeState.RUNNING)
-    )
-    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
     old = now(session) - STRANGER_AGE
     found = []
     for job_id, theirs in by_job.items():
