@@ -1,5 +1,7 @@
 """Leases on the database clock: renewed, lost, fenced, retried within budgets, and handed back without penalty."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -9,7 +11,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import LeaseLost, beat, fail_take, keep_checkpoint, lose_take, release_take, succeed_segment
-from app.dispatch.roster import WORKER_DIED, ask_host_to_leave, ask_to_drain, sign_on
+from app.dispatch.roster import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
 from app.settings import get_settings
@@ -154,6 +156,18 @@ def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_
     assert line.receipt(order.id).total == 0
     assert line.posted(alice) == 100_000
     line.check()
+
+
+def test_a_take_that_was_only_uploaded_is_not_blamed_for_the_death_of_its_worker(session: Session) -> None:
+    make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(1, 1)))
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    sign_on(session, "host-1-2", pools=["demo"], host="here", pid=child.pid, device="cpu", facts={})
+    uploaded, rendered = take(session, "host-1-2"), take(session, "host-1-2")
+    assert abandon(session, "host-1") == 2
+    session.expire_all()
+    codes = {claimed.take_id: session.get_one(Take, claimed.take_id).error_code for claimed in (uploaded, rendered)}
+    assert codes == {uploaded.take_id: None, rendered.take_id: WORKER_DIED}
 
 
 def test_workers_that_are_cut_off_later_cost_the_budget_of_losses_only(session: Session, job: Job) -> None:
