@@ -10,7 +10,17 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
-from app.dispatch.lease import LeaseLost, beat, fail_take, keep_checkpoint, lose_take, release_take, succeed_segment
+from app.dispatch.lease import (
+    STORAGE_FAILED,
+    STORAGE_TAKES_MAX,
+    LeaseLost,
+    beat,
+    fail_take,
+    keep_checkpoint,
+    lose_take,
+    release_take,
+    succeed_segment,
+)
 from app.dispatch.roster import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
@@ -194,6 +204,42 @@ def test_the_pause_after_an_error_doubles(session: Session, job: Job, monkeypatc
         pass_time(session, pauses[-1] + 1)
     get_settings.cache_clear()
     assert pauses == [2, 4, 8]
+
+
+@pytest.mark.parametrize("kind", ["segment", "finish"])
+def test_an_outage_of_storage_has_pauses_and_a_budget_of_its_own(line: Line, kind: str) -> None:
+    alice = line.open()
+    order = line.order(alice, seconds=1)
+    if kind == "finish":
+        segment = line.start()
+        assert segment is not None
+        line.make(segment)
+    pauses = []
+    for _ in range(STORAGE_TAKES_MAX):
+        claimed = line.start()
+        assert claimed is not None
+        assert claimed.kind == kind
+        line.fail(claimed, permanent=False, code=STORAGE_FAILED)
+        waiting = line.session.get_one(Unit, claimed.unit_id, populate_existing=True)
+        if waiting.not_before is not None and waiting.state == "ready":
+            pauses.append(round((waiting.not_before - now(line.session)).total_seconds()))
+            line.wait(seconds=pauses[-1] + 1)
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert (line.job(order.id).state, line.job(order.id).error_code) == ("failed", "storage_failed")
+    assert line.posted(alice) == 100_000
+    line.check()
+
+
+def test_an_outage_of_storage_leaves_the_budget_of_errors_untouched(line: Line) -> None:
+    order = line.order(line.open(), seconds=1)
+    for code in (STORAGE_FAILED, STORAGE_FAILED, "render_failed"):
+        claimed = line.start()
+        assert claimed is not None
+        line.fail(claimed, permanent=False, code=code)
+        line.wait(seconds=10)
+    line.work()
+    assert line.job(order.id).state == "completed"
+    line.check()
 
 
 def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job: Job) -> None:
