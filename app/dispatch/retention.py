@@ -13,13 +13,14 @@ from datetime import timedelta
 from itertools import cycle, islice
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.assets import remove as assets
 from app.clock import now
 from app.db import transaction
 from app.dispatch.forecasts import forget_forecasts
 from app.dispatch.tally import tally
+from app.jobs.awaited import film_is_awaited
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
@@ -46,14 +47,12 @@ BROKEN_SECONDS = 30.0
 def expired_films(session: Session) -> int:
     """Remove the files of a few jobs whose retention has ended. Returns of how many jobs.
 
-    A film of which a retake is being made keeps its clips until the retake has ended.
+    A film of which a retake is being made, or a retake of a retake, keeps its clips until that has ended.
     """
     moment = now(session)
-    child = aliased(Job)
-    awaited = select(child.id).where(child.parent_id == Job.id, child.state.not_in(FINAL)).exists()
     due = session.scalars(
         select(Job)
-        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~awaited)
+        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~film_is_awaited())
         .order_by(Job.files_expire_at)
         .limit(FILMS_BATCH)
         .with_for_update(skip_locked=True)
