@@ -20,7 +20,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.forecasts import forget_forecasts
 from app.dispatch.tally import tally
-from app.jobs.awaited import film_is_awaited
+from app.jobs.awaited import asset_is_awaited, film_is_awaited
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
@@ -63,8 +63,8 @@ def expired_films(session: Session) -> int:
 
 
 def expired_assets(session: Session) -> int:
-    """Remove a few uploaded files whose time is over. Returns how many."""
-    return assets.remove_expired(session, limit=ASSETS_BATCH)
+    """Remove a few uploaded files whose time is over and that no unfinished job reads. Returns how many."""
+    return assets.remove_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
 
 
 def old_deliveries(session: Session) -> int:

@@ -1,4 +1,4 @@
-"""What unfinished jobs still need of files that are not their own: the clips of older films.
+"""What unfinished jobs still need of files that are not their own: clips of older films, and uploaded inputs.
 
 It is read from their Specs, which name every such file: a retake of a retake reuses clips of the first film, which is
 not its parent.
@@ -8,13 +8,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, String, cast, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import JSONPATH
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
+from app.assets.find import asset_key
+from app.assets.tables import Asset
+from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
 
 _UNFINISHED = (JobState.QUEUED, JobState.IN_PROGRESS)
 _CLIPS = "$.shots[*].reuse_clips[*] ? (@ starts with $takes || @ starts with $films)"
+_INPUTS = "$ ? (@.audio == $id || @.video == $id || @.shots[*].first_frame == $id || @.shots[*].last_frame == $id)"
 
 
 def child_of(job_id: str) -> Any:
@@ -28,6 +32,20 @@ def film_is_awaited() -> ColumnElement[bool]:
     """Say of a row of jobs whether an unfinished job is made from it, or still reads a file of it."""
     child = aliased(Job)
     return select(child.id).where(child.account_id == Job.account_id, _reads(child, Job.id)).exists()
+
+
+def asset_is_awaited() -> ColumnElement[bool]:
+    """Say of a row of assets whether an unfinished job still reads it."""
+    names = func.jsonb_path_exists(Job.spec, cast(_INPUTS, JSONPATH), func.jsonb_build_object("id", Asset.id))
+    return select(Job.id).where(Job.account_id == Asset.account_id, Job.state.in_(_UNFINISHED), names).exists()
+
+
+def check_inputs(session: Session, spec: Spec) -> None:
+    """Refuse an order whose inputs are no longer there. Raises AppError `gone`."""
+    given = [spec.audio, spec.video, *(each for shot in spec.shots for each in (shot.first_frame, shot.last_frame))]
+    for asset_id in given:
+        if asset_id is not None:
+            asset_key(session, asset_id)
 
 
 def _reads(child: type[Job], job_id: Any) -> ColumnElement[bool]:
