@@ -53,6 +53,11 @@ class Attempt:
         self.folder = Path(self.leaving.enter_context(tempfile.TemporaryDirectory(prefix="cinemeter-take-")))
         self._heartbeat = self.leaving.enter_context(Heartbeat(claim, self.control))
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lease is gone or can no longer be trusted."""
+        return self._heartbeat.lost
+
     @contextmanager
     def ends_on_error(self) -> Iterator[None]:
         """End the take with whatever the block raises, and raise only what concerns more than this take.

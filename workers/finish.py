@@ -24,6 +24,7 @@ from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
 from workers.film.stills import poster, spritesheet
 from workers.heartbeat import Heartbeat
+from workers.surely import surely
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,7 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         "cpu_seconds": {"finish": round(cpu_seconds() - cpu, 6)},
         "gpu_seconds": "0",
     }
-    with transaction() as session:
-        succeed_finish(session, claim, film, meter=meter)
+    surely(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
 
 
 def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:
