@@ -128,8 +128,8 @@ class Line:
             facts={},
         )
 
-    def fail(self, taken: Claim, *, permanent: bool = True) -> None:
-        self.act(lambda: fail_take(self.session, taken, code="engine_failed", message="It broke.", permanent=permanent))
+    def fail(self, taken: Claim, *, permanent: bool = True, code: str = "engine_failed") -> None:
+        self.act(lambda: fail_take(self.session, taken, code=code, message="It broke.", permanent=permanent))
 
     def release(self, taken: Claim) -> None:
         self.act(lambda: release_take(self.session, taken))

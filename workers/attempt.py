@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.dispatch.claim import Claim
-from app.dispatch.lease import LeaseLost, fail_take, release_take
+from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, release_take
 from app.jobs.queue_tables import Take
 from app.storage import StorageError
 from workers.control import Control
@@ -28,7 +28,7 @@ CODES: dict[type[Exception], str] = {
     Refused: "model_refused",
     DoesNotFit: "does_not_fit",
     FilmError: "encode_failed",
-    StorageError: "storage_failed",
+    StorageError: STORAGE_FAILED,
 }
 
 
@@ -52,6 +52,11 @@ class Attempt:
         self.leaving = ExitStack()
         self.folder = Path(self.leaving.enter_context(tempfile.TemporaryDirectory(prefix="cinemeter-take-")))
         self._heartbeat = self.leaving.enter_context(Heartbeat(claim, self.control))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the lease is gone or can no longer be trusted."""
+        return self._heartbeat.lost
 
     @contextmanager
     def ends_on_error(self) -> Iterator[None]:

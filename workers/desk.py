@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from typing import NoReturn
 
 from app.catalog.models import VideoModel, load_catalog
 from app.db import transaction
@@ -142,14 +143,22 @@ class Desk:
             # The process is not fit for another customer's work; the supervisor starts a fresh one. What the tail is
             # ending was rendered before, and closing waits for it.
             log.critical("The engine failed its canary; this process ends.")
-            self.close()
-            os._exit(70)
+            self._end()
         # What loads nothing says nothing about the size of what is loaded.
         rendered = self._model_of(claimed)
         if (self._model or rendered).id == rendered.id and self._growth.is_too_large():
             # Closing waits for the tail, so nothing is lost: the sweeper rings again for what is ready.
             log.warning("This process has grown too large and ends; a fresh one takes its place.")
+            self._end()
+
+    def _end(self) -> NoReturn:
+        """Close and end this process, so that the supervisor starts a fresh one."""
+        try:
             self.close()
+        except Exception:
+            # The weights of a broken device cannot be let go of either; they go with the process.
+            log.exception("This process could not be closed in order")
+        finally:
             os._exit(70)
 
     def engine_of(self, claimed: Claim) -> Engine:

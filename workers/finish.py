@@ -12,12 +12,12 @@ from sqlalchemy import select
 from app.assets.find import asset_key
 from app.db import transaction
 from app.dispatch.claim import Claim
-from app.dispatch.lease import LeaseLost, fail_take, succeed_finish
+from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, succeed_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import StoredFilm
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
-from app.storage import Storage, get_storage
+from app.storage import Storage, StorageError, get_storage
 from workers.control import Control
 from workers.engine.meter import cpu_seconds
 from workers.film.errors import FilmError
@@ -25,6 +25,7 @@ from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
 from workers.film.stills import poster, spritesheet
 from workers.heartbeat import Heartbeat
+from workers.surely import surely
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +63,16 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         if heartbeat.lost:
             raise LeaseLost(claim.take_id) from error
         log.exception("Finish %s broke", claim.take_id)
+        code = STORAGE_FAILED if isinstance(error, StorageError) else "finish_failed"
         with transaction() as session:
-            fail_take(session, claim, code="finish_failed", message=str(error) or type(error).__name__, permanent=False)
+            fail_take(session, claim, code=code, message=str(error) or type(error).__name__, permanent=False)
         return
     meter = {
         "seconds": {"finish": round(time.perf_counter() - began, 6)},
         "cpu_seconds": {"finish": round(cpu_seconds() - cpu, 6)},
         "gpu_seconds": "0",
     }
-    with transaction() as session:
-        succeed_finish(session, claim, film, meter=meter)
+    surely(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
 
 
 def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:

@@ -2,9 +2,6 @@
 
 import logging
 import os
-import socket
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
@@ -17,14 +14,14 @@ from celery.signals import (
     worker_process_shutdown,
     worker_shutting_down,
 )
-from sqlalchemy.orm import Session
 
 from app.bell import make_celery
-from app.db import forget_engines, transaction
+from app.db import forget_engines
 from app.dispatch.roster import abandon, ask_host_to_leave
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings, keep_from_children
+from workers.aside import aside, parent_name
 from workers.desk import close_desk, open_desk
 
 log = logging.getLogger(__name__)
@@ -36,11 +33,6 @@ set_up_logs("worker")
 pools = [pool.strip() for pool in get_settings().pools.split(",") if pool.strip()]
 bell = make_celery(pools)
 bell.conf.include = ["workers.tasks"]
-
-
-def parent_name(parent_pid: int) -> str:
-    """Return the name that all children of one Celery parent share; a child adds its own process id."""
-    return f"{socket.gethostname()}-{parent_pid}"
 
 
 @setup_logging.connect
@@ -79,32 +71,14 @@ def _child_ends(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave.
-    _aside("told to leave", ask_host_to_leave).join(TOLD_SECONDS)
+    # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave. A
+    # database that is away now hears of it when it is back: the parent lives for as long as a child works.
+    aside("told to leave", ask_host_to_leave, until_heard=True).join(TOLD_SECONDS)
 
 
 @task_failure.connect
 def _child_died(exception: BaseException | None = None, **_: Any) -> None:
     # The parent sees a killed child within seconds; its take need not wait for the lease to run out.
     if isinstance(exception, WorkerLostError):
-        _aside("abandoned", abandon)
-
-
-def _aside(what: str, verb: Callable[[Session, str], object]) -> threading.Thread:
-    """Do `verb` with this parent's name in a transaction, on a thread of its own, and return the thread.
-
-    Celery starts a new child on the thread that told us of the dead one, so that thread must never wait for a database.
-    """
-    thread = threading.Thread(target=_do_aside, args=(what, verb), name=what, daemon=True)
-    thread.start()
-    return thread
-
-
-def _do_aside(what: str, verb: Callable[[Session, str], object]) -> None:
-    try:
-        with transaction() as session:
-            verb(session, parent_name(os.getpid()))
-    except Exception as error:  # noqa: BLE001 — leases and the sweeper do the same, only later.
-        log.warning("The takes of this host could not be %s: %s", what, error)
-    # The parent asks the database once in a while, so no connection of it is kept and grows old.
-    forget_engines()
+        # Tried once: where the database is away, leases run out and the sweeper does the same, only later.
+        aside("abandoned", abandon)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
-from app.db import transaction
+from sqlalchemy.orm import Session
+
 from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.storage import get_storage
@@ -15,6 +16,7 @@ from workers.attempt import Attempt
 from workers.checkpoints import CheckpointKeeper, fetch_checkpoint, forget_checkpoints
 from workers.engine import Engine, Handover, Meter, SegmentRequest
 from workers.film.clip_writer import ClipWriter
+from workers.surely import surely
 from workers.tail import Tail
 from workers.work import Work
 
@@ -120,6 +122,9 @@ def _upload(attempt: Attempt, rendered: Rendered) -> tuple[str, str | None]:
 def _succeed(attempt: Attempt, rendered: Rendered, clip_key: str, handover_key: str | None) -> None:
     meter = rendered.meter
     meter.add("queue", attempt.waited)
-    with transaction() as session:
+
+    def succeed(session: Session) -> None:
         succeed_segment(session, attempt.claim, clip_key=clip_key, handover_key=handover_key, meter=meter.as_dict())
+
+    surely(attempt.claim, succeed, lambda: attempt.is_lost)
     forget_checkpoints(attempt.work.unit.id)

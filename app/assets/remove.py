@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
@@ -27,11 +27,14 @@ def delete_asset(session: Session, owner: Owner, asset_id: str) -> None:
     session.flush()
 
 
-def remove_expired(session: Session, *, limit: int = 100) -> int:
-    """Remove assets whose time is over, at most `limit`, and return how many. Removing twice is harmless."""
+def remove_expired(session: Session, *, awaited: ColumnElement[bool], limit: int = 100) -> int:
+    """Remove assets whose time is over, at most `limit`, and return how many. Removing twice is harmless.
+
+    `awaited` says of a row whether an accepted order still reads it: such an asset stays until that has ended.
+    """
     expired = (
         select(Asset)
-        .where(Asset.state != AssetState.DELETED, Asset.expires_at <= now(session))
+        .where(Asset.state != AssetState.DELETED, Asset.expires_at <= now(session), ~awaited)
         .order_by(Asset.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -17,7 +17,7 @@ from app.db import Moment
 from app.dispatch.pace import estimate_seconds
 from app.dispatch.roster import live_workers
 from app.dispatch.tables import Pace
-from app.jobs.plan import FINISH_POOL
+from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.states import Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
@@ -65,23 +65,31 @@ def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
 
 def _outlook(session: Session, job: Job, floor: "_Floor") -> Outlook:
     place = floor.places.get(job.id)
-    line = _Line(0, _ZERO, _ZERO) if place is None else _line_before(session, job, place)
+    line = _NOBODY if place is None else _line_before(session, job, place)
     workers = floor.workers(job.pool)
     position = 0 if job.started_at else line.jobs
     if not workers:
         return Outlook(position, None, None, None)
-    busy = floor.busy(job.pool)
-    start = [_ZERO, _ZERO]
-    if place is not None and (line.jobs or busy.takes >= workers):
-        start = [(busy.p50 + line.p50) / workers, (busy.p90 + line.p90) / workers]
+    start = [_ZERO, _ZERO] if place is None else _start(floor.busy(job.pool), line, workers)
     own, shots = floor.own_work(job)
     side_by_side = min(workers, max(1, shots), place.concurrency if place else workers)
+    if place is not None:
+        # The account's own older work runs on no more workers than the account may use, however many there are.
+        turn = _start(floor.busy_for(job), line.own or _NOBODY, min(workers, place.concurrency))
+        start = [max(pair) for pair in zip(start, turn, strict=True)]
     ends = [begin + mine / side_by_side + last for begin, mine, last in zip(start, own, floor.finish(job), strict=True)]
     start_p50 = 0 if job.started_at else ceil(start[0])
     return Outlook(position, start_p50, ceil(ends[0]), ceil(max(ends)))
 
 
 _ZERO = Decimal(0)
+
+
+def _start(busy: "_Busy", line: "_Line", workers: int) -> list[Decimal]:
+    """Return the p50 and p90 seconds until one of so many workers has time for what stands behind a line."""
+    if not line.jobs and busy.takes < workers:
+        return [_ZERO, _ZERO]
+    return [(busy.p50 + line.p50) / workers, (busy.p90 + line.p90) / workers]
 
 
 @dataclass(frozen=True)
@@ -97,11 +105,15 @@ class _Place:
 
 @dataclass(frozen=True)
 class _Line:
-    """Work that goes first: jobs, and seconds of one worker at the p50 and the p90 of each unit."""
+    """Work that goes first: jobs, and seconds of one worker at the p50 and the p90 of each unit.
+
+    `own` is the part of it that is the account's own.
+    """
 
     jobs: int
     p50: Decimal
     p90: Decimal
+    own: "_Line | None" = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,7 @@ class _Busy:
     p90: Decimal
 
 
+_NOBODY = _Line(0, _ZERO, _ZERO)
 _IDLE = _Busy(0, _ZERO, _ZERO)
 
 
@@ -154,13 +167,14 @@ def _line_before(session: Session, job: Job, place: _Place) -> _Line:
     rivals = [row for row in rows if row[0] != job.account_id and row[1] == place.klass]
     jobs = sum(row[4] for row in whole)
     p50, p90 = (sum((row[n] for row in whole), _ZERO) for n in (5, 6))
-    own = sum((row[5] for row in whole if row[0] == job.account_id), _ZERO)
-    turn = place.vtime + own / place.weight  # the virtual time at which this job's turn has come
+    mine_first = [row for row in whole if row[0] == job.account_id]
+    own = _Line(sum(row[4] for row in mine_first), *(sum((row[n] for row in mine_first), _ZERO) for n in (5, 6)))
+    turn = place.vtime + own.p50 / place.weight  # the virtual time at which this job's turn has come
     for _, _, oldest, units, their_jobs, seconds, slow, vtime, weight in rivals:
         passing = _passing(turn, place, oldest, units, seconds / units / (weight or 1), vtime or _ZERO)
         jobs += ceil(Decimal(their_jobs * passing) / units)
         p50, p90 = p50 + seconds * passing / units, p90 + slow * passing / units
-    return _Line(jobs, p50, p90)
+    return _Line(jobs, p50, p90, own)
 
 
 def _passing(turn: Decimal, place: _Place, oldest: datetime, units: int, length: Decimal, vtime: Decimal) -> int:
@@ -185,6 +199,18 @@ class _Floor:
         self._rest = _rest(session, ids)
         self._running = _running(session, Take.job_id, Take.job_id.in_(ids), Take.kind == "segment")
         self._busy = _running(session, Take.pool, Take.pool.in_({job.pool for job in jobs}))
+        accounts = {job.account_id for job in jobs}
+        # An account's cap counts its segments in all pools, those of test orders apart: as a claim counts them.
+        self._of_accounts = {
+            test: _running(
+                session,
+                Take.account_id,
+                Take.account_id.in_(accounts),
+                Take.kind == "segment",
+                (Take.pool == TEST_POOL).is_(test),
+            )
+            for test in {job.pool == TEST_POOL for job in jobs}
+        }
         self.workers = cache(lambda pool: live_workers(session, pool))
         self._films = cache(lambda: _films_waiting(session))
         self._joins = cache(lambda shape, frames: estimate_seconds(session, FINISH_POOL, "finish", shape, frames))
@@ -193,11 +219,17 @@ class _Floor:
         """Return the takes that run in a pool, and what is left of them."""
         return self._busy.get(pool, _IDLE)
 
+    def busy_for(self, job: Job) -> _Busy:
+        """Return the segments that run for the job's account, and what is left of those that are not the job's."""
+        theirs = self._of_accounts[job.pool == TEST_POOL].get(job.account_id, _IDLE)
+        mine = self._running.get(job.id, _IDLE)
+        return _Busy(theirs.takes, theirs.p50 - mine.p50, theirs.p90 - mine.p90)
+
     def own_work(self, job: Job) -> tuple[list[Decimal], int]:
         """Return the p50 and p90 seconds of the job's remaining segments, and how many can run side by side."""
         p50, p90, shots = self._rest.get(job.id, (_ZERO, _ZERO, 0))
         running = self._running.get(job.id, _IDLE)
-        return [p50 + running.p50, p90 + running.p90], shots + running.takes
+        return [p50 + running.p50, p90 + running.p90], shots
 
     def finish(self, job: Job) -> list[Decimal]:
         """Return the p50 and p90 seconds from the last segment to the end: other films that wait, and this one's."""
@@ -222,11 +254,15 @@ def _places(session: Session, ids: Sequence[str]) -> dict[str, _Place]:
 
 
 def _rest(session: Session, ids: Sequence[str]) -> dict[str, tuple[Decimal, Decimal, int]]:
-    """Return for each job the p50 and p90 seconds of the segments that have not begun, and in how many shots."""
+    """Return for each job the p50 and p90 seconds of the segments that have not begun, and how many shots are open.
+
+    A shot is open where a segment of it waits or runs; its segments follow one another.
+    """
     waits = Unit.state.in_((UnitState.BLOCKED, UnitState.READY))
+    lengths = [func.coalesce(func.sum(length).filter(waits), 0) for length in (_P50, _P90)]
     rows = session.execute(
-        _paced(Unit.job_id, func.sum(_P50), func.sum(_P90), func.count(Unit.shot.distinct()))
-        .where(Unit.job_id.in_(ids), Unit.kind == "segment", waits)
+        _paced(Unit.job_id, *lengths, func.count(Unit.shot.distinct()))
+        .where(Unit.job_id.in_(ids), Unit.kind == "segment", waits | (Unit.state == UnitState.RUNNING))
         .group_by(Unit.job_id)
     )
     return {row[0]: (row[1], row[2], row[3]) for row in rows}

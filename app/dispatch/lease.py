@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.bell import ring_after_commit
@@ -26,6 +26,10 @@ from app.settings import get_settings
 
 # A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
 POISON_LOSSES = 2
+# What the row of a take says that ended because storage could not be reached, and how many of one unit may end so. The
+# pauses between them are a quarter of an hour together, so that a short outage costs nobody a job.
+STORAGE_FAILED = "storage_failed"
+STORAGE_TAKES_MAX = 10
 # A unit that failed waits before it is tried again: seconds, doubled with each attempt, at most five minutes.
 BACKOFF_SECONDS = 2
 BACKOFF_SECONDS_MAX = 300
@@ -150,18 +154,30 @@ def fail_take(
 ) -> None:
     """End a take that broke: try the unit again after a pause, or fail the job when its budget of errors is spent.
 
+    What storage failed at is no error of the unit's, and has a budget of its own (`code` is STORAGE_FAILED).
     `permanent` says that another attempt would break in the same way. Raises LeaseLost.
     """
     job, take = hold_take(session, claim)
     close_take(session, take, TakeState.FAILED, meter=meter, given_back=True)
     take.error_code, take.error_message = code, message[:2000]
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
-    unit.takes_error += 1
-    if permanent or unit.takes_error >= get_settings().takes_error_max:
+    if code == STORAGE_FAILED:
+        session.flush()
+        attempts, budget = _storage_failures(session, unit), STORAGE_TAKES_MAX
+    else:
+        unit.takes_error += 1
+        attempts, budget = unit.takes_error, get_settings().takes_error_max
+    if permanent or attempts >= budget:
         unit.state = UnitState.DROPPED
         fail(session, job, code=code, message=message)
     else:
-        _requeue(session, unit, attempts=unit.takes_error)
+        _requeue(session, unit, attempts=attempts)
+
+
+def _storage_failures(session: Session, unit: Unit) -> int:
+    """Count the takes of a unit that ended because storage could not be reached."""
+    failed = (Take.state == TakeState.FAILED, Take.error_code == STORAGE_FAILED)
+    return session.scalar(select(func.count()).where(Take.unit_id == unit.id, *failed)) or 0
 
 
 def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:

@@ -13,13 +13,14 @@ from datetime import timedelta
 from itertools import cycle, islice
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.assets import remove as assets
 from app.clock import now
 from app.db import transaction
 from app.dispatch.forecasts import forget_forecasts
 from app.dispatch.tally import tally
+from app.jobs.awaited import asset_is_awaited, film_is_awaited
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
@@ -46,14 +47,12 @@ BROKEN_SECONDS = 30.0
 def expired_films(session: Session) -> int:
     """Remove the files of a few jobs whose retention has ended. Returns of how many jobs.
 
-    A film of which a retake is being made keeps its clips until the retake has ended.
+    A film of which a retake is being made, or a retake of a retake, keeps its clips until that has ended.
     """
     moment = now(session)
-    child = aliased(Job)
-    awaited = select(child.id).where(child.parent_id == Job.id, child.state.not_in(FINAL)).exists()
     due = session.scalars(
         select(Job)
-        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~awaited)
+        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~film_is_awaited())
         .order_by(Job.files_expire_at)
         .limit(FILMS_BATCH)
         .with_for_update(skip_locked=True)
@@ -64,8 +63,8 @@ def expired_films(session: Session) -> int:
 
 
 def expired_assets(session: Session) -> int:
-    """Remove a few uploaded files whose time is over. Returns how many."""
-    return assets.remove_expired(session, limit=ASSETS_BATCH)
+    """Remove a few uploaded files whose time is over and that no unfinished job reads. Returns how many."""
+    return assets.remove_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
 
 
 def old_deliveries(session: Session) -> int:
@@ -77,8 +76,9 @@ def unnamed_files(prefix: str) -> int:
     """Remove the files under `takes/…` or `films/…` that no row names: of takes that were lost, failed or given back.
 
     Kept are, of an unfinished job, what its running takes write and what its units name; of a job with a film, the
-    film, its pictures, and the clips that a retake could reuse. The store is read before the rows: a file that was
-    listed belongs to a take that its row already knows, so none is mistaken for an orphan. Returns how many went.
+    film, its pictures, and the clips that a retake could reuse. The store is read first, then the takes that run, then
+    the keys that rows name: a take that ends meanwhile is still seen to run, or its files are already named, so none
+    of them is mistaken for an orphan. Returns how many went.
     """
     return _remove_unnamed(prefix, _unnamed)
 
@@ -102,16 +102,19 @@ def _remove_unnamed(prefix: str, among: Callable[[Session, list[Stat]], list[str
 
 
 def _unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
-    """Return the keys among these that no row names."""
+    """Return the keys among these that no row names.
+
+    Each query sees what was committed before it, so the order counts: running takes before the keys that they leave.
+    """
     by_job: dict[str, list[Stat]] = {}
     for stat in stats:
         by_job.setdefault(stat.key.split("/")[1], []).append(stat)
+    writing = session.execute(
+        select(Take.job_id, Take.id).where(Take.job_id.in_(by_job), Take.state == TakeState.RUNNING)
+    ).all()
+    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(by_job)))}
     names = _names(session, jobs)
-    writing = session.execute(
-        select(Take.job_id, Take.id).where(Take.job_id.in_(jobs), Take.state == TakeState.RUNNING)
-    )
-    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
     old = now(session) - STRANGER_AGE
     found = []
     for job_id, theirs in by_job.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -148,8 +148,9 @@ def ask_host_to_leave(session: Session, parent: str) -> None:
 def abandon(session: Session, parent: str) -> int:
     """Let the leases of a parent's dead children run out now, so that their work is queued again at once.
 
-    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. The takes are
-    marked, because a unit that kills its workers is told by them. Returns how many takes were abandoned.
+    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. The take that a
+    child rendered is marked, because a unit that kills its workers is told by them; one that it only uploaded beside
+    that is innocent. Returns how many takes were abandoned.
     """
     children = session.scalars(
         select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
@@ -157,13 +158,14 @@ def abandon(session: Session, parent: str) -> int:
     dead = [child for child in children if not _lives(child.pid)]
     if not dead:
         return 0
+    rendered = [child.take_id for child in dead if child.take_id is not None]
     for child in dead:
         child.state, child.take_id = "gone", None
     moment = lease_now(session)
     struck = session.execute(
         update(Take)
         .where(Take.worker_id.in_([child.id for child in dead]), Take.state == "running", Take.lease_until > moment)
-        .values(lease_until=moment, error_code=WORKER_DIED)
+        .values(lease_until=moment, error_code=case((Take.id.in_(rendered), WORKER_DIED), else_=Take.error_code))
     )
     return int(struck.rowcount)  # type: ignore[attr-defined]
 

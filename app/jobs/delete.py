@@ -1,10 +1,10 @@
 """Delete an ended job's files. The receipt and the money stay: they are the account's history, not its film."""
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError
+from app.jobs.awaited import child_of
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.storage import get_storage
@@ -17,8 +17,7 @@ def delete(session: Session, job: Job) -> None:
     """
     if not is_final(job.state):
         raise AppError("not_finished", "The video has not ended yet; cancel it first.", state=job.state)
-    using = select(Job.id).where(Job.parent_id == job.id, Job.state.in_(("queued", "in_progress"))).limit(1)
-    child = session.scalar(using)
+    child = session.scalar(child_of(job.id))
     if child is not None:
         message = "Another video is being made from this one; delete it when that has ended."
         raise AppError("conflict", message, video=child)

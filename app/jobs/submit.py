@@ -15,6 +15,7 @@ from app.clock import now
 from app.db import after_commit, new_id
 from app.errors import AppError, not_found
 from app.jobs.announce import announce
+from app.jobs.awaited import check_inputs
 from app.jobs.fits import check_memory
 from app.jobs.low_balance import tell_low_balance
 from app.jobs.order import Order, earlier_job, free_key
@@ -129,6 +130,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     job_id = new_id("video")
     agreed = _agree(session, caller, order, job_id)
     spec, model = agreed.spec, agreed.model
+    check_inputs(session, spec)
     if request.callback_url is not None:
         check_url(request.callback_url, field="callback_url")
     _check_cap(request, agreed.total, agreed.currency)

@@ -59,7 +59,7 @@ def apply_switches(model: VideoModel, parts: Parts) -> Kernels:
         if switches.first_block_cache > 0:
             transformer.enable_cache(FirstBlockCacheConfig(threshold=switches.first_block_cache))
     if switches.quick_vae:
-        quicken(parts.vae)
+        quicken(parts.vae, parts.device)
     compiled = declared_shapes(model) if switches.compile and parts.device.type == "cuda" else frozenset()
     if compiled and not compile_blocks(parts, len(compiled)):
         compiled = frozenset()
@@ -82,7 +82,7 @@ def compile_blocks(parts: Parts, shapes: int) -> bool:
     try:
         for transformer in parts.transformers:
             transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
-        _run_one_block(parts)
+        run_one_block(parts)
     except Exception as reason:  # noqa: BLE001 (compilers fail in many types; each means: run eagerly)
         logger.warning("blocks cannot be compiled here and run eagerly: %s", reason)
         for transformer in parts.transformers:
@@ -93,15 +93,15 @@ def compile_blocks(parts: Parts, shapes: int) -> bool:
 
 
 @torch.no_grad()
-def _run_one_block(parts: Parts) -> None:
-    """Run the first block of the transformer on four tokens."""
-    transformer = parts.transformer
-    dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    device, dtype = parts.device, transformer.dtype
-    hidden = torch.zeros(1, 4, dim, device=device, dtype=dtype)
-    latents = torch.zeros(1, transformer.config.in_channels, 1, 2 * parts.patch[1], 2 * parts.patch[2], device=device)
-    modulation = torch.zeros(1, 6, dim, device=device, dtype=dtype)
-    transformer.blocks[0](hidden, hidden, modulation, transformer.rope(latents))
+def run_one_block(parts: Parts) -> None:
+    """Run the first block of the transformer on four tokens, on the device where it works."""
+    with parts.at_work("transformer") as transformer:
+        config, device, dtype = transformer.config, parts.device, transformer.dtype
+        dim = config.num_attention_heads * config.attention_head_dim
+        hidden = torch.zeros(1, 4, dim, device=device, dtype=dtype)
+        latents = torch.zeros(1, config.in_channels, 1, 2 * parts.patch[1], 2 * parts.patch[2], device=device)
+        modulation = torch.zeros(1, 6, dim, device=device, dtype=dtype)
+        transformer.blocks[0](hidden, hidden, modulation, transformer.rope(latents))
 
 
 def reset_caches(parts: Parts) -> None:

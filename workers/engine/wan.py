@@ -53,7 +53,16 @@ class WanEngine:
         if self._loaded:
             return
         choose_threads(self.device)
-        self.adopt(load_parts(self.model, self.device))
+        try:
+            self.adopt(load_parts(self.model, self.device))
+        except (EngineError, OSError, ValueError):
+            # The folder or hub id has no such model: a fresh process would find none either.
+            raise
+        except Exception as error:
+            if self.device.type != "cuda":
+                raise
+            # A half loaded model holds memory, and a device that is broken stays so for as long as the process lives.
+            raise EnginePoisoned(f"{self.model.id} could not be loaded onto {self.device}: {error}") from error
 
     def adopt(self, parts: Parts) -> None:
         """Take loaded parts as this engine's own: set the model's switches on them and record the canary."""
@@ -249,20 +258,30 @@ class WanEngine:
     def _prove_sound(self, error: Exception) -> None:
         """After an unexpected error: reset everything and run the canary.
 
-        Raises OutOfMemory where memory ran out and the process is sound, EnginePoisoned where the canary fails;
-        returns where another error left a sound process.
+        Raises OutOfMemory where memory ran out and the process is sound, EnginePoisoned where the reset or the canary
+        fails; returns where another error left a sound process.
         """
-        self._clean()
-        self._give_back_memory()
+        try:
+            self._clean()
+            self._give_back_memory()
+        except Exception as failure:
+            # A broken device raises at whatever asks it first, and that may be the reset.
+            raise EnginePoisoned(f"nothing could be reset after {type(error).__name__}: {error}") from failure
         if not self.canary.sings():
             raise EnginePoisoned(f"the canary failed after {type(error).__name__}: {error}") from error
         if _is_out_of_memory(error):
             raise OutOfMemory(f"memory ran out while rendering: {error}") from error
 
     def _clean(self) -> None:
-        """Leave nothing of this render for the next one: caches of the transformers and feature maps of the VAE."""
-        reset_caches(self.parts)
-        self.parts.vae.clear_cache()
+        """Leave nothing of this render for the next one: caches of the transformers and feature maps of the VAE.
+
+        Raises EnginePoisoned where that cannot be done: the next render would see this one's.
+        """
+        try:
+            reset_caches(self.parts)
+            self.parts.vae.clear_cache()
+        except Exception as error:
+            raise EnginePoisoned(f"what a render left could not be cleared away: {error}") from error
 
     def _give_back_memory(self) -> None:
         """Return freed memory to the device."""

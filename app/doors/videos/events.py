@@ -63,17 +63,21 @@ async def follow(
     yield f"retry: {RETRY_MS}\n\n".encode()
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX
-    seen, shown = after, _Shown(job_id)
+    seen, shown, sent_at = after, _Shown(job_id), clock()
     # The view is opened before the rows are read, so nothing falls between the two.
     async with watch.job(job_id) as viewer:
         note: Note | None = Note(news=True)
         while clock() < deadline:
-            if note is None:
-                yield b": alive\n\n"
-            elif frames := shown.note(note):
+            # Notes that say nothing new keep no stream alive, so it is the bytes that are counted.
+            is_quiet = note is None or clock() - sent_at >= heartbeat_seconds
+            if note is not None and (frames := shown.note(note)):
                 yield frames
+                sent_at = clock()
+            elif is_quiet:
+                yield b": alive\n\n"
+                sent_at = clock()
             # A quiet stream reads the rows too: its place in the queue has moved, or a note was lost on the way.
-            if note is None or note.news or (note.sequence or 0) > seen:
+            if note is None or is_quiet or note.news or (note.sequence or 0) > seen:
                 events, facts = await asyncio.to_thread(read, job_id, seen)
                 for event in events:
                     yield frame(event.type, event.body, sequence=event.sequence)
@@ -82,7 +86,9 @@ async def follow(
                         return
                 if frames := shown.facts(facts):
                     yield frames
-            note = await viewer.next(heartbeat_seconds)
+                if events or frames:
+                    sent_at = clock()
+            note = await viewer.next(max(0.0, sent_at + heartbeat_seconds - clock()))
 
 
 class _Shown:

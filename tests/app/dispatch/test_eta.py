@@ -64,6 +64,30 @@ def test_what_runs_now_is_waited_for(session: Session) -> None:
     assert forecast(session, job).start_p50 == 0, "a second worker is idle"
 
 
+def test_a_chained_shot_is_one_shot_however_many_of_its_segments_wait(session: Session) -> None:
+    """Ten seconds are three segments, which follow each other: as five clips of two would."""
+    job = make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(10,)))
+    assert session.query(Unit).filter_by(job_id=job.id).count() == 3
+    workers(session, 4)
+    alone = forecast(session, job)
+    assert alone.end_p50 == 5 * UNIT + 5 * FINISH
+    assert claim(session, "worker-0", ["demo"]) is not None
+    assert forecast(session, job).end_p50 == alone.end_p50, "one segment runs, and the others still wait for it"
+
+
+def test_an_account_waits_for_its_own_work_no_quicker_than_its_cap_allows(session: Session) -> None:
+    account = make_account(session)
+    moment = now(session)
+    jobs = [make_queued_job(session, account.id, concurrency=1, at=moment - timedelta(seconds=9 - n)) for n in range(5)]
+    workers(session, 4)
+    assert [forecast(session, job).start_p50 for job in jobs] == [0, UNIT, 2 * UNIT, 3 * UNIT, 4 * UNIT]
+    assert claim(session, "worker-0", ["demo"]) is not None
+    assert forecast(session, jobs[1]).start_p50 == UNIT, "nothing else is in line, and three workers are idle"
+    assert forecast(session, jobs[4]).start_p50 == 4 * UNIT
+    other = make_queued_job(session, make_account(session, "Other").id, at=moment)
+    assert forecast(session, other).start_p50 < UNIT * 2, "somebody else has no such cap"
+
+
 def test_a_flood_counts_only_for_its_fair_share(session: Session) -> None:
     flood, single = make_account(session, "Flood"), make_account(session, "Single")
     moment = now(session)

@@ -1,5 +1,7 @@
 """Leases on the database clock: renewed, lost, fenced, retried within budgets, and handed back without penalty."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -8,8 +10,18 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
-from app.dispatch.lease import LeaseLost, beat, fail_take, keep_checkpoint, lose_take, release_take, succeed_segment
-from app.dispatch.roster import WORKER_DIED, ask_host_to_leave, ask_to_drain, sign_on
+from app.dispatch.lease import (
+    STORAGE_FAILED,
+    STORAGE_TAKES_MAX,
+    LeaseLost,
+    beat,
+    fail_take,
+    keep_checkpoint,
+    lose_take,
+    release_take,
+    succeed_segment,
+)
+from app.dispatch.roster import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
 from app.settings import get_settings
@@ -156,6 +168,18 @@ def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_
     line.check()
 
 
+def test_a_take_that_was_only_uploaded_is_not_blamed_for_the_death_of_its_worker(session: Session) -> None:
+    make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(1, 1)))
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        child.wait()
+    sign_on(session, "host-1-2", pools=["demo"], host="here", pid=child.pid, device="cpu", facts={})
+    uploaded, rendered = take(session, "host-1-2"), take(session, "host-1-2")
+    assert abandon(session, "host-1") == 2
+    session.expire_all()
+    codes = {claimed.take_id: session.get_one(Take, claimed.take_id).error_code for claimed in (uploaded, rendered)}
+    assert codes == {uploaded.take_id: None, rendered.take_id: WORKER_DIED}
+
+
 def test_workers_that_are_cut_off_later_cost_the_budget_of_losses_only(session: Session, job: Job) -> None:
     for number in range(get_settings().takes_lost_max - 1):
         claimed = take(session, f"worker-{number}")
@@ -180,6 +204,42 @@ def test_the_pause_after_an_error_doubles(session: Session, job: Job, monkeypatc
         pass_time(session, pauses[-1] + 1)
     get_settings.cache_clear()
     assert pauses == [2, 4, 8]
+
+
+@pytest.mark.parametrize("kind", ["segment", "finish"])
+def test_an_outage_of_storage_has_pauses_and_a_budget_of_its_own(line: Line, kind: str) -> None:
+    alice = line.open()
+    order = line.order(alice, seconds=1)
+    if kind == "finish":
+        segment = line.start()
+        assert segment is not None
+        line.make(segment)
+    pauses = []
+    for _ in range(STORAGE_TAKES_MAX):
+        claimed = line.start()
+        assert claimed is not None
+        assert claimed.kind == kind
+        line.fail(claimed, permanent=False, code=STORAGE_FAILED)
+        waiting = line.session.get_one(Unit, claimed.unit_id, populate_existing=True)
+        if waiting.not_before is not None and waiting.state == "ready":
+            pauses.append(round((waiting.not_before - now(line.session)).total_seconds()))
+            line.wait(seconds=pauses[-1] + 1)
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    assert (line.job(order.id).state, line.job(order.id).error_code) == ("failed", "storage_failed")
+    assert line.posted(alice) == 100_000
+    line.check()
+
+
+def test_an_outage_of_storage_leaves_the_budget_of_errors_untouched(line: Line) -> None:
+    order = line.order(line.open(), seconds=1)
+    for code in (STORAGE_FAILED, STORAGE_FAILED, "render_failed"):
+        claimed = line.start()
+        assert claimed is not None
+        line.fail(claimed, permanent=False, code=code)
+        line.wait(seconds=10)
+    line.work()
+    assert line.job(order.id).state == "completed"
+    line.check()
 
 
 def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job: Job) -> None:

@@ -1,12 +1,13 @@
 """Retention on real rows and a real folder: what is over leaves, what is needed stays, receipts stay for ever."""
 
+import itertools
 import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
 
 from app.assets.owner import Named
 from app.assets.upload import begin_upload
@@ -69,6 +70,30 @@ def test_a_running_takes_files_stay_and_a_lost_ones_go(put: Callable[[str], None
     # The worker that was given up uploads late; the next round finds that, too.
     put(clip)
     assert sweep_files(job_id) == 1
+
+
+@pytest.mark.parametrize("queries", [1, 2, 3])
+def test_a_take_that_ends_while_the_rows_are_read_keeps_its_clip(
+    engine: Engine, put: Callable[[str], None], queries: int
+) -> None:
+    job_id = start_job()
+    claimed = claim_next()
+    clip = f"takes/{job_id}/{claimed.take_id}/clip.mp4"
+    put(clip)
+    asked = itertools.count(1)
+
+    def end(*_: object) -> None:
+        if next(asked) == queries:
+            with transaction() as session:
+                succeed_segment(session, claimed, clip_key=clip, handover_key=None, meter={"gpu_seconds": "1"})
+
+    event.listen(engine, "after_cursor_execute", end)
+    try:
+        assert unnamed_files(f"takes/{job_id}") == 0
+    finally:
+        event.remove(engine, "after_cursor_execute", end)
+    assert next(asked) > queries + 1, "it ended while rows were read"
+    assert keys() == {clip}
 
 
 def test_an_unfinished_job_keeps_what_its_units_name(put: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.db import transaction
+from app.dispatch.retention import expired_films
 from app.jobs.tables import Job
 from app.reports.audit import audit
 from tests.makers import units_of
@@ -143,6 +144,25 @@ def test_a_film_that_another_is_made_from_is_not_deleted_under_it(world: World) 
     child = world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}).json()
     assert world.delete(f"/v1/videos/{film['id']}").json()["code"] == "conflict"
     world.post(f"/v1/videos/{child['id']}/cancel")
+    assert world.delete(f"/v1/videos/{film['id']}").json()["deleted"] is True
+
+
+def test_a_film_is_kept_for_the_retake_of_its_retake(world: World) -> None:
+    """The clip that neither retake makes anew is the first film's, which is nobody's parent any more."""
+    film = make(world, STORYBOARD)
+    second = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}))
+    third = world.post(f"/v1/videos/{second['id']}/retakes", {"shot": 0}).json()
+    refused = world.delete(f"/v1/videos/{film['id']}").json()
+    assert (refused["code"], refused["video"]) == ("conflict", third["id"])
+    with transaction() as session:
+        job = session.get_one(Job, film["id"])
+        job.files_expire_at = job.finished_at
+    with transaction() as session:
+        assert expired_films(session) == 0
+    world.work()
+    assert world.get(f"/v1/videos/{third['id']}").json()["status"] == "completed"
+    with transaction() as session:
+        assert expired_films(session) == 1
     assert world.delete(f"/v1/videos/{film['id']}").json()["deleted"] is True
 
 

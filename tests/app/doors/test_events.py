@@ -20,7 +20,7 @@ from app.doors.api import create_app
 from app.doors.videos import events
 from app.events.tables import Event
 from app.jobs.tables import Job
-from app.jobs.watch import Watch
+from app.jobs.watch import Note, Viewer, Watch
 from app.progress import publish
 from app.settings import get_settings
 from tests.contracts.storage_servers import BadNetwork
@@ -233,6 +233,41 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
         return pieces
 
     assert asyncio.run(watch())
+
+
+class Incessant(Watch):
+    """A lookout to which somebody says the same thing again and again, without a pause."""
+
+    @asynccontextmanager
+    async def job(self, job_id: str) -> AsyncIterator[Viewer]:
+        async with super().job(job_id) as viewer:
+            yield Repeating(viewer)  # type: ignore[misc]
+
+
+class Repeating:
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+
+    async def next(self, seconds: float) -> Note | None:
+        self._viewer.put(Note(progress=0))
+        return await self._viewer.next(seconds)
+
+
+def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
+    video_id = order(world)
+
+    async def watch() -> list[bytes]:
+        pieces = []
+        async with Incessant(silent_seconds=60) as lookout:
+            async for piece in events.follow(lookout, video_id, heartbeat_seconds=0.05):
+                pieces.append(piece)
+                if piece == b": alive\n\n" and pieces.count(piece) == 1:
+                    await asyncio.to_thread(world.post, f"/v1/videos/{video_id}/cancel")
+        return pieces
+
+    pieces = asyncio.run(asyncio.wait_for(watch(), 60))
+    assert b": alive\n\n" in pieces
+    assert b"video.cancelled" in pieces[-1], "the rows are read beside the comment"
 
 
 def test_two_hundred_streams_hold_no_database_session(world: World, address: str) -> None:

@@ -63,6 +63,26 @@ def test_an_uploaded_picture_is_kept_as_long_as_the_membership_says(world: World
         assert asset.expires_at - asset.created_at == timedelta(days=30)
 
 
+def test_an_input_stays_until_its_job_has_ended_and_no_job_is_made_without_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(drawn, "PNG")
+    asset = world.post("/v1/assets", files={"file": ("red.png", drawn.getvalue(), "image/png")}).json()["id"]
+    video = world.post("/v1/videos", {**ORDER, "first_frame": asset}).json()["id"]
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(31 * 86_400))
+    get_settings.cache_clear()
+    assert clean(chores())["expired_assets"] == 0
+    world.work()
+    assert world.get(f"/v1/videos/{video}").json()["status"] == "completed"
+    assert clean(chores())["expired_assets"] == 1
+    held = world.get("/v1/wallet").json()
+    again = world.post(f"/v1/videos/{video}/remix", {"prompt": "other bars"})
+    assert (again.status_code, again.json()["code"], again.json()["id"]) == (410, "gone", asset)
+    assert world.get("/v1/wallet").json() == held
+    assert len(world.get("/v1/videos").json()["data"]) == 1
+
+
 def test_a_film_that_comes_back_is_kept_as_long_as_the_membership_says(world: World) -> None:
     with transaction() as session:
         carol = create_account(session, "Carol").id

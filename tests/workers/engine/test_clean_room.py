@@ -1,5 +1,6 @@
 """After an error, a lack of memory and a cancel, the next render is that of a fresh process; else the process goes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,27 @@ def test_a_process_whose_canary_raises_is_poisoned(engine: WanEngine) -> None:
     engine.parts.transformer.register_forward_pre_hook(_always_broken)
     with pytest.raises(EnginePoisoned, match="device-side assert"):
         film(engine, request(seed=3))
+
+
+def test_a_process_that_cannot_be_reset_is_poisoned(engine: WanEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is broken for good raises at the first call that asks it, which is not always the canary's."""
+    Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
+    monkeypatch.setattr(engine, "_give_back_memory", _always_broken)
+    with pytest.raises(EnginePoisoned, match="illegal memory access"):
+        film(engine, request(seed=3))
+
+
+def test_a_render_that_cannot_be_cleared_away_poisons_the_process(engine: WanEngine) -> None:
+    engine.parts.vae.clear_cache = _always_broken
+    with pytest.raises(EnginePoisoned, match="device-side assert"):
+        film(engine, request(seed=3))
+
+
+def test_a_gpu_that_cannot_be_loaded_onto_needs_a_fresh_process(tiny_wan: TinyWan, tmp_path: Path) -> None:
+    with pytest.raises(EnginePoisoned, match="cuda:99"):
+        WanEngine(tiny_model("t2v", tiny_wan("t2v")), "cuda:99").load()
+    with pytest.raises((OSError, ValueError), match="nowhere"):
+        WanEngine(tiny_model("t2v", tmp_path / "nowhere"), "cuda:99").load()
 
 
 def _always_broken(*_: Any) -> None:

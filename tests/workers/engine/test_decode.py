@@ -23,7 +23,7 @@ from workers.engine.decode import (
     to_unit,
 )
 from workers.engine.load import Parts, load_parts
-from workers.engine.quick_vae import use_channels_last, use_onednn
+from workers.engine.quick_vae import quicken, use_channels_last, use_onednn
 
 
 def parts_of(tiny_wan: TinyWan, family: str) -> Parts:
@@ -125,6 +125,16 @@ def test_encode_then_decode_keeps_the_shape(tiny_wan: TinyWan) -> None:
     latents = encode_video(vae, video)
     assert latents.shape == (1, 16, 2, 4, 8)
     assert torch.cat(list(decode_floats(vae, latents)), dim=2).shape == video.shape
+
+
+def test_kernels_are_chosen_for_the_device_where_an_offloaded_vae_works(tiny_wan: TinyWan) -> None:
+    """It waits in the host's memory while the kernels are chosen, and oneDNN's would fail on the GPU."""
+    vae = parts_of(tiny_wan, "ti2v").vae
+    assert quicken(vae, torch.device("cuda")) > 0
+    convolutions = [each for each in vae.modules() if isinstance(each, torch.nn.Conv3d)]
+    assert all(each.weight.is_contiguous(memory_format=torch.channels_last_3d) for each in convolutions)
+    assert not any("_conv_forward" in vars(each) for each in convolutions)
+    assert next(decode_floats(vae, noise(1))).shape[2] == 1
 
 
 @pytest.mark.parametrize("quick", [use_onednn, use_channels_last])

@@ -1,6 +1,7 @@
 """Switches: a few-step LoRA is merged at load, attention is probed, blocks are compiled for declared shapes only."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,14 @@ from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine.load import load_parts
-from workers.engine.switches import Kernels, compile_blocks, declared_shapes, offer_flash_3, probe_attention
+from workers.engine.switches import (
+    Kernels,
+    compile_blocks,
+    declared_shapes,
+    offer_flash_3,
+    probe_attention,
+    run_one_block,
+)
 from workers.engine.wan import WanEngine
 
 CPU = torch.device("cpu")
@@ -66,6 +74,14 @@ def test_the_attention_can_be_named(tiny_wan: TinyWan) -> None:
     difference = np.abs(film(engine, request()).astype(int) - film(plain, request()).astype(int))
     assert engine.kernels.attention == "_native_math"
     assert difference.max() <= 1
+
+
+def test_the_trial_of_a_block_is_made_where_the_offloaded_weights_work(tiny_wan: TinyWan) -> None:
+    """The device `meta` computes nothing, and like a GPU it refuses what lies in the host's memory."""
+    parts = load_parts(tiny_model("ti2v", tiny_wan("ti2v")), CPU)
+    away = replace(parts, device=torch.device("meta"), offload=True)
+    run_one_block(away)
+    assert parts.transformer.device.type == "meta"
 
 
 @pytest.mark.deep
