@@ -1,7 +1,6 @@
 """One attempt at a segment from its claim to its end, over the two threads that it passes through."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,6 +18,7 @@ from app.storage import StorageError
 from workers.control import Control
 from workers.engine import DoesNotFit, EnginePoisoned, Meter, Refused, Stopped
 from workers.film.errors import FilmError
+from workers.folders import new_folder
 from workers.heartbeat import Heartbeat
 from workers.work import Work, read_work
 
@@ -53,7 +53,7 @@ class Attempt:
         self.meter: Callable[[], Meter | None] = lambda: None
         self.control = Control(share_done=self.work.share_done, share=self.work.share)
         self.leaving = ExitStack()
-        self.folder = Path(self.leaving.enter_context(tempfile.TemporaryDirectory(prefix="cinemeter-take-")))
+        self.folder = Path(self.leaving.enter_context(new_folder("take")))
         self._heartbeat = self.leaving.enter_context(Heartbeat(claim, self.control))
 
     @property
