@@ -1,11 +1,11 @@
 """One attempt at a segment from its claim to its end, over the two threads that it passes through."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -16,8 +16,9 @@ from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, release_tak
 from app.jobs.queue_tables import Take
 from app.storage import StorageError
 from workers.control import Control
-from workers.engine import DoesNotFit, EnginePoisoned, Refused, Stopped
+from workers.engine import DoesNotFit, EnginePoisoned, Meter, Refused, Stopped
 from workers.film.errors import FilmError
+from workers.folders import new_folder
 from workers.heartbeat import Heartbeat
 from workers.work import Work, read_work
 
@@ -48,9 +49,11 @@ class Attempt:
         self.has_ended = False
         # Done while the lease is still renewed: what a stopped take had reached is put where another can go on.
         self.before_giving_back: Callable[[], None] = lambda: None
+        # What the render took until now, where it has begun; a take that breaks has used the GPU too.
+        self.meter: Callable[[], Meter | None] = lambda: None
         self.control = Control(share_done=self.work.share_done, share=self.work.share)
         self.leaving = ExitStack()
-        self.folder = Path(self.leaving.enter_context(tempfile.TemporaryDirectory(prefix="cinemeter-take-")))
+        self.folder = Path(self.leaving.enter_context(new_folder("take")))
         self._heartbeat = self.leaving.enter_context(Heartbeat(claim, self.control))
 
     @property
@@ -100,14 +103,18 @@ class Attempt:
 
     def _give_back(self) -> None:
         with transaction() as session:
-            release_take(session, self.claim)
+            release_take(session, self.claim, meter=self._metered())
 
     def _fail(self, error: Exception) -> None:
         code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "render_failed")
         message = str(error) or type(error).__name__
         permanent = isinstance(error, Refused | DoesNotFit)
         with transaction() as session:
-            fail_take(session, self.claim, code=code, message=message, permanent=permanent)
+            fail_take(session, self.claim, code=code, message=message, permanent=permanent, meter=self._metered())
+
+    def _metered(self) -> dict[str, Any] | None:
+        meter = self.meter()
+        return None if meter is None else meter.as_dict()
 
 
 def _waited(session: Session, work: Work, claim: Claim) -> float:

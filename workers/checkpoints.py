@@ -15,6 +15,7 @@ from app.jobs.queue_tables import Unit
 from app.jobs.states import UnitState
 from app.settings import get_settings
 from app.storage import get_storage
+from workers.folders import new_folder
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def fetch_checkpoint(key: str, path: Path) -> bool:
     from workers.engine.checkpoint import steps_done  # torch is needed only for models that keep checkpoints
 
     try:
-        with tempfile.TemporaryDirectory(prefix="cinemeter-checkpoint-") as folder:
+        with new_folder("checkpoint") as folder:
             fetched = Path(folder) / "checkpoint"
             get_storage().get_file(key, fetched)
             if steps_done(fetched) <= steps_done(path):

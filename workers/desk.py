@@ -20,6 +20,7 @@ from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.growth import MemoryGrowth
 from workers.engine.machine import machine_facts
 from workers.finish import finish
+from workers.folders import sweep_folders
 from workers.render import render
 from workers.tail import Tail
 
@@ -54,8 +55,9 @@ class Desk:
         self._presence = threading.Thread(target=self._be_present, name="presence", daemon=True)
 
     def open(self) -> None:
-        """Sign on to the roster and begin to tell of oneself; leave no checkpoints that nobody will resume from."""
+        """Sign on to the roster and begin to tell of oneself; leave no files of processes and units that are gone."""
         sweep_checkpoints()
+        sweep_folders()
         with transaction() as session:
             sign_on(
                 session,

@@ -1,7 +1,6 @@
 """The story of one film: join the clips, lay the sound, take the pictures, upload, measure what is stored, settle."""
 
 import logging
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from workers.film.errors import FilmError
 from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
 from workers.film.stills import poster, spritesheet
+from workers.folders import new_folder
 from workers.heartbeat import Heartbeat
 from workers.surely import surely
 
@@ -44,7 +44,7 @@ class _Clip(NamedTuple):
 
 def finish(claim: Claim) -> None:
     """Finish one claimed film from beginning to end. An upload that failed is a finish that failed."""
-    with tempfile.TemporaryDirectory(prefix="cinemeter-finish-") as folder:
+    with new_folder("finish") as folder:
         control = Control(share_done=0.99, share=0.0)
         try:
             with Heartbeat(claim, control) as heartbeat:

@@ -1,6 +1,5 @@
 """What a segment is made from: its words, pictures, source clip and hand-over, fetched and put into one request."""
 
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from workers.checkpoints import checkpoint_folder
 from workers.engine import Handover, SegmentRequest, segment_seed
 from workers.engine.request import Frames
 from workers.film.frames import read_frames, read_picture
+from workers.folders import new_folder
 from workers.work import Work
 
 Size = tuple[int, int]
@@ -25,7 +25,7 @@ def request_of(work: Work) -> SegmentRequest:
     """
     spec, shot, unit, model = work.spec, work.shot, work.unit, work.model
     native = model.native[spec.resolution][spec.ratio]
-    with tempfile.TemporaryDirectory(prefix="cinemeter-inputs-") as folder:
+    with new_folder("inputs") as folder:
         place = Path(folder) / "input"
         return SegmentRequest(
             prompt=told(model, shot.prompt),

@@ -46,7 +46,9 @@ def render(claim: Claim, load: Callable[[], Engine], tail: Tail, ahead: Ahead) -
 
 def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahead: Callable[[], None]) -> Rendered:
     """Render the segment and stream its frames into the encoder as they are decoded."""
-    work, control = attempt.work, attempt.control
+    work, control, last = attempt.work, attempt.control, engine.meter
+    # The engine begins a new one with the render; until then it still has the last take's.
+    attempt.meter = lambda: None if engine.meter is last else engine.meter
     if work.unit.checkpoint_key is not None and request.checkpoint_path is not None:
         fetch_checkpoint(work.unit.checkpoint_key, request.checkpoint_path)
     keeper = CheckpointKeeper(attempt.claim)
@@ -91,6 +93,7 @@ def _key_frames(work: Work) -> tuple[int, ...]:
 
 def _deliver(attempt: Attempt, rendered: Rendered) -> None:
     """End a rendered take: finish its file, store it, and let the segment count. Runs on the tail's thread."""
+    attempt.meter = lambda: rendered.meter
     with attempt.ends_on_error():
         attempt.control.still_alive()
         # Most of the encoder's work was done beside the decoding; what is left is waited for here.

@@ -168,7 +168,8 @@ def _line_before(session: Session, job: Job, place: _Place) -> _Line:
     jobs = sum(row[4] for row in whole)
     p50, p90 = (sum((row[n] for row in whole), _ZERO) for n in (5, 6))
     mine_first = [row for row in whole if row[0] == job.account_id]
-    own = _Line(sum(row[4] for row in mine_first), *(sum((row[n] for row in mine_first), _ZERO) for n in (5, 6)))
+    own_p50, own_p90 = (sum((row[n] for row in mine_first), _ZERO) for n in (5, 6))
+    own = _Line(sum(row[4] for row in mine_first), own_p50, own_p90)
     turn = place.vtime + own.p50 / place.weight  # the virtual time at which this job's turn has come
     for _, _, oldest, units, their_jobs, seconds, slow, vtime, weight in rivals:
         passing = _passing(turn, place, oldest, units, seconds / units / (weight or 1), vtime or _ZERO)

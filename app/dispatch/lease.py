@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.bell import ring_after_commit
 from app.clock import lease_now, now
-from app.db import after_commit, let_go_if_frozen
+from app.db import let_go_if_frozen
 from app.dispatch.claim import Claim
 from app.dispatch.pace import learn
 from app.dispatch.roster import WORKER_DIED, Orders, orders_for
-from app.jobs.meter import unmetered_gpu_seconds
+from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import StoredFilm, complete, fail
@@ -21,7 +21,7 @@ from app.jobs.shares import settle_share
 from app.jobs.spec import Spec
 from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
-from app.metrics import STALE_WRITES, count_take
+from app.metrics import STALE_WRITES
 from app.settings import get_settings
 
 # A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
@@ -139,14 +139,9 @@ def close_take(
     A segment uses GPU-seconds, a finish the seconds of its worker.
     """
     moment = lease_now(session)
-    take.state, take.ended_at, take.meter = state, moment, meter
-    metered = (meter or {}).get("gpu_seconds")
-    take.gpu_seconds = unmetered_gpu_seconds(take, moment) if metered is None else Decimal(str(metered))
+    end_take(session, take, state, ended_at=moment, meter=meter)
     used = take.gpu_seconds if take.kind == "segment" else Decimal(str((moment - take.started_at).total_seconds()))
     settle_share(session, take, Decimal(0) if given_back else used)
-    facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
-    gpu_seconds = float(take.gpu_seconds)
-    after_commit(session, lambda: count_take(**facts, gpu_seconds=gpu_seconds, meter=meter))
 
 
 def fail_take(

@@ -7,11 +7,12 @@ a restored backup or a row that was changed by hand from holding a customer's mo
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.bell import ring_after_commit
 from app.clock import lease_now, now
+from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import cancel_unmade, fail
@@ -123,12 +124,11 @@ def _void_takes(session: Session, job: Job, units: Sequence[Unit]) -> int:
     """End the running takes of units that do not run: what they make would be made twice. Returns how many."""
     session.flush()
     idle = [unit.id for unit in units if unit.state != UnitState.RUNNING]
-    ended = session.execute(
-        update(Take)
-        .where(Take.job_id == job.id, Take.unit_id.in_(idle), Take.state == TakeState.RUNNING)
-        .values(state=TakeState.RELEASED, ended_at=lease_now(session))
-    )
-    return int(ended.rowcount)  # type: ignore[attr-defined]
+    running = select(Take).where(Take.job_id == job.id, Take.unit_id.in_(idle), Take.state == TakeState.RUNNING)
+    takes = session.scalars(running.with_for_update().execution_options(populate_existing=True)).all()
+    for take in takes:
+        end_take(session, take, TakeState.RELEASED, ended_at=lease_now(session))
+    return len(takes)
 
 
 def _let_go(session: Session, job: Job, units: Sequence[Unit]) -> bool:

@@ -155,7 +155,7 @@ def abandon(session: Session, parent: str) -> int:
     children = session.scalars(
         select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
     ).all()
-    dead = [child for child in children if not _lives(child.pid)]
+    dead = [child for child in children if not lives(child.pid)]
     if not dead:
         return 0
     rendered = [child.take_id for child in dead if child.take_id is not None]
@@ -170,7 +170,7 @@ def abandon(session: Session, parent: str) -> int:
     return int(struck.rowcount)  # type: ignore[attr-defined]
 
 
-def _lives(pid: int) -> bool:
+def lives(pid: int) -> bool:
     """Return whether a process of this host exists."""
     try:
         os.kill(pid, 0)

@@ -3,12 +3,16 @@
 from collections import Counter
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.db import after_commit
 from app.jobs.queue_tables import Take
 from app.jobs.shapes import MeterOut
+from app.jobs.states import TakeState
+from app.metrics import count_take
 
 
 def meter_of(session: Session, job_id: str) -> MeterOut:
@@ -28,6 +32,18 @@ def meter_of(session: Session, job_id: str) -> MeterOut:
         gpu_seconds=f"{sum((take.gpu_seconds for take in takes), Decimal(0)):.3f}",
         peak_memory_bytes=peak,
     )
+
+
+def end_take(
+    session: Session, take: Take, state: TakeState, *, ended_at: datetime, meter: dict[str, Any] | None = None
+) -> None:
+    """Write into a take's row how it ended and what it used, and count it once that is committed."""
+    take.state, take.ended_at, take.meter = state, ended_at, meter
+    metered = (meter or {}).get("gpu_seconds")
+    take.gpu_seconds = unmetered_gpu_seconds(take, ended_at) if metered is None else Decimal(str(metered))
+    facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
+    gpu_seconds = float(take.gpu_seconds)
+    after_commit(session, lambda: count_take(**facts, gpu_seconds=gpu_seconds, meter=meter))
 
 
 def unmetered_gpu_seconds(take: Take, ended_at: datetime) -> Decimal:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.announce import announce
-from app.jobs.meter import unmetered_gpu_seconds
+from app.jobs.meter import end_take
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
@@ -229,5 +229,5 @@ def drop_work(session: Session, job: Job) -> None:
     running = select(Take).where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
     for take in session.scalars(running.with_for_update().execution_options(populate_existing=True)):
         # The GPU was at work until now, though nobody will pay for it: margins count it.
-        take.state, take.ended_at, take.gpu_seconds = TakeState.RELEASED, moment, unmetered_gpu_seconds(take, moment)
+        end_take(session, take, TakeState.RELEASED, ended_at=moment)
     session.flush()

@@ -53,6 +53,7 @@ def submit(session: Session, caller: Caller, order: Order) -> Job:
     require_active(caller)
     job = _write_job(session, caller, order)
     check_intake(session, account_id=caller.account_id, model=job.model)
+    check_inputs(session, Spec.model_validate(job.spec))
     _hold_price(session, caller, job)
     session.add(
         Submission(
@@ -130,7 +131,6 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     job_id = new_id("video")
     agreed = _agree(session, caller, order, job_id)
     spec, model = agreed.spec, agreed.model
-    check_inputs(session, spec)
     if request.callback_url is not None:
         check_url(request.callback_url, field="callback_url")
     _check_cap(request, agreed.total, agreed.currency)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.bell import get_redis
 from app.cli.ports import free_port
 from app.db import after_commit, transaction
+from app.dispatch.claim import claim
 from app.dispatch.gauges import QUERIES, DatabaseGauges
 from app.metrics import REGISTRY, serve_metrics
 from app.settings import get_settings
@@ -71,6 +72,17 @@ def test_a_job_is_counted_from_order_to_receipt(world: World) -> None:
     assert earned == float(charged.replace(".", ""))
     assert gauges()["cinemeter_jobs"] == {}
     assert gauges()["cinemeter_holds_open"] == {(): 0.0}
+
+
+def test_a_take_that_a_cancel_ends_is_counted(world: World) -> None:
+    order = world.post("/v1/videos", ORDER).json()
+    with transaction() as session:
+        claimed = claim(session, "worker-1", ["synthetic"])
+    assert claimed is not None
+    labels = {"kind": "segment", "pool": "synthetic", "outcome": "released"}
+    before = value("cinemeter_takes_ended_total", **labels)
+    assert world.post(f"/v1/videos/{order['id']}/cancel").status_code == 200
+    assert value("cinemeter_takes_ended_total", **labels) == before + 1
 
 
 def test_test_jobs_earn_nothing(world: World) -> None:

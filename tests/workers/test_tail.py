@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -116,6 +117,8 @@ def test_an_upload_that_fails_is_a_take_that_failed_and_harms_no_other(engine: E
         desk.work()
     failed = takes(first)[0]
     assert (failed.state, failed.error_code, failed.clip_key) == ("failed", "storage_failed", None)
+    assert failed.meter is not None
+    assert failed.gpu_seconds == round(Decimal(str(failed.meter["gpu_seconds"])), 3), "not the time of its upload"
     again = unit(first)
     assert (again.state, again.takes_error) == ("ready", 0), "it is no error of its own, and is tried again"
     assert again.not_before is not None

@@ -273,10 +273,7 @@ class WanEngine:
             raise OutOfMemory(f"memory ran out while rendering: {error}") from error
 
     def _clean(self) -> None:
-        """Leave nothing of this render for the next one: caches of the transformers and feature maps of the VAE.
-
-        Raises EnginePoisoned where that cannot be done: the next render would see this one's.
-        """
+        """Leave no step caches and no feature maps for the next render; raise EnginePoisoned where that fails."""
         try:
             reset_caches(self.parts)
             self.parts.vae.clear_cache()
