@@ -114,11 +114,11 @@ def recover(
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
             raise AppError("invalid_request", "A moment needs a time zone, such as Z.", field=name)
+    endpoint = find_endpoint(session, caller, endpoint_id, lock=not dry_run)
     oldest = now(session) - timedelta(days=get_settings().webhook_log_days)
     if since < oldest:
         message = f"What was delivered is known for {get_settings().webhook_log_days} days; go no further back."
         raise AppError("invalid_request", message, field="since", value=since, allowed=oldest)
-    endpoint = find_endpoint(session, caller, endpoint_id, lock=not dry_run)
     if not dry_run:
         _open_endpoint(session, endpoint.id)
     missed = _missed(endpoint, since, until or now(session))

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from datetime import UTC, datetime, timedelta
 
 from PIL import Image
 
@@ -46,7 +47,8 @@ def test_secrets_of_callbacks_rotate_and_endpoints_are_tried_and_made_whole(worl
     sample = world.post(f"{address}/test", {"event_type": "video.completed"})
     assert sample.status_code == 200, sample.text
     video = world.post("/v1/videos", ORDER).json()
-    asked = {"since": "2020-01-01T00:00:00Z", "dry_run": True}
+    since = datetime.fromtimestamp(video["created_at"], UTC) - timedelta(days=1)
+    asked = {"since": since.isoformat().replace("+00:00", "Z"), "dry_run": True}
     recovered = world.post(f"{address}/recover", asked)
     assert recovered.status_code == 200, recovered.text
     assert world.get("/v1/webhook_deliveries").json()["data"]
