@@ -42,6 +42,7 @@ from app.web.studio.draft import (
     uploads_of,
     with_picture,
 )
+from app.web.studio.refusals import of_order
 from app.web.visitor import CreatorDep, FormDep, SessionDep, Visitor, file_of, text_of
 
 router = APIRouter(include_in_schema=False)
@@ -91,7 +92,7 @@ def order(request: Request, session: SessionDep, visitor: CreatorDep, form: Form
     except ValidationError as error:
         return _refused(request, session, visitor, draft, from_findings(error))
     except AppError as error:
-        return _refused(request, session, visitor, draft, error)
+        return _refused(request, session, visitor, draft, of_order(error, text_of(form, "max_price")))
     return go(request, f"/studio?ordered={job.id}#reel")
 
 
