@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
 from app.accounts.caller import Caller
 from app.assets.find import asset_key, get_asset
@@ -26,8 +27,9 @@ from app.reports.words import Language
 from app.storage import get_storage
 from app.web.render import download, go, is_htmx, page
 from app.web.studio.cards import card_of, cards_of
-from app.web.studio.variations import variations_of
-from app.web.visitor import CreatorDep, FormDep, SessionDep
+from app.web.studio.refusals import of_order
+from app.web.studio.variations import order_variation, variations_of
+from app.web.visitor import CreatorDep, FormDep, SessionDep, text_of
 from pricing.labels import words
 from pricing.money import Money
 
@@ -117,6 +119,22 @@ def send_file(
     return RedirectResponse(urlsplit(make_link(session, job, variant)).path, status_code=302, headers=headers)
 
 
+@router.post("/films/{video_id}/variations")
+def take_variation(
+    request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
+) -> Response:
+    """Order a variation; it costs at most what its form showed. What is refused is said on the film's page."""
+    job = find_job(session, visitor.caller, video_id)
+    try:
+        with session.begin_nested():
+            new = order_variation(session, visitor.caller, form, job)
+    except AppError as error:
+        told = of_order(error, text_of(form, "max_price"))
+        context = film_context(session, visitor.caller, job, sent=form)
+        return page(request, "studio/film.html", status=error.status, **{**context, "error": told})
+    return go(request, f"/films/{new.id}")
+
+
 @router.post("/films/{video_id}/cancellation")
 def take_cancellation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
@@ -147,10 +165,10 @@ def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Res
     return StreamingResponse(body, media_type=asset.content_type or "image/jpeg", headers=headers)
 
 
-def film_context(session: Session, caller: Caller, job: Job) -> dict[str, Any]:
-    """Return what the page of a film shows."""
+def film_context(session: Session, caller: Caller, job: Job, *, sent: FormData | None = None) -> dict[str, Any]:
+    """Return what the page of a film shows; `sent` is the form of a variation that was refused."""
     card, row = card_of(session, job), receipt_of(session, job)
-    variations = variations_of(session, caller, job)
+    variations = variations_of(session, caller, job, sent)
     return {
         "title": card.title[:60],
         "card": card,
@@ -162,6 +180,7 @@ def film_context(session: Session, caller: Caller, job: Job) -> dict[str, Any]:
         "variations": variations,
         "retakes": {each["wish"].shot for each in variations if each["wish"].kind == "retake"},
         "nonce": new_id("form"),
+        "error": None,
     }
 
 

@@ -154,10 +154,20 @@ def test_variations_show_their_price_first(site: Site):
     browser.get(film)
     asked = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
     browser.send(f"{film}/variations/price", asked)
-    # Only the 2 seconds of that shot, less what its crossfade overlaps, are paid.
-    price = browser.text()
+    # Only the 2 seconds of that shot are paid, as its lines say.
+    price = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
+    assert "2 s" in browser.text().replace("\xa0", " ")
     browser.get(film)
-    made = browser.send(f"{film}/variations", {**asked, "max_price": price.lstrip("¥")})
+    refused = browser.send(f"{film}/variations", {**asked, "max_price": "0.01"})
+    assert (refused.status_code, "the page showed ¥0.01" in browser.text()) == (402, True)
+    # What was typed stands there, in the form that was sent, and beside it the price of now.
+    opened = re.search(
+        r'<details class="disclose" id="([^"]+)" name="variation" open>.*?</details>', refused.text, re.S
+    )
+    assert opened[1] == "retake-2"
+    assert "second, in blue</textarea>" in opened[0]
+    assert f'name="max_price" value="{price}"' in opened[0]
+    made = browser.send(f"{film}/variations", {**asked, "max_price": price})
     assert made.url.path != film, browser.text()
     assert jobs()[-1].parent_id == film.removeprefix("/films/")
 
