@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.journeys.browser import PATIENCE_MS, browsers, open_page, serious_faults, sign_in
 from tests.live import Service, follow
@@ -135,8 +135,12 @@ def test_an_order_waits_for_the_picture_that_is_being_sent(service: Service, bro
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     page.goto("/studio")
-    held: list[Any] = []
-    page.route("**/studio/pictures", lambda route: held.append(route))
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/studio/pictures", hold)
     page.get_by_label("Model").select_option("demo")
     page.get_by_label("Prompt of shot 1").fill("from a slow picture")
     page.get_by_label("Seconds").fill("1")
