@@ -1,4 +1,4 @@
-"""Pages of coming and going: sign in, sign up, sign out, follow an invitation or a first-run link, choose a theme."""
+"""Pages of coming and going: sign in, sign up, sign out, follow a letter or a link, choose a theme."""
 
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from app.web.render import THEME_COOKIE, THEMES, go, page
 from app.web.same_site import safe_path
 from app.web.sessions import (
     drop_cookie,
+    end_other_sessions,
     end_web_session,
     is_secure,
     open_web_session,
@@ -81,7 +82,8 @@ def take_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
 @router.get("/invitations/{token}")
 def show_invitation(request: Request, token: str) -> Response:
     """Show what an invited person has to fill in. Whether the letter is good is said when it is used."""
-    return page(request, "signin/choose_password.html", kind="invitation", action=request.url.path, error=None)
+    context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": None, "name": ""}
+    return page(request, "signin/choose_password.html", **context)
 
 
 @router.post("/invitations/{token}")
@@ -92,13 +94,14 @@ def take_invitation(request: Request, session: SessionDep, form: FormDep, token:
             member = accept(session, token, str(form.get("password") or ""), name=text_of(form, "name"))
     except AppError as error:
         context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": error}
+        context["name"] = text_of(form, "name")
         return page(request, "signin/choose_password.html", status=error.status, **context)
     return _enter(request, session, member.id, home_of(frozenset(member.roles)))
 
 
 @router.get("/welcome/{token}")
 def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
-    """Greet the owner of a first-run link."""
+    """Greet the owner of a link to a new password."""
     member = welcomed(session, token)
     context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": None, "email": member.email}
     return page(request, "signin/choose_password.html", **context, account=get_account(session, member.account_id).name)
@@ -106,7 +109,7 @@ def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
 
 @router.post("/welcome/{token}")
 def take_welcome(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
-    """Take the first password and sign the member in."""
+    """Take the new password and sign the member in."""
     member = welcomed(session, token)
     try:
         set_password(session, member.account_id, member.id, str(form.get("password") or ""))
@@ -114,6 +117,8 @@ def take_welcome(request: Request, session: SessionDep, form: FormDep, token: st
         context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": error, "email": member.email}
         account = get_account(session, member.account_id).name
         return page(request, "signin/choose_password.html", status=error.status, **context, account=account)
+    # Who needed a new password may have lost the old one to somebody else.
+    end_other_sessions(session, member.id)
     return _enter(request, session, member.id, home_of(frozenset(member.roles)))
 
 

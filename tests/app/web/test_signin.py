@@ -1,12 +1,13 @@
 """Coming and going: passwords, sessions, first-run links, invitations, and forms that come from elsewhere."""
 
+import re
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
 
 from app.accounts.invitations import invite
-from app.accounts.members import add_member
+from app.accounts.members import add_member, list_members
 from app.db import transaction
 from app.settings import get_settings
 from app.web.headers import page_headers
@@ -117,6 +118,42 @@ def test_a_first_run_link_works_once(site: Site):
     assert "10 to 1024" in browser.send(link, {"password": "short"}).text
     assert browser.send(link, {"password": PASSWORD}).url.path == "/studio"
     assert site.browser().get(link).status_code == 404
+
+
+def test_who_forgot_the_password_gets_in_by_an_operators_link_once(site: Site):
+    bob, operator = site.accounts["bob"], site.browser("author")
+    lost, place = site.browser("bob"), f"/admin/accounts/{bob}"
+    page = operator.get(place).text
+    act = re.search(rf"{place}/members/member_\w+/link", page)[0]
+    operator.send(act)
+    link = path_of(re.search(r'<code id="link">([^<]+)</code>', operator.page.text)[1])
+    assert link not in operator.get(place).text
+    operator.get("/admin/trail")
+    assert "member.link_given" in operator.text()
+    browser = site.browser()
+    assert browser.get(link[:-2] + "xx").status_code == 404
+    assert "bob@example.com" in browser.get(link).text
+    assert browser.send(link, {"password": "another long one"}).url.path == "/studio"
+    # The old password and what was signed in with it have ended, and so has the link.
+    assert lost.get("/studio").url.path == "/sign-in"
+    assert site.browser().sign_in("bob@example.com").status_code == 401
+    assert site.browser().sign_in("bob@example.com", "another long one").url.path == "/studio"
+    assert site.browser().get(link).status_code == 404
+    assert "Forgot it?" in site.browser().get("/sign-in").text
+
+
+def test_a_sign_in_link_gives_no_more_than_its_giver_has(site: Site):
+    page = site.browser("approver")
+    page.get(f"/admin/accounts/{site.accounts['bob']}")
+    assert "New sign-in link" not in page.text()
+    with transaction() as session:
+        (bob,) = list_members(session, site.accounts["bob"])
+        (approver,) = list_members(session, site.accounts["approver"])
+    assert page.send(f"/admin/accounts/{bob.account_id}/members/{bob.id}/link").status_code == 403
+    operator = site.browser("author")
+    operator.get("/admin/accounts")
+    answer = operator.send(f"/admin/accounts/{approver.account_id}/members/{approver.id}/link")
+    assert (answer.status_code, 'id="link"' in answer.text) == (403, False)
 
 
 def test_an_invitation_opens_the_door_once(site: Site):
