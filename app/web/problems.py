@@ -17,6 +17,8 @@ from app.logs import about
 from app.web.formats import field as in_words
 from app.web.render import is_htmx, page, render
 
+# The longest way back that the sign-in takes.
+NEXT_LENGTH_MAX = 500
 # These addresses speak JSON whoever asks.
 _DOORS = ("/v1/", "/api/", "/files/", "/mcp", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _TITLES = {401: "Sign in first", 402: "Not enough money", 403: "Not for you", 404: "Not here", 409: "Not now"}
@@ -56,7 +58,7 @@ def wants_page(request: Request) -> bool:
 
 def _told(answer: Response) -> AppError:
     """Return what a problem document says, as the error that it was made of."""
-    told = json.loads(answer.body)
+    told = json.loads(bytes(answer.body))
     return AppError(told["code"], told["detail"], field=told.get("field"))
 
 
@@ -82,10 +84,16 @@ def from_findings(error: RequestValidationError | ValidationError) -> AppError:
     return AppError("invalid_request", f"{where}: {first['msg']}.")
 
 
+def _way_back(request: Request) -> str:
+    """Return the address that was asked for, with its query, unless that is too long for the sign-in to carry."""
+    full = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+    return full if len(full) <= NEXT_LENGTH_MAX else request.url.path
+
+
 def problem_page(request: Request, error: AppError) -> Response:
     """Return the page of a refusal; somebody who is not signed in is sent to the sign-in and back."""
     if error.code == "unauthenticated" and not request.url.path.startswith("/sign-in"):
-        back = request.url.path if request.method == "GET" and not is_htmx(request) else "/studio"
+        back = _way_back(request) if request.method == "GET" and not is_htmx(request) else "/studio"
         target = f"/sign-in?next={quote(back)}"
         if is_htmx(request):
             return Response(status_code=204, headers={"hx-redirect": target})

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.invitations import accept
+from app.accounts.invitations import accept, read_letter
 from app.accounts.members import note_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.errors import AppError
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
+from app.web.problems import NEXT_LENGTH_MAX
 from app.web.render import THEME_COOKIE, THEMES, go, page
 from app.web.same_site import safe_path
 from app.web.sessions import (
@@ -30,7 +31,7 @@ from app.web.welcome import welcomed
 
 router = APIRouter(include_in_schema=False)
 
-Next = Annotated[str | None, Query(max_length=500)]
+Next = Annotated[str | None, Query(max_length=NEXT_LENGTH_MAX)]
 
 
 @router.get("/sign-in")
@@ -80,8 +81,9 @@ def take_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
 
 
 @router.get("/invitations/{token}")
-def show_invitation(request: Request, token: str) -> Response:
-    """Show what an invited person has to fill in. Whether the letter is good is said when it is used."""
+def show_invitation(request: Request, session: SessionDep, token: str) -> Response:
+    """Show what an invited person has to fill in, or that the letter opens no door."""
+    read_letter(session, token)
     context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": None, "name": ""}
     return page(request, "signin/choose_password.html", **context)
 

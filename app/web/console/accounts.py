@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, exists, select, tuple_
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
 from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
-from app.accounts.tables import Account, AccountKind
+from app.accounts.tables import Account, AccountKind, Member
 from app.clock import now
 from app.errors import AppError
 from app.jobs.tables import Job
@@ -45,7 +45,7 @@ def show_accounts(
     search: Annotated[str, Query(max_length=200)] = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the accounts, or those whose name or id holds a word."""
+    """Show the accounts, or those whose name or a member's address holds a word."""
     return _accounts(request, session, visitor, search, after)
 
 
@@ -170,7 +170,8 @@ def _accounts(
 ) -> Response:
     query = select(Account).order_by(Account.created_at, Account.id)
     if search:
-        query = query.where(Account.name.icontains(search, autoescape=True) | (Account.id == search))
+        found_by_name = Account.name.icontains(search, autoescape=True) | (Account.id == search)
+        query = query.where(found_by_name | _has_member(search))
     last = session.get(Account, after) if after else None
     if last is not None:
         query = query.where(tuple_(Account.created_at, Account.id) > (last.created_at, last.id))
@@ -196,6 +197,12 @@ def _accounts(
         "sent": sent,
     }
     return page(request, "console/accounts.html", status=error.status if error else 200, title="Accounts", **context)
+
+
+def _has_member(search: str) -> ColumnElement[bool]:
+    """Say of an account whether an address that signs in for it holds a word."""
+    theirs = (Member.account_id == Account.id) & Member.removed_at.is_(None)
+    return exists().where(theirs, Member.email.icontains(search.strip(), autoescape=True))
 
 
 def account_page(

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from sqlalchemy import update
@@ -81,6 +82,16 @@ def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
         "/sign-in", data=form, headers={"sec-fetch-site": "same-origin"}, follow_redirects=False
     )
     assert answer.headers["location"] == "/studio"
+
+
+def test_the_way_after_the_sign_in_keeps_its_query(site: Site):
+    browser = site.browser()
+    browser.get("/films?search=a+red+circle&state=completed")
+    wanted = unescape(re.search(r'name="next" value="([^"]*)"', browser.page.text)[1])
+    assert wanted == "/films?search=a+red+circle&state=completed"
+    answer = browser.send("/sign-in", {"email": "alice@example.com", "password": PASSWORD, "next": wanted})
+    assert (answer.url.path, "a red circle" in answer.text) == ("/films", True)
+    assert site.browser().get(f"/films?search={'x' * 600}").url.params["next"] == "/films"
 
 
 def test_guessing_is_slowed_down(site: Site):
@@ -163,8 +174,11 @@ def test_an_invitation_opens_the_door_once(site: Site):
     browser.get(f"/invitations/{token}")
     assert browser.send(f"/invitations/{token}", {"password": PASSWORD, "name": "Guest"}).url.path == "/studio"
     again = site.browser()
-    again.get(f"/invitations/{token}")
+    assert again.get(f"/invitations/{token}").status_code == 404, "what cannot be used is said before one types"
     assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
+    with transaction() as session:
+        _, token = invite(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
+    assert "signs in with this address already" in again.get(f"/invitations/{token}").text
 
 
 def test_strangers_open_accounts_only_where_that_is_allowed(site: Site, monkeypatch: pytest.MonkeyPatch):
