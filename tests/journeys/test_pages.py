@@ -129,6 +129,36 @@ def test_a_shot_that_is_dragged_is_priced_where_it_was_dropped(service: Service,
     assert not watch.faults
 
 
+def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Browser):
+    """It outlives a reload, another page, and is gone once it is ordered; a new one is not taken for the old."""
+    page, watch = open_page(browser, service)
+    sign_in(page, service, "pro")
+    write_storyboard(page)
+    page.get_by_role("radio", name="480P").check(force=True)
+    page.get_by_text("Seed, what to avoid, project").click()
+    page.get_by_label("Seed", exact=True).fill("7")
+    price = page.locator("#meter output")
+    expect(price).not_to_have_text("¥2.41")
+    for leave in (page.reload, lambda: page.goto("/films")):
+        leave()
+        page.goto("/studio")
+        for number, prompt in enumerate(SHOTS, 1):
+            expect(page.get_by_label(f"Prompt of shot {number}")).to_have_value(prompt)
+        expect(page.get_by_label("Begins with").first).to_have_value("crossfade")
+        expect(page.get_by_role("radio", name="480P")).to_be_checked()
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("7")
+        expect(page.get_by_label("Model")).to_have_value("synthetic")
+        # 5.5 seconds of 480P
+        expect(price).to_have_text("¥1.21")
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    expect(page.get_by_text("Ordered.")).to_be_visible()
+    expect(page.get_by_label("Prompt of shot 1")).to_have_value("")
+    page.get_by_label("Prompt of shot 1").fill("the next one")
+    page.reload()
+    expect(page.get_by_label("Prompt of shot 1")).to_have_value("the next one")
+    assert not watch.faults
+
+
 def test_an_order_waits_for_the_picture_that_is_being_sent(service: Service, browser: Browser, tmp_path: Path):
     picture = tmp_path / "slow.png"
     Image.new("RGB", (640, 360), (36, 76, 216)).save(picture)

@@ -85,8 +85,10 @@ class ShotBoard extends HTMLElement {
   }
 
   focusAgain() {
-    // The meter listens to this: what is ordered may have changed, though no field was typed into.
-    this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
+    // The meter listens to this: what is ordered may have changed, though no field was typed into. The board that came
+    // with the page came with its price.
+    if (ShotBoard.wasDrawn) this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
+    ShotBoard.wasDrawn = true;
     const wanted = ShotBoard.focus && document.getElementById(ShotBoard.focus);
     ShotBoard.focus = undefined;
     if (!wanted) return;
