@@ -26,6 +26,7 @@ from app.reports.statements import project_names
 from app.reports.words import Language
 from app.storage import get_storage
 from app.web.render import download, go, is_htmx, page
+from app.web.studio.aftermath import callbacks_of, refunds_of
 from app.web.studio.cards import card_of, cards_of
 from app.web.studio.refusals import of_order
 from app.web.studio.variations import order_variation, variations_of
@@ -168,20 +169,50 @@ def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Res
 def film_context(session: Session, caller: Caller, job: Job, *, sent: FormData | None = None) -> dict[str, Any]:
     """Return what the page of a film shows; `sent` is the form of a variation that was refused."""
     card, row = card_of(session, job), receipt_of(session, job)
+    spec = Spec.model_validate(job.spec)
     variations = variations_of(session, caller, job, sent)
     return {
         "title": card.title[:60],
         "card": card,
-        "fps": Spec.model_validate(job.spec).fps,
+        "fps": spec.fps,
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
         "why_nothing": _why_nothing(job),
+        "refunds": refunds_of(session, job),
+        "callbacks": callbacks_of(session, job),
+        "again": _again(session, caller, job),
+        "before": _before(session, caller, job, spec),
         "project": project_names(session, caller.account_id).get(job.project_id or ""),
         "variations": variations,
         "retakes": {each["wish"].shot for each in variations if each["wish"].kind == "retake"},
         "nonce": new_id("form"),
         "error": None,
     }
+
+
+def _again(session: Session, caller: Caller, job: Job) -> str:
+    """Return where this film is ordered once more. What was made of a film is made of that film again."""
+    if job.parent_kind in ("extension", "edit") and _parent(session, caller, job) is not None:
+        return f"/films/{job.parent_id}#{job.parent_kind}-prompt"
+    return f"/studio?from={job.id}"
+
+
+def _before(session: Session, caller: Caller, job: Job, spec: Spec) -> dict[str, str] | None:
+    """Return the film that this one goes on from: its first shot is no shot, but that whole film."""
+    if spec.mode != "extend":
+        return None
+    seconds = decimal_seconds(spec.shots[0].frames, spec.fps)
+    # A retake's parent is the extended film itself, and not the film before it.
+    known = job.parent_kind == "extension" and _parent(session, caller, job) is not None
+    return {"seconds": seconds, "id": str(job.parent_id) if known else ""}
+
+
+def _parent(session: Session, caller: Caller, job: Job) -> Job | None:
+    """Return the film that this one was made of, unless it was deleted since."""
+    try:
+        return find_job(session, caller, job.parent_id or "")
+    except AppError:
+        return None
 
 
 def _why_nothing(job: Job) -> str:
