@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.accounts.members import add_member, read_email
+from app.accounts.members import add_member, read_email, require_free_address
 from app.accounts.tables import Invitation, Member
 from app.clock import now
 from app.db import new_id
@@ -67,24 +67,37 @@ def accept(session: Session, token: str, password: str, *, name: str = "") -> Me
         AppError: `not_found` for a token that is unknown, used, revoked or expired; `invalid_request`, `conflict`.
     """
     # The row is locked, so that one letter opens the door once.
-    invitation = session.scalar(
-        select(Invitation)
-        .where(
-            Invitation.token_hash == _hash(token),
-            Invitation.accepted_at.is_(None),
-            Invitation.revoked_at.is_(None),
-            Invitation.expires_at > now(session),
-        )
-        .with_for_update()
-    )
-    if invitation is None:
-        raise AppError("not_found", "This invitation is unknown, was used, was taken back, or has expired.")
+    invitation = _open(session, token, lock=True)
     member = add_member(
         session, invitation.account_id, invitation.email, roles=invitation.roles, password=password, name=name
     )
     invitation.accepted_at, invitation.accepted_by = now(session), member.id
     session.flush()
     return member
+
+
+def read_letter(session: Session, token: str) -> Invitation:
+    """Return the invitation that a token stands for, if it can be accepted now.
+
+    Raises:
+        AppError: `not_found` as in `accept`; `conflict` if somebody signs in with its address by now.
+    """
+    invitation = _open(session, token)
+    require_free_address(session, invitation.email)
+    return invitation
+
+
+def _open(session: Session, token: str, *, lock: bool = False) -> Invitation:
+    query = select(Invitation).where(
+        Invitation.token_hash == _hash(token),
+        Invitation.accepted_at.is_(None),
+        Invitation.revoked_at.is_(None),
+        Invitation.expires_at > now(session),
+    )
+    invitation = session.scalar(query.with_for_update() if lock else query)
+    if invitation is None:
+        raise AppError("not_found", "This invitation is unknown, was used, was taken back, or has expired.")
+    return invitation
 
 
 def take_back(session: Session, account_id: str, invitation_id: str) -> None:

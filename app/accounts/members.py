@@ -50,7 +50,7 @@ def add_member(
     except IntegrityError as error:
         if "uq_members_email" not in str(error.orig):
             raise
-        raise AppError("conflict", "Somebody signs in with this address already.", field="email") from None
+        raise _taken() from None
     return member
 
 
@@ -112,6 +112,17 @@ def list_members(session: Session, account_id: str) -> list[Member]:
     """Return the account's members by address."""
     query = select(Member).where(Member.account_id == account_id, Member.removed_at.is_(None))
     return list(session.scalars(query.order_by(Member.email)))
+
+
+def require_free_address(session: Session, email: str) -> None:
+    """Refuse an address that somebody signs in with already. Raises `invalid_request`, `conflict`."""
+    query = select(Member.id).where(Member.email == read_email(email), Member.removed_at.is_(None))
+    if session.scalar(query) is not None:
+        raise _taken()
+
+
+def _taken() -> AppError:
+    return AppError("conflict", "Somebody signs in with this address already.", field="email")
 
 
 def set_password(session: Session, account_id: str, member_id: str, password: str) -> None:

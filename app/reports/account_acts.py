@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import create_account, get_account, reinstate, set_limits, suspend
 from app.accounts.invitations import invite, take_back
 from app.accounts.keys import get_key, issue_key, revoke_key, rotate_key
-from app.accounts.members import remove_member, set_roles
+from app.accounts.members import remove_member, require_free_address, set_roles
 from app.accounts.memberships import FREE, change_membership, end_membership, membership_at
 from app.accounts.projects import archive_project, create_project, set_budget
 from app.accounts.tables import Account, AccountKind, ApiKey, Invitation, Member, MembershipPeriod, Project
@@ -187,12 +187,14 @@ def invite_member(
     """Invite a person to an account and return the token, which is shown once.
 
     Raises:
-        AppError: `forbidden` for a service role that the operator does not have; `invalid_request`, `not_found`.
+        AppError: `forbidden` for a service role that the operator does not have; `invalid_request`, `not_found`;
+            `conflict` if somebody signs in with the address already, so that nobody could ever accept.
     """
     require_role(actor, Role.OPERATOR)
     get_account(session, account_id)
     wanted = [str(role) for role in roles]
     require_may_grant(actor, (), ADMIN_ROLES.intersection(wanted))
+    require_free_address(session, email)
     invitation, token = invite(session, account_id, email, roles=wanted, by=actor.person)
     record(session, actor, "member.invited", invitation.id, account=account_id, roles=invitation.roles)
     return invitation, token

@@ -98,6 +98,15 @@ def words(code: str) -> str:
     return code.replace("_", " ").replace("-", " ")
 
 
+def field(name: str) -> str:
+    """Return the name of a form's field as people read it: `shots.0.last_frame` → `Shot 1, last frame`."""
+    parts = name.split(".")
+    if len(parts) > 1 and parts[1].isdecimal():
+        parts[:2] = [f"{parts[0].removesuffix('s')} {int(parts[1]) + 1}"]
+    text = words(", ".join(parts))
+    return text[:1].upper() + text[1:]
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 film`, `12 films`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -116,4 +125,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "words": words,
     "count": count,
+    "field": field,
 }

@@ -43,6 +43,7 @@ def render(request: Request, template: str, /, **context: Any) -> str:
                 "zone": visitor.zone if visitor else "UTC",
                 "csrf": visitor.csrf if visitor else "",
                 "path": request.url.path,
+                "request_id": getattr(request.state, "request_id", ""),
                 "theme": theme if theme in THEMES else "auto",
                 **context,
             }

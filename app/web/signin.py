@@ -1,4 +1,4 @@
-"""Pages of coming and going: sign in, sign up, sign out, follow an invitation or a first-run link, choose a theme."""
+"""Pages of coming and going: sign in, sign up, sign out, follow a letter or a link, choose a theme."""
 
 from typing import Annotated, Any
 
@@ -6,17 +6,19 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.invitations import accept
+from app.accounts.invitations import accept, read_letter
 from app.accounts.members import note_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.errors import AppError
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
+from app.web.problems import NEXT_LENGTH_MAX
 from app.web.render import THEME_COOKIE, THEMES, go, page
 from app.web.same_site import safe_path
 from app.web.sessions import (
     drop_cookie,
+    end_other_sessions,
     end_web_session,
     is_secure,
     open_web_session,
@@ -29,7 +31,7 @@ from app.web.welcome import welcomed
 
 router = APIRouter(include_in_schema=False)
 
-Next = Annotated[str | None, Query(max_length=500)]
+Next = Annotated[str | None, Query(max_length=NEXT_LENGTH_MAX)]
 
 
 @router.get("/sign-in")
@@ -80,9 +82,11 @@ def take_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
 
 
 @router.get("/invitations/{token}")
-def show_invitation(request: Request, token: str) -> Response:
-    """Show what an invited person has to fill in. Whether the letter is good is said when it is used."""
-    return page(request, "signin/choose_password.html", kind="invitation", action=request.url.path, error=None)
+def show_invitation(request: Request, session: SessionDep, token: str) -> Response:
+    """Show what an invited person has to fill in, or that the letter opens no door."""
+    read_letter(session, token)
+    context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": None, "name": ""}
+    return page(request, "signin/choose_password.html", **context)
 
 
 @router.post("/invitations/{token}")
@@ -93,13 +97,14 @@ def take_invitation(request: Request, session: SessionDep, form: FormDep, token:
             member = accept(session, token, str(form.get("password") or ""), name=text_of(form, "name"))
     except AppError as error:
         context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": error}
+        context["name"] = text_of(form, "name")
         return page(request, "signin/choose_password.html", status=error.status, **context)
     return _enter(request, session, member.id, home_of(frozenset(member.roles)))
 
 
 @router.get("/welcome/{token}")
 def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
-    """Greet the owner of a first-run link."""
+    """Greet the owner of a link to a new password."""
     member = welcomed(session, token)
     context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": None, "email": member.email}
     return page(request, "signin/choose_password.html", **context, account=get_account(session, member.account_id).name)
@@ -107,7 +112,7 @@ def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
 
 @router.post("/welcome/{token}")
 def take_welcome(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
-    """Take the first password and sign the member in."""
+    """Take the new password and sign the member in."""
     member = welcomed(session, token)
     try:
         set_password(session, member.account_id, member.id, str(form.get("password") or ""))
@@ -115,6 +120,8 @@ def take_welcome(request: Request, session: SessionDep, form: FormDep, token: st
         context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": error, "email": member.email}
         account = get_account(session, member.account_id).name
         return page(request, "signin/choose_password.html", status=error.status, **context, account=account)
+    # Who needed a new password may have lost the old one to somebody else.
+    end_other_sessions(session, member.id)
     return _enter(request, session, member.id, home_of(frozenset(member.roles)))
 
 

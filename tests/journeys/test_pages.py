@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.journeys.browser import PATIENCE_MS, browsers, open_page, serious_faults, sign_in
 from tests.live import Service, follow
@@ -111,6 +111,86 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     page.locator(".strip").hover()
     expect(page.locator(".peek")).to_be_visible()
     assert not serious_faults(page)
+    assert not watch.faults
+
+
+def test_a_shot_that_is_dragged_is_priced_where_it_was_dropped(service: Service, browser: Browser):
+    """The order of shots decides what a crossfade overlaps, so the meter asks again, and the order is taken."""
+    page, watch = open_page(browser, service)
+    sign_in(page, service, "pro")
+    write_storyboard(page)
+    expect(page.locator("#meter output")).to_have_text("¥2.41")
+    # The first shot begins with nothing: as soon as the one with the crossfade stands there, all six seconds are paid.
+    page.locator(".shot-number").nth(1).drag_to(page.locator(".shot-number").nth(0))
+    expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[1])
+    expect(page.locator("#meter output")).to_have_text("¥2.63")
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    expect(page.get_by_text("Ordered.")).to_be_visible()
+    assert not watch.faults
+
+
+def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Browser):
+    """It outlives a reload, another page, and is gone once it is ordered; a new one is not taken for the old."""
+    page, watch = open_page(browser, service)
+    sign_in(page, service, "pro")
+    write_storyboard(page)
+    page.get_by_role("radio", name="480P").check(force=True)
+    page.get_by_text("Seed, what to avoid, project").click()
+    page.get_by_label("Seed", exact=True).fill("7")
+    price = page.locator("#meter output")
+    expect(price).not_to_have_text("¥2.41")
+    for leave in (page.reload, lambda: page.goto("/films")):
+        leave()
+        page.goto("/studio")
+        for number, prompt in enumerate(SHOTS, 1):
+            expect(page.get_by_label(f"Prompt of shot {number}")).to_have_value(prompt)
+        expect(page.get_by_label("Begins with").first).to_have_value("crossfade")
+        expect(page.get_by_role("radio", name="480P")).to_be_checked()
+        expect(page.get_by_label("Seed", exact=True)).to_have_value("7")
+        expect(page.get_by_label("Model")).to_have_value("synthetic")
+        # 5.5 seconds of 480P
+        expect(price).to_have_text("¥1.21")
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    expect(page.get_by_text("Ordered.")).to_be_visible()
+    expect(page.get_by_label("Prompt of shot 1")).to_have_value("")
+    page.get_by_label("Prompt of shot 1").fill("the next one")
+    page.reload()
+    expect(page.get_by_label("Prompt of shot 1")).to_have_value("the next one")
+    assert not watch.faults
+
+
+def test_an_order_waits_for_the_picture_that_is_being_sent(service: Service, browser: Browser, tmp_path: Path):
+    picture = tmp_path / "slow.png"
+    Image.new("RGB", (640, 360), (36, 76, 216)).save(picture)
+    page, watch = open_page(browser, service)
+    sign_in(page, service, "pro")
+    page.goto("/studio")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/studio/pictures", hold)
+    page.get_by_label("Model").select_option("demo")
+    page.get_by_label("Prompt of shot 1").fill("from a slow picture")
+    page.get_by_label("Seconds").fill("1")
+    page.get_by_label("First picture of shot 1").set_input_files(picture)
+    expect(page.locator("frame-drop").first).to_have_attribute("state", "busy")
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    page.get_by_role("button", name="Add a shot").click()
+    page.wait_for_timeout(500)
+    assert page.url.endswith("/studio")
+    expect(page.locator(".shot")).to_have_count(1)
+    held[0].continue_()
+    expect(page.locator("frame-drop").first).to_have_attribute("state", "full")
+    expect(page.locator("#meter .lines")).to_contain_text("from a picture")
+    page.get_by_role("button", name="Add a shot").click()
+    expect(page.locator(".shot")).to_have_count(2)
+    expect(page.locator("frame-drop").first).to_have_attribute("state", "full")
+    page.get_by_role("button", name="Remove shot 2").click()
+    expect(page.locator(".shot")).to_have_count(1)
+    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    expect(page.get_by_text("Ordered.")).to_be_visible()
     assert not watch.faults
 
 

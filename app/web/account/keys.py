@@ -14,6 +14,7 @@ from app.errors import AppError
 from app.roles import Scope
 from app.web.amounts import read_optional
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 
 router = APIRouter(include_in_schema=False)
@@ -48,7 +49,7 @@ def take_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
                 giver=visitor.caller,
             )
     except AppError as error:
-        return _keys(request, session, visitor, error=error, status=error.status)
+        return _keys(request, session, visitor, error=error, sent=Sent(form))
     return _keys(request, session, visitor, secret=secret)
 
 
@@ -77,7 +78,7 @@ def _keys(
     *,
     secret: str | None = None,
     error: AppError | None = None,
-    status: int = 200,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     account_id, moment = visitor.caller.account_id, now(session)
     projects = {each.id: each.name for each in list_projects(session, account_id)}
@@ -87,7 +88,7 @@ def _keys(
     return page(
         request,
         "account/keys.html",
-        status=status,
+        status=error.status if error else 200,
         title="API keys",
         keys=sorted(shown, key=lambda key: not key["is_live"]),
         projects=projects,
@@ -95,6 +96,7 @@ def _keys(
         overlaps=OVERLAP_HOURS,
         secret=secret,
         error=error,
+        sent=sent,
         now=moment,
     )
 

@@ -11,6 +11,7 @@ from app.errors import AppError
 from app.roles import Role
 from app.settings import get_settings
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.sessions import end_other_sessions
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 
@@ -36,14 +37,18 @@ def take_invitation(request: Request, session: SessionDep, visitor: OwnerDep, fo
             giver=visitor.caller,
         )
     except AppError as error:
-        return _members(request, session, visitor, error=error, status=error.status)
+        return _members(request, session, visitor, error=error, sent=Sent(form))
     return _members(request, session, visitor, letter=f"{get_settings().base_url()}/invitations/{token}")
 
 
 @router.post("/account/members/{member_id}/roles")
 def take_roles(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
     """Change what a member may do."""
-    set_roles(session, visitor.caller.account_id, member_id, texts_of(form, "roles"), giver=visitor.caller)
+    try:
+        with session.begin_nested():
+            set_roles(session, visitor.caller.account_id, member_id, texts_of(form, "roles"), giver=visitor.caller)
+    except AppError as error:
+        return _members(request, session, visitor, error=error, sent=Sent(form, member_id))
     return go(request, "/account/members")
 
 
@@ -71,7 +76,7 @@ def _members(
     *,
     letter: str | None = None,
     error: AppError | None = None,
-    status: int = 200,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     account_id = visitor.caller.account_id
     mine = sorted({str(Role.CREATOR), *visitor.caller.roles}, key=list(map(str, Role)).index)
@@ -96,5 +101,7 @@ def _members(
         "letters": letters,
         "roles": mine,
         "letter": letter,
+        "sent": sent,
     }
+    status = error.status if error else 200
     return page(request, "account/members.html", status=status, **context, error=error)

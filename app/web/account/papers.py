@@ -18,6 +18,7 @@ from app.reports.statement_table import write_csv
 from app.reports.statements import Statement, make_statement, project_names
 from app.reports.words import Language
 from app.web.render import download, page
+from app.web.studio.aftermath import refunded
 from app.web.visitor import OwnerDep, SessionDep, Visitor
 
 router = APIRouter(include_in_schema=False)
@@ -47,6 +48,7 @@ def show_receipts(
     if last is not None and last.account_id == visitor.caller.account_id:
         query = query.where(tuple_(ReceiptRow.settled_at, ReceiptRow.job_id) < (last.settled_at, last.job_id))
     rows = session.execute(query.limit(PAGE + 1)).all()
+    given_back = refunded(session, (row.job_id for row, _, _ in rows[:PAGE]))
     receipts = [
         {
             "number": row.number,
@@ -56,6 +58,7 @@ def show_receipts(
             "outcome": row.outcome,
             "quoted": row.quoted,
             "total": row.total,
+            "given_back": given_back.get(row.job_id, 0),
             "currency": row.currency,
             "settled_at": row.settled_at,
         }

@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
 from app.web.amounts import read_optional
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
 
 router = APIRouter(include_in_schema=False)
@@ -30,17 +31,21 @@ def take_project(request: Request, session: SessionDep, visitor: OwnerDep, form:
     currency = visitor.currency
     try:
         budget = read_optional(text_of(form, "budget"), currency, "budget")
-        create_project(session, visitor.caller.account_id, text_of(form, "name"), budget_month=budget)
+        with session.begin_nested():
+            create_project(session, visitor.caller.account_id, text_of(form, "name"), budget_month=budget)
     except AppError as error:
-        return _projects(request, session, visitor, error=error, status=error.status)
+        return _projects(request, session, visitor, error=error, sent=Sent(form))
     return go(request, "/account/projects")
 
 
 @router.post("/account/projects/{project_id}/budget")
 def take_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
     """Set or lift a project's budget per month."""
-    budget = read_optional(text_of(form, "budget"), visitor.currency, "budget")
-    set_budget(session, visitor.caller.account_id, project_id, budget)
+    try:
+        budget = read_optional(text_of(form, "budget"), visitor.currency, "budget")
+        set_budget(session, visitor.caller.account_id, project_id, budget)
+    except AppError as error:
+        return _projects(request, session, visitor, error=error, sent=Sent(form, project_id))
     return go(request, "/account/projects")
 
 
@@ -52,7 +57,12 @@ def take_archival(request: Request, session: SessionDep, visitor: OwnerDep, form
 
 
 def _projects(
-    request: Request, session: Session, visitor: Visitor, *, error: AppError | None = None, status: int = 200
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    *,
+    error: AppError | None = None,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     month = billing_month(visitor.zone, now(session))
     projects = list_projects(session, visitor.caller.account_id)
@@ -80,5 +90,7 @@ def _projects(
         "month": month,
         "currency": currency,
         "error": error,
+        "sent": sent,
     }
+    status = error.status if error else 200
     return page(request, "account/projects.html", status=status, **context)

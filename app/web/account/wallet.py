@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import MembershipPeriod
 from app.clock import now
+from app.errors import AppError
 from app.jobs.tables import Job
 from app.prices.find import book_at
 from app.wallet.balance import balance, set_low_balance
@@ -17,6 +18,7 @@ from app.wallet.funds import list_transfers, spell
 from app.wallet.tables import CreditLot, Transfer
 from app.web.amounts import read_amount
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from pricing.book import PriceBook
 
@@ -34,17 +36,32 @@ def show_wallet(
     last: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Show the wallet."""
+    return _wallet(request, session, visitor, before=(before, last) if before else None)
+
+
+def _wallet(
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    *,
+    before: tuple[datetime, str] | None = None,
+    error: AppError | None = None,
+    sent: Sent = NOTHING_SENT,
+) -> Response:
     account_id = visitor.caller.account_id
-    transfers = list_transfers(session, account_id, before=(before, last) if before else None, limit=PAGE + 1)
+    transfers = list_transfers(session, account_id, before=before, limit=PAGE + 1)
     return page(
         request,
         "account/wallet.html",
+        status=error.status if error else 200,
         title="Wallet",
         wallet=balance(session, account_id),
         lots=_lots(session, account_id),
         transfers=_transfers(session, transfers[:PAGE]),
         more=transfers[PAGE - 1] if len(transfers) > PAGE else None,
         membership=membership_of(session, visitor),
+        error=error,
+        sent=sent,
     )
 
 
@@ -53,7 +70,11 @@ def take_low_balance(request: Request, session: SessionDep, visitor: OwnerDep, f
     """Set below what the owner is told that the wallet runs low."""
     amount = text_of(form, "amount")
     currency = visitor.currency
-    set_low_balance(session, visitor.caller.account_id, read_amount(amount, currency, "amount") if amount else None)
+    try:
+        limit = read_amount(amount, currency, "amount") if amount else None
+    except AppError as error:
+        return _wallet(request, session, visitor, error=error, sent=Sent(form))
+    set_low_balance(session, visitor.caller.account_id, limit)
     return go(request, "/account")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
 from app.accounts.projects import list_projects
 from app.clock import now
@@ -15,6 +16,7 @@ from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.web.problems import from_findings
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import (
@@ -50,15 +52,15 @@ def take_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form
         asked = EndpointCreate(
             url=text_of(form, "url"),
             name=text_of(form, "name"),
-            event_types=texts_of(form, "event_types") or ["*"],
+            event_types=_events(form),
             project=text_of(form, "project") or None,
         )
         with session.begin_nested():
             made = create_endpoint(session, visitor.caller, asked)
     except ValidationError as error:
-        return _endpoints(request, session, visitor, error=from_findings(error), status=422)
+        return _endpoints(request, session, visitor, error=from_findings(error), sent=Sent(form))
     except AppError as error:
-        return _endpoints(request, session, visitor, error=error, status=error.status)
+        return _endpoints(request, session, visitor, error=error, sent=Sent(form))
     return _endpoint(request, session, visitor, made)
 
 
@@ -136,8 +138,19 @@ def take_redelivery(
     return go(request, f"/account/webhooks/deliveries/{made.id}")
 
 
+def _events(form: FormData) -> list[str]:
+    """Return the events that were ticked. The page starts with all of them, which those that are named replace."""
+    ticked = texts_of(form, "event_types")
+    return [each for each in ticked if each != "*"] or ["*"]
+
+
 def _endpoints(
-    request: Request, session: Session, visitor: Visitor, *, error: AppError | None = None, status: int = 200
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    *,
+    error: AppError | None = None,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     endpoints, _ = list_endpoints(session, visitor.caller, limit=100)
     context: dict[str, Any] = {
@@ -147,7 +160,9 @@ def _endpoints(
         "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
         "event_types": sorted(EVENT_TYPES),
         "error": error,
+        "sent": sent,
     }
+    status = error.status if error else 200
     return page(request, "account/webhooks.html", status=status, **context)
 
 

@@ -1,17 +1,18 @@
 """Accounts: find one, see its money and films, change its membership and limits, top it up, suspend it."""
 
+import secrets
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, exists, select, tuple_
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
-from app.accounts.members import list_members
+from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
-from app.accounts.tables import Account, AccountKind
+from app.accounts.tables import Account, AccountKind, Member
 from app.clock import now
 from app.digits import whole
 from app.errors import AppError
@@ -25,10 +26,12 @@ from app.settings import get_settings
 from app.wallet.balance import balance
 from app.wallet.funds import list_transfers, spell
 from app.web.amounts import read_amount
-from app.web.console.moments import read_optional_moment, to_local
+from app.web.console.moments import read_optional_moment
 from app.web.console.people import names_of
 from app.web.render import go, page
+from app.web.sent import NOTHING_SENT, Sent
 from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
+from app.web.welcome import sign_in_link
 
 router = APIRouter(prefix="/admin/accounts", include_in_schema=False)
 
@@ -43,7 +46,7 @@ def show_accounts(
     search: Annotated[str, Query(max_length=200)] = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the accounts, or those whose name or id holds a word."""
+    """Show the accounts, or those whose name or a member's address holds a word."""
     return _accounts(request, session, visitor, search, after)
 
 
@@ -57,7 +60,7 @@ def take_account(request: Request, session: SessionDep, visitor: OperatorDep, fo
             roles = (Role.OWNER, Role.CREATOR)
             _, token = account_acts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
     except AppError as error:
-        return _accounts(request, session, visitor, "", None, error=error)
+        return _accounts(request, session, visitor, "", None, error=error, sent=Sent(form))
     return account_page(
         request, session, visitor, account.id, letter=f"{get_settings().base_url()}/invitations/{token}"
     )
@@ -80,8 +83,21 @@ def take_act(
         with session.begin_nested():
             _ACTS[act](session, visitor, form, account_id)
     except AppError as error:
-        return account_page(request, session, visitor, account_id, error=error)
+        return account_page(request, session, visitor, account_id, error=error, sent=Sent(form, act))
     return go(request, f"/admin/accounts/{account_id}?done={act}")
+
+
+@router.post("/{account_id}/members/{member_id}/link")
+def take_link(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, member_id: str
+) -> Response:
+    """Give a member who cannot sign in any more a link to a new password; it is shown once, on the account's page."""
+    try:
+        link = sign_in_link(session, Actor.of(visitor.caller), account_id, member_id)
+    except AppError as error:
+        return account_page(request, session, visitor, account_id, error=error)
+    email = get_member(session, account_id, member_id).email
+    return account_page(request, session, visitor, account_id, link={"email": email, "address": link})
 
 
 def _change_membership(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
@@ -152,10 +168,12 @@ def _accounts(
     after: str | None,
     *,
     error: AppError | None = None,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     query = select(Account).order_by(Account.created_at, Account.id)
     if search:
-        query = query.where(Account.name.icontains(search, autoescape=True) | (Account.id == search))
+        found_by_name = Account.name.icontains(search, autoescape=True) | (Account.id == search)
+        query = query.where(found_by_name | _has_member(search))
     last = session.get(Account, after) if after else None
     if last is not None:
         query = query.where(tuple_(Account.created_at, Account.id) > (last.created_at, last.id))
@@ -178,8 +196,15 @@ def _accounts(
         "more": rows[-1]["id"] if len(found) > PAGE else None,
         "may_act": Role.OPERATOR in visitor.roles,
         "error": error,
+        "sent": sent,
     }
     return page(request, "console/accounts.html", status=error.status if error else 200, title="Accounts", **context)
+
+
+def _has_member(search: str) -> ColumnElement[bool]:
+    """Say of an account whether an address that signs in for it holds a word."""
+    theirs = (Member.account_id == Account.id) & Member.removed_at.is_(None)
+    return exists().where(theirs, Member.email.icontains(search.strip(), autoescape=True))
 
 
 def account_page(
@@ -189,7 +214,9 @@ def account_page(
     account_id: str,
     *,
     letter: str | None = None,
+    link: dict[str, str] | None = None,
     error: AppError | None = None,
+    sent: Sent = NOTHING_SENT,
 ) -> Response:
     """Return the page of one account, with what was refused on it, if anything."""
     account, moment = get_account(session, account_id), now(session)
@@ -206,7 +233,10 @@ def account_page(
             {"name": each.name, "starts_at": each.starts_at, "ends_at": each.ends_at}
             for each in reversed(list_periods(session, account_id))
         ],
-        "members": [{"email": each.email, "roles": list(each.roles)} for each in list_members(session, account_id)],
+        "members": [
+            {"id": each.id, "email": each.email, "roles": list(each.roles)}
+            for each in list_members(session, account_id)
+        ],
         "jobs": _newest_jobs(session, account_id),
         "moved": [
             {"kind": each.kind, "amount": spell(each), "reason": each.reason, "at": each.at, "job_id": each.job_id}
@@ -225,9 +255,12 @@ def account_page(
             {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
             for each in entries
         ],
-        "reference": f"console-{to_local(moment, visitor.zone)}",
+        # By chance, so that two payments are two, however soon one follows the other.
+        "reference": f"console-{secrets.token_hex(5)}",
         "letter": letter,
+        "link": link,
         "error": error,
+        "sent": sent,
         "done": request.query_params.get("done", ""),
         "may_act": Role.OPERATOR in visitor.roles,
         "may_write": Role.PRICING_AUTHOR in visitor.roles,

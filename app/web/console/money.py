@@ -18,6 +18,7 @@ from app.web.console.accounts import account_page
 from app.web.console.jobs import film_page, find_film, left_to_refund
 from app.web.formats import minor
 from app.web.render import go, page
+from app.web.sent import Sent
 from app.web.visitor import FormDep, OperatorDep, SessionDep, text_of
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -97,7 +98,7 @@ def take_correction(
             signed = amount if gives else -amount
             money_acts.book_correction(session, actor, account_id, signed, reference=reference, reason=reason)
     except AppError as error:
-        return account_page(request, session, visitor, account_id, error=error)
+        return account_page(request, session, visitor, account_id, error=error, sent=Sent(form, "correction"))
     return go(request, f"{back}?done=correction")
 
 

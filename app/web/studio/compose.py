@@ -1,5 +1,6 @@
 """The studio's page: the form, its live price, and the order."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -43,6 +44,7 @@ from app.web.studio.draft import (
     uploads_of,
     with_picture,
 )
+from app.web.studio.refusals import of_order
 from app.web.visitor import CreatorDep, FormDep, SessionDep, Visitor, file_of, text_of
 
 router = APIRouter(include_in_schema=False)
@@ -58,10 +60,14 @@ def show_studio(
     source: Annotated[str | None, Query(alias="from", max_length=64)] = None,
 ) -> Response:
     """Show the form, empty or as a film was ordered, and the newest films below it."""
-    draft = Draft()
-    if source is not None:
-        draft = draft_of(Spec.model_validate(find_job(session, visitor.caller, source).spec))
-    return _studio(request, session, visitor, draft)
+    if source is None:
+        return _studio(request, session, visitor, Draft())
+    job = find_job(session, visitor.caller, source)
+    spec = Spec.model_validate(job.spec)
+    # A project that was archived since takes no new films.
+    open_ids = {each.id for each in list_projects(session, visitor.caller.account_id)}
+    draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
+    return _studio(request, session, visitor, draft, left_out=_left_out(spec))
 
 
 @router.post("/studio/draft")
@@ -92,7 +98,7 @@ def order(request: Request, session: SessionDep, visitor: CreatorDep, form: Form
     except ValidationError as error:
         return _refused(request, session, visitor, draft, from_findings(error))
     except AppError as error:
-        return _refused(request, session, visitor, draft, error)
+        return _refused(request, session, visitor, draft, of_order(error, text_of(form, "max_price")))
     return go(request, f"/studio?ordered={job.id}#reel")
 
 
@@ -137,14 +143,18 @@ def _studio(
     *,
     error: AppError | None = None,
     status: int = 200,
+    left_out: str = "",
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
         "title": "Studio",
         "is_part": False,
         "error": error,
+        "left_out": left_out,
         "draft": draft,
         "nonce": new_id("form"),
+        # A form that somebody sent shows what was sent; one that begins may go on with what was typed before.
+        "is_fresh": request.method == "GET",
         "closed": _closed(session, visitor),
         "options": _options(session, visitor),
         "cards": cards_of(session, jobs),
@@ -154,6 +164,16 @@ def _studio(
         **_meter(session, visitor, draft),
     }
     return page(request, "studio/studio.html", status=status, **context)
+
+
+def _left_out(spec: Spec) -> str:
+    """Return what the form cannot carry over from a film that is used again, in a sentence; mostly nothing."""
+    parts = {
+        "the clip that it was made of": spec.video,
+        "the sound under it": spec.audio,
+    }
+    missing = [words for words, asset in parts.items() if asset is not None]
+    return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
 
 
 def _closed(session: Session, visitor: Visitor) -> list[str]:

@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
+from starlette.datastructures import FormData
 
 from app.accounts.caller import Caller
 from app.assets.find import asset_key, get_asset
@@ -25,9 +26,11 @@ from app.reports.statements import project_names
 from app.reports.words import Language
 from app.storage import get_storage
 from app.web.render import download, go, is_htmx, page
+from app.web.studio.aftermath import callbacks_of, refunds_of
 from app.web.studio.cards import card_of, cards_of
-from app.web.studio.variations import variations_of
-from app.web.visitor import CreatorDep, FormDep, SessionDep
+from app.web.studio.refusals import of_order
+from app.web.studio.variations import order_variation, variations_of
+from app.web.visitor import CreatorDep, FormDep, SessionDep, text_of
 from pricing.labels import words
 from pricing.money import Money
 
@@ -117,6 +120,22 @@ def send_file(
     return RedirectResponse(urlsplit(make_link(session, job, variant)).path, status_code=302, headers=headers)
 
 
+@router.post("/films/{video_id}/variations")
+def take_variation(
+    request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
+) -> Response:
+    """Order a variation; it costs at most what its form showed. What is refused is said on the film's page."""
+    job = find_job(session, visitor.caller, video_id)
+    try:
+        with session.begin_nested():
+            new = order_variation(session, visitor.caller, form, job)
+    except AppError as error:
+        told = of_order(error, text_of(form, "max_price"))
+        context = film_context(session, visitor.caller, job, sent=form)
+        return page(request, "studio/film.html", status=error.status, **{**context, "error": told})
+    return go(request, f"/films/{new.id}")
+
+
 @router.post("/films/{video_id}/cancellation")
 def take_cancellation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
@@ -147,22 +166,53 @@ def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Res
     return StreamingResponse(body, media_type=asset.content_type or "image/jpeg", headers=headers)
 
 
-def film_context(session: Session, caller: Caller, job: Job) -> dict[str, Any]:
-    """Return what the page of a film shows."""
+def film_context(session: Session, caller: Caller, job: Job, *, sent: FormData | None = None) -> dict[str, Any]:
+    """Return what the page of a film shows; `sent` is the form of a variation that was refused."""
     card, row = card_of(session, job), receipt_of(session, job)
-    variations = variations_of(session, caller, job)
+    spec = Spec.model_validate(job.spec)
+    variations = variations_of(session, caller, job, sent)
     return {
         "title": card.title[:60],
         "card": card,
-        "fps": Spec.model_validate(job.spec).fps,
+        "fps": spec.fps,
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
         "why_nothing": _why_nothing(job),
+        "refunds": refunds_of(session, job),
+        "callbacks": callbacks_of(session, job),
+        "again": _again(session, caller, job),
+        "before": _before(session, caller, job, spec),
         "project": project_names(session, caller.account_id).get(job.project_id or ""),
         "variations": variations,
         "retakes": {each["wish"].shot for each in variations if each["wish"].kind == "retake"},
         "nonce": new_id("form"),
+        "error": None,
     }
+
+
+def _again(session: Session, caller: Caller, job: Job) -> str:
+    """Return where this film is ordered once more. What was made of a film is made of that film again."""
+    if job.parent_kind in ("extension", "edit") and _parent(session, caller, job) is not None:
+        return f"/films/{job.parent_id}#{job.parent_kind}-prompt"
+    return f"/studio?from={job.id}"
+
+
+def _before(session: Session, caller: Caller, job: Job, spec: Spec) -> dict[str, str] | None:
+    """Return the film that this one goes on from: its first shot is no shot, but that whole film."""
+    if spec.mode != "extend":
+        return None
+    seconds = decimal_seconds(spec.shots[0].frames, spec.fps)
+    # A retake's parent is the extended film itself, and not the film before it.
+    known = job.parent_kind == "extension" and _parent(session, caller, job) is not None
+    return {"seconds": seconds, "id": str(job.parent_id) if known else ""}
+
+
+def _parent(session: Session, caller: Caller, job: Job) -> Job | None:
+    """Return the film that this one was made of, unless it was deleted since."""
+    try:
+        return find_job(session, caller, job.parent_id or "")
+    except AppError:
+        return None
 
 
 def _why_nothing(job: Job) -> str:

@@ -23,7 +23,7 @@ from app.jobs.spec import Mode, Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.settings import get_settings
-from app.web.render import go, page
+from app.web.render import page
 from app.web.visitor import CreatorDep, FormDep, SessionDep, text_of
 
 router = APIRouter(prefix="/films", include_in_schema=False)
@@ -55,12 +55,9 @@ def show_price(request: Request, session: SessionDep, visitor: CreatorDep, form:
         return page(request, "studio/variation_price.html", price=None, refusal=error.message)
 
 
-@router.post("/{video_id}/variations")
-def take_variation(
-    request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
-) -> Response:
-    """Order a variation; it costs at most what its form showed."""
-    job, wish = find_job(session, visitor.caller, video_id), _read(form)
+def order_variation(session: Session, caller: Caller, form: FormData, job: Job) -> Job:
+    """Order a variation and return its job; it costs at most what its form showed. Raises AppError."""
+    wish = _read(form)
     if not wish.prompt:
         raise AppError("invalid_request", "Say what the new film shows.", field="prompt")
     source = film_as_asset(session, job) if wish.kind in ("extension", "edit") else _UNBORN
@@ -78,12 +75,12 @@ def take_variation(
             asked.model_copy(update={"video": source.id, "size": size, "seconds": _whole_seconds(job)}),
             "edit",
         )
-    new = submit(session, visitor.caller, _order(form, job, wish, asked, spec if mode is None else None))
-    return go(request, f"/films/{new.id}")
+    return submit(session, caller, _order(form, job, wish, asked, spec if mode is None else None))
 
 
-def variations_of(session: Session, caller: Caller, job: Job) -> list[dict[str, Any]]:
-    """Return the variations that can be made of a film, each with its price."""
+def variations_of(session: Session, caller: Caller, job: Job, sent: FormData | None = None) -> list[dict[str, Any]]:
+    """Return the variations that can be made of a film, each with its price; `sent` is one that was refused."""
+    refused = None if sent is None else _read(sent)
     try:
         spec = finished_spec(job)
     except AppError:
@@ -95,12 +92,16 @@ def variations_of(session: Session, caller: Caller, job: Job) -> list[dict[str, 
     wishes += [Wish("extension", spec.shots[-1].prompt)] if "extend" in model.modes else []
     wishes += [Wish("edit", spec.shots[0].prompt)] if "edit" in model.modes else []
     found = []
-    for wish in wishes:
+    for offered in wishes:
+        is_open = refused is not None and (refused.kind, refused.shot) == (offered.kind, offered.shot)
+        wish = refused if is_open and refused is not None else offered
         try:
             price = _price(session, caller, _spec(session, job, wish))
         except AppError:
-            continue
-        found.append({"wish": wish, "price": price, "seconds_max": model.shot_seconds_max})
+            if not is_open:
+                continue
+            price = None
+        found.append({"wish": wish, "price": price, "seconds_max": model.shot_seconds_max, "is_open": is_open})
     return found
 
 
@@ -156,10 +157,11 @@ def _whole_seconds(job: Job) -> int:
     return max(1, int(Fraction(spec.frames, spec.fps)))
 
 
-def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, str]:
+def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, Any]:
     model: VideoModel = load_catalog(get_settings().catalog_dir)[spec.model]
     priced = price_spec(session, caller, spec, model)
-    return {"currency": priced.price.currency, "total": priced.price.total.text}
+    lines = [{"label": line.label, "amount": line.amount.text} for line in priced.price.lines]
+    return {"currency": priced.price.currency, "total": priced.price.total.text, "lines": lines}
 
 
 def _order(form: FormData, job: Job, wish: Wish, asked: VideoRequest, spec: Spec | None) -> Order:

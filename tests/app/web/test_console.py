@@ -51,6 +51,27 @@ def test_an_operator_changes_an_account(site: Site):
     ]
 
 
+def test_an_account_is_found_by_its_members_addresses(site: Site):
+    browser = site.browser("author")
+    browser.get("/admin/accounts?search=BOB@example")
+    assert "a member's e-mail address" in browser.text()
+    assert site.accounts["bob"] in browser.page.text
+    assert site.accounts["alice"] not in browser.page.text
+    browser.get("/admin/accounts?search=nobody@example")
+    assert "No account matches." in browser.text()
+
+
+def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
+    browser = site.browser("author")
+    browser.get("/admin/accounts")
+    form = {"name": "Second", "email": "Bob@example.com", "kind": "prepaid"}
+    assert browser.send("/admin/accounts", form).status_code == 409
+    assert "Somebody signs in with this address already." in browser.text()
+    browser.get("/admin/accounts?search=Second")
+    assert "No account matches." in browser.text()
+    assert acts() == []
+
+
 def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
     line, zone = Line(session), ZoneInfo("Asia/Shanghai")
     alice = line.open()

@@ -1,18 +1,20 @@
 """Coming and going: passwords, sessions, first-run links, invitations, and forms that come from elsewhere."""
 
 import contextlib
+import re
 import socket
 import subprocess
 import sys
 import threading
 from datetime import timedelta
+from html import unescape
 
 import pytest
 from httpx2 import Client, TransportError
 from sqlalchemy import update
 
 from app.accounts.invitations import invite
-from app.accounts.members import add_member
+from app.accounts.members import add_member, list_members
 from app.db import transaction
 from app.settings import child_environment, get_settings
 from app.web.headers import page_headers
@@ -110,6 +112,16 @@ def test_a_first_run_link_of_nonsense_is_none(site: Site, token: str):
     assert "too old" in answer.text
 
 
+def test_the_way_after_the_sign_in_keeps_its_query(site: Site):
+    browser = site.browser()
+    browser.get("/films?search=a+red+circle&state=completed")
+    wanted = unescape(re.search(r'name="next" value="([^"]*)"', browser.page.text)[1])
+    assert wanted == "/films?search=a+red+circle&state=completed"
+    answer = browser.send("/sign-in", {"email": "alice@example.com", "password": PASSWORD, "next": wanted})
+    assert (answer.url.path, "a red circle" in answer.text) == ("/films", True)
+    assert site.browser().get(f"/films?search={'x' * 600}").url.params["next"] == "/films"
+
+
 def test_guessing_is_slowed_down(site: Site):
     browser = site.browser()
     for _ in range(TRIES_MAX):
@@ -187,6 +199,42 @@ def test_a_first_run_link_works_once(site: Site):
     assert site.browser().get(link).status_code == 404
 
 
+def test_who_forgot_the_password_gets_in_by_an_operators_link_once(site: Site):
+    bob, operator = site.accounts["bob"], site.browser("author")
+    lost, place = site.browser("bob"), f"/admin/accounts/{bob}"
+    page = operator.get(place).text
+    act = re.search(rf"{place}/members/member_\w+/link", page)[0]
+    operator.send(act)
+    link = path_of(re.search(r'<code id="link">([^<]+)</code>', operator.page.text)[1])
+    assert link not in operator.get(place).text
+    operator.get("/admin/trail")
+    assert "member.link_given" in operator.text()
+    browser = site.browser()
+    assert browser.get(link[:-2] + "xx").status_code == 404
+    assert "bob@example.com" in browser.get(link).text
+    assert browser.send(link, {"password": "another long one"}).url.path == "/studio"
+    # The old password and what was signed in with it have ended, and so has the link.
+    assert lost.get("/studio").url.path == "/sign-in"
+    assert site.browser().sign_in("bob@example.com").status_code == 401
+    assert site.browser().sign_in("bob@example.com", "another long one").url.path == "/studio"
+    assert site.browser().get(link).status_code == 404
+    assert "Forgot it?" in site.browser().get("/sign-in").text
+
+
+def test_a_sign_in_link_gives_no_more_than_its_giver_has(site: Site):
+    page = site.browser("approver")
+    page.get(f"/admin/accounts/{site.accounts['bob']}")
+    assert "New sign-in link" not in page.text()
+    with transaction() as session:
+        (bob,) = list_members(session, site.accounts["bob"])
+        (approver,) = list_members(session, site.accounts["approver"])
+    assert page.send(f"/admin/accounts/{bob.account_id}/members/{bob.id}/link").status_code == 403
+    operator = site.browser("author")
+    operator.get("/admin/accounts")
+    answer = operator.send(f"/admin/accounts/{approver.account_id}/members/{approver.id}/link")
+    assert (answer.status_code, 'id="link"' in answer.text) == (403, False)
+
+
 def test_an_invitation_opens_the_door_once(site: Site):
     with transaction() as session:
         _, token = invite(session, site.accounts["bob"], "guest@example.com", roles=("creator",), by="bob")
@@ -194,8 +242,11 @@ def test_an_invitation_opens_the_door_once(site: Site):
     browser.get(f"/invitations/{token}")
     assert browser.send(f"/invitations/{token}", {"password": PASSWORD, "name": "Guest"}).url.path == "/studio"
     again = site.browser()
-    again.get(f"/invitations/{token}")
+    assert again.get(f"/invitations/{token}").status_code == 404, "what cannot be used is said before one types"
     assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
+    with transaction() as session:
+        _, token = invite(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
+    assert "signs in with this address already" in again.get(f"/invitations/{token}").text
 
 
 def test_strangers_open_accounts_only_where_that_is_allowed(site: Site, monkeypatch: pytest.MonkeyPatch):

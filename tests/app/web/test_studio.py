@@ -125,10 +125,17 @@ def test_a_film_never_costs_more_than_the_meter_said(site: Site):
     browser.get("/studio")
     answer = browser.send("/studio/orders", {**FILM, "max_price": "0.10"})
     assert answer.status_code == 402
-    assert "above the cap of 0.10" in browser.text()
+    price = total(browser)
+    told = browser.text()
+    assert f"The price is now {price}; the page showed ¥0.10. Order again to accept it." in told
+    assert "max_price" not in told
     assert jobs() == []
-    # What was typed is still there.
+    # What was typed is still there, and the price that stands on the page now is the one that is ordered.
     assert "a red circle</textarea>" in browser.page.text
+    cap = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
+    browser.send("/studio/orders", {**FILM, "max_price": cap})
+    assert "Ordered" in browser.text()
+    assert [job.total for job in jobs()] == [int(cap.replace(".", ""))]
 
 
 def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
@@ -136,6 +143,7 @@ def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
     browser.get("/studio")
     assert browser.send("/studio/orders", {**FILM, "shot_prompt": ["one", ""]}).status_code == 422
     assert "Shot 2 has no prompt yet." in browser.text()
+    assert "shots." not in browser.text()
     too_long = {**FILM, "shot_prompt": ["x"] * 4, "shot_seconds": ["60"] * 4}
     assert browser.send("/studio/orders", too_long).status_code == 422
     assert "at most 120 seconds" in browser.text()
@@ -204,10 +212,20 @@ def test_variations_show_their_price_first(site: Site):
     browser.get(film)
     asked = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
     browser.send(f"{film}/variations/price", asked)
-    # Only the 2 seconds of that shot, less what its crossfade overlaps, are paid.
-    price = browser.text()
+    # Only the 2 seconds of that shot are paid, as its lines say.
+    price = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
+    assert "2 s" in browser.text().replace("\xa0", " ")
     browser.get(film)
-    made = browser.send(f"{film}/variations", {**asked, "max_price": price.lstrip("¥")})
+    refused = browser.send(f"{film}/variations", {**asked, "max_price": "0.01"})
+    assert (refused.status_code, "the page showed ¥0.01" in browser.text()) == (402, True)
+    # What was typed stands there, in the form that was sent, and beside it the price of now.
+    opened = re.search(
+        r'<details class="disclose" id="([^"]+)" name="variation" open>.*?</details>', refused.text, re.S
+    )
+    assert opened[1] == "retake-2"
+    assert "second, in blue</textarea>" in opened[0]
+    assert f'name="max_price" value="{price}"' in opened[0]
+    made = browser.send(f"{film}/variations", {**asked, "max_price": price})
     assert made.url.path != film, browser.text()
     assert jobs()[-1].parent_id == film.removeprefix("/films/")
 

@@ -26,8 +26,12 @@ class FrameDrop extends HTMLElement {
 
   async send(file) {
     if (!file) return;
+    // Only the newest picture counts: an earlier one may still be on its way.
+    const mine = (this.sending = Symbol("picture"));
     this.setAttribute("state", "busy");
     this.word.textContent = "Sending…";
+    // An order must not leave without its picture, so the form is not valid until the picture is here.
+    this.file.setCustomValidity("The picture is still being sent.");
     const body = new FormData();
     body.append("file", file);
     body.append("csrf", this.closest("form").elements.csrf.value);
@@ -35,11 +39,12 @@ class FrameDrop extends HTMLElement {
       const answer = await fetch("/studio/pictures", { method: "POST", body, headers: { Accept: "application/json" } });
       const told = await answer.json();
       if (!answer.ok) throw new Error(told.detail);
+      if (mine !== this.sending) return;
       this.id_.value = told.id;
       this.show(URL.createObjectURL(file));
       this.tell();
     } catch (error) {
-      this.clear(error.message || "This picture could not be sent.");
+      if (mine === this.sending) this.clear(error.message || "This picture could not be sent.");
     }
   }
 
@@ -49,6 +54,7 @@ class FrameDrop extends HTMLElement {
     picture.src = address;
     this.querySelector(".ghost, img").replaceWith(picture);
     this.word.textContent = this.plain;
+    this.file.setCustomValidity("");
     this.setAttribute("state", "full");
     if (this.querySelector(".clear")) return;
     const button = document.createElement("button");
@@ -67,6 +73,7 @@ class FrameDrop extends HTMLElement {
   clear(words) {
     this.id_.value = "";
     this.file.value = "";
+    this.file.setCustomValidity("");
     const ghost = document.createElement("span");
     ghost.className = "ghost";
     this.querySelector(".ghost, img").replaceWith(ghost);

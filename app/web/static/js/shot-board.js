@@ -10,13 +10,20 @@ class ShotBoard extends HTMLElement {
     this.addEventListener("dragover", (event) => this.hover(event));
     this.addEventListener("drop", (event) => this.drop(event));
     this.addEventListener("dragend", () => this.settle());
-    this.addEventListener("htmx:beforeRequest", (event) => this.remember(event));
+    this.addEventListener("htmx:beforeRequest", (event) => (this.isWaiting() ? event.preventDefault() : this.remember(event)));
     // htmx puts the focus back onto the button that was pressed; ours comes after that.
     requestAnimationFrame(() => this.focusAgain());
   }
 
   get shots() {
     return [...this.querySelectorAll(".shot")];
+  }
+
+  // A board that is drawn again forgets the picture that is still being sent: what draws it waits, and says so there.
+  isWaiting() {
+    const busy = this.querySelector("frame-drop[state=busy] input[type=file]");
+    busy?.reportValidity();
+    return busy !== null;
   }
 
   measure() {
@@ -56,6 +63,7 @@ class ShotBoard extends HTMLElement {
     const over = event.target.closest(".shot");
     if (!this.lifted || !over || over === this.lifted) return;
     event.preventDefault();
+    if (this.isWaiting()) return;
     const later = this.shots.indexOf(over) > this.shots.indexOf(this.lifted);
     over[later ? "after" : "before"](this.lifted);
     // The server draws the board again in its new order, so that numbers, labels and buttons are right.
@@ -77,13 +85,15 @@ class ShotBoard extends HTMLElement {
   }
 
   focusAgain() {
+    // The meter listens to this: what is ordered may have changed, though no field was typed into. The board that came
+    // with the page came with its price.
+    if (ShotBoard.wasDrawn) this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
+    ShotBoard.wasDrawn = true;
     const wanted = ShotBoard.focus && document.getElementById(ShotBoard.focus);
     ShotBoard.focus = undefined;
     if (!wanted) return;
     const other = wanted.disabled && wanted.parentElement.querySelector("button:not([disabled])");
     (other || wanted).focus();
-    // The meter listens to this: what is ordered has changed, though no field was typed into.
-    this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
   }
 }
 

@@ -1,0 +1,103 @@
+"""What comes after a film: it is used again, made longer or edited, money comes back, and its callback was told."""
+
+import re
+
+from app.accounts.keys import issue_key
+from app.accounts.projects import create_project
+from app.db import transaction
+from app.jobs.tables import Job
+from app.wallet.funds import refund
+from tests.app.web.conftest import Browser, Site
+from tests.app.web.test_ends import order
+from tests.app.webhooks.world import answered, finish, take
+
+
+def made_of(browser: Browser, film: str, kind: str, **form: str) -> str:
+    """Make a variation of a film and return the address of its page."""
+    browser.get(film)
+    answer = browser.send(f"{film}/variations", {"kind": kind, "prompt": f"the {kind}", **form})
+    assert answer.url.path != film, browser.text()
+    return answer.url.path
+
+
+def plain(browser: Browser) -> str:
+    return browser.text().replace("\xa0", " ")
+
+
+def test_a_film_that_was_extended_or_edited_leads_to_the_film_before(site: Site):
+    browser = site.browser("alice")
+    film = order(browser)
+    site.work()
+    for kind, words in (("extension", "Extend again"), ("edit", "Edit again")):
+        made = made_of(browser, film, kind, seconds="1")
+        site.work()
+        page = browser.get(made).text
+        assert f'href="{film}#{kind}-prompt">{words}' in page
+        assert ("The film before , 2 s" in plain(browser)) == (kind == "extension")
+        # Whoever comes to the studio all the same is told what the form does not say.
+        browser.get(f"/studio?from={made.removeprefix('/films/')}")
+        assert "Not carried over from that film: the clip that it was made of." in browser.text()
+    longer = made_of(browser, film, "extension", seconds="1")
+    site.work()
+    browser.get(longer)
+    assert f'<a href="{film}">The film before</a>' in browser.page.text
+    browser.send(f"{film}/removal")
+    page = browser.get(longer).text
+    assert f'<a href="{film}">The film before</a>' not in page
+    assert f'href="/studio?from={longer.removeprefix("/films/")}">Use again' in page
+
+
+def test_the_price_of_an_extension_says_what_it_is_made_of(site: Site):
+    browser = site.browser("alice")
+    film = order(browser)
+    site.work()
+    browser.get(film)
+    assert "Only the new seconds are paid" not in browser.text()
+    assert "and the end of the old film, which is read" in browser.text()
+    browser.send(f"{film}/variations/price", {"kind": "extension", "prompt": "on", "seconds": "3"})
+    assert re.search(r"3 s .*¥", plain(browser))
+
+
+def test_a_film_is_used_again_in_its_project(site: Site):
+    browser = site.browser("alice")
+    with transaction() as session:
+        project = create_project(session, site.accounts["alice"], "Spring").id
+    film = order(browser, project=project)
+    browser.get(f"/studio?from={film.removeprefix('/films/')}")
+    assert f'<option value="{project}" selected>' in browser.page.text
+    browser.get("/account/projects")
+    browser.send(f"/account/projects/{project}/archival")
+    browser.get(f"/studio?from={film.removeprefix('/films/')}")
+    assert project not in browser.page.text
+    assert "Not carried over" not in browser.text()
+
+
+def test_money_that_came_back_is_told_where_it_was_paid(site: Site):
+    browser = site.browser("alice")
+    film = order(browser)
+    site.work()
+    with transaction() as session:
+        job = session.get(Job, film.removeprefix("/films/"))
+        refund(session, job.id, 20, reference="flicker", reason="it flickers")
+    browser.get(film)
+    assert re.search(r"Given back ¥0\.20 , \d+ \w+ \d+: it flickers", browser.text())
+    browser.get("/account/receipts")
+    assert "given back ¥0.20" in browser.text()
+
+
+def test_what_a_films_own_address_was_told_is_on_its_page(site: Site):
+    with transaction() as session:
+        _, secret = issue_key(session, site.accounts["alice"], scopes=["videos"], name="farm")
+    body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+    asked = {**body, "callback_url": "https://hooks.example.com/done"}
+    made = site.app.post("/v1/videos", json=asked, headers={"authorization": f"Bearer {secret}"}).json()["id"]
+    browser = site.browser("alice")
+    browser.get(f"/films/{made}")
+    assert "Callback" not in browser.text()
+    site.work()
+    with transaction() as session:
+        finish(session, take(session), answered(500))
+    browser.get(f"/films/{made}")
+    assert "video.completed pending, 1 attempt, answered 500" in browser.text()
+    delivery = re.search(r'href="(/account/webhooks/deliveries/\w+)"', browser.page.text)[1]
+    assert "hooks.example.com" in browser.get(delivery).text
