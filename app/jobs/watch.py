@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 2.0
 # Notes that wait for a slow viewer; the oldest give way, since each newer one says more.
 NOTES_MAX = 32
+# A stream ends after so many seconds, and the client connects again with its key or its cookie: what was revoked
+# meanwhile does not watch on.
+STREAM_SECONDS_MAX = 1800.0
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ from app.events.types import TERMINAL_TYPES
 from app.jobs.find import find_job
 from app.jobs.states import is_final
 from app.jobs.tables import Job
-from app.jobs.watch import Note, Watch
+from app.jobs.watch import STREAM_SECONDS_MAX, Note, Watch
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 # A comment this often keeps proxies from closing a quiet stream, and tells us when the client has gone.
 HEARTBEAT_SECONDS = 15.0
-# A stream ends after so long and the client connects again with its key, so that a revoked key does not watch on.
-STREAM_SECONDS_MAX = 1800.0
 RETRY_MS = 2000
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DOCUMENTED: dict[int | str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from app.db import transaction
 from app.errors import AppError
 from app.jobs.find import find_job
 from app.jobs.states import is_final
-from app.jobs.watch import Note, Watch
+from app.jobs.watch import STREAM_SECONDS_MAX, Note, Watch
 from app.web.render import render
 from app.web.studio.cards import card_of
 from app.web.visitor import CreatorDep, SessionDep, Visitor, find_visitor
@@ -24,8 +24,6 @@ router = APIRouter(include_in_schema=False)
 FILMS_MAX = 24
 # A line is sent at least so often, so that proxies keep the stream open and a closed browser is noticed.
 PING_SECONDS = 15.0
-# A stream ends after so long, as at the API's doors, and the page opens another with its cookie.
-STREAM_SECONDS_MAX = 1800.0
 
 Told = tuple[str, Note | None]
 
