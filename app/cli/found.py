@@ -1,4 +1,4 @@
-"""`cinemeter init`: the first start of a service of one's own: the price book, and the people who run the house."""
+"""The people who run the house: `cinemeter init` for the first start of a service of one's own, and a way back in."""
 
 import sys
 from typing import Annotated
@@ -11,15 +11,18 @@ from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.accounts.members import add_member
 from app.accounts.tables import Member
+from app.cli.home import ADDRESS_RECORD, read_record
 from app.cli.migrate import upgrade
 from app.cli.options import Home, chosen
 from app.cli.services import any_servers
 from app.db import transaction
 from app.errors import AppError
+from app.prices.actor import HOUSE as THE_HOUSE
 from app.prices.seed import seed_book
 from app.roles import ADMIN_ROLES, Scope
+from app.settings import set_environment
 from app.wallet.balance import open_wallet
-from app.web.welcome import welcome_links
+from app.web.welcome import sign_in_link, welcome_links
 
 err = Console(stderr=True)
 HOUSE = "The house"
@@ -50,3 +53,25 @@ def init(
     err.print(f"Choose your password at {link}", highlight=False, soft_wrap=True)
     err.print("The first admin key, shown this once:", highlight=False)
     sys.stdout.write(secret + "\n")
+
+
+def sign_in(
+    email: Annotated[str, typer.Argument(help="Who has forgotten the password.")],
+    home: Home = None,
+) -> None:
+    """Print a link under which a member chooses a new password: the way back in where no second operator gives one.
+
+    It works once and for a day, ends the member's sessions when it is used, and stands in the audit trail.
+    """
+    folder = chosen(home)
+    with any_servers(folder), transaction() as session:
+        running = read_record(folder / ADDRESS_RECORD)
+        if running:
+            set_environment(public_url=running["base_url"])
+        member = session.scalar(
+            select(Member).where(Member.email == email.strip().lower(), Member.removed_at.is_(None))
+        )
+        if member is None:
+            raise AppError("not_found", f"Nobody signs in as {email}.")
+        link = sign_in_link(session, THE_HOUSE, member.account_id, member.id)
+    sys.stdout.write(link + "\n")

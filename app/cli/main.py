@@ -14,7 +14,7 @@ from app.cli import admin, serve
 from app.cli.client import Client, Refusal
 from app.cli.doctor import diagnose, report
 from app.cli.film import STORYBOARD, make_film, quote_table
-from app.cli.found import init
+from app.cli.found import init, sign_in
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
@@ -51,6 +51,7 @@ app = typer.Typer(
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.command()(init)
+app.command("sign-in-link")(sign_in)
 app.command()(admin.audit)
 app.command()(admin.replay)
 

@@ -171,6 +171,10 @@ def test_a_service_of_ones_own_begins_with_one_admin_and_no_customer(
     assert "/welcome/" in done.stderr
     again = runner.invoke(cli, ["init", "--email", "ada@example.org"])
     assert again.exit_code == 1, "nobody gets a second first key"
+    back_in = runner.invoke(cli, ["sign-in-link", "Ada@example.org"])
+    assert "/welcome/" in back_in.stdout, back_in.output
+    nobody = runner.invoke(cli, ["sign-in-link", "bob@example.org"])
+    assert (nobody.exit_code, "bob@example.org" in nobody.output) == (1, True)
     with transaction() as session:
         assert session.execute(text("SELECT count(*) FROM accounts")).scalar_one() == 1
         assert session.execute(text("SELECT count(*) FROM price_books")).scalar_one() == 1
