@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -220,8 +221,6 @@ def account_page(
 ) -> Response:
     """Return the page of one account, with what was refused on it, if anything."""
     account, moment = get_account(session, account_id), now(session)
-    entries = list_entries(session, subject=account_id, limit=20)
-    names = names_of(session, [entry.actor for entry in entries])
     context: dict[str, Any] = {
         "account": _facts(account),
         "wallet": balance(session, account_id),
@@ -242,19 +241,8 @@ def account_page(
             {"kind": each.kind, "amount": spell(each), "reason": each.reason, "at": each.at, "job_id": each.job_id}
             for each in list_transfers(session, account_id, limit=10)
         ],
-        "contracts": [
-            {
-                "id": each.id,
-                "name": each.contract.title.en,
-                "state": str(each.state_at(moment)),
-                "effective_at": each.effective_at,
-            }
-            for each in list_contracts(session, account_id)
-        ],
-        "entries": [
-            {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
-            for each in entries
-        ],
+        "contracts": _contracts(session, account_id, moment),
+        "entries": _acts(session, account_id),
         # By chance, so that two payments are two, however soon one follows the other.
         "reference": f"console-{secrets.token_hex(5)}",
         "letter": letter,
@@ -279,4 +267,27 @@ def _newest_jobs(session: Session, account_id: str) -> list[dict[str, Any]]:
     return [
         {"prompt": job.prompt.partition("\n")[0], **{name: getattr(job, name) for name in names}}
         for job in session.scalars(query)
+    ]
+
+
+def _contracts(session: Session, account_id: str, moment: datetime) -> list[dict[str, Any]]:
+    """Return the account's contracts, newest first, each with its state at a moment."""
+    return [
+        {
+            "id": each.id,
+            "name": each.contract.title.en,
+            "state": str(each.state_at(moment)),
+            "effective_at": each.effective_at,
+        }
+        for each in list_contracts(session, account_id)
+    ]
+
+
+def _acts(session: Session, account_id: str) -> list[dict[str, Any]]:
+    """Return the newest acts of operators on the account, with the names of who did them."""
+    entries = list_entries(session, subject=account_id, limit=20)
+    names = names_of(session, [entry.actor for entry in entries])
+    return [
+        {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+        for each in entries
     ]
