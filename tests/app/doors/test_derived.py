@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alembic import command
+from sqlalchemy import text
 
-from app.db import transaction
+from app.cli.migrate import migrations
+from app.db import get_engine, transaction
 from app.dispatch.retention import expired_films
 from app.jobs.tables import Job
 from app.reports.audit import audit
@@ -55,6 +58,19 @@ def test_a_retake_renders_and_bills_one_shot_only(world: World) -> None:
     assert taken["charged"] == one["total"]
     again = finish(world, world.post(f"/v1/videos/{taken['id']}/retakes", {"shot": 1}))
     assert again["seconds"] == "3"
+    with transaction() as session:
+        assert audit(session) == []
+
+
+def test_receipts_of_films_made_before_an_upgrade_can_still_be_made_again(world: World) -> None:
+    film = make(world, STORYBOARD)
+    finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}))
+    config = migrations()
+    with get_engine().begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0010")
+        assert connection.execute(text("SELECT count(*) FROM jobs WHERE film ? 'reused_frames'")).scalar_one() == 0
+        command.upgrade(config, "head")
     with transaction() as session:
         assert audit(session) == []
 

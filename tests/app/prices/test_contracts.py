@@ -111,6 +111,7 @@ def test_no_contract_begins_in_the_past(session: Session, account: Account) -> N
     first = approved(session, account, "one")
     refused("invalid_request", lambda: schedule_contract(session, APPROVER, first.id, now(session) - HOUR))
     schedule_contract(session, APPROVER, first.id, now(session) + HOUR)
+    assert [in_force(session, account, hours) for hours in (0, 1)] == [None, "one"]
 
 
 def test_what_a_contract_refuses(session: Session, account: Account) -> None:

@@ -57,8 +57,11 @@ def lots(session: Session) -> list[tuple[str, int, int]]:
 def test_what_costs_nothing_is_held_where_nothing_is_left(session: Session, account: str) -> None:
     correct(session, account, -500, reference="slip", reason="paid in twice")
     project = create_project(session, account, "ads", budget_month=100)
-    hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
-    refused("insufficient_funds", lambda: hold(session, account_id=account, job_id="video_1", amount=1))
+    made = hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
+    assert (made.amount, made.state, balance(session, account).available) == (0, "held", -500)
+    with pytest.raises(AppError, match="cannot hold"), session.begin_nested():
+        hold(session, account_id=account, job_id="video_1", amount=1)
+    assert audit(session) == []
 
 
 def test_a_free_film_fits_a_budget_that_was_lowered(session: Session, account: str) -> None:
