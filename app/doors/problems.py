@@ -42,6 +42,8 @@ class ProblemOut(BaseModel):
 # project, wallet) leaves no deadlock between orders, settlements, refunds and corrections.
 GAVE_WAY = ("40001", "40P01", "55P03")
 
+# How pydantic names a limit, and what we call it.
+_LIMITS = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than"}
 # What the database says to NUL inside of JSON; in plain text its driver refuses it before.
 _NUL_IN_JSON = "22P05"
 
@@ -158,7 +160,7 @@ def wrong_type(request: Request, allowed: list[str]) -> AppError:
 def _allowed(finding: Any) -> Any:
     """Return what would have been right, in words, from a pydantic finding."""
     limits = {key: value for key, value in finding.get("ctx", {}).items() if key != "error"}
-    return "; ".join(f"{key} {value}" for key, value in limits.items()) or None
+    return "; ".join(f"{_LIMITS.get(key, key)} {value}" for key, value in limits.items()) or None
 
 
 def install(app: FastAPI) -> None:

@@ -81,6 +81,12 @@ def test_broken_json(world: World, raw: bytes) -> None:
     assert_dashscope(send(world, "POST", TASKS, content=raw, headers=headers), 400, "InvalidParameter")
 
 
+@pytest.mark.parametrize(("seconds", "allowed"), [(0, "at least 1"), (900, "at most 600")])
+def test_a_number_out_of_its_bounds_is_told_them_in_words(world: World, seconds: int, allowed: str) -> None:
+    refused = send(world, "POST", "/v1/videos", json={**ORDER, "seconds": seconds}).json()
+    assert (refused["code"], refused["field"], refused["allowed"]) == ("invalid_request", "seconds", allowed)
+
+
 def test_a_form_that_cannot_be_read(world: World) -> None:
     for path in ("/v1/videos", "/v1/assets"):
         answer = send(world, "POST", path, content=b"--x", headers={"Content-Type": "multipart/form-data"})
