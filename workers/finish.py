@@ -18,6 +18,7 @@ from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.storage import Storage, StorageError, get_storage
 from workers.control import Control
+from workers.endings import end_surely
 from workers.engine.meter import cpu_seconds
 from workers.film.errors import FilmError
 from workers.film.join import Transition, join
@@ -25,7 +26,6 @@ from workers.film.measure import Measure, measure
 from workers.film.stills import poster, spritesheet
 from workers.folders import new_folder
 from workers.heartbeat import Heartbeat
-from workers.surely import surely
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         "cpu_seconds": {"finish": round(cpu_seconds() - cpu, 6)},
         "gpu_seconds": "0",
     }
-    surely(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
+    end_surely(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
 
 
 def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:

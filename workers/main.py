@@ -21,8 +21,8 @@ from app.dispatch.roster import abandon, ask_host_to_leave
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings, keep_from_children
-from workers.aside import aside, parent_name
 from workers.desk import close_desk, open_desk
+from workers.parent import aside, parent_name
 
 log = logging.getLogger(__name__)
 

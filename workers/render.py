@@ -14,9 +14,9 @@ from app.storage import get_storage
 from workers.ahead import Ahead
 from workers.attempt import Attempt
 from workers.checkpoints import CheckpointKeeper, fetch_checkpoint, forget_checkpoints
+from workers.endings import end_surely
 from workers.engine import Engine, Handover, Meter, SegmentRequest
 from workers.film.clip_writer import ClipWriter
-from workers.surely import surely
 from workers.tail import Tail
 from workers.work import Work
 
@@ -129,5 +129,5 @@ def _succeed(attempt: Attempt, rendered: Rendered, clip_key: str, handover_key: 
     def succeed(session: Session) -> None:
         succeed_segment(session, attempt.claim, clip_key=clip_key, handover_key=handover_key, meter=meter.as_dict())
 
-    surely(attempt.claim, succeed, lambda: attempt.is_lost)
+    end_surely(attempt.claim, succeed, lambda: attempt.is_lost)
     forget_checkpoints(attempt.work.unit.id)

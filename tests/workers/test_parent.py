@@ -9,13 +9,13 @@ from app.dispatch.roster import ask_host_to_leave, sign_on
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
 from tests.workers.desks import wait_until
-from workers.aside import aside, parent_name
+from workers.parent import aside, parent_name
 
 
 def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("workers.aside.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("workers.parent.AGAIN_SECONDS", 0.01)
     child = f"{parent_name(os.getpid())}-1"
     with transaction() as session:
         sign_on(session, child, pools=["demo"], host="here", pid=1, device="cpu", facts={})
