@@ -61,7 +61,7 @@ check: $(TESTS) ## Formatting, lint, types, import direction, documents that mus
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m tests.house.documents --check
+	$(BIN)/python -m tests.repo.documents --check
 
 bench: $(TESTS) ## Measure throughput and overheads on this machine
 	$(BIN)/python -m tests.bench
@@ -72,10 +72,10 @@ bench-gpu: $(TESTS) ## Measure the engine on a CUDA GPU beside stock diffusers (
 fmt: $(TESTS) ## Format the code and rewrite the generated parts of the README
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/python -m tests.house.documents
+	$(BIN)/python -m tests.repo.documents
 
 examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests of the doors
-	$(PYTEST) -q -p tests.house.examples tests/app/doors tests/contracts
+	$(PYTEST) -q -p tests.repo.examples tests/app/doors tests/contracts
 
 clean: ## Remove the environment and caches; films and the home folder stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,8 +13,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
-from app.bell import get_redis, is_redis_away, redis_went_away
 from app.db import after_commit
+from app.redis_client import get_redis, is_redis_away, redis_went_away
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
-from pricing.epochs import Epochs
 from pricing.exact import Exact, exact, exact_number
 from pricing.money import Money, settle
 from pricing.price import Price, price
-from pricing.simulation import AccountChange, Bucket, Case, Refused, Simulation
+from pricing.simulation_result import AccountChange, Bucket, Case, Refused, Simulation
 from pricing.usage import Customer, Usage
+from pricing.window import Epochs
 
 # How many accounts that win, and that lose, are named.
 NAMED_ACCOUNTS = 10

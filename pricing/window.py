@@ -1,5 +1,7 @@
 """Titles in two languages and half-open windows of time: the small parts that several rules share."""
 
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,3 +72,16 @@ def moment(at: datetime) -> datetime:
 def moment_text(at: datetime) -> str:
     """Return the one spelling of a moment: ISO 8601 in UTC."""
     return moment(at).isoformat()
+
+
+class Epochs:
+    """The stretches between the edges of some windows. Moments of one stretch have the same rules in force."""
+
+    def __init__(self, windows: Iterable[Window]) -> None:
+        edges = {edge for window in windows for edge in (window.starts_at, window.ends_at) if edge is not None}
+        # The first stretch has no beginning of its own.
+        self.starts = [datetime.min.replace(tzinfo=UTC), *sorted(edges)]
+
+    def of(self, at: datetime) -> datetime:
+        """Return the start of the stretch that holds a moment with an offset from UTC."""
+        return self.starts[bisect_right(self.starts, at) - 1]

@@ -14,14 +14,14 @@ from app.accounts.memberships import FREE, grant_membership
 from app.clock import now
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import LeaseLost, fail_take, release_take, succeed_finish, succeed_segment
-from app.dispatch.sweep import REPAIRS
+from app.dispatch.scheduler import REPAIRS
 from app.jobs.cancel import cancel
 from app.jobs.find import find_job
-from app.jobs.order import Order
+from app.jobs.idempotency import Order
 from app.jobs.queue_tables import Unit
 from app.jobs.quote import make_quote
+from app.jobs.schemas import VideoRequest
 from app.jobs.settle import StoredFilm
-from app.jobs.shapes import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job, Quote, ReceiptRow

@@ -11,9 +11,9 @@ from app.accounts.tables import Account
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import new_id
+from app.jobs.fair_share import join_pool
 from app.jobs.plan import FINISH_POOL, enqueue
 from app.jobs.queue_tables import Unit
-from app.jobs.shares import join_pool
 from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
 from app.settings import get_settings

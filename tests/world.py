@@ -11,14 +11,14 @@ from sqlalchemy import Engine
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.accounts.memberships import grant_membership
+from app.api.application import create_app
 from app.clock import now
 from app.db import transaction
-from app.doors.api import create_app
 from app.prices.seed import seed_book
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from workers.desk import Desk
+from workers.worker_loop import Desk
 
 SCOPES = ("videos", "billing", "webhooks")
 

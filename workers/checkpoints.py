@@ -15,7 +15,7 @@ from app.jobs.queue_tables import Unit
 from app.jobs.states import UnitState
 from app.settings import get_settings
 from app.storage import get_storage
-from workers.folders import new_folder
+from workers.temp_dirs import new_folder
 
 log = logging.getLogger(__name__)
 

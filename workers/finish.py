@@ -17,15 +17,15 @@ from app.jobs.settle import StoredFilm
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.storage import Storage, StorageError, get_storage
-from workers.control import Control
-from workers.endings import end_surely
+from workers.commit_retry import end_surely
 from workers.engine.meter import cpu_seconds
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError
 from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
-from workers.film.stills import poster, spritesheet
-from workers.folders import new_folder
+from workers.film.thumbnails import poster, spritesheet
 from workers.heartbeat import Heartbeat
+from workers.render_control import Control
+from workers.temp_dirs import new_folder
 
 log = logging.getLogger(__name__)
 

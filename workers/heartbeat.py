@@ -12,7 +12,7 @@ from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost, beat
 from app.settings import get_settings
-from workers.control import Control
+from workers.render_control import Control
 
 log = logging.getLogger(__name__)
 

@@ -4,15 +4,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from app.assets.find import asset_key
-from app.catalog.vocabulary import told
+from app.catalog.demo_terms import told
 from app.db import transaction
 from app.storage import get_storage
 from workers.checkpoints import checkpoint_folder
 from workers.engine import Handover, SegmentRequest, segment_seed
 from workers.engine.request import Frames
 from workers.film.frames import read_frames, read_picture
-from workers.folders import new_folder
-from workers.work import Work
+from workers.segment_input import Work
+from workers.temp_dirs import new_folder
 
 Size = tuple[int, int]
 

@@ -15,14 +15,14 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app.bell import make_celery
 from app.db import forget_engines
-from app.dispatch.roster import abandon, ask_host_to_leave
+from app.dispatch.worker_registry import abandon, ask_host_to_leave
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings, keep_from_children
-from workers.desk import close_desk, open_desk
-from workers.parent import aside, parent_name
+from app.wakeups import make_celery
+from workers.supervisor_hooks import aside, parent_name
+from workers.worker_loop import close_desk, open_desk
 
 log = logging.getLogger(__name__)
 

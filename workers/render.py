@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.storage import get_storage
-from workers.ahead import Ahead
-from workers.attempt import Attempt
 from workers.checkpoints import CheckpointKeeper, fetch_checkpoint, forget_checkpoints
-from workers.endings import end_surely
+from workers.commit_retry import end_surely
 from workers.engine import Engine, Handover, Meter, SegmentRequest
 from workers.film.clip_writer import ClipWriter
-from workers.tail import Tail
-from workers.work import Work
+from workers.prefetch import Ahead
+from workers.running_take import Attempt
+from workers.segment_input import Work
+from workers.upload_stage import Tail
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from app.bell import DOORBELL
-from workers.desk import get_desk
+from app.wakeups import DOORBELL
 from workers.main import bell
+from workers.worker_loop import get_desk
 
 
 @bell.task(name=DOORBELL)

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.months import read_zone
+from app.accounts.billing_periods import read_zone
 from app.accounts.tables import Account, AccountKind
 from app.clock import now
 from app.db import new_id

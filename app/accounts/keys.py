@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.caller import Caller
+from app.accounts.key_format import hash_key, keyid_of, new_key
 from app.accounts.projects import get_project
-from app.accounts.secret import hash_key, keyid_of, new_key
 from app.accounts.tables import Account, ApiKey
 from app.clock import now
 from app.db import new_id

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.assets.sniff import Kind
+from app.concurrency import Places
 
 MEBIBYTE = 2**20
 
@@ -44,3 +45,15 @@ KEEP_DAYS = 30
 PENDING_HOURS = 24
 # Uploads that an account may have begun and not confirmed.
 PENDING_MAX = 100
+
+
+# Of one process: half of its sessions (app.db) stay for everybody who uploads nothing.
+TOGETHER_MAX = 16
+# Of one account: slow addresses of one customer must not keep another's file out.
+EACH_MAX = 6
+
+place = Places("files", "taken", each=EACH_MAX, together=TOGETHER_MAX).hold
+
+
+class RefusedError(Exception):
+    """The file cannot be used. The message ends the sentence `The file was refused: …`, and its owner reads it."""

@@ -8,16 +8,14 @@ from typing import BinaryIO
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.assets.examine import examine
 from app.assets.find import get_asset
-from app.assets.intake import place
-from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX
+from app.assets.ingest import bytes_max, keep, new_asset, write_capped
+from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, place
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import Owner
-from app.assets.refusal import RefusedError
+from app.assets.sandbox_probe import examine
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
-from app.assets.take import bytes_max, keep, new_asset, write_capped
 from app.clock import now
 from app.errors import AppError, not_found
 from app.storage import Upload, get_storage

@@ -6,9 +6,11 @@ Pure and quick, so that the API can answer `resolved.prompt_terms` before anythi
 import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Any
 
 from app.catalog.demo_synonyms import MOVING, SYNONYMS, TYPICAL
 from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, Thing
+from app.catalog.models import VideoModel
 
 _PLACES = frozenset(
     (
@@ -213,3 +215,15 @@ def _usual_color(noun: str, taken: list[str]) -> str:
     """The colour of a thing whose prompt names none."""
     wished = [TYPICAL[noun]] if noun in TYPICAL else []
     return next(name for name in (*wished, "red", "blue", "yellow") if name not in taken)
+
+
+def told(model: VideoModel, prompt: str) -> str:
+    """Return the words that the model is given for a prompt: the prompt itself, unless its vocabulary is closed."""
+    return understand(prompt).prompt if model.vocabulary == "demo" else prompt
+
+
+def prompt_terms(model: VideoModel, prompts: list[str]) -> list[list[dict[str, Any]]] | None:
+    """Return, per prompt, which of its words a closed vocabulary understood as what; None for an open one."""
+    if model.vocabulary != "demo":
+        return None
+    return [[term.as_dict() for term in understand(prompt).terms] for prompt in prompts]

@@ -17,11 +17,11 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.catalog.arithmetic import predict_peak
+from app.catalog.memory_estimate import predict_peak
 from app.catalog.models import VideoModel, load_catalog
 from app.cli.embedded import home_of
 from app.cli.home import is_claimed
-from app.cli.wheels import (
+from app.cli.server_binaries import (
     INSTALL_HINT,
     SYSTEM_FOLDERS,
     postgres_programs,

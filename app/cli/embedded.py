@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from app.cli.children import is_ours
 from app.cli.home import claim_home, make_private, read_record, write_record
 from app.cli.postgres import Postgres
 from app.cli.redis_server import RedisServer
-from app.cli.wheels import postgres_programs, reachable, redis_program, servers_owner, system_folder
+from app.cli.server_binaries import postgres_programs, reachable, redis_program, servers_owner, system_folder
+from app.cli.subprocesses import is_ours
 
 RECORD = "servers.json"
 
@@ -28,7 +28,7 @@ class EmbeddedServers:
 
     The home's `servers.json` (readable by its user alone) keeps passwords, ports and the place of the data, so that
     the next start finds the same database. As an ordinary user the place is inside the home. As root it is a folder
-    of the system (`app.cli.wheels`), owned by the unprivileged user that the servers run as.
+    of the system (`app.cli.server_binaries`), owned by the unprivileged user that the servers run as.
     """
 
     def __init__(self, home: Path, *, throwaway: bool = False) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from app.accounts.accounts import list_accounts
 from app.accounts.keys import issue_key, list_keys, revoke_key
 from app.cli.options import Home, chosen
-from app.cli.services import any_servers
+from app.cli.server_urls import any_servers
 from app.db import transaction
 
 err = Console(stderr=True)

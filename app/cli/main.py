@@ -10,17 +10,17 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from app.cli import admin, serve
+from app.cli import audit_commands, serve
+from app.cli.bootstrap import init, sign_in
 from app.cli.client import Client, Refusal
 from app.cli.doctor import diagnose, report
 from app.cli.film import STORYBOARD, make_film, quote_table
-from app.cli.found import init, sign_in
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
 from app.cli.options import Home, chosen
 from app.cli.prices import prices
-from app.cli.services import any_servers
+from app.cli.server_urls import any_servers
 from app.cli.up import run_up, running_service
 from app.errors import AppError
 from app.settings import set_environment
@@ -52,8 +52,8 @@ app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.command()(init)
 app.command("sign-in-link")(sign_in)
-app.command()(admin.audit)
-app.command()(admin.replay)
+app.command()(audit_commands.audit)
+app.command()(audit_commands.replay)
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")]
 

@@ -7,8 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from app.cli.children import Owner, end, end_leftover, is_ours, spawn
 from app.cli.ports import free_port
+from app.cli.subprocesses import Owner, end, end_leftover, is_ours, spawn
 from app.errors import AppError
 
 USER = "cinemeter"

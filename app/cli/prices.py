@@ -9,13 +9,13 @@ from rich.console import Console
 from sqlalchemy.orm import Session
 
 from app.accounts.keys import authenticate
+from app.audit_log.actor import Actor
 from app.cli.home import KEYS_RECORD, read_record
 from app.cli.options import Home, chosen, read_moment
-from app.cli.price_trials import actor, approve, diff_books, draft, simulate
-from app.cli.services import any_servers
+from app.cli.price_drafts import actor, approve, diff_books, draft, simulate
+from app.cli.server_urls import any_servers
 from app.clock import now
 from app.db import transaction
-from app.prices.actor import Actor
 from app.prices.books import approve_book, draft_book, schedule_book, withdraw_book
 from app.prices.find import list_books
 from pricing.book import parse_book

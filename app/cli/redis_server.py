@@ -7,10 +7,10 @@ from pathlib import Path
 
 from redis import Redis, RedisError
 
-from app.cli.children import Owner, end, end_leftover, spawn
 from app.cli.home import read_record, write_record
 from app.cli.ports import free_port
 from app.cli.postgres import tail
+from app.cli.subprocesses import Owner, end, end_leftover, spawn
 from app.errors import AppError
 
 _STEPS = ((signal.SIGTERM, 5.0),)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from app.bell import queue_name
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import child_environment, get_settings
+from app.wakeups import queue_name
 
 # A request that streams (server-sent events, a download) is cut off after so long when the API ends.
 _GRACE_SECONDS = 5
@@ -28,7 +28,7 @@ def run_api() -> None:
     set_up_logs("api")
     serve_metrics("api")
     uvicorn.run(
-        "app.cli.site:create_site",
+        "app.cli.asgi:create_site",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -60,7 +60,7 @@ def run_worker() -> NoReturn:
 def run_scheduler() -> None:
     """Ring, sweep and roll up until a signal asks to stop; of several schedulers one leads."""
     from app.dispatch.gauges import DatabaseGauges
-    from app.dispatch.sweep import run_scheduler as run
+    from app.dispatch.scheduler import run_scheduler as run
 
     set_up_logs("scheduler")
     serve_metrics("scheduler", [DatabaseGauges()])

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.cli.children import end, spawn
 from app.cli.client import answers
 from app.cli.embedded import EmbeddedServers
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record, write_record
 from app.cli.migrate import upgrade
 from app.cli.ports import free_port
 from app.cli.seed import seed
-from app.cli.services import own_servers
-from app.cli.tree import Role, Tree, stop_signals
+from app.cli.server_urls import own_servers
+from app.cli.subprocesses import end, spawn
+from app.cli.supervisor import Role, Tree, stop_signals
 from app.db import transaction
 from app.errors import AppError
 from app.settings import child_environment, get_settings, set_environment
-from app.web.welcome import welcome_links
+from app.web.password_links import welcome_links
 
 READY_PATH = "/readyz"
 _READY_SECONDS = 120.0

@@ -9,20 +9,20 @@ from typing import Any
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from app.bell import ring_after_commit
 from app.clock import lease_now, now
 from app.db import after_commit, let_go_if_frozen, new_id
-from app.dispatch.pace import estimate_use
-from app.dispatch.roster import idle_by_pool, may_take, take_up
-from app.jobs.announce import announce
+from app.dispatch.throughput import estimate_use
+from app.dispatch.worker_registry import idle_by_pool, may_take, take_up
+from app.jobs.fair_share import advance_clock, join_pool
 from app.jobs.plan import FINISH_POOL, TEST_POOL
+from app.jobs.publish_event import announce
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.settle import expire
-from app.jobs.shares import advance_clock, join_pool
 from app.jobs.states import JobState, Stage, TakeState, UnitState, advance, is_final
 from app.jobs.tables import Job
 from app.metrics import CLAIMS, WAIT_SECONDS
 from app.settings import get_settings
+from app.wakeups import ring_after_commit
 
 CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 

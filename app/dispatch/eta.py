@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now
 from app.db import Moment
-from app.dispatch.pace import estimate_seconds
-from app.dispatch.roster import live_workers
 from app.dispatch.tables import Pace
+from app.dispatch.throughput import estimate_seconds
+from app.dispatch.worker_registry import live_workers
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.states import Stage, TakeState, UnitState, is_final
@@ -129,7 +129,7 @@ _NOBODY = _Line(0, _ZERO, _ZERO)
 _IDLE = _Busy(0, _ZERO, _ZERO)
 
 
-# Seconds of a unit by its pace; where none is known, as app.dispatch.pace says.
+# Seconds of a unit by its pace; where none is known, as app.dispatch.throughput says.
 _P50 = Unit.frames * func.coalesce(Pace.p50, 1)
 _P90 = Unit.frames * func.coalesce(Pace.p90, 2)
 

@@ -9,10 +9,10 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.bell import get_redis
 from app.clock import lease_now, now
 from app.db import transaction
-from app.dispatch.forecasts import accuracy
+from app.dispatch.eta_accuracy import accuracy
+from app.redis_client import get_redis
 
 log = logging.getLogger(__name__)
 

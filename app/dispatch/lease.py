@@ -7,22 +7,22 @@ from typing import Any
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.bell import ring_after_commit
 from app.clock import lease_now, now
 from app.db import let_go_if_frozen
 from app.dispatch.claim import Claim
-from app.dispatch.pace import learn
-from app.dispatch.roster import WORKER_DIED, Orders, orders_for
+from app.dispatch.throughput import learn
+from app.dispatch.worker_registry import WORKER_DIED, Orders, orders_for
+from app.jobs.fair_share import settle_share
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import StoredFilm, complete, fail
-from app.jobs.shares import settle_share
 from app.jobs.spec import Spec
 from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.metrics import STALE_WRITES
 from app.settings import get_settings
+from app.wakeups import ring_after_commit
 
 # A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
 POISON_LOSSES = 2

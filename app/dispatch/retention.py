@@ -18,15 +18,15 @@ from sqlalchemy.orm import Session
 from app.assets import remove as assets
 from app.clock import now
 from app.db import transaction
-from app.dispatch.forecasts import forget_forecasts
-from app.dispatch.tally import tally
-from app.jobs.awaited import asset_is_awaited, film_is_awaited
+from app.dispatch.eta_accuracy import forget_forecasts
+from app.dispatch.scheduler import tally
 from app.jobs.delete import remove_files
+from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
 from app.storage import Stat, get_storage
-from app.webhooks.forget import forget_deliveries
+from app.webhooks.deliveries import forget_deliveries
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,6 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.bell import ring_after_commit
 from app.clock import now
 from app.errors import AppError
 from app.jobs.plan import FINISH_POOL, enqueue_finish
@@ -12,6 +11,7 @@ from app.jobs.settle import cancel_unmade, drop_work
 from app.jobs.spec import Spec
 from app.jobs.states import Stage, is_final
 from app.jobs.tables import Job
+from app.wakeups import ring_after_commit
 
 
 def cancel(session: Session, job: Job) -> Job:

@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError
-from app.jobs.awaited import child_of
+from app.jobs.file_references import child_of
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.storage import get_storage

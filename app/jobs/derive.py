@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
-from app.jobs.fits import check_length, check_model
+from app.jobs.capability import check_length, check_model
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of
 from app.jobs.spec import Shot, Spec, film_frames

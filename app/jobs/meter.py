@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import after_commit
 from app.jobs.queue_tables import Take
-from app.jobs.shapes import MeterOut
+from app.jobs.schemas import MeterOut
 from app.jobs.states import TakeState
 from app.metrics import count_take
 

@@ -15,10 +15,10 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.jobs.fits import check_memory
-from app.jobs.promises import promises
+from app.jobs.capability import check_memory
+from app.jobs.deadlines import promises
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
-from app.jobs.shapes import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
+from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at

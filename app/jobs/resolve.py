@@ -8,12 +8,12 @@ from sqlalchemy.orm import Session
 from app.assets.find import ready_asset
 from app.assets.owner import Owner
 from app.assets.tables import Asset
+from app.catalog.demo_terms import prompt_terms
 from app.catalog.models import VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
-from app.catalog.vocabulary import prompt_terms
 from app.errors import AppError
-from app.jobs.fits import check_length, check_model, check_pictures
-from app.jobs.shapes import ShotIn, VideoRequest
+from app.jobs.capability import check_length, check_model, check_pictures
+from app.jobs.schemas import ShotIn, VideoRequest
 from app.jobs.spec import CROSSFADE_SECONDS, Mode, Shot, Spec, film_frames
 from app.settings import get_settings
 

@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
 from app.db import after_commit
-from app.jobs.announce import announce
 from app.jobs.meter import end_take
+from app.jobs.publish_event import announce
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
@@ -24,7 +24,7 @@ from app.wallet.hold import capture, release
 from pricing.exact import exact_text
 from pricing.money import Money
 from pricing.receipt import Delivered, Quoted, Receipt, receipt
-from pricing.simulation import Case
+from pricing.simulation_result import Case
 from pricing.usage import Customer, Usage
 
 

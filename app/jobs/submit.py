@@ -9,22 +9,22 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller, require_active
 from app.accounts.tables import Account, Project
-from app.bell import ring_after_commit
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import after_commit, new_id
 from app.errors import AppError, not_found
-from app.jobs.announce import announce
-from app.jobs.awaited import check_inputs
-from app.jobs.fits import check_memory
+from app.jobs.capability import check_memory
+from app.jobs.deadlines import promises
+from app.jobs.fair_share import join_pool
+from app.jobs.file_references import check_inputs
+from app.jobs.idempotency import Order, earlier_job, free_key
+from app.jobs.intake import check_intake
 from app.jobs.low_balance import tell_low_balance
-from app.jobs.order import Order, earlier_job, free_key
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
-from app.jobs.promises import promises
+from app.jobs.publish_event import announce
 from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
 from app.jobs.resolve import resolved_facts
-from app.jobs.shapes import PriceOut, VideoRequest
-from app.jobs.shares import join_pool
+from app.jobs.schemas import PriceOut, VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, Submission
@@ -32,8 +32,8 @@ from app.logs import current_ids, note
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.find import book_by_id
-from app.prices.pauses import check_intake
 from app.settings import get_settings
+from app.wakeups import ring_after_commit
 from app.wallet.hold import hold
 from pricing.book import PriceBook
 from pricing.money import Money

@@ -1,4 +1,4 @@
-"""Rows of the order book: quotes, jobs, receipts, and the memory of submissions. Work is in queue_tables.py."""
+"""Rows of orders: quotes, jobs, receipts, submissions and intake pauses. Work is in queue_tables.py."""
 
 from datetime import datetime
 from typing import Any
@@ -135,7 +135,7 @@ class ReceiptRow(Base):
     body: Mapped[str] = mapped_column(Text)  # canonical JSON; `cinemeter replay` computes it again byte for byte
     film_key: Mapped[str | None] = mapped_column(Text)
     film_sha256: Mapped[str | None] = mapped_column(Text)
-    # What a simulation groups by, in the words of pricing.simulation.Case, and what the job cost us.
+    # What a simulation groups by, in the words of pricing.simulation_result.Case, and what the job cost us.
     pricing_case: Mapped[str] = mapped_column(Text)
     priced_at: Mapped[datetime] = mapped_column(Moment)
     gpu_milliseconds: Mapped[int] = mapped_column(BigInteger, default=0)  # of all takes, the lost ones too
@@ -163,3 +163,28 @@ class Submission(Base):
     key: Mapped[str | None] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)  # SHA-256 of method, path and body
     created_at: Mapped[datetime] = mapped_column(Moment)
+
+
+class IntakePause(Base):
+    """No new jobs for a model, an account, one model of one account, or (both empty) at all, until it is resumed."""
+
+    __tablename__ = "intake_pauses"
+    __table_args__ = (
+        CheckConstraint("(resumed_at IS NULL) = (resumed_by IS NULL)", name="resumed_by_somebody"),
+        Index(
+            "uq_intake_pauses_open",
+            text("coalesce(model, '')"),
+            text("coalesce(account_id, '')"),
+            unique=True,
+            postgresql_where=text("resumed_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    model: Mapped[str | None] = mapped_column(Text)
+    account_id: Mapped[str | None] = mapped_column(ForeignKey("accounts.id"))
+    reason: Mapped[str] = mapped_column(Text)
+    paused_by: Mapped[str] = mapped_column(Text)
+    paused_at: Mapped[datetime] = mapped_column(Moment)
+    resumed_by: Mapped[str | None] = mapped_column(Text)
+    resumed_at: Mapped[datetime | None] = mapped_column(Moment)

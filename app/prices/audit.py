@@ -7,8 +7,8 @@ from typing import NamedTuple
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from app.audit_log.log import broken_seals
 from app.prices.tables import StoredBook, StoredContract
-from app.prices.trail import broken_seals
 from pricing.book import PriceBook, parse_book
 from pricing.contract import Contract, parse_contract
 from pricing.schema import BookError

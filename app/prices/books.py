@@ -4,15 +4,15 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.audit_log.actor import Actor
+from app.audit_log.log import last_simulation, record
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.find import book_by_id, newest_book
-from app.prices.life import approve, edit, lock_papers, schedule, withdraw
-from app.prices.parsed import read_book, refusal
+from app.prices.lifecycle import approve, edit, lock_papers, schedule, withdraw
+from app.prices.parse_cache import read_book, refusal
 from app.prices.tables import PaperState, StoredBook
-from app.prices.trail import last_simulation, record
 from app.roles import Role, require_role
 from pricing.book import PriceBook
 from pricing.check import check_examples
@@ -67,7 +67,7 @@ def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: 
 
 
 def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: str) -> StoredBook:
-    """Approve a draft that keeps its worked examples, as it was read (see `app.prices.life.approve`).
+    """Approve a draft that keeps its worked examples, as it was read (see `app.prices.lifecycle.approve`).
 
     The trail keeps by which simulation of this very text it was approved: the number of the last one's entry, if any.
 
@@ -84,7 +84,7 @@ def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: 
 
 
 def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: datetime | None = None) -> StoredBook:
-    """Publish an approved book from a moment in the future on (see `app.prices.life.schedule`).
+    """Publish an approved book from a moment in the future on (see `app.prices.lifecycle.schedule`).
 
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
@@ -96,7 +96,7 @@ def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: da
 
 
 def withdraw_book(session: Session, actor: Actor, book_id: str, *, reason: str) -> StoredBook:
-    """Take a book back before it takes effect (see `app.prices.life.withdraw`).
+    """Take a book back before it takes effect (see `app.prices.lifecycle.withdraw`).
 
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`.

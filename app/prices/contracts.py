@@ -6,15 +6,15 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.tables import Account
+from app.audit_log.actor import Actor
+from app.audit_log.log import record
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.find import contract_by_id, newest_contract
-from app.prices.life import approve, edit, lock_papers, schedule, withdraw
-from app.prices.parsed import read_contract, refusal
+from app.prices.lifecycle import approve, edit, lock_papers, schedule, withdraw
+from app.prices.parse_cache import read_contract, refusal
 from app.prices.tables import PaperState, StoredContract
-from app.prices.trail import record
 from app.roles import Role, require_role
 from pricing.schema import Problem
 

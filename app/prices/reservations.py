@@ -17,8 +17,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
+from app.accounts.billing_periods import billing_month
 from app.accounts.memberships import membership_at
-from app.accounts.months import billing_month
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at

@@ -2,10 +2,10 @@
 
 from sqlalchemy.orm import Session
 
-from app.prices.actor import HOUSE
+from app.audit_log.actor import HOUSE
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.find import newest_book
-from app.prices.life import lock_papers
+from app.prices.lifecycle import lock_papers
 from app.prices.tables import StoredBook
 from pricing.books import read_shipped
 

@@ -1,15 +1,14 @@
-"""Rows of prices: stored books and contracts, the audit trail, intake pauses, and what promotions have left."""
+"""Rows of prices: stored books and contracts, and what promotions have left."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of, only_add
-from app.prices.parsed import kept_book, kept_contract
+from app.db import Base, Moment, guard, one_of
+from app.prices.parse_cache import kept_book, kept_contract
 from pricing.book import PriceBook
 from pricing.contract import Contract
 
@@ -111,48 +110,6 @@ class StoredContract(Paper, Base):
         return kept_contract(self.content_hash, lambda: self.toml)
 
 
-class AuditEntry(Base):
-    """One act of an admin. Entries are chained by hash, so that one taken out or rewritten shows."""
-
-    __tablename__ = "audit_entries"
-    __table_args__ = (Index("ix_audit_entries_subject", "subject"),)
-
-    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    at: Mapped[datetime] = mapped_column(Moment)
-    actor: Mapped[str] = mapped_column(Text)  # the person
-    via: Mapped[str] = mapped_column(Text, default="")  # the key or door that the person used
-    act: Mapped[str] = mapped_column(Text)  # such as `book.approved`
-    subject: Mapped[str] = mapped_column(Text)  # id of what was acted on
-    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    previous_hash: Mapped[str] = mapped_column(Text)
-    hash: Mapped[str] = mapped_column(Text, unique=True)
-
-
-class IntakePause(Base):
-    """No new jobs for a model, an account, one model of one account, or (both empty) at all, until it is resumed."""
-
-    __tablename__ = "intake_pauses"
-    __table_args__ = (
-        CheckConstraint("(resumed_at IS NULL) = (resumed_by IS NULL)", name="resumed_by_somebody"),
-        Index(
-            "uq_intake_pauses_open",
-            text("coalesce(model, '')"),
-            text("coalesce(account_id, '')"),
-            unique=True,
-            postgresql_where=text("resumed_at IS NULL"),
-        ),
-    )
-
-    id: Mapped[str] = mapped_column(Text, primary_key=True)
-    model: Mapped[str | None] = mapped_column(Text)
-    account_id: Mapped[str | None] = mapped_column(ForeignKey("accounts.id"))
-    reason: Mapped[str] = mapped_column(Text)
-    paused_by: Mapped[str] = mapped_column(Text)
-    paused_at: Mapped[datetime] = mapped_column(Moment)
-    resumed_by: Mapped[str | None] = mapped_column(Text)
-    resumed_at: Mapped[datetime | None] = mapped_column(Moment)
-
-
 class FreeUse(Base):
     """How much of its monthly free seconds an account has reserved and spent in one billing month."""
 
@@ -246,4 +203,3 @@ guard(
     FOR EACH ROW EXECUTE FUNCTION paper_stays()
     """,
 )
-only_add(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")

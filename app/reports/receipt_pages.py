@@ -13,7 +13,7 @@ from app.errors import not_found
 from app.jobs.tables import ReceiptRow
 from app.prices.find import book_by_hash
 from app.reports import pdf
-from app.reports.words import Language, decimals, word
+from app.reports.translations import Language, decimals, word
 from pricing.exact import exact_number
 from pricing.labels import mode_words, words
 from pricing.receipt import read_receipt

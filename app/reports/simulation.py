@@ -9,17 +9,17 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from app.audit_log.actor import Actor
+from app.audit_log.log import record
 from app.clock import now
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.find import book_at, book_by_id, contracts_by_hash
-from app.prices.trail import record
 from app.roles import ADMIN_ROLES, require_role
 from app.settings import get_settings
 from pricing.book import PriceBook
 from pricing.contract import Contract
 from pricing.simulate import Past, simulate
-from pricing.simulation import Case, Simulation
+from pricing.simulation_result import Case, Simulation
 
 # Jobs with the same inputs are priced alike unless a window opens or closes between them, so the period is cut at
 # the edges of all windows, and one job of each piece stands for all.

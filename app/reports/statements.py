@@ -11,17 +11,17 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.months import month_window
+from app.accounts.billing_periods import month_window
 from app.accounts.tables import Project
 from app.clock import now
 from app.errors import AppError, not_found
 from app.prices.find import book_at
-from app.reports.words import Language, decimals
+from app.reports.translations import Language, decimals
 from app.wallet.transfer import wallet_side
 from pricing.book import PriceBook
 from pricing.exact import exact_number
 from pricing.money import Money
-from pricing.simulation import Case
+from pricing.simulation_result import Case
 
 PERIOD = """
     r.account_id = :account_id AND NOT r.test AND r.settled_at >= :since AND r.settled_at < :until

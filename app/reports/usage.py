@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.errors import AppError
 from pricing.exact import exact_number
-from pricing.simulation import Case
+from pricing.simulation_result import Case
 
 DAYS_MAX = 366
 

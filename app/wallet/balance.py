@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -9,9 +10,26 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.clock import now
 from app.errors import not_found
-from app.wallet.shapes import Balance
 from app.wallet.tables import CreditLot, LotKind, Wallet
-from pricing.money import whole
+from pricing.money import Money, whole
+
+
+class Balance(BaseModel):
+    """A wallet at one moment. Credit that has expired is left out, whether or not the sweeper has booked it yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    account_id: str
+    currency: str
+    posted: int  # the balance: what came in less what was spent; below zero when credit is in use
+    held: int
+    credit_limit: int
+    available: int  # posted - held + credit limit: what a new hold may take
+    granted: int  # what is left in granted lots and not pinned by a hold
+    purchased: int
+    next_expiry_at: datetime | None
+    next_expiry_amount: int
+    low_balance: int | None  # the owner is told when available falls below this
 
 
 def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> None:
@@ -146,3 +164,8 @@ def _set(session: Session, account_id: str, **values: object) -> None:
     ).one_or_none()
     if done is None:
         raise not_found("wallet", account_id)
+
+
+def spelled(minor: int, currency: str) -> str:
+    """Return minor units as the decimal string that problem documents carry: 439 CNY is `4.39`."""
+    return Money(minor, currency).text

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import ApiKey, Project
 from app.db import new_id
 from app.errors import AppError
-from app.wallet.amounts import spelled
+from app.wallet.balance import spelled
 from app.wallet.tables import Budget, BudgetScope, Hold
 from pricing.money import whole
 

@@ -7,8 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError, not_found
-from app.wallet.amounts import spelled
-from app.wallet.balance import arm_low_balance
+from app.wallet.balance import arm_low_balance, spelled
 from app.wallet.budgets import refund_budgets
 from app.wallet.lots import add_lot, draw, give_back
 from app.wallet.tables import DrawCause, Hold, HoldState, LotKind, Transfer, TransferKind, Wallet

@@ -5,12 +5,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.months import billing_month
+from app.accounts.billing_periods import billing_month
 from app.clock import now
 from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
-from app.wallet.amounts import spelled
-from app.wallet.balance import arm_low_balance, available_now, balance
+from app.wallet.balance import arm_low_balance, available_now, balance, spelled
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet

@@ -12,9 +12,9 @@ from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
 from app.settings import get_settings
+from app.web.auth import MaybeVisitor, SessionDep
 from app.web.formats import minor, money
 from app.web.render import is_htmx, page
-from app.web.visitor import MaybeVisitor, SessionDep
 from pricing.book import PriceBook, PriceError
 from pricing.labels import mode_words
 from pricing.money import settle

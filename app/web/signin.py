@@ -13,9 +13,11 @@ from app.errors import AppError
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
+from app.web.auth import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
+from app.web.csrf import safe_path
+from app.web.password_links import welcomed
 from app.web.problems import NEXT_LENGTH_MAX
 from app.web.render import THEME_COOKIE, THEMES, go, page
-from app.web.same_site import safe_path
 from app.web.sessions import (
     drop_cookie,
     end_other_sessions,
@@ -25,9 +27,7 @@ from app.web.sessions import (
     set_cookie,
     show_test_jobs,
 )
-from app.web.throttle import forget_tries, note_try, take_back_try
-from app.web.visitor import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
-from app.web.welcome import welcomed
+from app.web.signin_limits import forget_tries, note_try, take_back_try
 
 router = APIRouter(include_in_schema=False)
 

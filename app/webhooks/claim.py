@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.events.tables import Event
-from app.webhooks.allowance import Lane, deal, pace
 from app.webhooks.health import abandon_waiting, lock_endpoints
+from app.webhooks.limits import Lane, deal, pace
 from app.webhooks.secret import alive_secrets, owner_of
 from app.webhooks.tables import Delivery, Endpoint
 

@@ -28,7 +28,7 @@ from app.net import Answer, Egress, Sender, Timings
 from app.settings import get_settings
 from app.trace import span
 from app.webhooks.claim import Parcel, claim
-from app.webhooks.report import Sent, report, report_plainly
+from app.webhooks.outcomes import Sent, report, report_plainly
 from app.webhooks.secret import SecretLostError, key_of
 from app.webhooks.signing import sign
 

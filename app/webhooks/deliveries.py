@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, exists, or_, select, tuple_
+from sqlalchemy import Select, and_, delete, exists, or_, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from app.accounts.caller import Caller
@@ -14,7 +14,7 @@ from app.settings import get_settings
 from app.webhooks.endpoints import find_endpoint
 from app.webhooks.fanout import new_delivery, wants
 from app.webhooks.health import lock_endpoints
-from app.webhooks.shapes import AttemptOut, DeliveryOut, show_attempt, show_delivery
+from app.webhooks.schemas import AttemptOut, DeliveryOut, show_attempt, show_delivery
 from app.webhooks.tables import Attempt, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
 PAGE_MAX = 100
@@ -183,3 +183,22 @@ def _mine(caller: Caller) -> Select[Delivery, str, str]:
             )
         )
     return query
+
+
+def forget_deliveries(session: Session, *, limit: int) -> int:
+    """Remove up to `limit` deliveries that ended longer ago than the log is kept. Returns how many.
+
+    Their events can still be read in the feed and be delivered once more.
+    """
+    before = now(session) - timedelta(days=get_settings().webhook_log_days)
+    old = session.scalars(
+        select(Delivery.id)
+        .where(Delivery.ended_at < before)
+        .order_by(Delivery.ended_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if old:
+        session.execute(delete(Attempt).where(Attempt.delivery_id.in_(old)))
+        session.execute(delete(Delivery).where(Delivery.id.in_(old)))
+    return len(old)

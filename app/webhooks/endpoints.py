@@ -14,8 +14,8 @@ from app.errors import AppError, not_found
 from app.events.types import EVENT_TYPES
 from app.net import check_url
 from app.webhooks.health import abandon_waiting, disable, enable, lock_endpoints
+from app.webhooks.schemas import EndpointCreate, EndpointOut, EndpointUpdate, show_endpoint
 from app.webhooks.secret import current_secret, issue_secret
-from app.webhooks.shapes import EndpointCreate, EndpointOut, EndpointUpdate, show_endpoint
 from app.webhooks.tables import Endpoint, EndpointKind, Secret
 
 ENDPOINTS_MAX = 50

@@ -109,7 +109,7 @@ def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
 ) -> None:
     order = {**ORDER, "callback_url": "https://hooks.example.com/done"}
     made = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"}).json()
-    with lines_of("workers.desk") as lines:
+    with lines_of("workers.worker_loop") as lines:
         world.work()
     assert [line["message"] for line in lines] == ["A take of a segment begins", "A take of a finish begins"]
     for line in lines:

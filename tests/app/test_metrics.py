@@ -10,12 +10,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.orm import Session
 
-from app.bell import get_redis
 from app.cli.ports import free_port
 from app.db import after_commit, transaction
 from app.dispatch.claim import claim
 from app.dispatch.gauges import QUERIES, DatabaseGauges
 from app.metrics import REGISTRY, serve_metrics
+from app.redis_client import get_redis
 from app.settings import get_settings
 from tests.world import World
 

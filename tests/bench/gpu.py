@@ -20,14 +20,14 @@ from typing import Any
 import torch
 from diffusers.utils import export_to_video
 
-from app.catalog.arithmetic import forward_flops
+from app.catalog.memory_estimate import forward_flops
 from app.catalog.models import VideoModel, load_catalog
 from tests.bench.architectures import random_pipeline
-from workers.control import Control
 from workers.engine import SegmentRequest
 from workers.engine.load import Parts
 from workers.engine.wan import WanEngine
 from workers.film.clip_writer import ClipWriter
+from workers.render_control import Control
 
 CASES = (
     ("wan2.1-t2v-1.3b", 832, 480),

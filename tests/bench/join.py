@@ -15,8 +15,8 @@ from time import perf_counter
 import numpy as np
 
 from workers.engine.meter import cpu_seconds
-from workers.film.binary import ffmpeg_binary
 from workers.film.clip_writer import ClipWriter
+from workers.film.ffmpeg import ffmpeg_binary
 from workers.film.join import join
 
 CLIPS, SECONDS, FPS, SIZE = 12, 5, 24, (1920, 1080)

@@ -26,10 +26,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account, set_limits
 from app.accounts.caller import Caller
-from app.cli.wheels import postgres_programs
+from app.cli.server_binaries import postgres_programs
 from app.db import get_engine, transaction
-from app.jobs.order import Order
-from app.jobs.shapes import VideoRequest
+from app.jobs.idempotency import Order
+from app.jobs.schemas import VideoRequest
 from app.jobs.submit import submit
 from app.prices.seed import seed_book
 from app.settings import child_environment, get_settings

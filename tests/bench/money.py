@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import Account
 from app.cli.embedded import embedded
 from app.cli.migrate import upgrade
-from app.cli.wheels import postgres_programs
+from app.cli.server_binaries import postgres_programs
 from app.clock import now
 from app.db import forget_engines, get_engine, new_id, transaction
 from app.prices.find import book_at

@@ -13,7 +13,7 @@ import pytest
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from app.web.account.connect import SNIPPETS
+from app.web.account.sdk_snippets import SNIPPETS
 from tests.live import Service
 
 pytestmark = pytest.mark.xdist_group("service")

@@ -13,17 +13,17 @@ import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
 from app import metrics
-from app.bell import celery_settings
 from app.cli.main import app as cli
 from app.cli.up import roles
 from app.dispatch.gauges import CLASSES, QUERIES, UP
 from app.dispatch.retention import chores
-from app.dispatch.sweep import REPAIRS
+from app.dispatch.scheduler import REPAIRS
 from app.jobs.states import JobState, TakeState
 from app.metrics import REGISTRY
 from app.settings import Settings
-from tests.house.documents import ENVIRONMENT, environment_example
-from tests.house.sources import ROOT
+from app.wakeups import celery_settings
+from tests.repo.documents import ENVIRONMENT, environment_example
+from tests.repo.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from app.cli.embedded import Servers
 from app.cli.main import app as cli
-from app.cli.wheels import postgres_programs
+from app.cli.server_binaries import postgres_programs
 from app.db import get_engine, transaction
 from app.reports.audit import audit
 from app.settings import child_environment, get_settings
 from app.storage import get_storage
 from tests.contracts.storage_servers import rclone
-from tests.house.sources import ROOT
+from tests.repo.sources import ROOT
 from tests.world import World
 
 RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.bell import DOORBELL, KEY_PREFIX, make_celery, queue_name
+from app.wakeups import DOORBELL, KEY_PREFIX, make_celery, queue_name
 from tests.faults.ground import LEASE_SECONDS, Ground
 
 # Between two faults some work gets done: a service that is only ever hit shows nothing but its back-off.

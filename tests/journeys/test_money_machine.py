@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from app.accounts.months import billing_month
+from app.accounts.billing_periods import billing_month
 from app.accounts.projects import create_project
 from app.clock import now
 from app.dispatch.claim import Claim

@@ -10,7 +10,7 @@ from pricing.contract import canonical
 from pricing.money import Money
 from pricing.price import price
 from pricing.simulate import Past, simulate
-from pricing.simulation import Case
+from pricing.simulation_result import Case
 from pricing.usage import Customer
 from tests.pricing.inputs import AT, DEFAULT, DEFAULT_TEXT, book, contract, promotion, usage
 

@@ -13,9 +13,9 @@ from app.dispatch.claim import Claim
 from app.jobs.queue_tables import Take, Unit
 from app.storage import Stored
 from app.storage.files import FileStorage
-from workers.desk import Desk
 from workers.engine import Control, Engine, SegmentRequest
 from workers.engine.request import Frames
+from workers.worker_loop import Desk
 
 # No test is slow because it waits: these bound what would otherwise hang for ever.
 PATIENCE_SECONDS = 60.0

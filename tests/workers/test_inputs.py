@@ -11,7 +11,7 @@ from tests.makers import units_of
 from tests.workers.film.clips import number_of, write_clip
 from tests.world import World
 from workers.inputs import request_of
-from workers.work import read_work
+from workers.segment_input import read_work
 
 SECONDS, FPS = 11, 16
 

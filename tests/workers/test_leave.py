@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from app.bell import ring
 from app.catalog.models import load_catalog
 from app.db import transaction
 from app.jobs.queue_tables import Take, Unit, Worker
@@ -19,6 +18,7 @@ from app.jobs.tables import Job
 from app.reports.audit import audit
 from app.settings import child_environment, get_settings
 from app.storage import get_storage
+from app.wakeups import ring
 from tests.workers.desks import takes, unit, wait_until
 from tests.workers.engine.tiny_wan import CATALOGUE, FACTS, build_tiny_wan
 from tests.world import World

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.demo_model.codec import decode_unclamped, encode_moments, make_codec
-from workers.demo_model.course import Course, Report, Team
-from workers.demo_model.facts import NATIVE_SIZES
+from workers.demo_model.config import NATIVE_SIZES
 from workers.demo_model.paint import paint
-from workers.demo_model.world import draw_scene
+from workers.demo_model.scenes import draw_scene
+from workers.demo_model.training_loop import Course, Report, Team
 
 LEARNING_RATE = 1.5e-3
 KL_WEIGHT = 1e-4

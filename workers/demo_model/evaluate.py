@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from app.catalog.demo_words import Scene
-from workers.demo_model.checker import judge
-from workers.demo_model.facts import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
+from workers.demo_model.components import WEIGHTS, load
+from workers.demo_model.config import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
 from workers.demo_model.paint import paint
-from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.sample import Given, generate
-from workers.demo_model.world import draw_scene
+from workers.demo_model.scene_detector import judge
+from workers.demo_model.scenes import draw_scene
 
 ASPECTS = ("background", "color", "shape", "motion", "all")
 BATCH = 10

@@ -19,9 +19,9 @@ from transformers import UMT5EncoderModel
 
 from app.catalog.demo_words import SHAPES
 from workers.demo_model.attention import use_plain_attention
-from workers.demo_model.course import Course, Report, Team
+from workers.demo_model.components import embed, make_text_encoder, make_tokenizer, make_transformer, token_ids
 from workers.demo_model.latents import RATIOS, Library
-from workers.demo_model.parts import embed, make_text_encoder, make_tokenizer, make_transformer, token_ids
+from workers.demo_model.training_loop import Course, Report, Team
 
 LEARNING_RATE = 2e-3
 MODES = {"text": 0.60, "picture": 0.12, "follow": 0.18, "goal": 0.10}

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.demo_model.codec import encode_moments, statistics
-from workers.demo_model.facts import FRAMES_MAX, NATIVE_SIZES
+from workers.demo_model.config import FRAMES_MAX, NATIVE_SIZES
 from workers.demo_model.paint import paint
-from workers.demo_model.world import TWO_OBJECTS_TRAINED, draw_scene
+from workers.demo_model.scenes import TWO_OBJECTS_TRAINED, draw_scene
 
 KINDS = {"fresh": 0.62, "window": 0.27, "held": 0.11}
 """Shares of clips: motions from their beginning; windows from anywhere in a motion; clips whose last frame is held."""

@@ -3,8 +3,8 @@
 import numpy as np
 
 from app.catalog.demo_words import BACKGROUNDS, COLORS, Scene
-from workers.demo_model.facts import pixel_aspect
-from workers.demo_model.world import Path, clip_times, paths
+from workers.demo_model.config import pixel_aspect
+from workers.demo_model.scenes import Path, clip_times, paths
 
 EDGE = 1.4
 """Width of an object's soft edge, in pixels."""

@@ -17,8 +17,8 @@ from diffusers import WanPipeline
 from torch import Tensor
 
 from workers.demo_model.codec import statistics
-from workers.demo_model.facts import GUIDANCE, MAX_SEQUENCE_LENGTH, SPATIAL, STEPS, TEMPORAL, latent_frames
-from workers.demo_model.parts import embed, token_ids
+from workers.demo_model.components import embed, token_ids
+from workers.demo_model.config import GUIDANCE, MAX_SEQUENCE_LENGTH, SPATIAL, STEPS, TEMPORAL, latent_frames
 from workers.engine.decode import mend_seam, to_bytes
 
 STILL_FRAMES = 1 + TEMPORAL

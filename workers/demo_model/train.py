@@ -20,10 +20,10 @@ from torch import distributed, multiprocessing
 
 from workers.demo_model.codec import channels_last, make_codec
 from workers.demo_model.codec_training import averaged, store_statistics, train_codec
-from workers.demo_model.course import Report, Team
+from workers.demo_model.components import WEIGHTS, load, make_text_encoder, make_tokenizer, make_transformer, save
 from workers.demo_model.flow_training import train_flow
 from workers.demo_model.latents import SHARD, write_shards
-from workers.demo_model.parts import WEIGHTS, load, make_text_encoder, make_tokenizer, make_transformer, save
+from workers.demo_model.training_loop import Report, Team
 
 STAGES = ("codec", "latents", "flow", "decoder", "export")
 

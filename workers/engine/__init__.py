@@ -1,8 +1,8 @@
 """The engine: numpy pictures and words in, numpy pictures out. Only this folder (and the demo model) knows torch."""
 
 from app.catalog.models import VideoModel
+from workers.engine.continuation import Handover
 from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, OutOfMemory, Refused, Stopped
-from workers.engine.handover import Handover
 from workers.engine.meter import Meter
 from workers.engine.request import Control, Engine, SegmentRequest
 from workers.engine.seeds import segment_seed

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from workers.engine.atomic_write import write_durably
 from workers.engine.errors import CheckpointRejected
-from workers.engine.store import write_durably
 
 FORMAT = 1
 logger = logging.getLogger(__name__)

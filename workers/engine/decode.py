@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-from workers.engine.handover import Floats
+from workers.engine.continuation import Floats
 from workers.engine.request import Frames
 
 RING_SLOTS = 2

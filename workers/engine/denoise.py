@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from workers.engine.checkpoint import CheckpointFile, Progress
-from workers.engine.conditions import Conditions
+from workers.engine.conditioning import Conditions
 from workers.engine.load import Parts
 from workers.engine.meter import Meter
 from workers.engine.request import Control, Frames

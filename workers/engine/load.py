@@ -12,7 +12,10 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
+from app.catalog.memory_estimate import why_too_large
 from app.catalog.models import VideoModel
+from workers.engine.errors import DoesNotFit
+from workers.engine.host_info import host_bytes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU_THREADS_MAX = 4
@@ -159,3 +162,17 @@ def clone_scheduler(parts: Parts, flow_shift: float | None) -> Any:
 def first_device() -> str:
     """Return the first CUDA device, or the CPU where there is none."""
     return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def device_bytes(device: torch.device) -> int:
+    """Return the memory of a device in bytes: the whole GPU's, or for a CPU all that this process may use."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return host_bytes()
+
+
+def refuse_what_cannot_fit(model: VideoModel, device: torch.device, width: int, height: int, frames: int) -> None:
+    """Raise DoesNotFit if the predicted peak of a render is above the device's memory."""
+    problem = why_too_large(model, width, height, frames, device_bytes(device))
+    if problem is not None:
+        raise DoesNotFit(problem)

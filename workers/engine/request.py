@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.catalog.models import Mode
+from workers.engine.continuation import Handover
 from workers.engine.errors import Stopped
-from workers.engine.handover import Handover
 from workers.engine.meter import Meter
 
 Frames = npt.NDArray[np.uint8]

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.catalog.models import VideoModel
+from workers.engine.continuation import Handover
 from workers.engine.errors import Refused
-from workers.engine.handover import Handover
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.request import Control, Frames, SegmentRequest
 

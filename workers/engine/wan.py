@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from app.catalog.models import VideoModel
-from workers.engine.canary import Canary
 from workers.engine.checkpoint import CheckpointFile, fingerprint
-from workers.engine.conditions import (
+from workers.engine.conditioning import (
     Conditions,
     ConditionStage,
     Shape,
@@ -21,16 +20,16 @@ from workers.engine.conditions import (
     shape_of,
     shown_frames,
 )
+from workers.engine.continuation import Floats, Handover
 from workers.engine.decode import FrameSelection, decode_floats, mend_seam, to_host, to_unit
 from workers.engine.denoise import DenoiseStage, Plan
 from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory, Refused
-from workers.engine.handover import Floats, Handover
-from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts
-from workers.engine.memory import refuse_what_cannot_fit
+from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts, refuse_what_cannot_fit
 from workers.engine.meter import Meter, peak_host_bytes
+from workers.engine.optimizations import apply_switches, reset_caches
 from workers.engine.preview import LatentPreview
 from workers.engine.request import Control, Frames, SegmentRequest
-from workers.engine.switches import apply_switches, reset_caches
+from workers.engine.self_test import Canary
 from workers.engine.text import EmbeddingCache, TextStage
 
 # How PyTorch words a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.

@@ -15,9 +15,8 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from workers.film.binary import command, kill, last_words
-from workers.film.encoding import h264, rate, to_yuv
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError, h264, rate, to_yuv
+from workers.film.ffmpeg import command, kill, last_words
 
 # How long a waiting caller sleeps before it looks again whether ffmpeg still takes frames, in seconds.
 _LOOK_AGAIN_SECONDS = 0.5

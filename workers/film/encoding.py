@@ -61,3 +61,7 @@ def h264(fps: Fraction, *, crf: int, preset: str, key_frames: Sequence[int] = ()
     if key_frames:
         options["force_key_frames"] = "expr:" + "+".join(f"eq(n,{number})" for number in key_frames)
     return options
+
+
+class FilmError(Exception):
+    """A film could not be made or read. The message ends with ffmpeg's own last words where it had any."""

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from workers.film.binary import command, kill, last_words
-from workers.film.encoding import SCALE_FLAGS, rate
-from workers.film.errors import FilmError
+from workers.film.encoding import SCALE_FLAGS, FilmError, rate
+from workers.film.ffmpeg import command, kill, last_words
 
 _SECONDS_MAX = 300.0
 

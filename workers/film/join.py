@@ -12,9 +12,8 @@ import av
 import ffmpeg
 
 from app.assets.sniff import HEAD_BYTES, sniff
-from workers.film.binary import run
-from workers.film.encoding import AUDIO, h264, rate, ticks
-from workers.film.errors import FilmError
+from workers.film.encoding import AUDIO, FilmError, h264, rate, ticks
+from workers.film.ffmpeg import run
 
 Transition = Literal["cut", "crossfade"]
 

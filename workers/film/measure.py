@@ -10,7 +10,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError
 
 # A picture whose brightness and colours vary by less than this (standard deviation, of 255) shows nothing.
 FLAT_DEVIATION = 1.0

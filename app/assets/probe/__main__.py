@@ -9,10 +9,9 @@ from typing import Any
 
 import av
 
-from app.assets.limits import CPU_SECONDS, LIMITS, MEMORY_BYTES, OUTPUT_BYTES
+from app.assets.limits import CPU_SECONDS, LIMITS, MEMORY_BYTES, OUTPUT_BYTES, RefusedError
 from app.assets.probe.media import rewrite_media
 from app.assets.probe.picture import rewrite_picture
-from app.assets.refusal import RefusedError
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _PR_SET_NO_NEW_PRIVS = 38

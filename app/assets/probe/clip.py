@@ -7,8 +7,7 @@ from typing import Any
 import av
 import numpy as np
 
-from app.assets.limits import FPS_MAX, Limits
-from app.assets.refusal import RefusedError
+from app.assets.limits import FPS_MAX, Limits, RefusedError
 
 SAMPLE_RATE = 48_000
 THREADS = 2

@@ -7,9 +7,8 @@ from typing import Any
 
 import av
 
-from app.assets.limits import LIMITS, Limits
+from app.assets.limits import LIMITS, Limits, RefusedError
 from app.assets.probe.clip import SAMPLE_RATE, THREADS, rewrite_clip
-from app.assets.refusal import RefusedError
 from app.assets.sniff import Kind
 
 _VIDEO_DECODERS = ["h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "libvpx", "libvpx-vp9", "mpeg4", "prores"]

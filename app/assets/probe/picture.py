@@ -7,8 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps
 
-from app.assets.limits import Limits
-from app.assets.refusal import RefusedError
+from app.assets.limits import Limits, RefusedError
 
 
 def rewrite_picture(path: Path, folder: Path, reader: str, limits: Limits) -> dict[str, Any]:

@@ -12,10 +12,9 @@ from app.accounts.tables import ApiKey
 from app.clock import now
 from app.errors import AppError
 from app.roles import Scope
-from app.web.amounts import read_optional
+from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
+from app.web.forms import NOTHING_SENT, Sent, read_optional
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
-from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 
 router = APIRouter(include_in_schema=False)
 

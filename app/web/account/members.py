@@ -10,10 +10,10 @@ from app.accounts.members import list_members, remove_member, set_roles
 from app.errors import AppError
 from app.roles import Role
 from app.settings import get_settings
+from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
+from app.web.forms import NOTHING_SENT, Sent
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
 from app.web.sessions import end_other_sessions
-from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 
 router = APIRouter(include_in_schema=False)
 

@@ -9,11 +9,10 @@ from sqlalchemy.orm import Session
 from app.accounts.members import set_password, sign_in
 from app.clock import now
 from app.errors import AppError
+from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
 from app.web.render import go, page
-from app.web.sessions import IDLE, end_other_sessions
-from app.web.tables import WebSession
-from app.web.throttle import note_try
-from app.web.visitor import FormDep, MemberDep, SessionDep, Visitor
+from app.web.sessions import IDLE, WebSession, end_other_sessions
+from app.web.signin_limits import note_try
 
 router = APIRouter(include_in_schema=False)
 

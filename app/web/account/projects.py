@@ -6,15 +6,14 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.months import billing_month
+from app.accounts.billing_periods import billing_month
 from app.accounts.projects import archive_project, create_project, list_projects, set_budget
 from app.clock import now
 from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
-from app.web.amounts import read_optional
+from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
+from app.web.forms import NOTHING_SENT, Sent, read_optional
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
-from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
 
 router = APIRouter(include_in_schema=False)
 

@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.clock import now
 from app.reports.statements import project_names
+from app.reports.translations import decimals
 from app.reports.usage import DAYS_MAX, Use, read_usage
-from app.reports.words import decimals
+from app.web.auth import OwnerDep, SessionDep
 from app.web.charts import bar_chart, shares
 from app.web.formats import minor, seconds
 from app.web.render import page
-from app.web.visitor import OwnerDep, SessionDep
 
 router = APIRouter(include_in_schema=False)
 

@@ -16,10 +16,9 @@ from app.prices.find import book_at
 from app.wallet.balance import balance, set_low_balance
 from app.wallet.funds import list_transfers, spell
 from app.wallet.tables import CreditLot, Transfer
-from app.web.amounts import read_amount
+from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
+from app.web.forms import NOTHING_SENT, Sent, read_amount
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
-from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from pricing.book import PriceBook
 
 router = APIRouter(include_in_schema=False)

@@ -10,14 +10,14 @@ from starlette.datastructures import FormData
 
 from app.accounts.projects import list_projects
 from app.clock import now
-from app.digits import whole
 from app.errors import AppError
 from app.events.types import EVENT_TYPES
+from app.parsing import whole
 from app.settings import get_settings
+from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
+from app.web.forms import NOTHING_SENT, Sent
 from app.web.problems import from_findings
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
-from app.web.visitor import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import (
     create_endpoint,
@@ -28,9 +28,9 @@ from app.webhooks.endpoints import (
     show,
     update_endpoint,
 )
-from app.webhooks.sample import send_sample
-from app.webhooks.shapes import EndpointCreate, EndpointOut, EndpointUpdate
+from app.webhooks.schemas import EndpointCreate, EndpointOut, EndpointUpdate
 from app.webhooks.tables import DeliveryState
+from app.webhooks.test_send import send_sample
 
 router = APIRouter(prefix="/account/webhooks", include_in_schema=False)
 

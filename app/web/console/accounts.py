@@ -14,25 +14,23 @@ from app.accounts.accounts import get_account
 from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import Account, AccountKind, Member
+from app.admin import accounts, money
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries
 from app.clock import now
-from app.digits import whole
 from app.errors import AppError
 from app.jobs.tables import Job
-from app.prices.actor import Actor
+from app.parsing import whole
 from app.prices.find import book_at, list_contracts
-from app.prices.trail import list_entries
-from app.reports import account_acts, money_acts
 from app.roles import Role
 from app.settings import get_settings
 from app.wallet.balance import balance
 from app.wallet.funds import list_transfers, spell
-from app.web.amounts import read_amount
-from app.web.console.moments import read_optional_moment
-from app.web.console.people import names_of
+from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
+from app.web.console.display_names import names_of
+from app.web.forms import NOTHING_SENT, Sent, read_amount, read_optional_moment
+from app.web.password_links import sign_in_link
 from app.web.render import go, page
-from app.web.sent import NOTHING_SENT, Sent
-from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
-from app.web.welcome import sign_in_link
 
 router = APIRouter(prefix="/admin/accounts", include_in_schema=False)
 
@@ -57,9 +55,9 @@ def take_account(request: Request, session: SessionDep, visitor: OperatorDep, fo
     try:
         with session.begin_nested():
             actor, kind = Actor.of(visitor.caller), text_of(form, "kind", AccountKind.PREPAID)
-            account = account_acts.open_account(session, actor, text_of(form, "name"), kind=kind)
+            account = accounts.open_account(session, actor, text_of(form, "name"), kind=kind)
             roles = (Role.OWNER, Role.CREATOR)
-            _, token = account_acts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
+            _, token = accounts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
     except AppError as error:
         return _accounts(request, session, visitor, "", None, error=error, sent=Sent(form))
     return account_page(
@@ -105,17 +103,17 @@ def _change_membership(session: Session, visitor: Visitor, form: FormData, accou
     """Give the account another membership from now on, until a moment or until somebody ends it."""
     ends_at = read_optional_moment(text_of(form, "ends_at"), visitor.zone, "ends_at")
     name = text_of(form, "membership")
-    account_acts.give_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
+    accounts.give_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
 
 
 def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Set the account's own limits; an empty field leaves what the membership says."""
     actor, account = Actor.of(visitor.caller), get_account(session, account_id)
     concurrency, queue_limit = (_whole(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
-    account_acts.limit_account(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
+    accounts.limit_account(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
     credit = read_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
     if credit != balance(session, account_id).credit_limit:
-        money_acts.limit_credit(session, actor, account_id, credit)
+        money.limit_credit(session, actor, account_id, credit)
 
 
 def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
@@ -123,7 +121,7 @@ def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str)
     reference = text_of(form, "reference")
     if not reference:
         raise AppError("invalid_request", "Name the payment or the order, so that it counts once.", field="reference")
-    money_acts.add_funds(
+    money.add_funds(
         session,
         Actor.of(visitor.caller),
         account_id,
@@ -137,12 +135,12 @@ def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str)
 
 def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; what was accepted is finished."""
-    account_acts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
+    accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
 
 
 def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """End the suspension."""
-    account_acts.reinstate_account(session, Actor.of(visitor.caller), account_id)
+    accounts.reinstate_account(session, Actor.of(visitor.caller), account_id)
 
 
 _ACTS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {

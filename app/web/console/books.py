@@ -5,20 +5,20 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
 from app.prices.find import book_at, book_by_id, list_books, newest_book
-from app.prices.life import approvers
+from app.prices.lifecycle import approvers
 from app.prices.tables import PaperState, StoredBook
-from app.prices.trail import list_entries
 from app.roles import Role
-from app.web.console.checks import check_text
-from app.web.console.moments import read_moment, to_local
-from app.web.console.people import names_of
+from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
+from app.web.console.display_names import names_of
+from app.web.console.draft_preview import check_text
+from app.web.forms import read_moment, to_local
 from app.web.render import go, page
-from app.web.visitor import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 
 router = APIRouter(prefix="/admin/price-books", include_in_schema=False)
 

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.tables import Account
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.contracts import (
     approve_contract,
     draft_contract,
@@ -20,13 +21,12 @@ from app.prices.contracts import (
 )
 from app.prices.find import contract_by_id, list_contracts, newest_contract
 from app.prices.tables import PaperState, StoredContract
-from app.prices.trail import list_entries
 from app.roles import Role
-from app.web.console.checks import check_contract
-from app.web.console.moments import read_moment, read_optional_moment, to_local
-from app.web.console.people import names_of
+from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
+from app.web.console.display_names import names_of
+from app.web.console.draft_preview import check_contract
+from app.web.forms import read_moment, read_optional_moment, to_local
 from app.web.render import go, page
-from app.web.visitor import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import func, select, tuple_
 
 from app.accounts.tables import Account
+from app.admin.operations import deliver_again
+from app.audit_log.actor import Actor
 from app.errors import not_found
 from app.events.tables import Event
-from app.prices.actor import Actor
-from app.reports.floor import deliver_again
 from app.roles import Role
+from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep
 from app.web.render import go, page
-from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep
 from app.webhooks.tables import Attempt, Delivery, DeliveryState, Endpoint
 
 router = APIRouter(prefix="/admin", include_in_schema=False)

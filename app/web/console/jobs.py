@@ -7,6 +7,8 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
+from app.audit_log.actor import Actor
+from app.audit_log.log import record
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
 from app.events.tables import Event
@@ -15,15 +17,13 @@ from app.jobs.find import receipt_of
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job
-from app.prices.actor import Actor
-from app.prices.trail import record
 from app.roles import Role
 from app.wallet.funds import spell
 from app.wallet.tables import Transfer, TransferKind
-from app.web.console.people import names_of
+from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
+from app.web.console.display_names import names_of
 from app.web.render import go, page
-from app.web.studio.cards import TONES, span
-from app.web.visitor import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
+from app.web.studio.film_card import TONES, span
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 

@@ -9,17 +9,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
+from app.admin import money
+from app.audit_log.actor import Actor
 from app.db import new_id
 from app.errors import AppError
-from app.prices.actor import Actor
-from app.reports import money_acts
-from app.web.amounts import read_amount
+from app.web.auth import FormDep, OperatorDep, SessionDep, text_of
 from app.web.console.accounts import account_page
 from app.web.console.jobs import film_page, find_film, left_to_refund
 from app.web.formats import minor
+from app.web.forms import Sent, read_amount
 from app.web.render import go, page
-from app.web.sent import Sent
-from app.web.visitor import FormDep, OperatorDep, SessionDep, text_of
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
@@ -65,7 +64,7 @@ def take_refund(request: Request, session: SessionDep, visitor: OperatorDep, for
             return _ask(request, question)
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
-            money_acts.refund_job(session, actor, job.account_id, job_id, amount, reference=reference, reason=reason)
+            money.refund_job(session, actor, job.account_id, job_id, amount, reference=reference, reason=reason)
     except AppError as error:
         return film_page(request, session, visitor, job_id, error=error)
     return go(request, f"{back}?done=refund")
@@ -96,7 +95,7 @@ def take_correction(
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
             signed = amount if gives else -amount
-            money_acts.book_correction(session, actor, account_id, signed, reference=reference, reason=reason)
+            money.book_correction(session, actor, account_id, signed, reference=reference, reason=reason)
     except AppError as error:
         return account_page(request, session, visitor, account_id, error=error, sent=Sent(form, "correction"))
     return go(request, f"{back}?done=correction")

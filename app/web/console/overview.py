@@ -10,16 +10,16 @@ from sqlalchemy import Numeric, cast, func, select
 from sqlalchemy.orm import Session
 
 from app.clock import now
+from app.jobs.intake import list_pauses
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_at
-from app.prices.pauses import list_pauses
 from app.settings import get_settings
 from app.wallet.tables import Transfer, TransferKind
+from app.web.auth import AdminDep, SessionDep
 from app.web.charts import HALF_WIDTH, bar_chart, shares
 from app.web.formats import count, minor, seconds
 from app.web.render import page
-from app.web.visitor import AdminDep, SessionDep
 from pricing.money import minor_per_major
 
 router = APIRouter(include_in_schema=False)

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from app.audit_log.actor import Actor
 from app.clock import now
-from app.prices.actor import Actor
 from app.prices.find import book_by_id
 from app.reports.simulation import simulate_stored
-from app.web.console.people import names_of
+from app.web.auth import AdminDep, SessionDep
+from app.web.console.display_names import names_of
 from app.web.render import page
-from app.web.visitor import AdminDep, SessionDep
-from pricing.simulation import AccountChange, Bucket, Simulation
+from pricing.simulation_result import AccountChange, Bucket, Simulation
 
 router = APIRouter(include_in_schema=False)
 

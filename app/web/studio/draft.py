@@ -6,12 +6,12 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 
-from app.digits import whole
 from app.errors import AppError
 from app.jobs.quote import Priced
-from app.jobs.shapes import ShotIn, VideoRequest, decimal_seconds
+from app.jobs.schemas import ShotIn, VideoRequest, decimal_seconds
 from app.jobs.spec import Spec
-from app.web.visitor import text_of, texts_of
+from app.parsing import whole
+from app.web.auth import text_of, texts_of
 
 SHOTS_MAX = 24
 SECONDS_MAX = 60

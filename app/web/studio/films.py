@@ -17,20 +17,20 @@ from app.jobs.cancel import cancel
 from app.jobs.delete import delete
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.links import make_link
-from app.jobs.shapes import decimal_seconds
+from app.jobs.schemas import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.receipt_pages import receipt_page, receipt_pdf
 from app.reports.statements import project_names
-from app.reports.words import Language
+from app.reports.translations import Language
 from app.storage import get_storage
+from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import download, go, is_htmx, page
-from app.web.studio.aftermath import callbacks_of, refunds_of
-from app.web.studio.cards import card_of, cards_of
-from app.web.studio.refusals import of_order
+from app.web.studio.errors import of_order
+from app.web.studio.film_card import card_of, cards_of
+from app.web.studio.film_history import callbacks_of, refunds_of
 from app.web.studio.variations import order_variation, variations_of
-from app.web.visitor import CreatorDep, FormDep, SessionDep, text_of
 from pricing.labels import words
 from pricing.money import Money
 

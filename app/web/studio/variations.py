@@ -11,20 +11,20 @@ from starlette.datastructures import FormData
 from app.accounts.caller import Caller
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
-from app.digits import whole
 from app.errors import AppError
-from app.jobs.again import film_as_asset
 from app.jobs.derive import extension, finished_spec, remix, retake
+from app.jobs.film_reuse import film_as_asset
 from app.jobs.find import find_job
-from app.jobs.order import Order, body_fingerprint
+from app.jobs.idempotency import Order, body_fingerprint
 from app.jobs.quote import price_spec
-from app.jobs.shapes import VideoRequest
+from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Mode, Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job
+from app.parsing import whole
 from app.settings import get_settings
+from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
-from app.web.visitor import CreatorDep, FormDep, SessionDep, text_of
 
 router = APIRouter(prefix="/films", include_in_schema=False)
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, reinstate, suspend
 from app.accounts.caller import Caller, require_active
+from app.accounts.key_format import keyid_of, new_key
 from app.accounts.keys import authenticate, get_key, issue_key, list_keys, revoke_key, rotate_key
 from app.accounts.members import add_member
 from app.accounts.projects import create_project
-from app.accounts.secret import keyid_of, new_key
 from app.accounts.tables import ApiKey
 from app.clock import now
 from app.errors import AppError

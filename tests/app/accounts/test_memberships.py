@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, get_account, list_accounts, set_limits
+from app.accounts.billing_periods import billing_month, month_window
 from app.accounts.memberships import (
     change_membership,
     end_membership,
@@ -17,7 +18,6 @@ from app.accounts.memberships import (
     list_periods,
     membership_at,
 )
-from app.accounts.months import billing_month, month_window
 from app.accounts.projects import archive_project, create_project, get_project, list_projects, set_budget
 from app.clock import now
 from app.errors import AppError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workers.film.binary import ffmpeg_binary
+from workers.film.ffmpeg import ffmpeg_binary
 
 
 def make(path: Path, *words: str) -> Path:

@@ -17,17 +17,17 @@ import pytest
 from sqlalchemy import false, true
 from sqlalchemy.orm import Session
 
-import app.assets.take
+import app.assets.ingest
 from app.accounts.accounts import create_account
 from app.accounts.projects import create_project
 from app.assets.find import asset_key, get_asset, list_assets, ready_asset
+from app.assets.ingest import take_address, take_upload
 from app.assets.limits import PENDING_MAX
 from app.assets.links import open_upload_link
 from app.assets.owner import Named, Owner
 from app.assets.remove import FOLDERS, delete_asset, remove_expired, unnamed
-from app.assets.shapes import AssetShape
+from app.assets.schemas import AssetShape
 from app.assets.tables import Asset
-from app.assets.take import take_address, take_upload
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.errors import AppError
@@ -228,7 +228,7 @@ def test_a_client_puts_its_file_into_the_bucket_itself(
         other, upload = begin_upload(
             session, account, kind="picture", filename="", content_type="image/png", size=len(picture)
         )
-        monkeypatch.setattr(app.assets.take, "LIMITS", {"picture": type("Small", (), {"bytes_max": 10})})
+        monkeypatch.setattr(app.assets.ingest, "LIMITS", {"picture": type("Small", (), {"bytes_max": 10})})
         with urlopen(Request(upload.url, picture, upload.headers, method=upload.method)):
             pass
         assert confirm(session, account, other.id).state == "refused"

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.assets.examine
-from app.assets.examine import Examined, examine
-from app.assets.limits import CPU_SECONDS, MEMORY_BYTES
-from app.assets.refusal import RefusedError
+import app.assets.sandbox_probe
+from app.assets.limits import CPU_SECONDS, MEMORY_BYTES, RefusedError
+from app.assets.sandbox_probe import Examined, examine
 from app.assets.sniff import MP4, Media
 from tests.app.assets.files import Trap, make, make_clip, make_picture, tone
 
@@ -74,7 +73,7 @@ def test_behind_the_first_bytes_the_named_reader_stands_alone(
     tmp_path: Path, secret: Path, attack: str, reader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were the first bytes ever misjudged, the forced demuxer would still not follow a script."""
-    monkeypatch.setattr(app.assets.examine, "sniff", lambda head: Media(reader, ("clip", "sound"), "x/y"))
+    monkeypatch.setattr(app.assets.sandbox_probe, "sniff", lambda head: Media(reader, ("clip", "sound"), "x/y"))
     with Trap() as trap:
         (tmp_path / "upload.mp4").write_text(SCRIPTS[attack].format(trap=trap.url, secret=secret))
         with pytest.raises(RefusedError, match=r"damaged|points at|neither|no sound"):
@@ -274,7 +273,7 @@ def test_the_reader_knows_none_of_our_settings(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_reader_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.assets.examine, "WALL_SECONDS", 0.01)
+    monkeypatch.setattr(app.assets.sandbox_probe, "WALL_SECONDS", 0.01)
     with pytest.raises(RefusedError, match="takes too long"):
         examined(make_picture(tmp_path / "picture.png"))
 

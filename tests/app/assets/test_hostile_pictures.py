@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.assets.examine import examine
-from app.assets.refusal import RefusedError
+from app.assets.limits import RefusedError
+from app.assets.sandbox_probe import examine
 from tests.app.assets.files import make_picture, png_header
 
 

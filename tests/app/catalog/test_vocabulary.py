@@ -1,5 +1,5 @@
+from app.catalog.demo_terms import prompt_terms, told
 from app.catalog.models import load_catalog
-from app.catalog.vocabulary import prompt_terms, told
 
 CATALOG = load_catalog()
 

@@ -13,10 +13,10 @@ import psycopg
 import pytest
 from redis import AuthenticationError, Redis
 
-from app.cli.children import is_ours
 from app.cli.embedded import EmbeddedServers, embedded
 from app.cli.home import claim_home, is_claimed, read_record, write_record
-from app.cli.wheels import postgres_programs, reachable, redis_program, servers_owner
+from app.cli.server_binaries import postgres_programs, reachable, redis_program, servers_owner
+from app.cli.subprocesses import is_ours
 from app.errors import AppError
 
 

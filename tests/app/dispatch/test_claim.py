@@ -17,8 +17,8 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
-from app.dispatch.pace import learn
-from app.dispatch.roster import ask_to_drain, sign_on
+from app.dispatch.throughput import learn
+from app.dispatch.worker_registry import ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit, Worker
 from app.jobs.states import TakeState
 from app.settings import get_settings

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.dispatch.claim import claim
 from app.dispatch.eta import forecast, forecasts
-from app.dispatch.forecasts import accuracy, foretell, forget_forecasts, score
-from app.dispatch.roster import ask_to_drain, sign_on
+from app.dispatch.eta_accuracy import accuracy, foretell, forget_forecasts, score
 from app.dispatch.tables import Forecast, Pace
+from app.dispatch.worker_registry import ask_to_drain, sign_on
 from app.jobs.plan import enqueue_finish
 from app.jobs.queue_tables import Share, Unit
 from app.jobs.tables import Job

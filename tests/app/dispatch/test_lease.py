@@ -21,7 +21,7 @@ from app.dispatch.lease import (
     release_take,
     succeed_segment,
 )
-from app.dispatch.roster import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
+from app.dispatch.worker_registry import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
 from app.settings import get_settings

@@ -6,14 +6,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, update
 
-from app import bell
-from app.bell import KEY_PREFIX, get_redis, queue_name, rings_waiting
+from app import wakeups
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import claim
-from app.dispatch.roster import ask_to_drain, sign_on
-from app.dispatch.sweep import ring_pools
+from app.dispatch.scheduler import ring_pools
+from app.dispatch.worker_registry import ask_to_drain, sign_on
 from app.jobs.queue_tables import Unit
+from app.redis_client import get_redis
+from app.wakeups import KEY_PREFIX, queue_name, rings_waiting
 from tests.makers import make_account, make_queued_job
 from tests.world import World
 
@@ -29,9 +30,9 @@ def redis(redis_url: str) -> Iterator[None]:
 
 
 def _forget() -> None:
-    bell.get_redis.cache_clear()
-    bell._ringer.cache_clear()
-    bell._away_until.clear()
+    wakeups.get_redis.cache_clear()
+    wakeups._ringer.cache_clear()
+    wakeups._away_until.clear()
 
 
 def work_with(*names: str, pool: str = POOL, state: str = "idle") -> None:

@@ -13,7 +13,7 @@ from app.db import new_id, transaction
 from app.errors import AppError
 from app.events.feed import list_events
 from app.events.record import record
-from app.events.shapes import show_event, show_page
+from app.events.schemas import show_event, show_page
 from app.events.tables import Event
 from app.events.types import EVENT_TYPES, sample_data
 

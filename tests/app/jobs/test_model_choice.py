@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
-from app.dispatch.roster import sign_off, sign_on
+from app.dispatch.worker_registry import sign_off, sign_on
 from app.errors import AppError
 from app.jobs.quote import estimate
 from app.settings import get_settings

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.prices.actor import Actor
+from app.audit_log.actor import Actor
 from app.prices.books import approve_book, draft_book
 from app.prices.tables import StoredBook
 from app.roles import Role

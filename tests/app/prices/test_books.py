@@ -12,18 +12,18 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import create_account, suspend
 from app.accounts.keys import authenticate, issue_key, revoke_key
 from app.accounts.members import add_member, caller_by_id
+from app.admin.accounts import KeyWish, give_key
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
-from app.prices.actor import Actor
 from app.prices.audit import audit
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
 from app.prices.find import book_at, book_by_hash, list_books, newest_book
-from app.prices.life import approvers
+from app.prices.lifecycle import approvers
 from app.prices.seed import seed_book
 from app.prices.tables import PaperState, StoredBook
-from app.prices.trail import list_entries
-from app.reports.account_acts import KeyWish, give_key
 from app.roles import Role
 from tests.app.prices.papers import ALONE, APPROVER, AUTHOR, OPERATOR, approved, book_text
 

@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account
 from app.accounts.tables import Account
+from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
+from app.jobs.intake import check_intake, list_pauses, pause_intake, resume_intake
 from app.prices.audit import audit
 from app.prices.contracts import (
     approve_contract,
@@ -22,9 +24,7 @@ from app.prices.contracts import (
     withdraw_contract,
 )
 from app.prices.find import contract_at, contract_by_id, list_contracts
-from app.prices.pauses import check_intake, list_pauses, pause_intake, resume_intake
 from app.prices.tables import StoredContract
-from app.prices.trail import list_entries
 from tests.app.prices.papers import APPROVER, AUTHOR, OPERATOR, contract_text
 
 HOUR = timedelta(hours=1)

@@ -17,11 +17,11 @@ from app.errors import AppError
 from app.jobs.tables import ReceiptRow
 from app.reports.receipt_pages import receipt_html, receipt_page, receipt_pdf
 from app.reports.replay import replay_job
-from app.reports.statement_pages import statement_pdf
-from app.reports.statement_table import write_csv
+from app.reports.statement_csv import write_csv
+from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import make_statement
+from app.reports.translations import WORDS
 from app.reports.usage import read_usage
-from app.reports.words import WORDS
 from tests.line import Line
 from tests.world import World
 

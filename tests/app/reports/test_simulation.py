@@ -11,7 +11,7 @@ from app.prices.books import draft_book
 from app.prices.find import book_at
 from app.reports.simulation import simulate_book
 from pricing.money import Money
-from pricing.simulation import Simulation
+from pricing.simulation_result import Simulation
 from tests.app.prices.papers import AUTHOR, book_text
 from tests.line import Line
 

@@ -15,7 +15,7 @@ from app.accounts.accounts import create_account
 from app.accounts.members import add_member
 from app.accounts.memberships import grant_membership
 from app.accounts.passwords import hash_password
-from app.cli.site import create_site
+from app.cli.asgi import create_site
 from app.clock import now
 from app.db import transaction
 from app.prices.seed import seed_book
@@ -23,7 +23,7 @@ from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from app.web.headers import page_headers
-from workers.desk import Desk
+from workers.worker_loop import Desk
 
 PASSWORD = "correct horse battery"
 # The hash is slow on purpose, so it is made once.

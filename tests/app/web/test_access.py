@@ -11,13 +11,13 @@ from app.accounts.invitations import invite
 from app.accounts.keys import authenticate, issue_key
 from app.accounts.members import list_members
 from app.accounts.projects import create_project
+from app.assets.ingest import new_asset
 from app.assets.owner import Named
-from app.assets.take import new_asset
 from app.db import transaction
 from app.jobs.tables import Job
-from app.web.pages import ROUTERS
+from app.web.routes import ROUTERS
 from app.webhooks.endpoints import create_endpoint
-from app.webhooks.shapes import EndpointCreate
+from app.webhooks.schemas import EndpointCreate
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 

@@ -13,7 +13,7 @@ from app.webhooks.tables import Delivery
 from tests.app.web.conftest import PASSWORD, Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import answered, finish, take
-from workers.desk import Desk
+from workers.worker_loop import Desk
 
 
 def test_a_key_is_shown_once_and_works(site: Site):

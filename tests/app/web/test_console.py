@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.members import caller_by_id, list_members
 from app.accounts.memberships import membership_at
+from app.audit_log.log import list_entries
 from app.clock import now
 from app.db import transaction
-from app.dispatch.roster import sign_on
-from app.prices.trail import list_entries
+from app.dispatch.worker_registry import sign_on
 from app.reports.audit import audit
 from app.wallet.balance import balance
 from app.wallet.funds import refund
@@ -23,7 +23,7 @@ from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.world import open_endpoint
 from tests.line import Line
-from workers.engine.machine import machine_facts
+from workers.engine.host_info import machine_facts
 
 
 def acts() -> list[str]:

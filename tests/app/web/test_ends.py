@@ -7,13 +7,13 @@ import pytest
 
 from app.accounts.accounts import suspend
 from app.accounts.memberships import end_membership
+from app.audit_log.actor import Actor
 from app.clock import now
 from app.db import transaction
 from app.jobs.delete import remove_files
+from app.jobs.intake import pause_intake
 from app.jobs.settle import expire, fail
 from app.jobs.tables import Job
-from app.prices.actor import Actor
-from app.prices.pauses import pause_intake
 from app.roles import Role
 from app.wallet.funds import correct
 from tests.app.web.conftest import Browser, Site

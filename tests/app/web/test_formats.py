@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 
 from app.errors import AppError
-from app.web.amounts import read_amount
 from app.web.charts import bar_chart, shares
 from app.web.formats import ago, minor, money, seconds, size, when
+from app.web.forms import read_amount
 from app.web.studio.draft import Draft, ShotDraft, edit, request_of
 
 MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)

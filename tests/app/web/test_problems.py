@@ -38,7 +38,7 @@ def test_a_page_that_breaks_says_so_and_leaves_a_line_with_its_id(
     assert (answer.status_code, words in browser.text()) == (status, True)
     assert answer.headers["content-type"].startswith("text/html")
     shown = re.search(r"request <code>(req_\w+)</code>", answer.text)[1]
-    line = next(record for record in caplog.records if record.name == "app.doors.problems")
+    line = next(record for record in caplog.records if record.name == "app.api.problems")
     assert line.levelno == logging.ERROR
     part = browser.get("/films", **{"hx-request": "true"})
     assert (part.headers["hx-retarget"], "Request" in browser.text()) == ("#notices", True)

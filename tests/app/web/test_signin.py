@@ -18,10 +18,9 @@ from app.accounts.members import add_member, list_members
 from app.db import transaction
 from app.settings import child_environment, get_settings
 from app.web.headers import page_headers
-from app.web.sessions import IDLE
-from app.web.tables import WebSession
-from app.web.throttle import TRIES_MAX
-from app.web.welcome import welcome_links
+from app.web.password_links import welcome_links
+from app.web.sessions import IDLE, WebSession
+from app.web.signin_limits import TRIES_MAX
 from tests.app.web.conftest import PASSWORD, Site
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from app.cli.site import create_site
+from app.cli.asgi import create_site
 from app.clock import now
 from app.db import transaction
 from app.jobs.tables import Job
 from app.metrics import STREAMS
-from app.web.studio import live
-from app.web.tables import WebSession
+from app.web.sessions import WebSession
+from app.web.studio import sse
 from app.webhooks.tables import Endpoint
 from tests.app.web.conftest import Browser, Site
 
@@ -85,7 +85,7 @@ def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
 
 
 def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(live, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "PING_SECONDS", 0.05)
     browser = site.browser("alice")
     browser.get("/studio")
     browser.send("/studio/orders", FILM)
@@ -102,7 +102,7 @@ def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, 
     assert answer.text.count("event: card") == 1
     assert "event: done" not in answer.text
     assert browser.client.get(address).status_code == 401
-    monkeypatch.setattr(live, "STREAM_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(sse, "STREAM_SECONDS_MAX", 0.2)
     again = site.browser("alice").client.get(address)
     assert again.text.count("event: card") == 1
     assert "event: done" not in again.text

@@ -13,11 +13,10 @@ from app.errors import AppError
 from app.events.feed import list_events
 from app.net import Egress
 from app.settings import get_settings
-from app.webhooks.callbacks import rotate_callback_secret
 from app.webhooks.deliveries import get_delivery, list_deliveries
-from app.webhooks.sample import send_sample
-from app.webhooks.secret import key_of
+from app.webhooks.secret import key_of, rotate_callback_secret
 from app.webhooks.tables import Attempt, Delivery, Endpoint
+from app.webhooks.test_send import send_sample
 from tests.app.net.receiver import Received, Receiver
 from tests.app.webhooks.running import LOOSE, CourierProcess, courier_thread
 from tests.app.webhooks.world import open_account, open_endpoint, tell

@@ -10,10 +10,9 @@ from app.clock import now
 from app.errors import AppError
 from app.events.tables import Event
 from app.webhooks import deliveries as verbs
-from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
+from app.webhooks.deliveries import forget_deliveries, get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import update_endpoint
-from app.webhooks.forget import forget_deliveries
-from app.webhooks.shapes import EndpointUpdate
+from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery
 from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, open_project, take, tell
 

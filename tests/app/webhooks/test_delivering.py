@@ -12,9 +12,9 @@ from app.accounts.caller import Caller
 from app.clock import now
 from app.events.tables import Event
 from app.webhooks.endpoints import find_endpoint, show, update_endpoint
-from app.webhooks.report import EXCERPT_BYTES_MAX
+from app.webhooks.outcomes import EXCERPT_BYTES_MAX
 from app.webhooks.schedule import SCHEDULE
-from app.webhooks.shapes import EndpointUpdate
+from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery, Endpoint
 from tests.app.webhooks.world import (
     answered,

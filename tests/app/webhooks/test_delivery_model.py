@@ -17,7 +17,7 @@ from app.webhooks.claim import Parcel
 from app.webhooks.deliveries import recover, redeliver
 from app.webhooks.endpoints import find_endpoint, update_endpoint
 from app.webhooks.schedule import SCHEDULE
-from app.webhooks.shapes import EndpointUpdate
+from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Delivery
 from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, take, tell
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.events.types import EVENT_TYPES
 from app.webhooks.endpoints import update_endpoint
 from app.webhooks.fanout import fan_out, new_delivery, wants
-from app.webhooks.shapes import EndpointUpdate
+from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Delivery, Endpoint, Secret
 from tests.app.webhooks.world import URL, open_account, open_endpoint, open_project, tell
 

@@ -14,8 +14,8 @@ from app.net import Answer, Fault, Timings
 from app.webhooks.claim import Parcel, claim
 from app.webhooks.endpoints import create_endpoint
 from app.webhooks.fanout import fan_out
-from app.webhooks.report import Sent, report
-from app.webhooks.shapes import EndpointCreate, EndpointOut
+from app.webhooks.outcomes import Sent, report
+from app.webhooks.schemas import EndpointCreate, EndpointOut
 from app.webhooks.tables import Delivery
 
 URL = "https://hooks.example.com/in"

@@ -10,12 +10,12 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanPipe
 from transformers import AutoTokenizer, UMT5EncoderModel
 
 from app.catalog.demo_words import Scene, Thing, vocabulary
-from workers.demo_model.checker import judge
+from workers.demo_model.components import WEIGHTS, load
+from workers.demo_model.config import CONTINUATION_FRAMES, MAX_SEQUENCE_LENGTH, WEIGHTS_BYTES_MAX
 from workers.demo_model.evaluate import psnr
-from workers.demo_model.facts import CONTINUATION_FRAMES, MAX_SEQUENCE_LENGTH, WEIGHTS_BYTES_MAX
 from workers.demo_model.paint import paint
-from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.sample import Given, generate
+from workers.demo_model.scene_detector import judge
 
 FIRST = Scene("white", (Thing("red", "circle", "left"),))
 SECOND = Scene("blue", (Thing("yellow", "square", "grow"),))

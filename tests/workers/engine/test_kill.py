@@ -14,8 +14,8 @@ from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Control, Handover, make_engine, segment_seed
+from workers.engine.atomic_write import write_durably
 from workers.engine.request import Frames
-from workers.engine.store import write_durably
 
 SEGMENTS = (9, 8, 8)
 STEPS = 5

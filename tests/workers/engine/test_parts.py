@@ -12,13 +12,12 @@ import torch
 from tests.workers.engine.asking import Watcher, film, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import Meter, machine
-from workers.engine.load import choose_threads, clone_scheduler, find_weights, load_parts
-from workers.engine.machine import machine_facts
-from workers.engine.memory import device_bytes
+from workers.engine import Meter, host_info
+from workers.engine.atomic_write import write_durably
+from workers.engine.host_info import machine_facts
+from workers.engine.load import choose_threads, clone_scheduler, device_bytes, find_weights, load_parts
 from workers.engine.meter import peak_host_bytes, resident_bytes
 from workers.engine.preview import LatentPreview
-from workers.engine.store import write_durably
 from workers.engine.wan import WanEngine
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -150,18 +149,18 @@ def test_the_machine_is_told_with_the_memory_that_admission_counts_with() -> Non
 
 def test_a_container_has_the_memory_that_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(machine, "_LIMITS", (limit, tmp_path / "absent"))
+    monkeypatch.setattr(host_info, "_LIMITS", (limit, tmp_path / "absent"))
     limit.write_text("max\n")
-    host = machine.host_bytes()
+    host = host_info.host_bytes()
     limit.write_text(f"{host // 2}\n")
-    assert machine.host_bytes() == host // 2
+    assert host_info.host_bytes() == host // 2
     limit.write_text(f"{2**63 - 4096}\n")
-    assert machine.host_bytes() == host
+    assert host_info.host_bytes() == host
 
 
 def test_a_worker_without_a_gpu_is_told_without_torch() -> None:
     program = (
-        "import sys; from workers.engine.machine import machine_facts; "
+        "import sys; from workers.engine.host_info import machine_facts; "
         "assert machine_facts('cpu')['memory_bytes']; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=60)

@@ -11,7 +11,7 @@ from tests.workers.engine.asking import HEIGHT, WIDTH, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Handover, Refused, make_engine, segment_seed
-from workers.engine.conditions import correct_drift, look_of, shape_of, shown_frames
+from workers.engine.conditioning import correct_drift, look_of, shape_of, shown_frames
 from workers.engine.wan import WanEngine
 
 

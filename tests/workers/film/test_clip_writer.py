@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from app.settings import get_settings
 from tests.workers.film.clips import HEIGHT, WIDTH, numbered, numbers_in, write_clip
-from workers.film.binary import ffmpeg_binary
 from workers.film.clip_writer import ClipWriter
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError
+from workers.film.ffmpeg import ffmpeg_binary
 from workers.film.measure import measure
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.workers.film.clips import HEIGHT, WIDTH, number_of, numbered, write_clip
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError
 from workers.film.frames import last_frames, read_frames, read_picture
 
 

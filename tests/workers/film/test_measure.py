@@ -10,10 +10,10 @@ from PIL import Image
 
 from tests.workers.film.clips import HEIGHT, WIDTH, number_of, write_clip
 from workers.film.clip_writer import ClipWriter
-from workers.film.errors import FilmError
+from workers.film.encoding import FilmError
 from workers.film.join import join
 from workers.film.measure import measure
-from workers.film.stills import poster, sheet_geometry, spritesheet
+from workers.film.thumbnails import poster, sheet_geometry, spritesheet
 
 
 def write_flat(path: Path, colours: list[int]) -> Path:

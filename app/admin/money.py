@@ -1,0 +1,150 @@
+"""Acts of operators on money: top-ups, credit, corrections and refunds, each written in the audit trail."""
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries, record
+from app.errors import AppError, not_found
+from app.jobs.low_balance import tell_low_balance
+from app.jobs.tables import Job
+from app.roles import Role, require_role
+from app.wallet.balance import balance, set_credit_limit, set_low_balance
+from app.wallet.funds import correct, refund, spell, top_up
+from app.wallet.tables import Transfer
+from pricing.money import Money
+
+
+def read_amount(session: Session, account_id: str, text: str, *, field: str = "amount") -> int:
+    """Return a decimal string such as `12.50` as minor units of the account's currency.
+
+    Raises:
+        AppError: `not_found`; `invalid_request` for what is no amount of this currency.
+    """
+    currency = get_account(session, account_id).currency
+    try:
+        return Money.parse(text, currency).minor
+    except ValueError:
+        message = f"{text!r} is not an amount of {currency} such as 12.50."
+        raise AppError("invalid_request", message, field=field, value=text, currency=currency) from None
+
+
+def add_funds(
+    session: Session,
+    actor: Actor,
+    account_id: str,
+    amount: int,
+    *,
+    kind: str,
+    reference: str,
+    expires_at: datetime | None = None,
+    reason: str = "",
+) -> Transfer:
+    """Top a wallet up by minor units; the same reference again returns the first transfer.
+
+    Raises:
+        AppError: `forbidden`, `not_found`, `invalid_request`; `conflict` for a reference that meant another transfer.
+    """
+    require_role(actor, Role.OPERATOR)
+    _more_than_nothing(amount)
+    get_account(session, account_id)
+    transfer = top_up(session, account_id, amount, kind=kind, reference=reference, expires_at=expires_at, reason=reason)
+    expiry = expires_at.isoformat() if expires_at else None
+    _record(session, actor, "wallet.topped_up", transfer, kind=kind, expires_at=expiry, reason=reason)
+    return transfer
+
+
+def book_correction(
+    session: Session,
+    actor: Actor,
+    account_id: str,
+    amount: int,
+    *,
+    reference: str,
+    reason: str,
+    job_id: str | None = None,
+) -> Transfer:
+    """Put a wallet right: a positive amount gives, a negative one takes, even below the credit limit.
+
+    Raises:
+        AppError: `forbidden`, `not_found`, `invalid_request`, `conflict`.
+    """
+    require_role(actor, Role.OPERATOR)
+    if not amount:
+        raise AppError("invalid_request", "A correction moves something.", field="amount")
+    if job_id is not None:
+        _job_of(session, account_id, job_id)
+    transfer = correct(session, account_id, amount, reference=reference, reason=reason, job_id=job_id)
+    tell_low_balance(session, account_id)
+    _record(session, actor, "wallet.corrected", transfer, reason=reason)
+    return transfer
+
+
+def refund_job(
+    session: Session, actor: Actor, account_id: str, job_id: str, amount: int, *, reference: str, reason: str
+) -> Transfer:
+    """Give back part or all of what a job was charged.
+
+    Raises:
+        AppError: `forbidden`, `not_found`, `invalid_request`; `conflict` above what is left of the charge.
+    """
+    require_role(actor, Role.OPERATOR)
+    _more_than_nothing(amount)
+    if not reason.strip():
+        raise AppError("invalid_request", "A refund says why.", field="reason")
+    _job_of(session, account_id, job_id)
+    transfer = refund(session, job_id, amount, reference=reference, reason=reason)
+    _record(session, actor, "job.refunded", transfer, reason=reason)
+    return transfer
+
+
+def limit_credit(session: Session, actor: Actor, account_id: str, credit_limit: int) -> None:
+    """Set how far below zero new jobs may take a wallet, in minor units; open holds stay as they are.
+
+    Raises:
+        AppError: `forbidden`, `not_found`, `invalid_request`.
+    """
+    require_role(actor, Role.OPERATOR)
+    if credit_limit < 0:
+        raise AppError("invalid_request", "A credit limit is 0 or more.", field="amount")
+    before = balance(session, account_id)
+    set_credit_limit(session, account_id, credit_limit)
+    tell_low_balance(session, account_id)
+    old, new = (Money(minor, before.currency).text for minor in (before.credit_limit, credit_limit))
+    record(session, actor, "wallet.credit_limited", account_id, before=old, after=new)
+
+
+def warn_below(session: Session, actor: Actor, account_id: str, threshold: int | None) -> None:
+    """Set below what (minor units) the owner is told that the wallet runs low; None: never.
+
+    Raises:
+        AppError: `forbidden`, `not_found`, `invalid_request`.
+    """
+    require_role(actor, Role.OPERATOR)
+    if threshold is not None and threshold < 0:
+        raise AppError("invalid_request", "A threshold is 0 or more.", field="amount")
+    set_low_balance(session, account_id, threshold)
+    told = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
+    record(session, actor, "wallet.low_balance_set", account_id, after=told)
+
+
+def _more_than_nothing(amount: int) -> None:
+    if amount <= 0:
+        raise AppError("invalid_request", "The amount is more than 0.", field="amount")
+
+
+def _job_of(session: Session, account_id: str, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None or job.account_id != account_id:
+        raise not_found("video", job_id)
+    return job
+
+
+def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **facts: object) -> None:
+    # The same order again moves nothing, and a trail that told it twice would tell of twice the money.
+    if list_entries(session, subject=transfer.id, limit=1):
+        return
+    told = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
+    record(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)

@@ -1,0 +1,80 @@
+"""Who is at the door: the caller of a request, found by its key, and the scope that an address asks for."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.accounts.keys import authenticate
+from app.api.rate_limits import count_request
+from app.db import get_session, transaction
+from app.errors import AppError
+from app.roles import Scope, require_role, require_scope
+
+# The scheme is declared for the OpenAPI document; the key itself is read below, so that the error is ours.
+_BEARER = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer cm_live_…`")
+
+# In place of a scope, where a key of any kind may ask.
+ANY = "any"
+
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+
+
+def bearer_key(request: Request) -> str:
+    """Return the key of the Authorization header. Raises AppError `unauthenticated` where there is none."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise AppError("unauthenticated", "Send your API key as `Authorization: Bearer cm_live_…`.")
+    return key.strip()
+
+
+def admit(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:
+    """Return the caller of a request, who must have this scope and one of these roles, and count the request.
+
+    Where no scope is named, any key will do.
+
+    Raises AppError `unauthenticated`, `forbidden` and `rate_limited`.
+    """
+    caller = authenticate(session, bearer_key(request))
+    if scope is not None:
+        require_scope(caller, scope)
+    if roles:
+        require_role(caller, *roles)
+    count_request(request, session, caller)
+    return caller
+
+
+def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
+    """Return the dependency that gives the caller of a request, who must have this scope and one of these roles.
+
+    Where no scope is named, any key will do.
+    """
+
+    def find_caller(
+        request: Request, session: SessionDep, _documented: Annotated[object, Depends(_BEARER)] = None
+    ) -> Caller:
+        return admit(request, session, scope, *roles)
+
+    # The access walk of the tests reads what each route asks for from here.
+    find_caller.scope, find_caller.roles = scope or ANY, roles  # type: ignore[attr-defined]
+    return find_caller
+
+
+def needs_without_session(scope: Scope) -> Callable[..., Caller]:
+    """Return the same dependency for routes that hold no session while they work (streams, test sends)."""
+
+    def find_caller(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Caller:
+        with transaction() as session:
+            return admit(request, session, scope)
+
+    find_caller.scope, find_caller.roles = scope, ()  # type: ignore[attr-defined]
+    return find_caller
+
+
+AnyCaller = Annotated[Caller, Depends(needs(None))]
+VideosCaller = Annotated[Caller, Depends(needs(Scope.VIDEOS))]
+BillingCaller = Annotated[Caller, Depends(needs(Scope.BILLING))]
+WebhooksCaller = Annotated[Caller, Depends(needs(Scope.WEBHOOKS))]

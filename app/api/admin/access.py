@@ -1,0 +1,19 @@
+"""Who may enter the operators' door: a key with the scope `admin` and a role that runs the service."""
+
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from app.accounts.caller import Caller
+from app.api.access import needs
+from app.roles import ADMIN_ROLES, Role, Scope
+
+# Any role of the house may look; each act asks for its own.
+AdminCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, *sorted(ADMIN_ROLES)))]
+AuthorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR))]
+ApproverCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_APPROVER))]
+PricingCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR, Role.PRICING_APPROVER))]
+OperatorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.OPERATOR))]
+
+After = Annotated[str | None, Query(max_length=64, description="Id of the last one seen.")]
+Limit = Annotated[int, Query(ge=1, le=100)]

@@ -1,0 +1,245 @@
+"""Routes of accounts: open, look, limit, membership, suspend, keys and projects."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.accounts.accounts import get_account, list_accounts
+from app.accounts.keys import list_keys
+from app.accounts.memberships import list_periods, membership_at
+from app.accounts.projects import list_projects
+from app.accounts.tables import Account, Project
+from app.admin import accounts
+from app.admin.accounts import KeyWish
+from app.admin.money import read_amount
+from app.api.access import SessionDep
+from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
+from app.api.admin.schemas import (
+    AccountDraft,
+    KeyDraft,
+    Limits,
+    MembershipWish,
+    ProjectBudget,
+    ProjectDraft,
+    Several,
+    WithReason,
+)
+from app.api.keys import KeyOut, Rotation, show_key
+from app.audit_log.actor import Actor
+from app.clock import now
+from pricing.money import Money
+
+router = APIRouter(prefix="/v1/admin/accounts", tags=["admin: accounts"])
+
+
+class AccountOut(BaseModel):
+    """A customer's account."""
+
+    id: str
+    object: Literal["account"] = "account"
+    name: str
+    kind: str
+    currency: str
+    billing_zone: str
+    test: bool
+    membership: str
+    concurrency: int | None
+    queue_limit: int | None
+    suspended_at: datetime | None
+    suspended_reason: str | None
+    created_at: datetime
+
+
+class MembershipOut(BaseModel):
+    """A membership from its start up to, and not including, its end."""
+
+    membership: str
+    starts_at: datetime
+    ends_at: datetime | None
+
+
+class AccountWhole(AccountOut):
+    """An account with its membership periods."""
+
+    memberships: list[MembershipOut]
+
+
+class AccountPage(BaseModel):
+    """A page of accounts in the order of their ids."""
+
+    object: Literal["list"] = "list"
+    data: list[AccountOut]
+    last_id: str | None
+    has_more: bool
+
+
+@router.get("")
+def list_all_accounts(session: SessionDep, caller: AdminCaller, after: After = None, limit: Limit = 50) -> AccountPage:
+    """List accounts."""
+    found = list_accounts(session, after=after, limit=limit + 1)
+    data = [_show(session, account) for account in found[:limit]]
+    return AccountPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+
+
+@router.post("", status_code=201)
+def open_account(session: SessionDep, caller: OperatorCaller, asked: AccountDraft) -> AccountWhole:
+    """Open an account with an empty wallet."""
+    account = accounts.open_account(
+        session,
+        Actor.of(caller),
+        asked.name,
+        kind=asked.kind,
+        currency=asked.currency,
+        billing_zone=asked.billing_zone,
+        test=asked.test,
+    )
+    return _whole(session, account)
+
+
+@router.get("/{account_id}")
+def read_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountWhole:
+    """Return an account."""
+    return _whole(session, get_account(session, account_id))
+
+
+@router.put("/{account_id}/limits")
+def limit_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: Limits) -> AccountWhole:
+    """Set an account's own limits. They bind new jobs only."""
+    limits = {"concurrency": asked.concurrency, "queue_limit": asked.queue_limit}
+    return _whole(session, accounts.limit_account(session, Actor.of(caller), account_id, **limits))
+
+
+@router.post("/{account_id}/membership")
+def change_account_membership(
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: MembershipWish
+) -> AccountWhole:
+    """Change an account's membership from a moment on; `free` ends what it has."""
+    accounts.give_membership(
+        session,
+        Actor.of(caller),
+        account_id,
+        asked.membership,
+        starts_at=asked.starts_at,
+        ends_at=asked.ends_at,
+    )
+    return _whole(session, get_account(session, account_id))
+
+
+@router.post("/{account_id}/suspend")
+def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: WithReason) -> AccountWhole:
+    """Suspend an account: it can read, cancel and download, but not order."""
+    return _whole(session, accounts.suspend_account(session, Actor.of(caller), account_id, asked.reason))
+
+
+@router.post("/{account_id}/reinstate")
+def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: str) -> AccountWhole:
+    """End a suspension."""
+    return _whole(session, accounts.reinstate_account(session, Actor.of(caller), account_id))
+
+
+@router.get("/{account_id}/keys")
+def list_account_keys(session: SessionDep, caller: AdminCaller, account_id: str) -> dict[str, Any]:
+    """List all keys of an account, newest first."""
+    account = get_account(session, account_id)
+    return {"object": "list", "data": [show_key(session, account, key) for key in list_keys(session, account_id)]}
+
+
+@router.post("/{account_id}/keys", status_code=201)
+def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, asked: KeyDraft) -> KeyOut:
+    """Make a key. The key itself is in this answer and can never be shown again."""
+    account = get_account(session, account_id)
+    wish = KeyWish(
+        scopes=tuple(asked.scopes),
+        name=asked.name,
+        test=asked.test,
+        project_id=asked.project,
+        roles=tuple(asked.roles),
+        expires_at=asked.expires_at,
+        budget_total=_amount(session, account_id, asked.budget_total, "budget_total"),
+        job_cap=_amount(session, account_id, asked.job_cap, "job_cap"),
+    )
+    key, secret = accounts.give_key(session, Actor.of(caller), account_id, wish)
+    return show_key(session, account, key, secret)
+
+
+@router.post("/{account_id}/keys/{key_id}/rotate")
+def rotate_account_key(
+    session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str, asked: Rotation
+) -> KeyOut:
+    """Replace a key by a new one with the same rights; the old one works on for the overlap."""
+    overlap = timedelta(hours=asked.overlap_hours)
+    fresh, secret = accounts.renew_key(session, Actor.of(caller), account_id, key_id, overlap)
+    return show_key(session, get_account(session, account_id), fresh, secret)
+
+
+@router.delete("/{account_id}/keys/{key_id}")
+def revoke_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str) -> KeyOut:
+    """Revoke a key at once."""
+    key = accounts.end_key(session, Actor.of(caller), account_id, key_id)
+    return show_key(session, get_account(session, account_id), key)
+
+
+@router.get("/{account_id}/projects")
+def list_account_projects(session: SessionDep, caller: AdminCaller, account_id: str) -> Several:
+    """List an account's open projects."""
+    account = get_account(session, account_id)
+    return Several(data=[_project(account, project) for project in list_projects(session, account_id)])
+
+
+@router.post("/{account_id}/projects", status_code=201)
+def open_account_project(
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: ProjectDraft
+) -> dict[str, Any]:
+    """Open a project, with a budget per month or none."""
+    budget = _amount(session, account_id, asked.budget_month, "budget_month")
+    project = accounts.open_project(session, Actor.of(caller), account_id, asked.name, budget)
+    return _project(get_account(session, account_id), project)
+
+
+@router.put("/{account_id}/projects/{project_id}/budget")
+def limit_account_project(
+    session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, asked: ProjectBudget
+) -> dict[str, Any]:
+    """Set a project's budget per month; null lifts it. It binds new jobs only."""
+    budget = _amount(session, account_id, asked.budget_month, "budget_month")
+    project = accounts.limit_project(session, Actor.of(caller), account_id, project_id, budget)
+    return _project(get_account(session, account_id), project)
+
+
+@router.delete("/{account_id}/projects/{project_id}", status_code=204)
+def close_account_project(session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str) -> Response:
+    """Close a project to new jobs; its past stays on statements."""
+    accounts.close_project(session, Actor.of(caller), account_id, project_id)
+    return Response(status_code=204)
+
+
+def _amount(session: Session, account_id: str, text: str | None, field: str) -> int | None:
+    return None if text is None else read_amount(session, account_id, text, field=field)
+
+
+def _show(session: Session, account: Account) -> AccountOut:
+    return AccountOut(**_facts(session, account))
+
+
+def _whole(session: Session, account: Account) -> AccountWhole:
+    periods = [
+        MembershipOut(membership=each.name, starts_at=each.starts_at, ends_at=each.ends_at)
+        for each in list_periods(session, account.id)
+    ]
+    return AccountWhole(**_facts(session, account), memberships=periods)
+
+
+def _facts(session: Session, account: Account) -> dict[str, Any]:
+    names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
+    more = ("suspended_at", "suspended_reason", "created_at")
+    facts = {name: getattr(account, name) for name in (*names, *more)}
+    return facts | {"membership": membership_at(session, account.id, now(session))}
+
+
+def _project(account: Account, project: Project) -> dict[str, Any]:
+    budget = None if project.budget_month is None else Money(project.budget_month, account.currency).text
+    facts = {"id": project.id, "object": "project", "name": project.name, "budget_month": budget}
+    return {**facts, "archived_at": project.archived_at, "created_at": project.created_at}

@@ -1,0 +1,229 @@
+"""Routes of the floor: intake pauses, jobs of all accounts, workers, webhook deliveries, and the audit trail."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import AwareDatetime, BaseModel, Field
+from sqlalchemy.orm import Session
+
+from app.admin import operations
+from app.api.access import SessionDep
+from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
+from app.api.admin.schemas import Pause
+from app.audit_log.actor import Actor
+from app.audit_log.log import list_entries
+from app.audit_log.tables import AuditEntry
+from app.catalog.models import get_model
+from app.clock import now
+from app.dispatch.eta import Outlook, forecasts
+from app.jobs.find import receipt_of
+from app.jobs.intake import list_pauses, pause_intake, resume_intake
+from app.jobs.present import show
+from app.jobs.queue_tables import Worker
+from app.jobs.schemas import VideoOut
+from app.jobs.states import JobState
+from app.jobs.tables import IntakePause, Job
+from app.settings import get_settings
+from app.webhooks.schemas import DeliveryOut
+from app.webhooks.tables import DeliveryState
+
+router = APIRouter(prefix="/v1/admin", tags=["admin: operations"])
+
+Account = Annotated[str | None, Query(max_length=64)]
+# What "lately" means in the summary of jobs.
+LATELY = timedelta(days=1)
+
+
+class PauseOut(BaseModel):
+    """A pause of intake."""
+
+    id: str
+    object: Literal["intake_pause"] = "intake_pause"
+    model: str | None
+    account: str | None
+    reason: str
+    paused_by: str
+    paused_at: datetime
+    resumed_by: str | None
+    resumed_at: datetime | None
+
+
+class WorkerOut(BaseModel):
+    """A worker process and its GPU, as it last told of itself."""
+
+    id: str
+    object: Literal["worker"] = "worker"
+    pools: list[str]
+    host: str
+    device: str
+    device_name: str | None = Field(None, description="Name of the GPU, or of the processor where there is none.")
+    memory_bytes: int | None = Field(
+        None, description="Memory of the device, or all that the process may use of the host's."
+    )
+    state: str
+    resident_model: str | None
+    take: str | None
+    drain_requested: bool
+    started_at: datetime
+    seen_at: datetime
+    facts: dict[str, Any]
+
+
+class TrailEntryOut(BaseModel):
+    """One act, sealed with the hash of the entry before it."""
+
+    number: int
+    object: Literal["audit_entry"] = "audit_entry"
+    at: datetime
+    actor: str
+    via: str
+    act: str
+    subject: str
+    facts: dict[str, Any]
+    hash: str
+
+
+class Page(BaseModel):
+    """A page, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    last_id: str | None
+    has_more: bool
+
+
+class JobCount(BaseModel):
+    """How many jobs stand in a state and stage."""
+
+    status: str
+    stage: str
+    test: bool
+    count: int
+
+
+@router.get("/intake_pauses")
+def list_intake_pauses(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
+    """List the pauses that stand."""
+    return {"object": "list", "data": [_pause(each) for each in list_pauses(session)]}
+
+
+@router.post("/intake_pauses", status_code=201)
+def pause_new_jobs(session: SessionDep, caller: OperatorCaller, asked: Pause) -> PauseOut:
+    """Stop accepting new jobs for a model, an account, both together, or altogether. Accepted jobs go on."""
+    if asked.model is not None:
+        get_model(asked.model, get_settings().catalog_dir)
+    made = pause_intake(session, Actor.of(caller), model=asked.model, account_id=asked.account, reason=asked.reason)
+    return _pause(made)
+
+
+@router.delete("/intake_pauses/{pause_id}")
+def resume_new_jobs(session: SessionDep, caller: OperatorCaller, pause_id: str) -> PauseOut:
+    """Accept new jobs again."""
+    return _pause(resume_intake(session, Actor.of(caller), pause_id))
+
+
+@router.get("/jobs")
+def list_jobs_of_all(
+    session: SessionDep,
+    caller: AdminCaller,
+    state: JobState | None = None,
+    account: Account = None,
+    model: Annotated[str | None, Query(max_length=64)] = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> Page:
+    """List jobs of all accounts, newest first."""
+    jobs, more = operations.list_all_jobs(
+        session, state=state, account_id=account, model=model, after=after, limit=limit
+    )
+    outlooks = forecasts(session, jobs)
+    data = [{"account": job.account_id, **_job(session, job, outlooks[job.id]).model_dump(mode="json")} for job in jobs]
+    return Page(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
+
+
+@router.get("/jobs/summary")
+def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
+    """Count the unfinished jobs, and those that ended within a day, by state and stage."""
+    rows = operations.jobs_by_state(session, since=now(session) - LATELY)
+    data = [JobCount(status=row.state, stage=row.stage, test=row.test, count=row.count) for row in rows]
+    return {"object": "list", "data": data}
+
+
+@router.get("/workers")
+def list_all_workers(session: SessionDep, caller: AdminCaller, gone: bool = False) -> dict[str, Any]:
+    """List the workers on the roster."""
+    return {"object": "list", "data": [_worker(each) for each in operations.list_workers(session, gone=gone)]}
+
+
+@router.post("/workers/{worker_id}/drain")
+def drain_one_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
+    """Ask a worker to end or hand back its take and take no more."""
+    return _worker(operations.drain_worker(session, Actor.of(caller), worker_id))
+
+
+@router.post("/workers/{worker_id}/resume")
+def resume_one_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
+    """Let a draining worker take work again."""
+    return _worker(operations.drain_worker(session, Actor.of(caller), worker_id, drain=False))
+
+
+@router.get("/deliveries")
+def list_deliveries_of_all(
+    session: SessionDep,
+    caller: AdminCaller,
+    state: DeliveryState | None = None,
+    account: Account = None,
+    after: After = None,
+    limit: Limit = 50,
+) -> Page:
+    """List webhook deliveries of all accounts, newest first."""
+    rows, more = operations.list_all_deliveries(session, state=state, account_id=account, after=after, limit=limit)
+    data = [{"account": owner, **delivery.model_dump(mode="json")} for owner, delivery in rows]
+    return Page(data=data, last_id=data[-1]["id"] if data else None, has_more=more)
+
+
+@router.post("/deliveries/{delivery_id}/redeliver")
+def repeat_delivery(session: SessionDep, caller: OperatorCaller, delivery_id: str) -> DeliveryOut:
+    """Deliver a webhook once more, now."""
+    return operations.deliver_again(session, Actor.of(caller), delivery_id)
+
+
+@router.get("/audit_trail")
+def read_audit_trail(
+    session: SessionDep,
+    caller: AdminCaller,
+    subject: Annotated[str | None, Query(max_length=64)] = None,
+    before: Annotated[int | None, Query(ge=1)] = None,
+    since: Annotated[AwareDatetime | None, Query()] = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """List acts, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
+    found = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
+    data = [_entry(each) for each in found[:limit]]
+    return {"object": "list", "data": data, "has_more": len(found) > limit}
+
+
+def _pause(pause: IntakePause) -> PauseOut:
+    names = ("id", "model", "reason", "paused_by", "paused_at", "resumed_by", "resumed_at")
+    return PauseOut(account=pause.account_id, **{name: getattr(pause, name) for name in names})
+
+
+def _job(session: Session, job: Job, outlook: Outlook) -> VideoOut:
+    return show(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
+
+
+def _worker(worker: Worker) -> WorkerOut:
+    names = ("id", "pools", "host", "device", "state", "resident_model", "drain_requested", "started_at", "seen_at")
+    return WorkerOut(
+        take=worker.take_id,
+        device_name=worker.facts.get("name"),
+        memory_bytes=worker.facts.get("memory_bytes"),
+        facts=worker.facts,
+        **{name: getattr(worker, name) for name in names},
+    )
+
+
+def _entry(entry: AuditEntry) -> TrailEntryOut:
+    names = ("number", "at", "actor", "via", "act", "subject", "facts", "hash")
+    return TrailEntryOut(**{name: getattr(entry, name) for name in names})

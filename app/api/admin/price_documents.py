@@ -1,0 +1,142 @@
+"""Books and contracts as the operators' door shows them."""
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.api.admin.schemas import Period
+from app.clock import now
+from app.prices.compare import Comparison
+from app.prices.tables import PaperState, StoredBook, StoredContract
+from pricing.check import check_examples
+from pricing.diff import figure_text
+
+SIMULATED = timedelta(days=30)
+
+
+class PaperOut(BaseModel):
+    """A book or contract: where it stands, and who did what."""
+
+    id: str
+    object: Literal["price_book", "contract"]
+    name: str
+    state: PaperState
+    content_hash: str
+    currency: str
+    account: str | None = None
+    based_on: str | None
+    note: str
+    author: str
+    created_at: datetime
+    edited_at: datetime
+    approver: str | None
+    approved_at: datetime | None
+    sole_admin: bool
+    scheduled_by: str | None
+    effective_at: datetime | None
+    ends_at: datetime | None = None
+    withdrawn_by: str | None
+    withdrawn_at: datetime | None
+
+
+class ExampleOut(BaseModel):
+    """A worked example, and what the book's rules give where that is something else."""
+
+    name: str
+    total: str
+    outcome: str | None
+
+
+class PaperWhole(PaperOut):
+    """A book or contract with its text, and a book with its worked examples."""
+
+    toml: str
+    examples: list[ExampleOut] = []
+
+
+class PaperPage(BaseModel):
+    """All papers: drafts first, then those that take effect last."""
+
+    object: Literal["list"] = "list"
+    data: list[PaperOut]
+
+
+class ComparisonOut(BaseModel):
+    """What changed, in words, and in prices per second."""
+
+    against: str | None
+    changes: list[dict[str, str | None]]
+    figures: list[dict[str, Any]]
+
+
+def show_paper(session: Session, paper: StoredBook | StoredContract) -> PaperOut:
+    """Return a paper as it is shown in a list."""
+    return PaperOut(**_facts(session, paper))
+
+
+def show_whole(session: Session, paper: StoredBook | StoredContract) -> PaperWhole:
+    """Return a paper with its text."""
+    examples = []
+    if isinstance(paper, StoredBook):
+        failures = {each.index: each.outcome for each in check_examples(paper.book)}
+        examples = [
+            ExampleOut(name=each.name, total=each.total.text, outcome=failures.get(index))
+            for index, each in enumerate(paper.book.examples)
+        ]
+    return PaperWhole(**_facts(session, paper), toml=paper.toml, examples=examples)
+
+
+def show_comparison(found: Comparison) -> ComparisonOut:
+    """Return a comparison as plain values."""
+    changes = [
+        {"path": each.path, "before": each.before, "after": each.after, "percent": each.percent, "words": each.words}
+        for each in found.changes
+    ]
+    figures = [
+        {
+            "membership": each.membership,
+            "model": each.model,
+            "resolution": each.resolution,
+            "mode": each.mode,
+            "audio": each.audio,
+            "before": figure_text(each.before),
+            "after": figure_text(each.after),
+            "percent": each.percent,
+        }
+        for each in found.figures
+    ]
+    return ComparisonOut(against=found.against, changes=changes, figures=figures)
+
+
+def period_of(session: Session, asked: Period) -> tuple[datetime, datetime]:
+    """Return the period of a simulation, filled in where nothing is said."""
+    until = asked.until or now(session)
+    return asked.since or until - SIMULATED, until
+
+
+def _facts(session: Session, paper: StoredBook | StoredContract) -> dict[str, Any]:
+    is_book = isinstance(paper, StoredBook)
+    parsed = paper.book if isinstance(paper, StoredBook) else paper.contract
+    own = {} if is_book else {"account": paper.account_id, "ends_at": paper.ends_at}  # type: ignore[union-attr]
+    return own | {
+        "id": paper.id,
+        "object": "price_book" if is_book else "contract",
+        "name": parsed.name,
+        "state": paper.state_at(now(session)),
+        "content_hash": paper.content_hash,
+        "currency": parsed.currency,
+        "based_on": paper.based_on,
+        "note": paper.note,
+        "author": paper.author,
+        "created_at": paper.created_at,
+        "edited_at": paper.edited_at,
+        "approver": paper.approver,
+        "approved_at": paper.approved_at,
+        "sole_admin": paper.sole_admin,
+        "scheduled_by": paper.scheduled_by,
+        "effective_at": paper.effective_at,
+        "withdrawn_by": paper.withdrawn_by,
+        "withdrawn_at": paper.withdrawn_at,
+    }

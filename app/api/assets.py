@@ -1,0 +1,165 @@
+"""Routes of assets: pictures, clips and sounds, uploaded with the request or straight into storage."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, BinaryIO, Literal, cast
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.accounts.caller import require_active
+from app.api.access import SessionDep, VideosCaller
+from app.api.videos.translate import Body, read_body
+from app.assets.find import get_asset, list_assets
+from app.assets.ingest import take_address, take_upload
+from app.assets.links import open_upload_link
+from app.assets.remove import delete_asset
+from app.assets.schemas import AssetFromUrl, AssetShape, AssetUpload, UploadShape
+from app.assets.sniff import Kind
+from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
+from app.clock import now
+from app.errors import AppError
+from app.jobs.file_retention import keep_until
+
+router = APIRouter(prefix="/v1/assets", tags=["assets"])
+
+
+class AssetPage(BaseModel):
+    """A page of assets, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AssetShape]
+    last_id: str | None
+    has_more: bool
+
+
+class AssetDeleted(BaseModel):
+    """The id of an asset that is gone."""
+
+    id: str
+    object: Literal["asset.deleted"] = "asset.deleted"
+    deleted: bool = True
+
+
+class UploadForm(BaseModel):
+    """What a form of an upload says beside its file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+
+
+# The form is read by hand, after the caller was admitted: FastAPI reads the bodies that it knows of before it asks
+# who sends them, and would put a stranger's gigabytes on our disk.
+UPLOAD_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "A picture, clip or sound."},
+                        **UploadForm.model_json_schema()["properties"],
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=UPLOAD_SCHEMA)
+def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetShape:
+    """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    require_active(caller)
+    form = UploadForm.model_validate(body.values)
+    file = body.files.get("file")
+    if file is None or len(body.files) > 1:
+        raise AppError("invalid_request", "The form needs one file, named file.", field="file")
+    until = keep_until(session, caller.account_id)
+    asset = take_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
+    return AssetShape.of(asset)
+
+
+@router.post("/from_url")
+def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
+    """Fetch a file from an https: or data: address; every hop is checked."""
+    require_active(caller)
+    until = keep_until(session, caller.account_id)
+    return AssetShape.of(take_address(session, caller, asked.url, kind=asked.kind, expires_at=until))
+
+
+@router.post("/uploads")
+def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetShape:
+    """Begin an upload straight into storage: put the file where the answer says, then confirm."""
+    require_active(caller)
+    asset, upload = begin_upload(
+        session,
+        caller,
+        kind=asked.kind,
+        filename=asked.filename,
+        content_type=asked.content_type,
+        size=asked.bytes,
+    )
+    expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
+    return AssetShape.of(asset, upload=UploadShape.of(upload, expires_at=expires_at))
+
+
+async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
+    """Give a route the bytes that were put, as a file."""
+    with tempfile.SpooledTemporaryFile(max_size=2**20) as held:
+        async for chunk in http.stream():
+            held.write(chunk)
+        held.seek(0)
+        yield cast(BinaryIO, held)
+
+
+@router.put("/uploads/{token}", response_class=Response)
+def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
+    """Take the bytes of an upload where storage takes none itself. The address allows it; no key is needed."""
+    receive(session, open_upload_link(token), file)
+    return Response()
+
+
+@router.post("/{asset_id}/confirm")
+def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+    """Say that the file of an upload is in its place; it is probed and written anew now."""
+    require_active(caller)
+    until = keep_until(session, caller.account_id)
+    return AssetShape.of(confirm(session, caller, asset_id, expires_at=until))
+
+
+@router.get("")
+def list_own_assets(
+    session: SessionDep,
+    caller: VideosCaller,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> AssetPage:
+    """List the caller's assets, newest first."""
+    place = None
+    if after is not None:
+        try:
+            last = get_asset(session, caller, after)
+        except AppError as error:
+            raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
+        place = (last.created_at, last.id)
+    found = list_assets(session, caller, limit=limit + 1, after=place)
+    data = [AssetShape.of(each) for each in found[:limit]]
+    return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+
+
+@router.get("/{asset_id}")
+def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+    """Return an asset and what was found in it."""
+    return AssetShape.of(get_asset(session, caller, asset_id))
+
+
+@router.delete("/{asset_id}")
+def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
+    """Delete an asset and its file."""
+    delete_asset(session, caller, asset_id)
+    return AssetDeleted(id=asset_id)

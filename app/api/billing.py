@@ -1,0 +1,83 @@
+"""Routes of money for customers: the wallet, receipts and the price of each model."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from sqlalchemy import select, tuple_
+
+from app.api.access import BillingCaller, SessionDep
+from app.errors import AppError
+from app.jobs.tables import Job, ReceiptRow
+from app.wallet.balance import balance
+from pricing.money import Money
+
+router = APIRouter(prefix="/v1", tags=["billing"])
+
+
+class WalletOut(BaseModel):
+    """An account's money, as decimal strings: its balance (`posted`), what open jobs hold, and what it may still spend.
+
+    `available` is what a new job may take now, the credit limit included.
+    """
+
+    object: Literal["wallet"] = "wallet"
+    currency: str
+    posted: str
+    held: str
+    available: str
+    credit_limit: str
+
+
+class ReceiptPage(BaseModel):
+    """A page of receipts, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    last_id: str | None
+    has_more: bool
+
+
+@router.get("/wallet")
+def read_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
+    """Return the caller's wallet. Live and test keys see the same one: test jobs never touch it."""
+    wallet = balance(session, caller.account_id)
+    currency = wallet.currency
+    return WalletOut(
+        currency=currency,
+        posted=Money(wallet.posted, currency).text,
+        held=Money(wallet.held, currency).text,
+        available=Money(wallet.available, currency).text,
+        credit_limit=Money(wallet.credit_limit, currency).text,
+    )
+
+
+@router.get("/receipts")
+def list_receipts(
+    session: SessionDep,
+    caller: BillingCaller,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> ReceiptPage:
+    """List the receipts of the caller's account, newest first; `after` is the video of the last one seen."""
+    place = tuple_(ReceiptRow.settled_at, ReceiptRow.job_id)
+    query = (
+        select(ReceiptRow, Job.test)
+        .join(Job, Job.id == ReceiptRow.job_id)
+        .where(ReceiptRow.account_id == caller.account_id, Job.test == caller.test)
+        .order_by(ReceiptRow.settled_at.desc(), ReceiptRow.job_id.desc())
+    )
+    if caller.project_id is not None:
+        query = query.where(ReceiptRow.project_id == caller.project_id)
+    if after is not None:
+        last = session.get(ReceiptRow, after)
+        if last is None or last.account_id != caller.account_id:
+            raise AppError("invalid_request", "There is no receipt of this video to continue after.", field="after")
+        query = query.where(place < tuple_(last.settled_at, last.job_id))
+    rows = session.execute(query.limit(limit + 1)).all()
+    data = [
+        {"object": "video.receipt", "number": row.number, "video": row.job_id, "test": test, **json.loads(row.body)}
+        for row, test in rows[:limit]
+    ]
+    return ReceiptPage(data=data, last_id=data[-1]["video"] if data else None, has_more=len(rows) > limit)

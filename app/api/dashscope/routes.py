@@ -1,0 +1,174 @@
+"""Routes of the DashScope door: submit, fetch, list and cancel video tasks."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from sqlalchemy import Select, func, select
+
+from app.accounts.caller import Caller
+from app.api.access import SessionDep, VideosCaller
+from app.api.dashscope.errors import ErrorOut, in_their_words
+from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
+from app.api.problems import media_type, wrong_type
+from app.api.text_validation import require_text
+from app.api.videos.inputs import has_inputs, take_inputs
+from app.api.videos.submit_order import take_order
+from app.errors import AppError
+from app.jobs.cancel import cancel
+from app.jobs.find import find_job
+from app.jobs.idempotency import Order, body_fingerprint
+from app.jobs.links import make_link
+from app.jobs.schemas import VideoRequest
+from app.jobs.tables import Job
+
+PREFIX = "/api/v1"
+router = APIRouter(
+    prefix=PREFIX,
+    tags=["dashscope"],
+    responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 405, 413, 415, 429, 503)},
+)
+
+_TIME_FORMAT = "%Y%m%d%H%M%S"
+
+
+async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
+    """Return the JSON body of a task and its bytes. Raises AppError `unsupported_media_type` and `invalid_json`."""
+    if media_type(request) != "application/json":
+        raise wrong_type(request, ["application/json"])
+    raw = await request.body()
+    try:
+        values = json.loads(raw, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
+    return values, raw
+
+
+BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]
+
+
+@router.post("/services/aigc/video-generation/video-synthesis", openapi_extra=TASK_BODY)
+@router.post("/services/aigc/image2video/video-synthesis", openapi_extra=TASK_BODY)
+def create_task(
+    http: Request,
+    session: SessionDep,
+    caller: VideosCaller,
+    body: BodyDep,
+    x_dashscope_async: Annotated[str, Header()] = "",
+) -> dict[str, Any]:
+    """Submit a video task. It is a job like any other: one price, seen through every door."""
+    if x_dashscope_async.lower() != "enable":
+        message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
+        raise AppError("forbidden", message, field="X-DashScope-Async")
+    values, raw = body
+    asked = to_native(values)
+    with in_their_words(asked.names):
+        order = Order(
+            request=VideoRequest.model_validate(asked.values),
+            door="dashscope",
+            fingerprint=body_fingerprint(http.method, http.url.path, raw),
+        )
+
+        def with_inputs(called: Order) -> Order:
+            return replace(called, request=take_inputs(session, caller, called.request, {}))
+
+        is_whole = not has_inputs(order.request, {})
+        job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        return _task(http, session, job)
+
+
+@router.get("/tasks/{task_id}")
+def fetch_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
+    """Return a task. An id that is unknown, or another tenant's, answers 200 with UNKNOWN, as clients expect."""
+    try:
+        job = find_job(session, caller, task_id)
+    except AppError as error:
+        if error.code != "not_found":
+            raise
+        output = {"task_id": task_id, "task_status": "UNKNOWN"}
+        return {"request_id": http.state.request_id, "output": output}
+    return _task(http, session, job)
+
+
+@router.post("/tasks/{task_id}/cancel")
+def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
+    """Cancel a task, also one that runs: what had been rendered before is delivered and paid."""
+    return _task(http, session, cancel(session, find_job(session, caller, task_id, lock=True)))
+
+
+@router.get("/tasks")
+def list_tasks(
+    http: Request,
+    session: SessionDep,
+    caller: VideosCaller,
+    page_no: Annotated[int, Query(ge=1, le=10_000)] = 1,
+    page_size: Annotated[int, Query(ge=1, le=100)] = 10,
+    start_time: Annotated[str | None, Query(max_length=14)] = None,
+    end_time: Annotated[str | None, Query(max_length=14)] = None,
+    model_name: Annotated[str | None, Query(max_length=64)] = None,
+    api_key_id: Annotated[str | None, Query(max_length=64)] = None,
+    region: Annotated[str | None, Query(max_length=64, description="There are none here, so it is refused.")] = None,
+    status: Annotated[str | None, Query(max_length=16)] = None,
+) -> dict[str, Any]:
+    """List the caller's tasks, newest first, by page."""
+    if region is not None:
+        raise AppError("invalid_request", "region is not supported here: there is only this one.", field="region")
+    query = _own_tasks(caller)
+    if api_key_id is not None:
+        query = query.where(Job.key_id == api_key_id)
+    if start_time is not None:
+        query = query.where(Job.created_at >= _read_time(start_time, "start_time"))
+    if end_time is not None:
+        query = query.where(Job.created_at <= _read_time(end_time, "end_time"))
+    if model_name is not None:
+        query = query.where(Job.model == model_name)
+    if status is not None:
+        if status not in STATES_OF_STATUS:
+            raise AppError("invalid_request", f"{status} is not a status.", field="status", allowed=[*STATES_OF_STATUS])
+        query = query.where(Job.state.in_(STATES_OF_STATUS[status]))
+    total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
+    page = query.order_by(Job.created_at.desc(), Job.id).limit(page_size).offset((page_no - 1) * page_size)
+    tasks = [_listed(_task(http, session, job), job) for job in session.scalars(page)]
+    return {
+        "request_id": http.state.request_id,
+        "page_no": page_no,
+        "page_size": page_size,
+        "total": total,
+        "total_page": -(-total // page_size),
+        # The two generations of the client read different keys.
+        "tasks": tasks,
+        "data": tasks,
+    }
+
+
+def _listed(task: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Return a task as a list shows it, where its status has a name of its own."""
+    facts = {"status": task["output"]["task_status"], "model_name": job.model, "api_key_id": job.key_id}
+    used = {"usage": task["usage"]} if "usage" in task else {}
+    return {**task["output"], **facts, **used}
+
+
+def _own_tasks(caller: Caller) -> Select[Job]:
+    query = select(Job).where(Job.account_id == caller.account_id, Job.test == caller.test, Job.deleted_at.is_(None))
+    return query if caller.project_id is None else query.where(Job.project_id == caller.project_id)
+
+
+def _task(http: Request, session: SessionDep, job: Job) -> dict[str, Any]:
+    video_url = make_link(session, job) if job.film_key and job.files_removed_at is None else None
+    answer = {"request_id": http.state.request_id, "output": to_output(job, video_url)}
+    usage = to_usage(job)
+    return answer if usage is None else {**answer, "usage": usage}
+
+
+def _read_time(text: str, field: str) -> datetime:
+    """Return a moment written as 20260420000000, in China time."""
+    try:
+        return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=CHINA).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        message = f"{field} is written as YYYYMMDDhhmmss."
+        raise AppError("invalid_request", message, field=field, allowed="YYYYMMDDhhmmss") from error

@@ -1,0 +1,61 @@
+"""Streamable HTTP for the MCP door: every request is admitted by its API key before a word of MCP is read."""
+
+from contextlib import AbstractAsyncContextManager
+
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.access import admit
+from app.api.mcp.tools import make_server
+from app.api.problems import problem
+from app.db import transaction
+from app.errors import AppError
+from app.roles import Scope as KeyScope
+
+PATH = "/mcp"
+
+
+class Admitted:
+    """ASGI middleware that lets only callers with the scope `videos` through."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            await run_in_threadpool(_admit, request)
+        except AppError as error:
+            await problem(error, request)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _admit(request: Request) -> None:
+    with transaction() as session:
+        admit(request, session, KeyScope.VIDEOS)
+
+
+class McpDoor:
+    """The door's ASGI application, and the task group that it needs while the API lives.
+
+    It keeps no sessions, so any API process answers any request. DNS rebinding is no way in, because every request
+    must carry a key that no browser adds by itself.
+    """
+
+    def __init__(self) -> None:
+        self._server = make_server()
+        self.app = Admitted(
+            self._server.streamable_http_app(
+                streamable_http_path=PATH,
+                json_response=True,
+                stateless_http=True,
+                transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+            )
+        )
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which requests can be answered."""
+        return self._server.session_manager.run()

@@ -1,0 +1,198 @@
+"""The tools of the MCP door. Money is spent by `generate` alone, and only on a quote whose total is repeated."""
+
+import functools
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from anyio import to_thread
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+
+from app.accounts.caller import Caller, require_active
+from app.accounts.keys import authenticate
+from app.api.access import bearer_key
+from app.api.rate_limits import count_job
+from app.api.videos.inputs import borrowed_inputs, take_inputs
+from app.api.videos.routes import view
+from app.db import transaction
+from app.errors import AppError, not_found
+from app.jobs.cancel import cancel
+from app.jobs.find import find_job, list_jobs, receipt_of
+from app.jobs.idempotency import Order
+from app.jobs.quote import estimate, find_quote, make_quote, show_quote
+from app.jobs.schemas import VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.submit import submit
+from app.roles import Scope, require_scope
+from pricing.money import Money
+
+INSTRUCTIONS = """Make films that are paid by the delivered second.
+Call `estimate` to explore prices; it stores nothing. To order, call `quote`, show its total and lines to the person who
+pays, and only when they agree call `generate` with the quote's id and that same total. `status` follows the film."""
+
+VideoId = Annotated[str, Field(description="The id of one of your videos.")]
+
+
+def in_session(verb: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Run a tool in a thread, in one transaction, as the caller whose key the HTTP request carries.
+
+    Refusals become tool errors that read as the problem document does: code, message, field and facts.
+    """
+
+    def work(request: Request, *arguments: Any) -> dict[str, Any]:
+        with transaction() as session:
+            caller = authenticate(session, bearer_key(request))
+            require_scope(caller, Scope.VIDEOS)
+            return verb(session, caller, *arguments)
+
+    @functools.wraps(verb)
+    async def run(context: Context[Any, Any], *arguments: Any) -> dict[str, Any]:
+        try:
+            return await to_thread.run_sync(work, request_of(context), *arguments)
+        except AppError as error:
+            raise refused(error) from error
+
+    return run
+
+
+def request_of(context: Context[Any, Any]) -> Request:
+    """Return the HTTP request behind a tool call, which the door has admitted by its key."""
+    request = context.request_context.request
+    if not isinstance(request, Request):
+        raise LookupError("a tool was called without an HTTP request")
+    return request
+
+
+def refused(error: AppError) -> ToolError:
+    """Return a refusal as a tool error whose text is JSON."""
+    said = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
+    return ToolError(json.dumps({name: value for name, value in said.items() if value is not None}, default=str))
+
+
+@in_session
+def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
+    with borrowed_inputs(session, caller, order, {}) as request:
+        priced = estimate(session, caller, request)
+    return {**priced.body(), **priced.promised(order.expires_after), "resolved": priced.resolved()}
+
+
+@in_session
+def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
+    require_active(caller)
+    quote = make_quote(session, caller, take_inputs(session, caller, order, {}))
+    return show_quote(quote).model_dump(mode="json")
+
+
+@in_session
+def _generate(session: Session, caller: Caller, request: Request, quote_id: str, confirm_total: str) -> dict[str, Any]:
+    quote = find_quote(session, caller, quote_id)
+    total = Money(quote.total, quote.currency).text
+    if confirm_total != total:
+        message = f"Repeat the quote's total, {total} {quote.currency}, to confirm that it may be spent."
+        raise AppError("invalid_request", message, field="confirm_total", allowed=[total])
+    count_job(request, session, caller)
+    spec = Spec.model_validate(quote.spec)
+    # What an order says beside its Spec (where it is counted to, whom it tells) was said when it was quoted.
+    beside = quote.body.get("beside", {})
+    asked = VideoRequest.model_validate({**beside, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
+    # The quote's id is the order's key: an agent that repeats the call gets the film it already ordered.
+    order = Order(
+        request=asked,
+        door="mcp",
+        spec=spec,
+        idempotency_key=f"mcp:{quote_id}",
+        fingerprint=quote_id,
+        traceparent=request.state.traceparent,
+    )
+    return view(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
+
+
+@in_session
+def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    return view(session, find_job(session, caller, video_id)).model_dump(mode="json", exclude_none=True)
+
+
+@in_session
+def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    job = cancel(session, find_job(session, caller, video_id, lock=True))
+    return view(session, job).model_dump(mode="json", exclude_none=True)
+
+
+@in_session
+def _list(session: Session, caller: Caller, limit: int, after: str | None) -> dict[str, Any]:
+    jobs, more = list_jobs(session, caller, limit=limit, after=after)
+    return {"data": [view(session, job).model_dump(mode="json", exclude_none=True) for job in jobs], "has_more": more}
+
+
+@in_session
+def _receipt(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    row = receipt_of(session, find_job(session, caller, video_id))
+    if row is None:
+        raise not_found("receipt", video_id)
+    return {"number": row.number, "video": video_id, **json.loads(row.body)}
+
+
+async def estimate_film(order: VideoRequest, context: Context[Any, Any]) -> dict[str, Any]:
+    """Price a film. Nothing is stored, promised or spent."""
+    return await _estimate(context, order)
+
+
+async def quote_film(order: VideoRequest, context: Context[Any, Any]) -> dict[str, Any]:
+    """Bind the price of a film for some minutes, with all that the order says. `generate` confirms and spends it."""
+    return await _quote(context, order)
+
+
+async def generate_film(
+    quote_id: Annotated[str, Field(description="The id that `quote` returned.")],
+    confirm_total: Annotated[str, Field(description="The quote's total, repeated by whoever agreed to pay it.")],
+    context: Context[Any, Any],
+) -> dict[str, Any]:
+    """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
+    return await _generate(context, request_of(context), quote_id, confirm_total)
+
+
+async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+    """Return where a film stands: progress, place in the queue, and its link when it is done."""
+    return await _status(context, video_id)
+
+
+async def cancel_film(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+    """Cancel a film. What was rendered before is delivered and paid; nothing else is."""
+    return await _cancel(context, video_id)
+
+
+async def list_films(
+    context: Context[Any, Any],
+    limit: Annotated[int, Field(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Field(description="The last id of the page before.")] = None,
+) -> dict[str, Any]:
+    """List your films, newest first."""
+    return await _list(context, limit, after)
+
+
+async def film_receipt(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+    """Return the receipt of an ended film: each line names its rule."""
+    return await _receipt(context, video_id)
+
+
+TOOLS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
+    "estimate": estimate_film,
+    "quote": quote_film,
+    "generate": generate_film,
+    "status": film_status,
+    "cancel": cancel_film,
+    "list": list_films,
+    "receipt": film_receipt,
+}
+
+
+def make_server() -> MCPServer[Any]:
+    """Return an MCP server with these tools."""
+    server: MCPServer[Any] = MCPServer("cinemeter", instructions=INSTRUCTIONS)
+    for name, tool in TOOLS.items():
+        server.add_tool(tool, name=name)
+    return server

@@ -1,0 +1,86 @@
+"""What every request passes on its way in and out: an id, a limit on its body, and a log line."""
+
+import logging
+import re
+import time
+from inspect import isawaitable
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.rate_limits import headers_of
+from app.api.request_body import ClientGone, whole_body
+from app.db import new_id
+from app.logs import about
+from app.metrics import REQUEST_SECONDS, REQUESTS
+from app.trace import read_traceparent, span
+
+log = logging.getLogger("cinemeter.requests")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+
+
+class Wire:
+    """ASGI middleware: request ids, body limits, log, metrics, trace. It is plain ASGI so that streams stay streams."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        given = request.headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
+        request.state.request_id = request_id
+        parent = read_traceparent(request.headers.get("traceparent"))
+        with about(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
+            # A job that this request makes carries it on its row, to its takes and its webhooks.
+            request.state.traceparent = traceparent
+            await self._answer(request, request_id, receive, send)
+
+    async def _answer(self, request: Request, request_id: str, receive: Receive, send: Send) -> None:
+        scope = request.scope
+        started = time.perf_counter()
+        status = 0
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers.update(headers_of(getattr(request.state, "standings", [])))
+            await send(message)
+
+        try:
+            async with whole_body(request, receive) as whole:
+                await self.app(scope, whole, tell)
+        except ClientGone:
+            log.debug("The client left before its body was whole")
+        except Exception as error:
+            # What no handler took is answered here, inside: Starlette's own last resort stands outside of this and
+            # would send it without a request id and uncounted. Once the answer has begun only the server can end it.
+            if status:
+                raise
+            answer = await last_answer(request, error)
+            await answer(scope, receive, tell)
+        finally:
+            seconds = time.perf_counter() - started
+            log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
+            # The route's pattern, not the path: ids in labels would make a series for each job.
+            route = getattr(scope.get("route"), "path", "-")
+            REQUESTS.labels(route, request.method, status).inc()
+            REQUEST_SECONDS.labels(route).observe(seconds)
+
+
+async def last_answer(request: Request, error: Exception) -> Response:
+    """Return the application's own answer to an error that came out of it, or that kept a body from coming in."""
+    handlers = request.app.exception_handlers
+    handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
+    answer = handler(request, error)
+    found: Response = await answer if isawaitable(answer) else answer
+    return found

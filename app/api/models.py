@@ -1,0 +1,122 @@
+"""The models on offer: what each can do, what it needs, and what a second costs the caller."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.accounts.memberships import membership_at
+from app.api.access import SessionDep, VideosCaller
+from app.catalog.models import VideoModel, load_catalog
+from app.clock import now
+from app.errors import AppError
+from app.prices.find import book_at, contract_at
+from app.settings import get_settings
+from pricing.book import PriceError
+from pricing.price import price
+from pricing.usage import Customer, Usage
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class ModelPrice(BaseModel):
+    """The price of one second, list and the caller's own; for display, since a job is rounded once as a whole."""
+
+    resolution: str
+    mode: str
+    currency: str
+    list_per_second: str
+    per_second: str
+
+
+class ModelOut(BaseModel):
+    """A video model: capabilities, limits, honesty about native sizes, and prices."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = "cinemeter"
+    name: str
+    note: str
+    licence: str
+    modes: list[str]
+    last_frame: str
+    fps: int
+    seconds_max: int
+    shots_max: int
+    sizes: dict[str, list[str]]
+    native_sizes: dict[str, dict[str, str]]
+    prices: list[ModelPrice]
+
+
+class ModelPage(BaseModel):
+    """All models on offer."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelOut]
+
+
+@router.get("")
+def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
+    """List the enabled models with the caller's price per second."""
+    shown = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    return ModelPage(data=[_show(session, caller, each) for each in shown])
+
+
+@router.get("/{model_id}")
+def get_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
+    """Return one enabled model."""
+    model = load_catalog(get_settings().catalog_dir).get(model_id)
+    if model is None or not model.enabled:
+        raise AppError("not_found", "There is no model with this id.", noun="model", id=model_id)
+    return _show(session, caller, model)
+
+
+def _show(session: SessionDep, caller: VideosCaller, model: VideoModel) -> ModelOut:
+    facts: dict[str, Any] = {
+        "sizes": {resolution: list(ratios) for resolution, ratios in model.native.items()},
+        "native_sizes": {
+            resolution: {ratio: f"{size[0]}x{size[1]}" for ratio, size in ratios.items()}
+            for resolution, ratios in model.native.items()
+        },
+    }
+    return ModelOut(
+        id=model.id,
+        name=model.name,
+        note=model.note,
+        licence=model.licence,
+        modes=list(model.modes),
+        last_frame=model.last_frame,
+        fps=model.fps,
+        seconds_max=model.film_seconds_max,
+        shots_max=model.shots_max,
+        prices=_prices(session, caller, model),
+        **facts,
+    )
+
+
+def _prices(session: SessionDep, caller: VideosCaller, model: VideoModel) -> list[ModelPrice]:
+    moment = now(session)
+    book = book_at(session, moment).book
+    customer = Customer(
+        membership=book.known_membership(membership_at(session, caller.account_id, moment)),
+        contract=contract_at(session, caller.account_id, moment),
+    )
+    prices = []
+    for resolution in model.native:
+        for mode in model.modes:
+            usage = Usage(model=model.id, resolution=resolution, mode=mode, audio=False, seconds=1)  # type: ignore[arg-type]
+            try:
+                one = price(book, usage, customer, moment)
+            except PriceError:
+                continue
+            prices.append(
+                ModelPrice(
+                    resolution=resolution,
+                    mode=mode,
+                    currency=one.currency,
+                    list_per_second=one.list_total.text,
+                    per_second=one.total.text,
+                )
+            )
+    return prices

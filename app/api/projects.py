@@ -1,0 +1,36 @@
+"""Routes of projects for customers: which there are to order for. Owners open and limit them on the account's pages."""
+
+from datetime import datetime
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.accounts.projects import list_projects
+from app.api.access import SessionDep, VideosCaller
+
+router = APIRouter(prefix="/v1/projects", tags=["projects"])
+
+
+class ProjectOut(BaseModel):
+    """A business unit of the account; orders name it as their `project`."""
+
+    id: str
+    object: Literal["project"] = "project"
+    name: str
+    created_at: datetime
+
+
+class ProjectList(BaseModel):
+    """All open projects by name, as there are never many."""
+
+    object: Literal["list"] = "list"
+    data: list[ProjectOut]
+
+
+@router.get("")
+def list_own_projects(session: SessionDep, caller: VideosCaller) -> ProjectList:
+    """List the account's open projects; a key of one project sees that one only."""
+    found = list_projects(session, caller.account_id)
+    seen = [each for each in found if caller.project_id in (None, each.id)]
+    return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in seen])

@@ -1,0 +1,98 @@
+"""Serve stored files: whole or by range from files, by redirect to a presigned address on S3."""
+
+import re
+from typing import Any, Literal, cast
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from app.api.access import SessionDep
+from app.errors import AppError, not_found
+from app.jobs.links import open_link
+from app.jobs.states import is_final
+from app.jobs.tables import Job
+from app.parsing import whole
+from app.storage import get_storage
+
+Variant = Literal["video", "thumbnail", "spritesheet"]
+CONTENT_TYPES = {"video": "video/mp4", "thumbnail": "image/jpeg", "spritesheet": "image/jpeg"}
+ENDINGS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg"}
+# What `serve` answers, for the document of the API.
+SERVED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    206: {"description": "The asked range of bytes", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    302: {"description": "The file's own address in storage, for some minutes"},
+    410: {"description": "The files were removed when their retention ended"},
+    416: {"description": "The file is shorter than that"},
+}
+# How long a presigned address lives: long enough to begin a download, short enough not to be passed around.
+PRESIGNED_SECONDS = 900
+
+
+def content_key(job: Job, variant: Variant) -> str:
+    """Return the storage key of a variant. Raises AppError `not_found`, `conflict` (not ready) or `gone`."""
+    if job.files_removed_at is not None:
+        raise AppError("gone", "The files of this video were removed when their retention ended.")
+    key = {"video": job.film_key, "thumbnail": job.poster_key, "spritesheet": job.sprites_key}[variant]
+    if key is None:
+        if not is_final(job.state):
+            raise AppError("conflict", "The film is not finished yet.", state=job.state)
+        raise not_found("content", job.id)
+    return key
+
+
+def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
+    """Return the answer that delivers a variant of a job's film."""
+    key = content_key(job, variant)
+    storage = get_storage()
+    filename, content_type = f"{job.id}.{ENDINGS[variant]}", CONTENT_TYPES[variant]
+    address = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
+    if address is not None:
+        return RedirectResponse(address, status_code=302, headers={"cache-control": "no-store"})
+    stat = storage.stat(key)
+    if stat is None:
+        raise AppError("gone", "The file is no longer in storage.")
+    headers = {
+        "accept-ranges": "bytes",
+        "content-disposition": f'inline; filename="{filename}"',
+        "cache-control": "private, max-age=3600",
+        "x-content-type-options": "nosniff",
+    }
+    span = byte_range(range_header, stat.bytes)
+    if span is None:
+        headers["content-length"] = str(stat.bytes)
+        return StreamingResponse(storage.read_range(key, 0, stat.bytes), media_type=content_type, headers=headers)
+    start, end = span
+    headers |= {"content-range": f"bytes {start}-{end - 1}/{stat.bytes}", "content-length": str(end - start)}
+    return StreamingResponse(
+        storage.read_range(key, start, end), status_code=206, media_type=content_type, headers=headers
+    )
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return the asked span as (start, end), end exclusive, or None for the whole file (RFC 9110 §14).
+
+    A header that is not one simple byte range is ignored, as the standard allows; one beyond the file raises
+    AppError `range_not_satisfiable`.
+    """
+    match = re.fullmatch(r"\s*bytes=([0-9]*)-([0-9]*)\s*", header or "")
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = (whole(each) for each in match.groups())
+    if first is None:
+        start, end = max(0, size - (last or 0)), size
+    else:
+        start, end = first, size if last is None else min(size, last + 1)
+    if start >= size or start >= end:
+        raise AppError("range_not_satisfiable", f"The file has {size} bytes.", field="Range", allowed=f"0-{size - 1}")
+    return start, end
+
+
+router = APIRouter(tags=["files"])
+
+
+@router.get("/files/{token}", response_class=Response, responses=SERVED)
+def get_file(http: Request, session: SessionDep, token: str) -> Response:
+    """Deliver the file that a link names, until the link expires."""
+    job, variant = open_link(session, token)
+    return serve(job, cast(Variant, variant), http.headers.get("range"))

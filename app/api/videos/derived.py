@@ -1,0 +1,152 @@
+"""Routes that make a new film out of an old one: remix, retakes, edits and extensions."""
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.api.access import SessionDep, VideosCaller
+from app.api.videos.routes import accept
+from app.api.videos.translate import Body, read_body
+from app.errors import AppError
+from app.jobs.derive import extension, remix, retake
+from app.jobs.film_reuse import film_as_asset, job_of_film
+from app.jobs.find import find_job
+from app.jobs.idempotency import Order
+from app.jobs.schemas import NegativePrompt, Prompt, Seconds, Strict, VideoOut, VideoRequest
+from app.jobs.tables import Job
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+BodyDep = Annotated[Body, Depends(read_body)]
+
+
+class RemixRequest(Strict):
+    """A variation of a film: another prompt over the same settings."""
+
+    prompt: Prompt
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+
+
+class RetakeRequest(Strict):
+    """One shot again; the other clips are reused and only this shot's seconds are paid."""
+
+    shot: int = Field(ge=0, description="Counted from 0.")
+    prompt: Prompt | None = None
+    negative_prompt: NegativePrompt | None = None
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+
+
+class ExtensionRequest(Strict):
+    """A film goes on where it ends. `video` is the id of one of your videos, or its file."""
+
+    prompt: Prompt
+    seconds: Seconds = 5
+    video: str | dict[Literal["id"], str] | None = Field(None, description="The OpenAI client sends an object.")
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+
+
+@router.post("/{video_id}/remix")
+def remix_video(
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, asked: RemixRequest
+) -> VideoOut:
+    """Order a variation of a completed video, with its settings and its seed."""
+    job = find_job(session, caller, video_id)
+    spec = remix(job, prompt=asked.prompt, seed=asked.seed)
+    order = _order(http, asked.prompt, job, "remix", asked.model_dump_json())
+    return accept(http, response, session, caller, replace(order, spec=spec))
+
+
+@router.post("/{video_id}/retakes")
+def retake_shot(
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, asked: RetakeRequest
+) -> VideoOut:
+    """Take one shot of a completed storyboard again. Only its seconds are paid."""
+    job = find_job(session, caller, video_id)
+    spec = retake(
+        session,
+        job,
+        shot=asked.shot,
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        seed=asked.seed,
+    )
+    order = _order(http, spec.shots[-1].prompt, job, "retake", asked.model_dump_json())
+    return accept(http, response, session, caller, replace(order, spec=spec))
+
+
+def _schema(shape: str) -> dict[str, Any]:
+    kinds = ("application/json", "multipart/form-data")
+    schema = {"schema": {"$ref": f"#/components/schemas/{shape}"}}
+    return {"requestBody": {"required": True, "content": dict.fromkeys(kinds, schema)}}
+
+
+@router.post("/edits", openapi_extra=_schema("VideoRequest"))
+def edit_video(http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoOut:
+    """Make a clip anew as a prompt says. `video` is a file, an asset, an address, or the id of one of your videos."""
+    values = dict(body.values)
+    parent = _named_job(session, caller, values, body)
+    if parent is not None:
+        values["video"] = parent.id
+        values.setdefault("model", parent.model)
+        values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
+    files = {} if parent is not None else body.files
+    order = Order(
+        request=VideoRequest.model_validate(values),
+        mode="edit",
+        fingerprint=body.fingerprint,
+        parent_id=parent.id if parent else None,
+        parent_kind="edit" if parent else None,
+    )
+
+    def with_film(called: Order) -> Order:
+        film = called.request.video if parent is None else film_as_asset(session, parent).id
+        return replace(called, request=called.request.model_copy(update={"video": film}))
+
+    return accept(http, response, session, caller, order, files, complete=with_film if parent else None)
+
+
+@router.post("/extensions", openapi_extra=_schema("ExtensionRequest"))
+def extend_video(
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep
+) -> VideoOut:
+    """Let a film go on where it ends. Its `seconds` are those of the whole; only the new ones are paid."""
+    values = dict(body.values)
+    parent = _named_job(session, caller, values, body)
+    if parent is None:
+        message = "Name one of your completed videos by its id, or send its file unchanged."
+        raise AppError("invalid_request", message, field="video")
+    asked = ExtensionRequest.model_validate({**values, "video": parent.id})
+    order = _order(http, asked.prompt, parent, "extension", body.fingerprint)
+
+    def with_film(called: Order) -> Order:
+        source = film_as_asset(session, parent)
+        spec = extension(parent, source, prompt=asked.prompt, seconds=asked.seconds, seed=asked.seed)
+        return replace(called, spec=spec)
+
+    return accept(http, response, session, caller, order, complete=with_film)
+
+
+def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:
+    """Return the caller's job that `video` means: an id, `{"id": …}`, or the unchanged file of its film."""
+    given = values.get("video")
+    if isinstance(given, dict):
+        given = values["video"] = given.get("id")
+    if isinstance(given, str) and given.startswith("video_"):
+        return find_job(session, caller, given)
+    if "video" in body.files:
+        return job_of_film(session, caller, body.files["video"].file)
+    return None
+
+
+def _order(http: Request, prompt: str, parent: Job, kind: str, said: str) -> Order:
+    """Return the order of a film that is made out of another; its Spec is added once it is known."""
+    return Order(
+        request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
+        fingerprint=f"{http.url.path}:{said}",
+        parent_id=parent.id,
+        parent_kind=kind,
+    )

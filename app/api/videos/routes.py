@@ -1,0 +1,197 @@
+"""Routes of the native door: estimate, quote, create, list, get, cancel, delete, content and receipt of videos."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
+
+from app.accounts.caller import Caller, require_active
+from app.api.access import SessionDep, VideosCaller
+from app.api.idempotency import KEY_LENGTH_MAX
+from app.api.videos.content import SERVED, Variant, serve
+from app.api.videos.inputs import borrowed_inputs, has_inputs, take_inputs
+from app.api.videos.submit_order import Complete, take_order
+from app.api.videos.translate import Body, read_body
+from app.dispatch.eta import Outlook, forecast, forecasts
+from app.errors import AppError, not_found
+from app.jobs.cancel import cancel
+from app.jobs.delete import delete
+from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
+from app.jobs.idempotency import Order
+from app.jobs.meter import meter_of
+from app.jobs.present import show
+from app.jobs.quote import estimate, make_quote, show_quote
+from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
+from app.jobs.states import is_final
+from app.jobs.tables import Job
+
+router = APIRouter(prefix="/v1/videos", tags=["videos"])
+
+BodyDep = Annotated[Body, Depends(read_body)]
+POLL_AFTER_MS = "1000"
+
+
+class VideoPage(BaseModel):
+    """A page of videos; the next one begins after `last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[VideoOut]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class VideoDeleted(BaseModel):
+    """What remains of a deleted video: its id, and its receipt elsewhere."""
+
+    id: str
+    object: Literal["video.deleted"] = "video.deleted"
+    deleted: bool = True
+
+
+def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
+    """Return the validated request of a body; its pictures, clips and sounds have become assets of the account."""
+    require_active(caller)
+    return take_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
+
+
+RequestDep = Annotated[VideoRequest, Depends(video_request)]
+
+# The body is read by hand because clients send it in three spellings, so the document is told what it is.
+BODY_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": {"$ref": "#/components/schemas/VideoRequest"}}
+            for kind in ("application/json", "multipart/form-data")
+        },
+    }
+}
+
+
+def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, metered: bool = False) -> VideoOut:
+    """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended.
+
+    An ended one that is `metered` also says what it took. `outlook` is given by lists, which foretell all at once.
+    """
+    if is_final(job.state):
+        return show(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
+    outlook = outlook or forecast(session, job)
+    return show(job, queue_position=outlook.position, eta=outlook.eta())
+
+
+@router.post("/estimates", openapi_extra=BODY_SCHEMA)
+def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
+    """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
+    with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
+        priced = estimate(session, caller, request)
+    return EstimateOut(**priced.body(), **priced.promised(request.expires_after), resolved=priced.resolved())
+
+
+@router.post("/quotes", openapi_extra=BODY_SCHEMA)
+def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
+    """Bind a price for some minutes. Send the same request with `quote_id` to redeem it, once."""
+    return show_quote(make_quote(session, caller, request))
+
+
+@router.post("", openapi_extra=BODY_SCHEMA)
+def create_video(
+    http: Request,
+    response: Response,
+    session: SessionDep,
+    caller: VideosCaller,
+    body: BodyDep,
+    _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
+    _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
+) -> VideoOut:
+    """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
+    order = Order(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
+    return accept(http, response, session, caller, order, body.files)
+
+
+def accept(
+    http: Request,
+    response: Response,
+    session: Session,
+    caller: Caller,
+    order: Order,
+    files: Mapping[str, UploadFile] = MappingProxyType({}),
+    *,
+    complete: Complete | None = None,
+) -> VideoOut:
+    """Take an order and answer with its film. `complete` comes before the order's pictures, clips and sounds."""
+
+    def with_inputs(called: Order) -> Order:
+        called = called if complete is None else complete(called)
+        return replace(called, request=take_inputs(session, caller, called.request, files))
+
+    is_whole = complete is None and not has_inputs(order.request, files)
+    job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
+    return view(session, job)
+
+
+@router.get("")
+def list_videos(
+    session: SessionDep,
+    caller: VideosCaller,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    status: Literal["queued", "in_progress", "completed", "failed", "cancelled", "expired"] | None = None,
+    model: Annotated[str | None, Query(max_length=64)] = None,
+    search: Annotated[str | None, Query(max_length=200)] = None,
+) -> VideoPage:
+    """List the caller's videos, newest first unless asked otherwise."""
+    jobs, more = list_jobs(
+        session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
+    )
+    outlooks = forecasts(session, jobs)
+    data = [view(session, job, outlook=outlooks[job.id]) for job in jobs]
+    return VideoPage(
+        data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
+    )
+
+
+@router.get("/{video_id}")
+def get_video(response: Response, session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
+    """Return a video as it stands now."""
+    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
+    return view(session, find_job(session, caller, video_id), metered=True)
+
+
+@router.post("/{video_id}/cancel")
+def cancel_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
+    """Cancel a video. What had been rendered before is joined, delivered and paid; nothing else is."""
+    return view(session, cancel(session, find_job(session, caller, video_id, lock=True)))
+
+
+@router.delete("/{video_id}")
+def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoDeleted:
+    """Delete an ended video and its files. Its receipt stays."""
+    delete(session, find_job(session, caller, video_id, lock=True))
+    return VideoDeleted(id=video_id)
+
+
+@router.get("/{video_id}/content", response_class=Response, responses=SERVED)
+def get_content(
+    http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
+) -> Response:
+    """Download the film, its poster or its sprite sheet. Ranges are served; S3 files by redirect."""
+    return serve(find_job(session, caller, video_id), variant, http.headers.get("range"))
+
+
+@router.get("/{video_id}/receipt")
+def get_receipt(session: SessionDep, caller: VideosCaller, video_id: str) -> dict[str, Any]:
+    """Return the receipt of an ended video: each line names its rule, and the whole computes again byte for byte."""
+    job = find_job(session, caller, video_id)
+    row = receipt_of(session, job)
+    if row is None:
+        raise not_found("receipt", video_id) if not is_final(job.state) else AppError("internal_error", "No receipt.")
+    return {"object": "video.receipt", "number": row.number, "video": job.id, "test": job.test, **json.loads(row.body)}

@@ -1,0 +1,167 @@
+"""Translate what OpenAI's and other clients send into a VideoRequest: JSON, forms, files and bracket keys."""
+
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from app.api.problems import is_form, media_type, wrong_type
+from app.api.text_validation import require_text
+from app.errors import AppError
+from app.jobs.idempotency import body_fingerprint
+from app.parsing import whole
+
+_PART = re.compile(r"\[([^\[\]]*)\]")
+# Fields of OpenAI's clients, by the names that the native request has.
+RENAMED = {"input_reference": "first_frame"}
+DEPTH_MAX = 8
+
+
+@dataclass
+class Body:
+    """A request's body as plain values, its uploaded files by field, and its fingerprint."""
+
+    values: dict[str, Any]
+    files: dict[str, UploadFile] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+async def read_body(request: Request) -> AsyncIterator[Body]:
+    """Give a route its JSON or form body as plain values, and close the form's files behind it.
+
+    Raises AppError `invalid_json` and `unsupported_media_type`, and `invalid_request` for a form that contradicts
+    itself.
+    """
+    if is_form(request):
+        async with request.form(max_files=16, max_fields=1000) as form:
+            files = [value for value in form.values() if isinstance(value, UploadFile)]
+            hashes = await run_in_threadpool(lambda: {id(each): _content_hash(each) for each in files})
+            yield _read_form(request, form, hashes)
+        return
+    if media_type(request) != "application/json" and not media_type(request).endswith("+json"):
+        raise wrong_type(request, ["application/json", "multipart/form-data"])
+    raw = await request.body()
+    try:
+        # Amounts are read as text, so that no price ever passes through a binary fraction.
+        values = json.loads(raw, parse_float=str) if raw.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
+    rename(values)
+    yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
+
+
+def _content_hash(file: UploadFile) -> str:
+    found = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.file.seek(0)
+    return found
+
+
+def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> Body:
+    values: dict[str, Any] = {}
+    files: dict[str, UploadFile] = {}
+    spelled: list[str] = []
+    numbered = any(re.search(r"\[\d", key) for key in form)
+    for key, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            files[RENAMED.get(key, key)] = value
+            spelled.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
+        else:
+            place(values, key, value)
+            spelled.append(f"{key}={value}")
+    require_text(values)
+    rename(values)
+    if not numbered:
+        settle_lists(values)
+    # The boundary of a multipart body is random, so the fingerprint is taken of what the form says.
+    fingerprint = body_fingerprint(request.method, request.url.path, "\n".join(spelled).encode())
+    return Body(values, files, fingerprint)
+
+
+def place(values: dict[str, Any], key: str, value: str) -> None:
+    """Put a form field with bracket keys (`shots[][prompt]`, `metadata[scene]`) into nested values.
+
+    Raises AppError `invalid_request` for a name that cannot be read or that contradicts another field.
+    """
+    name, rest = re.match(r"([^\[]*)(.*)", key, re.DOTALL).groups()  # type: ignore[union-attr]
+    parts = _PART.findall(rest)
+    if not name or "".join(f"[{part}]" for part in parts) != rest or len(parts) > DEPTH_MAX:
+        raise AppError("invalid_request", f"The field name {key!r} cannot be read.", field=key)
+    _insert(values, [name, *parts], value, key)
+
+
+def _insert(here: Any, path: list[str], value: str, key: str) -> None:
+    part, beyond = path[0], path[1:]
+    if isinstance(here, list):
+        if not beyond:
+            here.append(value)
+        else:
+            _insert(_element(here, part, beyond, key), beyond, value, key)
+    elif not isinstance(here, dict):
+        raise AppError("invalid_request", f"The field {key!r} contradicts another field.", field=key)
+    elif not beyond:
+        if part in here:
+            raise AppError("invalid_request", f"The field {key!r} is given twice.", field=key)
+        here[part] = value
+    else:
+        is_list = beyond[0] == "" or whole(beyond[0]) is not None
+        _insert(here.setdefault(part, [] if is_list else {}), beyond, value, key)
+
+
+def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
+    """Return the element of a list that a field belongs to.
+
+    `[]` means the first element that does not have the field yet, or a new one. `settle_lists` then refuses lists
+    whose elements have different fields, because nobody could say which value belongs to which.
+    """
+    if part == "":
+        # The n-th value of a field belongs to the n-th element: OpenAI's client sends all prompts, then all lengths.
+        name = beyond[0]
+        for element in here:
+            if isinstance(element, dict) and (len(beyond) > 1 or name not in element):
+                return element
+        here.append({})
+        return here[-1]
+    index = whole(part)
+    if index == len(here):
+        here.append({})
+    if index is None or index >= len(here):
+        raise AppError("invalid_request", f"The field name {key!r} counts wrongly.", field=key)
+    return here[index]
+
+
+def settle_lists(values: dict[str, Any]) -> None:
+    """Read lists that a form sent as JSON text, and refuse `[]` lists whose elements cannot be told apart."""
+    shots = values.get("shots")
+    if isinstance(shots, str):
+        try:
+            values["shots"] = json.loads(shots, parse_float=str)
+        except (ValueError, RecursionError) as error:
+            raise AppError("invalid_request", "shots is not valid JSON.", field="shots") from error
+    for name, listed in values.items():
+        if isinstance(listed, list) and len({frozenset(each) for each in listed if isinstance(each, dict)}) > 1:
+            message = f"The elements of {name}[] have different fields; number them ({name}[0][…]) or send JSON."
+            raise AppError("invalid_request", message, field=name)
+
+
+def rename(values: dict[str, Any]) -> None:
+    """Give fields of other clients their native names; `input_reference` may also be an object with an address.
+
+    OpenAI's client cannot leave the prompt out, so an empty one beside shots counts as none.
+    """
+    if values.get("shots") and values.get("prompt") in ("", None):
+        values.pop("prompt", None)
+    for other, native in RENAMED.items():
+        if other in values:
+            given = values.pop(other)
+            if isinstance(given, dict):
+                given = given.get("image_url") or given.get("file_id") or given.get("url")
+            values[native] = given

@@ -1,0 +1,227 @@
+"""Routes of webhooks: endpoints in OpenAI's shape, deliveries with their attempts, redelivery, and the event feed."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from app.accounts.caller import Caller
+from app.api.access import SessionDep, WebhooksCaller, needs_without_session
+from app.events.feed import list_events
+from app.events.schemas import EventList, show_page
+from app.events.types import EVENT_TYPES
+from app.roles import Scope
+from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
+from app.webhooks.endpoints import (
+    create_endpoint,
+    delete_endpoint,
+    find_endpoint,
+    list_endpoints,
+    rotate_secret,
+    update_endpoint,
+)
+from app.webhooks.endpoints import show as show_endpoint
+from app.webhooks.schemas import (
+    AttemptOut,
+    CallbackSecretOut,
+    DeliveryOut,
+    EndpointCreate,
+    EndpointOut,
+    EndpointUpdate,
+    RecoverRequest,
+    SampleOut,
+    SampleRequest,
+    SecretRotate,
+)
+from app.webhooks.secret import get_callback_secret, rotate_callback_secret
+from app.webhooks.tables import DeliveryState
+from app.webhooks.test_send import send_sample
+
+router = APIRouter(prefix="/v1", tags=["webhooks"])
+
+After = Annotated[str | None, Query(max_length=64)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+class EndpointPage(BaseModel):
+    """A page of endpoints, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EndpointOut]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class EndpointDeleted(BaseModel):
+    """The id of an endpoint that is gone; its deliveries stay in the log."""
+
+    id: str
+    object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
+    deleted: bool = True
+
+
+class DeliveryPage(BaseModel):
+    """A page of deliveries, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[DeliveryOut]
+    last_id: str | None
+    has_more: bool
+
+
+class DeliveryWithAttempts(DeliveryOut):
+    """A delivery and every request that was made for it."""
+
+    attempt_log: list[AttemptOut]
+
+
+class Recovered(BaseModel):
+    """How many events a range holds that are delivered again, and where to go on if there were too many for a call."""
+
+    count: int
+    next_since: datetime | None
+
+
+class EventTypes(BaseModel):
+    """Every event type, in the OpenAI SDK's shape, and beside it what each means."""
+
+    object: Literal["list"] = "list"
+    data: list[str]
+    descriptions: dict[str, str]
+
+
+@router.get("/webhook_event_types")
+def list_event_types(caller: WebhooksCaller) -> EventTypes:
+    """List the event types that an endpoint can ask for."""
+    return EventTypes(data=list(EVENT_TYPES), descriptions=EVENT_TYPES)
+
+
+@router.post("/webhook_endpoints")
+def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, asked: EndpointCreate) -> EndpointOut:
+    """Register an endpoint. Its signing secret is shown in this answer only."""
+    return create_endpoint(session, caller, asked)
+
+
+@router.get("/webhook_endpoints")
+def list_webhook_endpoints(
+    session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 20
+) -> EndpointPage:
+    """List the caller's endpoints, newest first."""
+    data, more = list_endpoints(session, caller, after=after, limit=limit)
+    ends = (data[0].id, data[-1].id) if data else (None, None)
+    return EndpointPage(data=data, first_id=ends[0], last_id=ends[1], has_more=more)
+
+
+@router.get("/webhook_endpoints/{endpoint_id}")
+def get_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointOut:
+    """Return an endpoint and how it is doing."""
+    return show_endpoint(session, find_endpoint(session, caller, endpoint_id))
+
+
+@router.post("/webhook_endpoints/{endpoint_id}")
+def update_webhook_endpoint(
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: EndpointUpdate
+) -> EndpointOut:
+    """Change an endpoint; `enabled` opens a disabled one again with a clean record."""
+    return update_endpoint(session, caller, endpoint_id, asked)
+
+
+@router.delete("/webhook_endpoints/{endpoint_id}")
+def delete_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointDeleted:
+    """Delete an endpoint; what was waiting for it is abandoned."""
+    delete_endpoint(session, caller, endpoint_id)
+    return EndpointDeleted(id=endpoint_id)
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/rotate_secret")
+def rotate_webhook_secret(
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: SecretRotate
+) -> EndpointOut:
+    """Make a new signing secret; the old one may go on signing beside it for up to 72 hours."""
+    return rotate_secret(session, caller, endpoint_id, keep_old_hours=asked.hours())
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/test")
+def test_webhook_endpoint(
+    caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, asked: SampleRequest
+) -> SampleOut:
+    """Send a sample event now and return what the endpoint answered."""
+    return send_sample(caller, endpoint_id, asked.event_type)
+
+
+@router.post("/webhook_endpoints/{endpoint_id}/recover")
+def recover_deliveries(
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: RecoverRequest
+) -> Recovered:
+    """Deliver again every event of a range that the endpoint wants and has not got."""
+    count, following = recover(
+        session, caller, endpoint_id, since=asked.since, until=asked.until, dry_run=asked.dry_run
+    )
+    return Recovered(count=count, next_since=following)
+
+
+@router.get("/webhook_endpoints/{endpoint_id}/deliveries")
+def list_endpoint_deliveries(
+    session: SessionDep,
+    caller: WebhooksCaller,
+    endpoint_id: str,
+    state: DeliveryState | None = None,
+    after: After = None,
+    limit: Limit = 20,
+) -> DeliveryPage:
+    """List the deliveries to one endpoint, newest first."""
+    find_endpoint(session, caller, endpoint_id)
+    data, more = list_deliveries(session, caller, endpoint_id=endpoint_id, state=state, after=after, limit=limit)
+    return DeliveryPage(data=data, last_id=data[-1].id if data else None, has_more=more)
+
+
+@router.get("/webhook_deliveries")
+def list_all_deliveries(
+    session: SessionDep,
+    caller: WebhooksCaller,
+    event_id: Annotated[str | None, Query(max_length=64)] = None,
+    state: DeliveryState | None = None,
+    after: After = None,
+    limit: Limit = 20,
+) -> DeliveryPage:
+    """List the caller's deliveries, those to a job's own callback URL too."""
+    data, more = list_deliveries(session, caller, event_id=event_id, state=state, after=after, limit=limit)
+    return DeliveryPage(data=data, last_id=data[-1].id if data else None, has_more=more)
+
+
+@router.get("/webhook_deliveries/{delivery_id}")
+def get_webhook_delivery(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryWithAttempts:
+    """Return a delivery with the log of its attempts."""
+    delivery, attempts = get_delivery(session, caller, delivery_id)
+    return DeliveryWithAttempts(**delivery.model_dump(), attempt_log=attempts)
+
+
+@router.post("/webhook_deliveries/{delivery_id}/redeliver")
+def redeliver_webhook(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryOut:
+    """Deliver an event once more, now; a waiting delivery is brought forward."""
+    return redeliver(session, caller, delivery_id)
+
+
+@router.get("/webhook_callback_secret")
+def show_callback_secret(session: SessionDep, caller: WebhooksCaller) -> CallbackSecretOut:
+    """Return the hint of the secret that signs for the `callback_url` of the account's jobs."""
+    return get_callback_secret(session, caller)
+
+
+@router.post("/webhook_callback_secret/rotate")
+def rotate_webhook_callback_secret(
+    session: SessionDep, caller: WebhooksCaller, asked: SecretRotate
+) -> CallbackSecretOut:
+    """Make a new callback secret, shown in this answer only; the old one may go on signing for up to 72 hours."""
+    return rotate_callback_secret(session, caller, keep_old_hours=asked.hours())
+
+
+@router.get("/events")
+def read_events(session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 100) -> EventList:
+    """Follow the feed of events from a cursor, oldest first and without gaps."""
+    page = list_events(
+        session, caller.account_id, test=caller.test, project_id=caller.project_id, after=after, limit=limit
+    )
+    return show_page(page)

@@ -1,0 +1,186 @@
+"""Take a file from a customer now: sent with a request, held in a data URL, or fetched from an address of theirs."""
+
+import base64
+import binascii
+import re
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from sqlalchemy.orm import Session
+
+from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, place
+from app.assets.owner import Owner
+from app.assets.sandbox_probe import Examined, examine
+from app.assets.sniff import Kind
+from app.assets.tables import Asset, AssetState
+from app.clock import now
+from app.db import new_id
+from app.errors import AppError
+from app.net.fetch import fetch_to
+from app.storage import Stored, get_storage
+
+_CHUNK_BYTES = 2**20
+_FETCH_SECONDS = 60.0
+_FILENAME_LENGTH_MAX = 200
+_ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
+
+
+def take_upload(
+    session: Session,
+    owner: Owner,
+    file: BinaryIO,
+    *,
+    kind: Kind | None = None,
+    field: str = "file",
+    filename: str = "",
+    expires_at: datetime | None = None,
+    asset_id: str | None = None,
+) -> Asset:
+    """Read `file` to its end and keep it as a ready asset of the owner; `kind` None takes it for what it is.
+
+    `asset_id` is for a door whose clients name a file before they send it; None makes a new one.
+    Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used, and
+    `rate_limited` or `unavailable` when too many files are being taken.
+    """
+
+    def receive(path: Path) -> None:
+        write_capped(file, path, bytes_max=bytes_max(kind))
+
+    return _take(
+        session,
+        owner,
+        receive,
+        kind=kind,
+        field=field,
+        filename=filename,
+        expires_at=expires_at,
+        asset_id=asset_id,
+    )
+
+
+def take_address(
+    session: Session,
+    owner: Owner,
+    address: str,
+    *,
+    kind: Kind | None = None,
+    field: str = "url",
+    expires_at: datetime | None = None,
+) -> Asset:
+    """Fetch what `address` names (https:, or data:) and keep it as a ready asset of the owner.
+
+    Raises AppError `url_refused` when it cannot be fetched, and what `take_upload` raises.
+    """
+    if address[:5].lower() == "data:":
+
+        def receive(path: Path) -> None:
+            path.write_bytes(_data(address, bytes_max(kind)))
+
+    else:
+
+        def receive(path: Path) -> None:
+            fetch_to(path, address, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
+
+    return _take(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
+
+
+def keep(session: Session, asset: Asset, examined: Examined) -> None:
+    """Store the file that was written anew and make `asset` ready with its facts."""
+    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[examined.kind]}"
+    stored: Stored = get_storage().put_file(key, examined.path, examined.content_type)
+    asset.state, asset.kind, asset.key, asset.content_type = (
+        AssetState.READY,
+        examined.kind,
+        key,
+        examined.content_type,
+    )
+    asset.bytes, asset.sha256 = stored.bytes, stored.sha256
+    asset.width, asset.height, asset.frames = examined.width, examined.height, examined.frames
+    asset.fps, asset.seconds, asset.has_audio = examined.fps, examined.seconds, examined.has_audio
+
+
+def new_asset(
+    session: Session, owner: Owner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
+) -> Asset:
+    """Return a new pending asset, not yet added to the session; by default it is kept for KEEP_DAYS."""
+    moment = now(session)
+    return Asset(
+        id=asset_id or new_id("asset"),
+        account_id=owner.account_id,
+        project_id=owner.project_id,
+        test=owner.test,
+        state=AssetState.PENDING,
+        filename=re.sub(r"[\x00-\x1f\x7f]", "", filename.replace("\\", "/").rsplit("/", 1)[-1])[:_FILENAME_LENGTH_MAX],
+        has_audio=False,
+        created_at=moment,
+        expires_at=expires_at or moment + timedelta(days=KEEP_DAYS),
+    )
+
+
+def write_capped(file: BinaryIO, path: Path, *, bytes_max: int) -> None:
+    """Write `file` to `path`. Raises RefusedError as soon as it turns out larger than `bytes_max`."""
+    size = 0
+    with path.open("wb") as copy:
+        while piece := file.read(_CHUNK_BYTES):
+            size += len(piece)
+            if size > bytes_max:
+                raise RefusedError(f"it is larger than {bytes_max:,} bytes")
+            copy.write(piece)
+
+
+def bytes_max(kind: Kind | None) -> int:
+    """Return how many bytes a file of this kind may have; of any kind, where that is not known yet."""
+    return LIMITS[kind].bytes_max if kind else BYTES_MAX
+
+
+def _take(
+    session: Session,
+    owner: Owner,
+    receive: Callable[[Path], None],
+    *,
+    kind: Kind | None,
+    field: str,
+    filename: str,
+    expires_at: datetime | None,
+    asset_id: str | None = None,
+) -> Asset:
+    # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
+    with (
+        place(owner.account_id),
+        tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+    ):
+        path = Path(received) / "file"
+        try:
+            receive(path)
+            examined = examine(path, Path(written), want=kind)
+        except RefusedError as refused:
+            raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
+        asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
+        keep(session, asset, examined)
+    session.add(asset)
+    session.flush()
+    return asset
+
+
+def _data(address: str, bytes_max: int) -> bytes:
+    """Return the bytes of a data: URL. What it says about its type is not looked at."""
+    head, comma, body = address.partition(",")
+    if not comma:
+        raise RefusedError("its data: URL has no comma")
+    # Four characters carry three bytes; the length tells enough before anything is decoded.
+    if len(body) > bytes_max * 2:
+        raise RefusedError(f"it is larger than {bytes_max:,} bytes")
+    raw = unquote_to_bytes(body)
+    if head.lower().endswith(";base64"):
+        try:
+            raw = base64.b64decode(raw, validate=True)
+        except binascii.Error as error:
+            raise RefusedError("its data: URL is not valid base64") from error
+    if len(raw) > bytes_max:
+        raise RefusedError(f"it is larger than {bytes_max:,} bytes")
+    return raw

@@ -1,0 +1,131 @@
+"""Have a customer's file read by a confined process, and take what comes back with care."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+import app
+from app.assets.limits import LIMITS, OUTPUT_BYTES, READERS, WALL_SECONDS, RefusedError
+from app.assets.sniff import HEAD_BYTES, Kind, Media, sniff
+from app.errors import AppError
+
+_CONTENT_TYPES: dict[Kind, str] = {"picture": "image/png", "clip": "video/mp4", "sound": "audio/flac"}
+_ALLOWED = {
+    "picture": ["PNG", "JPEG", "WebP"],
+    "clip": ["MP4", "MOV", "WebM", "Matroska"],
+    "sound": ["WAV", "MP3", "FLAC", "Ogg", "M4A"],
+}
+_WAIT_SECONDS = 60.0
+_ANSWER_BYTES = 10_000
+_readers = threading.BoundedSemaphore(READERS)
+
+_Words = Annotated[str, StringConstraints(max_length=300)]
+_Fraction = Annotated[str, StringConstraints(pattern=r"^\d{1,9}(/\d{1,9})?$")]
+
+
+class _Answer(BaseModel):
+    """What the confined process says. It has read hostile bytes, so its word is checked like a stranger's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    refused: _Words | None = None
+    file: Annotated[str, StringConstraints(pattern=r"^(picture\.png|clip\.mp4|sound\.flac)$")] | None = None
+    kind: Kind | None = None
+    width: int | None = Field(None, ge=1, le=8192)
+    height: int | None = Field(None, ge=1, le=8192)
+    frames: int | None = Field(None, ge=1, le=100_000)
+    fps: _Fraction | None = None
+    seconds: _Fraction | None = None
+    has_audio: bool = False
+
+
+class Examined(BaseModel):
+    """A file that was written anew, and what it is. `fps` and `seconds` are exact fractions in words."""
+
+    path: Path
+    kind: Kind
+    content_type: str
+    width: int | None
+    height: int | None
+    frames: int | None
+    fps: str | None
+    seconds: str | None
+    has_audio: bool
+
+
+def examine(path: Path, folder: Path, *, want: Kind | None) -> Examined:
+    """Return the customer's file at `path` written anew into the empty `folder`, as the wanted kind or as what it is.
+
+    Raises RefusedError, with the reason in words for its owner, and AppError `unavailable` when too many files wait.
+    """
+    media = recognise(path, want)
+    kind = want or media.kinds[0]
+    size, allowed = path.stat().st_size, LIMITS[kind].bytes_max
+    if size > allowed:
+        raise RefusedError(f"it has {size:,} bytes; a {kind} may have {allowed:,}")
+    with _turn():
+        answer = _ask(path, folder, media, want)
+    if answer.refused is not None:
+        raise RefusedError(answer.refused)
+    if answer.file is None or answer.kind is None or (want is not None and answer.kind != want):
+        raise RefusedError("it cannot be read")
+    written = folder / answer.file
+    if written.is_symlink() or not written.is_file() or not 0 < written.stat().st_size <= OUTPUT_BYTES:
+        raise RefusedError("it cannot be read")
+    facts = answer.model_dump(exclude={"refused", "file", "kind"})
+    return Examined(path=written, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
+
+
+def recognise(path: Path, want: Kind | None) -> Media:
+    """Return what the file's first bytes say. Raises RefusedError when that is nothing that is wanted."""
+    with path.open("rb") as file:
+        media = sniff(file.read(HEAD_BYTES))
+    names = _ALLOWED[want] if want else [name for names in _ALLOWED.values() for name in names]
+    if media is None or (want is not None and want not in media.kinds):
+        raise RefusedError(f"it is none of {', '.join(names)}")
+    return media
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    # Each reader may take gigabytes; a crowd of uploads waits instead of taking the machine down.
+    if not _readers.acquire(timeout=_WAIT_SECONDS):
+        raise AppError("unavailable", "Too many uploads are being read; try again in a minute.")
+    try:
+        yield
+    finally:
+        _readers.release()
+
+
+def _ask(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
+    """Start the confined process and return its answer. Raises RefusedError when it died or said nonsense."""
+    command = [sys.executable, "-m", "app.assets.probe", str(path), str(folder), media.reader, want or ""]
+    # None of our settings and secrets: only where the code lies, and a bound on what threads reserve.
+    environment = {"PYTHONPATH": str(Path(app.__file__).parent.parent), "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=WALL_SECONDS,
+            env=environment,
+            cwd=folder,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RefusedError("reading it takes too long") from None
+    if done.returncode != 0:
+        raise RefusedError("reading it takes too much memory or time, or breaks the reader")
+    try:
+        return _Answer.model_validate(json.loads(done.stdout[:_ANSWER_BYTES]))
+    except (ValueError, ValidationError):
+        raise RefusedError("it cannot be read") from None

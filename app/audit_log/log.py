@@ -1,0 +1,99 @@
+"""The audit trail: every act of an admin, added to and never changed, each entry sealed with the hash of the last."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.audit_log.actor import Actor
+from app.audit_log.tables import AuditEntry
+from app.clock import now
+
+# A transaction-long advisory lock: entries are chained, so they are written one after the other. Take it last.
+_LOCK = 0x7472_6169
+FIRST = "0" * 64
+
+
+def record(session: Session, actor: Actor, act: str, subject: str, **facts: Any) -> AuditEntry:
+    """Write an act down in the transaction that does it.
+
+    Args:
+        session: an open session; the caller commits.
+        actor: who does it.
+        act: what is done, such as `book.approved` or `account.suspended`.
+        subject: id of what it is done to.
+        facts: what else to know: before and after, reasons. Plain values; money as decimal strings, no floats.
+    """
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    last = session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))
+    entry = AuditEntry(
+        at=now(session),
+        actor=actor.person,
+        via=actor.via,
+        act=act,
+        subject=subject,
+        facts=facts,
+        previous_hash=last or FIRST,
+    )
+    entry.hash = seal(entry)
+    session.add(entry)
+    session.flush()
+    return entry
+
+
+def seal(entry: AuditEntry) -> str:
+    """Return the SHA-256, in hex, over all that an entry says and the hash of the one before it."""
+    said = {
+        "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "actor": entry.actor,
+        "via": entry.via,
+        "act": entry.act,
+        "subject": entry.subject,
+        "facts": entry.facts,
+        "previous": entry.previous_hash,
+    }
+    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_entries(
+    session: Session,
+    *,
+    subject: str | None = None,
+    before: int | None = None,
+    since: datetime | None = None,
+    limit: int = 50,
+) -> list[AuditEntry]:
+    """Return entries, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
+    query = select(AuditEntry)
+    if subject is not None:
+        query = query.where(AuditEntry.subject == subject)
+    if before is not None:
+        query = query.where(AuditEntry.number < before)
+    if since is not None:
+        query = query.where(AuditEntry.at >= since)
+    return list(session.scalars(query.order_by(AuditEntry.number.desc()).limit(limit)))
+
+
+def last_simulation(session: Session, book_id: str, content_hash: str) -> int | None:
+    """Return the number of the entry of the last simulation of a book with this content, or None."""
+    return session.scalar(
+        select(func.max(AuditEntry.number)).where(
+            AuditEntry.subject == book_id,
+            AuditEntry.act == "book.simulated",
+            AuditEntry.facts["content_hash"].astext == content_hash,
+        )
+    )
+
+
+def broken_seals(session: Session) -> Iterator[int]:
+    """Yield the number of each entry that was rewritten, or whose predecessor was taken out or put in."""
+    previous = FIRST
+    for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=500)):
+        if entry.previous_hash != previous or entry.hash != seal(entry):
+            yield entry.number
+        previous = entry.hash

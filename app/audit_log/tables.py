@@ -1,0 +1,30 @@
+"""The row of the audit log."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Identity, Index, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, only_add
+
+
+class AuditEntry(Base):
+    """One act of an admin. Entries are chained by hash, so that one taken out or rewritten shows."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("ix_audit_entries_subject", "subject"),)
+
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(Moment)
+    actor: Mapped[str] = mapped_column(Text)  # the person
+    via: Mapped[str] = mapped_column(Text, default="")  # the key or door that the person used
+    act: Mapped[str] = mapped_column(Text)  # such as `book.approved`
+    subject: Mapped[str] = mapped_column(Text)  # id of what was acted on
+    facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    previous_hash: Mapped[str] = mapped_column(Text)
+    hash: Mapped[str] = mapped_column(Text, unique=True)
+
+
+only_add(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")

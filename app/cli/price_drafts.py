@@ -1,0 +1,156 @@
+"""Commands that try a price book before it counts: draft it, lay it beside another, run it on past jobs, approve it."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.orm import Session
+
+from app.accounts.keys import authenticate
+from app.audit_log.actor import Actor
+from app.cli.home import KEYS_RECORD, read_record
+from app.cli.options import Home, chosen, read_moment
+from app.cli.server_urls import any_servers
+from app.clock import now
+from app.db import transaction
+from app.prices.books import approve_book, draft_book
+from app.prices.find import book_at, book_by_id
+from app.prices.parse_cache import read_book
+from app.reports.simulation import simulate_book, simulate_stored
+from pricing.book import PriceBook
+from pricing.diff import diff, figure_text, figures
+from pricing.simulation_result import Bucket, Simulation
+
+out = Console()
+
+BookName = Annotated[str, typer.Argument(help="A file (TOML), or the id of a stored book.")]
+Key = Annotated[str | None, typer.Option(help="A key with the role; else the one that the home has for it.")]
+
+
+def draft(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The price book (TOML).")],
+    note: Annotated[str, typer.Option(help="Why, for the approver.")] = "",
+    key: Key = None,
+    home: Home = None,
+) -> None:
+    """Store a price book as a draft, based on the newest one; somebody else approves it."""
+    with any_servers(chosen(home)), transaction() as session:
+        author = actor(session, key, home, "admin")
+        stored = draft_book(session, author, file.read_text(encoding="utf-8"), note=note)
+        told = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
+    out.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def approve(
+    book: Annotated[str, typer.Argument(help="The id of a draft.")],
+    content_hash: Annotated[str, typer.Option(help="The hash of the text that was read.")],
+    key: Key = None,
+    home: Home = None,
+) -> None:
+    """Approve a draft as it was read: an edit since then is refused, and so is its author."""
+    with any_servers(chosen(home)), transaction() as session:
+        stored = approve_book(session, actor(session, key, home, "approver"), book, content_hash=content_hash)
+        told = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
+    out.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
+def diff_books(
+    book: BookName,
+    newer: Annotated[
+        str | None, typer.Argument(help="The newer of two; with one, it is laid beside the one in force.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Say what a price book changes, in words and in prices per second: `diff OLD NEW`, or `diff NEW`."""
+    if newer is not None and Path(book).is_file() and Path(newer).is_file():
+        _show_changes(_from_file(book), _from_file(newer), None)
+        return
+    with any_servers(chosen(home)), transaction() as session:
+        before = book_at(session, now(session)).book if newer is None else _find(session, book)
+        _show_changes(before, _find(session, newer or book), session)
+
+
+def simulate(
+    book: BookName,
+    since: Annotated[str | None, typer.Option(help="From this moment (ISO 8601); 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Up to this moment; now.")] = None,
+    json_text: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+    key: Key = None,
+    home: Home = None,
+) -> None:
+    """Say what a price book would have charged for the jobs of a period, beside what was charged.
+
+    The trail keeps who tried which text of a stored book on which period, and an approval names the last such trial.
+    """
+    with any_servers(chosen(home)), transaction() as session:
+        end = read_moment(until) if until else now(session)
+        begin = read_moment(since) if since else end - timedelta(days=30)
+        if Path(book).is_file():
+            found = simulate_book(session, _from_file(book), since=begin, until=end)
+        else:
+            found = simulate_stored(session, actor(session, key, home, "admin"), book, since=begin, until=end)
+    if json_text:
+        print(json.dumps(found.content(), ensure_ascii=False, indent=2))
+        return
+    _show_simulation(found)
+
+
+def actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
+    """Return who acts: the holder of `key`, else of the key that the home has by a name. Raises `unauthenticated`."""
+    known = read_record(chosen(home) / KEYS_RECORD)
+    return Actor.of(authenticate(session, key or str(known.get(name, ""))))
+
+
+def _find(session: Session, name: str) -> PriceBook:
+    return _from_file(name) if Path(name).is_file() else book_by_id(session, name).book
+
+
+def _from_file(name: str) -> PriceBook:
+    return read_book(Path(name).read_text(encoding="utf-8"))
+
+
+def _show_changes(old: PriceBook, new: PriceBook, session: Session | None) -> None:
+    changes = diff(old, new)
+    for change in changes:
+        out.print(change.words, highlight=False, markup=False, soft_wrap=True)
+    if not changes:
+        out.print("The two books say the same.")
+    if session is None:
+        return
+    table = Table("membership", "model", "resolution", "mode", "before / s", "after / s", "%", title="Prices that move")
+    for each in figures(old, new, now(session)):
+        if each.before != each.after:
+            place = (each.membership, each.model, each.resolution, each.mode)
+            table.add_row(*place, figure_text(each.before), figure_text(each.after), each.percent or "")
+    if table.row_count:
+        out.print(table)
+
+
+def _show_simulation(found: Simulation) -> None:
+    table = Table("", "jobs", "seconds", "before", "after", "change", title=f"{found.book_name} ({found.currency})")
+
+    def add(name: str, bucket: Bucket) -> None:
+        shown = bucket.content()
+        table.add_row(name, str(bucket.jobs), *(shown[key] for key in ("seconds", "before", "after", "change")))
+
+    add("all", found.whole)
+    for groups in (found.by_membership, found.by_model, found.by_resolution):
+        for name in sorted(groups):
+            add(f"  {name}", groups[name])
+    out.print(table)
+    margins = f"margin {found.margin_before.text} before, {found.margin_after.text} after"
+    out.print(f"{margins}; GPU cost {found.cost.text} {found.currency}", highlight=False)
+    for title, accounts in (("win most", found.winners), ("lose most", found.losers)):
+        for each in accounts:
+            out.print(f"{title}: {each.account}  {each.before.text} → {each.after.text}", highlight=False)
+    for refused in found.refused:
+        out.print(f"not sold: {refused.message} ({refused.jobs} jobs)", highlight=False, markup=False)
+    for name in found.over_budget:
+        out.print(f"over its budget: the promotion {name}", highlight=False, markup=False)
+    if found.free_seconds_changed:
+        names = ", ".join(found.free_seconds_changed)
+        out.print(f"not simulated: free seconds, which change for {names}", highlight=False, markup=False)

@@ -1,0 +1,71 @@
+"""Bring a finished film back as an input: the same bytes that were sold, kept as a clip of the account."""
+
+import hashlib
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.assets.ingest import keep, new_asset
+from app.assets.owner import Named
+from app.assets.sandbox_probe import Examined
+from app.assets.tables import Asset
+from app.jobs.derive import finished_spec
+from app.jobs.file_retention import keep_until
+from app.jobs.tables import Job, ReceiptRow
+from app.storage import get_storage
+
+_CHUNK_BYTES = 2**20
+
+
+def film_as_asset(session: Session, job: Job) -> Asset:
+    """Return a finished job's film as a clip asset of whoever the job belongs to. Raises AppError `conflict` or `gone`.
+
+    We wrote and measured it ourselves, so it is neither probed nor written anew, nor bounded as a stranger's clip is.
+    """
+    spec, film = finished_spec(job), job.film or {}
+    frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
+    owner = Named(job.account_id, job.project_id, job.test)
+    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
+    with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
+        path = Path(folder) / "film.mp4"
+        get_storage().get_file(str(job.film_key), path)
+        facts = Examined(
+            path=path,
+            kind="clip",
+            content_type="video/mp4",
+            width=spec.width,
+            height=spec.height,
+            frames=frames,
+            fps=str(fps),
+            seconds=str(frames / fps),
+            has_audio=bool(film.get("has_audio")),
+        )
+        keep(session, asset, facts)
+    session.add(asset)
+    session.flush()
+    return asset
+
+
+def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
+    """Return the caller's job whose film these bytes are, if they are one; the file is left at its beginning.
+
+    A client that can only upload files (OpenAI's cannot name a video) thereby still extends and edits its own films.
+    """
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    file.seek(0)
+    query = (
+        select(Job)
+        .join(ReceiptRow, ReceiptRow.job_id == Job.id)
+        .where(ReceiptRow.film_sha256 == digest.hexdigest(), Job.account_id == caller.account_id)
+        .where(Job.test == caller.test, Job.deleted_at.is_(None))
+    )
+    if caller.project_id is not None:
+        query = query.where(Job.project_id == caller.project_id)
+    return session.scalar(query.order_by(Job.created_at.desc()).limit(1))

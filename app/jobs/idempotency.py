@@ -1,0 +1,104 @@
+"""Orders and their repetition: what makes a call the same call, and the job that it already made."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.clock import now
+from app.errors import AppError
+from app.jobs.schemas import VideoRequest
+from app.jobs.spec import Mode, Spec
+from app.jobs.tables import Job, Quote, Submission
+
+IDEMPOTENCY_HOURS = 24
+# A client library that retries by itself sends no key; within this time the same body is the same order.
+BLIND_RETRY_MINUTES = 10
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the caller asked, and how: the request, the door, and what makes a repeated call recognisable."""
+
+    request: VideoRequest
+    door: str = "native"
+    mode: Mode | None = None
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+    is_retry: bool = False
+    parent_id: str | None = None
+    parent_kind: str | None = None
+    spec: Spec | None = None  # a Spec that was derived from another job, already resolved
+    traceparent: str | None = None
+
+
+def body_fingerprint(method: str, path: str, body: bytes) -> str:
+    """Return the SHA-256 that says whether two calls are the same call."""
+    return hashlib.sha256(b"\n".join([method.encode(), path.encode(), body])).hexdigest()
+
+
+def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
+    """Return the job that this very call already made, if it did.
+
+    With an Idempotency-Key, the key decides for 24 hours; another body under it raises AppError
+    `idempotency_mismatch`. A retry without a key is recognised by its API key and its body for 10 minutes, and a call
+    with a quote as long as the quote is known. No call is answered with a job that its caller could not find.
+    """
+    moment = now(session)
+    found: Submission | None = None
+    if order.idempotency_key is not None:
+        found = session.scalar(
+            select(Submission)
+            .where(Submission.account_id == caller.account_id, Submission.key == _scoped(caller, order))
+            .where(Submission.created_at > moment - timedelta(hours=IDEMPOTENCY_HOURS))
+        )
+        if found is not None and found.fingerprint != order.fingerprint:
+            message = "This Idempotency-Key was used for another request; use a new key for a new order."
+            raise AppError("idempotency_mismatch", message, field="Idempotency-Key", job=found.job_id)
+    elif order.is_retry:
+        found = session.scalar(
+            select(Submission)
+            .join(Job, Job.id == Submission.job_id)
+            .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
+            .where(Submission.created_at > moment - timedelta(minutes=BLIND_RETRY_MINUTES))
+            .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
+            .order_by(Submission.created_at.desc())
+            .limit(1)
+        )
+    if found is None and order.request.quote_id is not None and order.fingerprint:
+        # A quote is redeemed once, and the call that redeemed it may be repeated.
+        redeemed = (
+            select(Submission)
+            .join(Quote, Quote.job_id == Submission.job_id)
+            .join(Job, Job.id == Submission.job_id)
+            .where(Quote.id == order.request.quote_id, Quote.account_id == caller.account_id)
+            .where(Submission.fingerprint == order.fingerprint, Quote.test == caller.test)
+        )
+        if caller.project_id is not None:
+            redeemed = redeemed.where(Job.project_id == caller.project_id)
+        found = session.scalar(redeemed)
+    return session.get(Job, found.job_id) if found else None
+
+
+def _scoped(caller: Caller, order: Order) -> str | None:
+    """Return the key as it is stored: test and live orders, and those of two projects, never answer for one another."""
+    if order.idempotency_key is None:
+        return None
+    side = "test" if caller.test else "live"
+    return f"{side}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
+
+
+def free_key(session: Session, caller: Caller, order: Order) -> str | None:
+    """Return the key to store; an outlived use of the same key is forgotten, so that the key may be used again."""
+    key = _scoped(caller, order)
+    if key is not None:
+        outlived = session.scalar(
+            select(Submission).where(Submission.account_id == caller.account_id, Submission.key == key)
+        )
+        if outlived is not None:
+            outlived.key = None
+            session.flush()
+    return key

@@ -1,0 +1,73 @@
+"""Show a job: the one shape that doors, pages and webhooks share."""
+
+from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
+from app.jobs.spec import Spec
+from app.jobs.states import JobState, is_final
+from app.jobs.tables import Job, ReceiptRow
+from app.settings import get_settings
+from pricing.money import Money
+
+
+def show(
+    job: Job,
+    *,
+    receipt: ReceiptRow | None = None,
+    queue_position: int | None = None,
+    eta: dict[str, int] | None = None,
+    meter: MeterOut | None = None,
+) -> VideoOut:
+    """Return a job as it is shown.
+
+    `receipt` gives what was charged, `meter` what was spent; `eta` is a range in seconds from now.
+    """
+    spec = Spec.model_validate(job.spec)
+    state = JobState(job.state)
+    seconds = decimal_seconds(spec.frames, spec.fps)
+    if job.film is not None:
+        seconds = decimal_seconds(int(job.film["frames"]), spec.fps)
+    return VideoOut(
+        id=job.id,
+        model=job.model,
+        status=state,
+        progress=job.progress,
+        created_at=unix(job.created_at) or 0,
+        started_at=unix(job.started_at),
+        completed_at=unix(job.finished_at),
+        expires_at=unix(job.files_expire_at),
+        prompt=job.prompt,
+        remixed_from_video_id=job.parent_id if job.parent_kind == "remix" else None,
+        seconds=seconds,
+        size=f"{spec.width}x{spec.height}",
+        error=VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+        stage=None if is_final(state) else job.stage,
+        queue_position=queue_position,
+        eta=eta,
+        start_by=unix(job.start_by),
+        not_after=unix(job.not_after),
+        price=PriceOut.model_validate(job.price),
+        charged=_charged(job, receipt),
+        test=job.test,
+        shots=[ShotOut(prompt=shot.prompt, seconds=shot.seconds, transition=shot.transition) for shot in spec.shots],
+        seed=spec.seed,
+        service_tier=spec.service_tier,
+        project=job.project_id,
+        metadata=job.extra,
+        resolved=job.resolved,
+        parent={"id": job.parent_id, "kind": job.parent_kind or ""} if job.parent_id else None,
+        video_url=_video_url(job),
+        meter=meter,
+    )
+
+
+def _video_url(job: Job) -> str | None:
+    """Return where the film can be downloaded, while there is one."""
+    if job.film_key is None or job.files_removed_at is not None:
+        return None
+    return f"{get_settings().base_url()}/v1/videos/{job.id}/content"
+
+
+def _charged(job: Job, receipt: ReceiptRow | None) -> str | None:
+    """Return what the job was charged, as a decimal string; a test job is never charged."""
+    if receipt is None:
+        return None
+    return Money(0 if job.test else receipt.total, job.currency).text

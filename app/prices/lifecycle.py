@@ -1,0 +1,159 @@
+"""The life that books and contracts share: draft, approved, scheduled; in effect by time alone, withdrawn before."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Account, ApiKey, Member
+from app.audit_log.actor import HOUSE, Actor
+from app.audit_log.log import record
+from app.clock import now, read_again
+from app.errors import AppError
+from app.prices.tables import PaperState, StoredBook, StoredContract
+from app.roles import Role, require_role
+
+Paper = StoredBook | StoredContract
+
+# Acts that change which paper is the newest are done one after the other.
+_LOCK = 0x7061_7065
+
+
+def lock_papers(session: Session) -> None:
+    """Wait until no other transaction is scheduling, withdrawing or ending a paper; held until the commit."""
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    # Whoever waited may have waited past the moment at which a paper took effect.
+    read_again(session)
+
+
+def edit(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: str, note: str | None) -> None:
+    """Replace a draft's text. Only its author may, or the approver would not know whose work it is.
+
+    Raises:
+        AppError: `forbidden`, `conflict`.
+    """
+    require_role(actor, Role.PRICING_AUTHOR)
+    _reload(session, paper)
+    _need(paper, PaperState.DRAFT)
+    if paper.author != actor.person:
+        raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=paper.author)
+    before = paper.content_hash
+    paper.toml, paper.content_hash, paper.edited_at = toml, content_hash, now(session)
+    paper.note = paper.note if note is None else note
+    record(session, actor, f"{_noun(paper)}.edited", paper.id, before=before, after=content_hash)
+
+
+def approve(session: Session, actor: Actor, paper: Paper, content_hash: str, **facts: Any) -> None:
+    """Approve a draft as it was read: its content hash must still be the one that the approver names.
+
+    `facts` are what else the trail is to say of the approval.
+
+    Raises:
+        AppError: `forbidden` without the role, or for the author while somebody else could approve; `conflict` if it
+            is no draft or was edited meanwhile.
+    """
+    require_role(actor, Role.PRICING_APPROVER)
+    _reload(session, paper)
+    _need(paper, PaperState.DRAFT)
+    if paper.content_hash != content_hash:
+        raise AppError(
+            "conflict", "The draft was edited since you read it.", field="content_hash", content_hash=paper.content_hash
+        )
+    sole = paper.author == actor.person
+    if sole and actor != HOUSE and (others := approvers(session) - {actor.person}):
+        raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
+    paper.state, paper.approver, paper.approved_at = PaperState.APPROVED, actor.person, now(session)
+    paper.sole_admin = sole
+    said = {"content_hash": content_hash, "sole_admin": sole, **facts}
+    record(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
+
+
+def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None) -> None:
+    """Schedule an approved paper; from its effective moment on it is in force, with nobody doing anything.
+
+    The caller holds `lock_papers` and read `newest` under it. The first paper takes effect at once where no moment is
+    named.
+
+    Raises:
+        AppError: `forbidden`; `conflict` if it is not approved, or not based on the newest; `invalid_request` for a
+            moment that is not in the future or not after the newest one's.
+    """
+    require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
+    _reload(session, paper)
+    _need(paper, PaperState.APPROVED)
+    if paper.based_on != (None if newest is None else newest.id):
+        raise AppError(
+            "conflict",
+            "It is not based on the newest scheduled or published one; draft it again from that.",
+            field="based_on",
+            based_on=paper.based_on,
+            newest=None if newest is None else newest.id,
+        )
+    moment = now(session)
+    if effective_at is None and newest is None:
+        effective_at = moment
+    elif effective_at is None or effective_at <= moment:
+        raise AppError("invalid_request", "It takes effect at a moment in the future.", field="effective_at")
+    if newest is not None and newest.effective_at is not None and effective_at <= newest.effective_at:
+        raise AppError(
+            "invalid_request",
+            "It would be overtaken by the one that it is based on, which takes effect later.",
+            field="effective_at",
+            newest_effective_at=newest.effective_at.isoformat(),
+        )
+    paper.state, paper.effective_at = PaperState.SCHEDULED, effective_at
+    paper.scheduled_by, paper.scheduled_at = actor.person, moment
+    record(session, actor, f"{_noun(paper)}.scheduled", paper.id, effective_at=effective_at.isoformat())
+
+
+def withdraw(session: Session, actor: Actor, paper: Paper, newest: Paper | None, reason: str) -> None:
+    """Take a paper back for good: a draft or an approved one at any time, a scheduled one until it takes effect.
+
+    The caller holds `lock_papers` and read `newest` under it.
+
+    Raises:
+        AppError: `forbidden`; `conflict` if it is in effect, was withdrawn before, or another one is based on it.
+    """
+    require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
+    _reload(session, paper)
+    state = paper.state_at(now(session))
+    if state in (PaperState.PUBLISHED, PaperState.WITHDRAWN):
+        raise AppError("conflict", f"It is {state} and can no longer be withdrawn.", state=str(state))
+    if state is PaperState.SCHEDULED and newest is not None and newest.id != paper.id:
+        raise AppError("conflict", "Another one is based on it; withdraw that one first.", newest=newest.id)
+    paper.state, paper.withdrawn_by, paper.withdrawn_at = PaperState.WITHDRAWN, actor.person, now(session)
+    record(session, actor, f"{_noun(paper)}.withdrawn", paper.id, was=str(state), reason=reason)
+
+
+def approvers(session: Session) -> set[str]:
+    """Return the persons who can approve: members with the role, and those behind live keys that carry it."""
+    members = session.execute(
+        select(Member.id)
+        .join(Account, Account.id == Member.account_id)
+        .where(Member.removed_at.is_(None), Account.suspended_at.is_(None))
+        .where(Member.roles.contains([str(Role.PRICING_APPROVER)]))
+    ).scalars()
+    moment = now(session)
+    keys = session.execute(
+        select(func.coalesce(ApiKey.member_id, ApiKey.issued_by, ApiKey.account_id))
+        .join(Account, Account.id == ApiKey.account_id)
+        .where(ApiKey.revoked_at.is_(None) | (ApiKey.revoked_at > moment), Account.suspended_at.is_(None))
+        .where(ApiKey.expires_at.is_(None) | (ApiKey.expires_at > moment))
+        .where(ApiKey.roles.contains([str(Role.PRICING_APPROVER)]))
+    ).scalars()
+    return {*members, *keys}
+
+
+def _reload(session: Session, paper: Paper) -> None:
+    """Lock a paper's row and read it again, so that a decision is made on what it says now."""
+    session.refresh(paper, with_for_update=True)
+
+
+def _need(paper: Paper, state: PaperState) -> None:
+    if paper.state != state:
+        raise AppError("conflict", f"It is {paper.state}, not {state}.", state=paper.state, needs=str(state))
+
+
+def _noun(paper: Paper) -> str:
+    return "book" if isinstance(paper, StoredBook) else "contract"

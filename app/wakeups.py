@@ -1,0 +1,129 @@
+"""The doorbell: a Celery message that says "pool X has work". Lost, late, doubled or reordered, it is harmless."""
+
+import logging
+from functools import lru_cache
+from typing import Any
+
+from celery import Celery
+from kombu.entity import Queue
+from redis.exceptions import RedisError
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from app.redis_client import TIMEOUT_SECONDS, get_redis, is_redis_away, redis_went_away
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+DOORBELL = "cinemeter.answer"
+KEY_PREFIX = "cinemeter:"
+_RINGS = "cinemeter_rings"
+
+
+def queue_name(pool: str) -> str:
+    """Return the Celery queue of a pool."""
+    return f"pool.{pool}"
+
+
+def celery_settings() -> dict[str, Any]:
+    """Return the Celery settings shared by ringers and workers; deploy/decisions/0003 gives the reason of each."""
+    return {
+        "task_acks_late": False,
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_concurrency": 1,
+        "worker_pool": "prefork",
+        "worker_pool_start_method": "spawn",
+        "worker_proc_alive_timeout": 1800,
+        "task_ignore_result": True,
+        "result_backend": None,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_acquire_timeout": 10,
+        "task_publish_retry": False,
+        "task_create_missing_queues": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": False,
+        "task_default_queue": queue_name("none"),
+        "broker_transport_options": {
+            "visibility_timeout": 3600,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "priority_steps": list(range(10)),
+            "sep": ":",
+            "queue_order_strategy": "priority",
+            "global_keyprefix": KEY_PREFIX,
+        },
+    }
+
+
+def make_celery(pools: list[str]) -> Celery:
+    """Return a Celery application that knows the queues of these pools."""
+    bell = Celery("cinemeter", broker=get_settings().redis_url)
+    bell.conf.update(celery_settings())
+    bell.conf.task_queues = [Queue(queue_name(pool), routing_key=queue_name(pool)) for pool in [*pools, "none"]]
+    return bell
+
+
+@lru_cache(maxsize=64)
+def _ringer(pool: str) -> Celery:
+    ringer = make_celery([pool])
+    # A worker waits long for its next ring; who rings does not.
+    options = ringer.conf.broker_transport_options
+    ringer.conf.broker_transport_options = {**options, "socket_timeout": TIMEOUT_SECONDS}
+    return ringer
+
+
+def ring(pool: str) -> bool:
+    """Ring the pool's doorbell once. Returns whether the broker took it; where it is away, the sweeper rings again."""
+    if is_redis_away():
+        return False
+    try:
+        _ringer(pool).send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), retry=False)
+    except Exception as error:  # noqa: BLE001 — kombu raises many kinds; the row is the truth and the ring a courtesy.
+        redis_went_away()
+        log.warning("The doorbell of pool %s could not be rung: %s", pool, error)
+        return False
+    return True
+
+
+def rings_waiting(pool: str) -> int | None:
+    """Return how many rings wait unanswered in the pool's queue, or None when Redis is away."""
+    if is_redis_away():
+        return None
+    try:
+        return int(get_redis().llen(f"{KEY_PREFIX}{queue_name(pool)}"))  # type: ignore[arg-type]
+    except (RedisError, ValueError) as error:
+        redis_went_away()
+        log.warning("The queue of pool %s could not be read: %s", pool, error)
+        return None
+
+
+def ring_after_commit(session: Session, pool: str) -> None:
+    """Ring the pool's doorbell once this transaction has committed; nothing rings for work that was rolled back.
+
+    Where a ring waits unanswered no second one is sent: nobody is free, and who becomes free looks by itself.
+    """
+    pools: set[str] = session.info.setdefault(_RINGS, set())
+    pools.add(pool)
+
+
+@event.listens_for(Session, "after_commit")
+def _ring(session: Session) -> None:
+    # after_commit also fires for savepoints; only the real one lets the bell ring.
+    if session.in_nested_transaction():
+        return
+    for pool in session.info.pop(_RINGS, set()):
+        if rings_waiting(pool) == 0:
+            ring(pool)
+
+
+@event.listens_for(Session, "after_rollback")
+def _hush(session: Session) -> None:
+    if not session.in_nested_transaction():
+        session.info.pop(_RINGS, None)

@@ -1,0 +1,44 @@
+"""The audit trail with its seals."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.audit_log.log import broken_seals, list_entries
+from app.web.auth import AdminDep, SessionDep
+from app.web.console.display_names import names_of
+from app.web.render import page
+
+router = APIRouter(prefix="/admin", include_in_schema=False)
+
+PAGE = 50
+
+
+@router.get("/trail")
+def show_trail(
+    request: Request,
+    session: SessionDep,
+    visitor: AdminDep,
+    subject: Annotated[str, Query(max_length=64)] = "",
+    before: Annotated[int | None, Query()] = None,
+) -> Response:
+    """Show every act of the admins, newest first, and whether the chain of seals is whole."""
+    entries = list_entries(session, subject=subject or None, before=before, limit=PAGE + 1)
+    names = names_of(session, [each for entry in entries for each in (entry.actor, entry.subject)])
+    shown = [
+        {
+            "number": each.number,
+            "at": each.at,
+            "actor": names.get(each.actor, each.actor),
+            "via": each.via,
+            "act": each.act,
+            "subject": each.subject,
+            "subject_name": names.get(each.subject, each.subject),
+            "facts": {name: value for name, value in each.facts.items() if value not in (None, "")},
+            "hash": each.hash[:12],
+        }
+        for each in entries[:PAGE]
+    ]
+    context: dict[str, Any] = {"entries": shown, "subject": subject, "broken": list(broken_seals(session))}
+    more = shown[-1]["number"] if len(entries) > PAGE else None
+    return page(request, "console/trail.html", title="Audit trail", more=more, **context)

@@ -1,0 +1,85 @@
+"""Links to a new password: `cinemeter up` prints one for each seeded member, and operators give one to who forgot.
+
+The link is signed with the service's secret and works for one day, and only for as long as the member has the password
+that they had, or none. So it needs no row of its own, and using it ends it.
+"""
+
+import base64
+import hashlib
+import hmac
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.members import get_member
+from app.accounts.tables import Member
+from app.audit_log.actor import Actor
+from app.audit_log.log import record
+from app.clock import now
+from app.errors import AppError
+from app.parsing import whole
+from app.roles import ADMIN_ROLES, Role, require_may_grant, require_role
+from app.settings import get_settings
+
+VALID = timedelta(days=1)
+
+
+def welcome_links(session: Session) -> dict[str, str]:
+    """Return the first-run link of every member who has no password yet, by e-mail address."""
+    waiting = session.scalars(
+        select(Member).where(Member.password_hash.is_(None), Member.removed_at.is_(None)).order_by(Member.email)
+    )
+    ends = int((now(session) + VALID).timestamp())
+    base = get_settings().base_url()
+    return {member.email: f"{base}/welcome/{_sign(_subject(member), ends)}" for member in waiting}
+
+
+def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str) -> str:
+    """Return a link under which a member who cannot sign in any more chooses a new password; the trail tells of it.
+
+    Whoever gives the link could use it, so nobody gives one to a member who may do more with the service than they.
+
+    Raises:
+        AppError: `forbidden`, `not_found`.
+    """
+    require_role(actor, Role.OPERATOR)
+    member = get_member(session, account_id, member_id)
+    require_may_grant(actor, (), ADMIN_ROLES.intersection(member.roles))
+    record(session, actor, "member.link_given", member_id, account=account_id)
+    ends = int((now(session) + VALID).timestamp())
+    return f"{get_settings().base_url()}/welcome/{_sign(_subject(member), ends)}"
+
+
+def welcomed(session: Session, token: str) -> Member:
+    """Return the member whom a link is for.
+
+    Raises:
+        AppError: `not_found` for a link that is forged, too old, or was used.
+    """
+    message = "This link was used before or is too old. Those who run this service give a fresh one."
+    refused = AppError("not_found", message)
+    member_id, _, rest = token.partition(".")
+    ends = whole(rest.partition(".")[0])
+    if ends is None or not hmac.compare_digest(_sign(member_id, ends).encode(), token.encode()):
+        raise refused
+    member = session.get(Member, member_id.partition("-")[0], with_for_update=True)
+    if member is None or member.removed_at is not None or member_id != _subject(member):
+        raise refused
+    if ends < now(session).timestamp():
+        raise refused
+    return member
+
+
+def _subject(member: Member) -> str:
+    """Return whom a link is for: the member with the password of now, which the link replaces."""
+    if member.password_hash is None:
+        return member.id
+    digest = hmac.new(get_settings().secret_key(), b"password:" + member.password_hash.encode(), hashlib.sha256)
+    return f"{member.id}-{digest.hexdigest()[:24]}"
+
+
+def _sign(member_id: str, ends: int) -> str:
+    words = f"{member_id}.{ends}"
+    digest = hmac.new(get_settings().secret_key(), b"welcome:" + words.encode(), hashlib.sha256).digest()
+    return f"{words}.{base64.urlsafe_b64encode(digest[:24]).decode().rstrip('=')}"

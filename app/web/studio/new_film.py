@@ -1,0 +1,233 @@
+"""The studio's page: the form, its live price, and the order."""
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from starlette.datastructures import FormData, UploadFile
+
+from app.accounts.caller import require_active
+from app.accounts.projects import list_projects
+from app.assets.ingest import take_upload
+from app.assets.tables import Asset
+from app.catalog.models import load_catalog
+from app.catalog.sizes import RATIOS, RESOLUTIONS
+from app.clock import now
+from app.db import new_id
+from app.errors import AppError
+from app.jobs.file_retention import keep_until
+from app.jobs.find import find_job, list_jobs
+from app.jobs.idempotency import Order, body_fingerprint
+from app.jobs.intake import list_pauses
+from app.jobs.quote import estimate
+from app.jobs.schemas import VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.submit import submit
+from app.prices.find import book_at
+from app.settings import get_settings
+from app.wallet.balance import balance
+from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, file_of, text_of
+from app.web.problems import from_findings
+from app.web.render import go, is_htmx, page
+from app.web.studio.draft import (
+    SECONDS_MAX,
+    SHOTS_MAX,
+    Draft,
+    draft_of,
+    edit,
+    meter_of,
+    read_draft,
+    request_of,
+    timeline,
+    uploads_of,
+    with_picture,
+)
+from app.web.studio.errors import of_order
+from app.web.studio.film_card import cards_of
+
+router = APIRouter(include_in_schema=False)
+
+RECENT = 8
+
+
+@router.get("/studio")
+def show_studio(
+    request: Request,
+    session: SessionDep,
+    visitor: CreatorDep,
+    source: Annotated[str | None, Query(alias="from", max_length=64)] = None,
+) -> Response:
+    """Show the form, empty or as a film was ordered, and the newest films below it."""
+    if source is None:
+        return _studio(request, session, visitor, Draft())
+    job = find_job(session, visitor.caller, source)
+    spec = Spec.model_validate(job.spec)
+    # A project that was archived since takes no new films.
+    open_ids = {each.id for each in list_projects(session, visitor.caller.account_id)}
+    draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
+    return _studio(request, session, visitor, draft, left_out=_left_out(spec))
+
+
+@router.post("/studio/draft")
+def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+    """Add, move or remove a shot. With htmx only the board comes back."""
+    draft = edit(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
+    if is_htmx(request):
+        return page(request, "studio/board.html", **_board(draft))
+    return _studio(request, session, visitor, draft)
+
+
+@router.post("/studio/meter")
+def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+    """Return the price of what stands in the form now."""
+    return page(request, "studio/meter.html", is_part=True, **_meter(session, visitor, read_draft(form)))
+
+
+@router.post("/studio/orders")
+def order(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+    """Order the film. The price that stood in the meter is the most that it may cost."""
+    draft = read_draft(form)
+    try:
+        # A refused order leaves nothing behind but the pictures that came with it.
+        draft = _with_uploads(session, visitor, form, draft)
+        with session.begin_nested():
+            wanted = request_of(draft, max_price=text_of(form, "max_price"))
+            job = submit(session, visitor.caller, _order(wanted, draft))
+    except ValidationError as error:
+        return _refused(request, session, visitor, draft, from_findings(error))
+    except AppError as error:
+        return _refused(request, session, visitor, draft, of_order(error, text_of(form, "max_price")))
+    return go(request, f"/studio?ordered={job.id}#reel")
+
+
+@router.post("/studio/pictures")
+def take_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
+    """Take a picture that was dropped onto a shot; the answer names its asset."""
+    file = file_of(form, "file")
+    if file is None:
+        raise AppError("invalid_request", "No file came.", field="file")
+    return {"id": _take_picture(session, visitor, file, field="file").id}
+
+
+def _order(wanted: VideoRequest, draft: Draft) -> Order:
+    # Sent twice (a double click, a reload) it is one order; changed and sent again it is another.
+    print_ = body_fingerprint("POST", "/studio/orders", f"{draft!r}".encode())
+    key = f"studio-{draft.nonce}-{print_[:32]}" if draft.nonce else None
+    return Order(request=wanted, door="web", idempotency_key=key, fingerprint=print_)
+
+
+def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Draft) -> Draft:
+    for row, name, file in uploads_of(form, draft):
+        asset = _take_picture(session, visitor, file, field=f"shots.{row}.{name}")
+        draft = with_picture(draft, row, name, asset.id)
+    return draft
+
+
+def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
+    require_active(visitor.caller)
+    kept = keep_until(session, visitor.caller.account_id)
+    return take_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
+
+
+def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
+    return _studio(request, session, visitor, draft, error=error, status=error.status)
+
+
+def _studio(
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    draft: Draft,
+    *,
+    error: AppError | None = None,
+    status: int = 200,
+    left_out: str = "",
+) -> Response:
+    jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
+    context: dict[str, Any] = {
+        "title": "Studio",
+        "is_part": False,
+        "error": error,
+        "left_out": left_out,
+        "draft": draft,
+        "nonce": new_id("form"),
+        # A form that somebody sent shows what was sent; one that begins may go on with what was typed before.
+        "is_fresh": request.method == "GET",
+        "closed": _closed(session, visitor),
+        "options": _options(session, visitor),
+        "cards": cards_of(session, jobs),
+        "more": more,
+        "ordered": request.query_params.get("ordered", ""),
+        **_board(draft),
+        **_meter(session, visitor, draft),
+    }
+    return page(request, "studio/studio.html", status=status, **context)
+
+
+def _left_out(spec: Spec) -> str:
+    """Return what the form cannot carry over from a film that is used again, in a sentence; mostly nothing."""
+    parts = {
+        "the clip that it was made of": spec.video,
+        "the sound under it": spec.audio,
+    }
+    missing = [words for words, asset in parts.items() if asset is not None]
+    return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
+
+
+def _closed(session: Session, visitor: Visitor) -> list[str]:
+    """Return why some or all new films are refused now, each in a sentence; nothing where the studio is open."""
+    account = visitor.caller.account
+    told = []
+    if account.suspended_at is not None:
+        told.append(f"This account is suspended: {account.suspended_reason}. Its films can be watched, not ordered.")
+    for pause in list_pauses(session):
+        if pause.account_id in (None, account.id):
+            what = f"New films with {pause.model}" if pause.model else "New films"
+            told.append(f"{what} are paused: {pause.reason}")
+    return told
+
+
+def _board(draft: Draft) -> dict[str, Any]:
+    return {"shots": draft.shots, "blocks": timeline(draft.shots), "shots_max": SHOTS_MAX, "seconds_max": SECONDS_MAX}
+
+
+def _meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
+    """Return the meter's figures, or why there are none."""
+    funds = None if visitor.test else balance(session, visitor.caller.account_id).available
+    try:
+        priced = estimate(session, visitor.caller, request_of(draft, unwritten=True))
+    except ValidationError as error:
+        return {"meter": None, "refusal": from_findings(error)}
+    except AppError as error:
+        return {"meter": None, "refusal": error}
+    return {"meter": meter_of(priced, funds), "refusal": None}
+
+
+def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
+    """Return what can be chosen: enabled models, sizes, the tiers of the book in force, and projects."""
+    book = book_at(session, now(session)).book
+    models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    return {
+        "models": [
+            {"id": each.id, "name": each.name, "note": each.note}
+            for each in sorted(models, key=lambda each: each.family == "synthetic")
+        ],
+        "resolutions": RESOLUTIONS,
+        "ratios": RATIOS,
+        "tiers": [
+            {"id": each.id, "title": each.title.en, "factor": f"{each.factor.normalize():f}", "hint": _hint(each)}
+            for each in book.service_tiers.values()
+        ],
+        "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
+    }
+
+
+def _hint(tier: Any) -> str:
+    """Return what a tier promises, in words."""
+    if tier.deadline is not None:
+        return f"Starts within {int(tier.deadline.total_seconds() // 3600)} hours, or costs nothing"
+    if tier.start_within is not None:
+        return f"Starts within {int(tier.start_within.total_seconds() // 60)} minutes, or the surcharge drops"
+    return "In fair order"

@@ -1,0 +1,50 @@
+"""The document of the API: complete, and its examples are what it says they are."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from app.api.application import create_app
+from app.api.openapi_examples import read_examples
+
+DOCUMENT = create_app().openapi()
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+each_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+
+def bodies_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The media types in JSON that an operation takes and, on success, answers."""
+    contents = [operation.get("requestBody", {}).get("content", {})]
+    contents += [answer.get("content", {}) for status, answer in operation["responses"].items() if status[0] == "2"]
+    return [content["application/json"] for content in contents if "application/json" in content]
+
+
+@each_operation
+def test_every_operation_says_what_it_does_and_gives_examples(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation.get("description")
+    assert all("example" in body or "examples" in _schema(body) for body in bodies_of(operation))
+
+
+@each_operation
+def test_every_example_keeps_to_its_schema(name: str) -> None:
+    for body in bodies_of(OPERATIONS[name]):
+        validator = jsonschema_rs.Draft202012Validator({**body["schema"], "components": DOCUMENT["components"]})
+        assert "example" not in body or validator.is_valid(body["example"]), [
+            error.message for error in validator.iter_errors(body["example"])
+        ]
+
+
+def test_no_example_outlives_its_operation() -> None:
+    assert read_examples().keys() <= {operation["operationId"] for operation in OPERATIONS.values()}
+
+
+def _schema(body: dict[str, Any]) -> dict[str, Any]:
+    name = body["schema"].get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"].get(name, body["schema"])
+    return found

@@ -1,0 +1,109 @@
+"""The process tree: roles rise again, and all of them end, in order and within their patience."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli.subprocesses import end_leftover, is_ours, spawn
+from app.cli.supervisor import Role, Tree, stop_signals
+from app.errors import AppError
+
+# Writes its process id, then waits; on SIGTERM it writes its name into `ended` and goes.
+POLITE = """
+import os, pathlib, signal, sys
+def leave(*_):
+    with open("ended", "a") as file: file.write(sys.argv[1] + "\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+draft = pathlib.Path(f".{sys.argv[1]}.pid"); draft.write_text(str(os.getpid())); draft.replace(f"{sys.argv[1]}.pid")
+while True: signal.pause()
+"""
+
+
+def polite(name: str) -> Role:
+    return Role(name, [sys.executable, "-c", POLITE, name], {"PATH": "/usr/bin:/bin"})
+
+
+def pid_of(home: Path, name: str) -> int:
+    return int((home / f"{name}.pid").read_text(encoding="utf-8"))
+
+
+def stand(home: Path, *roles: Role) -> Tree:
+    """Return a tree whose roles have all begun."""
+    tree = Tree(roles, home, say=lambda words: None)
+    tree.start()
+    tree.wait_until(lambda: all((home / f"{role.name}.pid").exists() for role in roles), 60.0)
+    return tree
+
+
+def test_all_roles_are_ended_and_may_say_goodbye(tmp_path: Path):
+    tree = stand(tmp_path, polite("api"), polite("worker"))
+    pids = [pid_of(tmp_path, name) for name in ("api", "worker")]
+    tree.stop()
+    assert not [pid for pid in pids if is_ours(pid, tmp_path)]
+    assert sorted((tmp_path / "ended").read_text(encoding="utf-8").split()) == ["api", "worker"]
+
+
+def test_a_killed_role_rises_again_and_its_fall_is_told(tmp_path: Path):
+    told: list[str] = []
+    tree = stand(tmp_path, polite("worker"))
+    tree.say = told.append
+    before = pid_of(tmp_path, "worker")
+    os.kill(before, signal.SIGKILL)
+    tree.wait_until(lambda: pid_of(tmp_path, "worker") != before, 60.0)
+    tree.stop()
+    assert told == [f"worker ended with -9; it starts again in 0.5 s ({tmp_path}/logs/worker.log)."]
+
+
+def test_a_role_that_cannot_stand_is_reported_with_its_log(tmp_path: Path):
+    broken = Role("api", [sys.executable, "-c", "print('no such table'); raise SystemExit(3)"], {})
+    tree = Tree([broken], tmp_path, say=lambda words: None)
+    tree.start()
+    with pytest.raises(AppError, match=r"api does not come up(.|\n)*no such table"):
+        tree.wait_until(lambda: False, 60.0)
+    tree.stop()
+
+
+def test_a_role_that_ignores_the_request_is_ended_all_the_same(tmp_path: Path):
+    deaf = Role("deaf", [sys.executable, "-c", POLITE.replace("leave)", "signal.SIG_IGN)"), "deaf"], {})
+    deaf.patience_seconds = 0.2
+    tree = stand(tmp_path, deaf)
+    pid = pid_of(tmp_path, "deaf")
+    tree.stop()
+    assert not is_ours(pid, tmp_path)
+
+
+def test_roles_of_a_killed_tree_are_ended_by_the_next(tmp_path: Path):
+    left_behind = spawn(polite("worker").argv, folder=tmp_path, environment={})
+    try:
+        Tree([], tmp_path, say=lambda words: None).remember([left_behind.pid])
+        tree = stand(tmp_path, polite("api"))
+        assert left_behind.wait(10) in (0, -signal.SIGTERM)
+        tree.stop()
+    finally:
+        left_behind.kill()
+        left_behind.wait()
+
+
+def test_a_strangers_process_is_left_alone(tmp_path: Path):
+    stranger = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], cwd="/")
+    try:
+        assert not end_leftover(stranger.pid, tmp_path, (signal.SIGTERM, 1.0))
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_signal_asks_the_tree_to_stop_and_breaks_in_nowhere(tmp_path: Path):
+    tree = Tree([], tmp_path, say=lambda words: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals(tree.stopping):
+        os.kill(os.getpid(), signal.SIGTERM)
+        tree.run(lambda: None)
+    assert tree.stopping.is_set()
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,94 @@
+"""What the scheduler mends, it mends one by one: no transaction holds two customers' rows, no row holds up another."""
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, text, update
+from sqlalchemy.orm import Session
+
+from app.clock import now
+from app.db import transaction
+from app.dispatch.lease import LeaseLost, beat
+from app.dispatch.scheduler import sweep
+from app.jobs.cancel import cancel
+from app.jobs.find import find_job
+from app.jobs.tables import Job, Quote
+from tests.line import Line
+
+
+@pytest.fixture
+def line(engine: Engine, redis_url: str) -> Iterator[Line]:
+    """A line whose clock stands two days ago, so that what it leaves is due by now."""
+    with Session(engine, expire_on_commit=False) as session:
+        session.info["clock_at"] = now(session) - timedelta(days=2)
+        yield Line(session)
+
+
+def transactions_of(line: Line, table: str) -> int:
+    """How many transactions wrote the rows of a table last."""
+    return int(line.session.execute(text(f"SELECT count(DISTINCT xmin::text) FROM {table}")).scalar_one())
+
+
+def test_each_customer_is_mended_in_a_transaction_of_its_own(line: Line) -> None:
+    callers = [line.open(name, membership="studio") for name in ("Alice", "Bob", "Carol")]
+    for caller in callers:
+        line.order(caller, seconds=1, service_tier="flex")
+        line.quote(caller, seconds=5)
+    found = sweep()
+    assert (found["past_deadlines"], found["expired_quotes"]) == (3, 3)
+    line.session.expire_all()
+    assert {job.state for job in line.session.query(Job)} == {"expired"}
+    assert {quote.state for quote in line.session.query(Quote)} == {"expired"}
+    assert (transactions_of(line, "jobs"), transactions_of(line, "quotes")) == (3, 3)
+    assert sum(sweep().values()) == 0
+    line.check()
+
+
+def test_one_row_that_cannot_be_mended_holds_up_no_other(line: Line) -> None:
+    alice = line.open()
+    first, second = (line.order(alice, seconds=1, service_tier="flex") for _ in range(2))
+    pricing = dict(line.job(first.id).pricing)
+    lost = update(Job).where(Job.id == first.id)
+    line.act(lambda: line.session.execute(lost.values(pricing={**pricing, "book": "book_lost"})))
+    assert sweep()["past_deadlines"] == 1
+    assert (line.job(first.id).state, line.job(second.id).state) == ("queued", "expired")
+    line.act(lambda: line.session.execute(lost.values(pricing=pricing)))
+    assert sweep()["past_deadlines"] == 1
+    line.check()
+
+
+def test_a_beat_and_a_cancel_at_the_same_moment_take_their_locks_in_one_order(engine: Engine, line: Line) -> None:
+    alice = line.open()
+    line.session.info["clock_at"] += timedelta(days=2)
+    job = line.order(alice, seconds=2)
+    taken = line.start()
+    assert taken is not None
+    line.session.commit()
+    ends: list[str] = []
+
+    def beats() -> None:
+        try:
+            with transaction(engine) as session:
+                beat(session, taken, step=1, steps=8, percent=10)
+            ends.append("renewed")
+        except LeaseLost:
+            ends.append("lost")
+
+    thread = threading.Thread(target=beats)
+    with transaction(engine) as session:
+        locked = find_job(session, alice, job.id, lock=True)
+        thread.start()
+        # The beat waits for the job, and does not hold its take meanwhile: the cancel voids it at once.
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'UPDATE jobs'")
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
+            while not watch.execute(waiting).scalar_one():
+                assert thread.is_alive(), ends
+        session.execute(text("SET LOCAL lock_timeout = '20s'"))
+        cancel(session, locked)
+    thread.join(timeout=60)
+    assert ends == ["lost"]
+    line.session.expire_all()
+    assert line.job(job.id).state == "cancelled"
+    line.check()

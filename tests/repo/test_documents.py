@@ -1,0 +1,45 @@
+"""README.md says what the code does."""
+
+import re
+
+from app.db import Base
+from tests.repo.documents import PARTS, README, rendered
+from tests.repo.sources import PACKAGES, ROOT, sources
+
+TEXT = README.read_text(encoding="utf-8")
+
+
+def test_the_generated_parts_are_fresh():
+    assert rendered(TEXT) == TEXT
+
+
+def test_every_generated_part_is_there():
+    for name in PARTS:
+        assert f"<!-- {name} -->" in TEXT
+
+
+def test_the_tree_names_every_folder_and_no_other():
+    """One comment per folder: a new folder is explained, a removed one is forgotten."""
+    tree = TEXT.split("## Where things are", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
+    named = set()
+    stack: list[str] = []
+    for line in tree.splitlines():
+        match = re.match(r"(?P<indent> *)(?P<name>[\w.]+)/ +\S", line)
+        if match:
+            stack = [*stack[: len(match["indent"]) // 2], match["name"]]
+            named.add("/".join(stack))
+    wanted = {str(path.parent) for path in sources() if path.name == "__init__.py"}
+    assert {name for name in named if name.partition("/")[0] in PACKAGES} == wanted
+    assert all((ROOT / name).is_dir() for name in named)
+
+
+def test_every_word_of_the_glossary_is_a_class_of_that_name():
+    """One word, one meaning: what the glossary explains is what the code calls so."""
+    glossary = TEXT.split("## Words", 1)[1].split("\n## ", 1)[0]
+    words = re.findall(r"^\| \*\*(\w+)\*\* \| `([\w.]+)` \|", glossary, flags=re.MULTILINE)
+    assert len(words) >= 20
+    for word, place in words:
+        module, _, name = place.rpartition(".")
+        defined = getattr(__import__(module, fromlist=[name]), name, None)
+        assert defined is not None, word
+    assert Base.metadata is not None

@@ -1,0 +1,204 @@
+"""A float handed to any money function is a TypeError; a money function is whatever has an amount among its names."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+import app.accounts
+import app.jobs
+import app.prices
+import app.reports
+import app.wallet
+import pricing
+from app.accounts.accounts import create_account
+from app.accounts.keys import issue_key
+from app.accounts.projects import create_project, set_budget
+from app.admin import accounts, money
+from app.admin.accounts import KeyWish
+from app.audit_log.actor import HOUSE
+from app.clock import now
+from app.prices.reservations import reserve
+from app.prices.reservations import settle as settle_reservation
+from app.prices.seed import seed_book
+from app.reports.translations import decimals
+from app.wallet.balance import open_wallet, set_credit_limit, set_low_balance, spelled
+from app.wallet.budgets import refund_budgets, settle_budgets
+from app.wallet.funds import correct, refund, top_up
+from app.wallet.hold import capture, hold
+from app.wallet.lots import draw, unpin
+from app.wallet.tables import DrawCause, TransferKind
+from app.wallet.transfer import move, move_posted, write
+from pricing.diff import figure_text
+from pricing.exact import exact, exact_text
+from pricing.money import Money, only_money, settle, split, whole
+from pricing.price import tax_inside
+from pricing.receipt import Delivered
+from pricing.simulate import simulate
+from pricing.usage import Customer, Usage
+from tests.pricing.inputs import DEFAULT
+
+# Names of parameters that hold money, or the exact numbers that money is made of.
+AMOUNTS = frozenset(
+    {
+        *(
+            "amount",
+            "minor",
+            "value",
+            "number",
+            "total",
+            "parts",
+            "spent",
+            "posted",
+            "held",
+            "credit_limit",
+            "threshold",
+        ),
+        *("budget_month", "budget_total", "job_cap", "free_seconds", "promotions", "cost_per_gpu_second"),
+    }
+)
+# What takes a whole Price under one of these names, and no number.
+OTHERS = {"app.jobs.quote.price_out(amount)"}
+
+Call = Callable[[Any], object]
+
+
+def money_functions() -> Iterator[str]:
+    """Every public function of the packages that handle money, once for each amount that it takes."""
+    for package in (pricing, app.wallet, app.prices, app.accounts, app.reports, app.jobs):
+        for name in sorted(each.name for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")):
+            if not name.endswith("__main__"):
+                yield from _functions(importlib.import_module(name))
+
+
+def _functions(module: ModuleType) -> Iterator[str]:
+    for name, member in vars(module).items():
+        if inspect.isfunction(member) and member.__module__ == module.__name__ and not name.startswith("_"):
+            for parameter in inspect.signature(member).parameters:
+                if parameter in AMOUNTS:
+                    yield f"{module.__name__}.{name}({parameter})"
+
+
+def calls(session: Session, account: str) -> dict[str, Call]:
+    """How each money function is called with one amount, all else in order."""
+    top_up(session, account, 1_000, kind="purchased", reference="first")
+    project = create_project(session, account, "Trailer").id
+    held = hold(session, account_id=account, job_id="video_held", amount=100)
+    hold(session, account_id=account, job_id="video_paid", amount=100)
+    paid = capture(session, "video_paid", 100)
+    assert paid is not None
+    until = now(session) + timedelta(days=1)
+    acts: dict[str, Call] = {
+        "pricing.diff.figure_text(amount)": figure_text,
+        "pricing.exact.exact(value)": exact,
+        "pricing.exact.exact_text(value)": exact_text,
+        "pricing.money.only_money(amount)": only_money,
+        "pricing.money.settle(amount)": lambda it: settle(it, "CNY"),
+        "pricing.money.split(parts)": lambda it: split(Money(1, "CNY"), [it]),
+        "pricing.money.split(total)": lambda it: split(it, [1]),
+        "pricing.money.whole(amount)": whole,
+        "pricing.price.tax_inside(total)": lambda it: tax_inside(DEFAULT, it),
+        "pricing.simulate.simulate(cost_per_gpu_second)": lambda it: simulate(DEFAULT, [], cost_per_gpu_second=it),
+        "app.wallet.balance.spelled(minor)": lambda it: spelled(it, "CNY"),
+        "app.wallet.balance.open_wallet(credit_limit)": lambda it: open_wallet(session, account, credit_limit=it),
+        "app.wallet.balance.set_credit_limit(credit_limit)": lambda it: set_credit_limit(session, account, it),
+        "app.wallet.balance.set_low_balance(threshold)": lambda it: set_low_balance(session, account, it),
+        "app.wallet.budgets.settle_budgets(spent)": lambda it: settle_budgets(session, held, it),
+        "app.wallet.budgets.refund_budgets(amount)": lambda it: refund_budgets(session, held, it),
+        "app.wallet.funds.top_up(amount)": lambda it: top_up(
+            session, account, it, kind="granted", reference="x", expires_at=until
+        ),
+        "app.wallet.funds.refund(amount)": lambda it: refund(session, "video_paid", it, reference="x", reason="x"),
+        "app.wallet.funds.correct(amount)": lambda it: correct(session, account, it, reference="x", reason="x"),
+        "app.wallet.hold.hold(amount)": lambda it: hold(session, account_id=account, job_id="video_x", amount=it),
+        "app.wallet.hold.capture(amount)": lambda it: capture(session, "video_held", it),
+        "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
+        "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
+        "app.wallet.transfer.write(amount)": lambda it: write(session, account, TransferKind.GRANT, it, reference="x"),
+        "app.wallet.transfer.move_posted(held)": lambda it: move_posted(session, paid, held=it),
+        "app.wallet.transfer.move(posted)": lambda it: move(session, account, posted=it),
+        "app.wallet.transfer.move(held)": lambda it: move(session, account, held=it),
+        "app.prices.reservations.reserve(free_seconds)": lambda it: reserve(
+            session, account, "quote_x", free_seconds=it, promotions={}
+        ),
+        "app.prices.reservations.reserve(promotions)": lambda it: reserve(
+            session, account, "quote_x", free_seconds=exact(0), promotions={"launch-2026": it}
+        ),
+        "app.prices.reservations.settle(free_seconds)": lambda it: settle_reservation(
+            session, "quote_x", free_seconds=it, promotions={}
+        ),
+        "app.prices.reservations.settle(promotions)": lambda it: settle_reservation(
+            session, "quote_x", free_seconds=exact(0), promotions={"launch-2026": it}
+        ),
+        "app.accounts.keys.issue_key(budget_total)": lambda it: issue_key(
+            session, account, scopes=["videos"], budget_total=it
+        ),
+        "app.accounts.keys.issue_key(job_cap)": lambda it: issue_key(session, account, scopes=["videos"], job_cap=it),
+        "app.accounts.projects.create_project(budget_month)": lambda it: create_project(
+            session, account, "Another", budget_month=it
+        ),
+        "app.accounts.projects.set_budget(budget_month)": lambda it: set_budget(session, account, project, it),
+        "app.admin.accounts.open_project(budget_month)": lambda it: accounts.open_project(
+            session, HOUSE, account, "Another", it
+        ),
+        "app.admin.accounts.limit_project(budget_month)": lambda it: accounts.limit_project(
+            session, HOUSE, account, project, it
+        ),
+        "app.admin.money.add_funds(amount)": lambda it: money.add_funds(
+            session, HOUSE, account, it, kind="granted", reference="x"
+        ),
+        "app.admin.money.book_correction(amount)": lambda it: money.book_correction(
+            session, HOUSE, account, it, reference="x", reason="x"
+        ),
+        "app.admin.money.limit_credit(credit_limit)": lambda it: money.limit_credit(session, HOUSE, account, it),
+        "app.admin.money.warn_below(threshold)": lambda it: money.warn_below(session, HOUSE, account, it),
+        "app.reports.translations.decimals(number)": decimals,
+    }
+    return acts
+
+
+# These take no amount by such a name but make it of what they are given.
+MADE: dict[str, Call] = {
+    "Money": lambda it: Money(it, "CNY"),
+    "Usage.seconds": lambda it: Usage("demo", "720P", "t2v", False, it),
+    "Usage.input_seconds": lambda it: Usage("demo", "720P", "edit", False, exact(1), it),
+    "Customer.free_seconds": lambda it: Customer("free", free_seconds=it),
+    "Customer.promotions_left": lambda it: Customer("free", promotions_left={"p": it}),
+    "Delivered.seconds": lambda it: Delivered("completed", it),
+}
+
+
+def test_a_float_is_a_type_error_in_every_money_function(session: Session) -> None:
+    seed_book(session)
+    account = create_account(session, "Wu").id
+    open_wallet(session, account)
+    acts = calls(session, account)
+    # A refund asks first whose job it is, and a key what it is to do: both are asked through their own verbs above.
+    covered = {*acts, *OTHERS, "app.admin.money.refund_job(amount)"}
+    assert set(money_functions()) == covered
+    for name, call in {**acts, **MADE}.items():
+        for value in (1.0, 0.5, float("nan")):
+            assert refuses(session, call, value), f"{name} takes {value!r}"
+
+
+def refuses(session: Session, call: Call, value: float) -> bool:
+    with session.begin_nested() as tried:
+        try:
+            call(value)
+        except TypeError:
+            return True
+        finally:
+            tried.rollback()
+    return False
+
+
+def test_a_wish_for_a_key_with_a_float_is_refused_too(session: Session) -> None:
+    account = create_account(session, "Wu").id
+    with pytest.raises(TypeError):
+        accounts.give_key(session, HOUSE, account, KeyWish(scopes=("videos",), budget_total=1.5))  # type: ignore[arg-type]

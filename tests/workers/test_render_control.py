@@ -1,0 +1,62 @@
+"""A worker fences itself: the step loop stops by the clock, whatever the heartbeat thread hangs in."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import Engine
+
+from app.db import transaction
+from app.dispatch.claim import claim
+from app.settings import get_settings
+from tests.makers import make_account, make_queued_job
+from workers.engine import Stopped
+from workers.heartbeat import Heartbeat
+from workers.render_control import Control
+
+
+def test_the_step_loop_stops_when_the_fence_has_passed_and_nobody_told_it() -> None:
+    control = Control()
+    control.fence(time.monotonic() + 60)
+    control.check()
+    control.fence(time.monotonic() - 0.001)
+    with pytest.raises(Stopped):
+        control.check()
+    assert control.fenced()
+
+
+def test_its_time_to_leave_stops_the_loop_but_loses_nothing() -> None:
+    control = Control()
+    control.leave(time.monotonic() - 0.001)
+    with pytest.raises(Stopped):
+        control.check()
+    assert not control.fenced(), "the lease is still good, so that the take can be handed back"
+
+
+def test_a_heartbeat_that_hangs_behind_a_lock_lets_the_take_fence_itself(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The beat waits for a row that another transaction holds, as it would in a dead connection."""
+    monkeypatch.setenv("CINEMETER_LEASE_SECONDS", "2")
+    get_settings.cache_clear()
+    with transaction() as session:
+        make_queued_job(session, make_account(session).id)
+    with transaction() as session:
+        claimed = claim(session, "worker-1", ["demo"])
+    assert claimed is not None
+    control = Control()
+    with engine.connect() as other, other.begin():
+        other.exec_driver_sql("SELECT 1 FROM takes FOR UPDATE")
+        heartbeat = Heartbeat(claimed, control)
+        heartbeat.__enter__()
+        stopped = threading.Event()
+        threading.Thread(target=lambda: (until(control.cancelled), stopped.set())).start()
+        assert stopped.wait(timeout=30)
+        assert heartbeat.lost
+    heartbeat.rest()
+    get_settings.cache_clear()
+
+
+def until(happens: object) -> None:
+    while not happens():  # type: ignore[operator]
+        time.sleep(0.01)

@@ -1,0 +1,35 @@
+"""What a Celery parent tells the database, when the database is away just then."""
+
+import os
+
+import pytest
+
+from app.db import forget_engines, transaction
+from app.dispatch.worker_registry import ask_host_to_leave, sign_on
+from app.jobs.queue_tables import Worker
+from app.settings import get_settings
+from tests.workers.desks import wait_until
+from workers.supervisor_hooks import aside, parent_name
+
+
+def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("workers.supervisor_hooks.AGAIN_SECONDS", 0.01)
+    child = f"{parent_name(os.getpid())}-1"
+    with transaction() as session:
+        sign_on(session, child, pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    turn_to("postgresql://nobody@127.0.0.1:1/nothing", monkeypatch)
+    thread = aside("told to leave", ask_host_to_leave, until_heard=True)
+    wait_until(lambda: caplog.text.count("could not be told to leave") > 1, "the database is away")
+    turn_to(database_url, monkeypatch)
+    thread.join(60)
+    with transaction() as session:
+        worker = session.get_one(Worker, child)
+        assert (worker.drain_requested, worker.leave_at is not None) == (True, True)
+
+
+def turn_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CINEMETER_DATABASE_URL", url)
+    get_settings.cache_clear()
+    forget_engines()

@@ -1,0 +1,122 @@
+"""A worker's first moments: it signs on, loads what it will surely need, and leaves at once where it is told to."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, update
+
+from app.catalog.models import VideoModel, load_catalog
+from app.clock import now
+from app.db import transaction
+from app.dispatch.claim import claim
+from app.jobs.queue_tables import Worker
+from app.settings import get_settings
+from tests.makers import make_account, make_queued_job
+from tests.workers.desks import TellingDesk, wait_until
+from workers.engine.synthetic import SyntheticEngine
+from workers.worker_loop import Desk
+
+POOLS = ["finish", "demo", "synthetic"]
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of further models, set as the configured one."""
+    monkeypatch.setenv("CINEMETER_CATALOG_DIR", str(tmp_path))
+    monkeypatch.setenv("CINEMETER_DEVICE", "cpu")
+    get_settings.cache_clear()
+    load_catalog.cache_clear()
+    yield tmp_path
+    load_catalog.cache_clear()
+
+
+def demo_toml() -> str:
+    return (Path(__file__).parents[2] / "app" / "catalog" / "demo.toml").read_text(encoding="utf-8")
+
+
+def roster(desk: TellingDesk) -> Worker:
+    with transaction() as session:
+        return session.get_one(Worker, desk.worker_id)
+
+
+def test_the_only_model_of_a_worker_is_loaded_before_its_first_take(models: Path) -> None:
+    desk = TellingDesk(POOLS)
+    with desk.opened():
+        assert roster(desk).state == "starting"
+        desk.warm_up()
+        assert desk._model is not None
+        assert desk._model.id == "demo"
+        wait_until(lambda: (roster(desk).state, roster(desk).resident_model) == ("idle", "demo"), "the roster hears it")
+
+
+def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models: Path) -> None:
+    desk = TellingDesk(POOLS)
+    with desk.opened():
+        desk.warm_up()
+        loaded = desk._engine
+        with transaction(engine) as session:
+            account = make_account(session)
+            made = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
+        engines = {}
+        for pool in ("synthetic", "demo"):
+            with transaction(engine) as session:
+                claimed = claim(session, desk.worker_id, [pool])
+            assert claimed is not None
+            made.remove(claimed.job_id)
+            engines[pool] = Desk.engine_of(desk, claimed)
+        assert isinstance(engines["synthetic"], SyntheticEngine)
+        assert engines["demo"] is loaded is not None
+
+
+def test_nothing_is_guessed_where_there_are_two_models_or_none(models: Path) -> None:
+    (models / "second.toml").write_text(demo_toml().replace('id = "demo"', 'id = "second"'), encoding="utf-8")
+    for pools in (POOLS, ["finish", "synthetic"]):
+        desk = TellingDesk(pools)
+        with desk.opened():
+            desk.warm_up()
+            assert desk._engine is None
+            wait_until(lambda desk=desk: roster(desk).state == "idle", "it is ready all the same")  # type: ignore[misc]
+
+
+def test_weights_that_are_not_there_are_the_first_takes_problem(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lost = demo_toml().replace("workers/demo_model/weights", "/nowhere/at/all")
+    (models / "demo.toml").write_text(lost, encoding="utf-8")
+    desk = TellingDesk(POOLS)
+    with desk.opened():
+        desk.warm_up()
+        assert "could not be loaded ahead" in caplog.text
+        wait_until(lambda: roster(desk).state == "idle", "it is ready all the same")
+
+
+def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
+    engine: Engine, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[int] = []
+    gone = threading.Event()
+
+    class Endless(SyntheticEngine):
+        """An engine whose weights come from a disk that is slower than any patience."""
+
+        def load(self) -> None:
+            with transaction(engine) as session:
+                leaving = update(Worker).where(Worker.id == desk.worker_id)
+                session.execute(leaving.values(drain_requested=True, leave_at=now(session)))
+            assert gone.wait(60), "nobody ended this process"
+
+    def leave(status: int) -> None:
+        left.append(status)
+        gone.set()
+
+    def endless(model: VideoModel, device: str) -> Endless:
+        return Endless(model)
+
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr("workers.worker_loop.make_engine", endless)
+    desk = TellingDesk(POOLS)
+    with desk.opened():
+        desk.warm_up()
+    assert left[0] == 0
+    assert roster(desk).state == "gone"

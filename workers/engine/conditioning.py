@@ -1,0 +1,230 @@
+"""What a render starts from: noise, and the pictures that bind it. One place knows how each Wan family is told."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+
+from app.catalog.models import VideoModel
+from workers.engine.continuation import Handover
+from workers.engine.decode import encode_video
+from workers.engine.errors import Refused
+from workers.engine.load import Parts
+from workers.engine.request import Frames, SegmentRequest
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """The sizes of one render: `rendered` frames, of which the first `lead` repeat what the model was shown."""
+
+    rendered: int
+    lead: int
+    latent: tuple[int, int, int, int, int]  # [1, C, T, h, w]
+
+
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """The bound inputs of a denoising loop.
+
+    `latents` is the start, float32 [1, C, T, h, w]. With per-token timesteps, `mask` [1, 1, T, h, w] is 1 where the
+    model draws and 0 where `condition` [1, C, T, h, w] is given. For models with condition channels, `condition`
+    [1, 4 + C, T, h, w] is concatenated and `mask` is None. `image_embeds` [pictures, n, d] is for Wan 2.1 I2V.
+    """
+
+    latents: torch.Tensor
+    condition: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+
+
+def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int) -> Shape:
+    """Return the sizes of a render. Raises Refused for sizes or frame counts that the model cannot make."""
+    scale = parts.spatial_scale
+    if request.width % (scale * parts.patch[2]) or request.height % (scale * parts.patch[1]):
+        unit = scale * parts.patch[2]
+        raise Refused(f"width and height must be multiples of {unit}, not {request.width}x{request.height}")
+    rendered = model.rendered_frames(request.frames + lead)
+    if request.frames < 1 or rendered > model.frames_max:
+        raise Refused(f"a segment has 1 to {model.frames_max} frames, {lead} of them repeated, not {request.frames}")
+    channels = int(parts.vae.config.z_dim)
+    frames = (rendered - 1) // parts.temporal_scale + 1
+    return Shape(rendered, lead, (1, channels, frames, request.height // scale, request.width // scale))
+
+
+def shown_frames(model: VideoModel, request: SegmentRequest) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """Return the frames that the segment begins with, float32 [n, H, W, 3] in 0..1, or None.
+
+    A hand-over comes before the shot's own first frame; `extend` continues the end of the request's video.
+    """
+    if request.handover is not None:
+        request.handover.check(width=request.width, height=request.height)
+        if model.handover == "none":
+            raise Refused(f"{model.id} cannot continue a segment")
+        return request.handover.frames
+    if request.mode == "extend":
+        if request.video is None or not len(request.video):
+            raise Refused("extend needs a video to continue")
+        count = min(model.handover_frames, (len(request.video) - 1) // model.frames_step * model.frames_step + 1)
+        return _unit(_checked(request.video[-count:], request, "video"))
+    if request.first_frame is not None:
+        return _unit(_checked(request.first_frame[None], request, "first frame"))
+    return None
+
+
+class ConditionStage:
+    """Builds the conditions of a render with the model's own picture encoders."""
+
+    def __init__(self, model: VideoModel, parts: Parts) -> None:
+        self.model = model
+        self.parts = parts
+        self.takes_channels = parts.transformer.config.in_channels > int(parts.vae.config.z_dim)
+        self.takes_image = parts.transformer.config.image_dim is not None
+
+    def check(self, request: SegmentRequest, shown: Any) -> None:
+        """Raise Refused where the request asks what this family cannot be told."""
+        if request.mode not in self.model.modes and not (request.mode == "t2v" and shown is not None):
+            raise Refused(f"{self.model.id} cannot do {request.mode}; it can do {', '.join(self.model.modes)}")
+        if self.takes_channels and shown is None:
+            raise Refused(f"{self.model.id} needs a first frame")
+        if not self.takes_channels and not self.parts.expand_timesteps and shown is not None:
+            raise Refused(f"{self.model.id} cannot be shown a first frame")
+        if request.last_frame is not None and self.model.last_frame == "no":
+            raise Refused(f"{self.model.id} cannot be shown a last frame")
+        if request.last_frame is None and self.model.last_frame == "required":
+            raise Refused(f"{self.model.id} needs a last frame")
+
+    @torch.no_grad()
+    def build(self, request: SegmentRequest, shape: Shape, shown: Any) -> Conditions:
+        """Return the conditions of a render without v2v; `shown` is float32 [n, H, W, 3] in 0..1 or None.
+
+        The noise comes from a CPU generator, so that a seed gives the same film on every device.
+        """
+        device = self.parts.device
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        noise = randn_tensor(shape.latent, generator=generator, device=device, dtype=torch.float32)
+        first = _signed(shown).to(device) if shown is not None else None  # [1, 3, n, H, W]
+        last = None
+        if request.last_frame is not None:
+            last = _signed(_unit(_checked(request.last_frame[None], request, "last frame"))).to(device)
+        if self.parts.expand_timesteps:
+            return self._given_latents(noise, first, last, shape)
+        if first is None:
+            return Conditions(noise)
+        condition = self._condition_channels(first, last, shape)
+        return Conditions(noise, condition, None, self._image_embeds(first, last))
+
+    def _given_latents(
+        self, noise: torch.Tensor, first: torch.Tensor | None, last: torch.Tensor | None, shape: Shape
+    ) -> Conditions:
+        """Wan 2.2 TI2V and the demo model: some latent frames are given, clean, with timestep 0 for their tokens.
+
+        The last latent frame stands for four frames, so a last picture is given as the end of a short still clip.
+        """
+        if first is None and last is None:
+            return Conditions(noise)
+        condition = torch.zeros_like(noise)
+        mask = torch.ones(1, 1, *shape.latent[2:], dtype=torch.float32, device=noise.device)
+        with self.parts.at_work("vae") as vae:
+            if first is not None:
+                given = encode_video(vae, first).to(noise.device)  # [1, C, k, h, w]
+                condition[:, :, : given.shape[2]] = given
+                mask[:, :, : given.shape[2]] = 0
+            if last is not None:
+                still = last.expand(-1, -1, 1 + self.parts.temporal_scale, -1, -1)
+                condition[:, :, -1] = encode_video(vae, still).to(noise.device)[:, :, -1]
+                mask[:, :, -1] = 0
+        return Conditions(noise, condition, mask)
+
+    def _condition_channels(self, first: torch.Tensor, last: torch.Tensor | None, shape: Shape) -> torch.Tensor:
+        """Wan 2.1 I2V, FLF2V and 2.2 I2V: the given frames, grey elsewhere, encoded, behind four mask channels."""
+        shown, height, width = first.shape[2], first.shape[3], first.shape[4]
+        blank = shape.rendered - shown - (last is not None)
+        pieces = [first, first.new_zeros(1, 3, blank, height, width)] + ([last] if last is not None else [])
+        with self.parts.at_work("vae") as vae:
+            latents = encode_video(vae, torch.cat(pieces, dim=2)).to(self.parts.device)
+        step = self.parts.temporal_scale
+        given = torch.zeros(1, 1, shape.rendered, *shape.latent[3:])
+        given[:, :, :shown] = 1
+        if last is not None:
+            given[:, :, -1] = 1
+        given = torch.cat([given[:, :, :1].repeat_interleave(step, dim=2), given[:, :, 1:]], dim=2)
+        mask = given.view(1, -1, step, *shape.latent[3:]).transpose(1, 2).to(latents)  # [1, 4, T, h, w]
+        return torch.cat([mask, latents], dim=1)
+
+    def _image_embeds(self, first: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor | None:
+        """Wan 2.1 I2V only: what CLIP sees in the first picture (and the last), [pictures, n, d]."""
+        if not self.takes_image:
+            return None
+        pictures = [_picture(first[0, :, 0])] + ([_picture(last[0, :, 0])] if last is not None else [])
+        with self.parts.at_work("image_encoder") as encoder:
+            inputs = self.parts.image_processor(images=pictures, return_tensors="pt").to(encoder.device)
+            embeds = encoder(**inputs, output_hidden_states=True).hidden_states[-2]
+        return embeds.to(self.parts.device, self.parts.transformer.dtype)
+
+    @torch.no_grad()
+    def video_latents(self, request: SegmentRequest, shape: Shape, shown: Any) -> torch.Tensor:
+        """Return the latents of the video to change, float32 [1, C, T, h, w]: repeated frames first, then its own.
+
+        A video that is shorter than the render holds its last frame.
+        """
+        if request.video is None or not len(request.video):
+            raise Refused(f"{request.mode} needs a video")
+        video = _unit(_checked(request.video[: request.frames], request, "video"))
+        if shape.lead:
+            video = np.concatenate([shown[: shape.lead], video])
+        missing = shape.rendered - len(video)
+        video = np.concatenate([video, np.repeat(video[-1:], missing, axis=0)])
+        with self.parts.at_work("vae") as vae:
+            return encode_video(vae, _signed(video).to(self.parts.device)).to(self.parts.device)
+
+
+def look_of(latents: torch.Tensor) -> torch.Tensor:
+    """Return mean and standard deviation of each latent channel over time and space, float32 [2, C]."""
+    values = latents[0].float().flatten(1)
+    return torch.stack([values.mean(dim=1), values.std(dim=1)])
+
+
+def correct_drift(
+    latents: torch.Tensor, mask: torch.Tensor | None, handover: Handover | None, share: float
+) -> torch.Tensor:
+    """Move the drawn latents' look by `share` towards the first segment's: AdaIN (arXiv 1703.06868) per channel.
+
+    Given latents (mask 0) stay as they are. Chained segments drift in colour and contrast because each one begins
+    with what the last one made of the look; the anchor is the shot's first segment.
+    """
+    if handover is None or handover.anchor is None or share == 0:
+        return latents
+    anchor = torch.from_numpy(handover.anchor).to(latents)
+    own = look_of(latents).to(latents)
+    shape = (1, -1, 1, 1, 1)
+    matched = (latents - own[0].view(shape)) / own[1].clamp_min(1e-6).view(shape)
+    matched = matched * anchor[1].view(shape) + anchor[0].view(shape)
+    moved = latents + share * (matched - latents)
+    return moved if mask is None else torch.where(mask == 0, latents, moved)
+
+
+def _checked(pictures: Frames, request: SegmentRequest, what: str) -> Frames:
+    """Return pictures that are uint8 [n, H, W, 3] of the request's size; raise Refused for others."""
+    if pictures.dtype != np.uint8 or pictures.shape[1:] != (request.height, request.width, 3):
+        size = f"{request.width}x{request.height}"
+        raise Refused(f"the {what} is {pictures.dtype} {pictures.shape}, not {size} RGB bytes")
+    return pictures
+
+
+def _unit(pictures: Frames) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return byte pictures as float32 in 0..1."""
+    return pictures.astype(np.float32) / 255.0
+
+
+def _signed(pictures: np.ndarray[Any, np.dtype[np.float32]]) -> torch.Tensor:
+    """Return pictures [n, H, W, 3] in 0..1 as a video tensor [1, 3, n, H, W] in -1..1."""
+    return (2.0 * torch.from_numpy(np.ascontiguousarray(pictures)) - 1.0).permute(3, 0, 1, 2).unsqueeze(0).contiguous()
+
+
+def _picture(signed: torch.Tensor) -> Image.Image:
+    """Return a picture tensor [3, H, W] in -1..1 as a PIL image."""
+    unit = (signed * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 0)
+    return Image.fromarray((unit * 255).round().to(torch.uint8).cpu().numpy())

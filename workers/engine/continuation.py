@@ -1,0 +1,57 @@
+"""The lossless hand-over from one segment of a shot to the next: float frames, and the look to keep."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from workers.engine.atomic_write import write_durably
+from workers.engine.errors import Refused
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Handover:
+    """The end of a segment, as the next one needs it.
+
+    `frames` are the last frames that were delivered, float32 [n, H, W, 3] in 0..1, before any rounding to bytes.
+    `anchor` is the mean and the standard deviation of each latent channel of the shot's first segment, float32
+    [2, C], against which drift is corrected; None where a model has no latents.
+    `model` is the id of the model that made it and `segment` the index of the segment that ended here.
+    """
+
+    model: str
+    segment: int
+    frames: Floats
+    anchor: Floats | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self, *, width: int, height: int) -> None:
+        """Raise Refused unless the frames have this size, in pixels."""
+        if self.frames.ndim != 4 or self.frames.shape[1:] != (height, width, 3):
+            raise Refused(f"the hand-over has frames of shape {self.frames.shape}, not [n, {height}, {width}, 3]")
+
+    def save(self, path: Path) -> None:
+        """Write it as a safetensors file, durably: a reader sees the whole file or none."""
+        tensors = {"frames": self.frames, "anchor": self.anchor}
+        held = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
+        words = json.dumps({"model": self.model, "segment": self.segment, "facts": dict(self.facts)})
+        write_durably(path, lambda temporary: save_file(held, temporary, metadata={"handover": words}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Handover":
+        """Read what `save` wrote. Raises Refused for a file that is no hand-over."""
+        try:
+            with safe_open(path, framework="np") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+                words = json.loads((file.metadata() or {})["handover"])
+            return cls(words["model"], words["segment"], **tensors, facts=words["facts"])
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise Refused(f"{path.name} is not a hand-over file: {error}") from error

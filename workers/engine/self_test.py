@@ -1,0 +1,77 @@
+"""The canary: a tiny computation through every part, recorded at load, that proves after an error that all is well."""
+
+import logging
+from typing import Any
+
+import torch
+
+from app.catalog.models import VideoModel
+from workers.engine.decode import decode_floats
+from workers.engine.load import Parts
+from workers.engine.optimizations import Kernels, reset_caches
+
+IMAGE_TOKENS = 257  # what CLIP ViT-H/14 gives for one picture of 224 x 224
+logger = logging.getLogger(__name__)
+
+
+class Canary:
+    """Runs each transformer and the VAE once on a small fixed input and compares with what they gave when fresh."""
+
+    def __init__(self, parts: Parts, model: VideoModel, kernels: Kernels) -> None:
+        self.parts = parts
+        self.kernels = kernels
+        self.text_length = model.text_length
+        self._recorded: list[torch.Tensor] = []
+
+    def record(self) -> None:
+        """Remember the outputs of the freshly loaded model. This also warms the kernels up."""
+        self._recorded = self._run()
+
+    def sings(self) -> bool:
+        """Whether the outputs are still those of the fresh model, up to rounding."""
+        try:
+            outputs = self._run()
+        except Exception as error:  # noqa: BLE001 (a broken device raises many types, and each means the same)
+            logger.error("the canary raised %s: %s", type(error).__name__, error)
+            return False
+        return all(
+            torch.allclose(now, then, atol=1e-2, rtol=1e-2) for now, then in zip(outputs, self._recorded, strict=True)
+        )
+
+    @torch.no_grad()
+    def _run(self) -> list[torch.Tensor]:
+        """Return the outputs on the host: one per transformer, and one decoded picture."""
+        generator = torch.Generator("cpu").manual_seed(20)
+        outputs = []
+        for name in ("transformer", "transformer_2"):
+            if getattr(self.parts, name) is not None:
+                with self.parts.at_work(name) as transformer, self.kernels.eager():
+                    outputs.append(self._forward(transformer, generator).float().cpu())
+        reset_caches(self.parts)
+        with self.parts.at_work("vae") as vae:
+            _, high, wide = self.parts.patch
+            latents = torch.randn(1, int(vae.config.z_dim), 2, 2 * high, 2 * wide, generator=generator)
+            outputs += [piece.float().cpu() for piece in decode_floats(vae, latents)]
+        return outputs
+
+    def _forward(self, transformer: Any, generator: torch.Generator) -> torch.Tensor:
+        """Run one transformer on noise of two by two tokens."""
+        config, device, dtype = transformer.config, self.parts.device, transformer.dtype
+        _, high, wide = self.parts.patch
+        hidden = torch.randn(1, config.in_channels, 1, 2 * high, 2 * wide, generator=generator).to(device, dtype)
+        words = torch.randn(1, self.text_length, config.text_dim, generator=generator).to(device, dtype)
+        images = None
+        if config.image_dim is not None:
+            # First-and-last-frame models take two pictures, whose tokens share one position embedding.
+            pictures, seen = (2, config.pos_embed_seq_len // 2) if config.pos_embed_seq_len else (1, IMAGE_TOKENS)
+            images = torch.randn(pictures, seen, config.image_dim, generator=generator).to(device, dtype)
+        timestep = torch.full((1, 4) if self.parts.expand_timesteps else (1,), 500.0, device=device)
+        with transformer.cache_context("cond"):
+            output: torch.Tensor = transformer(
+                hidden_states=hidden,
+                timestep=timestep,
+                encoder_hidden_states=words,
+                encoder_hidden_states_image=images,
+                return_dict=False,
+            )[0]
+        return output

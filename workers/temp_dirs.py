@@ -1,0 +1,33 @@
+"""Temporary folders of this worker process, named after it, so that those of killed ones can be found."""
+
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from app.dispatch.worker_registry import lives
+
+
+def new_folder(kind: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a new temporary folder, removed at the end of its block; `kind` says what it is for."""
+    return tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-{kind}-")
+
+
+def sweep_folders() -> int:
+    """Remove the folders of worker processes of this host that no longer exist. Returns how many.
+
+    A child that was killed cannot remove its own, and clips are large; a worker looks for them when it starts.
+    """
+    found = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+        pid = folder.name.removeprefix(_prefix()).partition("-")[0]
+        if pid.isdigit() and not lives(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+            found += 1
+    return found
+
+
+def _prefix() -> str:
+    # Machines and containers may share a folder for temporary files, and each has its own process ids.
+    return f"cinemeter-{socket.gethostname()}-"
