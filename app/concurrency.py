@@ -10,7 +10,7 @@ from app.errors import AppError
 _RETRY_SECONDS = 5
 
 
-class Places:
+class ConcurrencyLimit:
     """Places of one process for one kind of work, bounded for each account and for all of them together.
 
     `things` is what takes a place, and `done` what is being done with it, in words for whoever has to wait.

@@ -50,16 +50,16 @@ def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-def guard(table: Table, *statements: str) -> None:
+def install_trigger(table: Table, *statements: str) -> None:
     """Attach trigger statements to a table's creation. A migration runs its own copy; a test compares the two."""
     for statement in statements:
         # DDL() treats a percent sign as formatting, so these statements have none.
         event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 
-def only_add(table: Table, why: str) -> None:
+def append_only(table: Table, why: str) -> None:
     """Have the database refuse every change and removal of a table's rows, with `why` as the words of the refusal."""
-    guard(
+    install_trigger(
         table,
         f"""
         CREATE OR REPLACE FUNCTION {table.name}_stay() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -157,7 +157,7 @@ def _answers(line: PGconn) -> bool:
         return False
 
 
-def let_go_if_frozen(session: Session) -> None:
+def set_idle_timeout(session: Session) -> None:
     """Have the database roll this transaction back if its process then stands still for a quarter of a minute.
 
     For transactions that hold a lock which others wait for: the worker in it may be stopped, or cut off, at any moment.

@@ -15,7 +15,7 @@ _IDS: ContextVar[dict[str, str] | None] = ContextVar("cinemeter_ids", default=No
 
 
 @contextmanager
-def about(**ids: str) -> Iterator[None]:
+def bind_log_ids(**ids: str) -> Iterator[None]:
     """Put these ids on every line that is logged inside the block, beside those of the blocks around it."""
     token = _IDS.set({**(_IDS.get() or {}), **ids})
     try:
@@ -24,7 +24,7 @@ def about(**ids: str) -> Iterator[None]:
         _IDS.reset(token)
 
 
-def note(**ids: str) -> None:
+def add_log_ids(**ids: str) -> None:
     """Put further ids on the lines of the block that is open, from here on; outside any block it does nothing."""
     held = _IDS.get()
     if held is not None:

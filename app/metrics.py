@@ -113,7 +113,7 @@ def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None
     return port
 
 
-def count_take(
+def record_take_end(
     *, kind: str, pool: str, model: str, outcome: str, gpu_seconds: float, meter: dict[str, Any] | None
 ) -> None:
     """Count a take that ended, its seconds on the device, and where its time went."""

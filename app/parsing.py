@@ -7,7 +7,7 @@ _DIGITS = re.compile(r"[0-9]+")
 LARGEST = 10**18
 
 
-def whole(text: str) -> int | None:
+def parse_integer(text: str) -> int | None:
     """Return the number that a text of plain digits says, at most LARGEST; None where it says none.
 
     `str.isdigit` admits signs such as `²`, which `int` refuses, and `int` refuses thousands of digits.

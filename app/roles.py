@@ -39,7 +39,7 @@ SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
 }
 
 
-class Holder(Protocol):
+class RoleHolder(Protocol):
     """Whoever asks: something with scopes and roles."""
 
     @property
@@ -49,7 +49,7 @@ class Holder(Protocol):
     def roles(self) -> frozenset[str]: ...
 
 
-def require_scope(caller: Holder, scope: str) -> None:
+def require_scope(caller: RoleHolder, scope: str) -> None:
     """Refuse a caller whose key lacks the scope.
 
     Raises:
@@ -61,7 +61,7 @@ def require_scope(caller: Holder, scope: str) -> None:
         )
 
 
-def require_role(caller: Holder, *roles: str) -> None:
+def require_role(caller: RoleHolder, *roles: str) -> None:
     """Refuse a caller that has none of these roles.
 
     Raises:
@@ -77,7 +77,7 @@ def require_role(caller: Holder, *roles: str) -> None:
         )
 
 
-def require_may_grant(giver: Holder | None, scopes: Iterable[str], roles: Iterable[str]) -> None:
+def require_may_grant(giver: RoleHolder | None, scopes: Iterable[str], roles: Iterable[str]) -> None:
     """Refuse a giver who hands out a scope or role that they do not have themselves.
 
     Owners may make creators of their account. No giver (None) is the house itself: the command line and the seed.

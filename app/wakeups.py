@@ -15,9 +15,9 @@ from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-DOORBELL = "cinemeter.answer"
+WAKEUP_TASK = "cinemeter.answer"
 KEY_PREFIX = "cinemeter:"
-_RINGS = "cinemeter_rings"
+_POOLS = "cinemeter_rings"
 
 
 def queue_name(pool: str) -> str:
@@ -71,7 +71,7 @@ def make_celery(pools: list[str]) -> Celery:
 
 
 @lru_cache(maxsize=64)
-def _ringer(pool: str) -> Celery:
+def _sender(pool: str) -> Celery:
     ringer = make_celery([pool])
     # A worker waits long for its next ring; who rings does not.
     options = ringer.conf.broker_transport_options
@@ -79,12 +79,12 @@ def _ringer(pool: str) -> Celery:
     return ringer
 
 
-def ring(pool: str) -> bool:
+def send_wakeup(pool: str) -> bool:
     """Ring the pool's doorbell once. Returns whether the broker took it; where it is away, the sweeper rings again."""
     if is_redis_away():
         return False
     try:
-        _ringer(pool).send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), retry=False)
+        _sender(pool).send_task(WAKEUP_TASK, kwargs={"pool": pool}, queue=queue_name(pool), retry=False)
     except Exception as error:  # noqa: BLE001 — kombu raises many kinds; the row is the truth and the ring a courtesy.
         redis_went_away()
         log.warning("The doorbell of pool %s could not be rung: %s", pool, error)
@@ -92,7 +92,7 @@ def ring(pool: str) -> bool:
     return True
 
 
-def rings_waiting(pool: str) -> int | None:
+def wakeups_waiting(pool: str) -> int | None:
     """Return how many rings wait unanswered in the pool's queue, or None when Redis is away."""
     if is_redis_away():
         return None
@@ -104,26 +104,26 @@ def rings_waiting(pool: str) -> int | None:
         return None
 
 
-def ring_after_commit(session: Session, pool: str) -> None:
+def wake_after_commit(session: Session, pool: str) -> None:
     """Ring the pool's doorbell once this transaction has committed; nothing rings for work that was rolled back.
 
     Where a ring waits unanswered no second one is sent: nobody is free, and who becomes free looks by itself.
     """
-    pools: set[str] = session.info.setdefault(_RINGS, set())
+    pools: set[str] = session.info.setdefault(_POOLS, set())
     pools.add(pool)
 
 
 @event.listens_for(Session, "after_commit")
-def _ring(session: Session) -> None:
+def _send_after_commit(session: Session) -> None:
     # after_commit also fires for savepoints; only the real one lets the bell ring.
     if session.in_nested_transaction():
         return
-    for pool in session.info.pop(_RINGS, set()):
-        if rings_waiting(pool) == 0:
-            ring(pool)
+    for pool in session.info.pop(_POOLS, set()):
+        if wakeups_waiting(pool) == 0:
+            send_wakeup(pool)
 
 
 @event.listens_for(Session, "after_rollback")
-def _hush(session: Session) -> None:
+def _drop_after_rollback(session: Session) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_RINGS, None)
+        session.info.pop(_POOLS, None)

@@ -11,7 +11,7 @@ Exact = int | Decimal | Fraction
 _EXACT_TEXT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40}|/[1-9][0-9]{0,39})?")
 
 
-def exact(value: object, name: str = "amount") -> Fraction:
+def parse_exact(value: object, name: str = "amount") -> Fraction:
     """Return `value` as a Fraction, unchanged in size.
 
     `name` is the word used for the value in an error. Raises TypeError for floats, bools and everything that is
@@ -26,7 +26,7 @@ def exact(value: object, name: str = "amount") -> Fraction:
 
 def exact_text(value: Exact) -> str:
     """Return the one spelling of an exact number: a plain decimal where it ends (`4.5`), else `n/d` (`121/24`)."""
-    number = exact(value)
+    number = parse_exact(value)
     rest, twos, fives = number.denominator, 0, 0
     while rest % 2 == 0:
         rest, twos = rest // 2, twos + 1

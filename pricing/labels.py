@@ -46,7 +46,7 @@ def mode_words(mode: str, language: str) -> str:
     return MODES.get(mode, {}).get(language, mode)
 
 
-def words(key: str, facts: Mapping[str, str], language: str) -> str:
+def label_text(key: str, facts: Mapping[str, str], language: str) -> str:
     """Return the sentence of a line key in `en` or `zh`. Raises KeyError for an unknown key or language."""
     return SENTENCES[key][language].format_map({name: _readable(name, text, language) for name, text in facts.items()})
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from pricing.exact import Exact, exact
+from pricing.exact import Exact, parse_exact
 
 # Digits after the point in each currency that a book may be written in (ISO 4217).
 MINOR_DIGITS = {"CNY": 2, "EUR": 2, "GBP": 2, "HKD": 2, "JPY": 0, "KRW": 0, "SGD": 2, "USD": 2}
@@ -20,7 +20,7 @@ def minor_per_major(currency: str) -> int:
     return int(10 ** MINOR_DIGITS[currency])
 
 
-def whole(amount: Any, name: str = "amount", *, least: int | None = 0) -> int:
+def require_integer(amount: Any, name: str = "amount", *, least: int | None = 0) -> int:
     """Return an amount of whole minor units, as everything that is stored or moved counts.
 
     Raises:
@@ -45,7 +45,7 @@ class Money:
     currency: str
 
     def __post_init__(self) -> None:
-        whole(self.minor, "Money", least=None)
+        require_integer(self.minor, "Money", least=None)
         if not isinstance(self.currency, str):
             raise TypeError(f"a currency is a code such as 'CNY', not {type(self.currency).__name__}")
         minor_per_major(self.currency)
@@ -121,12 +121,12 @@ def only_money(amount: object) -> Money:
     return amount
 
 
-def settle(amount: Exact, currency: str) -> Money:
+def round_to_minor(amount: Exact, currency: str) -> Money:
     """Round an exact amount of whole currency units to Money, half up (a tie goes away from zero).
 
     This is the only rounding in the house, and a job meets it once, on its total. Raises TypeError for a float.
     """
-    minor = exact(amount) * minor_per_major(currency)
+    minor = parse_exact(amount) * minor_per_major(currency)
     size = (2 * abs(minor.numerator) + minor.denominator) // (2 * minor.denominator)
     return Money(-size if minor < 0 else size, currency)
 
@@ -139,8 +139,8 @@ def split(total: Money, parts: Sequence[Exact]) -> tuple[Money, ...]:
     already whole stays as it is. Raises ValueError if the parts do not settle to `total`, TypeError for a float.
     """
     only_money(total)
-    exacts = [exact(part, "part") for part in parts]
-    if settle(sum(exacts, Fraction(0)), total.currency) != total:
+    exacts = [parse_exact(part, "part") for part in parts]
+    if round_to_minor(sum(exacts, Fraction(0)), total.currency) != total:
         raise ValueError(f"the parts do not settle to {total}")
     scale = minor_per_major(total.currency)
     shares = [part.numerator * scale // part.denominator for part in exacts]

@@ -15,8 +15,8 @@ from typing import Any
 from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
 from pricing.exact import exact_text
-from pricing.labels import words
-from pricing.money import Money, minor_per_major, only_money, settle, split
+from pricing.labels import label_text
+from pricing.money import Money, minor_per_major, only_money, round_to_minor, split
 from pricing.rate import Rate
 from pricing.rules import Membership, Promotion, ServiceTier
 from pricing.usage import Customer, Usage
@@ -44,7 +44,7 @@ class Line:
 
     def words(self, language: str) -> str:
         """Return the line in `en` or `zh`."""
-        return words(self.key, self.facts, language)
+        return label_text(self.key, self.facts, language)
 
     def content(self) -> dict[str, Any]:
         """Return the line as plain values. No sentence is among them: it is made from key and facts when shown."""
@@ -97,7 +97,7 @@ class _Running:
 
     def settled(self) -> tuple[Money, tuple[Line, ...]]:
         """Round once, and split the lines so that they sum to the total."""
-        total = settle(self.amount, self.currency)
+        total = round_to_minor(self.amount, self.currency)
         shares = split(total, [line.exact for line in self.lines])
         return total, tuple(replace(line, amount=share) for line, share in zip(self.lines, shares, strict=True))
 
@@ -113,7 +113,9 @@ def price(book: PriceBook, usage: Usage, customer: Customer, at: datetime, *, ti
     running = _Running(book.currency)
     listed = book.rate_for(usage.model, usage.resolution, usage.mode, usage.audio)
     free = _list_and_free(running, listed, usage, customer.free_seconds)
-    list_total = settle(sum((line.exact for line in running.lines if line.exact > 0), Fraction(0)), book.currency)
+    list_total = round_to_minor(
+        sum((line.exact for line in running.lines if line.exact > 0), Fraction(0)), book.currency
+    )
 
     contract = _contract(running, book, listed, usage, usage.seconds - free, customer.contract, instant)
     if contract is None or contract.membership_applies:
@@ -154,7 +156,7 @@ def per_second(book: PriceBook, usage: Usage, customer: Customer, at: datetime) 
 def tax_inside(book: PriceBook, total: Money) -> Money:
     """Return how much of a total is tax: prices include it, at the book's rate."""
     rate = Fraction(book.tax_rate)
-    return settle(Fraction(only_money(total).major) * rate / (1 + rate), total.currency)
+    return round_to_minor(Fraction(only_money(total).major) * rate / (1 + rate), total.currency)
 
 
 def _titles(title: Title) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pricing.book import PriceBook
 from pricing.contract import canonical
-from pricing.exact import exact, exact_number, exact_text
+from pricing.exact import exact_number, exact_text, parse_exact
 from pricing.money import Money
 from pricing.price import Line, Price, price, tax_inside
 from pricing.usage import Customer, Usage
@@ -86,7 +86,7 @@ class Delivered:
             raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, not {self.outcome!r}")
         if not isinstance(self.started_in_time, bool):
             raise TypeError(f"started_in_time must be true or false, not {type(self.started_in_time).__name__}")
-        seconds = exact(self.seconds, "seconds")
+        seconds = parse_exact(self.seconds, "seconds")
         if seconds < 0:
             raise ValueError(f"seconds must not be negative, not {exact_text(seconds)}")
         for name, text in self.facts.items():

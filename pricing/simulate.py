@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
-from pricing.exact import Exact, exact, exact_number
-from pricing.money import Money, settle
+from pricing.exact import Exact, exact_number, parse_exact
+from pricing.money import Money, round_to_minor
 from pricing.price import Price, price
-from pricing.simulation_result import AccountChange, Bucket, Case, Refused, Simulation
+from pricing.simulation_result import AccountChange, Bucket, Case, RefusedJob, Simulation
 from pricing.usage import Customer, Usage
 from pricing.window import Epochs
 
@@ -25,7 +25,7 @@ from pricing.window import Epochs
 NAMED_ACCOUNTS = 10
 
 
-class Past(NamedTuple):
+class PastJob(NamedTuple):
     """Past jobs of one account that share a case and a moment of pricing, at least one.
 
     `charged` is what they were charged in all, in minor units of the book's currency, and `gpu_milliseconds` what
@@ -60,7 +60,7 @@ class _Group:
 
 def simulate(
     book: PriceBook,
-    past: Iterable[Past],
+    past: Iterable[PastJob],
     *,
     contracts: Mapping[str, Contract] | None = None,
     cost_per_gpu_second: Exact = 0,
@@ -93,13 +93,13 @@ def simulate(
         over_budget=tuple(name for name, amount in given.items() if name in limits and amount > limits[name]),
         free_seconds_changed=_free_seconds_changed(book, in_force) if in_force else (),
         gpu_seconds=gpu_seconds,
-        cost=settle(gpu_seconds * exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),
+        cost=round_to_minor(gpu_seconds * parse_exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),
         groups=len(groups),
     )
 
 
 def _grouped(
-    book: PriceBook, past: Iterable[Past], contracts: Mapping[str, Contract]
+    book: PriceBook, past: Iterable[PastJob], contracts: Mapping[str, Contract]
 ) -> tuple[list[_Group], list[AccountChange]]:
     """Fold past jobs into groups of one price and into accounts. The loop sees every row, so it only adds."""
     epochs = Epochs([*(item.window for item in book.promotions), *(item.window for item in contracts.values())])
@@ -142,10 +142,10 @@ class _Sums:
         self.by_resolution: dict[str, Bucket] = {}
         self.promotions: dict[str, int] = {}
         self.gpu_milliseconds = 0
-        self.refused: list[Refused] = []
+        self.refused: list[RefusedJob] = []
         for group in groups:
             if group.each is None:
-                self.refused.append(Refused(group.case, group.refusal, group.jobs, Money(group.charged, currency)))
+                self.refused.append(RefusedJob(group.case, group.refusal, group.jobs, Money(group.charged, currency)))
             else:
                 self._add(group, group.each)
 

@@ -67,7 +67,7 @@ def _change(before: Money, after: Money) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedJob:
     """Past jobs that the book would not sell; they are left out of every other figure."""
 
     case: Case
@@ -94,7 +94,7 @@ class Simulation:
     by_resolution: Mapping[str, Bucket]
     winners: tuple[AccountChange, ...]
     losers: tuple[AccountChange, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RefusedJob, ...]
     promotions: Mapping[str, Money]
     over_budget: tuple[str, ...]
     free_seconds_changed: tuple[str, ...]

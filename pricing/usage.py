@@ -6,12 +6,12 @@ from fractions import Fraction
 from typing import Any
 
 from pricing.contract import Contract
-from pricing.exact import exact, exact_number, exact_text
+from pricing.exact import exact_number, exact_text, parse_exact
 from pricing.rate import READING_MODES
 
 
 def _seconds(value: object, name: str) -> Fraction:
-    number = exact(value, name)
+    number = parse_exact(value, name)
     if number < 0:
         raise ValueError(f"{name} must not be negative, not {exact_text(number)}")
     return number

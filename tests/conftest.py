@@ -16,9 +16,9 @@ import app
 from app.cli.embedded import Servers, embedded
 from app.db import Base, forget_engines, get_engine
 from app.settings import get_settings
-from tests.live import Service, start, stop
+from tests.live_service import Service, start, stop
 
-pytest_plugins = ["tests.world"]
+pytest_plugins = ["tests.api_client"]
 
 _numbers = itertools.count(1)
 

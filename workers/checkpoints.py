@@ -15,7 +15,7 @@ from app.jobs.queue_tables import Unit
 from app.jobs.states import UnitState
 from app.settings import get_settings
 from app.storage import get_storage
-from workers.temp_dirs import new_folder
+from workers.temp_dirs import make_temp_dir
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def fetch_checkpoint(key: str, path: Path) -> bool:
     from workers.engine.checkpoint import steps_done  # torch is needed only for models that keep checkpoints
 
     try:
-        with new_folder("checkpoint") as folder:
+        with make_temp_dir("checkpoint") as folder:
             fetched = Path(folder) / "checkpoint"
             get_storage().get_file(key, fetched)
             if steps_done(fetched) <= steps_done(path):

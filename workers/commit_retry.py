@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 AGAIN_SECONDS = 1.0
 
 
-def end_surely(claim: Claim, verb: Callable[[Session], object], is_lost: Callable[[], bool]) -> None:
+def commit_with_retry(claim: Claim, verb: Callable[[Session], object], is_lost: Callable[[], bool]) -> None:
     """Do `verb`, which ends the take as succeeded, in a transaction; try again while the database is away.
 
     It is given up when `is_lost` says that the lease can no longer be trusted. A commit whose answer was lost has ended

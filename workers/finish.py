@@ -17,15 +17,15 @@ from app.jobs.settle import StoredFilm
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.storage import Storage, StorageError, get_storage
-from workers.commit_retry import end_surely
+from workers.commit_retry import commit_with_retry
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
 from workers.film.join import Transition, join
 from workers.film.measure import Measure, measure
 from workers.film.thumbnails import poster, spritesheet
 from workers.heartbeat import Heartbeat
-from workers.render_control import Control
-from workers.temp_dirs import new_folder
+from workers.render_control import TakeControl
+from workers.temp_dirs import make_temp_dir
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ class _Clip(NamedTuple):
 
 def finish(claim: Claim) -> None:
     """Finish one claimed film from beginning to end. An upload that failed is a finish that failed."""
-    with new_folder("finish") as folder:
-        control = Control(share_done=0.99, share=0.0)
+    with make_temp_dir("finish") as folder:
+        control = TakeControl(share_done=0.99, share=0.0)
         try:
             with Heartbeat(claim, control) as heartbeat:
                 _finish(claim, control, heartbeat, Path(folder))
@@ -53,7 +53,7 @@ def finish(claim: Claim) -> None:
             log.warning("Finish %s lost its lease; what it made is discarded.", claim.take_id)
 
 
-def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) -> None:
+def _finish(claim: Claim, control: TakeControl, heartbeat: Heartbeat, folder: Path) -> None:
     began, cpu = time.perf_counter(), cpu_seconds()
     try:
         film = _make_film(claim, control, folder)
@@ -72,10 +72,10 @@ def _finish(claim: Claim, control: Control, heartbeat: Heartbeat, folder: Path) 
         "cpu_seconds": {"finish": round(cpu_seconds() - cpu, 6)},
         "gpu_seconds": "0",
     }
-    end_surely(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
+    commit_with_retry(claim, lambda session: succeed_finish(session, claim, film, meter=meter), lambda: heartbeat.lost)
 
 
-def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:
+def _make_film(claim: Claim, control: TakeControl, folder: Path) -> StoredFilm:
     storage = get_storage()
     with transaction() as session:
         job = session.get_one(Job, claim.job_id)
@@ -110,7 +110,7 @@ def _make_film(claim: Claim, control: Control, folder: Path) -> StoredFilm:
 
 
 def _store(
-    claim: Claim, control: Control, spec: Spec, film: Path, folder: Path, *, reused: int, is_part: bool
+    claim: Claim, control: TakeControl, spec: Spec, film: Path, folder: Path, *, reused: int, is_part: bool
 ) -> StoredFilm:
     """Take the film's pictures, upload all of it under keys that hold the take's id, and measure what is stored.
 

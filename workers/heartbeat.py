@@ -10,9 +10,9 @@ from app import progress
 from app.clock import local_now
 from app.db import transaction
 from app.dispatch.claim import Claim
-from app.dispatch.lease import LeaseLost, beat
+from app.dispatch.lease import LeaseLost, renew_lease
 from app.settings import get_settings
-from workers.render_control import Control
+from workers.render_control import TakeControl
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Heartbeat:
     therefore loses its lease.
     """
 
-    def __init__(self, claim: Claim, control: Control) -> None:
+    def __init__(self, claim: Claim, control: TakeControl) -> None:
         self.claim = claim
         self.control = control
         self._lost = False
@@ -98,7 +98,7 @@ class Heartbeat:
     def _beat(self) -> None:
         step, steps = self.control.step, self.control.steps
         with transaction() as session:
-            orders = beat(session, self.claim, step=step, steps=steps, percent=self.control.percent())
+            orders = renew_lease(session, self.claim, step=step, steps=steps, percent=self.control.percent())
         self._told = (step, steps)
         progress.publish(
             self.claim.job_id,

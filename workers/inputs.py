@@ -4,20 +4,20 @@ from fractions import Fraction
 from pathlib import Path
 
 from app.assets.find import asset_key
-from app.catalog.demo_terms import told
+from app.catalog.demo_terms import model_prompt
 from app.db import transaction
 from app.storage import get_storage
 from workers.checkpoints import checkpoint_folder
-from workers.engine import Handover, SegmentRequest, segment_seed
+from workers.engine import Continuation, SegmentRequest, segment_seed
 from workers.engine.request import Frames
 from workers.film.frames import read_frames, read_picture
-from workers.segment_input import Work
-from workers.temp_dirs import new_folder
+from workers.segment_input import SegmentInput
+from workers.temp_dirs import make_temp_dir
 
 Size = tuple[int, int]
 
 
-def request_of(work: Work) -> SegmentRequest:
+def request_of(work: SegmentInput) -> SegmentRequest:
     """Return the request that renders a segment, with all that it reads already fetched from storage.
 
     The same segment gives the same request on every worker and in every attempt, so it may be made ahead of the
@@ -25,10 +25,10 @@ def request_of(work: Work) -> SegmentRequest:
     """
     spec, shot, unit, model = work.spec, work.shot, work.unit, work.model
     native = model.native[spec.resolution][spec.ratio]
-    with new_folder("inputs") as folder:
+    with make_temp_dir("inputs") as folder:
         place = Path(folder) / "input"
         return SegmentRequest(
-            prompt=told(model, shot.prompt),
+            prompt=model_prompt(model, shot.prompt),
             negative_prompt=shot.negative_prompt or model.negative_prompt,
             width=native[0],
             height=native[1],
@@ -56,7 +56,7 @@ def _picture(asset_id: str | None, native: Size, place: Path) -> Frames | None:
     return read_picture(place, width=native[0], height=native[1])
 
 
-def _video(work: Work, native: Size, place: Path) -> Frames | None:
+def _video(work: SegmentInput, native: Size, place: Path) -> Frames | None:
     """Return the source clip's frames at native size and pace, uint8 [F, H, W, 3], where the mode reads a video."""
     spec, unit = work.spec, work.unit
     if spec.video is None or (spec.mode == "extend" and unit.position > 0):
@@ -85,12 +85,12 @@ def _video(work: Work, native: Size, place: Path) -> Frames | None:
     )
 
 
-def _handover(work: Work, place: Path) -> Handover | None:
+def _handover(work: SegmentInput, place: Path) -> Continuation | None:
     """Return what the previous segment of the shot left behind, losslessly."""
     if work.previous is None or work.previous.handover_key is None:
         return None
     get_storage().get_file(work.previous.handover_key, place)
-    return Handover.load(place)
+    return Continuation.load(place)
 
 
 def _fetch_asset(asset_id: str, place: Path) -> None:

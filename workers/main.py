@@ -16,13 +16,13 @@ from celery.signals import (
 )
 
 from app.db import forget_engines
-from app.dispatch.worker_registry import abandon, ask_host_to_leave
+from app.dispatch.worker_registry import ask_host_to_leave, release_takes_of_child
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings, keep_from_children
 from app.wakeups import make_celery
-from workers.supervisor_hooks import aside, parent_name
-from workers.worker_loop import close_desk, open_desk
+from workers.supervisor_hooks import parent_name, run_in_background
+from workers.worker_loop import start_worker, stop_worker
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def _children_set_up_their_own(**_: Any) -> None:
 def _child_starts(**_: Any) -> None:
     try:
         # torch is imported from here on, in the child alone: a forked or pre-imported CUDA cannot be used.
-        desk = open_desk(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
+        desk = start_worker(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
     except Exception:
         # Celery would keep a child without a desk, which takes rings and answers none. A fresh one tries again.
         log.exception("This worker process could not sign on, and ends.")
@@ -65,7 +65,7 @@ def _child_starts(**_: Any) -> None:
 
 @worker_process_shutdown.connect
 def _child_ends(**_: Any) -> None:
-    close_desk()
+    stop_worker()
     forget_engines()
 
 
@@ -73,7 +73,7 @@ def _child_ends(**_: Any) -> None:
 def _drain(**_: Any) -> None:
     # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave. A
     # database that is away now hears of it when it is back: the parent lives for as long as a child works.
-    aside("told to leave", ask_host_to_leave, until_heard=True).join(TOLD_SECONDS)
+    run_in_background("told to leave", ask_host_to_leave, until_heard=True).join(TOLD_SECONDS)
 
 
 @task_failure.connect
@@ -81,4 +81,4 @@ def _child_died(exception: BaseException | None = None, **_: Any) -> None:
     # The parent sees a killed child within seconds; its take need not wait for the lease to run out.
     if isinstance(exception, WorkerLostError):
         # Tried once: where the database is away, leases run out and the sweeper does the same, only later.
-        aside("abandoned", abandon)
+        run_in_background("abandoned", release_takes_of_child)

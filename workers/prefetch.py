@@ -7,12 +7,12 @@ from app.db import transaction
 from app.dispatch.claim import peek
 from workers.engine import Engine, SegmentRequest
 from workers.inputs import request_of
-from workers.segment_input import Work, read_work
+from workers.segment_input import SegmentInput, read_segment_input
 
 log = logging.getLogger(__name__)
 
 
-class Ahead:
+class Prefetcher:
     """Makes the request of the likely next segment on a thread of its own, and holds that one request.
 
     It only looks. No lease is taken, so fairness, priority, limits and drains are decided when the GPU is free, as
@@ -31,7 +31,7 @@ class Ahead:
         if self._looking is None or self._looking.done():
             self._looking = self._thread.submit(self._look, engine, pool, model)
 
-    def request_for(self, work: Work) -> SegmentRequest:
+    def request_for(self, work: SegmentInput) -> SegmentRequest:
         """Return the request of a segment that was claimed: the prepared one where the guess was right."""
         if self._looking is not None and self._looking.done() and self._unit_id == work.unit.id:
             made, self._unit_id, self._request = self._request, None, None
@@ -54,7 +54,7 @@ class Ahead:
                 unit_id = peek(session, pool, model)
                 if unit_id is None or unit_id == self._unit_id:
                     return
-                work = read_work(session, unit_id)
+                work = read_segment_input(session, unit_id)
             if work.unit.model != model:
                 return
             self._unit_id = self._request = None

@@ -12,13 +12,13 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.storage import get_storage
 from workers.checkpoints import CheckpointKeeper, fetch_checkpoint, forget_checkpoints
-from workers.commit_retry import end_surely
-from workers.engine import Engine, Handover, Meter, SegmentRequest
+from workers.commit_retry import commit_with_retry
+from workers.engine import Continuation, Engine, Meter, SegmentRequest
 from workers.film.clip_writer import ClipWriter
-from workers.prefetch import Ahead
-from workers.running_take import Attempt
-from workers.segment_input import Work
-from workers.upload_stage import Tail
+from workers.prefetch import Prefetcher
+from workers.running_take import RunningTake
+from workers.segment_input import SegmentInput
+from workers.upload_stage import UploadStage
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Rendered:
 
     writer: ClipWriter
     meter: Meter
-    handover: Handover | None
+    handover: Continuation | None
 
 
-def render(claim: Claim, load: Callable[[], Engine], tail: Tail, ahead: Ahead) -> None:
+def render(claim: Claim, load: Callable[[], Engine], tail: UploadStage, ahead: Prefetcher) -> None:
     """Render one claimed segment and give it to the tail. Whatever happens, the take ends or its lease runs out.
 
     `load` gives the engine of the claim's model. It is called under the heartbeat, because loading a large model
     takes longer than a lease. While the tail uploads, the caller may claim and render the next take.
     """
-    attempt = Attempt(claim)
+    attempt = RunningTake(claim)
     with attempt.ends_on_error():
         engine = load()
         request = ahead.request_for(attempt.work)
@@ -44,7 +44,7 @@ def render(claim: Claim, load: Callable[[], Engine], tail: Tail, ahead: Ahead) -
         tail.give(partial(_deliver, attempt, rendered))
 
 
-def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahead: Callable[[], None]) -> Rendered:
+def _render(attempt: RunningTake, engine: Engine, request: SegmentRequest, look_ahead: Callable[[], None]) -> Rendered:
     """Render the segment and stream its frames into the encoder as they are decoded."""
     work, control, last = attempt.work, attempt.control, engine.meter
     # The engine begins a new one with the render; until then it still has the last take's.
@@ -69,7 +69,7 @@ def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahea
     return Rendered(writer, engine.meter, engine.handover)
 
 
-def _encoder(attempt: Attempt, request: SegmentRequest) -> ClipWriter:
+def _encoder(attempt: RunningTake, request: SegmentRequest) -> ClipWriter:
     work = attempt.work
     writer = ClipWriter(
         attempt.folder / "clip.mp4",
@@ -85,13 +85,13 @@ def _encoder(attempt: Attempt, request: SegmentRequest) -> ClipWriter:
     return writer
 
 
-def _key_frames(work: Work) -> tuple[int, ...]:
+def _key_frames(work: SegmentInput) -> tuple[int, ...]:
     """Return the frames at which a crossfade may cut this clip, counted from its first frame."""
     overlap = work.spec.crossfade_frames
     return tuple(frame for frame in (overlap, work.unit.frames - overlap) if 0 < frame < work.unit.frames)
 
 
-def _deliver(attempt: Attempt, rendered: Rendered) -> None:
+def _deliver(attempt: RunningTake, rendered: Rendered) -> None:
     """End a rendered take: finish its file, store it, and let the segment count. Runs on the tail's thread."""
     attempt.meter = lambda: rendered.meter
     with attempt.ends_on_error():
@@ -107,7 +107,7 @@ def _deliver(attempt: Attempt, rendered: Rendered) -> None:
         attempt.end(partial(_succeed, attempt, rendered, clip_key, handover_key))
 
 
-def _upload(attempt: Attempt, rendered: Rendered) -> tuple[str, str | None]:
+def _upload(attempt: RunningTake, rendered: Rendered) -> tuple[str, str | None]:
     """Store the clip, and the hand-over for the next segment, under keys that hold the take's id."""
     claim, storage = attempt.claim, get_storage()
     prefix = f"takes/{claim.job_id}/{claim.take_id}"
@@ -122,12 +122,12 @@ def _upload(attempt: Attempt, rendered: Rendered) -> tuple[str, str | None]:
     return f"{prefix}/clip.mp4", handover_key
 
 
-def _succeed(attempt: Attempt, rendered: Rendered, clip_key: str, handover_key: str | None) -> None:
+def _succeed(attempt: RunningTake, rendered: Rendered, clip_key: str, handover_key: str | None) -> None:
     meter = rendered.meter
     meter.add("queue", attempt.waited)
 
     def succeed(session: Session) -> None:
         succeed_segment(session, attempt.claim, clip_key=clip_key, handover_key=handover_key, meter=meter.as_dict())
 
-    end_surely(attempt.claim, succeed, lambda: attempt.is_lost)
+    commit_with_retry(attempt.claim, succeed, lambda: attempt.is_lost)
     forget_checkpoints(attempt.work.unit.id)

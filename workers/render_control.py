@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from workers.engine.request import Control as EngineControl
+from workers.engine.request import EngineControl as EngineControl
 
 # Previews are for watching, not for keeping: small, and at most one a second.
 PREVIEW_WIDTH = 320
 PREVIEW_PAUSE_SECONDS = 1.0
 
 
-class Control(EngineControl):
+class TakeControl(EngineControl):
     """What a take's two threads share. The step loop calls `on_step` and reads `cancelled`; it never waits here."""
 
     def __init__(self, *, share_done: float = 0.0, share: float = 1.0) -> None:

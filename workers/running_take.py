@@ -15,25 +15,25 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, release_take
 from app.jobs.queue_tables import Take
 from app.storage import StorageError
-from workers.engine import DoesNotFit, EnginePoisoned, Meter, Refused, Stopped
+from workers.engine import DoesNotFit, EnginePoisoned, Meter, ModelRefused, Stopped
 from workers.film.encoding import FilmError
 from workers.heartbeat import Heartbeat
-from workers.render_control import Control
-from workers.segment_input import Work, read_work
-from workers.temp_dirs import new_folder
+from workers.render_control import TakeControl
+from workers.segment_input import SegmentInput, read_segment_input
+from workers.temp_dirs import make_temp_dir
 
 log = logging.getLogger(__name__)
 
 # What the row of a take that broke says; anything else is `render_failed`.
 CODES: dict[type[Exception], str] = {
-    Refused: "model_refused",
+    ModelRefused: "model_refused",
     DoesNotFit: "does_not_fit",
     FilmError: "encode_failed",
     StorageError: STORAGE_FAILED,
 }
 
 
-class Attempt:
+class RunningTake:
     """A running take: its lease is renewed, it has a folder, and however it ends, it ends here and once.
 
     The main thread renders it and the tail's thread ends it; at any moment only one of them has it. What must be
@@ -44,16 +44,16 @@ class Attempt:
         """Read what is to be made and begin to beat. Nothing else of the engine or the store has been touched yet."""
         self.claim = claim
         with transaction() as session:
-            self.work: Work = read_work(session, claim.unit_id)
+            self.work: SegmentInput = read_segment_input(session, claim.unit_id)
             self.waited = _waited(session, self.work, claim)
         self.has_ended = False
         # Done while the lease is still renewed: what a stopped take had reached is put where another can go on.
         self.before_giving_back: Callable[[], None] = lambda: None
         # What the render took until now, where it has begun; a take that breaks has used the GPU too.
         self.meter: Callable[[], Meter | None] = lambda: None
-        self.control = Control(share_done=self.work.share_done, share=self.work.share)
+        self.control = TakeControl(share_done=self.work.share_done, share=self.work.share)
         self.leaving = ExitStack()
-        self.folder = Path(self.leaving.enter_context(new_folder("take")))
+        self.folder = Path(self.leaving.enter_context(make_temp_dir("take")))
         self._heartbeat = self.leaving.enter_context(Heartbeat(claim, self.control))
 
     @property
@@ -108,7 +108,7 @@ class Attempt:
     def _fail(self, error: Exception) -> None:
         code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "render_failed")
         message = str(error) or type(error).__name__
-        permanent = isinstance(error, Refused | DoesNotFit)
+        permanent = isinstance(error, ModelRefused | DoesNotFit)
         with transaction() as session:
             fail_take(session, self.claim, code=code, message=message, permanent=permanent, meter=self._metered())
 
@@ -117,7 +117,7 @@ class Attempt:
         return None if meter is None else meter.as_dict()
 
 
-def _waited(session: Session, work: Work, claim: Claim) -> float:
+def _waited(session: Session, work: SegmentInput, claim: Claim) -> float:
     """Return the seconds that the unit was ready before this take: since its order, its predecessor or its last take.
 
     The time in which a segment is blocked by the one before it is no queue, and neither is that of earlier takes.

@@ -13,7 +13,7 @@ from app.settings import get_settings
 
 
 @dataclass(frozen=True)
-class Work:
+class SegmentInput:
     """One segment of a job: what was ordered, and where the segment stands in it."""
 
     spec: Spec
@@ -31,7 +31,7 @@ class Work:
         return load_catalog(get_settings().catalog_dir)[self.spec.model]
 
 
-def read_work(session: Session, unit_id: str) -> Work:
+def read_segment_input(session: Session, unit_id: str) -> SegmentInput:
     """Return what rendering this unit means. Nothing is locked: a Spec never changes, and what is done stays done."""
     unit = session.get_one(Unit, unit_id)
     spec = Spec.model_validate(session.get_one(Job, unit.job_id).spec)
@@ -39,7 +39,7 @@ def read_work(session: Session, unit_id: str) -> Work:
     siblings = {other.position: other for other in units if other.shot == unit.shot}
     total = sum(other.frames for other in units) or 1
     done = sum(other.frames for other in units if other.state == "done")
-    return Work(
+    return SegmentInput(
         spec=spec,
         shot=spec.shots[unit.shot],
         unit=unit,

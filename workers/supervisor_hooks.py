@@ -22,7 +22,9 @@ def parent_name(parent_pid: int) -> str:
     return f"{socket.gethostname()}-{parent_pid}"
 
 
-def aside(what: str, verb: Callable[[Session, str], object], *, until_heard: bool = False) -> threading.Thread:
+def run_in_background(
+    what: str, verb: Callable[[Session, str], object], *, until_heard: bool = False
+) -> threading.Thread:
     """Do `verb` with this parent's name in a transaction, on a thread of its own, and return the thread.
 
     Celery starts a new child on the thread that told us of the dead one, so that thread must never wait for a database.

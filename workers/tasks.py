@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from app.wakeups import DOORBELL
+from app.wakeups import WAKEUP_TASK
 from workers.main import bell
-from workers.worker_loop import get_desk
+from workers.worker_loop import current_worker
 
 
-@bell.task(name=DOORBELL)
+@bell.task(name=WAKEUP_TASK)
 def answer(*, pool: str, **_: Any) -> None:
     """Answer a doorbell: work until nothing is left. `pool` says who rang; the claim decides what is done."""
-    get_desk().work()
+    current_worker().work()

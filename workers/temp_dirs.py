@@ -6,15 +6,15 @@ import socket
 import tempfile
 from pathlib import Path
 
-from app.dispatch.worker_registry import lives
+from app.dispatch.worker_registry import is_alive
 
 
-def new_folder(kind: str) -> tempfile.TemporaryDirectory[str]:
+def make_temp_dir(kind: str) -> tempfile.TemporaryDirectory[str]:
     """Return a new temporary folder, removed at the end of its block; `kind` says what it is for."""
     return tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-{kind}-")
 
 
-def sweep_folders() -> int:
+def sweep_temp_dirs() -> int:
     """Remove the folders of worker processes of this host that no longer exist. Returns how many.
 
     A child that was killed cannot remove its own, and clips are large; a worker looks for them when it starts.
@@ -22,7 +22,7 @@ def sweep_folders() -> int:
     found = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         pid = folder.name.removeprefix(_prefix()).partition("-")[0]
-        if pid.isdigit() and not lives(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
             found += 1
     return found

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 log = logging.getLogger(__name__)
 
 
-class Tail:
+class UploadStage:
     """Ends takes one at a time, in order. Only the main thread gives and waits; others may ask whether it is busy.
 
     There is room for one take: who comes with the next waits, so that a slow store holds the renders back instead of

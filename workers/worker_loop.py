@@ -10,8 +10,8 @@ from typing import NoReturn
 from app.catalog.models import VideoModel, load_catalog
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
-from app.dispatch.worker_registry import sign_off, sign_on, tell
-from app.logs import about
+from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
+from app.logs import bind_log_ids
 from app.settings import get_settings
 from app.trace import span
 from workers.checkpoints import sweep_checkpoints
@@ -19,10 +19,10 @@ from workers.engine import Engine, EnginePoisoned, make_engine
 from workers.engine.host_info import machine_facts
 from workers.engine.memory_watchdog import MemoryGrowth
 from workers.finish import finish
-from workers.prefetch import Ahead
+from workers.prefetch import Prefetcher
 from workers.render import render
-from workers.temp_dirs import sweep_folders
-from workers.upload_stage import Tail
+from workers.temp_dirs import sweep_temp_dirs
+from workers.upload_stage import UploadStage
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ PRESENCE_SECONDS = 1.0
 LOOK_SECONDS = 0.5
 
 
-class Desk:
+class WorkerLoop:
     """One worker process, and its threads.
 
     The main thread claims and renders; the tail uploads and ends what was rendered; a look ahead prepares what probably
@@ -45,8 +45,8 @@ class Desk:
         self._engine: Engine | None = None
         self._model: VideoModel | None = None
         self._growth = MemoryGrowth()
-        self._tail = Tail()
-        self._ahead = Ahead()
+        self._tail = UploadStage()
+        self._ahead = Prefetcher()
         self._take_id: str | None = None
         # Set once it can answer a ring; until then it may still be loading its model.
         self._ready = threading.Event()
@@ -57,9 +57,9 @@ class Desk:
     def open(self) -> None:
         """Sign on to the roster and begin to tell of oneself; leave no files of processes and units that are gone."""
         sweep_checkpoints()
-        sweep_folders()
+        sweep_temp_dirs()
         with transaction() as session:
-            sign_on(
+            register_worker(
                 session,
                 self.worker_id,
                 pools=self.pools,
@@ -99,7 +99,7 @@ class Desk:
         if self._engine is not None:
             self._engine.close()
         with suppress(Exception), transaction() as session:
-            sign_off(session, self.worker_id)
+            deregister_worker(session, self.worker_id)
 
     def work(self) -> None:
         """Claim and work until nothing is left or the worker drains, and until what was begun has ended.
@@ -129,7 +129,7 @@ class Desk:
         self._take_id = claimed.take_id
         try:
             ids = claimed.ids()
-            with about(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
+            with bind_log_ids(**ids), span(claimed.kind, parent=claimed.traceparent, pool=claimed.pool, **ids):
                 self._do(claimed)
         finally:
             self._take_id = None
@@ -194,7 +194,7 @@ class Desk:
             resident = self._model.id if self._model else None
             try:
                 with transaction() as session:
-                    orders = tell(
+                    orders = heartbeat(
                         session, self.worker_id, state=self._state(), take_id=self._take_id, resident_model=resident
                     )
             except Exception as error:  # noqa: BLE001 — the database may be away; the next second tries again.
@@ -219,7 +219,7 @@ class Desk:
         """End the process while its main thread loads, which cannot be interrupted; there is nothing to hand back."""
         log.info("This worker leaves before it has loaded its model.")
         with suppress(Exception), transaction() as session:
-            sign_off(session, self.worker_id)
+            deregister_worker(session, self.worker_id)
         os._exit(0)
 
 
@@ -233,25 +233,25 @@ def best_device() -> str:
 
 
 # One desk per process; a list, because a worker process opens it at its start and closes it at its end.
-_desks: list[Desk] = []
+_desks: list[WorkerLoop] = []
 
 
-def open_desk(worker_id: str, pools: list[str]) -> Desk:
+def start_worker(worker_id: str, pools: list[str]) -> WorkerLoop:
     """Open the desk of this process."""
-    desk = Desk(worker_id, pools)
+    desk = WorkerLoop(worker_id, pools)
     desk.open()
     _desks.append(desk)
     return desk
 
 
-def get_desk() -> Desk:
+def current_worker() -> WorkerLoop:
     """Return the desk of this process. Raises RuntimeError outside a worker process."""
     if not _desks:
         raise RuntimeError("No desk is open: this is not a worker process.")
     return _desks[-1]
 
 
-def close_desk() -> None:
+def stop_worker() -> None:
     """Close the desk of this process, if one is open."""
     while _desks:
         _desks.pop().close()

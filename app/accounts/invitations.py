@@ -8,24 +8,24 @@ from datetime import timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.accounts.members import add_member, read_email, require_free_address
+from app.accounts.members import add_member, read_email, require_unused_email
 from app.accounts.tables import Invitation, Member
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.roles import Holder, read_roles, require_may_grant
+from app.roles import RoleHolder, read_roles, require_may_grant
 
 VALID = timedelta(days=7)
 
 
-def invite(
+def create_invitation(
     session: Session,
     account_id: str,
     email: str,
     *,
     roles: Iterable[str],
     by: str,
-    giver: Holder | None = None,
+    giver: RoleHolder | None = None,
     valid: timedelta = VALID,
 ) -> tuple[Invitation, str]:
     """Invite a person and return the invitation with its token, of which only the hash is kept.
@@ -60,7 +60,7 @@ def invite(
     return invitation, token
 
 
-def accept(session: Session, token: str, password: str, *, name: str = "") -> Member:
+def accept_invitation(session: Session, token: str, password: str, *, name: str = "") -> Member:
     """Join the account that the token invites to.
 
     Raises:
@@ -76,14 +76,14 @@ def accept(session: Session, token: str, password: str, *, name: str = "") -> Me
     return member
 
 
-def read_letter(session: Session, token: str) -> Invitation:
+def read_invitation(session: Session, token: str) -> Invitation:
     """Return the invitation that a token stands for, if it can be accepted now.
 
     Raises:
         AppError: `not_found` as in `accept`; `conflict` if somebody signs in with its address by now.
     """
     invitation = _open(session, token)
-    require_free_address(session, invitation.email)
+    require_unused_email(session, invitation.email)
     return invitation
 
 
@@ -100,7 +100,7 @@ def _open(session: Session, token: str, *, lock: bool = False) -> Invitation:
     return invitation
 
 
-def take_back(session: Session, account_id: str, invitation_id: str) -> None:
+def withdraw_invitation(session: Session, account_id: str, invitation_id: str) -> None:
     """Revoke an invitation that nobody has accepted yet.
 
     Raises:

@@ -14,7 +14,7 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SPELLING = re.compile(r"cm_(?P<mode>live|test)_(?P<keyid>[0-9A-Za-z]{8})_[0-9A-Za-z]{43}(?P<checksum>[0-9A-Za-z]{6})")
 
 
-class SpelledKey(NamedTuple):
+class ParsedKey(NamedTuple):
     """A key in full, and the parts of it that are stored."""
 
     secret: str
@@ -23,15 +23,15 @@ class SpelledKey(NamedTuple):
     last4: str
 
 
-def new_key(*, test: bool) -> SpelledKey:
+def new_key(*, test: bool) -> ParsedKey:
     """Make a key out of fresh random bits."""
     keyid = _base62(secrets.randbelow(62**8), 8)
     body = f"cm_{'test' if test else 'live'}_{keyid}_{_base62(secrets.randbits(256), 43)}"
     secret = body + _checksum(body)
-    return SpelledKey(secret, keyid, hash_key(secret), secret[-4:])
+    return ParsedKey(secret, keyid, hash_key(secret), secret[-4:])
 
 
-def keyid_of(secret: str) -> str | None:
+def parse_key_id(secret: str) -> str | None:
     """Return the keyid of a well-spelled key, or None when the spelling or its checksum is wrong."""
     match = _SPELLING.fullmatch(secret)
     if match is None or _checksum(secret[:-6]) != match["checksum"]:

@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.caller import Caller
-from app.accounts.key_format import hash_key, keyid_of, new_key
+from app.accounts.key_format import hash_key, new_key, parse_key_id
 from app.accounts.projects import get_project
 from app.accounts.tables import Account, ApiKey
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.roles import Holder, Scope, read_roles, read_scopes, require_may_grant
-from pricing.money import whole
+from app.roles import RoleHolder, Scope, read_roles, read_scopes, require_may_grant
+from pricing.money import require_integer
 
 # A busy key would otherwise write its row at every request.
 _USE_NOTED_EVERY = timedelta(minutes=1)
@@ -36,7 +36,7 @@ def issue_key(
     expires_at: datetime | None = None,
     budget_total: int | None = None,
     job_cap: int | None = None,
-    giver: Holder | None = None,
+    giver: RoleHolder | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its secret, which is not kept and cannot be shown again.
 
@@ -63,7 +63,7 @@ def issue_key(
     require_may_grant(giver, wanted, carried)
     _check(session, account, wanted, carried, test=test, expires_at=expires_at)
     for field, budget in (("budget_total", budget_total), ("job_cap", job_cap)):
-        if budget is not None and whole(budget, field, least=None) < 0:
+        if budget is not None and require_integer(budget, field, least=None) < 0:
             raise AppError("invalid_request", "A budget is 0 or more minor units.", field=field)
     spelled, key_id = new_key(test=test), new_id("key")
     key = ApiKey(
@@ -100,7 +100,7 @@ def authenticate(session: Session, secret: str) -> Caller:
         AppError: `unauthenticated`; the answer is the same for a key that never was and one that no longer is.
     """
     refused = AppError("unauthenticated", "The API key is missing, unknown, expired or revoked.")
-    keyid = keyid_of(secret)
+    keyid = parse_key_id(secret)
     if keyid is None:
         raise refused
     found = session.execute(
@@ -144,7 +144,7 @@ def list_keys(session: Session, account_id: str) -> list[ApiKey]:
 
 
 def rotate_key(
-    session: Session, account_id: str, key_id: str, *, overlap: timedelta, giver: Holder | None = None
+    session: Session, account_id: str, key_id: str, *, overlap: timedelta, giver: RoleHolder | None = None
 ) -> tuple[ApiKey, str]:
     """Replace a key by a new one with the same rights and the same budget; the old one works on for the overlap.
 
@@ -189,7 +189,7 @@ def revoke_key(session: Session, account_id: str, key_id: str) -> ApiKey:
     return key
 
 
-def revoke_line(session: Session, account_id: str, key_id: str) -> None:
+def revoke_lineage(session: Session, account_id: str, key_id: str) -> None:
     """End a key and every key that was made in its place, at once: whoever holds a key can replace it.
 
     Raises `not_found`.

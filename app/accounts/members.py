@@ -13,7 +13,7 @@ from app.accounts.tables import Account, ApiKey, Member
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.roles import Holder, Role, read_roles, require_may_grant
+from app.roles import Role, RoleHolder, read_roles, require_may_grant
 from app.settings import get_settings
 
 
@@ -25,7 +25,7 @@ def add_member(
     roles: Iterable[str],
     password: str | None = None,
     name: str = "",
-    giver: Holder | None = None,
+    giver: RoleHolder | None = None,
 ) -> Member:
     """Add a person to an account.
 
@@ -82,7 +82,7 @@ def sign_in(session: Session, email: str, password: str) -> Caller:
     return caller_of(get_account(session, member.account_id), member)
 
 
-def note_sign_in(session: Session, member_id: str) -> None:
+def record_sign_in(session: Session, member_id: str) -> None:
     """Note that a member has come in, by password or by a link."""
     session.execute(update(Member).where(Member.id == member_id).values(last_signed_in_at=now(session)))
 
@@ -114,7 +114,7 @@ def list_members(session: Session, account_id: str) -> list[Member]:
     return list(session.scalars(query.order_by(Member.email)))
 
 
-def require_free_address(session: Session, email: str) -> None:
+def require_unused_email(session: Session, email: str) -> None:
     """Refuse an address that somebody signs in with already. Raises `invalid_request`, `conflict`."""
     query = select(Member.id).where(Member.email == read_email(email), Member.removed_at.is_(None))
     if session.scalar(query) is not None:
@@ -132,7 +132,7 @@ def set_password(session: Session, account_id: str, member_id: str, password: st
 
 
 def set_roles(
-    session: Session, account_id: str, member_id: str, roles: Iterable[str], *, giver: Holder | None = None
+    session: Session, account_id: str, member_id: str, roles: Iterable[str], *, giver: RoleHolder | None = None
 ) -> Member:
     """Replace a member's roles. Taking a role away needs no right to it; giving one does. Keys that carry it end.
 

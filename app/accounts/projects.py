@@ -8,7 +8,7 @@ from app.accounts.tables import Project
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from pricing.money import whole
+from pricing.money import require_integer
 
 
 def create_project(session: Session, account_id: str, name: str, *, budget_month: int | None = None) -> Project:
@@ -75,5 +75,5 @@ def archive_project(session: Session, account_id: str, project_id: str) -> Proje
 
 
 def _check_budget(budget_month: int | None) -> None:
-    if budget_month is not None and whole(budget_month, "budget_month", least=None) < 0:
+    if budget_month is not None and require_integer(budget_month, "budget_month", least=None) < 0:
         raise AppError("invalid_request", "A budget is 0 or more minor units.", field="budget_month")

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, get_account, reinstate, set_limits, suspend
-from app.accounts.invitations import invite, take_back
+from app.accounts.invitations import create_invitation, withdraw_invitation
 from app.accounts.keys import get_key, issue_key, revoke_key, rotate_key
-from app.accounts.members import remove_member, require_free_address, set_roles
+from app.accounts.members import remove_member, require_unused_email, set_roles
 from app.accounts.memberships import FREE, change_membership, end_membership, membership_at
 from app.accounts.projects import archive_project, create_project, set_budget
 from app.accounts.tables import Account, AccountKind, ApiKey, Invitation, Member, MembershipPeriod, Project
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
@@ -40,11 +40,11 @@ def open_account(
         raise AppError("invalid_request", "The price book is in another currency.", field="currency", allowed=[sold_in])
     account = create_account(session, name, kind=kind, currency=currency, billing_zone=billing_zone, test=test)
     open_wallet(session, account.id)
-    record(session, actor, "account.opened", account.id, name=account.name, kind=account.kind, test=test)
+    record_action(session, actor, "account.opened", account.id, name=account.name, kind=account.kind, test=test)
     return account
 
 
-def limit_account(
+def set_account_limits(
     session: Session, actor: Actor, account_id: str, *, concurrency: int | None, queue_limit: int | None
 ) -> Account:
     """Set an account's own limits; None leaves what its membership says. Raises `forbidden`, `not_found`."""
@@ -53,11 +53,11 @@ def limit_account(
     old = {"concurrency": before.concurrency, "queue_limit": before.queue_limit}
     account = set_limits(session, account_id, concurrency=concurrency, queue_limit=queue_limit)
     new = {"concurrency": concurrency, "queue_limit": queue_limit}
-    record(session, actor, "account.limited", account_id, before=old, after=new)
+    record_action(session, actor, "account.limited", account_id, before=old, after=new)
     return account
 
 
-def give_membership(
+def set_membership(
     session: Session,
     actor: Actor,
     account_id: str,
@@ -91,7 +91,7 @@ def give_membership(
         period = change_membership(session, account_id, name, at=moment, ends_at=ends_at)
     end = ends_at.isoformat() if ends_at else None
     facts = {"before": before, "after": name, "starts_at": moment.isoformat(), "ends_at": end}
-    record(session, actor, "account.membership_changed", account_id, **facts)
+    record_action(session, actor, "account.membership_changed", account_id, **facts)
     return period
 
 
@@ -99,7 +99,7 @@ def suspend_account(session: Session, actor: Actor, account_id: str, reason: str
     """Suspend an account: it can read, cancel and download, but not order. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     account = suspend(session, account_id, reason)
-    record(session, actor, "account.suspended", account_id, reason=reason)
+    record_action(session, actor, "account.suspended", account_id, reason=reason)
     return account
 
 
@@ -107,12 +107,12 @@ def reinstate_account(session: Session, actor: Actor, account_id: str) -> Accoun
     """End a suspension. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     account = reinstate(session, account_id)
-    record(session, actor, "account.reinstated", account_id)
+    record_action(session, actor, "account.reinstated", account_id)
     return account
 
 
 @dataclass(frozen=True)
-class KeyWish:
+class KeyOptions:
     """What a new key is to be able to do. Budgets are minor units of the account's currency."""
 
     scopes: tuple[str, ...]
@@ -125,7 +125,7 @@ class KeyWish:
     job_cap: int | None = None
 
 
-def give_key(session: Session, actor: Actor, account_id: str, wish: KeyWish) -> tuple[ApiKey, str]:
+def create_key(session: Session, actor: Actor, account_id: str, wish: KeyOptions) -> tuple[ApiKey, str]:
     """Make a key for an account and return it with its secret, which is shown once.
 
     An operator gives customers' scopes to any account; a role that runs the service only if they have it themselves,
@@ -149,11 +149,13 @@ def give_key(session: Session, actor: Actor, account_id: str, wish: KeyWish) -> 
         budget_total=wish.budget_total,
         job_cap=wish.job_cap,
     )
-    record(session, actor, "key.issued", key.id, account=account_id, scopes=key.scopes, roles=key.roles, test=key.test)
+    record_action(
+        session, actor, "key.issued", key.id, account=account_id, scopes=key.scopes, roles=key.roles, test=key.test
+    )
     return key, secret
 
 
-def renew_key(session: Session, actor: Actor, account_id: str, key_id: str, overlap: timedelta) -> tuple[ApiKey, str]:
+def replace_key(session: Session, actor: Actor, account_id: str, key_id: str, overlap: timedelta) -> tuple[ApiKey, str]:
     """Replace a key of an account and return the new one with its secret, which is shown once.
 
     Raises:
@@ -163,21 +165,21 @@ def renew_key(session: Session, actor: Actor, account_id: str, key_id: str, over
     old = get_key(session, account_id, key_id)
     require_may_grant(actor, {Scope.ADMIN}.intersection(old.scopes), old.roles)
     fresh, secret = rotate_key(session, account_id, key_id, overlap=overlap)
-    note_rotation(session, actor, fresh, key_id)
+    record_rotation(session, actor, fresh, key_id)
     return fresh, secret
 
 
-def note_rotation(session: Session, actor: Actor, fresh: ApiKey, old_id: str) -> None:
+def record_rotation(session: Session, actor: Actor, fresh: ApiKey, old_id: str) -> None:
     """Write in the audit trail that a key was replaced by a new one with the same rights."""
     facts = {"account": fresh.account_id, "scopes": fresh.scopes, "roles": fresh.roles, "replaced": old_id}
-    record(session, actor, "key.rotated", fresh.id, **facts)
+    record_action(session, actor, "key.rotated", fresh.id, **facts)
 
 
-def end_key(session: Session, actor: Actor, account_id: str, key_id: str) -> ApiKey:
+def revoke_account_key(session: Session, actor: Actor, account_id: str, key_id: str) -> ApiKey:
     """Revoke a key at once. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     key = revoke_key(session, account_id, key_id)
-    record(session, actor, "key.revoked", key_id, account=account_id)
+    record_action(session, actor, "key.revoked", key_id, account=account_id)
     return key
 
 
@@ -194,63 +196,67 @@ def invite_member(
     get_account(session, account_id)
     wanted = [str(role) for role in roles]
     require_may_grant(actor, (), ADMIN_ROLES.intersection(wanted))
-    require_free_address(session, email)
-    invitation, token = invite(session, account_id, email, roles=wanted, by=actor.person)
-    record(session, actor, "member.invited", invitation.id, account=account_id, roles=invitation.roles)
+    require_unused_email(session, email)
+    invitation, token = create_invitation(session, account_id, email, roles=wanted, by=actor.person)
+    record_action(session, actor, "member.invited", invitation.id, account=account_id, roles=invitation.roles)
     return invitation, token
 
 
-def end_invitation(session: Session, actor: Actor, account_id: str, invitation_id: str) -> None:
+def cancel_invitation(session: Session, actor: Actor, account_id: str, invitation_id: str) -> None:
     """Take an invitation back. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
-    take_back(session, account_id, invitation_id)
-    record(session, actor, "member.uninvited", invitation_id, account=account_id)
+    withdraw_invitation(session, account_id, invitation_id)
+    record_action(session, actor, "member.uninvited", invitation_id, account=account_id)
 
 
-def give_roles(session: Session, actor: Actor, account_id: str, member_id: str, roles: Iterable[str]) -> Member:
+def set_member_roles(session: Session, actor: Actor, account_id: str, member_id: str, roles: Iterable[str]) -> Member:
     """Replace a member's roles. Raises `forbidden`, `not_found`, `invalid_request`, `conflict`."""
     require_role(actor, Role.OPERATOR)
     wanted = [str(role) for role in roles]
     require_may_grant(actor, (), ADMIN_ROLES.intersection(wanted))
     member = set_roles(session, account_id, member_id, wanted)
-    record(session, actor, "member.roles_changed", member_id, account=account_id, roles=member.roles)
+    record_action(session, actor, "member.roles_changed", member_id, account=account_id, roles=member.roles)
     return member
 
 
-def end_member(session: Session, actor: Actor, account_id: str, member_id: str) -> Member:
+def delete_member(session: Session, actor: Actor, account_id: str, member_id: str) -> Member:
     """Remove a person from an account. Raises `forbidden`, `not_found`, `conflict`."""
     require_role(actor, Role.OPERATOR)
     member = remove_member(session, account_id, member_id)
-    record(session, actor, "member.removed", member_id, account=account_id)
+    record_action(session, actor, "member.removed", member_id, account=account_id)
     return member
 
 
-def open_project(session: Session, actor: Actor, account_id: str, name: str, budget_month: int | None) -> Project:
+def create_account_project(
+    session: Session, actor: Actor, account_id: str, name: str, budget_month: int | None
+) -> Project:
     """Open a project of an account, with a budget per month (minor units) or none. Raises `forbidden`, `conflict`."""
     require_role(actor, Role.OPERATOR)
     account = get_account(session, account_id)
     project = create_project(session, account_id, name, budget_month=budget_month)
     told = _spelled(budget_month, account.currency)
-    record(session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=told)
+    record_action(
+        session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=told
+    )
     return project
 
 
-def limit_project(
+def set_project_budget(
     session: Session, actor: Actor, account_id: str, project_id: str, budget_month: int | None
 ) -> Project:
     """Set a project's budget per month in minor units; None lifts it. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     project = set_budget(session, account_id, project_id, budget_month)
     told = _spelled(budget_month, get_account(session, account_id).currency)
-    record(session, actor, "project.limited", project.id, account=account_id, budget_month=told)
+    record_action(session, actor, "project.limited", project.id, account=account_id, budget_month=told)
     return project
 
 
-def close_project(session: Session, actor: Actor, account_id: str, project_id: str) -> Project:
+def archive_account_project(session: Session, actor: Actor, account_id: str, project_id: str) -> Project:
     """Close a project to new jobs. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     project = archive_project(session, account_id, project_id)
-    record(session, actor, "project.archived", project.id, account=account_id)
+    record_action(session, actor, "project.archived", project.id, account=account_id)
     return project
 
 

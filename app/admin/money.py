@@ -6,9 +6,9 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.audit_log.actor import Actor
-from app.audit_log.log import list_entries, record
+from app.audit_log.log import list_entries, record_action
 from app.errors import AppError, not_found
-from app.jobs.low_balance import tell_low_balance
+from app.jobs.low_balance import publish_low_balance
 from app.jobs.tables import Job
 from app.roles import Role, require_role
 from app.wallet.balance import balance, set_credit_limit, set_low_balance
@@ -17,7 +17,7 @@ from app.wallet.tables import Transfer
 from pricing.money import Money
 
 
-def read_amount(session: Session, account_id: str, text: str, *, field: str = "amount") -> int:
+def parse_amount(session: Session, account_id: str, text: str, *, field: str = "amount") -> int:
     """Return a decimal string such as `12.50` as minor units of the account's currency.
 
     Raises:
@@ -56,7 +56,7 @@ def add_funds(
     return transfer
 
 
-def book_correction(
+def correct_balance(
     session: Session,
     actor: Actor,
     account_id: str,
@@ -77,7 +77,7 @@ def book_correction(
     if job_id is not None:
         _job_of(session, account_id, job_id)
     transfer = correct(session, account_id, amount, reference=reference, reason=reason, job_id=job_id)
-    tell_low_balance(session, account_id)
+    publish_low_balance(session, account_id)
     _record(session, actor, "wallet.corrected", transfer, reason=reason)
     return transfer
 
@@ -100,7 +100,7 @@ def refund_job(
     return transfer
 
 
-def limit_credit(session: Session, actor: Actor, account_id: str, credit_limit: int) -> None:
+def set_account_credit_limit(session: Session, actor: Actor, account_id: str, credit_limit: int) -> None:
     """Set how far below zero new jobs may take a wallet, in minor units; open holds stay as they are.
 
     Raises:
@@ -111,12 +111,12 @@ def limit_credit(session: Session, actor: Actor, account_id: str, credit_limit: 
         raise AppError("invalid_request", "A credit limit is 0 or more.", field="amount")
     before = balance(session, account_id)
     set_credit_limit(session, account_id, credit_limit)
-    tell_low_balance(session, account_id)
+    publish_low_balance(session, account_id)
     old, new = (Money(minor, before.currency).text for minor in (before.credit_limit, credit_limit))
-    record(session, actor, "wallet.credit_limited", account_id, before=old, after=new)
+    record_action(session, actor, "wallet.credit_limited", account_id, before=old, after=new)
 
 
-def warn_below(session: Session, actor: Actor, account_id: str, threshold: int | None) -> None:
+def set_low_balance_alert(session: Session, actor: Actor, account_id: str, threshold: int | None) -> None:
     """Set below what (minor units) the owner is told that the wallet runs low; None: never.
 
     Raises:
@@ -127,7 +127,7 @@ def warn_below(session: Session, actor: Actor, account_id: str, threshold: int |
         raise AppError("invalid_request", "A threshold is 0 or more.", field="amount")
     set_low_balance(session, account_id, threshold)
     told = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
-    record(session, actor, "wallet.low_balance_set", account_id, after=told)
+    record_action(session, actor, "wallet.low_balance_set", account_id, after=told)
 
 
 def _more_than_nothing(amount: int) -> None:
@@ -147,4 +147,4 @@ def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **fact
     if list_entries(session, subject=transfer.id, limit=1):
         return
     told = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
-    record(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)
+    record_action(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.accounts.caller import Caller
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
-from app.dispatch.worker_registry import ask_to_drain
+from app.audit_log.log import record_action
+from app.dispatch.worker_registry import set_draining
 from app.errors import not_found
 from app.events.tables import Event
 from app.jobs.queue_tables import Worker
@@ -63,8 +63,8 @@ def list_workers(session: Session, *, gone: bool = False) -> list[Worker]:
 def drain_worker(session: Session, actor: Actor, worker_id: str, *, drain: bool = True) -> Worker:
     """Ask a worker to end its take and take no more, or (drain False) to go on. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
-    worker = ask_to_drain(session, worker_id, drain=drain)
-    record(session, actor, "worker.drained" if drain else "worker.resumed", worker_id, host=worker.host)
+    worker = set_draining(session, worker_id, drain=drain)
+    record_action(session, actor, "worker.drained" if drain else "worker.resumed", worker_id, host=worker.host)
     return worker
 
 
@@ -96,7 +96,7 @@ def list_all_deliveries(
     return shown, len(rows) > limit
 
 
-def deliver_again(session: Session, actor: Actor, delivery_id: str) -> DeliveryOut:
+def redeliver_event(session: Session, actor: Actor, delivery_id: str) -> DeliveryOut:
     """Deliver a webhook once more, whoever it belongs to. Raises `forbidden`, `not_found`, `conflict`."""
     require_role(actor, Role.OPERATOR)
     found = session.get(Delivery, delivery_id)
@@ -106,5 +106,5 @@ def deliver_again(session: Session, actor: Actor, delivery_id: str) -> DeliveryO
     account = get_account(session, found.account_id)
     owner = Caller(account, frozenset({str(Scope.WEBHOOKS)}), frozenset(), test=test)
     again = redeliver(session, owner, delivery_id)
-    record(session, actor, "delivery.repeated", delivery_id, account=account.id)
+    record_action(session, actor, "delivery.repeated", delivery_id, account=account.id)
     return again

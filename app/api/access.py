@@ -31,7 +31,7 @@ def bearer_key(request: Request) -> str:
     return key.strip()
 
 
-def admit(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:
+def authorize(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:
     """Return the caller of a request, who must have this scope and one of these roles, and count the request.
 
     Where no scope is named, any key will do.
@@ -56,7 +56,7 @@ def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
     def find_caller(
         request: Request, session: SessionDep, _documented: Annotated[object, Depends(_BEARER)] = None
     ) -> Caller:
-        return admit(request, session, scope, *roles)
+        return authorize(request, session, scope, *roles)
 
     # The access walk of the tests reads what each route asks for from here.
     find_caller.scope, find_caller.roles = scope or ANY, roles  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def needs_without_session(scope: Scope) -> Callable[..., Caller]:
 
     def find_caller(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Caller:
         with transaction() as session:
-            return admit(request, session, scope)
+            return authorize(request, session, scope)
 
     find_caller.scope, find_caller.roles = scope, ()  # type: ignore[attr-defined]
     return find_caller

@@ -12,15 +12,15 @@ from app.api.admin import routes as admin
 from app.api.dashscope import routes as dashscope
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import error_answer
-from app.api.mcp.routes import PATH, McpDoor
-from app.api.middleware import Wire
+from app.api.mcp.routes import PATH, McpServer
+from app.api.middleware import RequestMiddleware
 from app.api.openapi_examples import add_examples
 from app.api.problems import SHAPES, ProblemOut, install
 from app.api.request_body import GATES
 from app.api.videos import content, derived, events
 from app.api.videos import routes as videos
 from app.api.videos.derived import ExtensionRequest
-from app.jobs.live_feed import Watch
+from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
 
 DESCRIPTION = """Video generation that bills by the delivered second.
@@ -51,11 +51,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 def create_app() -> FastAPI:
     """Return the API with all of its doors."""
 
-    agents = McpDoor()
+    agents = McpServer()
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        async with Watch() as watch, agents.running():
+        async with LiveFeed() as watch, agents.running():
             api.state.watch = watch
             yield
 
@@ -71,7 +71,7 @@ def create_app() -> FastAPI:
     )
     install(api)
     SHAPES[f"{dashscope.PREFIX}/"] = error_answer
-    GATES[f"{uploads.PATH}/"] = uploads.let_in
+    GATES[f"{uploads.PATH}/"] = uploads.authorize_upload
     for router in (
         videos.router,
         derived.router,
@@ -93,7 +93,7 @@ def create_app() -> FastAPI:
     # A plain route and not a mount, which would answer /mcp with a redirect to /mcp/. Only POST: without sessions
     # there is nothing to stream from the server, and a stream would be held open for whoever asks.
     api.router.routes.append(Route(PATH, agents.app, methods=["POST"], include_in_schema=False))
-    api.add_middleware(Wire)
+    api.add_middleware(RequestMiddleware)
     _complete_document(api)
     return api
 

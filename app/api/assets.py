@@ -11,15 +11,15 @@ from app.accounts.caller import require_active
 from app.api.access import SessionDep, VideosCaller
 from app.api.videos.translate import Body, read_body
 from app.assets.find import get_asset, list_assets
-from app.assets.ingest import take_address, take_upload
+from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.links import open_upload_link
 from app.assets.remove import delete_asset
-from app.assets.schemas import AssetFromUrl, AssetShape, AssetUpload, UploadShape
+from app.assets.schemas import AssetFromUrl, AssetOut, AssetUpload, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.errors import AppError
-from app.jobs.file_retention import keep_until
+from app.jobs.file_retention import retention_end
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"])
 
@@ -28,7 +28,7 @@ class AssetPage(BaseModel):
     """A page of assets, newest first."""
 
     object: Literal["list"] = "list"
-    data: list[AssetShape]
+    data: list[AssetOut]
     last_id: str | None
     has_more: bool
 
@@ -72,28 +72,28 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 
 
 @router.post("", openapi_extra=UPLOAD_SCHEMA)
-def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetShape:
+def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetOut:
     """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
     require_active(caller)
     form = UploadForm.model_validate(body.values)
     file = body.files.get("file")
     if file is None or len(body.files) > 1:
         raise AppError("invalid_request", "The form needs one file, named file.", field="file")
-    until = keep_until(session, caller.account_id)
-    asset = take_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
-    return AssetShape.of(asset)
+    until = retention_end(session, caller.account_id)
+    asset = ingest_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
+    return AssetOut.of(asset)
 
 
 @router.post("/from_url")
-def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetShape:
+def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetOut:
     """Fetch a file from an https: or data: address; every hop is checked."""
     require_active(caller)
-    until = keep_until(session, caller.account_id)
-    return AssetShape.of(take_address(session, caller, asked.url, kind=asked.kind, expires_at=until))
+    until = retention_end(session, caller.account_id)
+    return AssetOut.of(ingest_url(session, caller, asked.url, kind=asked.kind, expires_at=until))
 
 
 @router.post("/uploads")
-def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetShape:
+def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetOut:
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
     require_active(caller)
     asset, upload = begin_upload(
@@ -105,7 +105,7 @@ def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUp
         size=asked.bytes,
     )
     expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
-    return AssetShape.of(asset, upload=UploadShape.of(upload, expires_at=expires_at))
+    return AssetOut.of(asset, upload=UploadOut.of(upload, expires_at=expires_at))
 
 
 async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
@@ -125,11 +125,11 @@ def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], sessio
 
 
 @router.post("/{asset_id}/confirm")
-def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
     """Say that the file of an upload is in its place; it is probed and written anew now."""
     require_active(caller)
-    until = keep_until(session, caller.account_id)
-    return AssetShape.of(confirm(session, caller, asset_id, expires_at=until))
+    until = retention_end(session, caller.account_id)
+    return AssetOut.of(confirm(session, caller, asset_id, expires_at=until))
 
 
 @router.get("")
@@ -148,14 +148,14 @@ def list_own_assets(
             raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
         place = (last.created_at, last.id)
     found = list_assets(session, caller, limit=limit + 1, after=place)
-    data = [AssetShape.of(each) for each in found[:limit]]
+    data = [AssetOut.of(each) for each in found[:limit]]
     return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
 
 
 @router.get("/{asset_id}")
-def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetShape:
+def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
     """Return an asset and what was found in it."""
-    return AssetShape.of(get_asset(session, caller, asset_id))
+    return AssetOut.of(get_asset(session, caller, asset_id))
 
 
 @router.delete("/{asset_id}")

@@ -30,7 +30,7 @@ class WalletOut(BaseModel):
     credit_limit: str
 
 
-class ReceiptPage(BaseModel):
+class ReceiptListOut(BaseModel):
     """A page of receipts, newest first."""
 
     object: Literal["list"] = "list"
@@ -59,7 +59,7 @@ def list_receipts(
     caller: BillingCaller,
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> ReceiptPage:
+) -> ReceiptListOut:
     """List the receipts of the caller's account, newest first; `after` is the video of the last one seen."""
     place = tuple_(ReceiptRow.settled_at, ReceiptRow.job_id)
     query = (
@@ -80,4 +80,4 @@ def list_receipts(
         {"object": "video.receipt", "number": row.number, "video": row.job_id, "test": test, **json.loads(row.body)}
         for row, test in rows[:limit]
     ]
-    return ReceiptPage(data=data, last_id=data[-1]["video"] if data else None, has_more=len(rows) > limit)
+    return ReceiptListOut(data=data, last_id=data[-1]["video"] if data else None, has_more=len(rows) > limit)

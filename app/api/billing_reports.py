@@ -14,7 +14,7 @@ from app.api.access import BillingCaller, SessionDep, VideosCaller
 from app.clock import now
 from app.errors import AppError
 from app.jobs.find import find_job
-from app.reports.receipt_pages import receipt_html, receipt_page, receipt_pdf
+from app.reports.receipt_pages import receipt_document, receipt_html, receipt_pdf
 from app.reports.statement_csv import write_csv
 from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import make_statement
@@ -138,7 +138,7 @@ def read_statement(
 def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a page."""
     job = find_job(session, caller, video_id)
-    html = receipt_html(receipt_page(session, job.id, language))
+    html = receipt_html(receipt_document(session, job.id, language))
     return Response(html, media_type="text/html; charset=utf-8")
 
 
@@ -149,7 +149,7 @@ def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, 
 )
 def read_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a PDF."""
-    page = receipt_page(session, find_job(session, caller, video_id).id, language)
+    page = receipt_document(session, find_job(session, caller, video_id).id, language)
     return _file(receipt_pdf(page), f"cinemeter-receipt-{page.number}.pdf", "application/pdf")
 
 

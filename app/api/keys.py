@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller, require_active
 from app.accounts.keys import get_key, is_live, rotate_key
 from app.accounts.tables import Account, ApiKey
-from app.admin.accounts import note_rotation
+from app.admin.accounts import record_rotation
 from app.api.access import AnyCaller, SessionDep
 from app.audit_log.actor import Actor
 from app.clock import now
@@ -89,7 +89,7 @@ def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked:
     fresh, secret = rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)
     if Scope.ADMIN in fresh.scopes:
         # Whoever runs the service is accountable for the keys that do.
-        note_rotation(session, Actor.of(caller), fresh, old)
+        record_rotation(session, Actor.of(caller), fresh, old)
     return show_key(session, caller.account, fresh, secret)
 
 

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.rate_limits import headers_of
+from app.api.rate_limits import rate_limit_headers
 from app.api.request_body import ClientGone, whole_body
 from app.db import new_id
-from app.logs import about
+from app.logs import bind_log_ids
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.trace import read_traceparent, span
 
@@ -22,7 +22,7 @@ log = logging.getLogger("cinemeter.requests")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 
-class Wire:
+class RequestMiddleware:
     """ASGI middleware: request ids, body limits, log, metrics, trace. It is plain ASGI so that streams stay streams."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,7 +37,7 @@ class Wire:
         request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
         request.state.request_id = request_id
         parent = read_traceparent(request.headers.get("traceparent"))
-        with about(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
+        with bind_log_ids(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
             # A job that this request makes carries it on its row, to its takes and its webhooks.
             request.state.traceparent = traceparent
             await self._answer(request, request_id, receive, send)
@@ -53,7 +53,7 @@ class Wire:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers.update(headers_of(getattr(request.state, "standings", [])))
+                headers.update(rate_limit_headers(getattr(request.state, "standings", [])))
             await send(message)
 
         try:
@@ -66,7 +66,7 @@ class Wire:
             # would send it without a request id and uncounted. Once the answer has begun only the server can end it.
             if status:
                 raise
-            answer = await last_answer(request, error)
+            answer = await error_response(request, error)
             await answer(scope, receive, tell)
         finally:
             seconds = time.perf_counter() - started
@@ -77,7 +77,7 @@ class Wire:
             REQUEST_SECONDS.labels(route).observe(seconds)
 
 
-async def last_answer(request: Request, error: Exception) -> Response:
+async def error_response(request: Request, error: Exception) -> Response:
     """Return the application's own answer to an error that came out of it, or that kept a body from coming in."""
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.api.route_index import methods_at
+from app.api.route_index import allowed_methods
 from app.errors import AppError
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,10 @@ def problem_document(error: AppError, request: Request) -> JSONResponse:
         **error.facts,
         "error": {"message": error.message, "type": kind, "code": error.code, "param": error.field},
     }
-    return JSONResponse(_plain(body), status_code=error.status, headers=headers_of(error), media_type=PROBLEM)
+    return JSONResponse(_plain(body), status_code=error.status, headers=problem_headers(error), media_type=PROBLEM)
 
 
-def headers_of(error: AppError) -> dict[str, str]:
+def problem_headers(error: AppError) -> dict[str, str]:
     """Return the header fields that go with an error, at every door: what clients obey without reading the body."""
     headers = {}
     if error.status == 409 or error.code == "idempotency_mismatch":
@@ -131,7 +131,7 @@ def from_http(error: HTTPException, request: Request) -> AppError:
     if error.status_code == 404:
         return AppError("not_found", f"There is no address {request.url.path[:200]}.")
     if error.status_code == 405:
-        allowed = methods_at(request.app, request.url.path)
+        allowed = allowed_methods(request.app, request.url.path)
         message = f"This address does not know {request.method}; it knows {', '.join(allowed)}."
         return AppError("method_not_allowed", message, allowed=allowed)
     if error.status_code == 413:

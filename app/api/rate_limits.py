@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Standing:
+class LimitStatus:
     """Where a key stands: its limit per minute, what is left, and the seconds until some of it comes back."""
 
     name: str
@@ -41,7 +41,7 @@ class Standing:
     allowed: bool  # whether the use that was asked for fitted in; if not, it was not counted
 
 
-def headers_of(standings: list[Standing]) -> dict[str, str]:
+def rate_limit_headers(standings: list[LimitStatus]) -> dict[str, str]:
     """Return the RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11) of all limits that a request met."""
     if not standings:
         return {}
@@ -65,7 +65,7 @@ def _spend(request: Request, name: str, key_id: str, limit: int) -> None:
     standing = _take_one(name, key_id, limit)
     if standing is None:
         return
-    met: list[Standing] = getattr(request.state, "standings", [])
+    met: list[LimitStatus] = getattr(request.state, "standings", [])
     # Noted before a refusal, so that a 429 tells where its key stands as well.
     request.state.standings = [*met, standing]
     if not standing.allowed:
@@ -99,7 +99,7 @@ def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def _take_one(name: str, key_id: str, limit: int) -> Standing | None:
+def _take_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
     """Count one use against a key's limit per minute and return where it stands, or None when Redis is away."""
     if is_redis_away():
         return None
@@ -114,4 +114,4 @@ def _take_one(name: str, key_id: str, limit: int) -> Standing | None:
         return None
     # The window's end is told as a moment of this machine's clock; only its distance is used.
     reset = max(1, round(window.reset_time - time.time()))  # noqa: TID251 — the library speaks in Unix seconds.
-    return Standing(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS), allowed)
+    return LimitStatus(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS), allowed)

@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
 
-def every_route(app: Starlette) -> Iterator[Route]:
+def iter_routes(app: Starlette) -> Iterator[Route]:
     """Yield each route of an application, those of included routers too."""
     waiting: list[BaseRoute] = list(app.routes)
     while waiting:
@@ -18,7 +18,7 @@ def every_route(app: Starlette) -> Iterator[Route]:
             waiting[:0] = getattr(getattr(route, "original_router", None), "routes", [])
 
 
-def methods_at(app: Starlette, path: str) -> list[str]:
+def allowed_methods(app: Starlette, path: str) -> list[str]:
     """Return the methods that the address of a path knows; Starlette's own answer names those of one route only."""
-    found = [route.methods or () for route in every_route(app) if route.path_regex.match(path)]
+    found = [route.methods or () for route in iter_routes(app) if route.path_regex.match(path)]
     return sorted({method for methods in found for method in methods})

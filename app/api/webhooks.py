@@ -12,6 +12,7 @@ from app.events.feed import list_events
 from app.events.schemas import EventList, show_page
 from app.events.types import EVENT_TYPES
 from app.roles import Scope
+from app.webhooks.callback_secret import get_callback_secret, rotate_callback_secret
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import (
     create_endpoint,
@@ -21,7 +22,7 @@ from app.webhooks.endpoints import (
     rotate_secret,
     update_endpoint,
 )
-from app.webhooks.endpoints import show as show_endpoint
+from app.webhooks.endpoints import show_endpoint_of as show_endpoint
 from app.webhooks.schemas import (
     AttemptOut,
     CallbackSecretOut,
@@ -34,9 +35,8 @@ from app.webhooks.schemas import (
     SampleRequest,
     SecretRotate,
 )
-from app.webhooks.secret import get_callback_secret, rotate_callback_secret
 from app.webhooks.tables import DeliveryState
-from app.webhooks.test_send import send_sample
+from app.webhooks.test_send import send_test
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
@@ -77,7 +77,7 @@ class DeliveryWithAttempts(DeliveryOut):
     attempt_log: list[AttemptOut]
 
 
-class Recovered(BaseModel):
+class RecoveryOut(BaseModel):
     """How many events a range holds that are delivered again, and where to go on if there were too many for a call."""
 
     count: int
@@ -148,18 +148,18 @@ def test_webhook_endpoint(
     caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, asked: SampleRequest
 ) -> SampleOut:
     """Send a sample event now and return what the endpoint answered."""
-    return send_sample(caller, endpoint_id, asked.event_type)
+    return send_test(caller, endpoint_id, asked.event_type)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/recover")
 def recover_deliveries(
     session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: RecoverRequest
-) -> Recovered:
+) -> RecoveryOut:
     """Deliver again every event of a range that the endpoint wants and has not got."""
     count, following = recover(
         session, caller, endpoint_id, since=asked.since, until=asked.until, dry_run=asked.dry_run
     )
-    return Recovered(count=count, next_since=following)
+    return RecoveryOut(count=count, next_since=following)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}/deliveries")
@@ -178,7 +178,7 @@ def list_endpoint_deliveries(
 
 
 @router.get("/webhook_deliveries")
-def list_all_deliveries(
+def list_account_deliveries(
     session: SessionDep,
     caller: WebhooksCaller,
     event_id: Annotated[str | None, Query(max_length=64)] = None,

@@ -5,13 +5,13 @@ from datetime import datetime
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from app.assets.owner import Owner, owned
+from app.assets.owner import AssetOwner, owned
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.errors import AppError, not_found
 
 
-def get_asset(session: Session, owner: Owner, asset_id: str, *, lock: bool = False) -> Asset:
+def get_asset(session: Session, owner: AssetOwner, asset_id: str, *, lock: bool = False) -> Asset:
     """Return the owner's asset. Raises AppError `not_found` for one that is deleted or belongs to somebody else."""
     query = select(Asset).where(Asset.id == asset_id, *owned(owner))
     asset = session.scalars(query.with_for_update() if lock else query).one_or_none()
@@ -21,7 +21,7 @@ def get_asset(session: Session, owner: Owner, asset_id: str, *, lock: bool = Fal
 
 
 def list_assets(
-    session: Session, owner: Owner, *, limit: int = 20, after: tuple[datetime, str] | None = None
+    session: Session, owner: AssetOwner, *, limit: int = 20, after: tuple[datetime, str] | None = None
 ) -> list[Asset]:
     """Return the owner's assets, newest first; `after` is (created_at, id) of the last one of the page before."""
     query = select(Asset).where(*owned(owner))
@@ -30,7 +30,7 @@ def list_assets(
     return list(session.scalars(query.order_by(Asset.created_at.desc(), Asset.id.desc()).limit(limit)))
 
 
-def ready_asset(session: Session, owner: Owner, asset_id: str, *, kind: Kind, field: str) -> Asset:
+def ready_asset(session: Session, owner: AssetOwner, asset_id: str, *, kind: Kind, field: str) -> Asset:
     """Return the owner's asset for use as `field` of a request.
 
     Raises AppError `not_found` (with the field), `conflict` while its bytes are awaited, `asset_refused` when they

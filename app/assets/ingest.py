@@ -12,9 +12,9 @@ from urllib.parse import unquote_to_bytes
 
 from sqlalchemy.orm import Session
 
-from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, place
-from app.assets.owner import Owner
-from app.assets.sandbox_probe import Examined, examine
+from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, ingest_slot
+from app.assets.owner import AssetOwner
+from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
@@ -29,9 +29,9 @@ _FILENAME_LENGTH_MAX = 200
 _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
 
-def take_upload(
+def ingest_upload(
     session: Session,
-    owner: Owner,
+    owner: AssetOwner,
     file: BinaryIO,
     *,
     kind: Kind | None = None,
@@ -50,7 +50,7 @@ def take_upload(
     def receive(path: Path) -> None:
         write_capped(file, path, bytes_max=bytes_max(kind))
 
-    return _take(
+    return _ingest(
         session,
         owner,
         receive,
@@ -62,9 +62,9 @@ def take_upload(
     )
 
 
-def take_address(
+def ingest_url(
     session: Session,
-    owner: Owner,
+    owner: AssetOwner,
     address: str,
     *,
     kind: Kind | None = None,
@@ -85,10 +85,10 @@ def take_address(
         def receive(path: Path) -> None:
             fetch_to(path, address, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
-    return _take(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
+    return _ingest(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
 
 
-def keep(session: Session, asset: Asset, examined: Examined) -> None:
+def store_asset(session: Session, asset: Asset, examined: ProbeResult) -> None:
     """Store the file that was written anew and make `asset` ready with its facts."""
     key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[examined.kind]}"
     stored: Stored = get_storage().put_file(key, examined.path, examined.content_type)
@@ -104,7 +104,7 @@ def keep(session: Session, asset: Asset, examined: Examined) -> None:
 
 
 def new_asset(
-    session: Session, owner: Owner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
+    session: Session, owner: AssetOwner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
 ) -> Asset:
     """Return a new pending asset, not yet added to the session; by default it is kept for KEEP_DAYS."""
     moment = now(session)
@@ -137,9 +137,9 @@ def bytes_max(kind: Kind | None) -> int:
     return LIMITS[kind].bytes_max if kind else BYTES_MAX
 
 
-def _take(
+def _ingest(
     session: Session,
-    owner: Owner,
+    owner: AssetOwner,
     receive: Callable[[Path], None],
     *,
     kind: Kind | None,
@@ -150,18 +150,18 @@ def _take(
 ) -> Asset:
     # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
     with (
-        place(owner.account_id),
+        ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):
         path = Path(received) / "file"
         try:
             receive(path)
-            examined = examine(path, Path(written), want=kind)
+            examined = probe_file(path, Path(written), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
         asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
-        keep(session, asset, examined)
+        store_asset(session, asset, examined)
     session.add(asset)
     session.flush()
     return asset

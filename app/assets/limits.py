@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 from app.assets.sniff import Kind
-from app.concurrency import Places
+from app.concurrency import ConcurrencyLimit
 
 MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class AssetLimits:
     """Bounds of one kind of asset. Sides and pixels are those of the picture, or of each picture of a clip."""
 
     bytes_max: int
@@ -21,11 +21,11 @@ class Limits:
     kept_side_max: int = 1920
 
 
-LIMITS: dict[Kind, Limits] = {
-    "picture": Limits(bytes_max=30 * MEBIBYTE, kept_side_max=3072),
+LIMITS: dict[Kind, AssetLimits] = {
+    "picture": AssetLimits(bytes_max=30 * MEBIBYTE, kept_side_max=3072),
     # Every picture of a clip is decoded, so a clip's pictures are bounded closer: 4096 × 2304 and its like.
-    "clip": Limits(bytes_max=200 * MEBIBYTE, side_max=4096, pixels_max=9_437_184, seconds_max=60),
-    "sound": Limits(bytes_max=60 * MEBIBYTE, seconds_max=600),
+    "clip": AssetLimits(bytes_max=200 * MEBIBYTE, side_max=4096, pixels_max=9_437_184, seconds_max=60),
+    "sound": AssetLimits(bytes_max=60 * MEBIBYTE, seconds_max=600),
 }
 BYTES_MAX = max(limits.bytes_max for limits in LIMITS.values())
 
@@ -52,7 +52,7 @@ TOGETHER_MAX = 16
 # Of one account: slow addresses of one customer must not keep another's file out.
 EACH_MAX = 6
 
-place = Places("files", "taken", each=EACH_MAX, together=TOGETHER_MAX).hold
+ingest_slot = ConcurrencyLimit("files", "taken", each=EACH_MAX, together=TOGETHER_MAX).hold
 
 
 class RefusedError(Exception):

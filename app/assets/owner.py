@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement
 from app.assets.tables import Asset, AssetState
 
 
-class Owner(Protocol):
+class AssetOwner(Protocol):
     """Who brings or asks for an asset; a Caller is one."""
 
     @property
@@ -28,7 +28,7 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True)
-class Named:
+class OwnerIds:
     """An owner known by name only: from a signed address, or from the job whose film becomes an asset."""
 
     account_id: str
@@ -36,7 +36,7 @@ class Named:
     test: bool = False
 
 
-def owned(owner: Owner) -> list[ColumnElement[bool]]:
+def owned(owner: AssetOwner) -> list[ColumnElement[bool]]:
     """Return the conditions of the assets that an owner sees: as with jobs, a project's key sees its project's only."""
     conditions = [
         Asset.account_id == owner.account_id,

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
-from app.assets.owner import Owner
+from app.assets.owner import AssetOwner
 from app.assets.tables import Asset, AssetState
 from app.clock import now
 from app.storage import Stat, get_storage
@@ -18,7 +18,7 @@ FOLDERS = ("assets/", "uploads/")
 _ORPHAN_AGE = timedelta(days=1)
 
 
-def delete_asset(session: Session, owner: Owner, asset_id: str) -> None:
+def delete_asset(session: Session, owner: AssetOwner, asset_id: str) -> None:
     """Remove the owner's asset and its file. A job that still waits for it will fail, and cost nothing.
 
     Raises AppError `not_found`.
@@ -46,7 +46,7 @@ def remove_expired(session: Session, *, awaited: ColumnElement[bool], limit: int
     return len(assets)
 
 
-def unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
+def unreferenced_files(session: Session, stats: Iterable[Stat]) -> list[str]:
     """Return the keys among these files, all of FOLDERS, that no row names a day after they were written."""
     before = now(session) - _ORPHAN_AGE
     old = [stat.key for stat in stats if stat.modified_at < before]

@@ -46,7 +46,7 @@ class _Answer(BaseModel):
     has_audio: bool = False
 
 
-class Examined(BaseModel):
+class ProbeResult(BaseModel):
     """A file that was written anew, and what it is. `fps` and `seconds` are exact fractions in words."""
 
     path: Path
@@ -60,12 +60,12 @@ class Examined(BaseModel):
     has_audio: bool
 
 
-def examine(path: Path, folder: Path, *, want: Kind | None) -> Examined:
+def probe_file(path: Path, folder: Path, *, want: Kind | None) -> ProbeResult:
     """Return the customer's file at `path` written anew into the empty `folder`, as the wanted kind or as what it is.
 
     Raises RefusedError, with the reason in words for its owner, and AppError `unavailable` when too many files wait.
     """
-    media = recognise(path, want)
+    media = detect_media(path, want)
     kind = want or media.kinds[0]
     size, allowed = path.stat().st_size, LIMITS[kind].bytes_max
     if size > allowed:
@@ -80,10 +80,10 @@ def examine(path: Path, folder: Path, *, want: Kind | None) -> Examined:
     if written.is_symlink() or not written.is_file() or not 0 < written.stat().st_size <= OUTPUT_BYTES:
         raise RefusedError("it cannot be read")
     facts = answer.model_dump(exclude={"refused", "file", "kind"})
-    return Examined(path=written, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
+    return ProbeResult(path=written, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
 
 
-def recognise(path: Path, want: Kind | None) -> Media:
+def detect_media(path: Path, want: Kind | None) -> Media:
     """Return what the file's first bytes say. Raises RefusedError when that is nothing that is wanted."""
     with path.open("rb") as file:
         media = sniff(file.read(HEAD_BYTES))

@@ -31,7 +31,7 @@ class AssetFromUrl(BaseModel):
     kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
 
 
-class UploadShape(BaseModel):
+class UploadOut(BaseModel):
     """Where to put the file: send `method` to `url` with these headers, before it expires."""
 
     url: str
@@ -45,7 +45,7 @@ class UploadShape(BaseModel):
         return cls(url=upload.url, headers=upload.headers, expires_at=expires_at)
 
 
-class AssetShape(BaseModel):
+class AssetOut(BaseModel):
     """A picture, clip or sound of yours. Its facts are those of our re-encoded file; `seconds` is exact."""
 
     id: str
@@ -65,10 +65,10 @@ class AssetShape(BaseModel):
     sha256: str | None = None
     created_at: int
     expires_at: int | None
-    upload: UploadShape | None = None
+    upload: UploadOut | None = None
 
     @classmethod
-    def of(cls, asset: Asset, *, upload: UploadShape | None = None) -> Self:
+    def of(cls, asset: Asset, *, upload: UploadOut | None = None) -> Self:
         """Return the shape of an asset row."""
         facts = {name: getattr(asset, name) for name in cls.model_fields.keys() & Asset.__table__.columns.keys()}
         facts["created_at"] = int(asset.created_at.timestamp())

@@ -9,11 +9,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
-from app.assets.ingest import bytes_max, keep, new_asset, write_capped
-from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, place
+from app.assets.ingest import bytes_max, new_asset, store_asset, write_capped
+from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
-from app.assets.owner import Owner
-from app.assets.sandbox_probe import examine
+from app.assets.owner import AssetOwner
+from app.assets.sandbox_probe import probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
@@ -25,7 +25,7 @@ UPLOAD_SECONDS = 900
 
 
 def begin_upload(
-    session: Session, owner: Owner, *, kind: Kind | None, filename: str, content_type: str, size: int
+    session: Session, owner: AssetOwner, *, kind: Kind | None, filename: str, content_type: str, size: int
 ) -> tuple[Asset, Upload]:
     """Return a pending asset and where the client puts its file of exactly `size` bytes within UPLOAD_SECONDS.
 
@@ -74,7 +74,7 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
         get_storage().put_file(str(asset.key), path, str(asset.content_type))
 
 
-def confirm(session: Session, owner: Owner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
+def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
     """Read the file that was uploaded, keep it written anew, and return the asset: ready, or refused with the reason.
 
     A refusal is kept on the asset and not raised, because a raised one would be rolled back and the file read again.
@@ -88,7 +88,7 @@ def confirm(session: Session, owner: Owner, asset_id: str, *, expires_at: dateti
     if stat is None:
         raise AppError("conflict", "The file has not arrived yet; put it first.", id=asset_id)
     with (
-        place(owner.account_id),
+        ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
     ):
@@ -99,7 +99,7 @@ def confirm(session: Session, owner: Owner, asset_id: str, *, expires_at: dateti
             # No further than was measured: until it is read, the client may put another file in its place.
             with path.open("wb") as copy:
                 copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
-            keep(session, asset, examine(path, Path(written), want=asset.kind))
+            store_asset(session, asset, probe_file(path, Path(written), want=asset.kind))
             asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
         except RefusedError as refused:
             asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None

@@ -22,4 +22,4 @@ class Actor:
 
 
 # The seed of a fresh home acts as the house; nobody signs in as it.
-HOUSE = Actor("house", "seed", frozenset(ADMIN_ROLES))
+SYSTEM_ACTOR = Actor("house", "seed", frozenset(ADMIN_ROLES))

@@ -18,7 +18,7 @@ _LOCK = 0x7472_6169
 FIRST = "0" * 64
 
 
-def record(session: Session, actor: Actor, act: str, subject: str, **facts: Any) -> AuditEntry:
+def record_action(session: Session, actor: Actor, act: str, subject: str, **facts: Any) -> AuditEntry:
     """Write an act down in the transaction that does it.
 
     Args:

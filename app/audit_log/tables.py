@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Identity, Index, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, only_add
+from app.db import Base, Moment, append_only
 
 
 class AuditEntry(Base):
@@ -27,4 +27,4 @@ class AuditEntry(Base):
     hash: Mapped[str] = mapped_column(Text, unique=True)
 
 
-only_add(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")
+append_only(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")

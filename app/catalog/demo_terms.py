@@ -55,7 +55,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Understood:
+class ParsedPrompt:
     """What the demo model makes of a prompt: the sentence it reads, the scene, and the words behind it."""
 
     prompt: str
@@ -96,7 +96,7 @@ _OWN: dict[str, tuple[str, str]] = {
 _LONG_WORDS = tuple(word for word in (*_OWN, *SYNONYMS, *MOVING) if len(word) > 3)
 
 
-def understand(prompt: str) -> Understood:
+def parse_prompt(prompt: str) -> ParsedPrompt:
     """Read a prompt as a scene of one or two shapes. It never fails: what is not known or said gets a usual word.
 
     Returns the sentence the model was trained to read, the scene, and one term per word that decided something, in the
@@ -111,7 +111,7 @@ def understand(prompt: str) -> Understood:
         used.append(replace(backdrop, term=replace(backdrop.term, kind="background")))
     scene, assumed = _settle(drafts, backdrop.term.taken if backdrop else None)
     said = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
-    return Understood(scene.caption(), scene, (*said, *assumed))
+    return ParsedPrompt(scene.caption(), scene, (*said, *assumed))
 
 
 def _hit(words: list[str], index: int) -> _Hit | None:
@@ -217,13 +217,13 @@ def _usual_color(noun: str, taken: list[str]) -> str:
     return next(name for name in (*wished, "red", "blue", "yellow") if name not in taken)
 
 
-def told(model: VideoModel, prompt: str) -> str:
+def model_prompt(model: VideoModel, prompt: str) -> str:
     """Return the words that the model is given for a prompt: the prompt itself, unless its vocabulary is closed."""
-    return understand(prompt).prompt if model.vocabulary == "demo" else prompt
+    return parse_prompt(prompt).prompt if model.vocabulary == "demo" else prompt
 
 
 def prompt_terms(model: VideoModel, prompts: list[str]) -> list[list[dict[str, Any]]] | None:
     """Return, per prompt, which of its words a closed vocabulary understood as what; None for an open one."""
     if model.vocabulary != "demo":
         return None
-    return [[term.as_dict() for term in understand(prompt).terms] for prompt in prompts]
+    return [[term.as_dict() for term in parse_prompt(prompt).terms] for prompt in prompts]

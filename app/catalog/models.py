@@ -46,7 +46,7 @@ class Architecture(_Table):
     weight_bytes: int = Field(2, gt=0, description="Bytes per parameter of transformer and text encoder.")
 
 
-class Switches(_Table):
+class EngineOptions(_Table):
     """How a model is run. The defaults change no frame; a lossy switch belongs into an entry of its own (`…-turbo`)."""
 
     attention: str = Field("auto", description="Attention backend of diffusers; `auto` probes the lossless ones.")
@@ -110,7 +110,7 @@ class VideoModel(_Table):
     strength: float = Field(0.8, gt=0, le=1, description="Default strength of v2v and edit.")
 
     architecture: Architecture | None = None
-    switches: Switches = Switches()
+    switches: EngineOptions = EngineOptions()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -216,7 +216,7 @@ def load_catalog(extra_dir: Path | None = None) -> Mapping[str, VideoModel]:
     return catalog
 
 
-def get_model(model_id: str, extra_dir: Path | None = None) -> VideoModel:
+def require_model(model_id: str, extra_dir: Path | None = None) -> VideoModel:
     """Return the enabled video model with this id. Raises AppError `unknown_model`, which lists the allowed ones."""
     enabled = {each.id: each for each in load_catalog(extra_dir).values() if each.enabled}
     if model_id not in enabled:

@@ -11,10 +11,10 @@ from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.accounts.members import add_member
 from app.accounts.tables import Member
-from app.audit_log.actor import HOUSE as THE_HOUSE
+from app.audit_log.actor import SYSTEM_ACTOR as THE_HOUSE
 from app.cli.home import ADDRESS_RECORD, read_record
 from app.cli.migrate import upgrade
-from app.cli.options import Home, chosen
+from app.cli.options import Home, parse_choice
 from app.cli.server_urls import any_servers
 from app.db import transaction
 from app.errors import AppError
@@ -36,7 +36,7 @@ def init(
 
     It makes one account, of the house itself, and no customers; `cinemeter up` makes a home to play with instead.
     """
-    with any_servers(chosen(home)):
+    with any_servers(parse_choice(home)):
         upgrade()
         with transaction() as session:
             if session.scalar(select(Member).where(Member.email == email)) is not None:
@@ -55,7 +55,7 @@ def init(
     sys.stdout.write(secret + "\n")
 
 
-def sign_in(
+def print_sign_in_link(
     email: Annotated[str, typer.Argument(help="Who has forgotten the password.")],
     home: Home = None,
 ) -> None:
@@ -63,7 +63,7 @@ def sign_in(
 
     It works once and for a day, ends the member's sessions when it is used, and stands in the audit trail.
     """
-    folder = chosen(home)
+    folder = parse_choice(home)
     with any_servers(folder), transaction() as session:
         running = read_record(folder / ADDRESS_RECORD)
         if running:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.catalog.memory_estimate import predict_peak
 from app.catalog.models import VideoModel, load_catalog
-from app.cli.embedded import home_of
+from app.cli.embedded import embedded_home
 from app.cli.home import is_claimed
 from app.cli.server_binaries import (
     INSTALL_HINT,
@@ -50,7 +50,7 @@ print(json.dumps({"version": torch.__version__, "devices": [
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthCheck:
     """What was found about one part. `ok` None is a remark: the service runs, with less."""
 
     part: str
@@ -59,9 +59,9 @@ class Finding:
     mend: str = ""
 
 
-def diagnose(home: Path) -> list[Finding]:
+def diagnose(home: Path) -> list[HealthCheck]:
     """Look at every part and return what was found. Nothing is changed but a probe file, which is removed."""
-    checks: tuple[Callable[[], list[Finding]], ...] = (
+    checks: tuple[Callable[[], list[HealthCheck]], ...] = (
         _python,
         lambda: _home(home),
         _leftovers,
@@ -75,7 +75,7 @@ def diagnose(home: Path) -> list[Finding]:
     return [finding for check in checks for finding in check()]
 
 
-def report(findings: list[Finding]) -> Table:
+def print_report(findings: list[HealthCheck]) -> Table:
     """Return the findings as a table."""
     table = Table(show_lines=False)
     for column in ("part", "", "found", "to mend it"):
@@ -86,43 +86,43 @@ def report(findings: list[Finding]) -> Table:
     return table
 
 
-def _python() -> list[Finding]:
+def _python() -> list[HealthCheck]:
     version = ".".join(str(number) for number in sys.version_info[:3])
-    return [Finding("Python", sys.version_info >= _PYTHON_LEAST, version, "Use Python 3.11 or newer.")]
+    return [HealthCheck("Python", sys.version_info >= _PYTHON_LEAST, version, "Use Python 3.11 or newer.")]
 
 
-def _home(home: Path) -> list[Finding]:
+def _home(home: Path) -> list[HealthCheck]:
     if is_claimed(home):
-        return [Finding("home", True, f"{home} (in use by a running service)")]
+        return [HealthCheck("home", True, f"{home} (in use by a running service)")]
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(place).free
     found = f"{home}, {free / 2**30:.1f} GiB free"
     mend = "Films and the database need room: free some, or choose another --home."
-    return [Finding("home", free >= _DISK_BYTES_LEAST, found, mend)]
+    return [HealthCheck("home", free >= _DISK_BYTES_LEAST, found, mend)]
 
 
-def _leftovers() -> list[Finding]:
+def _leftovers() -> list[HealthCheck]:
     """Under root the databases lie outside their homes, so a deleted home leaves one behind."""
     folders = (folder for folder in SYSTEM_FOLDERS if folder.is_dir())
-    places = {place: home_of(place) for folder in folders for place in folder.glob("home-*")}
+    places = {place: embedded_home(place) for folder in folders for place in folder.glob("home-*")}
     gone = sorted(str(place) for place, home in places.items() if home is not None and not home.exists())
     if not gone:
         return []
-    return [Finding("leftovers", None, f"{len(gone)} databases of deleted homes", f"rm -r {' '.join(gone)}")]
+    return [HealthCheck("leftovers", None, f"{len(gone)} databases of deleted homes", f"rm -r {' '.join(gone)}")]
 
 
-def _port(home: Path) -> list[Finding]:
+def _port(home: Path) -> list[HealthCheck]:
     settings = get_settings()
     with socket.socket() as probe:
         probe.settimeout(1.0)
         taken = settings.port != 0 and probe.connect_ex((settings.host, settings.port)) == 0
     if taken and not is_claimed(home):
         mend = "`cinemeter up` takes a free port by itself; or set CINEMETER_PORT."
-        return [Finding("port", None, f"{settings.port} is in use by another program", mend)]
-    return [Finding("port", True, f"{settings.host}:{settings.port}")]
+        return [HealthCheck("port", None, f"{settings.port} is in use by another program", mend)]
+    return [HealthCheck("port", True, f"{settings.host}:{settings.port}")]
 
 
-def _postgres() -> list[Finding]:
+def _postgres() -> list[HealthCheck]:
     if not get_settings().database_url:
         return _embedded("PostgreSQL", lambda: postgres_programs() / "postgres")
     mend = "Check CINEMETER_DATABASE_URL, that the server runs, and that it lets this machine in."
@@ -130,14 +130,16 @@ def _postgres() -> list[Finding]:
         with get_engine().connect() as connection:
             version = str(connection.execute(text("SHOW server_version")).scalar_one())
     except (SQLAlchemyError, RuntimeError) as error:
-        return [Finding("PostgreSQL", False, str(error).splitlines()[0], mend)]
+        return [HealthCheck("PostgreSQL", False, str(error).splitlines()[0], mend)]
     ok = int(version.split(".")[0]) >= _POSTGRES_LEAST
     return [
-        Finding("PostgreSQL", ok, f"{version}, outside", "" if ok else f"Use PostgreSQL {_POSTGRES_LEAST} or newer.")
+        HealthCheck(
+            "PostgreSQL", ok, f"{version}, outside", "" if ok else f"Use PostgreSQL {_POSTGRES_LEAST} or newer."
+        )
     ]
 
 
-def _redis() -> list[Finding]:
+def _redis() -> list[HealthCheck]:
     url = get_settings().redis_url
     if not url:
         return _embedded("Redis", redis_program)
@@ -145,10 +147,10 @@ def _redis() -> list[Finding]:
         with Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as client:
             facts: Any = client.info()
     except (RedisError, ValueError) as error:
-        return [Finding("Redis", False, str(error), "Check CINEMETER_REDIS_URL, and that the server runs.")]
+        return [HealthCheck("Redis", False, str(error), "Check CINEMETER_REDIS_URL, and that the server runs.")]
     version, policy = str(facts["redis_version"]), str(facts.get("maxmemory_policy", "noeviction"))
     findings = [
-        Finding(
+        HealthCheck(
             "Redis",
             tuple(int(number) for number in version.split(".")[:2]) >= _REDIS_LEAST,
             f"{version}, outside",
@@ -157,26 +159,26 @@ def _redis() -> list[Finding]:
     ]
     if policy != "noeviction":
         mend = "Set maxmemory-policy to noeviction: an evicted doorbell costs a round of the scheduler."
-        findings.append(Finding("Redis policy", None, policy, mend))
+        findings.append(HealthCheck("Redis policy", None, policy, mend))
     return findings
 
 
-def _embedded(part: str, program: Callable[[], Path]) -> list[Finding]:
+def _embedded(part: str, program: Callable[[], Path]) -> list[HealthCheck]:
     try:
         found = reachable(program(), servers_owner())
         answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, cwd="/")
     except (AppError, OSError, subprocess.CalledProcessError) as error:
-        return [Finding(part, False, str(error), INSTALL_HINT)]
-    return [Finding(part, True, f"{answer.stdout.strip()[:48]}, embedded")]
+        return [HealthCheck(part, False, str(error), INSTALL_HINT)]
+    return [HealthCheck(part, True, f"{answer.stdout.strip()[:48]}, embedded")]
 
 
-def _storage() -> list[Finding]:
+def _storage() -> list[HealthCheck]:
     url = get_settings().storage()
     mend = "Check CINEMETER_STORAGE_URL, the keys, and that the folder or bucket is there and can be written."
     folder = Path(url.removeprefix("file:"))
     if url.startswith("file:") and not folder.exists():
         place = next(parent for parent in folder.absolute().parents if parent.exists())
-        return [Finding("storage", os.access(place, os.W_OK), f"{url}, made at the first use", mend)]
+        return [HealthCheck("storage", os.access(place, os.W_OK), f"{url}, made at the first use", mend)]
     try:
         storage = open_storage(url)
         probe = "doctor/probe"
@@ -184,20 +186,20 @@ def _storage() -> list[Finding]:
         size = storage.stat(probe)
         storage.delete(probe)
     except Exception as error:  # noqa: BLE001 - whatever storage says is the finding
-        return [Finding("storage", False, f"{url}: {error}", mend)]
-    return [Finding("storage", size is not None, url, mend)]
+        return [HealthCheck("storage", False, f"{url}: {error}", mend)]
+    return [HealthCheck("storage", size is not None, url, mend)]
 
 
-def _ffmpeg() -> list[Finding]:
+def _ffmpeg() -> list[HealthCheck]:
     mend = "Install `cinemeter[worker]`, which brings imageio-ffmpeg, or set CINEMETER_FFMPEG to a binary with libx264."
     binary = get_settings().ffmpeg or _shipped_ffmpeg()
     if not binary:
-        return [Finding("ffmpeg", None, "none; this machine can serve the API but cannot render", mend)]
+        return [HealthCheck("ffmpeg", None, "none; this machine can serve the API but cannot render", mend)]
     try:
         answer = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        return [Finding("ffmpeg", False, str(error), mend)]
-    return [Finding("ffmpeg", "libx264" in answer.stdout, binary, mend)]
+        return [HealthCheck("ffmpeg", False, str(error), mend)]
+    return [HealthCheck("ffmpeg", "libx264" in answer.stdout, binary, mend)]
 
 
 def _shipped_ffmpeg() -> str:
@@ -208,34 +210,34 @@ def _shipped_ffmpeg() -> str:
     return next((str(path) for path in sorted(folder.glob("ffmpeg-*"))), "")
 
 
-def _models() -> list[Finding]:
+def _models() -> list[HealthCheck]:
     answer = subprocess.run(
         [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=_TORCH_SECONDS
     )
     if answer.returncode != 0:
         mend = "Install `cinemeter[worker]` where films are rendered; the API runs without it."
-        return [Finding("torch", None, "not installed", mend)]
+        return [HealthCheck("torch", None, "not installed", mend)]
     facts = json.loads(answer.stdout)
     devices: list[dict[str, Any]] = facts["devices"]
     named = ", ".join(f"{each['name']} ({each['bytes'] / 2**30:.0f} GiB)" for each in devices)
-    findings = [Finding("torch", True, f"{facts['version']}, {named or 'CPU only'}")]
+    findings = [HealthCheck("torch", True, f"{facts['version']}, {named or 'CPU only'}")]
     most = max((int(each["bytes"]) for each in devices), default=0)
     for model in load_catalog(get_settings().catalog_dir).values():
         findings.append(_model(model, most))
     return findings
 
 
-def _model(model: VideoModel, gpu_bytes: int) -> Finding:
+def _model(model: VideoModel, gpu_bytes: int) -> HealthCheck:
     part = f"model {model.id}"
     if model.architecture is None or model.pool == "demo":
-        return Finding(part, True, "runs on any machine")
+        return HealthCheck(part, True, "runs on any machine")
     sizes = {size for ratios in model.native.values() for size in ratios.values()}
     peaks = {size: predict_peak(model, *size, model.frames_max).total for size in sizes}
     fitting = sorted(size for size, peak in peaks.items() if peak <= gpu_bytes)
     least, most = (round(bound(peaks.values()) / 2**30) for bound in (min, max))
     needed = f"{most} GiB" if least == most else f"{least} to {most} GiB"
     if len(fitting) == len(peaks):
-        return Finding(part, True, f"fits at every size ({needed})")
+        return HealthCheck(part, True, f"fits at every size ({needed})")
     if fitting:
-        return Finding(part, None, f"fits at {len(fitting)} of {len(peaks)} sizes ({needed})", "")
-    return Finding(part, None, f"needs {needed} of GPU memory", "A larger GPU, or another model.")
+        return HealthCheck(part, None, f"fits at {len(fitting)} of {len(peaks)} sizes ({needed})", "")
+    return HealthCheck(part, None, f"needs {needed} of GPU memory", "A larger GPU, or another model.")

@@ -131,7 +131,7 @@ class EmbeddedServers:
 def _remove_orphans(home: Path) -> None:
     """Remove the data of an earlier home at this very path, whose folder was deleted and with it the password."""
     for place in system_folder().glob("home-*"):
-        if home_of(place) != home:
+        if embedded_home(place) != home:
             continue
         data = place / "postgres" / "data"
         pid_file = data / "postmaster.pid"
@@ -140,7 +140,7 @@ def _remove_orphans(home: Path) -> None:
             shutil.rmtree(place)
 
 
-def home_of(place: Path) -> Path | None:
+def embedded_home(place: Path) -> Path | None:
     """Return the home whose data lies in `place`, or None while another process makes or removes it."""
     try:
         return Path((place / "home").read_text(encoding="utf-8"))

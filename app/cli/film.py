@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from app.cli.client import Client, Refusal
-from pricing.labels import words
+from pricing.labels import label_text
 
 # Three shots, five seconds together, in the words that the shipped model knows.
 STORYBOARD: dict[str, Any] = {
@@ -36,7 +36,7 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
         "a test, free of charge" if video.get("test") else f"{quote['currency']} {quote['total']} is held until it ends"
     )
     console.print(f"Ordered as [bold]{video['id']}[/bold]: {held}.")
-    video = follow(client, video, console)
+    video = follow_job(client, video, console)
     console.print(receipt_table(client.get(f"/v1/videos/{video['id']}/receipt")))
     if video["status"] != "completed" and not video.get("video_url"):
         error = video.get("error") or {"code": video["status"], "message": f"The job ended as {video['status']}."}
@@ -48,7 +48,7 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
     return video
 
 
-def follow(client: Client, video: Mapping[str, Any], console: Console) -> dict[str, Any]:
+def follow_job(client: Client, video: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Show a bar that moves with the video's progress until it has ended; return it as it ended."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -81,7 +81,7 @@ def _price_table(title: str, price: Mapping[str, Any], *, note: str) -> Table:
     lines: Sequence[Mapping[str, Any]] = price["lines"]
     for line in lines:
         # A receipt keeps keys and facts, so that it replays whatever its sentences become.
-        table.add_row(line.get("label") or words(line["key"], line["facts"], "en"), line["amount"])
+        table.add_row(line.get("label") or label_text(line["key"], line["facts"], "en"), line["amount"])
     return table
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.accounts.accounts import list_accounts
 from app.accounts.keys import issue_key, list_keys, revoke_key
-from app.cli.options import Home, chosen
+from app.cli.options import Home, parse_choice
 from app.cli.server_urls import any_servers
 from app.db import transaction
 
@@ -19,7 +19,7 @@ keys = typer.Typer(no_args_is_help=True, help="API keys.")
 @keys.command("list")
 def list_all(home: Home = None) -> None:
     """List all accounts' keys, a line each. Secrets are not kept, so only their last letters can be shown."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         after = None
         while accounts := list_accounts(session, after=after):
             after = accounts[-1].id
@@ -40,7 +40,7 @@ def issue(
     home: Home = None,
 ) -> None:
     """Make a key and print it. It is shown this once and cannot be shown again."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         _, secret = issue_key(session, account, scopes=scope, roles=role or (), name=name, test=test)
     sys.stdout.write(secret + "\n")
 
@@ -52,6 +52,6 @@ def revoke(
     home: Home = None,
 ) -> None:
     """End a key now."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         revoke_key(session, account, key)
     err.print(f"{key} is revoked.")

@@ -11,14 +11,14 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from app.cli import audit_commands, serve
-from app.cli.bootstrap import init, sign_in
+from app.cli.bootstrap import init, print_sign_in_link
 from app.cli.client import Client, Refusal
-from app.cli.doctor import diagnose, report
+from app.cli.doctor import diagnose, print_report
 from app.cli.film import STORYBOARD, make_film, quote_table
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
-from app.cli.options import Home, chosen
+from app.cli.options import Home, parse_choice
 from app.cli.prices import prices
 from app.cli.server_urls import any_servers
 from app.cli.up import run_up, running_service
@@ -30,7 +30,7 @@ err = Console(stderr=True)
 out = Console()
 
 
-class Words(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group whose commands end with a sentence and exit code 1 where the service or the machine says no."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -42,7 +42,7 @@ class Words(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Words,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,9 +51,9 @@ app = typer.Typer(
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.command()(init)
-app.command("sign-in-link")(sign_in)
-app.command()(audit_commands.audit)
-app.command()(audit_commands.replay)
+app.command("sign-in-link")(print_sign_in_link)
+app.command()(audit_commands.run_audit)
+app.command()(audit_commands.run_replay)
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")]
 
@@ -78,7 +78,7 @@ def up(
         for email, link in record["links"].items():
             out.print(f"  {email:<26}{link}", highlight=False, soft_wrap=True)
 
-    run_up(chosen(home), port, say=lambda words: err.print(words, highlight=False, soft_wrap=True), ready=ready)
+    run_up(parse_choice(home), port, say=lambda words: err.print(words, highlight=False, soft_wrap=True), ready=ready)
 
 
 @app.command()
@@ -87,7 +87,7 @@ def demo(
     target: Annotated[Path, typer.Option("--out", help="Where the film goes.")] = Path("demo.mp4"),
 ) -> None:
     """Render a three-shot storyboard here: start, quote, progress, receipt, film, end."""
-    with running_service(chosen(home)) as service:
+    with running_service(parse_choice(home)) as service:
         make_film(Client(service["base_url"], service["keys"]["pro"]), STORYBOARD, target, out)
 
 
@@ -164,11 +164,13 @@ def order(prompts: list[str], seconds: int, **fields: Any) -> dict[str, Any]:
 
 def client(base_url: str | None, key: str | None, home: Path | None) -> Client:
     """Return the client for a service by its address, or for the one that is up in the home."""
-    record = read_record(chosen(home) / ADDRESS_RECORD) if is_claimed(chosen(home)) else {}
+    record = read_record(parse_choice(home) / ADDRESS_RECORD) if is_claimed(parse_choice(home)) else {}
     address = base_url or record.get("base_url")
     secret = key or record.get("keys", {}).get("pro")
     if not address or not secret:
-        message = f"No service is up in {chosen(home)}. Start one with `cinemeter up`, or give --base-url and --key."
+        message = (
+            f"No service is up in {parse_choice(home)}. Start one with `cinemeter up`, or give --base-url and --key."
+        )
         raise AppError("unavailable", message)
     return Client(address, secret)
 
@@ -186,8 +188,8 @@ def free_name(path: Path) -> Path:
 @app.command()
 def doctor(home: Home = None) -> None:
     """Check every part that the service needs on this machine, and say how to mend what is missing."""
-    findings = diagnose(chosen(home))
-    out.print(report(findings))
+    findings = diagnose(parse_choice(home))
+    out.print(print_report(findings))
     if any(finding.ok is False for finding in findings):
         raise typer.Exit(1)
 
@@ -195,7 +197,7 @@ def doctor(home: Home = None) -> None:
 @app.command()
 def migrate(home: Home = None) -> None:
     """Bring the database to the newest migration."""
-    with any_servers(chosen(home)):
+    with any_servers(parse_choice(home)):
         upgrade()
     err.print("The database is at the newest migration.")
 

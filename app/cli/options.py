@@ -15,12 +15,12 @@ Home = Annotated[
 ]
 
 
-def chosen(home: Path | None) -> Path:
+def parse_choice(home: Path | None) -> Path:
     """Return the home that a command works on: the option's, else the setting's."""
     return (home or get_settings().home).absolute()
 
 
-def read_moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """Return the moment that `text` says; without an offset it is meant in the billing zone.
 
     Raises AppError `invalid_request`.

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from app.cli.ports import free_port
-from app.cli.subprocesses import Owner, end, end_leftover, is_ours, spawn
+from app.cli.subprocesses import ProcessOwner, end, end_leftover, is_ours, spawn
 from app.errors import AppError
 
 USER = "cinemeter"
@@ -29,7 +29,14 @@ class Postgres:
     """
 
     def __init__(
-        self, programs: Path, folder: Path, log: Path, *, password: str, owner: Owner | None, throwaway: bool = False
+        self,
+        programs: Path,
+        folder: Path,
+        log: Path,
+        *,
+        password: str,
+        owner: ProcessOwner | None,
+        throwaway: bool = False,
     ) -> None:
         self.programs = programs
         self.folder = folder

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from app.accounts.keys import authenticate
 from app.audit_log.actor import Actor
 from app.cli.home import KEYS_RECORD, read_record
-from app.cli.options import Home, chosen, read_moment
+from app.cli.options import Home, parse_choice, parse_time
 from app.cli.server_urls import any_servers
 from app.clock import now
 from app.db import transaction
 from app.prices.books import approve_book, draft_book
 from app.prices.find import book_at, book_by_id
-from app.prices.parse_cache import read_book
+from app.prices.parse_cache import parse_book_text
 from app.reports.simulation import simulate_book, simulate_stored
 from pricing.book import PriceBook
 from pricing.diff import diff, figure_text, figures
@@ -38,7 +38,7 @@ def draft(
     home: Home = None,
 ) -> None:
     """Store a price book as a draft, based on the newest one; somebody else approves it."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         author = actor(session, key, home, "admin")
         stored = draft_book(session, author, file.read_text(encoding="utf-8"), note=note)
         told = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
@@ -52,7 +52,7 @@ def approve(
     home: Home = None,
 ) -> None:
     """Approve a draft as it was read: an edit since then is refused, and so is its author."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         stored = approve_book(session, actor(session, key, home, "approver"), book, content_hash=content_hash)
         told = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
     out.print(told, highlight=False, markup=False, soft_wrap=True)
@@ -69,7 +69,7 @@ def diff_books(
     if newer is not None and Path(book).is_file() and Path(newer).is_file():
         _show_changes(_from_file(book), _from_file(newer), None)
         return
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         before = book_at(session, now(session)).book if newer is None else _find(session, book)
         _show_changes(before, _find(session, newer or book), session)
 
@@ -86,9 +86,9 @@ def simulate(
 
     The trail keeps who tried which text of a stored book on which period, and an approval names the last such trial.
     """
-    with any_servers(chosen(home)), transaction() as session:
-        end = read_moment(until) if until else now(session)
-        begin = read_moment(since) if since else end - timedelta(days=30)
+    with any_servers(parse_choice(home)), transaction() as session:
+        end = parse_time(until) if until else now(session)
+        begin = parse_time(since) if since else end - timedelta(days=30)
         if Path(book).is_file():
             found = simulate_book(session, _from_file(book), since=begin, until=end)
         else:
@@ -101,7 +101,7 @@ def simulate(
 
 def actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
     """Return who acts: the holder of `key`, else of the key that the home has by a name. Raises `unauthenticated`."""
-    known = read_record(chosen(home) / KEYS_RECORD)
+    known = read_record(parse_choice(home) / KEYS_RECORD)
     return Actor.of(authenticate(session, key or str(known.get(name, ""))))
 
 
@@ -110,7 +110,7 @@ def _find(session: Session, name: str) -> PriceBook:
 
 
 def _from_file(name: str) -> PriceBook:
-    return read_book(Path(name).read_text(encoding="utf-8"))
+    return parse_book_text(Path(name).read_text(encoding="utf-8"))
 
 
 def _show_changes(old: PriceBook, new: PriceBook, session: Session | None) -> None:

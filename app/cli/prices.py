@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.keys import authenticate
 from app.audit_log.actor import Actor
 from app.cli.home import KEYS_RECORD, read_record
-from app.cli.options import Home, chosen, read_moment
+from app.cli.options import Home, parse_choice, parse_time
 from app.cli.price_drafts import actor, approve, diff_books, draft, simulate
 from app.cli.server_urls import any_servers
 from app.clock import now
@@ -50,7 +50,7 @@ def validate_books(
 @prices.command("list")
 def list_stored(home: Home = None) -> None:
     """List the stored price books, a line each, the one that takes effect last first."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         for stored in list_books(session):
             effective = stored.effective_at.isoformat() if stored.effective_at else "-"
             words = (stored.id, stored.book.name, str(stored.state_at(now(session))), effective, stored.content_hash)
@@ -70,8 +70,8 @@ def publish(
 
     Until it takes effect, `cinemeter prices withdraw` takes it back.
     """
-    moment = read_moment(effective_at)
-    with any_servers(chosen(home)), transaction() as session:
+    moment = parse_time(effective_at)
+    with any_servers(parse_choice(home)), transaction() as session:
         author = actor(session, key, home, "admin")
         if Path(book).is_file():
             stored = draft_book(session, author, Path(book).read_text(encoding="utf-8"), note=note)
@@ -92,7 +92,7 @@ def withdraw(
     home: Home = None,
 ) -> None:
     """Take a price book back for good, before it takes effect."""
-    with any_servers(chosen(home)), transaction() as session:
+    with any_servers(parse_choice(home)), transaction() as session:
         stored = withdraw_book(session, actor(session, key, home, "admin"), book, reason=reason)
         told = f"{stored.id}: {stored.book.name} is withdrawn"
     out.print(told, highlight=False, markup=False, soft_wrap=True)
@@ -100,7 +100,7 @@ def withdraw(
 
 def _second(session: Session, key: str | None, home: Path | None, author: Actor) -> Actor:
     """Return the approver: without a second key the author, whom the rules let through where nobody else could."""
-    second = key or read_record(chosen(home) / KEYS_RECORD).get("approver")
+    second = key or read_record(parse_choice(home) / KEYS_RECORD).get("approver")
     return Actor.of(authenticate(session, str(second))) if second else author
 
 

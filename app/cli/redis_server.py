@@ -10,7 +10,7 @@ from redis import Redis, RedisError
 from app.cli.home import read_record, write_record
 from app.cli.ports import free_port
 from app.cli.postgres import tail
-from app.cli.subprocesses import Owner, end, end_leftover, spawn
+from app.cli.subprocesses import ProcessOwner, end, end_leftover, spawn
 from app.errors import AppError
 
 _STEPS = ((signal.SIGTERM, 5.0),)
@@ -21,7 +21,7 @@ class RedisServer:
     """One server in one folder. It carries doorbells and progress, never the truth, so it keeps nothing."""
 
     def __init__(
-        self, program: Path, folder: Path, log: Path, *, password: str, owner: Owner | None, note: Path
+        self, program: Path, folder: Path, log: Path, *, password: str, owner: ProcessOwner | None, note: Path
     ) -> None:
         self.program = program
         self.folder = folder

@@ -8,7 +8,7 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.cli.subprocesses import Owner
+from app.cli.subprocesses import ProcessOwner
 from app.errors import AppError
 
 INSTALL_HINT = (
@@ -19,7 +19,7 @@ INSTALL_HINT = (
 SYSTEM_FOLDERS = (Path("/var/lib/cinemeter"), Path("/var/tmp/cinemeter"))
 
 
-def servers_owner() -> Owner | None:
+def servers_owner() -> ProcessOwner | None:
     """Return the user that servers run as: ourselves (None), or under root an unprivileged user that exists already.
 
     PostgreSQL refuses to run as root, and `initdb` refuses a user id without an entry in the user database.
@@ -31,7 +31,7 @@ def servers_owner() -> Owner | None:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Owner(entry.pw_uid, entry.pw_gid)
+        return ProcessOwner(entry.pw_uid, entry.pw_gid)
     raise AppError(
         "unavailable", "PostgreSQL cannot run as root and there is no user `nobody`. Run as an ordinary user."
     )
@@ -72,7 +72,7 @@ def redis_program() -> Path:
     return program
 
 
-def reachable(program: Path, owner: Owner | None) -> Path:
+def reachable(program: Path, owner: ProcessOwner | None) -> Path:
     """Return `program`, or a copy of it if its owner-to-be cannot run it where it is.
 
     A virtual environment below a private folder (/root, for example) is closed to other users. We never open a
@@ -107,7 +107,7 @@ def _package(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))).resolve()
 
 
-def _runs(program: Path, owner: Owner) -> bool:
+def _runs(program: Path, owner: ProcessOwner) -> bool:
     try:
         answer = subprocess.run(
             [program, "--version"],

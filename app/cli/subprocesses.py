@@ -16,7 +16,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
-class Owner:
+class ProcessOwner:
     """The operating-system user that a child runs as, where that is not ourselves."""
 
     uid: int
@@ -29,7 +29,7 @@ def spawn(
     folder: Path,
     environment: Mapping[str, str],
     log: Path | None = None,
-    owner: Owner | None = None,
+    owner: ProcessOwner | None = None,
     death_signal: signal.Signals = signal.SIGTERM,
     stdin: bytes | None = None,
     piped: bool = False,

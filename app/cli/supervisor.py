@@ -24,7 +24,7 @@ _NOTE = ".roles.json"
 
 
 @dataclass
-class Role:
+class ProcessRole:
     """One process of the service and how it likes to be ended."""
 
     name: str
@@ -40,10 +40,10 @@ class Role:
     start_after: float = field(default=0.0, init=False)
 
 
-class Tree:
+class Supervisor:
     """The roles of one home, in the order in which they start; they end in the reverse order."""
 
-    def __init__(self, roles: Iterable[Role], home: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, roles: Iterable[ProcessRole], home: Path, say: Callable[[str], None]) -> None:
         """`say` is told, in a sentence, of each role that falls and rises."""
         self.roles = list(roles)
         self.home = home
@@ -105,10 +105,10 @@ class Tree:
                 role.process = None
         self.remember(())
 
-    def log(self, role: Role) -> Path:
+    def log(self, role: ProcessRole) -> Path:
         return self.home / "logs" / f"{role.name}.log"
 
-    def _start(self, role: Role) -> None:
+    def _start(self, role: ProcessRole) -> None:
         log = self.log(role)
         log.parent.mkdir(mode=0o700, exist_ok=True)
         if log.exists() and log.stat().st_size > _LOG_BYTES_MAX:
@@ -119,7 +119,7 @@ class Tree:
         role.started = time.monotonic()
         self.remember(each.process.pid for each in self.roles if each.process)
 
-    def _note_fall(self, role: Role, now: float) -> None:
+    def _note_fall(self, role: ProcessRole, now: float) -> None:
         assert role.process is not None
         role.falls = 1 if now - role.started > _STEADY_SECONDS else role.falls + 1
         pause = _PAUSE_SECONDS[min(role.falls, len(_PAUSE_SECONDS)) - 1]

@@ -15,7 +15,7 @@ from app.cli.ports import free_port
 from app.cli.seed import seed
 from app.cli.server_urls import own_servers
 from app.cli.subprocesses import end, spawn
-from app.cli.supervisor import Role, Tree, stop_signals
+from app.cli.supervisor import ProcessRole, Supervisor, stop_signals
 from app.db import transaction
 from app.errors import AppError
 from app.settings import child_environment, get_settings, set_environment
@@ -43,7 +43,7 @@ def run_up(home: Path, port: int | None, *, say: Say, ready: Callable[[dict[str,
         with transaction() as session:
             links = welcome_links(session)
         record = {"base_url": settings.base_url(), "keys": keys, "links": links}
-        tree = Tree(roles(), home, say)
+        tree = Supervisor(roles(), home, say)
         with stop_signals(tree.stopping):
             try:
                 say("Starting api, scheduler, courier and worker …")
@@ -59,7 +59,7 @@ def run_up(home: Path, port: int | None, *, say: Say, ready: Callable[[dict[str,
                 tree.stop()
 
 
-def roles() -> list[Role]:
+def roles() -> list[ProcessRole]:
     """Return the roles of one machine, in the order in which they start."""
     command = [sys.executable, "-P", "-m", "app.cli.serve"]
     first = get_settings().metrics_port
@@ -69,11 +69,11 @@ def roles() -> list[Role]:
         return child_environment(**({"metrics_port": first + number} if first else {}))
 
     return [
-        Role("api", [*command, "api"], environment(0)),
-        Role("scheduler", [*command, "scheduler"], environment(1)),
-        Role("courier", [*command, "courier"], environment(2), patience_seconds=20.0),
+        ProcessRole("api", [*command, "api"], environment(0)),
+        ProcessRole("scheduler", [*command, "scheduler"], environment(1)),
+        ProcessRole("courier", [*command, "courier"], environment(2), patience_seconds=20.0),
         # Killed with the tree, a worker has no database left to say goodbye to; its leases run out instead.
-        Role("worker", [*command, "worker"], environment(3), patience_seconds=30.0, death_signal=signal.SIGKILL),
+        ProcessRole("worker", [*command, "worker"], environment(3), patience_seconds=30.0, death_signal=signal.SIGKILL),
     ]
 
 

@@ -10,19 +10,19 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
-from app.db import after_commit, let_go_if_frozen, new_id
+from app.db import after_commit, new_id, set_idle_timeout
 from app.dispatch.throughput import estimate_use
-from app.dispatch.worker_registry import idle_by_pool, may_take, take_up
-from app.jobs.fair_share import advance_clock, join_pool
+from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
+from app.jobs.fair_share import advance_clock, join_share
 from app.jobs.plan import FINISH_POOL, TEST_POOL
-from app.jobs.publish_event import announce
+from app.jobs.publish_event import publish_job_event
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.settle import expire
 from app.jobs.states import JobState, Stage, TakeState, UnitState, advance, is_final
 from app.jobs.tables import Job
 from app.metrics import CLAIMS, WAIT_SECONDS
 from app.settings import get_settings
-from app.wakeups import ring_after_commit
+from app.wakeups import wake_after_commit
 
 CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 
@@ -58,16 +58,16 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     already on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
     (settings.affinity_seconds, virtual GPU-seconds).
     """
-    let_go_if_frozen(session)
-    if not may_take(session, worker_id):
+    set_idle_timeout(session)
+    if not may_claim(session, worker_id):
         return None
     for pool in pools:
         taken = _claim_from(session, worker_id, pool, resident_model)
         if taken is not None:
-            take_up(session, worker_id, taken.take_id)
+            set_current_take(session, worker_id, taken.take_id)
             # One ring wakes one worker, so whoever finds more than it can take wakes the next.
             if idle_by_pool(session)[pool] and _has_ready(session, pool):
-                ring_after_commit(session, pool)
+                wake_after_commit(session, pool)
             return taken
     return None
 
@@ -191,7 +191,7 @@ def _share(session: Session, unit: Unit) -> Share:
     key = (unit.pool, unit.account_id)
     share = session.get(Share, key, with_for_update=True, populate_existing=True)
     if share is None:
-        join_pool(session, unit.pool, unit.account_id, weight=Decimal(1), concurrency=1)
+        join_share(session, unit.pool, unit.account_id, weight=Decimal(1), concurrency=1)
         share = session.get_one(Share, key, with_for_update=True)
     return share
 
@@ -204,7 +204,7 @@ def _start(session: Session, job: Job, pool: str) -> None:
     # A flex job that has started must not be starved half done: from its first lease on it is standard class.
     job.promote_at = None
     session.execute(update(Unit).where(Unit.job_id == job.id, Unit.klass == 2).values(klass=1))
-    announce(session, job, "video.started")
+    publish_job_event(session, job, "video.started")
     waited = (moment - job.created_at).total_seconds()
     waits = WAIT_SECONDS.labels(pool, str(job.spec["service_tier"]))
     after_commit(session, lambda: waits.observe(waited))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now
 from app.db import Moment
-from app.dispatch.tables import Pace
+from app.dispatch.tables import Throughput
 from app.dispatch.throughput import estimate_seconds
 from app.dispatch.worker_registry import live_workers
 from app.jobs.plan import FINISH_POOL, TEST_POOL
@@ -130,15 +130,15 @@ _IDLE = _Busy(0, _ZERO, _ZERO)
 
 
 # Seconds of a unit by its pace; where none is known, as app.dispatch.throughput says.
-_P50 = Unit.frames * func.coalesce(Pace.p50, 1)
-_P90 = Unit.frames * func.coalesce(Pace.p90, 2)
+_P50 = Unit.frames * func.coalesce(Throughput.p50, 1)
+_P90 = Unit.frames * func.coalesce(Throughput.p90, 2)
 
 
 def _paced(*columns: Any) -> Select[Any]:
     """Select units beside their measured pace."""
     shape = Job.spec["resolution"].astext
-    pace = (Pace.model == Unit.model) & (Pace.kind == Unit.kind) & (Pace.shape == shape)
-    return select(*columns).select_from(Unit).join(Job, Job.id == Unit.job_id).outerjoin(Pace, pace)
+    pace = (Throughput.model == Unit.model) & (Throughput.kind == Unit.kind) & (Throughput.shape == shape)
+    return select(*columns).select_from(Unit).join(Job, Job.id == Unit.job_id).outerjoin(Throughput, pace)
 
 
 def _line_before(session: Session, job: Job, place: _Place) -> _Line:

@@ -21,7 +21,7 @@ KEPT = timedelta(days=30)
 FORGOTTEN_MAX = 500
 
 
-def foretell(session: Session) -> int:
+def record_eta_forecasts(session: Session) -> int:
     """Write down the forecast of a few jobs that were just accepted. Returns of how many.
 
     It is what their customers are told at that moment. Where no worker serves the pool, nothing is foretold.
@@ -48,7 +48,7 @@ def foretell(session: Session) -> int:
     return written
 
 
-def score(session: Session) -> int:
+def score_eta_forecasts(session: Session) -> int:
     """Write beside each forecast what came of its job, once that has ended. Returns how many were scored."""
     ended = session.execute(
         select(Forecast, Job)
@@ -71,7 +71,7 @@ def forget_forecasts(session: Session) -> int:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class EtaAccuracy:
     """How far the ETAs of one pool were off in the last hour, over the jobs that were made."""
 
     pool: str
@@ -93,7 +93,7 @@ ACCURACY_SQL = """
 """
 
 
-def accuracy(session: Session) -> list[Accuracy]:
+def accuracy(session: Session) -> list[EtaAccuracy]:
     """Return how far the ETAs of each pool were off in the last hour."""
     rows = session.execute(text(ACCURACY_SQL), {"since": now(session) - LATELY})
-    return [Accuracy(row[0], row[1], float(row[2]), float(row[3]), float(row[4])) for row in rows]
+    return [EtaAccuracy(row[0], row[1], float(row[2]), float(row[3]), float(row[4])) for row in rows]

@@ -8,10 +8,10 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
-from app.db import let_go_if_frozen
+from app.db import set_idle_timeout
 from app.dispatch.claim import Claim
-from app.dispatch.throughput import learn
-from app.dispatch.worker_registry import WORKER_DIED, Orders, orders_for
+from app.dispatch.throughput import record_throughput
+from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_for
 from app.jobs.fair_share import settle_share
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
@@ -22,7 +22,7 @@ from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.metrics import STALE_WRITES
 from app.settings import get_settings
-from app.wakeups import ring_after_commit
+from app.wakeups import wake_after_commit
 
 # A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
 POISON_LOSSES = 2
@@ -39,7 +39,7 @@ class LeaseLost(Exception):
     """The take is no longer this worker's: its lease ran out, or the job ended. Whatever it made is discarded."""
 
 
-def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> Orders:
+def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> WorkerOrders:
     """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
     moment = lease_now(session)
     until = moment + timedelta(seconds=get_settings().lease_seconds)
@@ -60,9 +60,9 @@ def beat(session: Session, claim: Claim, *, step: int, steps: int, percent: int 
     return orders_for(session, renewed.worker_id)
 
 
-def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
+def lock_take(session: Session, claim: Claim) -> tuple[Job, Take]:
     """Lock the job and the take, in this order, and prove the lease. Raises LeaseLost."""
-    let_go_if_frozen(session)
+    set_idle_timeout(session)
     job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
     if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= lease_now(session):
@@ -73,7 +73,7 @@ def hold_take(session: Session, claim: Claim) -> tuple[Job, Take]:
 
 def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
     """Note where the newest checkpoint of a running segment is stored, for a retake on any worker. Raises LeaseLost."""
-    hold_take(session, claim)
+    lock_take(session, claim)
     session.execute(update(Unit).where(Unit.id == claim.unit_id).values(checkpoint_key=key))
 
 
@@ -84,7 +84,7 @@ def succeed_segment(
 
     `meter` holds the take's seconds by stage and `gpu_seconds` (decimal string). Raises LeaseLost.
     """
-    job, take = hold_take(session, claim)
+    job, take = lock_take(session, claim)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     close_take(session, take, TakeState.SUCCEEDED, meter=meter)
     take.clip_key = clip_key
@@ -92,18 +92,18 @@ def succeed_segment(
     unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
     unit.checkpoint_key = None
     job.units_done += 1
-    learn(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
+    record_throughput(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
     session.flush()
     _open_next(session, job, unit)
 
 
 def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
     """End the finish: the job completes, is receipted and paid in this transaction. Raises LeaseLost."""
-    job, take = hold_take(session, claim)
+    job, take = lock_take(session, claim)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     close_take(session, take, TakeState.SUCCEEDED, meter=meter)
     unit.state, unit.done_at = UnitState.DONE, take.ended_at
-    learn(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
+    record_throughput(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
     session.flush()
     complete(session, job, film)
     return job
@@ -117,7 +117,7 @@ def _open_next(session: Session, job: Job, unit: Unit) -> None:
         .where(Unit.position == unit.position + 1, Unit.state == UnitState.BLOCKED)
         .values(state=UnitState.READY)
     )
-    ring_after_commit(session, unit.pool)
+    wake_after_commit(session, unit.pool)
     if job.units_done == job.units_total:
         job.stage = Stage.FINISHING
         enqueue_finish(
@@ -128,7 +128,7 @@ def _open_next(session: Session, job: Job, unit: Unit) -> None:
             spec=Spec.model_validate(job.spec),
             at=now(session),
         )
-        ring_after_commit(session, FINISH_POOL)
+        wake_after_commit(session, FINISH_POOL)
 
 
 def close_take(
@@ -152,7 +152,7 @@ def fail_take(
     What storage failed at is no error of the unit's, and has a budget of its own (`code` is STORAGE_FAILED).
     `permanent` says that another attempt would break in the same way. Raises LeaseLost.
     """
-    job, take = hold_take(session, claim)
+    job, take = lock_take(session, claim)
     close_take(session, take, TakeState.FAILED, meter=meter, given_back=True)
     take.error_code, take.error_message = code, message[:2000]
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
@@ -177,11 +177,11 @@ def _storage_failures(session: Session, unit: Unit) -> int:
 
 def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
     """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
-    _, take = hold_take(session, claim)
+    _, take = lock_take(session, claim)
     close_take(session, take, TakeState.RELEASED, meter=meter, given_back=True)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     unit.state = UnitState.READY
-    ring_after_commit(session, unit.pool)
+    wake_after_commit(session, unit.pool)
 
 
 def lose_take(session: Session, take_id: str, job_id: str) -> bool:
@@ -233,4 +233,4 @@ def _requeue(session: Session, unit: Unit, *, attempts: int) -> None:
     if attempts:
         pause = min(BACKOFF_SECONDS * 2 ** (attempts - 1), BACKOFF_SECONDS_MAX)
         unit.not_before = now(session) + timedelta(seconds=pause)
-    ring_after_commit(session, unit.pool)
+    wake_after_commit(session, unit.pool)

@@ -14,17 +14,17 @@ from app.clock import lease_now, now
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.settle import cancel_unmade, fail
+from app.jobs.settle import cancel_unrendered, fail
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
-from app.wakeups import ring_after_commit
+from app.wakeups import wake_after_commit
 
 _RUNNING_TAKE = select(Take.id).where(Take.unit_id == Unit.id, Take.state == TakeState.RUNNING).exists()
 _LIVE_UNIT = select(Unit.id).where(Unit.job_id == Job.id, Unit.state.in_((UnitState.READY, UnitState.RUNNING))).exists()
 
 
-def standing_still(session: Session, *, limit: int) -> Sequence[str]:
+def stalled_jobs(session: Session, *, limit: int) -> Sequence[str]:
     """Return the ids of started jobs that nobody works for and nobody could, and of units and takes that disagree."""
     bereft = select(Unit.job_id).where(Unit.state == UnitState.RUNNING, ~_RUNNING_TAKE)
     unnoticed = (
@@ -37,7 +37,7 @@ def standing_still(session: Session, *, limit: int) -> Sequence[str]:
     return session.scalars(found).all()
 
 
-class Patrol:
+class StalledJobScan:
     """A walk over the queued jobs, some at a time, that finds those of which no unit can be claimed.
 
     A queue of a hundred thousand is not looked through every second; whoever stands still in it is found within
@@ -58,7 +58,7 @@ class Patrol:
         return [row.id for row in rows if not row.lives]
 
 
-def mend(session: Session, job_id: str) -> bool:
+def reconcile_job(session: Session, job_id: str) -> bool:
     """Put right whatever keeps a job from ending. Returns whether there was anything; a second time there is not.
 
     A unit is made ready again, a finish opened, or the job ended without a charge: nothing is charged on a guess.
@@ -74,7 +74,7 @@ def mend(session: Session, job_id: str) -> bool:
         fail(session, job, code="work_lost", message="Parts of this job were lost; it is given up and costs nothing.")
         return True
     if job.cancel_requested_at is not None and not done:
-        cancel_unmade(session, job)
+        cancel_unrendered(session, job)
         return True
     finish = next((unit for unit in units if unit.kind == "finish"), None)
     is_due = done == job.units_total or job.cancel_requested_at is not None
@@ -93,7 +93,7 @@ def mend(session: Session, job_id: str) -> bool:
         setattr(job, name, facts[name])
     session.flush()
     for pool in {job.pool, FINISH_POOL}:
-        ring_after_commit(session, pool)
+        wake_after_commit(session, pool)
     return bool(changed or differ or voided or (is_due and finish is None))
 
 

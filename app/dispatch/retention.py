@@ -19,14 +19,14 @@ from app.assets import remove as assets
 from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
-from app.dispatch.scheduler import tally
+from app.dispatch.maintenance import count_repairs
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
 from app.storage import Stat, get_storage
-from app.webhooks.deliveries import forget_deliveries
+from app.webhooks.deliveries import prune_deliveries
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,10 @@ def expired_assets(session: Session) -> int:
 
 def old_deliveries(session: Session) -> int:
     """Remove some deliveries that ended long ago, with their attempts. Returns how many."""
-    return forget_deliveries(session, limit=DELIVERIES_BATCH)
+    return prune_deliveries(session, limit=DELIVERIES_BATCH)
 
 
-def unnamed_files(prefix: str) -> int:
+def unreferenced_films(prefix: str) -> int:
     """Remove the files under `takes/…` or `films/…` that no row names: of takes that were lost, failed or given back.
 
     Kept are, of an unfinished job, what its running takes write and what its units name; of a job with a film, the
@@ -83,9 +83,9 @@ def unnamed_files(prefix: str) -> int:
     return _remove_unnamed(prefix, _unnamed)
 
 
-def unnamed_assets() -> int:
+def unreferenced_assets() -> int:
     """Remove uploaded files that no asset names. Returns how many."""
-    return sum(_remove_unnamed(folder, assets.unnamed) for folder in assets.FOLDERS)
+    return sum(_remove_unnamed(folder, assets.unreferenced_files) for folder in assets.FOLDERS)
 
 
 def _remove_unnamed(prefix: str, among: Callable[[Session, list[Stat]], list[str]]) -> int:
@@ -175,8 +175,8 @@ def chores() -> list[Chore]:
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
-        Chore("unnamed_files", lambda: unnamed_files(next(parts)), 120.0),
-        Chore("unnamed_assets", unnamed_assets, 3600.0),
+        Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
+        Chore("unnamed_assets", unreferenced_assets, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),
     ]
 
@@ -192,7 +192,7 @@ def clean(duties: Iterable[Chore]) -> dict[str, int]:
             chore.due_at = time.monotonic() + chore.pause_seconds
             if found[chore.name]:
                 with transaction() as session:
-                    tally(session, chore.name, found[chore.name])
+                    count_repairs(session, chore.name, found[chore.name])
         except Exception:
             log.exception("The chore %s broke", chore.name)
             chore.due_at = time.monotonic() + max(chore.pause_seconds, BROKEN_SECONDS)

@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
 from app.db import transaction
-from app.dispatch.eta_accuracy import foretell, score
+from app.dispatch.eta_accuracy import record_eta_forecasts, score_eta_forecasts
 from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
-from app.dispatch.reconcile import Patrol, mend, standing_still
+from app.dispatch.maintenance import count_repairs
+from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
-from app.dispatch.tables import SweepCount
-from app.dispatch.worker_registry import idle_by_pool, silent_workers, strike_off
+from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
 from app.jobs.fair_share import refresh_share, settle_share, stale_shares
-from app.jobs.low_balance import tell_low_balance
+from app.jobs.low_balance import publish_low_balance
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.quote import expire_quote, quotes_past_expiry
@@ -29,7 +28,7 @@ from app.jobs.settle import expire
 from app.jobs.states import JobState, TakeState, UnitState
 from app.jobs.tables import Job
 from app.settings import get_settings
-from app.wakeups import ring, rings_waiting
+from app.wakeups import send_wakeup, wakeups_waiting
 from app.wallet.lots import accounts_with_expired_lots, expire_lots
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ BATCH = 200
 LOCK_SECONDS = 2
 # Queued jobs that are looked at in each round.
 PATROL = 500
-_patrol = Patrol()
+_patrol = StalledJobScan()
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def _settle(session: Session, take_id: str) -> bool:
 
 
 def _standing_still(session: Session) -> Sequence[str]:
-    found = [*standing_still(session, limit=BATCH), *_patrol.next(session, limit=PATROL)]
+    found = [*stalled_jobs(session, limit=BATCH), *_patrol.next(session, limit=PATROL)]
     return list(dict.fromkeys(found))
 
 
@@ -124,7 +123,7 @@ def _expired_credit(session: Session) -> Sequence[str]:
 def _book_expiry(session: Session, account_id: str) -> bool:
     """Book what is left in credit lots that have expired. Spending them was refused from their last moment on."""
     lost = expire_lots(session, account_id)
-    tell_low_balance(session, account_id)
+    publish_low_balance(session, account_id)
     return bool(lost)
 
 
@@ -138,14 +137,14 @@ REPAIRS: dict[str, Repair] = {
     "flex_promotions": Repair(_flex_near_deadline, _promote),
     "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
     "unsettled_shares": Repair(_unsettled_takes, _settle),
-    "stuck_stages": Repair(_standing_still, mend),
+    "stuck_stages": Repair(_standing_still, reconcile_job),
     "stale_shares": Repair(stale_shares, refresh_share),
-    "silent_workers": Repair(silent_workers, strike_off),
+    "silent_workers": Repair(silent_workers, mark_gone),
     "expired_credit": Repair(_expired_credit, _book_expiry),
 }
 
 
-def sweep(leadership: Leadership | None = None) -> dict[str, int]:
+def run_round(leadership: Leadership | None = None) -> dict[str, int]:
     """Run every repair once. Returns how often each had something to do.
 
     With `leadership`, each transaction that writes first proves the leader's term, so that a leader that was frozen
@@ -166,7 +165,7 @@ def sweep(leadership: Leadership | None = None) -> dict[str, int]:
                         leadership.prove(session)
                     session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
                     if repair.mend(session, each):
-                        tally(session, name, 1)
+                        count_repairs(session, name, 1)
                         found[name] += 1
             except LeadershipLost:
                 return found
@@ -176,7 +175,7 @@ def sweep(leadership: Leadership | None = None) -> dict[str, int]:
     return found
 
 
-def ring_pools() -> int:
+def wake_pools() -> int:
     """Ring each pool that has eligible work, at most once per idle worker. Returns how many rings were sent.
 
     Each of these stands for a ring that was lost, or never rung: whoever makes work ready rings by itself.
@@ -185,10 +184,10 @@ def ring_pools() -> int:
         wanted = {pool: _ready(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
     rung = 0
     for pool, count in wanted.items():
-        waiting = rings_waiting(pool) if count else None
+        waiting = wakeups_waiting(pool) if count else None
         if waiting is None:
             continue
-        rung += sum(ring(pool) for _ in range(count - waiting))
+        rung += sum(send_wakeup(pool) for _ in range(count - waiting))
     return rung
 
 
@@ -199,22 +198,22 @@ def _ready(session: Session, pool: str, limit: int) -> int:
     return session.scalar(select(func.count()).select_from(some.subquery())) or 0
 
 
-def ring_again(leadership: Leadership) -> int:
+def wake_pool_again(leadership: Leadership) -> int:
     """Ring for what nobody answers, and count it."""
-    rung = ring_pools()
+    rung = wake_pools()
     if rung:
         with transaction() as session:
             leadership.prove(session)
-            tally(session, "lost_rings", rung)
+            count_repairs(session, "lost_rings", rung)
     return rung
 
 
-def foresee(leadership: Leadership) -> None:
+def record_forecasts(leadership: Leadership) -> None:
     """Write down what is foretold of new jobs, and hold it against what came of those that have ended."""
     with transaction() as session:
         leadership.prove(session)
-        foretell(session)
-        score(session)
+        record_eta_forecasts(session)
+        score_eta_forecasts(session)
 
 
 def run_scheduler(stop: threading.Event) -> None:
@@ -229,9 +228,9 @@ def run_scheduler(stop: threading.Event) -> None:
         began = time.monotonic()
         try:
             if leadership.take():
-                ring_again(leadership)
-                sweep(leadership)
-                foresee(leadership)
+                wake_pool_again(leadership)
+                run_round(leadership)
+                record_forecasts(leadership)
         except Exception:
             # Without its database the scheduler can only wait; it must not die of it.
             log.exception("A round of the scheduler broke")
@@ -241,14 +240,3 @@ def run_scheduler(stop: threading.Event) -> None:
 
 
 log = logging.getLogger(__name__)
-
-
-def tally(session: Session, repair: str, count: int) -> None:
-    """Add to the total of a repair."""
-    row = insert(SweepCount).values(repair=repair, count=count, last_at=now(session))
-    session.execute(
-        row.on_conflict_do_update(
-            index_elements=["repair"], set_={"count": SweepCount.count + count, "last_at": row.excluded.last_at}
-        )
-    )
-    log.info("Repaired %s × %s", repair, count)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base, Moment
 
 
-class Pace(Base):
+class Throughput(Base):
     """Measured seconds of a take by model and shape: two moving quantiles, for estimates and ETAs."""
 
     __tablename__ = "paces"

@@ -5,7 +5,7 @@ from decimal import Decimal
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.dispatch.tables import Pace
+from app.dispatch.tables import Throughput
 from app.jobs.queue_tables import Take, Unit
 
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
@@ -15,7 +15,7 @@ _SCALE = Decimal("0.000001")
 _CHARGE = Decimal("0.001")
 
 
-def learn(session: Session, take: Take, *, frames: int, resolution: str) -> None:
+def record_throughput(session: Session, take: Take, *, frames: int, resolution: str) -> None:
     """Take an ended take's duration into the pace of its model and resolution (`-` for a finish)."""
     if not frames or take.ended_at is None:
         return
@@ -23,9 +23,9 @@ def learn(session: Session, take: Take, *, frames: int, resolution: str) -> None
     gpu = take.gpu_seconds / frames
     first = {"model": take.model, "kind": take.kind, "shape": resolution}
     # Two takes may be the first of their shape at once; the row that is not written here is there by then.
-    row = insert(Pace).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu)
+    row = insert(Throughput).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu)
     session.execute(row.on_conflict_do_nothing())
-    pace = session.get_one(Pace, tuple(first.values()), with_for_update=True, populate_existing=True)
+    pace = session.get_one(Throughput, tuple(first.values()), with_for_update=True, populate_existing=True)
     pace.samples += 1
     pace.p50 = _step(pace.p50, seconds, Decimal("0.5"))
     pace.p90 = _step(pace.p90, seconds, Decimal("0.9"))
@@ -40,7 +40,7 @@ def _step(estimate: Decimal, sample: Decimal, quantile: Decimal) -> Decimal:
 
 def estimate_seconds(session: Session, model: str, kind: str, resolution: str, frames: int) -> tuple[Decimal, Decimal]:
     """Return the p50 and p90 seconds that a take of so many frames lasts; one second a frame where nothing is known."""
-    pace = session.get(Pace, (model, kind, resolution))
+    pace = session.get(Throughput, (model, kind, resolution))
     if pace is None:
         return Decimal(frames), Decimal(frames) * 2
     return pace.p50 * frames, pace.p90 * frames
@@ -51,7 +51,7 @@ def estimate_use(session: Session, unit: Unit, *, resolution: str) -> Decimal:
 
     What nothing is known of is charged its plan's estimate, the length of the film.
     """
-    pace = session.get(Pace, (unit.model, unit.kind, resolution))
+    pace = session.get(Throughput, (unit.model, unit.kind, resolution))
     if pace is None:
         return unit.estimate
     return ((pace.gpu_p50 if unit.kind == "segment" else pace.p50) * unit.frames).quantize(_CHARGE)

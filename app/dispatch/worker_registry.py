@@ -22,14 +22,14 @@ WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerOrders:
     """What a worker is told whenever it tells of itself."""
 
     drain: bool = False
     leave_in: float | None = None  # seconds until it must stop, wherever it is, and release its take
 
 
-def sign_on(
+def register_worker(
     session: Session,
     worker_id: str,
     *,
@@ -58,7 +58,9 @@ def sign_on(
     session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
-def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None) -> Orders:
+def heartbeat(
+    session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None
+) -> WorkerOrders:
     """Record what a worker is doing, and return what it is told to do."""
     session.execute(
         update(Worker)
@@ -68,17 +70,17 @@ def tell(session: Session, worker_id: str, *, state: str, take_id: str | None, r
     return orders_for(session, worker_id)
 
 
-def orders_for(session: Session, worker_id: str) -> Orders:
+def orders_for(session: Session, worker_id: str) -> WorkerOrders:
     """Return what a worker is to do; one that is not on the roster is told nothing."""
     asked = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == worker_id)
     told = session.execute(asked).one_or_none()
     if told is None:
-        return Orders()
+        return WorkerOrders()
     leave_in = (told.leave_at - lease_now(session)).total_seconds() if told.leave_at else None
-    return Orders(drain=told.drain_requested, leave_in=leave_in)
+    return WorkerOrders(drain=told.drain_requested, leave_in=leave_in)
 
 
-def ask_to_drain(session: Session, worker_id: str, *, drain: bool = True) -> Worker:
+def set_draining(session: Session, worker_id: str, *, drain: bool = True) -> Worker:
     """Ask a worker to end its take and take no more, or to resume. Raises AppError `not_found`."""
     worker = session.get(Worker, worker_id, with_for_update=True)
     if worker is None:
@@ -87,7 +89,7 @@ def ask_to_drain(session: Session, worker_id: str, *, drain: bool = True) -> Wor
     return worker
 
 
-def sign_off(session: Session, worker_id: str) -> None:
+def deregister_worker(session: Session, worker_id: str) -> None:
     """Mark a worker that ended by itself as gone."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(state="gone", take_id=None))
 
@@ -98,7 +100,7 @@ def silent_workers(session: Session) -> list[str]:
     return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != "gone")))
 
 
-def strike_off(session: Session, worker_id: str) -> bool:
+def mark_gone(session: Session, worker_id: str) -> bool:
     """Mark a worker that has fallen silent as gone; return whether it still was silent."""
     silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
     gone = session.execute(
@@ -109,12 +111,12 @@ def strike_off(session: Session, worker_id: str) -> bool:
     return bool(gone.rowcount)  # type: ignore[attr-defined]
 
 
-def may_take(session: Session, worker_id: str) -> bool:
+def may_claim(session: Session, worker_id: str) -> bool:
     """Return whether a worker may claim: it was not asked to drain. One that is not on the roster may."""
     return not session.scalar(select(Worker.drain_requested).where(Worker.id == worker_id))
 
 
-def take_up(session: Session, worker_id: str, take_id: str) -> None:
+def set_current_take(session: Session, worker_id: str, take_id: str) -> None:
     """Show a worker as busy from the very claim on, so that nobody rings for it."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(state="busy", take_id=take_id))
 
@@ -145,7 +147,7 @@ def ask_host_to_leave(session: Session, parent: str) -> None:
     )
 
 
-def abandon(session: Session, parent: str) -> int:
+def release_takes_of_child(session: Session, parent: str) -> int:
     """Let the leases of a parent's dead children run out now, so that their work is queued again at once.
 
     Only processes that no longer exist on this host are struck; a child that lives keeps its lease. The take that a
@@ -155,7 +157,7 @@ def abandon(session: Session, parent: str) -> int:
     children = session.scalars(
         select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
     ).all()
-    dead = [child for child in children if not lives(child.pid)]
+    dead = [child for child in children if not is_alive(child.pid)]
     if not dead:
         return 0
     rendered = [child.take_id for child in dead if child.take_id is not None]
@@ -170,7 +172,7 @@ def abandon(session: Session, parent: str) -> int:
     return int(struck.rowcount)  # type: ignore[attr-defined]
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Return whether a process of this host exists."""
     try:
         os.kill(pid, 0)

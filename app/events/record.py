@@ -13,7 +13,7 @@ from app.events.tables import Event
 from app.events.types import EVENT_TYPES
 
 
-def record(
+def record_event(
     session: Session,
     *,
     account_id: str,

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard
+from app.db import Base, Moment, install_trigger
 from app.events.types import TERMINAL_TYPES
 
 _TERMINAL = ", ".join(f"'{type_}'" for type_ in TERMINAL_TYPES)
@@ -48,7 +48,7 @@ class Event(Base):
     request_id: Mapped[str | None] = mapped_column(Text)  # of the same request, for the log lines of deliveries
 
 
-guard(
+install_trigger(
     Base.metadata.tables["events"],
     # Deliveries are sent and signed from the stored body, and the feed's places are its cursors.
     """

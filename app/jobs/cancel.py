@@ -7,14 +7,14 @@ from app.clock import now
 from app.errors import AppError
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Unit
-from app.jobs.settle import cancel_unmade, drop_work
+from app.jobs.settle import cancel_unrendered, drop_work
 from app.jobs.spec import Spec
 from app.jobs.states import Stage, is_final
 from app.jobs.tables import Job
-from app.wakeups import ring_after_commit
+from app.wakeups import wake_after_commit
 
 
-def cancel(session: Session, job: Job) -> Job:
+def request_cancel(session: Session, job: Job) -> Job:
     """Cancel a job whose row the caller has locked.
 
     Segments that ended before this moment stay: their clips are joined in order, delivered and billed. Everything
@@ -35,7 +35,7 @@ def cancel(session: Session, job: Job) -> Job:
         select(func.count()).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
     )
     if not made:
-        cancel_unmade(session, job)
+        cancel_unrendered(session, job)
         return job
     drop_work(session, job)
     job.stage = Stage.FINISHING
@@ -48,5 +48,5 @@ def cancel(session: Session, job: Job) -> Job:
         spec=Spec.model_validate(job.spec),
         at=moment,
     )
-    ring_after_commit(session, FINISH_POOL)
+    wake_after_commit(session, FINISH_POOL)
     return job

@@ -12,7 +12,7 @@ FLEX_SLACK = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Promises:
+class Deadlines:
     """The promises of a service tier to an order that is accepted at some moment.
 
     `start_by` (priority): missed, the tier's line drops from the receipt. `not_after` (flex, or the caller's own
@@ -30,7 +30,7 @@ class Promises:
         return {"start_by": unix(self.start_by), "not_after": unix(self.not_after)}
 
 
-def promises(tier: ServiceTier, moment: datetime, expires_after: int | None = None) -> Promises:
+def deadlines_of(tier: ServiceTier, moment: datetime, expires_after: int | None = None) -> Deadlines:
     """Return what a tier promises to an order accepted at `moment`; `expires_after` is the caller's own, in seconds."""
     ends = [moment + tier.deadline] if tier.deadline else []
     is_flex = CLASS_OF_TIER.get(tier.id) == CLASS_OF_TIER["flex"]
@@ -38,4 +38,4 @@ def promises(tier: ServiceTier, moment: datetime, expires_after: int | None = No
     if expires_after is not None:
         ends.append(moment + timedelta(seconds=expires_after))
     start_by = moment + tier.start_within if tier.start_within else None
-    return Promises(start_by=start_by, not_after=min(ends, default=None), promote_at=promote_at)
+    return Deadlines(start_by=start_by, not_after=min(ends, default=None), promote_at=promote_at)

@@ -23,7 +23,7 @@ def advance_clock(session: Session, pool: str, vmin: Decimal) -> None:
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"vclock": vmin}, where=ahead))
 
 
-def join_pool(session: Session, pool: str, account_id: str, *, weight: Decimal, concurrency: int) -> None:
+def join_share(session: Session, pool: str, account_id: str, *, weight: Decimal, concurrency: int) -> None:
     """Enter an account's share in a pool, lifted to the present: idleness earns no credit.
 
     The lift (start-time fair queueing) raises the account's virtual time to the pool's clock, which is the least

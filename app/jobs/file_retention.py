@@ -9,7 +9,7 @@ from app.clock import now
 from app.prices.find import book_at
 
 
-def keep_until(session: Session, account_id: str) -> datetime:
+def retention_end(session: Session, account_id: str) -> datetime:
     """Return the moment at which a file that the account gives us now will be removed."""
     moment = now(session)
     book = book_at(session, moment).book

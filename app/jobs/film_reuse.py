@@ -10,12 +10,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.assets.ingest import keep, new_asset
-from app.assets.owner import Named
-from app.assets.sandbox_probe import Examined
+from app.assets.ingest import new_asset, store_asset
+from app.assets.owner import OwnerIds
+from app.assets.sandbox_probe import ProbeResult
 from app.assets.tables import Asset
 from app.jobs.derive import finished_spec
-from app.jobs.file_retention import keep_until
+from app.jobs.file_retention import retention_end
 from app.jobs.tables import Job, ReceiptRow
 from app.storage import get_storage
 
@@ -29,12 +29,12 @@ def film_as_asset(session: Session, job: Job) -> Asset:
     """
     spec, film = finished_spec(job), job.film or {}
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
-    owner = Named(job.account_id, job.project_id, job.test)
-    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=keep_until(session, job.account_id))
+    owner = OwnerIds(job.account_id, job.project_id, job.test)
+    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=retention_end(session, job.account_id))
     with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)
-        facts = Examined(
+        facts = ProbeResult(
             path=path,
             kind="clip",
             content_type="video/mp4",
@@ -45,7 +45,7 @@ def film_as_asset(session: Session, job: Job) -> Asset:
             seconds=str(frames / fps),
             has_audio=bool(film.get("has_audio")),
         )
-        keep(session, asset, facts)
+        store_asset(session, asset, facts)
     session.add(asset)
     session.flush()
     return asset

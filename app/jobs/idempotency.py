@@ -20,7 +20,7 @@ BLIND_RETRY_MINUTES = 10
 
 
 @dataclass(frozen=True)
-class Order:
+class OrderIdentity:
     """What the caller asked, and how: the request, the door, and what makes a repeated call recognisable."""
 
     request: VideoRequest
@@ -40,7 +40,7 @@ def body_fingerprint(method: str, path: str, body: bytes) -> str:
     return hashlib.sha256(b"\n".join([method.encode(), path.encode(), body])).hexdigest()
 
 
-def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
+def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job | None:
     """Return the job that this very call already made, if it did.
 
     With an Idempotency-Key, the key decides for 24 hours; another body under it raises AppError
@@ -83,7 +83,7 @@ def earlier_job(session: Session, caller: Caller, order: Order) -> Job | None:
     return session.get(Job, found.job_id) if found else None
 
 
-def _scoped(caller: Caller, order: Order) -> str | None:
+def _scoped(caller: Caller, order: OrderIdentity) -> str | None:
     """Return the key as it is stored: test and live orders, and those of two projects, never answer for one another."""
     if order.idempotency_key is None:
         return None
@@ -91,7 +91,7 @@ def _scoped(caller: Caller, order: Order) -> str | None:
     return f"{side}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
 
 
-def free_key(session: Session, caller: Caller, order: Order) -> str | None:
+def free_key(session: Session, caller: Caller, order: OrderIdentity) -> str | None:
     """Return the key to store; an outlived use of the same key is forgotten, so that the key may be used again."""
     key = _scoped(caller, order)
     if key is not None:

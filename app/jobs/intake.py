@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
@@ -42,7 +42,7 @@ def pause_intake(
     ).one_or_none()
     if paused is None:
         raise AppError("conflict", "Intake is paused for this already.", model=model, account=account_id)
-    record(session, actor, "intake.paused", paused.id, model=model, account=account_id, reason=reason)
+    record_action(session, actor, "intake.paused", paused.id, model=model, account=account_id, reason=reason)
     return paused
 
 
@@ -58,7 +58,7 @@ def resume_intake(session: Session, actor: Actor, pause_id: str) -> IntakePause:
     ).one_or_none()
     if resumed is None:
         raise not_found("intake pause", pause_id)
-    record(session, actor, "intake.resumed", resumed.id, model=resumed.model, account=resumed.account_id)
+    record_action(session, actor, "intake.resumed", resumed.id, model=resumed.model, account=resumed.account_id)
     return resumed
 
 

@@ -32,7 +32,7 @@ STREAM_SECONDS_MAX = 1800.0
 
 
 @dataclass(frozen=True)
-class Note:
+class JobUpdate:
     """Something about a job that a viewer may want to know.
 
     `sequence` is the job's newest event as its row tells it; `news` says that there is a new one, number unknown.
@@ -51,15 +51,15 @@ class Viewer:
     """One open view of one job: its notes, in order."""
 
     def __init__(self) -> None:
-        self._notes: asyncio.Queue[Note] = asyncio.Queue(NOTES_MAX)
+        self._notes: asyncio.Queue[JobUpdate] = asyncio.Queue(NOTES_MAX)
 
-    def put(self, note: Note) -> None:
+    def put(self, note: JobUpdate) -> None:
         """Hand over a note without waiting."""
         if self._notes.full():
             self._notes.get_nowait()
         self._notes.put_nowait(note)
 
-    async def next(self, seconds: float) -> Note | None:
+    async def next(self, seconds: float) -> JobUpdate | None:
         """Return the next note, or None when none has come for so long."""
         try:
             async with asyncio.timeout(seconds):
@@ -68,17 +68,17 @@ class Viewer:
             return None
 
 
-class Watch:
+class LiveFeed:
     """The lookout of one process. Use it as a context of the running event loop; `job()` opens a view."""
 
     def __init__(self, *, silent_seconds: float = SILENT_SECONDS) -> None:
         self._silent_seconds = silent_seconds
         self._viewers: dict[str, set[Viewer]] = {}
         self._heard: dict[str, float] = {}
-        self._looked: dict[str, Note] = {}
+        self._looked: dict[str, JobUpdate] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> "Watch":
+    async def __aenter__(self) -> "LiveFeed":
         self._tasks = [
             asyncio.create_task(listen(lambda: self._viewers, self._hear), name="watch-listen"),
             asyncio.create_task(self._look_forever(), name="watch-look"),
@@ -112,9 +112,9 @@ class Watch:
 
     def _hear(self, job_id: str, message: Message) -> None:
         self._heard[job_id] = time.monotonic()
-        self._give(job_id, note_of(message))
+        self._give(job_id, update_of(message))
 
-    def _give(self, job_id: str, note: Note) -> None:
+    def _give(self, job_id: str, note: JobUpdate) -> None:
         for viewer in self._viewers.get(job_id, ()):
             viewer.put(note)
 
@@ -126,7 +126,7 @@ class Watch:
             if not silent:
                 continue
             try:
-                rows = await asyncio.to_thread(look_up, silent)
+                rows = await asyncio.to_thread(read_updates, silent)
             except Exception as error:  # noqa: BLE001 — the database may be away; the next round asks again.
                 log.warning("The rows of %s watched jobs could not be read: %s", len(silent), error)
                 continue
@@ -136,13 +136,13 @@ class Watch:
                     self._give(job_id, note)
 
 
-def note_of(message: Message) -> Note:
+def update_of(message: Message) -> JobUpdate:
     """Return what a live message says; one that is not about progress says that there is a new event."""
     if message.get("type") != "progress":
-        return Note(news=True)
+        return JobUpdate(news=True)
     # A finish has no steps to count.
     steps = _whole(message.get("steps")) or None
-    return Note(
+    return JobUpdate(
         progress=_whole(message.get("progress")),
         step=_whole(message.get("step")) if steps else None,
         steps=steps,
@@ -150,12 +150,12 @@ def note_of(message: Message) -> Note:
     )
 
 
-def look_up(job_ids: Sequence[str]) -> dict[str, Note]:
+def read_updates(job_ids: Sequence[str]) -> dict[str, JobUpdate]:
     """Return what the rows say of these jobs, by one query."""
     newest = select(func.max(Event.sequence)).where(Event.job_id == Job.id).scalar_subquery()
     with transaction() as session:
         rows = session.execute(select(Job.id, Job.progress, Job.stage, newest).where(Job.id.in_(job_ids))).all()
-    return {row[0]: Note(progress=row[1], stage=row[2], sequence=row[3]) for row in rows}
+    return {row[0]: JobUpdate(progress=row[1], stage=row[2], sequence=row[3]) for row in rows}
 
 
 def _whole(value: Any) -> int | None:

@@ -12,7 +12,7 @@ from app.db import after_commit
 from app.jobs.queue_tables import Take
 from app.jobs.schemas import MeterOut
 from app.jobs.states import TakeState
-from app.metrics import count_take
+from app.metrics import record_take_end
 
 
 def meter_of(session: Session, job_id: str) -> MeterOut:
@@ -43,7 +43,7 @@ def end_take(
     take.gpu_seconds = unmetered_gpu_seconds(take, ended_at) if metered is None else Decimal(str(metered))
     facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
     gpu_seconds = float(take.gpu_seconds)
-    after_commit(session, lambda: count_take(**facts, gpu_seconds=gpu_seconds, meter=meter))
+    after_commit(session, lambda: record_take_end(**facts, gpu_seconds=gpu_seconds, meter=meter))
 
 
 def unmetered_gpu_seconds(take: Take, ended_at: datetime) -> Decimal:

@@ -8,7 +8,7 @@ from app.settings import get_settings
 from pricing.money import Money
 
 
-def show(
+def show_job(
     job: Job,
     *,
     receipt: ReceiptRow | None = None,

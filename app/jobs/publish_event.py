@@ -5,22 +5,22 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.events.record import record
-from app.jobs.present import show
+from app.events.record import record_event
+from app.jobs.present import show_job
 from app.jobs.tables import Job, ReceiptRow
 from app.progress import publish_after_commit
 from app.webhooks.fanout import fan_out
 
 
-def announce(session: Session, job: Job, type_: str, *, receipt: ReceiptRow | None = None) -> None:
+def publish_job_event(session: Session, job: Job, type_: str, *, receipt: ReceiptRow | None = None) -> None:
     """Write the event of a fact about a job, and its deliveries, in the transaction that makes the fact true."""
-    data: dict[str, Any] = show(job, receipt=receipt).model_dump(mode="json", exclude_none=True)
+    data: dict[str, Any] = show_job(job, receipt=receipt).model_dump(mode="json", exclude_none=True)
     if job.film_key is not None:
         # A stable address that asks for a key; a presigned one would be dead, or leaked, by the time of a retry.
         data["result_url"] = data["video_url"]
     if receipt is not None:
         data["receipt"] = json.loads(receipt.body)
-    event = record(
+    event = record_event(
         session,
         account_id=job.account_id,
         project_id=job.project_id,

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of
+from app.db import Base, Moment, install_trigger, one_of
 from app.jobs.states import TakeState, UnitState
 
 
@@ -83,7 +83,7 @@ class Lane(Base):
     ready: Mapped[int] = mapped_column(Integer)
 
 
-guard(
+install_trigger(
     Base.metadata.tables["units"],
     # Counted here and not by the verbs, so that a verb that is forgotten, or a hand, cannot hide a unit from claims.
     """

@@ -16,13 +16,13 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.jobs.capability import check_memory
-from app.jobs.deadlines import promises
+from app.jobs.deadlines import deadlines_of
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at
-from app.prices.reservations import Allowance, ReservedMeanwhile, allowance, give_back, reserve
+from app.prices.reservations import Allowance, ReservationConflict, allowance, release_reservation, reserve
 from app.settings import get_settings
 from pricing.book import PriceBook, PriceError
 from pricing.price import Price, price
@@ -76,7 +76,7 @@ class Priced:
 
     def promised(self, expires_after: int | None = None) -> dict[str, int | None]:
         """Return what the service tier promises to an order that is accepted now, in Unix seconds."""
-        return promises(self.book.tier(self.spec.service_tier), self.at, expires_after).shown()
+        return deadlines_of(self.book.tier(self.spec.service_tier), self.at, expires_after).shown()
 
 
 def usage_of(spec: Spec) -> Usage:
@@ -187,7 +187,7 @@ def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callab
                 free_seconds=priced.price.free_seconds_used,
                 promotions=priced.price.promotions,
             )
-        except ReservedMeanwhile:
+        except ReservationConflict:
             if not others_left:
                 raise
         else:
@@ -290,7 +290,7 @@ def expire_quote(session: Session, quote_id: str) -> bool:
         .returning(Quote.id)
     )
     if expired is not None:
-        give_back(session, quote_id)
+        release_reservation(session, quote_id)
     return expired is not None
 
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from sqlalchemy.orm import Session
 
 from app.assets.find import ready_asset
-from app.assets.owner import Owner
+from app.assets.owner import AssetOwner
 from app.assets.tables import Asset
 from app.catalog.demo_terms import prompt_terms
 from app.catalog.models import VideoModel, load_catalog
@@ -23,7 +23,7 @@ AUTO = "auto"
 
 def resolve(
     session: Session,
-    owner: Owner,
+    owner: AssetOwner,
     request: VideoRequest,
     model: VideoModel,
     *,
@@ -73,7 +73,9 @@ def size_of(spec: Spec) -> Size:
     return Size(spec.resolution, spec.ratio, spec.width, spec.height)
 
 
-def _shot(session: Session, owner: Owner, request: VideoRequest, model: VideoModel, shot: ShotIn, number: int) -> Shot:
+def _shot(
+    session: Session, owner: AssetOwner, request: VideoRequest, model: VideoModel, shot: ShotIn, number: int
+) -> Shot:
     place = f"shots.{number}." if request.shots else ""
     return Shot(
         prompt=shot.prompt,
@@ -86,7 +88,7 @@ def _shot(session: Session, owner: Owner, request: VideoRequest, model: VideoMod
     )
 
 
-def _source(session: Session, owner: Owner, request: VideoRequest, mode: Mode) -> Asset | None:
+def _source(session: Session, owner: AssetOwner, request: VideoRequest, mode: Mode) -> Asset | None:
     """Return the clip that v2v and edit make anew, or None for the modes that read none."""
     if mode not in ("v2v", "edit"):
         return None
@@ -174,7 +176,7 @@ def mode_of(request: VideoRequest, shots: list[ShotIn]) -> Mode:
     return "i2v" if any(shot.first_frame or shot.last_frame for shot in shots) else "t2v"
 
 
-def _picture(session: Session, owner: Owner, asset_id: str | None, field: str) -> str | None:
+def _picture(session: Session, owner: AssetOwner, asset_id: str | None, field: str) -> str | None:
     return ready_asset(session, owner, asset_id, kind="picture", field=field).id if asset_id else None
 
 

@@ -39,13 +39,13 @@ def _no_float(value: Any) -> Any:
 MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=14, decimal_places=2)]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """A request shape: unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class ShotIn(Strict):
+class ShotIn(StrictModel):
     """One shot of a storyboard."""
 
     prompt: Prompt
@@ -60,7 +60,7 @@ class ShotIn(Strict):
     transition: Literal["cut", "crossfade"] = Field("cut", description="How the shot before gives way to this one.")
 
 
-class VideoRequest(Strict):
+class VideoRequest(StrictModel):
     """An order for a film: one prompt, or a storyboard of shots. Every default is resolved before it is priced."""
 
     model_config = ConfigDict(

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.meter import end_take
-from app.jobs.publish_event import announce
+from app.jobs.publish_event import publish_job_event
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import book_by_id
-from app.prices.reservations import settle as settle_reservation
+from app.prices.reservations import settle_reservation as settle_reservation
 from app.wallet.hold import capture, release
 from pricing.exact import exact_text
 from pricing.money import Money
@@ -80,7 +80,7 @@ def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
     return _end(session, job, JobState.FAILED)
 
 
-def cancel_unmade(session: Session, job: Job) -> Receipt:
+def cancel_unrendered(session: Session, job: Job) -> Receipt:
     """End a cancelled job of which nothing was made: it costs nothing."""
     return _end(session, job, JobState.CANCELLED)
 
@@ -111,7 +111,7 @@ def _end(session: Session, job: Job, state: JobState) -> Receipt:
         promotions=made.price.promotions,
     )
     session.flush()
-    announce(session, job, f"video.{state}", receipt=row)
+    publish_job_event(session, job, f"video.{state}", receipt=row)
     charge = _move_money(session, job, made.total.minor)
     took = (moment - job.created_at).total_seconds()
     tier = str(job.spec["service_tier"])

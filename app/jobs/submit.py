@@ -14,33 +14,33 @@ from app.clock import now
 from app.db import after_commit, new_id
 from app.errors import AppError, not_found
 from app.jobs.capability import check_memory
-from app.jobs.deadlines import promises
-from app.jobs.fair_share import join_pool
+from app.jobs.deadlines import deadlines_of
+from app.jobs.fair_share import join_share
 from app.jobs.file_references import check_inputs
-from app.jobs.idempotency import Order, earlier_job, free_key
+from app.jobs.idempotency import OrderIdentity, earlier_job, free_key
 from app.jobs.intake import check_intake
-from app.jobs.low_balance import tell_low_balance
+from app.jobs.low_balance import publish_low_balance
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
-from app.jobs.publish_event import announce
+from app.jobs.publish_event import publish_job_event
 from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
 from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import PriceOut, VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, Submission
-from app.logs import current_ids, note
+from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.find import book_by_id
 from app.settings import get_settings
-from app.wakeups import ring_after_commit
+from app.wakeups import wake_after_commit
 from app.wallet.hold import hold
 from pricing.book import PriceBook
 from pricing.money import Money
 from pricing.rules import Membership
 
 
-def submit(session: Session, caller: Caller, order: Order) -> Job:
+def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     """Accept an order and return its job; a repeated call returns the first job.
 
     Raises AppError and writes nothing where the order cannot be made, priced, afforded or queued.
@@ -64,11 +64,11 @@ def submit(session: Session, caller: Caller, order: Order) -> Job:
             created_at=job.created_at,
         )
     )
-    announce(session, job, "video.created")
-    ring_after_commit(session, job.pool)
+    publish_job_event(session, job, "video.created")
+    wake_after_commit(session, job.pool)
     accepted = JOBS_ACCEPTED.labels(job.model, str(job.spec["service_tier"]), job.door, job.test)
     after_commit(session, accepted.inc)
-    note(job_id=job.id)
+    add_log_ids(job_id=job.id)
     return job
 
 
@@ -92,7 +92,7 @@ class Agreed:
         return self.book.membership(str(self.pricing["customer"]["membership"]))
 
 
-def _agree(session: Session, caller: Caller, order: Order, job_id: str) -> Agreed:
+def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) -> Agreed:
     """Redeem the order's quote, or price it now and set aside what the price uses up."""
     request = order.request
     quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
@@ -126,7 +126,7 @@ def _agree(session: Session, caller: Caller, order: Order, job_id: str) -> Agree
     )
 
 
-def _write_job(session: Session, caller: Caller, order: Order) -> Job:
+def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     request = order.request
     job_id = new_id("video")
     agreed = _agree(session, caller, order, job_id)
@@ -136,7 +136,7 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
     _check_cap(request, agreed.total, agreed.currency)
     moment = now(session)
     _check_queue(session, caller, agreed.membership)
-    promised = promises(agreed.book.tier(spec.service_tier), moment, request.expires_after)
+    promised = deadlines_of(agreed.book.tier(spec.service_tier), moment, request.expires_after)
     pool = TEST_POOL if caller.test else model.pool
     job = Job(
         id=job_id,
@@ -181,10 +181,10 @@ def _write_job(session: Session, caller: Caller, order: Order) -> Job:
 def _join_pools(session: Session, caller: Caller, pools: tuple[str, ...], membership: Membership) -> None:
     concurrency = _concurrency(session, caller, membership)
     for pool in pools:
-        join_pool(session, pool, caller.account_id, weight=Decimal(membership.share_weight), concurrency=concurrency)
+        join_share(session, pool, caller.account_id, weight=Decimal(membership.share_weight), concurrency=concurrency)
 
 
-def _price(session: Session, caller: Caller, order: Order) -> Priced:
+def _price(session: Session, caller: Caller, order: OrderIdentity) -> Priced:
     if order.spec is not None:
         # Derived from another job: the Spec is whole, and only its price is open.
         from_spec = load_catalog(get_settings().catalog_dir)[order.spec.model]
@@ -249,4 +249,4 @@ def _hold_price(session: Session, caller: Caller, job: Job) -> None:
         project_id=job.project_id,
         key_id=caller.key_id,
     )
-    tell_low_balance(session, job.account_id)
+    publish_low_balance(session, job.account_id)

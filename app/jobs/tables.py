@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, one_of, only_add
+from app.db import Base, Moment, append_only, one_of
 from app.jobs.states import JobState, Stage
 
 
@@ -143,7 +143,7 @@ class ReceiptRow(Base):
     settled_at: Mapped[datetime] = mapped_column(Moment)
 
 
-only_add(
+append_only(
     Base.metadata.tables["receipts"],
     "a receipt is never changed or removed; what was wrong with it is refunded or corrected",
 )

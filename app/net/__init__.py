@@ -5,8 +5,8 @@ Proxy variables of the environment are ignored; there are no cookies and no unix
 Every exchange has one total deadline and a bounded read, so that no receiver can hold or fill us.
 """
 
-from app.net.fetch import Fetched, fetch_to
+from app.net.fetch import FetchResult, fetch_to
 from app.net.guard import Blocked, Egress, Timings
-from app.net.post import Answer, Fault, Sender, check_url
+from app.net.post import Fault, PostResult, Sender, check_url
 
-__all__ = ["Answer", "Blocked", "Egress", "Fault", "Fetched", "Sender", "Timings", "check_url", "fetch_to"]
+__all__ = ["Blocked", "Egress", "Fault", "FetchResult", "PostResult", "Sender", "Timings", "check_url", "fetch_to"]

@@ -41,7 +41,9 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return _networks(text.replace(",", " "))
 
 
-def refusal(address: str | Address, *, allow_private: bool = False, denied: tuple[Network, ...] = ()) -> str | None:
+def address_refusal(
+    address: str | Address, *, allow_private: bool = False, denied: tuple[Network, ...] = ()
+) -> str | None:
     """Say why `address` must not be dialled, or return None where it may be.
 
     `allow_private` admits loopback and private networks (development); `denied` are the operator's own networks.

@@ -22,7 +22,7 @@ _CHUNK_BYTES = 65_536
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """A file that was fetched: its size and hash as it lies on disk, and what its server called it."""
 
     path: Path
@@ -40,7 +40,7 @@ def fetch_to(
     field: str = "url",
     egress: Egress | None = None,
     lookup: Lookup = system_lookup,
-) -> Fetched:
+) -> FetchResult:
     """Fetch `url` into `path` (replaced only when all of it came) within `seconds` in all, redirects included.
 
     At most five redirects are followed and each is judged like the first address. Call it from a thread without a
@@ -62,7 +62,7 @@ def fetch_to(
         raise AppError("url_refused", "This URL cannot be reached.", field=field, url=url[:200]) from error
     finally:
         draft.unlink(missing_ok=True)
-    return Fetched(path, *fetched)
+    return FetchResult(path, *fetched)
 
 
 class _RefusedError(Exception):

@@ -20,7 +20,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.net.addresses import Network, parse_networks, refusal
+from app.net.addresses import Network, address_refusal, parse_networks
 from app.settings import get_settings
 
 DNS_SECONDS_MAX = 5.0
@@ -169,7 +169,7 @@ def _settle(future: asyncio.Future[Found], found: Found, failed: OSError | None)
 
 
 def _judge(address: str, egress: Egress) -> None:
-    reason = refusal(address, allow_private=egress.allow_private, denied=egress.denied)
+    reason = address_refusal(address, allow_private=egress.allow_private, denied=egress.denied)
     if reason:
         raise Blocked(f"{address} is {reason}")
 

@@ -33,7 +33,7 @@ Fault = Literal[
 
 
 @dataclass(frozen=True)
-class Answer:
+class PostResult:
     """What became of one posted request. Either `status` is set, or `fault` says why there is none."""
 
     status: int | None
@@ -72,14 +72,14 @@ class Sender:
     ) -> None:
         await self._http.close()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResult:
         """Post `body` and return what became of it; it never raises, except when the task is cancelled.
 
         A kept connection that the receiver closed meanwhile is replaced once within the same deadline.
         """
         reason = url_refusal(url, strict=self._egress.strict_urls)
         if reason:
-            return Answer(None, {}, b"", "blocked", reason, None, Exchange().timings())
+            return PostResult(None, {}, b"", "blocked", reason, None, Exchange().timings())
         deadline = asyncio.get_running_loop().time() + self._seconds
         answer, kept = await self._post_once(url, body, headers, deadline)
         if kept and answer.fault == "disconnected":
@@ -88,7 +88,7 @@ class Sender:
 
     async def _post_once(
         self, url: str, body: bytes, headers: Mapping[str, str], deadline: float
-    ) -> tuple[Answer, bool]:
+    ) -> tuple[PostResult, bool]:
         exchange = Exchange()
         current_exchange.set(exchange)
         response: aiohttp.ClientResponse | None = None
@@ -111,7 +111,7 @@ class Sender:
         kept = exchange.connected is not None and exchange.dialled is None
         status = response.status if response is not None else None
         seen = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers} if response else {}
-        return Answer(status, seen, bytes(received), fault, detail, exchange.ip, exchange.timings()), kept
+        return PostResult(status, seen, bytes(received), fault, detail, exchange.ip, exchange.timings()), kept
 
 
 def open_session(egress: Egress, lookup: Lookup) -> aiohttp.ClientSession:

@@ -52,7 +52,7 @@ RULES: dict[str, str] = {
 }
 
 
-def audit(session: Session) -> list[Finding]:
+def audit_prices(session: Session) -> list[Finding]:
     """Return every disagreement; an empty list is a clean one. Reads only."""
     found = [
         Finding(rule, *(str(part) for part in row))

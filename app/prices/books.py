@@ -5,14 +5,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
-from app.audit_log.log import last_simulation, record
+from app.audit_log.log import last_simulation, record_action
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.prices.find import book_by_id, newest_book
-from app.prices.lifecycle import approve, edit, lock_papers, schedule, withdraw
-from app.prices.parse_cache import read_book, refusal
-from app.prices.tables import PaperState, StoredBook
+from app.prices.lifecycle import approve_document, edit_document, lock_documents, schedule_document, withdraw_document
+from app.prices.parse_cache import book_refusal, parse_book_text
+from app.prices.tables import PriceDocumentState, StoredBook
 from app.roles import Role, require_role
 from pricing.book import PriceBook
 from pricing.check import check_examples
@@ -41,7 +41,7 @@ def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> 
         id=new_id("book"),
         toml=toml,
         content_hash=book.content_hash,
-        state=PaperState.DRAFT,
+        state=PriceDocumentState.DRAFT,
         based_on=None if base is None else base.id,
         note=note,
         author=actor.person,
@@ -50,7 +50,7 @@ def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> 
         sole_admin=False,
     )
     session.add(stored)
-    record(session, actor, "book.drafted", stored.id, content_hash=book.content_hash, based_on=stored.based_on)
+    record_action(session, actor, "book.drafted", stored.id, content_hash=book.content_hash, based_on=stored.based_on)
     return stored
 
 
@@ -62,7 +62,7 @@ def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: 
     """
     stored = book_by_id(session, book_id)
     base = None if stored.based_on is None else book_by_id(session, stored.based_on)
-    edit(session, actor, stored, toml, _read(toml, base).content_hash, note)
+    edit_document(session, actor, stored, toml, _read(toml, base).content_hash, note)
     return stored
 
 
@@ -78,8 +78,8 @@ def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: 
     # Checked before anything is written; a text that was edited meanwhile has another hash and is refused below.
     failures = check_examples(stored.book)
     if failures:
-        raise refusal([Problem(f"examples[{failure.index}]", str(failure)) for failure in failures])
-    approve(session, actor, stored, content_hash, simulation=last_simulation(session, book_id, content_hash))
+        raise book_refusal([Problem(f"examples[{failure.index}]", str(failure)) for failure in failures])
+    approve_document(session, actor, stored, content_hash, simulation=last_simulation(session, book_id, content_hash))
     return stored
 
 
@@ -89,9 +89,9 @@ def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: da
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
     """
-    lock_papers(session)
+    lock_documents(session)
     stored = book_by_id(session, book_id)
-    schedule(session, actor, stored, newest_book(session), effective_at)
+    schedule_document(session, actor, stored, newest_book(session), effective_at)
     return stored
 
 
@@ -101,20 +101,20 @@ def withdraw_book(session: Session, actor: Actor, book_id: str, *, reason: str) 
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`.
     """
-    lock_papers(session)
+    lock_documents(session)
     stored = book_by_id(session, book_id)
-    withdraw(session, actor, stored, newest_book(session), reason)
+    withdraw_document(session, actor, stored, newest_book(session), reason)
     return stored
 
 
 def _read(toml: str, base: StoredBook | None) -> PriceBook:
-    book = read_book(toml)
+    book = parse_book_text(toml)
     if base is None:
         if book.based_on is not None:
-            raise refusal([Problem("based_on", "names a book, but this would be the first one")])
+            raise book_refusal([Problem("based_on", "names a book, but this would be the first one")])
         return book
     if book.currency != base.book.currency:
-        raise refusal([Problem("currency", f"must stay {base.book.currency}, in which wallets are kept")])
+        raise book_refusal([Problem("currency", f"must stay {base.book.currency}, in which wallets are kept")])
     if book.based_on not in (None, base.id, base.content_hash, base.book.name):
         raise AppError(
             "invalid_price_book",

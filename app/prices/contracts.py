@@ -7,14 +7,14 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.accounts.tables import Account
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.prices.find import contract_by_id, newest_contract
-from app.prices.lifecycle import approve, edit, lock_papers, schedule, withdraw
-from app.prices.parse_cache import read_contract, refusal
-from app.prices.tables import PaperState, StoredContract
+from app.prices.lifecycle import approve_document, edit_document, lock_documents, schedule_document, withdraw_document
+from app.prices.parse_cache import book_refusal, parse_contract_text
+from app.prices.tables import PriceDocumentState, StoredContract
 from app.roles import Role, require_role
 from pricing.schema import Problem
 
@@ -35,7 +35,7 @@ def draft_contract(session: Session, actor: Actor, account_id: str, toml: str, *
         account_id=account_id,
         toml=toml,
         content_hash=content_hash,
-        state=PaperState.DRAFT,
+        state=PriceDocumentState.DRAFT,
         based_on=None if base is None else base.id,
         note=note,
         author=actor.person,
@@ -44,7 +44,7 @@ def draft_contract(session: Session, actor: Actor, account_id: str, toml: str, *
         sole_admin=False,
     )
     session.add(stored)
-    record(
+    record_action(
         session,
         actor,
         "contract.drafted",
@@ -61,14 +61,14 @@ def edit_contract(
 ) -> StoredContract:
     """Replace a draft's text. Raises `not_found`, `forbidden`, `conflict`, `invalid_price_book`."""
     stored = contract_by_id(session, contract_id)
-    edit(session, actor, stored, toml, _read(toml, get_account(session, stored.account_id)), note)
+    edit_document(session, actor, stored, toml, _read(toml, get_account(session, stored.account_id)), note)
     return stored
 
 
 def approve_contract(session: Session, actor: Actor, contract_id: str, *, content_hash: str) -> StoredContract:
     """Approve a draft as it was read. Raises `not_found`, `forbidden`, `conflict`."""
     stored = contract_by_id(session, contract_id)
-    approve(session, actor, stored, content_hash)
+    approve_document(session, actor, stored, content_hash)
     return stored
 
 
@@ -80,17 +80,17 @@ def schedule_contract(
     Raises:
         AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
     """
-    lock_papers(session)
+    lock_documents(session)
     stored = contract_by_id(session, contract_id)
-    schedule(session, actor, stored, newest_contract(session, stored.account_id), effective_at)
+    schedule_document(session, actor, stored, newest_contract(session, stored.account_id), effective_at)
     return stored
 
 
 def withdraw_contract(session: Session, actor: Actor, contract_id: str, *, reason: str) -> StoredContract:
     """Take a contract back before it takes effect. Raises `not_found`, `forbidden`, `conflict`."""
-    lock_papers(session)
+    lock_documents(session)
     stored = contract_by_id(session, contract_id)
-    withdraw(session, actor, stored, newest_contract(session, stored.account_id), reason)
+    withdraw_document(session, actor, stored, newest_contract(session, stored.account_id), reason)
     return stored
 
 
@@ -103,10 +103,10 @@ def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime,
         AppError: `not_found`, `forbidden`; `conflict` if it is not scheduled, or has ended; `invalid_request`.
     """
     require_role(actor, Role.PRICING_APPROVER)
-    lock_papers(session)
+    lock_documents(session)
     stored = contract_by_id(session, contract_id)
     session.refresh(stored, with_for_update=True)
-    if stored.state != PaperState.SCHEDULED or stored.effective_at is None:
+    if stored.state != PriceDocumentState.SCHEDULED or stored.effective_at is None:
         raise AppError("conflict", f"The contract is {stored.state}, so it cannot be ended.", state=stored.state)
     if stored.ends_at is not None and stored.ends_at <= now(session):
         raise AppError("conflict", "The contract has ended; draft a new one.", ends_at=stored.ends_at.isoformat())
@@ -116,12 +116,12 @@ def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime,
     if at < now(session) or at <= stored.effective_at:
         raise AppError("invalid_request", "A contract ends after it took effect, and not in the past.", field="at")
     stored.ends_at = at
-    record(session, actor, "contract.ended", stored.id, at=at.isoformat(), reason=reason)
+    record_action(session, actor, "contract.ended", stored.id, at=at.isoformat(), reason=reason)
     return stored
 
 
 def _read(toml: str, account: Account) -> str:
-    contract = read_contract(toml)
+    contract = parse_contract_text(toml)
     if contract.currency != account.currency:
-        raise refusal([Problem("currency", f"must be {account.currency}, in which the account's wallet is kept")])
+        raise book_refusal([Problem("currency", f"must be {account.currency}, in which the account's wallet is kept")])
     return contract.content_hash

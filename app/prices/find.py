@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
-from app.prices.tables import PaperState, StoredBook, StoredContract
+from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from pricing.contract import Contract
 
 __all__ = [
@@ -30,7 +30,7 @@ def book_at(session: Session, at: datetime) -> StoredBook:
     """
     found = session.scalar(
         select(StoredBook)
-        .where(StoredBook.state == str(PaperState.SCHEDULED), StoredBook.effective_at <= at)
+        .where(StoredBook.state == str(PriceDocumentState.SCHEDULED), StoredBook.effective_at <= at)
         .order_by(StoredBook.effective_at.desc())
         .limit(1)
     )
@@ -43,7 +43,7 @@ def newest_book(session: Session) -> StoredBook | None:
     """Return the scheduled or published book that takes effect last; a new one must be based on it."""
     return session.scalar(
         select(StoredBook)
-        .where(StoredBook.state == str(PaperState.SCHEDULED))
+        .where(StoredBook.state == str(PriceDocumentState.SCHEDULED))
         .order_by(StoredBook.effective_at.desc())
         .limit(1)
     )
@@ -80,7 +80,7 @@ def contract_at(session: Session, account_id: str, at: datetime) -> Contract | N
         select(StoredContract)
         .where(
             StoredContract.account_id == account_id,
-            StoredContract.state == str(PaperState.SCHEDULED),
+            StoredContract.state == str(PriceDocumentState.SCHEDULED),
             StoredContract.effective_at <= at,
         )
         .order_by(StoredContract.effective_at.desc())
@@ -93,7 +93,7 @@ def newest_contract(session: Session, account_id: str) -> StoredContract | None:
     """Return the account's contract that takes effect last; a new one must be based on it."""
     return session.scalar(
         select(StoredContract)
-        .where(StoredContract.account_id == account_id, StoredContract.state == str(PaperState.SCHEDULED))
+        .where(StoredContract.account_id == account_id, StoredContract.state == str(PriceDocumentState.SCHEDULED))
         .order_by(StoredContract.effective_at.desc())
         .limit(1)
     )

@@ -7,11 +7,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account, ApiKey, Member
-from app.audit_log.actor import HOUSE, Actor
-from app.audit_log.log import record
+from app.audit_log.actor import SYSTEM_ACTOR, Actor
+from app.audit_log.log import record_action
 from app.clock import now, read_again
 from app.errors import AppError
-from app.prices.tables import PaperState, StoredBook, StoredContract
+from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from app.roles import Role, require_role
 
 Paper = StoredBook | StoredContract
@@ -20,14 +20,14 @@ Paper = StoredBook | StoredContract
 _LOCK = 0x7061_7065
 
 
-def lock_papers(session: Session) -> None:
+def lock_documents(session: Session) -> None:
     """Wait until no other transaction is scheduling, withdrawing or ending a paper; held until the commit."""
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     # Whoever waited may have waited past the moment at which a paper took effect.
     read_again(session)
 
 
-def edit(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: str, note: str | None) -> None:
+def edit_document(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: str, note: str | None) -> None:
     """Replace a draft's text. Only its author may, or the approver would not know whose work it is.
 
     Raises:
@@ -35,16 +35,16 @@ def edit(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: 
     """
     require_role(actor, Role.PRICING_AUTHOR)
     _reload(session, paper)
-    _need(paper, PaperState.DRAFT)
+    _need(paper, PriceDocumentState.DRAFT)
     if paper.author != actor.person:
         raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=paper.author)
     before = paper.content_hash
     paper.toml, paper.content_hash, paper.edited_at = toml, content_hash, now(session)
     paper.note = paper.note if note is None else note
-    record(session, actor, f"{_noun(paper)}.edited", paper.id, before=before, after=content_hash)
+    record_action(session, actor, f"{_noun(paper)}.edited", paper.id, before=before, after=content_hash)
 
 
-def approve(session: Session, actor: Actor, paper: Paper, content_hash: str, **facts: Any) -> None:
+def approve_document(session: Session, actor: Actor, paper: Paper, content_hash: str, **facts: Any) -> None:
     """Approve a draft as it was read: its content hash must still be the one that the approver names.
 
     `facts` are what else the trail is to say of the approval.
@@ -55,21 +55,23 @@ def approve(session: Session, actor: Actor, paper: Paper, content_hash: str, **f
     """
     require_role(actor, Role.PRICING_APPROVER)
     _reload(session, paper)
-    _need(paper, PaperState.DRAFT)
+    _need(paper, PriceDocumentState.DRAFT)
     if paper.content_hash != content_hash:
         raise AppError(
             "conflict", "The draft was edited since you read it.", field="content_hash", content_hash=paper.content_hash
         )
     sole = paper.author == actor.person
-    if sole and actor != HOUSE and (others := approvers(session) - {actor.person}):
+    if sole and actor != SYSTEM_ACTOR and (others := approvers(session) - {actor.person}):
         raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
-    paper.state, paper.approver, paper.approved_at = PaperState.APPROVED, actor.person, now(session)
+    paper.state, paper.approver, paper.approved_at = PriceDocumentState.APPROVED, actor.person, now(session)
     paper.sole_admin = sole
     said = {"content_hash": content_hash, "sole_admin": sole, **facts}
-    record(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
+    record_action(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
 
 
-def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None) -> None:
+def schedule_document(
+    session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None
+) -> None:
     """Schedule an approved paper; from its effective moment on it is in force, with nobody doing anything.
 
     The caller holds `lock_papers` and read `newest` under it. The first paper takes effect at once where no moment is
@@ -81,7 +83,7 @@ def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None,
     """
     require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
     _reload(session, paper)
-    _need(paper, PaperState.APPROVED)
+    _need(paper, PriceDocumentState.APPROVED)
     if paper.based_on != (None if newest is None else newest.id):
         raise AppError(
             "conflict",
@@ -102,12 +104,12 @@ def schedule(session: Session, actor: Actor, paper: Paper, newest: Paper | None,
             field="effective_at",
             newest_effective_at=newest.effective_at.isoformat(),
         )
-    paper.state, paper.effective_at = PaperState.SCHEDULED, effective_at
+    paper.state, paper.effective_at = PriceDocumentState.SCHEDULED, effective_at
     paper.scheduled_by, paper.scheduled_at = actor.person, moment
-    record(session, actor, f"{_noun(paper)}.scheduled", paper.id, effective_at=effective_at.isoformat())
+    record_action(session, actor, f"{_noun(paper)}.scheduled", paper.id, effective_at=effective_at.isoformat())
 
 
-def withdraw(session: Session, actor: Actor, paper: Paper, newest: Paper | None, reason: str) -> None:
+def withdraw_document(session: Session, actor: Actor, paper: Paper, newest: Paper | None, reason: str) -> None:
     """Take a paper back for good: a draft or an approved one at any time, a scheduled one until it takes effect.
 
     The caller holds `lock_papers` and read `newest` under it.
@@ -118,12 +120,12 @@ def withdraw(session: Session, actor: Actor, paper: Paper, newest: Paper | None,
     require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
     _reload(session, paper)
     state = paper.state_at(now(session))
-    if state in (PaperState.PUBLISHED, PaperState.WITHDRAWN):
+    if state in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN):
         raise AppError("conflict", f"It is {state} and can no longer be withdrawn.", state=str(state))
-    if state is PaperState.SCHEDULED and newest is not None and newest.id != paper.id:
+    if state is PriceDocumentState.SCHEDULED and newest is not None and newest.id != paper.id:
         raise AppError("conflict", "Another one is based on it; withdraw that one first.", newest=newest.id)
-    paper.state, paper.withdrawn_by, paper.withdrawn_at = PaperState.WITHDRAWN, actor.person, now(session)
-    record(session, actor, f"{_noun(paper)}.withdrawn", paper.id, was=str(state), reason=reason)
+    paper.state, paper.withdrawn_by, paper.withdrawn_at = PriceDocumentState.WITHDRAWN, actor.person, now(session)
+    record_action(session, actor, f"{_noun(paper)}.withdrawn", paper.id, was=str(state), reason=reason)
 
 
 def approvers(session: Session) -> set[str]:
@@ -150,7 +152,7 @@ def _reload(session: Session, paper: Paper) -> None:
     session.refresh(paper, with_for_update=True)
 
 
-def _need(paper: Paper, state: PaperState) -> None:
+def _need(paper: Paper, state: PriceDocumentState) -> None:
     if paper.state != state:
         raise AppError("conflict", f"It is {paper.state}, not {state}.", state=paper.state, needs=str(state))
 

@@ -15,17 +15,17 @@ _books: dict[str, PriceBook] = {}
 _contracts: dict[str, Contract] = {}
 
 
-def kept_book(content_hash: str, text: Callable[[], str]) -> PriceBook:
+def cached_book(content_hash: str, text: Callable[[], str]) -> PriceBook:
     """Return the book with this content hash; `text` is asked only when it was not parsed before."""
     return _kept(_books, content_hash, lambda: parse_book(text()))
 
 
-def kept_contract(content_hash: str, text: Callable[[], str]) -> Contract:
+def cached_contract(content_hash: str, text: Callable[[], str]) -> Contract:
     """Return the contract with this content hash; `text` is asked only when it was not parsed before."""
     return _kept(_contracts, content_hash, lambda: parse_contract(text()))
 
 
-def read_book(text: str) -> PriceBook:
+def parse_book_text(text: str) -> PriceBook:
     """Parse a book that somebody hands in.
 
     Raises:
@@ -34,18 +34,18 @@ def read_book(text: str) -> PriceBook:
     try:
         return parse_book(text)
     except BookError as error:
-        raise refusal(error.problems) from None
+        raise book_refusal(error.problems) from None
 
 
-def read_contract(text: str) -> Contract:
+def parse_contract_text(text: str) -> Contract:
     """Parse a contract that somebody hands in. Raises `invalid_price_book` with every problem."""
     try:
         return parse_contract(text)
     except BookError as error:
-        raise refusal(error.problems) from None
+        raise book_refusal(error.problems) from None
 
 
-def refusal(problems: list[Problem]) -> AppError:
+def book_refusal(problems: list[Problem]) -> AppError:
     """Return the refusal that lists what is wrong with a book or contract."""
     return AppError(
         "invalid_price_book",

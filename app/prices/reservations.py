@@ -24,8 +24,8 @@ from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.tables import FreeUse, PromotionUse, Reservation
 from pricing.book import PriceBook
-from pricing.exact import exact
-from pricing.money import whole
+from pricing.exact import parse_exact
+from pricing.money import require_integer
 from pricing.rules import Promotion
 
 # A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
@@ -43,7 +43,7 @@ class Allowance:
     promotions: dict[str, int | None]
 
 
-class ReservedMeanwhile(AppError):
+class ReservationConflict(AppError):
     """Another quote or job took what this price was made with. Price again; what is left has changed."""
 
     def __init__(self, what: str) -> None:
@@ -88,9 +88,9 @@ def reserve(
     moment = now(session)
     book = book_at(session, moment).book
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
-    given = {name: whole(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
+    given = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
     counted = {name: minor for name, minor in given.items() if name in caps and minor}
-    flicks = ceil(exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
+    flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
     if not flicks and not counted:
         return
     month = billing_month(get_account(session, account_id).billing_zone, moment)
@@ -99,10 +99,10 @@ def reserve(
             member = book.membership(book.known_membership(membership_at(session, account_id, moment)))
             limit = member.free_seconds_per_month * FLICKS_PER_SECOND
             if not _reserve(session, FreeUse, {"account_id": account_id, "month": month}, flicks, limit):
-                raise ReservedMeanwhile("Free seconds")
+                raise ReservationConflict("Free seconds")
         for name, cap_of, whose in _promotion_steps(counted, caps, account_id):
             if not _reserve(session, PromotionUse, {"promotion": name, "account_id": whose}, counted[name], cap_of):
-                raise ReservedMeanwhile(f"Discounts of the promotion {name}")
+                raise ReservationConflict(f"Discounts of the promotion {name}")
         session.add(
             Reservation(
                 quote_id=owner,
@@ -117,13 +117,13 @@ def reserve(
         )
 
 
-def settle(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
+def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
     """Turn what was reserved into what was used, and give the rest back; return whether this call did it.
 
     Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
     """
-    flicks = ceil(exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
-    given = {name: whole(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()}
+    flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
+    given = {name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()}
     held = _resolve(session, owner, "settled")
     if held is None:
         return False
@@ -135,7 +135,7 @@ def settle(session: Session, owner: str, *, free_seconds: Fraction, promotions: 
     return True
 
 
-def give_back(session: Session, owner: str) -> bool:
+def release_reservation(session: Session, owner: str) -> bool:
     """Give all that was reserved back: the quote expired, or its job used nothing; return whether this call did it."""
     held = _resolve(session, owner, "returned")
     if held is None:

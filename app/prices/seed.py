@@ -2,10 +2,10 @@
 
 from sqlalchemy.orm import Session
 
-from app.audit_log.actor import HOUSE
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.find import newest_book
-from app.prices.lifecycle import lock_papers
+from app.prices.lifecycle import lock_documents
 from app.prices.tables import StoredBook
 from pricing.books import read_shipped
 
@@ -15,10 +15,10 @@ def seed_book(session: Session, toml: str | None = None) -> StoredBook:
 
     Nobody is there yet to approve it, so the house does so alone, and the trail says so.
     """
-    lock_papers(session)
+    lock_documents(session)
     newest = newest_book(session)
     if newest is not None:
         return newest
-    stored = draft_book(session, HOUSE, read_shipped() if toml is None else toml, note="the first book")
-    approve_book(session, HOUSE, stored.id, content_hash=stored.content_hash)
-    return schedule_book(session, HOUSE, stored.id)
+    stored = draft_book(session, SYSTEM_ACTOR, read_shipped() if toml is None else toml, note="the first book")
+    approve_book(session, SYSTEM_ACTOR, stored.id, content_hash=stored.content_hash)
+    return schedule_book(session, SYSTEM_ACTOR, stored.id)

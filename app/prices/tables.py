@@ -7,13 +7,13 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, tex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of
-from app.prices.parse_cache import kept_book, kept_contract
+from app.db import Base, Moment, install_trigger, one_of
+from app.prices.parse_cache import cached_book, cached_contract
 from pricing.book import PriceBook
 from pricing.contract import Contract
 
 
-class PaperState(StrEnum):
+class PriceDocumentState(StrEnum):
     """How far a book or contract has come. `published` is never stored: it is a schedule whose time has come."""
 
     DRAFT = "draft"
@@ -23,10 +23,10 @@ class PaperState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-STORED_STATES = tuple(state for state in PaperState if state is not PaperState.PUBLISHED)
+STORED_STATES = tuple(state for state in PriceDocumentState if state is not PriceDocumentState.PUBLISHED)
 
 
-class Paper:
+class PriceDocument:
     """The columns of a priced paper, book or contract: its text, its way from draft to effect, and who did what.
 
     Only a draft's text may change; after that the row is history, and a trigger keeps it so.
@@ -35,7 +35,7 @@ class Paper:
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     toml: Mapped[str] = mapped_column(Text, deferred=True)
     content_hash: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text, default=PaperState.DRAFT)
+    state: Mapped[str] = mapped_column(Text, default=PriceDocumentState.DRAFT)
     note: Mapped[str] = mapped_column(Text, default="")
     author: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)
@@ -49,11 +49,11 @@ class Paper:
     withdrawn_by: Mapped[str | None] = mapped_column(Text)
     withdrawn_at: Mapped[datetime | None] = mapped_column(Moment)
 
-    def state_at(self, at: datetime) -> PaperState:
+    def state_at(self, at: datetime) -> PriceDocumentState:
         """Return the state at a moment: a schedule takes effect by time alone."""
-        if self.state == PaperState.SCHEDULED and self.effective_at is not None and self.effective_at <= at:
-            return PaperState.PUBLISHED
-        return PaperState(self.state)
+        if self.state == PriceDocumentState.SCHEDULED and self.effective_at is not None and self.effective_at <= at:
+            return PriceDocumentState.PUBLISHED
+        return PriceDocumentState(self.state)
 
 
 def _life() -> tuple[CheckConstraint, ...]:
@@ -66,7 +66,7 @@ def _life() -> tuple[CheckConstraint, ...]:
     )
 
 
-class StoredBook(Paper, Base):
+class StoredBook(PriceDocument, Base):
     """A price book as it was written. The scheduled book with the latest effective moment that has come is in force."""
 
     __tablename__ = "price_books"
@@ -81,10 +81,10 @@ class StoredBook(Paper, Base):
     @property
     def book(self) -> PriceBook:
         """The parsed book."""
-        return kept_book(self.content_hash, lambda: self.toml)
+        return cached_book(self.content_hash, lambda: self.toml)
 
 
-class StoredContract(Paper, Base):
+class StoredContract(PriceDocument, Base):
     """An account's own rates, which take the place of list prices from their effective moment until they end."""
 
     __tablename__ = "contracts"
@@ -107,7 +107,7 @@ class StoredContract(Paper, Base):
     @property
     def contract(self) -> Contract:
         """The parsed contract."""
-        return kept_contract(self.content_hash, lambda: self.toml)
+        return cached_contract(self.content_hash, lambda: self.toml)
 
 
 class FreeUse(Base):
@@ -187,7 +187,7 @@ END $$
 """
 
 # What no verb of ours does and no hand should.
-guard(
+install_trigger(
     Base.metadata.tables["price_books"],
     _PAPER_STAYS,
     """
@@ -195,7 +195,7 @@ guard(
     FOR EACH ROW EXECUTE FUNCTION paper_stays()
     """,
 )
-guard(
+install_trigger(
     Base.metadata.tables["contracts"],
     _PAPER_STAYS,
     """

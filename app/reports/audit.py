@@ -7,9 +7,9 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.jobs.tables import Job, ReceiptRow
-from app.prices.audit import audit as audit_prices
+from app.prices.audit import audit_prices as audit_prices
 from app.reports.replay import replay_row
-from app.wallet.audit import audit as audit_wallets
+from app.wallet.audit import audit_wallet as audit_wallets
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ RULES: dict[str, str] = {
 }
 
 
-def audit(session: Session) -> list[Finding]:
+def audit_books(session: Session) -> list[Finding]:
     """Return every row that disagrees with the promises: wallets, prices, jobs, receipts, events, and the replay."""
     found = [Finding(each.rule, each.subject, each.message) for each in audit_wallets(session)]
     found += [Finding(each.rule, each.subject, each.message) for each in audit_prices(session)]

@@ -48,7 +48,7 @@ def _register() -> None:
         pdfmetrics.registerFont(TTFont(HAN, str(path)))
 
 
-def words(text: str, style: ParagraphStyle = TEXT) -> Paragraph:
+def pdf_text(text: str, style: ParagraphStyle = TEXT) -> Paragraph:
     """Return a paragraph in which each run of signs has a font that holds it."""
     _register()
     parts, at = [], 0
@@ -70,7 +70,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, widths: Sequenc
     first_right = len(head) - right
 
     def cells(row: Sequence[str], left: ParagraphStyle, numbers: ParagraphStyle) -> list[Paragraph]:
-        return [words(cell, numbers if number >= first_right else left) for number, cell in enumerate(row)]
+        return [pdf_text(cell, numbers if number >= first_right else left) for number, cell in enumerate(row)]
 
     body = [cells(head, BOLD, BOLD_RIGHT), *(cells(row, TEXT, RIGHT) for row in rows)]
     made = Table(body, colWidths=[width * scale for width in widths], repeatRows=1)

@@ -13,14 +13,14 @@ from app.errors import not_found
 from app.jobs.tables import ReceiptRow
 from app.prices.find import book_by_hash
 from app.reports import pdf
-from app.reports.translations import Language, decimals, word
+from app.reports.translations import Language, decimals, translate
 from pricing.exact import exact_number
-from pricing.labels import mode_words, words
+from pricing.labels import label_text, mode_words
 from pricing.receipt import read_receipt
 
 
 @dataclass(frozen=True)
-class ReceiptPage:
+class ReceiptDocument:
     """What stands on a receipt, in one language; amounts are decimal strings."""
 
     language: Language
@@ -35,7 +35,7 @@ class ReceiptPage:
     notes: tuple[str, ...]
 
 
-def receipt_page(session: Session, job_id: str, language: Language) -> ReceiptPage:
+def receipt_document(session: Session, job_id: str, language: Language) -> ReceiptDocument:
     """Return what stands on the receipt of an ended job. Raises AppError `not_found`."""
     row = session.get(ReceiptRow, job_id)
     if row is None:
@@ -49,7 +49,7 @@ def receipt_page(session: Session, job_id: str, language: Language) -> ReceiptPa
         ("settled_at", settled.strftime("%Y-%m-%d %H:%M %Z")),
         ("account", f"{account.name} ({account.id})"),
         ("video", row.job_id),
-        ("outcome", word(row.outcome, language)),
+        ("outcome", translate(row.outcome, language)),
         ("model", f"{usage['model']}, {usage['resolution']}, {mode_words(usage['mode'], language)}"),
         ("tier", getattr(book.tier(usage["service_tier"]).title, language)),
         ("billed_seconds", decimals(exact_number(made["billed_seconds"]))),
@@ -59,44 +59,48 @@ def receipt_page(session: Session, job_id: str, language: Language) -> ReceiptPa
         told = delivered["facts"]
         facts.append(("film", f"{told.get('frames')} / {told.get('fps')} fps, {told.get('size')}"))
     notes = [
-        f"{word('book', language)}: {made['book']['name']} ({made['book']['hash']})",
+        f"{translate('book', language)}: {made['book']['name']} ({made['book']['hash']})",
         *([f"sha256: {row.film_sha256}"] if row.film_sha256 else []),
-        f"{word('replays', language)} cinemeter replay {row.job_id}",
+        f"{translate('replays', language)} cinemeter replay {row.job_id}",
     ]
     if row.test:
-        notes.insert(0, word("test", language))
-    return ReceiptPage(
+        notes.insert(0, translate("test", language))
+    return ReceiptDocument(
         language=language,
         number=row.number,
-        title=f"{word('receipt', language)} {word('number', language)} {row.number}",
+        title=f"{translate('receipt', language)} {translate('number', language)} {row.number}",
         currency=row.currency,
-        facts=tuple((word(name, language), text) for name, text in facts),
-        head=(word("what", language), word("rule", language), f"{word('amount', language)} ({row.currency})"),
-        lines=tuple(
-            (words(each["key"], each["facts"], language), each["rule"], each["amount"]) for each in made["lines"]
+        facts=tuple((translate(name, language), text) for name, text in facts),
+        head=(
+            translate("what", language),
+            translate("rule", language),
+            f"{translate('amount', language)} ({row.currency})",
         ),
-        total=(word("total", language), made["total"]),
-        tax=(word("tax_included", language), made["tax_included"]),
+        lines=tuple(
+            (label_text(each["key"], each["facts"], language), each["rule"], each["amount"]) for each in made["lines"]
+        ),
+        total=(translate("total", language), made["total"]),
+        tax=(translate("tax_included", language), made["tax_included"]),
         notes=tuple(notes),
     )
 
 
-def receipt_html(page: ReceiptPage) -> str:
+def receipt_html(page: ReceiptDocument) -> str:
     """Return the receipt as a page of HTML that needs nothing else, and prints well."""
     source = (files("app.reports") / "receipt.html").read_text(encoding="utf-8")
     return Environment(autoescape=True).from_string(source).render(page=page)
 
 
-def receipt_pdf(page: ReceiptPage) -> bytes:
+def receipt_pdf(page: ReceiptDocument) -> bytes:
     """Return the receipt as a PDF."""
-    facts = [pdf.words(f"{name}: {text}") for name, text in page.facts]
+    facts = [pdf.pdf_text(f"{name}: {text}") for name, text in page.facts]
     rows = [*page.lines, (page.total[0], "", page.total[1]), (page.tax[0], "", page.tax[1])]
     story: list[Flowable] = [
-        pdf.words(page.title, pdf.TITLE),
+        pdf.pdf_text(page.title, pdf.TITLE),
         *facts,
         pdf.gap(5),
         pdf.table(page.head, rows, widths=(6, 4, 2), right=1),
         pdf.gap(6),
-        *(pdf.words(note, pdf.SMALL) for note in page.notes),
+        *(pdf.pdf_text(note, pdf.SMALL) for note in page.notes),
     ]
     return pdf.write_pdf(page.title, story)

@@ -10,7 +10,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at, book_by_id, contracts_by_hash
@@ -18,7 +18,7 @@ from app.roles import ADMIN_ROLES, require_role
 from app.settings import get_settings
 from pricing.book import PriceBook
 from pricing.contract import Contract
-from pricing.simulate import Past, simulate
+from pricing.simulate import PastJob, simulate
 from pricing.simulation_result import Case, Simulation
 
 # Jobs with the same inputs are priced alike unless a window opens or closes between them, so the period is cut at
@@ -71,7 +71,7 @@ def simulate_stored(session: Session, actor: Actor, book_id: str, *, since: date
     require_role(actor, *ADMIN_ROLES)
     stored = book_by_id(session, book_id)
     found = simulate_book(session, stored.book, since=since, until=until)
-    record(
+    record_action(
         session,
         actor,
         "book.simulated",
@@ -94,11 +94,11 @@ def edges(book: PriceBook, contracts: Mapping[str, Contract]) -> list[datetime]:
     return sorted(moments)
 
 
-def _past(rows: Iterable[Row[Any]]) -> Iterator[Past]:
+def _past(rows: Iterable[Row[Any]]) -> Iterator[PastJob]:
     # Thousands of accounts share a case, so each is read once.
     cases: dict[str, Case] = {}
     for row in rows:
         case = cases.get(row.pricing_case)
         if case is None:
             case = cases[row.pricing_case] = Case(*json.loads(row.pricing_case))
-        yield Past(case, row.at, row.account_id, row.jobs, int(row.charged), int(row.gpu_milliseconds))
+        yield PastJob(case, row.at, row.account_id, row.jobs, int(row.charged), int(row.gpu_milliseconds))

@@ -12,7 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.reports.statements import PERIOD, Statement, project_names, tenths
-from app.reports.translations import Language, decimals, word
+from app.reports.translations import Language, decimals, translate
 from pricing.exact import exact_number
 from pricing.labels import mode_words
 from pricing.money import Money
@@ -42,7 +42,7 @@ def write_csv(session: Session, statement: Statement, language: Language) -> str
     out = io.StringIO()
     out.write("\ufeff")
     table = csv.writer(out)
-    table.writerow([word(column, language) for column in COLUMNS])
+    table.writerow([translate(column, language) for column in COLUMNS])
     facts = {
         "account_id": statement.account_id,
         "since": statement.since,
@@ -54,7 +54,7 @@ def write_csv(session: Session, statement: Statement, language: Language) -> str
         table.writerow([_inert(cell) for cell in cells])
     whole = statement.whole
     sums = {
-        "number": word("total", language),
+        "number": translate("total", language),
         "seconds": decimals(whole.seconds),
         "gpu_seconds": decimals(Fraction(whole.gpu_milliseconds, 1000)),
         "list_price": Money(whole.list_total, statement.currency).text,
@@ -75,7 +75,7 @@ def _videos(rows: Any, names: dict[str, str], statement: Statement, language: La
             row.settled_at.astimezone(zone).isoformat(timespec="seconds"),
             row.job_id,
             names.get(row.project_id or "", ""),
-            word(row.outcome, language),
+            translate(row.outcome, language),
             case.model,
             case.resolution,
             mode_words(case.mode, language),

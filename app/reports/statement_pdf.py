@@ -6,27 +6,27 @@ from reportlab.platypus import Flowable
 
 from app.reports import pdf
 from app.reports.statements import Statement
-from app.reports.translations import Language, decimals, word
+from app.reports.translations import Language, decimals, translate
 from pricing.money import Money
 
 
 def statement_pdf(statement: Statement, language: Language) -> bytes:
     """Return the statement as a PDF: what was used and charged, how long it waited, and what the wallet did."""
-    title = f"{word('statement', language)} {statement.month}"
-    project = statement.project or word("all_projects", language)
+    title = f"{translate('statement', language)} {statement.month}"
+    project = statement.project or translate("all_projects", language)
     story: list[Flowable] = [
-        pdf.words(title, pdf.TITLE),
-        pdf.words(f"{word('account', language)}: {statement.account} ({statement.account_id})"),
-        pdf.words(f"{word('project', language)}: {project}"),
-        pdf.words(f"{statement.since:%Y-%m-%d} – {statement.until:%Y-%m-%d} ({statement.zone})"),
+        pdf.pdf_text(title, pdf.TITLE),
+        pdf.pdf_text(f"{translate('account', language)}: {statement.account} ({statement.account_id})"),
+        pdf.pdf_text(f"{translate('project', language)}: {project}"),
+        pdf.pdf_text(f"{statement.since:%Y-%m-%d} – {statement.until:%Y-%m-%d} ({statement.zone})"),
         pdf.gap(4),
         _positions(statement, language),
     ]
     if statement.waits:
-        story += [pdf.words(word("waits", language), pdf.HEADING), _waits(statement, language)]
+        story += [pdf.pdf_text(translate("waits", language), pdf.HEADING), _waits(statement, language)]
     if statement.opening is not None:
-        heading = f"{word('wallet', language)} ({statement.currency})"
-        story += [pdf.words(heading, pdf.HEADING), _wallet(statement, language)]
+        heading = f"{translate('wallet', language)} ({statement.currency})"
+        story += [pdf.pdf_text(heading, pdf.HEADING), _wallet(statement, language)]
     return pdf.write_pdf(title, story)
 
 
@@ -46,13 +46,13 @@ def _positions(statement: Statement, language: Language) -> Flowable:
         )
         for each in (*statement.positions, statement.whole)
     ]
-    rows[-1] = (word("total", language), *rows[-1][1:])
+    rows[-1] = (translate("total", language), *rows[-1][1:])
     widths = (2.6, 2.6, 1.7, 1.6, 1.2, 1.5, 1.9, 1.9, 1.7)
-    return pdf.table([word(name, language) for name in head], rows, widths=widths, right=5)
+    return pdf.table([translate(name, language) for name in head], rows, widths=widths, right=5)
 
 
 def _waits(statement: Statement, language: Language) -> Flowable:
-    head = [word(name, language) for name in ("tier", "started", "median", "p95")]
+    head = [translate(name, language) for name in ("tier", "started", "median", "p95")]
     rows = [
         (statement.tier(each.tier, language), str(each.started), str(each.median), str(each.p95))
         for each in statement.waits
@@ -64,8 +64,8 @@ def _wallet(statement: Statement, language: Language) -> Flowable:
     def money(minor: int) -> str:
         return Money(minor, statement.currency).text
 
-    rows = [(word("opening", language), "", money(statement.opening or 0))]
-    rows += [(word(each.kind, language), str(each.transfers), money(each.amount)) for each in statement.moved]
-    rows.append((word("closing", language), "", money(statement.closing or 0)))
-    head = [word(name, language) for name in ("what", "transfers", "amount")]
+    rows = [(translate("opening", language), "", money(statement.opening or 0))]
+    rows += [(translate(each.kind, language), str(each.transfers), money(each.amount)) for each in statement.moved]
+    rows.append((translate("closing", language), "", money(statement.closing or 0)))
+    head = [translate(name, language) for name in ("what", "transfers", "amount")]
     return pdf.table(head, rows, widths=(5, 2, 3), right=2)

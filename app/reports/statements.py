@@ -73,7 +73,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitTimes:
     """How long videos of a service tier waited for their start, in seconds: the median and the 95th percentile."""
 
     tier: str
@@ -83,7 +83,7 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Moved:
+class Movement:
     """What one kind of transfer moved in the month, in minor units."""
 
     kind: str
@@ -105,9 +105,9 @@ class Statement:
     since: datetime
     until: datetime
     positions: tuple[Position, ...]
-    waits: tuple[Wait, ...]
+    waits: tuple[WaitTimes, ...]
     opening: int | None
-    moved: tuple[Moved, ...]
+    moved: tuple[Movement, ...]
     book: PriceBook | None  # the last one in force in the month; it has the names of memberships and tiers
 
     def tier(self, name: str, language: Language) -> str:
@@ -188,8 +188,10 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         raise not_found("project", project_id)
     facts = {"account_id": account_id, "since": since, "until": until, "project_id": project_id}
     wallet = facts | {"wallet": wallet_side(account_id)}
-    waits = [Wait(row.tier, row.started, tenths(row.p50), tenths(row.p95)) for row in session.execute(WAITS, facts)]
-    moved = [] if project_id else [Moved(*row) for row in session.execute(MOVED, wallet)]
+    waits = [
+        WaitTimes(row.tier, row.started, tenths(row.p50), tenths(row.p95)) for row in session.execute(WAITS, facts)
+    ]
+    moved = [] if project_id else [Movement(*row) for row in session.execute(MOVED, wallet)]
     return Statement(
         account_id=account_id,
         account=account.name,
@@ -203,7 +205,7 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         positions=tuple(_positions(session.execute(GROUPED, facts), names)),
         waits=tuple(waits),
         opening=None if project_id else int(session.execute(OPENING, wallet).scalar_one()),
-        moved=tuple(Moved(each.kind, each.transfers, int(each.amount)) for each in moved),
+        moved=tuple(Movement(each.kind, each.transfers, int(each.amount)) for each in moved),
         book=_book(session, min(until, now(session))),
     )
 

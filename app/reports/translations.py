@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Literal
 
-from pricing.exact import exact
+from pricing.exact import parse_exact
 
 Language = Literal["en", "zh"]
 
@@ -66,7 +66,7 @@ WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-def word(key: str, language: Language) -> str:
+def translate(key: str, language: Language) -> str:
     """Return a word in a language; what has no entry stands as it is."""
     pair = WORDS.get(key)
     return key if pair is None else pair[0 if language == "en" else 1]
@@ -74,5 +74,5 @@ def word(key: str, language: Language) -> str:
 
 def decimals(number: Fraction) -> str:
     """Return a number of seconds as a decimal of at most three digits after the point."""
-    thousandths = round(exact(number, "seconds") * 1000)
+    thousandths = round(parse_exact(number, "seconds") * 1000)
     return f"{thousandths // 1000}.{thousandths % 1000:03d}".rstrip("0").rstrip(".")

@@ -30,7 +30,7 @@ GROUPED = text(
 
 
 @dataclass
-class Use:
+class UsageRow:
     """What one day, project and model came to: billed seconds, GPU time of all takes, and money in minor units."""
 
     day: date
@@ -51,7 +51,7 @@ def read_usage(
     last: date,
     project_id: str | None = None,
     test: bool = False,
-) -> list[Use]:
+) -> list[UsageRow]:
     """Return the account's usage from `first` to `last`, both days of its billing zone, by the moment of settlement.
 
     Test videos show what they would have cost, and are charged nothing.
@@ -73,10 +73,10 @@ def read_usage(
             "project_id": project_id,
         },
     )
-    found: dict[tuple[date, str | None, str], Use] = {}
+    found: dict[tuple[date, str | None, str], UsageRow] = {}
     for row in rows:
         case = Case(*json.loads(row.pricing_case))
-        use = found.setdefault((row.day, row.project_id, case.model), Use(row.day, row.project_id, case.model))
+        use = found.setdefault((row.day, row.project_id, case.model), UsageRow(row.day, row.project_id, case.model))
         use.videos += row.videos
         use.seconds += exact_number(case.seconds) * row.videos
         use.gpu_milliseconds += int(row.gpu_milliseconds)

@@ -102,7 +102,7 @@ RULES: dict[str, str] = {
 }
 
 
-def audit(session: Session) -> list[Finding]:
+def audit_wallet(session: Session) -> list[Finding]:
     """Return every disagreement in the ledger; an empty list is a clean one. Reads only.
 
     A run beside live traffic wants a REPEATABLE READ transaction, so that all rules see one moment.

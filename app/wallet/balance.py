@@ -11,7 +11,7 @@ from app.accounts.accounts import get_account
 from app.clock import now
 from app.errors import not_found
 from app.wallet.tables import CreditLot, LotKind, Wallet
-from pricing.money import Money, whole
+from pricing.money import Money, require_integer
 
 
 class Balance(BaseModel):
@@ -46,7 +46,7 @@ def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> 
             currency=account.currency,
             posted=0,
             held=0,
-            credit_limit=whole(credit_limit, "credit_limit"),
+            credit_limit=require_integer(credit_limit, "credit_limit"),
             created_at=now(session),
         )
         .on_conflict_do_nothing()
@@ -108,17 +108,17 @@ def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> No
     Raises:
         AppError: `not_found`.
     """
-    _set(session, account_id, credit_limit=whole(credit_limit, "credit_limit"))
-    arm_low_balance(session, account_id)
+    _set(session, account_id, credit_limit=require_integer(credit_limit, "credit_limit"))
+    reset_low_balance(session, account_id)
 
 
 def set_low_balance(session: Session, account_id: str, threshold: int | None) -> None:
     """Set below what the owner is told that the wallet runs low, in minor units; None: never. Raises `not_found`."""
-    value = None if threshold is None else whole(threshold, "threshold")
+    value = None if threshold is None else require_integer(threshold, "threshold")
     _set(session, account_id, low_balance=value, low_balance_told_at=None)
 
 
-def newly_low(session: Session, account_id: str) -> Balance | None:
+def crossed_low_balance(session: Session, account_id: str) -> Balance | None:
     """Return the balance if what is available has fallen below its threshold since this was last told, else None.
 
     Whoever gets the balance writes the event; the same fall is told to nobody else, until `arm_low_balance` has seen
@@ -140,7 +140,7 @@ def newly_low(session: Session, account_id: str) -> Balance | None:
     return None if told is None else balance(session, account_id)
 
 
-def arm_low_balance(session: Session, account_id: str) -> None:
+def reset_low_balance(session: Session, account_id: str) -> None:
     """After whatever raises a wallet: tell the owner again at the next fall, if this one has ended."""
     session.execute(
         update(Wallet)
@@ -166,6 +166,6 @@ def _set(session: Session, account_id: str, **values: object) -> None:
         raise not_found("wallet", account_id)
 
 
-def spelled(minor: int, currency: str) -> str:
+def decimal_text(minor: int, currency: str) -> str:
     """Return minor units as the decimal string that problem documents carry: 439 CNY is `4.39`."""
     return Money(minor, currency).text

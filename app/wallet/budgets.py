@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.accounts.tables import ApiKey, Project
 from app.db import new_id
 from app.errors import AppError
-from app.wallet.balance import spelled
+from app.wallet.balance import decimal_text
 from app.wallet.tables import Budget, BudgetScope, Hold
-from pricing.money import whole
+from pricing.money import require_integer
 
 
 def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
@@ -24,20 +24,20 @@ def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
     """
     for scope, subject_id, month in _subjects(session, hold):
         limit = _limit(session, hold, scope, currency)
-        if not _take(session, hold, scope, subject_id, month, limit):
+        if not _reserve(session, hold, scope, subject_id, month, limit):
             _refuse(session, hold, scope, subject_id, month, limit or 0, currency)
 
 
 def settle_budgets(session: Session, hold: Hold, spent: int) -> None:
     """Take a resolved hold out of its budgets and count what was captured."""
-    whole(spent, "spent")
+    require_integer(spent, "spent")
     for scope, subject_id, month in _subjects(session, hold):
         _move(session, scope, subject_id, month, held=-hold.amount, spent=spent)
 
 
 def refund_budgets(session: Session, hold: Hold, amount: int) -> None:
     """Give a refund back to the budgets that its job was counted in."""
-    whole(amount)
+    require_integer(amount)
     for scope, subject_id, month in _subjects(session, hold):
         _move(session, scope, subject_id, month, held=0, spent=-amount)
 
@@ -62,14 +62,14 @@ def _limit(session: Session, hold: Hold, scope: BudgetScope, currency: str) -> i
         raise AppError(
             "price_above_cap",
             "The price is above what one job of this key may cost.",
-            price=spelled(hold.amount, currency),
-            cap=spelled(cap, currency),
+            price=decimal_text(hold.amount, currency),
+            cap=decimal_text(cap, currency),
             currency=currency,
         )
     return total
 
 
-def _take(session: Session, hold: Hold, scope: BudgetScope, subject_id: str, month: str, limit: int | None) -> bool:
+def _reserve(session: Session, hold: Hold, scope: BudgetScope, subject_id: str, month: str, limit: int | None) -> bool:
     if limit is not None and hold.amount > limit:
         return False
     fresh = insert(Budget).values(
@@ -113,9 +113,9 @@ def _refuse(
         budget=str(scope),
         id=subject_id,
         month=month or None,
-        price=spelled(hold.amount, currency),
-        limit=spelled(limit, currency),
-        held=spelled(held, currency),
-        spent=spelled(spent, currency),
+        price=decimal_text(hold.amount, currency),
+        limit=decimal_text(limit, currency),
+        held=decimal_text(held, currency),
+        spent=decimal_text(spent, currency),
         currency=currency,
     )

@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError, not_found
-from app.wallet.balance import arm_low_balance, spelled
+from app.wallet.balance import decimal_text, reset_low_balance
 from app.wallet.budgets import refund_budgets
-from app.wallet.lots import add_lot, draw, give_back
+from app.wallet.lots import add_lot, draw, return_to_lots
 from app.wallet.tables import DrawCause, Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
-from pricing.money import whole
+from pricing.money import require_integer
 
 
 def top_up(
@@ -41,7 +41,7 @@ def top_up(
         AppError: `not_found`; `invalid_request` for an unknown kind or an expiry in the past; `conflict` if the
             reference was used for another order.
     """
-    whole(amount, least=1)
+    require_integer(amount, least=1)
     kinds = [str(known) for known in LotKind]
     if kind not in kinds:
         raise AppError("invalid_request", f"{kind!r} is no kind of credit.", field="kind", allowed=kinds)
@@ -52,7 +52,7 @@ def top_up(
             raise AppError("invalid_request", "The credit would have expired already.", field="expires_at")
         move_posted(session, transfer)
         add_lot(session, transfer, kind, expires_at)
-        arm_low_balance(session, account_id)
+        reset_low_balance(session, account_id)
     return transfer
 
 
@@ -66,7 +66,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
         TypeError, ValueError: for an amount that is not whole and more than 0.
         AppError: `not_found`; `conflict` if the job was not charged, or not that much is left to give back.
     """
-    whole(amount, least=1)
+    require_integer(amount, least=1)
     # The hold's row orders refunds of one job, so that two cannot both give back the last of it.
     paid = session.scalar(
         select(Hold)
@@ -95,8 +95,8 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     if new:
         refund_budgets(session, paid, amount)
         move_posted(session, transfer)
-        give_back(session, paid, transfer, given)
-        arm_low_balance(session, paid.account_id)
+        return_to_lots(session, paid, transfer, given)
+        reset_low_balance(session, paid.account_id)
     return transfer
 
 
@@ -106,8 +106,8 @@ def _too_much(session: Session, paid: Hold, left: int, amount: int) -> AppError:
         "conflict",
         "The job was not charged that much.",
         job=paid.job_id,
-        left=spelled(max(0, left), currency),
-        asked=spelled(amount, currency),
+        left=decimal_text(max(0, left), currency),
+        asked=decimal_text(amount, currency),
         currency=currency,
     )
 
@@ -121,7 +121,7 @@ def correct(
         TypeError, ValueError: for an amount that is not whole, or 0.
         AppError: `not_found`; `invalid_request` without a reason; `conflict` if the reference was used otherwise.
     """
-    size = whole(abs(whole(amount, least=None)), least=1)
+    size = require_integer(abs(require_integer(amount, least=None)), least=1)
     if not reason.strip():
         raise AppError("invalid_request", "A correction says why.", field="reason")
     transfer, new = write(
@@ -138,7 +138,7 @@ def correct(
         move_posted(session, transfer)
         if amount > 0:
             add_lot(session, transfer, LotKind.PURCHASED, None)
-            arm_low_balance(session, account_id)
+            reset_low_balance(session, account_id)
         else:
             draw(session, account_id, size, transfer.id, DrawCause.CORRECTION)
     return transfer
@@ -158,4 +158,4 @@ def list_transfers(
 def spell(transfer: Transfer) -> str:
     """Return the transfer's amount as a decimal string, negative where the wallet gave."""
     sign = "-" if transfer.debit.startswith("wallet:") else ""
-    return sign + spelled(transfer.amount, transfer.currency)
+    return sign + decimal_text(transfer.amount, transfer.currency)

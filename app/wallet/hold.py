@@ -9,12 +9,12 @@ from app.accounts.billing_periods import billing_month
 from app.clock import now
 from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
-from app.wallet.balance import arm_low_balance, available_now, balance, spelled
+from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move, move_posted, write
-from pricing.money import whole
+from pricing.money import require_integer
 
 # Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
 _TAKE = (
@@ -67,7 +67,7 @@ def hold(
         TypeError, ValueError: for an amount that is not whole or negative.
         AppError: `insufficient_funds`, `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
     """
-    whole(amount)
+    require_integer(amount)
     account = get_account(session, account_id)
     made = session.scalars(
         insert(Hold)
@@ -89,10 +89,10 @@ def hold(
     if made is None:
         raise AppError("conflict", "This job has a hold already.", job=job_id)
     hold_budgets(session, made, account.currency)
-    if not _take(session, made):
+    if not _reserve(session, made):
         # Expired credit that nobody has booked yet may have been counted twice against it; book it and look again.
         expire_lots(session, account_id)
-        if not _take(session, made):
+        if not _reserve(session, made):
             raise _too_little(session, made)
     if amount:
         pin(session, made)
@@ -108,7 +108,7 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
         HoldResolved: the second time, saying how it was resolved the first time.
         ValueError: above the held amount. AppError: `not_found`.
     """
-    resolved = _resolve(session, job_id, HoldState.CAPTURED, whole(amount))
+    resolved = _resolve(session, job_id, HoldState.CAPTURED, require_integer(amount))
     settle_budgets(session, resolved, amount)
     transfer = None
     if amount:
@@ -119,7 +119,7 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
     else:
         move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, amount, transfer, ours=ours)
-    arm_low_balance(session, resolved.account_id)
+    reset_low_balance(session, resolved.account_id)
     return transfer
 
 
@@ -135,7 +135,7 @@ def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
     settle_budgets(session, resolved, 0)
     move(session, resolved.account_id, held=-resolved.amount)
     unpin(session, resolved, 0, None, ours=ours)
-    arm_low_balance(session, resolved.account_id)
+    reset_low_balance(session, resolved.account_id)
     return resolved
 
 
@@ -147,7 +147,7 @@ def get_hold(session: Session, job_id: str) -> Hold:
     return found
 
 
-def _take(session: Session, made: Hold) -> bool:
+def _reserve(session: Session, made: Hold) -> bool:
     """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
     facts = {"wallet": made.account_id, "wanted": made.amount, "moment": now(session)}
     return session.execute(_TAKE, facts).one_or_none() is not None
@@ -158,8 +158,8 @@ def _too_little(session: Session, made: Hold) -> AppError:
     return AppError(
         "insufficient_funds",
         "The wallet cannot hold the price of this job.",
-        price=spelled(made.amount, has.currency),
-        available=spelled(has.available, has.currency),
+        price=decimal_text(made.amount, has.currency),
+        available=decimal_text(has.available, has.currency),
         currency=has.currency,
     )
 

@@ -13,7 +13,7 @@ from app.clock import now
 from app.db import new_id
 from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import move_posted, write
-from pricing.money import whole
+from pricing.money import require_integer
 
 # How long credit lives that expired in our hands: under a hold that we, and not the customer, let fail.
 REGRANT_LIFE = timedelta(days=30)
@@ -61,7 +61,7 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
 
     What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew.
     """
-    whole(spent, "spent")
+    require_integer(spent, "spent")
     left, owing = spent, False
     for piece, lot in _slices(session, hold):
         piece.used = min(piece.amount, left)
@@ -79,14 +79,14 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
         pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
 
 
-def give_back(session: Session, hold: Hold, transfer: Transfer, given: int) -> None:
+def return_to_lots(session: Session, hold: Hold, transfer: Transfer, given: int) -> None:
     """Put a refund back where its charge was taken from, as if that much less had been captured.
 
     What was spent last comes back first: what the credit limit covered, then the hold's slices, each into its own lot,
     so that credit stays what it was and ends when it would have. What comes back to a lot that has expired meanwhile
     is granted anew. `given` is what earlier refunds of the job gave back, in minor units.
     """
-    whole(given, "given")
+    require_integer(given, "given")
     slices = _slices(session, hold)
     on_credit = hold.captured_amount - sum(piece.used or 0 for piece, _ in slices)
     part = min(transfer.amount, max(0, on_credit - given))
@@ -145,7 +145,7 @@ def _granted_in_debts(session: Session, account_id: str) -> int:
 
 def draw(session: Session, account_id: str, amount: int, transfer_id: str, cause: DrawCause) -> int:
     """Take up to `amount` out of lots that no hold pins, in the order of spending; return how much there was."""
-    whole(amount)
+    require_integer(amount)
     lots = session.scalars(
         select(CreditLot)
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)

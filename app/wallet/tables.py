@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db import Base, Moment, guard, one_of, only_add
+from app.db import Base, Moment, append_only, install_trigger, one_of
 
 
 class TransferKind(StrEnum):
@@ -233,12 +233,12 @@ class Budget(Base):
 
 
 # What no verb of ours does and no hand should.
-only_add(Base.metadata.tables["transfers"], "a transfer is never changed or removed; book a new one")
-only_add(
+append_only(Base.metadata.tables["transfers"], "a transfer is never changed or removed; book a new one")
+append_only(
     Base.metadata.tables["lot_draws"],
     "what left a credit lot is never changed or removed; credit comes in as a new lot",
 )
-guard(
+install_trigger(
     Base.metadata.tables["holds"],
     """
     CREATE OR REPLACE FUNCTION holds_resolve_once() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -256,7 +256,7 @@ guard(
     FOR EACH ROW EXECUTE FUNCTION holds_resolve_once()
     """,
 )
-guard(
+install_trigger(
     Base.metadata.tables["wallets"],
     """
     CREATE OR REPLACE FUNCTION wallets_never_overdrawn() RETURNS trigger LANGUAGE plpgsql AS $$

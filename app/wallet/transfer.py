@@ -10,7 +10,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.wallet.tables import HOUSE_ACCOUNT, Transfer, TransferKind, Wallet
-from pricing.money import whole
+from pricing.money import require_integer
 
 
 def wallet_side(account_id: str) -> str:
@@ -47,7 +47,7 @@ def write(
     Raises:
         AppError: `not_found` without a wallet; `conflict` if the reference was used for another order.
     """
-    whole(amount, least=1)
+    require_integer(amount, least=1)
     currency = session.scalar(select(Wallet.currency).where(Wallet.account_id == account_id))
     if currency is None:
         raise not_found("wallet", account_id)
@@ -79,8 +79,8 @@ def move_posted(session: Session, transfer: Transfer, *, held: int = 0) -> None:
 
 def move(session: Session, account_id: str, *, posted: int = 0, held: int = 0) -> None:
     """Move the two columns of a wallet; its row is locked from here to the end of the transaction."""
-    whole(posted, "posted", least=None)
-    whole(held, "held", least=None)
+    require_integer(posted, "posted", least=None)
+    require_integer(held, "held", least=None)
     session.execute(
         update(Wallet)
         .where(Wallet.account_id == account_id)

@@ -15,7 +15,7 @@ from app.db import get_session
 from app.errors import AppError
 from app.roles import ADMIN_ROLES, Role
 from app.wallet.balance import balance
-from app.web.csrf import FIELD, require_same_site
+from app.web.csrf import FIELD, require_csrf
 from app.web.sessions import cookie_name, read_web_session
 
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
@@ -136,7 +136,7 @@ async def read_form(request: Request) -> AsyncIterator[FormData]:
     """
     async with request.form(max_files=MAX_FILES, max_fields=600) as form:
         word = form.get(FIELD)
-        require_same_site(request, word if isinstance(word, str) else None)
+        require_csrf(request, word if isinstance(word, str) else None)
         yield form
 
 

@@ -12,7 +12,7 @@ FIELD = "csrf"
 HEADER = "x-csrf-token"
 
 
-def require_same_site(request: Request, given: str | None) -> None:
+def require_csrf(request: Request, given: str | None) -> None:
     """Refuse a request that another site has made a browser send.
 
     The browser's own word counts first (`Sec-Fetch-Site`, else `Origin`). Beside it, a signed-in browser must send the

@@ -12,7 +12,7 @@ from pricing.money import Money
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmittedForm:
     """A form as it was sent, or none. On a page with several forms, `place` names the one that was sent."""
 
     form: FormData | None = None
@@ -27,10 +27,10 @@ class Sent:
         return default if self.form is None or of != self.place else str(value) in texts_of(self.form, name)
 
 
-NOTHING_SENT = Sent()
+NO_FORM = SubmittedForm()
 
 
-def read_amount(text: str, currency: str, field: str, *, least: int = 0) -> int:
+def parse_form_amount(text: str, currency: str, field: str, *, least: int = 0) -> int:
     """Return an amount that was typed, in minor units; a thousands comma and a currency sign are let pass.
 
     Raises AppError `invalid_request` for what is no amount, or is below `least`.
@@ -47,12 +47,12 @@ def read_amount(text: str, currency: str, field: str, *, least: int = 0) -> int:
     return minor
 
 
-def read_optional(text: str, currency: str, field: str) -> int | None:
+def parse_optional_amount(text: str, currency: str, field: str) -> int | None:
     """Return an amount, or None where nothing was typed."""
-    return read_amount(text, currency, field) if text else None
+    return parse_form_amount(text, currency, field) if text else None
 
 
-def read_moment(text: str, zone: str, field: str) -> datetime:
+def parse_local_time(text: str, zone: str, field: str) -> datetime:
     """Return the moment of a `datetime-local` field. Raises AppError `invalid_request`."""
     try:
         return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
@@ -61,9 +61,9 @@ def read_moment(text: str, zone: str, field: str) -> datetime:
         raise AppError("invalid_request", message, field=field, value=text) from None
 
 
-def read_optional_moment(text: str, zone: str, field: str) -> datetime | None:
+def parse_optional_local_time(text: str, zone: str, field: str) -> datetime | None:
     """Return a moment, or None where nothing was typed."""
-    return read_moment(text, zone, field) if text else None
+    return parse_local_time(text, zone, field) if text else None
 
 
 def to_local(moment: datetime, zone: str, *, ahead_minutes: int = 0) -> str:

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from app.accounts.members import get_member
 from app.accounts.tables import Member
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.roles import ADMIN_ROLES, Role, require_may_grant, require_role
 from app.settings import get_settings
 
@@ -46,7 +46,7 @@ def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str
     require_role(actor, Role.OPERATOR)
     member = get_member(session, account_id, member_id)
     require_may_grant(actor, (), ADMIN_ROLES.intersection(member.roles))
-    record(session, actor, "member.link_given", member_id, account=account_id)
+    record_action(session, actor, "member.link_given", member_id, account=account_id)
     ends = int((now(session) + VALID).timestamp())
     return f"{get_settings().base_url()}/welcome/{_sign(_subject(member), ends)}"
 
@@ -60,7 +60,7 @@ def welcomed(session: Session, token: str) -> Member:
     message = "This link was used before or is too old. Those who run this service give a fresh one."
     refused = AppError("not_found", message)
     member_id, _, rest = token.partition(".")
-    ends = whole(rest.partition(".")[0])
+    ends = parse_integer(rest.partition(".")[0])
     if ends is None or not hmac.compare_digest(_sign(member_id, ends).encode(), token.encode()):
         raise refused
     member = session.get(Member, member_id.partition("-")[0], with_for_update=True)

@@ -17,7 +17,7 @@ from app.web.formats import minor, money
 from app.web.render import is_htmx, page
 from pricing.book import PriceBook, PriceError
 from pricing.labels import mode_words
-from pricing.money import settle
+from pricing.money import round_to_minor
 from pricing.price import per_second, price
 from pricing.rate import RESOLUTIONS
 from pricing.usage import Customer, Usage
@@ -119,7 +119,7 @@ def _second(
 
 def _shown(amount: Fraction, currency: str) -> str:
     """Return a unit price rounded for display; a film is priced as a whole and never from this."""
-    return minor(settle(amount, currency).minor, currency)
+    return minor(round_to_minor(amount, currency).minor, currency)
 
 
 def _special(book: PriceBook) -> list[dict[str, Any]]:

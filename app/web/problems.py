@@ -13,7 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.errors import AppError
-from app.logs import about
+from app.logs import bind_log_ids
 from app.web.formats import field as in_words
 from app.web.render import is_htmx, page, render
 
@@ -41,7 +41,7 @@ def _choose(before: Handler) -> Handler:
         if wants_page(request) and isinstance(error, _REFUSALS):
             return problem_page(request, as_app_error(error))
         # What is logged carries the id that the page shows, also after the request's own block has ended.
-        with about(request_id=getattr(request.state, "request_id", "")):
+        with bind_log_ids(request_id=getattr(request.state, "request_id", "")):
             answer = before(request, error)
             answer = answer if isinstance(answer, Response) else await answer
         return problem_page(request, _told(answer)) if wants_page(request) else answer

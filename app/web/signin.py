@@ -6,8 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
-from app.accounts.invitations import accept, read_letter
-from app.accounts.members import note_sign_in, set_password, sign_in, sign_up
+from app.accounts.invitations import accept_invitation, read_invitation
+from app.accounts.members import record_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.errors import AppError
 from app.roles import ADMIN_ROLES
@@ -27,7 +27,7 @@ from app.web.sessions import (
     set_cookie,
     show_test_jobs,
 )
-from app.web.signin_limits import forget_tries, note_try, take_back_try
+from app.web.signin_limits import clear_tries, count_try, return_try
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,25 +38,25 @@ Next = Annotated[str | None, Query(max_length=NEXT_LENGTH_MAX)]
 def show_sign_in(request: Request, visitor: MaybeVisitor, next: Next = None) -> Response:
     """Show the sign-in; who is signed in already goes on."""
     if visitor is not None:
-        return go(request, safe_path(next, home_of(visitor.caller.roles)))
+        return go(request, safe_path(next, home_path(visitor.caller.roles)))
     return page(request, "signin/sign_in.html", **_sign_in_context(next))
 
 
 @router.post("/sign-in")
-def take_sign_in(request: Request, session: SessionDep, form: FormDep) -> Response:
+def post_sign_in(request: Request, session: SessionDep, form: FormDep) -> Response:
     """Sign a member in with address and password."""
     email, wanted = text_of(form, "email").lower(), text_of(form, "next")
     password = str(form.get("password") or "")
     machine = request.client.host if request.client else "unknown"
     try:
-        note_try(f"member:{email}", f"machine:{machine}")
+        count_try(f"member:{email}", f"machine:{machine}")
         caller = sign_in(session, email, password)
     except AppError as error:
         context = _sign_in_context(wanted)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
-    forget_tries(f"member:{email}")
-    take_back_try(f"machine:{machine}")
-    return _enter(request, session, caller.member_id or "", safe_path(wanted, home_of(caller.roles)))
+    clear_tries(f"member:{email}")
+    return_try(f"machine:{machine}")
+    return _enter(request, session, caller.member_id or "", safe_path(wanted, home_path(caller.roles)))
 
 
 @router.get("/sign-up")
@@ -66,10 +66,10 @@ def show_sign_up(request: Request) -> Response:
 
 
 @router.post("/sign-up")
-def take_sign_up(request: Request, session: SessionDep, form: FormDep) -> Response:
+def post_sign_up(request: Request, session: SessionDep, form: FormDep) -> Response:
     """Open an account for a stranger, where the operator allows it, and sign them in."""
     email, name = text_of(form, "email").lower(), text_of(form, "name")
-    note_try(f"sign-up:{request.client.host if request.client else 'unknown'}")
+    count_try(f"sign-up:{request.client.host if request.client else 'unknown'}")
     # What fails here has written nothing: the savepoint takes back the account of a refused member.
     try:
         with session.begin_nested():
@@ -84,22 +84,22 @@ def take_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
 @router.get("/invitations/{token}")
 def show_invitation(request: Request, session: SessionDep, token: str) -> Response:
     """Show what an invited person has to fill in, or that the letter opens no door."""
-    read_letter(session, token)
+    read_invitation(session, token)
     context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": None, "name": ""}
     return page(request, "signin/choose_password.html", **context)
 
 
 @router.post("/invitations/{token}")
-def take_invitation(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
+def post_invitation(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
     """Join the account that the letter invites to."""
     try:
         with session.begin_nested():
-            member = accept(session, token, str(form.get("password") or ""), name=text_of(form, "name"))
+            member = accept_invitation(session, token, str(form.get("password") or ""), name=text_of(form, "name"))
     except AppError as error:
         context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": error}
         context["name"] = text_of(form, "name")
         return page(request, "signin/choose_password.html", status=error.status, **context)
-    return _enter(request, session, member.id, home_of(frozenset(member.roles)))
+    return _enter(request, session, member.id, home_path(frozenset(member.roles)))
 
 
 @router.get("/welcome/{token}")
@@ -111,7 +111,7 @@ def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
 
 
 @router.post("/welcome/{token}")
-def take_welcome(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
+def post_welcome(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
     """Take the new password and sign the member in."""
     member = welcomed(session, token)
     try:
@@ -122,11 +122,11 @@ def take_welcome(request: Request, session: SessionDep, form: FormDep, token: st
         return page(request, "signin/choose_password.html", status=error.status, **context, account=account)
     # Who needed a new password may have lost the old one to somebody else.
     end_other_sessions(session, member.id)
-    return _enter(request, session, member.id, home_of(frozenset(member.roles)))
+    return _enter(request, session, member.id, home_path(frozenset(member.roles)))
 
 
 @router.post("/sign-out")
-def take_sign_out(request: Request, session: SessionDep, form: FormDep, visitor: MaybeVisitor) -> Response:
+def post_sign_out(request: Request, session: SessionDep, form: FormDep, visitor: MaybeVisitor) -> Response:
     """End the session."""
     if visitor is not None:
         end_web_session(session, visitor.session_id)
@@ -136,7 +136,7 @@ def take_sign_out(request: Request, session: SessionDep, form: FormDep, visitor:
 
 
 @router.post("/theme")
-def take_theme(request: Request, form: FormDep) -> Response:
+def post_theme(request: Request, form: FormDep) -> Response:
     """Keep the theme that a visitor chose, in a cookie of its own: it is no secret, and strangers choose too."""
     theme = text_of(form, "theme")
     response = go(request, safe_path(text_of(form, "next"), "/"))
@@ -146,7 +146,7 @@ def take_theme(request: Request, form: FormDep) -> Response:
 
 
 @router.post("/test-mode")
-def take_test_mode(request: Request, session: SessionDep, form: FormDep, visitor: MemberDep) -> Response:
+def post_test_mode(request: Request, session: SessionDep, form: FormDep, visitor: MemberDep) -> Response:
     """Switch the pages between live jobs and test jobs."""
     show_test_jobs(session, visitor.session_id, test=text_of(form, "test") == "on")
     return go(request, "/studio")
@@ -155,16 +155,16 @@ def take_test_mode(request: Request, session: SessionDep, form: FormDep, visitor
 @router.get("/")
 def show_start(request: Request, visitor: MaybeVisitor) -> Response:
     """Send members to their work, and strangers to what it costs."""
-    return go(request, home_of(visitor.caller.roles) if visitor else "/prices")
+    return go(request, home_path(visitor.caller.roles) if visitor else "/prices")
 
 
-def home_of(roles: frozenset[str]) -> str:
+def home_path(roles: frozenset[str]) -> str:
     """Return the page that a member works on: those who only run the service have no films of their own."""
     return "/admin" if roles and roles <= ADMIN_ROLES else "/studio"
 
 
 def _enter(request: Request, session: Session, member_id: str, path: str) -> Response:
-    note_sign_in(session, member_id)
+    record_sign_in(session, member_id)
     response = go(request, path)
     set_cookie(response, open_web_session(session, member_id))
     return response

@@ -14,7 +14,7 @@ TRIES_MAX = 10
 WINDOW_SECONDS = 900
 
 
-def note_try(*subjects: str) -> None:
+def count_try(*subjects: str) -> None:
     """Count one try for each subject (an e-mail address, an IP address).
 
     Raises AppError `rate_limited` once a subject has had too many. Where Redis is away nobody is counted: the slow
@@ -35,7 +35,7 @@ def note_try(*subjects: str) -> None:
         log.warning("Tries at the sign-in are not counted, Redis is away: %s", error)
 
 
-def forget_tries(subject: str) -> None:
+def clear_tries(subject: str) -> None:
     """Forget a person's tries once they have signed in."""
     try:
         get_redis().delete(_key(subject))
@@ -43,7 +43,7 @@ def forget_tries(subject: str) -> None:
         log.warning("Tries at the sign-in are not forgotten, Redis is away: %s", error)
 
 
-def take_back_try(subject: str) -> None:
+def return_try(subject: str) -> None:
     """Take back the try of somebody who was right: colleagues behind one address do not use up each other's.
 
     It was counted before the password was looked at, so that guesses sent at once are counted too; those that failed

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.events.tables import Event
 from app.webhooks.health import abandon_waiting, lock_endpoints
-from app.webhooks.limits import Lane, deal, pace
+from app.webhooks.limits import EndpointLane, allocate, pace
 from app.webhooks.secret import alive_secrets, owner_of
 from app.webhooks.tables import Delivery, Endpoint
 
@@ -89,7 +89,7 @@ _TAKE = text("""
 
 
 @dataclass(frozen=True)
-class Parcel:
+class DeliveryRequest:
     """A claimed delivery with all that is needed to send it and to report on it."""
 
     delivery_id: str
@@ -114,7 +114,7 @@ class Parcel:
         return {**told, "delivery_id": self.delivery_id, "event_id": self.event_id}
 
 
-def claim(
+def claim_deliveries(
     session: Session,
     *,
     lease: str,
@@ -122,7 +122,7 @@ def claim(
     free: int,
     account_max: int,
     account_in_flight: Mapping[str, int],
-) -> list[Parcel]:
+) -> list[DeliveryRequest]:
     """Claim up to `free` due deliveries for `lease`, a token of this claim alone, and return them as parcels.
 
     `account_max` bounds how many of the courier's places one account may hold, counting `account_in_flight`.
@@ -135,7 +135,7 @@ def claim(
         # A delivery that was written, or came back from a courier, while its endpoint was being closed.
         abandon_waiting(session, endpoint)
     lanes = [_lane(row) for row in waiting if row.is_open]
-    dealt = deal(lanes, free=free, account_max=account_max, account_in_flight=account_in_flight, moment=moment)
+    dealt = allocate(lanes, free=free, account_max=account_max, account_in_flight=account_in_flight, moment=moment)
     if not dealt:
         return []
     paces = [pace(lane, dealt[lane.endpoint_id], moment) for lane in lanes if lane.endpoint_id in dealt]
@@ -144,10 +144,10 @@ def claim(
     leased_until = moment + timedelta(seconds=lease_seconds)
     values = {"endpoints": served, "places": [dealt[endpoint_id] for endpoint_id in served], "now": moment}
     taken = session.scalars(_TAKE, values | {"lease": lease, "leased_until": leased_until}).all()
-    return load_parcels(session, taken)
+    return load_requests(session, taken)
 
 
-def load_parcels(session: Session, delivery_ids: Sequence[str]) -> list[Parcel]:
+def load_requests(session: Session, delivery_ids: Sequence[str]) -> list[DeliveryRequest]:
     """Return the parcels of deliveries that the caller has leased in this transaction."""
     rows = session.execute(
         select(
@@ -172,7 +172,7 @@ def load_parcels(session: Session, delivery_ids: Sequence[str]) -> list[Parcel]:
     ).all()
     secrets = alive_secrets(session, {owner_of(row.kind, row.account_id, row.endpoint_id) for row in rows})
     return [
-        Parcel(
+        DeliveryRequest(
             delivery_id=row.id,
             lease=row.lease,
             endpoint_id=row.endpoint_id,
@@ -192,8 +192,8 @@ def load_parcels(session: Session, delivery_ids: Sequence[str]) -> list[Parcel]:
     ]
 
 
-def _lane(row: Row[Any]) -> Lane:
-    return Lane(
+def _lane(row: Row[Any]) -> EndpointLane:
+    return EndpointLane(
         endpoint_id=row.endpoint_id,
         account_id=row.account_id,
         due=row.due,

@@ -23,12 +23,12 @@ from sqlalchemy.orm import Session
 
 from app.clock import local_now
 from app.db import new_id, transaction
-from app.logs import about
-from app.net import Answer, Egress, Sender, Timings
+from app.logs import bind_log_ids
+from app.net import Egress, PostResult, Sender, Timings
 from app.settings import get_settings
 from app.trace import span
-from app.webhooks.claim import Parcel, claim
-from app.webhooks.outcomes import Sent, report, report_plainly
+from app.webhooks.claim import DeliveryRequest, claim_deliveries
+from app.webhooks.outcomes import AttemptResult, record_attempt, record_attempt_without_session
 from app.webhooks.secret import SecretLostError, key_of
 from app.webhooks.signing import sign
 
@@ -38,7 +38,7 @@ OpenSession = Callable[[], AbstractContextManager[Session]]
 
 
 @dataclass(frozen=True)
-class Pace:
+class CourierLimits:
     """The courier's own limits; the endpoints' are in allowance.py."""
 
     parallel: int = 100
@@ -48,7 +48,7 @@ class Pace:
     batch: int = 100  # attempts that are reported in one transaction at most
 
     @classmethod
-    def configured(cls) -> "Pace":
+    def configured(cls) -> "CourierLimits":
         """Return the limits of this process's settings."""
         settings = get_settings()
         seconds = settings.webhook_timeout_seconds
@@ -59,15 +59,19 @@ class Courier:
     """Runs until `stop` is set, then sends no more, waits for what is in flight, and reports it."""
 
     def __init__(
-        self, *, pace: Pace | None = None, egress: Egress | None = None, open_session: OpenSession = transaction
+        self,
+        *,
+        pace: CourierLimits | None = None,
+        egress: Egress | None = None,
+        open_session: OpenSession = transaction,
     ) -> None:
-        self._pace = pace or Pace.configured()
+        self._pace = pace or CourierLimits.configured()
         self._egress = egress
         self._open_session = open_session
         self._name = new_id("crr")
         self._claims = count(1)
         self._in_flight: Counter[str] = Counter()  # by account; from the claim until the report is written
-        self._done: asyncio.Queue[Sent] = asyncio.Queue()
+        self._done: asyncio.Queue[AttemptResult] = asyncio.Queue()
         self._changed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -93,7 +97,7 @@ class Courier:
             reporter.cancel()
             await asyncio.gather(reporter, return_exceptions=True)
 
-    async def _claim(self) -> list[Parcel]:
+    async def _claim(self) -> list[DeliveryRequest]:
         """Claim for the free places and remember how many each account holds."""
         self._changed.clear()
         free = self._pace.parallel - self._in_flight.total()
@@ -110,9 +114,9 @@ class Courier:
         self._in_flight.update(parcel.account_id for parcel in parcels)
         return parcels
 
-    def _claim_now(self, free: int, account_in_flight: dict[str, int]) -> list[Parcel]:
+    def _claim_now(self, free: int, account_in_flight: dict[str, int]) -> list[DeliveryRequest]:
         with self._open_session() as session:
-            return claim(
+            return claim_deliveries(
                 session,
                 lease=f"{self._name}.{next(self._claims)}",
                 lease_seconds=self._pace.lease_seconds,
@@ -127,9 +131,9 @@ class Courier:
         await asyncio.wait((changed, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         changed.cancel()
 
-    async def _carry(self, sender: Sender, parcel: Parcel) -> None:
+    async def _carry(self, sender: Sender, parcel: DeliveryRequest) -> None:
         ids = parcel.ids()
-        with about(**ids), span("delivery", parent=parcel.traceparent, **ids):
+        with bind_log_ids(**ids), span("delivery", parent=parcel.traceparent, **ids):
             self._done.put_nowait(await send(sender, parcel))
 
     async def _report_forever(self) -> None:
@@ -146,7 +150,7 @@ class Courier:
             for _ in batch:
                 self._done.task_done()
 
-    async def _report(self, batch: Sequence[Sent]) -> bool:
+    async def _report(self, batch: Sequence[AttemptResult]) -> bool:
         """Write a batch; return whether it is done with. Only a database that is away makes it worth a second try."""
         try:
             await asyncio.to_thread(self._report_now, batch)
@@ -163,7 +167,7 @@ class Courier:
                     await asyncio.sleep(self._pace.poll_seconds)
         return True
 
-    async def _report_plainly(self, sent: Sent) -> bool:
+    async def _report_plainly(self, sent: AttemptResult) -> bool:
         """Settle one delivery by its status alone, so that what cannot be written does not go out for ever."""
         try:
             await asyncio.to_thread(self._report_plainly_now, sent)
@@ -174,16 +178,16 @@ class Courier:
             log.exception("delivery %s cannot be settled; its lease will end", sent.parcel.delivery_id)
         return True
 
-    def _report_plainly_now(self, sent: Sent) -> None:
+    def _report_plainly_now(self, sent: AttemptResult) -> None:
         with self._open_session() as session:
-            report_plainly(session, sent)
+            record_attempt_without_session(session, sent)
 
-    def _report_now(self, batch: Sequence[Sent]) -> None:
+    def _report_now(self, batch: Sequence[AttemptResult]) -> None:
         with self._open_session() as session:
-            report(session, batch)
+            record_attempt(session, batch)
 
 
-async def send(sender: Sender, parcel: Parcel) -> Sent:
+async def send(sender: Sender, parcel: DeliveryRequest) -> AttemptResult:
     """Sign and post one parcel. It raises nothing: what breaks on our side is an answer with the fault `internal`."""
     started_at = local_now()
     try:
@@ -192,14 +196,14 @@ async def send(sender: Sender, parcel: Parcel) -> Sent:
         answer = await sender.post(parcel.url, parcel.body, headers | {"Content-Type": "application/json"})
     except (SecretLostError, ValueError) as error:
         log.error("delivery %s cannot be signed: %s", parcel.delivery_id, error)
-        answer = Answer(None, {}, b"", "internal", str(error), None, Timings(None, None, None, None, 0))
+        answer = PostResult(None, {}, b"", "internal", str(error), None, Timings(None, None, None, None, 0))
     except Exception as error:
         log.exception("delivery %s broke on our side", parcel.delivery_id)
-        answer = Answer(None, {}, b"", "internal", repr(error), None, Timings(None, None, None, None, 0))
-    return Sent(parcel, started_at, answer)
+        answer = PostResult(None, {}, b"", "internal", repr(error), None, Timings(None, None, None, None, 0))
+    return AttemptResult(parcel, started_at, answer)
 
 
-def run_courier(*, pace: Pace | None = None, egress: Egress | None = None) -> None:
+def run_courier(*, pace: CourierLimits | None = None, egress: Egress | None = None) -> None:
     """Run a courier in this process until SIGTERM or SIGINT; then finish what is in flight and return."""
     asyncio.run(_run_until_signalled(Courier(pace=pace, egress=egress)))
 

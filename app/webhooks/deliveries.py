@@ -12,7 +12,7 @@ from app.events.tables import Event
 from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.webhooks.endpoints import find_endpoint
-from app.webhooks.fanout import new_delivery, wants
+from app.webhooks.fanout import is_subscribed, new_delivery
 from app.webhooks.health import lock_endpoints
 from app.webhooks.schemas import AttemptOut, DeliveryOut, show_attempt, show_delivery
 from app.webhooks.tables import Attempt, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
@@ -64,7 +64,7 @@ def get_delivery(session: Session, caller: Caller, delivery_id: str) -> tuple[De
     attempts = session.scalars(
         select(Attempt).where(Attempt.delivery_id == delivery.id).order_by(Attempt.started_at, Attempt.id)
     )
-    return show(session, delivery), [show_attempt(attempt) for attempt in attempts]
+    return show_delivery_of(session, delivery), [show_attempt(attempt) for attempt in attempts]
 
 
 def redeliver(session: Session, caller: Caller, delivery_id: str) -> DeliveryOut:
@@ -88,12 +88,12 @@ def redeliver(session: Session, caller: Caller, delivery_id: str) -> DeliveryOut
         # An attempt in flight goes on, but what is asked now does not wait for it.
         pending.next_attempt_at, pending.lease = now(session), None
         session.flush()
-        return show(session, pending)
+        return show_delivery_of(session, pending)
     event = session.scalars(select(Event).where(Event.id == delivery.event_id)).one()
     again = new_delivery(session, event, endpoint.id, delivery.url, Trigger.MANUAL)
     session.add(again)
     session.flush()
-    return show(session, again)
+    return show_delivery_of(session, again)
 
 
 def recover(
@@ -132,7 +132,7 @@ def recover(
     return min(len(events), RECOVER_MAX), rest
 
 
-def show(session: Session, delivery: Delivery) -> DeliveryOut:
+def show_delivery_of(session: Session, delivery: Delivery) -> DeliveryOut:
     """Return a delivery as it is shown."""
     type_ = session.scalars(select(Event.type).where(Event.id == delivery.event_id)).one()
     url = session.scalars(select(Endpoint.url).where(Endpoint.id == delivery.endpoint_id)).one()
@@ -149,7 +149,7 @@ def _missed(endpoint: Endpoint, since: datetime, until: datetime) -> Select[Even
     query = select(Event).where(
         Event.account_id == endpoint.account_id,
         Event.test == endpoint.test,
-        Event.type.in_([type_ for type_ in EVENT_TYPES if wants(endpoint.event_types, type_)]),
+        Event.type.in_([type_ for type_ in EVENT_TYPES if is_subscribed(endpoint.event_types, type_)]),
         Event.occurred_at >= since,
         Event.occurred_at < until,
         ~arrived,
@@ -185,7 +185,7 @@ def _mine(caller: Caller) -> Select[Delivery, str, str]:
     return query
 
 
-def forget_deliveries(session: Session, *, limit: int) -> int:
+def prune_deliveries(session: Session, *, limit: int) -> int:
     """Remove up to `limit` deliveries that ended longer ago than the log is kept. Returns how many.
 
     Their events can still be read in the feed and be delivered once more.

@@ -64,7 +64,7 @@ def create_endpoint(session: Session, caller: Caller, asked: EndpointCreate) -> 
     session.add(endpoint)
     session.flush()
     secret = issue_secret(session, caller.account_id, endpoint.id, keep_old=timedelta(0))
-    return show(session, endpoint, secret=secret)
+    return show_endpoint_of(session, endpoint, secret=secret)
 
 
 def list_endpoints(
@@ -78,7 +78,7 @@ def list_endpoints(
         last = find_endpoint(session, caller, after)
         query = query.where(tuple_(Endpoint.created_at, Endpoint.id) < (last.created_at, last.id))
     found = session.scalars(query.order_by(Endpoint.created_at.desc(), Endpoint.id.desc()).limit(limit + 1)).all()
-    return [show(session, endpoint) for endpoint in found[:limit]], len(found) > limit
+    return [show_endpoint_of(session, endpoint) for endpoint in found[:limit]], len(found) > limit
 
 
 def find_endpoint(session: Session, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Endpoint:
@@ -112,7 +112,7 @@ def update_endpoint(session: Session, caller: Caller, endpoint_id: str, asked: E
         enable(session, endpoint)
     if asked.enabled is False and endpoint.disabled_at is None:
         disable(session, endpoint, "owner")
-    return show(session, endpoint)
+    return show_endpoint_of(session, endpoint)
 
 
 def delete_endpoint(session: Session, caller: Caller, endpoint_id: str) -> None:
@@ -133,10 +133,10 @@ def rotate_secret(session: Session, caller: Caller, endpoint_id: str, *, keep_ol
     secret = issue_secret(session, caller.account_id, endpoint.id, keep_old=timedelta(hours=keep_old_hours))
     endpoint.updated_at = now(session)
     session.flush()
-    return show(session, endpoint, secret=secret)
+    return show_endpoint_of(session, endpoint, secret=secret)
 
 
-def show(session: Session, endpoint: Endpoint, *, secret: str | None = None) -> EndpointOut:
+def show_endpoint_of(session: Session, endpoint: Endpoint, *, secret: str | None = None) -> EndpointOut:
     """Return an endpoint as it is shown now."""
     current = current_secret(session, endpoint.account_id, endpoint.id)
     return show_endpoint(endpoint, now(session), hint=current.hint if current else None, secret=secret)

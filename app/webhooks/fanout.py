@@ -12,10 +12,7 @@ from app.db import new_id
 from app.events.tables import Event
 from app.events.types import TERMINAL_TYPES
 from app.webhooks.secret import ensure_callback_secret
-from app.webhooks.tables import Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
-
-MAX_IN_FLIGHT = 10
-RATE_PER_SECOND = 100
+from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
 
 def fan_out(session: Session, event: Event) -> list[Delivery]:
@@ -23,7 +20,7 @@ def fan_out(session: Session, event: Event) -> list[Delivery]:
 
     A callback URL is told the end of its job, and nothing else; who wants every step registers an endpoint.
     """
-    targets: list[tuple[str, str | None]] = [(endpoint.id, None) for endpoint in wanting(session, event)]
+    targets: list[tuple[str, str | None]] = [(endpoint.id, None) for endpoint in subscribed_endpoints(session, event)]
     if event.callback_url and event.type in TERMINAL_TYPES:
         targets.append((_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url))
     deliveries = [new_delivery(session, event, endpoint_id, url) for endpoint_id, url in targets]
@@ -32,7 +29,7 @@ def fan_out(session: Session, event: Event) -> list[Delivery]:
     return deliveries
 
 
-def wanting(session: Session, event: Event) -> list[Endpoint]:
+def subscribed_endpoints(session: Session, event: Event) -> list[Endpoint]:
     """Return the account's endpoints that are open and want this event."""
     endpoints = session.scalars(
         select(Endpoint).where(
@@ -44,10 +41,10 @@ def wanting(session: Session, event: Event) -> list[Endpoint]:
             or_(Endpoint.project_id.is_(None), Endpoint.project_id == event.project_id),
         )
     )
-    return [endpoint for endpoint in endpoints if wants(endpoint.event_types, event.type)]
+    return [endpoint for endpoint in endpoints if is_subscribed(endpoint.event_types, event.type)]
 
 
-def wants(filters: list[str], type_: str) -> bool:
+def is_subscribed(filters: list[str], type_: str) -> bool:
     """Say whether an event type passes an endpoint's filters: whole types, `video.*`, or `*`.
 
     The result of a test goes to the tested endpoint alone, so no filter lets it pass.

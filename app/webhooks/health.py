@@ -7,9 +7,9 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.events.record import record
+from app.events.record import record_event
 from app.webhooks.fanout import fan_out
-from app.webhooks.schedule import BREAKER_FAILURES, Verdict, breaker_pause, failing_percent, warning_due
+from app.webhooks.schedule import BREAKER_FAILURES, Classification, breaker_pause, failing_percent, warning_due
 from app.webhooks.tables import Delivery, DeliveryState, Endpoint, EndpointKind
 
 
@@ -26,7 +26,7 @@ def lock_endpoints(session: Session, endpoint_ids: Iterable[str]) -> dict[str, E
     return {endpoint.id: endpoint for endpoint in locked}
 
 
-def note(session: Session, endpoint: Endpoint, verdict: Verdict) -> None:
+def record_outcome(session: Session, endpoint: Endpoint, verdict: Classification) -> None:
     """Let one verdict change how a locked endpoint is doing. It may be disabled by it."""
     moment = now(session)
     if verdict.decision == "delivered":
@@ -89,14 +89,14 @@ def abandon_waiting(session: Session, endpoint: Endpoint, *, url: str | None = N
     )
 
 
-def _defer(endpoint: Endpoint, verdict: Verdict, moment: datetime) -> None:
+def _defer(endpoint: Endpoint, verdict: Classification, moment: datetime) -> None:
     """Hold the endpoint back for as long as it asked with Retry-After or as its breaker says, whichever is longer."""
     pauses = [pause for pause in (verdict.retry_after, breaker_pause(endpoint.failures_in_row)) if pause]
     if pauses:
         endpoint.deferred_until = moment + max(pauses)
 
 
-def _warn_or_disable(session: Session, endpoint: Endpoint, verdict: Verdict, moment: datetime) -> None:
+def _warn_or_disable(session: Session, endpoint: Endpoint, verdict: Classification, moment: datetime) -> None:
     percent = failing_percent(endpoint.failing_since or moment, moment)
     mark = warning_due(percent, endpoint.warned_percent)
     if verdict.decision == "gone":
@@ -111,7 +111,7 @@ def _warn_or_disable(session: Session, endpoint: Endpoint, verdict: Verdict, mom
 def _tell(session: Session, endpoint: Endpoint, type_: str, **facts: object) -> None:
     since = endpoint.failing_since.isoformat() if endpoint.failing_since else None
     data = {"id": endpoint.id, "object": "webhook_endpoint", "name": endpoint.name, "url": endpoint.url}
-    event = record(
+    event = record_event(
         session,
         account_id=endpoint.account_id,
         project_id=endpoint.project_id,

@@ -15,7 +15,7 @@ BURST = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Lane:
+class EndpointLane:
     """An endpoint that has deliveries due, as far as the limits need to know it."""
 
     endpoint_id: str
@@ -29,7 +29,7 @@ class Lane:
     deferred_until: datetime | None
 
 
-def allow(lane: Lane, moment: datetime) -> int:
+def allow(lane: EndpointLane, moment: datetime) -> int:
     """Return how many deliveries this endpoint may have sent at `moment`, seen for itself.
 
     With an open breaker it is none until the pause is over, and then one: the probe.
@@ -42,24 +42,29 @@ def allow(lane: Lane, moment: datetime) -> int:
     return max(0, min(places, lane.due, _paced(lane, moment)))
 
 
-def _paced(lane: Lane, moment: datetime) -> int:
+def _paced(lane: EndpointLane, moment: datetime) -> int:
     start = pace_start(lane, moment)
     return int((moment - start) / timedelta(seconds=1) * lane.rate_per_second)
 
 
-def pace_start(lane: Lane, moment: datetime) -> datetime:
+def pace_start(lane: EndpointLane, moment: datetime) -> datetime:
     """Return from when on the endpoint's rate is unused, at most one burst ago."""
     earliest = moment - BURST
     return max(lane.paced_until, earliest) if lane.paced_until else earliest
 
 
-def pace(lane: Lane, sent: int, moment: datetime) -> datetime:
+def pace(lane: EndpointLane, sent: int, moment: datetime) -> datetime:
     """Return the new `paced_until` of an endpoint that is sent so many at `moment`."""
     return pace_start(lane, moment) + timedelta(seconds=sent / lane.rate_per_second)
 
 
-def deal(
-    lanes: Sequence[Lane], *, free: int, account_max: int, account_in_flight: Mapping[str, int], moment: datetime
+def allocate(
+    lanes: Sequence[EndpointLane],
+    *,
+    free: int,
+    account_max: int,
+    account_in_flight: Mapping[str, int],
+    moment: datetime,
 ) -> dict[str, int]:
     """Deal `free` places to endpoints in turns and return how many each got; endpoints that get none are left out.
 

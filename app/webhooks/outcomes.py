@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import after_commit, new_id
 from app.metrics import ATTEMPTS
-from app.net import Answer
-from app.webhooks.claim import Parcel
-from app.webhooks.health import abandon_waiting, lock_endpoints, note
-from app.webhooks.schedule import OUR_FAULT_DELAY, OUR_FAULT_MAX, Verdict, delay_before_next, judge
+from app.net import PostResult
+from app.webhooks.claim import DeliveryRequest
+from app.webhooks.health import abandon_waiting, lock_endpoints, record_outcome
+from app.webhooks.schedule import OUR_FAULT_DELAY, OUR_FAULT_MAX, Classification, classify_response, delay_before_next
 from app.webhooks.tables import Attempt, DeliveryState, Endpoint, EndpointKind, Trigger
 
 EXCERPT_BYTES_MAX = 4_096
@@ -40,18 +40,20 @@ _SETTLE = text("""
 
 
 @dataclass(frozen=True)
-class Sent:
+class AttemptResult:
     """One attempt that was made: the parcel, when it set out (database time is not asked for that), and the answer."""
 
-    parcel: Parcel
+    parcel: DeliveryRequest
     started_at: datetime
-    answer: Answer
+    answer: PostResult
 
 
-def report(session: Session, sent: Sequence[Sent]) -> None:
+def record_attempt(session: Session, sent: Sequence[AttemptResult]) -> None:
     """Write the outcome of attempts in one transaction. A failed delivery gets its next date, or its end."""
     moment = now(session)
-    judged = [(one, judge(one.answer, moment)) for one in sorted(sent, key=lambda one: one.parcel.delivery_id)]
+    judged = [
+        (one, classify_response(one.answer, moment)) for one in sorted(sent, key=lambda one: one.parcel.delivery_id)
+    ]
     endpoints = _lock_affected(session, judged)
     session.execute(insert(Attempt), [_attempt(one, verdict) for one, verdict in judged])
     _settle(session, [_settlement(one, verdict, moment) for one, verdict in judged], moment)
@@ -59,7 +61,7 @@ def report(session: Session, sent: Sequence[Sent]) -> None:
         endpoint = endpoints.get(one.parcel.endpoint_id)
         # A failed test says nothing about an endpoint in service; one that succeeds says that it is well.
         if endpoint is not None and (one.parcel.trigger != Trigger.TEST or verdict.decision == "delivered"):
-            note(session, endpoint, verdict)
+            record_outcome(session, endpoint, verdict)
             if verdict.decision == "gone" and endpoint.kind == EndpointKind.CALLBACK:
                 abandon_waiting(session, endpoint, url=one.parcel.url)
     for _, verdict in judged:
@@ -67,14 +69,14 @@ def report(session: Session, sent: Sequence[Sent]) -> None:
     session.flush()
 
 
-def report_plainly(session: Session, one: Sent) -> None:
+def record_attempt_without_session(session: Session, one: AttemptResult) -> None:
     """Settle a delivery whose attempt cannot be written in full: by its status alone, without a line in the log.
 
     Whatever about an answer breaks the writing of it must not be asked for again and again: an attempt is spent.
     """
     moment = now(session)
     arrived = one.answer.status is not None and 200 <= one.answer.status < 300
-    row = _settlement(one, Verdict("delivered" if arrived else "retry", False, None), moment)
+    row = _settlement(one, Classification("delivered" if arrived else "retry", False, None), moment)
     _settle(session, [row], moment)
 
 
@@ -83,7 +85,7 @@ def _settle(session: Session, rows: Sequence[tuple[Any, ...]], moment: datetime)
     session.execute(_SETTLE, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)) | {"now": moment})
 
 
-def _lock_affected(session: Session, judged: Sequence[tuple[Sent, Verdict]]) -> dict[str, Endpoint]:
+def _lock_affected(session: Session, judged: Sequence[tuple[AttemptResult, Classification]]) -> dict[str, Endpoint]:
     """Lock the endpoints whose record changes: those that failed now and those that recover; healthy ones stay free."""
     failed = {one.parcel.endpoint_id for one, verdict in judged if verdict.decision != "delivered"}
     served = {one.parcel.endpoint_id for one, _ in judged} - failed
@@ -96,7 +98,7 @@ def _lock_affected(session: Session, judged: Sequence[tuple[Sent, Verdict]]) -> 
     return lock_endpoints(session, affected) if affected else {}
 
 
-def _settlement(one: Sent, verdict: Verdict, moment: datetime) -> tuple[Any, ...]:
+def _settlement(one: AttemptResult, verdict: Classification, moment: datetime) -> tuple[Any, ...]:
     """Return the row of _SETTLE: id, lease, state, attempts spent, next date, status, reason of the end."""
     state, spent, next_at, reason = DeliveryState.PENDING, 1, None, None
     if verdict.decision == "delivered":
@@ -118,7 +120,7 @@ def _settlement(one: Sent, verdict: Verdict, moment: datetime) -> tuple[Any, ...
     return one.parcel.delivery_id, one.parcel.lease, state, spent, next_at, one.answer.status, reason
 
 
-def _attempt(one: Sent, verdict: Verdict) -> dict[str, Any]:
+def _attempt(one: AttemptResult, verdict: Classification) -> dict[str, Any]:
     answer, times = one.answer, one.answer.timings
     return {
         "id": new_id("wha"),
@@ -139,7 +141,7 @@ def _attempt(one: Sent, verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def excerpt(answer: Answer) -> str:
+def excerpt(answer: PostResult) -> str:
     """Return the start of an answer's body as text that any database and page can hold; nothing is decompressed."""
     encoding = answer.headers.get("content-encoding", "identity")
     if encoding != "identity":

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from app.net import Answer
+from app.net import PostResult
 
 SCHEDULE = tuple(
     timedelta(seconds=seconds) for seconds in (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -33,7 +33,7 @@ Decision = Literal["delivered", "retry", "defer", "gone", "blocked"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Classification:
     """What an answer means for its delivery and for its endpoint."""
 
     decision: Decision
@@ -43,28 +43,28 @@ class Verdict:
     retry_after: timedelta | None
 
 
-def judge(answer: Answer, moment: datetime) -> Verdict:
+def classify_response(answer: PostResult, moment: datetime) -> Classification:
     """Say what an answer means. Only 2xx is success; 3xx fails, 410 says that the endpoint is gone for good.
 
     An address that the guard refused is not tried again: that would fail the same way ten times. What broke on our
     side, such as the egress proxy, spends no attempt.
     """
     if answer.fault in ("proxy_failed", "internal"):
-        return Verdict("defer", False, None)
+        return Classification("defer", False, None)
     if answer.fault == "blocked":
-        return Verdict("blocked", False, None)
+        return Classification("blocked", False, None)
     if answer.status is None:
-        return Verdict("retry", True, None)
+        return Classification("retry", True, None)
     if 200 <= answer.status < 300:
-        return Verdict("delivered", False, None)
+        return Classification("delivered", False, None)
     if answer.status == 410:
-        return Verdict("gone", False, None)
+        return Classification("gone", False, None)
     unwell = answer.status == 429 or answer.status >= 500
-    return Verdict("retry", unwell, parse_retry_after(answer.headers.get("retry-after"), moment))
+    return Classification("retry", unwell, parse_retry_after(answer.headers.get("retry-after"), moment))
 
 
 def delay_before_next(
-    attempts: int, answer: Answer, verdict: Verdict, *, spread: float | None = None
+    attempts: int, answer: PostResult, verdict: Classification, *, spread: float | None = None
 ) -> timedelta | None:
     """Return how long to wait after the `attempts`-th attempt failed, or None when the schedule is used up.
 

@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.webhooks.fanout import MAX_IN_FLIGHT, RATE_PER_SECOND
 from app.webhooks.health import breaker_is_open
-from app.webhooks.tables import Attempt, Delivery, Endpoint
+from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Attempt, Delivery, Endpoint
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=100)]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]

@@ -14,12 +14,9 @@ from functools import lru_cache
 from sqlalchemy import or_, select, text, update
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
 from app.clock import now
 from app.db import new_id
-from app.errors import AppError
 from app.settings import get_settings
-from app.webhooks.schemas import CallbackSecretOut
 from app.webhooks.signing import spell_secret
 from app.webhooks.tables import EndpointKind, Secret
 
@@ -127,29 +124,3 @@ def _derive(identifier: str) -> bytes:
 
 def _fingerprint(key: bytes) -> str:
     return hashlib.sha256(b"cinemeter webhook fingerprint\0" + key).hexdigest()[:16]
-
-
-def get_callback_secret(session: Session, caller: Caller) -> CallbackSecretOut:
-    """Return what may be seen of the account's callback secret; it is made where there is none yet."""
-    ensure_callback_secret(session, caller.account_id)
-    return _show(session, caller)
-
-
-def rotate_callback_secret(session: Session, caller: Caller, *, keep_old_hours: int) -> CallbackSecretOut:
-    """Make a new callback secret and return it, this once; the old one signs beside it for `keep_old_hours`.
-
-    Raises AppError `forbidden` for a key of a project: the secret is the whole account's.
-    """
-    if caller.project_id is not None:
-        raise AppError("forbidden", "The callback secret is the account's; a project's key cannot change it.")
-    secret = issue_secret(session, caller.account_id, None, keep_old=timedelta(hours=keep_old_hours))
-    return _show(session, caller, secret)
-
-
-def _show(session: Session, caller: Caller, secret: str | None = None) -> CallbackSecretOut:
-    current = current_secret(session, caller.account_id, None)
-    if current is None:
-        raise LookupError("the account has no callback secret although one was made")
-    return CallbackSecretOut(
-        signing_secret_hint=current.hint, signing_secret=secret, created_at=int(current.created_at.timestamp())
-    )

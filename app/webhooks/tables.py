@@ -10,6 +10,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.accounts.tables import Account, Project
 from app.db import Base, Moment, one_of
 
+# Of an endpoint whose owner chose none.
+MAX_IN_FLIGHT = 10
+RATE_PER_SECOND = 100
+
 
 class EndpointKind(StrEnum):
     """Registered by a customer; or one origin (scheme, host, port) that the callback URLs of an account's jobs name."""

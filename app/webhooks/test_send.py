@@ -13,28 +13,28 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller, require_active
 from app.clock import now
-from app.concurrency import Places
+from app.concurrency import ConcurrencyLimit
 from app.db import new_id, transaction
 from app.errors import AppError
-from app.events.record import record
+from app.events.record import record_event
 from app.events.types import EVENT_TYPES, sample_data
 from app.net import Egress, Sender
 from app.settings import get_settings
-from app.webhooks.claim import Parcel, load_parcels
+from app.webhooks.claim import DeliveryRequest, load_requests
 from app.webhooks.courier import OpenSession, send
 from app.webhooks.endpoints import find_endpoint
 from app.webhooks.fanout import new_delivery
-from app.webhooks.outcomes import Sent, report
+from app.webhooks.outcomes import AttemptResult, record_attempt
 from app.webhooks.schemas import SampleOut, show_attempt
 from app.webhooks.tables import Attempt, Trigger
 
 # A receiver that hangs holds a thread of ours for the whole deadline, so few may hang at once.
 EACH_MAX = 2
 TOGETHER_MAX = 8
-_place = Places("test sends", "made", each=EACH_MAX, together=TOGETHER_MAX).hold
+_place = ConcurrencyLimit("test sends", "made", each=EACH_MAX, together=TOGETHER_MAX).hold
 
 
-def send_sample(
+def send_test(
     caller: Caller,
     endpoint_id: str,
     event_type: str = "webhook.test",
@@ -65,7 +65,7 @@ def _send_and_report(
         parcel = _prepare(session, caller, endpoint_id, event_type, lease_seconds=2 * seconds)
     sent = asyncio.run(_send_alone(parcel, egress, seconds))
     with open_session() as session:
-        report(session, [sent])
+        record_attempt(session, [sent])
         attempt = session.scalars(select(Attempt).where(Attempt.delivery_id == parcel.delivery_id)).first()
         status = sent.answer.status
         if attempt is None:
@@ -79,9 +79,11 @@ def _send_and_report(
         )
 
 
-def _prepare(session: Session, caller: Caller, endpoint_id: str, event_type: str, *, lease_seconds: float) -> Parcel:
+def _prepare(
+    session: Session, caller: Caller, endpoint_id: str, event_type: str, *, lease_seconds: float
+) -> DeliveryRequest:
     endpoint = find_endpoint(session, caller, endpoint_id)
-    event = record(
+    event = record_event(
         session,
         account_id=caller.account_id,
         project_id=endpoint.project_id,
@@ -96,9 +98,9 @@ def _prepare(session: Session, caller: Caller, endpoint_id: str, event_type: str
     delivery.next_attempt_at = now(session) + timedelta(seconds=lease_seconds)
     session.add(delivery)
     session.flush()
-    return load_parcels(session, [delivery.id])[0]
+    return load_requests(session, [delivery.id])[0]
 
 
-async def _send_alone(parcel: Parcel, egress: Egress | None, seconds: float) -> Sent:
+async def _send_alone(parcel: DeliveryRequest, egress: Egress | None, seconds: float) -> AttemptResult:
     async with Sender(egress, seconds=seconds) as sender:
         return await send(sender, parcel)

@@ -9,7 +9,7 @@ from sqlalchemy.engine import make_url
 
 from app import db
 from app.db import forget_engines, get_engine, transaction
-from tests.faults.wire import Wire
+from tests.faults.tcp_proxy import Wire
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.logs import JsonLines, TextLines, about, current_ids, note, set_up_logs
+from app.logs import JsonLines, TextLines, add_log_ids, bind_log_ids, current_ids, set_up_logs
 from app.settings import get_settings
-from tests.app.webhooks.running import courier_thread
-from tests.workers.desks import wait_until
-from tests.world import World
+from tests.api_client import World
+from tests.app.webhooks.couriers import courier_thread
+from tests.workers.worker_processes import wait_until
 
 
 def record(message: str = "a fact") -> logging.LogRecord:
@@ -21,21 +21,21 @@ def record(message: str = "a fact") -> logging.LogRecord:
 
 def test_a_json_line_carries_the_ids_of_its_block() -> None:
     form = JsonLines("worker")
-    with about(job_id="video_1"), about(take_id="take_1"):
+    with bind_log_ids(job_id="video_1"), bind_log_ids(take_id="take_1"):
         line = json.loads(form.format(record()))
     assert (line["role"], line["job_id"], line["take_id"]) == ("worker", "video_1", "take_1")
     assert "job_id" not in json.loads(form.format(record()))
 
 
 def test_a_text_line_ends_in_them() -> None:
-    with about(request_id="req_1"):
+    with bind_log_ids(request_id="req_1"):
         assert TextLines("api").format(record()).endswith("cinemeter.test: a fact [request_id=req_1]")
     assert TextLines("api").format(record()).endswith("a fact")
 
 
 def test_blocks_end_and_do_not_mix_between_tasks() -> None:
     async def task(name: str) -> dict[str, str]:
-        with about(job_id=name):
+        with bind_log_ids(job_id=name):
             await asyncio.sleep(0)
             return current_ids()
 
@@ -48,12 +48,12 @@ def test_blocks_end_and_do_not_mix_between_tasks() -> None:
 
 def test_what_a_thread_finds_out_is_on_the_requests_own_line() -> None:
     async def request() -> dict[str, str]:
-        with about(request_id="req_1"):
-            await asyncio.to_thread(note, job_id="video_1")
+        with bind_log_ids(request_id="req_1"):
+            await asyncio.to_thread(add_log_ids, job_id="video_1")
             return current_ids()
 
     assert asyncio.run(request()) == {"request_id": "req_1", "job_id": "video_1"}
-    note(job_id="video_1")
+    add_log_ids(job_id="video_1")
     assert current_ids() == {}
 
 

@@ -17,7 +17,7 @@ from app.dispatch.gauges import QUERIES, DatabaseGauges
 from app.metrics import REGISTRY, serve_metrics
 from app.redis_client import get_redis
 from app.settings import get_settings
-from tests.world import World
+from tests.api_client import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 

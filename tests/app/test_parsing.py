@@ -1,6 +1,6 @@
 import pytest
 
-from app.parsing import LARGEST, whole
+from app.parsing import LARGEST, parse_integer
 
 
 @pytest.mark.parametrize(
@@ -22,4 +22,4 @@ from app.parsing import LARGEST, whole
     ],
 )
 def test_only_plain_digits_are_a_number(text: str, number: int | None) -> None:
-    assert whole(text) == number
+    assert parse_integer(text) == number

@@ -17,9 +17,9 @@ from app.events.tables import Event
 from app.jobs.tables import Job
 from app.settings import child_environment, get_settings
 from app.trace import read_traceparent, span
+from tests.api_client import World
 from tests.app.net.receiver import Receiver
-from tests.app.webhooks.running import courier_thread
-from tests.world import World
+from tests.app.webhooks.couriers import courier_thread
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}

@@ -7,8 +7,8 @@ import pytest
 
 from app import progress, wakeups
 from app.settings import get_settings
+from tests.api_client import World
 from tests.contracts.storage_servers import BadNetwork
-from tests.world import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 
@@ -30,7 +30,7 @@ def network(world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
 def _forget() -> None:
     get_settings.cache_clear()
     wakeups.get_redis.cache_clear()
-    wakeups._ringer.cache_clear()
+    wakeups._sender.cache_clear()
     wakeups._away_until.clear()
 
 
@@ -46,4 +46,4 @@ def test_a_redis_that_says_nothing_is_waited_for_once(world: World, network: Bad
     wakeups._away_until.clear()
     network.script.clear()
     assert progress.publish(made.json()["id"], {"type": "progress"}), "a while later it is asked again"
-    assert wakeups.ring("synthetic")
+    assert wakeups.send_wakeup("synthetic")

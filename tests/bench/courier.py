@@ -20,8 +20,8 @@ from app.cli.migrate import upgrade
 from app.db import forget_engines, transaction
 from app.settings import get_settings
 from app.webhooks.endpoints import delete_endpoint
-from tests.app.webhooks.running import CourierProcess
-from tests.app.webhooks.world import open_account, open_endpoint, tell
+from tests.app.webhooks.couriers import CourierProcess
+from tests.app.webhooks.factories import open_account, open_endpoint, tell
 from tests.bench.sink import Sink
 
 ENDPOINTS = 50

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import psycopg
 
-from tests.live import follow, start, stop
+from tests.live_service import follow, start, stop
 
 RUNS = 3
 PROMPT = "a red circle moves right on a blue background"

@@ -23,8 +23,8 @@ import torch
 from diffusers import WanPipeline
 from diffusers.utils import export_to_video
 
-from app.catalog.models import VideoModel, get_model
-from workers.engine import Control, SegmentRequest, make_engine, segment_seed
+from app.catalog.models import VideoModel, require_model
+from workers.engine import EngineControl, SegmentRequest, make_engine, segment_seed
 from workers.engine.load import choose_threads, find_weights
 from workers.engine.meter import peak_host_bytes
 from workers.film.clip_writer import ClipWriter
@@ -43,7 +43,7 @@ def worker_arm(model: VideoModel) -> Arm:
         for index, frames in enumerate(model.segments(seconds * model.fps)):
             request = replace(request_of(model, prompt, frames, index), handover=handover)
             with clip(model, folder / f"{index}.mp4", frames) as writer:
-                for chunk in engine.render(request, Control()):
+                for chunk in engine.render(request, EngineControl()):
                     writer.write(chunk)
             handover = engine.handover
 
@@ -141,7 +141,7 @@ def most_different(model: VideoModel) -> int:
     """Return by how many levels of 255 the two arms' frames differ at most, before they are encoded."""
     frames = 5 * model.fps
     engine = make_engine(model, "cpu")
-    ours = np.concatenate(list(engine.render(request_of(model, prompt_of(0), frames, 0), Control())))
+    ours = np.concatenate(list(engine.render(request_of(model, prompt_of(0), frames, 0), EngineControl())))
     engine.close()
     pipeline = WanPipeline.from_pretrained(find_weights(model), dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -159,7 +159,7 @@ def peak_bytes(arm: str, seconds: int) -> dict[str, int]:
 
 def child(arm: str, seconds: int) -> None:
     """Make one film in this process and print the memory it took."""
-    model = get_model("demo")
+    model = require_model("demo")
     choose_threads(torch.device("cpu"))
     make = worker_arm(model) if arm == "worker" else bare_arm(model)
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +171,7 @@ def child(arm: str, seconds: int) -> None:
 
 def report(pairs: int) -> None:
     """Measure everything and print it as one table."""
-    model = get_model("demo")
+    model = require_model("demo")
     threads = choose_threads(torch.device("cpu"))
     times = paired_times(
         {"worker": worker_arm(model), "bare": bare_arm(model), "stock": bare_arm(model, stock=True)}, pairs

@@ -27,7 +27,7 @@ from workers.engine import SegmentRequest
 from workers.engine.load import Parts
 from workers.engine.wan import WanEngine
 from workers.film.clip_writer import ClipWriter
-from workers.render_control import Control
+from workers.render_control import TakeControl
 
 CASES = (
     ("wan2.1-t2v-1.3b", 832, 480),
@@ -229,7 +229,7 @@ def _render(
         fps=Fraction(case.model.fps),
         frames=case.frames,
     )
-    control = Control()
+    control = TakeControl()
     if ahead is not None:
         control.after_first_step(partial(engine.prefetch, ahead))
     for chunk in engine.render(request, control):

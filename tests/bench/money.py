@@ -33,7 +33,7 @@ from app.prices.find import book_at
 from app.prices.seed import seed_book
 from app.reports.simulation import simulate_book
 from app.settings import child_environment, get_settings, set_environment
-from app.wallet.audit import audit
+from app.wallet.audit import audit_wallet
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from app.wallet.hold import hold
@@ -140,7 +140,7 @@ def compare_holds(seconds: float, folder: Path) -> None:
         name = "one hot wallet" if wallets == 1 else f"{wallets} wallets"
         print(f"holds, {name}: {ours:.0f}/s, pgbench {theirs:.0f}/s, ratio {ours / theirs:.2f}")
     with transaction() as session:
-        assert audit(session) == [], "the ledger must agree after the run"
+        assert audit_wallet(session) == [], "the ledger must agree after the run"
     print("the ledger agrees")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 
 from tests.journeys.browser import browsers, open_page, sign_in
-from tests.live import start, stop
+from tests.live_service import start, stop
 
 PAGES = {
     None: ("/sign-in", "/prices"),

@@ -14,7 +14,7 @@ from dashscope import VideoSynthesis
 from dashscope.v2.errors import APIConnectionError
 from dashscope.v2.resources._jobs import Jobs
 
-from tests.live import Service
+from tests.live_service import Service
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.filterwarnings("ignore")]
 VIDEOS = "aigc/video-generation/video-synthesis"

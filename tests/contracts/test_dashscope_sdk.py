@@ -15,7 +15,7 @@ from dashscope.api_entities.aio_session import close_shared_aio_session
 from dashscope.v2.errors import APIStatusError, AuthenticationError, BadRequestError, NotFoundError
 from PIL import Image
 
-from tests.live import Service, follow
+from tests.live_service import Service, follow
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.filterwarnings("ignore")]
 SMALL: dict[str, Any] = {"model": "synthetic", "resolution": "480P", "duration": 1}

@@ -11,7 +11,7 @@ import pytest
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.live import Service
+from tests.live_service import Service
 
 pytestmark = pytest.mark.xdist_group("service")
 

@@ -10,7 +10,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.live import Service
+from tests.live_service import Service
 
 pytestmark = [
     pytest.mark.xdist_group("service"),

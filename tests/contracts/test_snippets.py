@@ -14,7 +14,7 @@ from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
 from app.web.account.sdk_snippets import SNIPPETS
-from tests.live import Service
+from tests.live_service import Service
 
 pytestmark = pytest.mark.xdist_group("service")
 

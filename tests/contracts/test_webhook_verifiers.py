@@ -10,7 +10,7 @@ from standardwebhooks import Webhook
 from svix.webhooks import Webhook as SvixWebhook
 
 from tests.app.net.receiver import Received, Receiver
-from tests.live import Service, follow
+from tests.live_service import Service, follow
 
 pytestmark = [
     pytest.mark.xdist_group("service"),

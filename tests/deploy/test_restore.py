@@ -17,12 +17,12 @@ from app.cli.embedded import Servers
 from app.cli.main import app as cli
 from app.cli.server_binaries import postgres_programs
 from app.db import get_engine, transaction
-from app.reports.audit import audit
+from app.reports.audit import audit_books
 from app.settings import child_environment, get_settings
 from app.storage import get_storage
+from tests.api_client import World
 from tests.contracts.storage_servers import rclone
 from tests.repo.sources import ROOT
-from tests.world import World
 
 RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -95,7 +95,7 @@ def test_dump_wipe_restore_audit_download(world: World, shell: Callable[[str], s
     again = world.post("/v1/videos", ORDER)
     assert again.status_code == 200, "numbers and identities go on counting"
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 # What `dc` is where there are no containers: the database's own programs and our commands, on this machine.
@@ -178,5 +178,5 @@ def test_a_service_of_ones_own_begins_with_one_admin_and_no_customer(
     with transaction() as session:
         assert session.execute(text("SELECT count(*) FROM accounts")).scalar_one() == 1
         assert session.execute(text("SELECT count(*) FROM price_books")).scalar_one() == 1
-        assert audit(session) == []
+        assert audit_books(session) == []
     get_settings.cache_clear()

@@ -13,8 +13,8 @@ import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.wakeups import DOORBELL, KEY_PREFIX, make_celery, queue_name
-from tests.faults.ground import LEASE_SECONDS, Ground
+from app.wakeups import KEY_PREFIX, WAKEUP_TASK, make_celery, queue_name
+from tests.faults.environment import LEASE_SECONDS, Ground
 
 # Between two faults some work gets done: a service that is only ever hit shows nothing but its back-off.
 LULL_JOBS = 4
@@ -248,7 +248,7 @@ class Storm:
         bell.conf.broker_url = self.ground.redis_url
         with contextlib.suppress(Exception), bell.connection_for_write() as connection:
             for pool in pools:
-                bell.send_task(DOORBELL, kwargs={"pool": pool}, queue=queue_name(pool), connection=connection)
+                bell.send_task(WAKEUP_TASK, kwargs={"pool": pool}, queue=queue_name(pool), connection=connection)
 
     def _redis(self, act: Callable[[Redis], object]) -> None:
         with contextlib.suppress(RedisError, OSError), Redis.from_url(self.ground.redis_url, socket_timeout=2) as redis:

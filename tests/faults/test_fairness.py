@@ -21,9 +21,9 @@ from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import TakeState
-from tests.faults.ground import Ground, ground
-from tests.live import follow
-from tests.makers import make_account, make_queued_job, make_spec
+from tests.factories import make_account, make_queued_job, make_spec
+from tests.faults.environment import Ground, ground
+from tests.live_service import follow
 
 GPUS = 4
 UNIT_SECONDS = 6  # the longest

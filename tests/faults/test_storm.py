@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.faults.ground import Ground, ground
+from tests.faults.environment import Ground, ground
 from tests.faults.storm import Storm
 
 JOBS = int(os.environ.get("CINEMETER_STORM_JOBS", "200"))  # noqa: TID251 — a knob of this test alone

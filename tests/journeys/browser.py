@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.live import Service
+from tests.live_service import Service
 
 PASSWORD = "correct horse battery"
 AXE = Path("tests/app/web/vendor/axe.min.js")

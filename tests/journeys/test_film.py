@@ -9,7 +9,7 @@ import av
 import httpx
 import pytest
 
-from tests.live import Service, follow
+from tests.live_service import Service, follow
 
 STORYBOARD: dict[str, Any] = {
     "model": "synthetic",

@@ -39,8 +39,8 @@ from app.prices.seed import seed_book
 from app.prices.tables import FreeUse, PromotionUse
 from app.wallet.balance import balance, set_credit_limit
 from app.wallet.funds import correct, refund, top_up
-from tests.app.prices.papers import ALONE
-from tests.line import POOLS, Line
+from tests.app.prices.price_documents import ALONE
+from tests.ledger_simulation import POOLS, Line
 
 TIERS = {"standard": Fraction(1), "flex": Fraction(1, 2), "priority": Fraction(3, 2)}
 # Alice pays the list price; Bob has a studio's factor, and free seconds each month.

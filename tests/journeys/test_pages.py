@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.journeys.browser import PATIENCE_MS, browsers, open_page, serious_faults, sign_in
-from tests.live import Service, follow
+from tests.live_service import Service, follow
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(400)]
 

@@ -12,7 +12,7 @@ import httpx
 
 from tests.contracts.storage_servers import rclone
 from tests.journeys.test_film import follow
-from tests.live import start, stop
+from tests.live_service import start, stop
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 2, "resolution": "480P"}
 

@@ -3,8 +3,8 @@ from fractions import Fraction
 
 import pytest
 
-from pricing.exact import exact, exact_number, exact_text
-from pricing.money import Money, minor_per_major, settle, split
+from pricing.exact import exact_number, exact_text, parse_exact
+from pricing.money import Money, minor_per_major, round_to_minor, split
 
 
 @pytest.mark.parametrize(
@@ -21,21 +21,21 @@ from pricing.money import Money, minor_per_major, settle, split
     ],
 )
 def test_settle_rounds_half_up(amount, minor):
-    assert settle(Decimal(amount), "CNY") == Money(minor, "CNY")
+    assert round_to_minor(Decimal(amount), "CNY") == Money(minor, "CNY")
 
 
 def test_settle_keeps_the_places_of_the_currency():
-    assert settle(Fraction(1, 3), "JPY").text == "0"
-    assert settle(Decimal("1234.5"), "JPY").text == "1235"
-    assert settle(7, "CNY").text == "7.00"
+    assert round_to_minor(Fraction(1, 3), "JPY").text == "0"
+    assert round_to_minor(Decimal("1234.5"), "JPY").text == "1235"
+    assert round_to_minor(7, "CNY").text == "7.00"
 
 
 @pytest.mark.parametrize("value", [0.5, 1.0, float("nan"), True, "1", None, complex(1)])
 def test_every_money_function_refuses_floats_and_other_types(value):
     for call in (
-        lambda: exact(value),
+        lambda: parse_exact(value),
         lambda: exact_text(value),
-        lambda: settle(value, "CNY"),
+        lambda: round_to_minor(value, "CNY"),
         lambda: split(Money(1, "CNY"), [value]),
         lambda: Money(value, "CNY"),
         lambda: Money(1, "CNY") + value,
@@ -58,7 +58,7 @@ def test_money_is_never_multiplied():
 def test_a_decimal_that_is_not_finite_is_refused():
     for text in ("NaN", "Infinity", "-Infinity"):
         with pytest.raises(ValueError):
-            settle(Decimal(text), "CNY")
+            round_to_minor(Decimal(text), "CNY")
 
 
 def test_money_reads_and_writes_every_digit():

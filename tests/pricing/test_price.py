@@ -9,7 +9,7 @@ from pricing.book import PriceError
 from pricing.check import check_examples
 from pricing.labels import MODES as SAID
 from pricing.labels import mode_words
-from pricing.money import settle
+from pricing.money import round_to_minor
 from pricing.price import per_second, price
 from pricing.rate import MODES
 from pricing.usage import Customer, Usage
@@ -174,7 +174,7 @@ def test_the_whole_job_is_priced_and_never_its_segments():
 def test_the_published_price_per_second_is_only_for_display():
     exact = per_second(DEFAULT, usage(60), replace(PRO, free_seconds=Fraction(9)), AT)
     assert exact == Fraction("0.43875")
-    assert settle(exact, "CNY").text == "0.44"
+    assert round_to_minor(exact, "CNY").text == "0.44"
     differing = [n for n in range(1, 61) if price(DEFAULT, usage(n), PRO, AT).total.minor != 44 * n]
     assert len(differing) == 56
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pricing.book import PriceBook
 from pricing.contract import canonical
-from pricing.money import Money, settle, split
+from pricing.money import Money, round_to_minor, split
 from pricing.price import price
 from pricing.receipt import OUTCOMES, Delivered, Quoted, receipt, replay
 from tests.pricing.inputs import AT, books, customers, factors, seconds, usages
@@ -31,7 +31,7 @@ def quoted(book, usage, customer):
 def test_lines_sum_to_the_total_that_was_rounded_once(book, usage, customer):
     result = price(book, usage, customer, AT)
     assert sum(line.amount.minor for line in result.lines) == result.total.minor
-    assert result.total == settle(sum((line.exact for line in result.lines), Fraction(0)), book.currency)
+    assert result.total == round_to_minor(sum((line.exact for line in result.lines), Fraction(0)), book.currency)
     assert result.total.minor >= 0
     for line in result.lines:
         assert abs(line.exact * 100 - line.amount.minor) < 1
@@ -120,7 +120,7 @@ def test_a_book_survives_its_canonical_form(book):
 @shared
 @given(st.lists(st.fractions(-100, 100, max_denominator=10_000), max_size=8))
 def test_split_shares_sum_and_stay_near(parts):
-    total = settle(sum(parts, Fraction(0)), "CNY")
+    total = round_to_minor(sum(parts, Fraction(0)), "CNY")
     shares = split(total, parts)
     assert sum(share.minor for share in shares) == total.minor
     for part, share in zip(parts, shares, strict=True):
@@ -138,7 +138,7 @@ def test_money_reads_what_it_writes(minor, currency):
 @shared
 @given(st.fractions(max_denominator=1001))
 def test_settle_is_half_up_away_from_zero(amount):
-    minor = settle(amount, "CNY").minor
+    minor = round_to_minor(amount, "CNY").minor
     assert abs(minor - amount * 100) <= Fraction(1, 2)
     if abs(minor - amount * 100) == Fraction(1, 2):
         assert abs(minor) > abs(amount * 100)

@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import pytest
 
-from pricing.labels import words
+from pricing.labels import label_text
 from pricing.money import Money
 from pricing.price import price
 from pricing.receipt import Delivered, Quoted, ReceiptError, read_receipt, receipt, replay
@@ -127,7 +127,7 @@ def test_what_cannot_be_replayed_says_why():
 
 def test_the_lines_of_stored_bytes_read_in_both_languages():
     values = read_receipt(receipt(DEFAULT, quoted(usage(5)), Delivered("completed", Fraction(5))).to_json())
-    told = [(words(line["key"], line["facts"], "zh"), line["amount"]) for line in values["lines"]]
+    told = [(label_text(line["key"], line["facts"], "zh"), line["amount"]) for line in values["lines"]]
     assert told[1:] == [("专业版会员（×0.65）", "-1.58"), ("限时优惠（×0.75）", "-0.73")]
     assert "label" not in values["lines"][0]
 

@@ -9,7 +9,7 @@ from pricing.book import parse_book
 from pricing.contract import canonical
 from pricing.money import Money
 from pricing.price import price
-from pricing.simulate import Past, simulate
+from pricing.simulate import PastJob, simulate
 from pricing.simulation_result import Case
 from pricing.usage import Customer
 from tests.pricing.inputs import AT, DEFAULT, DEFAULT_TEXT, book, contract, promotion, usage
@@ -35,7 +35,7 @@ def case(seconds="5", resolution="720P", membership="professional", model="demo"
 
 
 def test_the_book_in_force_changes_nothing():
-    past = [Past(case(), AT, "acct", 3, 3 * 219, 0), Past(case("10", "1080P", "free"), AT, "other", 1, 1600, 0)]
+    past = [PastJob(case(), AT, "acct", 3, 3 * 219, 0), PastJob(case("10", "1080P", "free"), AT, "other", 1, 1600, 0)]
     outcome = simulate(DEFAULT, past)
     assert outcome.whole.before == outcome.whole.after == Money(3 * 219 + 1600, "CNY")
     assert outcome.winners == outcome.losers == ()
@@ -45,7 +45,7 @@ def test_the_book_in_force_changes_nothing():
 
 def test_sums_are_those_of_single_prices():
     past = [
-        Past(
+        PastJob(
             case(str(seconds), resolution, member), AT + timedelta(hours=index), f"acct-{index % 7}", 1, 100 + index, 10
         )
         for index, (seconds, resolution, member) in enumerate(
@@ -70,7 +70,7 @@ def test_sums_are_those_of_single_prices():
 
 
 def test_winners_and_losers_are_the_ten_that_move_most():
-    past = [Past(case(membership="free"), AT, f"acct-{index:02d}", 1, 450 + index, 0) for index in range(-20, 21)]
+    past = [PastJob(case(membership="free"), AT, f"acct-{index:02d}", 1, 450 + index, 0) for index in range(-20, 21)]
     outcome = simulate(DEFAULT, past)
     assert [change.account for change in outcome.winners] == [f"acct-{index}" for index in range(20, 10, -1)]
     assert [change.account for change in outcome.losers] == [f"acct-{-index}" for index in range(20, 10, -1)]
@@ -78,7 +78,7 @@ def test_winners_and_losers_are_the_ten_that_move_most():
 
 def test_whose_membership_is_gone_is_charged_as_an_order_would_be():
     smaller = replace(DEFAULT, memberships={"free": DEFAULT.memberships["free"]})
-    outcome = simulate(smaller, [Past(case(), AT, "acct", 2, 438, 0)])
+    outcome = simulate(smaller, [PastJob(case(), AT, "acct", 2, 438, 0)])
     expected = price(smaller, usage(5, "720P"), Customer("free"), AT).total.minor
     assert (outcome.refused, outcome.whole.after.minor) == ((), 2 * expected)
     assert [change.account for change in outcome.losers] == ["acct"]
@@ -87,31 +87,31 @@ def test_whose_membership_is_gone_is_charged_as_an_order_would_be():
 def test_changed_free_seconds_are_named():
     studio = replace(DEFAULT.memberships["studio"], free_seconds_per_month=0)
     without = replace(DEFAULT, memberships={**DEFAULT.memberships, "studio": studio})
-    past = [Past(case(), AT, "acct", 1, 219, 0)]
+    past = [PastJob(case(), AT, "acct", 1, 219, 0)]
     assert simulate(without, past, in_force=DEFAULT).free_seconds_changed == ("studio",)
     assert simulate(DEFAULT, past, in_force=DEFAULT).free_seconds_changed == ()
 
 
 def test_moments_on_both_sides_of_a_window_are_priced_apart():
     ended = datetime.fromisoformat("2027-06-01T00:00:00+08:00")
-    outcome = simulate(DEFAULT, [Past(case(), AT, "a", 1, 219, 0), Past(case(), ended, "a", 1, 293, 0)])
+    outcome = simulate(DEFAULT, [PastJob(case(), AT, "a", 1, 219, 0), PastJob(case(), ended, "a", 1, 293, 0)])
     assert (outcome.groups, outcome.whole.after.minor) == (2, 219 + 293)
 
 
 def test_the_edges_of_a_window_fall_on_the_side_that_the_price_gives_them():
     first, end = (datetime.fromisoformat(text) for text in ("2026-04-27T00:00:00+08:00", "2027-04-27T00:00:00+08:00"))
-    assert simulate(DEFAULT, [Past(case(), first, "a", 1, 0, 0)]).whole.after.minor == 219
-    assert simulate(DEFAULT, [Past(case(), end, "a", 1, 0, 0)]).whole.after.minor == 293
-    assert simulate(DEFAULT, [Past(case(), first - timedelta(seconds=1), "a", 1, 0, 0)]).whole.after.minor == 293
+    assert simulate(DEFAULT, [PastJob(case(), first, "a", 1, 0, 0)]).whole.after.minor == 219
+    assert simulate(DEFAULT, [PastJob(case(), end, "a", 1, 0, 0)]).whole.after.minor == 293
+    assert simulate(DEFAULT, [PastJob(case(), first - timedelta(seconds=1), "a", 1, 0, 0)]).whole.after.minor == 293
 
 
 def test_contracts_tiers_and_free_seconds_count():
     agreed = contract("0.50")
     past = [
-        Past(case(membership="free", contract="c1"), AT, "a", 1, 0, 0),
-        Past(case(membership="free", free_seconds="2"), AT, "a", 1, 0, 0),
-        Past(case(membership="free", service_tier="priority", tier_kept=False), AT, "a", 1, 0, 0),
-        Past(case(membership="free", mode="edit", input_seconds="10"), AT, "a", 1, 0, 0),
+        PastJob(case(membership="free", contract="c1"), AT, "a", 1, 0, 0),
+        PastJob(case(membership="free", free_seconds="2"), AT, "a", 1, 0, 0),
+        PastJob(case(membership="free", service_tier="priority", tier_kept=False), AT, "a", 1, 0, 0),
+        PastJob(case(membership="free", mode="edit", input_seconds="10"), AT, "a", 1, 0, 0),
     ]
     outcome = simulate(DEFAULT, past, contracts={"c1": agreed})
     assert outcome.whole.after.minor == 250 + 270 + 450 + 750
@@ -121,7 +121,7 @@ def test_contracts_tiers_and_free_seconds_count():
 
 def test_what_the_book_would_not_sell_is_told_and_left_out():
     lonely = book(rates=[{"id": "only", "resolution": "720P", "per_second": "0.90"}])
-    past = [Past(case(membership="free"), AT, "a", 1, 450, 5), Past(case(resolution="480P"), AT, "a", 4, 900, 5)]
+    past = [PastJob(case(membership="free"), AT, "a", 1, 450, 5), PastJob(case(resolution="480P"), AT, "a", 4, 900, 5)]
     outcome = simulate(lonely, past)
     assert (outcome.whole.jobs, outcome.whole.before.minor, outcome.whole.after.minor) == (1, 450, 450)
     assert [(refused.jobs, refused.charged.minor) for refused in outcome.refused] == [(4, 900)]
@@ -130,15 +130,15 @@ def test_what_the_book_would_not_sell_is_told_and_left_out():
 
 def test_a_budget_that_would_run_dry_is_named():
     some = book(promotions=[promotion("p", "0.5", budget="100.00"), promotion("q", "0.5", budget="10000.00")])
-    outcome = simulate(some, [Past(case(membership="free"), AT, "a", 100, 45000, 0)])
+    outcome = simulate(some, [PastJob(case(membership="free"), AT, "a", 100, 45000, 0)])
     assert outcome.promotions["p"].text == "225.00"
     assert outcome.over_budget == ("p",)
 
 
 def test_margin_is_revenue_less_metered_gpu_seconds():
     past = [
-        Past(case(membership="free"), AT, "a", 1, 450, 90_000),
-        Past(case("0", membership="free"), AT, "a", 1, 0, 60_500),
+        PastJob(case(membership="free"), AT, "a", 1, 450, 90_000),
+        PastJob(case("0", membership="free"), AT, "a", 1, 0, 60_500),
     ]
     outcome = simulate(DEARER, past, cost_per_gpu_second=Decimal("0.01"))
     assert outcome.gpu_seconds == Decimal("150.5")
@@ -147,14 +147,18 @@ def test_margin_is_revenue_less_metered_gpu_seconds():
 
 
 def test_the_outcome_is_plain_and_without_floats():
-    past = [Past(case(), AT, "a", 2, 438, 1500)]
+    past = [PastJob(case(), AT, "a", 2, 438, 1500)]
     values = simulate(DEARER, past, cost_per_gpu_second=1).content()
     assert json.loads(canonical(values), parse_float=pytest.fail) == values
     assert values["whole"] == {"jobs": 2, "seconds": "10", "before": "4.38", "after": "4.88", "change": "0.50"}
 
 
 def test_floats_are_refused():
-    for past in (Past(case(), AT, "a", 1, 4.5, 0), Past(case(), AT, "a", 1, 0, 0.5), Past(case(), AT, "a", 1.0, 0, 0)):
+    for past in (
+        PastJob(case(), AT, "a", 1, 4.5, 0),
+        PastJob(case(), AT, "a", 1, 0, 0.5),
+        PastJob(case(), AT, "a", 1.0, 0, 0),
+    ):
         with pytest.raises(TypeError):
             simulate(DEFAULT, [past])
     with pytest.raises(TypeError):

@@ -14,7 +14,7 @@ import httpx
 from PIL import Image, ImageDraw, ImageFont
 
 from app.cli.film import STORYBOARD
-from tests.live import follow, start, stop
+from tests.live_service import follow, start, stop
 from tests.repo.sources import ROOT
 
 PROMPTS = (

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from typer.main import get_command
 
-from app.api.dashscope.errors import status_of, word_of
+from app.api.dashscope.errors import code_of, status_of
 from app.cli.main import app as cli
 from app.errors import ERROR_CODES
 from app.jobs.states import FINAL, TRANSITIONS
@@ -50,7 +50,7 @@ def settings_table() -> str:
 def errors_table() -> str:
     """Every code word of a refusal: its HTTP status, what it means, and how the DashScope door says it."""
     rows: list[tuple[object, ...]] = [
-        (f"`{code}`", status, text, f"`{word_of(code)}` {status_of(code)}")
+        (f"`{code}`", status, text, f"`{code_of(code)}` {status_of(code)}")
         for code, (status, text) in ERROR_CODES.items()
     ]
     return _table(("code", "status", "meaning", "at the DashScope door"), rows)

@@ -21,14 +21,14 @@ from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.accounts.projects import create_project, set_budget
 from app.admin import accounts, money
-from app.admin.accounts import KeyWish
-from app.audit_log.actor import HOUSE
+from app.admin.accounts import KeyOptions
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.prices.reservations import reserve
-from app.prices.reservations import settle as settle_reservation
+from app.prices.reservations import settle_reservation as settle_reservation
 from app.prices.seed import seed_book
 from app.reports.translations import decimals
-from app.wallet.balance import open_wallet, set_credit_limit, set_low_balance, spelled
+from app.wallet.balance import decimal_text, open_wallet, set_credit_limit, set_low_balance
 from app.wallet.budgets import refund_budgets, settle_budgets
 from app.wallet.funds import correct, refund, top_up
 from app.wallet.hold import capture, hold
@@ -36,8 +36,8 @@ from app.wallet.lots import draw, unpin
 from app.wallet.tables import DrawCause, TransferKind
 from app.wallet.transfer import move, move_posted, write
 from pricing.diff import figure_text
-from pricing.exact import exact, exact_text
-from pricing.money import Money, only_money, settle, split, whole
+from pricing.exact import exact_text, parse_exact
+from pricing.money import Money, only_money, require_integer, round_to_minor, split
 from pricing.price import tax_inside
 from pricing.receipt import Delivered
 from pricing.simulate import simulate
@@ -96,16 +96,16 @@ def calls(session: Session, account: str) -> dict[str, Call]:
     until = now(session) + timedelta(days=1)
     acts: dict[str, Call] = {
         "pricing.diff.figure_text(amount)": figure_text,
-        "pricing.exact.exact(value)": exact,
+        "pricing.exact.exact(value)": parse_exact,
         "pricing.exact.exact_text(value)": exact_text,
         "pricing.money.only_money(amount)": only_money,
-        "pricing.money.settle(amount)": lambda it: settle(it, "CNY"),
+        "pricing.money.settle(amount)": lambda it: round_to_minor(it, "CNY"),
         "pricing.money.split(parts)": lambda it: split(Money(1, "CNY"), [it]),
         "pricing.money.split(total)": lambda it: split(it, [1]),
-        "pricing.money.whole(amount)": whole,
+        "pricing.money.whole(amount)": require_integer,
         "pricing.price.tax_inside(total)": lambda it: tax_inside(DEFAULT, it),
         "pricing.simulate.simulate(cost_per_gpu_second)": lambda it: simulate(DEFAULT, [], cost_per_gpu_second=it),
-        "app.wallet.balance.spelled(minor)": lambda it: spelled(it, "CNY"),
+        "app.wallet.balance.spelled(minor)": lambda it: decimal_text(it, "CNY"),
         "app.wallet.balance.open_wallet(credit_limit)": lambda it: open_wallet(session, account, credit_limit=it),
         "app.wallet.balance.set_credit_limit(credit_limit)": lambda it: set_credit_limit(session, account, it),
         "app.wallet.balance.set_low_balance(threshold)": lambda it: set_low_balance(session, account, it),
@@ -128,13 +128,13 @@ def calls(session: Session, account: str) -> dict[str, Call]:
             session, account, "quote_x", free_seconds=it, promotions={}
         ),
         "app.prices.reservations.reserve(promotions)": lambda it: reserve(
-            session, account, "quote_x", free_seconds=exact(0), promotions={"launch-2026": it}
+            session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
         ),
         "app.prices.reservations.settle(free_seconds)": lambda it: settle_reservation(
             session, "quote_x", free_seconds=it, promotions={}
         ),
         "app.prices.reservations.settle(promotions)": lambda it: settle_reservation(
-            session, "quote_x", free_seconds=exact(0), promotions={"launch-2026": it}
+            session, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
         ),
         "app.accounts.keys.issue_key(budget_total)": lambda it: issue_key(
             session, account, scopes=["videos"], budget_total=it
@@ -144,20 +144,24 @@ def calls(session: Session, account: str) -> dict[str, Call]:
             session, account, "Another", budget_month=it
         ),
         "app.accounts.projects.set_budget(budget_month)": lambda it: set_budget(session, account, project, it),
-        "app.admin.accounts.open_project(budget_month)": lambda it: accounts.open_project(
-            session, HOUSE, account, "Another", it
+        "app.admin.accounts.open_project(budget_month)": lambda it: accounts.create_account_project(
+            session, SYSTEM_ACTOR, account, "Another", it
         ),
-        "app.admin.accounts.limit_project(budget_month)": lambda it: accounts.limit_project(
-            session, HOUSE, account, project, it
+        "app.admin.accounts.limit_project(budget_month)": lambda it: accounts.set_project_budget(
+            session, SYSTEM_ACTOR, account, project, it
         ),
         "app.admin.money.add_funds(amount)": lambda it: money.add_funds(
-            session, HOUSE, account, it, kind="granted", reference="x"
+            session, SYSTEM_ACTOR, account, it, kind="granted", reference="x"
         ),
-        "app.admin.money.book_correction(amount)": lambda it: money.book_correction(
-            session, HOUSE, account, it, reference="x", reason="x"
+        "app.admin.money.book_correction(amount)": lambda it: money.correct_balance(
+            session, SYSTEM_ACTOR, account, it, reference="x", reason="x"
         ),
-        "app.admin.money.limit_credit(credit_limit)": lambda it: money.limit_credit(session, HOUSE, account, it),
-        "app.admin.money.warn_below(threshold)": lambda it: money.warn_below(session, HOUSE, account, it),
+        "app.admin.money.limit_credit(credit_limit)": lambda it: money.set_account_credit_limit(
+            session, SYSTEM_ACTOR, account, it
+        ),
+        "app.admin.money.warn_below(threshold)": lambda it: money.set_low_balance_alert(
+            session, SYSTEM_ACTOR, account, it
+        ),
         "app.reports.translations.decimals(number)": decimals,
     }
     return acts
@@ -167,7 +171,7 @@ def calls(session: Session, account: str) -> dict[str, Call]:
 MADE: dict[str, Call] = {
     "Money": lambda it: Money(it, "CNY"),
     "Usage.seconds": lambda it: Usage("demo", "720P", "t2v", False, it),
-    "Usage.input_seconds": lambda it: Usage("demo", "720P", "edit", False, exact(1), it),
+    "Usage.input_seconds": lambda it: Usage("demo", "720P", "edit", False, parse_exact(1), it),
     "Customer.free_seconds": lambda it: Customer("free", free_seconds=it),
     "Customer.promotions_left": lambda it: Customer("free", promotions_left={"p": it}),
     "Delivered.seconds": lambda it: Delivered("completed", it),
@@ -201,4 +205,4 @@ def refuses(session: Session, call: Call, value: float) -> bool:
 def test_a_wish_for_a_key_with_a_float_is_refused_too(session: Session) -> None:
     account = create_account(session, "Wu").id
     with pytest.raises(TypeError):
-        accounts.give_key(session, HOUSE, account, KeyWish(scopes=("videos",), budget_total=1.5))  # type: ignore[arg-type]
+        accounts.create_key(session, SYSTEM_ACTOR, account, KeyOptions(scopes=("videos",), budget_total=1.5))  # type: ignore[arg-type]

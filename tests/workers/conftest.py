@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.desks import GatedStorage
+from tests.workers.worker_processes import GatedStorage
 
 Gate = Callable[[Callable[[str], None]], GatedStorage]
 

@@ -4,7 +4,7 @@ from sqlalchemy import Engine
 
 from app.db import transaction
 from app.jobs.states import UnitState
-from tests.makers import make_account, make_queued_job, make_spec, units_of
+from tests.factories import make_account, make_queued_job, make_spec, units_of
 from workers.checkpoints import checkpoint_folder, forget_checkpoints, sweep_checkpoints
 
 

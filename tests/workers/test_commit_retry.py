@@ -7,9 +7,9 @@ from sqlalchemy.exc import OperationalError
 
 from app.db import transaction
 from app.jobs.tables import ReceiptRow
-from app.reports.audit import audit
-from tests.workers.desks import takes
-from tests.world import World
+from app.reports.audit import audit_books
+from tests.api_client import World
+from tests.workers.worker_processes import takes
 
 
 class Cut:
@@ -60,4 +60,4 @@ def test_a_connection_that_drops_at_the_end_costs_no_take(
     assert world.get(f"/v1/videos/{video_id}").json()["status"] == "completed"
     with transaction() as session:
         assert len(session.scalars(select(ReceiptRow)).all()) == 1
-        assert audit(session) == []
+        assert audit_books(session) == []

@@ -6,9 +6,9 @@ from app.db import transaction
 from app.jobs.queue_tables import Unit
 from app.jobs.tables import Job
 from app.storage import StorageError
+from tests.api_client import World
 from tests.workers.conftest import Gate
-from tests.workers.desks import takes
-from tests.world import World
+from tests.workers.worker_processes import takes
 
 
 def test_a_store_that_is_away_for_a_moment_costs_no_film(world: World, gate: Gate) -> None:

@@ -15,13 +15,13 @@ from app.catalog.models import load_catalog
 from app.db import transaction
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.tables import Job
-from app.reports.audit import audit
+from app.reports.audit import audit_books
 from app.settings import child_environment, get_settings
 from app.storage import get_storage
-from app.wakeups import ring
-from tests.workers.desks import takes, unit, wait_until
+from app.wakeups import send_wakeup
+from tests.api_client import World
 from tests.workers.engine.tiny_wan import CATALOGUE, FACTS, build_tiny_wan
-from tests.world import World
+from tests.workers.worker_processes import takes, unit, wait_until
 from workers.film.frames import read_frames
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(600)]
@@ -132,7 +132,7 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     assert idle_with(MODEL) == []
 
     second = start("another machine")
-    ring(POOL)
+    send_wakeup(POOL)
     video, frames = film_of(world, job_id, tmp_path)
     assert (video["status"], len(frames)) == ("completed", 24)
     resumed = takes(tail)[1]
@@ -150,5 +150,5 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     second.terminate()
     assert second.wait(timeout=PATIENCE_SECONDS) == 0
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
         assert session.scalars(select(Take.id).where(Take.state == "running")).all() == []

@@ -10,13 +10,13 @@ from sqlalchemy import Engine, select
 from app.catalog.models import load_catalog
 from app.db import transaction
 from app.dispatch.claim import claim, peek
-from app.dispatch.worker_registry import ask_to_drain
+from app.dispatch.worker_registry import set_draining
 from app.jobs.queue_tables import Share, Take, Unit
 from app.settings import get_settings
-from tests.makers import make_account, make_queued_job, make_spec, units_of
+from tests.factories import make_account, make_queued_job, make_spec, units_of
 from tests.workers.conftest import Gate
-from tests.workers.desks import TellingDesk, takes, unit, wait_until
 from tests.workers.engine.tiny_wan import CATALOGUE, FACTS, build_tiny_wan
+from tests.workers.worker_processes import TellingDesk, takes, unit, wait_until
 from workers.engine import Stopped
 
 pytestmark = pytest.mark.usefixtures("redis_url")
@@ -123,7 +123,7 @@ def test_another_machine_resumes_where_a_lost_one_had_come_to(
         if step == 2:
             wait_until(lambda: unit(only).checkpoint_key, "the checkpoint is stored")
             with transaction() as session:
-                ask_to_drain(session, first.worker_id)
+                set_draining(session, first.worker_id)
             wait_until(first._draining.is_set, "the desk hears that it drains")
             raise Stopped("this machine goes away")
 

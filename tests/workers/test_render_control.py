@@ -9,14 +9,14 @@ from sqlalchemy import Engine
 from app.db import transaction
 from app.dispatch.claim import claim
 from app.settings import get_settings
-from tests.makers import make_account, make_queued_job
+from tests.factories import make_account, make_queued_job
 from workers.engine import Stopped
 from workers.heartbeat import Heartbeat
-from workers.render_control import Control
+from workers.render_control import TakeControl
 
 
 def test_the_step_loop_stops_when_the_fence_has_passed_and_nobody_told_it() -> None:
-    control = Control()
+    control = TakeControl()
     control.fence(time.monotonic() + 60)
     control.check()
     control.fence(time.monotonic() - 0.001)
@@ -26,7 +26,7 @@ def test_the_step_loop_stops_when_the_fence_has_passed_and_nobody_told_it() -> N
 
 
 def test_its_time_to_leave_stops_the_loop_but_loses_nothing() -> None:
-    control = Control()
+    control = TakeControl()
     control.leave(time.monotonic() - 0.001)
     with pytest.raises(Stopped):
         control.check()
@@ -44,7 +44,7 @@ def test_a_heartbeat_that_hangs_behind_a_lock_lets_the_take_fence_itself(
     with transaction() as session:
         claimed = claim(session, "worker-1", ["demo"])
     assert claimed is not None
-    control = Control()
+    control = TakeControl()
     with engine.connect() as other, other.begin():
         other.exec_driver_sql("SELECT 1 FROM takes FOR UPDATE")
         heartbeat = Heartbeat(claimed, control)

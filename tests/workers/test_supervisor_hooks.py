@@ -5,11 +5,11 @@ import os
 import pytest
 
 from app.db import forget_engines, transaction
-from app.dispatch.worker_registry import ask_host_to_leave, sign_on
+from app.dispatch.worker_registry import ask_host_to_leave, register_worker
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
-from tests.workers.desks import wait_until
-from workers.supervisor_hooks import aside, parent_name
+from tests.workers.worker_processes import wait_until
+from workers.supervisor_hooks import parent_name, run_in_background
 
 
 def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
@@ -18,9 +18,9 @@ def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
     monkeypatch.setattr("workers.supervisor_hooks.AGAIN_SECONDS", 0.01)
     child = f"{parent_name(os.getpid())}-1"
     with transaction() as session:
-        sign_on(session, child, pools=["demo"], host="here", pid=1, device="cpu", facts={})
+        register_worker(session, child, pools=["demo"], host="here", pid=1, device="cpu", facts={})
     turn_to("postgresql://nobody@127.0.0.1:1/nothing", monkeypatch)
-    thread = aside("told to leave", ask_host_to_leave, until_heard=True)
+    thread = run_in_background("told to leave", ask_host_to_leave, until_heard=True)
     wait_until(lambda: caplog.text.count("could not be told to leave") > 1, "the database is away")
     turn_to(database_url, monkeypatch)
     thread.join(60)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.temp_dirs import new_folder, sweep_folders
+from workers.temp_dirs import make_temp_dir, sweep_temp_dirs
 
 HOLD = "from workers.temp_dirs import new_folder; f = new_folder('take'); print(f.name, flush=True); input()"
 
@@ -17,16 +17,16 @@ def test_a_killed_process_leaves_its_folder_to_the_next_one(tmp_path: Path, monk
     monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "cinemeter-elsewhere-1-take-x").mkdir()
     with (
-        new_folder("take") as own,
+        make_temp_dir("take") as own,
         subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
     ):
         assert child.stdout is not None
         left = Path(child.stdout.readline().decode().strip())
-        assert sweep_folders() == 0
+        assert sweep_temp_dirs() == 0
         child.send_signal(signal.SIGKILL)
         child.wait()
         assert left.is_dir()
-        assert sweep_folders() == 1
+        assert sweep_temp_dirs() == 1
         assert not left.exists()
         assert Path(own).is_dir()
     assert [each.name for each in tmp_path.iterdir()] == ["cinemeter-elsewhere-1-take-x"]

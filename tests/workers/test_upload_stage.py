@@ -12,14 +12,14 @@ from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import transaction
 from app.dispatch.lease import lose_take
-from app.dispatch.worker_registry import ask_to_drain
+from app.dispatch.worker_registry import set_draining
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.settings import get_settings
 from app.storage import StorageError
-from tests.makers import make_account, make_queued_job, make_spec, units_of
+from tests.api_client import World
+from tests.factories import make_account, make_queued_job, make_spec, units_of
 from tests.workers.conftest import Gate
-from tests.workers.desks import TellingDesk, take_of, takes, unit, wait_until
-from tests.world import World
+from tests.workers.worker_processes import TellingDesk, take_of, takes, unit, wait_until
 from workers.engine import EnginePoisoned
 from workers.engine.memory_watchdog import MemoryGrowth
 from workers.engine.synthetic import SyntheticEngine
@@ -188,7 +188,7 @@ def test_a_drain_during_the_upload_lets_it_end_and_begins_nothing_new(engine: En
 
     def drain(key: str) -> None:
         with transaction() as session:
-            ask_to_drain(session, desk.worker_id)
+            set_draining(session, desk.worker_id)
         wait_until(desk._draining.is_set, "the desk hears that it drains")
         later.extend(order(1))
 

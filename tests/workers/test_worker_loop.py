@@ -13,10 +13,10 @@ from app.db import transaction
 from app.dispatch.claim import claim
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
-from tests.makers import make_account, make_queued_job
-from tests.workers.desks import TellingDesk, wait_until
+from tests.factories import make_account, make_queued_job
+from tests.workers.worker_processes import TellingDesk, wait_until
 from workers.engine.synthetic import SyntheticEngine
-from workers.worker_loop import Desk
+from workers.worker_loop import WorkerLoop
 
 POOLS = ["finish", "demo", "synthetic"]
 pytestmark = pytest.mark.usefixtures("engine")
@@ -66,7 +66,7 @@ def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models
                 claimed = claim(session, desk.worker_id, [pool])
             assert claimed is not None
             made.remove(claimed.job_id)
-            engines[pool] = Desk.engine_of(desk, claimed)
+            engines[pool] = WorkerLoop.engine_of(desk, claimed)
         assert isinstance(engines["synthetic"], SyntheticEngine)
         assert engines["demo"] is loaded is not None
 

@@ -12,7 +12,7 @@ from workers.demo_model.codec import decode_unclamped, encode_moments, make_code
 from workers.demo_model.config import NATIVE_SIZES
 from workers.demo_model.paint import paint
 from workers.demo_model.scenes import draw_scene
-from workers.demo_model.training_loop import Course, Report, Team
+from workers.demo_model.training_loop import Report, TrainingLoop, WorkerGroup
 
 LEARNING_RATE = 1.5e-3
 KL_WEIGHT = 1e-4
@@ -85,7 +85,7 @@ def store_statistics(codec: AutoencoderKLWan, seed: int = 11) -> None:
 
 
 def train_codec(
-    folder: Path, minutes: float, seed: int, report: Report, team: Team, *, decoder_only: bool = False
+    folder: Path, minutes: float, seed: int, report: Report, team: WorkerGroup, *, decoder_only: bool = False
 ) -> AutoencoderKLWan:
     """Train for so many minutes of each process's work, resuming from the folder's checkpoint; return the average.
 
@@ -103,7 +103,7 @@ def train_codec(
         codec.load_state_dict(averaged(folder / "codec.pt", "codec"))
         codec.encoder.requires_grad_(False)
         codec.quant_conv.requires_grad_(False)
-    course = Course(
+    course = TrainingLoop(
         modules={"codec": codec},
         checkpoint=folder / ("decoder.pt" if decoder_only else "codec.pt"),
         minutes=minutes,

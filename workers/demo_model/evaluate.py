@@ -21,8 +21,8 @@ from app.catalog.demo_words import Scene
 from workers.demo_model.components import WEIGHTS, load
 from workers.demo_model.config import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
 from workers.demo_model.paint import paint
-from workers.demo_model.sample import Given, generate
-from workers.demo_model.scene_detector import judge
+from workers.demo_model.sample import ConditionFrames, generate
+from workers.demo_model.scene_detector import score_prompt
 from workers.demo_model.scenes import draw_scene
 
 ASPECTS = ("background", "color", "shape", "motion", "all")
@@ -79,7 +79,7 @@ def evaluate_prompts(
             steps=steps,
             guidance=guidance,
         )
-        verdicts += [judge(clip, scene) for clip, (scene, _) in zip(clips, part, strict=True)]
+        verdicts += [score_prompt(clip, scene) for clip, (scene, _) in zip(clips, part, strict=True)]
         progress.update(task, advance=len(part))
     held = [held_out for _, held_out in scenes]
     single = [len(scene.things) == 1 for scene, _ in scenes]
@@ -122,12 +122,14 @@ def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, pro
         words = [scene.caption() for scene in scenes]
         seeds = [seed * 1_000_003 + 500_000 + begin + index for index in range(len(scenes))]
         size = (width, height, FRAMES_MAX, seeds)
-        made = generate(pipeline, words, *size, Given(lead=painted[:, :1]))
+        made = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1]))
         first += [psnr(clip[0], wanted[0]) for clip, wanted in zip(made, painted, strict=True)]
-        kept += [judge(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
-        both = generate(pipeline, words, *size, Given(lead=painted[:, :1], last=painted[:, -1]))
+        kept += [score_prompt(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
+        both = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1], last=painted[:, -1]))
         last += [psnr(clip[-1], wanted[-1]) for clip, wanted in zip(both, painted, strict=True)]
-        more = generate(pipeline, words, *size, Given(lead=made[:, -CONTINUATION_FRAMES:]))[:, CONTINUATION_FRAMES:]
+        more = generate(pipeline, words, *size, ConditionFrames(lead=made[:, -CONTINUATION_FRAMES:]))[
+            :, CONTINUATION_FRAMES:
+        ]
         for before, after in zip(made.astype(np.float32), more.astype(np.float32), strict=True):
             steps = np.abs(np.diff(np.concatenate([before, after]), axis=0)).mean((1, 2, 3))
             joint.append((float(steps[len(before) - 1]), float(np.median(steps))))

@@ -21,7 +21,7 @@ from app.catalog.demo_words import SHAPES
 from workers.demo_model.attention import use_plain_attention
 from workers.demo_model.components import embed, make_text_encoder, make_tokenizer, make_transformer, token_ids
 from workers.demo_model.latents import RATIOS, Library
-from workers.demo_model.training_loop import Course, Report, Team
+from workers.demo_model.training_loop import Report, TrainingLoop, WorkerGroup
 
 LEARNING_RATE = 2e-3
 MODES = {"text": 0.60, "picture": 0.12, "follow": 0.18, "goal": 0.10}
@@ -209,7 +209,7 @@ class Flow:
 
 
 def train_flow(
-    folder: Path, minutes: float, seed: int, report: Report, team: Team, start: WanPipeline | None = None
+    folder: Path, minutes: float, seed: int, report: Report, team: WorkerGroup, start: WanPipeline | None = None
 ) -> tuple[WanTransformer3DModel, UMT5EncoderModel]:
     """Train on the shards in folder/latents for so many minutes of each process's work; returns the averaged parts.
 
@@ -224,7 +224,7 @@ def train_flow(
     if team.device == "cpu":
         use_plain_attention(transformer)
     flow = Flow(transformer, encoder, heads)
-    course = Course(
+    course = TrainingLoop(
         modules={"transformer": transformer, "encoder": encoder},
         throw_away={"heads": heads},
         checkpoint=folder / "flow.pt",

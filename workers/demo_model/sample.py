@@ -26,7 +26,7 @@ STILL_FRAMES = 1 + TEMPORAL
 
 
 @dataclass(frozen=True)
-class Given:
+class ConditionFrames:
     """What clips must begin or end with, each uint8: lead [B, 4k+1, H, W, 3] and last [B, H, W, 3], or None."""
 
     lead: np.ndarray | None = None
@@ -65,7 +65,7 @@ def generate(
     height: int,
     frames: int,
     seeds: list[int],
-    given: Given = Given(),
+    given: ConditionFrames = ConditionFrames(),
     *,
     steps: int = STEPS,
     guidance: float = GUIDANCE,

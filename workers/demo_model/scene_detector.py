@@ -26,7 +26,7 @@ DETOUR = 1.35
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Detection:
     """One object as seen: words, and the mean place in pixels for telling two objects apart."""
 
     color: str
@@ -36,14 +36,14 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Seen:
+class DetectedScene:
     """A clip as seen."""
 
     background: str
-    objects: tuple[Sighting, ...]
+    objects: tuple[Detection, ...]
 
 
-def see(frames: np.ndarray) -> Seen:
+def detect_scene(frames: np.ndarray) -> DetectedScene:
     """Describe a clip of native size, uint8 [F, H, W, 3]."""
     pixels = frames.astype(np.float32)
     _, height, width, _ = pixels.shape
@@ -59,12 +59,14 @@ def see(frames: np.ndarray) -> Seen:
         alpha = _alpha(pixels, back, color, others) * _around(core)
         sightings.append(_describe(name, alpha, pixel_aspect(width, height)))
     along = 0 if width >= height else 1
-    return Seen(background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along])))
+    return DetectedScene(
+        background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
+    )
 
 
-def judge(frames: np.ndarray, scene: Scene) -> dict[str, bool]:
+def score_prompt(frames: np.ndarray, scene: Scene) -> dict[str, bool]:
     """Whether a clip shows what a scene asks for: background, color, shape, motion, and all of them together."""
-    seen = see(frames)
+    seen = detect_scene(frames)
     whole = len(seen.objects) == len(scene.things)
     pairs = list(zip(scene.things, seen.objects, strict=False))
     verdict = {
@@ -128,7 +130,7 @@ def _around(core: np.ndarray, margin: int = 4) -> np.ndarray:
     return mask
 
 
-def _describe(color: str, alpha: np.ndarray, aspect: float) -> Sighting | None:
+def _describe(color: str, alpha: np.ndarray, aspect: float) -> Detection | None:
     """Shape and motion of one object from its soft masks [F, H, W]."""
     _, height, width = alpha.shape
     z = (np.arange(width) * aspect)[None, :] + 1j * np.arange(height)[:, None]
@@ -147,7 +149,7 @@ def _describe(color: str, alpha: np.ndarray, aspect: float) -> Sighting | None:
     else:
         shape = "square" if fourth[large].mean().real < SQUARE_FOURTH / 2 else "circle"
     side = min(width * aspect, height)
-    return Sighting(color, shape, _motion(center, area, side), (float(center.real.mean()), float(center.imag.mean())))
+    return Detection(color, shape, _motion(center, area, side), (float(center.real.mean()), float(center.imag.mean())))
 
 
 def _motion(center: np.ndarray, area: np.ndarray, side: float) -> str:

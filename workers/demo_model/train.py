@@ -23,22 +23,22 @@ from workers.demo_model.codec_training import averaged, store_statistics, train_
 from workers.demo_model.components import WEIGHTS, load, make_text_encoder, make_tokenizer, make_transformer, save
 from workers.demo_model.flow_training import train_flow
 from workers.demo_model.latents import SHARD, write_shards
-from workers.demo_model.training_loop import Report, Team
+from workers.demo_model.training_loop import Report, WorkerGroup
 
 STAGES = ("codec", "latents", "flow", "decoder", "export")
 
 
-def stage_codec(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
+def stage_codec(folder: Path, options: argparse.Namespace, team: WorkerGroup, report: Report) -> None:
     """Train the VAE."""
     train_codec(folder, options.codec_minutes, options.seed, report, team)
 
 
-def stage_decoder(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
+def stage_decoder(folder: Path, options: argparse.Namespace, team: WorkerGroup, report: Report) -> None:
     """Train the VAE's decoder further; the latents stay what they are."""
     train_codec(folder, options.decoder_minutes, options.seed, report, team, decoder_only=True)
 
 
-def stage_latents(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
+def stage_latents(folder: Path, options: argparse.Namespace, team: WorkerGroup, report: Report) -> None:
     """Paint and encode clips, every process its own share of the shards."""
     codec = load_codec(folder, options.start_from).to(team.device)
     count = options.clips // SHARD
@@ -47,13 +47,13 @@ def stage_latents(folder: Path, options: argparse.Namespace, team: Team, report:
         report((number + 1 - first) / (last - first), {"shard": number})
 
 
-def stage_flow(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
+def stage_flow(folder: Path, options: argparse.Namespace, team: WorkerGroup, report: Report) -> None:
     """Train transformer and text encoder."""
     start = load(options.start_from) if options.start_from else None
     train_flow(folder, options.flow_minutes, options.seed, report, team, start)
 
 
-def stage_export(folder: Path, options: argparse.Namespace, team: Team, report: Report) -> None:
+def stage_export(folder: Path, options: argparse.Namespace, team: WorkerGroup, report: Report) -> None:
     """Write the averaged weights of the checkpoints, whatever their age, as a pipeline's folder."""
     if team.rank:
         return
@@ -95,7 +95,7 @@ def load_codec(folder: Path, start_from: Path | None = None, *, decoder: bool = 
     return channels_last(codec)
 
 
-RUN: dict[str, Callable[[Path, argparse.Namespace, Team, Report], None]] = {
+RUN: dict[str, Callable[[Path, argparse.Namespace, WorkerGroup, Report], None]] = {
     "codec": stage_codec,
     "latents": stage_latents,
     "flow": stage_flow,
@@ -109,7 +109,7 @@ def work(rank: int, options: argparse.Namespace, meeting: str) -> None:
     torch.set_num_threads(options.threads)
     if options.processes > 1:
         distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.processes)
-    team = Team(rank, options.processes, options.device)
+    team = WorkerGroup(rank, options.processes, options.device)
     options.folder.mkdir(parents=True, exist_ok=True)
     columns = (
         TextColumn("{task.description:8}"),

@@ -16,7 +16,7 @@ Report = Callable[[float, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
-class Team:
+class WorkerGroup:
     """Processes that train one model together; each has one thread, because small matrices are slow on several."""
 
     rank: int = 0
@@ -35,7 +35,7 @@ class Team:
 
 
 @dataclass
-class Course:
+class TrainingLoop:
     """What is trained, for how long, and where its checkpoint lives.
 
     `minutes` are minutes of processor time of each process, so that a busy machine stretches the course, not thins it.
@@ -47,7 +47,7 @@ class Course:
     learning_rate: float
     ema_decay: float
     outer: Iterable[nn.Parameter]
-    team: Team = field(default_factory=Team)
+    team: WorkerGroup = field(default_factory=WorkerGroup)
     flat_share: float = 0.3
     throw_away: dict[str, nn.Module] = field(default_factory=dict)
     save_seconds: float = 60.0

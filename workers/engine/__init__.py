@@ -1,22 +1,22 @@
 """The engine: numpy pictures and words in, numpy pictures out. Only this folder (and the demo model) knows torch."""
 
 from app.catalog.models import VideoModel
-from workers.engine.continuation import Handover
-from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, OutOfMemory, Refused, Stopped
+from workers.engine.continuation import Continuation
+from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, ModelRefused, OutOfMemory, Stopped
 from workers.engine.meter import Meter
-from workers.engine.request import Control, Engine, SegmentRequest
+from workers.engine.request import Engine, EngineControl, SegmentRequest
 from workers.engine.seeds import segment_seed
 
 __all__ = [
-    "Control",
+    "Continuation",
     "DoesNotFit",
     "Engine",
+    "EngineControl",
     "EngineError",
     "EnginePoisoned",
-    "Handover",
     "Meter",
+    "ModelRefused",
     "OutOfMemory",
-    "Refused",
     "SegmentRequest",
     "Stopped",
     "make_engine",

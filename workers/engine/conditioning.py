@@ -9,9 +9,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from app.catalog.models import VideoModel
-from workers.engine.continuation import Handover
+from workers.engine.continuation import Continuation
 from workers.engine.decode import encode_video
-from workers.engine.errors import Refused
+from workers.engine.errors import ModelRefused
 from workers.engine.load import Parts
 from workers.engine.request import Frames, SegmentRequest
 
@@ -26,7 +26,7 @@ class Shape:
 
 
 @dataclass(frozen=True, eq=False)
-class Conditions:
+class Conditioning:
     """The bound inputs of a denoising loop.
 
     `latents` is the start, float32 [1, C, T, h, w]. With per-token timesteps, `mask` [1, 1, T, h, w] is 1 where the
@@ -45,10 +45,12 @@ def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int
     scale = parts.spatial_scale
     if request.width % (scale * parts.patch[2]) or request.height % (scale * parts.patch[1]):
         unit = scale * parts.patch[2]
-        raise Refused(f"width and height must be multiples of {unit}, not {request.width}x{request.height}")
+        raise ModelRefused(f"width and height must be multiples of {unit}, not {request.width}x{request.height}")
     rendered = model.rendered_frames(request.frames + lead)
     if request.frames < 1 or rendered > model.frames_max:
-        raise Refused(f"a segment has 1 to {model.frames_max} frames, {lead} of them repeated, not {request.frames}")
+        raise ModelRefused(
+            f"a segment has 1 to {model.frames_max} frames, {lead} of them repeated, not {request.frames}"
+        )
     channels = int(parts.vae.config.z_dim)
     frames = (rendered - 1) // parts.temporal_scale + 1
     return Shape(rendered, lead, (1, channels, frames, request.height // scale, request.width // scale))
@@ -62,11 +64,11 @@ def shown_frames(model: VideoModel, request: SegmentRequest) -> np.ndarray[Any, 
     if request.handover is not None:
         request.handover.check(width=request.width, height=request.height)
         if model.handover == "none":
-            raise Refused(f"{model.id} cannot continue a segment")
+            raise ModelRefused(f"{model.id} cannot continue a segment")
         return request.handover.frames
     if request.mode == "extend":
         if request.video is None or not len(request.video):
-            raise Refused("extend needs a video to continue")
+            raise ModelRefused("extend needs a video to continue")
         count = min(model.handover_frames, (len(request.video) - 1) // model.frames_step * model.frames_step + 1)
         return _unit(_checked(request.video[-count:], request, "video"))
     if request.first_frame is not None:
@@ -86,18 +88,18 @@ class ConditionStage:
     def check(self, request: SegmentRequest, shown: Any) -> None:
         """Raise Refused where the request asks what this family cannot be told."""
         if request.mode not in self.model.modes and not (request.mode == "t2v" and shown is not None):
-            raise Refused(f"{self.model.id} cannot do {request.mode}; it can do {', '.join(self.model.modes)}")
+            raise ModelRefused(f"{self.model.id} cannot do {request.mode}; it can do {', '.join(self.model.modes)}")
         if self.takes_channels and shown is None:
-            raise Refused(f"{self.model.id} needs a first frame")
+            raise ModelRefused(f"{self.model.id} needs a first frame")
         if not self.takes_channels and not self.parts.expand_timesteps and shown is not None:
-            raise Refused(f"{self.model.id} cannot be shown a first frame")
+            raise ModelRefused(f"{self.model.id} cannot be shown a first frame")
         if request.last_frame is not None and self.model.last_frame == "no":
-            raise Refused(f"{self.model.id} cannot be shown a last frame")
+            raise ModelRefused(f"{self.model.id} cannot be shown a last frame")
         if request.last_frame is None and self.model.last_frame == "required":
-            raise Refused(f"{self.model.id} needs a last frame")
+            raise ModelRefused(f"{self.model.id} needs a last frame")
 
     @torch.no_grad()
-    def build(self, request: SegmentRequest, shape: Shape, shown: Any) -> Conditions:
+    def build(self, request: SegmentRequest, shape: Shape, shown: Any) -> Conditioning:
         """Return the conditions of a render without v2v; `shown` is float32 [n, H, W, 3] in 0..1 or None.
 
         The noise comes from a CPU generator, so that a seed gives the same film on every device.
@@ -112,19 +114,19 @@ class ConditionStage:
         if self.parts.expand_timesteps:
             return self._given_latents(noise, first, last, shape)
         if first is None:
-            return Conditions(noise)
+            return Conditioning(noise)
         condition = self._condition_channels(first, last, shape)
-        return Conditions(noise, condition, None, self._image_embeds(first, last))
+        return Conditioning(noise, condition, None, self._image_embeds(first, last))
 
     def _given_latents(
         self, noise: torch.Tensor, first: torch.Tensor | None, last: torch.Tensor | None, shape: Shape
-    ) -> Conditions:
+    ) -> Conditioning:
         """Wan 2.2 TI2V and the demo model: some latent frames are given, clean, with timestep 0 for their tokens.
 
         The last latent frame stands for four frames, so a last picture is given as the end of a short still clip.
         """
         if first is None and last is None:
-            return Conditions(noise)
+            return Conditioning(noise)
         condition = torch.zeros_like(noise)
         mask = torch.ones(1, 1, *shape.latent[2:], dtype=torch.float32, device=noise.device)
         with self.parts.at_work("vae") as vae:
@@ -136,7 +138,7 @@ class ConditionStage:
                 still = last.expand(-1, -1, 1 + self.parts.temporal_scale, -1, -1)
                 condition[:, :, -1] = encode_video(vae, still).to(noise.device)[:, :, -1]
                 mask[:, :, -1] = 0
-        return Conditions(noise, condition, mask)
+        return Conditioning(noise, condition, mask)
 
     def _condition_channels(self, first: torch.Tensor, last: torch.Tensor | None, shape: Shape) -> torch.Tensor:
         """Wan 2.1 I2V, FLF2V and 2.2 I2V: the given frames, grey elsewhere, encoded, behind four mask channels."""
@@ -171,7 +173,7 @@ class ConditionStage:
         A video that is shorter than the render holds its last frame.
         """
         if request.video is None or not len(request.video):
-            raise Refused(f"{request.mode} needs a video")
+            raise ModelRefused(f"{request.mode} needs a video")
         video = _unit(_checked(request.video[: request.frames], request, "video"))
         if shape.lead:
             video = np.concatenate([shown[: shape.lead], video])
@@ -181,14 +183,14 @@ class ConditionStage:
             return encode_video(vae, _signed(video).to(self.parts.device)).to(self.parts.device)
 
 
-def look_of(latents: torch.Tensor) -> torch.Tensor:
+def frame_statistics(latents: torch.Tensor) -> torch.Tensor:
     """Return mean and standard deviation of each latent channel over time and space, float32 [2, C]."""
     values = latents[0].float().flatten(1)
     return torch.stack([values.mean(dim=1), values.std(dim=1)])
 
 
 def correct_drift(
-    latents: torch.Tensor, mask: torch.Tensor | None, handover: Handover | None, share: float
+    latents: torch.Tensor, mask: torch.Tensor | None, handover: Continuation | None, share: float
 ) -> torch.Tensor:
     """Move the drawn latents' look by `share` towards the first segment's: AdaIN (arXiv 1703.06868) per channel.
 
@@ -198,7 +200,7 @@ def correct_drift(
     if handover is None or handover.anchor is None or share == 0:
         return latents
     anchor = torch.from_numpy(handover.anchor).to(latents)
-    own = look_of(latents).to(latents)
+    own = frame_statistics(latents).to(latents)
     shape = (1, -1, 1, 1, 1)
     matched = (latents - own[0].view(shape)) / own[1].clamp_min(1e-6).view(shape)
     matched = matched * anchor[1].view(shape) + anchor[0].view(shape)
@@ -210,7 +212,7 @@ def _checked(pictures: Frames, request: SegmentRequest, what: str) -> Frames:
     """Return pictures that are uint8 [n, H, W, 3] of the request's size; raise Refused for others."""
     if pictures.dtype != np.uint8 or pictures.shape[1:] != (request.height, request.width, 3):
         size = f"{request.width}x{request.height}"
-        raise Refused(f"the {what} is {pictures.dtype} {pictures.shape}, not {size} RGB bytes")
+        raise ModelRefused(f"the {what} is {pictures.dtype} {pictures.shape}, not {size} RGB bytes")
     return pictures
 
 

@@ -12,13 +12,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from workers.engine.atomic_write import write_durably
-from workers.engine.errors import Refused
+from workers.engine.errors import ModelRefused
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Handover:
+class Continuation:
     """The end of a segment, as the next one needs it.
 
     `frames` are the last frames that were delivered, float32 [n, H, W, 3] in 0..1, before any rounding to bytes.
@@ -36,7 +36,7 @@ class Handover:
     def check(self, *, width: int, height: int) -> None:
         """Raise Refused unless the frames have this size, in pixels."""
         if self.frames.ndim != 4 or self.frames.shape[1:] != (height, width, 3):
-            raise Refused(f"the hand-over has frames of shape {self.frames.shape}, not [n, {height}, {width}, 3]")
+            raise ModelRefused(f"the hand-over has frames of shape {self.frames.shape}, not [n, {height}, {width}, 3]")
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file, durably: a reader sees the whole file or none."""
@@ -46,7 +46,7 @@ class Handover:
         write_durably(path, lambda temporary: save_file(held, temporary, metadata={"handover": words}))
 
     @classmethod
-    def load(cls, path: Path) -> "Handover":
+    def load(cls, path: Path) -> "Continuation":
         """Read what `save` wrote. Raises Refused for a file that is no hand-over."""
         try:
             with safe_open(path, framework="np") as file:
@@ -54,4 +54,4 @@ class Handover:
                 words = json.loads((file.metadata() or {})["handover"])
             return cls(words["model"], words["segment"], **tensors, facts=words["facts"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise Refused(f"{path.name} is not a hand-over file: {error}") from error
+            raise ModelRefused(f"{path.name} is not a hand-over file: {error}") from error

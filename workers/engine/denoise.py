@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from workers.engine.checkpoint import CheckpointFile, Progress
-from workers.engine.conditioning import Conditions
+from workers.engine.conditioning import Conditioning
 from workers.engine.load import Parts
 from workers.engine.meter import Meter
-from workers.engine.request import Control, Frames
+from workers.engine.request import EngineControl, Frames
 
 Preview = Callable[[torch.Tensor], Frames]
 
@@ -22,7 +22,7 @@ class Plan:
     `prompt` and `negative` are embeddings [1, L, d]; `negative` is None where guidance does not exceed 1.
     """
 
-    conditions: Conditions
+    conditions: Conditioning
     scheduler: Any
     timesteps: torch.Tensor
     prompt: torch.Tensor
@@ -44,7 +44,7 @@ class DenoiseStage:
     def run(
         self,
         plan: Plan,
-        control: Control,
+        control: EngineControl,
         meter: Meter,
         preview: Preview | None = None,
         checkpoint: CheckpointFile | None = None,

@@ -9,7 +9,7 @@ class Stopped(EngineError):
     """The render was stopped on request (cancel, drain, lost lease); nothing is wrong."""
 
 
-class Refused(EngineError):
+class ModelRefused(EngineError):
     """The request asks what this model cannot do, such as a first frame of another size."""
 
 

@@ -11,7 +11,7 @@ from diffusers.hooks import FirstBlockCacheConfig
 
 from app.catalog.models import VideoModel
 from workers.engine.load import Parts
-from workers.engine.quick_vae import quicken
+from workers.engine.quick_vae import speed_up_vae
 
 # Exact backends of diffusers' attention dispatcher, fastest first on Hopper. Lossy ones (sage) are not tried, nor
 # those that download and run code from a hub (`_flash_3_hub`): an operator may name them in the catalogue. The first
@@ -49,7 +49,7 @@ class Kernels:
             yield
 
 
-def apply_switches(model: VideoModel, parts: Parts) -> Kernels:
+def apply_optimizations(model: VideoModel, parts: Parts) -> Kernels:
     """Set a model's switches on its loaded parts; return the kernels that were chosen."""
     switches = model.switches
     backend = probe_attention(parts) if switches.attention == "auto" else switches.attention
@@ -59,7 +59,7 @@ def apply_switches(model: VideoModel, parts: Parts) -> Kernels:
         if switches.first_block_cache > 0:
             transformer.enable_cache(FirstBlockCacheConfig(threshold=switches.first_block_cache))
     if switches.quick_vae:
-        quicken(parts.vae, parts.device)
+        speed_up_vae(parts.vae, parts.device)
     compiled = declared_shapes(model) if switches.compile and parts.device.type == "cuda" else frozenset()
     if compiled and not compile_blocks(parts, len(compiled)):
         compiled = frozenset()

@@ -11,7 +11,7 @@ NORM_EPSILON = 1e-24
 """Keeps a pixel of zeros at zero, as `F.normalize` does with 1e-12 under the root."""
 
 
-def quicken(vae: Any, device: torch.device) -> int:
+def speed_up_vae(vae: Any, device: torch.device) -> int:
     """Make the VAE's layers run on faster kernels of `device`, where it works; return how many layers were changed.
 
     That need not be where its weights are now: an offloaded VAE waits in the host's memory for its turn on the GPU.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.catalog.models import Mode
-from workers.engine.continuation import Handover
+from workers.engine.continuation import Continuation
 from workers.engine.errors import Stopped
 from workers.engine.meter import Meter
 
@@ -40,7 +40,7 @@ class SegmentRequest:
     last_frame: Frames | None = None
     video: Frames | None = None
     strength: float = 0.8
-    handover: Handover | None = None
+    handover: Continuation | None = None
     resolution: str = "720P"
     checkpoint_dir: Path | None = None
     key: str = ""
@@ -53,7 +53,7 @@ class SegmentRequest:
         return self.checkpoint_dir / f"{sha256(self.key.encode()).hexdigest()[:32]}.checkpoint"
 
 
-class Control:
+class EngineControl:
     """The wire between a render and the threads around it: progress out, the wish to stop in.
 
     A caller subclasses it or fills its two hooks. All methods are called on the rendering thread, except `stop`.
@@ -86,7 +86,7 @@ class Engine(Protocol):
     """A loaded video model. One render at a time; the next one starts in a clean room."""
 
     meter: Meter
-    handover: Handover | None
+    handover: Continuation | None
 
     def load(self) -> None:
         """Load weights, choose the fastest exact kernels, and record the canary. Doing it again changes nothing."""
@@ -97,7 +97,7 @@ class Engine(Protocol):
         Does nothing before `load()`.
         """
 
-    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
+    def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames in order as uint8 chunks [f, H, W, 3], `request.frames` in all.
 
         Closing the generator early cleans up like its end. After the last chunk, `handover` continues into the next

@@ -14,7 +14,7 @@ IMAGE_TOKENS = 257  # what CLIP ViT-H/14 gives for one picture of 224 x 224
 logger = logging.getLogger(__name__)
 
 
-class Canary:
+class SelfTest:
     """Runs each transformer and the VAE once on a small fixed input and compares with what they gave when fresh."""
 
     def __init__(self, parts: Parts, model: VideoModel, kernels: Kernels) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.catalog.models import VideoModel
-from workers.engine.continuation import Handover
-from workers.engine.errors import Refused
+from workers.engine.continuation import Continuation
+from workers.engine.errors import ModelRefused
 from workers.engine.meter import Meter, peak_host_bytes
-from workers.engine.request import Control, Frames, SegmentRequest
+from workers.engine.request import EngineControl, Frames, SegmentRequest
 
 CHUNK_FRAMES = 8
 # The seven bars of SMPTE EG 1 at 75 %, as RGB; the seed decides their order, so that films can be told apart.
@@ -28,7 +28,7 @@ class SyntheticEngine:
     def __init__(self, model: VideoModel) -> None:
         self.model = model
         self.meter = Meter()
-        self.handover: Handover | None = None
+        self.handover: Continuation | None = None
 
     def load(self) -> None:
         """Nothing needs loading."""
@@ -39,13 +39,13 @@ class SyntheticEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
+    def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 [f, H, W, 3]; see `Engine.render`.
 
         Each of the request's steps waits `switches.step_seconds`, and a wish to stop interrupts within a step.
         """
         if min(request.frames, request.width, request.height) < 1:
-            raise Refused("a segment needs at least one frame and one pixel")
+            raise ModelRefused("a segment needs at least one frame and one pixel")
         if request.handover is not None:
             request.handover.check(width=request.width, height=request.height)
         self.meter, self.handover = Meter(), None
@@ -66,10 +66,10 @@ class SyntheticEngine:
         assert last is not None
         segment = request.handover.segment + 1 if request.handover is not None else 0
         facts = {"next_frame": first + request.frames}
-        self.handover = Handover(self.model.id, segment, last.astype(np.float32) / np.float32(255), facts=facts)
+        self.handover = Continuation(self.model.id, segment, last.astype(np.float32) / np.float32(255), facts=facts)
         self.meter.peak_memory_bytes = peak_host_bytes()
 
-    def _pretend_steps(self, request: SegmentRequest, control: Control) -> None:
+    def _pretend_steps(self, request: SegmentRequest, control: EngineControl) -> None:
         """Go through the request's steps as a model would, each lasting the catalogue's `step_seconds`."""
         nobody = Event()
         for step in range(request.steps):
@@ -87,7 +87,7 @@ def _background(request: SegmentRequest) -> Frames:
     if request.first_frame is not None:
         picture = np.asarray(request.first_frame)
         if picture.shape != (request.height, request.width, 3):
-            raise Refused(f"the first frame has shape {picture.shape}, not [{request.height}, {request.width}, 3]")
+            raise ModelRefused(f"the first frame has shape {picture.shape}, not [{request.height}, {request.width}, 3]")
         return picture
     bars = np.roll(BARS, _digest(request)[0] % len(BARS), axis=0)
     columns = np.arange(request.width) * len(BARS) // request.width

@@ -12,24 +12,24 @@ import torch
 from app.catalog.models import VideoModel
 from workers.engine.checkpoint import CheckpointFile, fingerprint
 from workers.engine.conditioning import (
-    Conditions,
+    Conditioning,
     ConditionStage,
     Shape,
     correct_drift,
-    look_of,
+    frame_statistics,
     shape_of,
     shown_frames,
 )
-from workers.engine.continuation import Floats, Handover
+from workers.engine.continuation import Continuation, Floats
 from workers.engine.decode import FrameSelection, decode_floats, mend_seam, to_host, to_unit
 from workers.engine.denoise import DenoiseStage, Plan
-from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory, Refused
+from workers.engine.errors import EngineError, EnginePoisoned, ModelRefused, OutOfMemory
 from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts, refuse_what_cannot_fit
 from workers.engine.meter import Meter, peak_host_bytes
-from workers.engine.optimizations import apply_switches, reset_caches
+from workers.engine.optimizations import apply_optimizations, reset_caches
 from workers.engine.preview import LatentPreview
-from workers.engine.request import Control, Frames, SegmentRequest
-from workers.engine.self_test import Canary
+from workers.engine.request import EngineControl, Frames, SegmentRequest
+from workers.engine.self_test import SelfTest
 from workers.engine.text import EmbeddingCache, TextStage
 
 # How PyTorch words a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
@@ -43,7 +43,7 @@ class WanEngine:
         self.model = model
         self.device = torch.device(device)
         self.meter = Meter()
-        self.handover: Handover | None = None
+        self.handover: Continuation | None = None
         self._text_cache = text_cache
         self._loaded = False
 
@@ -66,14 +66,14 @@ class WanEngine:
     def adopt(self, parts: Parts) -> None:
         """Take loaded parts as this engine's own: set the model's switches on them and record the canary."""
         self.parts = parts
-        self.kernels = apply_switches(self.model, parts)
+        self.kernels = apply_optimizations(self.model, parts)
         key = f"{self.model.weights}@{self.model.revision}"
         self.text = TextStage(self.parts, key, self.model.text_length, self._text_cache)
         self.conditions = ConditionStage(self.model, self.parts)
         self.denoise = DenoiseStage(self.parts)
         with self.parts.at_work("vae") as vae:
             self.preview = LatentPreview.fit(vae)
-        self.canary = Canary(self.parts, self.model, self.kernels)
+        self.canary = SelfTest(self.parts, self.model, self.kernels)
         self.canary.record()
         self._loaded = True
 
@@ -91,7 +91,7 @@ class WanEngine:
             self._loaded = False
             self._give_back_memory()
 
-    def render(self, request: SegmentRequest, control: Control) -> Generator[Frames]:
+    def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
         self.load()
         self.meter, self.handover = Meter(), None
@@ -123,7 +123,7 @@ class WanEngine:
         request: SegmentRequest,
         shape: Shape,
         shown: Floats | None,
-        control: Control,
+        control: EngineControl,
         checkpoint: CheckpointFile | None,
     ) -> torch.Tensor:
         """Encode words and pictures, and denoise; return the normalised latents, float32 [1, C, T, h, w]."""
@@ -158,14 +158,14 @@ class WanEngine:
             return correct_drift(latents, conditions.mask, request.handover, self.model.drift_correction)
 
     def _noised_video(
-        self, request: SegmentRequest, shape: Shape, shown: Floats | None, conditions: Conditions, scheduler: Any
-    ) -> tuple[Conditions, torch.Tensor]:
+        self, request: SegmentRequest, shape: Shape, shown: Floats | None, conditions: Conditioning, scheduler: Any
+    ) -> tuple[Conditioning, torch.Tensor]:
         """Return v2v's start and its remaining timesteps: the given video, noised as far as `strength` says.
 
         The scheduler is left without a begin index and finds its place by the timestep, as in diffusers' v2v pipeline.
         """
         if not 0 < request.strength <= 1:
-            raise Refused(f"strength must lie in 0 to 1, not {request.strength}")
+            raise ModelRefused(f"strength must lie in 0 to 1, not {request.strength}")
         steps = max(1, min(int(request.steps * request.strength), request.steps))
         timesteps = scheduler.timesteps[(request.steps - steps) * scheduler.order :]
         video = self.conditions.video_latents(request, shape, shown)
@@ -181,7 +181,7 @@ class WanEngine:
         shape: Shape,
         shown: Floats | None,
         latents: torch.Tensor,
-        control: Control,
+        control: EngineControl,
     ) -> Iterator[Frames]:
         """Decode and yield exactly the asked frames; the time that the caller takes is not counted."""
         selection = FrameSelection(
@@ -211,14 +211,18 @@ class WanEngine:
         if before is not None and len(frames) < self.model.handover_frames:
             frames = np.concatenate([before.frames, frames])[-self.model.handover_frames :]
         usable = (len(frames) - 1) // self.model.frames_step * self.model.frames_step + 1
-        anchor = before.anchor if before is not None and before.anchor is not None else look_of(latents).cpu().numpy()
+        anchor = (
+            before.anchor
+            if before is not None and before.anchor is not None
+            else frame_statistics(latents).cpu().numpy()
+        )
         segment = before.segment + 1 if before is not None else 0
-        self.handover = Handover(self.model.id, segment, frames[-usable:], anchor)
+        self.handover = Continuation(self.model.id, segment, frames[-usable:], anchor)
         cuda = self.device.type == "cuda"
         self.meter.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device) if cuda else peak_host_bytes()
 
     def _checkpoint(
-        self, request: SegmentRequest, shape: Shape, shown: Floats | None, control: Control
+        self, request: SegmentRequest, shape: Shape, shown: Floats | None, control: EngineControl
     ) -> CheckpointFile | None:
         """Return the render's checkpoint file, or None where the request names no folder.
 

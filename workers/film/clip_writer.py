@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.film.encoding import FilmError, h264, rate, to_yuv
-from workers.film.ffmpeg import command, kill, last_words
+from workers.film.ffmpeg import command, kill, stderr_tail
 
 # How long a waiting caller sleeps before it looks again whether ffmpeg still takes frames, in seconds.
 _LOOK_AGAIN_SECONDS = 0.5
@@ -171,7 +171,7 @@ class ClipWriter:
         with self._changed:
             if not self._ended:
                 self._ended = True
-                self._said = last_words(self._words)
+                self._said = stderr_tail(self._words)
                 self._words.close()
 
     def _feed(self) -> None:

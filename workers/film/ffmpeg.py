@@ -41,11 +41,11 @@ def run(graph: Any, *, seconds_max: float) -> None:
         try:
             status = process.wait(seconds_max)
         except subprocess.TimeoutExpired:
-            raise FilmError(f"ffmpeg was stopped after {seconds_max:g} seconds{last_words(words)}") from None
+            raise FilmError(f"ffmpeg was stopped after {seconds_max:g} seconds{stderr_tail(words)}") from None
         finally:
             kill(process)
         if status != 0:
-            raise FilmError(f"ffmpeg ended with status {status}{last_words(words)}")
+            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(words)}")
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -55,7 +55,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def last_words(words: IO[bytes]) -> str:
+def stderr_tail(words: IO[bytes]) -> str:
     """Return the end of what ffmpeg wrote, as `: …`, ready to be put behind a sentence; empty when it was silent."""
     end = words.seek(0, 2)
     words.seek(max(0, end - LAST_WORDS_BYTES))

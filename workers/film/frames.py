@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from workers.film.encoding import SCALE_FLAGS, FilmError, rate
-from workers.film.ffmpeg import command, kill, last_words
+from workers.film.ffmpeg import command, kill, stderr_tail
 
 _SECONDS_MAX = 300.0
 
@@ -99,6 +99,6 @@ def _read_all(graph: Any, *, bytes_max: int) -> bytearray:
             watchdog.cancel()
             kill(process)
         if status != 0:
-            raise FilmError(f"ffmpeg ended with status {status}{last_words(words)}")
+            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(words)}")
     del raw[filled:]
     return raw

@@ -13,19 +13,19 @@ from app.accounts.memberships import list_periods, membership_at
 from app.accounts.projects import list_projects
 from app.accounts.tables import Account, Project
 from app.admin import accounts
-from app.admin.accounts import KeyWish
-from app.admin.money import read_amount
+from app.admin.accounts import KeyOptions
+from app.admin.money import parse_amount
 from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import (
-    AccountDraft,
-    KeyDraft,
-    Limits,
-    MembershipWish,
-    ProjectBudget,
-    ProjectDraft,
-    Several,
-    WithReason,
+    AccountIn,
+    AccountLimitsIn,
+    AffectedOut,
+    KeyIn,
+    MembershipIn,
+    ProjectBudgetIn,
+    ProjectIn,
+    ReasonIn,
 )
 from app.api.keys import KeyOut, Rotation, show_key
 from app.audit_log.actor import Actor
@@ -61,7 +61,7 @@ class MembershipOut(BaseModel):
     ends_at: datetime | None
 
 
-class AccountWhole(AccountOut):
+class AccountDetailOut(AccountOut):
     """An account with its membership periods."""
 
     memberships: list[MembershipOut]
@@ -85,7 +85,7 @@ def list_all_accounts(session: SessionDep, caller: AdminCaller, after: After = N
 
 
 @router.post("", status_code=201)
-def open_account(session: SessionDep, caller: OperatorCaller, asked: AccountDraft) -> AccountWhole:
+def open_account(session: SessionDep, caller: OperatorCaller, asked: AccountIn) -> AccountDetailOut:
     """Open an account with an empty wallet."""
     account = accounts.open_account(
         session,
@@ -100,24 +100,26 @@ def open_account(session: SessionDep, caller: OperatorCaller, asked: AccountDraf
 
 
 @router.get("/{account_id}")
-def read_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountWhole:
+def read_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountDetailOut:
     """Return an account."""
     return _whole(session, get_account(session, account_id))
 
 
 @router.put("/{account_id}/limits")
-def limit_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: Limits) -> AccountWhole:
+def limit_account(
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: AccountLimitsIn
+) -> AccountDetailOut:
     """Set an account's own limits. They bind new jobs only."""
     limits = {"concurrency": asked.concurrency, "queue_limit": asked.queue_limit}
-    return _whole(session, accounts.limit_account(session, Actor.of(caller), account_id, **limits))
+    return _whole(session, accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
 
 
 @router.post("/{account_id}/membership")
 def change_account_membership(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: MembershipWish
-) -> AccountWhole:
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: MembershipIn
+) -> AccountDetailOut:
     """Change an account's membership from a moment on; `free` ends what it has."""
-    accounts.give_membership(
+    accounts.set_membership(
         session,
         Actor.of(caller),
         account_id,
@@ -129,13 +131,13 @@ def change_account_membership(
 
 
 @router.post("/{account_id}/suspend")
-def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: WithReason) -> AccountWhole:
+def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: ReasonIn) -> AccountDetailOut:
     """Suspend an account: it can read, cancel and download, but not order."""
     return _whole(session, accounts.suspend_account(session, Actor.of(caller), account_id, asked.reason))
 
 
 @router.post("/{account_id}/reinstate")
-def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: str) -> AccountWhole:
+def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: str) -> AccountDetailOut:
     """End a suspension."""
     return _whole(session, accounts.reinstate_account(session, Actor.of(caller), account_id))
 
@@ -148,10 +150,10 @@ def list_account_keys(session: SessionDep, caller: AdminCaller, account_id: str)
 
 
 @router.post("/{account_id}/keys", status_code=201)
-def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, asked: KeyDraft) -> KeyOut:
+def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, asked: KeyIn) -> KeyOut:
     """Make a key. The key itself is in this answer and can never be shown again."""
     account = get_account(session, account_id)
-    wish = KeyWish(
+    wish = KeyOptions(
         scopes=tuple(asked.scopes),
         name=asked.name,
         test=asked.test,
@@ -161,7 +163,7 @@ def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: s
         budget_total=_amount(session, account_id, asked.budget_total, "budget_total"),
         job_cap=_amount(session, account_id, asked.job_cap, "job_cap"),
     )
-    key, secret = accounts.give_key(session, Actor.of(caller), account_id, wish)
+    key, secret = accounts.create_key(session, Actor.of(caller), account_id, wish)
     return show_key(session, account, key, secret)
 
 
@@ -171,65 +173,65 @@ def rotate_account_key(
 ) -> KeyOut:
     """Replace a key by a new one with the same rights; the old one works on for the overlap."""
     overlap = timedelta(hours=asked.overlap_hours)
-    fresh, secret = accounts.renew_key(session, Actor.of(caller), account_id, key_id, overlap)
+    fresh, secret = accounts.replace_key(session, Actor.of(caller), account_id, key_id, overlap)
     return show_key(session, get_account(session, account_id), fresh, secret)
 
 
 @router.delete("/{account_id}/keys/{key_id}")
 def revoke_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str) -> KeyOut:
     """Revoke a key at once."""
-    key = accounts.end_key(session, Actor.of(caller), account_id, key_id)
+    key = accounts.revoke_account_key(session, Actor.of(caller), account_id, key_id)
     return show_key(session, get_account(session, account_id), key)
 
 
 @router.get("/{account_id}/projects")
-def list_account_projects(session: SessionDep, caller: AdminCaller, account_id: str) -> Several:
+def list_account_projects(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
     """List an account's open projects."""
     account = get_account(session, account_id)
-    return Several(data=[_project(account, project) for project in list_projects(session, account_id)])
+    return AffectedOut(data=[_project(account, project) for project in list_projects(session, account_id)])
 
 
 @router.post("/{account_id}/projects", status_code=201)
 def open_account_project(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: ProjectDraft
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: ProjectIn
 ) -> dict[str, Any]:
     """Open a project, with a budget per month or none."""
     budget = _amount(session, account_id, asked.budget_month, "budget_month")
-    project = accounts.open_project(session, Actor.of(caller), account_id, asked.name, budget)
+    project = accounts.create_account_project(session, Actor.of(caller), account_id, asked.name, budget)
     return _project(get_account(session, account_id), project)
 
 
 @router.put("/{account_id}/projects/{project_id}/budget")
 def limit_account_project(
-    session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, asked: ProjectBudget
+    session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, asked: ProjectBudgetIn
 ) -> dict[str, Any]:
     """Set a project's budget per month; null lifts it. It binds new jobs only."""
     budget = _amount(session, account_id, asked.budget_month, "budget_month")
-    project = accounts.limit_project(session, Actor.of(caller), account_id, project_id, budget)
+    project = accounts.set_project_budget(session, Actor.of(caller), account_id, project_id, budget)
     return _project(get_account(session, account_id), project)
 
 
 @router.delete("/{account_id}/projects/{project_id}", status_code=204)
 def close_account_project(session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str) -> Response:
     """Close a project to new jobs; its past stays on statements."""
-    accounts.close_project(session, Actor.of(caller), account_id, project_id)
+    accounts.archive_account_project(session, Actor.of(caller), account_id, project_id)
     return Response(status_code=204)
 
 
 def _amount(session: Session, account_id: str, text: str | None, field: str) -> int | None:
-    return None if text is None else read_amount(session, account_id, text, field=field)
+    return None if text is None else parse_amount(session, account_id, text, field=field)
 
 
 def _show(session: Session, account: Account) -> AccountOut:
     return AccountOut(**_facts(session, account))
 
 
-def _whole(session: Session, account: Account) -> AccountWhole:
+def _whole(session: Session, account: Account) -> AccountDetailOut:
     periods = [
         MembershipOut(membership=each.name, starts_at=each.starts_at, ends_at=each.ends_at)
         for each in list_periods(session, account.id)
     ]
-    return AccountWhole(**_facts(session, account), memberships=periods)
+    return AccountDetailOut(**_facts(session, account), memberships=periods)
 
 
 def _facts(session: Session, account: Account) -> dict[str, Any]:

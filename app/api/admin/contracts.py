@@ -8,14 +8,14 @@ from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, ApproverCaller, AuthorCaller, PricingCaller
 from app.api.admin.price_documents import (
     ComparisonOut,
-    PaperOut,
-    PaperPage,
-    PaperWhole,
+    PriceDocumentDetailOut,
+    PriceDocumentOut,
+    PriceDocumentPage,
     show_comparison,
-    show_paper,
-    show_whole,
+    show_document,
+    show_document_detail,
 )
-from app.api.admin.schemas import Approval, ContractDraft, ContractEnd, PaperEdit, Schedule, WithReason
+from app.api.admin.schemas import ApprovalIn, ContractEndIn, ContractIn, PriceDocumentEditIn, ReasonIn, ScheduleIn
 from app.audit_log.actor import Actor
 from app.prices.compare import compare_contract
 from app.prices.contracts import (
@@ -36,27 +36,33 @@ Against = Annotated[str | None, Query(max_length=64)]
 @router.get("")
 def list_all_contracts(
     session: SessionDep, caller: AdminCaller, account: Annotated[str | None, Query(max_length=64)] = None
-) -> PaperPage:
+) -> PriceDocumentPage:
     """List the contracts of one account, or of all."""
-    return PaperPage(data=[show_paper(session, each) for each in list_contracts(session, account)])
+    return PriceDocumentPage(data=[show_document(session, each) for each in list_contracts(session, account)])
 
 
 @router.post("", status_code=201)
-def draft_new_contract(session: SessionDep, caller: AuthorCaller, asked: ContractDraft) -> PaperWhole:
+def draft_new_contract(session: SessionDep, caller: AuthorCaller, asked: ContractIn) -> PriceDocumentDetailOut:
     """Write an account's contract down as a draft, based on its newest one."""
-    return show_whole(session, draft_contract(session, Actor.of(caller), asked.account, asked.toml, note=asked.note))
+    return show_document_detail(
+        session, draft_contract(session, Actor.of(caller), asked.account, asked.toml, note=asked.note)
+    )
 
 
 @router.get("/{contract_id}")
-def read_contract(session: SessionDep, caller: AdminCaller, contract_id: str) -> PaperWhole:
+def read_contract(session: SessionDep, caller: AdminCaller, contract_id: str) -> PriceDocumentDetailOut:
     """Return a contract with its text."""
-    return show_whole(session, contract_by_id(session, contract_id))
+    return show_document_detail(session, contract_by_id(session, contract_id))
 
 
 @router.patch("/{contract_id}")
-def edit_one_contract(session: SessionDep, caller: AuthorCaller, contract_id: str, asked: PaperEdit) -> PaperWhole:
+def edit_one_contract(
+    session: SessionDep, caller: AuthorCaller, contract_id: str, asked: PriceDocumentEditIn
+) -> PriceDocumentDetailOut:
     """Replace a draft's text. Only its author may."""
-    return show_whole(session, edit_contract(session, Actor.of(caller), contract_id, asked.toml, note=asked.note))
+    return show_document_detail(
+        session, edit_contract(session, Actor.of(caller), contract_id, asked.toml, note=asked.note)
+    )
 
 
 @router.get("/{contract_id}/diff")
@@ -66,25 +72,33 @@ def diff_contract(session: SessionDep, caller: AdminCaller, contract_id: str, ag
 
 
 @router.post("/{contract_id}/approve")
-def approve_one_contract(session: SessionDep, caller: ApproverCaller, contract_id: str, asked: Approval) -> PaperOut:
+def approve_one_contract(
+    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ApprovalIn
+) -> PriceDocumentOut:
     """Approve a draft as it was read; somebody other than its author does."""
     found = approve_contract(session, Actor.of(caller), contract_id, content_hash=asked.content_hash)
-    return show_paper(session, found)
+    return show_document(session, found)
 
 
 @router.post("/{contract_id}/schedule")
-def schedule_one_contract(session: SessionDep, caller: PricingCaller, contract_id: str, asked: Schedule) -> PaperOut:
+def schedule_one_contract(
+    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ScheduleIn
+) -> PriceDocumentOut:
     """Let an approved contract take effect; an account's first may do so at once."""
-    return show_paper(session, schedule_contract(session, Actor.of(caller), contract_id, asked.effective_at))
+    return show_document(session, schedule_contract(session, Actor.of(caller), contract_id, asked.effective_at))
 
 
 @router.post("/{contract_id}/withdraw")
-def withdraw_one_contract(session: SessionDep, caller: PricingCaller, contract_id: str, asked: WithReason) -> PaperOut:
+def withdraw_one_contract(
+    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ReasonIn
+) -> PriceDocumentOut:
     """Take a contract back before it takes effect."""
-    return show_paper(session, withdraw_contract(session, Actor.of(caller), contract_id, reason=asked.reason))
+    return show_document(session, withdraw_contract(session, Actor.of(caller), contract_id, reason=asked.reason))
 
 
 @router.post("/{contract_id}/end")
-def end_one_contract(session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ContractEnd) -> PaperOut:
+def end_one_contract(
+    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ContractEndIn
+) -> PriceDocumentOut:
     """End a contract in effect; list prices stand from that moment on, for new quotes."""
-    return show_paper(session, end_contract(session, Actor.of(caller), contract_id, asked.at, reason=asked.reason))
+    return show_document(session, end_contract(session, Actor.of(caller), contract_id, asked.at, reason=asked.reason))

@@ -11,48 +11,48 @@ from app.accounts.tables import Member
 from app.admin import accounts
 from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, OperatorCaller
-from app.api.admin.schemas import InvitationDraft, RolesWish, Several
+from app.api.admin.schemas import AffectedOut, InvitationIn, RolesIn
 from app.audit_log.actor import Actor
 
 router = APIRouter(prefix="/v1/admin/accounts", tags=["admin: accounts"])
 
 
 @router.get("/{account_id}/members")
-def list_account_members(session: SessionDep, caller: AdminCaller, account_id: str) -> Several:
+def list_account_members(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
     """List the people who sign in for an account."""
     get_account(session, account_id)
-    return Several(data=[_member(member) for member in list_members(session, account_id)])
+    return AffectedOut(data=[_member(member) for member in list_members(session, account_id)])
 
 
 @router.put("/{account_id}/members/{member_id}/roles")
 def change_member_roles(
-    session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, asked: RolesWish
+    session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, asked: RolesIn
 ) -> dict[str, Any]:
     """Replace a member's roles; an account keeps at least one owner."""
-    return _member(accounts.give_roles(session, Actor.of(caller), account_id, member_id, asked.roles))
+    return _member(accounts.set_member_roles(session, Actor.of(caller), account_id, member_id, asked.roles))
 
 
 @router.delete("/{account_id}/members/{member_id}", status_code=204)
 def remove_account_member(session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str) -> Response:
     """Remove a person from an account."""
-    accounts.end_member(session, Actor.of(caller), account_id, member_id)
+    accounts.delete_member(session, Actor.of(caller), account_id, member_id)
     return Response(status_code=204)
 
 
 @router.get("/{account_id}/invitations")
-def list_account_invitations(session: SessionDep, caller: AdminCaller, account_id: str) -> Several:
+def list_account_invitations(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
     """List the invitations that can still be accepted."""
     get_account(session, account_id)
     data = [
         {"id": each.id, "email": each.email, "roles": each.roles, "expires_at": each.expires_at}
         for each in list_invitations(session, account_id)
     ]
-    return Several(data=data)
+    return AffectedOut(data=data)
 
 
 @router.post("/{account_id}/invitations", status_code=201)
 def invite_account_member(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: InvitationDraft
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: InvitationIn
 ) -> dict[str, Any]:
     """Invite a person. The token is in this answer and can never be shown again."""
     made, token = accounts.invite_member(session, Actor.of(caller), account_id, asked.email, asked.roles)
@@ -61,9 +61,11 @@ def invite_account_member(
 
 
 @router.delete("/{account_id}/invitations/{invitation_id}", status_code=204)
-def take_invitation_back(session: SessionDep, caller: OperatorCaller, account_id: str, invitation_id: str) -> Response:
+def withdraw_account_invitation(
+    session: SessionDep, caller: OperatorCaller, account_id: str, invitation_id: str
+) -> Response:
     """Take an invitation back."""
-    accounts.end_invitation(session, Actor.of(caller), account_id, invitation_id)
+    accounts.cancel_invitation(session, Actor.of(caller), account_id, invitation_id)
     return Response(status_code=204)
 
 

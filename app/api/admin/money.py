@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.admin import money
-from app.admin.money import read_amount
+from app.admin.money import parse_amount
 from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
-from app.api.admin.schemas import Correction, CreditLimit, LowBalance, Refund, TopUp
+from app.api.admin.schemas import CorrectionIn, CreditLimitIn, LowBalanceIn, RefundIn, TopUpIn
 from app.audit_log.actor import Actor
 from app.errors import not_found
 from app.wallet.balance import Balance, balance
@@ -88,9 +88,9 @@ def list_account_transfers(
 
 
 @router.post("/top_ups", status_code=201)
-def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: TopUp) -> TransferOut:
+def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: TopUpIn) -> TransferOut:
     """Put money into a wallet as a credit lot of its own. The same reference again is the same order."""
-    amount = read_amount(session, account_id, asked.amount)
+    amount = parse_amount(session, account_id, asked.amount)
     done = money.add_funds(
         session,
         Actor.of(caller),
@@ -105,10 +105,10 @@ def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str,
 
 
 @router.post("/corrections", status_code=201)
-def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: Correction) -> TransferOut:
+def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: CorrectionIn) -> TransferOut:
     """Put a wallet right: a positive amount gives, a negative one takes."""
-    amount = read_amount(session, account_id, asked.amount)
-    done = money.book_correction(
+    amount = parse_amount(session, account_id, asked.amount)
+    done = money.correct_balance(
         session,
         Actor.of(caller),
         account_id,
@@ -121,9 +121,9 @@ def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str
 
 
 @router.post("/refunds", status_code=201)
-def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: Refund) -> TransferOut:
+def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: RefundIn) -> TransferOut:
     """Give back part or all of what a video was charged."""
-    amount = read_amount(session, account_id, asked.amount)
+    amount = parse_amount(session, account_id, asked.amount)
     done = money.refund_job(
         session,
         Actor.of(caller),
@@ -138,21 +138,21 @@ def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str,
 
 @router.put("/credit_limit")
 def limit_account_credit(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: CreditLimit
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: CreditLimitIn
 ) -> AdminWalletOut:
     """Set how far below zero new jobs may take the wallet. Open holds stay as they are."""
-    amount = read_amount(session, account_id, asked.amount)
-    money.limit_credit(session, Actor.of(caller), account_id, amount)
+    amount = parse_amount(session, account_id, asked.amount)
+    money.set_account_credit_limit(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
 
 
 @router.put("/low_balance")
 def warn_account_below(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: LowBalance
+    session: SessionDep, caller: OperatorCaller, account_id: str, asked: LowBalanceIn
 ) -> AdminWalletOut:
     """Set below what the owner is told; null: never."""
-    amount = None if asked.amount is None else read_amount(session, account_id, asked.amount)
-    money.warn_below(session, Actor.of(caller), account_id, amount)
+    amount = None if asked.amount is None else parse_amount(session, account_id, asked.amount)
+    money.set_low_balance_alert(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
 
 

@@ -10,16 +10,16 @@ from sqlalchemy.orm import Session
 from app.admin import operations
 from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
-from app.api.admin.schemas import Pause
+from app.api.admin.schemas import PauseIn
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.audit_log.tables import AuditEntry
-from app.catalog.models import get_model
+from app.catalog.models import require_model
 from app.clock import now
 from app.dispatch.eta import Outlook, forecasts
 from app.jobs.find import receipt_of
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
-from app.jobs.present import show
+from app.jobs.present import show_job
 from app.jobs.queue_tables import Worker
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState
@@ -70,7 +70,7 @@ class WorkerOut(BaseModel):
     facts: dict[str, Any]
 
 
-class TrailEntryOut(BaseModel):
+class AuditEntryOut(BaseModel):
     """One act, sealed with the hash of the entry before it."""
 
     number: int
@@ -84,7 +84,7 @@ class TrailEntryOut(BaseModel):
     hash: str
 
 
-class Page(BaseModel):
+class OperationsPage(BaseModel):
     """A page, newest first."""
 
     object: Literal["list"] = "list"
@@ -109,10 +109,10 @@ def list_intake_pauses(session: SessionDep, caller: AdminCaller) -> dict[str, An
 
 
 @router.post("/intake_pauses", status_code=201)
-def pause_new_jobs(session: SessionDep, caller: OperatorCaller, asked: Pause) -> PauseOut:
+def pause_new_jobs(session: SessionDep, caller: OperatorCaller, asked: PauseIn) -> PauseOut:
     """Stop accepting new jobs for a model, an account, both together, or altogether. Accepted jobs go on."""
     if asked.model is not None:
-        get_model(asked.model, get_settings().catalog_dir)
+        require_model(asked.model, get_settings().catalog_dir)
     made = pause_intake(session, Actor.of(caller), model=asked.model, account_id=asked.account, reason=asked.reason)
     return _pause(made)
 
@@ -132,14 +132,14 @@ def list_jobs_of_all(
     model: Annotated[str | None, Query(max_length=64)] = None,
     after: After = None,
     limit: Limit = 50,
-) -> Page:
+) -> OperationsPage:
     """List jobs of all accounts, newest first."""
     jobs, more = operations.list_all_jobs(
         session, state=state, account_id=account, model=model, after=after, limit=limit
     )
     outlooks = forecasts(session, jobs)
     data = [{"account": job.account_id, **_job(session, job, outlooks[job.id]).model_dump(mode="json")} for job in jobs]
-    return Page(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
+    return OperationsPage(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
 
 
 @router.get("/jobs/summary")
@@ -176,21 +176,21 @@ def list_deliveries_of_all(
     account: Account = None,
     after: After = None,
     limit: Limit = 50,
-) -> Page:
+) -> OperationsPage:
     """List webhook deliveries of all accounts, newest first."""
     rows, more = operations.list_all_deliveries(session, state=state, account_id=account, after=after, limit=limit)
     data = [{"account": owner, **delivery.model_dump(mode="json")} for owner, delivery in rows]
-    return Page(data=data, last_id=data[-1]["id"] if data else None, has_more=more)
+    return OperationsPage(data=data, last_id=data[-1]["id"] if data else None, has_more=more)
 
 
 @router.post("/deliveries/{delivery_id}/redeliver")
 def repeat_delivery(session: SessionDep, caller: OperatorCaller, delivery_id: str) -> DeliveryOut:
     """Deliver a webhook once more, now."""
-    return operations.deliver_again(session, Actor.of(caller), delivery_id)
+    return operations.redeliver_event(session, Actor.of(caller), delivery_id)
 
 
 @router.get("/audit_trail")
-def read_audit_trail(
+def read_audit_log(
     session: SessionDep,
     caller: AdminCaller,
     subject: Annotated[str | None, Query(max_length=64)] = None,
@@ -210,7 +210,7 @@ def _pause(pause: IntakePause) -> PauseOut:
 
 
 def _job(session: Session, job: Job, outlook: Outlook) -> VideoOut:
-    return show(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
+    return show_job(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
 
 
 def _worker(worker: Worker) -> WorkerOut:
@@ -224,6 +224,6 @@ def _worker(worker: Worker) -> WorkerOut:
     )
 
 
-def _entry(entry: AuditEntry) -> TrailEntryOut:
+def _entry(entry: AuditEntry) -> AuditEntryOut:
     names = ("number", "at", "actor", "via", "act", "subject", "facts", "hash")
-    return TrailEntryOut(**{name: getattr(entry, name) for name in names})
+    return AuditEntryOut(**{name: getattr(entry, name) for name in names})

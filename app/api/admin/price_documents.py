@@ -6,23 +6,23 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.api.admin.schemas import Period
+from app.api.admin.schemas import PeriodIn
 from app.clock import now
 from app.prices.compare import Comparison
-from app.prices.tables import PaperState, StoredBook, StoredContract
+from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from pricing.check import check_examples
 from pricing.diff import figure_text
 
 SIMULATED = timedelta(days=30)
 
 
-class PaperOut(BaseModel):
+class PriceDocumentOut(BaseModel):
     """A book or contract: where it stands, and who did what."""
 
     id: str
     object: Literal["price_book", "contract"]
     name: str
-    state: PaperState
+    state: PriceDocumentState
     content_hash: str
     currency: str
     account: str | None = None
@@ -49,18 +49,18 @@ class ExampleOut(BaseModel):
     outcome: str | None
 
 
-class PaperWhole(PaperOut):
+class PriceDocumentDetailOut(PriceDocumentOut):
     """A book or contract with its text, and a book with its worked examples."""
 
     toml: str
     examples: list[ExampleOut] = []
 
 
-class PaperPage(BaseModel):
+class PriceDocumentPage(BaseModel):
     """All papers: drafts first, then those that take effect last."""
 
     object: Literal["list"] = "list"
-    data: list[PaperOut]
+    data: list[PriceDocumentOut]
 
 
 class ComparisonOut(BaseModel):
@@ -71,12 +71,12 @@ class ComparisonOut(BaseModel):
     figures: list[dict[str, Any]]
 
 
-def show_paper(session: Session, paper: StoredBook | StoredContract) -> PaperOut:
+def show_document(session: Session, paper: StoredBook | StoredContract) -> PriceDocumentOut:
     """Return a paper as it is shown in a list."""
-    return PaperOut(**_facts(session, paper))
+    return PriceDocumentOut(**_facts(session, paper))
 
 
-def show_whole(session: Session, paper: StoredBook | StoredContract) -> PaperWhole:
+def show_document_detail(session: Session, paper: StoredBook | StoredContract) -> PriceDocumentDetailOut:
     """Return a paper with its text."""
     examples = []
     if isinstance(paper, StoredBook):
@@ -85,7 +85,7 @@ def show_whole(session: Session, paper: StoredBook | StoredContract) -> PaperWho
             ExampleOut(name=each.name, total=each.total.text, outcome=failures.get(index))
             for index, each in enumerate(paper.book.examples)
         ]
-    return PaperWhole(**_facts(session, paper), toml=paper.toml, examples=examples)
+    return PriceDocumentDetailOut(**_facts(session, paper), toml=paper.toml, examples=examples)
 
 
 def show_comparison(found: Comparison) -> ComparisonOut:
@@ -110,7 +110,7 @@ def show_comparison(found: Comparison) -> ComparisonOut:
     return ComparisonOut(against=found.against, changes=changes, figures=figures)
 
 
-def period_of(session: Session, asked: Period) -> tuple[datetime, datetime]:
+def period_of(session: Session, asked: PeriodIn) -> tuple[datetime, datetime]:
     """Return the period of a simulation, filled in where nothing is said."""
     until = asked.until or now(session)
     return asked.since or until - SIMULATED, until

@@ -10,15 +10,15 @@ from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, ApproverCaller, AuthorCaller, PricingCaller
 from app.api.admin.price_documents import (
     ComparisonOut,
-    PaperOut,
-    PaperPage,
-    PaperWhole,
+    PriceDocumentDetailOut,
+    PriceDocumentOut,
+    PriceDocumentPage,
     period_of,
     show_comparison,
-    show_paper,
-    show_whole,
+    show_document,
+    show_document_detail,
 )
-from app.api.admin.schemas import Approval, PaperDraft, PaperEdit, Period, Schedule, WithReason
+from app.api.admin.schemas import ApprovalIn, PeriodIn, PriceDocumentEditIn, PriceDocumentIn, ReasonIn, ScheduleIn
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
@@ -32,36 +32,38 @@ Against = Annotated[str | None, Query(max_length=64, description="Another book; 
 
 
 @router.get("")
-def list_price_books(session: SessionDep, caller: AdminCaller) -> PaperPage:
+def list_price_books(session: SessionDep, caller: AdminCaller) -> PriceDocumentPage:
     """List all books: drafts, then those that take effect last first."""
-    return PaperPage(data=[show_paper(session, book) for book in list_books(session)])
+    return PriceDocumentPage(data=[show_document(session, book) for book in list_books(session)])
 
 
 @router.post("", status_code=201)
-def draft_price_book(session: SessionDep, caller: AuthorCaller, asked: PaperDraft) -> PaperWhole:
+def draft_price_book(session: SessionDep, caller: AuthorCaller, asked: PriceDocumentIn) -> PriceDocumentDetailOut:
     """Write a new book down as a draft, based on the newest one."""
-    return show_whole(session, draft_book(session, Actor.of(caller), asked.toml, note=asked.note))
+    return show_document_detail(session, draft_book(session, Actor.of(caller), asked.toml, note=asked.note))
 
 
 @router.get("/in_force")
 def read_price_book_in_force(
     session: SessionDep, caller: AdminCaller, at: Annotated[AwareDatetime | None, Query()] = None
-) -> PaperWhole:
+) -> PriceDocumentDetailOut:
     """Return the book in force at a moment, by default now."""
     moment: datetime = at or now(session)
-    return show_whole(session, book_at(session, moment))
+    return show_document_detail(session, book_at(session, moment))
 
 
 @router.get("/{book_id}")
-def read_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PaperWhole:
+def read_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PriceDocumentDetailOut:
     """Return a book with its text and its worked examples."""
-    return show_whole(session, book_by_id(session, book_id))
+    return show_document_detail(session, book_by_id(session, book_id))
 
 
 @router.patch("/{book_id}")
-def edit_price_book(session: SessionDep, caller: AuthorCaller, book_id: str, asked: PaperEdit) -> PaperWhole:
+def edit_price_book(
+    session: SessionDep, caller: AuthorCaller, book_id: str, asked: PriceDocumentEditIn
+) -> PriceDocumentDetailOut:
     """Replace a draft's text. Only its author may."""
-    return show_whole(session, edit_book(session, Actor.of(caller), book_id, asked.toml, note=asked.note))
+    return show_document_detail(session, edit_book(session, Actor.of(caller), book_id, asked.toml, note=asked.note))
 
 
 @router.get("/{book_id}/diff")
@@ -71,7 +73,7 @@ def diff_price_book(session: SessionDep, caller: AdminCaller, book_id: str, agai
 
 
 @router.post("/{book_id}/simulate")
-def simulate_price_book(session: SessionDep, caller: AdminCaller, book_id: str, asked: Period) -> dict[str, Any]:
+def simulate_price_book(session: SessionDep, caller: AdminCaller, book_id: str, asked: PeriodIn) -> dict[str, Any]:
     """Say what a book would have charged for the jobs of a period, beside what was charged."""
     since, until = period_of(session, asked)
     found = simulate_stored(session, Actor.of(caller), book_id, since=since, until=until)
@@ -79,18 +81,22 @@ def simulate_price_book(session: SessionDep, caller: AdminCaller, book_id: str, 
 
 
 @router.post("/{book_id}/approve")
-def approve_price_book(session: SessionDep, caller: ApproverCaller, book_id: str, asked: Approval) -> PaperOut:
+def approve_price_book(
+    session: SessionDep, caller: ApproverCaller, book_id: str, asked: ApprovalIn
+) -> PriceDocumentOut:
     """Approve a draft as it was read; somebody other than its author does."""
-    return show_paper(session, approve_book(session, Actor.of(caller), book_id, content_hash=asked.content_hash))
+    return show_document(session, approve_book(session, Actor.of(caller), book_id, content_hash=asked.content_hash))
 
 
 @router.post("/{book_id}/schedule")
-def schedule_price_book(session: SessionDep, caller: PricingCaller, book_id: str, asked: Schedule) -> PaperOut:
+def schedule_price_book(
+    session: SessionDep, caller: PricingCaller, book_id: str, asked: ScheduleIn
+) -> PriceDocumentOut:
     """Let an approved book take effect at a moment in the future, for new quotes only."""
-    return show_paper(session, schedule_book(session, Actor.of(caller), book_id, asked.effective_at))
+    return show_document(session, schedule_book(session, Actor.of(caller), book_id, asked.effective_at))
 
 
 @router.post("/{book_id}/withdraw")
-def withdraw_price_book(session: SessionDep, caller: PricingCaller, book_id: str, asked: WithReason) -> PaperOut:
+def withdraw_price_book(session: SessionDep, caller: PricingCaller, book_id: str, asked: ReasonIn) -> PriceDocumentOut:
     """Take a book back before it takes effect."""
-    return show_paper(session, withdraw_book(session, Actor.of(caller), book_id, reason=asked.reason))
+    return show_document(session, withdraw_book(session, Actor.of(caller), book_id, reason=asked.reason))

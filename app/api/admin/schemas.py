@@ -15,64 +15,64 @@ Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,12}(\.[0-9]{1,2})?$")]
 
 
-class Strict(BaseModel):
+class StrictBody(BaseModel):
     """A body whose fields are all known."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class PaperDraft(Strict):
+class PriceDocumentIn(StrictBody):
     """A price book as a draft."""
 
     toml: Toml
     note: Note = Field("", description="Why, for the approver.")
 
 
-class ContractDraft(PaperDraft):
+class ContractIn(PriceDocumentIn):
     """A contract as a draft."""
 
     account: str = Field(max_length=64)
 
 
-class PaperEdit(Strict):
+class PriceDocumentEditIn(StrictBody):
     """A draft's new text; its note stays where nothing is said."""
 
     toml: Toml
     note: Note | None = None
 
 
-class Approval(Strict):
+class ApprovalIn(StrictBody):
     """Approval of a draft as it was read."""
 
     content_hash: str = Field(max_length=128, description="The hash that was read; an edit since then is a conflict.")
 
 
-class Schedule(Strict):
+class ScheduleIn(StrictBody):
     """From when on a paper is in force."""
 
     effective_at: AwareDatetime | None = Field(None, description="In the future; only a first paper may leave it out.")
 
 
-class WithReason(Strict):
+class ReasonIn(StrictBody):
     """An act that says why."""
 
     reason: Reason
 
 
-class ContractEnd(WithReason):
+class ContractEndIn(ReasonIn):
     """When a contract ends, and why."""
 
     at: AwareDatetime
 
 
-class Period(Strict):
+class PeriodIn(StrictBody):
     """The settled jobs that a draft is tried on, from `since` up to and not including `until`; the last 30 days."""
 
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
 
 
-class AccountDraft(Strict):
+class AccountIn(StrictBody):
     """A new account."""
 
     name: Name
@@ -82,14 +82,14 @@ class AccountDraft(Strict):
     test: bool = False
 
 
-class Limits(Strict):
+class AccountLimitsIn(StrictBody):
     """An account's own limits; null leaves what its membership says."""
 
     concurrency: int | None = Field(ge=1, le=100_000)
     queue_limit: int | None = Field(ge=0, le=10_000_000)
 
 
-class MembershipWish(Strict):
+class MembershipIn(StrictBody):
     """The membership that an account has from a moment on; `free` ends what it has."""
 
     membership: str = Field(max_length=64)
@@ -97,7 +97,7 @@ class MembershipWish(Strict):
     ends_at: AwareDatetime | None = None
 
 
-class TopUp(Strict):
+class TopUpIn(StrictBody):
     """Money that comes in. The same reference again is the same order."""
 
     amount: Amount
@@ -107,7 +107,7 @@ class TopUp(Strict):
     reason: Note = ""
 
 
-class Correction(Strict):
+class CorrectionIn(StrictBody):
     """Money put right: positive gives, negative takes."""
 
     amount: Amount
@@ -116,7 +116,7 @@ class Correction(Strict):
     video: str | None = Field(None, max_length=64)
 
 
-class Refund(Strict):
+class RefundIn(StrictBody):
     """Part or all of a job's charge, given back."""
 
     video: str = Field(max_length=64)
@@ -125,19 +125,19 @@ class Refund(Strict):
     reason: Reason
 
 
-class CreditLimit(Strict):
+class CreditLimitIn(StrictBody):
     """How far below zero new jobs may take the wallet."""
 
     amount: Amount
 
 
-class LowBalance(Strict):
+class LowBalanceIn(StrictBody):
     """Below what the owner is told; null: never."""
 
     amount: Amount | None
 
 
-class KeyDraft(Strict):
+class KeyIn(StrictBody):
     """A new key."""
 
     scopes: list[Scope] = Field(min_length=1, max_length=4)
@@ -150,33 +150,33 @@ class KeyDraft(Strict):
     job_cap: Amount | None = None
 
 
-class InvitationDraft(Strict):
+class InvitationIn(StrictBody):
     """A person to invite."""
 
     email: str = Field(max_length=254)
     roles: list[Role] = Field(min_length=1, max_length=5)
 
 
-class RolesWish(Strict):
+class RolesIn(StrictBody):
     """A member's roles, all of them."""
 
     roles: list[Role] = Field(max_length=5)
 
 
-class ProjectDraft(Strict):
+class ProjectIn(StrictBody):
     """A new project."""
 
     name: Name
     budget_month: Amount | None = None
 
 
-class ProjectBudget(Strict):
+class ProjectBudgetIn(StrictBody):
     """A project's budget per month; null lifts it."""
 
     budget_month: Amount | None
 
 
-class Pause(Strict):
+class PauseIn(StrictBody):
     """New jobs stop for a model, an account, both together, or (neither named) altogether."""
 
     reason: Reason
@@ -184,7 +184,7 @@ class Pause(Strict):
     account: str | None = Field(None, max_length=64)
 
 
-class Several(BaseModel):
+class AffectedOut(BaseModel):
     """A whole list, as none of these grows long."""
 
     object: Literal["list"] = "list"

@@ -7,7 +7,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
-from app.api.problems import from_validation, headers_of
+from app.api.problems import from_validation, problem_headers
 from app.errors import HTTP_STATUS, AppError
 
 # Its words for ours; the rest are InvalidParameter.
@@ -47,7 +47,7 @@ class ErrorOut(BaseModel):
     field: str | None = None
 
 
-def word_of(code: str) -> str:
+def code_of(code: str) -> str:
     """Return DashScope's word for one of our code words."""
     return WORDS.get(code, "InvalidParameter")
 
@@ -62,15 +62,15 @@ def status_of(code: str) -> int:
 def error_answer(error: AppError, request: Request) -> JSONResponse:
     """Return an error in DashScope's shape: a code, a message, the request's id, and the parameter that was wrong."""
     body = ErrorOut(
-        code=word_of(error.code), message=error.message, request_id=request.state.request_id, field=error.field
+        code=code_of(error.code), message=error.message, request_id=request.state.request_id, field=error.field
     )
     return JSONResponse(
-        body.model_dump(exclude_none=True), status_code=status_of(error.code), headers=headers_of(error)
+        body.model_dump(exclude_none=True), status_code=status_of(error.code), headers=problem_headers(error)
     )
 
 
 @contextmanager
-def in_their_words(names: dict[str, str]) -> Iterator[None]:
+def to_error_answer(names: dict[str, str]) -> Iterator[None]:
     """Let refusals inside the block name parameters as the caller spelled them: `parameters.duration`, not `seconds`.
 
     `names` has their spelling of each native field that the order sets.

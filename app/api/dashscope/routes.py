@@ -10,16 +10,16 @@ from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
 from app.api.access import SessionDep, VideosCaller
-from app.api.dashscope.errors import ErrorOut, in_their_words
+from app.api.dashscope.errors import ErrorOut, to_error_answer
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import require_text
-from app.api.videos.inputs import has_inputs, take_inputs
-from app.api.videos.submit_order import take_order
+from app.api.videos.inputs import has_inputs, ingest_inputs
+from app.api.videos.submit_order import submit_order
 from app.errors import AppError
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
-from app.jobs.idempotency import Order, body_fingerprint
+from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
@@ -67,18 +67,18 @@ def create_task(
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
     asked = to_native(values)
-    with in_their_words(asked.names):
-        order = Order(
+    with to_error_answer(asked.names):
+        order = OrderIdentity(
             request=VideoRequest.model_validate(asked.values),
             door="dashscope",
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
 
-        def with_inputs(called: Order) -> Order:
-            return replace(called, request=take_inputs(session, caller, called.request, {}))
+        def with_inputs(called: OrderIdentity) -> OrderIdentity:
+            return replace(called, request=ingest_inputs(session, caller, called.request, {}))
 
         is_whole = not has_inputs(order.request, {})
-        job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
         return _task(http, session, job)
 
 
@@ -98,7 +98,7 @@ def fetch_task(http: Request, session: SessionDep, caller: VideosCaller, task_id
 @router.post("/tasks/{task_id}/cancel")
 def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
     """Cancel a task, also one that runs: what had been rendered before is delivered and paid."""
-    return _task(http, session, cancel(session, find_job(session, caller, task_id, lock=True)))
+    return _task(http, session, request_cancel(session, find_job(session, caller, task_id, lock=True)))
 
 
 @router.get("/tasks")

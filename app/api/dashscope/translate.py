@@ -81,19 +81,19 @@ TASK_BODY: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskRequest:
     """A task in native terms: the fields of the order, and for each of them how the caller spelled it."""
 
     values: dict[str, Any]
     names: dict[str, str]
 
 
-def to_native(values: dict[str, Any]) -> Asked:
+def to_native(values: dict[str, Any]) -> TaskRequest:
     """Return the order that a DashScope body asks for. Raises AppError `invalid_request`, naming the parameter."""
     _refuse_unknown(values, ("model", "input", "parameters"), "")
     given = _table(values, "input")
     parameters = _table(values, "parameters")
-    asked = Asked({"model": values.get("model", "")}, {})
+    asked = TaskRequest({"model": values.get("model", "")}, {})
     for name, value in given.items():
         if name in SDK_CONSTANTS and value in SDK_CONSTANTS[name]:
             continue
@@ -123,7 +123,7 @@ def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-def _read_media(asked: Asked, media: Any) -> None:
+def _read_media(asked: TaskRequest, media: Any) -> None:
     if not isinstance(media, list):
         raise AppError("invalid_request", "input.media must be a list.", field="input.media")
     for number, item in enumerate(media):
@@ -135,7 +135,7 @@ def _read_media(asked: Asked, media: Any) -> None:
         _set(asked, MEDIA[kind], item.get("url"), f"{field}.url")
 
 
-def _set(asked: Asked, name: str, value: Any, field: str) -> None:
+def _set(asked: TaskRequest, name: str, value: Any, field: str) -> None:
     if value is None:
         return
     if name in asked.values:
@@ -155,7 +155,7 @@ def _unsupported(field: str, allowed: list[str]) -> AppError:
     return AppError("invalid_request", f"{field} is not supported here.", field=field, allowed=allowed)
 
 
-def moment(at: datetime | None) -> str | None:
+def task_time(at: datetime | None) -> str | None:
     """Return a moment as DashScope writes it: China time to the millisecond, without an offset."""
     return None if at is None else at.astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
@@ -165,9 +165,9 @@ def to_output(job: Job, video_url: str | None) -> dict[str, Any]:
     output: dict[str, Any] = {
         "task_id": job.id,
         "task_status": STATUS[JobState(job.state)],
-        "submit_time": moment(job.created_at),
-        "scheduled_time": moment(job.started_at),
-        "end_time": moment(job.finished_at),
+        "submit_time": task_time(job.created_at),
+        "scheduled_time": task_time(job.started_at),
+        "end_time": task_time(job.finished_at),
         "orig_prompt": job.prompt,
     }
     if video_url is not None:

@@ -16,14 +16,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from app.accounts.caller import require_active
 from app.api.access import SessionDep, VideosCaller
 from app.api.videos.translate import Body, read_body
-from app.assets.ingest import take_upload
+from app.assets.ingest import ingest_upload
 from app.assets.limits import BYTES_MAX, MEBIBYTE
-from app.assets.owner import Named
+from app.assets.owner import OwnerIds
 from app.assets.tables import Asset
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.jobs.file_retention import keep_until
+from app.jobs.file_retention import retention_end
 from app.settings import get_settings
 
 PATH = "/api/v1/uploads"
@@ -34,7 +34,7 @@ POLICY_SECONDS = 900
 
 
 @router.get("")
-def give_policy(
+def create_upload_policy(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
@@ -62,7 +62,7 @@ def give_policy(
     return {"request_id": http.state.request_id, "data": data}
 
 
-def permitted(session: SessionDep, permit: str) -> tuple[Named, str]:
+def verify_policy(session: SessionDep, permit: str) -> tuple[OwnerIds, str]:
     """Return the owner and the folder of a permission. Raises AppError `forbidden` if it is forged or has expired."""
     owner, folder, expires = _read(permit)
     if expires <= now(session).timestamp():
@@ -70,18 +70,18 @@ def permitted(session: SessionDep, permit: str) -> tuple[Named, str]:
     return owner, folder
 
 
-def let_in(request: Request) -> None:
+def authorize_upload(request: Request) -> None:
     """Let a file be read whose address we gave out. Raises AppError `forbidden`."""
     _read(request.url.path.rpartition("/")[2])
 
 
-def _read(permit: str) -> tuple[Named, str, int]:
+def _read(permit: str) -> tuple[OwnerIds, str, int]:
     """Return the owner, the folder and the end (Unix seconds) of a permission that is ours."""
     words, _, signature = permit.rpartition(".")
     if not hmac.compare_digest(signature.encode(), _signature(words).encode()):
         raise AppError("forbidden", "This address for an upload is not ours; ask for a policy.")
     account_id, project_id, side, folder, expires = words.split(".")
-    return Named(account_id, project_id or None, side == "test"), folder, int(expires)
+    return OwnerIds(account_id, project_id or None, side == "test"), folder, int(expires)
 
 
 _FORM: dict[str, Any] = {
@@ -104,7 +104,7 @@ _FORM: dict[str, Any] = {
 def put_file(
     http: Request,
     session: SessionDep,
-    permission: Annotated[tuple[Named, str], Depends(permitted)],
+    permission: Annotated[tuple[OwnerIds, str], Depends(verify_policy)],
     body: Annotated[Body, Depends(read_body)],
 ) -> dict[str, Any]:
     """Take a local file; it is probed and written anew before it counts, and is then known by its key."""
@@ -115,9 +115,9 @@ def put_file(
     asset_id = stored_asset(STORED + key)
     if session.get(Asset, asset_id) is not None:
         raise AppError("conflict", f"There is a file {key} already.", field="key")
-    until = keep_until(session, owner.account_id)
+    until = retention_end(session, owner.account_id)
     name = key.removeprefix(f"{folder}/")
-    take_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id)
+    ingest_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id)
     return {"request_id": http.state.request_id, "key": key}
 
 

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.access import admit
+from app.api.access import authorize
 from app.api.mcp.tools import make_server
 from app.api.problems import problem
 from app.db import transaction
@@ -17,7 +17,7 @@ from app.roles import Scope as KeyScope
 PATH = "/mcp"
 
 
-class Admitted:
+class AuthorizedMcp:
     """ASGI middleware that lets only callers with the scope `videos` through."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,10 +35,10 @@ class Admitted:
 
 def _admit(request: Request) -> None:
     with transaction() as session:
-        admit(request, session, KeyScope.VIDEOS)
+        authorize(request, session, KeyScope.VIDEOS)
 
 
-class McpDoor:
+class McpServer:
     """The door's ASGI application, and the task group that it needs while the API lives.
 
     It keeps no sessions, so any API process answers any request. DNS rebinding is no way in, because every request
@@ -47,7 +47,7 @@ class McpDoor:
 
     def __init__(self) -> None:
         self._server = make_server()
-        self.app = Admitted(
+        self.app = AuthorizedMcp(
             self._server.streamable_http_app(
                 streamable_http_path=PATH,
                 json_response=True,

@@ -16,13 +16,13 @@ from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.rate_limits import count_job
-from app.api.videos.inputs import borrowed_inputs, take_inputs
+from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view
 from app.db import transaction
 from app.errors import AppError, not_found
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
-from app.jobs.idempotency import Order
+from app.jobs.idempotency import OrderIdentity
 from app.jobs.quote import estimate, find_quote, make_quote, show_quote
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
@@ -52,14 +52,14 @@ def in_session(verb: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[d
     @functools.wraps(verb)
     async def run(context: Context[Any, Any], *arguments: Any) -> dict[str, Any]:
         try:
-            return await to_thread.run_sync(work, request_of(context), *arguments)
+            return await to_thread.run_sync(work, tool_request(context), *arguments)
         except AppError as error:
-            raise refused(error) from error
+            raise tool_error(error) from error
 
     return run
 
 
-def request_of(context: Context[Any, Any]) -> Request:
+def tool_request(context: Context[Any, Any]) -> Request:
     """Return the HTTP request behind a tool call, which the door has admitted by its key."""
     request = context.request_context.request
     if not isinstance(request, Request):
@@ -67,7 +67,7 @@ def request_of(context: Context[Any, Any]) -> Request:
     return request
 
 
-def refused(error: AppError) -> ToolError:
+def tool_error(error: AppError) -> ToolError:
     """Return a refusal as a tool error whose text is JSON."""
     said = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
     return ToolError(json.dumps({name: value for name, value in said.items() if value is not None}, default=str))
@@ -83,7 +83,7 @@ def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str
 @in_session
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     require_active(caller)
-    quote = make_quote(session, caller, take_inputs(session, caller, order, {}))
+    quote = make_quote(session, caller, ingest_inputs(session, caller, order, {}))
     return show_quote(quote).model_dump(mode="json")
 
 
@@ -100,7 +100,7 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
     beside = quote.body.get("beside", {})
     asked = VideoRequest.model_validate({**beside, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
     # The quote's id is the order's key: an agent that repeats the call gets the film it already ordered.
-    order = Order(
+    order = OrderIdentity(
         request=asked,
         door="mcp",
         spec=spec,
@@ -118,7 +118,7 @@ def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
 
 @in_session
 def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
-    job = cancel(session, find_job(session, caller, video_id, lock=True))
+    job = request_cancel(session, find_job(session, caller, video_id, lock=True))
     return view(session, job).model_dump(mode="json", exclude_none=True)
 
 
@@ -152,7 +152,7 @@ async def generate_film(
     context: Context[Any, Any],
 ) -> dict[str, Any]:
     """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
-    return await _generate(context, request_of(context), quote_id, confirm_total)
+    return await _generate(context, tool_request(context), quote_id, confirm_total)
 
 
 async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from app.errors import AppError, not_found
 from app.jobs.links import open_link
 from app.jobs.states import is_final
 from app.jobs.tables import Job
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.storage import get_storage
 
 Variant = Literal["video", "thumbnail", "spritesheet"]
@@ -78,7 +78,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     match = re.fullmatch(r"\s*bytes=([0-9]*)-([0-9]*)\s*", header or "")
     if match is None or match.groups() == ("", ""):
         return None
-    first, last = (whole(each) for each in match.groups())
+    first, last = (parse_integer(each) for each in match.groups())
     if first is None:
         start, end = max(0, size - (last or 0)), size
     else:

@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.api.access import SessionDep, VideosCaller
-from app.api.videos.routes import accept
+from app.api.videos.routes import accept_order
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.derive import extension, remix, retake
 from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
-from app.jobs.idempotency import Order
-from app.jobs.schemas import NegativePrompt, Prompt, Seconds, Strict, VideoOut, VideoRequest
+from app.jobs.idempotency import OrderIdentity
+from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
 from app.jobs.tables import Job
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -24,14 +24,14 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 BodyDep = Annotated[Body, Depends(read_body)]
 
 
-class RemixRequest(Strict):
+class RemixRequest(StrictModel):
     """A variation of a film: another prompt over the same settings."""
 
     prompt: Prompt
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 
 
-class RetakeRequest(Strict):
+class RetakeRequest(StrictModel):
     """One shot again; the other clips are reused and only this shot's seconds are paid."""
 
     shot: int = Field(ge=0, description="Counted from 0.")
@@ -40,7 +40,7 @@ class RetakeRequest(Strict):
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 
 
-class ExtensionRequest(Strict):
+class ExtensionRequest(StrictModel):
     """A film goes on where it ends. `video` is the id of one of your videos, or its file."""
 
     prompt: Prompt
@@ -57,7 +57,7 @@ def remix_video(
     job = find_job(session, caller, video_id)
     spec = remix(job, prompt=asked.prompt, seed=asked.seed)
     order = _order(http, asked.prompt, job, "remix", asked.model_dump_json())
-    return accept(http, response, session, caller, replace(order, spec=spec))
+    return accept_order(http, response, session, caller, replace(order, spec=spec))
 
 
 @router.post("/{video_id}/retakes")
@@ -75,7 +75,7 @@ def retake_shot(
         seed=asked.seed,
     )
     order = _order(http, spec.shots[-1].prompt, job, "retake", asked.model_dump_json())
-    return accept(http, response, session, caller, replace(order, spec=spec))
+    return accept_order(http, response, session, caller, replace(order, spec=spec))
 
 
 def _schema(shape: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         values.setdefault("model", parent.model)
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     files = {} if parent is not None else body.files
-    order = Order(
+    order = OrderIdentity(
         request=VideoRequest.model_validate(values),
         mode="edit",
         fingerprint=body.fingerprint,
@@ -102,11 +102,11 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         parent_kind="edit" if parent else None,
     )
 
-    def with_film(called: Order) -> Order:
+    def with_film(called: OrderIdentity) -> OrderIdentity:
         film = called.request.video if parent is None else film_as_asset(session, parent).id
         return replace(called, request=called.request.model_copy(update={"video": film}))
 
-    return accept(http, response, session, caller, order, files, complete=with_film if parent else None)
+    return accept_order(http, response, session, caller, order, files, complete=with_film if parent else None)
 
 
 @router.post("/extensions", openapi_extra=_schema("ExtensionRequest"))
@@ -122,12 +122,12 @@ def extend_video(
     asked = ExtensionRequest.model_validate({**values, "video": parent.id})
     order = _order(http, asked.prompt, parent, "extension", body.fingerprint)
 
-    def with_film(called: Order) -> Order:
+    def with_film(called: OrderIdentity) -> OrderIdentity:
         source = film_as_asset(session, parent)
         spec = extension(parent, source, prompt=asked.prompt, seconds=asked.seconds, seed=asked.seed)
         return replace(called, spec=spec)
 
-    return accept(http, response, session, caller, order, complete=with_film)
+    return accept_order(http, response, session, caller, order, complete=with_film)
 
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:
@@ -142,9 +142,9 @@ def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: B
     return None
 
 
-def _order(http: Request, prompt: str, parent: Job, kind: str, said: str) -> Order:
+def _order(http: Request, prompt: str, parent: Job, kind: str, said: str) -> OrderIdentity:
     """Return the order of a film that is made out of another; its Spec is added once it is known."""
-    return Order(
+    return OrderIdentity(
         request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
         fingerprint=f"{http.url.path}:{said}",
         parent_id=parent.id,

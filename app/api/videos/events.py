@@ -15,7 +15,7 @@ from app.dispatch.eta import forecast
 from app.events.tables import Event
 from app.events.types import TERMINAL_TYPES
 from app.jobs.find import find_job
-from app.jobs.live_feed import STREAM_SECONDS_MAX, Note, Watch
+from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 
@@ -50,12 +50,12 @@ def get_events(
     if ended is not None and last_event_id >= ended:
         return Response(status_code=204)
     # The session ends with this function, before the first byte is streamed.
-    stream = follow(http.app.state.watch, job.id, after=last_event_id)
+    stream = stream_events(http.app.state.watch, job.id, after=last_event_id)
     return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
 
-async def follow(
-    watch: Watch, job_id: str, *, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
+async def stream_events(
+    watch: LiveFeed, job_id: str, *, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> AsyncIterator[bytes]:
     """Yield a job's server-sent events: the stored ones after `after`, then what happens, up to the terminal one."""
     yield f"retry: {RETRY_MS}\n\n".encode()
@@ -64,7 +64,7 @@ async def follow(
     seen, shown, sent_at = after, _Shown(job_id), clock()
     # The view is opened before the rows are read, so nothing falls between the two.
     async with watch.job(job_id) as viewer:
-        note: Note | None = Note(news=True)
+        note: JobUpdate | None = JobUpdate(news=True)
         while clock() < deadline:
             # Notes that say nothing new keep no stream alive, so it is the bytes that are counted.
             is_quiet = note is None or clock() - sent_at >= heartbeat_seconds
@@ -96,7 +96,7 @@ class _Shown:
         self._job_id = job_id
         self._last: dict[str, Any] = {}
 
-    def note(self, note: Note) -> bytes:
+    def note(self, note: JobUpdate) -> bytes:
         """Return the frames of a note: progress where it is new, and the preview."""
         facts = {"progress": note.progress, "stage": note.stage, "step": note.step, "steps": note.steps}
         frames = self.facts({name: value for name, value in facts.items() if value is not None})

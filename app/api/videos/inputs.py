@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
-from app.assets.ingest import take_address, take_upload
+from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.sniff import Kind
 from app.assets.tables import Asset
 from app.errors import AppError
-from app.jobs.file_retention import keep_until
+from app.jobs.file_retention import retention_end
 from app.jobs.schemas import VideoRequest
 from app.storage import get_storage
 
@@ -21,7 +21,7 @@ KINDS: dict[str, Kind] = {"first_frame": "picture", "last_frame": "picture", "vi
 FRAMES = ("first_frame", "last_frame")
 
 
-def take_inputs(
+def ingest_inputs(
     session: Session, caller: Caller, request: VideoRequest, files: Mapping[str, UploadFile]
 ) -> VideoRequest:
     """Return the request with every picture, clip and sound named by asset id.
@@ -60,7 +60,7 @@ class _Taking:
     def __init__(self, session: Session, caller: Caller) -> None:
         self.session = session
         self.owner = caller
-        self.until: datetime = keep_until(session, caller.account_id)
+        self.until: datetime = retention_end(session, caller.account_id)
         self.taken: list[Asset] = []
 
     def take(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
@@ -90,13 +90,11 @@ class _Taking:
 
     def _file(self, file: UploadFile, field: str) -> str:
         return self._note(
-            take_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, expires_at=self.until)
+            ingest_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, expires_at=self.until)
         )
 
     def _address(self, address: str, kind: Kind, field: str) -> str:
-        return self._note(
-            take_address(self.session, self.owner, address, kind=kind, field=field, expires_at=self.until)
-        )
+        return self._note(ingest_url(self.session, self.owner, address, kind=kind, field=field, expires_at=self.until))
 
     def _note(self, asset: Asset) -> str:
         self.taken.append(asset)

@@ -15,17 +15,17 @@ from app.accounts.caller import Caller, require_active
 from app.api.access import SessionDep, VideosCaller
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
-from app.api.videos.inputs import borrowed_inputs, has_inputs, take_inputs
-from app.api.videos.submit_order import Complete, take_order
+from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
+from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
-from app.jobs.idempotency import Order
+from app.jobs.idempotency import OrderIdentity
 from app.jobs.meter import meter_of
-from app.jobs.present import show
+from app.jobs.present import show_job
 from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.states import is_final
@@ -58,7 +58,7 @@ class VideoDeleted(BaseModel):
 def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
     """Return the validated request of a body; its pictures, clips and sounds have become assets of the account."""
     require_active(caller)
-    return take_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
+    return ingest_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
 
 
 RequestDep = Annotated[VideoRequest, Depends(video_request)]
@@ -81,9 +81,9 @@ def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, meter
     An ended one that is `metered` also says what it took. `outlook` is given by lists, which foretell all at once.
     """
     if is_final(job.state):
-        return show(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
+        return show_job(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
     outlook = outlook or forecast(session, job)
-    return show(job, queue_position=outlook.position, eta=outlook.eta())
+    return show_job(job, queue_position=outlook.position, eta=outlook.eta())
 
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
@@ -111,28 +111,28 @@ def create_video(
     _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
-    order = Order(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
-    return accept(http, response, session, caller, order, body.files)
+    order = OrderIdentity(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
+    return accept_order(http, response, session, caller, order, body.files)
 
 
-def accept(
+def accept_order(
     http: Request,
     response: Response,
     session: Session,
     caller: Caller,
-    order: Order,
+    order: OrderIdentity,
     files: Mapping[str, UploadFile] = MappingProxyType({}),
     *,
     complete: Complete | None = None,
 ) -> VideoOut:
     """Take an order and answer with its film. `complete` comes before the order's pictures, clips and sounds."""
 
-    def with_inputs(called: Order) -> Order:
+    def with_inputs(called: OrderIdentity) -> OrderIdentity:
         called = called if complete is None else complete(called)
-        return replace(called, request=take_inputs(session, caller, called.request, files))
+        return replace(called, request=ingest_inputs(session, caller, called.request, files))
 
     is_whole = complete is None and not has_inputs(order.request, files)
-    job = take_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+    job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
     return view(session, job)
 
@@ -169,7 +169,7 @@ def get_video(response: Response, session: SessionDep, caller: VideosCaller, vid
 @router.post("/{video_id}/cancel")
 def cancel_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
     """Cancel a video. What had been rendered before is joined, delivered and paid; nothing else is."""
-    return view(session, cancel(session, find_job(session, caller, video_id, lock=True)))
+    return view(session, request_cancel(session, find_job(session, caller, video_id, lock=True)))
 
 
 @router.delete("/{video_id}")

@@ -9,15 +9,15 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_retry
 from app.api.rate_limits import count_job
-from app.jobs.idempotency import Order, earlier_job
+from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 
-Complete = Callable[[Order], Order]
+Complete = Callable[[OrderIdentity], OrderIdentity]
 
 
-def take_order(
-    http: Request, session: Session, caller: Caller, order: Order, *, complete: Complete | None = None
+def submit_order(
+    http: Request, session: Session, caller: Caller, order: OrderIdentity, *, complete: Complete | None = None
 ) -> Job:
     """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace.
 

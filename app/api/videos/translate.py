@@ -15,7 +15,7 @@ from app.api.problems import is_form, media_type, wrong_type
 from app.api.text_validation import require_text
 from app.errors import AppError
 from app.jobs.idempotency import body_fingerprint
-from app.parsing import whole
+from app.parsing import parse_integer
 
 _PART = re.compile(r"\[([^\[\]]*)\]")
 # Fields of OpenAI's clients, by the names that the native request has.
@@ -112,7 +112,7 @@ def _insert(here: Any, path: list[str], value: str, key: str) -> None:
             raise AppError("invalid_request", f"The field {key!r} is given twice.", field=key)
         here[part] = value
     else:
-        is_list = beyond[0] == "" or whole(beyond[0]) is not None
+        is_list = beyond[0] == "" or parse_integer(beyond[0]) is not None
         _insert(here.setdefault(part, [] if is_list else {}), beyond, value, key)
 
 
@@ -130,7 +130,7 @@ def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
                 return element
         here.append({})
         return here[-1]
-    index = whole(part)
+    index = parse_integer(part)
     if index == len(here):
         here.append({})
     if index is None or index >= len(here):

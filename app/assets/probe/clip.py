@@ -7,7 +7,7 @@ from typing import Any
 import av
 import numpy as np
 
-from app.assets.limits import FPS_MAX, Limits, RefusedError
+from app.assets.limits import FPS_MAX, AssetLimits, RefusedError
 
 SAMPLE_RATE = 48_000
 THREADS = 2
@@ -18,7 +18,7 @@ _USUAL_RATES = [Fraction(rate) for rate in (8, 10, 12, 15, 16, 20, 24, 25, 30, 4
 _USUAL_RATES += [Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(60_000, 1001)]
 
 
-def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: Limits) -> dict[str, Any]:
+def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: AssetLimits) -> dict[str, Any]:
     """Write the clip anew to `out` and return its facts. Raises RefusedError for one beyond `limits`."""
     context = video.codec_context
     if (
@@ -54,7 +54,7 @@ def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: Limits) 
 class _ClipWriter:
     """Writes pictures at a constant rate: a gap repeats the picture before it, a crowd keeps its first."""
 
-    def __init__(self, film: Any, fps: Fraction, source: Any, limits: Limits, *, has_audio: bool) -> None:
+    def __init__(self, film: Any, fps: Fraction, source: Any, limits: AssetLimits, *, has_audio: bool) -> None:
         self.film, self.fps, self.limits = film, fps, limits
         self.frames = self.frames_read = 0
         self.width = self.height = 0

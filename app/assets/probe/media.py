@@ -7,7 +7,7 @@ from typing import Any
 
 import av
 
-from app.assets.limits import LIMITS, Limits, RefusedError
+from app.assets.limits import LIMITS, AssetLimits, RefusedError
 from app.assets.probe.clip import SAMPLE_RATE, THREADS, rewrite_clip
 from app.assets.sniff import Kind
 
@@ -68,7 +68,7 @@ def _prepare(stream: Any, decoders: list[str]) -> None:
     context.options = {"max_pixels": str(LIMITS["clip"].pixels_max)}
 
 
-def _rewrite_sound(media: Any, audio: Any, out: Path, limits: Limits) -> dict[str, Any]:
+def _rewrite_sound(media: Any, audio: Any, out: Path, limits: AssetLimits) -> dict[str, Any]:
     """Write the sound anew: 48 kHz, stereo, sixteen bits, without loss."""
     samples = 0
     resampler = av.AudioResampler(format="s16", layout="stereo", rate=SAMPLE_RATE)

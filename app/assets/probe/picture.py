@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image, ImageCms, ImageOps
 
-from app.assets.limits import Limits, RefusedError
+from app.assets.limits import AssetLimits, RefusedError
 
 
-def rewrite_picture(path: Path, folder: Path, reader: str, limits: Limits) -> dict[str, Any]:
+def rewrite_picture(path: Path, folder: Path, reader: str, limits: AssetLimits) -> dict[str, Any]:
     """Write the picture anew as a PNG without any metadata: upright, sRGB, opaque. Returns its facts.
 
     Raises RefusedError for one that is too large, too small, or an animation; OSError and ValueError for damaged ones.
@@ -38,7 +38,7 @@ def rewrite_picture(path: Path, folder: Path, reader: str, limits: Limits) -> di
     return {"file": out.name, "kind": "picture", "width": kept.width, "height": kept.height, "frames": 1}
 
 
-def _check_header(picture: Image.Image, limits: Limits) -> None:
+def _check_header(picture: Image.Image, limits: AssetLimits) -> None:
     width, height = picture.size
     if width * height > limits.pixels_max or max(width, height) > limits.side_max:
         allowed = f"at most {limits.side_max} on a side and {limits.pixels_max:,} in all are allowed"

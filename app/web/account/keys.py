@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import require_active
-from app.accounts.keys import is_live, issue_key, list_keys, revoke_key, revoke_line, rotate_key
+from app.accounts.keys import is_live, issue_key, list_keys, revoke_key, revoke_lineage, rotate_key
 from app.accounts.projects import list_projects
 from app.accounts.tables import ApiKey
 from app.clock import now
 from app.errors import AppError
 from app.roles import Scope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
-from app.web.forms import NOTHING_SENT, Sent, read_optional
+from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
 from app.web.render import go, page
 
 router = APIRouter(include_in_schema=False)
@@ -29,7 +29,7 @@ def show_keys(request: Request, session: SessionDep, visitor: OwnerDep) -> Respo
 
 
 @router.post("/account/keys")
-def take_key(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+def post_key(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
     """Make a key. The page that answers is the only one that ever shows it."""
     currency = visitor.currency
     try:
@@ -43,17 +43,17 @@ def take_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
                 test=text_of(form, "mode") == "test",
                 project_id=text_of(form, "project") or None,
                 member_id=visitor.caller.member_id,
-                budget_total=read_optional(text_of(form, "budget_total"), currency, "budget_total"),
-                job_cap=read_optional(text_of(form, "job_cap"), currency, "job_cap"),
+                budget_total=parse_optional_amount(text_of(form, "budget_total"), currency, "budget_total"),
+                job_cap=parse_optional_amount(text_of(form, "job_cap"), currency, "job_cap"),
                 giver=visitor.caller,
             )
     except AppError as error:
-        return _keys(request, session, visitor, error=error, sent=Sent(form))
+        return _keys(request, session, visitor, error=error, sent=SubmittedForm(form))
     return _keys(request, session, visitor, secret=secret)
 
 
 @router.post("/account/keys/{key_id}/rotation")
-def take_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
+def post_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
     """Replace a key; the old one works on for the overlap."""
     require_active(visitor.caller)
     hours = text_of(form, "overlap_hours", "24")
@@ -63,9 +63,9 @@ def take_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form
 
 
 @router.post("/account/keys/{key_id}/revocation")
-def take_revocation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
+def post_revocation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
     """End a key at once, and with it what was made in its place where that is asked."""
-    end = revoke_line if text_of(form, "line") else revoke_key
+    end = revoke_lineage if text_of(form, "line") else revoke_key
     end(session, visitor.caller.account_id, key_id)
     return go(request, "/account/keys")
 
@@ -77,7 +77,7 @@ def _keys(
     *,
     secret: str | None = None,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id, moment = visitor.caller.account_id, now(session)
     projects = {each.id: each.name for each in list_projects(session, account_id)}

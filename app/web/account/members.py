@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from app.accounts.invitations import invite, list_invitations, take_back
+from app.accounts.invitations import create_invitation, list_invitations, withdraw_invitation
 from app.accounts.members import list_members, remove_member, set_roles
 from app.errors import AppError
 from app.roles import Role
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
-from app.web.forms import NOTHING_SENT, Sent
+from app.web.forms import NO_FORM, SubmittedForm
 from app.web.render import go, page
 from app.web.sessions import end_other_sessions
 
@@ -25,10 +25,10 @@ def show_members(request: Request, session: SessionDep, visitor: OwnerDep) -> Re
 
 
 @router.post("/account/members")
-def take_invitation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+def post_invitation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
     """Invite somebody. The letter's address is shown once; the owner sends it by whatever means they trust."""
     try:
-        _, token = invite(
+        _, token = create_invitation(
             session,
             visitor.caller.account_id,
             text_of(form, "email"),
@@ -37,23 +37,23 @@ def take_invitation(request: Request, session: SessionDep, visitor: OwnerDep, fo
             giver=visitor.caller,
         )
     except AppError as error:
-        return _members(request, session, visitor, error=error, sent=Sent(form))
+        return _members(request, session, visitor, error=error, sent=SubmittedForm(form))
     return _members(request, session, visitor, letter=f"{get_settings().base_url()}/invitations/{token}")
 
 
 @router.post("/account/members/{member_id}/roles")
-def take_roles(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
+def post_roles(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
     """Change what a member may do."""
     try:
         with session.begin_nested():
             set_roles(session, visitor.caller.account_id, member_id, texts_of(form, "roles"), giver=visitor.caller)
     except AppError as error:
-        return _members(request, session, visitor, error=error, sent=Sent(form, member_id))
+        return _members(request, session, visitor, error=error, sent=SubmittedForm(form, member_id))
     return go(request, "/account/members")
 
 
 @router.post("/account/members/{member_id}/removal")
-def take_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
+def post_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
     """Remove a member; their sessions end now."""
     remove_member(session, visitor.caller.account_id, member_id)
     end_other_sessions(session, member_id)
@@ -61,11 +61,11 @@ def take_removal(request: Request, session: SessionDep, visitor: OwnerDep, form:
 
 
 @router.post("/account/invitations/{invitation_id}/removal")
-def take_back_letter(
+def post_withdrawal(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, invitation_id: str
 ) -> Response:
     """Take a letter back that nobody has used."""
-    take_back(session, visitor.caller.account_id, invitation_id)
+    withdraw_invitation(session, visitor.caller.account_id, invitation_id)
     return go(request, "/account/members")
 
 
@@ -76,7 +76,7 @@ def _members(
     *,
     letter: str | None = None,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id = visitor.caller.account_id
     mine = sorted({str(Role.CREATOR), *visitor.caller.roles}, key=list(map(str, Role)).index)

@@ -12,7 +12,7 @@ from app.errors import AppError
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
 from app.web.render import go, page
 from app.web.sessions import IDLE, WebSession, end_other_sessions
-from app.web.signin_limits import note_try
+from app.web.signin_limits import count_try
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,11 +24,11 @@ def show_profile(request: Request, session: SessionDep, visitor: MemberDep) -> R
 
 
 @router.post("/account/profile/password")
-def take_password(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
+def post_password(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """Take a new password; every other browser is signed out."""
     member_id = visitor.caller.member_id or ""
     try:
-        note_try(f"member:{visitor.email}")
+        count_try(f"member:{visitor.email}")
         sign_in(session, visitor.email, str(form.get("current") or ""))
         set_password(session, visitor.caller.account_id, member_id, str(form.get("password") or ""))
     except AppError as error:
@@ -38,7 +38,7 @@ def take_password(request: Request, session: SessionDep, visitor: MemberDep, for
 
 
 @router.post("/account/profile/sign-outs")
-def take_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
+def post_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """Sign out everywhere else."""
     end_other_sessions(session, visitor.caller.member_id or "", keep=visitor.session_id)
     return go(request, "/account/profile")

@@ -12,7 +12,7 @@ from app.clock import now
 from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
-from app.web.forms import NOTHING_SENT, Sent, read_optional
+from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
 from app.web.render import go, page
 
 router = APIRouter(include_in_schema=False)
@@ -25,31 +25,31 @@ def show_projects(request: Request, session: SessionDep, visitor: OwnerDep) -> R
 
 
 @router.post("/account/projects")
-def take_project(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+def post_project(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
     """Open a project."""
     currency = visitor.currency
     try:
-        budget = read_optional(text_of(form, "budget"), currency, "budget")
+        budget = parse_optional_amount(text_of(form, "budget"), currency, "budget")
         with session.begin_nested():
             create_project(session, visitor.caller.account_id, text_of(form, "name"), budget_month=budget)
     except AppError as error:
-        return _projects(request, session, visitor, error=error, sent=Sent(form))
+        return _projects(request, session, visitor, error=error, sent=SubmittedForm(form))
     return go(request, "/account/projects")
 
 
 @router.post("/account/projects/{project_id}/budget")
-def take_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
+def post_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
     """Set or lift a project's budget per month."""
     try:
-        budget = read_optional(text_of(form, "budget"), visitor.currency, "budget")
+        budget = parse_optional_amount(text_of(form, "budget"), visitor.currency, "budget")
         set_budget(session, visitor.caller.account_id, project_id, budget)
     except AppError as error:
-        return _projects(request, session, visitor, error=error, sent=Sent(form, project_id))
+        return _projects(request, session, visitor, error=error, sent=SubmittedForm(form, project_id))
     return go(request, "/account/projects")
 
 
 @router.post("/account/projects/{project_id}/archival")
-def take_archival(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
+def post_archival(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
     """Close a project to new films."""
     archive_project(session, visitor.caller.account_id, project_id)
     return go(request, "/account/projects")
@@ -61,7 +61,7 @@ def _projects(
     visitor: Visitor,
     *,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     month = billing_month(visitor.zone, now(session))
     projects = list_projects(session, visitor.caller.account_id)

@@ -12,7 +12,7 @@ from app.accounts.billing_periods import billing_month
 from app.clock import now
 from app.errors import not_found
 from app.jobs.tables import Job, ReceiptRow
-from app.reports.receipt_pages import receipt_page, receipt_pdf
+from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statement_csv import write_csv
 from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import Statement, make_statement, project_names
@@ -74,7 +74,7 @@ def send_receipt(session: SessionDep, visitor: OwnerDep, job_id: str, language: 
     row = session.get(ReceiptRow, job_id)
     if row is None or row.account_id != visitor.caller.account_id or row.test != visitor.test:
         raise not_found("receipt", job_id)
-    body = receipt_pdf(receipt_page(session, job_id, language))
+    body = receipt_pdf(receipt_document(session, job_id, language))
     return download(body, f"cinemeter-receipt-{row.number}.pdf", "application/pdf")
 
 

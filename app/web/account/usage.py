@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.clock import now
 from app.reports.statements import project_names
 from app.reports.translations import decimals
-from app.reports.usage import DAYS_MAX, Use, read_usage
+from app.reports.usage import DAYS_MAX, UsageRow, read_usage
 from app.web.auth import OwnerDep, SessionDep
 from app.web.charts import bar_chart, shares
 from app.web.formats import minor, seconds
@@ -65,7 +65,7 @@ def show_usage(
     return page(request, "account/usage.html", title="Usage", **context)
 
 
-def _sums(rows: Sequence[Use], key: Callable[[Use], Any]) -> dict[Any, tuple[Fraction, int]]:
+def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any, tuple[Fraction, int]]:
     """Return seconds and money (minor units) of the rows that share a key."""
     sums: dict[Any, tuple[Fraction, int]] = {}
     for row in rows:

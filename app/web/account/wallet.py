@@ -17,7 +17,7 @@ from app.wallet.balance import balance, set_low_balance
 from app.wallet.funds import list_transfers, spell
 from app.wallet.tables import CreditLot, Transfer
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
-from app.web.forms import NOTHING_SENT, Sent, read_amount
+from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount
 from app.web.render import go, page
 from pricing.book import PriceBook
 
@@ -45,7 +45,7 @@ def _wallet(
     *,
     before: tuple[datetime, str] | None = None,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id = visitor.caller.account_id
     transfers = list_transfers(session, account_id, before=before, limit=PAGE + 1)
@@ -65,14 +65,14 @@ def _wallet(
 
 
 @router.post("/account/low-balance")
-def take_low_balance(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+def post_low_balance(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
     """Set below what the owner is told that the wallet runs low."""
     amount = text_of(form, "amount")
     currency = visitor.currency
     try:
-        limit = read_amount(amount, currency, "amount") if amount else None
+        limit = parse_form_amount(amount, currency, "amount") if amount else None
     except AppError as error:
-        return _wallet(request, session, visitor, error=error, sent=Sent(form))
+        return _wallet(request, session, visitor, error=error, sent=SubmittedForm(form))
     set_low_balance(session, visitor.caller.account_id, limit)
     return go(request, "/account")
 

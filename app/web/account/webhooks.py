@@ -12,10 +12,10 @@ from app.accounts.projects import list_projects
 from app.clock import now
 from app.errors import AppError
 from app.events.types import EVENT_TYPES
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
-from app.web.forms import NOTHING_SENT, Sent
+from app.web.forms import NO_FORM, SubmittedForm
 from app.web.problems import from_findings
 from app.web.render import go, page
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
@@ -25,12 +25,12 @@ from app.webhooks.endpoints import (
     find_endpoint,
     list_endpoints,
     rotate_secret,
-    show,
+    show_endpoint_of,
     update_endpoint,
 )
 from app.webhooks.schemas import EndpointCreate, EndpointOut, EndpointUpdate
 from app.webhooks.tables import DeliveryState
-from app.webhooks.test_send import send_sample
+from app.webhooks.test_send import send_test
 
 router = APIRouter(prefix="/account/webhooks", include_in_schema=False)
 
@@ -46,7 +46,7 @@ def show_endpoints(request: Request, session: SessionDep, visitor: OwnerDep) -> 
 
 
 @router.post("")
-def take_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+def post_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
     """Register an endpoint; the page that answers shows its signing secret, this once."""
     try:
         asked = EndpointCreate(
@@ -58,9 +58,9 @@ def take_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form
         with session.begin_nested():
             made = create_endpoint(session, visitor.caller, asked)
     except ValidationError as error:
-        return _endpoints(request, session, visitor, error=from_findings(error), sent=Sent(form))
+        return _endpoints(request, session, visitor, error=from_findings(error), sent=SubmittedForm(form))
     except AppError as error:
-        return _endpoints(request, session, visitor, error=error, sent=Sent(form))
+        return _endpoints(request, session, visitor, error=error, sent=SubmittedForm(form))
     return _endpoint(request, session, visitor, made)
 
 
@@ -74,12 +74,12 @@ def show_endpoint(
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
     """Show one endpoint with its deliveries."""
-    endpoint = show(session, find_endpoint(session, visitor.caller, endpoint_id))
+    endpoint = show_endpoint_of(session, find_endpoint(session, visitor.caller, endpoint_id))
     return _endpoint(request, session, visitor, endpoint, state=state, after=after)
 
 
 @router.post("/{endpoint_id}/secret")
-def take_rotation(
+def post_rotation(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
 ) -> Response:
     """Give an endpoint a new secret; the old one signs beside it for a day."""
@@ -88,26 +88,26 @@ def take_rotation(
 
 
 @router.post("/{endpoint_id}/state")
-def take_state(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+def post_state(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
     """Disable an endpoint, or enable it with a clean record."""
     update_endpoint(session, visitor.caller, endpoint_id, EndpointUpdate(enabled=text_of(form, "enabled") == "true"))
     return go(request, f"/account/webhooks/{endpoint_id}")
 
 
 @router.post("/{endpoint_id}/sample")
-def take_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+def post_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
     """Post a sample event now and show what the endpoint answered. It needs no session: the post may take seconds."""
-    told = send_sample(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
+    told = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
     context: dict[str, Any] = {"title": "Sample", "sample": told, "endpoint_id": endpoint_id}
     return page(request, "account/sample.html", **context)
 
 
 @router.post("/{endpoint_id}/recovery")
-def take_recovery(
+def post_recovery(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
 ) -> Response:
     """Deliver again everything of the last hours that the endpoint has not got."""
-    hours = whole(text_of(form, "hours"))
+    hours = parse_integer(text_of(form, "hours"))
     hours_max = 24 * get_settings().webhook_log_days
     since = now(session) - timedelta(hours=24 if hours is None else min(hours_max, hours))
     count, _ = recover(session, visitor.caller, endpoint_id, since=since)
@@ -115,7 +115,7 @@ def take_recovery(
 
 
 @router.post("/{endpoint_id}/removal")
-def take_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+def post_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
     """Remove an endpoint; its log stays."""
     delete_endpoint(session, visitor.caller, endpoint_id)
     return go(request, "/account/webhooks")
@@ -130,7 +130,7 @@ def show_delivery(request: Request, session: SessionDep, visitor: OwnerDep, deli
 
 
 @router.post("/deliveries/{delivery_id}/redelivery")
-def take_redelivery(
+def post_redelivery(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, delivery_id: str
 ) -> Response:
     """Deliver an event once more, now."""
@@ -150,7 +150,7 @@ def _endpoints(
     visitor: Visitor,
     *,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     endpoints, _ = list_endpoints(session, visitor.caller, limit=100)
     context: dict[str, Any] = {

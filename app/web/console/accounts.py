@@ -20,7 +20,7 @@ from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
 from app.jobs.tables import Job
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
 from app.roles import Role
 from app.settings import get_settings
@@ -28,7 +28,7 @@ from app.wallet.balance import balance
 from app.wallet.funds import list_transfers, spell
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.console.display_names import names_of
-from app.web.forms import NOTHING_SENT, Sent, read_amount, read_optional_moment
+from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
 from app.web.password_links import sign_in_link
 from app.web.render import go, page
 
@@ -50,7 +50,7 @@ def show_accounts(
 
 
 @router.post("")
-def take_account(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep) -> Response:
+def post_account(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep) -> Response:
     """Open an account and write a letter to its owner; the letter's address is shown once."""
     try:
         with session.begin_nested():
@@ -59,7 +59,7 @@ def take_account(request: Request, session: SessionDep, visitor: OperatorDep, fo
             roles = (Role.OWNER, Role.CREATOR)
             _, token = accounts.invite_member(session, actor, account.id, text_of(form, "email"), roles)
     except AppError as error:
-        return _accounts(request, session, visitor, "", None, error=error, sent=Sent(form))
+        return _accounts(request, session, visitor, "", None, error=error, sent=SubmittedForm(form))
     return account_page(
         request, session, visitor, account.id, letter=f"{get_settings().base_url()}/invitations/{token}"
     )
@@ -72,7 +72,7 @@ def show_account(request: Request, session: SessionDep, visitor: AdminDep, accou
 
 
 @router.post("/{account_id}/{act}")
-def take_act(
+def post_action(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, act: str
 ) -> Response:
     """Change an account: its membership, limits, money or suspension. What is refused is said on its page."""
@@ -82,12 +82,12 @@ def take_act(
         with session.begin_nested():
             _ACTS[act](session, visitor, form, account_id)
     except AppError as error:
-        return account_page(request, session, visitor, account_id, error=error, sent=Sent(form, act))
+        return account_page(request, session, visitor, account_id, error=error, sent=SubmittedForm(form, act))
     return go(request, f"/admin/accounts/{account_id}?done={act}")
 
 
 @router.post("/{account_id}/members/{member_id}/link")
-def take_link(
+def post_link(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, member_id: str
 ) -> Response:
     """Give a member who cannot sign in any more a link to a new password; it is shown once, on the account's page."""
@@ -101,19 +101,19 @@ def take_link(
 
 def _change_membership(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Give the account another membership from now on, until a moment or until somebody ends it."""
-    ends_at = read_optional_moment(text_of(form, "ends_at"), visitor.zone, "ends_at")
+    ends_at = parse_optional_local_time(text_of(form, "ends_at"), visitor.zone, "ends_at")
     name = text_of(form, "membership")
-    accounts.give_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
+    accounts.set_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
 
 
 def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Set the account's own limits; an empty field leaves what the membership says."""
     actor, account = Actor.of(visitor.caller), get_account(session, account_id)
     concurrency, queue_limit = (_whole(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
-    accounts.limit_account(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
-    credit = read_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
+    accounts.set_account_limits(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
+    credit = parse_form_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
     if credit != balance(session, account_id).credit_limit:
-        money.limit_credit(session, actor, account_id, credit)
+        money.set_account_credit_limit(session, actor, account_id, credit)
 
 
 def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
@@ -125,10 +125,10 @@ def _top_up(session: Session, visitor: Visitor, form: FormData, account_id: str)
         session,
         Actor.of(visitor.caller),
         account_id,
-        read_amount(text_of(form, "amount"), get_account(session, account_id).currency, "amount", least=1),
+        parse_form_amount(text_of(form, "amount"), get_account(session, account_id).currency, "amount", least=1),
         kind=text_of(form, "kind", "granted"),
         reference=reference,
-        expires_at=read_optional_moment(text_of(form, "expires_at"), visitor.zone, "expires_at"),
+        expires_at=parse_optional_local_time(text_of(form, "expires_at"), visitor.zone, "expires_at"),
         reason=text_of(form, "reason"),
     )
 
@@ -153,7 +153,7 @@ _ACTS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
 
 
 def _whole(text: str, field: str) -> int | None:
-    number = whole(text)
+    number = parse_integer(text)
     if text and number is None:
         raise AppError("invalid_request", f"{field} is a whole number.", field=field, value=text)
     return number
@@ -167,7 +167,7 @@ def _accounts(
     after: str | None,
     *,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     query = select(Account).order_by(Account.created_at, Account.id)
     if search:
@@ -215,7 +215,7 @@ def account_page(
     letter: str | None = None,
     link: dict[str, str] | None = None,
     error: AppError | None = None,
-    sent: Sent = NOTHING_SENT,
+    sent: SubmittedForm = NO_FORM,
 ) -> Response:
     """Return the page of one account, with what was refused on it, if anything."""
     account, moment = get_account(session, account_id), now(session)

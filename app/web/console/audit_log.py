@@ -15,7 +15,7 @@ PAGE = 50
 
 
 @router.get("/trail")
-def show_trail(
+def show_audit_log(
     request: Request,
     session: SessionDep,
     visitor: AdminDep,

@@ -12,12 +12,12 @@ from app.errors import AppError
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
 from app.prices.find import book_at, book_by_id, list_books, newest_book
 from app.prices.lifecycle import approvers
-from app.prices.tables import PaperState, StoredBook
+from app.prices.tables import PriceDocumentState, StoredBook
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.display_names import names_of
 from app.web.console.draft_preview import check_text
-from app.web.forms import read_moment, to_local
+from app.web.forms import parse_local_time, to_local
 from app.web.render import go, page
 
 router = APIRouter(prefix="/admin/price-books", include_in_schema=False)
@@ -52,7 +52,7 @@ def show_new(request: Request, session: SessionDep, visitor: AuthorDep) -> Respo
 
 
 @router.post("")
-def take_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
+def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
     """Write a new draft down."""
     toml, note = _text(form), text_of(form, "note")
     try:
@@ -95,7 +95,7 @@ def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, book_id
 
 
 @router.post("/{book_id}/edit")
-def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, book_id: str) -> Response:
+def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, book_id: str) -> Response:
     """Replace a draft's text."""
     toml, note = _text(form), text_of(form, "note")
     try:
@@ -112,7 +112,7 @@ def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
 
 
 @router.post("/{book_id}/approval")
-def take_approval(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
+def post_approval(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
     """Approve a draft as it was read."""
     try:
         with session.begin_nested():
@@ -124,11 +124,11 @@ def take_approval(request: Request, session: SessionDep, visitor: AdminDep, form
 
 
 @router.post("/{book_id}/publication")
-def take_publication(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
+def post_publication(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
     """Schedule an approved book for a moment in the future."""
     try:
         with session.begin_nested():
-            at = read_moment(text_of(form, "effective_at"), visitor.zone, "effective_at")
+            at = parse_local_time(text_of(form, "effective_at"), visitor.zone, "effective_at")
             schedule_book(session, Actor.of(visitor.caller), book_id, at)
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
@@ -136,7 +136,7 @@ def take_publication(request: Request, session: SessionDep, visitor: AdminDep, f
 
 
 @router.post("/{book_id}/withdrawal")
-def take_withdrawal(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
+def post_withdrawal(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
     """Take a book back before it takes effect."""
     try:
         with session.begin_nested():
@@ -170,13 +170,13 @@ def _book(
             {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
             for each in entries
         ],
-        "may_edit": state is PaperState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
-        "may_approve": state is PaperState.DRAFT
+        "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
+        "may_approve": state is PriceDocumentState.DRAFT
         and Role.PRICING_APPROVER in visitor.roles
         and (not is_author or not others),
-        "waits_for_other": state is PaperState.DRAFT and is_author and bool(others),
-        "may_schedule": state is PaperState.APPROVED and may_act,
-        "may_withdraw": state not in (PaperState.PUBLISHED, PaperState.WITHDRAWN) and may_act,
+        "waits_for_other": state is PriceDocumentState.DRAFT and is_author and bool(others),
+        "may_schedule": state is PriceDocumentState.APPROVED and may_act,
+        "may_withdraw": state not in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN) and may_act,
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
         **check_text(session, book.toml, book.based_on),
@@ -203,11 +203,16 @@ def _row(book: StoredBook, names: dict[str, str], moment: Any) -> dict[str, Any]
     }
 
 
-def _steps(book: StoredBook, state: PaperState) -> list[dict[str, Any]]:
+def _steps(book: StoredBook, state: PriceDocumentState) -> list[dict[str, Any]]:
     """Return the way of a book from draft to effect, with how far it has come."""
-    way = [PaperState.DRAFT, PaperState.APPROVED, PaperState.SCHEDULED, PaperState.PUBLISHED]
-    if state is PaperState.WITHDRAWN:
+    way = [
+        PriceDocumentState.DRAFT,
+        PriceDocumentState.APPROVED,
+        PriceDocumentState.SCHEDULED,
+        PriceDocumentState.PUBLISHED,
+    ]
+    if state is PriceDocumentState.WITHDRAWN:
         reached = 1 if book.approver is None else 2 if book.effective_at is None else 3
-        way = [*way[:reached], PaperState.WITHDRAWN]
+        way = [*way[:reached], PriceDocumentState.WITHDRAWN]
     at = way.index(state)
     return [{"word": str(step), "done": place <= at, "is_now": place == at} for place, step in enumerate(way)]

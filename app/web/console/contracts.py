@@ -20,12 +20,12 @@ from app.prices.contracts import (
     withdraw_contract,
 )
 from app.prices.find import contract_by_id, list_contracts, newest_contract
-from app.prices.tables import PaperState, StoredContract
+from app.prices.tables import PriceDocumentState, StoredContract
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.display_names import names_of
 from app.web.console.draft_preview import check_contract
-from app.web.forms import read_moment, read_optional_moment, to_local
+from app.web.forms import parse_local_time, parse_optional_local_time, to_local
 from app.web.render import go, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -65,7 +65,7 @@ def show_new(request: Request, session: SessionDep, visitor: AuthorDep, account_
 
 
 @router.post("/accounts/{account_id}/contracts")
-def take_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, account_id: str) -> Response:
+def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, account_id: str) -> Response:
     """Write an account's new contract down as a draft."""
     toml, note = _text(form), text_of(form, "note")
     try:
@@ -99,7 +99,7 @@ def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, contrac
 
 
 @router.post("/contracts/{contract_id}/edit")
-def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, contract_id: str) -> Response:
+def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, contract_id: str) -> Response:
     """Replace a draft's text."""
     toml, note = _text(form), text_of(form, "note")
     try:
@@ -112,7 +112,7 @@ def take_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
 
 
 @router.post("/contracts/{contract_id}/{act}")
-def take_act(
+def post_action(
     request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, contract_id: str, act: str
 ) -> Response:
     """Approve, schedule, withdraw or end a contract."""
@@ -129,12 +129,12 @@ def _act(session: Session, visitor: Visitor, contract_id: str, act: str, form: A
     if act == "approval":
         approve_contract(session, actor, contract_id, content_hash=text_of(form, "content_hash"))
     elif act == "publication":
-        at = read_optional_moment(text_of(form, "effective_at"), zone, "effective_at")
+        at = parse_optional_local_time(text_of(form, "effective_at"), zone, "effective_at")
         schedule_contract(session, actor, contract_id, at)
     elif act == "withdrawal":
         withdraw_contract(session, actor, contract_id, reason=reason)
     elif act == "end":
-        end_contract(session, actor, contract_id, read_moment(text_of(form, "at"), zone, "at"), reason=reason)
+        end_contract(session, actor, contract_id, parse_local_time(text_of(form, "at"), zone, "at"), reason=reason)
     else:
         raise AppError("not_found", "There is no such act.")
 
@@ -182,11 +182,11 @@ def _contract(
             {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
             for each in entries
         ],
-        "may_edit": state is PaperState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
-        "may_approve": state is PaperState.DRAFT and may_approve,
-        "may_schedule": state is PaperState.APPROVED and may_act,
-        "may_withdraw": state not in (PaperState.PUBLISHED, PaperState.WITHDRAWN) and may_act,
-        "may_end": state is PaperState.PUBLISHED and paper.ends_at is None and may_approve,
+        "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
+        "may_approve": state is PriceDocumentState.DRAFT and may_approve,
+        "may_schedule": state is PriceDocumentState.APPROVED and may_act,
+        "may_withdraw": state not in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN) and may_act,
+        "may_end": state is PriceDocumentState.PUBLISHED and paper.ends_at is None and may_approve,
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
     }

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import func, select, tuple_
 
 from app.accounts.tables import Account
-from app.admin.operations import deliver_again
+from app.admin.operations import redeliver_event
 from app.audit_log.actor import Actor
 from app.errors import not_found
 from app.events.tables import Event
@@ -99,9 +99,9 @@ def show_delivery(request: Request, session: SessionDep, visitor: AdminDep, deli
 
 
 @router.post("/deliveries/{delivery_id}/redelivery")
-def take_redelivery(
+def post_redelivery(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, delivery_id: str
 ) -> Response:
     """Deliver an event once more, whoever it belongs to."""
-    made = deliver_again(session, Actor.of(visitor.caller), delivery_id)
+    made = redeliver_event(session, Actor.of(visitor.caller), delivery_id)
     return go(request, f"/admin/deliveries/{made.id}")

@@ -14,7 +14,7 @@ from pricing.book import PriceBook, PriceError, parse_book
 from pricing.check import check_examples
 from pricing.contract import Contract, parse_contract
 from pricing.diff import Figure, diff, figures, places
-from pricing.money import settle
+from pricing.money import round_to_minor
 from pricing.price import per_second
 from pricing.schema import BookError
 from pricing.usage import Customer, Usage
@@ -67,7 +67,7 @@ def check_contract(session: Session, toml: str, account_id: str) -> dict[str, An
             amount = per_second(book, usage, Customer(membership, agreed), moment)
         except PriceError:
             return "–"
-        return money(settle(amount, book.currency).text, book.currency)
+        return money(round_to_minor(amount, book.currency).text, book.currency)
 
     figures = [
         {"what": _place(usage), "before": second(usage, None), "after": second(usage, contract)}
@@ -86,7 +86,7 @@ def _figures(base: PriceBook, book: PriceBook, at: datetime) -> list[dict[str, A
 
     def shown(figure: Figure, which: str) -> str:
         amount = getattr(figure, which)
-        return "–" if amount is None else money(settle(amount, book.currency).text, book.currency)
+        return "–" if amount is None else money(round_to_minor(amount, book.currency).text, book.currency)
 
     return [
         {

@@ -8,11 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
 from app.audit_log.actor import Actor
-from app.audit_log.log import record
+from app.audit_log.log import record_action
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
 from app.events.tables import Event
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.find import receipt_of
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
@@ -127,15 +127,15 @@ def _moved(session: Session, job_id: str) -> list[Transfer]:
 
 
 @router.post("/films/{job_id}/cancellation")
-def take_cancellation(
+def post_cancellation(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
 ) -> Response:
     """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
     job = session.get(Job, job_id, with_for_update=True)
     if job is None:
         raise not_found("video", job_id)
-    cancel(session, job)
-    record(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
+    request_cancel(session, job)
+    record_action(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
     return go(request, f"/admin/films/{job_id}")
 
 

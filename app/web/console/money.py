@@ -17,7 +17,7 @@ from app.web.auth import FormDep, OperatorDep, SessionDep, text_of
 from app.web.console.accounts import account_page
 from app.web.console.jobs import film_page, find_film, left_to_refund
 from app.web.formats import minor
-from app.web.forms import Sent, read_amount
+from app.web.forms import SubmittedForm, parse_form_amount
 from app.web.render import go, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -26,7 +26,7 @@ REASON_LENGTH_MAX = 300
 
 
 @dataclass(frozen=True)
-class Question:
+class Confirmation:
     """What is about to be done, for the page that asks: in words, and as the form that does it."""
 
     title: str
@@ -40,18 +40,18 @@ class Question:
 
 
 @router.post("/films/{job_id}/refund")
-def take_refund(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str) -> Response:
+def post_refund(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str) -> Response:
     """Give back part or all of what a film was charged: first asks, then does it."""
     job = find_film(session, job_id)
     back = f"/admin/films/{job_id}"
     try:
-        amount, reason = read_amount(text_of(form, "amount"), job.currency, "amount", least=1), _reason(form)
+        amount, reason = parse_form_amount(text_of(form, "amount"), job.currency, "amount", least=1), _reason(form)
         left = left_to_refund(session, job)
         if not text_of(form, "sure"):
             if amount > left:
                 message = f"{minor(left, job.currency)} of what this film was charged is left to give back."
                 raise AppError("conflict", message, field="amount")
-            question = Question(
+            question = Confirmation(
                 title="Give money back",
                 account=get_account(session, job.account_id).name,
                 amount=minor(amount, job.currency),
@@ -71,17 +71,17 @@ def take_refund(request: Request, session: SessionDep, visitor: OperatorDep, for
 
 
 @router.post("/accounts/{account_id}/correction")
-def take_correction(
+def post_correction(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
 ) -> Response:
     """Put a wallet right: first asks, then does it."""
     account = get_account(session, account_id)
     back = f"/admin/accounts/{account_id}"
     try:
-        amount, reason = read_amount(text_of(form, "amount"), account.currency, "amount", least=1), _reason(form)
+        amount, reason = parse_form_amount(text_of(form, "amount"), account.currency, "amount", least=1), _reason(form)
         gives = text_of(form, "direction", "give") != "take"
         if not text_of(form, "sure"):
-            question = Question(
+            question = Confirmation(
                 title="Correct the wallet",
                 account=account.name,
                 amount=minor(amount, account.currency),
@@ -95,13 +95,13 @@ def take_correction(
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
             signed = amount if gives else -amount
-            money.book_correction(session, actor, account_id, signed, reference=reference, reason=reason)
+            money.correct_balance(session, actor, account_id, signed, reference=reference, reason=reason)
     except AppError as error:
-        return account_page(request, session, visitor, account_id, error=error, sent=Sent(form, "correction"))
+        return account_page(request, session, visitor, account_id, error=error, sent=SubmittedForm(form, "correction"))
     return go(request, f"{back}?done=correction")
 
 
-def _ask(request: Request, question: Question) -> Response:
+def _ask(request: Request, question: Confirmation) -> Response:
     return page(request, "console/money.html", title=question.title, question=question)
 
 

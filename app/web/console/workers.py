@@ -14,7 +14,7 @@ from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.roles import Role
 from app.settings import get_settings
-from app.wakeups import rings_waiting
+from app.wakeups import wakeups_waiting
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, text_of
 from app.web.console.display_names import names_of
 from app.web.render import go, page
@@ -52,14 +52,14 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
 
 
 @router.post("/workers/{worker_id}/drain")
-def take_drain(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, worker_id: str) -> Response:
+def post_drain(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, worker_id: str) -> Response:
     """Ask a worker to end its take and begin no other, or to go on."""
     drain_worker(session, Actor.of(visitor.caller), worker_id, drain=text_of(form, "drain") == "true")
     return go(request, "/admin/workers")
 
 
 @router.post("/pauses")
-def take_pause(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep) -> Response:
+def post_pause(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep) -> Response:
     """Pause the intake of new films for a model, an account, both, or altogether."""
     pause_intake(
         session,
@@ -72,7 +72,7 @@ def take_pause(request: Request, session: SessionDep, visitor: OperatorDep, form
 
 
 @router.post("/pauses/{pause_id}/end")
-def take_pause_end(
+def post_pause_end(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, pause_id: str
 ) -> Response:
     """Accept new films again."""
@@ -128,7 +128,7 @@ def _queues(session: Session) -> list[dict[str, Any]]:
             "ready": pools.get(pool, {}).get("ready", 0),
             "running": pools.get(pool, {}).get("running", 0),
             "blocked": pools.get(pool, {}).get("blocked", 0),
-            "rings": rings_waiting(pool),
+            "rings": wakeups_waiting(pool),
         }
         for pool in sorted(known | set(pools) | {"finish"})
     ]

@@ -10,7 +10,7 @@ from app.errors import AppError
 from app.jobs.quote import Priced
 from app.jobs.schemas import ShotIn, VideoRequest, decimal_seconds
 from app.jobs.spec import Spec
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.web.auth import text_of, texts_of
 
 SHOTS_MAX = 24
@@ -93,11 +93,11 @@ def with_picture(draft: Draft, row: int, name: str, asset_id: str) -> Draft:
     return replace(draft, shots=tuple(shots))
 
 
-def edit(draft: Draft, action: str) -> Draft:
+def edit_draft(draft: Draft, action: str) -> Draft:
     """Return the draft after a button of the storyboard: `add`, `remove:2`, `up:2`, `down:0`, `double:1`."""
     verb, _, where = action.partition(":")
     shots = list(draft.shots)
-    row = whole(where)
+    row = parse_integer(where)
     if row is not None and row >= len(shots):
         row = None
     if verb == "add" and len(shots) < SHOTS_MAX:
@@ -111,7 +111,7 @@ def edit(draft: Draft, action: str) -> Draft:
     return replace(draft, shots=tuple(shots))
 
 
-def request_of(draft: Draft, *, unwritten: bool = False, max_price: str = "") -> VideoRequest:
+def draft_request(draft: Draft, *, unwritten: bool = False, max_price: str = "") -> VideoRequest:
     """Return the request that a draft asks for; with `unwritten` an empty prompt is priced all the same.
 
     Raises AppError `invalid_request` for a shot without a prompt, and pydantic's ValidationError.
@@ -157,7 +157,7 @@ def draft_of(spec: Spec) -> Draft:
     )
 
 
-def meter_of(priced: Priced, funds: int | None) -> dict[str, Any]:
+def price_preview(priced: Priced, funds: int | None) -> dict[str, Any]:
     """Return what the price meter shows: the lines, the total, and the film that they pay for."""
     spec, amount = priced.spec, priced.price
     return {
@@ -192,14 +192,14 @@ def _shot_in(shot: ShotDraft) -> ShotIn:
 def _seed(text: str) -> int | None:
     if not text:
         return None
-    seed = whole(text)
+    seed = parse_integer(text)
     if seed is None:
         raise AppError("invalid_request", "A seed is a whole number, 0 or more.", field="seed", value=text)
     return seed
 
 
 def _whole(text: str) -> int:
-    number = whole(text)
+    number = parse_integer(text)
     return 5 if number is None else max(1, min(SECONDS_MAX, number))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.jobs.find import receipt_of
-from app.jobs.present import show
+from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job
@@ -86,10 +86,10 @@ def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
     """Return the card of a job as it stands now."""
     ended = is_final(job.state)
     if ended:
-        video = show(job, receipt=receipt_of(session, job))
+        video = show_job(job, receipt=receipt_of(session, job))
     else:
         outlook = outlook or forecast(session, job)
-        video = show(job, queue_position=outlook.position, eta=outlook.eta())
+        video = show_job(job, queue_position=outlook.position, eta=outlook.eta())
     gone = job.files_removed_at is not None
     return Card(
         video=video,

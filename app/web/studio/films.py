@@ -13,7 +13,7 @@ from app.accounts.caller import Caller
 from app.assets.find import asset_key, get_asset
 from app.db import new_id
 from app.errors import AppError
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.links import make_link
@@ -21,7 +21,7 @@ from app.jobs.schemas import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
-from app.reports.receipt_pages import receipt_page, receipt_pdf
+from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statements import project_names
 from app.reports.translations import Language
 from app.storage import get_storage
@@ -31,7 +31,7 @@ from app.web.studio.errors import of_order
 from app.web.studio.film_card import card_of, cards_of
 from app.web.studio.film_history import callbacks_of, refunds_of
 from app.web.studio.variations import order_variation, variations_of
-from pricing.labels import words
+from pricing.labels import label_text
 from pricing.money import Money
 
 router = APIRouter(include_in_schema=False)
@@ -101,7 +101,7 @@ def show_receipt(session: SessionDep, visitor: CreatorDep, video_id: str) -> Res
 @router.get("/films/{video_id}/receipt.pdf")
 def send_receipt_pdf(session: SessionDep, visitor: CreatorDep, video_id: str, language: Language = "en") -> Response:
     """Send the receipt as a PDF to file."""
-    paper = receipt_page(session, find_job(session, visitor.caller, video_id).id, language)
+    paper = receipt_document(session, find_job(session, visitor.caller, video_id).id, language)
     return download(receipt_pdf(paper), f"cinemeter-receipt-{paper.number}.pdf", "application/pdf")
 
 
@@ -121,7 +121,7 @@ def send_file(
 
 
 @router.post("/films/{video_id}/variations")
-def take_variation(
+def post_variation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
 ) -> Response:
     """Order a variation; it costs at most what its form showed. What is refused is said on the film's page."""
@@ -137,18 +137,18 @@ def take_variation(
 
 
 @router.post("/films/{video_id}/cancellation")
-def take_cancellation(
+def post_cancellation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
 ) -> Response:
     """Cancel a film: what was rendered before is joined and paid, nothing else."""
-    job = cancel(session, find_job(session, visitor.caller, video_id, lock=True))
+    job = request_cancel(session, find_job(session, visitor.caller, video_id, lock=True))
     if is_htmx(request):
         return page(request, "studio/card.html", card=card_of(session, job))
     return go(request, f"/films/{video_id}")
 
 
 @router.post("/films/{video_id}/removal")
-def take_removal(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
+def post_removal(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
     """Delete an ended film and its files; its receipt stays."""
     delete(session, find_job(session, visitor.caller, video_id, lock=True))
     return go(request, "/films")
@@ -238,7 +238,7 @@ def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
         "book": body["book"]["name"],
         "seconds": decimal_seconds(int(frames), int(fps)) if frames and fps else "0",
         "lines": [
-            {"label": words(line["key"], line["facts"], "en"), "rule": line["rule"], "amount": line["amount"]}
+            {"label": label_text(line["key"], line["facts"], "en"), "rule": line["rule"], "amount": line["amount"]}
             for line in body["lines"]
         ],
     }

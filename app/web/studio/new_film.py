@@ -10,16 +10,16 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import require_active
 from app.accounts.projects import list_projects
-from app.assets.ingest import take_upload
+from app.assets.ingest import ingest_upload
 from app.assets.tables import Asset
 from app.catalog.models import load_catalog
 from app.catalog.sizes import RATIOS, RESOLUTIONS
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.jobs.file_retention import keep_until
+from app.jobs.file_retention import retention_end
 from app.jobs.find import find_job, list_jobs
-from app.jobs.idempotency import Order, body_fingerprint
+from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.intake import list_pauses
 from app.jobs.quote import estimate
 from app.jobs.schemas import VideoRequest
@@ -36,10 +36,10 @@ from app.web.studio.draft import (
     SHOTS_MAX,
     Draft,
     draft_of,
-    edit,
-    meter_of,
+    draft_request,
+    edit_draft,
+    price_preview,
     read_draft,
-    request_of,
     timeline,
     uploads_of,
     with_picture,
@@ -73,7 +73,7 @@ def show_studio(
 @router.post("/studio/draft")
 def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Add, move or remove a shot. With htmx only the board comes back."""
-    draft = edit(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
+    draft = edit_draft(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
     if is_htmx(request):
         return page(request, "studio/board.html", **_board(draft))
     return _studio(request, session, visitor, draft)
@@ -86,14 +86,14 @@ def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form:
 
 
 @router.post("/studio/orders")
-def order(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Order the film. The price that stood in the meter is the most that it may cost."""
     draft = read_draft(form)
     try:
         # A refused order leaves nothing behind but the pictures that came with it.
         draft = _with_uploads(session, visitor, form, draft)
         with session.begin_nested():
-            wanted = request_of(draft, max_price=text_of(form, "max_price"))
+            wanted = draft_request(draft, max_price=text_of(form, "max_price"))
             job = submit(session, visitor.caller, _order(wanted, draft))
     except ValidationError as error:
         return _refused(request, session, visitor, draft, from_findings(error))
@@ -103,32 +103,32 @@ def order(request: Request, session: SessionDep, visitor: CreatorDep, form: Form
 
 
 @router.post("/studio/pictures")
-def take_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
+def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
     """Take a picture that was dropped onto a shot; the answer names its asset."""
     file = file_of(form, "file")
     if file is None:
         raise AppError("invalid_request", "No file came.", field="file")
-    return {"id": _take_picture(session, visitor, file, field="file").id}
+    return {"id": _store_picture(session, visitor, file, field="file").id}
 
 
-def _order(wanted: VideoRequest, draft: Draft) -> Order:
+def _order(wanted: VideoRequest, draft: Draft) -> OrderIdentity:
     # Sent twice (a double click, a reload) it is one order; changed and sent again it is another.
     print_ = body_fingerprint("POST", "/studio/orders", f"{draft!r}".encode())
     key = f"studio-{draft.nonce}-{print_[:32]}" if draft.nonce else None
-    return Order(request=wanted, door="web", idempotency_key=key, fingerprint=print_)
+    return OrderIdentity(request=wanted, door="web", idempotency_key=key, fingerprint=print_)
 
 
 def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Draft) -> Draft:
     for row, name, file in uploads_of(form, draft):
-        asset = _take_picture(session, visitor, file, field=f"shots.{row}.{name}")
+        asset = _store_picture(session, visitor, file, field=f"shots.{row}.{name}")
         draft = with_picture(draft, row, name, asset.id)
     return draft
 
 
-def _take_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
+def _store_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
     require_active(visitor.caller)
-    kept = keep_until(session, visitor.caller.account_id)
-    return take_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
+    kept = retention_end(session, visitor.caller.account_id)
+    return ingest_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
@@ -197,12 +197,12 @@ def _meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
     """Return the meter's figures, or why there are none."""
     funds = None if visitor.test else balance(session, visitor.caller.account_id).available
     try:
-        priced = estimate(session, visitor.caller, request_of(draft, unwritten=True))
+        priced = estimate(session, visitor.caller, draft_request(draft, unwritten=True))
     except ValidationError as error:
         return {"meter": None, "refusal": from_findings(error)}
     except AppError as error:
         return {"meter": None, "refusal": error}
-    return {"meter": meter_of(priced, funds), "refusal": None}
+    return {"meter": price_preview(priced, funds), "refusal": None}
 
 
 def _options(session: Session, visitor: Visitor) -> dict[str, Any]:

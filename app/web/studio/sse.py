@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.find import find_job
-from app.jobs.live_feed import STREAM_SECONDS_MAX, Note, Watch
+from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
 from app.jobs.states import is_final
 from app.web.auth import CreatorDep, SessionDep, Visitor, find_visitor
 from app.web.render import render
@@ -25,7 +25,7 @@ FILMS_MAX = 24
 # A line is sent at least so often, so that proxies keep the stream open and a closed browser is noticed.
 PING_SECONDS = 15.0
 
-Told = tuple[str, Note | None]
+Told = tuple[str, JobUpdate | None]
 
 
 @router.get("/films/live")
@@ -39,14 +39,14 @@ def follow_films(
     for each in id:
         find_job(session, visitor.caller, each)
     # The session ends with this function, before the first byte is streamed.
-    watch: Watch | None = getattr(request.app.state, "watch", None)
+    watch: LiveFeed | None = getattr(request.app.state, "watch", None)
     if watch is None:
         raise AppError("unavailable", "Live progress is not running here; pages ask again by themselves.")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_stream(request, visitor, watch, id), media_type="text/event-stream", headers=headers)
 
 
-async def _stream(request: Request, visitor: Visitor, watch: Watch, ids: Sequence[str]) -> AsyncIterator[str]:
+async def _stream(request: Request, visitor: Visitor, watch: LiveFeed, ids: Sequence[str]) -> AsyncIterator[str]:
     """Tell of the films until all have ended, for as long as whoever looks is signed in and may see them."""
     clock = asyncio.get_running_loop().time
     deadline, ask_at = clock() + STREAM_SECONDS_MAX, clock() + PING_SECONDS
@@ -84,7 +84,7 @@ async def _stream(request: Request, visitor: Visitor, watch: Watch, ids: Sequenc
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(watch: Watch, job_id: str, told: asyncio.Queue[Told]) -> None:
+async def _listen(watch: LiveFeed, job_id: str, told: asyncio.Queue[Told]) -> None:
     async with watch.job(job_id) as viewer:
         while True:
             await told.put((job_id, await viewer.next(PING_SECONDS)))

@@ -15,13 +15,13 @@ from app.errors import AppError
 from app.jobs.derive import extension, finished_spec, remix, retake
 from app.jobs.film_reuse import film_as_asset
 from app.jobs.find import find_job
-from app.jobs.idempotency import Order, body_fingerprint
+from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.quote import price_spec
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Mode, Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job
-from app.parsing import whole
+from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
@@ -35,7 +35,7 @@ _UNBORN = Asset(id="asset_unborn")
 
 
 @dataclass(frozen=True)
-class Wish:
+class VariationOptions:
     """What the form of a variation says."""
 
     kind: str
@@ -86,11 +86,11 @@ def variations_of(session: Session, caller: Caller, job: Job, sent: FormData | N
     except AppError:
         return []
     model = load_catalog(get_settings().catalog_dir)[spec.model]
-    wishes = [Wish("remix", spec.shots[0].prompt)] if len(spec.shots) == 1 else []
+    wishes = [VariationOptions("remix", spec.shots[0].prompt)] if len(spec.shots) == 1 else []
     if len(spec.shots) > 1:
-        wishes += [Wish("retake", shot.prompt, shot=number) for number, shot in enumerate(spec.shots)]
-    wishes += [Wish("extension", spec.shots[-1].prompt)] if "extend" in model.modes else []
-    wishes += [Wish("edit", spec.shots[0].prompt)] if "edit" in model.modes else []
+        wishes += [VariationOptions("retake", shot.prompt, shot=number) for number, shot in enumerate(spec.shots)]
+    wishes += [VariationOptions("extension", spec.shots[-1].prompt)] if "extend" in model.modes else []
+    wishes += [VariationOptions("edit", spec.shots[0].prompt)] if "edit" in model.modes else []
     found = []
     for offered in wishes:
         is_open = refused is not None and (refused.kind, refused.shot) == (offered.kind, offered.shot)
@@ -105,19 +105,19 @@ def variations_of(session: Session, caller: Caller, job: Job, sent: FormData | N
     return found
 
 
-def _read(form: FormData) -> Wish:
+def _read(form: FormData) -> VariationOptions:
     kind, shot, seconds = text_of(form, "kind"), text_of(form, "shot", "0"), text_of(form, "seconds")
     if kind not in KINDS:
         raise AppError("invalid_request", "There is no such variation.", field="kind", value=kind, allowed=KINDS)
-    return Wish(
+    return VariationOptions(
         kind=kind,
         prompt=text_of(form, "prompt"),
-        shot=whole(shot) or 0,
-        seconds=whole(seconds) or EXTENSION_SECONDS,
+        shot=parse_integer(shot) or 0,
+        seconds=parse_integer(seconds) or EXTENSION_SECONDS,
     )
 
 
-def _spec(session: Session, job: Job, wish: Wish, *, source: Asset = _UNBORN) -> Spec:
+def _spec(session: Session, job: Job, wish: VariationOptions, *, source: Asset = _UNBORN) -> Spec:
     prompt = wish.prompt or "…"
     if wish.kind == "remix":
         return remix(job, prompt=prompt)
@@ -164,11 +164,11 @@ def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, Any]:
     return {"currency": priced.price.currency, "total": priced.price.total.text, "lines": lines}
 
 
-def _order(form: FormData, job: Job, wish: Wish, asked: VideoRequest, spec: Spec | None) -> Order:
+def _order(form: FormData, job: Job, wish: VariationOptions, asked: VideoRequest, spec: Spec | None) -> OrderIdentity:
     mode: Mode | None = "edit" if wish.kind == "edit" else None
     print_ = body_fingerprint("POST", f"/films/{job.id}/variations", f"{wish!r}".encode())
     nonce = text_of(form, "nonce")
-    return Order(
+    return OrderIdentity(
         request=asked,
         door="web",
         mode=mode,

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, reinstate, suspend
 from app.accounts.caller import Caller, require_active
-from app.accounts.key_format import keyid_of, new_key
+from app.accounts.key_format import new_key, parse_key_id
 from app.accounts.keys import authenticate, get_key, issue_key, list_keys, revoke_key, rotate_key
 from app.accounts.members import add_member
 from app.accounts.projects import create_project
@@ -29,14 +29,14 @@ def refused(session: Session, secret: str) -> None:
 def test_a_key_is_spelled_so_that_a_mistyped_one_is_known_without_the_database(test: bool) -> None:
     key = new_key(test=test)
     assert key.secret.startswith(f"cm_{'test' if test else 'live'}_{key.keyid}_")
-    assert keyid_of(key.secret) == key.keyid
+    assert parse_key_id(key.secret) == key.keyid
     assert key.last4 == key.secret[-4:]
     for place in range(len(key.secret)):
         other = "b" if key.secret[place] == "a" else "a"
-        assert keyid_of(key.secret[:place] + other + key.secret[place + 1 :]) is None
-    assert keyid_of(key.secret[:-1]) is None
-    assert keyid_of(key.secret + "\n") is None
-    assert keyid_of("") is None
+        assert parse_key_id(key.secret[:place] + other + key.secret[place + 1 :]) is None
+    assert parse_key_id(key.secret[:-1]) is None
+    assert parse_key_id(key.secret + "\n") is None
+    assert parse_key_id("") is None
 
 
 def test_a_key_lets_its_account_in_and_only_its_hash_is_kept(session: Session) -> None:

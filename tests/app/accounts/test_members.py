@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account
-from app.accounts.invitations import accept, invite, list_invitations, take_back
+from app.accounts.invitations import accept_invitation, create_invitation, list_invitations, withdraw_invitation
 from app.accounts.keys import authenticate, issue_key
 from app.accounts.members import (
     add_member,
@@ -142,37 +142,39 @@ def test_keys_with_roles_end_with_their_member_and_plain_keys_stay(session: Sess
 def test_an_owner_invites_creators_and_owners_but_no_admins(session: Session) -> None:
     account = create_account(session, "Studio Wu")
     owner = caller_by_id(session, add_member(session, account.id, "ada@example.com", roles=["owner"]).id)
-    invite(session, account.id, "bob@example.com", roles=["creator"], by=owner.person, giver=owner)
-    invite(session, account.id, "eve@example.com", roles=["owner"], by=owner.person, giver=owner)
+    create_invitation(session, account.id, "bob@example.com", roles=["creator"], by=owner.person, giver=owner)
+    create_invitation(session, account.id, "eve@example.com", roles=["owner"], by=owner.person, giver=owner)
     for role in ("operator", "pricing_author", "pricing_approver"):
         code = code_of(
-            lambda role=role: invite(session, account.id, "x@example.com", roles=[role], by=owner.person, giver=owner)
+            lambda role=role: create_invitation(
+                session, account.id, "x@example.com", roles=[role], by=owner.person, giver=owner
+            )
         )
         assert code == "forbidden"
 
 
 def test_an_invitation_is_accepted_once(session: Session) -> None:
     account = create_account(session, "Studio Wu")
-    invitation, token = invite(session, account.id, "Bob@example.com", roles=["creator"], by="house")
+    invitation, token = create_invitation(session, account.id, "Bob@example.com", roles=["creator"], by="house")
     assert token not in invitation.token_hash
-    member = accept(session, token, PASSWORD, name="Bob")
+    member = accept_invitation(session, token, PASSWORD, name="Bob")
     assert (member.account_id, member.email, member.roles) == (account.id, "bob@example.com", ["creator"])
-    assert code_of(lambda: accept(session, token, PASSWORD)) == "not_found"
-    assert code_of(lambda: take_back(session, account.id, invitation.id)) == "not_found"
+    assert code_of(lambda: accept_invitation(session, token, PASSWORD)) == "not_found"
+    assert code_of(lambda: withdraw_invitation(session, account.id, invitation.id)) == "not_found"
     assert sign_in(session, "bob@example.com", PASSWORD).member_id == member.id
 
 
 def test_an_invitation_ends_by_time_or_by_being_taken_back(session: Session) -> None:
     account = create_account(session, "Studio Wu")
-    _, late = invite(session, account.id, "late@example.com", roles=["creator"], by="house")
-    back, taken = invite(session, account.id, "back@example.com", roles=["creator"], by="house")
-    assert code_of(lambda: take_back(session, "acct_other", back.id)) == "not_found"
-    take_back(session, account.id, back.id)
-    assert code_of(lambda: accept(session, taken, PASSWORD)) == "not_found"
+    _, late = create_invitation(session, account.id, "late@example.com", roles=["creator"], by="house")
+    back, taken = create_invitation(session, account.id, "back@example.com", roles=["creator"], by="house")
+    assert code_of(lambda: withdraw_invitation(session, "acct_other", back.id)) == "not_found"
+    withdraw_invitation(session, account.id, back.id)
+    assert code_of(lambda: accept_invitation(session, taken, PASSWORD)) == "not_found"
     assert [known.email for known in list_invitations(session, account.id)] == ["late@example.com"]
     session.commit()
     session.info["clock_offset"] = timedelta(days=7)
-    assert code_of(lambda: accept(session, late, PASSWORD)) == "not_found"
+    assert code_of(lambda: accept_invitation(session, late, PASSWORD)) == "not_found"
     assert list_invitations(session, account.id) == []
 
 

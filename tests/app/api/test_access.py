@@ -13,16 +13,16 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.routing import Route
 
-from app.accounts.keys import authenticate, issue_key, revoke_key, revoke_line
+from app.accounts.keys import authenticate, issue_key, revoke_key, revoke_lineage
 from app.accounts.projects import archive_project, create_project
 from app.api.access import ANY
 from app.api.mcp.routes import PATH as MCP
-from app.api.route_index import every_route
+from app.api.route_index import iter_routes
 from app.cli.asgi import create_site
 from app.db import transaction
 from app.roles import Role
 from app.web.routes import ROUTERS
-from tests.world import SCOPES, World
+from tests.api_client import SCOPES, World
 
 # Addresses that anybody may ask. A new one has to be written down here, on purpose.
 PUBLIC = {
@@ -44,7 +44,7 @@ OF_THE_KEY_ITSELF = {"/v1/keys/{key_id}", "/v1/keys/{key_id}/rotate"}
 
 @cache
 def routes() -> list[Route]:
-    return list(every_route(create_site()))
+    return list(iter_routes(create_site()))
 
 
 def keyed() -> Iterator[tuple[str, APIRoute]]:
@@ -302,7 +302,7 @@ def test_a_key_replaces_itself_and_no_other(world: World) -> None:
     assert world.get("/v1/keys/self", key=last["secret"]).status_code == 200
     # Whoever stole the first key and replaced it is out as well.
     with transaction() as session:
-        revoke_line(session, world.alice_id, before["id"])
+        revoke_lineage(session, world.alice_id, before["id"])
     assert {world.get("/v1/keys/self", key=key).status_code for key in (old, last["secret"])} == {401}
 
 

@@ -14,11 +14,11 @@ from app.accounts.keys import issue_key
 from app.accounts.members import add_member
 from app.clock import local_now
 from app.db import transaction
-from app.dispatch.worker_registry import sign_on
-from app.reports.audit import audit
+from app.dispatch.worker_registry import register_worker
+from app.reports.audit import audit_books
 from app.wallet.balance import open_wallet
-from tests.app.prices.papers import book_text, contract_text
-from tests.world import World
+from tests.api_client import World
+from tests.app.prices.price_documents import book_text, contract_text
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 
@@ -194,7 +194,7 @@ def test_an_account_is_opened_filled_used_and_put_right(house: House, engine: En
         "account.limited",
     ]
     with transaction(engine) as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 def test_people_are_invited_and_nobody_hands_out_more_than_they_have(house: House) -> None:
@@ -236,7 +236,7 @@ def test_intake_pauses_bind_new_jobs_only(house: House) -> None:
 def test_workers_drain_and_deliveries_are_seen(house: House, engine: Engine) -> None:
     with transaction(engine) as session:
         facts = {"name": "Some GPU", "memory_bytes": 80 * 2**30, "torch": "2.13.0"}
-        sign_on(session, "w-1", pools=["demo"], host="gpu-1", pid=1, device="cuda:0", facts=facts)
+        register_worker(session, "w-1", pools=["demo"], host="gpu-1", pid=1, device="cuda:0", facts=facts)
     assert house.done("POST", "/workers/w-1/drain")["drain_requested"] is True
     assert house.done("POST", "/workers/w-1/resume")["drain_requested"] is False
     house.refused("not_found", "POST", "/workers/w-2/drain")

@@ -9,11 +9,11 @@ import pytest
 import uvicorn
 
 from app.api.application import create_app
-from app.assets.limits import EACH_MAX, TOGETHER_MAX, place
+from app.assets.limits import EACH_MAX, TOGETHER_MAX, ingest_slot
 from app.errors import AppError
 from app.settings import get_settings
+from tests.api_client import World
 from tests.app.net.receiver import Receiver
-from tests.world import World
 
 # More than a process has sessions, connections or threads.
 CROWD = 60
@@ -124,7 +124,7 @@ def test_places_are_counted_for_each_and_for_all() -> None:
         if left == 0:
             return "all"
         try:
-            with place(f"account_{left // EACH_MAX}"):
+            with ingest_slot(f"account_{left // EACH_MAX}"):
                 return fill(left - 1)
         except AppError as error:
             return f"{error.code} with {left} left"

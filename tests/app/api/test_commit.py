@@ -5,7 +5,7 @@ from sqlalchemy import text
 
 from app.db import transaction
 from app.settings import get_settings
-from tests.world import World
+from tests.api_client import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 

@@ -14,12 +14,12 @@ from app.cli.migrate import migrations
 from app.db import get_engine, transaction
 from app.dispatch.retention import expired_films
 from app.jobs.tables import Job
-from app.reports.audit import audit
-from tests.makers import units_of
-from tests.world import World
+from app.reports.audit import audit_books
+from tests.api_client import World
+from tests.factories import units_of
 from workers.film.frames import read_frames
 from workers.inputs import request_of
-from workers.segment_input import read_work
+from workers.segment_input import read_segment_input
 
 STORYBOARD: dict[str, Any] = {
     "model": "synthetic",
@@ -59,7 +59,7 @@ def test_a_retake_renders_and_bills_one_shot_only(world: World) -> None:
     again = finish(world, world.post(f"/v1/videos/{taken['id']}/retakes", {"shot": 1}))
     assert again["seconds"] == "3"
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 def test_receipts_of_films_made_before_an_upgrade_can_still_be_made_again(world: World) -> None:
@@ -72,7 +72,7 @@ def test_receipts_of_films_made_before_an_upgrade_can_still_be_made_again(world:
         assert connection.execute(text("SELECT count(*) FROM jobs WHERE film ? 'reused_frames'")).scalar_one() == 0
         command.upgrade(config, "head")
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 CROSSFADED: dict[str, Any] = {
@@ -90,7 +90,7 @@ def test_a_retake_between_crossfades_is_paid_whole(world: World, shot: int) -> N
     assert taken["seconds"] == "2"
     assert world.get(f"/v1/videos/{taken['id']}/receipt").json()["billed_seconds"] == "1"
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 def test_a_remix_keeps_settings_and_seed(world: World) -> None:
@@ -198,7 +198,7 @@ def test_an_extension_is_shown_the_end_of_the_film_that_it_continues(world: Worl
     longer = world.post("/v1/videos/extensions", asked).json()
     with transaction() as session:
         [segment] = [each for each in units_of(session, session.get_one(Job, longer["id"])) if each.kind == "segment"]
-        work = read_work(session, segment.id)
+        work = read_segment_input(session, segment.id)
     shown = request_of(work).video
     assert shown is not None
     whole = read_frames(path, width=416, height=240, fps=Fraction(16), frames_max=100)

@@ -18,13 +18,13 @@ from app.api.application import create_app
 from app.api.videos import events
 from app.db import get_engine, transaction
 from app.events.tables import Event
-from app.jobs.live_feed import Note, Viewer, Watch
+from app.jobs.live_feed import JobUpdate, LiveFeed, Viewer
 from app.jobs.tables import Job
 from app.progress import publish
 from app.redis_client import get_redis
 from app.settings import get_settings
+from tests.api_client import World
 from tests.contracts.storage_servers import BadNetwork
-from tests.world import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 PREVIEW = b"\xff\xd8 not really a picture"
@@ -167,9 +167,9 @@ def test_without_redis_the_rows_tell_it(world: World, monkeypatch: pytest.Monkey
     get_redis.cache_clear()
 
     async def watch() -> str:
-        async with Watch(silent_seconds=0.05) as lookout:
+        async with LiveFeed(silent_seconds=0.05) as lookout:
             text, worker = "", None
-            async for piece in events.follow(lookout, video_id, heartbeat_seconds=60):
+            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=60):
                 text += piece.decode()
                 worker = worker or asyncio.create_task(asyncio.to_thread(world.work))
             if worker is not None:
@@ -222,8 +222,8 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
 
     async def watch() -> list[bytes]:
         pieces: list[bytes] = []
-        async with Watch(silent_seconds=60) as lookout:
-            async for piece in events.follow(lookout, video_id, heartbeat_seconds=0.05):
+        async with LiveFeed(silent_seconds=60) as lookout:
+            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n":
                     with transaction() as session:
@@ -235,7 +235,7 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
     assert asyncio.run(watch())
 
 
-class Incessant(Watch):
+class Incessant(LiveFeed):
     """A lookout to which somebody says the same thing again and again, without a pause."""
 
     @asynccontextmanager
@@ -248,8 +248,8 @@ class Repeating:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
 
-    async def next(self, seconds: float) -> Note | None:
-        self._viewer.put(Note(progress=0))
+    async def next(self, seconds: float) -> JobUpdate | None:
+        self._viewer.put(JobUpdate(progress=0))
         return await self._viewer.next(seconds)
 
 
@@ -259,7 +259,7 @@ def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
     async def watch() -> list[bytes]:
         pieces = []
         async with Incessant(silent_seconds=60) as lookout:
-            async for piece in events.follow(lookout, video_id, heartbeat_seconds=0.05):
+            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n" and pieces.count(piece) == 1:
                     await asyncio.to_thread(world.post, f"/v1/videos/{video_id}/cancel")

@@ -20,7 +20,7 @@ from app.cli.ports import free_port
 from app.db import transaction
 from app.roles import Role
 from app.settings import get_settings
-from tests.world import World
+from tests.api_client import World
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1500), pytest.mark.filterwarnings("ignore")]
 

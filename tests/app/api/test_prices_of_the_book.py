@@ -18,7 +18,7 @@ from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from pricing.book import Example, parse_book
 from pricing.books import read_shipped
-from tests.world import World
+from tests.api_client import World
 
 BOOK = parse_book(read_shipped())
 BEFORE = min(each.at for each in BOOK.examples) - timedelta(days=40)

@@ -9,7 +9,7 @@ from PIL import Image
 from app.accounts.keys import issue_key
 from app.accounts.projects import archive_project, create_project
 from app.db import transaction
-from tests.world import SCOPES, World
+from tests.api_client import SCOPES, World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 

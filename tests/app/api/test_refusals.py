@@ -24,7 +24,7 @@ from app.metrics import REQUESTS
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from tests.world import SCOPES, World
+from tests.api_client import SCOPES, World
 
 TASKS = "/api/v1/services/aigc/video-generation/video-synthesis"
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}

@@ -19,7 +19,7 @@ from app.settings import get_settings
 from app.storage import get_storage
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from tests.world import World
+from tests.api_client import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from PIL import Image
 
-from tests.world import World
+from tests.api_client import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 TASKS = "/api/v1/services/aigc"

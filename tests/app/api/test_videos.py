@@ -8,9 +8,9 @@ from sqlalchemy import text
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.db import transaction
-from app.reports.audit import audit
+from app.reports.audit import audit_books
 from app.wallet.balance import open_wallet
-from tests.world import SCOPES, World
+from tests.api_client import SCOPES, World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 
@@ -34,7 +34,7 @@ def test_an_order_is_held_rendered_paid_and_audited(world: World) -> None:
     content = world.get(f"/v1/videos/{video['id']}/content")
     assert content.headers["content-type"] == "video/mp4"
     with transaction() as session:
-        assert audit(session) == []
+        assert audit_books(session) == []
 
 
 def test_too_little_money_is_402_before_anything_is_queued(world: World) -> None:

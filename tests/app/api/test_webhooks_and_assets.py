@@ -13,8 +13,8 @@ from PIL import Image
 from app.settings import get_settings
 from app.storage import get_storage
 from app.webhooks.test_send import EACH_MAX
+from tests.api_client import World
 from tests.app.net.receiver import Receiver
-from tests.world import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 

@@ -21,19 +21,19 @@ import app.assets.ingest
 from app.accounts.accounts import create_account
 from app.accounts.projects import create_project
 from app.assets.find import asset_key, get_asset, list_assets, ready_asset
-from app.assets.ingest import take_address, take_upload
+from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.limits import PENDING_MAX
 from app.assets.links import open_upload_link
-from app.assets.owner import Named, Owner
-from app.assets.remove import FOLDERS, delete_asset, remove_expired, unnamed
-from app.assets.schemas import AssetShape
+from app.assets.owner import AssetOwner, OwnerIds
+from app.assets.remove import FOLDERS, delete_asset, remove_expired, unreferenced_files
+from app.assets.schemas import AssetOut
 from app.assets.tables import Asset
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.errors import AppError
 from app.settings import get_settings
 from app.storage import Storage, get_storage
-from tests.app.assets.files import make, make_clip, make_picture, png_header, tone
+from tests.app.assets.media_files import make, make_clip, make_picture, png_header, tone
 from tests.contracts.storage_servers import rclone
 
 
@@ -48,8 +48,8 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage
 
 
 @pytest.fixture
-def account(session: Session) -> Owner:
-    return Named(create_account(session, "Ada").id)
+def account(session: Session) -> AssetOwner:
+    return OwnerIds(create_account(session, "Ada").id)
 
 
 @pytest.fixture
@@ -61,45 +61,47 @@ def keys(storage: Storage) -> list[str]:
     return [stat.key for stat in storage.list("")]
 
 
-def test_an_upload_becomes_a_ready_asset(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
-    asset = take_upload(session, account, io.BytesIO(picture), kind="picture", filename="C:\\me\\a\x00b.png")
+def test_an_upload_becomes_a_ready_asset(
+    session: Session, storage: Storage, account: AssetOwner, picture: bytes
+) -> None:
+    asset = ingest_upload(session, account, io.BytesIO(picture), kind="picture", filename="C:\\me\\a\x00b.png")
     assert (asset.state, asset.kind, asset.width, asset.height) == ("ready", "picture", 320, 200)
     assert asset.filename == "ab.png"
     assert keys(storage) == [asset.key] == [f"assets/{account.account_id}/{asset.id}.png"]
     stored = b"".join(storage.read_range(str(asset.key), 0, asset.bytes or 0))
     assert hashlib.sha256(stored).hexdigest() == asset.sha256
     assert stored != picture
-    shown = AssetShape.of(asset)
+    shown = AssetOut.of(asset)
     assert (shown.id, shown.object, shown.bytes) == (asset.id, "asset", len(stored))
     assert shown.expires_at is not None
     assert shown.expires_at - shown.created_at == 30 * 86_400
 
 
 def test_clips_and_sounds_carry_their_exact_length(
-    session: Session, storage: Storage, account: Owner, tmp_path: Path
+    session: Session, storage: Storage, account: AssetOwner, tmp_path: Path
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=2, rate="30000/1001")
     with clip.open("rb") as file:
-        asset = take_upload(session, account, file)
+        asset = ingest_upload(session, account, file)
     assert (asset.kind, asset.fps, asset.frames, asset.seconds) == ("clip", "30000/1001", 60, "1001/500")
     with make(tmp_path / "sound.wav", *tone(1)).open("rb") as file:
-        sound = take_upload(session, account, file, kind="sound")
+        sound = ingest_upload(session, account, file, kind="sound")
     assert (sound.kind, sound.seconds, sound.has_audio) == ("sound", "1", True)
     session.expire_all()
     assert {each.id for each in list_assets(session, account)} == {asset.id, sound.id}
 
 
-def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, account: Owner) -> None:
+def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, account: AssetOwner) -> None:
     for data in (b"", b"#EXTM3U\n", png_header(13_000, 13_000)):
         with pytest.raises(AppError) as refused:
-            take_upload(session, account, io.BytesIO(data), kind="picture", field="first_frame")
+            ingest_upload(session, account, io.BytesIO(data), kind="picture", field="first_frame")
         assert (refused.value.code, refused.value.field) == ("asset_refused", "first_frame")
         assert refused.value.message.startswith("The file was refused: it ")
     assert keys(storage) == []
     assert list_assets(session, account) == []
 
 
-def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, account: Owner) -> None:
+def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, account: AssetOwner) -> None:
     class Endless(io.RawIOBase):
         given = 0
 
@@ -109,23 +111,23 @@ def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, acc
 
     stream = Endless()
     with pytest.raises(AppError, match="larger than 31,457,280 bytes"):
-        take_upload(session, account, stream, kind="picture")  # type: ignore[arg-type]
+        ingest_upload(session, account, stream, kind="picture")  # type: ignore[arg-type]
     assert stream.given < 35 * 2**20
 
 
-def test_a_data_url_is_decoded(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
+def test_a_data_url_is_decoded(session: Session, storage: Storage, account: AssetOwner, picture: bytes) -> None:
     address = "data:text/html;base64," + base64.b64encode(picture).decode()
-    assert take_address(session, account, address, kind="picture").width == 320
+    assert ingest_url(session, account, address, kind="picture").width == 320
     for wrong in ("data:", "data:image/png;base64", "data:image/png;base64,***", "data:,hello"):
         with pytest.raises(AppError) as refused:
-            take_address(session, account, wrong, kind="picture", field="first_frame")
+            ingest_url(session, account, wrong, kind="picture", field="first_frame")
         assert refused.value.code == "asset_refused"
     with pytest.raises(AppError, match="larger than"):
-        take_address(session, account, "data:;base64," + "A" * (70 * 2**20), kind="picture")
+        ingest_url(session, account, "data:;base64," + "A" * (70 * 2**20), kind="picture")
 
 
 def test_a_url_is_fetched_through_the_guarded_door(
-    session: Session, storage: Storage, account: Owner, picture: bytes, monkeypatch: pytest.MonkeyPatch
+    session: Session, storage: Storage, account: AssetOwner, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -140,23 +142,23 @@ def test_a_url_is_fetched_through_the_guarded_door(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        assert take_address(session, account, f"{url}/a.png", kind="picture").state == "ready"
+        assert ingest_url(session, account, f"{url}/a.png", kind="picture").state == "ready"
         with pytest.raises(AppError) as missing:
-            take_address(session, account, f"{url}/b.png", kind="picture", field="first_frame")
+            ingest_url(session, account, f"{url}/b.png", kind="picture", field="first_frame")
         assert (missing.value.code, missing.value.field) == ("url_refused", "first_frame")
         monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "0")
         get_settings.cache_clear()
         with pytest.raises(AppError) as private:
-            take_address(session, account, f"{url}/a.png", kind="picture")
+            ingest_url(session, account, f"{url}/a.png", kind="picture")
         assert private.value.code == "url_refused"
         server.shutdown()
     for wrong in ("file:///etc/passwd", "ftp://example.com/a.png", "gopher:x", "concat:a|b"):
         with pytest.raises(AppError) as refused:
-            take_address(session, account, wrong, kind="picture")
+            ingest_url(session, account, wrong, kind="picture")
         assert refused.value.code == "url_refused"
 
 
-def test_an_upload_in_two_steps(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
+def test_an_upload_in_two_steps(session: Session, storage: Storage, account: AssetOwner, picture: bytes) -> None:
     asset, upload = begin_upload(
         session, account, kind=None, filename="a.png", content_type="image/png", size=len(picture)
     )
@@ -185,20 +187,22 @@ def test_an_upload_in_two_steps(session: Session, storage: Storage, account: Own
         assert conflict.value.code == "conflict"
 
 
-def test_what_was_put_and_is_no_picture_is_refused_for_good(session: Session, storage: Storage, account: Owner) -> None:
+def test_what_was_put_and_is_no_picture_is_refused_for_good(
+    session: Session, storage: Storage, account: AssetOwner
+) -> None:
     asset, upload = begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=6)
     receive(session, open_upload_link(upload.url.rpartition("/")[2]), io.BytesIO(b"<svg/>"))
     refused = confirm(session, account, asset.id)
     assert refused.state == "refused"
     assert refused.refused_reason == "it is none of PNG, JPEG, WebP."
     assert keys(storage) == []
-    assert AssetShape.of(refused).refused_reason == refused.refused_reason
+    assert AssetOut.of(refused).refused_reason == refused.refused_reason
     with pytest.raises(AppError) as error:
         ready_asset(session, account, asset.id, kind="picture", field="first_frame")
     assert error.value.code == "asset_refused"
 
 
-def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Storage, account: Owner) -> None:
+def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Storage, account: AssetOwner) -> None:
     with pytest.raises(AppError) as large:
         begin_upload(session, account, kind="picture", filename="", content_type="image/png", size=40 * 2**20)
     assert (large.value.code, large.value.field) == ("asset_refused", "bytes")
@@ -210,7 +214,7 @@ def test_uploads_are_bounded_in_size_and_number(session: Session, storage: Stora
 
 
 def test_a_client_puts_its_file_into_the_bucket_itself(
-    session: Session, account: Owner, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, account: AssetOwner, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with rclone(tmp_path / "server" / "buckets") as server:
         monkeypatch.setenv("CINEMETER_STORAGE_URL", f"s3://assets/x?endpoint={server.endpoint}")
@@ -236,21 +240,21 @@ def test_a_client_puts_its_file_into_the_bucket_itself(
     get_settings.cache_clear()
 
 
-def test_nobody_sees_anothers_assets(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
-    asset = take_upload(session, account, io.BytesIO(picture))
+def test_nobody_sees_anothers_assets(session: Session, storage: Storage, account: AssetOwner, picture: bytes) -> None:
+    asset = ingest_upload(session, account, io.BytesIO(picture))
     project = create_project(session, account.account_id, "unit").id
-    ours = take_upload(session, Named(account.account_id, project), io.BytesIO(picture))
+    ours = ingest_upload(session, OwnerIds(account.account_id, project), io.BytesIO(picture))
     assert {each.id for each in list_assets(session, account)} == {asset.id, ours.id}, "the account sees its projects'"
     for other in (
-        Named(create_account(session, "Bob").id),
-        Named(account.account_id, create_project(session, account.account_id, "another unit").id),
-        Named(account.account_id, test=True),
+        OwnerIds(create_account(session, "Bob").id),
+        OwnerIds(account.account_id, create_project(session, account.account_id, "another unit").id),
+        OwnerIds(account.account_id, test=True),
     ):
         refuse_all(session, other, asset.id, ours.id)
     assert get_asset(session, account, asset.id) is asset
 
 
-def refuse_all(session: Session, other: Owner, *ids: str) -> None:
+def refuse_all(session: Session, other: AssetOwner, *ids: str) -> None:
     """Nothing that can be done with these assets is done for this other owner."""
     for asset_id in (*ids, "asset_unknown"):
         for look in (
@@ -265,8 +269,10 @@ def refuse_all(session: Session, other: Owner, *ids: str) -> None:
     assert list_assets(session, other) == []
 
 
-def test_an_asset_is_used_as_what_it_is(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
-    asset = take_upload(session, account, io.BytesIO(picture))
+def test_an_asset_is_used_as_what_it_is(
+    session: Session, storage: Storage, account: AssetOwner, picture: bytes
+) -> None:
+    asset = ingest_upload(session, account, io.BytesIO(picture))
     assert ready_asset(session, account, asset.id, kind="picture", field="first_frame") is asset
     assert asset_key(session, asset.id) == asset.key
     with pytest.raises(AppError) as wrong:
@@ -278,8 +284,8 @@ def test_an_asset_is_used_as_what_it_is(session: Session, storage: Storage, acco
     assert (early.value.code, early.value.field) == ("conflict", "first_frame")
 
 
-def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: Owner, picture: bytes) -> None:
-    asset = take_upload(session, account, io.BytesIO(picture))
+def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: AssetOwner, picture: bytes) -> None:
+    asset = ingest_upload(session, account, io.BytesIO(picture))
     delete_asset(session, account, asset.id)
     assert keys(storage) == []
     assert list_assets(session, account) == []
@@ -292,11 +298,11 @@ def test_a_deleted_asset_is_gone(session: Session, storage: Storage, account: Ow
 
 
 def test_assets_expire_and_begun_uploads_do_too(
-    session: Session, storage: Storage, account: Owner, picture: bytes
+    session: Session, storage: Storage, account: AssetOwner, picture: bytes
 ) -> None:
     soon = now(session) + timedelta(hours=1)
-    short = take_upload(session, account, io.BytesIO(picture), expires_at=soon)
-    long = take_upload(session, account, io.BytesIO(picture))
+    short = ingest_upload(session, account, io.BytesIO(picture), expires_at=soon)
+    long = ingest_upload(session, account, io.BytesIO(picture))
     begin_upload(session, account, kind=None, filename="", content_type="image/png", size=1)
     assert remove_expired(session, awaited=false()) == 0
     for row, moved in ((short, timedelta(hours=2)), (None, timedelta(hours=25))):
@@ -311,22 +317,22 @@ def test_assets_expire_and_begun_uploads_do_too(
 
 
 def test_files_that_no_row_names_are_swept_after_a_day(
-    session: Session, storage: Storage, account: Owner, picture: bytes, tmp_path: Path
+    session: Session, storage: Storage, account: AssetOwner, picture: bytes, tmp_path: Path
 ) -> None:
-    asset = take_upload(session, account, io.BytesIO(picture))
+    asset = ingest_upload(session, account, io.BytesIO(picture))
     for key in ("assets/x/asset_1.png", "uploads/x/asset_2", "films/video_1/take_1/film.mp4"):
         storage.put_file(key, tmp_path / "picture.png", "image/png")
     files = [stat for stat in storage.list("") if stat.key.startswith(FOLDERS)]
-    assert unnamed(session, files) == []
+    assert unreferenced_files(session, files) == []
     for stat in storage.list(""):
         path = tmp_path / "store" / stat.key
         os.utime(path, (stat.modified_at.timestamp() - 90_000,) * 2)
     files = [stat for stat in storage.list("") if stat.key.startswith(FOLDERS)]
-    assert unnamed(session, files) == ["assets/x/asset_1.png", "uploads/x/asset_2"]
+    assert unreferenced_files(session, files) == ["assets/x/asset_1.png", "uploads/x/asset_2"]
     assert asset.key in {stat.key for stat in files}
 
 
-def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, account: Owner) -> None:
+def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, account: AssetOwner) -> None:
     made = [
         begin_upload(session, account, kind=None, filename=str(n), content_type="image/png", size=1)[0].id
         for n in range(5)

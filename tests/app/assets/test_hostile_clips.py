@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 import app.assets.sandbox_probe
 from app.assets.limits import CPU_SECONDS, MEMORY_BYTES, RefusedError
-from app.assets.sandbox_probe import Examined, examine
+from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import MP4, Media
-from tests.app.assets.files import Trap, make, make_clip, make_picture, tone
+from tests.app.assets.media_files import Trap, make, make_clip, make_picture, tone
 
 FTYP = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
 
 
-def examined(path: Path, **options: object) -> Examined:
+def examined(path: Path, **options: object) -> ProbeResult:
     folder = path.with_name(path.name + "-out")
     folder.mkdir(exist_ok=True)
-    return examine(path, folder, want=None, **options)  # type: ignore[arg-type]
+    return probe_file(path, folder, want=None, **options)  # type: ignore[arg-type]
 
 
 # What a file can say to make ffmpeg read something else. {trap} is a server inside, {secret} a file beside it.

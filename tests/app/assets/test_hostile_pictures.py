@@ -7,15 +7,15 @@ import pytest
 from PIL import Image
 
 from app.assets.limits import RefusedError
-from app.assets.sandbox_probe import examine
-from tests.app.assets.files import make_picture, png_header
+from app.assets.sandbox_probe import probe_file
+from tests.app.assets.media_files import make_picture, png_header
 
 
 def refused(path: Path, match: str) -> None:
     folder = path.with_name("out")
     folder.mkdir()
     with pytest.raises(RefusedError, match=match):
-        examine(path, folder, want="picture")
+        probe_file(path, folder, want="picture")
     assert list(folder.iterdir()) == []
 
 
@@ -71,7 +71,7 @@ def test_code_behind_a_picture_does_not_survive(tmp_path: Path) -> None:
     data = make_picture(tmp_path / "plain.png").read_bytes()
     (tmp_path / "both.png").write_bytes(data + b"<script>alert(1)</script>")
     (tmp_path / "out").mkdir()
-    found = examine(tmp_path / "both.png", tmp_path / "out", want="picture")
+    found = probe_file(tmp_path / "both.png", tmp_path / "out", want="picture")
     assert b"script" not in found.path.read_bytes()
 
 

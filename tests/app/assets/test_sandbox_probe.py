@@ -9,15 +9,15 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from app.assets.limits import RefusedError
-from app.assets.sandbox_probe import Examined, examine
+from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind, sniff
-from tests.app.assets.files import make, make_clip, make_picture, pictures, tone
+from tests.app.assets.media_files import make, make_clip, make_picture, pictures, tone
 
 
-def examined(path: Path, want: Kind | None = None) -> Examined:
+def examined(path: Path, want: Kind | None = None) -> ProbeResult:
     folder = path.with_name(path.name + "-out")
     folder.mkdir()
-    return examine(path, folder, want=want)
+    return probe_file(path, folder, want=want)
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalog.demo_terms import understand
+from app.catalog.demo_terms import parse_prompt
 from app.catalog.demo_words import (
     BACKGROUNDS,
     COLORS,
@@ -53,7 +53,7 @@ def _scenes(draw: st.DrawFn) -> Scene:
 @given(_scenes())
 def test_its_own_sentences_come_back_unchanged(scene: Scene) -> None:
     """A caption of the training world is understood as exactly its scene, and every word of it is known."""
-    understood = understand(scene.caption())
+    understood = parse_prompt(scene.caption())
     assert understood.scene == scene
     assert understood.prompt == scene.caption()
     assert all(term.known for term in understood.terms)
@@ -62,8 +62,8 @@ def test_its_own_sentences_come_back_unchanged(scene: Scene) -> None:
 @given(st.text(max_size=200))
 def test_no_prompt_fails(prompt: str) -> None:
     """Whatever is written, a scene of the world comes out, and its sentence is understood as itself."""
-    understood = understand(prompt)
-    assert understand(understood.prompt).scene == understood.scene
+    understood = parse_prompt(prompt)
+    assert parse_prompt(understood.prompt).scene == understood.scene
     colors = [understood.scene.background, *(thing.color for thing in understood.scene.things)]
     assert len(set(colors)) == len(colors)
 
@@ -81,12 +81,12 @@ def test_no_prompt_fails(prompt: str) -> None:
 )
 def test_foreign_words_take_the_nearest_known_ones(prompt: str, sentence: str) -> None:
     """Words outside the world do not fail."""
-    assert understand(prompt).prompt == sentence
+    assert parse_prompt(prompt).prompt == sentence
 
 
 def test_terms_say_what_was_understood_and_what_was_assumed() -> None:
     """The job can show which words counted, in the prompt's order, and what the prompt left open."""
-    terms = [term.as_dict() for term in understand("a scarlet square over the ocean").terms]
+    terms = [term.as_dict() for term in parse_prompt("a scarlet square over the ocean").terms]
     assert terms == [
         {"said": "scarlet", "taken": "red", "kind": "color", "known": False},
         {"said": "square", "taken": "square", "kind": "shape", "known": True},

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalog.models import CatalogError, VideoModel, get_model, load_catalog, models_with, parse_model
+from app.catalog.models import CatalogError, VideoModel, load_catalog, models_with, parse_model, require_model
 from app.catalog.sizes import SIZES, resolve_size
 from app.errors import AppError
 
@@ -37,7 +37,7 @@ def test_the_shipped_catalogue_holds_the_promised_models() -> None:
 
 @pytest.mark.parametrize("model_id", ["demo", "synthetic"])
 def test_enabled_models_render_every_sold_size(model_id: str) -> None:
-    model = get_model(model_id)
+    model = require_model(model_id)
     for size in SIZES:
         width, height = model.native_size(size) or (0, 0)
         assert abs(width / height / (size.width / size.height) - 1) < 0.1, size
@@ -46,7 +46,7 @@ def test_enabled_models_render_every_sold_size(model_id: str) -> None:
 def test_an_unknown_or_disabled_model_is_refused_with_the_allowed_ones() -> None:
     for name in ("no-such-model", "wan2.1-t2v-14b", ""):
         with pytest.raises(AppError) as refusal:
-            get_model(name)
+            require_model(name)
         assert refusal.value.code == "unknown_model"
         assert refusal.value.facts["allowed"] == ["demo", "synthetic"]
 
@@ -123,7 +123,7 @@ def test_rendered_frames_is_the_next_possible_count(frames: int) -> None:
 
 
 def test_a_frozen_model_cannot_be_changed() -> None:
-    model: VideoModel = get_model("demo")
+    model: VideoModel = require_model("demo")
     with pytest.raises(ValueError, match="frozen"):
         model.steps = 1  # type: ignore[misc]
     assert model.native_size(resolve_size("1280x720", None, None)) is not None

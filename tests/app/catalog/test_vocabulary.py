@@ -1,4 +1,4 @@
-from app.catalog.demo_terms import prompt_terms, told
+from app.catalog.demo_terms import model_prompt, prompt_terms
 from app.catalog.models import load_catalog
 
 CATALOG = load_catalog()
@@ -7,9 +7,9 @@ CATALOG = load_catalog()
 def test_a_small_world_takes_the_nearest_words_and_says_so():
     [terms] = prompt_terms(CATALOG["demo"], ["a crimson ball drifts leftwards over the sea"]) or [[]]
     assert {(term["taken"], term["kind"]) for term in terms} >= {("red", "color"), ("circle", "shape")}
-    assert "red circle" in told(CATALOG["demo"], "a crimson ball drifts leftwards over the sea")
+    assert "red circle" in model_prompt(CATALOG["demo"], "a crimson ball drifts leftwards over the sea")
 
 
 def test_an_open_vocabulary_is_told_the_prompt_itself():
-    assert told(CATALOG["synthetic"], "anything at all") == "anything at all"
+    assert model_prompt(CATALOG["synthetic"], "anything at all") == "anything at all"
     assert prompt_terms(CATALOG["synthetic"], ["anything"]) is None

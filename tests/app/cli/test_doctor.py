@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor import Finding, diagnose
+from app.cli.doctor import HealthCheck, diagnose
 from app.cli.home import claim_home
 from app.cli.ports import free_port
 from app.settings import get_settings
 
 
-def found(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Finding]:
+def found(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, HealthCheck]:
     """Return what the doctor finds under these settings, by part."""
     for name, value in {"HOME": str(home), **environment}.items():
         monkeypatch.setenv(f"CINEMETER_{name}", value)

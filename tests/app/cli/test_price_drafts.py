@@ -14,7 +14,7 @@ from app.cli.seed import seed
 from app.clock import local_now
 from app.db import transaction
 from pricing.books import read_shipped
-from tests.app.prices.papers import book_text
+from tests.app.prices.price_documents import book_text
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.subprocesses import end_leftover, is_ours, spawn
-from app.cli.supervisor import Role, Tree, stop_signals
+from app.cli.supervisor import ProcessRole, Supervisor, stop_signals
 from app.errors import AppError
 
 # Writes its process id, then waits; on SIGTERM it writes its name into `ended` and goes.
@@ -24,17 +24,17 @@ while True: signal.pause()
 """
 
 
-def polite(name: str) -> Role:
-    return Role(name, [sys.executable, "-c", POLITE, name], {"PATH": "/usr/bin:/bin"})
+def polite(name: str) -> ProcessRole:
+    return ProcessRole(name, [sys.executable, "-c", POLITE, name], {"PATH": "/usr/bin:/bin"})
 
 
 def pid_of(home: Path, name: str) -> int:
     return int((home / f"{name}.pid").read_text(encoding="utf-8"))
 
 
-def stand(home: Path, *roles: Role) -> Tree:
+def stand(home: Path, *roles: ProcessRole) -> Supervisor:
     """Return a tree whose roles have all begun."""
-    tree = Tree(roles, home, say=lambda words: None)
+    tree = Supervisor(roles, home, say=lambda words: None)
     tree.start()
     tree.wait_until(lambda: all((home / f"{role.name}.pid").exists() for role in roles), 60.0)
     return tree
@@ -60,8 +60,8 @@ def test_a_killed_role_rises_again_and_its_fall_is_told(tmp_path: Path):
 
 
 def test_a_role_that_cannot_stand_is_reported_with_its_log(tmp_path: Path):
-    broken = Role("api", [sys.executable, "-c", "print('no such table'); raise SystemExit(3)"], {})
-    tree = Tree([broken], tmp_path, say=lambda words: None)
+    broken = ProcessRole("api", [sys.executable, "-c", "print('no such table'); raise SystemExit(3)"], {})
+    tree = Supervisor([broken], tmp_path, say=lambda words: None)
     tree.start()
     with pytest.raises(AppError, match=r"api does not come up(.|\n)*no such table"):
         tree.wait_until(lambda: False, 60.0)
@@ -69,7 +69,7 @@ def test_a_role_that_cannot_stand_is_reported_with_its_log(tmp_path: Path):
 
 
 def test_a_role_that_ignores_the_request_is_ended_all_the_same(tmp_path: Path):
-    deaf = Role("deaf", [sys.executable, "-c", POLITE.replace("leave)", "signal.SIG_IGN)"), "deaf"], {})
+    deaf = ProcessRole("deaf", [sys.executable, "-c", POLITE.replace("leave)", "signal.SIG_IGN)"), "deaf"], {})
     deaf.patience_seconds = 0.2
     tree = stand(tmp_path, deaf)
     pid = pid_of(tmp_path, "deaf")
@@ -80,7 +80,7 @@ def test_a_role_that_ignores_the_request_is_ended_all_the_same(tmp_path: Path):
 def test_roles_of_a_killed_tree_are_ended_by_the_next(tmp_path: Path):
     left_behind = spawn(polite("worker").argv, folder=tmp_path, environment={})
     try:
-        Tree([], tmp_path, say=lambda words: None).remember([left_behind.pid])
+        Supervisor([], tmp_path, say=lambda words: None).remember([left_behind.pid])
         tree = stand(tmp_path, polite("api"))
         assert left_behind.wait(10) in (0, -signal.SIGTERM)
         tree.stop()
@@ -100,7 +100,7 @@ def test_a_strangers_process_is_left_alone(tmp_path: Path):
 
 
 def test_a_signal_asks_the_tree_to_stop_and_breaks_in_nowhere(tmp_path: Path):
-    tree = Tree([], tmp_path, say=lambda words: None)
+    tree = Supervisor([], tmp_path, say=lambda words: None)
     before = signal.getsignal(signal.SIGTERM)
     with stop_signals(tree.stopping):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from app.cli.main import app
 from app.cli.ports import free_port
 from app.settings import child_environment
-from tests.live import Service, start, stop
+from tests.live_service import Service, start, stop
 
 
 def run(*arguments: object) -> Result:

@@ -17,13 +17,13 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
-from app.dispatch.throughput import learn
-from app.dispatch.worker_registry import ask_to_drain, sign_on
+from app.dispatch.throughput import record_throughput
+from app.dispatch.worker_registry import register_worker, set_draining
 from app.jobs.queue_tables import Share, Take, Unit, Worker
 from app.jobs.states import TakeState
 from app.settings import get_settings
-from tests.line import Line
-from tests.makers import make_account, make_queued_job, make_spec
+from tests.factories import make_account, make_queued_job, make_spec
+from tests.ledger_simulation import Line
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_charges_that_were_guessed_too_high_let_nobody_go_before_who_comes_by_th
     guessed = [claim_one(session) for _ in range(3)]  # two seconds are charged for each, and a fraction is used
     for claimed in guessed:
         end(session, claimed, "0.01")  # type: ignore[arg-type]
-        learn(session, session.get_one(Take, claimed.take_id), frames=16, resolution="720P")  # type: ignore[union-attr]
+        record_throughput(session, session.get_one(Take, claimed.take_id), frames=16, resolution="720P")  # type: ignore[union-attr]
     single = make_queued_job(session, late.id)
     before = itertools.takewhile(lambda claimed: claimed.job_id != single.id, iter(lambda: claim_one(session), None))  # type: ignore[union-attr]
     assert sum(1 for _ in before) <= 1
@@ -265,10 +265,10 @@ def test_an_account_without_a_share_is_served_all_the_same(session: Session) -> 
 
 def test_a_worker_that_was_asked_to_drain_claims_nothing(session: Session) -> None:
     make_queued_job(session, make_account(session).id)
-    sign_on(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
-    ask_to_drain(session, "worker-1")
+    register_worker(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    set_draining(session, "worker-1")
     assert claim_one(session) is None
-    ask_to_drain(session, "worker-1", drain=False)
+    set_draining(session, "worker-1", drain=False)
     claimed = claim_one(session)
     assert claimed is not None
     session.expire_all()
@@ -286,7 +286,7 @@ def test_a_claim_charges_what_its_like_was_measured_to_use(session: Session) -> 
     assert session.get_one(Take, first.take_id).charged == 2, "nothing is known yet, so the film's length"
     take = session.get_one(Take, first.take_id)
     close_take(session, take, TakeState.SUCCEEDED, meter={"gpu_seconds": "480"})
-    learn(session, take, frames=16, resolution="720P")
+    record_throughput(session, take, frames=16, resolution="720P")
     session.flush()
     second = claim_one(session)
     assert second is not None

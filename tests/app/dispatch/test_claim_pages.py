@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.dispatch.claim import CLAIM_SQL
 from app.jobs.queue_tables import Share
-from tests.makers import make_account, make_queued_job
+from tests.factories import make_account, make_queued_job
 
 ACCOUNTS = 5
 POOLS = {"pool": "demo", "finish_pool": "finish", "test_pool": "synthetic"}

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.dispatch.claim import claim
 from app.dispatch.eta import forecast, forecasts
-from app.dispatch.eta_accuracy import accuracy, foretell, forget_forecasts, score
-from app.dispatch.tables import Forecast, Pace
-from app.dispatch.worker_registry import ask_to_drain, sign_on
+from app.dispatch.eta_accuracy import accuracy, forget_forecasts, record_eta_forecasts, score_eta_forecasts
+from app.dispatch.tables import Forecast, Throughput
+from app.dispatch.worker_registry import register_worker, set_draining
 from app.jobs.plan import enqueue_finish
 from app.jobs.queue_tables import Share, Unit
 from app.jobs.tables import Job
-from tests.line import Line
-from tests.makers import make_account, make_queued_job, make_spec
+from tests.factories import make_account, make_queued_job, make_spec
+from tests.ledger_simulation import Line
 
 # Two seconds of film at 8 frames per second: 16 frames, so 8 s of one worker in the middle and 16 s when slow.
 PACES = {("demo", "segment"): ("0.5", "1"), ("finish", "finish"): ("0.0625", "0.125")}
@@ -29,14 +29,14 @@ UNIT, SLOW, FINISH = 8, 16, 1
 def measured(session: Session) -> None:
     for (model, kind), (p50, p90) in PACES.items():
         quantiles = {"p50": Decimal(p50), "p90": Decimal(p90), "gpu_p50": Decimal(p50)}
-        session.add(Pace(model=model, kind=kind, shape="720P", samples=9, **quantiles))
+        session.add(Throughput(model=model, kind=kind, shape="720P", samples=9, **quantiles))
     session.flush()
 
 
 def workers(session: Session, count: int, *pools: str) -> None:
     for number in range(count):
         facts = {"host": "here", "pid": 1, "device": "cpu", "facts": {}}
-        sign_on(session, f"worker-{number}", pools=list(pools or ("demo", "finish")), **facts)
+        register_worker(session, f"worker-{number}", pools=list(pools or ("demo", "finish")), **facts)
 
 
 def test_a_job_alone_starts_at_once_and_lasts_as_long_as_its_like(session: Session) -> None:
@@ -184,7 +184,7 @@ def test_the_order_of_the_forecast_is_the_order_of_the_claims(session: Session) 
 def test_a_draining_worker_is_not_counted_on(session: Session) -> None:
     job = make_queued_job(session, make_account(session).id)
     workers(session, 1)
-    ask_to_drain(session, "worker-0")
+    set_draining(session, "worker-0")
     assert forecast(session, job).eta() is None
 
 
@@ -193,13 +193,13 @@ def test_how_far_etas_were_off_is_measured(session: Session) -> None:
     alice = line.open()
     line.act(lambda: workers(session, 1, "synthetic", "finish"))
     made, cancelled = line.order(alice, seconds=2), line.order(alice, seconds=2)
-    assert line.act(lambda: foretell(session)) == 2
-    assert line.act(lambda: foretell(session)) == 0, "once for each job"
+    assert line.act(lambda: record_eta_forecasts(session)) == 2
+    assert line.act(lambda: record_eta_forecasts(session)) == 0, "once for each job"
     told = session.get_one(Forecast, made.id)
     line.cancel(alice, cancelled.id)
     line.wait(seconds=7)
     line.work()
-    assert line.act(lambda: score(session)) == 2
+    assert line.act(lambda: score_eta_forecasts(session)) == 2
     (found,) = accuracy(session)
     assert (found.pool, found.jobs) == ("synthetic", 1), "a cancelled job says nothing about ETAs"
     assert found.start_off == pytest.approx(7 - told.start_p50, abs=0.1)

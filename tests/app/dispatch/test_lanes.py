@@ -11,8 +11,8 @@ from app.db import transaction
 from app.dispatch.claim import claim
 from app.dispatch.lease import release_take
 from app.jobs.queue_tables import Unit
-from tests.line import Line
-from tests.makers import make_account, make_queued_job
+from tests.factories import make_account, make_queued_job
+from tests.ledger_simulation import Line
 
 COUNTED = "SELECT pool, class, account_id, model, ready FROM lanes ORDER BY 1, 2, 3, 4"
 TRUE = """

@@ -14,19 +14,25 @@ from app.dispatch.lease import (
     STORAGE_FAILED,
     STORAGE_TAKES_MAX,
     LeaseLost,
-    beat,
     fail_take,
     keep_checkpoint,
     lose_take,
     release_take,
+    renew_lease,
     succeed_segment,
 )
-from app.dispatch.worker_registry import WORKER_DIED, abandon, ask_host_to_leave, ask_to_drain, sign_on
+from app.dispatch.worker_registry import (
+    WORKER_DIED,
+    ask_host_to_leave,
+    register_worker,
+    release_takes_of_child,
+    set_draining,
+)
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job
 from app.settings import get_settings
-from tests.line import Line
-from tests.makers import make_account, make_queued_job, make_spec, units_of
+from tests.factories import make_account, make_queued_job, make_spec, units_of
+from tests.ledger_simulation import Line
 
 
 @pytest.fixture
@@ -57,11 +63,11 @@ def pass_time(session: Session, seconds: float) -> None:
 def test_a_beat_renews_the_lease_and_moves_progress_forward_only(session: Session, job: Job) -> None:
     claimed = take(session)
     pass_time(session, 30)
-    beat(session, claimed, step=3, steps=8, percent=40)
+    renew_lease(session, claimed, step=3, steps=8, percent=40)
     session.expire_all()
     row = session.get_one(Take, claimed.take_id)
     assert row.lease_until == now(session) + timedelta(seconds=get_settings().lease_seconds)
-    beat(session, claimed, step=1, steps=8, percent=10)
+    renew_lease(session, claimed, step=1, steps=8, percent=10)
     session.expire_all()
     assert session.get_one(Job, job.id).progress == 40
 
@@ -70,7 +76,7 @@ def test_a_frozen_worker_that_wakes_can_write_nothing(session: Session, job: Job
     claimed = take(session)
     pass_time(session, get_settings().lease_seconds + 1)
     for late in (
-        lambda: beat(session, claimed, step=1, steps=8),
+        lambda: renew_lease(session, claimed, step=1, steps=8),
         lambda: succeed_segment(session, claimed, clip_key="late", handover_key=None, meter=METER),
         lambda: release_take(session, claimed),
         lambda: fail_take(session, claimed, code="render_failed", message="late", permanent=False),
@@ -98,11 +104,11 @@ def test_what_the_platform_lost_is_not_charged_to_the_account(session: Session, 
 
 
 def test_a_draining_worker_hands_back_without_penalty(session: Session, job: Job) -> None:
-    sign_on(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    register_worker(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
     claimed = take(session)
-    assert not beat(session, claimed, step=1, steps=8).drain
-    ask_to_drain(session, "worker-1")
-    assert beat(session, claimed, step=2, steps=8).drain
+    assert not renew_lease(session, claimed, step=1, steps=8).drain
+    set_draining(session, "worker-1")
+    assert renew_lease(session, claimed, step=2, steps=8).drain
     release_take(session, claimed)
     session.flush()
     session.expire_all()
@@ -157,7 +163,7 @@ def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_
     for worker in ("worker-1", "worker-2"):
         claimed = line.start(worker=worker)
         assert claimed is not None
-        line.act(lambda taken=claimed: beat(line.session, taken, step=step, steps=8))
+        line.act(lambda taken=claimed: renew_lease(line.session, taken, step=step, steps=8))
         line.session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
         line.wait(seconds=get_settings().lease_seconds + 1)
         line.sweep("lost_takes")
@@ -172,9 +178,9 @@ def test_a_take_that_was_only_uploaded_is_not_blamed_for_the_death_of_its_worker
     make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(1, 1)))
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-    sign_on(session, "host-1-2", pools=["demo"], host="here", pid=child.pid, device="cpu", facts={})
+    register_worker(session, "host-1-2", pools=["demo"], host="here", pid=child.pid, device="cpu", facts={})
     uploaded, rendered = take(session, "host-1-2"), take(session, "host-1-2")
-    assert abandon(session, "host-1") == 2
+    assert release_takes_of_child(session, "host-1") == 2
     session.expire_all()
     codes = {claimed.take_id: session.get_one(Take, claimed.take_id).error_code for claimed in (uploaded, rendered)}
     assert codes == {uploaded.take_id: None, rendered.take_id: WORKER_DIED}
@@ -183,7 +189,7 @@ def test_a_take_that_was_only_uploaded_is_not_blamed_for_the_death_of_its_worker
 def test_workers_that_are_cut_off_later_cost_the_budget_of_losses_only(session: Session, job: Job) -> None:
     for number in range(get_settings().takes_lost_max - 1):
         claimed = take(session, f"worker-{number}")
-        beat(session, claimed, step=3, steps=8)
+        renew_lease(session, claimed, step=3, steps=8)
         lose(session, claimed, died=False)
     assert session.get_one(Job, job.id).state == "in_progress"
     unit = units_of(session, job)[0]
@@ -243,10 +249,10 @@ def test_an_outage_of_storage_leaves_the_budget_of_errors_untouched(line: Line) 
 
 
 def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job: Job) -> None:
-    sign_on(session, "host-1-2", pools=["demo"], host="here", pid=1, device="cpu", facts={})
+    register_worker(session, "host-1-2", pools=["demo"], host="here", pid=1, device="cpu", facts={})
     claimed = take(session, "host-1-2")
     ask_host_to_leave(session, "host-1")
-    orders = beat(session, claimed, step=1, steps=8)
+    orders = renew_lease(session, claimed, step=1, steps=8)
     assert (orders.drain, orders.leave_in) == (True, get_settings().drain_seconds)
     keep_checkpoint(session, claimed, "takes/a/b/c.checkpoint")
     release_take(session, claimed)
@@ -267,7 +273,7 @@ def test_leases_do_not_heed_the_clock_that_a_process_is_set_to(
     get_settings.cache_clear()
     with transaction() as session:
         claimed = take(session)
-        beat(session, claimed, step=1, steps=8)
+        renew_lease(session, claimed, step=1, steps=8)
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "0")
     get_settings.cache_clear()
     with transaction() as session:

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.dispatch.claim import Claim
-from app.dispatch.reconcile import Patrol, standing_still
+from app.dispatch.reconcile import StalledJobScan, stalled_jobs
 from app.jobs.queue_tables import Share, Take, Unit
 from app.jobs.tables import Job, ReceiptRow
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 SHOTS = [{"prompt": "one", "seconds": 1}, {"prompt": "two", "seconds": 12}]
 
@@ -151,7 +151,7 @@ def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_patrol(line: Line)
     jobs = [line.order(alice, seconds=1) for _ in range(5)]
     line.session.execute(update(Unit).where(Unit.job_id == jobs[3].id).values(state="blocked"))
     line.session.commit()
-    patrol = Patrol()
+    patrol = StalledJobScan()
     assert [patrol.next(line.session, limit=2) for _ in range(4)] == [[], [jobs[3].id], [], []]
     until_the_end(line, jobs[3].id, "completed")
 
@@ -186,7 +186,7 @@ def test_what_an_ended_job_left_behind_is_dropped(line: Line, left: str) -> None
 
 def test_a_job_that_is_well_is_left_alone(line: Line) -> None:
     job, _ = begun(line)
-    assert list(standing_still(line.session, limit=10)) == []
+    assert list(stalled_jobs(line.session, limit=10)) == []
     before = [(unit.id, unit.state) for unit in line.units(job)]
     assert line.sweep("stuck_stages") == {"stuck_stages": 0}
     assert [(unit.id, unit.state) for unit in line.units(job)] == before

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event, select
 
-from app.assets.owner import Named
+from app.assets.owner import OwnerIds
 from app.assets.upload import begin_upload
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import release_take, succeed_segment
-from app.dispatch.retention import Chore, clean, expired_films, run_retention, unnamed_assets, unnamed_files
+from app.dispatch.retention import Chore, clean, expired_films, run_retention, unreferenced_assets, unreferenced_films
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Unit
 from app.jobs.states import JobState, advance
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.storage import get_storage
-from tests.makers import make_account, make_queued_job, make_spec
+from tests.factories import make_account, make_queued_job, make_spec
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def claim_next() -> Claim:
 def sweep_files(job_id: str) -> int:
     """One round over the parts of storage in which this job's files lie."""
     letter = job_id.removeprefix("video_")[0]
-    return unnamed_files(f"takes/video_{letter}") + unnamed_files(f"films/video_{letter}")
+    return unreferenced_films(f"takes/video_{letter}") + unreferenced_films(f"films/video_{letter}")
 
 
 def test_a_running_takes_files_stay_and_a_lost_ones_go(put: Callable[[str], None]) -> None:
@@ -89,7 +89,7 @@ def test_a_take_that_ends_while_the_rows_are_read_keeps_its_clip(
 
     event.listen(engine, "after_cursor_execute", end)
     try:
-        assert unnamed_files(f"takes/{job_id}") == 0
+        assert unreferenced_films(f"takes/{job_id}") == 0
     finally:
         event.remove(engine, "after_cursor_execute", end)
     assert next(asked) > queries + 1, "it ended while rows were read"
@@ -143,10 +143,10 @@ def test_a_failed_job_keeps_nothing(put: Callable[[str], None]) -> None:
 def test_files_of_an_unknown_job_get_a_day(put: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that was restored from an older backup does not know the newest films yet."""
     put("films/video_0000/take_1/film.mp4")
-    assert unnamed_files("films/video_0") == 0
+    assert unreferenced_films("films/video_0") == 0
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(25 * 3600))
     get_settings.cache_clear()
-    assert unnamed_files("films/video_0") == 1
+    assert unreferenced_films("films/video_0") == 1
 
 
 def test_uploads_without_a_row_go_after_a_day_and_named_ones_stay(
@@ -154,13 +154,13 @@ def test_uploads_without_a_row_go_after_a_day_and_named_ones_stay(
 ) -> None:
     with transaction() as session:
         account_id = make_account(session).id
-        asset, _ = begin_upload(session, Named(account_id), kind=None, filename="", content_type="image/png", size=1)
+        asset, _ = begin_upload(session, OwnerIds(account_id), kind=None, filename="", content_type="image/png", size=1)
     for key in (str(asset.key), f"uploads/{account_id}/asset_rolled_back", f"assets/{account_id}/asset_left.png"):
         put(key)
-    assert unnamed_assets() == 0
+    assert unreferenced_assets() == 0
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(25 * 3600))
     get_settings.cache_clear()
-    assert unnamed_assets() == 2
+    assert unreferenced_assets() == 2
     assert keys() == {asset.key}
 
 

@@ -10,13 +10,13 @@ from app import wakeups
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import claim
-from app.dispatch.scheduler import ring_pools
-from app.dispatch.worker_registry import ask_to_drain, sign_on
+from app.dispatch.scheduler import wake_pools
+from app.dispatch.worker_registry import register_worker, set_draining
 from app.jobs.queue_tables import Unit
 from app.redis_client import get_redis
-from app.wakeups import KEY_PREFIX, queue_name, rings_waiting
-from tests.makers import make_account, make_queued_job
-from tests.world import World
+from app.wakeups import KEY_PREFIX, queue_name, wakeups_waiting
+from tests.api_client import World
+from tests.factories import make_account, make_queued_job
 
 POOL = "synthetic"
 
@@ -31,14 +31,14 @@ def redis(redis_url: str) -> Iterator[None]:
 
 def _forget() -> None:
     wakeups.get_redis.cache_clear()
-    wakeups._ringer.cache_clear()
+    wakeups._sender.cache_clear()
     wakeups._away_until.clear()
 
 
 def work_with(*names: str, pool: str = POOL, state: str = "idle") -> None:
     with transaction() as session:
         for name in names:
-            sign_on(session, name, pools=[pool], host="here", pid=1, device="cpu", facts={}, state=state)
+            register_worker(session, name, pools=[pool], host="here", pid=1, device="cpu", facts={}, state=state)
 
 
 def queue(count: int) -> None:
@@ -55,22 +55,22 @@ def answer() -> None:
 
 def test_a_bell_is_rung_once_for_each_idle_worker_and_never_more(engine: Engine) -> None:
     queue(5)
-    assert ring_pools() == 0, "nobody would hear it"
+    assert wake_pools() == 0, "nobody would hear it"
     work_with("worker-1", "worker-2")
     work_with("worker-3", state="starting")
     work_with("worker-4", pool="finish")
     work_with("worker-5")
     with transaction() as session:
-        ask_to_drain(session, "worker-5")
-    assert (ring_pools(), rings_waiting(POOL)) == (2, 2), "for two idle workers, not for five units"
+        set_draining(session, "worker-5")
+    assert (wake_pools(), wakeups_waiting(POOL)) == (2, 2), "for two idle workers, not for five units"
     for _ in range(5):
-        assert ring_pools() == 0, "both rings still lie there"
+        assert wake_pools() == 0, "both rings still lie there"
     answer()
-    assert (ring_pools(), rings_waiting(POOL)) == (1, 2), "its worker is still idle, so that ring was lost"
+    assert (wake_pools(), wakeups_waiting(POOL)) == (1, 2), "its worker is still idle, so that ring was lost"
     answer()
     with transaction() as session:
         assert claim(session, "worker-1", [POOL]) is not None
-    assert (ring_pools(), rings_waiting(POOL)) == (0, 1), "who works needs no ring, and the other has one"
+    assert (wake_pools(), wakeups_waiting(POOL)) == (0, 1), "who works needs no ring, and the other has one"
 
 
 def test_there_are_no_more_rings_than_units_that_may_start(engine: Engine) -> None:
@@ -80,12 +80,12 @@ def test_there_are_no_more_rings_than_units_that_may_start(engine: Engine) -> No
         later = now(session) + timedelta(hours=1)
         waits = session.query(Unit.id).filter_by(pool=POOL).limit(1).scalar()
         session.execute(update(Unit).where(Unit.id == waits).values(not_before=later))
-    assert (ring_pools(), rings_waiting(POOL)) == (1, 1)
+    assert (wake_pools(), wakeups_waiting(POOL)) == (1, 1)
 
 
 def test_orders_ring_once_where_a_ring_waits_already(world: World) -> None:
     for _ in range(3):
         assert world.post("/v1/videos", {"model": "synthetic", "prompt": "bars", "seconds": 1}).status_code == 200
-    assert rings_waiting(POOL) == 1
+    assert wakeups_waiting(POOL) == 1
     work_with("worker-1", "worker-2")
-    assert (ring_pools(), ring_pools(), rings_waiting(POOL)) == (1, 0, 2)
+    assert (wake_pools(), wake_pools(), wakeups_waiting(POOL)) == (1, 0, 2)

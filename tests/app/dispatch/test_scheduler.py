@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.db import transaction
-from app.dispatch.lease import LeaseLost, beat
-from app.dispatch.scheduler import sweep
-from app.jobs.cancel import cancel
+from app.dispatch.lease import LeaseLost, renew_lease
+from app.dispatch.scheduler import run_round
+from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.tables import Job, Quote
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def test_each_customer_is_mended_in_a_transaction_of_its_own(line: Line) -> None
     for caller in callers:
         line.order(caller, seconds=1, service_tier="flex")
         line.quote(caller, seconds=5)
-    found = sweep()
+    found = run_round()
     assert (found["past_deadlines"], found["expired_quotes"]) == (3, 3)
     line.session.expire_all()
     assert {job.state for job in line.session.query(Job)} == {"expired"}
     assert {quote.state for quote in line.session.query(Quote)} == {"expired"}
     assert (transactions_of(line, "jobs"), transactions_of(line, "quotes")) == (3, 3)
-    assert sum(sweep().values()) == 0
+    assert sum(run_round().values()) == 0
     line.check()
 
 
@@ -52,10 +52,10 @@ def test_one_row_that_cannot_be_mended_holds_up_no_other(line: Line) -> None:
     pricing = dict(line.job(first.id).pricing)
     lost = update(Job).where(Job.id == first.id)
     line.act(lambda: line.session.execute(lost.values(pricing={**pricing, "book": "book_lost"})))
-    assert sweep()["past_deadlines"] == 1
+    assert run_round()["past_deadlines"] == 1
     assert (line.job(first.id).state, line.job(second.id).state) == ("queued", "expired")
     line.act(lambda: line.session.execute(lost.values(pricing=pricing)))
-    assert sweep()["past_deadlines"] == 1
+    assert run_round()["past_deadlines"] == 1
     line.check()
 
 
@@ -71,7 +71,7 @@ def test_a_beat_and_a_cancel_at_the_same_moment_take_their_locks_in_one_order(en
     def beats() -> None:
         try:
             with transaction(engine) as session:
-                beat(session, taken, step=1, steps=8, percent=10)
+                renew_lease(session, taken, step=1, steps=8, percent=10)
             ends.append("renewed")
         except LeaseLost:
             ends.append("lost")
@@ -86,7 +86,7 @@ def test_a_beat_and_a_cancel_at_the_same_moment_take_their_locks_in_one_order(en
             while not watch.execute(waiting).scalar_one():
                 assert thread.is_alive(), ends
         session.execute(text("SET LOCAL lock_timeout = '20s'"))
-        cancel(session, locked)
+        request_cancel(session, locked)
     thread.join(timeout=60)
     assert ends == ["lost"]
     line.session.expire_all()

@@ -12,7 +12,7 @@ from app.clock import now
 from app.db import new_id, transaction
 from app.errors import AppError
 from app.events.feed import list_events
-from app.events.record import record
+from app.events.record import record_event
 from app.events.schemas import show_event, show_page
 from app.events.tables import Event
 from app.events.types import EVENT_TYPES, sample_data
@@ -31,14 +31,16 @@ def write(
     session: Session, account_id: str, *, job_id: str | None = None, type: str = "wallet.low", **rest: bool
 ) -> Event:
     data = {"id": job_id or account_id}
-    return record(session, account_id=account_id, project_id=None, job_id=job_id, type=type, data=data, **rest)
+    return record_event(session, account_id=account_id, project_id=None, job_id=job_id, type=type, data=data, **rest)
 
 
 def test_the_stored_body_is_the_envelope_of_both_standards(session: Session):
     session.info["clock_offset"] = timedelta(0)
     account_id = open_account(session)
     data = {"id": "video_1", "prompt": "红色的圆 \ud83d\ude00", "price": {"total": "2.19"}}
-    event = record(session, account_id=account_id, project_id=None, job_id="video_1", type="video.completed", data=data)
+    event = record_event(
+        session, account_id=account_id, project_id=None, job_id="video_1", type="video.completed", data=data
+    )
     body = json.loads(event.body)
     assert list(body) == ["id", "object", "type", "created_at", "timestamp", "sequence", "data"]
     assert (body["id"], body["object"], body["type"], body["sequence"]) == (event.id, "event", "video.completed", 1)
@@ -70,7 +72,7 @@ def test_unknown_types_and_data_without_a_subject_are_mistakes(session: Session)
     with pytest.raises(ValueError, match="EVENT_TYPES"):
         write(session, "acct_1", type="video.exploded")
     with pytest.raises(ValueError, match="subject"):
-        record(session, account_id="acct_1", project_id=None, job_id=None, type="wallet.low", data={})
+        record_event(session, account_id="acct_1", project_id=None, job_id=None, type="wallet.low", data={})
 
 
 @pytest.mark.parametrize("type_", EVENT_TYPES)

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.db import transaction
 from app.dispatch.lease import LeaseLost, succeed_finish, succeed_segment
 from app.errors import AppError
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 ROUNDS = 4
 
@@ -78,7 +78,7 @@ def test_a_cancel_and_a_take_at_once(engine: Engine, line: Line) -> None:
         line.make(first)
 
         def wish(session: Session, job_id=job.id) -> None:
-            cancel(session, find_job(session, alice, job_id, lock=True))
+            request_cancel(session, find_job(session, alice, job_id, lock=True))
 
         def made(session: Session, taken=second) -> None:
             succeed_segment(session, taken, clip_key="clips/b.mp4", handover_key=None, meter={"gpu_seconds": "1"})

@@ -8,7 +8,7 @@ from app.dispatch.claim import Claim
 from app.errors import AppError
 from app.jobs.queue_tables import Take
 from app.wallet.hold import get_hold
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 TWO = [{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 2}]
 

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.admin import money
-from app.audit_log.actor import HOUSE
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.errors import AppError
 from app.events.tables import Event
 from app.wallet.balance import set_low_balance
 from app.wallet.funds import top_up
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 
 def told(line: Line, caller: Caller) -> list[str]:
@@ -83,16 +83,16 @@ def test_a_correction_that_takes_and_a_lowered_credit_limit_are_told(session: Se
     line.act(lambda: set_low_balance(session, account, 600))
 
     def correct(amount: int, reference: str) -> None:
-        line.act(lambda: money.book_correction(session, HOUSE, account, amount, reference=reference, reason="x"))
+        line.act(lambda: money.correct_balance(session, SYSTEM_ACTOR, account, amount, reference=reference, reason="x"))
 
     correct(-300, "small")
     assert told(line, alice) == []
     correct(-300, "chargeback")
     correct(-100, "another")
     assert told(line, alice) == ["4.00"]
-    line.act(lambda: money.limit_credit(session, HOUSE, account, 1_000))
+    line.act(lambda: money.set_account_credit_limit(session, SYSTEM_ACTOR, account, 1_000))
     assert told(line, alice) == ["4.00"]
-    line.act(lambda: money.limit_credit(session, HOUSE, account, 0))
+    line.act(lambda: money.set_account_credit_limit(session, SYSTEM_ACTOR, account, 0))
     assert told(line, alice) == ["4.00", "3.00"]
     line.check()
 

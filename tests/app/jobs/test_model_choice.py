@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
-from app.dispatch.worker_registry import sign_off, sign_on
+from app.dispatch.worker_registry import deregister_worker, register_worker
 from app.errors import AppError
 from app.jobs.quote import estimate
 from app.settings import get_settings
-from tests.line import Line, request
+from tests.ledger_simulation import Line, request
 
 Models = Callable[..., None]
 
@@ -128,7 +128,7 @@ LARGE = {"transformer_params = 1_230_000": "transformer_params = 9_000_000_000",
 def work_with(session: Session, memory: int | None, *, name: str = "worker-1", pool: str = "demo") -> None:
     """Let a worker with so many bytes of memory sign on."""
     facts = {} if memory is None else {"memory_bytes": memory}
-    sign_on(session, name, pools=[pool], host="here", pid=1, device="cuda:0", facts=facts)
+    register_worker(session, name, pools=[pool], host="here", pid=1, device="cuda:0", facts=facts)
 
 
 def test_what_fits_no_worker_is_refused_before_it_is_sold(
@@ -145,7 +145,7 @@ def test_what_fits_no_worker_is_refused_before_it_is_sold(
     assert ask(model="auto")["model"] == "demo", "auto passes over it"
     work_with(session, None, name="worker-2", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has not told"
-    sign_off(session, "worker-2")
+    deregister_worker(session, "worker-2")
     work_with(session, 80 * 2**30, name="worker-3", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has the memory"
 

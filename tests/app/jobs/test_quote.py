@@ -16,11 +16,11 @@ from app.errors import AppError
 from app.jobs import quote as quoting
 from app.jobs.quote import make_quote
 from app.jobs.tables import Quote
-from app.prices.audit import audit as audit_prices
+from app.prices.audit import audit_prices as audit_prices
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.tables import FreeUse, Reservation
-from tests.app.prices.papers import ALONE, book_text
-from tests.line import Line, request
+from tests.app.prices.price_documents import ALONE, book_text
+from tests.ledger_simulation import Line, request
 
 
 @pytest.fixture

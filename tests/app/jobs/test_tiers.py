@@ -10,8 +10,8 @@ from app.jobs.queue_tables import Unit
 from app.jobs.tables import Job
 from app.wallet.balance import balance
 from app.wallet.hold import get_hold
-from tests.line import Line
-from tests.world import World
+from tests.api_client import World
+from tests.ledger_simulation import Line
 
 # 10 s of 720P for a professional: 4.3875 standard, 6.58 priority, 2.19 flex.
 STANDARD, PRIORITY, FLEX = 439, 658, 219

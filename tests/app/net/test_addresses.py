@@ -1,6 +1,6 @@
 import pytest
 
-from app.net.addresses import parse_networks, refusal, url_refusal
+from app.net.addresses import address_refusal, parse_networks, url_refusal
 
 _BAD = """
 0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254
@@ -19,38 +19,38 @@ def test_there_are_45_bad_and_6_good_addresses():
 
 @pytest.mark.parametrize("address", BAD)
 def test_a_bad_address_is_refused(address: str):
-    assert refusal(address)
+    assert address_refusal(address)
 
 
 @pytest.mark.parametrize("address", GOOD)
 def test_a_good_address_passes(address: str):
-    assert refusal(address) is None
+    assert address_refusal(address) is None
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1", "10.1.2.3", "192.168.1.1", "172.20.0.2", "::1", "fd12::1", "::ffff:127.0.0.1"]
 )
 def test_development_may_reach_private_addresses(address: str):
-    assert refusal(address, allow_private=True) is None
+    assert address_refusal(address, allow_private=True) is None
 
 
 @pytest.mark.parametrize(
     "address", ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "168.63.129.16", "224.0.0.1", "0.0.0.0"]
 )
 def test_metadata_services_stay_out_of_reach_in_development(address: str):
-    assert refusal(address, allow_private=True)
+    assert address_refusal(address, allow_private=True)
 
 
 def test_the_operator_can_deny_networks_of_their_own():
     denied = parse_networks("93.184.0.0/16, 2a00:1450::/32")
-    assert refusal("93.184.215.14", denied=denied)
-    assert refusal("2a00:1450::1", denied=denied)
-    assert refusal("127.0.0.1", allow_private=True, denied=parse_networks("127.0.0.0/8"))
+    assert address_refusal("93.184.215.14", denied=denied)
+    assert address_refusal("2a00:1450::1", denied=denied)
+    assert address_refusal("127.0.0.1", allow_private=True, denied=parse_networks("127.0.0.0/8"))
 
 
 @pytest.mark.parametrize("text", ["fe80::1%eth0", "2606:4700::1%1", "localhost", "", "1.2.3", "0x7f.1"])
 def test_zones_and_what_is_no_address_are_refused(text: str):
-    assert refusal(text)
+    assert address_refusal(text)
 
 
 @pytest.mark.parametrize(

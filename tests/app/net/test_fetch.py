@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.net import Egress, Fetched, fetch_to
+from app.net import Egress, FetchResult, fetch_to
 from app.net.guard import Found
 from tests.app.net.receiver import Receiver
 
@@ -22,7 +22,7 @@ def receiver() -> Iterator[Receiver]:
 
 def fetch(
     folder: Path, url: str, *, bytes_max: int = 1_000_000, seconds: float = 5.0, egress: Egress = LOOSE
-) -> Fetched:
+) -> FetchResult:
     return fetch_to(folder / "picture", url, bytes_max=bytes_max, seconds=seconds, field="first_frame", egress=egress)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import AppError
-from app.net import Answer, Egress, Sender, check_url
+from app.net import Egress, PostResult, Sender, check_url
 from app.net.guard import Found, Lookup, system_lookup
 from app.net.post import READ_BYTES_MAX
 from tests.app.net.certificates import Authority
@@ -26,8 +26,8 @@ def receiver() -> Iterator[Receiver]:
         yield started
 
 
-def post(*urls: str, egress: Egress = LOOSE, seconds: float = 5.0, lookup: Lookup = system_lookup) -> list[Answer]:
-    async def all_of_them() -> list[Answer]:
+def post(*urls: str, egress: Egress = LOOSE, seconds: float = 5.0, lookup: Lookup = system_lookup) -> list[PostResult]:
+    async def all_of_them() -> list[PostResult]:
         async with Sender(egress, seconds=seconds, lookup=lookup) as sender:
             return [await sender.post(url, b'{"a":1}', {"Content-Type": "application/json"}) for url in urls]
 
@@ -66,7 +66,7 @@ def test_phases_are_timed_and_a_kept_connection_has_none_to_connect(receiver: Re
 
 
 def test_a_kept_connection_that_went_stale_is_replaced_at_once(receiver: Receiver):
-    async def scenario() -> list[Answer]:
+    async def scenario() -> list[PostResult]:
         async with Sender(LOOSE, seconds=5.0) as sender:
             answers = [await sender.post(receiver.url("/ok"), b"1", {})]
             # The receiver answers this one and closes although it never said so.

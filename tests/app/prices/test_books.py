@@ -12,20 +12,20 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import create_account, suspend
 from app.accounts.keys import authenticate, issue_key, revoke_key
 from app.accounts.members import add_member, caller_by_id
-from app.admin.accounts import KeyWish, give_key
+from app.admin.accounts import KeyOptions, create_key
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
-from app.prices.audit import audit
+from app.prices.audit import audit_prices
 from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
 from app.prices.find import book_at, book_by_hash, list_books, newest_book
 from app.prices.lifecycle import approvers
 from app.prices.seed import seed_book
-from app.prices.tables import PaperState, StoredBook
+from app.prices.tables import PriceDocumentState, StoredBook
 from app.roles import Role
-from tests.app.prices.papers import ALONE, APPROVER, AUTHOR, OPERATOR, approved, book_text
+from tests.app.prices.price_documents import ALONE, APPROVER, AUTHOR, OPERATOR, approved, book_text
 
 TICK = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
@@ -62,11 +62,11 @@ def test_nobody_approves_their_own_book_by_a_key_that_they_gave_out(session: Ses
     bob = add_member(session, account.id, "bob@example.com", roles=roles)
     author = Actor.of(caller_by_id(session, ada.id))
     stored = draft_book(session, author, book_text("next"))
-    wish = KeyWish(scopes=("admin",), roles=(Role.PRICING_APPROVER,))
+    wish = KeyOptions(scopes=("admin",), roles=(Role.PRICING_APPROVER,))
 
     def approver(giver: str) -> Actor:
         other = create_account(session, "Another")
-        _, secret = give_key(session, Actor.of(caller_by_id(session, giver)), other.id, wish)
+        _, secret = create_key(session, Actor.of(caller_by_id(session, giver)), other.id, wish)
         return Actor.of(authenticate(session, secret))
 
     refused("forbidden", lambda: approve_book(session, approver(ada.id), stored.id, content_hash=stored.content_hash))
@@ -78,8 +78,8 @@ def test_a_book_takes_effect_by_time_alone(session: Session, first: StoredBook) 
     stored = approved(session, "next")
     moment = now(session) + HOUR
     schedule_book(session, AUTHOR, stored.id, moment)
-    assert stored.state_at(moment - TICK) is PaperState.SCHEDULED
-    assert stored.state_at(moment) is PaperState.PUBLISHED
+    assert stored.state_at(moment - TICK) is PriceDocumentState.SCHEDULED
+    assert stored.state_at(moment) is PriceDocumentState.PUBLISHED
     assert book_at(session, moment - TICK).id == first.id
     assert book_at(session, moment).id == stored.id
     assert book_at(session, moment).book.name == "next"
@@ -201,7 +201,7 @@ def test_two_books_published_at_once_are_not_both_published(engine: Engine) -> N
     with ThreadPoolExecutor(6) as pool:
         assert sum(pool.map(publish, range(6))) == 1
     with transaction(engine) as session:
-        assert audit(session) == []
+        assert audit_prices(session) == []
 
 
 def test_the_moment_must_come_and_must_not_be_overtaken(session: Session, first: StoredBook) -> None:
@@ -268,13 +268,13 @@ def test_the_database_itself_keeps_books_and_trail_as_they_were(session: Session
     withdraw_book(session, AUTHOR, approved(session, "gone").id, reason="drill")
     with pytest.raises(IntegrityError), session.begin_nested():
         session.execute(text(statement))
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 @pytest.mark.usefixtures("first")
 def test_the_audit_sees_a_rewritten_text_and_a_broken_trail(session: Session) -> None:
     approved(session, "next")
-    assert audit(session) == []
+    assert audit_prices(session) == []
     session.execute(text("ALTER TABLE price_books DISABLE TRIGGER ALL"))
     session.execute(text("ALTER TABLE audit_entries DISABLE TRIGGER ALL"))
     session.execute(text("UPDATE price_books SET toml = replace(toml, '1.60', '1.61') WHERE state = 'approved'"))
@@ -282,9 +282,9 @@ def test_the_audit_sees_a_rewritten_text_and_a_broken_trail(session: Session) ->
     session.execute(text("UPDATE audit_entries SET actor = 'nobody' WHERE act = 'book.scheduled'"))
     session.expire_all()
     bent = ["price_text_has_its_hash", "price_text_has_its_hash", "audit_trail_is_unbroken"]
-    assert [finding.rule for finding in audit(session)] == bent
+    assert [finding.rule for finding in audit_prices(session)] == bent
     session.execute(text("DELETE FROM audit_entries WHERE act = 'book.scheduled'"))
-    assert [finding.rule for finding in audit(session)] == bent
+    assert [finding.rule for finding in audit_prices(session)] == bent
 
 
 def test_acts_at_once_leave_one_unbroken_trail(engine: Engine) -> None:
@@ -299,4 +299,4 @@ def test_acts_at_once_leave_one_unbroken_trail(engine: Engine) -> None:
         list(pool.map(write, range(16)))
     with transaction(engine) as session:
         assert len(list_entries(session)) == 19
-        assert audit(session) == []
+        assert audit_prices(session) == []

@@ -14,7 +14,7 @@ from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
 from app.jobs.intake import check_intake, list_pauses, pause_intake, resume_intake
-from app.prices.audit import audit
+from app.prices.audit import audit_prices
 from app.prices.contracts import (
     approve_contract,
     draft_contract,
@@ -25,7 +25,7 @@ from app.prices.contracts import (
 )
 from app.prices.find import contract_at, contract_by_id, list_contracts
 from app.prices.tables import StoredContract
-from tests.app.prices.papers import APPROVER, AUTHOR, OPERATOR, contract_text
+from tests.app.prices.price_documents import APPROVER, AUTHOR, OPERATOR, contract_text
 
 HOUR = timedelta(hours=1)
 
@@ -65,7 +65,7 @@ def test_a_contract_is_in_force_for_its_account_until_the_next_one(session: Sess
     assert [in_force(session, account, hours) for hours in (0, 0.999, 1)] == ["one", "one", "two"]
     assert [stored.id for stored in list_contracts(session, account.id)] == [second.id, first.id]
     assert list_contracts(session, other.id) == []
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_a_contract_drafted_before_another_took_its_place_is_refused(session: Session, account: Account) -> None:

@@ -15,22 +15,22 @@ from app.accounts.accounts import create_account
 from app.accounts.memberships import grant_membership
 from app.clock import now
 from app.db import transaction
-from app.prices.audit import audit
+from app.prices.audit import audit_prices
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.find import book_at
 from app.prices.reservations import (
     FLICKS_PER_SECOND,
     Allowance,
-    ReservedMeanwhile,
+    ReservationConflict,
     allowance,
-    give_back,
+    release_reservation,
     reserve,
-    settle,
+    settle_reservation,
 )
 from app.prices.seed import seed_book
 from pricing.price import Price, price
 from pricing.usage import Customer, Usage
-from tests.app.prices.papers import ALONE, CAPPED, book_text
+from tests.app.prices.price_documents import ALONE, CAPPED, book_text
 
 # The shipped book gives studio members 60 free seconds a month.
 FREE = 60
@@ -63,8 +63,8 @@ def later(session: Session, days: float) -> None:
 
 def test_nothing_reserved_leaves_no_row(session: Session, account: str) -> None:
     take(session, account, "quote_1", **{"launch-2026": 100})
-    assert not settle(session, "quote_1", free_seconds=Fraction(3), promotions={})
-    assert not give_back(session, "quote_1")
+    assert not settle_reservation(session, "quote_1", free_seconds=Fraction(3), promotions={})
+    assert not release_reservation(session, "quote_1")
     assert session.execute(text("SELECT count(*) FROM reservations")).scalar_one() == 0
 
 
@@ -72,46 +72,48 @@ def test_what_is_reserved_is_left_to_nobody_else_and_comes_back(session: Session
     assert left(session, account) == Allowance(Fraction(FREE), {"welcome": 300})
     take(session, account, "quote_1", Fraction(121, 24), welcome=120)
     assert left(session, account) == Allowance(FREE - Fraction(121, 24), {"welcome": 180})
-    assert give_back(session, "quote_1")
-    assert not give_back(session, "quote_1")
-    assert not settle(session, "quote_1", free_seconds=Fraction(5), promotions={"welcome": 120})
+    assert release_reservation(session, "quote_1")
+    assert not release_reservation(session, "quote_1")
+    assert not settle_reservation(session, "quote_1", free_seconds=Fraction(5), promotions={"welcome": 120})
     assert left(session, account) == Allowance(Fraction(FREE), {"welcome": 300})
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_what_was_used_is_spent_and_the_rest_comes_back(session: Session, account: str) -> None:
     take(session, account, "quote_1", 10, welcome=120)
-    assert settle(session, "quote_1", free_seconds=Fraction(97, 24), promotions={"welcome": 50, "launch-2026": 9})
+    assert settle_reservation(
+        session, "quote_1", free_seconds=Fraction(97, 24), promotions={"welcome": 50, "launch-2026": 9}
+    )
     assert left(session, account) == Allowance(FREE - Fraction(97, 24), {"welcome": 250})
-    assert not settle(session, "quote_1", free_seconds=Fraction(10), promotions={"welcome": 120})
+    assert not settle_reservation(session, "quote_1", free_seconds=Fraction(10), promotions={"welcome": 120})
     take(session, account, "quote_2", 10, welcome=10)
-    settle(session, "quote_2", free_seconds=Fraction(999), promotions={"welcome": 999})
+    settle_reservation(session, "quote_2", free_seconds=Fraction(999), promotions={"welcome": 999})
     assert left(session, account) == Allowance(FREE - 10 - Fraction(97, 24), {"welcome": 240})
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_a_reservation_that_does_not_fit_writes_nothing(session: Session, account: str) -> None:
     take(session, account, "quote_1", 50, welcome=200)
     before = left(session, account)
     for seconds, discount in ((11, 10), (10, 101), (61, 0), (0, 301)):
-        with pytest.raises(ReservedMeanwhile):
+        with pytest.raises(ReservationConflict):
             take(session, account, "quote_2", seconds, welcome=discount)
         assert left(session, account) == before
     take(session, account, "quote_2", 10, welcome=100)
     assert left(session, account) == Allowance(Fraction(0), {"welcome": 0})
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_a_promotions_whole_budget_binds_all_accounts_together(session: Session, account: str) -> None:
     other = furnish(session, "Studio Li")
     take(session, account, "quote_1", welcome=300)
     assert left(session, other).promotions == {"welcome": 200}
-    with pytest.raises(ReservedMeanwhile):
+    with pytest.raises(ReservationConflict):
         take(session, other, "quote_2", welcome=201)
     take(session, other, "quote_2", welcome=200)
     third = furnish(session, "Studio Xu")
     assert left(session, third).promotions == {"welcome": 0}
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_free_seconds_come_anew_each_billing_month(session: Session, account: str) -> None:
@@ -119,11 +121,11 @@ def test_free_seconds_come_anew_each_billing_month(session: Session, account: st
     later(session, 31)
     assert left(session, account).free_seconds == FREE
     # Reserved in the month before, and given back to it.
-    assert settle(session, "quote_1", free_seconds=Fraction(0), promotions={})
+    assert settle_reservation(session, "quote_1", free_seconds=Fraction(0), promotions={})
     assert left(session, account).free_seconds == FREE
     take(session, account, "quote_2", FREE)
     assert left(session, account).free_seconds == 0
-    assert audit(session) == []
+    assert audit_prices(session) == []
 
 
 def test_a_promotion_goes_on_counting_in_a_later_book(session: Session, account: str) -> None:
@@ -139,7 +141,7 @@ def test_an_ended_membership_has_no_free_seconds(session: Session, account: str)
     other = create_account(session, "Free").id
     book = book_at(session, now(session)).book
     assert allowance(session, other, book, "free", now(session)).free_seconds == 0
-    with pytest.raises(ReservedMeanwhile):
+    with pytest.raises(ReservationConflict):
         take(session, other, "quote_1", 1)
     assert left(session, account).free_seconds == FREE
 
@@ -174,7 +176,7 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine) -> None:
                 reserve, two, account, "quote_2", free_seconds=prices[1].free_seconds_used, promotions={}
             )
             one.commit()
-            with pytest.raises(ReservedMeanwhile):
+            with pytest.raises(ReservationConflict):
                 waiting.result(timeout=60)
         again = promised(two, account, FREE)
         assert again.free_seconds_used == 0
@@ -182,7 +184,7 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine) -> None:
         reserve(two, account, "quote_2", free_seconds=again.free_seconds_used, promotions=again.promotions)
         two.commit()
     with transaction(engine) as session:
-        assert audit(session) == []
+        assert audit_prices(session) == []
 
 
 def test_many_quotes_at_once_give_no_second_and_no_fen_twice(engine: Engine) -> None:
@@ -196,13 +198,13 @@ def test_many_quotes_at_once_give_no_second_and_no_fen_twice(engine: Engine) -> 
             try:
                 with transaction(engine) as session:
                     take(session, account, owner, 7, welcome=40)
-            except ReservedMeanwhile:
+            except ReservationConflict:
                 return "refused"
             with transaction(engine) as session:
                 if number % 3 == 0:
-                    give_back(session, owner)
+                    release_reservation(session, owner)
                 elif number % 3 == 1:
-                    settle(session, owner, free_seconds=Fraction(7, 2), promotions={"welcome": 25})
+                    settle_reservation(session, owner, free_seconds=Fraction(7, 2), promotions={"welcome": 25})
             return "kept"
 
         return tell
@@ -215,4 +217,4 @@ def test_many_quotes_at_once_give_no_second_and_no_fen_twice(engine: Engine) -> 
             assert left(session, account).free_seconds >= 0
         spent = "SELECT sum(reserved + spent) FROM promotion_uses WHERE account_id = ''"
         assert session.execute(text(spent)).scalar_one() <= 500
-        assert audit(session) == []
+        assert audit_prices(session) == []

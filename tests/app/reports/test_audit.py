@@ -16,10 +16,10 @@ from app.clock import now
 from app.events.feed import list_events
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_by_id
-from app.reports.audit import audit
+from app.reports.audit import audit_books
 from app.wallet.funds import correct, refund, top_up
 from pricing.receipt import replay
-from tests.line import Line
+from tests.ledger_simulation import Line
 
 # Tables that refuse to be bent while their triggers stand; a hand in the database can take those away.
 GUARDED = ("transfers", "holds", "wallets", "lot_draws", "receipts", "events", "price_books", "audit_entries")
@@ -150,13 +150,13 @@ def test_each_row_that_is_bent_is_named_by_its_rule(session: Session) -> None:
         else:
             act(session)
         session.expire_all()
-        found = {finding.rule for finding in audit(session)}
+        found = {finding.rule for finding in audit_books(session)}
         if rule not in found:
             missed.append((act, rule, found))
         bending.rollback()
         session.expire_all()
     assert missed == []
-    assert audit(session) == []
+    assert audit_books(session) == []
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,15 @@ from app.accounts.projects import create_project
 from app.clock import now
 from app.errors import AppError
 from app.jobs.tables import ReceiptRow
-from app.reports.receipt_pages import receipt_html, receipt_page, receipt_pdf
+from app.reports.receipt_pages import receipt_document, receipt_html, receipt_pdf
 from app.reports.replay import replay_job
 from app.reports.statement_csv import write_csv
 from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import make_statement
 from app.reports.translations import WORDS
 from app.reports.usage import read_usage
-from tests.line import Line
-from tests.world import World
+from tests.api_client import World
+from tests.ledger_simulation import Line
 
 BARS = [{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 3}]
 
@@ -111,7 +111,7 @@ def test_a_receipt_reads_in_both_languages_and_replays(line: Line, tmp_path: Pat
     alice = line.open("<b>Wu 工作室</b>")
     job = line.order(alice, seconds=10)
     line.work()
-    english, chinese = (receipt_page(line.session, job.id, language) for language in ("en", "zh"))
+    english, chinese = (receipt_document(line.session, job.id, language) for language in ("en", "zh"))
     assert english.total == ("Total", "4.39")
     assert chinese.total == ("合计", "4.39")
     assert any("Professional" in what for what, _, _ in english.lines)

@@ -12,8 +12,8 @@ from app.prices.find import book_at
 from app.reports.simulation import simulate_book
 from pricing.money import Money
 from pricing.simulation_result import Simulation
-from tests.app.prices.papers import AUTHOR, book_text
-from tests.line import Line
+from tests.app.prices.price_documents import AUTHOR, book_text
+from tests.ledger_simulation import Line
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from app.accounts.keys import issue_key, rotate_key
 from app.accounts.projects import create_project, set_budget
 from app.clock import now
 from app.errors import AppError
-from app.wallet.audit import audit
-from app.wallet.balance import balance, newly_low, open_wallet, set_credit_limit, set_low_balance
+from app.wallet.audit import audit_wallet
+from app.wallet.balance import balance, crossed_low_balance, open_wallet, set_credit_limit, set_low_balance
 from app.wallet.funds import correct, list_transfers, refund, spell, top_up
 from app.wallet.hold import HoldResolved, capture, get_hold, hold, release
 from app.wallet.lots import REGRANT_LIFE, accounts_with_expired_lots, expire_lots
@@ -61,7 +61,7 @@ def test_what_costs_nothing_is_held_where_nothing_is_left(session: Session, acco
     assert (made.amount, made.state, balance(session, account).available) == (0, "held", -500)
     with pytest.raises(AppError, match="cannot hold"), session.begin_nested():
         hold(session, account_id=account, job_id="video_1", amount=1)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_free_film_fits_a_budget_that_was_lowered(session: Session, account: str) -> None:
@@ -72,7 +72,7 @@ def test_a_free_film_fits_a_budget_that_was_lowered(session: Session, account: s
     hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
     with pytest.raises(AppError, match="cannot hold"), session.begin_nested():
         hold(session, account_id=account, job_id="video_2", amount=1, project_id=project.id)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_hold_is_captured_in_part_and_the_rest_is_free_again(session: Session, account: str) -> None:
@@ -87,7 +87,7 @@ def test_a_hold_is_captured_in_part_and_the_rest_is_free_again(session: Session,
     has = balance(session, account)
     assert (has.posted, has.held, has.available, has.purchased) == (550, 0, 550, 550)
     assert get_hold(session, "video_1").captured_amount == 450
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_release_gives_all_of_it_back(session: Session, account: str) -> None:
@@ -96,14 +96,14 @@ def test_a_release_gives_all_of_it_back(session: Session, account: str) -> None:
     assert release(session, "video_1").state == "released"
     assert balance(session, account).available == 1000
     assert [transfer.kind for transfer in list_transfers(session, account)] == ["purchase"]
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_nothing_captured_is_a_captured_hold_and_no_transfer(session: Session, account: str) -> None:
     hold(session, account_id=account, job_id="video_free", amount=0)
     assert capture(session, "video_free", 0) is None
     assert get_hold(session, "video_free").state == "captured"
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 @pytest.mark.parametrize("first", ["captured", "released"])
@@ -118,7 +118,7 @@ def test_the_second_resolution_is_told_the_first(session: Session, account: str,
         acts[second]()
     assert caught.value.state == first
     assert balance(session, account) == before
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_more_than_the_hold_is_never_captured(session: Session, account: str) -> None:
@@ -167,7 +167,7 @@ def test_the_same_payment_counts_once_and_another_one_under_its_name_is_refused(
     assert first.id == again.id
     assert balance(session, account).posted == 500
     refused("conflict", lambda: top_up(session, account, 501, kind="purchased", reference="bank-77"))
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_what_a_top_up_refuses(session: Session, account: str) -> None:
@@ -191,7 +191,7 @@ def test_credit_that_expires_first_goes_first_and_granted_before_purchased(sessi
         spent.append([(kind, size) for kind, size, remaining in lots(session) if remaining == 0])
     order = [pair for step, gone in enumerate(spent) for pair in gone if step == 0 or pair not in spent[step - 1]]
     assert order == [("purchased", 500), ("granted", 400), ("purchased", 300), ("granted", 200), ("purchased", 100)]
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_lot_that_expired_is_not_spent_even_before_the_sweeper_came(session: Session, account: str) -> None:
@@ -210,7 +210,7 @@ def test_a_lot_that_expired_is_not_spent_even_before_the_sweeper_came(session: S
     assert list_transfers(session, account)[0].credit == "breakage"
     has = balance(session, account)
     assert (has.posted, has.available) == (100, 0)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_lot_that_expires_under_a_hold_can_still_be_captured(session: Session, account: str) -> None:
@@ -222,7 +222,7 @@ def test_a_lot_that_expires_under_a_hold_can_still_be_captured(session: Session,
     # The 50 that came back belong to a lot that is over.
     has = balance(session, account)
     assert (has.posted, has.held, has.available) == (0, 0, 0)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_what_our_failure_releases_into_an_expired_lot_is_granted_anew(session: Session, account: str) -> None:
@@ -235,7 +235,7 @@ def test_what_our_failure_releases_into_an_expired_lot_is_granted_anew(session: 
     assert (has.posted, has.available, has.granted) == (200, 200, 200)
     assert has.next_expiry_at is not None
     assert has.next_expiry_at > now(session)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_cancel_does_not_bring_expired_credit_back(session: Session, account: str) -> None:
@@ -245,7 +245,7 @@ def test_a_cancel_does_not_bring_expired_credit_back(session: Session, account: 
     release(session, "video_1", ours=False)
     expire_lots(session, account)
     assert balance(session, account).available == 0
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_credit_carries_holds_below_zero_and_money_that_comes_pays_it_off(session: Session, account: str) -> None:
@@ -258,11 +258,11 @@ def test_credit_carries_holds_below_zero_and_money_that_comes_pays_it_off(sessio
     capture(session, "video_1", 1200)
     has = balance(session, account)
     assert (has.posted, has.available, has.purchased) == (-900, 100, 0)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
     give(session, account, 1000)
     has = balance(session, account)
     assert (has.posted, has.purchased) == (100, 100)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_limit_lowered_under_open_holds_binds_new_ones_only(session: Session, account: str) -> None:
@@ -274,7 +274,7 @@ def test_a_limit_lowered_under_open_holds_binds_new_ones_only(session: Session, 
         attempt.rollback()
     capture(session, "video_1", 800)
     assert balance(session, account).available == -800
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_debt_is_paid_by_whatever_credit_comes_back(session: Session, account: str) -> None:
@@ -282,11 +282,11 @@ def test_a_debt_is_paid_by_whatever_credit_comes_back(session: Session, account:
     hold(session, account_id=account, job_id="video_1", amount=500)
     correct(session, account, -200, reference="fix-1", reason="paid twice")
     assert balance(session, account).available == -200
-    assert audit(session) == []
+    assert audit_wallet(session) == []
     release(session, "video_1")
     has = balance(session, account)
     assert (has.available, has.purchased) == (300, 300)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_refund_is_a_new_transfer_and_never_more_than_the_charge(session: Session, account: str) -> None:
@@ -302,7 +302,7 @@ def test_a_refund_is_a_new_transfer_and_never_more_than_the_charge(session: Sess
     assert get_hold(session, "video_1").state == "captured"
     assert balance(session, account).available == 1000
     refused("not_found", lambda: refund(session, "video_none", 1, reference="r3", reason="x"))
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_refund_goes_back_to_the_lots_it_was_taken_from_the_last_spent_first(session: Session, account: str) -> None:
@@ -319,7 +319,7 @@ def test_a_refund_goes_back_to_the_lots_it_was_taken_from_the_last_spent_first(s
     has = balance(session, account)
     assert (has.granted, has.purchased, has.next_expiry_amount) == (300, 200, 300)
     assert lots(session) == [("purchased", 200, 200), ("granted", 300, 300)]
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_refund_into_credit_that_has_expired_is_granted_anew(session: Session, account: str) -> None:
@@ -331,7 +331,7 @@ def test_a_refund_into_credit_that_has_expired_is_granted_anew(session: Session,
     has = balance(session, account)
     assert (has.available, has.granted, has.purchased) == (200, 200, 0)
     assert has.next_expiry_at == now(session) + REGRANT_LIFE
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 @pytest.mark.parametrize(("first", "then"), [("granted", "purchased"), ("purchased", "granted")])
@@ -347,7 +347,7 @@ def test_a_refund_of_what_credit_covered_comes_back_as_what_has_paid_it(
     refund(session, "video_1", 900, reference="r1", reason="black")
     has = balance(session, account)
     assert (has.posted, getattr(has, first), getattr(has, then)) == (600, 500, 100)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -376,7 +376,7 @@ def test_when_all_is_refunded_there_is_as_much_granted_and_purchased_credit_as_c
         assert has.granted <= came["granted"]
     has = balance(session, account)
     assert {"granted": has.granted, "purchased": has.purchased} == came
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_correction_takes_what_is_there_and_leaves_a_debt(session: Session, account: str) -> None:
@@ -386,24 +386,24 @@ def test_a_correction_takes_what_is_there_and_leaves_a_debt(session: Session, ac
     correct(session, account, 400, reference="fix-2", reason="chargeback withdrawn")
     assert balance(session, account).available == balance(session, account).purchased == 250
     refused("invalid_request", lambda: correct(session, account, 1, reference="fix-3", reason=" "))
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_low_balance_is_told_once_for_each_fall(session: Session, account: str) -> None:
     set_low_balance(session, account, 300)
     give(session, account, 1000)
-    assert newly_low(session, account) is None
+    assert crossed_low_balance(session, account) is None
     hold(session, account_id=account, job_id="video_1", amount=800)
-    told = newly_low(session, account)
+    told = crossed_low_balance(session, account)
     assert told is not None
     assert told.available == 200
     hold(session, account_id=account, job_id="video_2", amount=100)
-    assert newly_low(session, account) is None
+    assert crossed_low_balance(session, account) is None
     give(session, account, 50)
-    assert newly_low(session, account) is None
+    assert crossed_low_balance(session, account) is None
     give(session, account, 500)
     hold(session, account_id=account, job_id="video_3", amount=500)
-    assert newly_low(session, account) is not None
+    assert crossed_low_balance(session, account) is not None
 
 
 def test_a_projects_budget_counts_in_the_month_of_acceptance(session: Session, account: str) -> None:
@@ -426,7 +426,7 @@ def test_a_projects_budget_counts_in_the_month_of_acceptance(session: Session, a
     refund(session, "video_1", 100, reference="r1", reason="flicker")
     spent = session.execute(text("SELECT held, spent FROM budgets ORDER BY month")).all()
     assert [tuple(row) for row in spent] == [(0, 400), (500, 0)]
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_a_budget_set_later_knows_what_was_spent_before_it(session: Session, account: str) -> None:
@@ -441,7 +441,7 @@ def test_a_budget_set_later_knows_what_was_spent_before_it(session: Session, acc
         )
         attempt.rollback()
     hold(session, account_id=account, job_id="video_3", amount=50, project_id=project.id)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 def test_one_job_may_not_cost_more_than_its_keys_cap(session: Session, account: str) -> None:
@@ -468,7 +468,7 @@ def test_a_keys_budget_lasts_its_whole_life_and_survives_rotation(session: Sessi
         attempt.rollback()
     assert (error.facts["budget"], error.facts["spent"], error.facts["month"]) == ("key", "6.00", None)
     hold(session, account_id=account, job_id="video_3", amount=400, key_id=fresh.id)
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_the_database_itself_refuses_to_bend_the_ledger(session: Session, accoun
     release(session, "video_done")
     with pytest.raises(IntegrityError), session.begin_nested():
         session.execute(text(statement))
-    assert audit(session) == []
+    assert audit_wallet(session) == []
 
 
 @pytest.mark.parametrize(
@@ -511,7 +511,7 @@ def test_the_audit_names_what_was_bent(session: Session, account: str, statement
     give(session, account, 1000)
     hold(session, account_id=account, job_id="video_1", amount=300, project_id=project.id)
     correct(session, account, -10, reference="fix", reason="fix")
-    assert audit(session) == []
+    assert audit_wallet(session) == []
     session.execute(text("ALTER TABLE lot_draws DISABLE TRIGGER USER"))
     session.execute(text(statement))
-    assert rule in {finding.rule for finding in audit(session)}
+    assert rule in {finding.rule for finding in audit_wallet(session)}

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import create_account
 from app.clock import now
 from app.errors import AppError
-from app.wallet.audit import audit
+from app.wallet.audit import audit_wallet
 from app.wallet.balance import balance, open_wallet, set_credit_limit
 from app.wallet.funds import correct, refund, top_up
 from app.wallet.hold import HoldResolved, capture, hold, release
@@ -261,7 +261,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def the_audit_is_clean(self) -> None:
         if hasattr(self, "books"):
-            assert audit(self.session) == []
+            assert audit_wallet(self.session) == []
 
 
 def run(engine: Engine, **options: Any) -> None:

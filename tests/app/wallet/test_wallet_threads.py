@@ -16,7 +16,7 @@ from app.accounts.projects import create_project
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
-from app.wallet.audit import audit
+from app.wallet.audit import audit_wallet
 from app.wallet.balance import balance, open_wallet, set_credit_limit
 from app.wallet.funds import correct, refund, top_up
 from app.wallet.hold import capture, hold, release
@@ -61,7 +61,7 @@ def test_32_threads_cannot_overdraw_one_wallet(engine: Engine, account: str) -> 
     assert set(outcomes) == {"done", "insufficient_funds"}
     with transaction(engine) as session:
         assert balance(session, account).available == 1000 - 14 * 70
-        assert audit(session) == []
+        assert audit_wallet(session) == []
 
 
 def test_parallel_jobs_cannot_overshoot_a_key_a_project_or_the_wallet(engine: Engine, account: str) -> None:
@@ -94,7 +94,7 @@ def test_parallel_jobs_cannot_overshoot_a_key_a_project_or_the_wallet(engine: En
     assert set(outcomes) <= {"done", "insufficient_funds", "budget_exceeded"}
     with transaction(engine) as session:
         assert balance(session, account).available >= 0
-        assert audit(session) == []
+        assert audit_wallet(session) == []
 
 
 def test_a_hold_is_resolved_by_one_of_many(engine: Engine, account: str) -> None:
@@ -108,7 +108,7 @@ def test_a_hold_is_resolved_by_one_of_many(engine: Engine, account: str) -> None
     assert sorted(outcomes) == ["conflict"] * (THREADS - 1) + ["done"]
     with transaction(engine) as session:
         assert balance(session, account).held == 0
-        assert audit(session) == []
+        assert audit_wallet(session) == []
 
 
 def test_one_payment_told_by_many_counts_once(engine: Engine, account: str) -> None:
@@ -119,7 +119,7 @@ def test_one_payment_told_by_many_counts_once(engine: Engine, account: str) -> N
     assert outcomes == ["done"] * THREADS
     with transaction(engine) as session:
         assert balance(session, account).posted == 1250
-        assert audit(session) == []
+        assert audit_wallet(session) == []
 
 
 def test_parallel_refunds_never_give_more_than_was_charged(engine: Engine, account: str) -> None:
@@ -136,7 +136,7 @@ def test_parallel_refunds_never_give_more_than_was_charged(engine: Engine, accou
     assert parallel([give(number) for number in range(THREADS)]).count("done") == 3
     with transaction(engine) as session:
         assert balance(session, account).available == 900
-        assert audit(session) == []
+        assert audit_wallet(session) == []
 
 
 def test_everything_at_once_on_one_wallet_neither_deadlocks_nor_loses_a_fen(engine: Engine, account: str) -> None:
@@ -172,4 +172,4 @@ def test_everything_at_once_on_one_wallet_neither_deadlocks_nor_loses_a_fen(engi
     assert words <= {"done", "insufficient_funds", "not_found", "conflict"}
     with transaction(engine) as session:
         assert balance(session, account).held == 0
-        assert audit(session) == []
+        assert audit_wallet(session) == []

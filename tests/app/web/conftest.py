@@ -23,7 +23,7 @@ from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from app.web.headers import page_headers
-from workers.worker_loop import Desk
+from workers.worker_loop import WorkerLoop
 
 PASSWORD = "correct horse battery"
 # The hash is slow on purpose, so it is made once.
@@ -76,7 +76,7 @@ class Site:
 
     def work(self) -> None:
         """Do all the work that is queued, in this process, as one worker would."""
-        desk = Desk("worker-in-test", ["finish", "synthetic"])
+        desk = WorkerLoop("worker-in-test", ["finish", "synthetic"])
         desk.open()
         try:
             desk.work()

@@ -7,12 +7,12 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import select
 
-from app.accounts.invitations import invite
+from app.accounts.invitations import create_invitation
 from app.accounts.keys import authenticate, issue_key
 from app.accounts.members import list_members
 from app.accounts.projects import create_project
 from app.assets.ingest import new_asset
-from app.assets.owner import Named
+from app.assets.owner import OwnerIds
 from app.db import transaction
 from app.jobs.tables import Job
 from app.web.routes import ROUTERS
@@ -101,13 +101,13 @@ def theirs(site: Site) -> dict[str, str]:
         caller = authenticate(session, key)
         endpoint = create_endpoint(session, caller, EndpointCreate(url="https://example.com/hook")).id
         project = create_project(session, account, "Alice's").id
-        invitation = invite(session, account, "friend@example.com", roles=["creator"], by="alice")[0].id
+        invitation = create_invitation(session, account, "friend@example.com", roles=["creator"], by="alice")[0].id
         member = list_members(session, account)[0].id
     order(alice, "a film of Alice's")
     with transaction() as session:
         [job] = session.scalars(select(Job))
         [delivery] = session.scalars(select(Delivery))
-        asset = new_asset(session, Named(account), filename="a.png", expires_at=None)
+        asset = new_asset(session, OwnerIds(account), filename="a.png", expires_at=None)
         session.add(asset)
         return {
             "video_id": job.id,

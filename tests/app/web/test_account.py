@@ -12,8 +12,8 @@ from app.settings import get_settings
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import PASSWORD, Site
 from tests.app.web.test_ends import order
-from tests.app.webhooks.world import answered, finish, take
-from workers.worker_loop import Desk
+from tests.app.webhooks.factories import answered, finish, take
+from workers.worker_loop import WorkerLoop
 
 
 def test_a_key_is_shown_once_and_works(site: Site):
@@ -133,7 +133,7 @@ def test_a_member_is_invited_and_sees_only_what_a_creator_may(site: Site):
 
 
 def test_a_worker_is_drained_from_the_console(site: Site):
-    desk = Desk("worker-to-drain", ["finish", "synthetic"])
+    desk = WorkerLoop("worker-to-drain", ["finish", "synthetic"])
     desk.open()
     try:
         browser = site.browser("author")

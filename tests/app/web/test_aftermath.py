@@ -9,7 +9,7 @@ from app.jobs.tables import Job
 from app.wallet.funds import refund
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
-from tests.app.webhooks.world import answered, finish, take
+from tests.app.webhooks.factories import answered, finish, take
 
 
 def made_of(browser: Browser, film: str, kind: str, **form: str) -> str:

@@ -13,16 +13,16 @@ from app.accounts.memberships import membership_at
 from app.audit_log.log import list_entries
 from app.clock import now
 from app.db import transaction
-from app.dispatch.worker_registry import sign_on
-from app.reports.audit import audit
+from app.dispatch.worker_registry import register_worker
+from app.reports.audit import audit_books
 from app.wallet.balance import balance
 from app.wallet.funds import refund
 from app.web.console.overview import read_days
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
-from tests.app.webhooks.world import open_endpoint
-from tests.line import Line
+from tests.app.webhooks.factories import open_endpoint
+from tests.ledger_simulation import Line
 from workers.engine.host_info import machine_facts
 
 
@@ -115,7 +115,7 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
         assert "waiting, 0 %" in browser.text()
         assert "about" not in browser.text(), "nobody serves it, so nothing is promised"
     with transaction() as session:
-        sign_on(session, "w-1", pools=["finish", "demo", "synthetic"], host="h", pid=1, device="cpu", facts={})
+        register_worker(session, "w-1", pools=["finish", "demo", "synthetic"], host="h", pid=1, device="cpu", facts={})
     for address in ("/admin/films", f"/admin{film}"):
         browser.get(address)
         assert re.search(r"waiting, 0 %, about \d+(–\d+)? (s|min)", browser.text())
@@ -177,7 +177,7 @@ def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
     assert "it flickers & more" in browser.text()
     with transaction() as session:
         assert balance(session, site.accounts["alice"]).posted == before + 20
-        assert audit(session) == []
+        assert audit_books(session) == []
     assert acts() == ["job.refunded"]
     who = re.search(r"/admin/trail\?subject=\w+", browser.page.text)[0]
     browser.get(who)
@@ -219,7 +219,7 @@ def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
     assert "-¥1.25" in browser.text() or "−¥1.25" in browser.text()
     with transaction() as session:
         assert balance(session, bob).posted == 100_000 + 300 - 125
-        assert audit(session) == []
+        assert audit_books(session) == []
     assert acts() == ["wallet.corrected", "wallet.corrected"]
 
 

@@ -8,8 +8,8 @@ import pytest
 from app.errors import AppError
 from app.web.charts import bar_chart, shares
 from app.web.formats import ago, minor, money, seconds, size, when
-from app.web.forms import read_amount
-from app.web.studio.draft import Draft, ShotDraft, edit, request_of
+from app.web.forms import parse_form_amount
+from app.web.studio.draft import Draft, ShotDraft, draft_request, edit_draft
 
 MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 
@@ -57,10 +57,10 @@ def test_sizes_and_moments():
 
 
 def test_amounts_that_people_type():
-    assert read_amount(" ¥1,234.50", "CNY", "amount") == 123_450
+    assert parse_form_amount(" ¥1,234.50", "CNY", "amount") == 123_450
     for typed in ("", "ten", "1.234", "-5", "NaN"):
         with pytest.raises(AppError):
-            read_amount(typed, "CNY", "amount")
+            parse_form_amount(typed, "CNY", "amount")
 
 
 def test_charts_keep_what_is_small_in_sight():
@@ -75,7 +75,7 @@ def test_a_storyboard_is_changed_by_its_buttons():
     draft = Draft(shots=tuple(ShotDraft(prompt=name) for name in "abc"))
 
     def after(action: str) -> str:
-        return "".join(shot.prompt or "+" for shot in edit(draft, action).shots)
+        return "".join(shot.prompt or "+" for shot in edit_draft(draft, action).shots)
 
     assert {action: after(action) for action in ("add", "remove:1", "up:2", "down:0")} == {
         "add": "abc+",
@@ -84,4 +84,4 @@ def test_a_storyboard_is_changed_by_its_buttons():
         "down:0": "bac",
     }
     assert {after(action) for action in ("up:0", "down:2", "up:9", "nonsense")} == {"abc"}
-    assert [shot.prompt for shot in request_of(draft).shots] == ["a", "b", "c"]
+    assert [shot.prompt for shot in draft_request(draft).shots] == ["a", "b", "c"]

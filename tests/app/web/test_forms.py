@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from app.accounts.invitations import invite
+from app.accounts.invitations import create_invitation
 from app.accounts.members import list_members
 from app.accounts.projects import create_project
 from app.accounts.tables import Member
 from app.db import transaction
-from app.web.forms import Sent
+from app.web.forms import SubmittedForm
 from tests.app.web.conftest import PASSWORD, Browser, Site
 
 
@@ -69,7 +69,9 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         (alice,) = list_members(session, site.accounts["alice"])
-        _, token = invite(session, site.accounts["alice"], "guest@example.com", roles=("creator",), by="alice")
+        _, token = create_invitation(
+            session, site.accounts["alice"], "guest@example.com", roles=("creator",), by="alice"
+        )
     browser.get("/account/members")
     browser.send("/account/members", {"email": "carl", "roles": ["owner"]})
     assert value(browser, "email") == "carl"
@@ -124,4 +126,4 @@ def test_two_payments_of_one_minute_are_two(site: Site):
 
 
 def test_without_a_form_the_page_shows_what_it_starts_with():
-    assert (Sent().text("name", "as it was"), Sent().has("box", "a", True)) == ("as it was", True)
+    assert (SubmittedForm().text("name", "as it was"), SubmittedForm().has("box", "a", True)) == ("as it was", True)

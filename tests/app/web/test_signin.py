@@ -13,7 +13,7 @@ import pytest
 from httpx2 import Client, TransportError
 from sqlalchemy import update
 
-from app.accounts.invitations import invite
+from app.accounts.invitations import create_invitation
 from app.accounts.members import add_member, list_members
 from app.db import transaction
 from app.settings import child_environment, get_settings
@@ -236,7 +236,7 @@ def test_a_sign_in_link_gives_no_more_than_its_giver_has(site: Site):
 
 def test_an_invitation_opens_the_door_once(site: Site):
     with transaction() as session:
-        _, token = invite(session, site.accounts["bob"], "guest@example.com", roles=("creator",), by="bob")
+        _, token = create_invitation(session, site.accounts["bob"], "guest@example.com", roles=("creator",), by="bob")
     browser = site.browser()
     browser.get(f"/invitations/{token}")
     assert browser.send(f"/invitations/{token}", {"password": PASSWORD, "name": "Guest"}).url.path == "/studio"
@@ -244,7 +244,7 @@ def test_an_invitation_opens_the_door_once(site: Site):
     assert again.get(f"/invitations/{token}").status_code == 404, "what cannot be used is said before one types"
     assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
     with transaction() as session:
-        _, token = invite(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
+        _, token = create_invitation(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
     assert "signs in with this address already" in again.get(f"/invitations/{token}").text
 
 

@@ -13,13 +13,14 @@ from app.errors import AppError
 from app.events.feed import list_events
 from app.net import Egress
 from app.settings import get_settings
+from app.webhooks.callback_secret import rotate_callback_secret
 from app.webhooks.deliveries import get_delivery, list_deliveries
-from app.webhooks.secret import key_of, rotate_callback_secret
+from app.webhooks.secret import key_of
 from app.webhooks.tables import Attempt, Delivery, Endpoint
-from app.webhooks.test_send import send_sample
+from app.webhooks.test_send import send_test
 from tests.app.net.receiver import Received, Receiver
-from tests.app.webhooks.running import LOOSE, CourierProcess, courier_thread
-from tests.app.webhooks.world import open_account, open_endpoint, tell
+from tests.app.webhooks.couriers import LOOSE, CourierProcess, courier_thread
+from tests.app.webhooks.factories import open_account, open_endpoint, tell
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_a_private_address_is_refused_in_service(engine: Engine, caller: Caller,
     with transaction(engine) as session:
         open_endpoint(session, caller, receiver.url("/ok"))
         event = tell(session, caller)
-    sample = send_sample(caller, find_only(engine), egress=Egress())
+    sample = send_test(caller, find_only(engine), egress=Egress())
     assert (sample.success, sample.status_code, sample.attempt.fault) == (False, 0, "unreachable")
     assert receiver.connections == 0
     assert event.id != sample.event_id
@@ -122,20 +123,20 @@ def test_a_sample_is_sent_while_its_owner_waits(engine: Engine, caller: Caller, 
     with transaction(engine) as session:
         made = open_endpoint(session, caller, receiver.url("/ok"))
         failing = open_endpoint(session, caller, receiver.url("/status/503"))
-    sample = send_sample(caller, made.id, "video.completed", egress=LOOSE)
+    sample = send_test(caller, made.id, "video.completed", egress=LOOSE)
     assert (sample.success, sample.status_code, sample.attempt.excerpt) == (True, 200, "ok")
     [request] = receiver.requests
     assert made.signing_secret is not None
     body = Webhook(made.signing_secret).verify(request.body.decode(), request.headers)
     assert (body["type"], body["data"]["id"]) == ("video.completed", "video_sample")
-    bad = send_sample(caller, failing.id, egress=LOOSE)
+    bad = send_test(caller, failing.id, egress=LOOSE)
     assert (bad.success, bad.status_code) == (False, 503)
     with transaction(engine) as session:
         assert set(session.scalars(select(Delivery.state))) == {"delivered", "abandoned"}
         assert list_events(session, caller.account_id).events == []
         assert session.scalars(select(Endpoint.failing_since)).all() == [None, None]
     with pytest.raises(AppError, match="no event type"):
-        send_sample(caller, made.id, "video.exploded", egress=LOOSE)
+        send_test(caller, made.id, "video.exploded", egress=LOOSE)
 
 
 def test_an_attempt_that_cannot_be_written_is_spent_all_the_same(engine: Engine, caller: Caller, receiver: Receiver):

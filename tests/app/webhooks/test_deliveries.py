@@ -10,11 +10,20 @@ from app.clock import now
 from app.errors import AppError
 from app.events.tables import Event
 from app.webhooks import deliveries as verbs
-from app.webhooks.deliveries import forget_deliveries, get_delivery, list_deliveries, recover, redeliver
+from app.webhooks.deliveries import get_delivery, list_deliveries, prune_deliveries, recover, redeliver
 from app.webhooks.endpoints import update_endpoint
 from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery
-from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, open_project, take, tell
+from tests.app.webhooks.factories import (
+    answered,
+    finish,
+    let_pass,
+    open_account,
+    open_endpoint,
+    open_project,
+    take,
+    tell,
+)
 
 
 @pytest.fixture
@@ -163,10 +172,10 @@ def test_recover_goes_no_further_back_than_the_log(session: Session, caller: Cal
     tell(session, caller)
     finish(session, take(session), answered(200))
     let_pass(session, timedelta(days=29, hours=23))
-    assert forget_deliveries(session, limit=10) == 0
+    assert prune_deliveries(session, limit=10) == 0
     assert recover(session, caller, endpoint.id, since=start) == (0, None)
     moment = let_pass(session, timedelta(hours=2))
-    assert forget_deliveries(session, limit=10) == 1
+    assert prune_deliveries(session, limit=10) == 1
     for dry_run in (True, False):
         with pytest.raises(AppError, match="30 days") as refused:
             recover(session, caller, endpoint.id, since=start, dry_run=dry_run)
@@ -207,12 +216,12 @@ def test_old_deliveries_leave_the_log_and_their_events_stay(session: Session, ca
     finish(session, take(session), answered(200))
     let_pass(session, timedelta(days=29))
     pending = tell(session, caller)
-    assert forget_deliveries(session, limit=10) == 0
+    assert prune_deliveries(session, limit=10) == 0
     let_pass(session, timedelta(days=2))
-    assert forget_deliveries(session, limit=10) == 1
+    assert prune_deliveries(session, limit=10) == 1
     assert session.scalars(select(Attempt)).all() == []
     [left], _ = list_deliveries(session, caller)
     assert left.event_id == pending.id, "what is still to be delivered is not forgotten"
     assert session.get(Event, event.id) is not None
     let_pass(session, timedelta(days=60))
-    assert forget_deliveries(session, limit=10) == 0
+    assert prune_deliveries(session, limit=10) == 0

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.clock import now
 from app.events.tables import Event
-from app.webhooks.endpoints import find_endpoint, show, update_endpoint
+from app.webhooks.endpoints import find_endpoint, show_endpoint_of, update_endpoint
 from app.webhooks.outcomes import EXCERPT_BYTES_MAX
 from app.webhooks.schedule import SCHEDULE
 from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery, Endpoint
-from tests.app.webhooks.world import (
+from tests.app.webhooks.factories import (
     answered,
     finish,
     let_pass,
@@ -116,7 +116,7 @@ def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller
     first, second = take(session)
     tell(session, caller)
     finish(session, [first], answered(410))
-    assert show(session, find_endpoint(session, caller, gone.id)).disabled_reason == "gone"
+    assert show_endpoint_of(session, find_endpoint(session, caller, gone.id)).disabled_reason == "gone"
     # The one in flight is left to its report, the one that waited is given up.
     assert reload(session, first.delivery_id).ended_reason == "gone"
     assert reload(session, second.delivery_id).state == "pending"
@@ -156,7 +156,7 @@ def test_five_days_of_failures_disable_after_three_warnings(session: Session, ca
         finish(session, take(session), answered(404))
         if hours < 120:
             let_pass(session, timedelta(hours=12))
-    shown = show(session, find_endpoint(session, caller, failing.id))
+    shown = show_endpoint_of(session, find_endpoint(session, caller, failing.id))
     assert (shown.status, shown.disabled_reason) == ("disabled", "failing")
     assert [data["percent"] for data in events_of(session, caller, "endpoint.failing")] == [50, 70, 90]
     [notice] = events_of(session, caller, "endpoint.disabled")
@@ -171,7 +171,7 @@ def test_one_success_starts_the_five_days_anew(session: Session, caller: Caller)
         tell(session, caller)
         finish(session, take(session), answered(status))
         let_pass(session, timedelta(days=2))
-    assert show(session, find_endpoint(session, caller, endpoint.id)).status == "failing"
+    assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "failing"
 
 
 def test_the_breaker_defers_without_spending_attempts(session: Session, caller: Caller):
@@ -180,7 +180,7 @@ def test_the_breaker_defers_without_spending_attempts(session: Session, caller: 
         tell(session, caller)
     # All ten places fail at once: five failures open the breaker, the other five tell it nothing new.
     finish(session, take(session), answered(503))
-    assert show(session, find_endpoint(session, caller, endpoint.id)).status == "held_back"
+    assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "held_back"
     # The database's clock runs on beside the shift, so a slow machine gets ten seconds to spare.
     let_pass(session, timedelta(seconds=5))
     assert take(session) == []
@@ -196,7 +196,7 @@ def test_the_breaker_defers_without_spending_attempts(session: Session, caller: 
     [probe] = take(session)
     finish(session, [probe], answered(200))
     assert len(take(session)) == 10
-    assert show(session, find_endpoint(session, caller, endpoint.id)).status == "enabled"
+    assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "enabled"
 
 
 def test_retry_after_holds_the_whole_endpoint_back(session: Session, caller: Caller):

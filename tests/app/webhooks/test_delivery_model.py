@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError
-from app.webhooks.claim import Parcel
+from app.webhooks.claim import DeliveryRequest
 from app.webhooks.deliveries import recover, redeliver
 from app.webhooks.endpoints import find_endpoint, update_endpoint
 from app.webhooks.schedule import SCHEDULE
 from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Delivery
-from tests.app.webhooks.world import answered, finish, let_pass, open_account, open_endpoint, take, tell
+from tests.app.webhooks.factories import answered, finish, let_pass, open_account, open_endpoint, take, tell
 
 FINAL = ("delivered", "exhausted", "abandoned")
 
@@ -45,7 +45,7 @@ class Deliveries(RuleBasedStateMachine):
         self.told: set[str] = set()
         self.wanted: set[tuple[str, str]] = set()  # (event, endpoint) that was open when the event was told
         self.arrived: Counter[tuple[str, str]] = Counter()
-        self.carried: list[Parcel] = []
+        self.carried: list[DeliveryRequest] = []
         self.ended: dict[str, tuple[str, str | None]] = {}
 
     def teardown(self) -> None:

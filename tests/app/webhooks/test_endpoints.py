@@ -23,7 +23,7 @@ from app.webhooks.endpoints import (
     update_endpoint,
 )
 from app.webhooks.schemas import EndpointCreate, EndpointUpdate, SecretRotate
-from app.webhooks.secret import (
+from app.webhooks.callback_secret import (
     ALIVE_MAX,
     SecretLostError,
     alive_secrets,
@@ -34,7 +34,7 @@ from app.webhooks.secret import (
 )
 from app.webhooks.signing import sign, spell_secret
 from app.webhooks.tables import Delivery, Endpoint, Secret
-from tests.app.webhooks.world import URL, let_pass, open_account, open_endpoint, open_project, take, tell
+from tests.app.webhooks.factories import URL, let_pass, open_account, open_endpoint, open_project, take, tell
 
 
 def refused(session: Session, **asked: object) -> AppError:

@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.events.types import EVENT_TYPES
 from app.webhooks.endpoints import update_endpoint
-from app.webhooks.fanout import fan_out, new_delivery, wants
+from app.webhooks.fanout import fan_out, is_subscribed, new_delivery
 from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Delivery, Endpoint, Secret
-from tests.app.webhooks.world import URL, open_account, open_endpoint, open_project, tell
+from tests.app.webhooks.factories import URL, open_account, open_endpoint, open_project, tell
 
 
 def targets(session: Session, event_id: str) -> set[str]:
@@ -85,7 +85,7 @@ def test_an_event_is_under_way_to_an_endpoint_once(session: Session):
 
 @pytest.mark.parametrize("type_", EVENT_TYPES)
 def test_a_star_passes_everything_but_tests(type_: str):
-    assert wants(["*"], type_) == (type_ != "webhook.test")
+    assert is_subscribed(["*"], type_) == (type_ != "webhook.test")
 
 
 def test_nothing_of_the_event_is_in_the_url(session: Session):

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.webhooks.limits import Lane, allow, deal, pace
+from app.webhooks.limits import EndpointLane, allocate, allow, pace
 
 NOON = datetime(2026, 4, 27, 12, tzinfo=UTC)
-LANE = Lane("whe_a", "acct_a", 100, 0, 10, 100, None, 0, None)
+LANE = EndpointLane("whe_a", "acct_a", 100, 0, 10, 100, None, 0, None)
 
 lanes = st.builds(
-    Lane,
+    EndpointLane,
     endpoint_id=st.uuids().map(str),
     account_id=st.sampled_from(["acct_a", "acct_b", "acct_c"]),
     due=st.integers(0, 100),
@@ -23,8 +23,10 @@ lanes = st.builds(
 )
 
 
-def shares(*given: Lane, free: int = 100, account_max: int = 100, held: dict[str, int] | None = None) -> dict[str, int]:
-    return deal(given, free=free, account_max=account_max, account_in_flight=held or {}, moment=NOON)
+def shares(
+    *given: EndpointLane, free: int = 100, account_max: int = 100, held: dict[str, int] | None = None
+) -> dict[str, int]:
+    return allocate(given, free=free, account_max=account_max, account_in_flight=held or {}, moment=NOON)
 
 
 def test_an_endpoint_gets_what_its_places_allow():
@@ -77,7 +79,7 @@ def test_an_account_with_many_endpoints_leaves_places_to_others():
 
 @settings(deadline=None)
 @given(st.lists(lanes, max_size=12, unique_by=lambda lane: lane.endpoint_id), st.integers(0, 40), st.integers(1, 30))
-def test_no_limit_is_ever_exceeded_and_no_place_is_wasted(given: list[Lane], free: int, account_max: int):
+def test_no_limit_is_ever_exceeded_and_no_place_is_wasted(given: list[EndpointLane], free: int, account_max: int):
     dealt = shares(*given, free=free, account_max=account_max)
     by_id = {lane.endpoint_id: lane for lane in given}
     assert sum(dealt.values()) <= free

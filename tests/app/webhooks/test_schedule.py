@@ -9,20 +9,20 @@ from app.webhooks.schedule import (
     BREAKER_PAUSE_MAX,
     SCHEDULE,
     breaker_pause,
+    classify_response,
     delay_before_next,
     failing_percent,
-    judge,
     parse_retry_after,
     warning_due,
 )
-from tests.app.webhooks.world import answered
+from tests.app.webhooks.factories import answered
 
 NOON = datetime(2026, 4, 27, 12, tzinfo=UTC)
 
 
 def seconds_after(attempts: int, *, status: int | None = 500, spread: float = 0.0, **rest: object) -> float | None:
     answer = answered(status, **rest)  # type: ignore[arg-type]
-    delay = delay_before_next(attempts, answer, judge(answer, NOON), spread=spread)
+    delay = delay_before_next(attempts, answer, classify_response(answer, NOON), spread=spread)
     return None if delay is None else delay.total_seconds()
 
 
@@ -104,7 +104,7 @@ def test_no_retry_after_can_break_us(value: str):
     ],
 )
 def test_what_an_answer_means(status, fault, decision, unwell):
-    verdict = judge(answered(status, fault=fault), NOON)
+    verdict = classify_response(answered(status, fault=fault), NOON)
     assert (verdict.decision, verdict.unwell) == (decision, unwell)
 
 

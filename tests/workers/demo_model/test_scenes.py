@@ -6,7 +6,7 @@ import pytest
 from app.catalog.demo_words import MOTIONS, SHAPES, Scene, Thing, vocabulary
 from workers.demo_model.config import DISPLAY_RATIOS, FRAMES_MAX, NATIVE_SIZES, latent_frames, pixel_aspect, ratio_of
 from workers.demo_model.paint import paint
-from workers.demo_model.scene_detector import judge, see
+from workers.demo_model.scene_detector import detect_scene, score_prompt
 from workers.demo_model.scenes import clip_times, draw_scene, is_held_out, paths
 
 
@@ -18,7 +18,7 @@ def test_the_checker_is_right_on_every_painted_clip() -> None:
         scene = draw_scene(rng, held_out=None, two=0.3)
         pixels, _ = paint(scene, *NATIVE_SIZES[ratio], FRAMES_MAX, rng)
         frames = pixels.round().astype(np.uint8)
-        assert judge(frames, scene)["all"], (ratio, scene.caption(), see(frames))
+        assert score_prompt(frames, scene)["all"], (ratio, scene.caption(), detect_scene(frames))
 
 
 def test_the_checker_says_no_to_every_single_mistake() -> None:
@@ -33,7 +33,7 @@ def test_the_checker_says_no_to_every_single_mistake() -> None:
         "motion": Scene("blue", (Thing("red", "circle", "right"),)),
     }
     for aspect, scene in others.items():
-        wrong = {name for name, right in judge(frames, scene).items() if not right}
+        wrong = {name for name, right in score_prompt(frames, scene).items() if not right}
         assert wrong == {aspect, "all"}
 
 
@@ -41,8 +41,8 @@ def test_the_checker_survives_an_empty_clip() -> None:
     """A clip without any object, or of noise, is no error, only wrong."""
     scene = Scene("blue", (Thing("red", "circle", "left"),))
     noise = np.random.default_rng(1).integers(0, 256, (17, 64, 112, 3)).astype(np.uint8)
-    assert not judge(np.full((17, 64, 112, 3), 128, np.uint8), scene)["all"]
-    assert not judge(noise, scene)["all"]
+    assert not score_prompt(np.full((17, 64, 112, 3), 128, np.uint8), scene)["all"]
+    assert not score_prompt(noise, scene)["all"]
 
 
 def test_held_out_combinations_never_reach_training() -> None:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from workers.demo_model.muon import Ema, optimisers, orthogonalised
-from workers.demo_model.training_loop import Course, Team
+from workers.demo_model.training_loop import TrainingLoop, WorkerGroup
 
 
-def _course(folder: Path, minutes: float, model: nn.Linear) -> Course:
+def _course(folder: Path, minutes: float, model: nn.Linear) -> TrainingLoop:
     """A tiny course on one matrix."""
-    return Course({"model": model}, folder / "course.pt", minutes, 1e-2, 0.9, [], Team())
+    return TrainingLoop({"model": model}, folder / "course.pt", minutes, 1e-2, 0.9, [], WorkerGroup())
 
 
 def test_a_course_resumes_where_it_stopped(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from workers.demo_model.components import WEIGHTS, load
 from workers.demo_model.config import CONTINUATION_FRAMES, MAX_SEQUENCE_LENGTH, WEIGHTS_BYTES_MAX
 from workers.demo_model.evaluate import psnr
 from workers.demo_model.paint import paint
-from workers.demo_model.sample import Given, generate
-from workers.demo_model.scene_detector import judge
+from workers.demo_model.sample import ConditionFrames, generate
+from workers.demo_model.scene_detector import score_prompt
 
 FIRST = Scene("white", (Thing("red", "circle", "left"),))
 SECOND = Scene("blue", (Thing("yellow", "square", "grow"),))
@@ -54,8 +54,8 @@ def test_two_prompts_make_two_films_that_the_checker_tells_apart(pipeline: WanPi
     """Each clip shows all four things its own prompt asks for, and none of the other's."""
     clips = generate(pipeline, [FIRST.caption(), SECOND.caption()], 112, 64, 41, [1, 2])
     for clip, wanted, other in zip(clips, (FIRST, SECOND), (SECOND, FIRST), strict=True):
-        assert all(judge(clip, wanted).values())
-        assert not any(judge(clip, other).values())
+        assert all(score_prompt(clip, wanted).values())
+        assert not any(score_prompt(clip, other).values())
 
 
 def test_our_sampler_makes_what_diffusers_own_pipeline_makes(pipeline: WanPipeline) -> None:
@@ -80,14 +80,18 @@ def test_the_first_frame_is_the_given_picture(pipeline: WanPipeline) -> None:
     """Frame 0 is the given picture to 30 dB, on average over several pictures."""
     rng = np.random.default_rng(3)
     painted = np.stack([paint(scene, 112, 64, 1, rng)[0].round().astype(np.uint8) for scene in (FIRST, SECOND)])
-    made = generate(pipeline, [FIRST.caption(), SECOND.caption()], 112, 64, 9, [1, 2], Given(lead=painted), steps=4)
+    made = generate(
+        pipeline, [FIRST.caption(), SECOND.caption()], 112, 64, 9, [1, 2], ConditionFrames(lead=painted), steps=4
+    )
     assert np.mean([psnr(clip[0], wanted[0]) for clip, wanted in zip(made, painted, strict=True)]) >= 30
 
 
 def test_a_continuation_does_not_jump(pipeline: WanPipeline) -> None:
     """The step over the joint is no larger than what the film's own frames move by."""
     first = generate(pipeline, [FIRST.caption()], 112, 64, 17, [4])
-    more = generate(pipeline, [FIRST.caption()], 112, 64, 25, [5], Given(lead=first[:, -CONTINUATION_FRAMES:]))
+    more = generate(
+        pipeline, [FIRST.caption()], 112, 64, 25, [5], ConditionFrames(lead=first[:, -CONTINUATION_FRAMES:])
+    )
     film = np.concatenate([first[0], more[0, CONTINUATION_FRAMES:]]).astype(np.float32)
     steps = np.abs(np.diff(film, axis=0)).mean((1, 2, 3))
     assert steps[16] <= steps.max() + 1e-6

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.engine.asking import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import DoesNotFit, EnginePoisoned, OutOfMemory, Refused, Stopped
+from workers.engine import DoesNotFit, EnginePoisoned, ModelRefused, OutOfMemory, Stopped
 from workers.engine.wan import WanEngine
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_fit_is_refused_before_it_begins(tiny_wan: TinyWan) -> None:
 )
 def test_what_the_model_cannot_do_is_refused(tiny_wan: TinyWan, changes: dict[str, Any], message: str) -> None:
     engine = WanEngine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(ModelRefused, match=message):
         film(engine, request(**changes))
 
 
@@ -199,7 +199,7 @@ def test_families_refuse_what_they_cannot_be_told(tiny_wan: TinyWan) -> None:
         ("i2v", {"mode": "t2v"}, "cannot do t2v"),
     ):
         engine = WanEngine(tiny_model(family, tiny_wan(family)), "cpu")
-        with pytest.raises(Refused, match=message):
+        with pytest.raises(ModelRefused, match=message):
             film(engine, request(**changes))
 
 

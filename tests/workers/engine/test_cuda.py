@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.catalog.models import VideoModel, load_catalog
-from tests.workers.engine.asking import Watcher, film, request
+from tests.workers.engine.segment_requests import Watcher, film, request
 from tests.workers.engine.tiny_wan import build_tiny_wan, tiny_model
 from workers.engine import OutOfMemory, SegmentRequest, Stopped
 from workers.engine.decode import decode_floats, to_bytes, to_unit

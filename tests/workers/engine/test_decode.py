@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.engine.asking import pictures
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import pictures
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine.decode import (
     SEAM_FRAMES,
@@ -23,7 +23,7 @@ from workers.engine.decode import (
     to_unit,
 )
 from workers.engine.load import Parts, load_parts
-from workers.engine.quick_vae import quicken, use_channels_last, use_onednn
+from workers.engine.quick_vae import speed_up_vae, use_channels_last, use_onednn
 
 
 def parts_of(tiny_wan: TinyWan, family: str) -> Parts:
@@ -130,7 +130,7 @@ def test_encode_then_decode_keeps_the_shape(tiny_wan: TinyWan) -> None:
 def test_kernels_are_chosen_for_the_device_where_an_offloaded_vae_works(tiny_wan: TinyWan) -> None:
     """It waits in the host's memory while the kernels are chosen, and oneDNN's would fail on the GPU."""
     vae = parts_of(tiny_wan, "ti2v").vae
-    assert quicken(vae, torch.device("cuda")) > 0
+    assert speed_up_vae(vae, torch.device("cuda")) > 0
     convolutions = [each for each in vae.modules() if isinstance(each, torch.nn.Conv3d)]
     assert all(each.weight.is_contiguous(memory_format=torch.channels_last_3d) for each in convolutions)
     assert not any("_conv_forward" in vars(each) for each in convolutions)

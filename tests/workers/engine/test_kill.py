@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from app.catalog.models import VideoModel
-from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import film, request
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import Control, Handover, make_engine, segment_seed
+from workers.engine import Continuation, EngineControl, make_engine, segment_seed
 from workers.engine.atomic_write import write_durably
 from workers.engine.request import Frames
 
@@ -22,7 +22,7 @@ STEPS = 5
 KILLS = 20
 
 
-class Telling(Control):
+class Telling(EngineControl):
     """Tells each step through a pipe and waits for leave, so that a kill falls exactly where the test wants it."""
 
     def __init__(self, wire: Connection, segment: int) -> None:
@@ -51,7 +51,7 @@ def work(model: VideoModel, folder: Path, wire: Connection) -> None:
             assert engine.handover is not None
             engine.handover.save(state)
             _store(clip, made)
-        handover = Handover.load(state)
+        handover = Continuation.load(state)
     wire.send(("end", 0, 0))
 
 

@@ -12,8 +12,8 @@ from diffusers import WanPipeline
 from diffusers.models import attention_dispatch
 from safetensors.torch import save_file
 
-from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import film, request
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine.load import load_parts
 from workers.engine.optimizations import (

@@ -13,8 +13,8 @@ import torch
 from diffusers import DiffusionPipeline, WanImageToVideoPipeline, WanPipeline, WanVideoToVideoPipeline
 from PIL import Image
 
-from tests.workers.engine.asking import FRAMES, HEIGHT, SEED, STEPS, WIDTH, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import FRAMES, HEIGHT, SEED, STEPS, WIDTH, film, pictures, request
 from tests.workers.engine.tiny_wan import TEXT_LENGTH, tiny_model
 from workers.engine import SegmentRequest, make_engine
 from workers.engine.request import Frames

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.engine.asking import Watcher, film, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import Watcher, film, request
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Meter, host_info
 from workers.engine.atomic_write import write_durably

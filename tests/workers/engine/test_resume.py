@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.workers.engine.asking import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Engine, SegmentRequest, Stopped, make_engine
 from workers.engine.checkpoint import (

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workers.engine.asking import HEIGHT, WIDTH, film, pictures, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import HEIGHT, WIDTH, film, pictures, request
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import Handover, Refused, make_engine, segment_seed
-from workers.engine.conditioning import correct_drift, look_of, shape_of, shown_frames
+from workers.engine import Continuation, ModelRefused, make_engine, segment_seed
+from workers.engine.conditioning import correct_drift, frame_statistics, shape_of, shown_frames
 from workers.engine.wan import WanEngine
 
 
@@ -52,7 +52,7 @@ def test_a_chain_goes_on_from_segment_to_segment(tiny_wan: TinyWan, tmp_path: Pa
         assert engine.handover.segment == segment
         path = tmp_path / f"{segment}.handover"
         engine.handover.save(path)
-        handover = Handover.load(path)
+        handover = Continuation.load(path)
         np.testing.assert_array_equal(handover.frames, engine.handover.frames)
         assert handover.frames.shape[0] == engine.model.handover_frames  # type: ignore[attr-defined]
     assert not any(np.array_equal(seen[0][-1], frame) for frame in seen[1])
@@ -121,9 +121,9 @@ def test_drift_correction_moves_the_look_to_the_first_segments() -> None:
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(1, 4, 3, 8, 8, generator=generator) * 3 + 2
     anchor = np.stack([np.zeros(4, np.float32), np.ones(4, np.float32)])
-    handover = Handover("m", 0, np.zeros((1, 8, 8, 3), np.float32), anchor)
+    handover = Continuation("m", 0, np.zeros((1, 8, 8, 3), np.float32), anchor)
     torch.testing.assert_close(
-        look_of(correct_drift(latents, None, handover, 1.0)), torch.from_numpy(anchor), atol=1e-4, rtol=0
+        frame_statistics(correct_drift(latents, None, handover, 1.0)), torch.from_numpy(anchor), atol=1e-4, rtol=0
     )
     assert correct_drift(latents, None, handover, 0.0) is latents
     assert correct_drift(latents, None, None, 1.0) is latents
@@ -146,14 +146,14 @@ def test_drift_correction_is_used_in_a_chain(tiny_wan: TinyWan) -> None:
 
 def test_a_foreign_file_is_no_handover(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"no safetensors")
-    with pytest.raises(Refused, match="not a hand-over"):
-        Handover.load(tmp_path / "x")
+    with pytest.raises(ModelRefused, match="not a hand-over"):
+        Continuation.load(tmp_path / "x")
 
 
 def test_a_handover_of_another_size_is_refused(tiny_wan: TinyWan) -> None:
     engine = make_engine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
-    handover = Handover("tiny-ti2v", 0, np.zeros((5, HEIGHT, WIDTH // 2, 3), np.float32))
-    with pytest.raises(Refused, match="shape"):
+    handover = Continuation("tiny-ti2v", 0, np.zeros((5, HEIGHT, WIDTH // 2, 3), np.float32))
+    with pytest.raises(ModelRefused, match="shape"):
         film(engine, request(handover=handover))
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.catalog.models import VideoModel, get_model
-from tests.workers.engine.asking import Watcher, film, request
-from workers.engine import Control, Engine, Handover, Refused, Stopped, make_engine
+from app.catalog.models import VideoModel, require_model
+from tests.workers.engine.segment_requests import Watcher, film, request
+from workers.engine import Continuation, Engine, EngineControl, ModelRefused, Stopped, make_engine
 
 
 def synthetic(step_seconds: float = 0.0) -> VideoModel:
-    model = get_model("synthetic")
+    model = require_model("synthetic")
     return model.model_copy(update={"switches": model.switches.model_copy(update={"step_seconds": step_seconds})})
 
 
@@ -41,7 +41,7 @@ def test_a_chain_counts_on(engine: Engine, tmp_path_factory: pytest.TempPathFact
     assert engine.handover is not None
     path = tmp_path_factory.mktemp("handover") / "h"
     engine.handover.save(path)
-    second = film(engine, request(frames=8, handover=Handover.load(path)))
+    second = film(engine, request(frames=8, handover=Continuation.load(path)))
     np.testing.assert_array_equal(np.concatenate([first, second]), whole)
     assert engine.handover.segment == 1
 
@@ -50,7 +50,7 @@ def test_a_first_frame_is_shown(engine: Engine) -> None:
     picture = np.full((32, 64, 3), 77, np.uint8)
     made = film(engine, request(mode="i2v", first_frame=picture, frames=1))
     assert (made[0, 0, 10:] == 77).all()
-    with pytest.raises(Refused):
+    with pytest.raises(ModelRefused):
         film(engine, request(mode="i2v", first_frame=picture[:10]))
 
 
@@ -64,7 +64,7 @@ def test_progress_and_stop() -> None:
 
 
 def test_a_stop_between_chunks(engine: Engine) -> None:
-    control = Control()
+    control = EngineControl()
     chunks = engine.render(request(frames=20), control)
     next(chunks)
     control.stop()
@@ -73,10 +73,10 @@ def test_a_stop_between_chunks(engine: Engine) -> None:
 
 
 def test_nothing_is_nothing(engine: Engine) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(ModelRefused):
         film(engine, request(frames=0))
-    with pytest.raises(Refused):
-        film(engine, request(handover=Handover("synthetic", 0, np.zeros((1, 4, 4, 3), np.float32))))
+    with pytest.raises(ModelRefused):
+        film(engine, request(handover=Continuation("synthetic", 0, np.zeros((1, 4, 4, 3), np.float32))))
     engine.prefetch(replace(request(), frames=3))
     engine.load()
     engine.close()

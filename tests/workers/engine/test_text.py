@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from diffusers import WanPipeline
 
-from tests.workers.engine.asking import film, request
 from tests.workers.engine.conftest import TinyWan
+from tests.workers.engine.segment_requests import film, request
 from tests.workers.engine.tiny_wan import TEXT_LENGTH, tiny_model
 from workers.engine.load import load_parts
 from workers.engine.text import EmbeddingCache, TextStage

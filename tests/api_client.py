@@ -18,7 +18,7 @@ from app.prices.seed import seed_book
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from workers.worker_loop import Desk
+from workers.worker_loop import WorkerLoop
 
 SCOPES = ("videos", "billing", "webhooks")
 
@@ -49,7 +49,7 @@ class World:
 
     def work(self) -> None:
         """Do all the work that is queued, in this process, as one worker would."""
-        desk = Desk("worker-in-test", ["finish", "synthetic"])
+        desk = WorkerLoop("worker-in-test", ["finish", "synthetic"])
         desk.open()
         try:
             desk.work()

@@ -13,9 +13,9 @@ from app.dispatch.claim import Claim
 from app.jobs.queue_tables import Take, Unit
 from app.storage import Stored
 from app.storage.files import FileStorage
-from workers.engine import Control, Engine, SegmentRequest
+from workers.engine import Engine, EngineControl, SegmentRequest
 from workers.engine.request import Frames
-from workers.worker_loop import Desk
+from workers.worker_loop import WorkerLoop
 
 # No test is slow because it waits: these bound what would otherwise hang for ever.
 PATIENCE_SECONDS = 60.0
@@ -44,7 +44,7 @@ class GatedStorage(FileStorage):
         return stored
 
 
-class TellingDesk(Desk):
+class TellingDesk(WorkerLoop):
     """A desk that remembers which units its engine began to denoise, in order, and lets a test act at each step."""
 
     def __init__(self, pools: list[str], at_step: Callable[[str, int], None] = lambda unit_id, step: None) -> None:
@@ -74,7 +74,7 @@ class _Telling:
     def __getattr__(self, name: str) -> object:
         return getattr(self._engine, name)
 
-    def render(self, request: SegmentRequest, control: Control) -> Iterator[Frames]:
+    def render(self, request: SegmentRequest, control: EngineControl) -> Iterator[Frames]:
         hear = control.on_step
 
         def told(step: int, steps: int, preview: Frames | None = None) -> None:

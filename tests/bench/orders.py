@@ -1,6 +1,6 @@
 """Measure the line: submissions per second beside pgbench running the same statements, and how soon a take starts.
 
-`python -m tests.bench.line [--seconds N] [--takes N]` starts servers of its own. Sixteen clients order at once, in as
+`python -m tests.bench.orders [--seconds N] [--takes N]` starts servers of its own. Sixteen clients order at once, in as
 many threads of two processes, through the verb that every door calls (`app.jobs.submit`); pgbench runs what one such
 order was seen to send, with as many clients. The ratio says what Python costs and holds on any machine. Then a whole
 service stands idle and is given one job after another: the time from the request to the take's beginning is told by
@@ -28,13 +28,13 @@ from app.accounts.accounts import get_account, set_limits
 from app.accounts.caller import Caller
 from app.cli.server_binaries import postgres_programs
 from app.db import get_engine, transaction
-from app.jobs.idempotency import Order
+from app.jobs.idempotency import OrderIdentity
 from app.jobs.schemas import VideoRequest
 from app.jobs.submit import submit
 from app.prices.seed import seed_book
 from app.settings import child_environment, get_settings
 from tests.bench.money import ACCOUNT, bench_servers, open_accounts
-from tests.live import follow, start, stop
+from tests.live_service import follow, start, stop
 
 CLIENTS = 16
 PROCESSES = 2
@@ -48,7 +48,7 @@ def order_one(session: Session, account_id: str) -> None:
     """Order one film as a door does."""
     caller = Caller(get_account(session, account_id), SCOPES, frozenset())
     asked = VideoRequest(model="synthetic", prompt="bars", seconds=5, resolution="720P")
-    submit(session, caller, Order(asked))
+    submit(session, caller, OrderIdentity(asked))
 
 
 def order_for(numbers: list[int], seconds: float, found: Any) -> None:

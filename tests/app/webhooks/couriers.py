@@ -12,14 +12,14 @@ from dataclasses import replace
 from typing import Self
 
 from app.net import Egress
-from app.webhooks.courier import Courier, Pace
+from app.webhooks.courier import Courier, CourierLimits
 
 LOOSE = Egress(allow_private=True, strict_urls=False)
-QUICK = Pace(seconds=1.0, lease_seconds=20.0, poll_seconds=0.02)
+QUICK = CourierLimits(seconds=1.0, lease_seconds=20.0, poll_seconds=0.02)
 
 
 @contextmanager
-def courier_thread(pace: Pace = QUICK, *, seconds: float | None = None) -> Iterator[None]:
+def courier_thread(pace: CourierLimits = QUICK, *, seconds: float | None = None) -> Iterator[None]:
     """Run a courier beside the test; at the end of the block it drains and has reported everything."""
     chosen = pace if seconds is None else replace(pace, seconds=seconds)
     loop = asyncio.new_event_loop()

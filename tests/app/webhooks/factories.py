@@ -8,13 +8,13 @@ from app.accounts.caller import Caller
 from app.accounts.tables import Account, Project
 from app.clock import now
 from app.db import new_id
-from app.events.record import record
+from app.events.record import record_event
 from app.events.tables import Event
-from app.net import Answer, Fault, Timings
-from app.webhooks.claim import Parcel, claim
+from app.net import Fault, PostResult, Timings
+from app.webhooks.claim import DeliveryRequest, claim_deliveries
 from app.webhooks.endpoints import create_endpoint
 from app.webhooks.fanout import fan_out
-from app.webhooks.outcomes import Sent, report
+from app.webhooks.outcomes import AttemptResult, record_attempt
 from app.webhooks.schemas import EndpointCreate, EndpointOut
 from app.webhooks.tables import Delivery
 
@@ -57,7 +57,7 @@ def tell(
 ) -> Event:
     """Write an event of a job of its own, and its deliveries."""
     job_id = new_id("video") if type_.startswith("video.") else None
-    event = record(
+    event = record_event(
         session,
         account_id=caller.account_id,
         project_id=project_id,
@@ -71,9 +71,9 @@ def tell(
     return event
 
 
-def take(session: Session, *, free: int = 100, lease_seconds: float = 30.0) -> list[Parcel]:
+def take(session: Session, *, free: int = 100, lease_seconds: float = 30.0) -> list[DeliveryRequest]:
     """Claim what is due, as a courier with many free places does."""
-    return claim(
+    return claim_deliveries(
         session,
         lease=new_id("lease"),
         lease_seconds=lease_seconds,
@@ -85,15 +85,15 @@ def take(session: Session, *, free: int = 100, lease_seconds: float = 30.0) -> l
 
 def answered(
     status: int | None = 200, *, fault: Fault | None = None, retry_after: str | None = None, body: bytes = b"ok"
-) -> Answer:
+) -> PostResult:
     headers = {"retry-after": retry_after} if retry_after else {}
-    return Answer(status, headers, body, fault, "detail", "203.0.113.9", Timings(1, 2, 3, 4, 10))
+    return PostResult(status, headers, body, fault, "detail", "203.0.113.9", Timings(1, 2, 3, 4, 10))
 
 
-def finish(session: Session, parcels: list[Parcel], answer: Answer, at: datetime | None = None) -> None:
+def finish(session: Session, parcels: list[DeliveryRequest], answer: PostResult, at: datetime | None = None) -> None:
     """Report the same answer for all of these parcels."""
     started_at = at or now(session)
-    report(session, [Sent(parcel, started_at, answer) for parcel in parcels])
+    record_attempt(session, [AttemptResult(parcel, started_at, answer) for parcel in parcels])
 
 
 def reload(session: Session, delivery_id: str) -> Delivery:

@@ -15,9 +15,9 @@ from app.clock import now
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import LeaseLost, fail_take, release_take, succeed_finish, succeed_segment
 from app.dispatch.scheduler import REPAIRS
-from app.jobs.cancel import cancel
+from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
-from app.jobs.idempotency import Order
+from app.jobs.idempotency import OrderIdentity
 from app.jobs.queue_tables import Unit
 from app.jobs.quote import make_quote
 from app.jobs.schemas import VideoRequest
@@ -26,7 +26,7 @@ from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job, Quote, ReceiptRow
 from app.prices.seed import seed_book
-from app.reports.audit import audit
+from app.reports.audit import audit_books
 from app.wallet.balance import balance, open_wallet
 from app.wallet.funds import top_up
 
@@ -89,7 +89,7 @@ class Line:
 
     def order(self, caller: Caller, *, key: str | None = None, **fields: Any) -> Job:
         asked = request(**fields)
-        order = Order(asked, idempotency_key=key, fingerprint=asked.model_dump_json())
+        order = OrderIdentity(asked, idempotency_key=key, fingerprint=asked.model_dump_json())
         return self.act(lambda: submit(self.session, caller, order))
 
     def start(self, pools: Iterable[str] = POOLS, worker: str = "worker-1") -> Claim | None:
@@ -135,7 +135,7 @@ class Line:
         self.act(lambda: release_take(self.session, taken))
 
     def cancel(self, caller: Caller, job_id: str) -> Job:
-        return self.act(lambda: cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
+        return self.act(lambda: request_cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
 
     def sweep(self, *names: str) -> dict[str, int]:
         """Run the scheduler's repairs, all of them or those named; each thing to mend in a transaction of its own."""
@@ -178,7 +178,7 @@ class Line:
 
     def check(self) -> None:
         """Every promise about money and jobs holds."""
-        assert audit(self.session) == []
+        assert audit_books(self.session) == []
         self.session.commit()
 
 

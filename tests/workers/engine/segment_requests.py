@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from workers.engine import Control, Engine, SegmentRequest
+from workers.engine import Engine, EngineControl, SegmentRequest
 from workers.engine.request import Frames
 
 WIDTH, HEIGHT, FRAMES, STEPS, SEED = 64, 32, 9, 4, 1234
@@ -34,12 +34,12 @@ def pictures(count: int, seed: int = 5) -> Frames:
     return np.random.default_rng(seed).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
-def film(engine: Engine, asked: SegmentRequest, control: Control | None = None) -> Frames:
+def film(engine: Engine, asked: SegmentRequest, control: EngineControl | None = None) -> Frames:
     """Render a request to its end and return all frames."""
-    return np.concatenate(list(engine.render(asked, control or Control())))
+    return np.concatenate(list(engine.render(asked, control or EngineControl())))
 
 
-class Watcher(Control):
+class Watcher(EngineControl):
     """A control that remembers what it heard, and may act at a step."""
 
     def __init__(self, at_step: Callable[[int], None] | None = None) -> None:

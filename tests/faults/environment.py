@@ -21,8 +21,8 @@ from sqlalchemy.orm import Session
 from app.cli.embedded import EmbeddedServers
 from app.settings import child_environment
 from tests.contracts.storage_servers import ACCESS_KEY, SECRET_KEY, rclone
-from tests.faults.wire import Wire
-from tests.live import Service, start, stop
+from tests.faults.tcp_proxy import Wire
+from tests.live_service import Service, start, stop
 
 LEASE_SECONDS = 4
 CATALOG = Path(__file__).parent / "catalog"

@@ -11,7 +11,7 @@ from app.accounts.tables import Account
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import new_id
-from app.jobs.fair_share import join_pool
+from app.jobs.fair_share import join_share
 from app.jobs.plan import FINISH_POOL, enqueue
 from app.jobs.queue_tables import Unit
 from app.jobs.spec import Shot, Spec
@@ -80,7 +80,7 @@ def make_queued_job(
     session.add(job)
     session.flush()
     for name in (pool, FINISH_POOL):
-        join_pool(session, name, account_id, weight=Decimal(weight), concurrency=concurrency)
+        join_share(session, name, account_id, weight=Decimal(weight), concurrency=concurrency)
     enqueue(session, job_id=job.id, account_id=account_id, spec=spec, model=model, pool=pool, at=moment)
     session.flush()
     return job

@@ -1,0 +1,36 @@
+"""The secret that signs callbacks of an account's jobs: one per account, whatever the URLs are."""
+
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.errors import AppError
+from app.webhooks.schemas import CallbackSecretOut
+from app.webhooks.secret import current_secret, ensure_callback_secret, issue_secret
+
+
+def get_callback_secret(session: Session, caller: Caller) -> CallbackSecretOut:
+    """Return what may be seen of the account's callback secret; it is made where there is none yet."""
+    ensure_callback_secret(session, caller.account_id)
+    return _show(session, caller)
+
+
+def rotate_callback_secret(session: Session, caller: Caller, *, keep_old_hours: int) -> CallbackSecretOut:
+    """Make a new callback secret and return it, this once; the old one signs beside it for `keep_old_hours`.
+
+    Raises AppError `forbidden` for a key of a project: the secret is the whole account's.
+    """
+    if caller.project_id is not None:
+        raise AppError("forbidden", "The callback secret is the account's; a project's key cannot change it.")
+    secret = issue_secret(session, caller.account_id, None, keep_old=timedelta(hours=keep_old_hours))
+    return _show(session, caller, secret)
+
+
+def _show(session: Session, caller: Caller, secret: str | None = None) -> CallbackSecretOut:
+    current = current_secret(session, caller.account_id, None)
+    if current is None:
+        raise LookupError("the account has no callback secret although one was made")
+    return CallbackSecretOut(
+        signing_secret_hint=current.hint, signing_secret=secret, created_at=int(current.created_at.timestamp())
+    )
