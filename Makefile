@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser test-deep check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser coverage test-deep check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ $(TESTS): $(RUNS)
 demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress, receipt, film
 	$(BIN)/cinemeter demo
 
-up: $(RUNS) ## Start the whole service here and stay up; prints the studio's address and keys
+up: $(RUNS) ## Start the whole service here and stay up; prints the studio's URL and keys
 	$(BIN)/cinemeter up
 
 test: $(TESTS) browser ## Run every test but the deep ones
@@ -52,6 +52,9 @@ browser:
 	  command -v apt-get >/dev/null || { echo "The tests of the pages need Chromium, and there is no apt here to install it: put a 'chromium' on the PATH."; exit 1; }; \
 	  echo "Installing Chromium for the tests of the pages"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+
+coverage: $(TESTS) browser ## Run every test but the deep ones and print the lines that none of them reaches
+	$(PYTEST) -n 2 --dist loadfile --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
 test-deep: $(TESTS) ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile -m deep
@@ -69,13 +72,13 @@ bench: $(TESTS) ## Measure throughput and overheads on this machine
 bench-gpu: $(TESTS) ## Measure the engine on a CUDA GPU beside stock diffusers (STEPS=20)
 	$(BIN)/python -m tests.bench.gpu --steps $(or $(STEPS),20)
 
-fmt: $(TESTS) ## Format the code and rewrite the generated parts of the README
+fmt: $(TESTS) ## Format the code and rewrite the generated tables of deploy/
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m tests.repo.documents
 
-examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests of the doors
-	$(PYTEST) -q -p tests.repo.examples tests/app/doors tests/contracts
+examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests of the API
+	$(PYTEST) -q -p tests.repo.examples tests/app/api tests/contracts
 
 clean: ## Remove the environment and caches; films and the home folder stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

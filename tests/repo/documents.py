@@ -1,4 +1,4 @@
-"""What is made from the code: parts of README.md, and deploy/env.example. `python -m tests.repo.documents` writes.
+"""What is made from the code: the tables of deploy/reference.md, and deploy/env.example. `python -m tests.repo.documents` writes.
 
 With `--check` it only compares.
 
@@ -18,7 +18,7 @@ from app.jobs.states import FINAL, TRANSITIONS
 from app.settings import Settings
 from tests.repo.sources import ROOT
 
-README = ROOT / "README.md"
+REFERENCE = ROOT / "deploy" / "reference.md"
 ENVIRONMENT = ROOT / "deploy" / "env.example"
 
 # What compose.yaml asks for beside the settings themselves.
@@ -110,7 +110,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the documents, or with `--check` only say whether one would change."""
-    fresh = {README: rendered(README.read_text(encoding="utf-8")), ENVIRONMENT: environment_example()}
+    fresh = {REFERENCE: rendered(REFERENCE.read_text(encoding="utf-8")), ENVIRONMENT: environment_example()}
     stale = [path for path, text in fresh.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if arguments != ["--check"]:
         for path in stale:

@@ -1,12 +1,15 @@
-"""README.md says what the code does."""
+"""README.md and deploy/reference.md say what the code does."""
 
 import re
 
 from app.db import Base
-from tests.repo.documents import PARTS, README, rendered
+from tests.repo.documents import PARTS, REFERENCE, rendered
 from tests.repo.sources import PACKAGES, ROOT, sources
 
-TEXT = README.read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = REFERENCE.read_text(encoding="utf-8")
+DECISIONS = ROOT / "deploy" / "decisions"
+README_LINES_MAX = 180
 
 
 def test_the_generated_parts_are_fresh():
@@ -20,7 +23,7 @@ def test_every_generated_part_is_there():
 
 def test_the_tree_names_every_folder_and_no_other():
     """One comment per folder: a new folder is explained, a removed one is forgotten."""
-    tree = TEXT.split("## Where things are", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
+    tree = README.split("## Where things are", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
     named = set()
     stack: list[str] = []
     for line in tree.splitlines():
@@ -35,7 +38,7 @@ def test_the_tree_names_every_folder_and_no_other():
 
 def test_every_word_of_the_glossary_is_a_class_of_that_name():
     """One word, one meaning: what the glossary explains is what the code calls so."""
-    glossary = TEXT.split("## Words", 1)[1].split("\n## ", 1)[0]
+    glossary = TEXT.split("## Words", 1)[1]
     words = re.findall(r"^\| \*\*(\w+)\*\* \| `([\w.]+)` \|", glossary, flags=re.MULTILINE)
     assert len(words) >= 20
     for word, place in words:
@@ -43,3 +46,33 @@ def test_every_word_of_the_glossary_is_a_class_of_that_name():
         defined = getattr(__import__(module, fromlist=[name]), name, None)
         assert defined is not None, word
     assert Base.metadata is not None
+
+
+def test_the_readme_stays_short():
+    assert README.count("\n") <= README_LINES_MAX
+
+
+def test_the_index_names_every_decision_with_its_title_and_status():
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    rows = set(
+        re.findall(r"^\| \[(\d{4})\]\(([\w.-]+)\) \| (.+?) \| (in force|replaced by \d{4}) \|$", index, re.MULTILINE)
+    )
+    pages = {path for path in DECISIONS.glob("[0-9]*.md")}
+    titles = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in pages}
+    assert {name: f"# {number}. {title}" for number, name, title, _ in rows} == titles
+
+
+def test_links_between_documents_lead_somewhere():
+    documents = [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / ".github").glob("*.md"),
+        *(ROOT / "deploy").rglob("*.md"),
+    ]
+    broken = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in documents
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if not (path.parent / target).exists()
+    ]
+    assert not broken

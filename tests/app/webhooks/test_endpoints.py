@@ -13,6 +13,15 @@ from app.clock import local_now
 from app.db import transaction
 from app.errors import AppError
 from app.settings import get_settings
+from app.webhooks.callback_secret import (
+    ALIVE_MAX,
+    SecretLostError,
+    alive_secrets,
+    current_secret,
+    get_callback_secret,
+    key_of,
+    rotate_callback_secret,
+)
 from app.webhooks.endpoints import (
     ENDPOINTS_MAX,
     create_endpoint,
@@ -23,15 +32,6 @@ from app.webhooks.endpoints import (
     update_endpoint,
 )
 from app.webhooks.schemas import EndpointCreate, EndpointUpdate, SecretRotate
-from app.webhooks.callback_secret import (
-    ALIVE_MAX,
-    SecretLostError,
-    alive_secrets,
-    current_secret,
-    get_callback_secret,
-    key_of,
-    rotate_callback_secret,
-)
 from app.webhooks.signing import sign, spell_secret
 from app.webhooks.tables import Delivery, Endpoint, Secret
 from tests.app.webhooks.factories import URL, let_pass, open_account, open_endpoint, open_project, take, tell
