@@ -1,4 +1,6 @@
-"""What is made from the code: the tables of deploy/reference.md, and deploy/env.example. `python -m tests.repo.documents` writes.
+"""Generate the tables of deploy/reference.md, and deploy/env.example, from the code.
+
+`python -m tests.repo.documents` writes them.
 
 With `--check` it only compares.
 

@@ -57,8 +57,7 @@ def test_the_index_names_every_decision_with_its_title_and_status():
     rows = set(
         re.findall(r"^\| \[(\d{4})\]\(([\w.-]+)\) \| (.+?) \| (in force|replaced by \d{4}) \|$", index, re.MULTILINE)
     )
-    pages = {path for path in DECISIONS.glob("[0-9]*.md")}
-    titles = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in pages}
+    titles = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in DECISIONS.glob("[0-9]*.md")}
     assert {name: f"# {number}. {title}" for number, name, title, _ in rows} == titles
 
 
