@@ -39,12 +39,12 @@ def request_cancel(session: Session, job: Job) -> Job:
         return job
     drop_work(session, job)
     job.stage = Stage.FINISHING
-    klass = session.scalar(select(func.min(Unit.klass)).where(Unit.job_id == job.id))
+    priority = session.scalar(select(func.min(Unit.priority)).where(Unit.job_id == job.id))
     enqueue_finish(
         session,
         job_id=job.id,
         account_id=job.account_id,
-        klass=klass if klass is not None else 1,
+        priority=priority if priority is not None else 1,
         spec=Spec.model_validate(job.spec),
         at=moment,
     )

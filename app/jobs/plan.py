@@ -60,7 +60,7 @@ def enqueue(
 
     Shots render in parallel; the segments of one shot follow each other because each continues the last.
     """
-    klass = CLASS_OF_TIER.get(spec.service_tier, 1)
+    priority = CLASS_OF_TIER.get(spec.service_tier, 1)
     units = [
         Unit(
             id=new_id("unit"),
@@ -70,7 +70,7 @@ def enqueue(
             pool=pool,
             model=spec.model,
             state="ready" if segment.position == 0 else "blocked",
-            klass=klass,
+            priority=priority,
             shot=segment.shot,
             position=segment.position,
             frames=segment.frames,
@@ -83,10 +83,10 @@ def enqueue(
     session.add_all(units)
     if not units:
         # Every shot is reused (a film cut anew from old clips): nothing to render, only to join.
-        enqueue_finish(session, job_id=job_id, account_id=account_id, klass=klass, spec=spec, at=at)
+        enqueue_finish(session, job_id=job_id, account_id=account_id, priority=priority, spec=spec, at=at)
 
 
-def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int, spec: Spec, at: datetime) -> None:
+def enqueue_finish(session: Session, *, job_id: str, account_id: str, priority: int, spec: Spec, at: datetime) -> None:
     """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
     row = insert(Unit).values(
         {
@@ -97,7 +97,7 @@ def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int
             Unit.pool: FINISH_POOL,
             Unit.model: FINISH_POOL,
             Unit.state: UnitState.READY,
-            Unit.klass: min(klass, 1),
+            Unit.priority: min(priority, 1),
             Unit.shot: 0,
             Unit.position: 0,
             Unit.frames: spec.frames,

@@ -52,7 +52,7 @@ class Unit(Base):
     pool: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text, default="ready")
-    klass: Mapped[int] = mapped_column("class", SmallInteger, default=1)  # 0 priority, 1 standard, 2 flex
+    priority: Mapped[int] = mapped_column("class", SmallInteger, default=1)  # 0 priority, 1 standard, 2 flex
     shot: Mapped[int] = mapped_column(Integer, default=0)
     position: Mapped[int] = mapped_column(Integer, default=0)  # of the segment within its shot
     frames: Mapped[int] = mapped_column(Integer, default=0)
@@ -77,7 +77,7 @@ class Lane(Base):
     __table_args__ = (CheckConstraint("ready >= 0", name="ready_not_negative"), {"postgresql_with": {"fillfactor": 50}})
 
     pool: Mapped[str] = mapped_column(Text, primary_key=True)
-    klass: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
+    priority: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
     account_id: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     ready: Mapped[int] = mapped_column(Integer)
