@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Worker
-from app.jobs.states import TakeState
+from app.jobs.states import TakeState, WorkerState
 from app.settings import get_settings
 
 # A worker without a heartbeat for this long counts as gone; the lease of its take expires independently.
@@ -39,7 +39,7 @@ def register_worker(
     pid: int,
     device: str,
     facts: dict[str, Any],
-    state: str = "idle",
+    state: str = WorkerState.IDLE,
 ) -> None:
     """Register a worker process: idle, or `starting` while it cannot answer a wake-up yet."""
     moment = lease_now(session)
@@ -92,13 +92,13 @@ def set_draining(session: Session, worker_id: str, *, drain: bool = True) -> Wor
 
 def deregister_worker(session: Session, worker_id: str) -> None:
     """Mark a worker that has exited as gone."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(state="gone", take_id=None))
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=WorkerState.GONE, take_id=None))
 
 
 def silent_workers(session: Session) -> list[str]:
     """Return the ids of workers without a heartbeat for SILENT_SECONDS that are not marked as gone."""
     silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
-    return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != "gone")))
+    return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != WorkerState.GONE)))
 
 
 def mark_gone(session: Session, worker_id: str) -> bool:
@@ -106,8 +106,8 @@ def mark_gone(session: Session, worker_id: str) -> bool:
     silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
     result = session.execute(
         update(Worker)
-        .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != "gone")
-        .values(state="gone", take_id=None)
+        .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != WorkerState.GONE)
+        .values(state=WorkerState.GONE, take_id=None)
     )
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
@@ -119,18 +119,23 @@ def may_claim(session: Session, worker_id: str) -> bool:
 
 def set_current_take(session: Session, worker_id: str, take_id: str) -> None:
     """Mark a worker as busy from its claim on, so that no wake-up is sent for it."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(state="busy", take_id=take_id))
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=WorkerState.BUSY, take_id=take_id))
 
 
 def idle_by_pool(session: Session) -> Counter[str]:
     """Return the number of idle, not draining workers by pool."""
-    rows = session.scalars(select(Worker.pools).where(Worker.state == "idle", Worker.drain_requested.is_(False)))
+    rows = session.scalars(
+        select(Worker.pools).where(Worker.state == WorkerState.IDLE, Worker.drain_requested.is_(False))
+    )
     return Counter(pool for pools in rows for pool in pools)
 
 
 def live_workers(session: Session, pool: str) -> int:
     """Return how many workers serve a pool now, busy or idle, except draining ones."""
-    serving = (Worker.state.in_(("starting", "idle", "busy")), Worker.drain_requested.is_(False))
+    serving = (
+        Worker.state.in_((WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)),
+        Worker.drain_requested.is_(False),
+    )
     rows = session.scalars(select(Worker.pools).where(*serving))
     return sum(1 for pools in rows if pool in pools)
 
@@ -156,14 +161,14 @@ def release_takes_of_child(session: Session, parent: str) -> int:
     Returns how many takes were released.
     """
     children = session.scalars(
-        select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
+        select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != WorkerState.GONE)
     ).all()
     dead = [child for child in children if not is_alive(child.pid)]
     if not dead:
         return 0
     rendered = [child.take_id for child in dead if child.take_id is not None]
     for child in dead:
-        child.state, child.take_id = "gone", None
+        child.state, child.take_id = WorkerState.GONE, None
     moment = lease_now(session)
     expired = session.execute(
         update(Take)
