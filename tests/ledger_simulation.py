@@ -143,7 +143,7 @@ class Line:
         def one(name: str) -> int:
             repair = REPAIRS[name]
             due = self.act(lambda: repair.find(self.session))
-            return sum(self.act(lambda each=each: repair.mend(self.session, each)) for each in due)
+            return sum(self.act(lambda each=each: repair.repair(self.session, each)) for each in due)
 
         return {name: one(name) for name in names or REPAIRS}
 

@@ -26,7 +26,7 @@ from app.wakeups import wake_after_commit
 
 CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 
-# A chosen unit may turn out to be nobody's any more (a cancel, a deadline); the next choice follows at once.
+# A chosen unit may have been cancelled or have expired meanwhile; then the next one is chosen at once.
 CHOICES_MAX = 100
 
 
@@ -47,35 +47,35 @@ class Claim:
 
     def ids(self) -> dict[str, str]:
         """Return the ids that each log line about this take carries."""
-        asked = {"request_id": self.request_id} if self.request_id else {}
-        return {**asked, "job_id": self.job_id, "take_id": self.take_id}
+        request = {"request_id": self.request_id} if self.request_id else {}
+        return {**request, "job_id": self.job_id, "take_id": self.take_id}
 
 
 def claim(session: Session, worker_id: str, pools: list[str], resident_model: str | None = None) -> Claim | None:
-    """Lease the next unit of the first pool that has one, in the order the worker names its pools.
+    """Lease the next unit of the first pool that has one; `pools` are tried in order.
 
-    Returns None when no pool has eligible work, or the worker was asked to drain. `resident_model` is the model
-    already on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
+    Returns None when no pool has eligible work, or the worker is draining. `resident_model` is the model already
+    loaded on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
     (settings.affinity_seconds, virtual GPU-seconds).
     """
     set_idle_timeout(session)
     if not may_claim(session, worker_id):
         return None
     for pool in pools:
-        taken = _claim_from(session, worker_id, pool, resident_model)
-        if taken is not None:
-            set_current_take(session, worker_id, taken.take_id)
-            # One ring wakes one worker, so whoever finds more than it can take wakes the next.
+        lease = _claim_from(session, worker_id, pool, resident_model)
+        if lease is not None:
+            set_current_take(session, worker_id, lease.take_id)
+            # One wake-up wakes one worker, so a worker that leaves work in the queue wakes the next.
             if idle_by_pool(session)[pool] and _has_ready(session, pool):
                 wake_after_commit(session, pool)
-            return taken
+            return lease
     return None
 
 
 def peek(session: Session, pool: str, resident_model: str | None = None) -> str | None:
     """Return the id of the unit that a claim from this pool would lease now, or None.
 
-    Nothing is locked, charged or promised: by the time of the claim another unit may be the fair choice.
+    Nothing is locked or charged: by the time of the claim another unit may be the fair choice.
     """
     choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
     return None if choice is None else str(choice.unit_id)
@@ -93,7 +93,7 @@ def _choice_inputs(pool: str, resident_model: str | None, moment: datetime) -> d
 
 
 def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | None:
-    # One chooser per pool at a time, so that two workers cannot both see the same head of the queue.
+    # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
     moment = now(session)
     for _ in range(CHOICES_MAX):
@@ -115,7 +115,7 @@ def _lock(session: Session, unit_id: str) -> tuple[Job, Unit]:
 
 
 def _may_start(session: Session, job: Job, unit: Unit) -> bool:
-    """Return whether a chosen unit may be leased; what keeps it from that is put right, or it would be chosen again."""
+    """Return whether a chosen unit may be leased. What prevents it is corrected, or the unit would be chosen again."""
     if unit.state != UnitState.READY:
         return False
     if is_final(job.state):
@@ -131,7 +131,7 @@ def _may_start(session: Session, job: Job, unit: Unit) -> bool:
 
 
 def _has_room(session: Session, unit: Unit) -> bool:
-    """Return whether the account may run one more segment, counted anew with its claims in other pools shut out."""
+    """Return whether the account may run one more segment, counted again with its claims in other pools locked out."""
     account_lock = {"account": f"segments:{unit.account_id}"}
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:account))"), account_lock)
     running = session.scalar(
@@ -187,7 +187,7 @@ def _lease(session: Session, worker_id: str, job: Job, unit: Unit, *, vmin: Deci
 
 
 def _share(session: Session, unit: Unit) -> Share:
-    """Return the account's share in the unit's pool, locked. A submission made it; one that is missing begins now."""
+    """Return the account's share in the unit's pool, locked. Submission creates it; a missing one is created here."""
     key = (unit.pool, unit.account_id)
     share = session.get(Share, key, with_for_update=True, populate_existing=True)
     if share is None:
@@ -197,13 +197,13 @@ def _share(session: Session, unit: Unit) -> Share:
 
 
 def _start(session: Session, job: Job, pool: str) -> None:
-    """Begin a job with the first lease of one of its units."""
+    """Start a job with the first lease of one of its units."""
     moment = now(session)
     advance(job, JobState.IN_PROGRESS, at=moment)
     job.stage = Stage.FINISHING if pool == FINISH_POOL else Stage.RENDERING
-    # A flex job that has started must not be starved half done: from its first lease on it is standard class.
+    # A flex job that has started must not starve half done: from its first lease on it has standard priority.
     job.promote_at = None
-    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.klass == 2).values(klass=1))
+    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.priority == 2).values(priority=1))
     publish_job_event(session, job, "video.started")
     waited = (moment - job.created_at).total_seconds()
     waits = WAIT_SECONDS.labels(pool, str(job.spec["service_tier"]))

@@ -1,4 +1,4 @@
-"""How far ETAs are off: what was foretold of a job when it was accepted is kept and held against what came."""
+"""ETA accuracy: record the forecast of a job when it is accepted, and compare it with the actual times."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,25 +12,25 @@ from app.dispatch.tables import Forecast
 from app.jobs.states import FINAL, JobState
 from app.jobs.tables import Job
 
-# Of the new jobs so many are foretold in each round of the scheduler: a sample, should more than these be accepted.
-FORETOLD_MAX = 2
-FRESH = timedelta(seconds=10)
-SCORED_MAX = 200
-LATELY = timedelta(hours=1)
-KEPT = timedelta(days=30)
-FORGOTTEN_MAX = 500
+# Forecasts recorded per round of the scheduler: a sample where more jobs than these are accepted.
+RECORD_BATCH = 2
+NEW_JOB_AGE = timedelta(seconds=10)
+SCORE_BATCH = 200
+ACCURACY_WINDOW = timedelta(hours=1)
+RETENTION = timedelta(days=30)
+DELETE_BATCH = 500
 
 
 def record_eta_forecasts(session: Session) -> int:
-    """Write down the forecast of a few jobs that were just accepted. Returns of how many.
+    """Record the forecasts of a few jobs that were just accepted. Returns how many were recorded.
 
-    It is what their customers are told at that moment. Where no worker serves the pool, nothing is foretold.
+    They are what the customers see at that moment. Where no worker serves the pool, there is no forecast.
     """
     moment = now(session)
     known = select(Forecast.job_id).where(Forecast.job_id == Job.id).exists()
-    fresh = select(Job).where(Job.state == JobState.QUEUED, Job.created_at > moment - FRESH, ~known)
-    written = 0
-    for job in session.scalars(fresh.order_by(Job.created_at.desc(), Job.id.desc()).limit(FORETOLD_MAX)).all():
+    fresh = select(Job).where(Job.state == JobState.QUEUED, Job.created_at > moment - NEW_JOB_AGE, ~known)
+    count = 0
+    for job in session.scalars(fresh.order_by(Job.created_at.desc(), Job.id.desc()).limit(RECORD_BATCH)).all():
         outlook = forecast(session, job)
         if outlook.start_p50 is None or outlook.end_p50 is None or outlook.end_p90 is None:
             continue
@@ -43,18 +43,18 @@ def record_eta_forecasts(session: Session) -> int:
             end_p90=outlook.end_p90,
         )
         session.add(row)
-        written += 1
+        count += 1
     session.flush()
-    return written
+    return count
 
 
 def score_eta_forecasts(session: Session) -> int:
-    """Write beside each forecast what came of its job, once that has ended. Returns how many were scored."""
+    """Add the actual times of jobs that have ended to their forecasts. Returns how many were scored."""
     ended = session.execute(
         select(Forecast, Job)
         .join(Job, Job.id == Forecast.job_id)
         .where(Forecast.ended_at.is_(None), Job.state.in_(FINAL))
-        .limit(SCORED_MAX)
+        .limit(SCORE_BATCH)
     ).all()
     for row, job in ended:
         row.started_at, row.ended_at = job.started_at, job.finished_at
@@ -64,24 +64,24 @@ def score_eta_forecasts(session: Session) -> int:
 
 
 def forget_forecasts(session: Session) -> int:
-    """Remove some forecasts that are a month old. Returns how many."""
-    old = select(Forecast.job_id).where(Forecast.made_at < now(session) - KEPT).limit(FORGOTTEN_MAX)
-    gone = session.execute(delete(Forecast).where(Forecast.job_id.in_(old)))
-    return int(gone.rowcount)  # type: ignore[attr-defined]
+    """Delete some forecasts that are older than RETENTION. Returns how many."""
+    expired = select(Forecast.job_id).where(Forecast.made_at < now(session) - RETENTION).limit(DELETE_BATCH)
+    result = session.execute(delete(Forecast).where(Forecast.job_id.in_(expired)))
+    return int(result.rowcount)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class EtaAccuracy:
-    """How far the ETAs of one pool were off in the last hour, over the jobs that were made."""
+    """Errors of the ETAs of one pool in the last hour, over completed jobs."""
 
     pool: str
     jobs: int
-    start_off: float  # seconds between foretold and real start, the median
-    end_off: float  # the same of the end
-    within: float  # share of jobs that ended within the foretold range, 0 to 1
+    start_off: float  # median seconds between forecast and actual start
+    end_off: float  # the same for the end
+    within: float  # share of jobs that ended within the forecast range, 0 to 1
 
 
-# Also what the scheduler's gauges read; `:since` bounds it by an index.
+# The scheduler's gauges read this too; `:since` bounds it by an index.
 ACCURACY_SQL = """
     SELECT pool, count(*) AS jobs,
            percentile_cont(0.5) WITHIN GROUP (
@@ -94,6 +94,6 @@ ACCURACY_SQL = """
 
 
 def accuracy(session: Session) -> list[EtaAccuracy]:
-    """Return how far the ETAs of each pool were off in the last hour."""
-    rows = session.execute(text(ACCURACY_SQL), {"since": now(session) - LATELY})
+    """Return the ETA errors of each pool over the last hour."""
+    rows = session.execute(text(ACCURACY_SQL), {"since": now(session) - ACCURACY_WINDOW})
     return [EtaAccuracy(row[0], row[1], float(row[2]), float(row[3]), float(row[4])) for row in rows]

@@ -1,4 +1,4 @@
-"""What only the database knows, read when the scheduler is scraped: one small query for each, none over history."""
+"""Gauges read from the database when the scheduler is scraped: one small query each, none over history."""
 
 import logging
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from app.redis_client import get_redis
 
 log = logging.getLogger(__name__)
 
-# A scrape gives up after so long; measuring must never be what slows the queue.
+# Limit of each statement: measuring must never slow the queue down.
 STATEMENT_MILLISECONDS = 2000
 CLASSES = {0: "priority", 1: "standard", 2: "flex"}
 
-# Each reads a partial index of what is open, or a table with a row per worker, pool, repair or wallet.
+# Each reads a partial index of open rows, or a table with one row per worker, pool, repair or wallet.
 QUERIES: dict[str, tuple[str, list[str], str]] = {
     "cinemeter_jobs": (
         "Unfinished jobs by state and stage.",
@@ -28,7 +28,7 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         "SELECT state, stage, count(*) FROM jobs WHERE state IN ('queued', 'in_progress') GROUP BY 1, 2",
     ),
     "cinemeter_units_ready": (
-        "Units of work that a worker could claim now or after a pause, by pool and class.",
+        "Units that a worker can claim now or after their back-off, by pool and class.",
         ["pool", "class"],
         "SELECT pool, class, count(*) FROM units WHERE state = 'ready' GROUP BY 1, 2",
     ),
@@ -39,38 +39,38 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         " WHERE state = 'ready' GROUP BY 1, 2",
     ),
     "cinemeter_takes_running": (
-        "Takes that run, by pool.",
+        "Running takes by pool.",
         ["pool"],
         "SELECT pool, count(*) FROM takes WHERE state = 'running' GROUP BY 1",
     ),
     "cinemeter_leases_overdue": (
-        "Running takes whose lease has run out and that nobody has swept yet.",
+        "Running takes whose lease has expired and that no repair has requeued yet.",
         [],
         "SELECT count(*) FROM takes WHERE state = 'running' AND lease_until < CAST(:lease_now AS timestamptz)",
     ),
     "cinemeter_holds_open": (
-        "Holds that are open.",
+        "Open holds.",
         [],
         "SELECT count(*) FROM holds WHERE state = 'held'",
     ),
     "cinemeter_held_minor_units": (
-        "Money that open holds set aside, in minor units.",
+        "Money reserved by open holds, in minor units.",
         ["currency"],
         "SELECT currency, sum(held) FROM wallets GROUP BY 1",
     ),
     "cinemeter_deliveries_pending": (
-        "Webhook deliveries that are not through yet.",
+        "Pending webhook deliveries.",
         [],
         "SELECT count(*) FROM webhook_deliveries WHERE state = 'pending'",
     ),
     "cinemeter_delivery_overdue_seconds": (
-        "Seconds by which the most overdue webhook delivery is late; endpoints that are deferred count too.",
+        "Seconds by which the most overdue webhook delivery is late; deferred endpoints count too.",
         [],
         "SELECT greatest(0, extract(epoch FROM CAST(:now AS timestamptz) - min(next_attempt_at)))"
         " FROM webhook_deliveries WHERE state = 'pending'",
     ),
     "cinemeter_endpoints_failing": (
-        "Webhook endpoints that have only failed since their last success.",
+        "Webhook endpoints whose last deliveries failed.",
         [],
         "SELECT count(*) FROM webhook_endpoints"
         " WHERE failing_since IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL",
@@ -82,7 +82,7 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         " WHERE state <> 'gone' GROUP BY 1, 2",
     ),
     "cinemeter_leader_term": (
-        "Term of the process that leads in a role; each change of leader adds one.",
+        "Term of the leader of a role; each change of leader adds one.",
         ["role"],
         "SELECT role, term FROM leaders WHERE lease_until > CAST(:lease_now AS timestamptz)",
     ),
@@ -92,22 +92,22 @@ _REPAIRS = text("SELECT repair, count FROM sweep_counts")
 
 UP = {
     "cinemeter_database_up": "Whether the database answered this scrape.",
-    "cinemeter_redis_up": "Whether Redis answered this scrape; without it there are no rate limits and no live notes.",
+    "cinemeter_redis_up": "Whether Redis answered this scrape; without it there are no rate limits or live progress.",
 }
 
 
 class DatabaseGauges(Collector):
-    """The gauges of the whole service. Where the database or Redis is away, its `…_up` says so by 0."""
+    """The gauges of the whole service. While the database or Redis is unreachable, its `…_up` is 0."""
 
     def describe(self) -> Iterable[Metric]:
-        # Said here so that registering asks the database nothing.
+        # Described here so that registering the collector queries nothing.
         known = [GaugeMetricFamily(name, help_, labels=labels) for name, (help_, labels, _) in QUERIES.items()]
         return [*known, *(GaugeMetricFamily(name, help_) for name, help_ in UP.items())]
 
     def collect(self) -> Iterable[Metric]:
         try:
             families = read_all()
-        except Exception as error:  # noqa: BLE001 — whatever is wrong with the database, the scrape says that it is.
+        except Exception as error:  # noqa: BLE001 — the scrape must report any failure of the database.
             log.warning("The gauges could not be read: %s", error)
             families = []
         answered = {"cinemeter_database_up": float(bool(families)), "cinemeter_redis_up": float(_redis_answers())}
@@ -129,22 +129,22 @@ def read_all() -> list[Metric]:
         session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_MILLISECONDS}"))
         families = [_read(session, name) for name in QUERIES]
         families += _eta(session)
-        repairs = CounterMetricFamily("cinemeter_repairs", "What the scheduler repaired or cleaned.", labels=["repair"])
+        repairs = CounterMetricFamily("cinemeter_repairs", "Repairs and deletions by the scheduler.", labels=["repair"])
         for repair, count in session.execute(_REPAIRS):
             repairs.add_metric([repair], float(count))
         return [*families, repairs]
 
 
 def _eta(session: Session) -> list[Metric]:
-    """Return how far ETAs were off in the last hour, and how many jobs ended within the foretold range."""
+    """Return the ETA errors of the last hour, and the share of jobs that ended within the forecast range."""
     off = GaugeMetricFamily(
         "cinemeter_eta_off_seconds",
-        "Median seconds by which the foretold start and end of jobs were off, over the last hour.",
+        "Median error of the forecast start and end of jobs in seconds, over the last hour.",
         labels=["pool", "what"],
     )
     within = GaugeMetricFamily(
         "cinemeter_eta_within_ratio",
-        "Share of the last hour's jobs that ended within the range foretold when they were accepted.",
+        "Share of the last hour's jobs that ended within the range forecast when they were accepted.",
         labels=["pool"],
     )
     for pool in accuracy(session):
@@ -158,9 +158,9 @@ def _read(session: Session, name: str) -> Metric:
     help_, labels, query = QUERIES[name]
     family = GaugeMetricFamily(name, help_, labels=labels)
     moments = {"now": now(session), "lease_now": lease_now(session)}
-    asked = {name: moment for name, moment in moments.items() if f":{name} " in query}
-    for *words, value in session.execute(text(query), asked):
+    parameters = {name: moment for name, moment in moments.items() if f":{name} " in query}
+    for *label_values, value in session.execute(text(query), parameters):
         if "class" in labels:
-            words[-1] = CLASSES.get(words[-1], words[-1])
-        family.add_metric([str(word) for word in words], float(value or 0))
+            label_values[-1] = CLASSES.get(label_values[-1], label_values[-1])
+        family.add_metric([str(label) for label in label_values], float(value or 0))
     return family

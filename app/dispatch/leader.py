@@ -1,4 +1,4 @@
-"""Leadership by a lease in the database: one scheduler leads, the others stand by and take over when it is silent."""
+"""Leader election by a lease in the database: one scheduler leads; a standby takes over when the lease expires."""
 
 import logging
 import socket
@@ -18,19 +18,19 @@ LEASE_SECONDS = 10
 
 
 class LeadershipLost(Exception):
-    """Another process leads now."""
+    """Another process has become the leader."""
 
 
 class Leadership:
-    """One process's claim to lead in a role. The term grows with each change of leader and fences the old one."""
+    """One process's lease to lead in a role. The term grows with each change of leader and fences the old one."""
 
     def __init__(self, role: str) -> None:
         self.role = role
         self.holder = f"{socket.gethostname()}:{new_id('leader')}"
         self.term: int | None = None
 
-    def take(self) -> bool:
-        """Take or renew the lease. Returns whether this process leads."""
+    def acquire(self) -> bool:
+        """Acquire or renew the lease. Returns whether this process leads."""
         with transaction() as session:
             moment = lease_now(session)
             until = moment + timedelta(seconds=LEASE_SECONDS)
@@ -58,14 +58,14 @@ class Leadership:
         self.term = term
         return term is not None
 
-    def prove(self, session: Session) -> None:
-        """Prove inside a transaction that this process still leads. Raises LeadershipLost."""
+    def verify(self, session: Session) -> None:
+        """Verify inside a transaction that this process still leads. Raises LeadershipLost."""
         row = session.get(Leader, self.role, with_for_update={"read": True}, populate_existing=True)
         if row is None or row.holder != self.holder or row.term != self.term:
             raise LeadershipLost(self.role)
 
     def leave(self) -> None:
-        """Give the lease up, so that a standby leads at once."""
+        """Release the lease, so that a standby leads at once."""
         if self.term is None:
             return
         try:
@@ -73,5 +73,5 @@ class Leadership:
                 session.execute(
                     update(Leader).where(Leader.role == self.role, Leader.holder == self.holder).values(holder="")
                 )
-        except Exception:  # noqa: BLE001 — the process ends anyway, and the lease runs out by itself.
-            log.warning("The leadership of %s could not be given up", self.role)
+        except Exception:  # noqa: BLE001 — the process ends anyway, and the lease expires by itself.
+            log.warning("The leader lease of %s could not be released", self.role)

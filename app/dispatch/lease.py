@@ -24,28 +24,28 @@ from app.metrics import STALE_WRITES
 from app.settings import get_settings
 from app.wakeups import wake_after_commit
 
-# A segment that takes two workers down with it is poison: it is failed and refunded, not fed to a third.
+# A segment whose takes crashed two workers is poison: its job fails and is refunded before a third worker crashes.
 POISON_LOSSES = 2
-# What the row of a take says that ended because storage could not be reached, and how many of one unit may end so. The
-# pauses between them are a quarter of an hour together, so that a short outage costs nobody a job.
+# The error code of a take that ended because storage could not be reached, and the maximum of such takes per unit.
+# Their back-off adds up to a quarter of an hour, so that a short outage fails no job.
 STORAGE_FAILED = "storage_failed"
 STORAGE_TAKES_MAX = 10
-# A unit that failed waits before it is tried again: seconds, doubled with each attempt, at most five minutes.
+# Back-off of a failed unit: seconds, doubled with each error, at most five minutes.
 BACKOFF_SECONDS = 2
 BACKOFF_SECONDS_MAX = 300
 
 
 class LeaseLost(Exception):
-    """The take is no longer this worker's: its lease ran out, or the job ended. Whatever it made is discarded."""
+    """The take is no longer this worker's: its lease expired, or the job ended. Its output is discarded."""
 
 
 def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> WorkerOrders:
-    """Renew the lease and report progress (steps done of all). Raises LeaseLost when the take is not ours any more."""
+    """Renew the lease and report progress (`step` of `steps`). Raises LeaseLost when the take is no longer ours."""
     moment = lease_now(session)
     until = moment + timedelta(seconds=get_settings().lease_seconds)
     if percent is not None:
-        # The job before its take, as every verb locks them: a cancel may be at the same rows now. Progress never goes
-        # back, though a retake begins anew; where the lease is lost, this is rolled back with the rest.
+        # Lock the job before its take, as everywhere: a cancel may lock the same rows now. Progress never goes back,
+        # though a retry starts at 0; where the lease is lost, this is rolled back with the rest.
         session.execute(update(Job).where(Job.id == claim.job_id, Job.progress < percent).values(progress=percent))
     renewed = session.execute(
         update(Take)
@@ -61,7 +61,7 @@ def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percen
 
 
 def lock_take(session: Session, claim: Claim) -> tuple[Job, Take]:
-    """Lock the job and the take, in this order, and prove the lease. Raises LeaseLost."""
+    """Lock the job and the take, in this order, and verify the lease. Raises LeaseLost."""
     set_idle_timeout(session)
     job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
@@ -72,7 +72,7 @@ def lock_take(session: Session, claim: Claim) -> tuple[Job, Take]:
 
 
 def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
-    """Note where the newest checkpoint of a running segment is stored, for a retake on any worker. Raises LeaseLost."""
+    """Record the key of a running segment's newest checkpoint, for a retry on any worker. Raises LeaseLost."""
     lock_take(session, claim)
     session.execute(update(Unit).where(Unit.id == claim.unit_id).values(checkpoint_key=key))
 
@@ -80,7 +80,7 @@ def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
 def succeed_segment(
     session: Session, claim: Claim, *, clip_key: str, handover_key: str | None, meter: dict[str, Any]
 ) -> None:
-    """End a rendered segment: its clip counts, the next segment of its shot may start, or the finish becomes ready.
+    """Record a rendered segment: its clip counts, and the next segment of its shot or the finish becomes ready.
 
     `meter` holds the take's seconds by stage and `gpu_seconds` (decimal string). Raises LeaseLost.
     """
@@ -98,7 +98,7 @@ def succeed_segment(
 
 
 def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
-    """End the finish: the job completes, is receipted and paid in this transaction. Raises LeaseLost."""
+    """Record the finished film: the job completes, is receipted and paid in this transaction. Raises LeaseLost."""
     job, take = lock_take(session, claim)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     close_take(session, take, TakeState.SUCCEEDED, meter=meter)
@@ -110,7 +110,7 @@ def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: d
 
 
 def _open_next(session: Session, job: Job, unit: Unit) -> None:
-    """Make ready what waited for this segment: the next of its shot, or the finish when it was the job's last."""
+    """Make the next segment of the shot ready, or the finish when this was the job's last segment."""
     session.execute(
         update(Unit)
         .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == unit.shot)
@@ -124,7 +124,7 @@ def _open_next(session: Session, job: Job, unit: Unit) -> None:
             session,
             job_id=job.id,
             account_id=job.account_id,
-            klass=unit.klass,
+            priority=unit.priority,
             spec=Spec.model_validate(job.spec),
             at=now(session),
         )
@@ -132,28 +132,28 @@ def _open_next(session: Session, job: Job, unit: Unit) -> None:
 
 
 def close_take(
-    session: Session, take: Take, state: TakeState, *, meter: dict[str, Any] | None = None, given_back: bool = False
+    session: Session, take: Take, state: TakeState, *, meter: dict[str, Any] | None = None, refund: bool = False
 ) -> None:
-    """End a take and correct its account's share to what it used, or give all of it back when the fault was ours.
+    """End a take and correct its account's share to what it used, or refund all of it when the fault was ours.
 
     A segment uses GPU-seconds, a finish the seconds of its worker.
     """
     moment = lease_now(session)
     end_take(session, take, state, ended_at=moment, meter=meter)
     used = take.gpu_seconds if take.kind == "segment" else Decimal(str((moment - take.started_at).total_seconds()))
-    settle_share(session, take, Decimal(0) if given_back else used)
+    settle_share(session, take, Decimal(0) if refund else used)
 
 
 def fail_take(
     session: Session, claim: Claim, *, code: str, message: str, permanent: bool, meter: dict[str, Any] | None = None
 ) -> None:
-    """End a take that broke: try the unit again after a pause, or fail the job when its budget of errors is spent.
+    """Record a failed take: retry the unit after a back-off, or fail the job when its error budget is spent.
 
-    What storage failed at is no error of the unit's, and has a budget of its own (`code` is STORAGE_FAILED).
-    `permanent` says that another attempt would break in the same way. Raises LeaseLost.
+    A storage failure is no error of the unit's and has a budget of its own (`code` is STORAGE_FAILED). `permanent`
+    means that a retry would fail in the same way. Raises LeaseLost.
     """
     job, take = lock_take(session, claim)
-    close_take(session, take, TakeState.FAILED, meter=meter, given_back=True)
+    close_take(session, take, TakeState.FAILED, meter=meter, refund=True)
     take.error_code, take.error_message = code, message[:2000]
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     if code == STORAGE_FAILED:
@@ -176,24 +176,24 @@ def _storage_failures(session: Session, unit: Unit) -> int:
 
 
 def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
-    """Hand a take back without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
+    """Release a take without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
     _, take = lock_take(session, claim)
-    close_take(session, take, TakeState.RELEASED, meter=meter, given_back=True)
+    close_take(session, take, TakeState.RELEASED, meter=meter, refund=True)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     unit.state = UnitState.READY
     wake_after_commit(session, unit.pool)
 
 
 def lose_take(session: Session, take_id: str, job_id: str) -> bool:
-    """Declare a running take whose lease has run out as lost and queue its unit again, or fail a poisonous one.
+    """Mark a running take whose lease has expired as lost and requeue its unit, or fail the job of a poison unit.
 
-    Returns whether there was anything to do; calling it twice, or from two sweepers, changes nothing more.
+    Returns whether there was anything to do; calling it twice, or from two schedulers, changes nothing more.
     """
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, take_id, with_for_update=True, populate_existing=True)
     if take.state != TakeState.RUNNING or take.lease_until > lease_now(session):
         return False
-    close_take(session, take, TakeState.LOST, given_back=True)
+    close_take(session, take, TakeState.LOST, refund=True)
     unit = session.get_one(Unit, take.unit_id, with_for_update=True, populate_existing=True)
     if unit.state != UnitState.RUNNING:
         return True
@@ -204,7 +204,7 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
             session,
             job,
             code="worker_lost",
-            message="The workers that rendered this job were lost, so it was given up; nothing is charged.",
+            message="The workers that rendered this job were lost. The job has failed; nothing is charged.",
         )
     else:
         _requeue(session, unit, attempts=0)
@@ -212,20 +212,20 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
 
 
 def _is_poison(session: Session, unit: Unit) -> bool:
-    """Return whether this segment took two different workers down.
+    """Return whether this segment crashed two different workers.
 
-    It is told by processes that were seen to die under it, and by workers that fell silent before a single step, as
-    happens where a whole machine hangs. A worker that falls silent later was most likely cut off, which is no fault
-    of the segment's: that counts towards the budget of losses only.
+    Counted are processes whose death was observed during the take, and workers that went silent before the first
+    step, as happens where a whole machine hangs. A worker that goes silent later was most likely cut off from the
+    network, which is not the segment's fault: that counts towards the budget of losses only.
     """
-    taken_down = session.scalars(
+    lost_workers = session.scalars(
         select(Take.worker_id).where(
             Take.unit_id == unit.id,
             Take.state == TakeState.LOST,
             or_(Take.step == 0, Take.error_code == WORKER_DIED),
         )
     )
-    return unit.kind == "segment" and len(set(taken_down)) >= POISON_LOSSES
+    return unit.kind == "segment" and len(set(lost_workers)) >= POISON_LOSSES
 
 
 def _requeue(session: Session, unit: Unit, *, attempts: int) -> None:

@@ -1,4 +1,4 @@
-"""Count what the scheduler repairs and cleans away: the totals that metrics and the console show."""
+"""Count the scheduler's repairs and deletions: the totals that metrics and the console show."""
 
 import logging
 

@@ -1,7 +1,7 @@
-"""Retention: what has outlived its time, and what no row names, leaves storage. Receipts and money stay.
+"""Retention: delete expired files, and files that no row references, from storage. Receipts and money stay.
 
-It runs beside the sweeper on a thread of its own: a store that hangs must not keep lost takes from their repair. Each
-chore is harmless when done twice, so it needs no proof of leadership, whose lock a hanging store would hold.
+It runs on a thread of its own beside the repairs: a store that hangs must not delay the repair of lost takes. Each
+chore is harmless when done twice, so it does not verify leadership, whose lock a hanging store would hold.
 """
 
 import logging
@@ -34,20 +34,20 @@ FILMS_BATCH = 5
 ASSETS_BATCH = 20
 KEYS_BATCH = 500
 DELIVERIES_BATCH = 500
-# Files whose job is in no row: a backup may have been restored that is older than they are, so they get a day.
-STRANGER_AGE = timedelta(days=1)
+# Files of a job that has no row: a restored backup may be older than the files, so they are kept for a day.
+UNKNOWN_JOB_AGE = timedelta(days=1)
 PARTIAL_AGE = timedelta(days=1)
-# Ids are random in 32 letters (app.db), so their first letter cuts the store into 32 parts of about one size.
-LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
+# Ids are random over 32 letters (app.db), so their first letter divides the store into 32 parts of similar size.
+ID_LETTERS = "0123456789abcdefghjkmnpqrstvwxyz"
 TICK_SECONDS = 1.0
-# A chore that broke is left alone for so long: most often the store is away.
-BROKEN_SECONDS = 30.0
+# Pause after a chore has failed: most often the store is unreachable.
+RETRY_SECONDS = 30.0
 
 
 def expired_films(session: Session) -> int:
-    """Remove the files of a few jobs whose retention has ended. Returns of how many jobs.
+    """Delete the files of a few jobs whose retention has ended. Returns the number of jobs.
 
-    A film of which a retake is being made, or a retake of a retake, keeps its clips until that has ended.
+    A film keeps its clips while an unfinished retake, or a retake of a retake, needs them.
     """
     moment = now(session)
     due = session.scalars(
@@ -63,78 +63,78 @@ def expired_films(session: Session) -> int:
 
 
 def expired_assets(session: Session) -> int:
-    """Remove a few uploaded files whose time is over and that no unfinished job reads. Returns how many."""
+    """Delete a few expired uploads that no unfinished job reads. Returns how many."""
     return assets.remove_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
 
 
 def old_deliveries(session: Session) -> int:
-    """Remove some deliveries that ended long ago, with their attempts. Returns how many."""
+    """Delete some deliveries that ended long ago, with their attempts. Returns how many."""
     return prune_deliveries(session, limit=DELIVERIES_BATCH)
 
 
 def unreferenced_films(prefix: str) -> int:
-    """Remove the files under `takes/…` or `films/…` that no row names: of takes that were lost, failed or given back.
+    """Delete the files under `takes/…` or `films/…` that no row references: of lost, failed or released takes.
 
-    Kept are, of an unfinished job, what its running takes write and what its units name; of a job with a film, the
-    film, its pictures, and the clips that a retake could reuse. The store is read first, then the takes that run, then
-    the keys that rows name: a take that ends meanwhile is still seen to run, or its files are already named, so none
-    of them is mistaken for an orphan. Returns how many went.
+    Not deleted are, of an unfinished job, the files that its running takes write and its units reference; of a job
+    with a film, the film, its pictures, and the clips that a retake could reuse. The store is listed first, then the
+    running takes are read, then the referenced keys: a take that ends meanwhile either still counts as running, or its
+    files are already referenced, so none of them is mistaken for an orphan. Returns how many were deleted.
     """
-    return _remove_unnamed(prefix, _unnamed)
+    return _remove_unreferenced(prefix, _unreferenced)
 
 
 def unreferenced_assets() -> int:
-    """Remove uploaded files that no asset names. Returns how many."""
-    return sum(_remove_unnamed(folder, assets.unreferenced_files) for folder in assets.FOLDERS)
+    """Delete uploaded files that no asset references. Returns how many."""
+    return sum(_remove_unreferenced(folder, assets.unreferenced_files) for folder in assets.FOLDERS)
 
 
-def _remove_unnamed(prefix: str, among: Callable[[Session, list[Stat]], list[str]]) -> int:
-    """Remove the files under `prefix` that `among` picks, some at a time. No session waits for the store."""
+def _remove_unreferenced(prefix: str, pick: Callable[[Session, list[Stat]], list[str]]) -> int:
+    """Delete the files under `prefix` that `pick` returns, in batches. No session waits for the store."""
     storage, removed = get_storage(), 0
     listed = storage.list(prefix)
     while stats := list(islice(listed, KEYS_BATCH)):
         with transaction() as session:
-            keys = among(session, stats)
+            keys = pick(session, stats)
         for key in keys:
             storage.delete(key)
         removed += len(keys)
     return removed
 
 
-def _unnamed(session: Session, stats: Iterable[Stat]) -> list[str]:
-    """Return the keys among these that no row names.
+def _unreferenced(session: Session, stats: Iterable[Stat]) -> list[str]:
+    """Return the keys among these that no row references.
 
-    Each query sees what was committed before it, so the order counts: running takes before the keys that they leave.
+    Each query sees what was committed before it, so the order matters: running takes before the keys that they leave.
     """
     by_job: dict[str, list[Stat]] = {}
     for stat in stats:
         by_job.setdefault(stat.key.split("/")[1], []).append(stat)
-    writing = session.execute(
+    running = session.execute(
         select(Take.job_id, Take.id).where(Take.job_id.in_(by_job), Take.state == TakeState.RUNNING)
     ).all()
-    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in writing for folder in ("takes", "films")}
+    prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in running for folder in ("takes", "films")}
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(by_job)))}
-    names = _names(session, jobs)
-    old = now(session) - STRANGER_AGE
-    found = []
-    for job_id, theirs in by_job.items():
-        for stat in theirs:
+    referenced = _referenced_keys(session, jobs)
+    old = now(session) - UNKNOWN_JOB_AGE
+    orphans = []
+    for job_id, job_stats in by_job.items():
+        for stat in job_stats:
             if job_id not in jobs:
                 orphan = stat.modified_at < old
             else:
-                written = "/".join(stat.key.split("/")[:3]) + "/" in prefixes
-                orphan = not written and stat.key not in names
+                being_written = "/".join(stat.key.split("/")[:3]) + "/" in prefixes
+                orphan = not being_written and stat.key not in referenced
             if orphan:
-                found.append(stat.key)
-    return found
+                orphans.append(stat.key)
+    return orphans
 
 
-def _names(session: Session, jobs: dict[str, Job]) -> set[str]:
-    """Return every key that these jobs still need."""
-    names: set[str | None] = set()
+def _referenced_keys(session: Session, jobs: dict[str, Job]) -> set[str]:
+    """Return every storage key that these jobs still need."""
+    keys: set[str | None] = set()
     for job in jobs.values():
         if job.files_removed_at is None:
-            names |= {job.film_key, job.poster_key, job.sprites_key}
+            keys |= {job.film_key, job.poster_key, job.sprites_key}
     units = session.execute(
         select(Unit.job_id, Unit.clip_key, Unit.handover_key, Unit.checkpoint_key).where(
             Unit.job_id.in_(jobs),
@@ -144,14 +144,14 @@ def _names(session: Session, jobs: dict[str, Job]) -> set[str]:
     for job_id, clip, handover, checkpoint in units:
         job = jobs[job_id]
         if job.state not in FINAL:
-            names |= {clip, handover, checkpoint}
+            keys |= {clip, handover, checkpoint}
         elif job.film_key is not None and job.files_removed_at is None:
-            names.add(clip)
-    return {name for name in names if name is not None}
+            keys.add(clip)
+    return {key for key in keys if key is not None}
 
 
 def partial_uploads() -> int:
-    """Remove uploads that were begun a day ago and never ended. Returns how many."""
+    """Delete uploads that were started a day ago and never completed. Returns how many."""
     with transaction() as session:
         before = now(session) - PARTIAL_AGE
     return get_storage().remove_partial(before)
@@ -159,7 +159,7 @@ def partial_uploads() -> int:
 
 @dataclass
 class Chore:
-    """Something that is done again and again, with a pause in seconds between two times."""
+    """A periodic deletion, with the pause in seconds between two runs."""
 
     name: str
     do: Callable[[], int]
@@ -168,8 +168,8 @@ class Chore:
 
 
 def chores() -> list[Chore]:
-    """Return all chores. A whole round over the takes and films in storage lasts about two hours."""
-    parts: Iterator[str] = cycle(f"{folder}/video_{letter}" for folder in ("takes", "films") for letter in LETTERS)
+    """Return all chores. One pass over the takes and films in storage lasts about two hours."""
+    parts: Iterator[str] = cycle(f"{folder}/video_{letter}" for folder in ("takes", "films") for letter in ID_LETTERS)
     return [
         Chore("expired_films", lambda: _in_transaction(expired_films), 1.0),
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
@@ -181,32 +181,32 @@ def chores() -> list[Chore]:
     ]
 
 
-def clean(duties: Iterable[Chore]) -> dict[str, int]:
-    """Do each chore that is due, once. Returns what each found; one that breaks is logged and left for a while."""
-    found: dict[str, int] = {}
-    for chore in duties:
+def clean(chores_to_run: Iterable[Chore]) -> dict[str, int]:
+    """Run each chore that is due, once. Returns the count of each; one that fails is logged and retried later."""
+    removed: dict[str, int] = {}
+    for chore in chores_to_run:
         if chore.due_at > time.monotonic():
             continue
         try:
-            found[chore.name] = chore.do()
+            removed[chore.name] = chore.do()
             chore.due_at = time.monotonic() + chore.pause_seconds
-            if found[chore.name]:
+            if removed[chore.name]:
                 with transaction() as session:
-                    count_repairs(session, chore.name, found[chore.name])
+                    count_repairs(session, chore.name, removed[chore.name])
         except Exception:
-            log.exception("The chore %s broke", chore.name)
-            chore.due_at = time.monotonic() + max(chore.pause_seconds, BROKEN_SECONDS)
-    return found
+            log.exception("The chore %s failed", chore.name)
+            chore.due_at = time.monotonic() + max(chore.pause_seconds, RETRY_SECONDS)
+    return removed
 
 
 def run_retention(stop: threading.Event, leads: Callable[[], bool]) -> None:
-    """Clean until `stop` is set, while `leads()` says that this process is the one to do it."""
-    duties = chores()
+    """Run the chores until `stop` is set, while `leads()` returns that this process is the leader."""
+    all_chores = chores()
     while not stop.wait(TICK_SECONDS):
         if leads():
-            clean(duties)
+            clean(all_chores)
 
 
-def _in_transaction(verb: Callable[[Session], int]) -> int:
+def _in_transaction(action: Callable[[Session], int]) -> int:
     with transaction() as session:
-        return verb(session)
+        return action(session)

@@ -1,4 +1,4 @@
-"""The sweeper: repairs what a crash left. It may requeue, release and ring; it never charges on a guess."""
+"""The scheduler: periodic repairs after crashes. It may requeue, release and wake; it never charges on a guess."""
 
 import logging
 import threading
@@ -33,26 +33,26 @@ from app.wallet.lots import accounts_with_expired_lots, expire_lots
 
 log = logging.getLogger(__name__)
 
-# How much of one kind is mended in a round; a round comes each second.
+# Repairs of one kind per round; a round starts each second.
 BATCH = 200
-# How long a repair waits for a lock. Whoever holds one for longer is frozen, and others must not wait for them.
+# How long a repair waits for a lock. A process that holds one for longer is frozen, and others must not wait for it.
 LOCK_SECONDS = 2
-# Queued jobs that are looked at in each round.
-PATROL = 500
-_patrol = StalledJobScan()
+# Queued jobs that are scanned in each round.
+SCAN_BATCH = 500
+_stalled_job_scan = StalledJobScan()
 
 
 @dataclass(frozen=True)
 class Repair:
-    """Something that a crash, or time, leaves to be done.
+    """One kind of periodic repair, after a crash or when a time has come.
 
-    `find` names what there is to do and writes nothing; `mend` does one of them, in a transaction of its own, and
-    returns whether there still was anything to do. So a sweeper never holds the rows of two customers at once, which
-    their own orders take in another order, and one row that cannot be mended keeps no other from being mended.
+    `find` returns the items to repair and writes nothing; `repair` repairs one item, in a transaction of its own, and
+    returns whether there still was anything to do. So the scheduler never locks the rows of two customers at once,
+    which their own orders lock in another order, and one item that fails does not block the others.
     """
 
     find: Callable[[Session], Sequence[Any]]
-    mend: Callable[[Session, Any], bool]
+    repair: Callable[[Session, Any], bool]
 
 
 def _lost_takes(session: Session) -> Sequence[Any]:
@@ -61,7 +61,7 @@ def _lost_takes(session: Session) -> Sequence[Any]:
 
 
 def _lose(session: Session, take: tuple[str, str]) -> bool:
-    """Requeue the unit of a take whose lease has run out."""
+    """Requeue the unit of a take whose lease has expired."""
     return lose_take(session, *take)
 
 
@@ -71,7 +71,7 @@ def _past_deadlines(session: Session) -> Sequence[str]:
 
 
 def _expire(session: Session, job_id: str) -> bool:
-    """Expire a queued job whose last moment to start has passed."""
+    """Expire a queued job whose latest start (`not_after`) has passed."""
     job = _lock(session, job_id)
     if job is None or job.state != JobState.QUEUED or job.not_after is None or job.not_after > now(session):
         return False
@@ -85,7 +85,7 @@ def _flex_near_deadline(session: Session) -> Sequence[str]:
 
 
 def _promote(session: Session, job_id: str) -> bool:
-    """Serve a flex job as standard: the last moment that its tier promises is near."""
+    """Give a flex job standard priority: the latest start that its tier promises is near."""
     job = _lock(session, job_id)
     if job is None or job.promote_at is None or job.promote_at > now(session):
         return False
@@ -93,7 +93,7 @@ def _promote(session: Session, job_id: str) -> bool:
     if job.state != JobState.QUEUED:
         return False
     flex, standard = CLASS_OF_TIER["flex"], CLASS_OF_TIER["standard"]
-    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.klass == flex).values(klass=standard))
+    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.priority == flex).values(priority=standard))
     return True
 
 
@@ -103,7 +103,7 @@ def _unsettled_takes(session: Session) -> Sequence[str]:
 
 
 def _settle(session: Session, take_id: str) -> bool:
-    """Correct the share of a take that ended without its worker: by a cancel, or by the end of its job."""
+    """Correct the share of a take that was ended not by its worker but by a cancel, or by the end of its job."""
     take = session.get(Take, take_id, with_for_update=True, populate_existing=True)
     if take is None or take.share_settled:
         return False
@@ -111,17 +111,17 @@ def _settle(session: Session, take_id: str) -> bool:
     return True
 
 
-def _standing_still(session: Session) -> Sequence[str]:
-    found = [*stalled_jobs(session, limit=BATCH), *_patrol.next(session, limit=PATROL)]
-    return list(dict.fromkeys(found))
+def _stalled_jobs(session: Session) -> Sequence[str]:
+    job_ids = [*stalled_jobs(session, limit=BATCH), *_stalled_job_scan.next(session, limit=SCAN_BATCH)]
+    return list(dict.fromkeys(job_ids))
 
 
 def _expired_credit(session: Session) -> Sequence[str]:
     return accounts_with_expired_lots(session, limit=BATCH)
 
 
-def _book_expiry(session: Session, account_id: str) -> bool:
-    """Book what is left in credit lots that have expired. Spending them was refused from their last moment on."""
+def _expire_credit(session: Session, account_id: str) -> bool:
+    """Book the rest of credit lots that have expired. They could not be spent since the moment of expiry."""
     lost = expire_lots(session, account_id)
     publish_low_balance(session, account_id)
     return bool(lost)
@@ -137,106 +137,103 @@ REPAIRS: dict[str, Repair] = {
     "flex_promotions": Repair(_flex_near_deadline, _promote),
     "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
     "unsettled_shares": Repair(_unsettled_takes, _settle),
-    "stuck_stages": Repair(_standing_still, reconcile_job),
+    "stuck_stages": Repair(_stalled_jobs, reconcile_job),
     "stale_shares": Repair(stale_shares, refresh_share),
     "silent_workers": Repair(silent_workers, mark_gone),
-    "expired_credit": Repair(_expired_credit, _book_expiry),
+    "expired_credit": Repair(_expired_credit, _expire_credit),
 }
 
 
 def run_round(leadership: Leadership | None = None) -> dict[str, int]:
-    """Run every repair once. Returns how often each had something to do.
+    """Run every repair once. Returns how many items each repaired.
 
-    With `leadership`, each transaction that writes first proves the leader's term, so that a leader that was frozen
-    and woke too late repairs nothing.
+    With `leadership`, each transaction that writes first verifies the leader's term, so that a leader that was frozen
+    and resumed too late repairs nothing.
     """
-    found = dict.fromkeys(REPAIRS, 0)
+    counts = dict.fromkeys(REPAIRS, 0)
     for name, repair in REPAIRS.items():
         try:
             with transaction() as session:
-                due = repair.find(session)
+                items = repair.find(session)
         except Exception:
-            log.exception("The repair %s cannot see what there is to do", name)
+            log.exception("The repair %s could not find its items", name)
             continue
-        for each in due:
+        for item in items:
             try:
                 with transaction() as session:
                     if leadership is not None:
-                        leadership.prove(session)
+                        leadership.verify(session)
                     session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-                    if repair.mend(session, each):
+                    if repair.repair(session, item):
                         count_repairs(session, name, 1)
-                        found[name] += 1
+                        counts[name] += 1
             except LeadershipLost:
-                return found
+                return counts
             except Exception:
-                # One row that breaks must not keep the others from being mended; it is tried again in a second.
-                log.exception("The repair %s broke at %s", name, each)
-    return found
+                # One item that fails must not block the others; it is retried in a second.
+                log.exception("The repair %s failed for %s", name, item)
+    return counts
 
 
 def wake_pools() -> int:
-    """Ring each pool that has eligible work, at most once per idle worker. Returns how many rings were sent.
+    """Wake each pool that has eligible work, at most once per idle worker. Returns how many wake-ups were sent.
 
-    Each of these stands for a ring that was lost, or never rung: whoever makes work ready rings by itself.
+    Each of these replaces a wake-up that was lost or never sent: whoever makes work ready sends one by itself.
     """
     with transaction() as session:
-        wanted = {pool: _ready(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
-    rung = 0
-    for pool, count in wanted.items():
+        ready = {pool: _ready(session, pool, idle) for pool, idle in idle_by_pool(session).items()}
+    wakeups = 0
+    for pool, count in ready.items():
         waiting = wakeups_waiting(pool) if count else None
         if waiting is None:
             continue
-        rung += sum(send_wakeup(pool) for _ in range(count - waiting))
-    return rung
+        wakeups += sum(send_wakeup(pool) for _ in range(count - waiting))
+    return wakeups
 
 
 def _ready(session: Session, pool: str, limit: int) -> int:
-    """Count the pool's units that need not wait, up to a limit."""
+    """Count the pool's units that may start now, up to a limit."""
     may_start = (Unit.not_before.is_(None)) | (Unit.not_before <= now(session))
-    some = select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY, may_start).limit(limit)
-    return session.scalar(select(func.count()).select_from(some.subquery())) or 0
+    startable = select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY, may_start).limit(limit)
+    return session.scalar(select(func.count()).select_from(startable.subquery())) or 0
 
 
-def wake_pool_again(leadership: Leadership) -> int:
-    """Ring for what nobody answers, and count it."""
-    rung = wake_pools()
-    if rung:
+def resend_lost_wakeups(leadership: Leadership) -> int:
+    """Replace wake-ups that were lost, and count them."""
+    count = wake_pools()
+    if count:
         with transaction() as session:
-            leadership.prove(session)
-            count_repairs(session, "lost_rings", rung)
-    return rung
+            leadership.verify(session)
+            count_repairs(session, "lost_rings", count)
+    return count
 
 
 def record_forecasts(leadership: Leadership) -> None:
-    """Write down what is foretold of new jobs, and hold it against what came of those that have ended."""
+    """Record the ETA of new jobs, and score the ETA of those that have ended."""
     with transaction() as session:
-        leadership.prove(session)
+        leadership.verify(session)
         record_eta_forecasts(session)
         score_eta_forecasts(session)
 
 
 def run_scheduler(stop: threading.Event) -> None:
-    """Lead, or stand by, until `stop` is set: ring, sweep, keep the leader's lease; retention cleans beside it."""
+    """Lead, or stand by, until `stop` is set: send wake-ups, run repairs, renew the leader's lease, run retention."""
     leadership = Leadership("scheduler")
     pause = get_settings().sweep_seconds
-    cleaner = threading.Thread(
+    retention = threading.Thread(
         target=run_retention, args=(stop, lambda: leadership.term is not None), name="retention", daemon=True
     )
-    cleaner.start()
+    retention.start()
     while not stop.is_set():
         began = time.monotonic()
         try:
-            if leadership.take():
-                wake_pool_again(leadership)
+            if leadership.acquire():
+                resend_lost_wakeups(leadership)
                 run_round(leadership)
                 record_forecasts(leadership)
         except Exception:
-            # Without its database the scheduler can only wait; it must not die of it.
-            log.exception("A round of the scheduler broke")
-        # The pause is between two beginnings, so that a long round does not make the next ring late.
+            # Without its database the scheduler can only wait; it must not end.
+            log.exception("A round of the scheduler failed")
+        # The pause counts from the start of a round, so that a long round does not delay the next wake-up.
         stop.wait(max(0.0, pause - (time.monotonic() - began)))
     leadership.leave()
-
-
-log = logging.getLogger(__name__)

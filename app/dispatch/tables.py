@@ -1,4 +1,4 @@
-"""Rows of the dispatcher: the workers, their measured paces, and leaders."""
+"""Tables of the dispatcher: measured throughput, ETA forecasts, leaders and repair counts."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -24,7 +24,7 @@ class Throughput(Base):
 
 
 class Forecast(Base):
-    """What was foretold of a job when it was accepted, kept to be held against what came."""
+    """The ETA of a job when it was accepted, to be compared with the actual times."""
 
     __tablename__ = "forecasts"
     __table_args__ = (Index("ix_forecasts_open", "job_id", postgresql_where=text("ended_at IS NULL")),)
@@ -35,14 +35,14 @@ class Forecast(Base):
     start_p50: Mapped[int] = mapped_column(Integer)  # seconds from made_at, as are the others
     end_p50: Mapped[int] = mapped_column(Integer)
     end_p90: Mapped[int] = mapped_column(Integer)
-    # How it came: the job's own moments, and whether it was made at all. A forecast of a cancelled job proves nothing.
+    # Actual times of the job, and whether it completed. The forecast of a cancelled job proves nothing.
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     completed: Mapped[bool | None] = mapped_column(Boolean)
 
 
 class Leader(Base):
-    """The lease by which one scheduler leads and others stand by; the term fences a leader that woke too late."""
+    """The lease by which one scheduler leads and others stand by; the term fences a leader that resumed too late."""
 
     __tablename__ = "leaders"
 
@@ -53,7 +53,7 @@ class Leader(Base):
 
 
 class SweepCount(Base):
-    """How often each repair of the scheduler found something to do."""
+    """The total of each repair of the scheduler."""
 
     __tablename__ = "sweep_counts"
 

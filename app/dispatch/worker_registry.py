@@ -1,4 +1,4 @@
-"""The roster of workers: each tells of itself once a second or so, and is told whether it should drain."""
+"""The registry of workers: each sends a heartbeat about once a second and learns whether it should drain."""
 
 import os
 from collections import Counter
@@ -13,17 +13,18 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Worker
+from app.jobs.states import TakeState, WorkerState
 from app.settings import get_settings
 
-# A worker silent for this long is taken off the roster; its take's lease is a matter of its own.
+# A worker without a heartbeat for this long counts as gone; the lease of its take expires independently.
 SILENT_SECONDS = 60
-# The error code of a take whose worker process was seen to die under it.
+# The error code of a take whose worker process was observed to die.
 WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True)
 class WorkerOrders:
-    """What a worker is told whenever it tells of itself."""
+    """The answer to a worker's heartbeat."""
 
     drain: bool = False
     leave_in: float | None = None  # seconds until it must stop, wherever it is, and release its take
@@ -38,9 +39,9 @@ def register_worker(
     pid: int,
     device: str,
     facts: dict[str, Any],
-    state: str = "idle",
+    state: str = WorkerState.IDLE,
 ) -> None:
-    """Enter a worker process into the roster: idle, or `starting` while it cannot answer a ring yet."""
+    """Register a worker process: idle, or `starting` while it cannot answer a wake-up yet."""
     moment = lease_now(session)
     values = {
         "pools": pools,
@@ -61,7 +62,7 @@ def register_worker(
 def heartbeat(
     session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None
 ) -> WorkerOrders:
-    """Record what a worker is doing, and return what it is told to do."""
+    """Record a worker's state, and return its orders."""
     session.execute(
         update(Worker)
         .where(Worker.id == worker_id)
@@ -71,17 +72,17 @@ def heartbeat(
 
 
 def orders_for(session: Session, worker_id: str) -> WorkerOrders:
-    """Return what a worker is to do; one that is not on the roster is told nothing."""
-    asked = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == worker_id)
-    told = session.execute(asked).one_or_none()
-    if told is None:
+    """Return a worker's orders; an unregistered one has none."""
+    query = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == worker_id)
+    row = session.execute(query).one_or_none()
+    if row is None:
         return WorkerOrders()
-    leave_in = (told.leave_at - lease_now(session)).total_seconds() if told.leave_at else None
-    return WorkerOrders(drain=told.drain_requested, leave_in=leave_in)
+    leave_in = (row.leave_at - lease_now(session)).total_seconds() if row.leave_at else None
+    return WorkerOrders(drain=row.drain_requested, leave_in=leave_in)
 
 
 def set_draining(session: Session, worker_id: str, *, drain: bool = True) -> Worker:
-    """Ask a worker to end its take and take no more, or to resume. Raises AppError `not_found`."""
+    """Ask a worker to end its take and claim no more, or to resume. Raises AppError `not_found`."""
     worker = session.get(Worker, worker_id, with_for_update=True)
     if worker is None:
         raise not_found("worker", worker_id)
@@ -90,54 +91,59 @@ def set_draining(session: Session, worker_id: str, *, drain: bool = True) -> Wor
 
 
 def deregister_worker(session: Session, worker_id: str) -> None:
-    """Mark a worker that ended by itself as gone."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(state="gone", take_id=None))
+    """Mark a worker that has exited as gone."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=WorkerState.GONE, take_id=None))
 
 
 def silent_workers(session: Session) -> list[str]:
-    """Return the ids of workers that have not been seen for a minute and are not marked as gone."""
+    """Return the ids of workers without a heartbeat for SILENT_SECONDS that are not marked as gone."""
     silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
-    return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != "gone")))
+    return list(session.scalars(select(Worker.id).where(Worker.seen_at < silent, Worker.state != WorkerState.GONE)))
 
 
 def mark_gone(session: Session, worker_id: str) -> bool:
-    """Mark a worker that has fallen silent as gone; return whether it still was silent."""
+    """Mark a worker without a heartbeat as gone; return whether it still was silent."""
     silent = lease_now(session) - timedelta(seconds=SILENT_SECONDS)
-    gone = session.execute(
+    result = session.execute(
         update(Worker)
-        .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != "gone")
-        .values(state="gone", take_id=None)
+        .where(Worker.id == worker_id, Worker.seen_at < silent, Worker.state != WorkerState.GONE)
+        .values(state=WorkerState.GONE, take_id=None)
     )
-    return bool(gone.rowcount)  # type: ignore[attr-defined]
+    return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
 def may_claim(session: Session, worker_id: str) -> bool:
-    """Return whether a worker may claim: it was not asked to drain. One that is not on the roster may."""
+    """Return whether a worker may claim: it is not draining. An unregistered one may."""
     return not session.scalar(select(Worker.drain_requested).where(Worker.id == worker_id))
 
 
 def set_current_take(session: Session, worker_id: str, take_id: str) -> None:
-    """Show a worker as busy from the very claim on, so that nobody rings for it."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(state="busy", take_id=take_id))
+    """Mark a worker as busy from its claim on, so that no wake-up is sent for it."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(state=WorkerState.BUSY, take_id=take_id))
 
 
 def idle_by_pool(session: Session) -> Counter[str]:
-    """Return how many workers that serve a pool are idle and not draining, for each pool that has one."""
-    rows = session.scalars(select(Worker.pools).where(Worker.state == "idle", Worker.drain_requested.is_(False)))
+    """Return the number of idle, not draining workers by pool."""
+    rows = session.scalars(
+        select(Worker.pools).where(Worker.state == WorkerState.IDLE, Worker.drain_requested.is_(False))
+    )
     return Counter(pool for pools in rows for pool in pools)
 
 
 def live_workers(session: Session, pool: str) -> int:
-    """Return how many workers serve a pool now, busy or idle, without those that drain."""
-    serving = (Worker.state.in_(("starting", "idle", "busy")), Worker.drain_requested.is_(False))
+    """Return how many workers serve a pool now, busy or idle, except draining ones."""
+    serving = (
+        Worker.state.in_((WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)),
+        Worker.drain_requested.is_(False),
+    )
     rows = session.scalars(select(Worker.pools).where(*serving))
     return sum(1 for pools in rows if pool in pools)
 
 
 def ask_host_to_leave(session: Session, parent: str) -> None:
-    """Ask every worker process of one parent to end its take, or to hand it back once settings.drain_seconds are over.
+    """Ask every worker process of one parent to end its take, or to release it once settings.drain_seconds are over.
 
-    The parent does so when it is told to stop. Unlike a drain from the console it cannot be taken back.
+    The parent calls this when it receives a signal to stop. Unlike a drain from the console it cannot be undone.
     """
     leave_at = lease_now(session) + timedelta(seconds=get_settings().drain_seconds)
     session.execute(
@@ -148,28 +154,30 @@ def ask_host_to_leave(session: Session, parent: str) -> None:
 
 
 def release_takes_of_child(session: Session, parent: str) -> int:
-    """Let the leases of a parent's dead children run out now, so that their work is queued again at once.
+    """Expire the leases of a parent's dead child processes now, so that their work is requeued at once.
 
-    Only processes that no longer exist on this host are struck; a child that lives keeps its lease. The take that a
-    child rendered is marked, because a unit that kills its workers is told by them; one that it only uploaded beside
-    that is innocent. Returns how many takes were abandoned.
+    Only processes that no longer exist on this host lose their leases. The take that a child rendered is marked with
+    WORKER_DIED, by which a unit that kills its workers is recognised; a take that it only uploaded meanwhile is not.
+    Returns how many takes were released.
     """
     children = session.scalars(
-        select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != "gone")
+        select(Worker).where(Worker.id.startswith(f"{parent}-", autoescape=True), Worker.state != WorkerState.GONE)
     ).all()
     dead = [child for child in children if not is_alive(child.pid)]
     if not dead:
         return 0
     rendered = [child.take_id for child in dead if child.take_id is not None]
     for child in dead:
-        child.state, child.take_id = "gone", None
+        child.state, child.take_id = WorkerState.GONE, None
     moment = lease_now(session)
-    struck = session.execute(
+    expired = session.execute(
         update(Take)
-        .where(Take.worker_id.in_([child.id for child in dead]), Take.state == "running", Take.lease_until > moment)
+        .where(
+            Take.worker_id.in_([child.id for child in dead]), Take.state == TakeState.RUNNING, Take.lease_until > moment
+        )
         .values(lease_until=moment, error_code=case((Take.id.in_(rendered), WORKER_DIED), else_=Take.error_code))
     )
-    return int(struck.rowcount)  # type: ignore[attr-defined]
+    return int(expired.rowcount)  # type: ignore[attr-defined]
 
 
 def is_alive(pid: int) -> bool:

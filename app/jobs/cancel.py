@@ -1,4 +1,4 @@
-"""Cancel a job: what ended before the wish is joined and paid; nothing else is, and the GPU stops within a step."""
+"""Cancel a job: segments done before the request are joined and paid; the GPU stops within a step."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -9,7 +9,7 @@ from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import cancel_unrendered, drop_work
 from app.jobs.spec import Spec
-from app.jobs.states import Stage, is_final
+from app.jobs.states import Stage, UnitState, is_final
 from app.jobs.tables import Job
 from app.wakeups import wake_after_commit
 
@@ -17,9 +17,9 @@ from app.wakeups import wake_after_commit
 def request_cancel(session: Session, job: Job) -> Job:
     """Cancel a job whose row the caller has locked.
 
-    Segments that ended before this moment stay: their clips are joined in order, delivered and billed. Everything
-    else is dropped and its leases are void, so a worker that is still rendering can write nothing. A job of which
-    nothing was made ends at once and costs nothing.
+    Segments that ended before this moment are kept: their clips are joined in order, delivered and billed. Everything
+    else is dropped and its leases are void, so a worker that is still rendering can write nothing. A job without a
+    finished segment ends at once and costs nothing.
 
     Raises AppError `already_final`, or `too_late` once the film is being finished. A second cancel changes nothing.
     """
@@ -31,20 +31,20 @@ def request_cancel(session: Session, job: Job) -> Job:
         raise AppError("too_late", "The film is already being finished; it can no longer be cancelled.")
     moment = now(session)
     job.cancel_requested_at = moment
-    made = session.scalar(
-        select(func.count()).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
+    segments_done = session.scalar(
+        select(func.count()).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == UnitState.DONE)
     )
-    if not made:
+    if not segments_done:
         cancel_unrendered(session, job)
         return job
     drop_work(session, job)
     job.stage = Stage.FINISHING
-    klass = session.scalar(select(func.min(Unit.klass)).where(Unit.job_id == job.id))
+    priority = session.scalar(select(func.min(Unit.priority)).where(Unit.job_id == job.id))
     enqueue_finish(
         session,
         job_id=job.id,
         account_id=job.account_id,
-        klass=klass if klass is not None else 1,
+        priority=priority if priority is not None else 1,
         spec=Spec.model_validate(job.spec),
         at=moment,
     )

@@ -1,4 +1,4 @@
-"""Whether a model can make what is asked; every refusal names what is allowed."""
+"""Check that a model can make a request; every refusal names what is allowed."""
 
 from fractions import Fraction
 
@@ -14,11 +14,12 @@ from app.jobs.plan import longest_render
 from app.jobs.queue_tables import Worker
 from app.jobs.schemas import ShotIn
 from app.jobs.spec import Mode, Shot, Spec
+from app.jobs.states import WorkerState
 from app.settings import get_settings
 
 
 def check_model(model: VideoModel, mode: Mode, size: Size) -> None:
-    """Raise AppError `mode_unsupported` or `unsupported_size`, naming what can do it, unless this model can."""
+    """Raise AppError `mode_unsupported` or `unsupported_size`, naming what is allowed, unless this model can."""
     if mode not in model.modes:
         able = sorted(each.id for each in models_with(mode, get_settings().catalog_dir))
         message = f"{model.name} cannot do {mode}; it can do {', '.join(model.modes)}."
@@ -30,12 +31,12 @@ def check_model(model: VideoModel, mode: Mode, size: Size) -> None:
 
 
 def check_pictures(model: VideoModel, shots: list[ShotIn], mode: Mode) -> None:
-    """Raise AppError `mode_unsupported` where a shot lacks a picture that the model needs, or has one it cannot use.
+    """Raise AppError `mode_unsupported` when a shot lacks a picture that the model needs, or has one it cannot use.
 
-    A model that follows no text alone needs a first picture for every shot; the error names the models that can.
+    A model without t2v needs a first picture for every shot; the error names the models that can make the request.
     """
     for number, shot in enumerate(shots):
-        place = f"shots.{number}." if len(shots) > 1 else ""
+        prefix = f"shots.{number}." if len(shots) > 1 else ""
         if shot.last_frame and model.last_frame == "no":
             problem, field = f"{model.name} cannot end a shot on a given picture.", "last_frame"
         elif model.last_frame == "required" and not (shot.first_frame and shot.last_frame):
@@ -45,21 +46,21 @@ def check_pictures(model: VideoModel, shots: list[ShotIn], mode: Mode) -> None:
         else:
             continue
         able = sorted(each.id for each in models_with("i2v", get_settings().catalog_dir) if _can_show(each, shot))
-        raise AppError("mode_unsupported", problem, field=f"{place}{field}", mode=mode, allowed=able)
+        raise AppError("mode_unsupported", problem, field=f"{prefix}{field}", mode=mode, allowed=able)
 
 
 def _can_show(model: VideoModel, shot: ShotIn) -> bool:
-    """Whether a model with the mode i2v can begin and end a shot with the pictures that it has and lacks."""
+    """Return whether a model with the mode i2v can make a shot with just these pictures."""
     if shot.last_frame is None:
         return model.last_frame != "required" and (shot.first_frame is not None or "t2v" in model.modes)
     return model.last_frame != "no" and (shot.first_frame is not None or "t2v" in model.modes)
 
 
 def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, before: Fraction = Fraction(0)) -> None:
-    """Raise AppError `invalid_request` for too many shots, a shot or a film that is too long for the model.
+    """Raise AppError `invalid_request` for too many shots, or a shot or film that is too long for the model.
 
-    `listed` says that the request listed its shots, so that the error names the field that the caller wrote; `before`
-    are the seconds of a film that the shots are added to.
+    `listed` means that the request listed its shots, so that the error names the field of the request; `before` are
+    the seconds of a film that the shots extend.
     """
     if len(shots) > model.shots_max:
         message = f"{model.name} makes at most {model.shots_max} shots a film."
@@ -80,11 +81,10 @@ def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, be
 
 
 def check_memory(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> None:
-    """Raise AppError `does_not_fit` where a render of the Spec needs more memory than any worker of its pool has.
+    """Raise AppError `does_not_fit` when a render of the Spec needs more memory than any worker of its pool has.
 
-    The error names the sizes that fit, or where none does the models that can make this one. What cannot be known is
-    accepted: where nobody serves the pool now, or somebody does who has not told their memory. So are test orders, for
-    which no model is loaded.
+    The error names the sizes that fit, or else the models that can make this size. Accepted without a check are orders
+    while no worker serves the pool or one has not reported its memory, and test orders, for which no model is loaded.
     """
     if caller.test or model.architecture is None:
         return
@@ -114,14 +114,14 @@ def check_memory(session: Session, caller: Caller, spec: Spec, model: VideoModel
 
 
 def _fits_whatever_its_length(session: Session, spec: Spec, model: VideoModel) -> bool:
-    """Whether a worker of another model's pool can make the longest segment of that model at the Spec's size."""
+    """Return whether a worker of the model's pool can make its longest segment at the Spec's size."""
     memory = _most_memory(session, model.pool)
     sides = model.native[spec.resolution][spec.ratio]
     return memory is None or why_too_large(model, *sides, model.frames_max, memory) is None
 
 
 def _most_memory(session: Session, pool: str) -> int | None:
-    """Return the most memory that a worker of a pool has, in bytes, or None where nobody serves it or one is silent."""
-    facts = session.scalars(select(Worker.facts).where(Worker.state != "gone", Worker.pools.contains([pool])))
-    told = [each.get("memory_bytes") for each in facts]
-    return None if not told or None in told else max(told)
+    """Return the bytes of the largest worker of a pool, or None without workers or when one has not reported them."""
+    facts = session.scalars(select(Worker.facts).where(Worker.state != WorkerState.GONE, Worker.pools.contains([pool])))
+    sizes = [each.get("memory_bytes") for each in facts]
+    return None if not sizes or None in sizes else max(sizes)

@@ -1,4 +1,4 @@
-"""What a service tier promises an order: a moment by which it starts, or one after which it is no longer wanted."""
+"""Deadlines that a service tier promises an order: the latest start, or the moment of expiry."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,25 +13,25 @@ FLEX_SLACK = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Deadlines:
-    """The promises of a service tier to an order that is accepted at some moment.
+    """The deadlines of an order by its service tier.
 
-    `start_by` (priority): missed, the tier's line drops from the receipt. `not_after` (flex, or the caller's own
-    `expires_after`): an order that has not started by then ends as expired, and is free. `promote_at` (flex): the
-    moment from which an order that still waits is served as standard. It follows from what the tier promises, never
-    from a shorter time that the caller asked for: that would buy the standard class at the flex price.
+    `start_by` (priority): when missed, the tier's line drops from the receipt. `not_after` (flex, or the caller's own
+    `expires_after`): an order that has not started by then ends as expired, and is free. `promote_at` (flex): from
+    then on a waiting order has standard priority. It follows from the tier's deadline, never from a shorter
+    `expires_after`: that would buy standard priority at the flex price.
     """
 
     start_by: datetime | None
     not_after: datetime | None
     promote_at: datetime | None
 
-    def shown(self) -> dict[str, int | None]:
-        """Return the promises as doors show them, in Unix seconds."""
+    def as_unix(self) -> dict[str, int | None]:
+        """Return the deadlines as the API shows them, in Unix seconds."""
         return {"start_by": unix(self.start_by), "not_after": unix(self.not_after)}
 
 
 def deadlines_of(tier: ServiceTier, moment: datetime, expires_after: int | None = None) -> Deadlines:
-    """Return what a tier promises to an order accepted at `moment`; `expires_after` is the caller's own, in seconds."""
+    """Return a tier's deadlines for an order accepted at `moment`; `expires_after` is the caller's, in seconds."""
     ends = [moment + tier.deadline] if tier.deadline else []
     is_flex = CLASS_OF_TIER.get(tier.id) == CLASS_OF_TIER["flex"]
     promote_at = max(moment, ends[0] - FLEX_SLACK) if ends and is_flex else None

@@ -1,4 +1,4 @@
-"""Delete an ended job's files. The receipt and the money stay: they are the account's history, not its film."""
+"""Delete an ended job's files. Receipt and ledger entries are never deleted."""
 
 from sqlalchemy.orm import Session
 
@@ -11,24 +11,24 @@ from app.storage import get_storage
 
 
 def delete(session: Session, job: Job) -> None:
-    """Remove a final job from the caller's lists and its files from storage; the caller holds the row's lock.
+    """Delete a final job from the caller's lists and its files from storage; the caller holds the row's lock.
 
-    Raises AppError `not_finished` for a job that has not ended.
+    Raises AppError `not_finished` for a job that has not ended, and `conflict` while another job needs its files.
     """
     if not is_final(job.state):
         raise AppError("not_finished", "The video has not ended yet; cancel it first.", state=job.state)
     child = session.scalar(child_of(job.id))
     if child is not None:
-        message = "Another video is being made from this one; delete it when that has ended."
+        message = "Another video is being made from this one; delete this one after that has ended."
         raise AppError("conflict", message, video=child)
     remove_files(session, job)
     job.deleted_at = now(session)
 
 
 def remove_files(session: Session, job: Job) -> int:
-    """Remove the film, its pictures and the clips of all takes from storage. Returns how many files went.
+    """Delete the film, its pictures and the clips of all takes from storage. Returns the number of files.
 
-    Removing is idempotent, so a crash between storage and commit is repaired by doing it again.
+    Deleting is idempotent, so a crash between storage and commit is repaired by a second call.
     """
     storage = get_storage()
     prefixes = [f"films/{job.id}/", f"takes/{job.id}/"]

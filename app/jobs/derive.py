@@ -1,4 +1,4 @@
-"""Make a new order out of an old film: remix it, take one shot again, or go on where it ends."""
+"""Derive a new order from an existing film: remix it, retake one shot, or extend it."""
 
 import secrets
 from fractions import Fraction
@@ -13,20 +13,21 @@ from app.jobs.capability import check_length, check_model
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of
 from app.jobs.spec import Shot, Spec, film_frames
+from app.jobs.states import JobState, UnitState
 from app.jobs.tables import Job
 from app.settings import get_settings
 from app.storage import get_storage
 
 
 def remix(job: Job, *, prompt: str, seed: int | None = None) -> Spec:
-    """Return the Spec of a variation of a film: the same settings and, unless told otherwise, the same seed.
+    """Return the Spec of a variation of a film: the same settings and, unless `seed` is set, the same seed.
 
-    With the same seed the composition stays and the new prompt changes what it shows. Raises AppError `conflict` for
-    a film of several shots, whose shots are taken again one by one.
+    With the same seed the composition stays and the new prompt changes its content. Raises AppError `conflict` for a
+    film of several shots, whose shots are retaken one by one.
     """
     spec = finished_spec(job)
     if len(spec.shots) > 1:
-        message = "A storyboard is not remixed as a whole; take its shots again one by one (retakes)."
+        message = "A storyboard cannot be remixed as a whole; retake its shots one by one."
         raise AppError("conflict", message, field="prompt")
     shot = spec.shots[0].model_copy(update={"prompt": prompt, "reuse_clips": ()})
     return spec.model_copy(update={"shots": (shot,), "seed": spec.seed if seed is None else seed})
@@ -41,10 +42,10 @@ def retake(
     negative_prompt: str | None = None,
     seed: int | None = None,
 ) -> Spec:
-    """Return the Spec of a film in which one shot (counted from 0) is made again and every other clip is reused.
+    """Return the Spec of a film in which one shot (counted from 0) is rendered again and every other clip is reused.
 
-    Only the new shot's seconds are paid. Raises AppError `invalid_request` for a shot that is not there, and `gone`
-    where clips to reuse are no longer in storage.
+    Only the new shot's seconds are paid. Raises AppError `invalid_request` for a shot that does not exist, `conflict`
+    for a film of one shot, and `gone` when clips to reuse are no longer in storage.
     """
     spec = finished_spec(job)
     if not 0 <= shot < len(spec.shots):
@@ -54,18 +55,20 @@ def retake(
         raise AppError("conflict", "The film has one shot; remix it instead.", field="shot")
     old = spec.shots[shot]
     if spec.mode == "extend" and shot == 0:
-        message = "That shot is the film that was extended; take its shots again there."
+        message = "That shot is the film that was extended; retake the shots of that film instead."
         raise AppError("conflict", message, field="shot", value=shot, allowed="1")
-    again = old.model_copy(
+    new_shot = old.model_copy(
         update={
             "prompt": prompt or old.prompt,
             "negative_prompt": old.negative_prompt if negative_prompt is None else negative_prompt,
             "reuse_clips": (),
         }
     )
-    shots = tuple(again if number == shot else _reused(session, job, spec, number) for number in range(len(spec.shots)))
-    fresh = secrets.randbelow(2**31) if seed is None else seed
-    return spec.model_copy(update={"shots": shots, "seed": fresh})
+    shots = tuple(
+        new_shot if number == shot else _reused(session, job, spec, number) for number in range(len(spec.shots))
+    )
+    new_seed = secrets.randbelow(2**31) if seed is None else seed
+    return spec.model_copy(update={"shots": shots, "seed": new_seed})
 
 
 def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
@@ -74,7 +77,7 @@ def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
         key
         for key in session.scalars(
             select(Unit.clip_key)
-            .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == number, Unit.state == "done")
+            .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == number, Unit.state == UnitState.DONE)
             .order_by(Unit.position)
         )
         if key is not None
@@ -86,11 +89,11 @@ def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
 
 
 def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int | None = None) -> Spec:
-    """Return the Spec of a longer film: the old one as it is, then a new shot that goes on where it ends.
+    """Return the Spec of a longer film: the existing one unchanged, then a new shot that continues it.
 
-    `source` is the old film as an asset, whose last frames the new shot continues. Only the new seconds are paid, and
-    those frames are what is read. Raises AppError `mode_unsupported` where the model cannot go on, and
-    `invalid_request` where the shot or the whole film would be too long for it.
+    `source` is the existing film as an asset, whose last frames the new shot continues. Only the new seconds are paid,
+    and those frames count as the input. Raises AppError `mode_unsupported` when the model cannot extend, and
+    `invalid_request` when the shot or the whole film would be too long for it.
     """
     spec = finished_spec(job)
     model = _model(spec)
@@ -119,12 +122,12 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
 
 
 def finished_spec(job: Job) -> Spec:
-    """Return the Spec of a job whose film can be used again. Raises AppError `conflict` or `gone`."""
-    if job.state != "completed":
-        message = f"The video is {job.state}; only a completed one can be used again."
+    """Return the Spec of a job whose film can be reused. Raises AppError `conflict` or `gone`."""
+    if job.state != JobState.COMPLETED:
+        message = f"The video is {job.state}; only a completed video can be reused."
         raise AppError("conflict", message, state=job.state)
     if job.files_removed_at is not None:
-        raise AppError("gone", "The files of this video were removed when their retention ended.")
+        raise AppError("gone", "The files of this video were deleted when their retention ended.")
     spec = Spec.model_validate(job.spec)
     _model(spec)
     return spec

@@ -1,4 +1,4 @@
-"""Fair shares: virtual time per account and pool, charged by estimate and corrected to what was really used."""
+"""Fair shares: virtual time per account and pool, charged by estimate and corrected to the actual use."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -12,23 +12,23 @@ from app.accounts.memberships import FREE
 from app.accounts.tables import Account, MembershipPeriod
 from app.clock import now
 from app.jobs.queue_tables import Pool, Share, Take
+from app.jobs.states import UNFINISHED
 from app.jobs.tables import Job
 from app.prices.find import book_at
 
 
 def advance_clock(session: Session, pool: str, vmin: Decimal) -> None:
-    """Move the pool's virtual clock to `vmin` of claim.sql, in GPU-seconds by weight; it never goes back."""
+    """Advance the pool's virtual clock to `vmin` of claim.sql, in GPU-seconds by weight; it never goes back."""
     row = insert(Pool).values(name=pool, vclock=vmin)
     ahead = Pool.vclock < vmin
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"vclock": vmin}, where=ahead))
 
 
 def join_share(session: Session, pool: str, account_id: str, *, weight: Decimal, concurrency: int) -> None:
-    """Enter an account's share in a pool, lifted to the present: idleness earns no credit.
+    """Add an account's share to a pool, or raise its virtual time to the pool's clock: idleness earns no credit.
 
-    The lift (start-time fair queueing) raises the account's virtual time to the pool's clock, which is the least
-    virtual time among the accounts that could be served, what they have in flight left out; one that has been waiting
-    all along is at or past it, so for that one nothing changes.
+    As in start-time fair queueing, the pool's clock is the least virtual time among the accounts that could be served,
+    without their charges in flight; an account that has been waiting all along is at or past it and stays unchanged.
     """
     clock = session.scalar(select(Pool.vclock).where(Pool.name == pool)) or Decimal(0)
     row = insert(Share).values(pool=pool, account_id=account_id, vtime=clock, weight=weight, concurrency=concurrency)
@@ -45,7 +45,7 @@ def join_share(session: Session, pool: str, account_id: str, *, weight: Decimal,
 
 
 def settle_share(session: Session, take: Take, used: Decimal) -> None:
-    """Correct an ended take's charge to `used` GPU-seconds; 0 gives all of it back, as when the platform lost it."""
+    """Correct an ended take's charge to `used` GPU-seconds; 0 refunds all of it, as when the platform lost the take."""
     if take.share_settled:
         return
     correction = used - take.charged
@@ -58,13 +58,13 @@ def settle_share(session: Session, take: Take, used: Decimal) -> None:
 
 
 def stale_shares(session: Session) -> Sequence[str]:
-    """Return the ids of accounts with unfinished jobs whose shares are not what their memberships say now.
+    """Return the ids of accounts with unfinished jobs whose shares differ from their current memberships.
 
-    A submission writes them, but a membership begins and ends by time alone, and an operator's limit binds what
-    already waits.
+    A submission writes the share, but a membership starts and ends by time alone, and an operator's limit applies to
+    jobs that already wait.
     """
     # From one account with unfinished jobs to the next along ix_jobs_open, however many jobs each has.
-    open_jobs = Job.state.in_(("queued", "in_progress"))
+    open_jobs = Job.state.in_(UNFINISHED)
     first = select(func.min(Job.account_id).label("id")).where(open_jobs).cte("waiting", recursive=True)
     following = select(func.min(Job.account_id)).where(open_jobs, Job.account_id > first.c.id).scalar_subquery()
     waiting = first.union_all(select(following).where(first.c.id.is_not(None)))
@@ -76,7 +76,7 @@ def stale_shares(session: Session) -> Sequence[str]:
 
 
 def refresh_share(session: Session, account_id: str) -> bool:
-    """Bring an account's weight and cap to what its membership says now; return whether this changed anything."""
+    """Set an account's weight and concurrency by its current membership; return whether this changed anything."""
     due = _due_shares(session).where(Account.id == account_id).subquery()
     changed = session.execute(
         update(Share)
@@ -88,13 +88,13 @@ def refresh_share(session: Session, account_id: str) -> bool:
 
 
 def _due_shares(session: Session) -> Select[tuple[str, Any, Any]]:
-    """Select the accounts with the weight and the cap that their shares should have now."""
+    """Select the accounts with the weight and the concurrency that their shares should have now."""
     moment = now(session)
     memberships = book_at(session, moment).book.memberships
-    held = func.coalesce(MembershipPeriod.name, FREE)
-    named = case({name: name for name in memberships}, value=held, else_=FREE)
-    weight = case({name: each.share_weight for name, each in memberships.items()}, value=named)
-    concurrency = case({name: each.concurrency for name, each in memberships.items()}, value=named)
+    membership_name = func.coalesce(MembershipPeriod.name, FREE)
+    known_name = case({name: name for name in memberships}, value=membership_name, else_=FREE)
+    weight = case({name: each.share_weight for name, each in memberships.items()}, value=known_name)
+    concurrency = case({name: each.concurrency for name, each in memberships.items()}, value=known_name)
     return select(
         Account.id, weight.label("weight"), func.coalesce(Account.concurrency, concurrency).label("concurrency")
     ).outerjoin(

@@ -1,4 +1,4 @@
-"""How long an account's files are kept: as its membership says at the moment in which they come."""
+"""How long an account's files are kept: by its membership at the moment of storing them."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from app.prices.find import book_at
 
 
 def retention_end(session: Session, account_id: str) -> datetime:
-    """Return the moment at which a file that the account gives us now will be removed."""
+    """Return the moment at which a file that the account stores now will be deleted."""
     moment = now(session)
     book = book_at(session, moment).book
     membership = book.membership(book.known_membership(membership_at(session, account_id, moment)))

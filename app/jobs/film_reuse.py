@@ -1,4 +1,4 @@
-"""Bring a finished film back as an input: the same bytes that were sold, kept as a clip of the account."""
+"""Reuse a finished film as an input: the same bytes, stored as a clip of the account."""
 
 import hashlib
 import tempfile
@@ -23,9 +23,9 @@ _CHUNK_BYTES = 2**20
 
 
 def film_as_asset(session: Session, job: Job) -> Asset:
-    """Return a finished job's film as a clip asset of whoever the job belongs to. Raises AppError `conflict` or `gone`.
+    """Return a finished job's film as a clip asset of the job's account. Raises AppError `conflict` or `gone`.
 
-    We wrote and measured it ourselves, so it is neither probed nor written anew, nor bounded as a stranger's clip is.
+    We wrote and measured it ourselves, so it is neither probed nor transcoded, nor limited as an untrusted clip is.
     """
     spec, film = finished_spec(job), job.film or {}
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
@@ -52,9 +52,9 @@ def film_as_asset(session: Session, job: Job) -> Asset:
 
 
 def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
-    """Return the caller's job whose film these bytes are, if they are one; the file is left at its beginning.
+    """Return the caller's job whose film has these bytes, or None; the file is rewound to its start.
 
-    A client that can only upload files (OpenAI's cannot name a video) thereby still extends and edits its own films.
+    A client that can only upload files (OpenAI's cannot name a video) can thereby extend and edit its own films.
     """
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""Find jobs: one, or a page of them, always within the caller's account and within test or live."""
+"""Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ PAGE_MAX = 100
 
 
 def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = False) -> Job:
-    """Return the caller's job. Raises AppError `not_found`, which reads the same for another tenant's job."""
+    """Return the caller's job. Raises AppError `not_found`, the same for another tenant's job."""
     query = select(Job).where(Job.id == job_id, Job.account_id == caller.account_id, Job.test == caller.test)
     if caller.project_id is not None:
         query = query.where(Job.project_id == caller.project_id)
@@ -36,7 +36,7 @@ def list_jobs(
     model: str | None = None,
     search: str | None = None,
 ) -> tuple[list[Job], bool]:
-    """Return a page of the caller's jobs and whether more follow. `after` is the last id of the page before."""
+    """Return a page of the caller's jobs and whether more follow. `after` is the last id of the previous page."""
     query = select(Job).where(Job.account_id == caller.account_id, Job.test == caller.test, Job.deleted_at.is_(None))
     if caller.project_id is not None:
         query = query.where(Job.project_id == caller.project_id)
@@ -46,13 +46,13 @@ def list_jobs(
         query = query.where(Job.model == model)
     if search:
         query = query.where(Job.prompt.icontains(search, autoescape=True))
-    place = tuple_(Job.created_at, Job.id)
+    sort_key = tuple_(Job.created_at, Job.id)
     if after is not None:
         last = session.scalar(select(Job).where(Job.id == after, Job.account_id == caller.account_id))
         if last is None:
             raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
-        beyond = tuple_(last.created_at, last.id)
-        query = query.where(place < beyond if order == "desc" else place > beyond)
+        last_key = tuple_(last.created_at, last.id)
+        query = query.where(sort_key < last_key if order == "desc" else sort_key > last_key)
     ordered = (
         query.order_by(Job.created_at.desc(), Job.id.desc())
         if order == "desc"

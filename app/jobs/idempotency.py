@@ -1,4 +1,4 @@
-"""Orders and their repetition: what makes a call the same call, and the job that it already made."""
+"""Idempotency of orders: recognise a repeated call and find the job that it already created."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from app.jobs.spec import Mode, Spec
 from app.jobs.tables import Job, Quote, Submission
 
 IDEMPOTENCY_HOURS = 24
-# A client library that retries by itself sends no key; within this time the same body is the same order.
-BLIND_RETRY_MINUTES = 10
+# A client library that retries by itself sends no key; within this time the same body means the same order.
+KEYLESS_RETRY_MINUTES = 10
 
 
 @dataclass(frozen=True)
 class OrderIdentity:
-    """What the caller asked, and how: the request, the door, and what makes a repeated call recognisable."""
+    """An order as it was called: the request, the API interface, and the facts by which a repetition is recognised."""
 
     request: VideoRequest
     door: str = "native"
@@ -31,44 +31,44 @@ class OrderIdentity:
     is_retry: bool = False
     parent_id: str | None = None
     parent_kind: str | None = None
-    spec: Spec | None = None  # a Spec that was derived from another job, already resolved
+    spec: Spec | None = None  # derived from another job and already resolved
     traceparent: str | None = None
 
 
 def body_fingerprint(method: str, path: str, body: bytes) -> str:
-    """Return the SHA-256 that says whether two calls are the same call."""
+    """Return the SHA-256 by which two calls count as the same call."""
     return hashlib.sha256(b"\n".join([method.encode(), path.encode(), body])).hexdigest()
 
 
 def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job | None:
-    """Return the job that this very call already made, if it did.
+    """Return the job that an earlier, identical call created, or None.
 
     With an Idempotency-Key, the key decides for 24 hours; another body under it raises AppError
     `idempotency_mismatch`. A retry without a key is recognised by its API key and its body for 10 minutes, and a call
-    with a quote as long as the quote is known. No call is answered with a job that its caller could not find.
+    with a quote for as long as the quote exists. No call is answered with a job that its caller may not see.
     """
     moment = now(session)
-    found: Submission | None = None
+    submission: Submission | None = None
     if order.idempotency_key is not None:
-        found = session.scalar(
+        submission = session.scalar(
             select(Submission)
-            .where(Submission.account_id == caller.account_id, Submission.key == _scoped(caller, order))
+            .where(Submission.account_id == caller.account_id, Submission.key == _scoped_key(caller, order))
             .where(Submission.created_at > moment - timedelta(hours=IDEMPOTENCY_HOURS))
         )
-        if found is not None and found.fingerprint != order.fingerprint:
+        if submission is not None and submission.fingerprint != order.fingerprint:
             message = "This Idempotency-Key was used for another request; use a new key for a new order."
-            raise AppError("idempotency_mismatch", message, field="Idempotency-Key", job=found.job_id)
+            raise AppError("idempotency_mismatch", message, field="Idempotency-Key", job=submission.job_id)
     elif order.is_retry:
-        found = session.scalar(
+        submission = session.scalar(
             select(Submission)
             .join(Job, Job.id == Submission.job_id)
             .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
-            .where(Submission.created_at > moment - timedelta(minutes=BLIND_RETRY_MINUTES))
+            .where(Submission.created_at > moment - timedelta(minutes=KEYLESS_RETRY_MINUTES))
             .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
             .order_by(Submission.created_at.desc())
             .limit(1)
         )
-    if found is None and order.request.quote_id is not None and order.fingerprint:
+    if submission is None and order.request.quote_id is not None and order.fingerprint:
         # A quote is redeemed once, and the call that redeemed it may be repeated.
         redeemed = (
             select(Submission)
@@ -79,26 +79,26 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
         )
         if caller.project_id is not None:
             redeemed = redeemed.where(Job.project_id == caller.project_id)
-        found = session.scalar(redeemed)
-    return session.get(Job, found.job_id) if found else None
+        submission = session.scalar(redeemed)
+    return session.get(Job, submission.job_id) if submission else None
 
 
-def _scoped(caller: Caller, order: OrderIdentity) -> str | None:
-    """Return the key as it is stored: test and live orders, and those of two projects, never answer for one another."""
+def _scoped_key(caller: Caller, order: OrderIdentity) -> str | None:
+    """Return the stored key, prefixed so that test and live orders, and those of two projects, never collide."""
     if order.idempotency_key is None:
         return None
-    side = "test" if caller.test else "live"
-    return f"{side}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
+    mode = "test" if caller.test else "live"
+    return f"{mode}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
 
 
 def free_key(session: Session, caller: Caller, order: OrderIdentity) -> str | None:
-    """Return the key to store; an outlived use of the same key is forgotten, so that the key may be used again."""
-    key = _scoped(caller, order)
+    """Return the key to store; clear it on an expired submission, so that the key may be used again."""
+    key = _scoped_key(caller, order)
     if key is not None:
-        outlived = session.scalar(
+        expired = session.scalar(
             select(Submission).where(Submission.account_id == caller.account_id, Submission.key == key)
         )
-        if outlived is not None:
-            outlived.key = None
+        if expired is not None:
+            expired.key = None
             session.flush()
     return key

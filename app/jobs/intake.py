@@ -1,4 +1,4 @@
-"""Intake pauses: no new jobs for a model, an account, one model of one account, or at all. Accepted jobs go on."""
+"""Intake pauses: no new jobs for a model, an account, one model of one account, or at all. Accepted jobs continue."""
 
 from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -19,15 +19,13 @@ def pause_intake(
 ) -> IntakePause:
     """Stop accepting new jobs, for a model, an account, both together, or (neither named) altogether.
 
-    Whether the catalogue has the model is for the caller to check.
-
-    Raises:
-        AppError: `forbidden`, `not_found`; `conflict` if this is paused already.
+    The caller checks that the catalogue has the model. Raises AppError `forbidden`, `not_found`, and `conflict` when
+    this is paused already.
     """
     require_role(actor, Role.OPERATOR)
     if account_id is not None:
         get_account(session, account_id)
-    paused = session.scalars(
+    pause = session.scalars(
         insert(IntakePause)
         .values(
             id=new_id("pause"),
@@ -40,41 +38,37 @@ def pause_intake(
         .on_conflict_do_nothing()
         .returning(IntakePause)
     ).one_or_none()
-    if paused is None:
+    if pause is None:
         raise AppError("conflict", "Intake is paused for this already.", model=model, account=account_id)
-    record_action(session, actor, "intake.paused", paused.id, model=model, account=account_id, reason=reason)
-    return paused
+    record_action(session, actor, "intake.paused", pause.id, model=model, account=account_id, reason=reason)
+    return pause
 
 
 def resume_intake(session: Session, actor: Actor, pause_id: str) -> IntakePause:
-    """Accept new jobs again. Raises `forbidden`; `not_found`, also for a pause that was ended before."""
+    """Accept new jobs again. Raises AppError `forbidden`, and `not_found`, also for a pause that has ended."""
     require_role(actor, Role.OPERATOR)
-    resumed = session.scalars(
+    pause = session.scalars(
         update(IntakePause)
         .where(IntakePause.id == pause_id, IntakePause.resumed_at.is_(None))
         .values(resumed_at=now(session), resumed_by=actor.person)
         .returning(IntakePause)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if resumed is None:
+    if pause is None:
         raise not_found("intake pause", pause_id)
-    record_action(session, actor, "intake.resumed", resumed.id, model=resumed.model, account=resumed.account_id)
-    return resumed
+    record_action(session, actor, "intake.resumed", pause.id, model=pause.model, account=pause.account_id)
+    return pause
 
 
 def list_pauses(session: Session) -> list[IntakePause]:
-    """Return the pauses that stand, oldest first."""
+    """Return the current pauses, oldest first."""
     query = select(IntakePause).where(IntakePause.resumed_at.is_(None))
     return list(session.scalars(query.order_by(IntakePause.paused_at)))
 
 
 def check_intake(session: Session, *, account_id: str, model: str) -> None:
-    """Refuse a new job that a pause stands against.
-
-    Raises:
-        AppError: `intake_paused`, with the reason and what it is for.
-    """
-    found = session.scalar(
+    """Refuse a new job while a pause applies. Raises AppError `intake_paused` with the pause's reason and model."""
+    pause = session.scalar(
         select(IntakePause)
         .where(
             IntakePause.resumed_at.is_(None),
@@ -84,11 +78,11 @@ def check_intake(session: Session, *, account_id: str, model: str) -> None:
         .order_by(IntakePause.paused_at)
         .limit(1)
     )
-    if found is not None:
+    if pause is not None:
         raise AppError(
             "intake_paused",
-            f"New jobs are paused: {found.reason}",
-            reason=found.reason,
-            model=found.model,
-            since=found.paused_at.isoformat(),
+            f"New jobs are paused: {pause.reason}",
+            reason=pause.reason,
+            model=pause.model,
+            since=pause.paused_at.isoformat(),
         )

@@ -1,4 +1,4 @@
-"""Watch jobs as they move: one Redis subscription and one query of rows for all viewers of this process together.
+"""Live updates of jobs: one Redis subscription and one query of rows for all viewers of this process together.
 
 A viewer is an open stream (server-sent events, a page). However many there are, no viewer holds a database session:
 rows are read for all of them at once, in a short transaction on another thread.
@@ -22,20 +22,20 @@ from app.progress import Message, listen
 
 log = logging.getLogger(__name__)
 
-# A job of which nothing was heard for so long is looked up in its row.
+# A job without a message for so long is read from its row.
 SILENT_SECONDS = 2.0
-# Notes that wait for a slow viewer; the oldest give way, since each newer one says more.
-NOTES_MAX = 32
-# A stream ends after so many seconds, and the client connects again with its key or its cookie: what was revoked
-# meanwhile does not watch on.
+# Updates queued for a slow viewer; the oldest are dropped, since each newer one is more current.
+UPDATES_MAX = 32
+# A stream ends after so many seconds, and the client reconnects with its key or its cookie: credentials that were
+# revoked meanwhile stop working.
 STREAM_SECONDS_MAX = 1800.0
 
 
 @dataclass(frozen=True)
 class JobUpdate:
-    """Something about a job that a viewer may want to know.
+    """An update of a job for its viewers.
 
-    `sequence` is the job's newest event as its row tells it; `news` says that there is a new one, number unknown.
+    `sequence` is the job's newest event as read from the database; `news` means a new event of unknown number.
     """
 
     progress: int | None = None  # percent
@@ -48,40 +48,40 @@ class JobUpdate:
 
 
 class Viewer:
-    """One open view of one job: its notes, in order."""
+    """One open view of one job: its updates, in order."""
 
     def __init__(self) -> None:
-        self._notes: asyncio.Queue[JobUpdate] = asyncio.Queue(NOTES_MAX)
+        self._updates: asyncio.Queue[JobUpdate] = asyncio.Queue(UPDATES_MAX)
 
-    def put(self, note: JobUpdate) -> None:
-        """Hand over a note without waiting."""
-        if self._notes.full():
-            self._notes.get_nowait()
-        self._notes.put_nowait(note)
+    def put(self, update: JobUpdate) -> None:
+        """Queue an update without waiting."""
+        if self._updates.full():
+            self._updates.get_nowait()
+        self._updates.put_nowait(update)
 
     async def next(self, seconds: float) -> JobUpdate | None:
-        """Return the next note, or None when none has come for so long."""
+        """Return the next update, or None when none has arrived within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._notes.get()
+                return await self._updates.get()
         except TimeoutError:
             return None
 
 
 class LiveFeed:
-    """The lookout of one process. Use it as a context of the running event loop; `job()` opens a view."""
+    """The live feed of one process. Use it as a context manager in the running event loop; `job()` opens a view."""
 
     def __init__(self, *, silent_seconds: float = SILENT_SECONDS) -> None:
         self._silent_seconds = silent_seconds
         self._viewers: dict[str, set[Viewer]] = {}
-        self._heard: dict[str, float] = {}
-        self._looked: dict[str, JobUpdate] = {}
+        self._heard_at: dict[str, float] = {}
+        self._from_rows: dict[str, JobUpdate] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "LiveFeed":
         self._tasks = [
-            asyncio.create_task(listen(lambda: self._viewers, self._hear), name="watch-listen"),
-            asyncio.create_task(self._look_forever(), name="watch-look"),
+            asyncio.create_task(listen(lambda: self._viewers, self._receive), name="watch-listen"),
+            asyncio.create_task(self._read_rows_forever(), name="watch-rows"),
         ]
         return self
 
@@ -92,7 +92,7 @@ class LiveFeed:
 
     @property
     def viewers(self) -> int:
-        """How many views are open."""
+        """The number of open views."""
         return sum(len(viewers) for viewers in self._viewers.values())
 
     @asynccontextmanager
@@ -107,56 +107,56 @@ class LiveFeed:
             self._viewers[job_id].discard(viewer)
             if not self._viewers[job_id]:
                 del self._viewers[job_id]
-                self._heard.pop(job_id, None)
-                self._looked.pop(job_id, None)
+                self._heard_at.pop(job_id, None)
+                self._from_rows.pop(job_id, None)
 
-    def _hear(self, job_id: str, message: Message) -> None:
-        self._heard[job_id] = time.monotonic()
-        self._give(job_id, update_of(message))
+    def _receive(self, job_id: str, message: Message) -> None:
+        self._heard_at[job_id] = time.monotonic()
+        self._send(job_id, update_of(message))
 
-    def _give(self, job_id: str, note: JobUpdate) -> None:
+    def _send(self, job_id: str, update: JobUpdate) -> None:
         for viewer in self._viewers.get(job_id, ()):
-            viewer.put(note)
+            viewer.put(update)
 
-    async def _look_forever(self) -> None:
+    async def _read_rows_forever(self) -> None:
         while True:
             await asyncio.sleep(self._silent_seconds)
             since = time.monotonic() - self._silent_seconds
-            silent = [job_id for job_id in self._viewers if self._heard.get(job_id, 0.0) <= since]
+            silent = [job_id for job_id in self._viewers if self._heard_at.get(job_id, 0.0) <= since]
             if not silent:
                 continue
             try:
-                rows = await asyncio.to_thread(read_updates, silent)
-            except Exception as error:  # noqa: BLE001 — the database may be away; the next round asks again.
+                updates = await asyncio.to_thread(read_updates, silent)
+            except Exception as error:  # noqa: BLE001 — the database may be unreachable; the next round retries.
                 log.warning("The rows of %s watched jobs could not be read: %s", len(silent), error)
                 continue
-            for job_id, note in rows.items():
-                if job_id in self._viewers and self._looked.get(job_id) != note:
-                    self._looked[job_id] = note
-                    self._give(job_id, note)
+            for job_id, update in updates.items():
+                if job_id in self._viewers and self._from_rows.get(job_id) != update:
+                    self._from_rows[job_id] = update
+                    self._send(job_id, update)
 
 
 def update_of(message: Message) -> JobUpdate:
-    """Return what a live message says; one that is not about progress says that there is a new event."""
+    """Convert a live message; one that is not about progress announces a new event."""
     if message.get("type") != "progress":
         return JobUpdate(news=True)
     # A finish has no steps to count.
-    steps = _whole(message.get("steps")) or None
+    steps = _int_or_none(message.get("steps")) or None
     return JobUpdate(
-        progress=_whole(message.get("progress")),
-        step=_whole(message.get("step")) if steps else None,
+        progress=_int_or_none(message.get("progress")),
+        step=_int_or_none(message.get("step")) if steps else None,
         steps=steps,
         preview=message.get("preview"),
     )
 
 
 def read_updates(job_ids: Sequence[str]) -> dict[str, JobUpdate]:
-    """Return what the rows say of these jobs, by one query."""
+    """Read the updates of these jobs from their rows, by one query."""
     newest = select(func.max(Event.sequence)).where(Event.job_id == Job.id).scalar_subquery()
     with transaction() as session:
         rows = session.execute(select(Job.id, Job.progress, Job.stage, newest).where(Job.id.in_(job_ids))).all()
     return {row[0]: JobUpdate(progress=row[1], stage=row[2], sequence=row[3]) for row in rows}
 
 
-def _whole(value: Any) -> int | None:
+def _int_or_none(value: Any) -> int | None:
     return value if isinstance(value, int) else None

@@ -1,4 +1,4 @@
-"""Tell the owner that the wallet runs low, in the transaction of whatever lowered it."""
+"""Notify the owner of a low balance, in the transaction that lowered it."""
 
 from sqlalchemy.orm import Session
 
@@ -9,10 +9,10 @@ from pricing.money import Money
 
 
 def publish_low_balance(session: Session, account_id: str) -> bool:
-    """Write the event `wallet.low` and its deliveries if the wallet fell below its threshold; say whether it did.
+    """Write the event `wallet.low` and its deliveries if the wallet fell below its threshold; return whether it did.
 
-    Ask after every act that can lower what is available: a hold, credit that expired, a correction that takes, a
-    lowered credit limit. One fall is told once, whichever act caused it.
+    Call this after everything that can lower the available balance: a hold, expired credit, a negative correction, a
+    lowered credit limit. One fall is reported once, whichever caused it.
     """
     low = crossed_low_balance(session, account_id)
     if low is None:

@@ -1,4 +1,4 @@
-"""What a job took: the meters of its takes, added up. It explains a wait and a margin; it never makes a price."""
+"""The resources that a job used: the meters of its takes, added up. They explain margins; they never make a price."""
 
 from collections import Counter
 from datetime import datetime
@@ -17,7 +17,7 @@ from app.metrics import record_take_end
 
 def meter_of(session: Session, job_id: str) -> MeterOut:
     """Add up the takes of a job that have ended, lost ones included."""
-    takes = session.scalars(select(Take).where(Take.job_id == job_id, Take.state != "running")).all()
+    takes = session.scalars(select(Take).where(Take.job_id == job_id, Take.state != TakeState.RUNNING)).all()
     seconds, cpu_seconds = Counter[str](), Counter[str]()
     peak = 0
     for take in takes:
@@ -37,7 +37,7 @@ def meter_of(session: Session, job_id: str) -> MeterOut:
 def end_take(
     session: Session, take: Take, state: TakeState, *, ended_at: datetime, meter: dict[str, Any] | None = None
 ) -> None:
-    """Write into a take's row how it ended and what it used, and count it once that is committed."""
+    """Record how a take ended and what it used, and count it in the metrics after the commit."""
     take.state, take.ended_at, take.meter = state, ended_at, meter
     metered = (meter or {}).get("gpu_seconds")
     take.gpu_seconds = unmetered_gpu_seconds(take, ended_at) if metered is None else Decimal(str(metered))
@@ -47,7 +47,7 @@ def end_take(
 
 
 def unmetered_gpu_seconds(take: Take, ended_at: datetime) -> Decimal:
-    """Return the GPU-seconds of a take that ended without a meter: as long as it held its GPU; a finish holds none."""
+    """Return the GPU-seconds of a take without a meter: the whole time it ran; 0 for a finish, which uses no GPU."""
     if take.kind == "finish":
         return Decimal(0)
     return Decimal(str((ended_at - take.started_at).total_seconds()))

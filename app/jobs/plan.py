@@ -13,7 +13,7 @@ from app.jobs.queue_tables import Unit
 from app.jobs.spec import Spec
 from app.jobs.states import UnitState
 
-# Classes of the fair order, by service tier. A tier that a book adds later is treated as standard.
+# Queue priority by service tier. A tier that a price book adds later counts as standard.
 CLASS_OF_TIER = {"priority": 0, "standard": 1, "flex": 2}
 
 # The pool whose workers join and measure films. It needs no GPU.
@@ -24,7 +24,7 @@ TEST_POOL = "synthetic"
 
 @dataclass(frozen=True)
 class Segment:
-    """What one model call makes: the new frames of a part of a shot."""
+    """The output of one model call: the new frames of a part of a shot."""
 
     shot: int
     position: int
@@ -42,9 +42,9 @@ def plan_segments(spec: Spec, model: VideoModel) -> list[Segment]:
 
 
 def longest_render(spec: Spec, model: VideoModel) -> int:
-    """Return the frames of the longest render that a Spec needs, those that a segment is shown and repeats included.
+    """Return the frames of the longest render that a Spec needs, including the handover frames that it repeats.
 
-    It is 0 where every shot is reused.
+    It is 0 when every shot is reused.
     """
     renders = [
         segment.frames + (model.handover_frames if segment.position or spec.mode == "extend" else 0)
@@ -58,9 +58,9 @@ def enqueue(
 ) -> None:
     """Write the units of a new job: the first segment of each shot is ready, the later ones wait for it.
 
-    Shots render in parallel; the segments of one shot follow each other because each continues the last.
+    Shots render in parallel; the segments of one shot run one after another because each continues the last.
     """
-    klass = CLASS_OF_TIER.get(spec.service_tier, 1)
+    priority = CLASS_OF_TIER.get(spec.service_tier, 1)
     units = [
         Unit(
             id=new_id("unit"),
@@ -69,24 +69,24 @@ def enqueue(
             kind="segment",
             pool=pool,
             model=spec.model,
-            state="ready" if segment.position == 0 else "blocked",
-            klass=klass,
+            state=UnitState.READY if segment.position == 0 else UnitState.BLOCKED,
+            priority=priority,
             shot=segment.shot,
             position=segment.position,
             frames=segment.frames,
             estimate=Decimal(segment.frames) / spec.fps,
-            # A microsecond apart, so that a storyboard is begun at its first shot.
+            # A microsecond apart, so that a storyboard starts with its first shot.
             queued_at=at + timedelta(microseconds=number),
         )
         for number, segment in enumerate(plan_segments(spec, model))
     ]
     session.add_all(units)
     if not units:
-        # Every shot is reused (a film cut anew from old clips): nothing to render, only to join.
-        enqueue_finish(session, job_id=job_id, account_id=account_id, klass=klass, spec=spec, at=at)
+        # Every shot is reused (a film joined from existing clips): nothing to render, only to join.
+        enqueue_finish(session, job_id=job_id, account_id=account_id, priority=priority, spec=spec, at=at)
 
 
-def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int, spec: Spec, at: datetime) -> None:
+def enqueue_finish(session: Session, *, job_id: str, account_id: str, priority: int, spec: Spec, at: datetime) -> None:
     """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
     row = insert(Unit).values(
         {
@@ -97,7 +97,7 @@ def enqueue_finish(session: Session, *, job_id: str, account_id: str, klass: int
             Unit.pool: FINISH_POOL,
             Unit.model: FINISH_POOL,
             Unit.state: UnitState.READY,
-            Unit.klass: min(klass, 1),
+            Unit.priority: min(priority, 1),
             Unit.shot: 0,
             Unit.position: 0,
             Unit.frames: spec.frames,

@@ -1,4 +1,4 @@
-"""Show a job: the one shape that doors, pages and webhooks share."""
+"""Present a job: the one representation that the APIs, pages and webhooks share."""
 
 from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
@@ -16,9 +16,9 @@ def show_job(
     eta: dict[str, int] | None = None,
     meter: MeterOut | None = None,
 ) -> VideoOut:
-    """Return a job as it is shown.
+    """Return the API representation of a job.
 
-    `receipt` gives what was charged, `meter` what was spent; `eta` is a range in seconds from now.
+    `receipt` adds the charge, `meter` the resources used; `eta` is a range in seconds from now.
     """
     spec = Spec.model_validate(job.spec)
     state = JobState(job.state)
@@ -60,14 +60,14 @@ def show_job(
 
 
 def _video_url(job: Job) -> str | None:
-    """Return where the film can be downloaded, while there is one."""
+    """Return the download URL of the film, or None while there is none."""
     if job.film_key is None or job.files_removed_at is not None:
         return None
     return f"{get_settings().base_url()}/v1/videos/{job.id}/content"
 
 
 def _charged(job: Job, receipt: ReceiptRow | None) -> str | None:
-    """Return what the job was charged, as a decimal string; a test job is never charged."""
+    """Return the job's charge as a decimal string; a test job is never charged."""
     if receipt is None:
         return None
     return Money(0 if job.test else receipt.total, job.currency).text

@@ -1,4 +1,4 @@
-"""Tell the world what happened to a job: the event in this transaction, its deliveries, and a live message."""
+"""Publish what happened to a job: the event in this transaction, its deliveries, and a live message."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ def publish_job_event(session: Session, job: Job, type_: str, *, receipt: Receip
     """Write the event of a fact about a job, and its deliveries, in the transaction that makes the fact true."""
     data: dict[str, Any] = show_job(job, receipt=receipt).model_dump(mode="json", exclude_none=True)
     if job.film_key is not None:
-        # A stable address that asks for a key; a presigned one would be dead, or leaked, by the time of a retry.
+        # A stable URL that needs a key; a presigned one would have expired, or leaked, by the time of a retry.
         data["result_url"] = data["video_url"]
     if receipt is not None:
         data["receipt"] = json.loads(receipt.body)

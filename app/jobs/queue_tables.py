@@ -1,4 +1,4 @@
-"""Rows of the queue of record: units of work, takes, what each account has been given, and the workers who serve it."""
+"""Tables of the queue of record: units of work, takes, fair shares, pools and workers."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, install_trigger, one_of
-from app.jobs.states import TakeState, UnitState
+from app.jobs.states import TakeState, UnitState, WorkerState
 
 
 class Unit(Base):
@@ -33,7 +33,7 @@ class Unit(Base):
         one_of("kind", ("segment", "finish")),
         one_of("state", UnitState),
         UniqueConstraint("job_id", "kind", "shot", "position"),
-        # claim.sql looks into these: an account's queue in a pool and a class by age, and the same for one model.
+        # For claim.sql: an account's queue by pool, priority and age, and the same for one model.
         Index(
             "ix_units_ready", "pool", "class", "account_id", "queued_at", "id", postgresql_where=text("state = 'ready'")
         ),
@@ -51,8 +51,8 @@ class Unit(Base):
     kind: Mapped[str] = mapped_column(Text, default="segment")
     pool: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text, default="ready")
-    klass: Mapped[int] = mapped_column("class", SmallInteger, default=1)  # 0 priority, 1 standard, 2 flex
+    state: Mapped[str] = mapped_column(Text, default=UnitState.READY)
+    priority: Mapped[int] = mapped_column("class", SmallInteger, default=1)  # 0 priority, 1 standard, 2 flex
     shot: Mapped[int] = mapped_column(Integer, default=0)
     position: Mapped[int] = mapped_column(Integer, default=0)  # of the segment within its shot
     frames: Mapped[int] = mapped_column(Integer, default=0)
@@ -68,16 +68,16 @@ class Unit(Base):
 
 
 class Lane(Base):
-    """How many units of one model are ready for an account, in a pool and a class. Triggers on `units` keep it.
+    """The number of ready units of one model of an account, by pool and priority. Triggers on `units` maintain it.
 
-    It is where claim.sql sees who waits: as many rows as there are lanes, however long the queues behind them.
+    claim.sql reads from it which accounts wait: one row per lane, however long the queues are.
     """
 
     __tablename__ = "lanes"
     __table_args__ = (CheckConstraint("ready >= 0", name="ready_not_negative"), {"postgresql_with": {"fillfactor": 50}})
 
     pool: Mapped[str] = mapped_column(Text, primary_key=True)
-    klass: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
+    priority: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
     account_id: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     ready: Mapped[int] = mapped_column(Integer)
@@ -85,7 +85,7 @@ class Lane(Base):
 
 install_trigger(
     Base.metadata.tables["units"],
-    # Counted here and not by the verbs, so that a verb that is forgotten, or a hand, cannot hide a unit from claims.
+    # Counted by triggers, so that neither forgotten code nor a manual change can hide a unit from claims.
     """
     CREATE OR REPLACE FUNCTION count_lanes() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -112,7 +112,7 @@ install_trigger(
 
 
 class Take(Base):
-    """One leased attempt at a unit. Every write of its worker is conditional on the lease, which is also the fence."""
+    """One leased try at a unit. Every write of its worker is conditional on the lease and fenced."""
 
     __tablename__ = "takes"
     __table_args__ = (
@@ -137,11 +137,13 @@ class Take(Base):
     model: Mapped[str] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(Text)
     worker_id: Mapped[str] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text, default="running")
+    state: Mapped[str] = mapped_column(Text, default=TakeState.RUNNING)
     fence: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)  # grows with every take
     lease_until: Mapped[datetime] = mapped_column(Moment)
-    charged: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0))  # virtual GPU-seconds taken at claim
-    share_settled: Mapped[bool] = mapped_column(default=False)  # virtual time corrected to what was really used
+    charged: Mapped[Decimal] = mapped_column(
+        Numeric(12, 3), default=Decimal(0)
+    )  # virtual GPU-seconds charged at the claim
+    share_settled: Mapped[bool] = mapped_column(default=False)  # whether virtual time was corrected to the actual use
     step: Mapped[int] = mapped_column(Integer, default=0)
     steps: Mapped[int] = mapped_column(Integer, default=0)
     started_at: Mapped[datetime] = mapped_column(Moment)
@@ -154,7 +156,7 @@ class Take(Base):
 
 
 class Share(Base):
-    """What an account has been given in one pool: virtual time is GPU-seconds divided by the membership's weight."""
+    """The service of an account in one pool: virtual time is GPU-seconds divided by the membership's weight."""
 
     __tablename__ = "shares"
 
@@ -163,7 +165,7 @@ class Share(Base):
     vtime: Mapped[Decimal] = mapped_column(Numeric(16, 3), default=Decimal(0))
     weight: Mapped[Decimal] = mapped_column(Numeric(8, 3), default=Decimal(1))
     concurrency: Mapped[int] = mapped_column(Integer, default=1)  # segments that may run at once, over all pools
-    # GPU-seconds that went ahead of the account's own oldest unit, for a resident model; 0 when that unit is taken.
+    # GPU-seconds that overtook the account's own oldest unit, for a resident model; 0 once that unit is claimed.
     jumped: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0), server_default="0")
 
 
@@ -177,11 +179,11 @@ class Pool(Base):
 
 
 class Worker(Base):
-    """One worker process and its GPU, as it last told of itself."""
+    """One worker process and its GPU, as of its last heartbeat."""
 
     __tablename__ = "workers"
     __table_args__ = (
-        one_of("state", ("starting", "idle", "busy", "draining", "gone")),
+        one_of("state", WorkerState),
         Index("ix_workers_seen", "seen_at"),
     )
 
@@ -191,10 +193,10 @@ class Worker(Base):
     pid: Mapped[int] = mapped_column(Integer)
     device: Mapped[str] = mapped_column(Text)
     resident_model: Mapped[str | None] = mapped_column(Text)
-    state: Mapped[str] = mapped_column(Text, default="starting")
+    state: Mapped[str] = mapped_column(Text, default=WorkerState.STARTING)
     take_id: Mapped[str | None] = mapped_column(Text)
     drain_requested: Mapped[bool] = mapped_column(Boolean, default=False)
-    leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it ends; by then its take is handed back
+    leave_at: Mapped[datetime | None] = mapped_column(Moment)  # it exits by then and releases its take
     started_at: Mapped[datetime] = mapped_column(Moment)
     seen_at: Mapped[datetime] = mapped_column(Moment)
     facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # the device's name and memory_bytes, versions

@@ -1,4 +1,4 @@
-"""Prices before work: an estimate promises nothing, a quote binds for some minutes and is redeemed once."""
+"""Prices before an order: an estimate binds nobody, a quote binds for some minutes and is redeemed once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from app.jobs.deadlines import deadlines_of
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Mode, Spec
+from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at
 from app.prices.reservations import Allowance, ReservationConflict, allowance, release_reservation, reserve
@@ -29,15 +30,15 @@ from pricing.price import Price, price
 from pricing.usage import Customer, Usage
 from pricing.window import moment_text
 
-# How often a price is made again when others take free seconds or promotion budgets at the same moment.
-PRICINGS_MAX = 3
-# What an order says beside its Spec. A quote keeps it for doors where the order itself is not repeated.
-BESIDE_SPEC = {"project", "metadata", "callback_url", "expires_after", "max_price"}
+# Maximum tries to price an order while others reserve free seconds or promotion budgets concurrently.
+PRICE_RETRIES_MAX = 3
+# Fields of an order that are not part of its Spec. A quote stores them for APIs where the order is not repeated.
+ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price"}
 
 
 @dataclass(frozen=True)
 class Priced:
-    """A Spec with its price and with the inputs that the price is a pure function of."""
+    """A Spec with its price and with all inputs of the price."""
 
     spec: Spec
     model: VideoModel
@@ -47,11 +48,11 @@ class Priced:
     customer: Customer
     at: datetime
     price: Price
-    choice: str | None = None  # why `auto` took this model
+    choice: str | None = None  # why `auto` selected this model
 
     @property
     def native_pixels(self) -> int:
-        """Return the pixels of one frame as the model renders it, before the film's size is made of it."""
+        """Return the pixels of one frame as the model renders it, before scaling to the film's size."""
         width, height = self.model.native[self.spec.resolution][self.spec.ratio]
         return width * height
 
@@ -66,21 +67,21 @@ class Priced:
         }
 
     def resolved(self) -> dict[str, Any]:
-        """Return what was decided for the caller, the seed too, for an estimate or a quote."""
+        """Return the resolved defaults and the seed, for an estimate or a quote."""
         facts = {**resolved_facts(self.spec, self.model), "seed": self.spec.seed}
         return facts if self.choice is None else {**facts, "model_chosen": self.choice}
 
     def body(self) -> dict[str, Any]:
-        """Return the price as it is shown."""
+        """Return the API representation of the price."""
         return price_out(self.price, self.book.name).model_dump()
 
-    def promised(self, expires_after: int | None = None) -> dict[str, int | None]:
-        """Return what the service tier promises to an order that is accepted now, in Unix seconds."""
-        return deadlines_of(self.book.tier(self.spec.service_tier), self.at, expires_after).shown()
+    def deadlines(self, expires_after: int | None = None) -> dict[str, int | None]:
+        """Return the deadlines of an order that is accepted now, in Unix seconds."""
+        return deadlines_of(self.book.tier(self.spec.service_tier), self.at, expires_after).as_unix()
 
 
 def usage_of(spec: Spec) -> Usage:
-    """Return what a Spec uses, in the terms of the price book: the seconds that are newly made, and those read."""
+    """Return the usage of a Spec in the terms of the price book: the seconds of new output, and those of input."""
     return Usage(
         model=spec.model,
         resolution=spec.resolution,
@@ -93,7 +94,7 @@ def usage_of(spec: Spec) -> Usage:
 
 
 def price_out(amount: Price, book_name: str) -> PriceOut:
-    """Return a price as the doors show it."""
+    """Return the API representation of a price."""
     return PriceOut(
         currency=amount.currency,
         list_total=amount.list_total.text,
@@ -104,9 +105,11 @@ def price_out(amount: Price, book_name: str) -> PriceOut:
 
 
 def price_spec(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> Priced:
-    """Price a Spec for the caller's account at this moment. Raises AppError `no_rate` where the book has none."""
+    """Price a Spec for the caller's account now. Raises AppError `no_rate` when the book has none."""
     if not spec.billed_frames():
-        raise AppError("invalid_request", "Every shot of this film is reused; there is nothing to make.", field="shots")
+        raise AppError(
+            "invalid_request", "Every shot of this film is reused; there is nothing to render.", field="shots"
+        )
     moment = now(session)
     stored: StoredBook = book_at(session, moment)
     membership = stored.book.known_membership(membership_at(session, caller.account_id, moment))
@@ -121,11 +124,11 @@ def price_spec(session: Session, caller: Caller, spec: Spec, model: VideoModel) 
     try:
         amount = price(stored.book, usage, customer, moment)
     except PriceError as error:
-        raise _refusal(error, stored.book) from error
+        raise _app_error(error, stored.book) from error
     return Priced(spec, model, stored.book, stored.id, usage, customer, moment, amount)
 
 
-def _refusal(error: PriceError, book: PriceBook) -> AppError:
+def _app_error(error: PriceError, book: PriceBook) -> AppError:
     if error.code == "unknown_service_tier":
         allowed = sorted(book.service_tiers)
         return AppError("invalid_request", error.message, field="service_tier", allowed=allowed)
@@ -135,11 +138,11 @@ def _refusal(error: PriceError, book: PriceBook) -> AppError:
 def estimate(
     session: Session, caller: Caller, request: VideoRequest, *, seed: int | None = None, mode: Mode | None = None
 ) -> Priced:
-    """Resolve and price a request; nothing is stored and nothing promised.
+    """Resolve and price a request; nothing is stored or reserved.
 
-    For `model: "auto"` every enabled model that can make it is priced and the cheapest taken; of equal prices the one
-    with the most pixels of its own at the asked size, then the catalogue's order. Raises AppError as `resolve`,
-    `check_memory` and `price_spec` do; for `auto`, what the first model was refused for where none can make it.
+    For `model: "auto"` every enabled model that can make it is priced and the cheapest selected; of equal prices the
+    one with the most native pixels at the requested size, then the catalogue's order. Raises AppError as `resolve`,
+    `check_memory` and `price_spec` do; for `auto`, the refusal of the first model when none can make it.
     """
     priced, refusals = [], []
     for model in candidates(request, mode):
@@ -152,30 +155,28 @@ def estimate(
     if not priced:
         raise refusals[0]
     best = min(priced, key=lambda each: (each.price.total.minor, -each.native_pixels))
-    return replace(best, choice=_why(best, priced)) if request.model == AUTO else best
+    return replace(best, choice=_choice_reason(best, priced)) if request.model == AUTO else best
 
 
-def _why(best: Priced, able: list[Priced]) -> str:
-    """Say why `auto` took a model, with the price of each that could have made the film."""
+def _choice_reason(best: Priced, able: list[Priced]) -> str:
+    """Explain why `auto` selected a model, with the price of each model that could make the film."""
     others = [each for each in able if each is not best]
     if not others:
         return "the only enabled model that can make this"
-    told = ", ".join(f"{each.model.id} {each.price.total.text}" for each in others)
+    prices = ", ".join(f"{each.model.id} {each.price.total.text}" for each in others)
     equal = any(each.price.total.minor == best.price.total.minor for each in others)
     rule = "the cheapest, and of equal prices the one of most native pixels" if equal else "the cheapest"
     lossy = "; it trades exactness for speed" if best.model.switches.lossy else ""
-    return f"{rule}, at {best.price.total.text} {best.price.currency}; others: {told}{lossy}"
+    return f"{rule}, at {best.price.total.text} {best.price.currency}; others: {prices}{lossy}"
 
 
 def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callable[[], Priced]) -> Priced:
-    """Price with `make` and set aside what the price uses for `owner`, the quote or the job without one.
+    """Price with `make` and reserve the free seconds and promotions of the price for `owner`, a quote or a job.
 
-    Where another quote took it between the two, the price is made again with what is left then. A test key's price
-    shows what it would be, and uses nothing up.
-
-    Raises AppError as `make` does, and `conflict` where others were faster every time.
+    When another quote reserved them in between, the price is computed again with what is left. The price of a test key
+    is the same, but reserves nothing. Raises AppError as `make` does, and `conflict` when every try conflicts.
     """
-    for others_left in reversed(range(PRICINGS_MAX)):
+    for retries_left in reversed(range(PRICE_RETRIES_MAX)):
         priced = make()
         if caller.test:
             return priced
@@ -188,7 +189,7 @@ def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callab
                 promotions=priced.price.promotions,
             )
         except ReservationConflict:
-            if not others_left:
+            if not retries_left:
                 raise
         else:
             return priced
@@ -198,16 +199,16 @@ def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callab
 def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode: Mode | None = None) -> Quote:
     """Price a request and bind the price: free seconds and promotion budgets are reserved until it expires.
 
-    Raises AppError `too_many_quotes` when the account already has as many open quotes as it may.
+    Raises AppError `too_many_quotes` when the account has reached its limit of open quotes.
     """
-    # One quote of an account at a time, so that two cannot both be the last that it may have open.
+    # One quote of an account at a time, so that two requests cannot both create the last quote allowed.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
-    # Those that have outlived their time are expired by the sweeper, one in each transaction: to give back what several
-    # had set aside and to reserve anew in one would take the counters' locks in no order, against settlements.
-    mine = select(func.count()).where(
-        Quote.account_id == caller.account_id, Quote.state == "open", Quote.expires_at > now(session)
+    # Quotes past their expiry are expired by the scheduler, one per transaction: releasing several reservations and
+    # making a new one in one transaction would lock the counters in no fixed order and deadlock with settlements.
+    open_count = select(func.count()).where(
+        Quote.account_id == caller.account_id, Quote.state == QuoteState.OPEN, Quote.expires_at > now(session)
     )
-    open_quotes, limit = session.scalar(mine), get_settings().quotes_open_max
+    open_quotes, limit = session.scalar(open_count), get_settings().quotes_open_max
     if (open_quotes or 0) >= limit:
         message = f"The account has {open_quotes} open quotes; redeem one or let one expire."
         raise AppError("too_many_quotes", message, allowed=limit)
@@ -218,7 +219,7 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
         account_id=caller.account_id,
         project_id=caller.project_id,
         test=caller.test,
-        state="open",
+        state=QuoteState.OPEN,
         spec=priced.spec.model_dump(mode="json"),
         spec_hash=priced.spec.fingerprint(),
         pricing=priced.inputs(),
@@ -226,10 +227,10 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
         currency=priced.price.currency,
         body={
             **priced.body(),
-            **priced.promised(request.expires_after),
+            **priced.deadlines(request.expires_after),
             "list_minor": priced.price.list_total.minor,
             "resolved": priced.resolved(),
-            "beside": request.model_dump(mode="json", include=BESIDE_SPEC, exclude_defaults=True),
+            "beside": request.model_dump(mode="json", include=ORDER_FIELDS, exclude_defaults=True),
         },
         created_at=priced.at,
         expires_at=priced.at + timedelta(seconds=get_settings().quote_seconds),
@@ -240,9 +241,9 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
 
 
 def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
-    """Return the caller's quote. Raises AppError `not_found`, which reads the same for another tenant's."""
+    """Return the caller's quote. Raises AppError `not_found`, the same for another tenant's quote."""
     quote = session.get(Quote, quote_id, with_for_update=lock)
-    # A test key's quote has set nothing aside, so it is none to a live key; and a project's key sees its own only.
+    # A test key's quote has reserved nothing, so a live key cannot use it; a project's key sees only its own.
     if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
         raise not_found("quote", quote_id)
     if caller.project_id is not None and quote.project_id != caller.project_id:
@@ -253,40 +254,40 @@ def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = 
 def redeem(
     session: Session, caller: Caller, quote_id: str, request: VideoRequest, job_id: str, *, spec: Spec | None = None
 ) -> Quote:
-    """Redeem an open quote for a job with the same body, or with the quote's own `spec` where no body is repeated.
+    """Redeem an open quote for a job with the same body, or with the quote's own `spec` when no body is repeated.
 
-    Raises AppError quote_expired, quote_used and quote_mismatch.
+    Raises AppError `quote_expired`, `quote_used` and `quote_mismatch`.
     """
     quote = find_quote(session, caller, quote_id, lock=True)
-    if quote.state == "redeemed":
-        raise AppError("quote_used", "The quote was redeemed before.", field="quote_id", job=quote.job_id)
-    if quote.state == "expired" or quote.expires_at <= now(session):
-        raise AppError("quote_expired", "The quote has expired; make a new one.", field="quote_id")
+    if quote.state == QuoteState.REDEEMED:
+        raise AppError("quote_used", "The quote has already been redeemed.", field="quote_id", job=quote.job_id)
+    if quote.state == QuoteState.EXPIRED or quote.expires_at <= now(session):
+        raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
     agreed = Spec.model_validate(quote.spec)
     model = load_catalog(get_settings().catalog_dir)[agreed.model]
     if request.model not in (AUTO, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
-    asked = spec or resolve(session, caller, request, model, seed=agreed.seed, mode=agreed.mode)
-    if asked.fingerprint() != quote.spec_hash:
-        fields = [name for name, value in asked if getattr(agreed, name) != value]
-        message = f"The quote was made for another request; what differs is {', '.join(fields)}."
+    requested = spec or resolve(session, caller, request, model, seed=agreed.seed, mode=agreed.mode)
+    if requested.fingerprint() != quote.spec_hash:
+        fields = [name for name, value in requested if getattr(agreed, name) != value]
+        message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."
         raise AppError("quote_mismatch", message, field=fields[0] if fields else "quote_id", differs=fields)
-    quote.state, quote.job_id = "redeemed", job_id
+    quote.state, quote.job_id = QuoteState.REDEEMED, job_id
     return quote
 
 
 def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
-    """Return the ids of open quotes whose time has passed."""
-    due = select(Quote.id).where(Quote.state == "open", Quote.expires_at <= now(session))
+    """Return the ids of open quotes past their expiry."""
+    due = select(Quote.id).where(Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
     return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
 
 
 def expire_quote(session: Session, quote_id: str) -> bool:
-    """Expire an open quote whose time has passed and give back what it reserved; return whether this call did it."""
+    """Expire an open quote past its expiry and release its reservation; return whether this call did it."""
     expired = session.scalar(
         update(Quote)
-        .where(Quote.id == quote_id, Quote.state == "open", Quote.expires_at <= now(session))
-        .values(state="expired")
+        .where(Quote.id == quote_id, Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
+        .values(state=QuoteState.EXPIRED)
         .returning(Quote.id)
     )
     if expired is not None:
@@ -295,6 +296,6 @@ def expire_quote(session: Session, quote_id: str) -> bool:
 
 
 def show_quote(quote: Quote) -> QuoteOut:
-    """Return a quote as the doors show it."""
-    shown = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after", "resolved")}
-    return QuoteOut.model_validate({**shown, "id": quote.id, "expires_at": unix(quote.expires_at)})
+    """Return the API representation of a quote."""
+    fields = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after", "resolved")}
+    return QuoteOut.model_validate({**fields, "id": quote.id, "expires_at": unix(quote.expires_at)})

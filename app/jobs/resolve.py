@@ -30,26 +30,26 @@ def resolve(
     seed: int | None = None,
     mode: Mode | None = None,
 ) -> Spec:
-    """Return the Spec of a request for one model. Assets are named by id here; the doors have fetched what was not.
+    """Return the Spec of a request for one model. Assets are ids here; the APIs have fetched URLs before.
 
-    `seed` stands in where the request names none, so that a quote and its redemption resolve alike; `mode` is given
-    by addresses that mean one (edits, extensions). Raises AppError for whatever cannot be made, naming the field.
+    `seed` is the default where the request has none, so that a quote and its redemption resolve alike; `mode` is set
+    by API routes that imply one (edits, extensions). Raises AppError for what cannot be made, naming the field.
     """
     size = resolve_size(request.size, request.resolution, request.ratio)
     shots_in = storyboard(request)
-    wanted = mode or mode_of(request, shots_in)
-    check_model(model, wanted, size)
-    check_pictures(model, shots_in, wanted)
-    clip = _source(session, owner, request, wanted)
+    wanted_mode = mode or mode_of(request, shots_in)
+    check_model(model, wanted_mode, size)
+    check_pictures(model, shots_in, wanted_mode)
+    clip = _source(session, owner, request, wanted_mode)
     shots = tuple(_shot(session, owner, request, model, shot, n) for n, shot in enumerate(shots_in))
     if clip is not None:
-        shots = (_as_long_as(shots, clip, model, request),)
+        shots = (_cut_to_clip(shots, clip, model, request),)
     check_length(model, shots, listed=request.shots is not None)
     crossfade_frames = max(1, int(CROSSFADE_SECONDS * model.fps))
     sound = ready_asset(session, owner, request.audio, kind="sound", field="audio") if request.audio else None
     return Spec(
         model=model.id,
-        mode=wanted,
+        mode=wanted_mode,
         resolution=size.resolution,
         ratio=size.ratio,
         width=size.width,
@@ -61,87 +61,89 @@ def resolve(
         seed=request.seed if request.seed is not None else seed if seed is not None else secrets.randbelow(2**31),
         audio=sound.id if sound else None,
         video=clip.id if clip else None,
-        # What is read is what is made anew: a longer clip is read as far as the film goes.
+        # The input is as long as the output: a longer clip is read only up to the film's length.
         video_seconds=str(Fraction(shots[0].frames, model.fps)) if clip else "0",
-        strength=_strength(request, model, wanted),
+        strength=_strength(request, model, wanted_mode),
         service_tier=request.service_tier,
     )
 
 
 def size_of(spec: Spec) -> Size:
-    """Return the sold size that a Spec was resolved to."""
+    """Return the size that a Spec was resolved to."""
     return Size(spec.resolution, spec.ratio, spec.width, spec.height)
 
 
 def _shot(
     session: Session, owner: AssetOwner, request: VideoRequest, model: VideoModel, shot: ShotIn, number: int
 ) -> Shot:
-    place = f"shots.{number}." if request.shots else ""
+    prefix = f"shots.{number}." if request.shots else ""
     return Shot(
         prompt=shot.prompt,
         negative_prompt=shot.negative_prompt or request.negative_prompt or "",
         seconds=shot.seconds,
         frames=shot.seconds * model.fps,
         transition=shot.transition if number else "cut",
-        first_frame=_picture(session, owner, shot.first_frame, f"{place}first_frame"),
-        last_frame=_picture(session, owner, shot.last_frame, f"{place}last_frame"),
+        first_frame=_picture(session, owner, shot.first_frame, f"{prefix}first_frame"),
+        last_frame=_picture(session, owner, shot.last_frame, f"{prefix}last_frame"),
     )
 
 
 def _source(session: Session, owner: AssetOwner, request: VideoRequest, mode: Mode) -> Asset | None:
-    """Return the clip that v2v and edit make anew, or None for the modes that read none."""
+    """Return the input clip of v2v and edit, or None for other modes."""
     if mode not in ("v2v", "edit"):
         return None
     if request.video is None:
-        raise AppError("invalid_request", f"The mode {mode} reads a video; name one.", field="video")
+        raise AppError("invalid_request", f"The mode {mode} needs a video.", field="video")
     if request.shots is not None and len(request.shots) > 1:
-        raise AppError("invalid_request", "A clip is made anew as one shot.", field="shots", allowed=1)
+        raise AppError("invalid_request", "A request with a video has one shot.", field="shots", allowed=1)
     return ready_asset(session, owner, request.video, kind="clip", field="video")
 
 
-def _as_long_as(shots: tuple[Shot, ...], clip: Asset, model: VideoModel, request: VideoRequest) -> Shot:
-    """Return the one shot of a film made from a clip: as long as the clip, or as the request says if that is less."""
+def _cut_to_clip(shots: tuple[Shot, ...], clip: Asset, model: VideoModel, request: VideoRequest) -> Shot:
+    """Return the one shot of a film made from a clip: as long as the clip, or as requested if that is shorter."""
     length = Fraction(clip.seconds or "0")
     available = int(length * model.fps)
     if available < 1:
         raise AppError("asset_refused", "The clip is shorter than one frame of this model.", field="video")
-    said = request.seconds is not None or request.shots is not None
-    if said and shots[0].frames > available:
+    length_requested = request.seconds is not None or request.shots is not None
+    if length_requested and shots[0].frames > available:
         allowed = f"1 to {int(length)}"
         raise AppError("invalid_request", "The clip is shorter than that.", field="seconds", allowed=allowed)
-    frames = shots[0].frames if said else available
+    frames = shots[0].frames if length_requested else available
     return shots[0].model_copy(update={"frames": frames, "seconds": max(1, round(Fraction(frames, model.fps)))})
 
 
 def candidates(request: VideoRequest, mode: Mode | None = None) -> list[VideoModel]:
-    """Return the models that may make this request: the named one, or for `auto` every enabled one that can.
+    """Return the models that may make this request: the named one, or for `auto` every capable enabled one.
 
-    Raises AppError `unknown_model`, or `mode_unsupported` where no enabled model has the mode.
+    Raises AppError `unknown_model`, or `mode_unsupported` when no enabled model has the mode.
     """
     catalog = {each.id: each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled}
     if request.model != AUTO:
         if request.model not in catalog:
-            message = f"There is no enabled video model {request.model!r}; enabled are {', '.join(sorted(catalog))}."
+            message = (
+                f"There is no enabled video model {request.model!r}; enabled models: {', '.join(sorted(catalog))}."
+            )
             raise AppError(
                 "unknown_model", message, field="model", value=request.model, allowed=[AUTO, *sorted(catalog)]
             )
         return [catalog[request.model]]
-    wanted = mode or mode_of(request, storyboard(request))
+    wanted_mode = mode or mode_of(request, storyboard(request))
     size = resolve_size(request.size, request.resolution, request.ratio)
     able = [
         each
         for each in catalog.values()
-        if wanted in each.modes and each.native_size(size) and each.family != "synthetic"
+        if wanted_mode in each.modes and each.native_size(size) and each.family != "synthetic"
     ]
     if not able:
-        raise AppError("mode_unsupported", f"No enabled model can do {wanted} at {size.name}.", field="model")
+        raise AppError("mode_unsupported", f"No enabled model can do {wanted_mode} at {size.name}.", field="model")
     return able
 
 
 def storyboard(request: VideoRequest) -> list[ShotIn]:
-    """Return the shots of a request: those it lists, or one made of its prompt.
+    """Return the shots of a request: those it lists, or one made from its prompt.
 
-    Raises AppError where it has neither or both, or where its seconds contradict its shots.
+    Raises AppError `invalid_request` when it has neither or both, or when its seconds contradict its shots.
     """
     if request.shots is None:
         if request.prompt is None:
@@ -164,13 +166,13 @@ def storyboard(request: VideoRequest) -> list[ShotIn]:
             raise AppError("invalid_request", message, field=name)
     total = sum(shot.seconds for shot in request.shots)
     if request.seconds is not None and request.seconds != total:
-        message = f"The shots last {total} seconds together, but the request says {request.seconds}."
+        message = f"The shots add up to {total} seconds, but seconds is {request.seconds}."
         raise AppError("invalid_request", message, field="seconds", allowed=[total])
     return request.shots
 
 
 def mode_of(request: VideoRequest, shots: list[ShotIn]) -> Mode:
-    """Return what the model has to do: read a video, begin from a picture, or follow the text alone."""
+    """Return the mode of a request: v2v with a video, i2v with a picture, else t2v."""
     if request.video is not None:
         return "v2v"
     return "i2v" if any(shot.first_frame or shot.last_frame for shot in shots) else "t2v"
@@ -189,7 +191,7 @@ def _strength(request: VideoRequest, model: VideoModel, mode: Mode) -> str | Non
 
 
 def resolved_facts(spec: Spec, model: VideoModel) -> dict[str, object]:
-    """Return what was decided for the caller: shown on the job as `resolved`."""
+    """Return the resolved defaults: shown on the job as `resolved`."""
     native = model.native.get(spec.resolution, {}).get(spec.ratio)
     facts: dict[str, object] = {
         "model": model.id,

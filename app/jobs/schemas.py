@@ -1,4 +1,4 @@
-"""What goes in and out for jobs: the request of the native door, and the one shape of a video everywhere."""
+"""Request and response schemas of jobs: the native API's request, and the video object of all APIs."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,7 @@ def _no_nul(text: str) -> str:
     return text
 
 
-# These are kept as JSON, where the database refuses NUL as it does in its text.
+# These are stored as JSON; the database refuses NUL there and in text.
 _STORABLE = AfterValidator(_no_nul)
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_MAX), _STORABLE]
 NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX), _STORABLE]
@@ -35,12 +35,12 @@ def _no_float(value: Any) -> Any:
     return value
 
 
-# Money on its way in: a decimal string, or whole units as an integer; a float is refused by its type.
+# Money in requests: a decimal string, or whole units as an integer; a float is refused by its type.
 MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=14, decimal_places=2)]
 
 
 class StrictModel(BaseModel):
-    """A request shape: unknown fields are refused by name."""
+    """A request schema: unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,11 +57,11 @@ class ShotIn(StrictModel):
     last_frame: str | None = Field(
         None, description="Asset id, https URL or data URL of the picture that ends the shot."
     )
-    transition: Literal["cut", "crossfade"] = Field("cut", description="How the shot before gives way to this one.")
+    transition: Literal["cut", "crossfade"] = Field("cut", description="Transition from the previous shot to this one.")
 
 
 class VideoRequest(StrictModel):
-    """An order for a film: one prompt, or a storyboard of shots. Every default is resolved before it is priced."""
+    """An order for a film: one prompt, or a storyboard of shots. Defaults are resolved before pricing."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -81,10 +81,12 @@ class VideoRequest(StrictModel):
         },
     )
 
-    model: str = Field("auto", max_length=64, description="A model of GET /v1/models, or auto: the cheapest that can.")
+    model: str = Field(
+        "auto", max_length=64, description="A model of GET /v1/models, or auto: the cheapest capable one."
+    )
     prompt: Prompt | None = None
     shots: list[ShotIn] | None = Field(None, min_length=1, max_length=SHOTS_MAX)
-    seconds: Seconds | None = Field(None, description="Whole seconds; 5 where nothing is said.")
+    seconds: Seconds | None = Field(None, description="Whole seconds; default 5.")
     size: str | None = Field(None, max_length=16, description="Width x height in pixels, such as 1280x720.")
     resolution: str | None = Field(None, max_length=8, description="480P, 720P (default) or 1080P.")
     ratio: str | None = Field(None, max_length=8, description="16:9 (default), 9:16, 1:1, 4:3 or 3:4.")
@@ -92,11 +94,11 @@ class VideoRequest(StrictModel):
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     first_frame: str | None = None
     last_frame: str | None = None
-    video: str | None = Field(None, description="Asset id, URL or data URL of the clip that is made anew.")
-    audio: str | None = Field(None, description="Asset id, URL or data URL of a sound laid under the film.")
-    strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may leave their source.")
+    video: str | None = Field(None, description="Asset id, URL or data URL of the input clip.")
+    audio: str | None = Field(None, description="Asset id, URL or data URL of an audio track.")
+    strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may depart from their source.")
     service_tier: str = Field("standard", max_length=32)
-    project: str | None = Field(None, description="Project (business unit) that the job is counted to.")
+    project: str | None = Field(None, description="Project (business unit) of the job.")
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=METADATA_MAX)
     callback_url: str | None = Field(None, max_length=2048)
     max_price: MoneyIn | None = Field(None, description="Refuse the order above this price: a decimal string.")
@@ -107,7 +109,7 @@ class VideoRequest(StrictModel):
 
 
 class PriceLine(BaseModel):
-    """One line of a price: what it is for, the rule that says so, and the amount as a decimal string."""
+    """One line of a price: its label, the price rule, and the amount as a decimal string."""
 
     label: str
     rule: str
@@ -115,7 +117,7 @@ class PriceLine(BaseModel):
 
 
 class PriceOut(BaseModel):
-    """A price: the list price, what is charged, and the lines between them."""
+    """A price: the list price, the total charged, and the lines between them."""
 
     currency: str
     list_total: str
@@ -125,10 +127,10 @@ class PriceOut(BaseModel):
 
 
 class EstimateOut(PriceOut):
-    """What a request would cost now. It promises nothing and stores nothing.
+    """The price of a request now. It is not binding and stores nothing.
 
-    `start_by` and `not_after` are what the service tier promises to an order that is accepted at this moment; the
-    video has its own.
+    `start_by` and `not_after` are the service tier's deadlines for an order that is accepted now; the video has its
+    own.
     """
 
     object: Literal["video.estimate"] = "video.estimate"
@@ -140,9 +142,9 @@ class EstimateOut(PriceOut):
 class QuoteOut(PriceOut):
     """A price that binds until it expires.
 
-    `start_by` (priority) is the moment by which the film starts if it is ordered now, or the surcharge drops;
-    `not_after` (flex) the one after which a film that has not started ends as expired, free. Both count from the
-    order, so the video has its own.
+    `start_by` (priority) is the latest start of a film that is ordered now, or the surcharge is dropped; `not_after`
+    (flex) is when a film that has not started expires, free of charge. Both count from the order, so the video has its
+    own.
     """
 
     id: str
@@ -154,7 +156,7 @@ class QuoteOut(PriceOut):
 
 
 class VideoError(BaseModel):
-    """Why a job failed, in a code word and a sentence."""
+    """Why a job failed: an error code and a message."""
 
     code: str
     message: str
@@ -169,7 +171,7 @@ class ShotOut(BaseModel):
 
 
 class MeterOut(BaseModel):
-    """What a job took, over all its takes: how many they were, seconds and processor seconds by stage, memory."""
+    """Resources that a job used over all its takes: seconds and CPU seconds by stage, GPU seconds, peak memory."""
 
     takes: int
     seconds: dict[str, float]
@@ -179,7 +181,7 @@ class MeterOut(BaseModel):
 
 
 class VideoOut(BaseModel):
-    """A job as every door, page and webhook shows it: OpenAI's video object and what lies beyond it."""
+    """A job in every API, page and webhook: OpenAI's video object and additional fields."""
 
     id: str
     object: Literal["video"] = "video"
@@ -195,7 +197,7 @@ class VideoOut(BaseModel):
     seconds: str
     size: str
     error: VideoError | None = None
-    # Beyond OpenAI's fields.
+    # Additional to OpenAI's fields.
     stage: str | None = None
     queue_position: int | None = None
     eta: dict[str, int] | None = None
@@ -221,6 +223,6 @@ def unix(moment: datetime | None) -> int | None:
 
 
 def decimal_seconds(frames: int, fps: int) -> str:
-    """Return a film's length in seconds as the shortest decimal string that says it to the millisecond."""
+    """Return a film's length in seconds as the shortest decimal string, to the millisecond."""
     text = f"{(Decimal(frames) / Decimal(fps)).quantize(Decimal('0.001')):f}"
     return text.rstrip("0").rstrip(".")

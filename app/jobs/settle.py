@@ -23,14 +23,15 @@ from app.prices.reservations import settle_reservation as settle_reservation
 from app.wallet.hold import capture, release
 from pricing.exact import exact_text
 from pricing.money import Money
-from pricing.receipt import Delivered, Quoted, Receipt, receipt
+from pricing.receipt import Delivered, Quoted, Receipt
+from pricing.receipt import receipt as compute_receipt
 from pricing.simulation_result import Case
 from pricing.usage import Customer, Usage
 
 
 @dataclass(frozen=True)
 class StoredFilm:
-    """A film as it lies in storage, measured there before money moves."""
+    """A stored film, measured in storage before money moves."""
 
     key: str
     poster_key: str
@@ -42,11 +43,11 @@ class StoredFilm:
     width: int
     height: int
     has_audio: bool
-    reused_frames: int  # of them, those that show nothing but shots reused from another job
-    facts: Mapping[str, Any]  # sprite geometry and other facts that pages need
+    reused_frames: int  # of `frames`, those that show only shots reused from another job
+    facts: Mapping[str, Any]  # sprite geometry and other facts for pages
 
     def measured(self) -> dict[str, Any]:
-        """Return what was measured, as plain values for the job's row."""
+        """Return the measurements as plain values for the job's row."""
         return {
             "sha256": self.sha256,
             "bytes": self.bytes,
@@ -61,9 +62,9 @@ class StoredFilm:
 
 
 def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
-    """End a job whose film is stored: completed, or cancelled where only a part was made before the wish.
+    """End a job whose film is stored: completed, or cancelled when only a part was made before the cancel request.
 
-    The caller holds the job's lock and has proved the lease of the finish. Charged are the delivered seconds.
+    The caller holds the job's lock and has verified the lease of the finish. The delivered seconds are charged.
     """
     job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
     job.film = film.measured()
@@ -75,13 +76,13 @@ def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
 
 
 def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
-    """End a job that could not be made. It costs nothing, and its clips are never served."""
+    """End a job that failed. It costs nothing, and its clips are never served."""
     job.error_code, job.error_message = code, message[:2000]
     return _end(session, job, JobState.FAILED)
 
 
 def cancel_unrendered(session: Session, job: Job) -> Receipt:
-    """End a cancelled job of which nothing was made: it costs nothing."""
+    """End a cancelled job without a finished segment: it costs nothing."""
     return _end(session, job, JobState.CANCELLED)
 
 
@@ -96,104 +97,107 @@ def _end(session: Session, job: Job, state: JobState) -> Receipt:
     advance(job, state, at=moment)
     if state is JobState.COMPLETED:
         job.progress = 100
-    made = make_receipt(session, job)
+    receipt = make_receipt(session, job)
     row = ReceiptRow(
         job_id=job.id,
-        body=made.to_json().decode(),
+        body=receipt.to_json().decode(),
         gpu_milliseconds=gpu_milliseconds(session, job),
-        **receipt_columns(job, made),
+        **receipt_columns(job, receipt),
     )
     session.add(row)
     settle_reservation(
         session,
         job.quote_id or job.id,
-        free_seconds=made.price.free_seconds_used,
-        promotions=made.price.promotions,
+        free_seconds=receipt.price.free_seconds_used,
+        promotions=receipt.price.promotions,
     )
     session.flush()
     publish_job_event(session, job, f"video.{state}", receipt=row)
-    charge = _move_money(session, job, made.total.minor)
-    took = (moment - job.created_at).total_seconds()
+    charge = _move_money(session, job, receipt.total.minor)
+    age_seconds = (moment - job.created_at).total_seconds()
     tier = str(job.spec["service_tier"])
     after_commit(
-        session, lambda: _count(job, tier=tier, seconds=float(made.delivered.seconds), took=took, charge=charge)
+        session,
+        lambda: _count(
+            job, tier=tier, seconds=float(receipt.delivered.seconds), age_seconds=age_seconds, charge=charge
+        ),
     )
-    return made
+    return receipt
 
 
-def _count(job: Job, *, tier: str, seconds: float, took: float, charge: int) -> None:
+def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: int) -> None:
     JOBS_ENDED.labels(job.state, job.model, job.test).inc()
     if job.test:
         return
     REVENUE.labels(job.currency).inc(charge)
     DELIVERED_SECONDS.labels(job.model).inc(seconds)
     if job.state == JobState.COMPLETED:
-        JOB_SECONDS.labels(job.model, tier).observe(took)
+        JOB_SECONDS.labels(job.model, tier).observe(age_seconds)
 
 
-def receipt_columns(job: Job, made: Receipt) -> dict[str, Any]:
-    """Return what stands in the columns beside a receipt, to search and to add up by."""
+def receipt_columns(job: Job, receipt: Receipt) -> dict[str, Any]:
+    """Return the columns of a receipt's row by which receipts are searched and added up."""
     return {
         "account_id": job.account_id,
         "project_id": job.project_id,
-        "outcome": made.delivered.outcome,
+        "outcome": receipt.delivered.outcome,
         "currency": job.currency,
         "quoted": job.total,
-        "total": made.total.minor,
-        "list_total": made.price.list_total.minor,
+        "total": receipt.total.minor,
+        "list_total": receipt.price.list_total.minor,
         "film_key": job.film_key,
-        "film_sha256": made.delivered.facts.get("sha256"),
-        "pricing_case": pricing_case(made),
-        "priced_at": made.quoted.at,
+        "film_sha256": receipt.delivered.facts.get("sha256"),
+        "pricing_case": pricing_case(receipt),
+        "priced_at": receipt.quoted.at,
         "test": job.test,
         "settled_at": job.finished_at,
     }
 
 
-def pricing_case(made: Receipt) -> str:
-    """Return what the receipt's price depends on, but for the time, as canonical JSON: what a simulation groups by."""
-    usage, customer = made.quoted.usage, made.quoted.customer
-    share = made.billed_seconds / usage.seconds if usage.seconds else Fraction(0)
+def pricing_case(receipt: Receipt) -> str:
+    """Return the inputs of the receipt's price except the time, as canonical JSON, by which a simulation groups."""
+    usage, customer = receipt.quoted.usage, receipt.quoted.customer
+    share = receipt.billed_seconds / usage.seconds if usage.seconds else Fraction(0)
     case = Case(
         model=usage.model,
         resolution=usage.resolution,
         mode=usage.mode,
         audio=usage.audio,
-        seconds=exact_text(made.billed_seconds),
+        seconds=exact_text(receipt.billed_seconds),
         input_seconds=exact_text(usage.input_seconds * share),
         service_tier=usage.service_tier,
-        tier_kept=made.delivered.started_in_time,
+        tier_kept=receipt.delivered.started_in_time,
         membership=customer.membership,
         contract=customer.contract.content_hash if customer.contract else "",
-        free_seconds=exact_text(made.price.free_seconds_used),
+        free_seconds=exact_text(receipt.price.free_seconds_used),
     )
     return json.dumps(case, separators=(",", ":"))
 
 
 def gpu_milliseconds(session: Session, job: Job) -> int:
-    """Return the GPU time of all takes of a job, those that failed or were lost too."""
+    """Return the GPU time of all takes of a job in milliseconds, failed and lost ones included."""
     seconds = session.scalar(select(func.coalesce(func.sum(Take.gpu_seconds), 0)).where(Take.job_id == job.id))
     return int((seconds or 0) * 1000)
 
 
 def _move_money(session: Session, job: Job, amount: int) -> int:
-    """Capture what is charged, or release the hold. Returns the charge in minor units."""
-    # The wallet's row is the hottest lock, so it is taken last. A test job is never charged.
-    # What a cancel releases was the customer's wish; whatever else was not delivered is our fault, and credit that
-    # expired meanwhile is granted anew.
-    ours = job.state != JobState.CANCELLED
+    """Capture the charge, or release the hold. Returns the charge in minor units."""
+    # The wallet's row is the most contended lock, so it is locked last. A test job is never charged.
+    # A cancel is the customer's decision; anything else that was not delivered is our fault, and credit that expired
+    # meanwhile is granted again.
+    our_fault = job.state != JobState.CANCELLED
     charge = 0 if job.test else amount
     if charge:
-        capture(session, job.id, charge, ours=ours)
+        capture(session, job.id, charge, ours=our_fault)
     else:
-        release(session, job.id, ours=ours)
+        release(session, job.id, ours=our_fault)
     return charge
 
 
 def make_receipt(session: Session, job: Job) -> Receipt:
-    """Return the receipt of a job that has ended: a function of its row, and of the book that its price rests on.
+    """Return the receipt of a job that has ended: a pure function of its row and of its price book.
 
-    So whoever audits makes it again, and needs to believe nothing that the stored receipt says of itself.
+    So an audit can compute it again without trusting the stored receipt.
     """
     quoted = Quoted(
         id=job.quote_id or job.id,
@@ -202,11 +206,11 @@ def make_receipt(session: Session, job: Job) -> Receipt:
         at=datetime.fromisoformat(str(job.pricing["at"])),
         total=Money(job.total, job.currency),
     )
-    return receipt(book_by_id(session, str(job.pricing["book"])).book, quoted, _delivered(job))
+    return compute_receipt(book_by_id(session, str(job.pricing["book"])).book, quoted, _delivered(job))
 
 
 def _delivered(job: Job) -> Delivered:
-    """Return what came of an ended job, from what was measured in its stored film."""
+    """Return what an ended job delivered, from the measurements of its stored film."""
     in_time = job.start_by is None or (job.started_at is not None and job.started_at <= job.start_by)
     facts, seconds = {"job": job.id}, Fraction(0)
     if job.error_code is not None:
@@ -219,7 +223,7 @@ def _delivered(job: Job) -> Delivered:
 
 
 def drop_work(session: Session, job: Job) -> None:
-    """Drop every unit that has not ended and void every running lease: nobody works for a job that has ended."""
+    """Drop every unit that has not ended and void every running lease: no worker serves a job that has ended."""
     session.execute(
         update(Unit)
         .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
@@ -228,6 +232,6 @@ def drop_work(session: Session, job: Job) -> None:
     moment = lease_now(session)
     running = select(Take).where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
     for take in session.scalars(running.with_for_update().execution_options(populate_existing=True)):
-        # The GPU was at work until now, though nobody will pay for it: margins count it.
+        # The GPU worked until now, though nobody pays for it: margins count it.
         end_take(session, take, TakeState.RELEASED, ended_at=moment)
     session.flush()

@@ -1,4 +1,4 @@
-"""The one resolved type: every door translates into a Spec, its hash binds the quote, and workers read nothing else."""
+"""The resolved order: every API translates into a Spec, its hash binds the quote, and workers read nothing else."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ CROSSFADE_SECONDS = Fraction(1, 2)
 
 
 class Shot(BaseModel):
-    """One prompt and one length. `transition` says how the shot before it gives way to this one."""
+    """One prompt and one length. `transition` is the transition from the previous shot to this one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,11 +43,11 @@ class Spec(BaseModel):
     width: int
     height: int
     fps: int
-    frames: int  # of the whole film, crossfades already taken off
+    frames: int  # of the whole film, without the overlaps of crossfades
     crossfade_frames: int
     shots: tuple[Shot, ...]
     seed: int
-    audio: str | None = None  # asset id of a sound laid under the film
+    audio: str | None = None  # asset id of an audio track
     video: str | None = None  # asset id of the clip that v2v, edit and extend read
     video_seconds: str = "0"  # length of that clip in seconds, an exact fraction such as "81/16"
     strength: str | None = None  # share of noise for v2v and edit, a decimal string in (0, 1]
@@ -58,16 +58,16 @@ class Spec(BaseModel):
         return Fraction(self.frames, self.fps)
 
     def billed_frames(self) -> int:
-        """Return the frames that are paid for: all but those that show nothing but shots reused from another job."""
+        """Return the frames that are paid for: all but those that show only shots reused from another job."""
         faded = [number > 0 and shot.transition == "crossfade" for number, shot in enumerate(self.shots)]
         return self.frames - reused_frames(self.shots, faded, self.crossfade_frames)
 
     def canonical(self) -> str:
-        """Return the Spec as canonical JSON: the same order always reads the same."""
+        """Return the Spec as canonical JSON: equal orders give equal text."""
         return self.model_dump_json(exclude_defaults=False)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the canonical form, which binds a quote to this order and to no other."""
+        """Return the SHA-256 of the canonical form, which binds a quote to exactly this order."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
 
@@ -78,11 +78,11 @@ def film_frames(shots: tuple[Shot, ...], crossfade_frames: int) -> int:
 
 
 def reused_frames(shots: Sequence[Shot], faded: Sequence[bool], crossfade_frames: int) -> int:
-    """Return the frames of a joined film that show nothing but reused shots, which nobody pays for again.
+    """Return the frames of a joined film that show only reused shots, which are not paid again.
 
-    `faded[n]` says whether a crossfade leads from the shot before into shot n. A frame in which a reused shot gives
-    way to a new one counts as new: it was not there before.
+    `faded[n]` is whether a crossfade leads from the previous shot into shot n. A frame in which a reused shot fades
+    into a new one counts as new.
     """
     reused = [bool(shot.reuse_clips) for shot in shots]
-    given = sum(1 for number, fades in enumerate(faded) if fades and (reused[number] or reused[number - 1]))
-    return sum(shot.frames for shot in shots if shot.reuse_clips) - given * crossfade_frames
+    overlaps = sum(1 for number, fades in enumerate(faded) if fades and (reused[number] or reused[number - 1]))
+    return sum(shot.frames for shot in shots if shot.reuse_clips) - overlaps * crossfade_frames

@@ -8,7 +8,7 @@ from app.errors import AppError
 
 
 class JobState(StrEnum):
-    """Where an order stands. A wish to cancel is a timestamp and a phase is the stage; neither is a state."""
+    """The state of a job. A cancel request is a timestamp and a phase is the stage; neither is a state."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -19,7 +19,7 @@ class JobState(StrEnum):
 
 
 class Stage(StrEnum):
-    """What is happening to an unfinished job."""
+    """The phase of an unfinished job."""
 
     WAITING = "waiting"
     RENDERING = "rendering"
@@ -27,7 +27,7 @@ class Stage(StrEnum):
 
 
 class TakeState(StrEnum):
-    """How one leased attempt stands; a retry is a new row."""
+    """The state of one leased try at a unit; a retry is a new row."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -37,7 +37,7 @@ class TakeState(StrEnum):
 
 
 class UnitState(StrEnum):
-    """Where a unit of work (a segment, or the finish) stands in the queue of record."""
+    """The state of a unit of work (a segment, or the finish) in the queue of record."""
 
     BLOCKED = "blocked"
     READY = "ready"
@@ -46,9 +46,28 @@ class UnitState(StrEnum):
     DROPPED = "dropped"
 
 
-FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+class QuoteState(StrEnum):
+    """The state of a quote; all but the first are final."""
 
-# README.md draws this table; tests/app/jobs/test_states.py holds the drawing against it.
+    OPEN = "open"
+    REDEEMED = "redeemed"
+    EXPIRED = "expired"
+
+
+class WorkerState(StrEnum):
+    """The state of a worker process; `gone` means exited or silent."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+FINAL = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+UNFINISHED = frozenset(JobState) - FINAL
+
+# README.md draws this table; tests/app/jobs/test_states.py compares the two.
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.IN_PROGRESS, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}),
     JobState.IN_PROGRESS: frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED}),
@@ -60,7 +79,7 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 
 class HasState(Protocol):
-    """What `advance()` needs of a job row."""
+    """The attributes of a job row that `advance()` uses."""
 
     state: str
     started_at: datetime | None
@@ -73,7 +92,7 @@ def is_final(state: str) -> bool:
 
 
 def advance(job: HasState, to: JobState, *, at: datetime) -> None:
-    """Move a job to another state and stamp the moment; the caller holds the row's lock.
+    """Move a job to another state and record the time; the caller holds the row's lock.
 
     Raises AppError `already_final` for a job that has ended, and `conflict` for a move the table does not allow.
     """

@@ -26,7 +26,7 @@ from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, rede
 from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import PriceOut, VideoRequest
 from app.jobs.spec import Spec
-from app.jobs.states import JobState
+from app.jobs.states import UNFINISHED, JobState
 from app.jobs.tables import Job, Submission
 from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
@@ -43,9 +43,9 @@ from pricing.rules import Membership
 def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     """Accept an order and return its job; a repeated call returns the first job.
 
-    Raises AppError and writes nothing where the order cannot be made, priced, afforded or queued.
+    Raises AppError and writes nothing when the order cannot be made, priced, afforded or queued.
     """
-    # One submission per account at a time: the limits below are counted, and a key is looked up before it is written.
+    # One submission per account at a time: limits are counted, and a key is looked up, before the job is written.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"submit:{caller.account_id}"))))
     earlier = earlier_job(session, caller, order)
     if earlier is not None:
@@ -74,7 +74,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
 
 @dataclass(frozen=True)
 class Agreed:
-    """What was agreed before the job is written: the Spec, its price, and the book that both rest on."""
+    """The terms of an order before the job is written: the Spec, its price, and the price book of both."""
 
     spec: Spec
     model: VideoModel
@@ -88,12 +88,12 @@ class Agreed:
 
     @property
     def membership(self) -> Membership:
-        """The membership that the price was made for; its limits bind this order."""
+        """The membership of the price; its limits apply to this order."""
         return self.book.membership(str(self.pricing["customer"]["membership"]))
 
 
 def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) -> Agreed:
-    """Redeem the order's quote, or price it now and set aside what the price uses up."""
+    """Redeem the order's quote, or price it now and reserve the free seconds and promotions of the price."""
     request = order.request
     quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
     if quote is not None:
@@ -111,7 +111,7 @@ def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) 
             list_total=int(quote.body["list_minor"]),
             quote_id=quote.id,
         )
-    # Set aside under the job's own id, as there is no quote that did it.
+    # Reserved under the job's own id, as there is no quote.
     priced = price_and_reserve(session, caller, job_id, lambda: _price(session, caller, order))
     return Agreed(
         spec=priced.spec,
@@ -136,7 +136,7 @@ def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     _check_cap(request, agreed.total, agreed.currency)
     moment = now(session)
     _check_queue(session, caller, agreed.membership)
-    promised = deadlines_of(agreed.book.tier(spec.service_tier), moment, request.expires_after)
+    deadlines = deadlines_of(agreed.book.tier(spec.service_tier), moment, request.expires_after)
     pool = TEST_POOL if caller.test else model.pool
     job = Job(
         id=job_id,
@@ -164,15 +164,15 @@ def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
         callback_url=request.callback_url,
         units_total=len(plan_segments(spec, model)),
         created_at=moment,
-        not_after=promised.not_after,
-        promote_at=promised.promote_at,
-        start_by=promised.start_by,
+        not_after=deadlines.not_after,
+        promote_at=deadlines.promote_at,
+        start_by=deadlines.start_by,
         traceparent=order.traceparent,
         request_id=current_ids().get("request_id"),
     )
     session.add(job)
     session.flush()
-    # The share before the units: every verb that touches both takes their rows in this order.
+    # The share before the units: everything that locks both locks them in this order.
     _join_pools(session, caller, (pool, FINISH_POOL), agreed.membership)
     enqueue(session, job_id=job.id, account_id=job.account_id, spec=spec, model=model, pool=pool, at=moment)
     return job
@@ -186,10 +186,10 @@ def _join_pools(session: Session, caller: Caller, pools: tuple[str, ...], member
 
 def _price(session: Session, caller: Caller, order: OrderIdentity) -> Priced:
     if order.spec is not None:
-        # Derived from another job: the Spec is whole, and only its price is open.
-        from_spec = load_catalog(get_settings().catalog_dir)[order.spec.model]
-        check_memory(session, caller, order.spec, from_spec)
-        return price_spec(session, caller, order.spec, from_spec)
+        # Derived from another job: the Spec is resolved, and only its price is open.
+        model = load_catalog(get_settings().catalog_dir)[order.spec.model]
+        check_memory(session, caller, order.spec, model)
+        return price_spec(session, caller, order.spec, model)
     return estimate(session, caller, order.request, mode=order.mode)
 
 
@@ -208,9 +208,7 @@ def _check_cap(request: VideoRequest, total: int, currency: str) -> None:
 def _check_queue(session: Session, caller: Caller, membership: Membership) -> None:
     limit = session.get_one(Account, caller.account_id).queue_limit
     limit = membership.queue_limit if limit is None else limit
-    waiting = session.scalar(
-        select(func.count()).where(Job.account_id == caller.account_id, Job.state.in_(("queued", "in_progress")))
-    )
+    waiting = session.scalar(select(func.count()).where(Job.account_id == caller.account_id, Job.state.in_(UNFINISHED)))
     if (waiting or 0) >= limit:
         message = f"The account has {waiting} unfinished jobs; its membership allows {limit}."
         raise AppError("queue_full", message, allowed=limit)
@@ -222,13 +220,13 @@ def _concurrency(session: Session, caller: Caller, membership: Membership) -> in
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> str | None:
-    """Return the project that a job is counted to. A key of a project can order for that project only.
+    """Return the project of a new job. A key of a project can order for that project only.
 
-    Raises AppError `not_found`, `forbidden`, and `conflict` where the key's own project is archived.
+    Raises AppError `not_found`, `forbidden`, and `conflict` when the key's own project is archived.
     """
     if project_id is None:
         if caller.project_id is not None and session.get_one(Project, caller.project_id).archived_at is not None:
-            message = "The project of this key is archived and takes no new jobs."
+            message = "The project of this key is archived and accepts no new jobs."
             raise AppError("conflict", message, field="project", project=caller.project_id)
         return caller.project_id
     project = session.get(Project, project_id)
@@ -240,7 +238,7 @@ def _project(session: Session, caller: Caller, project_id: str | None) -> str | 
 
 
 def _hold_price(session: Session, caller: Caller, job: Job) -> None:
-    # A test job costs nothing, but it has its hold like any other, so that its end follows the same path.
+    # A test job costs nothing, but has a hold like any other, so that its end follows the same path.
     hold(
         session,
         account_id=job.account_id,

@@ -1,4 +1,4 @@
-"""Rows of orders: quotes, jobs, receipts, submissions and intake pauses. Work is in queue_tables.py."""
+"""Tables of orders: quotes, jobs, receipts, submissions and intake pauses. The queue is in queue_tables.py."""
 
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, append_only, one_of
-from app.jobs.states import JobState, Stage
+from app.jobs.states import JobState, QuoteState, Stage
 
 
 class Quote(Base):
@@ -26,7 +26,7 @@ class Quote(Base):
 
     __tablename__ = "quotes"
     __table_args__ = (
-        one_of("state", ("open", "redeemed", "expired")),
+        one_of("state", QuoteState),
         CheckConstraint("(state = 'redeemed') = (job_id IS NOT NULL)", name="redeemed_by_job"),
         Index("ix_quotes_open", "account_id", "expires_at", postgresql_where=text("state = 'open'")),
     )
@@ -35,13 +35,13 @@ class Quote(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
     test: Mapped[bool] = mapped_column(default=False)
-    state: Mapped[str] = mapped_column(Text, default="open")
+    state: Mapped[str] = mapped_column(Text, default=QuoteState.OPEN)
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     spec_hash: Mapped[str] = mapped_column(Text)
     pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen
     total: Mapped[int] = mapped_column(BigInteger)  # minor units
     currency: Mapped[str] = mapped_column(Text)
-    body: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the answer as it was given
+    body: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the response of the API
     job_id: Mapped[str | None] = mapped_column(Text, unique=True)
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime] = mapped_column(Moment)
@@ -71,14 +71,14 @@ class Job(Base):
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
     key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id"))
     test: Mapped[bool] = mapped_column(default=False)
-    state: Mapped[str] = mapped_column(Text, default="queued")
-    stage: Mapped[str] = mapped_column(Text, default="waiting")
+    state: Mapped[str] = mapped_column(Text, default=JobState.QUEUED)
+    stage: Mapped[str] = mapped_column(Text, default=Stage.WAITING)
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     spec_hash: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
     pool: Mapped[str] = mapped_column(Text)
     pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen by the quote
-    price: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the price as it was shown
+    price: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the price as the API showed it
     quote_id: Mapped[str | None] = mapped_column(Text, unique=True)
     total: Mapped[int] = mapped_column(BigInteger)  # the quoted total, minor units
     list_total: Mapped[int] = mapped_column(BigInteger)  # the same at list price, minor units
@@ -98,19 +98,21 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
     not_after: Mapped[datetime | None] = mapped_column(Moment)  # not started by then: expired, free
-    promote_at: Mapped[datetime | None] = mapped_column(Moment)  # flex, until promoted: served as standard from then on
-    start_by: Mapped[datetime | None] = mapped_column(Moment)  # priority's promise; missed: its line drops
+    promote_at: Mapped[datetime | None] = mapped_column(
+        Moment
+    )  # flex: standard priority from then on; NULL once promoted
+    start_by: Mapped[datetime | None] = mapped_column(Moment)  # latest start of priority; when missed, its line drops
     film_key: Mapped[str | None] = mapped_column(Text)
     poster_key: Mapped[str | None] = mapped_column(Text)
     sprites_key: Mapped[str | None] = mapped_column(Text)
-    film: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # what was measured in the stored film
+    film: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # measurements of the stored film
     files_expire_at: Mapped[datetime | None] = mapped_column(Moment)
     files_removed_at: Mapped[datetime | None] = mapped_column(Moment)
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     traceparent: Mapped[str | None] = mapped_column(Text)
-    request_id: Mapped[str | None] = mapped_column(Text)  # of the call that made it: on each log line about the job
+    request_id: Mapped[str | None] = mapped_column(Text)  # of the call that created it: in each log line about the job
 
 
 class ReceiptRow(Base):
@@ -135,10 +137,10 @@ class ReceiptRow(Base):
     body: Mapped[str] = mapped_column(Text)  # canonical JSON; `cinemeter replay` computes it again byte for byte
     film_key: Mapped[str | None] = mapped_column(Text)
     film_sha256: Mapped[str | None] = mapped_column(Text)
-    # What a simulation groups by, in the words of pricing.simulation_result.Case, and what the job cost us.
+    # The group of a simulation (pricing.simulation_result.Case), and the job's cost to us.
     pricing_case: Mapped[str] = mapped_column(Text)
     priced_at: Mapped[datetime] = mapped_column(Moment)
-    gpu_milliseconds: Mapped[int] = mapped_column(BigInteger, default=0)  # of all takes, the lost ones too
+    gpu_milliseconds: Mapped[int] = mapped_column(BigInteger, default=0)  # of all takes, lost ones included
     test: Mapped[bool] = mapped_column(default=False)
     settled_at: Mapped[datetime] = mapped_column(Moment)
 
@@ -150,7 +152,7 @@ append_only(
 
 
 class Submission(Base):
-    """The memory of a create call, so that a repeated call answers with the first job."""
+    """The record of a create call, so that a repeated call returns the first job."""
 
     __tablename__ = "submissions"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""The secret that signs callbacks of an account's jobs: one per account, whatever the URLs are."""
+"""The secret that signs callbacks of an account's jobs: one per account, for all URLs."""
 
 from datetime import timedelta
 
@@ -11,18 +11,18 @@ from app.webhooks.secret import current_secret, ensure_callback_secret, issue_se
 
 
 def get_callback_secret(session: Session, caller: Caller) -> CallbackSecretOut:
-    """Return what may be seen of the account's callback secret; it is made where there is none yet."""
+    """Return the public facts of the account's callback secret; issue one where there is none yet."""
     ensure_callback_secret(session, caller.account_id)
     return _show(session, caller)
 
 
 def rotate_callback_secret(session: Session, caller: Caller, *, keep_old_hours: int) -> CallbackSecretOut:
-    """Make a new callback secret and return it, this once; the old one signs beside it for `keep_old_hours`.
+    """Issue a new callback secret and return it, only once; the old one signs as well for `keep_old_hours`.
 
-    Raises AppError `forbidden` for a key of a project: the secret is the whole account's.
+    Raises AppError `forbidden` for a key of a project: the secret belongs to the whole account.
     """
     if caller.project_id is not None:
-        raise AppError("forbidden", "The callback secret is the account's; a project's key cannot change it.")
+        raise AppError("forbidden", "The callback secret belongs to the account; a key of a project cannot change it.")
     secret = issue_secret(session, caller.account_id, None, keep_old=timedelta(hours=keep_old_hours))
     return _show(session, caller, secret)
 
@@ -30,7 +30,7 @@ def rotate_callback_secret(session: Session, caller: Caller, *, keep_old_hours: 
 def _show(session: Session, caller: Caller, secret: str | None = None) -> CallbackSecretOut:
     current = current_secret(session, caller.account_id, None)
     if current is None:
-        raise LookupError("the account has no callback secret although one was made")
+        raise LookupError("the account has no callback secret although one was issued")
     return CallbackSecretOut(
         signing_secret_hint=current.hint, signing_secret=secret, created_at=int(current.created_at.timestamp())
     )

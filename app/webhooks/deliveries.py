@@ -1,4 +1,4 @@
-"""Look at deliveries and their attempts, deliver one again, and recover what an endpoint missed."""
+"""List deliveries and their attempts, redeliver one, and recover the events that an endpoint missed."""
 
 from datetime import datetime, timedelta
 
@@ -18,7 +18,7 @@ from app.webhooks.schemas import AttemptOut, DeliveryOut, show_attempt, show_del
 from app.webhooks.tables import Attempt, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
 PAGE_MAX = 100
-# One call writes this many deliveries at most and says where to go on, so that no call holds a long transaction.
+# Deliveries written per call at most; the answer says where to continue, so that no call holds a long transaction.
 RECOVER_MAX = 10_000
 
 
@@ -34,7 +34,9 @@ def list_deliveries(
 ) -> tuple[list[DeliveryOut], bool]:
     """Return a page of the caller's deliveries (to callback URLs too), the newest first, and whether more follow."""
     if not 1 <= limit <= PAGE_MAX:
-        raise AppError("invalid_request", f"limit lies between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX])
+        raise AppError(
+            "invalid_request", f"limit must be between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX]
+        )
     query = _mine(caller)
     if endpoint_id is not None:
         query = query.where(Delivery.endpoint_id == find_endpoint(session, caller, endpoint_id).id)
@@ -50,7 +52,7 @@ def list_deliveries(
 
 
 def find_delivery(session: Session, caller: Caller, delivery_id: str) -> Delivery:
-    """Return the caller's delivery. Raises AppError `not_found`, which reads the same for another tenant's."""
+    """Return the caller's delivery. Raises AppError `not_found`, the same for another tenant's delivery."""
     row = session.execute(_mine(caller).where(Delivery.id == delivery_id)).one_or_none()
     if row is None:
         raise not_found("webhook delivery", delivery_id)
@@ -59,7 +61,7 @@ def find_delivery(session: Session, caller: Caller, delivery_id: str) -> Deliver
 
 
 def get_delivery(session: Session, caller: Caller, delivery_id: str) -> tuple[DeliveryOut, list[AttemptOut]]:
-    """Return a delivery and its attempts, the first one first."""
+    """Return a delivery and its attempts, the oldest first."""
     delivery = find_delivery(session, caller, delivery_id)
     attempts = session.scalars(
         select(Attempt).where(Attempt.delivery_id == delivery.id).order_by(Attempt.started_at, Attempt.id)
@@ -68,7 +70,7 @@ def get_delivery(session: Session, caller: Caller, delivery_id: str) -> tuple[De
 
 
 def redeliver(session: Session, caller: Caller, delivery_id: str) -> DeliveryOut:
-    """Deliver an event once more, now. A pending delivery is brought forward; an ended one gets a new row.
+    """Deliver an event again, now. A pending delivery becomes due; an ended one gets a new row.
 
     Raises AppError `not_found`, or `conflict` where the endpoint is disabled or was deleted.
     """
@@ -85,15 +87,15 @@ def redeliver(session: Session, caller: Caller, delivery_id: str) -> DeliveryOut
         .execution_options(populate_existing=True)
     )
     if pending is not None:
-        # An attempt in flight goes on, but what is asked now does not wait for it.
+        # An attempt in flight continues, but this redelivery does not wait for it.
         pending.next_attempt_at, pending.lease = now(session), None
         session.flush()
         return show_delivery_of(session, pending)
     event = session.scalars(select(Event).where(Event.id == delivery.event_id)).one()
-    again = new_delivery(session, event, endpoint.id, delivery.url, Trigger.MANUAL)
-    session.add(again)
+    repeated = new_delivery(session, event, endpoint.id, delivery.url, Trigger.MANUAL)
+    session.add(repeated)
     session.flush()
-    return show_delivery_of(session, again)
+    return show_delivery_of(session, repeated)
 
 
 def recover(
@@ -105,19 +107,19 @@ def recover(
     until: datetime | None = None,
     dry_run: bool = False,
 ) -> tuple[int, datetime | None]:
-    """Deliver every event of [since, until) that an endpoint wants and has not got, also those of while it was closed.
+    """Deliver every event in [since, until) that an endpoint subscribes to and has not received, also while disabled.
 
-    Returns how many there are, and from where to call again where there were more than RECOVER_MAX. With `dry_run`
-    they are only counted. Raises AppError `not_found`, `conflict` (disabled), `invalid_request` (a moment without a
-    zone, or one before the log of deliveries begins: what had arrived then would be sent again).
+    Returns how many there are, and the next `since` where there are more than RECOVER_MAX. With `dry_run` they are
+    only counted. Raises AppError `not_found`, `conflict` (disabled), `invalid_request` (a time without a zone, or one
+    before the delivery log begins: events that had arrived before would be sent again).
     """
     for name, moment in (("since", since), ("until", until)):
         if moment is not None and moment.tzinfo is None:
-            raise AppError("invalid_request", "A moment needs a time zone, such as Z.", field=name)
+            raise AppError("invalid_request", "A time needs a time zone, such as Z.", field=name)
     endpoint = find_endpoint(session, caller, endpoint_id, lock=not dry_run)
     oldest = now(session) - timedelta(days=get_settings().webhook_log_days)
     if since < oldest:
-        message = f"What was delivered is known for {get_settings().webhook_log_days} days; go no further back."
+        message = f"Deliveries are logged for {get_settings().webhook_log_days} days; since must not be earlier."
         raise AppError("invalid_request", message, field="since", value=since, allowed=oldest)
     if not dry_run:
         _open_endpoint(session, endpoint.id)
@@ -133,14 +135,14 @@ def recover(
 
 
 def show_delivery_of(session: Session, delivery: Delivery) -> DeliveryOut:
-    """Return a delivery as it is shown."""
+    """Return the API representation of a delivery."""
     type_ = session.scalars(select(Event.type).where(Event.id == delivery.event_id)).one()
     url = session.scalars(select(Endpoint.url).where(Endpoint.id == delivery.endpoint_id)).one()
     return show_delivery(delivery, type_, url)
 
 
 def _missed(endpoint: Endpoint, since: datetime, until: datetime) -> Select[Event]:
-    """Select the events of a range that an endpoint wants, and that neither arrived nor are on their way."""
+    """Select the events of a range that an endpoint subscribes to, and that neither arrived nor are pending."""
     arrived = exists().where(
         Delivery.event_id == Event.id,
         Delivery.endpoint_id == endpoint.id,
@@ -162,8 +164,8 @@ def _missed(endpoint: Endpoint, since: datetime, until: datetime) -> Select[Even
 def _open_endpoint(session: Session, endpoint_id: str) -> Endpoint:
     endpoint = lock_endpoints(session, [endpoint_id])[endpoint_id]
     if endpoint.deleted_at is not None or endpoint.disabled_at is not None:
-        word = "was deleted" if endpoint.deleted_at else "is disabled; enable it first"
-        raise AppError("conflict", f"The endpoint {word}.", endpoint=endpoint.id)
+        reason = "was deleted" if endpoint.deleted_at else "is disabled; enable it first"
+        raise AppError("conflict", f"The endpoint {reason}.", endpoint=endpoint.id)
     return endpoint
 
 
@@ -186,9 +188,9 @@ def _mine(caller: Caller) -> Select[Delivery, str, str]:
 
 
 def prune_deliveries(session: Session, *, limit: int) -> int:
-    """Remove up to `limit` deliveries that ended longer ago than the log is kept. Returns how many.
+    """Delete up to `limit` deliveries that ended longer ago than the log is kept. Returns how many.
 
-    Their events can still be read in the feed and be delivered once more.
+    Their events can still be read in the feed and be delivered again.
     """
     before = now(session) - timedelta(days=get_settings().webhook_log_days)
     old = session.scalars(

@@ -22,19 +22,19 @@ ENDPOINTS_MAX = 50
 PAGE_MAX = 100
 
 
-def create_endpoint(session: Session, caller: Caller, asked: EndpointCreate) -> EndpointOut:
-    """Register an endpoint and return it with its signing secret, which is shown this once.
+def create_endpoint(session: Session, caller: Caller, body: EndpointCreate) -> EndpointOut:
+    """Register an endpoint and return it with its signing secret, which is shown only once.
 
     A caller whose key belongs to a project registers for that project. Raises AppError `url_refused`,
     `invalid_request` (unknown event type), `not_found` (project), `conflict` (too many endpoints).
     """
     require_active(caller)
-    check_url(asked.url)
-    check_filters(asked.event_types)
+    check_url(body.url)
+    check_filters(body.event_types)
     project_id = caller.project_id
-    if asked.project is not None and project_id is None:
-        project_id = get_project(session, caller.account_id, asked.project).id
-    # One at a time for an account, so that two cannot both be its last; whose key asks makes no difference.
+    if body.project is not None and project_id is None:
+        project_id = get_project(session, caller.account_id, body.project).id
+    # One at a time per account, so that two requests cannot both create the last endpoint allowed.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"endpoints:{caller.account_id}"))))
     count = session.scalar(
         select(func.count())
@@ -51,11 +51,11 @@ def create_endpoint(session: Session, caller: Caller, asked: EndpointCreate) -> 
         project_id=project_id,
         test=caller.test,
         kind=EndpointKind.REGISTERED,
-        name=asked.name,
-        url=asked.url,
-        event_types=asked.event_types,
-        max_in_flight=asked.max_in_flight,
-        rate_per_second=asked.rate_per_second,
+        name=body.name,
+        url=body.url,
+        event_types=body.event_types,
+        max_in_flight=body.max_in_flight,
+        rate_per_second=body.rate_per_second,
         failures_in_row=0,
         warned_percent=0,
         created_at=moment,
@@ -72,17 +72,19 @@ def list_endpoints(
 ) -> tuple[list[EndpointOut], bool]:
     """Return a page of the caller's endpoints, the newest first, and whether more follow."""
     if not 1 <= limit <= PAGE_MAX:
-        raise AppError("invalid_request", f"limit lies between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX])
+        raise AppError(
+            "invalid_request", f"limit must be between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX]
+        )
     query = select(Endpoint).where(*_mine(caller))
     if after is not None:
         last = find_endpoint(session, caller, after)
         query = query.where(tuple_(Endpoint.created_at, Endpoint.id) < (last.created_at, last.id))
-    found = session.scalars(query.order_by(Endpoint.created_at.desc(), Endpoint.id.desc()).limit(limit + 1)).all()
-    return [show_endpoint_of(session, endpoint) for endpoint in found[:limit]], len(found) > limit
+    endpoints = session.scalars(query.order_by(Endpoint.created_at.desc(), Endpoint.id.desc()).limit(limit + 1)).all()
+    return [show_endpoint_of(session, endpoint) for endpoint in endpoints[:limit]], len(endpoints) > limit
 
 
 def find_endpoint(session: Session, caller: Caller, endpoint_id: str, *, lock: bool = False) -> Endpoint:
-    """Return the caller's endpoint. Raises AppError `not_found`, which reads the same for another tenant's."""
+    """Return the caller's endpoint. Raises AppError `not_found`, the same for another tenant's endpoint."""
     if lock:
         lock_endpoints(session, [endpoint_id])
     endpoint = session.scalar(select(Endpoint).where(Endpoint.id == endpoint_id, *_mine(caller)))
@@ -91,32 +93,32 @@ def find_endpoint(session: Session, caller: Caller, endpoint_id: str, *, lock: b
     return endpoint
 
 
-def update_endpoint(session: Session, caller: Caller, endpoint_id: str, asked: EndpointUpdate) -> EndpointOut:
-    """Change an endpoint; what is on its way goes to the new address. Enabling it gives it a clean record.
+def update_endpoint(session: Session, caller: Caller, endpoint_id: str, body: EndpointUpdate) -> EndpointOut:
+    """Change an endpoint; pending deliveries go to the new URL. Enabling it resets its failures.
 
     Raises AppError `not_found`, `url_refused`, `invalid_request`.
     """
     endpoint = find_endpoint(session, caller, endpoint_id, lock=True)
-    changes = asked.model_dump(exclude_none=True, exclude={"enabled"})
-    if asked.url is not None:
-        check_url(asked.url)
-    if asked.event_types is not None:
-        check_filters(asked.event_types)
+    changes = body.model_dump(exclude_none=True, exclude={"enabled"})
+    if body.url is not None:
+        check_url(body.url)
+    if body.event_types is not None:
+        check_filters(body.event_types)
     changed = {name: value for name, value in changes.items() if getattr(endpoint, name) != value}
     for name, value in changed.items():
         setattr(endpoint, name, value)
     if changed:
         endpoint.updated_at = now(session)
     session.flush()
-    if asked.enabled is True and endpoint.disabled_at is not None:
+    if body.enabled is True and endpoint.disabled_at is not None:
         enable(session, endpoint)
-    if asked.enabled is False and endpoint.disabled_at is None:
+    if body.enabled is False and endpoint.disabled_at is None:
         disable(session, endpoint, "owner")
     return show_endpoint_of(session, endpoint)
 
 
 def delete_endpoint(session: Session, caller: Caller, endpoint_id: str) -> None:
-    """Remove an endpoint: its secrets end now and what was on its way is abandoned; its log stays."""
+    """Delete an endpoint: its secrets expire now and its pending deliveries are abandoned; its log stays."""
     endpoint = find_endpoint(session, caller, endpoint_id, lock=True)
     endpoint.deleted_at = endpoint.updated_at = now(session)
     session.execute(
@@ -128,7 +130,7 @@ def delete_endpoint(session: Session, caller: Caller, endpoint_id: str) -> None:
 
 
 def rotate_secret(session: Session, caller: Caller, endpoint_id: str, *, keep_old_hours: int) -> EndpointOut:
-    """Give an endpoint a new secret and return it, this once; the old one signs beside it for `keep_old_hours`."""
+    """Issue a new secret and return it, only once; the old one signs as well for `keep_old_hours`."""
     endpoint = find_endpoint(session, caller, endpoint_id, lock=True)
     secret = issue_secret(session, caller.account_id, endpoint.id, keep_old=timedelta(hours=keep_old_hours))
     endpoint.updated_at = now(session)
@@ -137,23 +139,23 @@ def rotate_secret(session: Session, caller: Caller, endpoint_id: str, *, keep_ol
 
 
 def show_endpoint_of(session: Session, endpoint: Endpoint, *, secret: str | None = None) -> EndpointOut:
-    """Return an endpoint as it is shown now."""
+    """Return the API representation of an endpoint."""
     current = current_secret(session, endpoint.account_id, endpoint.id)
     return show_endpoint(endpoint, now(session), hint=current.hint if current else None, secret=secret)
 
 
 def check_filters(filters: list[str]) -> None:
-    """Refuse an event filter that no event type passes; the field is named by its place in the list."""
+    """Refuse an event filter that matches no event type. Raises AppError `invalid_request` with the filter's index."""
     for number, pattern in enumerate(filters):
-        plain = pattern.removesuffix("*")
+        prefix = pattern.removesuffix("*")
         if (
-            "*" in plain
-            or any(sign in plain for sign in "?[")
+            "*" in prefix
+            or any(sign in prefix for sign in "?[")
             or not any(fnmatchcase(type_, pattern) for type_ in EVENT_TYPES)
         ):
             raise AppError(
                 "invalid_request",
-                f"No event type is {pattern!r}.",
+                f"No event type matches {pattern!r}.",
                 field=f"event_types.{number}",
                 value=pattern,
                 allowed=["*", "video.*", *EVENT_TYPES],

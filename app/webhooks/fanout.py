@@ -1,4 +1,4 @@
-"""Write the deliveries of an event, in the transaction of the fact that the event tells."""
+"""Write the deliveries of an event, in the transaction of the fact that it reports."""
 
 from fnmatch import fnmatchcase
 
@@ -16,9 +16,9 @@ from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Delivery, Delive
 
 
 def fan_out(session: Session, event: Event) -> list[Delivery]:
-    """Write a delivery of `event` for each endpoint that wants it, and for the job's own callback URL; return them.
+    """Write a delivery of `event` for each subscribed endpoint, and for the job's own callback URL; return them.
 
-    A callback URL is told the end of its job, and nothing else; who wants every step registers an endpoint.
+    A callback URL receives only the terminal event of its job; for every step, customers register an endpoint.
     """
     targets: list[tuple[str, str | None]] = [(endpoint.id, None) for endpoint in subscribed_endpoints(session, event)]
     if event.callback_url and event.type in TERMINAL_TYPES:
@@ -30,7 +30,7 @@ def fan_out(session: Session, event: Event) -> list[Delivery]:
 
 
 def subscribed_endpoints(session: Session, event: Event) -> list[Endpoint]:
-    """Return the account's endpoints that are open and want this event."""
+    """Return the account's enabled endpoints that subscribe to this event."""
     endpoints = session.scalars(
         select(Endpoint).where(
             Endpoint.account_id == event.account_id,
@@ -45,9 +45,9 @@ def subscribed_endpoints(session: Session, event: Event) -> list[Endpoint]:
 
 
 def is_subscribed(filters: list[str], type_: str) -> bool:
-    """Say whether an event type passes an endpoint's filters: whole types, `video.*`, or `*`.
+    """Return whether an event type passes an endpoint's filters: full types, `video.*`, or `*`.
 
-    The result of a test goes to the tested endpoint alone, so no filter lets it pass.
+    A test event goes only to the tested endpoint, so no filter matches it.
     """
     return type_ != "webhook.test" and any(fnmatchcase(type_, pattern) for pattern in filters)
 
@@ -55,7 +55,7 @@ def is_subscribed(filters: list[str], type_: str) -> bool:
 def new_delivery(
     session: Session, event: Event, endpoint_id: str, url: str | None, trigger: Trigger = Trigger.AUTO
 ) -> Delivery:
-    """Return a delivery that is due at once; the caller adds it to the session."""
+    """Return a new delivery that is due now; the caller adds it to the session."""
     moment = now(session)
     return Delivery(
         id=new_id("whd"),
@@ -72,14 +72,14 @@ def new_delivery(
 
 
 def _callback_endpoint(session: Session, account_id: str, url: str) -> str:
-    """Return the id of the endpoint that stands for the origin of a callback URL; it is made at the first use."""
+    """Return the id of the endpoint for the origin of a callback URL; create it at the first use."""
     ensure_callback_secret(session, account_id)
     origin = str(URL(url).origin())
     moment = now(session)
-    found = select(Endpoint.id).where(
+    query = select(Endpoint.id).where(
         Endpoint.account_id == account_id, Endpoint.kind == EndpointKind.CALLBACK, Endpoint.url == origin
     )
-    endpoint_id = session.scalar(found)
+    endpoint_id = session.scalar(query)
     if endpoint_id is None:
         row = {
             "id": new_id("whe"),
@@ -93,5 +93,5 @@ def _callback_endpoint(session: Session, account_id: str, url: str) -> str:
             "updated_at": moment,
         }
         session.execute(insert(Endpoint).values(row).on_conflict_do_nothing())
-        endpoint_id = session.scalars(found).one()
+        endpoint_id = session.scalars(query).one()
     return endpoint_id

@@ -1,4 +1,4 @@
-"""How an endpoint is doing: its breaker, the warnings that it is failing, and its end when it stays so."""
+"""Health of an endpoint: its circuit breaker, warnings while it fails, and disabling it when it keeps failing."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,49 +14,49 @@ from app.webhooks.tables import Delivery, DeliveryState, Endpoint, EndpointKind
 
 
 def is_open(endpoint: Endpoint) -> bool:
-    """Say whether deliveries may be made to an endpoint."""
+    """Return whether deliveries may be made to an endpoint."""
     return endpoint.disabled_at is None and endpoint.deleted_at is None
 
 
 def lock_endpoints(session: Session, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
     """Lock endpoints in the order of their ids, as every transaction does, and return them as they are now."""
     query = select(Endpoint).where(Endpoint.id.in_(list(endpoint_ids))).order_by(Endpoint.id)
-    # Without the key: deliveries that are being written refer to the endpoint and need not wait.
+    # FOR NO KEY UPDATE: deliveries that are being inserted refer to the endpoint and need not wait.
     locked = session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True))
     return {endpoint.id: endpoint for endpoint in locked}
 
 
-def record_outcome(session: Session, endpoint: Endpoint, verdict: Classification) -> None:
-    """Let one verdict change how a locked endpoint is doing. It may be disabled by it."""
+def record_outcome(session: Session, endpoint: Endpoint, outcome: Classification) -> None:
+    """Update the health of a locked endpoint after one attempt. This may disable it."""
     moment = now(session)
-    if verdict.decision == "delivered":
+    if outcome.decision == "delivered":
         endpoint.failures_in_row, endpoint.warned_percent = 0, 0
         endpoint.failing_since = endpoint.deferred_until = None
         return
-    if verdict.decision not in ("retry", "gone", "blocked") or not is_open(endpoint):
+    if outcome.decision not in ("retry", "gone", "blocked") or not is_open(endpoint):
         return
     endpoint.failing_since = endpoint.failing_since or moment
-    held = endpoint.deferred_until is not None and endpoint.deferred_until > moment
-    if verdict.unwell and not held:
-        # While it is held back, failures are the rest of what was in flight before: they tell nothing new.
+    deferred = endpoint.deferred_until is not None and endpoint.deferred_until > moment
+    if outcome.counts_for_breaker and not deferred:
+        # While it is deferred, failures come from requests that were in flight before: they are no news.
         endpoint.failures_in_row += 1
-        _defer(endpoint, verdict, moment)
+        _defer(endpoint, outcome, moment)
     if endpoint.kind == EndpointKind.REGISTERED:
-        _warn_or_disable(session, endpoint, verdict, moment)
+        _warn_or_disable(session, endpoint, outcome, moment)
 
 
 def disable(session: Session, endpoint: Endpoint, reason: str) -> None:
-    """Disable a locked endpoint, abandon what was on its way, and tell the account's other endpoints why."""
+    """Disable a locked endpoint, abandon its pending deliveries, and notify the account's other endpoints."""
     endpoint.disabled_at = endpoint.updated_at = now(session)
     endpoint.disabled_reason = reason
     session.flush()
     abandon_waiting(session, endpoint)
     if reason != "owner":
-        _tell(session, endpoint, "endpoint.disabled", reason=reason)
+        _publish(session, endpoint, "endpoint.disabled", reason=reason)
 
 
 def enable(session: Session, endpoint: Endpoint) -> None:
-    """Open a locked endpoint again, with a clean record."""
+    """Enable a locked endpoint again and reset its failures."""
     endpoint.disabled_at = endpoint.disabled_reason = endpoint.failing_since = endpoint.deferred_until = None
     endpoint.failures_in_row, endpoint.warned_percent = 0, 0
     endpoint.updated_at = now(session)
@@ -64,9 +64,9 @@ def enable(session: Session, endpoint: Endpoint) -> None:
 
 
 def abandon_waiting(session: Session, endpoint: Endpoint, *, url: str | None = None) -> None:
-    """Give up the pending deliveries of an endpoint; of a callback endpoint only those to `url`.
+    """Abandon the pending deliveries of an endpoint; of a callback endpoint only those to `url`.
 
-    What a courier has in flight is left to its report: it may still arrive, and must then not be called abandoned.
+    Deliveries in flight are settled by their courier: they may still arrive, and must then not count as abandoned.
     """
     moment = now(session)
     reason = "endpoint_deleted" if endpoint.deleted_at else "endpoint_disabled"
@@ -89,26 +89,26 @@ def abandon_waiting(session: Session, endpoint: Endpoint, *, url: str | None = N
     )
 
 
-def _defer(endpoint: Endpoint, verdict: Classification, moment: datetime) -> None:
-    """Hold the endpoint back for as long as it asked with Retry-After or as its breaker says, whichever is longer."""
-    pauses = [pause for pause in (verdict.retry_after, breaker_pause(endpoint.failures_in_row)) if pause]
+def _defer(endpoint: Endpoint, outcome: Classification, moment: datetime) -> None:
+    """Defer the endpoint for its Retry-After or its breaker pause, whichever is longer."""
+    pauses = [pause for pause in (outcome.retry_after, breaker_pause(endpoint.failures_in_row)) if pause]
     if pauses:
         endpoint.deferred_until = moment + max(pauses)
 
 
-def _warn_or_disable(session: Session, endpoint: Endpoint, verdict: Classification, moment: datetime) -> None:
+def _warn_or_disable(session: Session, endpoint: Endpoint, outcome: Classification, moment: datetime) -> None:
     percent = failing_percent(endpoint.failing_since or moment, moment)
     mark = warning_due(percent, endpoint.warned_percent)
-    if verdict.decision == "gone":
+    if outcome.decision == "gone":
         disable(session, endpoint, "gone")
     elif percent >= 100:
         disable(session, endpoint, "failing")
     elif mark is not None:
         endpoint.warned_percent = mark
-        _tell(session, endpoint, "endpoint.failing", percent=mark)
+        _publish(session, endpoint, "endpoint.failing", percent=mark)
 
 
-def _tell(session: Session, endpoint: Endpoint, type_: str, **facts: object) -> None:
+def _publish(session: Session, endpoint: Endpoint, type_: str, **facts: object) -> None:
     since = endpoint.failing_since.isoformat() if endpoint.failing_since else None
     data = {"id": endpoint.id, "object": "webhook_endpoint", "name": endpoint.name, "url": endpoint.url}
     event = record_event(
@@ -124,6 +124,6 @@ def _tell(session: Session, endpoint: Endpoint, type_: str, **facts: object) -> 
 
 
 def breaker_is_open(endpoint: Endpoint, moment: datetime) -> bool:
-    """Say whether deliveries of an endpoint wait at `moment` because it failed too often in a row."""
-    held = endpoint.deferred_until is not None and endpoint.deferred_until > moment
-    return held and endpoint.failures_in_row >= BREAKER_FAILURES
+    """Return whether deliveries of an endpoint wait at `moment` because it failed too often in a row."""
+    deferred = endpoint.deferred_until is not None and endpoint.deferred_until > moment
+    return deferred and endpoint.failures_in_row >= BREAKER_FAILURES

@@ -1,4 +1,4 @@
-"""Write down what became of attempts: the log, the state of their deliveries, and how their endpoints are doing."""
+"""Record the outcomes of attempts: the log, the state of their deliveries, and the health of their endpoints."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from app.webhooks.tables import Attempt, DeliveryState, Endpoint, EndpointKind, 
 
 EXCERPT_BYTES_MAX = 4_096
 
-# A lease that was lost can change nothing, except that what was delivered is delivered.
+# A lost lease can change nothing, except that a delivered delivery counts as delivered.
 _SETTLE = text("""
     UPDATE webhook_deliveries AS delivery
     SET state = report.state,
@@ -41,42 +41,43 @@ _SETTLE = text("""
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """One attempt that was made: the parcel, when it set out (database time is not asked for that), and the answer."""
+    """One attempt: the request, its start by this machine's clock, and the answer."""
 
-    parcel: DeliveryRequest
+    request: DeliveryRequest
     started_at: datetime
     answer: PostResult
 
 
-def record_attempt(session: Session, sent: Sequence[AttemptResult]) -> None:
-    """Write the outcome of attempts in one transaction. A failed delivery gets its next date, or its end."""
+def record_attempt(session: Session, results: Sequence[AttemptResult]) -> None:
+    """Record the outcomes of attempts in one transaction. A failed delivery is rescheduled or ends."""
     moment = now(session)
-    judged = [
-        (one, classify_response(one.answer, moment)) for one in sorted(sent, key=lambda one: one.parcel.delivery_id)
+    classified = [
+        (result, classify_response(result.answer, moment))
+        for result in sorted(results, key=lambda result: result.request.delivery_id)
     ]
-    endpoints = _lock_affected(session, judged)
-    session.execute(insert(Attempt), [_attempt(one, verdict) for one, verdict in judged])
-    _settle(session, [_settlement(one, verdict, moment) for one, verdict in judged], moment)
-    for one, verdict in judged:
-        endpoint = endpoints.get(one.parcel.endpoint_id)
-        # A failed test says nothing about an endpoint in service; one that succeeds says that it is well.
-        if endpoint is not None and (one.parcel.trigger != Trigger.TEST or verdict.decision == "delivered"):
-            record_outcome(session, endpoint, verdict)
-            if verdict.decision == "gone" and endpoint.kind == EndpointKind.CALLBACK:
-                abandon_waiting(session, endpoint, url=one.parcel.url)
-    for _, verdict in judged:
-        after_commit(session, ATTEMPTS.labels(verdict.decision).inc)
+    endpoints = _lock_affected(session, classified)
+    session.execute(insert(Attempt), [_attempt(result, outcome) for result, outcome in classified])
+    _settle(session, [_settlement(result, outcome, moment) for result, outcome in classified], moment)
+    for result, outcome in classified:
+        endpoint = endpoints.get(result.request.endpoint_id)
+        # A failed test does not count against an endpoint; one that succeeds proves that it is healthy.
+        if endpoint is not None and (result.request.trigger != Trigger.TEST or outcome.decision == "delivered"):
+            record_outcome(session, endpoint, outcome)
+            if outcome.decision == "gone" and endpoint.kind == EndpointKind.CALLBACK:
+                abandon_waiting(session, endpoint, url=result.request.url)
+    for _, outcome in classified:
+        after_commit(session, ATTEMPTS.labels(outcome.decision).inc)
     session.flush()
 
 
-def record_attempt_without_session(session: Session, one: AttemptResult) -> None:
-    """Settle a delivery whose attempt cannot be written in full: by its status alone, without a line in the log.
+def record_attempt_status(session: Session, result: AttemptResult) -> None:
+    """Settle a delivery whose attempt cannot be recorded in full: by its status alone, without a row in the log.
 
-    Whatever about an answer breaks the writing of it must not be asked for again and again: an attempt is spent.
+    An answer that cannot be written must not be requested for ever: the attempt is spent.
     """
     moment = now(session)
-    arrived = one.answer.status is not None and 200 <= one.answer.status < 300
-    row = _settlement(one, Classification("delivered" if arrived else "retry", False, None), moment)
+    arrived = result.answer.status is not None and 200 <= result.answer.status < 300
+    row = _settlement(result, Classification("delivered" if arrived else "retry", False, None), moment)
     _settle(session, [row], moment)
 
 
@@ -85,48 +86,48 @@ def _settle(session: Session, rows: Sequence[tuple[Any, ...]], moment: datetime)
     session.execute(_SETTLE, dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)) | {"now": moment})
 
 
-def _lock_affected(session: Session, judged: Sequence[tuple[AttemptResult, Classification]]) -> dict[str, Endpoint]:
-    """Lock the endpoints whose record changes: those that failed now and those that recover; healthy ones stay free."""
-    failed = {one.parcel.endpoint_id for one, verdict in judged if verdict.decision != "delivered"}
-    served = {one.parcel.endpoint_id for one, _ in judged} - failed
-    unwell = session.scalars(
+def _lock_affected(session: Session, classified: Sequence[tuple[AttemptResult, Classification]]) -> dict[str, Endpoint]:
+    """Lock the endpoints whose health changes: those that fail now and those that recover, not the healthy ones."""
+    failed = {result.request.endpoint_id for result, outcome in classified if outcome.decision != "delivered"}
+    served = {result.request.endpoint_id for result, _ in classified} - failed
+    recovering = session.scalars(
         select(Endpoint.id).where(
             Endpoint.id.in_(served), or_(Endpoint.failing_since.is_not(None), Endpoint.failures_in_row > 0)
         )
     )
-    affected = failed | set(unwell)
+    affected = failed | set(recovering)
     return lock_endpoints(session, affected) if affected else {}
 
 
-def _settlement(one: AttemptResult, verdict: Classification, moment: datetime) -> tuple[Any, ...]:
-    """Return the row of _SETTLE: id, lease, state, attempts spent, next date, status, reason of the end."""
+def _settlement(result: AttemptResult, outcome: Classification, moment: datetime) -> tuple[Any, ...]:
+    """Return the row of _SETTLE: id, lease, state, attempts spent, next attempt, status, reason of the end."""
     state, spent, next_at, reason = DeliveryState.PENDING, 1, None, None
-    if verdict.decision == "delivered":
+    if outcome.decision == "delivered":
         state = DeliveryState.DELIVERED
-    elif one.parcel.trigger == Trigger.TEST:
+    elif result.request.trigger == Trigger.TEST:
         state, reason = DeliveryState.ABANDONED, "test_failed"
-    elif verdict.decision == "gone":
+    elif outcome.decision == "gone":
         state, reason = DeliveryState.ABANDONED, "gone"
-    elif verdict.decision == "blocked":
+    elif outcome.decision == "blocked":
         state, reason = DeliveryState.ABANDONED, "unreachable"
-    elif verdict.decision == "defer" and moment - one.parcel.created_at < OUR_FAULT_MAX:
+    elif outcome.decision == "defer" and moment - result.request.created_at < OUR_FAULT_MAX:
         spent, next_at = 0, moment + OUR_FAULT_DELAY
     else:
-        delay = delay_before_next(one.parcel.attempts + 1, one.answer, verdict)
+        delay = delay_before_next(result.request.attempts + 1, result.answer, outcome)
         if delay is None:
             state, reason = DeliveryState.EXHAUSTED, "attempts_spent"
         else:
             next_at = moment + delay
-    return one.parcel.delivery_id, one.parcel.lease, state, spent, next_at, one.answer.status, reason
+    return result.request.delivery_id, result.request.lease, state, spent, next_at, result.answer.status, reason
 
 
-def _attempt(one: AttemptResult, verdict: Classification) -> dict[str, Any]:
-    answer, times = one.answer, one.answer.timings
+def _attempt(result: AttemptResult, outcome: Classification) -> dict[str, Any]:
+    answer, times = result.answer, result.answer.timings
     return {
         "id": new_id("wha"),
-        "delivery_id": one.parcel.delivery_id,
-        "trigger": one.parcel.trigger,
-        "started_at": one.started_at,
+        "delivery_id": result.request.delivery_id,
+        "trigger": result.request.trigger,
+        "started_at": result.started_at,
         "status": answer.status,
         "fault": answer.fault,
         "detail": _printable(answer.detail),
@@ -136,13 +137,13 @@ def _attempt(one: AttemptResult, verdict: Classification) -> dict[str, Any]:
         "tls_ms": times.tls_ms,
         "ttfb_ms": times.ttfb_ms,
         "total_ms": times.total_ms,
-        "retry_after_seconds": int(verdict.retry_after.total_seconds()) if verdict.retry_after else None,
+        "retry_after_seconds": int(outcome.retry_after.total_seconds()) if outcome.retry_after else None,
         "excerpt": excerpt(answer),
     }
 
 
 def excerpt(answer: PostResult) -> str:
-    """Return the start of an answer's body as text that any database and page can hold; nothing is decompressed."""
+    """Return the start of an answer's body as printable text; nothing is decompressed."""
     encoding = answer.headers.get("content-encoding", "identity")
     if encoding != "identity":
         return f"[{len(answer.body)} bytes of {_printable(encoding)[:32]}, not opened]"

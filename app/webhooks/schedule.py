@@ -1,6 +1,6 @@
-"""When a delivery is tried again, and when an endpoint is held back, warned or given up. Pure rules, no database.
+"""When a delivery is retried, and when an endpoint is deferred, warned or disabled. Pure rules, no database.
 
-Standard Webhooks' schedule: ten attempts over 75 h 35 m. The delay before an attempt counts from the one before it.
+Standard Webhooks' schedule: ten attempts over 75 h 35 m. The delay before an attempt counts from the previous one.
 """
 
 import random
@@ -16,9 +16,9 @@ SCHEDULE = tuple(
 )
 JITTER = 0.2
 RETRY_AFTER_MAX = timedelta(hours=1)
-# A receiver that is overloaded or slow is left alone for longer than the schedule's first step.
+# An overloaded or slow receiver gets a longer delay than the schedule's first step.
 BUSY_DELAY_MIN = timedelta(seconds=60)
-# What failed on our side is tried again soon, without spending an attempt, but not for ever.
+# A failure on our side is retried soon, without spending an attempt, but not for ever.
 OUR_FAULT_DELAY = timedelta(seconds=30)
 OUR_FAULT_MAX = timedelta(days=7)
 
@@ -34,20 +34,20 @@ Decision = Literal["delivered", "retry", "defer", "gone", "blocked"]
 
 @dataclass(frozen=True)
 class Classification:
-    """What an answer means for its delivery and for its endpoint."""
+    """The consequence of an answer for its delivery and for its endpoint."""
 
     decision: Decision
-    # Whether it counts towards the breaker: the receiver could not be reached or could not cope.
-    unwell: bool
-    # How long the receiver asked, with Retry-After, to be left alone; at most RETRY_AFTER_MAX.
+    # Whether it counts towards the breaker: the receiver was unreachable or overloaded.
+    counts_for_breaker: bool
+    # The receiver's Retry-After; at most RETRY_AFTER_MAX.
     retry_after: timedelta | None
 
 
 def classify_response(answer: PostResult, moment: datetime) -> Classification:
-    """Say what an answer means. Only 2xx is success; 3xx fails, 410 says that the endpoint is gone for good.
+    """Classify an answer. Only 2xx is success; 3xx fails, 410 means that the endpoint is gone for good.
 
-    An address that the guard refused is not tried again: that would fail the same way ten times. What broke on our
-    side, such as the egress proxy, spends no attempt.
+    An address that the guard refused is not retried: it would fail the same way ten times. A failure on our side, such
+    as of the egress proxy, spends no attempt.
     """
     if answer.fault in ("proxy_failed", "internal"):
         return Classification("defer", False, None)
@@ -59,30 +59,30 @@ def classify_response(answer: PostResult, moment: datetime) -> Classification:
         return Classification("delivered", False, None)
     if answer.status == 410:
         return Classification("gone", False, None)
-    unwell = answer.status == 429 or answer.status >= 500
-    return Classification("retry", unwell, parse_retry_after(answer.headers.get("retry-after"), moment))
+    counts_for_breaker = answer.status == 429 or answer.status >= 500
+    return Classification("retry", counts_for_breaker, parse_retry_after(answer.headers.get("retry-after"), moment))
 
 
 def delay_before_next(
-    attempts: int, answer: PostResult, verdict: Classification, *, spread: float | None = None
+    attempts: int, answer: PostResult, outcome: Classification, *, spread: float | None = None
 ) -> timedelta | None:
-    """Return how long to wait after the `attempts`-th attempt failed, or None when the schedule is used up.
+    """Return the delay after the `attempts`-th attempt failed, or None when the schedule is exhausted.
 
-    `spread` in [-1, 1] places the delay within the jitter of ±20 %; None draws it. Retry-After may only lengthen it.
+    `spread` in [-1, 1] sets the jitter of ±20 %; None draws it at random. Retry-After may only lengthen the delay.
     """
     if attempts >= len(SCHEDULE):
         return None
-    drawn = random.uniform(-1, 1) if spread is None else spread
-    delay = SCHEDULE[attempts] * (1 + JITTER * drawn)
+    deviation = random.uniform(-1, 1) if spread is None else spread
+    delay = SCHEDULE[attempts] * (1 + JITTER * deviation)
     if answer.status == 429 or answer.fault == "timeout":
         delay = max(delay, BUSY_DELAY_MIN)
-    return max(delay, verdict.retry_after or timedelta(0))
+    return max(delay, outcome.retry_after or timedelta(0))
 
 
 def breaker_pause(failures_in_row: int) -> timedelta | None:
-    """Return how long an endpoint is held back after so many failures in a row, or None while the breaker is closed.
+    """Return the pause of an endpoint after `failures_in_row`, or None while the breaker is closed.
 
-    After the pause one delivery goes out as a probe; each probe that fails doubles the pause.
+    After the pause one delivery is sent as a probe; each failed probe doubles the pause.
     """
     if failures_in_row < BREAKER_FAILURES:
         return None
@@ -91,26 +91,26 @@ def breaker_pause(failures_in_row: int) -> timedelta | None:
 
 
 def failing_percent(failing_since: datetime, moment: datetime) -> int:
-    """Return how much of the time has passed after which an endpoint that only fails is disabled, in percent."""
+    """Return how much of DISABLE_AFTER has passed for a failing endpoint, in percent."""
     return min(100, int(100 * (moment - failing_since) / DISABLE_AFTER))
 
 
 def warning_due(percent: int, warned_percent: int) -> int | None:
-    """Return the highest warning mark that `percent` has reached and that was not told yet."""
+    """Return the highest warning mark that `percent` has reached and that was not sent yet."""
     reached = [mark for mark in WARN_AT_PERCENT if warned_percent < mark <= percent]
     return reached[-1] if reached else None
 
 
 def parse_retry_after(value: str | None, moment: datetime) -> timedelta | None:
-    """Read a Retry-After header (seconds or an HTTP date), clamped to [0, 1 h]; None where it makes no sense."""
+    """Parse a Retry-After header (seconds or an HTTP date), clamped to [0, 1 h]; None where it is malformed."""
     if not value:
         return None
     if value.strip().isdecimal():
-        # Thousands of digits are a number too, but not one that a timedelta can hold.
-        asked = timedelta(seconds=int(value.strip()[:9]))
+        # A timedelta cannot hold a number of thousands of digits.
+        delay = timedelta(seconds=int(value.strip()[:9]))
     else:
         try:
-            asked = parsedate_to_datetime(value) - moment
-        except (ValueError, TypeError, OverflowError):  # The last one for years that no machine's number holds.
+            delay = parsedate_to_datetime(value) - moment
+        except (ValueError, TypeError, OverflowError):  # OverflowError: years that do not fit.
             return None
-    return min(max(asked, timedelta(0)), RETRY_AFTER_MAX)
+    return min(max(delay, timedelta(0)), RETRY_AFTER_MAX)

@@ -1,4 +1,4 @@
-"""What goes in and out for webhooks. The endpoint is a superset of the OpenAI SDK's `WebhookEndpoint`."""
+"""Request and response schemas of webhooks. The endpoint is a superset of the OpenAI SDK's `WebhookEndpoint`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -24,18 +24,18 @@ class EndpointCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
-    url: Url = Field(description="HTTPS address that events are posted to.")
+    url: Url = Field(description="HTTPS URL that events are posted to.")
     name: Name = ""
     event_types: list[EventFilter] = Field(
         default_factory=lambda: ["*"], min_length=1, max_length=50, description="Event types, `video.*`, or `*`."
     )
-    project: str | None = Field(None, description="Only this project's events; all where nothing is said.")
+    project: str | None = Field(None, description="Only this project's events; default: all projects.")
     max_in_flight: int = Field(MAX_IN_FLIGHT, ge=1, le=100, description="Deliveries in flight at once, at most.")
     rate_per_second: int = Field(RATE_PER_SECOND, ge=1, le=1_000, description="Deliveries per second, at most.")
 
 
 class EndpointUpdate(BaseModel):
-    """Changes of an endpoint; what is left out stays."""
+    """Changes of an endpoint; omitted fields stay as they are."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"event_types": ["video.*"]}]})
 
@@ -44,11 +44,11 @@ class EndpointUpdate(BaseModel):
     event_types: list[EventFilter] | None = Field(None, min_length=1, max_length=50)
     max_in_flight: int | None = Field(None, ge=1, le=100)
     rate_per_second: int | None = Field(None, ge=1, le=1_000)
-    enabled: bool | None = Field(None, description="false holds all events back; true opens it with a clean record.")
+    enabled: bool | None = Field(None, description="false stops deliveries; true enables it and resets its failures.")
 
 
 class SecretRotate(BaseModel):
-    """How long the old secret goes on signing beside the new one."""
+    """How long the old secret keeps signing together with the new one."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,14 +56,14 @@ class SecretRotate(BaseModel):
     keep_old_hours: int | None = Field(None, ge=0, le=72, description="The same in hours, up to 72.")
 
     def hours(self) -> int:
-        """Return for how many hours the old secret stays valid."""
+        """Return the hours for which the old secret stays valid."""
         if self.keep_old_hours is not None:
             return self.keep_old_hours
         return 24 if self.keep_old_secret_active_for_24_hours else 0
 
 
 class SampleRequest(BaseModel):
-    """Which event is sent as a sample."""
+    """The event type to send as a sample."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,7 +71,7 @@ class SampleRequest(BaseModel):
 
 
 class RecoverRequest(BaseModel):
-    """A range of events, by the moment of the fact, of which everything undelivered is delivered again."""
+    """A time range of events; those that were not delivered are delivered again."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,7 +81,7 @@ class RecoverRequest(BaseModel):
 
 
 class EndpointOut(BaseModel):
-    """An endpoint, and how it is doing."""
+    """An endpoint and its health."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -99,7 +99,7 @@ class EndpointOut(BaseModel):
     max_in_flight: int
     rate_per_second: int
     signing_secret_hint: str | None
-    signing_secret: str | None = Field(None, description="Only when it was made just now: at creation and rotation.")
+    signing_secret: str | None = Field(None, description="Only in the response to creation and rotation.")
     created_at: int
     updated_at: int
 
@@ -109,12 +109,12 @@ class CallbackSecretOut(BaseModel):
 
     object: Literal["webhook_callback_secret"] = "webhook_callback_secret"
     signing_secret_hint: str
-    signing_secret: str | None = Field(None, description="Only when it was made just now, by a rotation.")
+    signing_secret: str | None = Field(None, description="Only in the response to a rotation.")
     created_at: int
 
 
 class AttemptOut(BaseModel):
-    """One request that was made for a delivery, or could not be made."""
+    """One request of a delivery, or a failure to make it."""
 
     id: str
     object: Literal["webhook_attempt"] = "webhook_attempt"
@@ -122,7 +122,7 @@ class AttemptOut(BaseModel):
     started_at: int
     status_code: int | None
     fault: str | None = Field(description="unreachable, tls_failed, timeout, disconnected, bad_answer or internal.")
-    ip: str | None = Field(description="The address that was dialled.")
+    ip: str | None = Field(description="The IP address of the connection.")
     dns_ms: int | None
     connect_ms: int | None
     tls_ms: int | None
@@ -133,7 +133,7 @@ class AttemptOut(BaseModel):
 
 
 class DeliveryOut(BaseModel):
-    """One event on its way to one endpoint."""
+    """The delivery of one event to one endpoint."""
 
     id: str
     object: Literal["webhook_delivery"] = "webhook_delivery"
@@ -152,7 +152,7 @@ class DeliveryOut(BaseModel):
 
 
 class SampleOut(BaseModel):
-    """What a test send met. `status_code` and `success` are what the OpenAI SDK reads."""
+    """The result of a test send. The OpenAI SDK reads `status_code` and `success`."""
 
     status_code: int
     success: bool
@@ -161,17 +161,17 @@ class SampleOut(BaseModel):
     attempt: AttemptOut
 
 
-# These faults would tell apart what is behind our walls, so customers read one word for all of them.
+# These faults would reveal our internal network, so customers see one code for all of them.
 _UNREACHABLE = ("blocked", "dns_failed", "connect_failed", "proxy_failed")
 
 
 def show_endpoint(endpoint: Endpoint, now: datetime, *, hint: str | None, secret: str | None = None) -> EndpointOut:
-    """Return an endpoint as it is shown at `now`; `secret` only where it was made in this request."""
-    held = breaker_is_open(endpoint, now)
+    """Return the API representation of an endpoint at `now`; `secret` only where this request created it."""
+    breaker_open = breaker_is_open(endpoint, now)
     status: Literal["enabled", "held_back", "failing", "disabled"] = "enabled"
     if endpoint.disabled_at is not None:
         status = "disabled"
-    elif held:
+    elif breaker_open:
         status = "held_back"
     elif endpoint.failing_since is not None:
         status = "failing"
@@ -185,7 +185,7 @@ def show_endpoint(endpoint: Endpoint, now: datetime, *, hint: str | None, secret
         status=status,
         disabled_reason=endpoint.disabled_reason,
         failing_since=_unix(endpoint.failing_since),
-        held_back_until=_unix(endpoint.deferred_until) if held else None,
+        held_back_until=_unix(endpoint.deferred_until) if breaker_open else None,
         max_in_flight=endpoint.max_in_flight,
         rate_per_second=endpoint.rate_per_second,
         signing_secret_hint=hint,
@@ -196,7 +196,7 @@ def show_endpoint(endpoint: Endpoint, now: datetime, *, hint: str | None, secret
 
 
 def show_delivery(delivery: Delivery, event_type: str, endpoint_url: str) -> DeliveryOut:
-    """Return a delivery as it is shown."""
+    """Return the API representation of a delivery."""
     return DeliveryOut(
         id=delivery.id,
         event_id=delivery.event_id,
@@ -215,7 +215,7 @@ def show_delivery(delivery: Delivery, event_type: str, endpoint_url: str) -> Del
 
 
 def show_attempt(attempt: Attempt) -> AttemptOut:
-    """Return an attempt as its customer reads it: of one that reached nobody, neither why nor how long it took."""
+    """Return the API representation of an attempt; of an unreachable receiver without cause, address and timings."""
     hidden = attempt.fault in _UNREACHABLE
     return AttemptOut(
         id=attempt.id,

@@ -1,8 +1,8 @@
-"""Make, rotate and find signing secrets, without storing any.
+"""Issue, rotate and look up signing secrets, without storing any.
 
-A secret is HMAC-SHA256 of the service's secret over its row's unguessable id: 32 bytes that a copy of the database does
-not hold. It is shown when it is made and never again. Whoever loses the service's secret loses these too: the
-fingerprint then no longer fits, and deliveries wait instead of going out with signatures that nobody can verify.
+A secret is HMAC-SHA256 with the service's secret over its row's unguessable id: 32 bytes that a copy of the database
+does not contain. It is shown when it is issued and never again. Losing the service's secret loses these too: the
+fingerprint then no longer matches, and deliveries wait instead of being sent with signatures that nobody can verify.
 """
 
 import hashlib
@@ -17,51 +17,51 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.settings import get_settings
-from app.webhooks.signing import spell_secret
+from app.webhooks.signing import format_secret
 from app.webhooks.tables import EndpointKind, Secret
 
 # A receiver that verifies tries each secret, so there are never many.
-ALIVE_MAX = 5
+ACTIVE_MAX = 5
 
 # An account and one of its endpoints, or an account and None for its callbacks.
 Owner = tuple[str, str | None]
 
 
 class SecretLostError(Exception):
-    """The service's secret is not the one that this webhook secret was derived from."""
+    """The service's secret differs from the one that this webhook secret was derived from."""
 
 
 def issue_secret(session: Session, account_id: str, endpoint_id: str | None, *, keep_old: timedelta) -> str:
-    """Make the current secret of an endpoint, or of the account's callbacks (None), and return it, this once.
+    """Issue the new current secret of an endpoint, or of the account's callbacks (None), and return it, only once.
 
-    The one before it stays valid for `keep_old`; what was kept from earlier rotations keeps its own end.
+    The previous one stays valid for `keep_old`; those from earlier rotations keep their own expiry.
     """
     _lock_owner(session, account_id, endpoint_id)
     moment = now(session)
     owner = (Secret.account_id == account_id, Secret.endpoint_id.is_not_distinct_from(endpoint_id))
     session.execute(update(Secret).where(*owner, Secret.expires_at.is_(None)).values(expires_at=moment + keep_old))
     older = select(Secret.id).where(*owner, Secret.expires_at > moment).order_by(Secret.expires_at.desc())
-    surplus = list(session.scalars(older.offset(ALIVE_MAX - 1)))
+    surplus = list(session.scalars(older.offset(ACTIVE_MAX - 1)))
     session.execute(update(Secret).where(Secret.id.in_(surplus)).values(expires_at=moment))
     identifier = new_id("whs")
     key = _derive(identifier)
-    spelled = spell_secret(key)
+    secret = format_secret(key)
     session.add(
         Secret(
             id=identifier,
             account_id=account_id,
             endpoint_id=endpoint_id,
-            hint=f"whsec_…{spelled[-4:]}",
+            hint=f"whsec_…{secret[-4:]}",
             fingerprint=_fingerprint(key),
             created_at=moment,
         )
     )
     session.flush()
-    return spelled
+    return secret
 
 
 def current_secret(session: Session, account_id: str, endpoint_id: str | None) -> Secret | None:
-    """Return the row (hint, moments) of the current secret of an endpoint, or of the account's callbacks."""
+    """Return the row (hint, times) of the current secret of an endpoint, or of the account's callbacks (None)."""
     return session.scalar(
         select(Secret).where(
             Secret.account_id == account_id,
@@ -72,7 +72,7 @@ def current_secret(session: Session, account_id: str, endpoint_id: str | None) -
 
 
 def ensure_callback_secret(session: Session, account_id: str) -> None:
-    """See to it that the account's callbacks can be signed; a secret made here is shown by its first rotation."""
+    """Ensure that the account's callbacks can be signed. Customers see the secret only after a rotation."""
     if current_secret(session, account_id, None) is None:
         _lock_owner(session, account_id, None)
         if current_secret(session, account_id, None) is None:
@@ -80,12 +80,12 @@ def ensure_callback_secret(session: Session, account_id: str) -> None:
 
 
 def owner_of(kind: str, account_id: str, endpoint_id: str) -> Owner:
-    """Return whose secrets sign for an endpoint: its own, or for a callback its account's."""
+    """Return the owner of the secrets that sign for an endpoint: itself, or for a callback its account."""
     return account_id, None if kind == EndpointKind.CALLBACK else endpoint_id
 
 
-def alive_secrets(session: Session, owners: Collection[Owner]) -> dict[Owner, tuple[tuple[str, str], ...]]:
-    """Return for each owner (id, fingerprint) of the secrets that sign for it now, the current one first."""
+def active_secrets(session: Session, owners: Collection[Owner]) -> dict[Owner, tuple[tuple[str, str], ...]]:
+    """Return for each owner the (id, fingerprint) of its valid secrets, the current one first."""
     accounts = {account_id for account_id, endpoint_id in owners if endpoint_id is None}
     endpoints = {endpoint_id for _, endpoint_id in owners if endpoint_id is not None}
     rows = session.execute(
@@ -96,24 +96,24 @@ def alive_secrets(session: Session, owners: Collection[Owner]) -> dict[Owner, tu
         )
         .order_by(Secret.expires_at.is_(None).desc(), Secret.created_at.desc(), Secret.id)
     )
-    found: dict[Owner, tuple[tuple[str, str], ...]] = {}
+    secrets: dict[Owner, tuple[tuple[str, str], ...]] = {}
     for row in rows:
         owner = (row.account_id, row.endpoint_id)
-        found[owner] = (*found.get(owner, ()), (row.id, row.fingerprint))
-    return found
+        secrets[owner] = (*secrets.get(owner, ()), (row.id, row.fingerprint))
+    return secrets
 
 
 @lru_cache(maxsize=4_096)
 def key_of(secret_id: str, fingerprint: str) -> bytes:
-    """Return the 32 bytes of a secret. Raises SecretLostError where the service's secret was changed meanwhile."""
+    """Return the 32 bytes of a secret. Raises SecretLostError when the service's secret has changed meanwhile."""
     key = _derive(secret_id)
     if not hmac.compare_digest(_fingerprint(key), fingerprint):
-        raise SecretLostError("CINEMETER_SECRET is not the one that this webhook secret was made with")
+        raise SecretLostError("CINEMETER_SECRET differs from the one that this webhook secret was derived from")
     return key
 
 
 def _lock_owner(session: Session, account_id: str, endpoint_id: str | None) -> None:
-    # Two rotations at once would both make a current secret; the second waits for the first.
+    # Two concurrent rotations would both create a current secret; the second waits for the first.
     name = f"cinemeter.webhook_secret.{account_id}.{endpoint_id or ''}"
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": name})
 

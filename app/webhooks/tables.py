@@ -1,4 +1,4 @@
-"""Rows of webhooks: endpoints, their secrets, deliveries, and the log of attempts."""
+"""Tables of webhooks: endpoints, their secrets, deliveries, and the log of attempts."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,20 +10,20 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.accounts.tables import Account, Project
 from app.db import Base, Moment, one_of
 
-# Of an endpoint whose owner chose none.
+# Defaults of an endpoint.
 MAX_IN_FLIGHT = 10
 RATE_PER_SECOND = 100
 
 
 class EndpointKind(StrEnum):
-    """Registered by a customer; or one origin (scheme, host, port) that the callback URLs of an account's jobs name."""
+    """Registered by a customer; or the origin (scheme, host, port) of callback URLs of an account's jobs."""
 
     REGISTERED = "registered"
     CALLBACK = "callback"
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands; all but the first are final."""
+    """The state of a delivery; all but the first are final."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -32,7 +32,7 @@ class DeliveryState(StrEnum):
 
 
 class Trigger(StrEnum):
-    """Why a delivery was made."""
+    """Why a delivery was created."""
 
     AUTO = "auto"
     MANUAL = "manual"
@@ -41,9 +41,9 @@ class Trigger(StrEnum):
 
 
 class Endpoint(Base):
-    """An address that an account's events are posted to, and how it has been doing.
+    """A URL that an account's events are posted to, and its health.
 
-    A callback endpoint is never shown: it only gives an origin its caps and its breaker. Deliveries carry its full URL.
+    A callback endpoint is internal: it holds the limits and the breaker of an origin. Deliveries have the full URL.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -65,16 +65,16 @@ class Endpoint(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey(Account.id))
     project_id: Mapped[str | None] = mapped_column(ForeignKey(Project.id))  # NULL: events of all projects
-    test: Mapped[bool] = mapped_column(default=False)  # gets the events of test jobs, and only these
+    test: Mapped[bool] = mapped_column(default=False)  # receives the events of test jobs, and only these
     kind: Mapped[str] = mapped_column(Text, default=EndpointKind.REGISTERED)
     name: Mapped[str] = mapped_column(Text, default="")
     url: Mapped[str] = mapped_column(Text)
     event_types: Mapped[list[str]] = mapped_column(ARRAY(Text))
     max_in_flight: Mapped[int] = mapped_column(Integer)
     rate_per_second: Mapped[int] = mapped_column(Integer)
-    paced_until: Mapped[datetime | None] = mapped_column(Moment)  # up to here its rate is used up
-    failures_in_row: Mapped[int] = mapped_column(Integer, default=0)  # of the kind that opens the breaker
-    deferred_until: Mapped[datetime | None] = mapped_column(Moment)  # the breaker, or Retry-After, holds it back
+    paced_until: Mapped[datetime | None] = mapped_column(Moment)  # its rate is used up until then
+    failures_in_row: Mapped[int] = mapped_column(Integer, default=0)  # that count towards the breaker
+    deferred_until: Mapped[datetime | None] = mapped_column(Moment)  # by the breaker or Retry-After
     failing_since: Mapped[datetime | None] = mapped_column(Moment)  # the first failure since the last success
     warned_percent: Mapped[int] = mapped_column(SmallInteger, default=0)  # of the time until it is disabled
     disabled_at: Mapped[datetime | None] = mapped_column(Moment)
@@ -87,7 +87,7 @@ class Endpoint(Base):
 class Secret(Base):
     """One signing secret of an endpoint, or (without endpoint) of an account's callbacks. The secret is not stored.
 
-    It is derived from the service's secret and this row's id (see secret.py); the fingerprint tells if that changed.
+    It is derived from the service's secret and this row's id (see secret.py); the fingerprint detects a change.
     """
 
     __tablename__ = "webhook_secrets"
@@ -112,9 +112,9 @@ class Secret(Base):
 
 
 class Delivery(Base):
-    """One event for one endpoint. While pending it is due at `next_attempt_at`; a courier's lease moves that ahead.
+    """One event for one endpoint. A pending delivery is due at `next_attempt_at`; a courier's lease moves that ahead.
 
-    Final deliveries stay as they are; delivering an event once more is a new row.
+    Final deliveries never change; delivering an event again is a new row.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -124,7 +124,7 @@ class Delivery(Base):
         CheckConstraint("(state = 'pending') = (next_attempt_at IS NOT NULL)", name="pending_is_due"),
         CheckConstraint("(state = 'pending') = (ended_at IS NULL)", name="final_has_ended"),
         CheckConstraint("lease IS NULL OR state = 'pending'", name="lease_of_pending"),
-        # The fan-out happens once, and an event is under way to an endpoint once.
+        # The fan-out happens once, and an event is pending for an endpoint at most once.
         Index(
             "uq_webhook_deliveries_auto",
             "event_id",
@@ -153,10 +153,10 @@ class Delivery(Base):
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id"))
     account_id: Mapped[str] = mapped_column(ForeignKey(Account.id))
-    url: Mapped[str | None] = mapped_column(Text)  # a job's callback URL; NULL: the endpoint's URL as it is then
+    url: Mapped[str | None] = mapped_column(Text)  # a job's callback URL; NULL: the endpoint's current URL
     trigger: Mapped[str] = mapped_column(Text, default=Trigger.AUTO)
     state: Mapped[str] = mapped_column(Text, default=DeliveryState.PENDING)
-    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # how many of the schedule's attempts are spent
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0)  # spent attempts of the schedule
     next_attempt_at: Mapped[datetime | None] = mapped_column(Moment)
     lease: Mapped[str | None] = mapped_column(Text)
     last_status: Mapped[int | None] = mapped_column(SmallInteger)
@@ -166,7 +166,7 @@ class Delivery(Base):
 
 
 class Attempt(Base):
-    """One request that was made, or refused at the dial, for a delivery: what the customer's log shows."""
+    """One request of a delivery, or one that was refused before connecting: a row of the customer's log."""
 
     __tablename__ = "webhook_attempts"
     __table_args__ = (Index("ix_webhook_attempts_delivery", "delivery_id", "started_at"),)
@@ -176,9 +176,9 @@ class Attempt(Base):
     trigger: Mapped[str] = mapped_column(Text)
     started_at: Mapped[datetime] = mapped_column(Moment)
     status: Mapped[int | None] = mapped_column(SmallInteger)
-    fault: Mapped[str | None] = mapped_column(Text)  # why there is no status: a word of app.net.Fault
-    detail: Mapped[str] = mapped_column(Text, default="")  # for operators; it may name our network
-    ip: Mapped[str | None] = mapped_column(Text)  # the address that was really dialled
+    fault: Mapped[str | None] = mapped_column(Text)  # why there is no status: a value of app.net.Fault
+    detail: Mapped[str] = mapped_column(Text, default="")  # for operators; may contain internal addresses
+    ip: Mapped[str | None] = mapped_column(Text)  # the address of the connection
     dns_ms: Mapped[int | None] = mapped_column(Integer)
     connect_ms: Mapped[int | None] = mapped_column(Integer)
     tls_ms: Mapped[int | None] = mapped_column(Integer)

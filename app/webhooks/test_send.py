@@ -1,8 +1,8 @@
-"""Send one sample event to an endpoint while its owner waits, and show what came of it.
+"""Send one sample event to an endpoint while its owner waits, and return the result.
 
-The request takes up to the whole deadline of an attempt, so no database session is open meanwhile: the delivery is
-written and leased in a first transaction, and its outcome in a second. If this process dies between the two, the
-courier delivers the sample when the lease ends.
+The request may use the full timeout of an attempt, so no database session is open meanwhile: the delivery is written
+and leased in a first transaction, and its outcome in a second. If this process dies between the two, the courier
+delivers the sample when the lease ends.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from app.webhooks.outcomes import AttemptResult, record_attempt
 from app.webhooks.schemas import SampleOut, show_attempt
 from app.webhooks.tables import Attempt, Trigger
 
-# A receiver that hangs holds a thread of ours for the whole deadline, so few may hang at once.
+# A receiver that hangs occupies one of our threads until the timeout, so few may hang at once.
 EACH_MAX = 2
 TOGETHER_MAX = 8
-_place = ConcurrencyLimit("test sends", "made", each=EACH_MAX, together=TOGETHER_MAX).hold
+_limit = ConcurrencyLimit("test sends", "made", each=EACH_MAX, together=TOGETHER_MAX).hold
 
 
 def send_test(
@@ -42,18 +42,18 @@ def send_test(
     egress: Egress | None = None,
     open_session: OpenSession = transaction,
 ) -> SampleOut:
-    """Post a sample event of this type to the caller's endpoint, also to a disabled one, and return what it answered.
+    """Post a sample event of this type to the caller's endpoint, also to a disabled one, and return its answer.
 
-    This is an edge: it opens and commits its own transactions, so a route calls it without a session. A test that fails
-    is not tried again and does not count against the endpoint. Raises AppError `not_found`, `invalid_request`,
-    `account_suspended`, `rate_limited` while the account waits for EACH_MAX of them, and `unavailable` while all
-    accounts together wait for too many.
+    This is an edge: it opens and commits its own transactions, so a route calls it without a session. A failed test is
+    not retried and does not count against the endpoint. Raises AppError `not_found`, `invalid_request`,
+    `account_suspended`, `rate_limited` while the account has EACH_MAX tests running, and `unavailable` while all
+    accounts together have too many.
     """
     require_active(caller)
     if event_type not in EVENT_TYPES:
         message = f"There is no event type {event_type!r}."
         raise AppError("invalid_request", message, field="event_type", value=event_type, allowed=list(EVENT_TYPES))
-    with _place(caller.account_id):
+    with _limit(caller.account_id):
         return _send_and_report(caller, endpoint_id, event_type, egress, open_session)
 
 
@@ -62,19 +62,19 @@ def _send_and_report(
 ) -> SampleOut:
     seconds = get_settings().webhook_timeout_seconds
     with open_session() as session:
-        parcel = _prepare(session, caller, endpoint_id, event_type, lease_seconds=2 * seconds)
-    sent = asyncio.run(_send_alone(parcel, egress, seconds))
+        request = _prepare(session, caller, endpoint_id, event_type, lease_seconds=2 * seconds)
+    result = asyncio.run(_send_alone(request, egress, seconds))
     with open_session() as session:
-        record_attempt(session, [sent])
-        attempt = session.scalars(select(Attempt).where(Attempt.delivery_id == parcel.delivery_id)).first()
-        status = sent.answer.status
+        record_attempt(session, [result])
+        attempt = session.scalars(select(Attempt).where(Attempt.delivery_id == request.delivery_id)).first()
+        status = result.answer.status
         if attempt is None:
-            raise AppError("internal_error", "The test was sent, but its outcome was not written.")
+            raise AppError("internal_error", "The test was sent, but its result was not recorded.")
         return SampleOut(
             status_code=status or 0,
             success=status is not None and 200 <= status < 300,
-            event_id=parcel.event_id,
-            delivery_id=parcel.delivery_id,
+            event_id=request.event_id,
+            delivery_id=request.delivery_id,
             attempt=show_attempt(attempt),
         )
 
@@ -101,6 +101,6 @@ def _prepare(
     return load_requests(session, [delivery.id])[0]
 
 
-async def _send_alone(parcel: DeliveryRequest, egress: Egress | None, seconds: float) -> AttemptResult:
+async def _send_alone(request: DeliveryRequest, egress: Egress | None, seconds: float) -> AttemptResult:
     async with Sender(egress, seconds=seconds) as sender:
-        return await send(sender, parcel)
+        return await send(sender, request)

@@ -21,7 +21,7 @@ from app.db import forget_engines, transaction
 from app.settings import get_settings
 from app.webhooks.endpoints import delete_endpoint
 from tests.app.webhooks.couriers import CourierProcess
-from tests.app.webhooks.factories import open_account, open_endpoint, tell
+from tests.app.webhooks.factories import open_account, open_endpoint, publish
 from tests.bench.sink import Sink
 
 ENDPOINTS = 50
@@ -65,9 +65,8 @@ class World:
     def tell(self, start: int, count: int) -> None:
         """Write events in one transaction, to the endpoints in turn."""
         with transaction() as session:
-            written = [
-                (tell(session, self.callers[at % ENDPOINTS]).id, at % ENDPOINTS) for at in range(start, start + count)
-            ]
+            numbers = range(start, start + count)
+            written = [(publish(session, self.callers[n % ENDPOINTS]).id, n % ENDPOINTS) for n in numbers]
         moment = monotonic()
         self.committed |= {event_id: (moment, number) for event_id, number in written}
 

@@ -103,7 +103,7 @@ def test_a_guess_that_was_wrong_is_not_used(catalog: Path, gate: Gate) -> None:
             urgent.extend(order(1))
             with transaction() as session:
                 units = session.get_one(Unit, urgent[0])
-                units.klass = 0
+                units.priority = 0
 
     gate(lambda key: None)
     desk = TellingDesk(["demo"], at_step)

@@ -77,7 +77,7 @@ def tool_error(error: AppError) -> ToolError:
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
         priced = estimate(session, caller, request)
-    return {**priced.body(), **priced.promised(order.expires_after), "resolved": priced.resolved()}
+    return {**priced.body(), **priced.deadlines(order.expires_after), "resolved": priced.resolved()}
 
 
 @in_session

@@ -91,7 +91,7 @@ def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> 
     """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
     with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
         priced = estimate(session, caller, request)
-    return EstimateOut(**priced.body(), **priced.promised(request.expires_after), resolved=priced.resolved())
+    return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=priced.resolved())
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)

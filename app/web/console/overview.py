@@ -125,25 +125,27 @@ def _queue(session: Session, moment: datetime) -> list[dict[str, Any]]:
     """Return, per class of the fair order, what waits now and how long the last day's films waited."""
     ready = dict(
         session.execute(
-            select(Unit.klass, func.count()).where(Unit.state == "ready", Unit.kind == "segment").group_by(Unit.klass)
+            select(Unit.priority, func.count())
+            .where(Unit.state == "ready", Unit.kind == "segment")
+            .group_by(Unit.priority)
         ).all()
     )
     oldest = dict(
         session.execute(
-            select(Unit.klass, func.min(Unit.queued_at))
+            select(Unit.priority, func.min(Unit.queued_at))
             .where(Unit.state == "ready", Unit.kind == "segment")
-            .group_by(Unit.klass)
+            .group_by(Unit.priority)
         ).all()
     )
     waits = _waits(session, moment)
     return [
         {
             "title": title,
-            "waiting": ready.get(klass, 0),
-            "oldest_seconds": int((moment - oldest[klass]).total_seconds()) if klass in oldest else None,
+            "waiting": ready.get(priority, 0),
+            "oldest_seconds": int((moment - oldest[priority]).total_seconds()) if priority in oldest else None,
             **waits.get(title.lower(), {"half": None, "most": None, "films": 0}),
         }
-        for klass, title in CLASSES.items()
+        for priority, title in CLASSES.items()
     ]
 
 

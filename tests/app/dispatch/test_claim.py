@@ -77,7 +77,7 @@ def test_a_started_flex_job_goes_on_as_standard(session: Session) -> None:
     job = make_queued_job(session, make_account(session).id, spec=make_spec(seconds=(2, 2), tier="flex"))
     assert claim_one(session)
     session.expire_all()
-    assert {unit.klass for unit in session.query(Unit).filter_by(job_id=job.id)} == {1}
+    assert {unit.priority for unit in session.query(Unit).filter_by(job_id=job.id)} == {1}
 
 
 def test_shares_follow_weights_and_a_flood_starves_nobody(session: Session) -> None:

@@ -135,7 +135,7 @@ def test_a_page_of_jobs_is_foretold_as_each_alone_and_for_little_more(session: S
     finishing, ended = jobs[2], jobs[3]
     for unit in session.query(Unit).filter_by(job_id=finishing.id):
         unit.state = "done"
-    enqueue_finish(session, job_id=finishing.id, account_id=one.id, klass=1, spec=make_spec(), at=moment)
+    enqueue_finish(session, job_id=finishing.id, account_id=one.id, priority=1, spec=make_spec(), at=moment)
     finishing.stage, finishing.units_done = "finishing", 2
     ended.state, ended.finished_at = "failed", moment
     session.flush()

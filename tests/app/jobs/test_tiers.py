@@ -99,7 +99,7 @@ def test_flex_near_its_deadline_is_promoted(line: Line) -> None:
     assert first.job_id == standard.id, "flex takes idle capacity only"
     line.wait(hours=21, minutes=30)
     line.sweep("lost_takes", "flex_promotions")
-    assert line.session.query(Unit).filter_by(job_id=flex.id).one().klass == 1
+    assert line.session.query(Unit).filter_by(job_id=flex.id).one().priority == 1
 
 
 def test_flex_leased_at_the_last_second_and_then_lost(line: Line) -> None:
@@ -113,7 +113,7 @@ def test_flex_leased_at_the_last_second_and_then_lost(line: Line) -> None:
     line.sweep()
     assert line.lost(lambda: line.make(taken))
     assert line.job(job.id).state == "in_progress"
-    assert {unit.klass for unit in line.units(line.job(job.id))} == {1}
+    assert {unit.priority for unit in line.units(line.job(job.id))} == {1}
     line.work()
     assert (line.job(job.id).state, line.receipt(job.id).total) == ("completed", FLEX)
     line.check()
@@ -178,4 +178,4 @@ def reach(line: Line, job: Job, seconds: float) -> None:
 
 def classes(line: Line, job: Job) -> set[int]:
     line.session.expire_all()
-    return {unit.klass for unit in line.units(job)}
+    return {unit.priority for unit in line.units(job)}

@@ -12,7 +12,7 @@ from app.settings import get_settings
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import PASSWORD, Site
 from tests.app.web.test_ends import order
-from tests.app.webhooks.factories import answered, finish, take
+from tests.app.webhooks.factories import answered, claim_due, finish
 from workers.worker_loop import WorkerLoop
 
 
@@ -79,7 +79,7 @@ def test_an_endpoints_secret_is_shown_once_and_its_deliveries_go_again(site: Sit
     browser.get(first)
     assert "None yet." in browser.text()
     with transaction() as session:
-        finish(session, take(session), answered(500))
+        finish(session, claim_due(session), answered(500))
         session.execute(update(Delivery).values(state="exhausted", ended_at=now(session), next_attempt_at=None))
     browser.get(first)
     assert "Answered 500" in browser.text()

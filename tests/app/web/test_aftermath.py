@@ -9,7 +9,7 @@ from app.jobs.tables import Job
 from app.wallet.funds import refund
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
-from tests.app.webhooks.factories import answered, finish, take
+from tests.app.webhooks.factories import answered, claim_due, finish
 
 
 def made_of(browser: Browser, film: str, kind: str, **form: str) -> str:
@@ -96,7 +96,7 @@ def test_what_a_films_own_address_was_told_is_on_its_page(site: Site):
     assert "Callback" not in browser.text()
     site.work()
     with transaction() as session:
-        finish(session, take(session), answered(500))
+        finish(session, claim_due(session), answered(500))
     browser.get(f"/films/{made}")
     assert "video.completed pending, 1 attempt, answered 500" in browser.text()
     delivery = re.search(r'href="(/account/webhooks/deliveries/\w+)"', browser.page.text)[1]

@@ -19,13 +19,13 @@ QUICK = CourierLimits(seconds=1.0, lease_seconds=20.0, poll_seconds=0.02)
 
 
 @contextmanager
-def courier_thread(pace: CourierLimits = QUICK, *, seconds: float | None = None) -> Iterator[None]:
+def courier_thread(limits: CourierLimits = QUICK, *, seconds: float | None = None) -> Iterator[None]:
     """Run a courier beside the test; at the end of the block it drains and has reported everything."""
-    chosen = pace if seconds is None else replace(pace, seconds=seconds)
+    limits = limits if seconds is None else replace(limits, seconds=seconds)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     thread = threading.Thread(
-        target=lambda: loop.run_until_complete(Courier(pace=chosen, egress=LOOSE).run(stop)), daemon=True
+        target=lambda: loop.run_until_complete(Courier(limits=limits, egress=LOOSE).run(stop)), daemon=True
     )
     thread.start()
     try:

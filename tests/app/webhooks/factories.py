@@ -47,7 +47,7 @@ def open_endpoint(session: Session, caller: Caller, url: str = URL, **rest: obje
     return create_endpoint(session, caller, EndpointCreate.model_validate({"url": url} | rest))
 
 
-def tell(
+def publish(
     session: Session,
     caller: Caller,
     type_: str = "video.completed",
@@ -71,7 +71,7 @@ def tell(
     return event
 
 
-def take(session: Session, *, free: int = 100, lease_seconds: float = 30.0) -> list[DeliveryRequest]:
+def claim_due(session: Session, *, free: int = 100, lease_seconds: float = 30.0) -> list[DeliveryRequest]:
     """Claim what is due, as a courier with many free places does."""
     return claim_deliveries(
         session,
@@ -90,10 +90,10 @@ def answered(
     return PostResult(status, headers, body, fault, "detail", "203.0.113.9", Timings(1, 2, 3, 4, 10))
 
 
-def finish(session: Session, parcels: list[DeliveryRequest], answer: PostResult, at: datetime | None = None) -> None:
-    """Report the same answer for all of these parcels."""
+def finish(session: Session, requests: list[DeliveryRequest], answer: PostResult, at: datetime | None = None) -> None:
+    """Report the same answer for all of these requests."""
     started_at = at or now(session)
-    record_attempt(session, [AttemptResult(parcel, started_at, answer) for parcel in parcels])
+    record_attempt(session, [AttemptResult(request, started_at, answer) for request in requests])
 
 
 def reload(session: Session, delivery_id: str) -> Delivery:

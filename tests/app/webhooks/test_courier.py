@@ -20,7 +20,7 @@ from app.webhooks.tables import Attempt, Delivery, Endpoint
 from app.webhooks.test_send import send_test
 from tests.app.net.receiver import Received, Receiver
 from tests.app.webhooks.couriers import LOOSE, CourierProcess, courier_thread
-from tests.app.webhooks.factories import open_account, open_endpoint, tell
+from tests.app.webhooks.factories import open_account, open_endpoint, publish
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def ids(requests: list[Received]) -> set[str]:
 def test_events_arrive_signed_once_each_and_are_logged(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         secret = open_endpoint(session, caller, receiver.url("/ok")).signing_secret
-        events = {tell(session, caller).id for _ in range(40)}
+        events = {publish(session, caller).id for _ in range(40)}
     with courier_thread():
         assert receiver.wait_for(lambda requests: ids(requests) == events)
     assert secret is not None
@@ -67,7 +67,7 @@ def test_events_arrive_signed_once_each_and_are_logged(engine: Engine, caller: C
 def test_a_callback_url_is_told_under_the_accounts_secret(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         secret = rotate_callback_secret(session, caller, keep_old_hours=0).signing_secret
-        tell(session, caller, callback_url=receiver.url("/ok?job=1"))
+        publish(session, caller, callback_url=receiver.url("/ok?job=1"))
     with courier_thread():
         assert receiver.wait_for(lambda requests: len(requests) == 1)
     [request] = receiver.requests
@@ -92,7 +92,7 @@ def test_hostile_receivers_get_a_word_each_and_hold_up_nobody(engine: Engine, ca
     with transaction(engine) as session:
         for path in expected:
             open_endpoint(session, caller, receiver.url(path), event_types=["video.*"])
-        event = tell(session, caller)
+        event = publish(session, caller)
     with courier_thread(seconds=0.5):
         assert receiver.wait_for(lambda requests: {request.target for request in requests} == set(expected))
     with transaction(engine) as session:
@@ -112,7 +112,7 @@ def test_hostile_receivers_get_a_word_each_and_hold_up_nobody(engine: Engine, ca
 def test_a_private_address_is_refused_in_service(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         open_endpoint(session, caller, receiver.url("/ok"))
-        event = tell(session, caller)
+        event = publish(session, caller)
     sample = send_test(caller, find_only(engine), egress=Egress())
     assert (sample.success, sample.status_code, sample.attempt.fault) == (False, 0, "unreachable")
     assert receiver.connections == 0
@@ -121,13 +121,13 @@ def test_a_private_address_is_refused_in_service(engine: Engine, caller: Caller,
 
 def test_a_sample_is_sent_while_its_owner_waits(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
-        made = open_endpoint(session, caller, receiver.url("/ok"))
+        endpoint = open_endpoint(session, caller, receiver.url("/ok"))
         failing = open_endpoint(session, caller, receiver.url("/status/503"))
-    sample = send_test(caller, made.id, "video.completed", egress=LOOSE)
+    sample = send_test(caller, endpoint.id, "video.completed", egress=LOOSE)
     assert (sample.success, sample.status_code, sample.attempt.excerpt) == (True, 200, "ok")
     [request] = receiver.requests
-    assert made.signing_secret is not None
-    body = Webhook(made.signing_secret).verify(request.body.decode(), request.headers)
+    assert endpoint.signing_secret is not None
+    body = Webhook(endpoint.signing_secret).verify(request.body.decode(), request.headers)
     assert (body["type"], body["data"]["id"]) == ("video.completed", "video_sample")
     bad = send_test(caller, failing.id, egress=LOOSE)
     assert (bad.success, bad.status_code) == (False, 503)
@@ -136,14 +136,14 @@ def test_a_sample_is_sent_while_its_owner_waits(engine: Engine, caller: Caller, 
         assert list_events(session, caller.account_id).events == []
         assert session.scalars(select(Endpoint.failing_since)).all() == [None, None]
     with pytest.raises(AppError, match="no event type"):
-        send_test(caller, made.id, "video.exploded", egress=LOOSE)
+        send_test(caller, endpoint.id, "video.exploded", egress=LOOSE)
 
 
 def test_an_attempt_that_cannot_be_written_is_spent_all_the_same(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         open_endpoint(session, caller, receiver.url("/status/418"))
         open_endpoint(session, caller, receiver.url("/status/204"))
-        tell(session, caller)
+        publish(session, caller)
         # Stands for whatever the log of attempts may one day be unable to hold.
         session.execute(text("ALTER TABLE webhook_attempts ADD CHECK (status NOT IN (204, 418))"))
     with courier_thread():
@@ -165,7 +165,7 @@ def test_a_courier_waits_for_a_database_that_is_away(engine: Engine, caller: Cal
                 )
             )
         with transaction(engine) as session:
-            event = tell(session, caller)
+            event = publish(session, caller)
         assert receiver.wait_for(lambda requests: ids(requests) == {event.id})
 
 
@@ -173,7 +173,7 @@ def test_kill_9_loses_nothing_and_what_comes_twice_has_its_first_id(engine: Engi
     with transaction(engine) as session:
         for number in range(6):
             open_endpoint(session, caller, receiver.url(f"/ok?endpoint={number}"), max_in_flight=5)
-        bodies = {event.id: event.body for event in [tell(session, caller) for _ in range(60)]}
+        bodies = {event.id: event.body for event in [publish(session, caller) for _ in range(60)]}
     for received in (30, 120):
         with CourierProcess():
             assert receiver.wait_for(lambda requests, received=received: len(requests) >= received)
@@ -196,7 +196,7 @@ def test_kill_9_loses_nothing_and_what_comes_twice_has_its_first_id(engine: Engi
 def test_sigterm_finishes_what_is_in_flight_and_reports_it(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         open_endpoint(session, caller, receiver.url("/hang"))
-        tell(session, caller)
+        publish(session, caller)
     with CourierProcess(timeout_seconds=1.0) as courier:
         assert receiver.wait_for(lambda requests: len(requests) == 1)
         assert courier.terminate() == 0

@@ -18,13 +18,13 @@ from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Attempt, Delivery, Endpoint
 from tests.app.webhooks.factories import (
     answered,
+    claim_due,
     finish,
     let_pass,
     open_account,
     open_endpoint,
+    publish,
     reload,
-    take,
-    tell,
 )
 
 
@@ -40,22 +40,22 @@ def events_of(session: Session, caller: Caller, type_: str) -> list[dict[str, ob
 
 def test_a_good_answer_delivers(session: Session, caller: Caller):
     endpoint = open_endpoint(session, caller)
-    event = tell(session, caller)
-    [parcel] = take(session)
-    assert (parcel.event_id, parcel.endpoint_id, parcel.body.decode()) == (event.id, endpoint.id, event.body)
-    assert take(session) == []
-    finish(session, [parcel], answered(204))
-    delivery = reload(session, parcel.delivery_id)
+    event = publish(session, caller)
+    [request] = claim_due(session)
+    assert (request.event_id, request.endpoint_id, request.body.decode()) == (event.id, endpoint.id, event.body)
+    assert claim_due(session) == []
+    finish(session, [request], answered(204))
+    delivery = reload(session, request.delivery_id)
     assert (delivery.state, delivery.attempts, delivery.last_status) == ("delivered", 1, 204)
     assert (delivery.next_attempt_at, delivery.lease) == (None, None)
 
 
 def test_the_attempt_log_tells_what_happened(session: Session, caller: Caller):
     open_endpoint(session, caller)
-    tell(session, caller)
-    [parcel] = take(session)
-    finish(session, [parcel], answered(503, retry_after="120", body=b"busy \x00\xff" + b"x" * 5_000))
-    attempt = session.scalars(select(Attempt).where(Attempt.delivery_id == parcel.delivery_id)).one()
+    publish(session, caller)
+    [request] = claim_due(session)
+    finish(session, [request], answered(503, retry_after="120", body=b"busy \x00\xff" + b"x" * 5_000))
+    attempt = session.scalars(select(Attempt).where(Attempt.delivery_id == request.delivery_id)).one()
     assert (attempt.status, attempt.fault, attempt.ip, attempt.retry_after_seconds) == (503, None, "203.0.113.9", 120)
     assert (attempt.dns_ms, attempt.connect_ms, attempt.tls_ms, attempt.ttfb_ms, attempt.total_ms) == (1, 2, 3, 4, 10)
     assert attempt.excerpt.startswith("busy \ufffd\ufffdx")
@@ -65,40 +65,40 @@ def test_the_attempt_log_tells_what_happened(session: Session, caller: Caller):
 def test_ten_attempts_over_three_days_and_then_no_more(session: Session, caller: Caller):
     # Only videos: in the third day the account is also told that this endpoint is failing.
     open_endpoint(session, caller, event_types=["video.*"])
-    tell(session, caller)
-    made = []
+    publish(session, caller)
+    intervals = []
     for _ in range(len(SCHEDULE)):
-        [parcel] = take(session)
-        made.append(now(session))
-        finish(session, [parcel], answered(404))
-        assert take(session) == []
-        next_at = reload(session, parcel.delivery_id).next_attempt_at
+        [request] = claim_due(session)
+        intervals.append(now(session))
+        finish(session, [request], answered(404))
+        assert claim_due(session) == []
+        next_at = reload(session, request.delivery_id).next_attempt_at
         if next_at is not None:
             let_pass(session, next_at - now(session))
-    delivery = reload(session, parcel.delivery_id)
+    delivery = reload(session, request.delivery_id)
     assert (delivery.state, delivery.ended_reason, delivery.attempts) == ("exhausted", "attempts_spent", 10)
-    for step, wait in zip(SCHEDULE[1:], [b - a for a, b in itertools.pairwise(made)], strict=True):
+    for step, wait in zip(SCHEDULE[1:], [b - a for a, b in itertools.pairwise(intervals)], strict=True):
         assert 0.79 * step <= wait <= 1.21 * step + timedelta(seconds=1)
 
 
 def test_a_courier_that_dies_loses_nothing_and_spends_nothing(session: Session, caller: Caller):
     open_endpoint(session, caller)
-    tell(session, caller)
-    [lost] = take(session, lease_seconds=30)
+    publish(session, caller)
+    [lost] = claim_due(session, lease_seconds=30)
     let_pass(session, timedelta(seconds=29))
-    assert take(session) == []
+    assert claim_due(session) == []
     let_pass(session, timedelta(seconds=2))
-    [again] = take(session)
+    [again] = claim_due(session)
     assert (again.event_id, again.delivery_id, again.attempts) == (lost.event_id, lost.delivery_id, 0)
     assert again.lease != lost.lease
 
 
 def test_a_lost_lease_changes_nothing_unless_the_event_arrived(session: Session, caller: Caller):
     open_endpoint(session, caller)
-    tell(session, caller)
-    [lost] = take(session, lease_seconds=1)
+    publish(session, caller)
+    [lost] = claim_due(session, lease_seconds=1)
     let_pass(session, timedelta(seconds=2))
-    [again] = take(session)
+    [again] = claim_due(session)
     finish(session, [lost], answered(500))
     delivery = reload(session, again.delivery_id)
     assert (delivery.state, delivery.attempts, delivery.lease) == ("pending", 0, again.lease)
@@ -111,10 +111,10 @@ def test_a_lost_lease_changes_nothing_unless_the_event_arrived(session: Session,
 def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller: Caller):
     gone = open_endpoint(session, caller, "https://gone.example.com/")
     other = open_endpoint(session, caller, "https://other.example.com/", event_types=["endpoint.*"])
-    tell(session, caller)
-    tell(session, caller)
-    first, second = take(session)
-    tell(session, caller)
+    publish(session, caller)
+    publish(session, caller)
+    first, second = claim_due(session)
+    publish(session, caller)
     finish(session, [first], answered(410))
     assert show_endpoint_of(session, find_endpoint(session, caller, gone.id)).disabled_reason == "gone"
     # The one in flight is left to its report, the one that waited is given up.
@@ -124,7 +124,7 @@ def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller
     assert reload(session, second.delivery_id).state == "delivered"
     states = session.scalars(select(Delivery.ended_reason).where(Delivery.endpoint_id == gone.id)).all()
     assert states.count("endpoint_disabled") == 1
-    [notice] = take(session)
+    [notice] = claim_due(session)
     assert notice.endpoint_id == other.id
     assert json.loads(notice.body)["data"] | {"failing_since": None} == {
         "id": gone.id,
@@ -138,26 +138,26 @@ def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller
 
 def test_what_failed_in_flight_while_its_endpoint_closed_is_abandoned(session: Session, caller: Caller):
     endpoint = open_endpoint(session, caller)
-    tell(session, caller)
-    [parcel] = take(session)
+    publish(session, caller)
+    [request] = claim_due(session)
     update_endpoint(session, caller, endpoint.id, EndpointUpdate(enabled=False))
-    finish(session, [parcel], answered(500))
+    finish(session, [request], answered(500))
     let_pass(session, timedelta(minutes=1))
-    assert take(session) == []
-    delivery = reload(session, parcel.delivery_id)
+    assert claim_due(session) == []
+    delivery = reload(session, request.delivery_id)
     assert (delivery.state, delivery.ended_reason) == ("abandoned", "endpoint_disabled")
 
 
 def test_five_days_of_failures_disable_after_three_warnings(session: Session, caller: Caller):
     failing = open_endpoint(session, caller, "https://failing.example.com/", event_types=["video.*"])
     for hours in range(0, 121, 12):
-        tell(session, caller)
+        publish(session, caller)
         let_pass(session, timedelta(seconds=1))
-        finish(session, take(session), answered(404))
+        finish(session, claim_due(session), answered(404))
         if hours < 120:
             let_pass(session, timedelta(hours=12))
-    shown = show_endpoint_of(session, find_endpoint(session, caller, failing.id))
-    assert (shown.status, shown.disabled_reason) == ("disabled", "failing")
+    endpoint_out = show_endpoint_of(session, find_endpoint(session, caller, failing.id))
+    assert (endpoint_out.status, endpoint_out.disabled_reason) == ("disabled", "failing")
     assert [data["percent"] for data in events_of(session, caller, "endpoint.failing")] == [50, 70, 90]
     [notice] = events_of(session, caller, "endpoint.disabled")
     assert (notice["id"], notice["reason"]) == (failing.id, "failing")
@@ -168,8 +168,8 @@ def test_five_days_of_failures_disable_after_three_warnings(session: Session, ca
 def test_one_success_starts_the_five_days_anew(session: Session, caller: Caller):
     endpoint = open_endpoint(session, caller, event_types=["video.*"])
     for status in (404, 404, 200, 404, 404):
-        tell(session, caller)
-        finish(session, take(session), answered(status))
+        publish(session, caller)
+        finish(session, claim_due(session), answered(status))
         let_pass(session, timedelta(days=2))
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "failing"
 
@@ -177,78 +177,78 @@ def test_one_success_starts_the_five_days_anew(session: Session, caller: Caller)
 def test_the_breaker_defers_without_spending_attempts(session: Session, caller: Caller):
     endpoint = open_endpoint(session, caller)
     for _ in range(30):
-        tell(session, caller)
+        publish(session, caller)
     # All ten places fail at once: five failures open the breaker, the other five tell it nothing new.
-    finish(session, take(session), answered(503))
+    finish(session, claim_due(session), answered(503))
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "held_back"
     # The database's clock runs on beside the shift, so a slow machine gets ten seconds to spare.
     let_pass(session, timedelta(seconds=5))
-    assert take(session) == []
+    assert claim_due(session) == []
     let_pass(session, timedelta(seconds=11))
-    [probe] = take(session)
-    assert take(session) == []
+    [probe] = claim_due(session)
+    assert claim_due(session) == []
     finish(session, [probe], answered(503))
     let_pass(session, timedelta(seconds=15))
-    assert take(session) == []
+    assert claim_due(session) == []
     let_pass(session, timedelta(seconds=16))
     spent = session.scalars(select(Delivery.attempts).where(Delivery.endpoint_id == endpoint.id)).all()
     assert sorted(spent)[:19] == [0] * 19
-    [probe] = take(session)
+    [probe] = claim_due(session)
     finish(session, [probe], answered(200))
-    assert len(take(session)) == 10
+    assert len(claim_due(session)) == 10
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "enabled"
 
 
 def test_retry_after_holds_the_whole_endpoint_back(session: Session, caller: Caller):
     open_endpoint(session, caller)
     for _ in range(20):
-        tell(session, caller)
-    finish(session, take(session)[:1], answered(429, retry_after="600"))
+        publish(session, caller)
+    finish(session, claim_due(session)[:1], answered(429, retry_after="600"))
     let_pass(session, timedelta(seconds=590))
-    assert take(session) == []
+    assert claim_due(session) == []
     let_pass(session, timedelta(seconds=20))
-    assert len(take(session)) == 10
+    assert len(claim_due(session)) == 10
 
 
 def test_a_refused_address_is_not_walked_through_the_schedule(session: Session, caller: Caller):
     open_endpoint(session, caller)
-    tell(session, caller)
-    [parcel] = take(session)
-    finish(session, [parcel], answered(None, fault="blocked"))
-    delivery = reload(session, parcel.delivery_id)
+    publish(session, caller)
+    [request] = claim_due(session)
+    finish(session, [request], answered(None, fault="blocked"))
+    delivery = reload(session, request.delivery_id)
     assert (delivery.state, delivery.ended_reason, delivery.attempts) == ("abandoned", "unreachable", 1)
 
 
 def test_what_broke_on_our_side_spends_nothing_but_ends_some_day(session: Session, caller: Caller):
     open_endpoint(session, caller)
-    tell(session, caller)
-    [parcel] = take(session)
-    finish(session, [parcel], answered(None, fault="proxy_failed"))
-    delivery = reload(session, parcel.delivery_id)
+    publish(session, caller)
+    [request] = claim_due(session)
+    finish(session, [request], answered(None, fault="proxy_failed"))
+    delivery = reload(session, request.delivery_id)
     assert (delivery.state, delivery.attempts) == ("pending", 0)
     let_pass(session, timedelta(days=8))
-    finish(session, take(session), answered(None, fault="internal"))
-    assert reload(session, parcel.delivery_id).state == "pending"
-    assert reload(session, parcel.delivery_id).attempts == 1
+    finish(session, claim_due(session), answered(None, fault="internal"))
+    assert reload(session, request.delivery_id).state == "pending"
+    assert reload(session, request.delivery_id).attempts == 1
 
 
 def test_an_endpoint_that_hangs_takes_no_place_of_others(session: Session, caller: Caller):
     hanging = open_endpoint(session, caller, "https://hanging.example.com/")
     for _ in range(40):
-        tell(session, caller)
-    assert {parcel.endpoint_id for parcel in take(session, free=100)} == {hanging.id}
+        publish(session, caller)
+    assert {request.endpoint_id for request in claim_due(session, free=100)} == {hanging.id}
     good = open_endpoint(session, caller, "https://good.example.com/")
-    tell(session, caller)
-    assert {parcel.endpoint_id for parcel in take(session, free=100)} == {good.id}
+    publish(session, caller)
+    assert {request.endpoint_id for request in claim_due(session, free=100)} == {good.id}
 
 
 def test_callbacks_share_the_caps_of_their_origin_and_410_ends_only_their_url(session: Session, caller: Caller):
     for number in range(12):
         url = f"https://app.example.com/done?job={number % 2}"
-        tell(session, caller, callback_url=url)
-    parcels = take(session)
-    assert len(parcels) == 10
-    [first] = [parcel for parcel in parcels if parcel.url.endswith("job=0")][:1]
+        publish(session, caller, callback_url=url)
+    requests = claim_due(session)
+    assert len(requests) == 10
+    [first] = [request for request in requests if request.url.endswith("job=0")][:1]
     finish(session, [first], answered(410))
     waiting = session.scalars(select(Delivery).where(Delivery.state == "pending", Delivery.lease.is_(None))).all()
     assert [delivery.url for delivery in waiting] == ["https://app.example.com/done?job=1"]
@@ -258,10 +258,10 @@ def test_callbacks_share_the_caps_of_their_origin_and_410_ends_only_their_url(se
 def test_an_endpoint_with_a_small_rate_is_paced(session: Session, caller: Caller):
     open_endpoint(session, caller, rate_per_second=2, max_in_flight=50)
     for _ in range(20):
-        tell(session, caller)
+        publish(session, caller)
     counts = []
     for _ in range(4):
-        counts.append(len(take(session)))
+        counts.append(len(claim_due(session)))
         let_pass(session, timedelta(seconds=1))
     assert counts[0] == 2
     assert 6 <= sum(counts) <= 9

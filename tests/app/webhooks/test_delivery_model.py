@@ -19,7 +19,7 @@ from app.webhooks.endpoints import find_endpoint, update_endpoint
 from app.webhooks.schedule import SCHEDULE
 from app.webhooks.schemas import EndpointUpdate
 from app.webhooks.tables import Delivery
-from tests.app.webhooks.factories import answered, finish, let_pass, open_account, open_endpoint, take, tell
+from tests.app.webhooks.factories import answered, claim_due, finish, let_pass, open_account, open_endpoint, publish
 
 FINAL = ("delivered", "exhausted", "abandoned")
 
@@ -58,25 +58,25 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule()
     def an_event_is_told(self) -> None:
-        event = tell(self.session, self.caller)
+        event = publish(self.session, self.caller)
         self.told.add(event.id)
         self.wanted |= {(event.id, endpoint) for endpoint in self.endpoints if self.is_open(endpoint)}
 
     @rule(free=st.integers(1, 20))
     def a_courier_claims(self, free: int) -> None:
-        parcels = take(self.session, free=free)
-        assert all(self.is_open(parcel.endpoint_id) for parcel in parcels)
-        assert all(parcel.attempts < len(SCHEDULE) for parcel in parcels)
-        self.carried += parcels
+        requests = claim_due(self.session, free=free)
+        assert all(self.is_open(request.endpoint_id) for request in requests)
+        assert all(request.attempts < len(SCHEDULE) for request in requests)
+        self.carried += requests
 
     @rule(status=st.sampled_from([200, 200, 404, 410, 429, 503]))
     def it_is_answered(self, status: int) -> None:
         if not self.carried:
             return
-        parcel = self.carried.pop(0)
-        finish(self.session, [parcel], answered(status))
+        request = self.carried.pop(0)
+        finish(self.session, [request], answered(status))
         if status == 200:
-            self.arrived[parcel.event_id, parcel.endpoint_id] += 1
+            self.arrived[request.event_id, request.endpoint_id] += 1
 
     @rule()
     def the_courier_dies(self) -> None:

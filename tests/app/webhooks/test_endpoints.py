@@ -13,15 +13,7 @@ from app.clock import local_now
 from app.db import transaction
 from app.errors import AppError
 from app.settings import get_settings
-from app.webhooks.callback_secret import (
-    ALIVE_MAX,
-    SecretLostError,
-    alive_secrets,
-    current_secret,
-    get_callback_secret,
-    key_of,
-    rotate_callback_secret,
-)
+from app.webhooks.callback_secret import get_callback_secret, rotate_callback_secret
 from app.webhooks.endpoints import (
     ENDPOINTS_MAX,
     create_endpoint,
@@ -32,40 +24,41 @@ from app.webhooks.endpoints import (
     update_endpoint,
 )
 from app.webhooks.schemas import EndpointCreate, EndpointUpdate, SecretRotate
-from app.webhooks.signing import sign, spell_secret
+from app.webhooks.secret import ACTIVE_MAX, SecretLostError, active_secrets, current_secret, key_of
+from app.webhooks.signing import format_secret, sign
 from app.webhooks.tables import Delivery, Endpoint, Secret
-from tests.app.webhooks.factories import URL, let_pass, open_account, open_endpoint, open_project, take, tell
+from tests.app.webhooks.factories import URL, claim_due, let_pass, open_account, open_endpoint, open_project, publish
 
 
-def refused(session: Session, **asked: object) -> AppError:
+def refused(session: Session, **fields: object) -> AppError:
     with pytest.raises(AppError) as caught:
-        open_endpoint(session, open_account(session), **asked)
+        open_endpoint(session, open_account(session), **fields)
     return caught.value
 
 
 def signing_secrets(session: Session, endpoint_id: str) -> list[str]:
     owner = (session.get_one(Endpoint, endpoint_id).account_id, endpoint_id)
-    rows = alive_secrets(session, [owner]).get(owner, ())
-    return [spell_secret(key_of(identifier, fingerprint)) for identifier, fingerprint in rows]
+    rows = active_secrets(session, [owner]).get(owner, ())
+    return [format_secret(key_of(identifier, fingerprint)) for identifier, fingerprint in rows]
 
 
 def test_the_secret_is_shown_at_creation_and_never_again(session: Session):
     caller = open_account(session)
-    made = open_endpoint(session, caller, name="billing")
-    assert made.signing_secret is not None
-    assert made.signing_secret.startswith("whsec_")
+    endpoint = open_endpoint(session, caller, name="billing")
+    assert endpoint.signing_secret is not None
+    assert endpoint.signing_secret.startswith("whsec_")
     [listed], more = list_endpoints(session, caller)
-    assert (listed.id, listed.signing_secret, more) == (made.id, None, False)
-    assert listed.signing_secret_hint == f"whsec_…{made.signing_secret[-4:]}"
-    assert signing_secrets(session, made.id) == [made.signing_secret]
+    assert (listed.id, listed.signing_secret, more) == (endpoint.id, None, False)
+    assert listed.signing_secret_hint == f"whsec_…{endpoint.signing_secret[-4:]}"
+    assert signing_secrets(session, endpoint.id) == [endpoint.signing_secret]
 
 
 def test_no_secret_lies_in_the_database(session: Session):
-    made = open_endpoint(session, open_account(session))
-    row = session.scalars(select(Secret).where(Secret.endpoint_id == made.id)).one()
+    endpoint = open_endpoint(session, open_account(session))
+    row = session.scalars(select(Secret).where(Secret.endpoint_id == endpoint.id)).one()
     stored = " ".join(str(getattr(row, column.key)) for column in Secret.__table__.columns)
-    assert made.signing_secret is not None
-    assert made.signing_secret[6:-4] not in stored
+    assert endpoint.signing_secret is not None
+    assert endpoint.signing_secret[6:-4] not in stored
 
 
 def test_a_rotation_overlaps_for_as_long_as_asked(session: Session):
@@ -84,13 +77,13 @@ def test_a_receiver_with_either_secret_verifies_during_the_overlap(session: Sess
     caller = open_account(session)
     old = open_endpoint(session, caller)
     new = rotate_secret(session, caller, old.id, keep_old_hours=24)
-    event = tell(session, caller)
-    [parcel] = take(session)
-    keys = [key_of(identifier, fingerprint) for identifier, fingerprint in parcel.secrets]
-    headers = sign(keys, event_id=event.id, at=local_now(), body=parcel.body)
+    event = publish(session, caller)
+    [request] = claim_due(session)
+    keys = [key_of(identifier, fingerprint) for identifier, fingerprint in request.secrets]
+    headers = sign(keys, event_id=event.id, at=local_now(), body=request.body)
     for secret in (old.signing_secret, new.signing_secret):
         assert secret is not None
-        Webhook(secret).verify(parcel.body.decode(), headers)
+        Webhook(secret).verify(request.body.decode(), headers)
 
 
 def test_many_rotations_leave_few_secrets(session: Session):
@@ -98,14 +91,14 @@ def test_many_rotations_leave_few_secrets(session: Session):
     endpoint = open_endpoint(session, caller)
     for _ in range(8):
         rotate_secret(session, caller, endpoint.id, keep_old_hours=72)
-    assert len(signing_secrets(session, endpoint.id)) == ALIVE_MAX
+    assert len(signing_secrets(session, endpoint.id)) == ACTIVE_MAX
 
 
 def test_secrets_are_lost_with_the_services_secret_and_that_is_noticed(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ):
-    made = open_endpoint(session, open_account(session))
-    row = session.scalars(select(Secret).where(Secret.endpoint_id == made.id)).one()
+    endpoint = open_endpoint(session, open_account(session))
+    row = session.scalars(select(Secret).where(Secret.endpoint_id == endpoint.id)).one()
     monkeypatch.setenv("CINEMETER_SECRET", "another one")
     get_settings.cache_clear()
     key_of.cache_clear()
@@ -117,18 +110,18 @@ def test_secrets_are_lost_with_the_services_secret_and_that_is_noticed(
 
 def test_the_callback_secret_of_an_account_rotates_too(session: Session):
     caller = open_account(session)
-    made = get_callback_secret(session, caller)
-    assert made.signing_secret is None
+    first = get_callback_secret(session, caller)
+    assert first.signing_secret is None
     let_pass(session, timedelta(seconds=1))
     first = rotate_callback_secret(session, caller, keep_old_hours=24)
     let_pass(session, timedelta(seconds=1))
-    tell(session, caller, callback_url="https://app.example.com/done")
+    publish(session, caller, callback_url="https://app.example.com/done")
     second = rotate_callback_secret(session, caller, keep_old_hours=24)
-    [parcel] = take(session)
-    spelled = [spell_secret(key_of(identifier, fingerprint)) for identifier, fingerprint in parcel.secrets]
+    [request] = claim_due(session)
+    secrets = [format_secret(key_of(identifier, fingerprint)) for identifier, fingerprint in request.secrets]
     # The one that was made first, and shown to nobody, signs for a day too.
-    assert spelled[:2] == [second.signing_secret, first.signing_secret]
-    assert len(spelled) == 3
+    assert secrets[:2] == [second.signing_secret, first.signing_secret]
+    assert len(secrets) == 3
     assert get_callback_secret(session, caller).signing_secret_hint == second.signing_secret_hint
     with pytest.raises(AppError, match="project"):
         rotate_callback_secret(session, replace(caller, project_id="proj_1"), keep_old_hours=0)
@@ -157,65 +150,65 @@ def test_unknown_fields_are_refused():
 
 def test_an_update_changes_only_what_is_given(session: Session):
     caller = open_account(session)
-    made = open_endpoint(session, caller, name="one", event_types=["video.completed"])
+    endpoint = open_endpoint(session, caller, name="one", event_types=["video.completed"])
     let_pass(session, timedelta(minutes=1))
-    same = update_endpoint(session, caller, made.id, EndpointUpdate(name="one"))
-    assert same.updated_at == made.updated_at
+    same = update_endpoint(session, caller, endpoint.id, EndpointUpdate(name="one"))
+    assert same.updated_at == endpoint.updated_at
     changed = update_endpoint(
-        session, caller, made.id, EndpointUpdate(url="https://new.example.com/", rate_per_second=5)
+        session, caller, endpoint.id, EndpointUpdate(url="https://new.example.com/", rate_per_second=5)
     )
     assert (changed.name, changed.url, changed.rate_per_second) == ("one", "https://new.example.com/", 5)
     assert changed.event_types == ["video.completed"]
-    assert changed.updated_at > made.updated_at
+    assert changed.updated_at > endpoint.updated_at
     with pytest.raises(AppError, match="scheme"):
-        update_endpoint(session, caller, made.id, EndpointUpdate(url="ftp://new.example.com/"))
+        update_endpoint(session, caller, endpoint.id, EndpointUpdate(url="ftp://new.example.com/"))
 
 
 def test_what_is_on_its_way_follows_a_new_address(session: Session):
     caller = open_account(session)
-    made = open_endpoint(session, caller)
-    tell(session, caller)
-    update_endpoint(session, caller, made.id, EndpointUpdate(url="https://new.example.com/"))
-    assert [parcel.url for parcel in take(session)] == ["https://new.example.com/"]
+    endpoint = open_endpoint(session, caller)
+    publish(session, caller)
+    update_endpoint(session, caller, endpoint.id, EndpointUpdate(url="https://new.example.com/"))
+    assert [request.url for request in claim_due(session)] == ["https://new.example.com/"]
 
 
 def test_disabling_abandons_and_enabling_starts_clean(session: Session):
     caller = open_account(session)
-    made = open_endpoint(session, caller)
-    event = tell(session, caller)
-    off = update_endpoint(session, caller, made.id, EndpointUpdate(enabled=False))
+    endpoint = open_endpoint(session, caller)
+    event = publish(session, caller)
+    off = update_endpoint(session, caller, endpoint.id, EndpointUpdate(enabled=False))
     assert (off.status, off.disabled_reason) == ("disabled", "owner")
     delivery = session.scalars(select(Delivery).where(Delivery.event_id == event.id)).one()
     session.refresh(delivery)
     assert (delivery.state, delivery.ended_reason) == ("abandoned", "endpoint_disabled")
-    on = update_endpoint(session, caller, made.id, EndpointUpdate(enabled=True))
+    on = update_endpoint(session, caller, endpoint.id, EndpointUpdate(enabled=True))
     assert (on.status, on.disabled_reason) == ("enabled", None)
 
 
 def test_a_deleted_endpoint_is_gone_and_its_secrets_with_it(session: Session):
     caller = open_account(session)
-    made = open_endpoint(session, caller)
-    tell(session, caller)
-    delete_endpoint(session, caller, made.id)
+    endpoint = open_endpoint(session, caller)
+    publish(session, caller)
+    delete_endpoint(session, caller, endpoint.id)
     with pytest.raises(AppError, match="no webhook endpoint"):
-        find_endpoint(session, caller, made.id)
-    assert take(session) == []
-    assert signing_secrets(session, made.id) == []
+        find_endpoint(session, caller, endpoint.id)
+    assert claim_due(session) == []
+    assert signing_secrets(session, endpoint.id) == []
     assert list_endpoints(session, caller) == ([], False)
 
 
 def test_other_tenants_other_modes_and_other_projects_see_nothing(session: Session):
     caller = open_account(session)
     project = open_project(session, caller)
-    made = open_endpoint(session, caller)
+    endpoint = open_endpoint(session, caller)
     strangers = [open_account(session), replace(caller, test=True), replace(caller, project_id=project)]
     for stranger in strangers:
         assert list_endpoints(session, stranger) == ([], False)
         for attempt in (
-            lambda who: find_endpoint(session, who, made.id),
-            lambda who: update_endpoint(session, who, made.id, EndpointUpdate(name="mine")),
-            lambda who: delete_endpoint(session, who, made.id),
-            lambda who: rotate_secret(session, who, made.id, keep_old_hours=0),
+            lambda who: find_endpoint(session, who, endpoint.id),
+            lambda who: update_endpoint(session, who, endpoint.id, EndpointUpdate(name="mine")),
+            lambda who: delete_endpoint(session, who, endpoint.id),
+            lambda who: rotate_secret(session, who, endpoint.id, keep_old_hours=0),
         ):
             with pytest.raises(AppError) as caught:
                 attempt(stranger)
@@ -225,8 +218,8 @@ def test_other_tenants_other_modes_and_other_projects_see_nothing(session: Sessi
 def test_a_key_of_a_project_registers_for_its_project(session: Session):
     caller = open_account(session)
     project = open_project(session, caller)
-    made = open_endpoint(session, replace(caller, project_id=project))
-    assert made.project == project
+    endpoint = open_endpoint(session, replace(caller, project_id=project))
+    assert endpoint.project == project
     by_name = open_endpoint(session, caller, project="unit")
     assert by_name.project == project
     with pytest.raises(AppError, match="no project"):
@@ -235,13 +228,13 @@ def test_a_key_of_a_project_registers_for_its_project(session: Session):
 
 def test_lists_page_the_newest_first(session: Session):
     caller = open_account(session)
-    made = []
+    endpoint_ids = []
     for _ in range(5):
-        made.insert(0, open_endpoint(session, caller).id)
+        endpoint_ids.insert(0, open_endpoint(session, caller).id)
         let_pass(session, timedelta(seconds=1))
     first, more = list_endpoints(session, caller, limit=3)
     second, end = list_endpoints(session, caller, after=first[-1].id, limit=3)
-    assert [endpoint.id for endpoint in first + second] == made
+    assert [endpoint.id for endpoint in first + second] == endpoint_ids
     assert (more, end) == (True, False)
 
 

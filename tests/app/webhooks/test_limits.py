@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.webhooks.limits import EndpointLane, allocate, allow, pace
+from app.webhooks.limits import EndpointLane, allocate, allow, paced_until
 
 NOON = datetime(2026, 4, 27, 12, tzinfo=UTC)
 LANE = EndpointLane("whe_a", "acct_a", 100, 0, 10, 100, None, 0, None)
@@ -24,9 +24,9 @@ lanes = st.builds(
 
 
 def shares(
-    *given: EndpointLane, free: int = 100, account_max: int = 100, held: dict[str, int] | None = None
+    *lanes: EndpointLane, free: int = 100, account_max: int = 100, in_flight: dict[str, int] | None = None
 ) -> dict[str, int]:
-    return allocate(given, free=free, account_max=account_max, account_in_flight=held or {}, moment=NOON)
+    return allocate(lanes, free=free, account_max=account_max, account_in_flight=in_flight or {}, moment=NOON)
 
 
 def test_an_endpoint_gets_what_its_places_allow():
@@ -44,22 +44,22 @@ def test_an_open_breaker_lets_nothing_out_and_then_one_probe():
 
 
 def test_retry_after_holds_back_without_a_breaker():
-    held = replace(LANE, deferred_until=NOON + timedelta(seconds=30))
-    assert allow(held, NOON) == 0
-    assert allow(held, NOON + timedelta(seconds=30)) == 10
+    deferred = replace(LANE, deferred_until=NOON + timedelta(seconds=30))
+    assert allow(deferred, NOON) == 0
+    assert allow(deferred, NOON + timedelta(seconds=30)) == 10
 
 
 def test_the_rate_holds_over_time():
     lane = replace(LANE, rate_per_second=5, max_in_flight=100)
-    moment, sent = NOON, 0
+    moment, total = NOON, 0
     for _ in range(100):
         allowed = allow(lane, moment)
-        sent += allowed
+        total += allowed
         if allowed:
-            lane = replace(lane, paced_until=pace(lane, allowed, moment))
+            lane = replace(lane, paced_until=paced_until(lane, allowed, moment))
         moment += timedelta(milliseconds=100)
     # Ten seconds at five per second, and one second's burst before.
-    assert 50 <= sent <= 55
+    assert 50 <= total <= 55
 
 
 def test_places_are_dealt_in_turns():
@@ -71,24 +71,24 @@ def test_places_are_dealt_in_turns():
 def test_an_account_with_many_endpoints_leaves_places_to_others():
     greedy = [replace(LANE, endpoint_id=f"whe_{number}") for number in range(50)]
     other = replace(LANE, endpoint_id="whe_other", account_id="acct_b")
-    dealt = shares(*greedy, other, free=100, account_max=50)
-    assert dealt["whe_other"] == 10
-    assert sum(dealt.values()) == 60
-    assert shares(*greedy, other, free=100, account_max=50, held={"acct_a": 50}) == {"whe_other": 10}
+    allocated = shares(*greedy, other, free=100, account_max=50)
+    assert allocated["whe_other"] == 10
+    assert sum(allocated.values()) == 60
+    assert shares(*greedy, other, free=100, account_max=50, in_flight={"acct_a": 50}) == {"whe_other": 10}
 
 
 @settings(deadline=None)
 @given(st.lists(lanes, max_size=12, unique_by=lambda lane: lane.endpoint_id), st.integers(0, 40), st.integers(1, 30))
-def test_no_limit_is_ever_exceeded_and_no_place_is_wasted(given: list[EndpointLane], free: int, account_max: int):
-    dealt = shares(*given, free=free, account_max=account_max)
-    by_id = {lane.endpoint_id: lane for lane in given}
-    assert sum(dealt.values()) <= free
-    assert all(0 < count <= allow(by_id[identifier], NOON) for identifier, count in dealt.items())
+def test_no_limit_is_ever_exceeded_and_no_place_is_wasted(lanes: list[EndpointLane], free: int, account_max: int):
+    allocated = shares(*lanes, free=free, account_max=account_max)
+    by_id = {lane.endpoint_id: lane for lane in lanes}
+    assert sum(allocated.values()) <= free
+    assert all(0 < count <= allow(by_id[identifier], NOON) for identifier, count in allocated.items())
     by_account: dict[str, int] = {}
-    for identifier, count in dealt.items():
+    for identifier, count in allocated.items():
         by_account[by_id[identifier].account_id] = by_account.get(by_id[identifier].account_id, 0) + count
     assert all(count <= account_max for count in by_account.values())
-    if sum(dealt.values()) < free:
-        for lane in given:
-            full = dealt.get(lane.endpoint_id, 0) == allow(lane, NOON)
+    if sum(allocated.values()) < free:
+        for lane in lanes:
+            full = allocated.get(lane.endpoint_id, 0) == allow(lane, NOON)
             assert full or by_account.get(lane.account_id, 0) == account_max

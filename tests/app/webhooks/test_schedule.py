@@ -85,7 +85,7 @@ def test_no_retry_after_can_break_us(value: str):
 
 
 @pytest.mark.parametrize(
-    ("status", "fault", "decision", "unwell"),
+    ("status", "fault", "decision", "counts"),
     [
         (200, None, "delivered", False),
         (299, None, "delivered", False),
@@ -103,9 +103,9 @@ def test_no_retry_after_can_break_us(value: str):
         (None, "internal", "defer", False),
     ],
 )
-def test_what_an_answer_means(status, fault, decision, unwell):
-    verdict = classify_response(answered(status, fault=fault), NOON)
-    assert (verdict.decision, verdict.unwell) == (decision, unwell)
+def test_what_an_answer_means(status, fault, decision, counts):
+    outcome = classify_response(answered(status, fault=fault), NOON)
+    assert (outcome.decision, outcome.counts_for_breaker) == (decision, counts)
 
 
 def test_the_breaker_opens_at_five_and_doubles_to_five_minutes():

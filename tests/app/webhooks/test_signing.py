@@ -10,7 +10,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from svix.webhooks import Webhook as SvixWebhook
 
 from app.clock import local_now
-from app.webhooks.signing import sign, spell_secret
+from app.webhooks.signing import format_secret, sign
 
 KEY, OLD_KEY, FOREIGN_KEY = bytes(range(32)), bytes(range(32, 64)), bytes(range(64, 96))
 BODY = json.dumps({"id": "evt_1", "type": "video.completed", "data": {"id": "video_1", "prompt": "红色"}}).encode()
@@ -22,7 +22,7 @@ def headers(*keys: bytes, at: datetime | None = None) -> dict[str, str]:
 
 def accepts_standardwebhooks(signed: dict[str, str], key: bytes, body: bytes) -> bool:
     try:
-        Webhook(spell_secret(key)).verify(body.decode(), signed)
+        Webhook(format_secret(key)).verify(body.decode(), signed)
     except WebhookVerificationError:
         return False
     return True
@@ -30,14 +30,14 @@ def accepts_standardwebhooks(signed: dict[str, str], key: bytes, body: bytes) ->
 
 def accepts_svix(signed: dict[str, str], key: bytes, body: bytes) -> bool:
     try:
-        SvixWebhook(spell_secret(key)).verify(body, signed)
+        SvixWebhook(format_secret(key)).verify(body, signed)
     except WebhookVerificationError:
         return False
     return True
 
 
 def accepts_openai(signed: dict[str, str], key: bytes, body: bytes) -> bool:
-    client = OpenAI(api_key="none", webhook_secret=spell_secret(key))
+    client = OpenAI(api_key="none", webhook_secret=format_secret(key))
     try:
         client.webhooks.verify_signature(body.decode(), signed)
     except InvalidWebhookSignatureError:
@@ -82,7 +82,7 @@ def test_the_zone_of_the_moment_does_not_matter(accepts):
 
 
 def test_the_openai_sdk_unwraps_our_event():
-    client = OpenAI(api_key="none", webhook_secret=spell_secret(KEY))
+    client = OpenAI(api_key="none", webhook_secret=format_secret(KEY))
     event = client.webhooks.unwrap(BODY.decode(), headers())
     assert event.type == "video.completed"
     assert event.data.id == "video_1"
@@ -108,4 +108,4 @@ def test_nothing_goes_out_unsigned_or_ambiguous():
     with pytest.raises(ValueError, match="zone"):
         sign([KEY], event_id="evt_1", at=datetime(2026, 4, 27), body=BODY)
     with pytest.raises(ValueError, match="24 to 64"):
-        spell_secret(b"short")
+        format_secret(b"short")
