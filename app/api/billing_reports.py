@@ -120,8 +120,8 @@ def read_statement(
     language: In = "en",
 ) -> Response | dict[str, Any]:
     """Return a month's statement: as values, as a table of its videos, or as a page to file."""
-    chosen = month or billing_month(caller.account.billing_zone, now(session))
-    statement = make_statement(session, caller.account_id, chosen, _project(caller, project))
+    period = month or billing_month(caller.account.billing_zone, now(session))
+    statement = make_statement(session, caller.account_id, period, _project(caller, project))
     name = f"cinemeter-{statement.month}"
     if format == "csv":
         return _file(write_csv(session, statement, language).encode(), f"{name}.csv", "text/csv; charset=utf-8")
@@ -153,11 +153,11 @@ def read_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, l
     return _file(receipt_pdf(page), f"cinemeter-receipt-{page.number}.pdf", "application/pdf")
 
 
-def _project(caller: Caller, asked: str | None) -> str | None:
+def _project(caller: Caller, project_id: str | None) -> str | None:
     """Return the project that is shown; a project's key sees its own and no other."""
-    if caller.project_id is not None and asked not in (None, caller.project_id):
+    if caller.project_id is not None and project_id not in (None, caller.project_id):
         raise AppError("forbidden", "This key belongs to another project.", field="project")
-    return asked or caller.project_id
+    return project_id or caller.project_id
 
 
 def _file(content: bytes, name: str, kind: str) -> Response:

@@ -77,7 +77,7 @@ def read_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId) -> KeyOu
 
 
 @router.post("/{key_id}/rotate")
-def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked: Rotation) -> KeyOut:
+def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, body: Rotation) -> KeyOut:
     """Replace the key that asks by a new one with the same rights, limits and budget, which is in this answer only.
 
     The old key works on for the overlap. A key is replaced once: where the answer was lost, an owner makes another on
@@ -85,7 +85,7 @@ def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked:
     """
     require_active(caller)
     old = _own(caller, key_id)
-    overlap = timedelta(hours=asked.overlap_hours)
+    overlap = timedelta(hours=body.overlap_hours)
     fresh, secret = rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)
     if Scope.ADMIN in fresh.scopes:
         # Whoever runs the service is accountable for the keys that do.

@@ -105,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 def from_validation(errors: Sequence[Any]) -> AppError:
     """Return the AppError for pydantic's findings: the first one leads, all of them are listed."""
-    found = [
+    findings = [
         {
             "field": ".".join(str(part) for part in each["loc"] if part not in ("body", "query", "path", "header")),
             "message": each["msg"],
@@ -113,14 +113,16 @@ def from_validation(errors: Sequence[Any]) -> AppError:
         }
         for each in errors
     ]
-    first = found[0]
+    first = findings[0]
     if first["type"] == "json_invalid":
         return AppError("invalid_json", "The body is not valid JSON.")
     if first["type"] == "extra_forbidden":
         message = f"There is no field {first['field']!r}."
     else:
         message = f"{first['field'] or 'The body'}: {first['message']}."
-    return AppError("invalid_request", message, field=first["field"] or None, errors=found, allowed=_allowed(errors[0]))
+    return AppError(
+        "invalid_request", message, field=first["field"] or None, errors=findings, allowed=_allowed(errors[0])
+    )
 
 
 def from_http(error: HTTPException, request: Request) -> AppError:

@@ -31,6 +31,6 @@ class ProjectList(BaseModel):
 @router.get("")
 def list_own_projects(session: SessionDep, caller: VideosCaller) -> ProjectList:
     """List the account's open projects; a key of one project sees that one only."""
-    found = list_projects(session, caller.account_id)
-    seen = [each for each in found if caller.project_id in (None, each.id)]
-    return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in seen])
+    projects = list_projects(session, caller.account_id)
+    visible = [each for each in projects if caller.project_id in (None, each.id)]
+    return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in visible])

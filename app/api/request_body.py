@@ -70,9 +70,12 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
         yield receive
         return
     if _is_upload(request):
-        gate = next((gate for path, gate in GATES.items() if request.url.path.startswith(path)), _require_key)
-        await run_in_threadpool(gate, request)
-    with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES) as held:
+        require_sender = next(
+            (require_sender for path, require_sender in GATES.items() if request.url.path.startswith(path)),
+            _require_key,
+        )
+        await run_in_threadpool(require_sender, request)
+    with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES) as file:
         size, more = 0, True
         while more:
             message = await receive()
@@ -83,10 +86,10 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
             if size > limit:
                 raise _too_large(limit)
             if size > _MEMORY_BYTES:
-                await run_in_threadpool(held.write, chunk)
+                await run_in_threadpool(file.write, chunk)
             else:
-                held.write(chunk)
-        held.seek(0)
+                file.write(chunk)
+        file.seek(0)
         left = size
         is_told = False
 
@@ -94,7 +97,7 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
             nonlocal left, is_told
             if is_told:
                 return await receive()  # What comes after a body: that the client has gone.
-            piece = held.read(_CHUNK_BYTES)
+            piece = file.read(_CHUNK_BYTES)
             left -= len(piece)
             is_told = left <= 0
             return {"type": "http.request", "body": piece, "more_body": not is_told}

@@ -99,9 +99,9 @@ def list_event_types(caller: WebhooksCaller) -> EventTypes:
 
 
 @router.post("/webhook_endpoints")
-def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, asked: EndpointCreate) -> EndpointOut:
+def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, body: EndpointCreate) -> EndpointOut:
     """Register an endpoint. Its signing secret is shown in this answer only."""
-    return create_endpoint(session, caller, asked)
+    return create_endpoint(session, caller, body)
 
 
 @router.get("/webhook_endpoints")
@@ -122,10 +122,10 @@ def get_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_i
 
 @router.post("/webhook_endpoints/{endpoint_id}")
 def update_webhook_endpoint(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: EndpointUpdate
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: EndpointUpdate
 ) -> EndpointOut:
     """Change an endpoint; `enabled` opens a disabled one again with a clean record."""
-    return update_endpoint(session, caller, endpoint_id, asked)
+    return update_endpoint(session, caller, endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -137,29 +137,27 @@ def delete_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoin
 
 @router.post("/webhook_endpoints/{endpoint_id}/rotate_secret")
 def rotate_webhook_secret(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: SecretRotate
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: SecretRotate
 ) -> EndpointOut:
     """Make a new signing secret; the old one may go on signing beside it for up to 72 hours."""
-    return rotate_secret(session, caller, endpoint_id, keep_old_hours=asked.hours())
+    return rotate_secret(session, caller, endpoint_id, keep_old_hours=body.hours())
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/test")
 def test_webhook_endpoint(
-    caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, asked: SampleRequest
+    caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, body: SampleRequest
 ) -> SampleOut:
     """Send a sample event now and return what the endpoint answered."""
-    return send_test(caller, endpoint_id, asked.event_type)
+    return send_test(caller, endpoint_id, body.event_type)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/recover")
 def recover_deliveries(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: RecoverRequest
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: RecoverRequest
 ) -> RecoveryOut:
     """Deliver again every event of a range that the endpoint wants and has not got."""
-    count, following = recover(
-        session, caller, endpoint_id, since=asked.since, until=asked.until, dry_run=asked.dry_run
-    )
-    return RecoveryOut(count=count, next_since=following)
+    count, next_since = recover(session, caller, endpoint_id, since=body.since, until=body.until, dry_run=body.dry_run)
+    return RecoveryOut(count=count, next_since=next_since)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}/deliveries")
@@ -212,10 +210,10 @@ def show_callback_secret(session: SessionDep, caller: WebhooksCaller) -> Callbac
 
 @router.post("/webhook_callback_secret/rotate")
 def rotate_webhook_callback_secret(
-    session: SessionDep, caller: WebhooksCaller, asked: SecretRotate
+    session: SessionDep, caller: WebhooksCaller, body: SecretRotate
 ) -> CallbackSecretOut:
     """Make a new callback secret, shown in this answer only; the old one may go on signing for up to 72 hours."""
-    return rotate_callback_secret(session, caller, keep_old_hours=asked.hours())
+    return rotate_callback_secret(session, caller, keep_old_hours=body.hours())
 
 
 @router.get("/events")

@@ -42,10 +42,10 @@ def list_all_contracts(
 
 
 @router.post("", status_code=201)
-def draft_new_contract(session: SessionDep, caller: AuthorCaller, asked: ContractIn) -> PriceDocumentDetailOut:
+def draft_new_contract(session: SessionDep, caller: AuthorCaller, body: ContractIn) -> PriceDocumentDetailOut:
     """Write an account's contract down as a draft, based on its newest one."""
     return show_document_detail(
-        session, draft_contract(session, Actor.of(caller), asked.account, asked.toml, note=asked.note)
+        session, draft_contract(session, Actor.of(caller), body.account, body.toml, note=body.note)
     )
 
 
@@ -57,11 +57,11 @@ def read_contract(session: SessionDep, caller: AdminCaller, contract_id: str) ->
 
 @router.patch("/{contract_id}")
 def edit_one_contract(
-    session: SessionDep, caller: AuthorCaller, contract_id: str, asked: PriceDocumentEditIn
+    session: SessionDep, caller: AuthorCaller, contract_id: str, body: PriceDocumentEditIn
 ) -> PriceDocumentDetailOut:
     """Replace a draft's text. Only its author may."""
     return show_document_detail(
-        session, edit_contract(session, Actor.of(caller), contract_id, asked.toml, note=asked.note)
+        session, edit_contract(session, Actor.of(caller), contract_id, body.toml, note=body.note)
     )
 
 
@@ -73,32 +73,32 @@ def diff_contract(session: SessionDep, caller: AdminCaller, contract_id: str, ag
 
 @router.post("/{contract_id}/approve")
 def approve_one_contract(
-    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ApprovalIn
+    session: SessionDep, caller: ApproverCaller, contract_id: str, body: ApprovalIn
 ) -> PriceDocumentOut:
     """Approve a draft as it was read; somebody other than its author does."""
-    found = approve_contract(session, Actor.of(caller), contract_id, content_hash=asked.content_hash)
-    return show_document(session, found)
+    contract = approve_contract(session, Actor.of(caller), contract_id, content_hash=body.content_hash)
+    return show_document(session, contract)
 
 
 @router.post("/{contract_id}/schedule")
 def schedule_one_contract(
-    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ScheduleIn
+    session: SessionDep, caller: PricingCaller, contract_id: str, body: ScheduleIn
 ) -> PriceDocumentOut:
     """Let an approved contract take effect; an account's first may do so at once."""
-    return show_document(session, schedule_contract(session, Actor.of(caller), contract_id, asked.effective_at))
+    return show_document(session, schedule_contract(session, Actor.of(caller), contract_id, body.effective_at))
 
 
 @router.post("/{contract_id}/withdraw")
 def withdraw_one_contract(
-    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ReasonIn
+    session: SessionDep, caller: PricingCaller, contract_id: str, body: ReasonIn
 ) -> PriceDocumentOut:
     """Take a contract back before it takes effect."""
-    return show_document(session, withdraw_contract(session, Actor.of(caller), contract_id, reason=asked.reason))
+    return show_document(session, withdraw_contract(session, Actor.of(caller), contract_id, reason=body.reason))
 
 
 @router.post("/{contract_id}/end")
 def end_one_contract(
-    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ContractEndIn
+    session: SessionDep, caller: ApproverCaller, contract_id: str, body: ContractEndIn
 ) -> PriceDocumentOut:
     """End a contract in effect; list prices stand from that moment on, for new quotes."""
-    return show_document(session, end_contract(session, Actor.of(caller), contract_id, asked.at, reason=asked.reason))
+    return show_document(session, end_contract(session, Actor.of(caller), contract_id, body.at, reason=body.reason))

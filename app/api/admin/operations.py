@@ -109,12 +109,12 @@ def list_intake_pauses(session: SessionDep, caller: AdminCaller) -> dict[str, An
 
 
 @router.post("/intake_pauses", status_code=201)
-def pause_new_jobs(session: SessionDep, caller: OperatorCaller, asked: PauseIn) -> PauseOut:
+def pause_new_jobs(session: SessionDep, caller: OperatorCaller, body: PauseIn) -> PauseOut:
     """Stop accepting new jobs for a model, an account, both together, or altogether. Accepted jobs go on."""
-    if asked.model is not None:
-        require_model(asked.model, get_settings().catalog_dir)
-    made = pause_intake(session, Actor.of(caller), model=asked.model, account_id=asked.account, reason=asked.reason)
-    return _pause(made)
+    if body.model is not None:
+        require_model(body.model, get_settings().catalog_dir)
+    pause = pause_intake(session, Actor.of(caller), model=body.model, account_id=body.account, reason=body.reason)
+    return _pause(pause)
 
 
 @router.delete("/intake_pauses/{pause_id}")
@@ -199,9 +199,9 @@ def read_audit_log(
     limit: Limit = 50,
 ) -> dict[str, Any]:
     """List acts, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
-    found = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
-    data = [_entry(each) for each in found[:limit]]
-    return {"object": "list", "data": data, "has_more": len(found) > limit}
+    entries = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
+    data = [_entry(each) for each in entries[:limit]]
+    return {"object": "list", "data": data, "has_more": len(entries) > limit}
 
 
 def _pause(pause: IntakePause) -> PauseOut:

@@ -66,16 +66,16 @@ def create_task(
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
-    asked = to_native(values)
-    with to_error_answer(asked.names):
+    task = to_native(values)
+    with to_error_answer(task.names):
         order = OrderIdentity(
-            request=VideoRequest.model_validate(asked.values),
+            request=VideoRequest.model_validate(task.values),
             door="dashscope",
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
 
-        def with_inputs(called: OrderIdentity) -> OrderIdentity:
-            return replace(called, request=ingest_inputs(session, caller, called.request, {}))
+        def with_inputs(identity: OrderIdentity) -> OrderIdentity:
+            return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
 
         is_whole = not has_inputs(order.request, {})
         job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
