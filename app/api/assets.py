@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.accounts.caller import require_active
 from app.api.access import SessionDep, VideosCaller
 from app.api.videos.translate import Body, read_body
-from app.assets.find import get_asset, list_assets
+from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.links import open_upload_link
-from app.assets.remove import delete_asset
 from app.assets.schemas import AssetFromUrl, AssetOut, AssetUpload, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
@@ -85,7 +84,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
 
 
 @router.post("/from_url")
-def fetch_asset(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -> AssetOut:
+def create_asset_from_url(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -> AssetOut:
     """Fetch a file from an https: or data: address; every hop is checked."""
     require_active(caller)
     until = retention_end(session, caller.account_id)
@@ -93,7 +92,7 @@ def fetch_asset(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -
 
 
 @router.post("/uploads")
-def begin_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUpload) -> AssetOut:
+def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUpload) -> AssetOut:
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
     require_active(caller)
     asset, upload = begin_upload(
@@ -118,7 +117,7 @@ async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
 
 
 @router.put("/uploads/{token}", response_class=Response)
-def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
+def put_asset_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
     """Take the bytes of an upload where storage takes none itself. The address allows it; no key is needed."""
     receive(session, open_upload_link(token), file)
     return Response()
@@ -133,7 +132,7 @@ def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> A
 
 
 @router.get("")
-def list_own_assets(
+def list_assets(
     session: SessionDep,
     caller: VideosCaller,
     after: Annotated[str | None, Query(max_length=64)] = None,
@@ -143,23 +142,23 @@ def list_own_assets(
     cursor = None
     if after is not None:
         try:
-            last = get_asset(session, caller, after)
+            last = find.get_asset(session, caller, after)
         except AppError as error:
             raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
         cursor = (last.created_at, last.id)
-    rows = list_assets(session, caller, limit=limit + 1, after=cursor)
+    rows = find.list_assets(session, caller, limit=limit + 1, after=cursor)
     data = [AssetOut.of(each) for each in rows[:limit]]
     return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
 @router.get("/{asset_id}")
-def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
+def get_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
     """Return an asset and what was found in it."""
-    return AssetOut.of(get_asset(session, caller, asset_id))
+    return AssetOut.of(find.get_asset(session, caller, asset_id))
 
 
 @router.delete("/{asset_id}")
-def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
+def delete_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
     """Delete an asset and its file."""
-    delete_asset(session, caller, asset_id)
+    remove.delete_asset(session, caller, asset_id)
     return AssetDeleted(id=asset_id)

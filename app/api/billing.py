@@ -40,7 +40,7 @@ class ReceiptListOut(BaseModel):
 
 
 @router.get("/wallet")
-def read_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
+def get_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
     """Return the caller's wallet. Live and test keys see the same one: test jobs never touch it."""
     wallet = balance(session, caller.account_id)
     currency = wallet.currency

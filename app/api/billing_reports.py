@@ -61,7 +61,7 @@ class UsageOut(BaseModel):
 
 
 @router.get("/usage")
-def read_account_usage(
+def get_usage(
     session: SessionDep,
     caller: BillingCaller,
     first: date | None = None,
@@ -111,7 +111,7 @@ _STATEMENT: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/statements", response_model=None, responses=_STATEMENT)
-def read_statement(
+def get_statement(
     session: SessionDep,
     caller: BillingCaller,
     month: Annotated[str | None, Query(max_length=7, description="A billing month such as 2026-05; this one.")] = None,
@@ -135,7 +135,7 @@ def read_statement(
     response_class=Response,
     responses={200: {"description": "The page", "content": {"text/html": {}}}},
 )
-def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
+def get_video_receipt_html(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a page."""
     job = find_job(session, caller, video_id)
     html = receipt_html(receipt_document(session, job.id, language))
@@ -147,7 +147,7 @@ def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, 
     response_class=Response,
     responses={200: {"description": "The paper", "content": {"application/pdf": {}}}},
 )
-def read_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
+def get_video_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a PDF."""
     page = receipt_document(session, find_job(session, caller, video_id).id, language)
     return _file(receipt_pdf(page), f"cinemeter-receipt-{page.number}.pdf", "application/pdf")

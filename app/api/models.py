@@ -64,7 +64,7 @@ def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
 
 
 @router.get("/{model_id}")
-def read_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
+def get_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
     """Return one enabled model."""
     model = load_catalog(get_settings().catalog_dir).get(model_id)
     if model is None or not model.enabled:

@@ -25,7 +25,7 @@ def list_account_members(session: SessionDep, caller: AdminCaller, account_id: s
 
 
 @router.put("/{account_id}/members/{member_id}/roles")
-def change_member_roles(
+def set_account_member_roles(
     session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, body: RolesIn
 ) -> dict[str, Any]:
     """Replace a member's roles; an account keeps at least one owner."""
@@ -51,7 +51,7 @@ def list_account_invitations(session: SessionDep, caller: AdminCaller, account_i
 
 
 @router.post("/{account_id}/invitations", status_code=201)
-def invite_account_member(
+def create_account_invitation(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: InvitationIn
 ) -> dict[str, Any]:
     """Invite a person. The token is in this answer and can never be shown again."""
@@ -61,7 +61,7 @@ def invite_account_member(
 
 
 @router.delete("/{account_id}/invitations/{invitation_id}", status_code=204)
-def withdraw_account_invitation(
+def cancel_account_invitation(
     session: SessionDep, caller: OperatorCaller, account_id: str, invitation_id: str
 ) -> Response:
     """Take an invitation back."""

@@ -66,7 +66,7 @@ class TransferPage(BaseModel):
 
 
 @router.get("/wallet")
-def read_account_wallet(session: SessionDep, caller: AdminCaller, account_id: str) -> AdminWalletOut:
+def get_account_wallet(session: SessionDep, caller: AdminCaller, account_id: str) -> AdminWalletOut:
     """Return an account's wallet."""
     return _wallet(balance(session, account_id))
 
@@ -105,7 +105,9 @@ def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str,
 
 
 @router.post("/corrections", status_code=201)
-def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: CorrectionIn) -> TransferOut:
+def correct_account_balance(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: CorrectionIn
+) -> TransferOut:
     """Put a wallet right: a positive amount gives, a negative one takes."""
     amount = parse_amount(session, account_id, body.amount)
     transfer = money.correct_balance(
@@ -121,7 +123,7 @@ def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str
 
 
 @router.post("/refunds", status_code=201)
-def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: RefundIn) -> TransferOut:
+def refund_account_video(session: SessionDep, caller: OperatorCaller, account_id: str, body: RefundIn) -> TransferOut:
     """Give back part or all of what a video was charged."""
     amount = parse_amount(session, account_id, body.amount)
     transfer = money.refund_job(
@@ -137,7 +139,7 @@ def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str,
 
 
 @router.put("/credit_limit")
-def limit_account_credit(
+def set_account_credit_limit(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: CreditLimitIn
 ) -> AdminWalletOut:
     """Set how far below zero new jobs may take the wallet. Open holds stay as they are."""
@@ -147,7 +149,7 @@ def limit_account_credit(
 
 
 @router.put("/low_balance")
-def warn_account_below(
+def set_account_low_balance(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: LowBalanceIn
 ) -> AdminWalletOut:
     """Set below what the owner is told; null: never."""

@@ -44,7 +44,7 @@ def draft_price_book(session: SessionDep, caller: AuthorCaller, body: PriceDocum
 
 
 @router.get("/in_force")
-def read_price_book_in_force(
+def get_price_book_in_force(
     session: SessionDep, caller: AdminCaller, at: Annotated[AwareDatetime | None, Query()] = None
 ) -> PriceDocumentDetailOut:
     """Return the book in force at a moment, by default now."""
@@ -53,7 +53,7 @@ def read_price_book_in_force(
 
 
 @router.get("/{book_id}")
-def read_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PriceDocumentDetailOut:
+def get_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PriceDocumentDetailOut:
     """Return a book with its text and its worked examples."""
     return show_document_detail(session, book_by_id(session, book_id))
 

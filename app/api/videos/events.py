@@ -32,7 +32,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/{video_id}/events", response_class=StreamingResponse, responses=_DOCUMENTED)
-def get_events(
+def stream_video_events(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
@@ -50,7 +50,7 @@ def get_events(
     if ended is not None and last_event_id >= ended:
         return Response(status_code=204)
     # The session ends with this function, before the first byte is streamed.
-    stream = stream_events(http.app.state.watch, job.id, after=last_event_id)
+    stream = stream_events(http.app.state.live_feed, job.id, after=last_event_id)
     return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
 
