@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -29,6 +30,19 @@ def bearer_key(request: Request) -> str:
     if scheme.lower() != "bearer" or not key.strip():
         raise AppError("unauthenticated", "Send your API key as `Authorization: Bearer cm_live_…`.")
     return key.strip()
+
+
+def require_key(request: Request) -> None:
+    """Check that a request carries a valid key, whatever its scopes.
+
+    Raises AppError `unauthenticated`, and `unavailable` while the database cannot be reached.
+    """
+    try:
+        with transaction() as session:
+            authenticate(session, bearer_key(request))
+    except SQLAlchemyError as error:
+        message = "The service cannot reach its database now."
+        raise AppError("unavailable", message, retry_after=2) from error
 
 
 def authorize(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:

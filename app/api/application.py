@@ -1,27 +1,31 @@
-"""The application: every door in one FastAPI app."""
+"""The application: every API interface in one FastAPI app."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.routing import Route
+from fastapi.routing import APIRoute
 
-from app.api import assets, billing, billing_reports, health, keys, models, projects, webhooks
+from app.api import native
 from app.api.admin import routes as admin
 from app.api.dashscope import routes as dashscope
-from app.api.dashscope import uploads
-from app.api.dashscope.errors import error_answer
-from app.api.mcp.routes import PATH, McpServer
+from app.api.interface import ApiInterface, add_interfaces
+from app.api.mcp import routes as mcp
 from app.api.middleware import RequestMiddleware
 from app.api.openapi_examples import add_examples
-from app.api.problems import SHAPES, ProblemOut, install
-from app.api.request_body import GATES
-from app.api.videos import content, derived, events
-from app.api.videos import routes as videos
+from app.api.problems import ProblemOut, install
 from app.api.videos.derived import ExtensionRequest
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
+
+# Every API interface. To add one, write its folder and name it here.
+INTERFACES: tuple[Callable[[], ApiInterface], ...] = (
+    native.make_interface,
+    dashscope.make_interface,
+    admin.make_interface,
+    mcp.make_interface,
+)
 
 DESCRIPTION = """Video generation that bills by the delivered second.
 
@@ -29,34 +33,40 @@ Ask for an estimate, bind a quote, order a film, watch it render, download it, a
 """
 
 
-# What every address may answer besides its own success.
+# What every operation may answer besides its own success.
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemOut, "description": word, "content": {"application/problem+json": {}}}
-    for status, word in {
+    status: {"model": ProblemOut, "description": description, "content": {"application/problem+json": {}}}
+    for status, description in {
         400: "The body cannot be read",
         401: "No valid key",
-        402: "Too little money",
+        402: "Insufficient funds",
         403: "Not allowed",
         404: "Not found",
-        409: "Not in this state",
+        409: "Not possible in the current state",
         413: "Body too large",
-        415: "Content type not read",
-        422: "A field is wrong",
-        429: "Too many",
-        503: "A part is away",
+        415: "Content type not supported",
+        422: "A field is invalid",
+        429: "Too many requests",
+        503: "Temporarily unavailable",
     }.items()
 }
 
 
-def create_app() -> FastAPI:
-    """Return the API with all of its doors."""
+def operation_id(route: APIRoute) -> str:
+    """Return the OpenAPI operation id of a route: the name of its handler, which is unique in the document."""
+    return route.name
 
-    agents = McpServer()
+
+def create_app() -> FastAPI:
+    """Return the API with all of its interfaces."""
+    interfaces = tuple(make_interface() for make_interface in INTERFACES)
 
     @asynccontextmanager
     async def lifespan(api: FastAPI) -> AsyncIterator[None]:
-        async with LiveFeed() as watch, agents.running():
-            api.state.watch = watch
+        async with AsyncExitStack() as stack:
+            api.state.live_feed = await stack.enter_async_context(LiveFeed())
+            for interface in interfaces:
+                await stack.enter_async_context(interface.lifespan())
             yield
 
     api = FastAPI(
@@ -65,50 +75,29 @@ def create_app() -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         responses=REFUSALS,
-        # These would load their scripts from elsewhere; the pages have a reference of their own.
+        generate_unique_id_function=operation_id,
+        # FastAPI's own pages load scripts from other hosts; the service has an API reference page of its own.
         docs_url=None,
         redoc_url=None,
     )
     install(api)
-    SHAPES[f"{dashscope.PREFIX}/"] = error_answer
-    GATES[f"{uploads.PATH}/"] = uploads.authorize_upload
-    for router in (
-        videos.router,
-        derived.router,
-        events.router,
-        models.router,
-        billing.router,
-        billing_reports.router,
-        projects.router,
-        keys.router,
-        assets.router,
-        webhooks.router,
-        content.router,
-        dashscope.router,
-        uploads.router,
-        admin.router,
-        health.router,
-    ):
-        api.include_router(router)
-    # A plain route and not a mount, which would answer /mcp with a redirect to /mcp/. Only POST: without sessions
-    # there is nothing to stream from the server, and a stream would be held open for whoever asks.
-    api.router.routes.append(Route(PATH, agents.app, methods=["POST"], include_in_schema=False))
+    add_interfaces(api, interfaces)
     api.add_middleware(RequestMiddleware)
     _complete_document(api)
     return api
 
 
 def _complete_document(api: FastAPI) -> None:
-    """Add to the OpenAPI document the schemas of hand-read bodies, which its paths only refer to, and examples."""
-    make = api.openapi
+    """Add to the OpenAPI document the examples, and the schemas of bodies that routes parse themselves."""
+    make_document = api.openapi
 
     def openapi() -> dict[str, Any]:
-        document = make()
-        for shape in (VideoRequest, ExtensionRequest):
-            schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+        document = make_document()
+        for model in (VideoRequest, ExtensionRequest):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, part in schema.pop("$defs", {}).items():
                 document["components"]["schemas"].setdefault(name, part)
-            document["components"]["schemas"][shape.__name__] = schema
+            document["components"]["schemas"][model.__name__] = schema
         add_examples(document)
         return document
 

@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.accounts.caller import require_active
 from app.api.access import SessionDep, VideosCaller
 from app.api.videos.translate import Body, read_body
-from app.assets.find import get_asset, list_assets
+from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.links import open_upload_link
-from app.assets.remove import delete_asset
 from app.assets.schemas import AssetFromUrl, AssetOut, AssetUpload, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
@@ -85,24 +84,24 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
 
 
 @router.post("/from_url")
-def fetch_asset(session: SessionDep, caller: VideosCaller, asked: AssetFromUrl) -> AssetOut:
+def create_asset_from_url(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -> AssetOut:
     """Fetch a file from an https: or data: address; every hop is checked."""
     require_active(caller)
     until = retention_end(session, caller.account_id)
-    return AssetOut.of(ingest_url(session, caller, asked.url, kind=asked.kind, expires_at=until))
+    return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until))
 
 
 @router.post("/uploads")
-def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUpload) -> AssetOut:
+def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUpload) -> AssetOut:
     """Begin an upload straight into storage: put the file where the answer says, then confirm."""
     require_active(caller)
     asset, upload = begin_upload(
         session,
         caller,
-        kind=asked.kind,
-        filename=asked.filename,
-        content_type=asked.content_type,
-        size=asked.bytes,
+        kind=body.kind,
+        filename=body.filename,
+        content_type=body.content_type,
+        size=body.bytes,
     )
     expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
     return AssetOut.of(asset, upload=UploadOut.of(upload, expires_at=expires_at))
@@ -110,15 +109,15 @@ def begin_asset_upload(session: SessionDep, caller: VideosCaller, asked: AssetUp
 
 async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
     """Give a route the bytes that were put, as a file."""
-    with tempfile.SpooledTemporaryFile(max_size=2**20) as held:
+    with tempfile.SpooledTemporaryFile(max_size=2**20) as file:
         async for chunk in http.stream():
-            held.write(chunk)
-        held.seek(0)
-        yield cast(BinaryIO, held)
+            file.write(chunk)
+        file.seek(0)
+        yield cast(BinaryIO, file)
 
 
 @router.put("/uploads/{token}", response_class=Response)
-def put_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
+def put_asset_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
     """Take the bytes of an upload where storage takes none itself. The address allows it; no key is needed."""
     receive(session, open_upload_link(token), file)
     return Response()
@@ -133,33 +132,33 @@ def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> A
 
 
 @router.get("")
-def list_own_assets(
+def list_assets(
     session: SessionDep,
     caller: VideosCaller,
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> AssetPage:
     """List the caller's assets, newest first."""
-    place = None
+    cursor = None
     if after is not None:
         try:
-            last = get_asset(session, caller, after)
+            last = find.get_asset(session, caller, after)
         except AppError as error:
             raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
-        place = (last.created_at, last.id)
-    found = list_assets(session, caller, limit=limit + 1, after=place)
-    data = [AssetOut.of(each) for each in found[:limit]]
-    return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+        cursor = (last.created_at, last.id)
+    rows = find.list_assets(session, caller, limit=limit + 1, after=cursor)
+    data = [AssetOut.of(each) for each in rows[:limit]]
+    return AssetPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
 @router.get("/{asset_id}")
-def read_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
+def get_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
     """Return an asset and what was found in it."""
-    return AssetOut.of(get_asset(session, caller, asset_id))
+    return AssetOut.of(find.get_asset(session, caller, asset_id))
 
 
 @router.delete("/{asset_id}")
-def remove_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
+def delete_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetDeleted:
     """Delete an asset and its file."""
-    delete_asset(session, caller, asset_id)
+    remove.delete_asset(session, caller, asset_id)
     return AssetDeleted(id=asset_id)

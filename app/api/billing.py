@@ -40,7 +40,7 @@ class ReceiptListOut(BaseModel):
 
 
 @router.get("/wallet")
-def read_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
+def get_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
     """Return the caller's wallet. Live and test keys see the same one: test jobs never touch it."""
     wallet = balance(session, caller.account_id)
     currency = wallet.currency
@@ -61,7 +61,7 @@ def list_receipts(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> ReceiptListOut:
     """List the receipts of the caller's account, newest first; `after` is the video of the last one seen."""
-    place = tuple_(ReceiptRow.settled_at, ReceiptRow.job_id)
+    position = tuple_(ReceiptRow.settled_at, ReceiptRow.job_id)
     query = (
         select(ReceiptRow, Job.test)
         .join(Job, Job.id == ReceiptRow.job_id)
@@ -74,7 +74,7 @@ def list_receipts(
         last = session.get(ReceiptRow, after)
         if last is None or last.account_id != caller.account_id:
             raise AppError("invalid_request", "There is no receipt of this video to continue after.", field="after")
-        query = query.where(place < tuple_(last.settled_at, last.job_id))
+        query = query.where(position < tuple_(last.settled_at, last.job_id))
     rows = session.execute(query.limit(limit + 1)).all()
     data = [
         {"object": "video.receipt", "number": row.number, "video": row.job_id, "test": test, **json.loads(row.body)}

@@ -61,7 +61,7 @@ class UsageOut(BaseModel):
 
 
 @router.get("/usage")
-def read_account_usage(
+def get_usage(
     session: SessionDep,
     caller: BillingCaller,
     first: date | None = None,
@@ -111,7 +111,7 @@ _STATEMENT: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/statements", response_model=None, responses=_STATEMENT)
-def read_statement(
+def get_statement(
     session: SessionDep,
     caller: BillingCaller,
     month: Annotated[str | None, Query(max_length=7, description="A billing month such as 2026-05; this one.")] = None,
@@ -120,8 +120,8 @@ def read_statement(
     language: In = "en",
 ) -> Response | dict[str, Any]:
     """Return a month's statement: as values, as a table of its videos, or as a page to file."""
-    chosen = month or billing_month(caller.account.billing_zone, now(session))
-    statement = make_statement(session, caller.account_id, chosen, _project(caller, project))
+    period = month or billing_month(caller.account.billing_zone, now(session))
+    statement = make_statement(session, caller.account_id, period, _project(caller, project))
     name = f"cinemeter-{statement.month}"
     if format == "csv":
         return _file(write_csv(session, statement, language).encode(), f"{name}.csv", "text/csv; charset=utf-8")
@@ -135,7 +135,7 @@ def read_statement(
     response_class=Response,
     responses={200: {"description": "The page", "content": {"text/html": {}}}},
 )
-def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
+def get_video_receipt_html(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a page."""
     job = find_job(session, caller, video_id)
     html = receipt_html(receipt_document(session, job.id, language))
@@ -147,17 +147,17 @@ def read_receipt_page(session: SessionDep, caller: VideosCaller, video_id: str, 
     response_class=Response,
     responses={200: {"description": "The paper", "content": {"application/pdf": {}}}},
 )
-def read_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
+def get_video_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
     """Return a video's receipt as a PDF."""
     page = receipt_document(session, find_job(session, caller, video_id).id, language)
     return _file(receipt_pdf(page), f"cinemeter-receipt-{page.number}.pdf", "application/pdf")
 
 
-def _project(caller: Caller, asked: str | None) -> str | None:
+def _project(caller: Caller, project_id: str | None) -> str | None:
     """Return the project that is shown; a project's key sees its own and no other."""
-    if caller.project_id is not None and asked not in (None, caller.project_id):
+    if caller.project_id is not None and project_id not in (None, caller.project_id):
         raise AppError("forbidden", "This key belongs to another project.", field="project")
-    return asked or caller.project_id
+    return project_id or caller.project_id
 
 
 def _file(content: bytes, name: str, kind: str) -> Response:

@@ -13,13 +13,13 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def live() -> dict[str, str]:
+def get_health() -> dict[str, str]:
     """Say that this process lives; it asks nothing of others."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", responses={503: {"description": "A part that orders need is away."}})
-def ready(response: Response) -> dict[str, Any]:
+def get_readiness(response: Response) -> dict[str, Any]:
     """Say whether orders can be taken: the database must answer. Redis may be away; the doorbell rings later."""
     parts = {"database": _try(_ask_database), "redis": _try(_ask_redis), "storage": _try(_ask_storage)}
     is_ready = parts["database"] == "ok" and parts["storage"] == "ok"

@@ -12,10 +12,10 @@ def idempotency_key(request: Request) -> str | None:
 
     Both spellings are one key. Raises AppError `invalid_request` for one that is empty or too long.
     """
-    given = request.headers.get("idempotency-key")
-    if given is None:
+    header = request.headers.get("idempotency-key")
+    if header is None:
         return None
-    key = given.strip().strip('"')
+    key = header.strip().strip('"')
     if not 1 <= len(key) <= KEY_LENGTH_MAX:
         message = f"An Idempotency-Key has 1 to {KEY_LENGTH_MAX} characters."
         raise AppError("invalid_request", message, field="Idempotency-Key", allowed=[1, KEY_LENGTH_MAX])

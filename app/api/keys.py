@@ -7,8 +7,8 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from app.accounts import keys
 from app.accounts.caller import Caller, require_active
-from app.accounts.keys import get_key, is_live, rotate_key
 from app.accounts.tables import Account, ApiKey
 from app.admin.accounts import record_rotation
 from app.api.access import AnyCaller, SessionDep
@@ -65,19 +65,19 @@ def show_key(session: Session, account: Account, key: ApiKey, secret: str | None
         **{name: getattr(key, name) for name in names},
         **{name: None if cap is None else Money(cap, account.currency).text for name, cap in caps.items()},
         project=key.project_id,
-        live=is_live(key, now(session)),
+        live=keys.is_live(key, now(session)),
         secret=secret,
     )
 
 
 @router.get("/{key_id}")
-def read_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId) -> KeyOut:
+def get_key(session: SessionDep, caller: AnyCaller, key_id: KeyId) -> KeyOut:
     """Return the key that asks: what it may do, its limits, and when it ends."""
-    return show_key(session, caller.account, get_key(session, caller.account_id, _own(caller, key_id)))
+    return show_key(session, caller.account, keys.get_key(session, caller.account_id, _own(caller, key_id)))
 
 
 @router.post("/{key_id}/rotate")
-def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked: Rotation) -> KeyOut:
+def rotate_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, body: Rotation) -> KeyOut:
     """Replace the key that asks by a new one with the same rights, limits and budget, which is in this answer only.
 
     The old key works on for the overlap. A key is replaced once: where the answer was lost, an owner makes another on
@@ -85,8 +85,8 @@ def rotate_own_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, asked:
     """
     require_active(caller)
     old = _own(caller, key_id)
-    overlap = timedelta(hours=asked.overlap_hours)
-    fresh, secret = rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)
+    overlap = timedelta(hours=body.overlap_hours)
+    fresh, secret = keys.rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)
     if Scope.ADMIN in fresh.scopes:
         # Whoever runs the service is accountable for the keys that do.
         record_rotation(session, Actor.of(caller), fresh, old)

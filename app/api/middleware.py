@@ -33,8 +33,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         request = Request(scope)
-        given = request.headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else new_id("req")
+        header = request.headers.get("x-request-id", "")
+        request_id = header if _REQUEST_ID.fullmatch(header) else new_id("req")
         request.state.request_id = request_id
         parent = read_traceparent(request.headers.get("traceparent"))
         with bind_log_ids(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
@@ -57,8 +57,8 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            async with whole_body(request, receive) as whole:
-                await self.app(scope, whole, tell)
+            async with whole_body(request, receive) as complete_receive:
+                await self.app(scope, complete_receive, tell)
         except ClientGone:
             log.debug("The client left before its body was whole")
         except Exception as error:
@@ -82,5 +82,5 @@ async def error_response(request: Request, error: Exception) -> Response:
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     answer = handler(request, error)
-    found: Response = await answer if isawaitable(answer) else answer
-    return found
+    response: Response = await answer if isawaitable(answer) else answer
+    return response

@@ -59,12 +59,12 @@ class ModelPage(BaseModel):
 @router.get("")
 def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
     """List the enabled models with the caller's price per second."""
-    shown = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
-    return ModelPage(data=[_show(session, caller, each) for each in shown])
+    models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    return ModelPage(data=[_show(session, caller, each) for each in models])
 
 
 @router.get("/{model_id}")
-def read_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
+def get_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
     """Return one enabled model."""
     model = load_catalog(get_settings().catalog_dir).get(model_id)
     if model is None or not model.enabled:

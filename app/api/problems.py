@@ -1,7 +1,7 @@
 """Errors on the wire: RFC 9457 problem documents, which carry OpenAI's `error` object for its clients as well."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.api.interface import interface_of
 from app.api.route_index import allowed_methods
 from app.errors import AppError
 
@@ -47,16 +48,11 @@ _LIMITS = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more tha
 # What the database says to NUL inside of JSON; in plain text its driver refuses it before.
 _NUL_IN_JSON = "22P05"
 
-# Doors whose clients expect another shape of errors, by the beginning of their paths.
-SHAPES: dict[str, Callable[[AppError, Request], JSONResponse]] = {}
-
 
 def problem(error: AppError, request: Request) -> JSONResponse:
-    """Return the answer to an error, in the shape of the door that was called: a problem document by default."""
-    for prefix, shape in SHAPES.items():
-        if request.url.path.startswith(prefix):
-            return shape(error, request)
-    return problem_document(error, request)
+    """Return the response to an error in the format of the interface that was called, else a problem document."""
+    interface = interface_of(request)
+    return problem_document(error, request) if interface is None else interface.error_response(error, request)
 
 
 def problem_document(error: AppError, request: Request) -> JSONResponse:
@@ -105,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 def from_validation(errors: Sequence[Any]) -> AppError:
     """Return the AppError for pydantic's findings: the first one leads, all of them are listed."""
-    found = [
+    findings = [
         {
             "field": ".".join(str(part) for part in each["loc"] if part not in ("body", "query", "path", "header")),
             "message": each["msg"],
@@ -113,14 +109,16 @@ def from_validation(errors: Sequence[Any]) -> AppError:
         }
         for each in errors
     ]
-    first = found[0]
+    first = findings[0]
     if first["type"] == "json_invalid":
         return AppError("invalid_json", "The body is not valid JSON.")
     if first["type"] == "extra_forbidden":
         message = f"There is no field {first['field']!r}."
     else:
         message = f"{first['field'] or 'The body'}: {first['message']}."
-    return AppError("invalid_request", message, field=first["field"] or None, errors=found, allowed=_allowed(errors[0]))
+    return AppError(
+        "invalid_request", message, field=first["field"] or None, errors=findings, allowed=_allowed(errors[0])
+    )
 
 
 def from_http(error: HTTPException, request: Request) -> AppError:

@@ -6,7 +6,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.accounts.projects import list_projects
+from app.accounts import projects
 from app.api.access import SessionDep, VideosCaller
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"])
@@ -29,8 +29,8 @@ class ProjectList(BaseModel):
 
 
 @router.get("")
-def list_own_projects(session: SessionDep, caller: VideosCaller) -> ProjectList:
+def list_projects(session: SessionDep, caller: VideosCaller) -> ProjectList:
     """List the account's open projects; a key of one project sees that one only."""
-    found = list_projects(session, caller.account_id)
-    seen = [each for each in found if caller.project_id in (None, each.id)]
-    return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in seen])
+    rows = projects.list_projects(session, caller.account_id)
+    visible = [each for each in rows if caller.project_id in (None, each.id)]
+    return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in visible])

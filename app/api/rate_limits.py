@@ -81,11 +81,11 @@ def _limits_of(session: Session, caller: Caller) -> tuple[int, int]:
     moment = now(session)
     book = book_at(session, moment).book
     membership = book.membership(book.known_membership(membership_at(session, caller.account_id, moment)))
-    found = (membership.requests_per_minute, membership.jobs_per_minute)
+    limits = (membership.requests_per_minute, membership.jobs_per_minute)
     if len(_remembered) > 10_000:
         _remembered.clear()
-    _remembered[caller.account_id] = (time.monotonic() + _REMEMBER_SECONDS, *found)
-    return found
+    _remembered[caller.account_id] = (time.monotonic() + _REMEMBER_SECONDS, *limits)
+    return limits
 
 
 @lru_cache(maxsize=1)

@@ -13,27 +13,27 @@ def require_text(values: dict[str, Any]) -> None:
 
     Raises AppError `invalid_request`, naming the field by its place (`metadata.scene`, `shots.0.prompt`).
     """
-    waiting: list[tuple[str, Any]] = [("", values)]
+    pending: list[tuple[str, Any]] = [("", values)]
     # Not by recursion: JSON may be nested deeper than calls may be.
-    while waiting:
-        place, value = waiting.pop()
+    while pending:
+        path, value = pending.pop()
         if isinstance(value, str) and _WRONG.search(value):
-            raise _refused(place)
+            raise _refused(path)
         if isinstance(value, dict):
             wrong = next((name for name in value if _WRONG.search(name)), None)
             if wrong is not None:
-                raise _refused(_join(place, wrong))
-            waiting += [(_join(place, name), each) for name, each in value.items()]
+                raise _refused(_join(path, wrong))
+            pending += [(_join(path, name), each) for name, each in value.items()]
         elif isinstance(value, list):
-            waiting += [(_join(place, str(number)), each) for number, each in enumerate(value)]
+            pending += [(_join(path, str(number)), each) for number, each in enumerate(value)]
 
 
-def _join(place: str, name: str) -> str:
-    return f"{place}.{name}" if place else name
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
 
 
-def _refused(place: str) -> AppError:
+def _refused(path: str) -> AppError:
     # The place may be a wrong name itself, and is answered with what can be written of it.
-    field = place.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    field = path.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     message = "Text may hold any character but NUL (U+0000) and halves of surrogate pairs."
     return AppError("invalid_request", message, field=field)

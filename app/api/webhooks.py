@@ -8,21 +8,11 @@ from pydantic import BaseModel
 
 from app.accounts.caller import Caller
 from app.api.access import SessionDep, WebhooksCaller, needs_without_session
-from app.events.feed import list_events
+from app.events import feed
 from app.events.schemas import EventList, show_page
 from app.events.types import EVENT_TYPES
 from app.roles import Scope
-from app.webhooks.callback_secret import get_callback_secret, rotate_callback_secret
-from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
-from app.webhooks.endpoints import (
-    create_endpoint,
-    delete_endpoint,
-    find_endpoint,
-    list_endpoints,
-    rotate_secret,
-    update_endpoint,
-)
-from app.webhooks.endpoints import show_endpoint_of as show_endpoint
+from app.webhooks import callback_secret, deliveries, endpoints
 from app.webhooks.schemas import (
     AttemptOut,
     CallbackSecretOut,
@@ -93,15 +83,15 @@ class EventTypes(BaseModel):
 
 
 @router.get("/webhook_event_types")
-def list_event_types(caller: WebhooksCaller) -> EventTypes:
+def list_webhook_event_types(caller: WebhooksCaller) -> EventTypes:
     """List the event types that an endpoint can ask for."""
     return EventTypes(data=list(EVENT_TYPES), descriptions=EVENT_TYPES)
 
 
 @router.post("/webhook_endpoints")
-def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, asked: EndpointCreate) -> EndpointOut:
+def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, body: EndpointCreate) -> EndpointOut:
     """Register an endpoint. Its signing secret is shown in this answer only."""
-    return create_endpoint(session, caller, asked)
+    return endpoints.create_endpoint(session, caller, body)
 
 
 @router.get("/webhook_endpoints")
@@ -109,7 +99,7 @@ def list_webhook_endpoints(
     session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 20
 ) -> EndpointPage:
     """List the caller's endpoints, newest first."""
-    data, more = list_endpoints(session, caller, after=after, limit=limit)
+    data, more = endpoints.list_endpoints(session, caller, after=after, limit=limit)
     ends = (data[0].id, data[-1].id) if data else (None, None)
     return EndpointPage(data=data, first_id=ends[0], last_id=ends[1], has_more=more)
 
@@ -117,53 +107,53 @@ def list_webhook_endpoints(
 @router.get("/webhook_endpoints/{endpoint_id}")
 def get_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointOut:
     """Return an endpoint and how it is doing."""
-    return show_endpoint(session, find_endpoint(session, caller, endpoint_id))
+    return endpoints.show_endpoint_of(session, endpoints.find_endpoint(session, caller, endpoint_id))
 
 
 @router.post("/webhook_endpoints/{endpoint_id}")
 def update_webhook_endpoint(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: EndpointUpdate
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: EndpointUpdate
 ) -> EndpointOut:
     """Change an endpoint; `enabled` opens a disabled one again with a clean record."""
-    return update_endpoint(session, caller, endpoint_id, asked)
+    return endpoints.update_endpoint(session, caller, endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
 def delete_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointDeleted:
     """Delete an endpoint; what was waiting for it is abandoned."""
-    delete_endpoint(session, caller, endpoint_id)
+    endpoints.delete_endpoint(session, caller, endpoint_id)
     return EndpointDeleted(id=endpoint_id)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/rotate_secret")
-def rotate_webhook_secret(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: SecretRotate
+def rotate_webhook_endpoint_secret(
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: SecretRotate
 ) -> EndpointOut:
     """Make a new signing secret; the old one may go on signing beside it for up to 72 hours."""
-    return rotate_secret(session, caller, endpoint_id, keep_old_hours=asked.hours())
+    return endpoints.rotate_secret(session, caller, endpoint_id, keep_old_hours=body.hours())
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/test")
 def test_webhook_endpoint(
-    caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, asked: SampleRequest
+    caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, body: SampleRequest
 ) -> SampleOut:
     """Send a sample event now and return what the endpoint answered."""
-    return send_test(caller, endpoint_id, asked.event_type)
+    return send_test(caller, endpoint_id, body.event_type)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/recover")
-def recover_deliveries(
-    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, asked: RecoverRequest
+def recover_webhook_deliveries(
+    session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: RecoverRequest
 ) -> RecoveryOut:
     """Deliver again every event of a range that the endpoint wants and has not got."""
-    count, following = recover(
-        session, caller, endpoint_id, since=asked.since, until=asked.until, dry_run=asked.dry_run
+    count, next_since = deliveries.recover(
+        session, caller, endpoint_id, since=body.since, until=body.until, dry_run=body.dry_run
     )
-    return RecoveryOut(count=count, next_since=following)
+    return RecoveryOut(count=count, next_since=next_since)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}/deliveries")
-def list_endpoint_deliveries(
+def list_webhook_endpoint_deliveries(
     session: SessionDep,
     caller: WebhooksCaller,
     endpoint_id: str,
@@ -172,13 +162,15 @@ def list_endpoint_deliveries(
     limit: Limit = 20,
 ) -> DeliveryPage:
     """List the deliveries to one endpoint, newest first."""
-    find_endpoint(session, caller, endpoint_id)
-    data, more = list_deliveries(session, caller, endpoint_id=endpoint_id, state=state, after=after, limit=limit)
+    endpoints.find_endpoint(session, caller, endpoint_id)
+    data, more = deliveries.list_deliveries(
+        session, caller, endpoint_id=endpoint_id, state=state, after=after, limit=limit
+    )
     return DeliveryPage(data=data, last_id=data[-1].id if data else None, has_more=more)
 
 
 @router.get("/webhook_deliveries")
-def list_account_deliveries(
+def list_webhook_deliveries(
     session: SessionDep,
     caller: WebhooksCaller,
     event_id: Annotated[str | None, Query(max_length=64)] = None,
@@ -187,41 +179,41 @@ def list_account_deliveries(
     limit: Limit = 20,
 ) -> DeliveryPage:
     """List the caller's deliveries, those to a job's own callback URL too."""
-    data, more = list_deliveries(session, caller, event_id=event_id, state=state, after=after, limit=limit)
+    data, more = deliveries.list_deliveries(session, caller, event_id=event_id, state=state, after=after, limit=limit)
     return DeliveryPage(data=data, last_id=data[-1].id if data else None, has_more=more)
 
 
 @router.get("/webhook_deliveries/{delivery_id}")
 def get_webhook_delivery(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryWithAttempts:
     """Return a delivery with the log of its attempts."""
-    delivery, attempts = get_delivery(session, caller, delivery_id)
+    delivery, attempts = deliveries.get_delivery(session, caller, delivery_id)
     return DeliveryWithAttempts(**delivery.model_dump(), attempt_log=attempts)
 
 
 @router.post("/webhook_deliveries/{delivery_id}/redeliver")
-def redeliver_webhook(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryOut:
+def redeliver_webhook_delivery(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryOut:
     """Deliver an event once more, now; a waiting delivery is brought forward."""
-    return redeliver(session, caller, delivery_id)
+    return deliveries.redeliver(session, caller, delivery_id)
 
 
 @router.get("/webhook_callback_secret")
-def show_callback_secret(session: SessionDep, caller: WebhooksCaller) -> CallbackSecretOut:
+def get_webhook_callback_secret(session: SessionDep, caller: WebhooksCaller) -> CallbackSecretOut:
     """Return the hint of the secret that signs for the `callback_url` of the account's jobs."""
-    return get_callback_secret(session, caller)
+    return callback_secret.get_callback_secret(session, caller)
 
 
 @router.post("/webhook_callback_secret/rotate")
 def rotate_webhook_callback_secret(
-    session: SessionDep, caller: WebhooksCaller, asked: SecretRotate
+    session: SessionDep, caller: WebhooksCaller, body: SecretRotate
 ) -> CallbackSecretOut:
     """Make a new callback secret, shown in this answer only; the old one may go on signing for up to 72 hours."""
-    return rotate_callback_secret(session, caller, keep_old_hours=asked.hours())
+    return callback_secret.rotate_callback_secret(session, caller, keep_old_hours=body.hours())
 
 
 @router.get("/events")
-def read_events(session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 100) -> EventList:
+def list_events(session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 100) -> EventList:
     """Follow the feed of events from a cursor, oldest first and without gaps."""
-    page = list_events(
+    page = feed.list_events(
         session, caller.account_id, test=caller.test, project_id=caller.project_id, after=after, limit=limit
     )
     return show_page(page)

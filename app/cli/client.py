@@ -60,11 +60,11 @@ class Client:
         """Post `body` as JSON, once however often it has to be sent, and return the answer. Raises Refusal."""
         return self._json("POST", path, body or {}, {"Idempotency-Key": secrets.token_hex(16)})
 
-    def follow(self, video_id: str, told: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    def follow(self, video_id: str, on_update: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Ask for a video until it has ended, telling each answer to `told`, and return the last one."""
         while True:
             video = self.get(f"/v1/videos/{quote(video_id)}")
-            told(video)
+            on_update(video)
             if video["status"] in FINAL:
                 return video
             time.sleep(_POLL_SECONDS)
@@ -87,8 +87,8 @@ class Client:
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> dict[str, Any]:
         with self._open(method, path, body, headers) as answer:
-            found = json.loads(answer.read())
-        return found if isinstance(found, dict) else {"data": found}
+            body_out = json.loads(answer.read())
+        return body_out if isinstance(body_out, dict) else {"data": body_out}
 
     @contextmanager
     def _open(

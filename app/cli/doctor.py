@@ -94,11 +94,11 @@ def _python() -> list[HealthCheck]:
 def _home(home: Path) -> list[HealthCheck]:
     if is_claimed(home):
         return [HealthCheck("home", True, f"{home} (in use by a running service)")]
-    place = next(folder for folder in (home, *home.parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    found = f"{home}, {free / 2**30:.1f} GiB free"
-    mend = "Films and the database need room: free some, or choose another --home."
-    return [HealthCheck("home", free >= _DISK_BYTES_LEAST, found, mend)]
+    folder = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    summary = f"{home}, {free / 2**30:.1f} GiB free"
+    fix = "Films and the database need room: free some, or choose another --home."
+    return [HealthCheck("home", free >= _DISK_BYTES_LEAST, summary, fix)]
 
 
 def _leftovers() -> list[HealthCheck]:
@@ -115,22 +115,22 @@ def _port(home: Path) -> list[HealthCheck]:
     settings = get_settings()
     with socket.socket() as probe:
         probe.settimeout(1.0)
-        taken = settings.port != 0 and probe.connect_ex((settings.host, settings.port)) == 0
-    if taken and not is_claimed(home):
-        mend = "`cinemeter up` takes a free port by itself; or set CINEMETER_PORT."
-        return [HealthCheck("port", None, f"{settings.port} is in use by another program", mend)]
+        in_use = settings.port != 0 and probe.connect_ex((settings.host, settings.port)) == 0
+    if in_use and not is_claimed(home):
+        fix = "`cinemeter up` takes a free port by itself; or set CINEMETER_PORT."
+        return [HealthCheck("port", None, f"{settings.port} is in use by another program", fix)]
     return [HealthCheck("port", True, f"{settings.host}:{settings.port}")]
 
 
 def _postgres() -> list[HealthCheck]:
     if not get_settings().database_url:
         return _embedded("PostgreSQL", lambda: postgres_programs() / "postgres")
-    mend = "Check CINEMETER_DATABASE_URL, that the server runs, and that it lets this machine in."
+    fix = "Check CINEMETER_DATABASE_URL, that the server runs, and that it lets this machine in."
     try:
         with get_engine().connect() as connection:
             version = str(connection.execute(text("SHOW server_version")).scalar_one())
     except (SQLAlchemyError, RuntimeError) as error:
-        return [HealthCheck("PostgreSQL", False, str(error).splitlines()[0], mend)]
+        return [HealthCheck("PostgreSQL", False, str(error).splitlines()[0], fix)]
     ok = int(version.split(".")[0]) >= _POSTGRES_LEAST
     return [
         HealthCheck(
@@ -158,15 +158,15 @@ def _redis() -> list[HealthCheck]:
         )
     ]
     if policy != "noeviction":
-        mend = "Set maxmemory-policy to noeviction: an evicted doorbell costs a round of the scheduler."
-        findings.append(HealthCheck("Redis policy", None, policy, mend))
+        fix = "Set maxmemory-policy to noeviction: an evicted doorbell costs a round of the scheduler."
+        findings.append(HealthCheck("Redis policy", None, policy, fix))
     return findings
 
 
 def _embedded(part: str, program: Callable[[], Path]) -> list[HealthCheck]:
     try:
-        found = reachable(program(), servers_owner())
-        answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, cwd="/")
+        program_path = reachable(program(), servers_owner())
+        answer = subprocess.run([program_path, "--version"], capture_output=True, text=True, check=True, cwd="/")
     except (AppError, OSError, subprocess.CalledProcessError) as error:
         return [HealthCheck(part, False, str(error), INSTALL_HINT)]
     return [HealthCheck(part, True, f"{answer.stdout.strip()[:48]}, embedded")]
@@ -174,11 +174,11 @@ def _embedded(part: str, program: Callable[[], Path]) -> list[HealthCheck]:
 
 def _storage() -> list[HealthCheck]:
     url = get_settings().storage()
-    mend = "Check CINEMETER_STORAGE_URL, the keys, and that the folder or bucket is there and can be written."
+    fix = "Check CINEMETER_STORAGE_URL, the keys, and that the folder or bucket is there and can be written."
     folder = Path(url.removeprefix("file:"))
     if url.startswith("file:") and not folder.exists():
-        place = next(parent for parent in folder.absolute().parents if parent.exists())
-        return [HealthCheck("storage", os.access(place, os.W_OK), f"{url}, made at the first use", mend)]
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
+        return [HealthCheck("storage", os.access(parent, os.W_OK), f"{url}, made at the first use", fix)]
     try:
         storage = open_storage(url)
         probe = "doctor/probe"
@@ -186,20 +186,20 @@ def _storage() -> list[HealthCheck]:
         size = storage.stat(probe)
         storage.delete(probe)
     except Exception as error:  # noqa: BLE001 - whatever storage says is the finding
-        return [HealthCheck("storage", False, f"{url}: {error}", mend)]
-    return [HealthCheck("storage", size is not None, url, mend)]
+        return [HealthCheck("storage", False, f"{url}: {error}", fix)]
+    return [HealthCheck("storage", size is not None, url, fix)]
 
 
 def _ffmpeg() -> list[HealthCheck]:
-    mend = "Install `cinemeter[worker]`, which brings imageio-ffmpeg, or set CINEMETER_FFMPEG to a binary with libx264."
+    fix = "Install `cinemeter[worker]`, which brings imageio-ffmpeg, or set CINEMETER_FFMPEG to a binary with libx264."
     binary = get_settings().ffmpeg or _shipped_ffmpeg()
     if not binary:
-        return [HealthCheck("ffmpeg", None, "none; this machine can serve the API but cannot render", mend)]
+        return [HealthCheck("ffmpeg", None, "none; this machine can serve the API but cannot render", fix)]
     try:
         answer = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        return [HealthCheck("ffmpeg", False, str(error), mend)]
-    return [HealthCheck("ffmpeg", "libx264" in answer.stdout, binary, mend)]
+        return [HealthCheck("ffmpeg", False, str(error), fix)]
+    return [HealthCheck("ffmpeg", "libx264" in answer.stdout, binary, fix)]
 
 
 def _shipped_ffmpeg() -> str:
@@ -215,8 +215,8 @@ def _models() -> list[HealthCheck]:
         [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=_TORCH_SECONDS
     )
     if answer.returncode != 0:
-        mend = "Install `cinemeter[worker]` where films are rendered; the API runs without it."
-        return [HealthCheck("torch", None, "not installed", mend)]
+        fix = "Install `cinemeter[worker]` where films are rendered; the API runs without it."
+        return [HealthCheck("torch", None, "not installed", fix)]
     facts = json.loads(answer.stdout)
     devices: list[dict[str, Any]] = facts["devices"]
     named = ", ".join(f"{each['name']} ({each['bytes'] / 2**30:.0f} GiB)" for each in devices)

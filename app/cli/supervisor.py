@@ -91,16 +91,16 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every role, the last started first; each may finish what it has in hand."""
-        standing = [role for role in reversed(self.roles) if role.process]
-        for role in standing:
+        running = [role for role in reversed(self.roles) if role.process]
+        for role in running:
             if role.process and role.process.poll() is None:
                 role.process.send_signal(signal.SIGTERM)
-        asked = time.monotonic()
-        for role in standing:
+        signalled_at = time.monotonic()
+        for role in running:
             if role.process:
                 # Asked once: a second request tells some programs to drop what they have in hand.
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    role.process.wait(max(0.1, asked + role.patience_seconds - time.monotonic()))
+                    role.process.wait(max(0.1, signalled_at + role.patience_seconds - time.monotonic()))
                 end(role.process)
                 role.process = None
         self.remember(())

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.accounts.accounts import get_account, list_accounts
+from app.accounts import accounts
 from app.accounts.keys import list_keys
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.projects import list_projects
 from app.accounts.tables import Account, Project
-from app.admin import accounts
+from app.admin import accounts as admin_accounts
 from app.admin.accounts import KeyOptions
 from app.admin.money import parse_amount
 from app.api.access import SessionDep
@@ -77,144 +77,144 @@ class AccountPage(BaseModel):
 
 
 @router.get("")
-def list_all_accounts(session: SessionDep, caller: AdminCaller, after: After = None, limit: Limit = 50) -> AccountPage:
+def list_accounts(session: SessionDep, caller: AdminCaller, after: After = None, limit: Limit = 50) -> AccountPage:
     """List accounts."""
-    found = list_accounts(session, after=after, limit=limit + 1)
-    data = [_show(session, account) for account in found[:limit]]
-    return AccountPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+    rows = accounts.list_accounts(session, after=after, limit=limit + 1)
+    data = [_show(session, account) for account in rows[:limit]]
+    return AccountPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
 @router.post("", status_code=201)
-def open_account(session: SessionDep, caller: OperatorCaller, asked: AccountIn) -> AccountDetailOut:
+def create_account(session: SessionDep, caller: OperatorCaller, body: AccountIn) -> AccountDetailOut:
     """Open an account with an empty wallet."""
-    account = accounts.open_account(
+    account = admin_accounts.open_account(
         session,
         Actor.of(caller),
-        asked.name,
-        kind=asked.kind,
-        currency=asked.currency,
-        billing_zone=asked.billing_zone,
-        test=asked.test,
+        body.name,
+        kind=body.kind,
+        currency=body.currency,
+        billing_zone=body.billing_zone,
+        test=body.test,
     )
     return _whole(session, account)
 
 
 @router.get("/{account_id}")
-def read_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountDetailOut:
+def get_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountDetailOut:
     """Return an account."""
-    return _whole(session, get_account(session, account_id))
+    return _whole(session, accounts.get_account(session, account_id))
 
 
 @router.put("/{account_id}/limits")
-def limit_account(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: AccountLimitsIn
+def set_account_limits(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: AccountLimitsIn
 ) -> AccountDetailOut:
     """Set an account's own limits. They bind new jobs only."""
-    limits = {"concurrency": asked.concurrency, "queue_limit": asked.queue_limit}
-    return _whole(session, accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
+    limits = {"concurrency": body.concurrency, "queue_limit": body.queue_limit}
+    return _whole(session, admin_accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
 
 
 @router.post("/{account_id}/membership")
-def change_account_membership(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: MembershipIn
+def set_account_membership(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: MembershipIn
 ) -> AccountDetailOut:
     """Change an account's membership from a moment on; `free` ends what it has."""
-    accounts.set_membership(
+    admin_accounts.set_membership(
         session,
         Actor.of(caller),
         account_id,
-        asked.membership,
-        starts_at=asked.starts_at,
-        ends_at=asked.ends_at,
+        body.membership,
+        starts_at=body.starts_at,
+        ends_at=body.ends_at,
     )
-    return _whole(session, get_account(session, account_id))
+    return _whole(session, accounts.get_account(session, account_id))
 
 
 @router.post("/{account_id}/suspend")
-def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: ReasonIn) -> AccountDetailOut:
+def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: ReasonIn) -> AccountDetailOut:
     """Suspend an account: it can read, cancel and download, but not order."""
-    return _whole(session, accounts.suspend_account(session, Actor.of(caller), account_id, asked.reason))
+    return _whole(session, admin_accounts.suspend_account(session, Actor.of(caller), account_id, body.reason))
 
 
 @router.post("/{account_id}/reinstate")
 def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: str) -> AccountDetailOut:
     """End a suspension."""
-    return _whole(session, accounts.reinstate_account(session, Actor.of(caller), account_id))
+    return _whole(session, admin_accounts.reinstate_account(session, Actor.of(caller), account_id))
 
 
 @router.get("/{account_id}/keys")
 def list_account_keys(session: SessionDep, caller: AdminCaller, account_id: str) -> dict[str, Any]:
     """List all keys of an account, newest first."""
-    account = get_account(session, account_id)
+    account = accounts.get_account(session, account_id)
     return {"object": "list", "data": [show_key(session, account, key) for key in list_keys(session, account_id)]}
 
 
 @router.post("/{account_id}/keys", status_code=201)
-def issue_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, asked: KeyIn) -> KeyOut:
+def create_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, body: KeyIn) -> KeyOut:
     """Make a key. The key itself is in this answer and can never be shown again."""
-    account = get_account(session, account_id)
-    wish = KeyOptions(
-        scopes=tuple(asked.scopes),
-        name=asked.name,
-        test=asked.test,
-        project_id=asked.project,
-        roles=tuple(asked.roles),
-        expires_at=asked.expires_at,
-        budget_total=_amount(session, account_id, asked.budget_total, "budget_total"),
-        job_cap=_amount(session, account_id, asked.job_cap, "job_cap"),
+    account = accounts.get_account(session, account_id)
+    options = KeyOptions(
+        scopes=tuple(body.scopes),
+        name=body.name,
+        test=body.test,
+        project_id=body.project,
+        roles=tuple(body.roles),
+        expires_at=body.expires_at,
+        budget_total=_amount(session, account_id, body.budget_total, "budget_total"),
+        job_cap=_amount(session, account_id, body.job_cap, "job_cap"),
     )
-    key, secret = accounts.create_key(session, Actor.of(caller), account_id, wish)
+    key, secret = admin_accounts.create_key(session, Actor.of(caller), account_id, options)
     return show_key(session, account, key, secret)
 
 
 @router.post("/{account_id}/keys/{key_id}/rotate")
 def rotate_account_key(
-    session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str, asked: Rotation
+    session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str, body: Rotation
 ) -> KeyOut:
     """Replace a key by a new one with the same rights; the old one works on for the overlap."""
-    overlap = timedelta(hours=asked.overlap_hours)
-    fresh, secret = accounts.replace_key(session, Actor.of(caller), account_id, key_id, overlap)
-    return show_key(session, get_account(session, account_id), fresh, secret)
+    overlap = timedelta(hours=body.overlap_hours)
+    fresh, secret = admin_accounts.replace_key(session, Actor.of(caller), account_id, key_id, overlap)
+    return show_key(session, accounts.get_account(session, account_id), fresh, secret)
 
 
 @router.delete("/{account_id}/keys/{key_id}")
 def revoke_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str) -> KeyOut:
     """Revoke a key at once."""
-    key = accounts.revoke_account_key(session, Actor.of(caller), account_id, key_id)
-    return show_key(session, get_account(session, account_id), key)
+    key = admin_accounts.revoke_account_key(session, Actor.of(caller), account_id, key_id)
+    return show_key(session, accounts.get_account(session, account_id), key)
 
 
 @router.get("/{account_id}/projects")
 def list_account_projects(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
     """List an account's open projects."""
-    account = get_account(session, account_id)
+    account = accounts.get_account(session, account_id)
     return AffectedOut(data=[_project(account, project) for project in list_projects(session, account_id)])
 
 
 @router.post("/{account_id}/projects", status_code=201)
-def open_account_project(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: ProjectIn
+def create_account_project(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: ProjectIn
 ) -> dict[str, Any]:
     """Open a project, with a budget per month or none."""
-    budget = _amount(session, account_id, asked.budget_month, "budget_month")
-    project = accounts.create_account_project(session, Actor.of(caller), account_id, asked.name, budget)
-    return _project(get_account(session, account_id), project)
+    budget = _amount(session, account_id, body.budget_month, "budget_month")
+    project = admin_accounts.create_account_project(session, Actor.of(caller), account_id, body.name, budget)
+    return _project(accounts.get_account(session, account_id), project)
 
 
 @router.put("/{account_id}/projects/{project_id}/budget")
-def limit_account_project(
-    session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, asked: ProjectBudgetIn
+def set_account_project_budget(
+    session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, body: ProjectBudgetIn
 ) -> dict[str, Any]:
     """Set a project's budget per month; null lifts it. It binds new jobs only."""
-    budget = _amount(session, account_id, asked.budget_month, "budget_month")
-    project = accounts.set_project_budget(session, Actor.of(caller), account_id, project_id, budget)
-    return _project(get_account(session, account_id), project)
+    budget = _amount(session, account_id, body.budget_month, "budget_month")
+    project = admin_accounts.set_project_budget(session, Actor.of(caller), account_id, project_id, budget)
+    return _project(accounts.get_account(session, account_id), project)
 
 
 @router.delete("/{account_id}/projects/{project_id}", status_code=204)
-def close_account_project(session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str) -> Response:
+def archive_account_project(session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str) -> Response:
     """Close a project to new jobs; its past stays on statements."""
-    accounts.archive_account_project(session, Actor.of(caller), account_id, project_id)
+    admin_accounts.archive_account_project(session, Actor.of(caller), account_id, project_id)
     return Response(status_code=204)
 
 

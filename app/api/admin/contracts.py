@@ -17,16 +17,7 @@ from app.api.admin.price_documents import (
 )
 from app.api.admin.schemas import ApprovalIn, ContractEndIn, ContractIn, PriceDocumentEditIn, ReasonIn, ScheduleIn
 from app.audit_log.actor import Actor
-from app.prices.compare import compare_contract
-from app.prices.contracts import (
-    approve_contract,
-    draft_contract,
-    edit_contract,
-    end_contract,
-    schedule_contract,
-    withdraw_contract,
-)
-from app.prices.find import contract_by_id, list_contracts
+from app.prices import compare, contracts, find
 
 router = APIRouter(prefix="/v1/admin/contracts", tags=["admin: contracts"])
 
@@ -34,71 +25,75 @@ Against = Annotated[str | None, Query(max_length=64)]
 
 
 @router.get("")
-def list_all_contracts(
+def list_contracts(
     session: SessionDep, caller: AdminCaller, account: Annotated[str | None, Query(max_length=64)] = None
 ) -> PriceDocumentPage:
     """List the contracts of one account, or of all."""
-    return PriceDocumentPage(data=[show_document(session, each) for each in list_contracts(session, account)])
+    return PriceDocumentPage(data=[show_document(session, each) for each in find.list_contracts(session, account)])
 
 
 @router.post("", status_code=201)
-def draft_new_contract(session: SessionDep, caller: AuthorCaller, asked: ContractIn) -> PriceDocumentDetailOut:
+def draft_contract(session: SessionDep, caller: AuthorCaller, body: ContractIn) -> PriceDocumentDetailOut:
     """Write an account's contract down as a draft, based on its newest one."""
     return show_document_detail(
-        session, draft_contract(session, Actor.of(caller), asked.account, asked.toml, note=asked.note)
+        session, contracts.draft_contract(session, Actor.of(caller), body.account, body.toml, note=body.note)
     )
 
 
 @router.get("/{contract_id}")
-def read_contract(session: SessionDep, caller: AdminCaller, contract_id: str) -> PriceDocumentDetailOut:
+def get_contract(session: SessionDep, caller: AdminCaller, contract_id: str) -> PriceDocumentDetailOut:
     """Return a contract with its text."""
-    return show_document_detail(session, contract_by_id(session, contract_id))
+    return show_document_detail(session, find.contract_by_id(session, contract_id))
 
 
 @router.patch("/{contract_id}")
-def edit_one_contract(
-    session: SessionDep, caller: AuthorCaller, contract_id: str, asked: PriceDocumentEditIn
+def edit_contract(
+    session: SessionDep, caller: AuthorCaller, contract_id: str, body: PriceDocumentEditIn
 ) -> PriceDocumentDetailOut:
     """Replace a draft's text. Only its author may."""
     return show_document_detail(
-        session, edit_contract(session, Actor.of(caller), contract_id, asked.toml, note=asked.note)
+        session, contracts.edit_contract(session, Actor.of(caller), contract_id, body.toml, note=body.note)
     )
 
 
 @router.get("/{contract_id}/diff")
 def diff_contract(session: SessionDep, caller: AdminCaller, contract_id: str, against: Against = None) -> ComparisonOut:
     """Say what a contract changes against the one before it."""
-    return show_comparison(compare_contract(session, contract_id, against))
+    return show_comparison(compare.compare_contract(session, contract_id, against))
 
 
 @router.post("/{contract_id}/approve")
-def approve_one_contract(
-    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ApprovalIn
+def approve_contract(
+    session: SessionDep, caller: ApproverCaller, contract_id: str, body: ApprovalIn
 ) -> PriceDocumentOut:
     """Approve a draft as it was read; somebody other than its author does."""
-    found = approve_contract(session, Actor.of(caller), contract_id, content_hash=asked.content_hash)
-    return show_document(session, found)
+    contract = contracts.approve_contract(session, Actor.of(caller), contract_id, content_hash=body.content_hash)
+    return show_document(session, contract)
 
 
 @router.post("/{contract_id}/schedule")
-def schedule_one_contract(
-    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ScheduleIn
+def schedule_contract(
+    session: SessionDep, caller: PricingCaller, contract_id: str, body: ScheduleIn
 ) -> PriceDocumentOut:
     """Let an approved contract take effect; an account's first may do so at once."""
-    return show_document(session, schedule_contract(session, Actor.of(caller), contract_id, asked.effective_at))
+    return show_document(
+        session, contracts.schedule_contract(session, Actor.of(caller), contract_id, body.effective_at)
+    )
 
 
 @router.post("/{contract_id}/withdraw")
-def withdraw_one_contract(
-    session: SessionDep, caller: PricingCaller, contract_id: str, asked: ReasonIn
-) -> PriceDocumentOut:
+def withdraw_contract(session: SessionDep, caller: PricingCaller, contract_id: str, body: ReasonIn) -> PriceDocumentOut:
     """Take a contract back before it takes effect."""
-    return show_document(session, withdraw_contract(session, Actor.of(caller), contract_id, reason=asked.reason))
+    return show_document(
+        session, contracts.withdraw_contract(session, Actor.of(caller), contract_id, reason=body.reason)
+    )
 
 
 @router.post("/{contract_id}/end")
-def end_one_contract(
-    session: SessionDep, caller: ApproverCaller, contract_id: str, asked: ContractEndIn
+def end_contract(
+    session: SessionDep, caller: ApproverCaller, contract_id: str, body: ContractEndIn
 ) -> PriceDocumentOut:
     """End a contract in effect; list prices stand from that moment on, for new quotes."""
-    return show_document(session, end_contract(session, Actor.of(caller), contract_id, asked.at, reason=asked.reason))
+    return show_document(
+        session, contracts.end_contract(session, Actor.of(caller), contract_id, body.at, reason=body.reason)
+    )

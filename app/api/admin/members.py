@@ -25,11 +25,11 @@ def list_account_members(session: SessionDep, caller: AdminCaller, account_id: s
 
 
 @router.put("/{account_id}/members/{member_id}/roles")
-def change_member_roles(
-    session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, asked: RolesIn
+def set_account_member_roles(
+    session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, body: RolesIn
 ) -> dict[str, Any]:
     """Replace a member's roles; an account keeps at least one owner."""
-    return _member(accounts.set_member_roles(session, Actor.of(caller), account_id, member_id, asked.roles))
+    return _member(accounts.set_member_roles(session, Actor.of(caller), account_id, member_id, body.roles))
 
 
 @router.delete("/{account_id}/members/{member_id}", status_code=204)
@@ -51,17 +51,17 @@ def list_account_invitations(session: SessionDep, caller: AdminCaller, account_i
 
 
 @router.post("/{account_id}/invitations", status_code=201)
-def invite_account_member(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: InvitationIn
+def create_account_invitation(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: InvitationIn
 ) -> dict[str, Any]:
     """Invite a person. The token is in this answer and can never be shown again."""
-    made, token = accounts.invite_member(session, Actor.of(caller), account_id, asked.email, asked.roles)
-    facts = {"id": made.id, "object": "invitation", "email": made.email, "roles": made.roles}
-    return {**facts, "expires_at": made.expires_at, "token": token}
+    invitation, token = accounts.invite_member(session, Actor.of(caller), account_id, body.email, body.roles)
+    facts = {"id": invitation.id, "object": "invitation", "email": invitation.email, "roles": invitation.roles}
+    return {**facts, "expires_at": invitation.expires_at, "token": token}
 
 
 @router.delete("/{account_id}/invitations/{invitation_id}", status_code=204)
-def withdraw_account_invitation(
+def cancel_account_invitation(
     session: SessionDep, caller: OperatorCaller, account_id: str, invitation_id: str
 ) -> Response:
     """Take an invitation back."""

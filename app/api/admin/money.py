@@ -66,7 +66,7 @@ class TransferPage(BaseModel):
 
 
 @router.get("/wallet")
-def read_account_wallet(session: SessionDep, caller: AdminCaller, account_id: str) -> AdminWalletOut:
+def get_account_wallet(session: SessionDep, caller: AdminCaller, account_id: str) -> AdminWalletOut:
     """Return an account's wallet."""
     return _wallet(balance(session, account_id))
 
@@ -82,88 +82,90 @@ def list_account_transfers(
         if last is None or last.account_id != account_id:
             raise not_found("transfer", after)
         before = (last.at, last.id)
-    found = list_transfers(session, account_id, before=before, limit=limit + 1)
-    data = [_transfer(each) for each in found[:limit]]
-    return TransferPage(data=data, last_id=data[-1].id if data else None, has_more=len(found) > limit)
+    rows = list_transfers(session, account_id, before=before, limit=limit + 1)
+    data = [_transfer(each) for each in rows[:limit]]
+    return TransferPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
 @router.post("/top_ups", status_code=201)
-def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: TopUpIn) -> TransferOut:
+def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: TopUpIn) -> TransferOut:
     """Put money into a wallet as a credit lot of its own. The same reference again is the same order."""
-    amount = parse_amount(session, account_id, asked.amount)
-    done = money.add_funds(
+    amount = parse_amount(session, account_id, body.amount)
+    transfer = money.add_funds(
         session,
         Actor.of(caller),
         account_id,
         amount,
-        kind=asked.kind,
-        reference=asked.reference,
-        expires_at=asked.expires_at,
-        reason=asked.reason,
+        kind=body.kind,
+        reference=body.reference,
+        expires_at=body.expires_at,
+        reason=body.reason,
     )
-    return _transfer(done)
+    return _transfer(transfer)
 
 
 @router.post("/corrections", status_code=201)
-def correct_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: CorrectionIn) -> TransferOut:
+def correct_account_balance(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: CorrectionIn
+) -> TransferOut:
     """Put a wallet right: a positive amount gives, a negative one takes."""
-    amount = parse_amount(session, account_id, asked.amount)
-    done = money.correct_balance(
+    amount = parse_amount(session, account_id, body.amount)
+    transfer = money.correct_balance(
         session,
         Actor.of(caller),
         account_id,
         amount,
-        reference=asked.reference,
-        reason=asked.reason,
-        job_id=asked.video,
+        reference=body.reference,
+        reason=body.reason,
+        job_id=body.video,
     )
-    return _transfer(done)
+    return _transfer(transfer)
 
 
 @router.post("/refunds", status_code=201)
-def refund_account(session: SessionDep, caller: OperatorCaller, account_id: str, asked: RefundIn) -> TransferOut:
+def refund_account_video(session: SessionDep, caller: OperatorCaller, account_id: str, body: RefundIn) -> TransferOut:
     """Give back part or all of what a video was charged."""
-    amount = parse_amount(session, account_id, asked.amount)
-    done = money.refund_job(
+    amount = parse_amount(session, account_id, body.amount)
+    transfer = money.refund_job(
         session,
         Actor.of(caller),
         account_id,
-        asked.video,
+        body.video,
         amount,
-        reference=asked.reference,
-        reason=asked.reason,
+        reference=body.reference,
+        reason=body.reason,
     )
-    return _transfer(done)
+    return _transfer(transfer)
 
 
 @router.put("/credit_limit")
-def limit_account_credit(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: CreditLimitIn
+def set_account_credit_limit(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: CreditLimitIn
 ) -> AdminWalletOut:
     """Set how far below zero new jobs may take the wallet. Open holds stay as they are."""
-    amount = parse_amount(session, account_id, asked.amount)
+    amount = parse_amount(session, account_id, body.amount)
     money.set_account_credit_limit(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
 
 
 @router.put("/low_balance")
-def warn_account_below(
-    session: SessionDep, caller: OperatorCaller, account_id: str, asked: LowBalanceIn
+def set_account_low_balance(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: LowBalanceIn
 ) -> AdminWalletOut:
     """Set below what the owner is told; null: never."""
-    amount = None if asked.amount is None else parse_amount(session, account_id, asked.amount)
+    amount = None if body.amount is None else parse_amount(session, account_id, body.amount)
     money.set_low_balance_alert(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
 
 
-def _wallet(has: Balance) -> AdminWalletOut:
+def _wallet(wallet: Balance) -> AdminWalletOut:
     amounts = ("posted", "held", "available", "credit_limit", "granted", "purchased", "next_expiry_amount")
     return AdminWalletOut(
-        account=has.account_id,
-        currency=has.currency,
-        next_expiry_at=has.next_expiry_at,
-        low_balance=None if has.low_balance is None else Money(has.low_balance, has.currency).text,
-        **{name: Money(getattr(has, name), has.currency).text for name in amounts},
+        account=wallet.account_id,
+        currency=wallet.currency,
+        next_expiry_at=wallet.next_expiry_at,
+        low_balance=None if wallet.low_balance is None else Money(wallet.low_balance, wallet.currency).text,
+        **{name: Money(getattr(wallet, name), wallet.currency).text for name in amounts},
     )
 
 

@@ -17,8 +17,8 @@ from app.audit_log.tables import AuditEntry
 from app.catalog.models import require_model
 from app.clock import now
 from app.dispatch.eta import Outlook, forecasts
+from app.jobs import intake
 from app.jobs.find import receipt_of
-from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.present import show_job
 from app.jobs.queue_tables import Worker
 from app.jobs.schemas import VideoOut
@@ -105,26 +105,28 @@ class JobCount(BaseModel):
 @router.get("/intake_pauses")
 def list_intake_pauses(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
     """List the pauses that stand."""
-    return {"object": "list", "data": [_pause(each) for each in list_pauses(session)]}
+    return {"object": "list", "data": [_pause(each) for each in intake.list_pauses(session)]}
 
 
 @router.post("/intake_pauses", status_code=201)
-def pause_new_jobs(session: SessionDep, caller: OperatorCaller, asked: PauseIn) -> PauseOut:
+def pause_intake(session: SessionDep, caller: OperatorCaller, body: PauseIn) -> PauseOut:
     """Stop accepting new jobs for a model, an account, both together, or altogether. Accepted jobs go on."""
-    if asked.model is not None:
-        require_model(asked.model, get_settings().catalog_dir)
-    made = pause_intake(session, Actor.of(caller), model=asked.model, account_id=asked.account, reason=asked.reason)
-    return _pause(made)
+    if body.model is not None:
+        require_model(body.model, get_settings().catalog_dir)
+    pause = intake.pause_intake(
+        session, Actor.of(caller), model=body.model, account_id=body.account, reason=body.reason
+    )
+    return _pause(pause)
 
 
 @router.delete("/intake_pauses/{pause_id}")
-def resume_new_jobs(session: SessionDep, caller: OperatorCaller, pause_id: str) -> PauseOut:
+def resume_intake(session: SessionDep, caller: OperatorCaller, pause_id: str) -> PauseOut:
     """Accept new jobs again."""
-    return _pause(resume_intake(session, Actor.of(caller), pause_id))
+    return _pause(intake.resume_intake(session, Actor.of(caller), pause_id))
 
 
 @router.get("/jobs")
-def list_jobs_of_all(
+def list_jobs(
     session: SessionDep,
     caller: AdminCaller,
     state: JobState | None = None,
@@ -151,25 +153,25 @@ def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
 
 
 @router.get("/workers")
-def list_all_workers(session: SessionDep, caller: AdminCaller, gone: bool = False) -> dict[str, Any]:
+def list_workers(session: SessionDep, caller: AdminCaller, gone: bool = False) -> dict[str, Any]:
     """List the workers on the roster."""
     return {"object": "list", "data": [_worker(each) for each in operations.list_workers(session, gone=gone)]}
 
 
 @router.post("/workers/{worker_id}/drain")
-def drain_one_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
+def drain_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
     """Ask a worker to end or hand back its take and take no more."""
     return _worker(operations.drain_worker(session, Actor.of(caller), worker_id))
 
 
 @router.post("/workers/{worker_id}/resume")
-def resume_one_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
+def resume_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
     """Let a draining worker take work again."""
     return _worker(operations.drain_worker(session, Actor.of(caller), worker_id, drain=False))
 
 
 @router.get("/deliveries")
-def list_deliveries_of_all(
+def list_deliveries(
     session: SessionDep,
     caller: AdminCaller,
     state: DeliveryState | None = None,
@@ -184,13 +186,13 @@ def list_deliveries_of_all(
 
 
 @router.post("/deliveries/{delivery_id}/redeliver")
-def repeat_delivery(session: SessionDep, caller: OperatorCaller, delivery_id: str) -> DeliveryOut:
+def redeliver_delivery(session: SessionDep, caller: OperatorCaller, delivery_id: str) -> DeliveryOut:
     """Deliver a webhook once more, now."""
     return operations.redeliver_event(session, Actor.of(caller), delivery_id)
 
 
 @router.get("/audit_trail")
-def read_audit_log(
+def list_audit_entries(
     session: SessionDep,
     caller: AdminCaller,
     subject: Annotated[str | None, Query(max_length=64)] = None,
@@ -199,9 +201,9 @@ def read_audit_log(
     limit: Limit = 50,
 ) -> dict[str, Any]:
     """List acts, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
-    found = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
-    data = [_entry(each) for each in found[:limit]]
-    return {"object": "list", "data": data, "has_more": len(found) > limit}
+    entries = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
+    data = [_entry(each) for each in entries[:limit]]
+    return {"object": "list", "data": data, "has_more": len(entries) > limit}
 
 
 def _pause(pause: IntakePause) -> PauseOut:

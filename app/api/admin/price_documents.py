@@ -71,28 +71,28 @@ class ComparisonOut(BaseModel):
     figures: list[dict[str, Any]]
 
 
-def show_document(session: Session, paper: StoredBook | StoredContract) -> PriceDocumentOut:
+def show_document(session: Session, document: StoredBook | StoredContract) -> PriceDocumentOut:
     """Return a paper as it is shown in a list."""
-    return PriceDocumentOut(**_facts(session, paper))
+    return PriceDocumentOut(**_facts(session, document))
 
 
-def show_document_detail(session: Session, paper: StoredBook | StoredContract) -> PriceDocumentDetailOut:
+def show_document_detail(session: Session, document: StoredBook | StoredContract) -> PriceDocumentDetailOut:
     """Return a paper with its text."""
     examples = []
-    if isinstance(paper, StoredBook):
-        failures = {each.index: each.outcome for each in check_examples(paper.book)}
+    if isinstance(document, StoredBook):
+        failures = {each.index: each.outcome for each in check_examples(document.book)}
         examples = [
             ExampleOut(name=each.name, total=each.total.text, outcome=failures.get(index))
-            for index, each in enumerate(paper.book.examples)
+            for index, each in enumerate(document.book.examples)
         ]
-    return PriceDocumentDetailOut(**_facts(session, paper), toml=paper.toml, examples=examples)
+    return PriceDocumentDetailOut(**_facts(session, document), toml=document.toml, examples=examples)
 
 
-def show_comparison(found: Comparison) -> ComparisonOut:
+def show_comparison(comparison: Comparison) -> ComparisonOut:
     """Return a comparison as plain values."""
     changes = [
         {"path": each.path, "before": each.before, "after": each.after, "percent": each.percent, "words": each.words}
-        for each in found.changes
+        for each in comparison.changes
     ]
     figures = [
         {
@@ -105,38 +105,38 @@ def show_comparison(found: Comparison) -> ComparisonOut:
             "after": figure_text(each.after),
             "percent": each.percent,
         }
-        for each in found.figures
+        for each in comparison.figures
     ]
-    return ComparisonOut(against=found.against, changes=changes, figures=figures)
+    return ComparisonOut(against=comparison.against, changes=changes, figures=figures)
 
 
-def period_of(session: Session, asked: PeriodIn) -> tuple[datetime, datetime]:
+def period_of(session: Session, body: PeriodIn) -> tuple[datetime, datetime]:
     """Return the period of a simulation, filled in where nothing is said."""
-    until = asked.until or now(session)
-    return asked.since or until - SIMULATED, until
+    until = body.until or now(session)
+    return body.since or until - SIMULATED, until
 
 
-def _facts(session: Session, paper: StoredBook | StoredContract) -> dict[str, Any]:
-    is_book = isinstance(paper, StoredBook)
-    parsed = paper.book if isinstance(paper, StoredBook) else paper.contract
-    own = {} if is_book else {"account": paper.account_id, "ends_at": paper.ends_at}  # type: ignore[union-attr]
+def _facts(session: Session, document: StoredBook | StoredContract) -> dict[str, Any]:
+    is_book = isinstance(document, StoredBook)
+    parsed = document.book if isinstance(document, StoredBook) else document.contract
+    own = {} if is_book else {"account": document.account_id, "ends_at": document.ends_at}  # type: ignore[union-attr]
     return own | {
-        "id": paper.id,
+        "id": document.id,
         "object": "price_book" if is_book else "contract",
         "name": parsed.name,
-        "state": paper.state_at(now(session)),
-        "content_hash": paper.content_hash,
+        "state": document.state_at(now(session)),
+        "content_hash": document.content_hash,
         "currency": parsed.currency,
-        "based_on": paper.based_on,
-        "note": paper.note,
-        "author": paper.author,
-        "created_at": paper.created_at,
-        "edited_at": paper.edited_at,
-        "approver": paper.approver,
-        "approved_at": paper.approved_at,
-        "sole_admin": paper.sole_admin,
-        "scheduled_by": paper.scheduled_by,
-        "effective_at": paper.effective_at,
-        "withdrawn_by": paper.withdrawn_by,
-        "withdrawn_at": paper.withdrawn_at,
+        "based_on": document.based_on,
+        "note": document.note,
+        "author": document.author,
+        "created_at": document.created_at,
+        "edited_at": document.edited_at,
+        "approver": document.approver,
+        "approved_at": document.approved_at,
+        "sole_admin": document.sole_admin,
+        "scheduled_by": document.scheduled_by,
+        "effective_at": document.effective_at,
+        "withdrawn_by": document.withdrawn_by,
+        "withdrawn_at": document.withdrawn_at,
     }

@@ -38,13 +38,13 @@ def list_price_books(session: SessionDep, caller: AdminCaller) -> PriceDocumentP
 
 
 @router.post("", status_code=201)
-def draft_price_book(session: SessionDep, caller: AuthorCaller, asked: PriceDocumentIn) -> PriceDocumentDetailOut:
+def draft_price_book(session: SessionDep, caller: AuthorCaller, body: PriceDocumentIn) -> PriceDocumentDetailOut:
     """Write a new book down as a draft, based on the newest one."""
-    return show_document_detail(session, draft_book(session, Actor.of(caller), asked.toml, note=asked.note))
+    return show_document_detail(session, draft_book(session, Actor.of(caller), body.toml, note=body.note))
 
 
 @router.get("/in_force")
-def read_price_book_in_force(
+def get_price_book_in_force(
     session: SessionDep, caller: AdminCaller, at: Annotated[AwareDatetime | None, Query()] = None
 ) -> PriceDocumentDetailOut:
     """Return the book in force at a moment, by default now."""
@@ -53,17 +53,17 @@ def read_price_book_in_force(
 
 
 @router.get("/{book_id}")
-def read_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PriceDocumentDetailOut:
+def get_price_book(session: SessionDep, caller: AdminCaller, book_id: str) -> PriceDocumentDetailOut:
     """Return a book with its text and its worked examples."""
     return show_document_detail(session, book_by_id(session, book_id))
 
 
 @router.patch("/{book_id}")
 def edit_price_book(
-    session: SessionDep, caller: AuthorCaller, book_id: str, asked: PriceDocumentEditIn
+    session: SessionDep, caller: AuthorCaller, book_id: str, body: PriceDocumentEditIn
 ) -> PriceDocumentDetailOut:
     """Replace a draft's text. Only its author may."""
-    return show_document_detail(session, edit_book(session, Actor.of(caller), book_id, asked.toml, note=asked.note))
+    return show_document_detail(session, edit_book(session, Actor.of(caller), book_id, body.toml, note=body.note))
 
 
 @router.get("/{book_id}/diff")
@@ -73,30 +73,26 @@ def diff_price_book(session: SessionDep, caller: AdminCaller, book_id: str, agai
 
 
 @router.post("/{book_id}/simulate")
-def simulate_price_book(session: SessionDep, caller: AdminCaller, book_id: str, asked: PeriodIn) -> dict[str, Any]:
+def simulate_price_book(session: SessionDep, caller: AdminCaller, book_id: str, body: PeriodIn) -> dict[str, Any]:
     """Say what a book would have charged for the jobs of a period, beside what was charged."""
-    since, until = period_of(session, asked)
-    found = simulate_stored(session, Actor.of(caller), book_id, since=since, until=until)
-    return {"object": "simulation", "since": since, "until": until, **found.content()}
+    since, until = period_of(session, body)
+    result = simulate_stored(session, Actor.of(caller), book_id, since=since, until=until)
+    return {"object": "simulation", "since": since, "until": until, **result.content()}
 
 
 @router.post("/{book_id}/approve")
-def approve_price_book(
-    session: SessionDep, caller: ApproverCaller, book_id: str, asked: ApprovalIn
-) -> PriceDocumentOut:
+def approve_price_book(session: SessionDep, caller: ApproverCaller, book_id: str, body: ApprovalIn) -> PriceDocumentOut:
     """Approve a draft as it was read; somebody other than its author does."""
-    return show_document(session, approve_book(session, Actor.of(caller), book_id, content_hash=asked.content_hash))
+    return show_document(session, approve_book(session, Actor.of(caller), book_id, content_hash=body.content_hash))
 
 
 @router.post("/{book_id}/schedule")
-def schedule_price_book(
-    session: SessionDep, caller: PricingCaller, book_id: str, asked: ScheduleIn
-) -> PriceDocumentOut:
+def schedule_price_book(session: SessionDep, caller: PricingCaller, book_id: str, body: ScheduleIn) -> PriceDocumentOut:
     """Let an approved book take effect at a moment in the future, for new quotes only."""
-    return show_document(session, schedule_book(session, Actor.of(caller), book_id, asked.effective_at))
+    return show_document(session, schedule_book(session, Actor.of(caller), book_id, body.effective_at))
 
 
 @router.post("/{book_id}/withdraw")
-def withdraw_price_book(session: SessionDep, caller: PricingCaller, book_id: str, asked: ReasonIn) -> PriceDocumentOut:
+def withdraw_price_book(session: SessionDep, caller: PricingCaller, book_id: str, body: ReasonIn) -> PriceDocumentOut:
     """Take a book back before it takes effect."""
-    return show_document(session, withdraw_book(session, Actor.of(caller), book_id, reason=asked.reason))
+    return show_document(session, withdraw_book(session, Actor.of(caller), book_id, reason=body.reason))

@@ -1,9 +1,15 @@
-"""Every route of the operators' door."""
-
-from fastapi import APIRouter
+"""The admin interface: every router under /v1/admin."""
 
 from app.api.admin import accounts, contracts, members, money, operations, prices
+from app.api.interface import ApiInterface
+from app.api.problems import problem_document
 
-router = APIRouter()
-for each in (prices, contracts, accounts, members, money, operations):
-    router.include_router(each.router)
+
+def make_interface() -> ApiInterface:
+    """Return the admin interface."""
+    modules = (prices, contracts, accounts, members, money, operations)
+    return ApiInterface(
+        prefix="/v1/admin/",
+        routers=tuple(module.router for module in modules),
+        error_response=problem_document,
+    )

@@ -10,8 +10,10 @@ from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
 from app.api.access import SessionDep, VideosCaller
-from app.api.dashscope.errors import ErrorOut, to_error_answer
+from app.api.dashscope import uploads
+from app.api.dashscope.errors import ErrorOut, error_answer, to_error_answer
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
+from app.api.interface import ApiInterface, UploadGate
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import require_text
 from app.api.videos.inputs import has_inputs, ingest_inputs
@@ -30,6 +32,17 @@ router = APIRouter(
     tags=["dashscope"],
     responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 405, 413, 415, 429, 503)},
 )
+
+
+def make_interface() -> ApiInterface:
+    """Return the DashScope interface."""
+    return ApiInterface(
+        prefix=f"{PREFIX}/",
+        routers=(router, uploads.router),
+        error_response=error_answer,
+        upload_gate=UploadGate((f"{uploads.PATH}/",), uploads.authorize_upload),
+    )
+
 
 _TIME_FORMAT = "%Y%m%d%H%M%S"
 
@@ -52,8 +65,14 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
 BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]
 
 
-@router.post("/services/aigc/video-generation/video-synthesis", openapi_extra=TASK_BODY)
-@router.post("/services/aigc/image2video/video-synthesis", openapi_extra=TASK_BODY)
+@router.post(
+    "/services/aigc/video-generation/video-synthesis",
+    openapi_extra=TASK_BODY,
+    operation_id="create_video_generation_task",
+)
+@router.post(
+    "/services/aigc/image2video/video-synthesis", openapi_extra=TASK_BODY, operation_id="create_image_to_video_task"
+)
 def create_task(
     http: Request,
     session: SessionDep,
@@ -66,16 +85,16 @@ def create_task(
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
-    asked = to_native(values)
-    with to_error_answer(asked.names):
+    task = to_native(values)
+    with to_error_answer(task.names):
         order = OrderIdentity(
-            request=VideoRequest.model_validate(asked.values),
+            request=VideoRequest.model_validate(task.values),
             door="dashscope",
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
 
-        def with_inputs(called: OrderIdentity) -> OrderIdentity:
-            return replace(called, request=ingest_inputs(session, caller, called.request, {}))
+        def with_inputs(identity: OrderIdentity) -> OrderIdentity:
+            return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
 
         is_whole = not has_inputs(order.request, {})
         job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
@@ -83,7 +102,7 @@ def create_task(
 
 
 @router.get("/tasks/{task_id}")
-def fetch_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
+def get_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
     """Return a task. An id that is unknown, or another tenant's, answers 200 with UNKNOWN, as clients expect."""
     try:
         job = find_job(session, caller, task_id)

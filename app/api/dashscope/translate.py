@@ -91,16 +91,16 @@ class TaskRequest:
 def to_native(values: dict[str, Any]) -> TaskRequest:
     """Return the order that a DashScope body asks for. Raises AppError `invalid_request`, naming the parameter."""
     _refuse_unknown(values, ("model", "input", "parameters"), "")
-    given = _table(values, "input")
+    inputs = _table(values, "input")
     parameters = _table(values, "parameters")
-    asked = TaskRequest({"model": values.get("model", "")}, {})
-    for name, value in given.items():
+    task = TaskRequest({"model": values.get("model", "")}, {})
+    for name, value in inputs.items():
         if name in SDK_CONSTANTS and value in SDK_CONSTANTS[name]:
             continue
         if name == "media":
-            _read_media(asked, value)
+            _read_media(task, value)
         elif name in INPUT:
-            _set(asked, INPUT[name], value, f"input.{name}")
+            _set(task, INPUT[name], value, f"input.{name}")
         else:
             raise _unsupported(f"input.{name}", [*INPUT, "media"])
     for name, value in parameters.items():
@@ -110,10 +110,10 @@ def to_native(values: dict[str, Any]) -> TaskRequest:
             continue
         if name not in PARAMETERS:
             raise _unsupported(f"parameters.{name}", [*PARAMETERS])
-        _set(asked, PARAMETERS[name], value, f"parameters.{name}")
-    if isinstance(asked.values.get("size"), str):
-        asked.values["size"] = asked.values["size"].replace("*", "x")
-    return asked
+        _set(task, PARAMETERS[name], value, f"parameters.{name}")
+    if isinstance(task.values.get("size"), str):
+        task.values["size"] = task.values["size"].replace("*", "x")
+    return task
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-def _read_media(asked: TaskRequest, media: Any) -> None:
+def _read_media(task: TaskRequest, media: Any) -> None:
     if not isinstance(media, list):
         raise AppError("invalid_request", "input.media must be a list.", field="input.media")
     for number, item in enumerate(media):
@@ -132,17 +132,17 @@ def _read_media(asked: TaskRequest, media: Any) -> None:
         if not isinstance(kind, str) or kind not in MEDIA:
             raise _unsupported(f"{field}.type", [*MEDIA])
         _refuse_unknown(item, ("type", "url"), f"{field}.")
-        _set(asked, MEDIA[kind], item.get("url"), f"{field}.url")
+        _set(task, MEDIA[kind], item.get("url"), f"{field}.url")
 
 
-def _set(asked: TaskRequest, name: str, value: Any, field: str) -> None:
+def _set(task: TaskRequest, name: str, value: Any, field: str) -> None:
     if value is None:
         return
-    if name in asked.values:
+    if name in task.values:
         raise AppError("invalid_request", f"{field} says {name} a second time.", field=field)
     if isinstance(value, str) and value.startswith(STORED):
         value = stored_asset(value)
-    asked.values[name], asked.names[name] = value, field
+    task.values[name], task.names[name] = value, field
 
 
 def _refuse_unknown(table: dict[str, Any], allowed: tuple[str, ...], prefix: str) -> None:
@@ -183,16 +183,16 @@ def to_usage(job: Job) -> dict[str, Any] | None:
     if job.film is None:
         return None
     spec = Spec.model_validate(job.spec)
-    made = Decimal(decimal_seconds(int(job.film["frames"]), spec.fps))
+    output_seconds = Decimal(decimal_seconds(int(job.film["frames"]), spec.fps))
     numerator, _, denominator = spec.video_seconds.partition("/")
-    read = (Decimal(numerator) / Decimal(denominator or 1)).quantize(Decimal("0.001"))
+    input_seconds = (Decimal(numerator) / Decimal(denominator or 1)).quantize(Decimal("0.001"))
     return {
         "video_count": 1,
-        "video_duration": _number(made),
+        "video_duration": _number(output_seconds),
         "video_ratio": spec.ratio,
-        "duration": _number(made + read),
-        "input_video_duration": _number(read),
-        "output_video_duration": _number(made),
+        "duration": _number(output_seconds + input_seconds),
+        "input_video_duration": _number(input_seconds),
+        "output_video_duration": _number(output_seconds),
         "SR": int(spec.resolution.removesuffix("P")),
         "ratio": spec.ratio,
         "size": f"{spec.width}*{spec.height}",

@@ -34,7 +34,7 @@ POLICY_SECONDS = 900
 
 
 @router.get("")
-def create_upload_policy(
+def get_upload_policy(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
@@ -101,7 +101,7 @@ _FORM: dict[str, Any] = {
 
 
 @router.post("/{permit}", openapi_extra=_FORM)
-def put_file(
+def upload_file(
     http: Request,
     session: SessionDep,
     permission: Annotated[tuple[OwnerIds, str], Depends(verify_policy)],

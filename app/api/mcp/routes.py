@@ -5,11 +5,13 @@ from contextlib import AbstractAsyncContextManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.access import authorize
+from app.api.interface import ApiInterface
 from app.api.mcp.tools import make_server
-from app.api.problems import problem
+from app.api.problems import problem, problem_document
 from app.db import transaction
 from app.errors import AppError
 from app.roles import Scope as KeyScope
@@ -38,8 +40,19 @@ def _admit(request: Request) -> None:
         authorize(request, session, KeyScope.VIDEOS)
 
 
+def make_interface() -> ApiInterface:
+    """Return the MCP interface with a server of its own, which serves one application."""
+    server = McpServer()
+    # A plain route and not a mount, which would redirect /mcp to /mcp/. Only POST: the server keeps no sessions, so
+    # a GET stream would never carry anything and would stay open for as long as the client likes.
+    route = Route(PATH, server.app, methods=["POST"], include_in_schema=False)
+    return ApiInterface(
+        prefix=PATH, routers=(), error_response=problem_document, routes=(route,), lifespan=server.running
+    )
+
+
 class McpServer:
-    """The door's ASGI application, and the task group that it needs while the API lives.
+    """The ASGI application of the MCP interface, and the task group that it needs while the API runs.
 
     It keeps no sessions, so any API process answers any request. DNS rebinding is no way in, because every request
     must carry a key that no browser adds by itself.

@@ -69,8 +69,8 @@ def tool_request(context: Context[Any, Any]) -> Request:
 
 def tool_error(error: AppError) -> ToolError:
     """Return a refusal as a tool error whose text is JSON."""
-    said = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
-    return ToolError(json.dumps({name: value for name, value in said.items() if value is not None}, default=str))
+    facts = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
+    return ToolError(json.dumps({name: value for name, value in facts.items() if value is not None}, default=str))
 
 
 @in_session
@@ -97,11 +97,11 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
     count_job(request, session, caller)
     spec = Spec.model_validate(quote.spec)
     # What an order says beside its Spec (where it is counted to, whom it tells) was said when it was quoted.
-    beside = quote.body.get("beside", {})
-    asked = VideoRequest.model_validate({**beside, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
+    options = quote.body.get("beside", {})
+    video_request = VideoRequest.model_validate({**options, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
     # The quote's id is the order's key: an agent that repeats the call gets the film it already ordered.
     order = OrderIdentity(
-        request=asked,
+        request=video_request,
         door="mcp",
         spec=spec,
         idempotency_key=f"mcp:{quote_id}",

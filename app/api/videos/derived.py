@@ -51,30 +51,30 @@ class ExtensionRequest(StrictModel):
 
 @router.post("/{video_id}/remix")
 def remix_video(
-    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, asked: RemixRequest
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, body: RemixRequest
 ) -> VideoOut:
     """Order a variation of a completed video, with its settings and its seed."""
     job = find_job(session, caller, video_id)
-    spec = remix(job, prompt=asked.prompt, seed=asked.seed)
-    order = _order(http, asked.prompt, job, "remix", asked.model_dump_json())
+    spec = remix(job, prompt=body.prompt, seed=body.seed)
+    order = _order(http, body.prompt, job, "remix", body.model_dump_json())
     return accept_order(http, response, session, caller, replace(order, spec=spec))
 
 
 @router.post("/{video_id}/retakes")
 def retake_shot(
-    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, asked: RetakeRequest
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, body: RetakeRequest
 ) -> VideoOut:
     """Take one shot of a completed storyboard again. Only its seconds are paid."""
     job = find_job(session, caller, video_id)
     spec = retake(
         session,
         job,
-        shot=asked.shot,
-        prompt=asked.prompt,
-        negative_prompt=asked.negative_prompt,
-        seed=asked.seed,
+        shot=body.shot,
+        prompt=body.prompt,
+        negative_prompt=body.negative_prompt,
+        seed=body.seed,
     )
-    order = _order(http, spec.shots[-1].prompt, job, "retake", asked.model_dump_json())
+    order = _order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json())
     return accept_order(http, response, session, caller, replace(order, spec=spec))
 
 
@@ -119,12 +119,18 @@ def extend_video(
     if parent is None:
         message = "Name one of your completed videos by its id, or send its file unchanged."
         raise AppError("invalid_request", message, field="video")
-    asked = ExtensionRequest.model_validate({**values, "video": parent.id})
-    order = _order(http, asked.prompt, parent, "extension", body.fingerprint)
+    extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
+    order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint)
 
     def with_film(called: OrderIdentity) -> OrderIdentity:
         source = film_as_asset(session, parent)
-        spec = extension(parent, source, prompt=asked.prompt, seconds=asked.seconds, seed=asked.seed)
+        spec = extension(
+            parent,
+            source,
+            prompt=extension_request.prompt,
+            seconds=extension_request.seconds,
+            seed=extension_request.seed,
+        )
         return replace(called, spec=spec)
 
     return accept_order(http, response, session, caller, order, complete=with_film)
@@ -132,21 +138,21 @@ def extend_video(
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:
     """Return the caller's job that `video` means: an id, `{"id": …}`, or the unchanged file of its film."""
-    given = values.get("video")
-    if isinstance(given, dict):
-        given = values["video"] = given.get("id")
-    if isinstance(given, str) and given.startswith("video_"):
-        return find_job(session, caller, given)
+    reference = values.get("video")
+    if isinstance(reference, dict):
+        reference = values["video"] = reference.get("id")
+    if isinstance(reference, str) and reference.startswith("video_"):
+        return find_job(session, caller, reference)
     if "video" in body.files:
         return job_of_film(session, caller, body.files["video"].file)
     return None
 
 
-def _order(http: Request, prompt: str, parent: Job, kind: str, said: str) -> OrderIdentity:
+def _order(http: Request, prompt: str, parent: Job, kind: str, body_text: str) -> OrderIdentity:
     """Return the order of a film that is made out of another; its Spec is added once it is known."""
     return OrderIdentity(
         request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
-        fingerprint=f"{http.url.path}:{said}",
+        fingerprint=f"{http.url.path}:{body_text}",
         parent_id=parent.id,
         parent_kind=kind,
     )

@@ -32,7 +32,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/{video_id}/events", response_class=StreamingResponse, responses=_DOCUMENTED)
-def get_events(
+def stream_video_events(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
@@ -50,43 +50,43 @@ def get_events(
     if ended is not None and last_event_id >= ended:
         return Response(status_code=204)
     # The session ends with this function, before the first byte is streamed.
-    stream = stream_events(http.app.state.watch, job.id, after=last_event_id)
+    stream = stream_events(http.app.state.live_feed, job.id, after=last_event_id)
     return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
 
 
 async def stream_events(
-    watch: LiveFeed, job_id: str, *, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    feed: LiveFeed, job_id: str, *, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> AsyncIterator[bytes]:
     """Yield a job's server-sent events: the stored ones after `after`, then what happens, up to the terminal one."""
     yield f"retry: {RETRY_MS}\n\n".encode()
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX
-    seen, shown, sent_at = after, _Shown(job_id), clock()
+    seen, progress, sent_at = after, _Shown(job_id), clock()
     # The view is opened before the rows are read, so nothing falls between the two.
-    async with watch.job(job_id) as viewer:
-        note: JobUpdate | None = JobUpdate(news=True)
+    async with feed.job(job_id) as viewer:
+        update: JobUpdate | None = JobUpdate(news=True)
         while clock() < deadline:
             # Notes that say nothing new keep no stream alive, so it is the bytes that are counted.
-            is_quiet = note is None or clock() - sent_at >= heartbeat_seconds
-            if note is not None and (frames := shown.note(note)):
+            is_quiet = update is None or clock() - sent_at >= heartbeat_seconds
+            if update is not None and (frames := progress.note(update)):
                 yield frames
                 sent_at = clock()
             elif is_quiet:
                 yield b": alive\n\n"
                 sent_at = clock()
             # A quiet stream reads the rows too: its place in the queue has moved, or a note was lost on the way.
-            if note is None or is_quiet or note.news or (note.sequence or 0) > seen:
+            if update is None or is_quiet or update.news or (update.sequence or 0) > seen:
                 events, facts = await asyncio.to_thread(read, job_id, seen)
                 for event in events:
                     yield frame(event.type, event.body, sequence=event.sequence)
                     seen = event.sequence or seen
                     if event.type in TERMINAL_TYPES:
                         return
-                if frames := shown.facts(facts):
+                if frames := progress.facts(facts):
                     yield frames
                 if events or frames:
                     sent_at = clock()
-            note = await viewer.next(max(0.0, sent_at + heartbeat_seconds - clock()))
+            update = await viewer.next(max(0.0, sent_at + heartbeat_seconds - clock()))
 
 
 class _Shown:

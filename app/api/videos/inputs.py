@@ -49,9 +49,9 @@ def borrowed_inputs(
 
 def has_inputs(request: VideoRequest, files: Mapping[str, UploadFile]) -> bool:
     """Return whether anything of the request would have to be taken: a file of the form, or what an address names."""
-    given = [getattr(request, field) for field in KINDS]
-    given += [getattr(shot, field) for shot in request.shots or () for field in FRAMES]
-    return bool(files) or any(_is_address(each) for each in given)
+    values = [getattr(request, field) for field in KINDS]
+    values += [getattr(shot, field) for shot in request.shots or () for field in FRAMES]
+    return bool(files) or any(_is_address(each) for each in values)
 
 
 class _Taking:
@@ -73,15 +73,15 @@ class _Taking:
                 raise AppError("invalid_request", f"{field} is given as a file and as a value.", field=field)
             changes[field] = self._file(file, field)
         for field, kind in KINDS.items():
-            if _is_address(given := getattr(request, field)):
-                changes[field] = self._address(given, kind, field)
+            if _is_address(value := getattr(request, field)):
+                changes[field] = self._address(value, kind, field)
         if request.shots is not None:
             changes["shots"] = [
                 shot.model_copy(
                     update={
-                        field: self._address(given, "picture", f"shots.{number}.{field}")
+                        field: self._address(value, "picture", f"shots.{number}.{field}")
                         for field in FRAMES
-                        if _is_address(given := getattr(shot, field))
+                        if _is_address(value := getattr(shot, field))
                     }
                 )
                 for number, shot in enumerate(request.shots)
@@ -101,5 +101,5 @@ class _Taking:
         return asset.id
 
 
-def _is_address(given: str | None) -> bool:
-    return given is not None and ":" in given
+def _is_address(value: str | None) -> bool:
+    return value is not None and ":" in value

@@ -180,7 +180,7 @@ def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> Vi
 
 
 @router.get("/{video_id}/content", response_class=Response, responses=SERVED)
-def get_content(
+def get_video_content(
     http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
 ) -> Response:
     """Download the film, its poster or its sprite sheet. Ranges are served; S3 files by redirect."""
@@ -188,7 +188,7 @@ def get_content(
 
 
 @router.get("/{video_id}/receipt")
-def get_receipt(session: SessionDep, caller: VideosCaller, video_id: str) -> dict[str, Any]:
+def get_video_receipt(session: SessionDep, caller: VideosCaller, video_id: str) -> dict[str, Any]:
     """Return the receipt of an ended video: each line names its rule, and the whole computes again byte for byte."""
     job = find_job(session, caller, video_id)
     row = receipt_of(session, job)

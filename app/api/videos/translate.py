@@ -60,29 +60,29 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
 
 
 def _content_hash(file: UploadFile) -> str:
-    found = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
+    digest = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.file.seek(0)
-    return found
+    return digest
 
 
 def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> Body:
     values: dict[str, Any] = {}
     files: dict[str, UploadFile] = {}
-    spelled: list[str] = []
-    numbered = any(re.search(r"\[\d", key) for key in form)
+    parts: list[str] = []
+    has_numbers = any(re.search(r"\[\d", key) for key in form)
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
             files[RENAMED.get(key, key)] = value
-            spelled.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
+            parts.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
         else:
             place(values, key, value)
-            spelled.append(f"{key}={value}")
+            parts.append(f"{key}={value}")
     require_text(values)
     rename(values)
-    if not numbered:
+    if not has_numbers:
         settle_lists(values)
     # The boundary of a multipart body is random, so the fingerprint is taken of what the form says.
-    fingerprint = body_fingerprint(request.method, request.url.path, "\n".join(spelled).encode())
+    fingerprint = body_fingerprint(request.method, request.url.path, "\n".join(parts).encode())
     return Body(values, files, fingerprint)
 
 
@@ -161,7 +161,7 @@ def rename(values: dict[str, Any]) -> None:
         values.pop("prompt", None)
     for other, native in RENAMED.items():
         if other in values:
-            given = values.pop(other)
-            if isinstance(given, dict):
-                given = given.get("image_url") or given.get("file_id") or given.get("url")
-            values[native] = given
+            value = values.pop(other)
+            if isinstance(value, dict):
+                value = value.get("image_url") or value.get("file_id") or value.get("url")
+            values[native] = value

@@ -1,5 +1,6 @@
 """The document of the API: complete, and its examples are what it says they are."""
 
+import re
 from typing import Any
 
 import jsonschema_rs
@@ -40,11 +41,30 @@ def test_every_example_keeps_to_its_schema(name: str) -> None:
         ]
 
 
+def test_operation_ids_are_unique_plain_names() -> None:
+    ids = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert sorted(set(ids)) == sorted(ids)
+    assert [each for each in ids if not is_plain_name(each)] == []
+
+
+def is_plain_name(operation_id: str) -> bool:
+    """Say whether an id is a verb and a noun in snake_case, without the version, path or method that FastAPI adds."""
+    words = operation_id.split("_")
+    is_snake_case = re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+){1,4}", operation_id) is not None
+    return is_snake_case and "v1" not in words and words[-1] not in ("get", "post", "put", "patch", "delete")
+
+
+def test_an_id_with_its_path_in_it_is_not_a_plain_name() -> None:
+    assert not is_plain_name("approve_one_contract_v1_admin_contracts__contract_id__approve_post")
+    assert not is_plain_name("live_healthz_get")
+    assert is_plain_name("create_video")
+
+
 def test_no_example_outlives_its_operation() -> None:
     assert read_examples().keys() <= {operation["operationId"] for operation in OPERATIONS.values()}
 
 
 def _schema(body: dict[str, Any]) -> dict[str, Any]:
     name = body["schema"].get("$ref", "").rpartition("/")[2]
-    found: dict[str, Any] = DOCUMENT["components"]["schemas"].get(name, body["schema"])
-    return found
+    schema: dict[str, Any] = DOCUMENT["components"]["schemas"].get(name, body["schema"])
+    return schema

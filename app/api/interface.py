@@ -1,0 +1,68 @@
+"""What an API interface is: one set of routes with its own way of answering errors, under one path prefix."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.routing import BaseRoute
+
+from app.errors import AppError
+
+
+@asynccontextmanager
+async def no_lifespan() -> AsyncIterator[None]:
+    """Do nothing while the API runs."""
+    yield
+
+
+@dataclass(frozen=True)
+class UploadGate:
+    """Where an interface accepts forms with files, and who may send them.
+
+    `authorize` runs before any of the body is read, and raises AppError for a sender who may not upload.
+    """
+
+    path_prefixes: tuple[str, ...]
+    authorize: Callable[[Request], None]
+
+
+@dataclass(frozen=True)
+class ApiInterface:
+    """One API interface of the application.
+
+    Errors of every request whose path starts with `prefix` are answered by `error_response`; of two prefixes that
+    match, the longer one decides. `routes` are plain Starlette routes that FastAPI does not document. `lifespan`
+    surrounds the whole time in which the application answers requests.
+    """
+
+    prefix: str
+    routers: tuple[APIRouter, ...]
+    error_response: Callable[[AppError, Request], JSONResponse]
+    upload_gate: UploadGate | None = None
+    routes: tuple[BaseRoute, ...] = ()
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = no_lifespan
+
+
+def add_interfaces(api: FastAPI, interfaces: tuple[ApiInterface, ...]) -> None:
+    """Add the routes of these interfaces to the application, and keep the interfaces on its state."""
+    api.state.interfaces = interfaces
+    for interface in interfaces:
+        for router in interface.routers:
+            api.include_router(router)
+        api.router.routes.extend(interface.routes)
+
+
+def interface_of(request: Request) -> ApiInterface | None:
+    """Return the interface that a request's path belongs to, or None for a path of none (`/healthz`, `/x`)."""
+    path = request.url.path
+    matches = [each for each in request.app.state.interfaces if path.startswith(each.prefix)]
+    return max(matches, key=lambda each: len(each.prefix), default=None)
+
+
+def upload_gate_of(request: Request) -> UploadGate | None:
+    """Return the gate that a form with files has to pass at this path, or None where no files are accepted."""
+    path = request.url.path
+    gates = (each.upload_gate for each in request.app.state.interfaces if each.upload_gate is not None)
+    return next((gate for gate in gates if path.startswith(gate.path_prefixes)), None)

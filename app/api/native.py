@@ -1,0 +1,22 @@
+"""The native interface under /v1: a superset of the OpenAI Videos API, and everything around it."""
+
+from app.api import assets, billing, billing_reports, health, keys, models, projects, webhooks
+from app.api.access import require_key
+from app.api.interface import ApiInterface, UploadGate
+from app.api.problems import problem_document
+from app.api.videos import content, derived, events
+from app.api.videos import routes as videos
+
+
+def make_interface() -> ApiInterface:
+    """Return the native interface."""
+    modules = (
+        *(videos, derived, events, models, billing, billing_reports),
+        *(projects, keys, assets, webhooks, content, health),
+    )
+    return ApiInterface(
+        prefix="/v1/",
+        routers=tuple(module.router for module in modules),
+        error_response=problem_document,
+        upload_gate=UploadGate(("/v1/assets", "/v1/videos"), require_key),
+    )
