@@ -127,11 +127,7 @@ class PriceBook:
         """Return the list rate, the most specific that matches. Raises PriceError no_rate: never free by accident."""
         rate = best_rate(self.rates, key)
         if rate is None:
-            sound = "with" if key.audio else "without"
-            message = (
-                f"Price book {self.name} has no rate for {key.model}, {key.resolution}, {key.mode}, {sound} sound."
-            )
-            raise PriceError("no_rate", message, **key.content())
+            raise PriceError("no_rate", f"Price book {self.name} has no rate for {key}.", **key.content())
         return rate
 
     def promotions_at(self, at: datetime) -> tuple[Promotion, ...]:

@@ -46,6 +46,9 @@ class RateKey:
         if not isinstance(self.audio, bool):
             raise TypeError(f"audio must be true or false, not {type(self.audio).__name__}")
 
+    def __str__(self) -> str:
+        return f"{self.model}, {self.resolution}, {self.mode}, {'with' if self.audio else 'without'} sound"
+
     @classmethod
     def read(cls, table: Table) -> "RateKey":
         """Read the dimensions of a worked example."""
