@@ -13,8 +13,9 @@ from pricing.contract import FORMAT, content_hash
 from pricing.exact import exact_text
 from pricing.money import MINOR_DIGITS
 from pricing.rate import Rate, best_rate, read_rates, refuse_twins
+from pricing.rate_key import RateKey
 from pricing.rules import Example, Membership, Promotion, ServiceTier
-from pricing.schema import IDENTIFIER, BookError, Problem, Table, read_toml
+from pricing.schema import IDENTIFIER, Table, read_document, read_toml
 from pricing.window import Title, moment
 
 # Where a membership period ends, the account falls back to this one; every book has it.
@@ -88,11 +89,7 @@ class PriceBook:
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "PriceBook":
         """Read plain values as `content` writes them. Raises BookError with every problem."""
-        problems: list[Problem] = []
-        book = cls.read(Table(content, "", problems))
-        if problems:
-            raise BookError(problems)
-        return book
+        return read_document(cls.read, content)
 
     def content(self) -> dict[str, Any]:
         """Return the book as plain values; comments, order of keys and spelling of numbers are gone."""
@@ -126,14 +123,11 @@ class PriceBook:
             raise _unknown("service_tier", name, self.name, self.service_tiers)
         return self.service_tiers[name]
 
-    def rate_for(self, model: str, resolution: str, mode: str, audio: bool) -> Rate:
+    def rate_for(self, key: RateKey) -> Rate:
         """Return the list rate, the most specific that matches. Raises PriceError no_rate: never free by accident."""
-        rate = best_rate(self.rates, model, resolution, mode, audio)
+        rate = best_rate(self.rates, key)
         if rate is None:
-            asked = {"model": model, "resolution": resolution, "mode": mode, "audio": audio}
-            sound = "with" if audio else "without"
-            message = f"Price book {self.name} has no rate for {model}, {resolution}, {mode}, {sound} sound."
-            raise PriceError("no_rate", message, **asked)
+            raise PriceError("no_rate", f"Price book {self.name} has no rate for {key}.", **key.content())
         return rate
 
     def promotions_at(self, at: datetime) -> tuple[Promotion, ...]:

@@ -37,15 +37,7 @@ def check_examples(book: PriceBook) -> list[ExampleFailure]:
 
 def example_inputs(example: Example) -> tuple[Usage, Customer]:
     """Return what an example prices, and for whom."""
-    usage = Usage(
-        model=example.model,
-        resolution=example.resolution,
-        mode=example.mode,
-        audio=example.audio,
-        seconds=example.seconds,
-        input_seconds=example.input_seconds,
-        service_tier=example.service_tier,
-    )
+    usage = Usage(example.key, example.seconds, example.input_seconds, example.service_tier)
     return usage, Customer(membership=example.membership, free_seconds=example.free_seconds)
 
 

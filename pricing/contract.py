@@ -8,7 +8,8 @@ from typing import Any
 
 from pricing.money import MINOR_DIGITS
 from pricing.rate import Rate, best_rate, read_rates
-from pricing.schema import IDENTIFIER, BookError, Problem, Table, read_toml
+from pricing.rate_key import RateKey
+from pricing.schema import IDENTIFIER, Table, read_document, read_toml
 from pricing.window import ALWAYS, Title, Window
 
 FORMAT = 1
@@ -62,11 +63,7 @@ class Contract:
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Contract":
         """Read plain values as `content` writes them. Raises BookError with every problem."""
-        problems: list[Problem] = []
-        contract = cls.read(Table(content, "", problems))
-        if problems:
-            raise BookError(problems)
-        return contract
+        return read_document(cls.read, content)
 
     def content(self) -> dict[str, Any]:
         """Return the contract as plain values; comments and spelling of the source are gone."""
@@ -87,9 +84,9 @@ class Contract:
         """`sha256:…` over the canonical content."""
         return content_hash(self.content())
 
-    def rate_for(self, model: str, resolution: str, mode: str, audio: bool) -> Rate | None:
-        """Return the agreed rate for this usage, or None where the list stands."""
-        return best_rate(self.rates, model, resolution, mode, audio)
+    def rate_for(self, key: RateKey) -> Rate | None:
+        """Return the agreed rate for this film, or None where the list price stands."""
+        return best_rate(self.rates, key)
 
 
 def parse_contract(text: str) -> Contract:

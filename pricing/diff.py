@@ -10,7 +10,8 @@ from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
 from pricing.exact import exact_number, exact_text
 from pricing.price import per_second
-from pricing.rate import RESOLUTIONS, Rate
+from pricing.rate import Rate
+from pricing.rate_key import RateKey
 from pricing.usage import Customer, Usage
 
 # The lists of a document, what one entry of each is called, and the key that names an entry.
@@ -42,10 +43,7 @@ class Figure:
     """The exact price of one second for one membership where one rate applies; None = not sold there."""
 
     membership: str
-    model: str
-    resolution: str
-    mode: str
-    audio: bool
+    key: RateKey
     before: Fraction | None
     after: Fraction | None
 
@@ -121,40 +119,26 @@ def _percent(before: Fraction, after: Fraction) -> str | None:
 
 
 def figures(old: PriceBook, new: PriceBook, at: datetime) -> tuple[Figure, ...]:
-    """Return the exact price per second at one moment, for each membership and each place that a rate names.
+    """Return the exact price per second at one moment, for each membership and each film that a rate prices.
 
     Caps of promotions count as unspent: the figure is that of a first second.
     """
     rows = []
-    for usage in places((*old.rates, *new.rates)):
+    for key in sample_keys((*old.rates, *new.rates)):
         for membership in dict.fromkeys([*old.memberships, *new.memberships]):
-            before, after = (_sold_at(book, usage, membership, at) for book in (old, new))
-            rows.append(Figure(membership, usage.model, usage.resolution, usage.mode, usage.audio, before, after))
+            before, after = (_second(book, key, membership, at) for book in (old, new))
+            rows.append(Figure(membership, key, before, after))
     return tuple(rows)
 
 
-def places(rates: Iterable[Rate]) -> tuple[Usage, ...]:
-    """Return one second at each place that a rate names, each once.
-
-    A pattern stands for a model that only it matches; a star for the mode stands for t2v, no word on sound for none.
-    """
-    found = dict.fromkeys(
-        Usage(
-            model=rate.model.replace("*", "any"),
-            resolution=resolution,
-            mode="t2v" if rate.mode == "*" else rate.mode,
-            audio=rate.audio is True,
-            seconds=Fraction(1),
-        )
-        for rate in rates
-        for resolution in (RESOLUTIONS if rate.resolution == "*" else (rate.resolution,))
-    )
-    return tuple(found)
+def sample_keys(rates: Iterable[Rate]) -> tuple[RateKey, ...]:
+    """Return films that stand for all that the rates price, each once. See `RatePattern.sample_keys`."""
+    return tuple(dict.fromkeys(key for rate in rates for key in rate.pattern.sample_keys()))
 
 
-def _sold_at(book: PriceBook, usage: Usage, membership: str, at: datetime) -> Fraction | None:
+def _second(book: PriceBook, key: RateKey, membership: str, at: datetime) -> Fraction | None:
     try:
-        return per_second(book, usage, Customer(membership), at)
+        return per_second(book, Usage(key, Fraction(1)), Customer(membership), at)
     except PriceError:
         return None
 

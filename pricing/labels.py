@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from pricing.exact import exact_number
+from pricing.rate_key import DEFAULT_MODE, RateKey, RatePattern
 
 SENTENCES: dict[str, dict[str, str]] = {
     "list": {
@@ -32,7 +33,7 @@ SENTENCES: dict[str, dict[str, str]] = {
 }
 
 # How a film is made, in words: the short names of modes belong to price books and models.
-MODES: dict[str, dict[str, str]] = {
+MODE_LABELS: dict[str, dict[str, str]] = {
     "t2v": {"en": "from text", "zh": "文生视频"},
     "i2v": {"en": "from a picture", "zh": "图生视频"},
     "v2v": {"en": "from a video", "zh": "视频转视频"},
@@ -43,7 +44,23 @@ MODES: dict[str, dict[str, str]] = {
 
 def mode_words(mode: str, language: str) -> str:
     """Return a mode in words, in `en` or `zh`; one that has none stands as it is."""
-    return MODES.get(mode, {}).get(language, mode)
+    return MODE_LABELS.get(mode, {}).get(language, mode)
+
+
+def key_label(key: RateKey) -> str:
+    """Name what is priced, briefly and in English: the resolution, then what differs from a film of any model."""
+    parts = [key.resolution]
+    parts += [] if key.model == "any" else [key.model]
+    parts += [] if key.mode == DEFAULT_MODE else [key.mode]
+    parts += ["with sound"] if key.audio else []
+    return ", ".join(parts)
+
+
+def pattern_label(pattern: RatePattern) -> str:
+    """Return in English what a rate's pattern selects besides the model, or nothing where it selects everything."""
+    parts = [each for each in (pattern.resolution, mode_words(pattern.mode, "en")) if each != "*"]
+    parts += [] if pattern.audio is None else ["with sound" if pattern.audio else "without sound"]
+    return ", ".join(parts)
 
 
 def label_text(key: str, facts: Mapping[str, str], language: str) -> str:

@@ -1,6 +1,6 @@
 """The price of one film: an exact running product, rounded once, told line by line.
 
-    total = rate(model, resolution, mode, audio) x seconds x membership x promotions x service tier
+    total = rate(key) x seconds x membership x promotions x service tier
 
 `price` is a pure function of its arguments. Each line is the difference that one rule makes to the running amount;
 the lines are then split by largest remainder, so that they sum to the total that was rounded once.
@@ -111,7 +111,7 @@ def price(book: PriceBook, usage: Usage, customer: Customer, at: datetime, *, ti
     instant = moment(at)
     membership, tier = book.membership(customer.membership), book.tier(usage.service_tier)
     running = _Running(book.currency)
-    listed = book.rate_for(usage.model, usage.resolution, usage.mode, usage.audio)
+    listed = book.rate_for(usage.key)
     free = _list_and_free(running, listed, usage, customer.free_seconds)
     list_total = round_to_minor(
         sum((line.exact for line in running.lines if line.exact > 0), Fraction(0)), book.currency
@@ -172,11 +172,12 @@ def _list_and_free(running: _Running, rate: Rate, usage: Usage, free_seconds: Fr
     per_second = Fraction(rate.per_second)
     reads = Fraction(rate.input_per_second or 0)
     rule, free = f"rate:{rate.id}", min(free_seconds, usage.seconds)
-    facts = {"currency": running.currency, "model": usage.model, "resolution": usage.resolution, "mode": usage.mode}
+    facts = {"currency": running.currency, **usage.key.facts()}
     film = {"seconds": exact_text(usage.seconds), "per_second": exact_text(per_second)}
+    running.move("list", rule, per_second * usage.seconds, facts | film)
+    # Recorded receipts have these facts on this line, and no others.
+    facts = {name: facts[name] for name in ("currency", "model", "resolution", "mode")}
     read = {"seconds": exact_text(usage.input_seconds), "per_second": exact_text(reads)}
-    sound = {"audio": "true" if usage.audio else "false"}
-    running.move("list", rule, per_second * usage.seconds, facts | film | sound)
     running.move("input_seconds", rule, reads * usage.input_seconds, facts | read)
     running.move("free_seconds", "free_seconds", -per_second * free, {"seconds": exact_text(free)})
     return free
@@ -200,7 +201,7 @@ def _contract(
     if contract.currency != book.currency:
         message = f"Contract {contract.name} is in {contract.currency}, price book {book.name} in {book.currency}."
         raise PriceError("currency_mismatch", message, contract=contract.currency, book=book.currency)
-    agreed = contract.rate_for(usage.model, usage.resolution, usage.mode, usage.audio)
+    agreed = contract.rate_for(usage.key)
     if agreed is None:
         return None
     film = (Fraction(agreed.per_second) - Fraction(listed.per_second)) * paid_seconds
@@ -212,7 +213,7 @@ def _contract(
 
 def _promotion(running: _Running, promotion: Promotion, usage: Usage, customer: Customer, at: datetime) -> None:
     """Apply one promotion once, its discount cut to what its caps have left."""
-    if not promotion.fits(customer.membership, usage.model, usage.resolution, usage.mode, usage.service_tier, at):
+    if not promotion.fits(usage.key, customer.membership, usage.service_tier, at):
         return
     discount = running.amount * (1 - Fraction(promotion.factor))
     left = promotion.left(customer.promotions_left)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pricing.exact import exact_text
 from pricing.money import MINOR_DIGITS, Money
-from pricing.rate import MODEL_PATTERN, MODES, RESOLUTIONS, model_matches
+from pricing.rate_key import MODEL_PATTERN, MODES, RESOLUTIONS, RateKey, model_matches
 from pricing.schema import IDENTIFIER, Table
 from pricing.window import Title, Window, moment_text
 
@@ -161,14 +161,14 @@ class Promotion:
         """Whether the discount is limited, per account or in all."""
         return self.cap_per_account is not None or self.budget is not None
 
-    def fits(self, membership: str, model: str, resolution: str, mode: str, service_tier: str, at: datetime) -> bool:
+    def fits(self, key: RateKey, membership: str, service_tier: str, at: datetime) -> bool:
         """Say whether the promotion is for this buyer, this film and this moment; caps are not looked at."""
         return (
             self.window.holds(at)
             and (not self.memberships or membership in self.memberships)
-            and (not self.models or any(model_matches(pattern, model) for pattern in self.models))
-            and (not self.resolutions or resolution in self.resolutions)
-            and (not self.modes or mode in self.modes)
+            and (not self.models or any(model_matches(pattern, key.model) for pattern in self.models))
+            and (not self.resolutions or key.resolution in self.resolutions)
+            and (not self.modes or key.mode in self.modes)
             and (not self.service_tiers or service_tier in self.service_tiers)
         )
 
@@ -201,10 +201,7 @@ class Example:
     name: str
     at: datetime
     membership: str
-    model: str
-    resolution: str
-    mode: str
-    audio: bool
+    key: RateKey
     seconds: Fraction
     input_seconds: Fraction
     free_seconds: Fraction
@@ -218,10 +215,7 @@ class Example:
             name=table.text("name"),
             at=table.moment("at", required=True) or datetime.min.replace(tzinfo=UTC),
             membership=table.text("membership"),
-            model=table.text("model", required=False, default="demo"),
-            resolution=table.choice("resolution", RESOLUTIONS),
-            mode=table.choice("mode", MODES, default="t2v"),
-            audio=table.flag("audio", default=False) is True,
+            key=RateKey.read(table),
             seconds=table.seconds("seconds", required=True),
             input_seconds=table.seconds("input_seconds"),
             free_seconds=table.seconds("free_seconds"),
@@ -233,7 +227,14 @@ class Example:
 
     def content(self) -> dict[str, Any]:
         """Return the example as plain values."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("seconds", "input_seconds", "free_seconds"):
-            values[name] = exact_text(values[name])
-        return values | {"at": moment_text(self.at), "total": self.total.text}
+        return {
+            "name": self.name,
+            "at": moment_text(self.at),
+            "membership": self.membership,
+            **self.key.content(),
+            "seconds": exact_text(self.seconds),
+            "input_seconds": exact_text(self.input_seconds),
+            "free_seconds": exact_text(self.free_seconds),
+            "service_tier": self.service_tier,
+            "total": self.total.text,
+        }

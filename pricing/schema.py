@@ -8,13 +8,16 @@ import contextlib
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pricing.exact import exact_number
+
+Document = TypeVar("Document")
+Choice = TypeVar("Choice", bound=str)
 
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -108,16 +111,17 @@ class Table:
             return default
         return str(value)
 
-    def choice(self, key: str, allowed: Sequence[str], *, default: str | None = None) -> str:
+    def choice(self, key: str, allowed: Sequence[Choice], *, default: Choice | None = None) -> Choice:
         """Read one of the `allowed` words."""
         expected = f"one of {', '.join(allowed)}"
         value = self._take(key, required=default is None, expected=expected)
         if value is None:
             return default if default is not None else allowed[0]
-        if value not in allowed:
-            self.wrong(key, f"must be {expected}, not {_shown(value)}")
-            return allowed[0]
-        return str(value)
+        for word in allowed:
+            if word == value:
+                return word
+        self.wrong(key, f"must be {expected}, not {_shown(value)}")
+        return allowed[0]
 
     def decimal(self, key: str, low: str = "0", high: str = "1000000", *, required: bool = True) -> Decimal | None:
         """Read a decimal number of `low` to `high`: a string in quotes, or a whole TOML number. Never a float."""
@@ -228,3 +232,12 @@ class Table:
             self.wrong(key, f"must be at least {at_least} [[{key}]], not {_shown(value)}")
             return []
         return [Table(item, f"{self.at(key)}[{index}]", self.problems) for index, item in enumerate(value)]
+
+
+def read_document(read: Callable[[Table], Document], content: Mapping[str, Any]) -> Document:
+    """Read a whole document of plain values with `read`. Raises BookError with every problem."""
+    problems: list[Problem] = []
+    document = read(Table(content, "", problems))
+    if problems:
+        raise BookError(problems)
+    return document

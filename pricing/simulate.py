@@ -154,8 +154,8 @@ class _Sums:
         places = (
             self.whole,
             self.by_membership.setdefault(case.membership, Bucket(currency)),
-            self.by_model.setdefault(case.model, Bucket(currency)),
-            self.by_resolution.setdefault(case.resolution, Bucket(currency)),
+            self.by_model.setdefault(case.key.model, Bucket(currency)),
+            self.by_resolution.setdefault(case.key.resolution, Bucket(currency)),
         )
         for bucket in places:
             bucket.jobs += group.jobs
@@ -175,15 +175,7 @@ def _free_seconds_changed(book: PriceBook, in_force: PriceBook) -> tuple[str, ..
 
 
 def _inputs(book: PriceBook, case: Case, contracts: Mapping[str, Contract]) -> tuple[Usage, Customer]:
-    usage = Usage(
-        model=case.model,
-        resolution=case.resolution,
-        mode=case.mode,
-        audio=case.audio,
-        seconds=exact_number(case.seconds),
-        input_seconds=exact_number(case.input_seconds),
-        service_tier=case.service_tier,
-    )
+    usage = Usage(case.key, exact_number(case.seconds), exact_number(case.input_seconds), case.service_tier)
     contract = contracts[case.contract] if case.contract else None
     # As at an order: whose membership the book no longer has is charged like an account without one.
     return usage, Customer(book.known_membership(case.membership), contract, exact_number(case.free_seconds))

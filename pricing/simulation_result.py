@@ -1,5 +1,6 @@
 """What a simulation reports: sums before and after, accounts that win or lose, and what would not be sold."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pricing.exact import exact_text
 from pricing.money import Money
+from pricing.rate_key import RateKey
 
 
 class Case(NamedTuple):
@@ -16,10 +18,7 @@ class Case(NamedTuple):
     `tier_kept` is False where the service tier's line had dropped.
     """
 
-    model: str
-    resolution: str
-    mode: str
-    audio: bool
+    key: RateKey
     seconds: str
     input_seconds: str
     service_tier: str
@@ -27,6 +26,26 @@ class Case(NamedTuple):
     membership: str
     contract: str
     free_seconds: str
+
+    @classmethod
+    def from_json(cls, text: str) -> "Case":
+        """Read what `to_json` wrote."""
+        model, resolution, mode, audio, *rest = json.loads(text)
+        return cls(RateKey(model, resolution, mode, audio), *rest)
+
+    def to_json(self) -> str:
+        """Return the case as a JSON array, as receipts store it and as a GROUP BY compares it.
+
+        A dimension that is added later goes to the end, and only where it differs from its default: the texts that
+        are stored keep their meaning, and equal cases keep equal texts.
+        """
+        key, *rest = self
+        return json.dumps([key.model, key.resolution, key.mode, key.audio, *rest], separators=(",", ":"))
+
+    def content(self) -> dict[str, Any]:
+        """Return the case as plain values, by name."""
+        rest = self._asdict()
+        return {**rest.pop("key").content(), **rest}
 
 
 @dataclass(slots=True)
@@ -78,7 +97,7 @@ class RefusedJob:
     def content(self) -> dict[str, Any]:
         """Return the refusal as plain values."""
         facts = {"message": self.message, "jobs": self.jobs, "charged": self.charged.text}
-        return {"case": self.case._asdict(), **facts}
+        return {"case": self.case.content(), **facts}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """What is priced, and for whom: plain recorded facts, with nothing looked up."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 from pricing.contract import Contract
 from pricing.exact import exact_number, exact_text, parse_exact
-from pricing.rate import READING_MODES
+from pricing.rate_key import DIMENSIONS, READING_MODES, RateKey, require_text
 
 
 def _seconds(value: object, name: str) -> Fraction:
@@ -17,11 +17,6 @@ def _seconds(value: object, name: str) -> Fraction:
     return number
 
 
-def _word(value: object, name: str) -> None:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{name} must be text that is not empty, not {value!r}")
-
-
 @dataclass(frozen=True, slots=True)
 class Usage:
     """One film as it is priced. `seconds` is its length and `input_seconds` the length of the video it reads,
@@ -29,34 +24,35 @@ class Usage:
     both exact rationals (int, Decimal or Fraction are taken; a float is a TypeError).
     """
 
-    model: str
-    resolution: str
-    mode: str
-    audio: bool
+    key: RateKey
     seconds: Fraction
     input_seconds: Fraction = Fraction(0)
     service_tier: str = "standard"
 
     def __post_init__(self) -> None:
-        for name in ("model", "resolution", "mode", "service_tier"):
-            _word(getattr(self, name), name)
-        if not isinstance(self.audio, bool):
-            raise TypeError(f"audio must be true or false, not {type(self.audio).__name__}")
+        if not isinstance(self.key, RateKey):
+            raise TypeError(f"key must be a RateKey, not {type(self.key).__name__}")
+        require_text(self.service_tier, "service_tier")
         object.__setattr__(self, "seconds", _seconds(self.seconds, "seconds"))
         object.__setattr__(self, "input_seconds", _seconds(self.input_seconds, "input_seconds"))
-        if self.input_seconds and self.mode not in READING_MODES:
-            raise ValueError(f"mode {self.mode} reads no video, so input_seconds must be 0")
+        if self.input_seconds and self.key.mode not in READING_MODES:
+            raise ValueError(f"mode {self.key.mode} reads no video, so input_seconds must be 0")
 
     def content(self) -> dict[str, Any]:
         """Return the usage as plain values for canonical JSON."""
-        values = {part.name: getattr(self, part.name) for part in fields(self)}
-        return values | {"seconds": exact_text(self.seconds), "input_seconds": exact_text(self.input_seconds)}
+        return {
+            **self.key.content(),
+            "seconds": exact_text(self.seconds),
+            "input_seconds": exact_text(self.input_seconds),
+            "service_tier": self.service_tier,
+        }
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Usage":
         """Read what `content` wrote."""
-        seconds, reads = exact_number(content["seconds"]), exact_number(content["input_seconds"])
-        return cls(**{**content, "seconds": seconds, "input_seconds": reads})
+        rest = {name: value for name, value in content.items() if name not in DIMENSIONS}
+        rest |= {name: exact_number(content[name]) for name in ("seconds", "input_seconds")}
+        return cls(RateKey.from_content(content), **rest)
 
     def delivering(self, seconds: Fraction, input_seconds: Fraction) -> "Usage":
         """Return the same film at another length."""
@@ -79,7 +75,7 @@ class Customer:
     promotions_left: Mapping[str, int | None] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        _word(self.membership, "membership")
+        require_text(self.membership, "membership")
         if self.contract is not None and not isinstance(self.contract, Contract):
             raise TypeError(f"contract must be a Contract, not {type(self.contract).__name__}")
         object.__setattr__(self, "free_seconds", _seconds(self.free_seconds, "free_seconds"))
@@ -87,7 +83,7 @@ class Customer:
             return
         left = dict(self.promotions_left)
         for name, minor in left.items():
-            _word(name, "a promotion id")
+            require_text(name, "a promotion id")
             if minor is not None and (isinstance(minor, bool) or not isinstance(minor, int)):
                 raise TypeError(f"promotions_left[{name!r}] counts whole minor units, not {type(minor).__name__}")
             if minor is not None and minor < 0:

@@ -8,8 +8,6 @@ from typing import Any
 
 from pricing.schema import Table
 
-LANGUAGES = ("en", "zh")
-
 
 @dataclass(frozen=True, slots=True)
 class Title:

@@ -1,5 +1,6 @@
 """The models on offer: what each can do, what it needs, and what a second costs the caller."""
 
+from fractions import Fraction
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -14,6 +15,7 @@ from app.prices.find import book_at, contract_at
 from app.settings import get_settings
 from pricing.book import PriceError
 from pricing.price import price
+from pricing.rate_key import RateKey
 from pricing.usage import Customer, Usage
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -105,7 +107,7 @@ def _prices(session: SessionDep, caller: VideosCaller, model: VideoModel) -> lis
     prices = []
     for resolution in model.native:
         for mode in model.modes:
-            usage = Usage(model=model.id, resolution=resolution, mode=mode, audio=False, seconds=1)  # type: ignore[arg-type]
+            usage = Usage(RateKey(model.id, resolution, mode), Fraction(1))
             try:
                 one = price(book, usage, customer, moment)
             except PriceError:

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from app.catalog.sizes import RATIOS, RESOLUTIONS, Size
 from app.errors import AppError
+from pricing.rate_key import Mode
 
-Mode = Literal["t2v", "i2v", "v2v", "edit", "extend"]
+# Modes that add noise to the video they read and denoise it again; `strength` says how much.
+STRENGTH_MODES: tuple[Mode, ...] = ("v2v", "edit")
 
 
 class CatalogError(Exception):

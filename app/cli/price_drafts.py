@@ -23,6 +23,7 @@ from app.prices.parse_cache import parse_book_text
 from app.reports.simulation import simulate_book, simulate_stored
 from pricing.book import PriceBook
 from pricing.diff import diff, figure_text, figures
+from pricing.labels import key_label
 from pricing.simulation_result import Bucket, Simulation
 
 out = Console()
@@ -121,11 +122,11 @@ def _show_changes(old: PriceBook, new: PriceBook, session: Session | None) -> No
         out.print("The two books say the same.")
     if session is None:
         return
-    table = Table("membership", "model", "resolution", "mode", "before / s", "after / s", "%", title="Prices that move")
+    table = Table("membership", "film", "before / s", "after / s", "%", title="Prices that move")
     for each in figures(old, new, now(session)):
         if each.before != each.after:
-            key = (each.membership, each.model, each.resolution, each.mode)
-            table.add_row(*key, figure_text(each.before), figure_text(each.after), each.percent or "")
+            place = (each.membership, key_label(each.key))
+            table.add_row(*place, figure_text(each.before), figure_text(each.after), each.percent or "")
     if table.row_count:
         out.print(table)
 

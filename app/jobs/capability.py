@@ -13,9 +13,10 @@ from app.errors import AppError
 from app.jobs.plan import longest_render
 from app.jobs.queue_tables import Worker
 from app.jobs.schemas import ShotIn
-from app.jobs.spec import Mode, Shot, Spec
+from app.jobs.spec import Shot, Spec
 from app.jobs.states import WorkerState
 from app.settings import get_settings
+from pricing.rate_key import Mode
 
 
 def check_model(model: VideoModel, mode: Mode, size: Size) -> None:

@@ -11,8 +11,9 @@ from app.accounts.caller import Caller
 from app.clock import now
 from app.errors import AppError
 from app.jobs.schemas import VideoRequest
-from app.jobs.spec import Mode, Spec
+from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote, Submission
+from pricing.rate_key import Mode
 
 IDEMPOTENCY_HOURS = 24
 # A client library that retries by itself sends no key; within this time the same body means the same order.

@@ -19,7 +19,7 @@ from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
-from app.jobs.spec import Mode, Spec
+from app.jobs.spec import Spec
 from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
 from app.prices.find import StoredBook, book_at, contract_at
@@ -27,6 +27,7 @@ from app.prices.reservations import Allowance, ReservationConflict, allowance, r
 from app.settings import get_settings
 from pricing.book import PriceBook, PriceError
 from pricing.price import Price, price
+from pricing.rate_key import READING_MODES, Mode, RateKey
 from pricing.usage import Customer, Usage
 from pricing.window import moment_text
 
@@ -83,12 +84,9 @@ class Priced:
 def usage_of(spec: Spec) -> Usage:
     """Return the usage of a Spec in the terms of the price book: the seconds of new output, and those of input."""
     return Usage(
-        model=spec.model,
-        resolution=spec.resolution,
-        mode=spec.mode,
-        audio=spec.audio is not None,
+        RateKey(spec.model, spec.resolution, spec.mode, audio=spec.audio is not None),
         seconds=Fraction(spec.billed_frames(), spec.fps),
-        input_seconds=Fraction(spec.video_seconds) if spec.mode in ("v2v", "edit", "extend") else Fraction(0),
+        input_seconds=Fraction(spec.video_seconds) if spec.mode in READING_MODES else Fraction(0),
         service_tier=spec.service_tier,
     )
 

@@ -9,13 +9,14 @@ from app.assets.find import ready_asset
 from app.assets.owner import AssetOwner
 from app.assets.tables import Asset
 from app.catalog.demo_terms import prompt_terms
-from app.catalog.models import VideoModel, load_catalog
+from app.catalog.models import STRENGTH_MODES, VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
 from app.jobs.capability import check_length, check_model, check_pictures
 from app.jobs.schemas import ShotIn, VideoRequest
-from app.jobs.spec import CROSSFADE_SECONDS, Mode, Shot, Spec, film_frames
+from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames
 from app.settings import get_settings
+from pricing.rate_key import Mode
 
 DEFAULT_SECONDS = 5
 AUTO = "auto"
@@ -90,7 +91,7 @@ def _shot(
 
 def _source(session: Session, owner: AssetOwner, request: VideoRequest, mode: Mode) -> Asset | None:
     """Return the input clip of v2v and edit, or None for other modes."""
-    if mode not in ("v2v", "edit"):
+    if mode not in STRENGTH_MODES:
         return None
     if request.video is None:
         raise AppError("invalid_request", f"The mode {mode} needs a video.", field="video")
@@ -183,7 +184,7 @@ def _picture(session: Session, owner: AssetOwner, asset_id: str | None, field: s
 
 
 def _strength(request: VideoRequest, model: VideoModel, mode: Mode) -> str | None:
-    if mode not in ("v2v", "edit"):
+    if mode not in STRENGTH_MODES:
         if request.strength is not None:
             raise AppError("invalid_request", "strength is only for v2v and edit.", field="strength")
         return None

@@ -1,6 +1,5 @@
 """The end of a job, in one transaction: final state, receipt, money, reservations, event. It happens exactly once."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -158,11 +157,8 @@ def pricing_case(receipt: Receipt) -> str:
     """Return the inputs of the receipt's price except the time, as canonical JSON, by which a simulation groups."""
     usage, customer = receipt.quoted.usage, receipt.quoted.customer
     share = receipt.billed_seconds / usage.seconds if usage.seconds else Fraction(0)
-    case = Case(
-        model=usage.model,
-        resolution=usage.resolution,
-        mode=usage.mode,
-        audio=usage.audio,
+    return Case(
+        key=usage.key,
         seconds=exact_text(receipt.billed_seconds),
         input_seconds=exact_text(usage.input_seconds * share),
         service_tier=usage.service_tier,
@@ -170,8 +166,7 @@ def pricing_case(receipt: Receipt) -> str:
         membership=customer.membership,
         contract=customer.contract.content_hash if customer.contract else "",
         free_seconds=exact_text(receipt.price.free_seconds_used),
-    )
-    return json.dumps(case, separators=(",", ":"))
+    ).to_json()
 
 
 def gpu_milliseconds(session: Session, job: Job) -> int:

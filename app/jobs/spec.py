@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Mode = Literal["t2v", "i2v", "v2v", "edit", "extend"]
+from pricing.rate_key import Mode
+
 Transition = Literal["cut", "crossfade"]
 
 # A crossfade overlaps its two shots by half a second: long enough to read as a dissolve, short enough for a 1 s shot.

@@ -1,6 +1,5 @@
 """Simulate a price book on the real jobs of a period: grouped in the database, priced once a group, exact."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -100,5 +99,5 @@ def _past(rows: Iterable[Row[Any]]) -> Iterator[PastJob]:
     for row in rows:
         case = cases.get(row.pricing_case)
         if case is None:
-            case = cases[row.pricing_case] = Case(*json.loads(row.pricing_case))
+            case = cases[row.pricing_case] = Case.from_json(row.pricing_case)
         yield PastJob(case, row.at, row.account_id, row.jobs, int(row.charged), int(row.gpu_milliseconds))

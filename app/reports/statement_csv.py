@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -69,16 +68,16 @@ def _videos(rows: Any, names: dict[str, str], statement: Statement, language: La
     zone = ZoneInfo(statement.zone)
     row: Row[Any]
     for row in rows:
-        case = Case(*json.loads(row.pricing_case))
+        case = Case.from_json(row.pricing_case)
         yield (
             row.number,
             row.settled_at.astimezone(zone).isoformat(timespec="seconds"),
             row.job_id,
             names.get(row.project_id or "", ""),
             translate(row.outcome, language),
-            case.model,
-            case.resolution,
-            mode_words(case.mode, language),
+            case.key.model,
+            case.key.resolution,
+            mode_words(case.key.mode, language),
             statement.tier(case.service_tier, language),
             statement.membership(case.membership, language),
             decimals(exact_number(case.seconds)),

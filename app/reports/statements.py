@@ -1,6 +1,5 @@
 """Statements: one account's month, of all its projects or of one, by the moment of settlement."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -226,8 +225,8 @@ def project_names(session: Session, account_id: str) -> dict[str, str]:
 def _positions(rows: Any, names: dict[str, str]) -> list[Position]:
     found: dict[tuple[str, ...], Position] = {}
     for row in rows:
-        case = Case(*json.loads(row.pricing_case))
-        key = (names.get(row.project_id or "", ""), case.model, case.resolution, case.service_tier)
+        case = Case.from_json(row.pricing_case)
+        key = (names.get(row.project_id or "", ""), case.key.model, case.key.resolution, case.service_tier)
         line = found.setdefault(key, Position(*key))
         line.videos += row.videos
         line.seconds += exact_number(case.seconds) * row.videos

@@ -1,6 +1,5 @@
 """Usage: what an account used and paid, by day, project and model, from its receipts."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from fractions import Fraction
@@ -75,8 +74,10 @@ def read_usage(
     )
     found: dict[tuple[date, str | None, str], UsageRow] = {}
     for row in rows:
-        case = Case(*json.loads(row.pricing_case))
-        use = found.setdefault((row.day, row.project_id, case.model), UsageRow(row.day, row.project_id, case.model))
+        case = Case.from_json(row.pricing_case)
+        use = found.setdefault(
+            (row.day, row.project_id, case.key.model), UsageRow(row.day, row.project_id, case.key.model)
+        )
         use.videos += row.videos
         use.seconds += exact_number(case.seconds) * row.videos
         use.gpu_milliseconds += int(row.gpu_milliseconds)

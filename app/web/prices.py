@@ -16,10 +16,10 @@ from app.web.auth import MaybeVisitor, SessionDep
 from app.web.formats import minor, money
 from app.web.render import is_htmx, page
 from pricing.book import PriceBook, PriceError
-from pricing.labels import mode_words
+from pricing.labels import pattern_label
 from pricing.money import round_to_minor
 from pricing.price import per_second, price
-from pricing.rate import RESOLUTIONS
+from pricing.rate_key import RESOLUTIONS, RateKey
 from pricing.usage import Customer, Usage
 
 router = APIRouter(include_in_schema=False)
@@ -108,11 +108,11 @@ def _second(
     book: PriceBook, model: str, resolution: str, membership: str, at: datetime, *, listed: bool = False
 ) -> Fraction | None:
     """Return the exact price of one second, or None where nothing is sold."""
-    usage = Usage(model=model, resolution=resolution, mode="t2v", audio=False, seconds=Fraction(1))
+    key = RateKey(model, resolution)
     try:
         if listed:
-            return Fraction(book.rate_for(model, resolution, "t2v", False).per_second)
-        return per_second(book, usage, Customer(membership), at)
+            return Fraction(book.rate_for(key).per_second)
+        return per_second(book, Usage(key, Fraction(1)), Customer(membership), at)
     except PriceError:
         return None
 
@@ -126,14 +126,12 @@ def _special(book: PriceBook) -> list[dict[str, Any]]:
     """Return the rates that stand apart from the general ones: for a model, a mode, or sound."""
     return [
         {
-            "model": rate.model,
-            "resolution": rate.resolution,
-            "mode": mode_words(rate.mode, "en"),
-            "audio": {True: "with sound", False: "without sound", None: ""}[rate.audio],
+            "model": rate.pattern.model,
+            "films": pattern_label(rate.pattern),
             "per_second": money(rate.per_second, book.currency),
         }
         for rate in book.rates
-        if rate.model != "*" or rate.mode != "*" or rate.audio is not None
+        if rate.pattern.is_special
     ]
 
 
@@ -152,10 +150,7 @@ def _calculate(
     """Return the price of a film as the calculator shows it. Raises AppError for what the book does not sell."""
     model = next((each.id for each in load_catalog(get_settings().catalog_dir).values() if each.enabled), "any")
     usage = Usage(
-        model=model,
-        resolution=resolution or "720P",
-        mode="t2v",
-        audio=False,
+        RateKey(model, resolution or "720P"),
         seconds=Fraction(seconds),
         service_tier=service_tier or "standard",
     )

@@ -10,7 +10,7 @@ from pricing.book import PriceBook, parse_book
 from pricing.books import read_shipped
 from pricing.contract import Contract
 from pricing.exact import exact_text
-from pricing.rate import READING_MODES
+from pricing.rate_key import MODES, READING_MODES, RateKey
 from pricing.usage import Customer, Usage
 
 DEFAULT_TEXT = read_shipped()
@@ -91,7 +91,7 @@ def contract(per_second="0.50", **changes):
 
 
 def usage(seconds=5, resolution="720P", mode="t2v", audio=False, model="demo", **rest):
-    return Usage(model=model, resolution=resolution, mode=mode, audio=audio, seconds=seconds, **rest)
+    return Usage(RateKey(model, resolution, mode, audio), seconds, **rest)
 
 
 # --- strategies ---------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def books(draw):
 
 @st.composite
 def usages(draw):
-    mode = draw(st.sampled_from(["t2v", "i2v", "v2v", "edit", "extend"]))
+    mode = draw(st.sampled_from(MODES))
     return usage(
         draw(seconds),
         mode=mode,

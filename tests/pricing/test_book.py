@@ -10,6 +10,7 @@ from pricing.books import DEFAULT as DEFAULT_NAME
 from pricing.books import shipped
 from pricing.check import check_examples, validate
 from pricing.contract import Contract, parse_contract
+from pricing.rate_key import RateKey
 from pricing.schema import BookError
 from tests.pricing.inputs import AT, DEFAULT, DEFAULT_TEXT, book, book_content, contract, membership, promotion, tier
 
@@ -159,7 +160,7 @@ def test_the_most_specific_rate_wins_whatever_the_order():
         some = book(rates=order)
 
         def found(model, resolution="480P", mode="t2v", audio=False, some=some):
-            return some.rate_for(model, resolution, mode, audio).id
+            return some.rate_for(RateKey(model, resolution, mode, audio)).id
 
         assert found("other") == "all"
         assert found("other", audio=True) == "all-loud"
@@ -173,11 +174,11 @@ def test_the_most_specific_rate_wins_whatever_the_order():
 
 def test_what_no_rate_matches_is_refused_and_never_free():
     some = book(rates=[{"id": "only", "model": "demo", "resolution": "720P", "per_second": "1"}])
-    for asked in [("other", "720P", "t2v"), ("demo", "480P", "t2v"), ("demo", "720P", "edit")]:
+    for key in [("other", "720P", "t2v"), ("demo", "480P", "t2v"), ("demo", "720P", "edit")]:
         with pytest.raises(PriceError) as caught:
-            some.rate_for(*asked, False)
+            some.rate_for(RateKey(*key))
         assert caught.value.code == "no_rate"
-        assert caught.value.facts["model"] == asked[0]
+        assert caught.value.facts["model"] == key[0]
 
 
 def test_unknown_memberships_and_tiers_are_refused_with_the_known():

@@ -15,7 +15,7 @@ def test_changes_are_told_in_words_and_figures():
     assert (change.before, change.after, change.percent) == ("0.9", "0.8", "-11.11")
     assert change.words == "rate list-720p: per second from 0.9 to 0.8 (-11.11 %)"
     sold = figures(DEFAULT, new, AT)
-    by_place = {(each.membership, each.resolution): each for each in sold if each.model == "any"}
+    by_place = {(each.membership, each.key.resolution): each for each in sold if each.key.model == "any"}
     professional = by_place["professional", "720P"]
     assert (figure_text(professional.before), figure_text(professional.after)) == ("0.43875", "0.39")
     assert professional.percent == "-11.11"

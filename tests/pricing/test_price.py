@@ -7,11 +7,10 @@ import pytest
 
 from pricing.book import PriceError
 from pricing.check import check_examples
-from pricing.labels import MODES as SAID
-from pricing.labels import mode_words
+from pricing.labels import MODE_LABELS, mode_words
 from pricing.money import round_to_minor
 from pricing.price import per_second, price
-from pricing.rate import MODES
+from pricing.rate_key import MODES
 from pricing.usage import Customer, Usage
 from tests.pricing.inputs import AT, DEFAULT, book, contract, promotion, usage
 
@@ -41,7 +40,7 @@ def test_the_other_published_figures():
 def test_the_book_carries_these_examples_itself():
     assert check_examples(DEFAULT) == []
     carried = {
-        (str(e.seconds), e.resolution, e.membership, e.service_tier): e.total.text
+        (str(e.seconds), e.key.resolution, e.membership, e.service_tier): e.total.text
         for e in DEFAULT.examples
         if e.at == AT
     }
@@ -136,9 +135,9 @@ def test_promotions_choose_who_and_what():
     assert price(some, fits, PRO, AT).promotions
     for film, customer in [
         (fits, FREE),
-        (replace(fits, model="demo"), PRO),
-        (replace(fits, resolution="1080P"), PRO),
-        (replace(fits, mode="t2v"), PRO),
+        (replace(fits, key=replace(fits.key, model="demo")), PRO),
+        (replace(fits, key=replace(fits.key, resolution="1080P")), PRO),
+        (replace(fits, key=replace(fits.key, mode="t2v")), PRO),
         (replace(fits, service_tier="flex"), PRO),
     ]:
         assert not price(some, film, customer, AT).promotions
@@ -223,10 +222,10 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_every_mode_is_said_in_words():
-    assert set(SAID) == set(MODES)
+    assert set(MODE_LABELS) == set(MODES)
     for mode in MODES:
-        assert mode_words(mode, "en") == SAID[mode]["en"] != mode
-        assert mode_words(mode, "zh") == SAID[mode]["zh"] != mode
+        assert mode_words(mode, "en") == MODE_LABELS[mode]["en"] != mode
+        assert mode_words(mode, "zh") == MODE_LABELS[mode]["zh"] != mode
 
 
 def test_lines_read_in_both_languages():

@@ -9,6 +9,7 @@ from pricing.book import parse_book
 from pricing.contract import canonical
 from pricing.money import Money
 from pricing.price import price
+from pricing.rate_key import RateKey
 from pricing.simulate import PastJob, simulate
 from pricing.simulation_result import Case
 from pricing.usage import Customer
@@ -17,12 +18,9 @@ from tests.pricing.inputs import AT, DEFAULT, DEFAULT_TEXT, book, contract, prom
 DEARER = parse_book(DEFAULT_TEXT.replace('per_second = "0.90"', 'per_second = "1.00"'))
 
 
-def case(seconds="5", resolution="720P", membership="professional", model="demo", **rest):
+def case(seconds="5", resolution="720P", membership="professional", model="demo", mode="t2v", **rest):
     values = {
-        "model": model,
-        "resolution": resolution,
-        "mode": "t2v",
-        "audio": False,
+        "key": RateKey(model, resolution, mode),
         "seconds": seconds,
         "input_seconds": "0",
         "service_tier": "standard",
@@ -53,7 +51,7 @@ def test_sums_are_those_of_single_prices():
         )
     ]
     single = [
-        price(DEARER, usage(int(p.case.seconds), p.case.resolution), Customer(p.case.membership), p.at).total.minor
+        price(DEARER, usage(int(p.case.seconds), p.case.key.resolution), Customer(p.case.membership), p.at).total.minor
         for p in past
     ]
     outcome = simulate(DEARER, past, cost_per_gpu_second=Decimal("0.002"))

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 import app.accounts
+import app.admin
 import app.jobs
 import app.prices
 import app.reports
@@ -39,6 +40,7 @@ from pricing.diff import figure_text
 from pricing.exact import exact_text, parse_exact
 from pricing.money import Money, only_money, require_integer, round_to_minor, split
 from pricing.price import tax_inside
+from pricing.rate_key import RateKey
 from pricing.receipt import Delivered
 from pricing.simulate import simulate
 from pricing.usage import Customer, Usage
@@ -71,7 +73,7 @@ Call = Callable[[Any], object]
 
 def money_functions() -> Iterator[str]:
     """Every public function of the packages that handle money, once for each amount that it takes."""
-    for package in (pricing, app.wallet, app.prices, app.accounts, app.reports, app.jobs):
+    for package in (pricing, app.wallet, app.prices, app.accounts, app.reports, app.admin, app.jobs):
         for name in sorted(each.name for each in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")):
             if not name.endswith("__main__"):
                 yield from _functions(importlib.import_module(name))
@@ -96,16 +98,16 @@ def calls(session: Session, account: str) -> dict[str, Call]:
     until = now(session) + timedelta(days=1)
     acts: dict[str, Call] = {
         "pricing.diff.figure_text(amount)": figure_text,
-        "pricing.exact.exact(value)": parse_exact,
+        "pricing.exact.parse_exact(value)": parse_exact,
         "pricing.exact.exact_text(value)": exact_text,
         "pricing.money.only_money(amount)": only_money,
-        "pricing.money.settle(amount)": lambda it: round_to_minor(it, "CNY"),
+        "pricing.money.round_to_minor(amount)": lambda it: round_to_minor(it, "CNY"),
         "pricing.money.split(parts)": lambda it: split(Money(1, "CNY"), [it]),
         "pricing.money.split(total)": lambda it: split(it, [1]),
-        "pricing.money.whole(amount)": require_integer,
+        "pricing.money.require_integer(amount)": require_integer,
         "pricing.price.tax_inside(total)": lambda it: tax_inside(DEFAULT, it),
         "pricing.simulate.simulate(cost_per_gpu_second)": lambda it: simulate(DEFAULT, [], cost_per_gpu_second=it),
-        "app.wallet.balance.spelled(minor)": lambda it: decimal_text(it, "CNY"),
+        "app.wallet.balance.decimal_text(minor)": lambda it: decimal_text(it, "CNY"),
         "app.wallet.balance.open_wallet(credit_limit)": lambda it: open_wallet(session, account, credit_limit=it),
         "app.wallet.balance.set_credit_limit(credit_limit)": lambda it: set_credit_limit(session, account, it),
         "app.wallet.balance.set_low_balance(threshold)": lambda it: set_low_balance(session, account, it),
@@ -130,10 +132,10 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.prices.reservations.reserve(promotions)": lambda it: reserve(
             session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
         ),
-        "app.prices.reservations.settle(free_seconds)": lambda it: settle_reservation(
+        "app.prices.reservations.settle_reservation(free_seconds)": lambda it: settle_reservation(
             session, "quote_x", free_seconds=it, promotions={}
         ),
-        "app.prices.reservations.settle(promotions)": lambda it: settle_reservation(
+        "app.prices.reservations.settle_reservation(promotions)": lambda it: settle_reservation(
             session, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
         ),
         "app.accounts.keys.issue_key(budget_total)": lambda it: issue_key(
@@ -144,22 +146,22 @@ def calls(session: Session, account: str) -> dict[str, Call]:
             session, account, "Another", budget_month=it
         ),
         "app.accounts.projects.set_budget(budget_month)": lambda it: set_budget(session, account, project, it),
-        "app.admin.accounts.open_project(budget_month)": lambda it: accounts.create_account_project(
+        "app.admin.accounts.create_account_project(budget_month)": lambda it: accounts.create_account_project(
             session, SYSTEM_ACTOR, account, "Another", it
         ),
-        "app.admin.accounts.limit_project(budget_month)": lambda it: accounts.set_project_budget(
+        "app.admin.accounts.set_project_budget(budget_month)": lambda it: accounts.set_project_budget(
             session, SYSTEM_ACTOR, account, project, it
         ),
         "app.admin.money.add_funds(amount)": lambda it: money.add_funds(
             session, SYSTEM_ACTOR, account, it, kind="granted", reference="x"
         ),
-        "app.admin.money.book_correction(amount)": lambda it: money.correct_balance(
+        "app.admin.money.correct_balance(amount)": lambda it: money.correct_balance(
             session, SYSTEM_ACTOR, account, it, reference="x", reason="x"
         ),
-        "app.admin.money.limit_credit(credit_limit)": lambda it: money.set_account_credit_limit(
+        "app.admin.money.set_account_credit_limit(credit_limit)": lambda it: money.set_account_credit_limit(
             session, SYSTEM_ACTOR, account, it
         ),
-        "app.admin.money.warn_below(threshold)": lambda it: money.set_low_balance_alert(
+        "app.admin.money.set_low_balance_alert(threshold)": lambda it: money.set_low_balance_alert(
             session, SYSTEM_ACTOR, account, it
         ),
         "app.reports.translations.decimals(number)": decimals,
@@ -170,8 +172,8 @@ def calls(session: Session, account: str) -> dict[str, Call]:
 # These take no amount by such a name but make it of what they are given.
 MADE: dict[str, Call] = {
     "Money": lambda it: Money(it, "CNY"),
-    "Usage.seconds": lambda it: Usage("demo", "720P", "t2v", False, it),
-    "Usage.input_seconds": lambda it: Usage("demo", "720P", "edit", False, parse_exact(1), it),
+    "Usage.seconds": lambda it: Usage(RateKey("demo", "720P"), it),
+    "Usage.input_seconds": lambda it: Usage(RateKey("demo", "720P", "edit"), parse_exact(1), it),
     "Customer.free_seconds": lambda it: Customer("free", free_seconds=it),
     "Customer.promotions_left": lambda it: Customer("free", promotions_left={"p": it}),
     "Delivered.seconds": lambda it: Delivered("completed", it),

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from app.catalog.models import Mode
+from pricing.rate_key import Mode
 from workers.engine.continuation import Continuation
 from workers.engine.errors import Stopped
 from workers.engine.meter import Meter

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.catalog.models import VideoModel
+from app.catalog.models import STRENGTH_MODES, VideoModel
 from workers.engine.checkpoint import CheckpointFile, fingerprint
 from workers.engine.conditioning import (
     Conditioning,
@@ -137,7 +137,7 @@ class WanEngine:
             scheduler = clone_scheduler(self.parts, self.model.flow_shift.get(request.resolution))
             scheduler.set_timesteps(request.steps, device=self.device)
             timesteps = scheduler.timesteps
-            if request.mode in ("v2v", "edit"):
+            if request.mode in STRENGTH_MODES:
                 conditions, timesteps = self._noised_video(request, shape, shown, conditions, scheduler)
             elif hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(0)

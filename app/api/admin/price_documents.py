@@ -97,10 +97,7 @@ def show_comparison(comparison: Comparison) -> ComparisonOut:
     figures = [
         {
             "membership": each.membership,
-            "model": each.model,
-            "resolution": each.resolution,
-            "mode": each.mode,
-            "audio": each.audio,
+            **each.key.content(),
             "before": figure_text(each.before),
             "after": figure_text(each.after),
             "percent": each.percent,

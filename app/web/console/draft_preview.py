@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from fractions import Fraction
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,9 +14,11 @@ from app.web.formats import money
 from pricing.book import PriceBook, PriceError, parse_book
 from pricing.check import check_examples
 from pricing.contract import Contract, parse_contract
-from pricing.diff import Figure, diff, figures, places
+from pricing.diff import Figure, diff, figures, sample_keys
+from pricing.labels import key_label
 from pricing.money import round_to_minor
 from pricing.price import per_second
+from pricing.rate_key import RateKey
 from pricing.schema import BookError
 from pricing.usage import Customer, Usage
 from pricing.window import ALWAYS
@@ -62,23 +65,18 @@ def check_contract(session: Session, toml: str, account_id: str) -> dict[str, An
     # Shown as agreed, though its time may not have come.
     contract = replace(read, window=ALWAYS)
 
-    def second(usage: Usage, agreed: Contract | None) -> str:
+    def second(key: RateKey, agreed: Contract | None) -> str:
         try:
-            amount = per_second(book, usage, Customer(membership, agreed), moment)
+            amount = per_second(book, Usage(key, Fraction(1)), Customer(membership, agreed), moment)
         except PriceError:
             return "–"
         return money(round_to_minor(amount, book.currency).text, book.currency)
 
     figures = [
-        {"what": _place(usage), "before": second(usage, None), "after": second(usage, contract)}
-        for usage in places((*book.rates, *contract.rates))
+        {"what": key_label(key), "before": second(key, None), "after": second(key, contract)}
+        for key in sample_keys((*book.rates, *contract.rates))
     ]
     return {"problems": [], "figures": figures, "membership": membership}
-
-
-def _place(usage: Usage) -> str:
-    told = [usage.resolution, *(word for word in (usage.model, usage.mode) if word not in ("any", "t2v"))]
-    return ", ".join([*told, "with sound"] if usage.audio else told)
 
 
 def _figures(base: PriceBook, book: PriceBook, at: datetime) -> list[dict[str, Any]]:
@@ -90,9 +88,7 @@ def _figures(base: PriceBook, book: PriceBook, at: datetime) -> list[dict[str, A
 
     return [
         {
-            "what": f"{each.membership}, {each.resolution}"
-            + ("" if each.model == "any" else f", {each.model}")
-            + ("" if each.mode == "t2v" else f", {each.mode}"),
+            "what": f"{each.membership}, {key_label(each.key)}",
             "before": shown(each, "before"),
             "after": shown(each, "after"),
             "percent": each.percent,

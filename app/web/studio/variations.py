@@ -18,13 +18,14 @@ from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.quote import price_spec
 from app.jobs.schemas import VideoRequest
-from app.jobs.spec import Mode, Spec
+from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
+from pricing.rate_key import Mode
 
 router = APIRouter(prefix="/films", include_in_schema=False)
 

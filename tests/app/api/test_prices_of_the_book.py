@@ -85,8 +85,8 @@ def test_every_worked_example_comes_out_of_the_door(
         stand_at(example.at, monkeypatch)
         key = keys[example.membership]
         order = {
-            "model": example.model,
-            "resolution": example.resolution,
+            "model": example.key.model,
+            "resolution": example.key.resolution,
             "service_tier": example.service_tier,
         }
         month = BOOK.membership(example.membership).free_seconds_per_month
@@ -94,7 +94,7 @@ def test_every_worked_example_comes_out_of_the_door(
             # All but the example's free seconds of the month are promised to a quote.
             spent = {**order, "prompt": "bars", "seconds": int(month - example.free_seconds)}
             assert world.post("/v1/videos/quotes", spent, key=key).status_code == 200
-        if example.mode == "edit":
+        if example.key.mode == "edit":
             found = edited(world, order, example, key)
         else:
             found = world.post("/v1/videos/estimates", {**order, **length(example)}, key=key).json()

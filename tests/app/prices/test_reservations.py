@@ -29,6 +29,7 @@ from app.prices.reservations import (
 )
 from app.prices.seed import seed_book
 from pricing.price import Price, price
+from pricing.rate_key import RateKey
 from pricing.usage import Customer, Usage
 from tests.app.prices.price_documents import ALONE, CAPPED, book_text
 
@@ -157,7 +158,7 @@ def promised(session: Session, account_id: str, seconds: int) -> Price:
     moment = now(session)
     book = book_at(session, moment).book
     may = allowance(session, account_id, book, "studio", moment)
-    usage = Usage("wan2.1-t2v-1.3b", "720P", "t2v", False, Fraction(seconds))
+    usage = Usage(RateKey("wan2.1-t2v-1.3b", "720P"), Fraction(seconds))
     customer = Customer("studio", free_seconds=may.free_seconds, promotions_left=may.promotions)
     return price(book, usage, customer, moment)
 
