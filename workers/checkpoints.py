@@ -1,4 +1,4 @@
-"""Where the checkpoints of units are kept: on this machine, and in storage for a retake on another one."""
+"""Where the checkpoints of units are kept: on this machine, and in storage for a retry on another one."""
 
 import logging
 import shutil
@@ -21,37 +21,38 @@ log = logging.getLogger(__name__)
 
 
 def checkpoint_folder(unit_id: str) -> Path:
-    """Return the folder where a unit's checkpoints are kept on this machine, for a retake to resume from."""
+    """Return the folder where a unit's checkpoints are kept on this machine, for a retry to resume from."""
     return get_settings().home.absolute() / "checkpoints" / unit_id
 
 
 def forget_checkpoints(unit_id: str) -> None:
-    """Remove a unit's checkpoints from this machine: its segment is whole."""
+    """Remove a unit's checkpoints from this machine: its segment is done."""
     shutil.rmtree(checkpoint_folder(unit_id), ignore_errors=True)
 
 
-def sweep_checkpoints() -> int:
-    """Remove the checkpoints of units that nobody will render any more. Returns of how many units.
+def remove_stale_checkpoints() -> int:
+    """Remove the checkpoints of units that nobody will render any more. Returns the number of those units.
 
     A segment that was finished on another machine, or whose job was cancelled, leaves its checkpoints here; a worker
-    looks for them when it starts.
+    removes them when it starts.
     """
     root = get_settings().home.absolute() / "checkpoints"
-    kept = {folder.name for folder in root.iterdir()} if root.is_dir() else set()
-    if not kept:
+    unit_ids = {folder.name for folder in root.iterdir()} if root.is_dir() else set()
+    if not unit_ids:
         return 0
+    ended = (UnitState.DONE, UnitState.DROPPED)
     with transaction() as session:
-        unfinished = select(Unit.id).where(Unit.id.in_(kept), Unit.state.not_in((UnitState.DONE, UnitState.DROPPED)))
-        over = kept - set(session.scalars(unfinished))
-    for unit_id in over:
+        unfinished = select(Unit.id).where(Unit.id.in_(unit_ids), Unit.state.not_in(ended))
+        stale = unit_ids - set(session.scalars(unfinished))
+    for unit_id in stale:
         forget_checkpoints(unit_id)
-    return len(over)
+    return len(stale)
 
 
 def fetch_checkpoint(key: str, path: Path) -> bool:
-    """Fetch the checkpoint stored under `key` to `path`, unless the one that lies there has gone further.
+    """Fetch the checkpoint stored under `key` to `path`, unless the file that is there has gone further.
 
-    Returns whether it was fetched. A checkpoint that cannot be had costs time, never the take.
+    Returns whether it was fetched. A missing checkpoint costs time, never the take.
     """
     from workers.engine.checkpoint import steps_done  # torch is needed only for models that keep checkpoints
 
@@ -69,52 +70,52 @@ def fetch_checkpoint(key: str, path: Path) -> bool:
         return False
 
 
-class CheckpointKeeper:
-    """Keeps the newest checkpoint of one take in storage, beside the render, for a worker on any machine.
+class CheckpointUploader:
+    """Stores the newest checkpoint of one take while it renders, for a worker on any machine.
 
-    One upload at a time: of what is written meanwhile only the newest is stored. The unit names the file once it is
-    stored, and only while the lease is ours.
+    One upload at a time: of what is written meanwhile only the newest is stored. The unit's row names the file once it
+    is stored, and only while this take has the lease.
     """
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.key = f"takes/{claim.job_id}/{claim.take_id}/checkpoint.safetensors"
-        self._is_named = False
+        self._is_recorded = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint-upload")
         self._upload: Future[None] | None = None
-        self._left_out: Path | None = None
+        self._skipped: Path | None = None
 
     def offer(self, path: Path) -> None:
-        """Store the checkpoint at `path`, unless the one before is still on its way."""
+        """Store the checkpoint at `path`, unless an upload is running."""
         if self._upload is None or self._upload.done():
-            self._upload, self._left_out = self._thread.submit(self._store, path), None
+            self._upload, self._skipped = self._thread.submit(self._store, path), None
         else:
-            self._left_out = path
+            self._skipped = path
 
     def flush(self) -> None:
-        """Wait until the newest checkpoint is stored: whoever goes on with the take need not do a step twice."""
+        """Wait until the newest checkpoint is stored: a retry then repeats no step."""
         if self._upload is not None:
             wait([self._upload])
-        if self._left_out is not None:
-            self._store(self._left_out)
-            self._left_out = None
+        if self._skipped is not None:
+            self._store(self._skipped)
+            self._skipped = None
 
     def close(self) -> None:
-        """Wait for the upload in progress and end the thread."""
+        """Wait for the running upload and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _store(self, path: Path) -> None:
         try:
             with tempfile.TemporaryDirectory(prefix=".keep-", dir=path.parent) as folder:
-                # The next checkpoint takes this one's name while it is being read; a link of its own stays the same.
-                still = Path(folder) / "checkpoint"
-                still.hardlink_to(path)
-                get_storage().put_file(self.key, still, "application/octet-stream")
-            if not self._is_named:
+                # The next checkpoint replaces this file while it is being read; its own hard link stays the same.
+                link = Path(folder) / "checkpoint"
+                link.hardlink_to(path)
+                get_storage().put_file(self.key, link, "application/octet-stream")
+            if not self._is_recorded:
                 with transaction() as session:
                     keep_checkpoint(session, self.claim, self.key)
-                self._is_named = True
+                self._is_recorded = True
         except LeaseLost:
-            log.info("Take %s lost its lease; its checkpoint is nobody's.", self.claim.take_id)
-        except Exception as error:  # noqa: BLE001 — without it a retake elsewhere begins anew; that is all.
+            log.info("Take %s lost its lease; its checkpoint is not recorded.", self.claim.take_id)
+        except Exception as error:  # noqa: BLE001 — without it a retry elsewhere begins anew; that is all.
             log.warning("The checkpoint of take %s could not be stored: %s", self.claim.take_id, error)

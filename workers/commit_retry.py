@@ -1,4 +1,4 @@
-"""The last word about a take that succeeded: a connection that drops just then must not throw the render away."""
+"""Commit a successful take, retrying while the connection is down: a dropped connection must not waste a render."""
 
 import logging
 import time
@@ -12,34 +12,35 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost
 from app.jobs.queue_tables import Take
 from app.jobs.states import TakeState
+from workers.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 
-def commit_with_retry(claim: Claim, verb: Callable[[Session], object], is_lost: Callable[[], bool]) -> None:
-    """Do `verb`, which ends the take as succeeded, in a transaction; try again while the database is away.
+def commit_with_retry(claim: Claim, succeed: Callable[[Session], object], heartbeat: Heartbeat) -> None:
+    """Run `succeed`, which ends the take as succeeded, in a transaction; try again while the database is away.
 
-    It is given up when `is_lost` says that the lease can no longer be trusted. A commit whose answer was lost has ended
-    the take: the next try is refused, and that is no failure. Raises LeaseLost, and what the database raised last.
+    Gives up when the lease can no longer be trusted. A commit whose answer was lost has ended the take: the next try
+    is then refused, which is no failure. Raises LeaseLost, and the database's last error.
     """
-    is_repeated = False
+    is_retry = False
     while True:
         try:
             with transaction() as session:
-                verb(session)
+                succeed(session)
             return
         except LeaseLost:
-            if is_repeated and _has_succeeded(claim):
+            if is_retry and _has_succeeded(claim):
                 return
             raise
         except (OperationalError, InterfaceError) as error:
-            if is_lost():
+            if heartbeat.is_lost:
                 raise
-            is_repeated = True
-            log.warning("Take %s could not be ended, and is tried again: %s", claim.take_id, error)
-            time.sleep(AGAIN_SECONDS)
+            is_retry = True
+            log.warning("Take %s could not be committed, and is tried again: %s", claim.take_id, error)
+            time.sleep(RETRY_SECONDS)
 
 
 def _has_succeeded(claim: Claim) -> bool:

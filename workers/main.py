@@ -26,26 +26,26 @@ from workers.worker_loop import start_worker, stop_worker
 
 log = logging.getLogger(__name__)
 
-# A parent that ends waits so long for its word to the roster.
-TOLD_SECONDS = 5.0
+# How long a parent that ends waits for its request to be written to the worker registry.
+REQUEST_SECONDS = 5.0
 
 set_up_logs("worker")
 pools = [pool.strip() for pool in get_settings().pools.split(",") if pool.strip()]
-bell = make_celery(pools)
-bell.conf.include = ["workers.tasks"]
+celery_app = make_celery(pools)
+celery_app.conf.include = ["workers.tasks"]
 
 
 @setup_logging.connect
 def _logs_are_set_up(**_: Any) -> None:
-    # Whoever listens here sets logs up, and Celery does not: its own handlers write lines of another form.
-    processes = get_multiprocessing_logger()
-    processes.propagate = True
-    processes.setLevel(logging.WARNING)
+    # A listener here sets logs up instead of Celery, whose handlers write lines of another form.
+    logger = get_multiprocessing_logger()
+    logger.propagate = True
+    logger.setLevel(logging.WARNING)
 
 
 @celeryd_after_setup.connect
 def _children_set_up_their_own(**_: Any) -> None:
-    # Celery asks billiard by this variable to write to stderr in every child, whoever sets logs up.
+    # Celery asks billiard by this variable to write to stderr in every child, even where another listener sets logs up.
     keep_from_children("_MP_FORK_LOGLEVEL_")
 
 
@@ -53,14 +53,14 @@ def _children_set_up_their_own(**_: Any) -> None:
 def _child_starts(**_: Any) -> None:
     try:
         # torch is imported from here on, in the child alone: a forked or pre-imported CUDA cannot be used.
-        desk = start_worker(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
+        worker = start_worker(f"{parent_name(os.getppid())}-{os.getpid()}", pools)
     except Exception:
-        # Celery would keep a child without a desk, which takes rings and answers none. A fresh one tries again.
-        log.exception("This worker process could not sign on, and ends.")
+        # Celery would keep a child without a worker loop, which drops its wake-ups. A fresh one tries again.
+        log.exception("This worker process could not register, and ends.")
         os._exit(1)
-    # The child counts, so the child is scraped; the parent only minds it.
+    # The child counts, so the child is scraped; the parent only supervises it.
     serve_metrics("worker")
-    desk.warm_up()
+    worker.warm_up()
 
 
 @worker_process_shutdown.connect
@@ -71,14 +71,14 @@ def _child_ends(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _drain(**_: Any) -> None:
-    # The parent cannot reach into the child's step loop; the child reads with its next beat that it is to leave. A
-    # database that is away now hears of it when it is back: the parent lives for as long as a child works.
-    run_in_background("told to leave", ask_host_to_leave, until_heard=True).join(TOLD_SECONDS)
+    # The parent cannot reach into the child's step loop; the child reads with its next heartbeat that it shall leave.
+    # While the database is away this is tried again: the parent lives for as long as a child works.
+    run_in_background("asked to leave", ask_host_to_leave, retry=True).join(REQUEST_SECONDS)
 
 
 @task_failure.connect
 def _child_died(exception: BaseException | None = None, **_: Any) -> None:
     # The parent sees a killed child within seconds; its take need not wait for the lease to run out.
     if isinstance(exception, WorkerLostError):
-        # Tried once: where the database is away, leases run out and the sweeper does the same, only later.
-        run_in_background("abandoned", release_takes_of_child)
+        # Tried once: where the database is away, leases run out and the scheduler does the same, only later.
+        run_in_background("released", release_takes_of_child)

@@ -1,4 +1,4 @@
-"""A look ahead: the inputs of the segment that probably comes next are fetched, and its words encoded, meanwhile."""
+"""Prefetch: fetch the inputs of the segment that probably comes next, and encode its text, during this render."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -6,60 +6,66 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from app.db import transaction
 from app.dispatch.claim import peek
 from workers.engine import Engine, SegmentRequest
-from workers.inputs import request_of
 from workers.segment_input import SegmentInput, read_segment_input
+from workers.segment_request import build_segment_request
 
 log = logging.getLogger(__name__)
 
 
 class Prefetcher:
-    """Makes the request of the likely next segment on a thread of its own, and holds that one request.
+    """Builds the request of the likely next segment on its own thread, and keeps that one request.
 
-    It only looks. No lease is taken, so fairness, priority, limits and drains are decided when the GPU is free, as
-    without it; a guess that was wrong has cost one fetch. The request is the same that the claim would make, because
-    everything that decides it is fixed before a unit is ready.
+    It only reads. No lease is acquired, so fairness, priority, limits and drains are decided when the GPU is free, as
+    without it; a wrong guess costs one fetch. The request is the same that the claim would build, because everything
+    that decides it is fixed before a unit is ready.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
-        self._looking: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
+        self._running: Future[None] | None = None
+        self._target: tuple[Engine, str, str] | None = None
         self._unit_id: str | None = None
         self._request: SegmentRequest | None = None
 
-    def look(self, engine: Engine, pool: str, model: str) -> None:
-        """Prepare what would be claimed next from this pool if it is for this model; returns at once."""
-        if self._looking is None or self._looking.done():
-            self._looking = self._thread.submit(self._look, engine, pool, model)
+    def follow(self, engine: Engine, pool: str, model: str) -> None:
+        """Prepare from now on what would be claimed next from this pool, if it is for this model, for this engine."""
+        self._target = (engine, pool, model)
 
-    def request_for(self, work: SegmentInput) -> SegmentRequest:
-        """Return the request of a segment that was claimed: the prepared one where the guess was right."""
-        if self._looking is not None and self._looking.done() and self._unit_id == work.unit.id:
-            made, self._unit_id, self._request = self._request, None, None
-            if made is not None:
-                return made
-        return request_of(work)
+    def look(self) -> None:
+        """Start to prepare the next segment unless that is under way; returns at once."""
+        if self._target is not None and (self._running is None or self._running.done()):
+            self._running = self._thread.submit(self._prepare, *self._target)
 
-    def rest(self) -> None:
-        """Wait for the look in progress: before its engine is closed."""
-        if self._looking is not None:
-            wait([self._looking])
+    def request_for(self, segment: SegmentInput) -> SegmentRequest:
+        """Return the request of a claimed segment: the prepared one where the guess was right."""
+        if self._running is not None and self._running.done() and self._unit_id == segment.unit.id:
+            request, self._unit_id, self._request = self._request, None, None
+            if request is not None:
+                return request
+        return build_segment_request(segment)
+
+    def wait(self) -> None:
+        """Wait for the running prefetch, and forget its engine, which may then be closed."""
+        self._target = None
+        if self._running is not None:
+            wait([self._running])
 
     def close(self) -> None:
-        """Wait for the look in progress and end the thread."""
+        """Wait for the running prefetch and end the thread."""
         self._thread.shutdown(wait=True)
 
-    def _look(self, engine: Engine, pool: str, model: str) -> None:
+    def _prepare(self, engine: Engine, pool: str, model: str) -> None:
         try:
             with transaction() as session:
                 unit_id = peek(session, pool, model)
                 if unit_id is None or unit_id == self._unit_id:
                     return
-                work = read_segment_input(session, unit_id)
-            if work.unit.model != model:
+                segment = read_segment_input(session, unit_id)
+            if segment.unit.model != model:
                 return
             self._unit_id = self._request = None
-            self._request = request_of(work)
+            self._request = build_segment_request(segment)
             self._unit_id = unit_id
             engine.prefetch(self._request)
-        except Exception as error:  # noqa: BLE001 — whatever it is, the take itself will meet it and say so.
+        except Exception as error:  # noqa: BLE001 — whatever it is, the take itself will meet it and report it.
             log.info("The next segment could not be prepared: %s", error)

@@ -1,4 +1,4 @@
-"""What a take has to make, read once from the database."""
+"""The order of one segment, read once from the database."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from app.settings import get_settings
 
 @dataclass(frozen=True)
 class SegmentInput:
-    """One segment of a job: what was ordered, and where the segment stands in it."""
+    """One segment of a job: the ordered spec and shot, and the segment's position in the job."""
 
     spec: Spec
     shot: Shot
@@ -32,7 +32,7 @@ class SegmentInput:
 
 
 def read_segment_input(session: Session, unit_id: str) -> SegmentInput:
-    """Return what rendering this unit means. Nothing is locked: a Spec never changes, and what is done stays done."""
+    """Return the order of this unit. Nothing is locked: a Spec never changes, and a done unit stays done."""
     unit = session.get_one(Unit, unit_id)
     spec = Spec.model_validate(session.get_one(Job, unit.job_id).spec)
     units = session.scalars(select(Unit).where(Unit.job_id == unit.job_id, Unit.kind == "segment")).all()

@@ -1,4 +1,4 @@
-"""Words to the database from a Celery parent, on threads of their own: the parent must never wait for a database."""
+"""Database updates from the Celery parent, on background threads so that it never waits for a database."""
 
 import logging
 import os
@@ -13,8 +13,7 @@ from app.db import forget_engines, transaction
 
 log = logging.getLogger(__name__)
 
-# Between two tries of a word that must be heard.
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 
 def parent_name(parent_pid: int) -> str:
@@ -23,32 +22,33 @@ def parent_name(parent_pid: int) -> str:
 
 
 def run_in_background(
-    what: str, verb: Callable[[Session, str], object], *, until_heard: bool = False
+    outcome: str, update: Callable[[Session, str], object], *, retry: bool = False
 ) -> threading.Thread:
-    """Do `verb` with this parent's name in a transaction, on a thread of its own, and return the thread.
+    """Run `update` with this parent's name in a transaction on a new thread, and return the thread.
 
-    Celery starts a new child on the thread that told us of the dead one, so that thread must never wait for a database.
-    `until_heard` tries again each second, for as long as the parent lives.
+    Celery starts a new child on the thread that reports the dead one, so that thread must never wait for a database.
+    `retry` tries again each second until it succeeds, for as long as the parent lives. `outcome` is for the log: what
+    the takes of this host are by it.
     """
-    thread = threading.Thread(target=_do, args=(what, verb, until_heard), name=what, daemon=True)
+    thread = threading.Thread(target=_run, args=(outcome, update, retry), name=outcome, daemon=True)
     thread.start()
     return thread
 
 
-def _do(what: str, verb: Callable[[Session, str], object], until_heard: bool) -> None:
-    while not _told(what, verb) and until_heard:
-        time.sleep(AGAIN_SECONDS)
+def _run(outcome: str, update: Callable[[Session, str], object], retry: bool) -> None:
+    while not _succeeds(outcome, update) and retry:
+        time.sleep(RETRY_SECONDS)
 
 
-def _told(what: str, verb: Callable[[Session, str], object]) -> bool:
-    """Try once; return whether the database heard it."""
+def _succeeds(outcome: str, update: Callable[[Session, str], object]) -> bool:
+    """Try once; return whether it was committed."""
     try:
         with transaction() as session:
-            verb(session, parent_name(os.getpid()))
-    except Exception as error:  # noqa: BLE001 — leases and the sweeper do the same, only later.
-        log.warning("The takes of this host could not be %s: %s", what, error)
+            update(session, parent_name(os.getpid()))
+    except Exception as error:  # noqa: BLE001 — leases and the scheduler do the same, only later.
+        log.warning("The takes of this host could not be %s: %s", outcome, error)
         return False
     finally:
-        # The parent asks the database once in a while, so no connection of it is kept and grows old.
+        # The parent needs the database only rarely, so no connection of it is kept and grows old.
         forget_engines()
     return True

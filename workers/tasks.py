@@ -3,11 +3,11 @@
 from typing import Any
 
 from app.wakeups import WAKEUP_TASK
-from workers.main import bell
+from workers.main import celery_app
 from workers.worker_loop import current_worker
 
 
-@bell.task(name=WAKEUP_TASK)
-def answer(*, pool: str, **_: Any) -> None:
-    """Answer a doorbell: work until nothing is left. `pool` says who rang; the claim decides what is done."""
+@celery_app.task(name=WAKEUP_TASK)
+def wake_up(*, pool: str, **_: Any) -> None:
+    """Answer a wake-up: work until nothing is left. `pool` says what sent it; the claim decides what is done."""
     current_worker().work()

@@ -1,4 +1,4 @@
-"""Temporary folders of this worker process, named after it, so that those of killed ones can be found."""
+"""Temporary folders of this worker process, named after it, so that those of killed processes can be removed."""
 
 import os
 import shutil
@@ -10,22 +10,22 @@ from app.dispatch.worker_registry import is_alive
 
 
 def make_temp_dir(kind: str) -> tempfile.TemporaryDirectory[str]:
-    """Return a new temporary folder, removed at the end of its block; `kind` says what it is for."""
+    """Return a new temporary folder, removed at the end of its block; its name contains `kind`."""
     return tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-{kind}-")
 
 
-def sweep_temp_dirs() -> int:
+def remove_stale_temp_dirs() -> int:
     """Remove the folders of worker processes of this host that no longer exist. Returns how many.
 
-    A child that was killed cannot remove its own, and clips are large; a worker looks for them when it starts.
+    A child that was killed cannot remove its own, and clips are large; a worker removes them when it starts.
     """
-    found = 0
+    removed = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         pid = folder.name.removeprefix(_prefix()).partition("-")[0]
         if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-            found += 1
-    return found
+            removed += 1
+    return removed
 
 
 def _prefix() -> str:

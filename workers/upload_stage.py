@@ -1,4 +1,4 @@
-"""The tail of a worker process: a thread that uploads and ends one take beside the render of the next."""
+"""The upload stage of a worker process: a thread that uploads and commits one take while the next one renders."""
 
 import contextvars
 import logging
@@ -9,39 +9,39 @@ log = logging.getLogger(__name__)
 
 
 class UploadStage:
-    """Ends takes one at a time, in order. Only the main thread gives and waits; others may ask whether it is busy.
+    """Runs one upload at a time, in order. Only the main thread submits and waits; other threads may read `is_busy`.
 
-    There is room for one take: who comes with the next waits, so that a slow store holds the renders back instead of
-    filling the disk, and a crash never costs more than the take that renders and the one that is being uploaded.
+    There is room for one take; submitting the next one waits. A slow store therefore holds the renders back instead of
+    filling the disk, and a crash costs at most the take that renders and the one that is being uploaded.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tail")
-        self._ending: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="upload")
+        self._upload: Future[None] | None = None
 
-    def give(self, end: Callable[[], None]) -> None:
-        """Wait for room, then begin to `end` a take and return. `end` logs under the ids of the caller."""
+    def submit(self, upload: Callable[[], None]) -> None:
+        """Wait for room, start `upload` and return. It logs under the ids of the caller."""
         self.wait()
         context = contextvars.copy_context()
-        self._ending = self._thread.submit(context.run, _carry, end)
+        self._upload = self._thread.submit(context.run, _run, upload)
 
     def is_busy(self) -> bool:
-        """Return whether a take is being ended now."""
-        return self._ending is not None and not self._ending.done()
+        """Return whether an upload is running."""
+        return self._upload is not None and not self._upload.done()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Wait until nothing is being ended, or for so many seconds."""
-        if self._ending is not None:
-            wait([self._ending], timeout=seconds)
+        """Wait until no upload is running, at most `seconds`."""
+        if self._upload is not None:
+            wait([self._upload], timeout=seconds)
 
     def close(self) -> None:
-        """Wait for what is being ended and end the thread."""
+        """Wait for the running upload and end the thread."""
         self._thread.shutdown(wait=True)
 
 
-def _carry(end: Callable[[], None]) -> None:
+def _run(upload: Callable[[], None]) -> None:
     try:
-        end()
+        upload()
     except Exception:
-        # The database was away just then: nothing was written, and the take's lease runs out like a dead worker's.
+        # The database was away: nothing was written, and the take's lease runs out like a dead worker's.
         log.exception("A take could not be ended; its lease is left to run out.")

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
@@ -25,6 +24,7 @@ from app.catalog.models import VideoModel, load_catalog
 from tests.bench.architectures import random_pipeline
 from workers.engine import SegmentRequest
 from workers.engine.load import Parts
+from workers.engine.request import Frames
 from workers.engine.wan import WanEngine
 from workers.film.clip_writer import ClipWriter
 from workers.render_control import TakeControl
@@ -216,6 +216,20 @@ def _request(case: Case, number: int, steps: int) -> SegmentRequest:
     )
 
 
+class PrefetchingControl(TakeControl):
+    """A control that prefetches the next request after the first step, as a worker does."""
+
+    def __init__(self, engine: WanEngine, ahead: SegmentRequest) -> None:
+        super().__init__()
+        self._engine = engine
+        self._ahead = ahead
+
+    def on_step(self, step: int, steps: int, preview: Frames | None = None) -> None:
+        super().on_step(step, steps, preview)
+        if step == 1:
+            self._engine.prefetch(self._ahead)
+
+
 def _render(
     case: Case, engine: WanEngine, path: Path, request: SegmentRequest, ahead: SegmentRequest | None = None
 ) -> Thread:
@@ -229,9 +243,7 @@ def _render(
         fps=Fraction(case.model.fps),
         frames=case.frames,
     )
-    control = TakeControl()
-    if ahead is not None:
-        control.after_first_step(partial(engine.prefetch, ahead))
+    control = TakeControl() if ahead is None else PrefetchingControl(engine, ahead)
     for chunk in engine.render(request, control):
         writer.write(chunk)
     closing = Thread(target=writer.close)

@@ -52,7 +52,7 @@ def test_the_house_as_it_is_keeps_every_contract(house: Path):
         ("app/jobs/settle.py", "import celery"),
         ("app/assets/find.py", "import av"),
         ("app/webhooks/fanout.py", "import aiohttp"),
-        ("workers/render.py", "import torch"),
+        ("workers/segment_take.py", "import torch"),
         ("workers/tasks.py", "import ffmpeg"),
     ],
 )

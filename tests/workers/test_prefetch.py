@@ -16,7 +16,7 @@ from app.settings import get_settings
 from tests.factories import make_account, make_queued_job, make_spec, units_of
 from tests.workers.conftest import Gate
 from tests.workers.engine.tiny_wan import CATALOGUE, FACTS, build_tiny_wan
-from tests.workers.worker_processes import TellingDesk, takes, unit, wait_until
+from tests.workers.worker_processes import ObservedWorker, takes, unit, wait_until
 from workers.engine import Stopped
 
 pytestmark = pytest.mark.usefixtures("redis_url")
@@ -59,17 +59,17 @@ def test_the_next_takes_words_are_encoded_beside_this_ones_steps(catalog: Path, 
     def at_step(unit_id: str, step: int) -> None:
         """The first take has done a step; it goes on when the words of the second one have been encoded."""
         if unit_id == first and step == 1:
-            wait_until(lambda: desk._ahead._unit_id == second, "the next segment is prepared")
-            assert desk._engine is not None
-            desk._engine.text._ahead.submit(encoded.set)  # type: ignore[attr-defined]
+            wait_until(lambda: worker.prefetcher._unit_id == second, "the next segment is prepared")
+            assert worker.engines.engine is not None
+            worker.engines.engine.text._ahead.submit(encoded.set)  # type: ignore[attr-defined]
             wait_until(encoded.is_set, "its words are encoded")
             assert takes(second) == [], "to look is not to claim"
             assert unit(second).state == "ready"
 
     gate(lambda key: None)
-    desk = TellingDesk(["demo"], at_step)
-    with desk.opened():
-        desk.work()
+    worker = ObservedWorker(["demo"], at_step)
+    with worker.opened():
+        worker.work()
     one, two = (take.meter for take in takes())
     assert one is not None
     assert two is not None
@@ -99,17 +99,17 @@ def test_a_guess_that_was_wrong_is_not_used(catalog: Path, gate: Gate) -> None:
 
     def at_step(unit_id: str, step: int) -> None:
         if unit_id == first and step == 1:
-            wait_until(lambda: desk._ahead._unit_id == second, "the next segment is prepared")
+            wait_until(lambda: worker.prefetcher._unit_id == second, "the next segment is prepared")
             urgent.extend(order(1))
             with transaction() as session:
                 units = session.get_one(Unit, urgent[0])
                 units.priority = 0
 
     gate(lambda key: None)
-    desk = TellingDesk(["demo"], at_step)
-    with desk.opened():
-        desk.work()
-    assert desk.begun == [first, urgent[0], second]
+    worker = ObservedWorker(["demo"], at_step)
+    with worker.opened():
+        worker.work()
+    assert worker.begun == [first, urgent[0], second]
     assert [unit(each).state for each in (first, second, *urgent)] == ["done"] * 3
 
 
@@ -124,17 +124,17 @@ def test_another_machine_resumes_where_a_lost_one_had_come_to(
             wait_until(lambda: unit(only).checkpoint_key, "the checkpoint is stored")
             with transaction() as session:
                 set_draining(session, first.worker_id)
-            wait_until(first._draining.is_set, "the desk hears that it drains")
+            wait_until(first._draining.is_set, "the worker hears that it drains")
             raise Stopped("this machine goes away")
 
     gate(lambda key: None)
-    first = TellingDesk(["demo"], leave)
+    first = ObservedWorker(["demo"], leave)
     with first.opened():
         first.work()
     assert [take.state for take in takes(only)] == ["released"]
     monkeypatch.setenv("CINEMETER_HOME", str(tmp_path / "another home"))
     get_settings.cache_clear()
-    second = TellingDesk(["demo"])
+    second = ObservedWorker(["demo"])
     with second.opened():
         second.work()
     resumed = takes(only)[1].meter

@@ -17,20 +17,20 @@ from workers.render_control import TakeControl
 
 def test_the_step_loop_stops_when_the_fence_has_passed_and_nobody_told_it() -> None:
     control = TakeControl()
-    control.fence(time.monotonic() + 60)
+    control.fence_at(time.monotonic() + 60)
     control.check()
-    control.fence(time.monotonic() - 0.001)
+    control.fence_at(time.monotonic() - 0.001)
     with pytest.raises(Stopped):
         control.check()
-    assert control.fenced()
+    assert control.is_fenced()
 
 
 def test_its_time_to_leave_stops_the_loop_but_loses_nothing() -> None:
     control = TakeControl()
-    control.leave(time.monotonic() - 0.001)
+    control.stop_at(time.monotonic() - 0.001)
     with pytest.raises(Stopped):
         control.check()
-    assert not control.fenced(), "the lease is still good, so that the take can be handed back"
+    assert not control.is_fenced(), "the lease is still good, so that the take can be handed back"
 
 
 def test_a_heartbeat_that_hangs_behind_a_lock_lets_the_take_fence_itself(
@@ -52,8 +52,8 @@ def test_a_heartbeat_that_hangs_behind_a_lock_lets_the_take_fence_itself(
         stopped = threading.Event()
         threading.Thread(target=lambda: (until(control.cancelled), stopped.set())).start()
         assert stopped.wait(timeout=30)
-        assert heartbeat.lost
-    heartbeat.rest()
+        assert heartbeat.is_lost
+    heartbeat.stop()
     get_settings.cache_clear()
 
 

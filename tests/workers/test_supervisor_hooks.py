@@ -15,13 +15,13 @@ from workers.supervisor_hooks import parent_name, run_in_background
 def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("workers.supervisor_hooks.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("workers.supervisor_hooks.RETRY_SECONDS", 0.01)
     child = f"{parent_name(os.getpid())}-1"
     with transaction() as session:
         register_worker(session, child, pools=["demo"], host="here", pid=1, device="cpu", facts={})
     turn_to("postgresql://nobody@127.0.0.1:1/nothing", monkeypatch)
-    thread = run_in_background("told to leave", ask_host_to_leave, until_heard=True)
-    wait_until(lambda: caplog.text.count("could not be told to leave") > 1, "the database is away")
+    thread = run_in_background("asked to leave", ask_host_to_leave, retry=True)
+    wait_until(lambda: caplog.text.count("could not be asked to leave") > 1, "the database is away")
     turn_to(database_url, monkeypatch)
     thread.join(60)
     with transaction() as session:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.temp_dirs import make_temp_dir, sweep_temp_dirs
+from workers.temp_dirs import make_temp_dir, remove_stale_temp_dirs
 
-HOLD = "from workers.temp_dirs import new_folder; f = new_folder('take'); print(f.name, flush=True); input()"
+HOLD = "from workers.temp_dirs import make_temp_dir; f = make_temp_dir('take'); print(f.name, flush=True); input()"
 
 
 def test_a_killed_process_leaves_its_folder_to_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,11 +22,11 @@ def test_a_killed_process_leaves_its_folder_to_the_next_one(tmp_path: Path, monk
     ):
         assert child.stdout is not None
         left = Path(child.stdout.readline().decode().strip())
-        assert sweep_temp_dirs() == 0
+        assert remove_stale_temp_dirs() == 0
         child.send_signal(signal.SIGKILL)
         child.wait()
         assert left.is_dir()
-        assert sweep_temp_dirs() == 1
+        assert remove_stale_temp_dirs() == 1
         assert not left.exists()
         assert Path(own).is_dir()
     assert [each.name for each in tmp_path.iterdir()] == ["cinemeter-elsewhere-1-take-x"]

@@ -1,4 +1,4 @@
-"""The upload of one take beside the render of the next: on a real desk, a real database, and a store that is slow."""
+"""The upload of one take beside the render of the next: on a real worker, a real database, and a store that is slow."""
 
 import threading
 from datetime import timedelta
@@ -19,7 +19,7 @@ from app.storage import StorageError
 from tests.api_client import World
 from tests.factories import make_account, make_queued_job, make_spec, units_of
 from tests.workers.conftest import Gate
-from tests.workers.worker_processes import TellingDesk, take_of, takes, unit, wait_until
+from tests.workers.worker_processes import ObservedWorker, take_of, takes, unit, wait_until
 from workers.engine import EnginePoisoned
 from workers.engine.memory_watchdog import MemoryGrowth
 from workers.engine.synthetic import SyntheticEngine
@@ -43,18 +43,18 @@ def states(ids: list[str]) -> list[str]:
 
 def test_the_next_take_is_denoised_before_the_upload_of_the_last_one_ends(engine: Engine, gate: Gate) -> None:
     first, second = order(1, 2)
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
     met: list[str] = []
 
     def slow(key: str) -> None:
         met.append(key)
         if len(met) == 1:
-            wait_until(lambda: second in desk.begun, "the next take is denoised while this one is uploaded")
+            wait_until(lambda: second in worker.begun, "the next take is denoised while this one is uploaded")
             assert takes(first)[0].state == "running", "a take that is being uploaded still counts as running"
 
     gate(slow)
-    with desk.opened():
-        desk.work()
+    with worker.opened():
+        worker.work()
     assert states([first, second]) == ["done", "done"]
     one, two = takes()
     assert (one.unit_id, two.unit_id) == (first, second)
@@ -67,17 +67,17 @@ def test_the_next_take_is_denoised_before_the_upload_of_the_last_one_ends(engine
 
 def test_the_desk_holds_one_take_back_while_one_is_uploaded(engine: Engine, gate: Gate) -> None:
     ids = order(1, 1, 1, 1)
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
     uploading: list[int] = []
 
     def slow(key: str) -> None:
         if not uploading:
-            wait_until(lambda: len(desk.begun) == 2, "the second take is denoised")
+            wait_until(lambda: len(worker.begun) == 2, "the second take is denoised")
         uploading.append(sum(take.state == "running" for take in takes()))
 
     gate(slow)
-    with desk.opened():
-        desk.work()
+    with worker.opened():
+        worker.work()
     assert states(ids) == ["done"] * 4
     assert max(uploading) <= 2, "a slow store never makes a worker hold more than two leases"
 
@@ -87,34 +87,34 @@ def test_an_upload_counts_against_the_concurrency_of_its_account(engine: Engine,
         owner, other = make_account(session).id, make_account(session, "Bob").id
     mine = order(1, 1, concurrency=1, account=owner)
     theirs = order(1, account=other)
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
     met: list[str] = []
 
     def slow(key: str) -> None:
         met.append(key)
         if len(met) == 1:
-            wait_until(lambda: theirs[0] in desk.begun, "the other account's take is denoised")
-            assert mine[1] not in desk.begun
+            wait_until(lambda: theirs[0] in worker.begun, "the other account's take is denoised")
+            assert mine[1] not in worker.begun
 
     gate(slow)
-    with desk.opened():
-        desk.work()
-    assert desk.begun == [mine[0], theirs[0], mine[1]]
+    with worker.opened():
+        worker.work()
+    assert worker.begun == [mine[0], theirs[0], mine[1]]
     assert states(mine + theirs) == ["done"] * 3
 
 
 def test_an_upload_that_fails_is_a_take_that_failed_and_harms_no_other(engine: Engine, gate: Gate) -> None:
     first, second = order(1, 1)
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
 
     def broken(key: str) -> None:
         if take_of(key) == takes(first)[0].id:
-            wait_until(lambda: second in desk.begun, "the next take is denoised")
+            wait_until(lambda: second in worker.begun, "the next take is denoised")
             raise StorageError("The bucket is gone.")
 
     storage = gate(broken)
-    with desk.opened():
-        desk.work()
+    with worker.opened():
+        worker.work()
     failed = takes(first)[0]
     assert (failed.state, failed.error_code, failed.clip_key) == ("failed", "storage_failed", None)
     assert failed.meter is not None
@@ -140,9 +140,9 @@ def test_a_lease_that_is_lost_during_the_upload_discards_the_take(engine: Engine
             assert lose_take(session, running.id, running.job_id)
 
     gate(lose)
-    desk = TellingDesk(POOL)
-    with desk.opened():
-        desk.work()
+    worker = ObservedWorker(POOL)
+    with worker.opened():
+        worker.work()
     lost, again = takes(only)
     assert (lost.state, again.state) == ("lost", "succeeded")
     assert unit(only).clip_key == again.clip_key
@@ -155,9 +155,9 @@ def test_the_queue_of_a_chained_segment_begins_when_the_one_before_it_has_ended(
         long_ago = now(session) - timedelta(hours=1)
         session.execute(update(Unit).where(Unit.id.in_([one, two])).values(queued_at=long_ago))
     gate(lambda key: None)
-    desk = TellingDesk(POOL)
-    with desk.opened():
-        desk.work()
+    worker = ObservedWorker(POOL)
+    with worker.opened():
+        worker.work()
     first, second = (take.meter["seconds"]["queue"] for take in takes() if take.meter)
     assert first >= 3600
     assert second < 3600
@@ -175,31 +175,31 @@ def test_the_lease_is_renewed_for_as_long_as_the_upload_lasts(
         wait_until(lambda: takes(only)[0].lease_until > begun + timedelta(seconds=2), "the lease is renewed")
 
     gate(slow)
-    desk = TellingDesk(POOL)
-    with desk.opened():
-        desk.work()
+    worker = ObservedWorker(POOL)
+    with worker.opened():
+        worker.work()
     assert [take.state for take in takes()] == ["succeeded"]
 
 
 def test_a_drain_during_the_upload_lets_it_end_and_begins_nothing_new(engine: Engine, gate: Gate) -> None:
     [only] = order(1)
     later: list[str] = []
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
 
     def drain(key: str) -> None:
         with transaction() as session:
-            set_draining(session, desk.worker_id)
-        wait_until(desk._draining.is_set, "the desk hears that it drains")
+            set_draining(session, worker.worker_id)
+        wait_until(worker._draining.is_set, "the worker hears that it drains")
         later.extend(order(1))
 
     gate(drain)
-    with desk.opened():
-        desk.work()
+    with worker.opened():
+        worker.work()
         assert unit(only).state == "done"
     assert states(later) == ["ready"]
     assert takes(later[0]) == []
     with transaction() as session:
-        assert session.get_one(Worker, desk.worker_id).state == "gone"
+        assert session.get_one(Worker, worker.worker_id).state == "gone"
 
 
 def test_a_cancel_during_the_upload_costs_nothing_and_the_worker_goes_on(world: World, gate: Gate) -> None:
@@ -219,19 +219,19 @@ def test_a_cancel_during_the_upload_costs_nothing_and_the_worker_goes_on(world: 
 
 
 def test_what_comes_during_an_upload_is_begun_beside_it(engine: Engine, gate: Gate) -> None:
-    """The desk had found nothing more to do, and looks again before the upload has ended."""
+    """The worker had found nothing more to do, and looks again before the upload has ended."""
     [only] = order(1)
-    desk = TellingDesk(POOL)
+    worker = ObservedWorker(POOL)
     later: list[str] = []
 
     def slow(key: str) -> None:
         if not later:
             later.extend(order(1))
-            wait_until(lambda: later[0] in desk.begun, "the take that came meanwhile is denoised")
+            wait_until(lambda: later[0] in worker.begun, "the take that came meanwhile is denoised")
 
     gate(slow)
-    with desk.opened():
-        desk.work()
+    with worker.opened():
+        worker.work()
     assert states([only, *later]) == ["done", "done"]
 
 
@@ -267,22 +267,22 @@ def test_a_process_that_must_go_ends_its_upload_first(
             must_go.set()
         return grown
 
-    desk = TellingDesk(POOL, render)
-    desk._growth = MemoryGrowth(measure=size)
-    desk._growth._takes = 2
+    worker = ObservedWorker(POOL, render)
+    worker.engines.growth = MemoryGrowth(measure=size)
+    worker.engines.growth._takes = 2
 
     def leave(status: int) -> None:
         assert [take.state for take in takes(first)] == ["succeeded"], "the upload was waited for"
         raise Ended(status)
 
     monkeypatch.setattr("os._exit", leave)
-    gate(lambda key: wait_until(must_go.is_set, "the process must go") if first in desk.begun else None)
-    desk.open()
+    gate(lambda key: wait_until(must_go.is_set, "the process must go") if first in worker.begun else None)
+    worker.open()
     # A newly loaded model would begin to settle anew.
-    monkeypatch.setattr(desk._growth, "begin_anew", lambda: None)
+    monkeypatch.setattr(worker.engines.growth, "begin_anew", lambda: None)
     if end == "poisoned":
         # A broken device does not let go of its weights either; the process ends all the same.
-        desk._engine = OnABrokenDevice(load_catalog(get_settings().catalog_dir)["synthetic"])
+        worker.engines.engine = OnABrokenDevice(load_catalog(get_settings().catalog_dir)["synthetic"])
     with pytest.raises(Ended):
-        desk.work()
+        worker.work()
     assert takes(second)[0].state == ("failed" if end == "poisoned" else "succeeded")

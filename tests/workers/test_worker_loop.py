@@ -14,9 +14,9 @@ from app.dispatch.claim import claim
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
 from tests.factories import make_account, make_queued_job
-from tests.workers.worker_processes import TellingDesk, wait_until
+from tests.workers.worker_processes import ObservedWorker, wait_until
 from workers.engine.synthetic import SyntheticEngine
-from workers.worker_loop import WorkerLoop
+from workers.engine_cache import EngineCache
 
 POOLS = ["finish", "demo", "synthetic"]
 pytestmark = pytest.mark.usefixtures("engine")
@@ -37,36 +37,38 @@ def demo_toml() -> str:
     return (Path(__file__).parents[2] / "app" / "catalog" / "demo.toml").read_text(encoding="utf-8")
 
 
-def roster(desk: TellingDesk) -> Worker:
+def roster(worker: ObservedWorker) -> Worker:
     with transaction() as session:
-        return session.get_one(Worker, desk.worker_id)
+        return session.get_one(Worker, worker.worker_id)
 
 
 def test_the_only_model_of_a_worker_is_loaded_before_its_first_take(models: Path) -> None:
-    desk = TellingDesk(POOLS)
-    with desk.opened():
-        assert roster(desk).state == "starting"
-        desk.warm_up()
-        assert desk._model is not None
-        assert desk._model.id == "demo"
-        wait_until(lambda: (roster(desk).state, roster(desk).resident_model) == ("idle", "demo"), "the roster hears it")
+    worker = ObservedWorker(POOLS)
+    with worker.opened():
+        assert roster(worker).state == "starting"
+        worker.warm_up()
+        assert worker.engines.model is not None
+        assert worker.engines.model.id == "demo"
+        wait_until(
+            lambda: (roster(worker).state, roster(worker).resident_model) == ("idle", "demo"), "the roster hears it"
+        )
 
 
 def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models: Path) -> None:
-    desk = TellingDesk(POOLS)
-    with desk.opened():
-        desk.warm_up()
-        loaded = desk._engine
+    worker = ObservedWorker(POOLS)
+    with worker.opened():
+        worker.warm_up()
+        loaded = worker.engines.engine
         with transaction(engine) as session:
             account = make_account(session)
             made = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
         engines = {}
         for pool in ("synthetic", "demo"):
             with transaction(engine) as session:
-                claimed = claim(session, desk.worker_id, [pool])
+                claimed = claim(session, worker.worker_id, [pool])
             assert claimed is not None
             made.remove(claimed.job_id)
-            engines[pool] = WorkerLoop.engine_of(desk, claimed)
+            engines[pool] = EngineCache.engine_for(worker.engines, claimed)
         assert isinstance(engines["synthetic"], SyntheticEngine)
         assert engines["demo"] is loaded is not None
 
@@ -74,21 +76,21 @@ def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models
 def test_nothing_is_guessed_where_there_are_two_models_or_none(models: Path) -> None:
     (models / "second.toml").write_text(demo_toml().replace('id = "demo"', 'id = "second"'), encoding="utf-8")
     for pools in (POOLS, ["finish", "synthetic"]):
-        desk = TellingDesk(pools)
-        with desk.opened():
-            desk.warm_up()
-            assert desk._engine is None
-            wait_until(lambda desk=desk: roster(desk).state == "idle", "it is ready all the same")  # type: ignore[misc]
+        worker = ObservedWorker(pools)
+        with worker.opened():
+            worker.warm_up()
+            assert worker.engines.engine is None
+            wait_until(lambda worker=worker: roster(worker).state == "idle", "it is ready all the same")  # type: ignore[misc]
 
 
 def test_weights_that_are_not_there_are_the_first_takes_problem(models: Path, caplog: pytest.LogCaptureFixture) -> None:
     lost = demo_toml().replace("workers/demo_model/weights", "/nowhere/at/all")
     (models / "demo.toml").write_text(lost, encoding="utf-8")
-    desk = TellingDesk(POOLS)
-    with desk.opened():
-        desk.warm_up()
-        assert "could not be loaded ahead" in caplog.text
-        wait_until(lambda: roster(desk).state == "idle", "it is ready all the same")
+    worker = ObservedWorker(POOLS)
+    with worker.opened():
+        worker.warm_up()
+        assert "could not be loaded before" in caplog.text
+        wait_until(lambda: roster(worker).state == "idle", "it is ready all the same")
 
 
 def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
@@ -102,7 +104,7 @@ def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
 
         def load(self) -> None:
             with transaction(engine) as session:
-                leaving = update(Worker).where(Worker.id == desk.worker_id)
+                leaving = update(Worker).where(Worker.id == worker.worker_id)
                 session.execute(leaving.values(drain_requested=True, leave_at=now(session)))
             assert gone.wait(60), "nobody ended this process"
 
@@ -114,9 +116,9 @@ def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
         return Endless(model)
 
     monkeypatch.setattr("os._exit", leave)
-    monkeypatch.setattr("workers.worker_loop.make_engine", endless)
-    desk = TellingDesk(POOLS)
-    with desk.opened():
-        desk.warm_up()
+    monkeypatch.setattr("workers.engine_cache.make_engine", endless)
+    worker = ObservedWorker(POOLS)
+    with worker.opened():
+        worker.warm_up()
     assert left[0] == 0
-    assert roster(desk).state == "gone"
+    assert roster(worker).state == "gone"

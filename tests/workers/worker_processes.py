@@ -1,4 +1,4 @@
-"""A real desk whose engine and store tell what they do and wait where a test wants them to."""
+"""A real worker loop whose engine and store report what they do and wait where a test wants them to."""
 
 import threading
 import time
@@ -15,6 +15,7 @@ from app.storage import Stored
 from app.storage.files import FileStorage
 from workers.engine import Engine, EngineControl, SegmentRequest
 from workers.engine.request import Frames
+from workers.engine_cache import EngineCache
 from workers.worker_loop import WorkerLoop
 
 # No test is slow because it waits: these bound what would otherwise hang for ever.
@@ -44,19 +45,17 @@ class GatedStorage(FileStorage):
         return stored
 
 
-class TellingDesk(WorkerLoop):
-    """A desk that remembers which units its engine began to denoise, in order, and lets a test act at each step."""
+class ObservedWorker(WorkerLoop):
+    """A worker loop that records which units its engine began to denoise, and calls a test's `at_step` at each step."""
 
     def __init__(self, pools: list[str], at_step: Callable[[str, int], None] = lambda unit_id, step: None) -> None:
         super().__init__(f"worker-{threading.get_native_id()}-{time.monotonic_ns()}", pools)
         self.begun: list[str] = []
         self.at_step = at_step
-
-    def engine_of(self, claimed: Claim) -> Engine:
-        return _Telling(super().engine_of(claimed), self)  # type: ignore[return-value]
+        self.engines = _ObservedEngines(self)
 
     @contextmanager
-    def opened(self) -> Iterator["TellingDesk"]:
+    def opened(self) -> Iterator["ObservedWorker"]:
         self.open()
         try:
             yield self
@@ -64,26 +63,37 @@ class TellingDesk(WorkerLoop):
             self.close()
 
 
-class _Telling:
-    """The desk's engine, with a word to the desk after each step."""
+class _ObservedEngines(EngineCache):
+    """An engine cache whose engines report each step to the worker."""
 
-    def __init__(self, engine: Engine, desk: TellingDesk) -> None:
+    def __init__(self, worker: ObservedWorker) -> None:
+        super().__init__(worker.prefetcher)
+        self._worker = worker
+
+    def engine_for(self, claim: Claim) -> Engine:
+        return _ObservedEngine(super().engine_for(claim), self._worker)  # type: ignore[return-value]
+
+
+class _ObservedEngine:
+    """The worker's engine, with a call to the worker after each step."""
+
+    def __init__(self, engine: Engine, worker: ObservedWorker) -> None:
         self._engine = engine
-        self._desk = desk
+        self._worker = worker
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._engine, name)
 
     def render(self, request: SegmentRequest, control: EngineControl) -> Iterator[Frames]:
-        hear = control.on_step
+        record = control.on_step
 
-        def told(step: int, steps: int, preview: Frames | None = None) -> None:
-            hear(step, steps, preview)
+        def on_step(step: int, steps: int, preview: Frames | None = None) -> None:
+            record(step, steps, preview)
             if step == 1:
-                self._desk.begun.append(request.key)
-            self._desk.at_step(request.key, step)
+                self._worker.begun.append(request.key)
+            self._worker.at_step(request.key, step)
 
-        control.on_step = told  # type: ignore[method-assign]
+        control.on_step = on_step  # type: ignore[method-assign]
         return self._engine.render(request, control)
 
 

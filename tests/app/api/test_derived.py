@@ -18,7 +18,7 @@ from app.reports.audit import audit_books
 from tests.api_client import World
 from tests.factories import units_of
 from workers.film.frames import read_frames
-from workers.inputs import request_of
+from workers.segment_request import build_segment_request
 from workers.segment_input import read_segment_input
 
 STORYBOARD: dict[str, Any] = {
@@ -199,7 +199,7 @@ def test_an_extension_is_shown_the_end_of_the_film_that_it_continues(world: Worl
     with transaction() as session:
         [segment] = [each for each in units_of(session, session.get_one(Job, longer["id"])) if each.kind == "segment"]
         work = read_segment_input(session, segment.id)
-    shown = request_of(work).video
+    shown = build_segment_request(work).video
     assert shown is not None
     whole = read_frames(path, width=416, height=240, fps=Fraction(16), frames_max=100)
     assert len(whole) == 32

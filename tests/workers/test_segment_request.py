@@ -10,8 +10,8 @@ from app.jobs.tables import Job
 from tests.api_client import World
 from tests.factories import units_of
 from tests.workers.film.clips import number_of, write_clip
-from workers.inputs import request_of
 from workers.segment_input import read_segment_input
+from workers.segment_request import build_segment_request
 
 SECONDS, FPS = 11, 16
 
@@ -28,7 +28,7 @@ def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp
         units = units_of(session, session.get_one(Job, made["id"]))
     for each in (unit for unit in units if unit.kind == "segment"):
         with transaction() as session:
-            video = request_of(read_segment_input(session, each.id)).video
+            video = build_segment_request(read_segment_input(session, each.id)).video
         assert video is not None
         lengths.append(len(video))
         seen += [number_of(frame) for frame in video]

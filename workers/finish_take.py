@@ -1,0 +1,181 @@
+"""The take of a finish: join the clips, add the sound, make the pictures, store and measure the film, settle."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.assets.find import asset_key
+from app.db import transaction
+from app.dispatch.claim import Claim
+from app.dispatch.lease import succeed_finish
+from app.jobs.queue_tables import Unit
+from app.jobs.settle import StoredFilm
+from app.jobs.spec import Spec, reused_frames
+from app.jobs.tables import Job
+from app.storage import get_storage
+from workers.engine.meter import cpu_seconds
+from workers.film.encoding import FilmError
+from workers.film.join import Transition, join
+from workers.film.measure import Measure, measure
+from workers.film.thumbnails import SheetGeometry, poster, spritesheet
+from workers.render_control import TakeControl
+from workers.running_take import RunningTake
+
+
+class BrokenFilm(FilmError):
+    """The stored film is not what the job is to deliver; the take fails and nothing is charged for it."""
+
+
+class _Clip(NamedTuple):
+    """A fetched clip, its shot, and how it begins."""
+
+    path: Path
+    shot: int
+    transition: Transition
+
+
+class FinishTake(RunningTake):
+    """Makes the film of a job from the clips of its segments. A failed upload is a failed finish."""
+
+    _spec: Spec
+    _is_part: bool  # a cancelled job delivers the segments that were done
+    _clips: list[_Clip]
+    _sound: Path | None = None
+    _sprites: SheetGeometry
+    _film: StoredFilm
+
+    def __init__(self, claim: Claim) -> None:
+        super().__init__(claim, TakeControl(share_done=0.99, share=0.0))
+        self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
+
+    def open(self) -> None:
+        """Read the job, and fetch its clips and its sound."""
+        with transaction() as session:
+            job = session.get_one(Job, self.claim.job_id)
+            self._spec = Spec.model_validate(job.spec)
+            self._is_part = job.cancel_requested_at is not None
+            units = session.scalars(
+                select(Unit)
+                .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
+                .order_by(Unit.shot, Unit.position)
+            ).all()
+            sound_key = asset_key(session, self._spec.audio) if self._spec.audio else None
+        self._clips = self._fetch_clips(list(units))
+        if sound_key is not None:
+            self._sound = self.folder / "sound"
+            get_storage().get_file(sound_key, self._sound)
+        self._check_control()
+
+    def render(self) -> None:
+        """Join the clips into the film, and make its poster and its sprite sheet."""
+        film = self.folder / "film.mp4"
+        join(
+            [clip.path for clip in self._clips],
+            film,
+            transitions=[clip.transition for clip in self._clips][1:],
+            crossfade_frames=self._spec.crossfade_frames,
+            audio=self._sound,
+        )
+        self._check_control()
+        facts = measure(film, decode="keys")
+        poster(film, self.folder / "poster.jpg", measure=facts)
+        self._sprites = spritesheet(film, self.folder / "sprites.jpg", measure=facts)
+
+    def upload(self) -> None:
+        """Store the pictures and the film, and measure the stored film. Raises BrokenFilm."""
+        storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
+        storage.put_file(f"{prefix}/poster.jpg", self.folder / "poster.jpg", "image/jpeg")
+        storage.put_file(f"{prefix}/sprites.jpg", self.folder / "sprites.jpg", "image/jpeg")
+        stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "film.mp4", "video/mp4")
+        self._check_control()
+        # Read back from storage: the customer is charged for what is there.
+        stored = self.folder / "stored.mp4"
+        storage.get_file(f"{prefix}/film.mp4", stored)
+        measured = measure(stored)
+        if measured.sha256 != stored_file.sha256:
+            raise BrokenFilm("the stored film differs from the one that was uploaded")
+        _check(self._spec, measured, is_part=self._is_part)
+        self._film = StoredFilm(
+            key=f"{prefix}/film.mp4",
+            poster_key=f"{prefix}/poster.jpg",
+            sprites_key=f"{prefix}/sprites.jpg",
+            sha256=measured.sha256,
+            bytes=measured.bytes,
+            frames=measured.frames,
+            fps=measured.fps,
+            width=measured.width,
+            height=measured.height,
+            has_audio=measured.has_audio,
+            reused_frames=self._reused_frames(),
+            facts={"sprites": asdict(self._sprites)},
+        )
+
+    def succeed(self, session: Session) -> None:
+        """Complete the job with its film and settle it. Raises LeaseLost."""
+        succeed_finish(session, self.claim, self._film, meter=self.meter())
+
+    def meter(self) -> dict[str, Any]:
+        """Return the seconds and the processor seconds of this finish until now."""
+        return {
+            "seconds": {"finish": round(time.perf_counter() - self._began, 6)},
+            "cpu_seconds": {"finish": round(cpu_seconds() - self._cpu_began, 6)},
+            "gpu_seconds": "0",
+        }
+
+    def _check_control(self) -> None:
+        """Record progress, and raise Stopped where the worker shall leave or the lease is in doubt."""
+        self.control.mark_progress()
+        self.control.check()
+
+    def _fetch_clips(self, units: list[Unit]) -> list[_Clip]:
+        """Fetch the clips in the film's order, each with the transition that leads into it. Raises BrokenFilm.
+
+        Segments of one shot are always cut together. In a part of a film (cancelled), a crossfade is kept only where
+        both of its shots are whole and neighbours; elsewhere the clips are cut.
+        """
+        clips: list[_Clip] = []
+        is_previous_whole = False
+        for number, shot in enumerate(self._spec.shots):
+            own = [unit for unit in units if unit.shot == number]
+            keys: list[str | None] = [*shot.reuse_clips] or [unit.clip_key for unit in own]
+            is_whole = bool(shot.reuse_clips) or sum(unit.frames for unit in own) == shot.frames
+            for index, key in enumerate(keys):
+                if key is None:
+                    raise BrokenFilm(f"shot {number} has a segment without a clip")
+                path = self.folder / f"clip-{number:03d}-{index:03d}.mp4"
+                get_storage().get_file(key, path)
+                is_join = index == 0 and number > 0 and is_previous_whole and is_whole
+                clips.append(_Clip(path, number, shot.transition if is_join else "cut"))
+            if not is_whole and not self._is_part:
+                raise BrokenFilm(f"shot {number} is not whole")
+            is_previous_whole = is_whole
+        if not clips:
+            raise BrokenFilm("there is no clip to join")
+        return clips
+
+    def _reused_frames(self) -> int:
+        """Return how many of the film's frames show nothing but shots of another job."""
+        spec = self._spec
+        crossfades = {clip.shot for clip in self._clips if clip.transition == "crossfade"}
+        return reused_frames(spec.shots, [shot in crossfades for shot in range(len(spec.shots))], spec.crossfade_frames)
+
+
+def _check(spec: Spec, measured: Measure, *, is_part: bool) -> None:
+    """Compare the stored film with what was ordered. Raises BrokenFilm."""
+    wrong = []
+    if not is_part and measured.frames != spec.frames:
+        wrong.append(f"{measured.frames} frames instead of {spec.frames}")
+    if measured.fps != spec.fps:
+        wrong.append(f"{measured.fps} frames per second instead of {spec.fps}")
+    if (measured.width, measured.height) != (spec.width, spec.height):
+        wrong.append(f"{measured.width}x{measured.height} instead of {spec.width}x{spec.height}")
+    if measured.has_audio != (spec.audio is not None):
+        wrong.append("sound" if measured.has_audio else "no sound")
+    if measured.blank:
+        wrong.append("blank pictures")
+    if wrong:
+        raise BrokenFilm(f"the stored film has {', '.join(wrong)}")
