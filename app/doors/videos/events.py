@@ -65,7 +65,7 @@ async def follow(
     # The view is opened before the rows are read, so nothing falls between the two.
     async with watch.job(job_id) as viewer:
         note: Note | None = Note(news=True)
-        while clock() < deadline:
+        while clock() < deadline and not watch.is_closing:
             # Notes that say nothing new keep no stream alive, so it is the bytes that are counted.
             is_quiet = note is None or clock() - sent_at >= heartbeat_seconds
             if note is not None and (frames := shown.note(note)):
