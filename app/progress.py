@@ -63,6 +63,7 @@ async def listen(wanted: Callable[[], Collection[str]], hear: Callable[[str, Mes
     One connection serves all jobs. While Redis is away it is tried again every second; nothing is raised.
     """
     while True:
+        _end_if_cancelled()
         if not wanted():
             await asyncio.sleep(_LISTEN_SECONDS)
             continue
@@ -84,6 +85,7 @@ async def _listen_once(wanted: Callable[[], Collection[str]], hear: Callable[[st
             if clock() - asked > _PING_SECONDS:
                 asked = clock()
                 await pubsub.ping()
+            _end_if_cancelled()
             message = await pubsub.get_message(timeout=_LISTEN_SECONDS)
             while message is not None:
                 heard = clock()
@@ -92,6 +94,17 @@ async def _listen_once(wanted: Callable[[], Collection[str]], hear: Callable[[st
                 message = await pubsub.get_message(timeout=0)
             if clock() - heard > _SILENT_SECONDS:
                 raise RedisConnectionError(f"it has said nothing for {_SILENT_SECONDS:g} s")
+
+
+def _end_if_cancelled() -> None:
+    """Raise CancelledError in a task that was cancelled and has not noticed.
+
+    redis-py sends each command within `asyncio.wait_for`. Before Python 3.12 that returns as if nothing had happened
+    when the task is cancelled in the very turn of the event loop in which the bytes went out.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _subscribe(pubsub: PubSub, names: set[str]) -> None:

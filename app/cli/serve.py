@@ -16,28 +16,14 @@ from app.metrics import serve_metrics
 from app.settings import child_environment, get_settings
 from app.wakeups import queue_name
 
-# A request that streams (server-sent events, a download) is cut off after so long when the API ends.
-_GRACE_SECONDS = 5
-
 
 def run_api() -> None:
-    """Serve HTTP until a signal asks to stop; requests in flight are answered first."""
-    import uvicorn
+    """Serve HTTP until a signal asks to stop; requests in flight are answered first, open streams end at once."""
+    from app.cli.api_server import serve_site
 
-    settings = get_settings()
     set_up_logs("api")
     serve_metrics("api")
-    uvicorn.run(
-        "app.cli.asgi:create_site",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        forwarded_allow_ips=settings.trusted_proxies,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
+    serve_site()
 
 
 def run_worker() -> NoReturn:

@@ -7,7 +7,7 @@ rows are read for all of them at once, in a short transaction on another thread.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,9 @@ UPDATES_MAX = 32
 # A stream ends after so many seconds, and the client reconnects with its key or its cookie: credentials that were
 # revoked meanwhile stop working.
 STREAM_SECONDS_MAX = 1800.0
+# How often a task is cancelled again that went on, and how long it is waited for in all.
+CANCEL_AGAIN_SECONDS = 0.2
+CANCEL_SECONDS_MAX = 3.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class LiveFeed:
         self._heard_at: dict[str, float] = {}
         self._from_rows: dict[str, JobUpdate] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self.is_closing = False
 
     async def __aenter__(self) -> "LiveFeed":
         self._tasks = [
@@ -86,9 +90,14 @@ class LiveFeed:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.close()
+        await cancel_all(self._tasks)
+
+    def close(self) -> None:
+        """Have all streams end, those that are open and those that come: the process is about to end."""
+        self.is_closing = True
+        for job_id in self._viewers:
+            self._send(job_id, JobUpdate())
 
     @property
     def viewers(self) -> int:
@@ -100,6 +109,8 @@ class LiveFeed:
         """Open a view of a job for the block."""
         viewer = Viewer()
         self._viewers.setdefault(job_id, set()).add(viewer)
+        if self.is_closing:
+            viewer.put(JobUpdate())
         try:
             with STREAMS.track_inprogress():
                 yield viewer
@@ -134,6 +145,22 @@ class LiveFeed:
                 if job_id in self._viewers and self._from_rows.get(job_id) != update:
                     self._from_rows[job_id] = update
                     self._send(job_id, update)
+
+
+async def cancel_all(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended; one that went on is cancelled again.
+
+    A library may lose a cancellation on its way (redis-py does, before Python 3.12), and a task that is waited for
+    without end keeps the whole process from ending. One that does not end at all is logged and left.
+    """
+    pending = {task for task in tasks if not task.done()}
+    deadline = time.monotonic() + CANCEL_SECONDS_MAX
+    while pending and time.monotonic() < deadline:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+    for task in pending:
+        log.error("The task %s was cancelled and has not ended; it is left behind.", task.get_name())
 
 
 def update_of(message: Message) -> JobUpdate:

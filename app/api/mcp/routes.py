@@ -1,6 +1,7 @@
 """Streamable HTTP for the MCP door: every request is admitted by its API key before a word of MCP is read."""
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.concurrency import run_in_threadpool
@@ -59,16 +60,26 @@ class McpServer:
     """
 
     def __init__(self) -> None:
-        self._server = make_server()
-        self.app = AuthorizedMcp(
-            self._server.streamable_http_app(
-                streamable_http_path=PATH,
-                json_response=True,
-                stateless_http=True,
-                transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-            )
-        )
+        self.app = AuthorizedMcp(self._answer)
+        self._current: ASGIApp | None = None
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """Return the context in which requests can be answered."""
-        return self._server.session_manager.run()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Answer requests within the block. It may be entered again, unlike the MCP server that it makes each time."""
+        server = make_server()
+        self._current = server.streamable_http_app(
+            streamable_http_path=PATH,
+            json_response=True,
+            stateless_http=True,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        try:
+            async with server.session_manager.run():
+                yield
+        finally:
+            self._current = None
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._current is None:
+            raise RuntimeError("MCP is answered only while the application runs.")
+        await self._current(scope, receive, send)

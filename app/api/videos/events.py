@@ -65,7 +65,7 @@ async def stream_events(
     # The view is opened before the rows are read, so nothing falls between the two.
     async with feed.job(job_id) as viewer:
         update: JobUpdate | None = JobUpdate(news=True)
-        while clock() < deadline:
+        while clock() < deadline and not feed.is_closing:
             # Notes that say nothing new keep no stream alive, so it is the bytes that are counted.
             is_quiet = update is None or clock() - sent_at >= heartbeat_seconds
             if update is not None and (frames := progress.note(update)):

@@ -61,10 +61,11 @@ async def _stream(request: Request, visitor: Visitor, watch: LiveFeed, ids: Sequ
                 yield line
         while open_ids:
             job_id, note = await told.get()
-            if clock() >= ask_at:
+            if watch.is_closing or clock() >= ask_at:
                 ask_at = clock() + PING_SECONDS
                 # Without a last word: the page asks anew, and is let in or sent to the sign-in.
-                if clock() >= deadline or not await run_in_threadpool(_may_look, request, visitor):
+                is_over = watch.is_closing or clock() >= deadline
+                if is_over or not await run_in_threadpool(_may_look, request, visitor):
                     return
             if job_id not in open_ids:
                 continue

@@ -1,0 +1,67 @@
+"""The API as a server that ends in time: open streams end at once, other requests are answered within some seconds."""
+
+import asyncio
+import logging
+import socket
+import sys
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
+
+from app.cli.asgi import create_site
+from app.jobs.live_feed import LiveFeed
+from app.settings import get_settings
+
+log = logging.getLogger(__name__)
+
+# A request that is still being answered (a download to a slow client) is cut off after so long.
+GRACE_SECONDS = 5
+# So long may the application itself take to end after that.
+CLOSE_SECONDS = 5
+
+
+class ApiServer(uvicorn.Server):
+    """Uvicorn, which by itself waits out its whole grace for each open stream, and for ever for the application."""
+
+    def __init__(self, site: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._site = site
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all streams, let other requests be answered, end the application; each in its time."""
+        feed: LiveFeed | None = getattr(self._site.state, "watch", None)
+        if feed is not None:
+            feed.close()
+        try:
+            async with asyncio.timeout(GRACE_SECONDS + CLOSE_SECONDS):
+                await super().shutdown(sockets)
+        except TimeoutError:
+            log.error("The application did not end within %s s; the process ends without it.", CLOSE_SECONDS)
+
+
+def make_server(site: FastAPI, *, port: int | None = None) -> ApiServer:
+    """Return the server of a site, on the configured port or on `port` (0: any that is free)."""
+    settings = get_settings()
+    config = uvicorn.Config(
+        site,
+        host=settings.host,
+        port=settings.port if port is None else port,
+        forwarded_allow_ips=settings.trusted_proxies,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return ApiServer(site, config)
+
+
+def serve_site() -> None:
+    """Serve the whole site until a signal asks to stop. Exits with uvicorn's code 3 when it cannot start."""
+    server = make_server(create_site())
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
