@@ -30,7 +30,7 @@ class ApiServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End all streams, let other requests be answered, end the application; each in its time."""
-        feed: LiveFeed | None = getattr(self._site.state, "watch", None)
+        feed: LiveFeed | None = getattr(self._site.state, "live_feed", None)
         if feed is not None:
             feed.close()
         try:

@@ -39,7 +39,7 @@ def follow_films(
     for each in id:
         find_job(session, visitor.caller, each)
     # The session ends with this function, before the first byte is streamed.
-    watch: LiveFeed | None = getattr(request.app.state, "watch", None)
+    watch: LiveFeed | None = getattr(request.app.state, "live_feed", None)
     if watch is None:
         raise AppError("unavailable", "Live progress is not running here; pages ask again by themselves.")
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
