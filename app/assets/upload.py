@@ -57,7 +57,7 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
     Raises AppError `gone` when the address has expired, `not_found`, `conflict` when the asset is no longer pending,
     and `asset_refused` for another number of bytes than was announced.
     """
-    if link.expires <= now(session).timestamp():
+    if link.token.has_expired(now(session)):
         raise AppError("gone", "This address has expired; begin the upload again.")
     asset = session.get(Asset, link.asset_id, with_for_update=True)
     if asset is None or asset.state == AssetState.DELETED:
