@@ -65,7 +65,7 @@ def ingest_upload(
 def ingest_url(
     session: Session,
     owner: AssetOwner,
-    address: str,
+    url: str,
     *,
     kind: Kind | None = None,
     field: str = "url",
@@ -75,32 +75,32 @@ def ingest_url(
 
     Raises AppError `url_refused` when it cannot be fetched, and what `take_upload` raises.
     """
-    if address[:5].lower() == "data:":
+    if url[:5].lower() == "data:":
 
         def receive(path: Path) -> None:
-            path.write_bytes(_data(address, bytes_max(kind)))
+            path.write_bytes(_data(url, bytes_max(kind)))
 
     else:
 
         def receive(path: Path) -> None:
-            fetch_to(path, address, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
+            fetch_to(path, url, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
     return _ingest(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
 
 
-def store_asset(session: Session, asset: Asset, examined: ProbeResult) -> None:
+def store_asset(session: Session, asset: Asset, result: ProbeResult) -> None:
     """Store the file that was written anew and make `asset` ready with its facts."""
-    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[examined.kind]}"
-    stored: Stored = get_storage().put_file(key, examined.path, examined.content_type)
+    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[result.kind]}"
+    stored: Stored = get_storage().put_file(key, result.path, result.content_type)
     asset.state, asset.kind, asset.key, asset.content_type = (
         AssetState.READY,
-        examined.kind,
+        result.kind,
         key,
-        examined.content_type,
+        result.content_type,
     )
     asset.bytes, asset.sha256 = stored.bytes, stored.sha256
-    asset.width, asset.height, asset.frames = examined.width, examined.height, examined.frames
-    asset.fps, asset.seconds, asset.has_audio = examined.fps, examined.seconds, examined.has_audio
+    asset.width, asset.height, asset.frames = result.width, result.height, result.frames
+    asset.fps, asset.seconds, asset.has_audio = result.fps, result.seconds, result.has_audio
 
 
 def new_asset(
@@ -152,24 +152,24 @@ def _ingest(
     with (
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
-        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
         try:
             receive(path)
-            examined = probe_file(path, Path(written), want=kind)
+            result = probe_file(path, Path(output), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
         asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
-        store_asset(session, asset, examined)
+        store_asset(session, asset, result)
     session.add(asset)
     session.flush()
     return asset
 
 
-def _data(address: str, bytes_max: int) -> bytes:
+def _data(url: str, bytes_max: int) -> bytes:
     """Return the bytes of a data: URL. What it says about its type is not looked at."""
-    head, comma, body = address.partition(",")
+    head, comma, body = url.partition(",")
     if not comma:
         raise RefusedError("its data: URL has no comma")
     # Four characters carry three bytes; the length tells enough before anything is decoded.

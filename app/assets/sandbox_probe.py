@@ -70,17 +70,17 @@ def probe_file(path: Path, folder: Path, *, want: Kind | None) -> ProbeResult:
     size, allowed = path.stat().st_size, LIMITS[kind].bytes_max
     if size > allowed:
         raise RefusedError(f"it has {size:,} bytes; a {kind} may have {allowed:,}")
-    with _turn():
-        answer = _ask(path, folder, media, want)
+    with _reader_slot():
+        answer = _run_probe(path, folder, media, want)
     if answer.refused is not None:
         raise RefusedError(answer.refused)
     if answer.file is None or answer.kind is None or (want is not None and answer.kind != want):
         raise RefusedError("it cannot be read")
-    written = folder / answer.file
-    if written.is_symlink() or not written.is_file() or not 0 < written.stat().st_size <= OUTPUT_BYTES:
+    output = folder / answer.file
+    if output.is_symlink() or not output.is_file() or not 0 < output.stat().st_size <= OUTPUT_BYTES:
         raise RefusedError("it cannot be read")
     facts = answer.model_dump(exclude={"refused", "file", "kind"})
-    return ProbeResult(path=written, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
+    return ProbeResult(path=output, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
 
 
 def detect_media(path: Path, want: Kind | None) -> Media:
@@ -94,7 +94,7 @@ def detect_media(path: Path, want: Kind | None) -> Media:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def _reader_slot() -> Iterator[None]:
     # Each reader may take gigabytes; a crowd of uploads waits instead of taking the machine down.
     if not _readers.acquire(timeout=_WAIT_SECONDS):
         raise AppError("unavailable", "Too many uploads are being read; try again in a minute.")
@@ -104,13 +104,13 @@ def _turn() -> Iterator[None]:
         _readers.release()
 
 
-def _ask(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
+def _run_probe(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
     """Start the confined process and return its answer. Raises RefusedError when it died or said nonsense."""
     command = [sys.executable, "-m", "app.assets.probe", str(path), str(folder), media.reader, want or ""]
     # None of our settings and secrets: only where the code lies, and a bound on what threads reserve.
     environment = {"PYTHONPATH": str(Path(app.__file__).parent.parent), "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -123,9 +123,9 @@ def _ask(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
         )
     except subprocess.TimeoutExpired:
         raise RefusedError("reading it takes too long") from None
-    if done.returncode != 0:
+    if process.returncode != 0:
         raise RefusedError("reading it takes too much memory or time, or breaks the reader")
     try:
-        return _Answer.model_validate(json.loads(done.stdout[:_ANSWER_BYTES]))
+        return _Answer.model_validate(json.loads(process.stdout[:_ANSWER_BYTES]))
     except (ValueError, ValidationError):
         raise RefusedError("it cannot be read") from None

@@ -90,7 +90,7 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
     with (
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
-        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
         try:
@@ -99,7 +99,7 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
             # No further than was measured: until it is read, the client may put another file in its place.
             with path.open("wb") as copy:
                 copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
-            store_asset(session, asset, probe_file(path, Path(written), want=asset.kind))
+            store_asset(session, asset, probe_file(path, Path(output), want=asset.kind))
             asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
         except RefusedError as refused:
             asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None

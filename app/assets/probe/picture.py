@@ -25,7 +25,7 @@ def rewrite_picture(path: Path, folder: Path, reader: str, limits: AssetLimits) 
             # JPEG decodes at a half, a quarter or an eighth much faster than whole.
             picture.draft("RGB", (limits.kept_side_max, limits.kept_side_max))
             picture.load()
-            kept = _upright_rgb(picture, limits.kept_side_max)
+            upright = _upright_rgb(picture, limits.kept_side_max)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise RefusedError(f"it has more than {limits.pixels_max:,} pixels") from error
     except Warning as warning:
@@ -34,8 +34,8 @@ def rewrite_picture(path: Path, folder: Path, reader: str, limits: AssetLimits) 
         # Pillow's word for a broken PNG chunk.
         raise RefusedError("it is damaged") from error
     out = folder / "picture.png"
-    kept.save(out, format="PNG", compress_level=3)
-    return {"file": out.name, "kind": "picture", "width": kept.width, "height": kept.height, "frames": 1}
+    upright.save(out, format="PNG", compress_level=3)
+    return {"file": out.name, "kind": "picture", "width": upright.width, "height": upright.height, "frames": 1}
 
 
 def _check_header(picture: Image.Image, limits: AssetLimits) -> None:
