@@ -13,8 +13,8 @@ _NOW = "cinemeter_now"
 def now(session: Session) -> datetime:
     """Return the moment of this transaction (aware, UTC): the database's clock plus the configured offset.
 
-    It is read once per transaction, so that everything one transaction writes carries one moment. A test that must
-    replay exactly lets the clock stand at `session.info['clock_at']`.
+    It is read once per transaction, so that everything one transaction writes has one time. A test that must replay
+    exactly freezes the clock at `session.info['clock_at']`.
     """
     moment: datetime | None = session.info.get("clock_at") or session.info.get(_NOW)
     if moment is None:
@@ -24,19 +24,19 @@ def now(session: Session) -> datetime:
 
 
 def read_again(session: Session) -> None:
-    """Let the next `now` read the clock anew: for a transaction that has waited for a lock, and decides by the time."""
+    """Make the next `now` read the clock again: for a transaction that waited for a lock and decides by the time."""
     session.info.pop(_NOW, None)
 
 
 def lease_now(session: Session) -> datetime:
-    """Return the moment on the clock of leases (aware, UTC): the database's own, whatever this process is set to.
+    """Return the moment on the clock of leases (aware, UTC): the database's, without this process's offset.
 
     A process whose CINEMETER_CLOCK_OFFSET_SECONDS differs from the others' would otherwise hold leases for an hour
-    after its death, or lose each one at once. A test that moves the clock of its session moves this one too.
+    after its death, or lose each one at once. A test that shifts the clock of its session shifts this one too.
     """
     shift = timedelta(seconds=get_settings().clock_offset_seconds)
-    own = "clock_at" in session.info or "clock_offset" in session.info
-    return now(session) if own else now(session) - shift
+    test_clock = "clock_at" in session.info or "clock_offset" in session.info
+    return now(session) if test_clock else now(session) - shift
 
 
 def offset(session: Session) -> timedelta:
@@ -52,6 +52,6 @@ def local_now() -> datetime:
 
 @event.listens_for(Session, "after_transaction_end")
 def _forget(session: Session, transaction: object) -> None:
-    # Savepoints end too; only the end of the outermost transaction lets time pass.
+    # Savepoints end too; only the end of the outermost transaction clears the time.
     if getattr(transaction, "parent", None) is None:
         session.info.pop(_NOW, None)

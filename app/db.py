@@ -1,4 +1,4 @@
-"""The one door to PostgreSQL: engine, sessions, the declarative base, and ids."""
+"""Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-_ACTS = "cinemeter_after_commit"
+_AFTER_COMMIT = "cinemeter_after_commit"
 
 # Constraint names are spelled out so that migrations can name what they drop.
 NAMING = {
@@ -40,13 +40,13 @@ class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING)
 
 
-# Every moment in the database is an instant; a column without a zone would be a guess.
+# Every time in the database is an instant; a column without a zone would be ambiguous.
 Moment = DateTime(timezone=True)
 
 
-def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
-    """Return the check that a column holds one of these words: states are enums in the database too."""
-    listed = ", ".join(f"'{word}'" for word in words)
+def one_of(column: str, values: Iterable[str]) -> CheckConstraint:
+    """Return the constraint that a column has one of these values: states are enums in the database too."""
+    listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
@@ -57,15 +57,15 @@ def install_trigger(table: Table, *statements: str) -> None:
         event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 
-def append_only(table: Table, why: str) -> None:
-    """Have the database refuse every change and removal of a table's rows, with `why` as the words of the refusal."""
+def append_only(table: Table, message: str) -> None:
+    """Have the database refuse every update and delete of a table's rows with the error `message`."""
     install_trigger(
         table,
         f"""
         CREATE OR REPLACE FUNCTION {table.name}_stay() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
-                MESSAGE = '{why}';
+                MESSAGE = '{message}';
         END $$
         """,
         f"""
@@ -75,7 +75,7 @@ def append_only(table: Table, why: str) -> None:
     )
 
 
-# Crockford's alphabet without vowels' look-alikes: ids are read aloud in support calls.
+# Crockford's alphabet without look-alikes: ids are read aloud in support calls.
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -103,8 +103,8 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
-# A connection whose other end has vanished without a word is given up within ten seconds or so. Without these it would
-# be waited for a quarter of an hour: a worker would go on rendering long after its lease was another's.
+# A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
+# a quarter of an hour: a worker would continue to render long after another worker has its unit.
 _CONNECT = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,  # milliseconds that sent data may stay unacknowledged
@@ -113,7 +113,7 @@ _CONNECT = {
     "keepalives_count": 3,
 }
 
-# So long may the server take to say that it is there, when a connection is taken out of the pool.
+# How long the server may take to answer a check when a connection leaves the pool.
 _ANSWER_SECONDS = 3.0
 
 
@@ -127,46 +127,46 @@ def _make_engine(target: str) -> Engine:
 
     @event.listens_for(engine, "checkin")
     def _close_late_ones(_connection: object, record: ConnectionPoolEntry) -> None:
-        # A thread may give its connection back after `forget_engines`; nobody would close that one any more.
+        # A thread may return its connection after `forget_engines`; nothing else would close that one.
         if _engines.get(target) is not engine:
             record.invalidate()
 
     return engine
 
 
-def _answers(line: PGconn) -> bool:
+def _answers(connection: PGconn) -> bool:
     """Return whether the server answers an empty query on an idle connection within some seconds.
 
-    SQLAlchemy's own ping waits as long as the line stands. A proxy that has lost the server keeps it standing for ever,
-    and every thread that is given such a connection would wait as long.
+    SQLAlchemy's own ping waits as long as the connection is open. A proxy that has lost the server keeps it open for
+    ever, and every thread with such a connection would wait as long.
     """
     until = time.monotonic() + _ANSWER_SECONDS
     try:
-        waiting = select.poll()
-        waiting.register(line.socket, select.POLLIN)
-        line.send_query(b"")
-        line.flush()
+        poll = select.poll()
+        poll.register(connection.socket, select.POLLIN)
+        connection.send_query(b"")
+        connection.flush()
         while True:
-            while line.is_busy():
-                if not waiting.poll(1000 * max(0.0, until - time.monotonic())):
+            while connection.is_busy():
+                if not poll.poll(1000 * max(0.0, until - time.monotonic())):
                     return False
-                line.consume_input()
-            if line.get_result() is None:
+                connection.consume_input()
+            if connection.get_result() is None:
                 return True
     except psycopg.OperationalError:
         return False
 
 
 def set_idle_timeout(session: Session) -> None:
-    """Have the database roll this transaction back if its process then stands still for a quarter of a minute.
+    """Have the database roll this transaction back if its process then is idle for 15 seconds.
 
-    For transactions that hold a lock which others wait for: the worker in it may be stopped, or cut off, at any moment.
+    For transactions that hold a lock which others wait for: the worker may be frozen, or cut off, at any moment.
     """
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '15s'"))
 
 
 def forget_engines() -> None:
-    """Close the connections of every engine of this process, those in use once they are given back."""
+    """Close the connections of every engine of this process, those in use when they are returned."""
     with _engines_lock:
         for engine in _engines.values():
             engine.dispose()
@@ -180,36 +180,36 @@ def transaction(engine: Engine | None = None) -> Iterator[Session]:
         yield session
 
 
-def after_commit(session: Session, act: Callable[[], object]) -> None:
-    """Do `act` once this transaction has committed, and never where it is rolled back.
+def after_commit(session: Session, action: Callable[[], object]) -> None:
+    """Call `action` after this transaction commits, and never after a rollback.
 
-    What `act` raises is logged and goes no further: the facts are committed by then.
+    An exception of `action` is logged and not raised: the transaction is committed by then.
     """
-    acts: list[Callable[[], object]] = session.info.setdefault(_ACTS, [])
-    acts.append(act)
+    actions: list[Callable[[], object]] = session.info.setdefault(_AFTER_COMMIT, [])
+    actions.append(action)
 
 
 @event.listens_for(Session, "after_commit")
-def _act(session: Session) -> None:
-    # after_commit also fires for savepoints; only the real one makes facts.
+def _run_after_commit(session: Session) -> None:
+    # after_commit also fires for savepoints; only the outermost commit counts.
     if session.in_nested_transaction():
         return
-    for act in session.info.pop(_ACTS, []):
+    for action in session.info.pop(_AFTER_COMMIT, []):
         try:
-            act()
+            action()
         except Exception:
-            log.exception("What was to follow a commit broke")
+            log.exception("An action after a commit failed")
 
 
 @event.listens_for(Session, "after_rollback")
-def _forget(session: Session) -> None:
+def _drop_after_rollback(session: Session) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_ACTS, None)
+        session.info.pop(_AFTER_COMMIT, None)
 
 
-# A request's session keeps its connection over several hops to the thread pool. Without a gate as many requests as
-# there are connections can each hold one and wait for a thread, while every thread waits for a connection: all stand
-# still until the pool gives up. Fewer sessions than connections leave some for streams, probes and the rest.
+# A request's session keeps its connection over several hops to the thread pool. Without this limit as many requests as
+# there are connections can each hold one and wait for a thread, while every thread waits for a connection: a deadlock
+# until the pool times out. Fewer sessions than connections leave some for streams, probes and the rest.
 _REQUESTS_MAX = 32
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -217,13 +217,13 @@ _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKe
 async def get_session() -> AsyncIterator[Session]:
     """Give a request its session; use it as `Depends(get_session, scope="function")`.
 
-    With that scope the commit happens before the answer leaves, so a commit that fails answers 500 and not 200. Of one
-    process's requests 32 have a session at a time; the others wait here and hold nothing.
+    With that scope the commit happens before the response is sent, so a failed commit answers 500 and not 200. At most
+    32 requests of one process have a session at a time; the others wait here and hold nothing.
     """
     gate = _gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_REQUESTS_MAX))
     async with gate:
         block = transaction()
-        # Opening asks the database nothing yet; ending it does, so that is done on a thread.
+        # Opening sends nothing to the database; ending it does, so that runs in a thread.
         session = block.__enter__()
         try:
             yield session

@@ -1,14 +1,14 @@
-"""Errors are words: a code, a sentence, and the facts. HTTP numbers are given once, here, at the bottom."""
+"""Application errors: a code, a message, and facts. The one table that maps codes to HTTP statuses is here."""
 
 from typing import Any
 
 
 class AppError(Exception):
-    """An expected refusal, told to the caller in words.
+    """An expected error that the caller sees.
 
-    `code` is a stable snake_case word that clients may test for; `message` is one whole sentence;
-    `field` names the part of the request that was wrong, in dotted form (`shots.0.seconds`);
-    further facts (what was wrong, what is allowed) travel as they are into the problem document.
+    `code` is a stable snake_case identifier that clients may test for; `message` is a full sentence; `field` is the
+    part of the request that was wrong, in dotted form (`shots.0.seconds`); further facts (the value, what is allowed)
+    are copied into the problem document. Raises ValueError for a code that is not in ERROR_CODES.
     """
 
     def __init__(self, code: str, message: str, *, field: str | None = None, **facts: Any) -> None:
@@ -22,11 +22,11 @@ class AppError(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status this code answers with, at every door."""
+        """The HTTP status of this code, in every API."""
         return HTTP_STATUS[self.code]
 
 
-# The one table of code words. The README's table is generated from it, so each word stands with its meaning.
+# The one table of error codes. The documented table is generated from it.
 ERROR_CODES: dict[str, tuple[int, str]] = {
     # code: (HTTP status, what it means)
     "invalid_json": (400, "The body is not valid JSON."),
@@ -72,5 +72,5 @@ HTTP_STATUS: dict[str, int] = {code: status for code, (status, _) in ERROR_CODES
 
 
 def not_found(noun: str, identifier: str) -> AppError:
-    """Return the error for a thing that does not exist, or that is another tenant's: the two read the same."""
+    """Return the error for an object that does not exist, or belongs to another tenant: the two look the same."""
     return AppError("not_found", f"There is no {noun} with this id.", noun=noun, id=identifier)

@@ -1,4 +1,4 @@
-"""Logs: one line a fact, as text for people or as JSON for machines, each with the ids it is about."""
+"""Logging: one line per fact, as text for people or JSON for machines, each with the ids that it concerns."""
 
 import json
 import logging
@@ -10,13 +10,13 @@ from contextvars import ContextVar
 from app.settings import get_settings
 
 # The ids that this task or thread works on now: request_id, job_id, take_id, delivery_id. The mapping is shared with
-# the threads that a request hops to, so that what a handler finds out is on the request's own line.
+# the threads that a request uses, so that ids which a handler adds are on the request's own line.
 _IDS: ContextVar[dict[str, str] | None] = ContextVar("cinemeter_ids", default=None)
 
 
 @contextmanager
 def bind_log_ids(**ids: str) -> Iterator[None]:
-    """Put these ids on every line that is logged inside the block, beside those of the blocks around it."""
+    """Add these ids to every line that is logged inside the block, besides those of outer blocks."""
     token = _IDS.set({**(_IDS.get() or {}), **ids})
     try:
         yield
@@ -25,19 +25,19 @@ def bind_log_ids(**ids: str) -> Iterator[None]:
 
 
 def add_log_ids(**ids: str) -> None:
-    """Put further ids on the lines of the block that is open, from here on; outside any block it does nothing."""
-    held = _IDS.get()
-    if held is not None:
-        held.update(ids)
+    """Add further ids to the lines of the current block from here on; outside any block this does nothing."""
+    ids_of_block = _IDS.get()
+    if ids_of_block is not None:
+        ids_of_block.update(ids)
 
 
 def current_ids() -> dict[str, str]:
-    """Return the ids of the block that is open."""
+    """Return the ids of the current block."""
     return dict(_IDS.get() or {})
 
 
 class JsonLines(logging.Formatter):
-    """Each record as one JSON object."""
+    """Formats each record as one JSON object."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """Each record as a line for people, with its ids at the end."""
+    """Formats each record as a line for people, with its ids at the end."""
 
     def __init__(self, role: str) -> None:
         super().__init__(f"%(asctime)s %(levelname)-7s {role} %(name)s: %(message)s")
@@ -70,15 +70,15 @@ class TextLines(logging.Formatter):
 
 
 def set_up_logs(role: str) -> None:
-    """Send the logs of this process to stderr, in the configured form."""
+    """Send the logs of this process to stderr, in the configured format."""
     settings = get_settings()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(role) if settings.log_format == "json" else TextLines(role))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # Warnings of libraries are lines like any other, not bare text between them.
+    # Log warnings of libraries like any other line, not as bare text.
     logging.captureWarnings(True)
-    # These tell every request of theirs at INFO, which says nothing that our own lines do not.
+    # These log every request at INFO, which adds nothing to our own lines.
     for name in ("opentelemetry", "botocore", "urllib3"):
         logging.getLogger(name).setLevel(logging.WARNING)

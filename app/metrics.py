@@ -1,8 +1,8 @@
-"""Metrics: what each process counts, and where Prometheus reads it.
+"""Metrics: the counters of each process, and the endpoint that Prometheus scrapes.
 
-Every role serves `/metrics` on CINEMETER_METRICS_PORT, away from the customers' port and without a key: whom the
-operator lets reach that port may read it. Counters live in the process that does the work and are summed by
-Prometheus; what only the database knows is read from it when the scheduler is scraped (app.dispatch.gauges).
+Every role serves `/metrics` on CINEMETER_METRICS_PORT, separate from the customers' port and without a key: the
+operator decides who can reach that port. Counters live in the process that does the work and are summed by Prometheus;
+gauges of the database are read when the scheduler is scraped (app.dispatch.gauges).
 """
 
 import logging
@@ -16,7 +16,7 @@ from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-# A second series for each counter, with the moment in which it began, tells nothing that a restart does not.
+# A second series for each counter with its time of creation would add nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 _SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1200, 3600)
@@ -34,7 +34,7 @@ REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
-STREAMS = Gauge("cinemeter_streams", "Event streams that are open now.", registry=REGISTRY)
+STREAMS = Gauge("cinemeter_streams", "Open event streams.", registry=REGISTRY)
 JOBS_ACCEPTED = Counter(
     "cinemeter_jobs_accepted", "Jobs accepted.", ["model", "service_tier", "door", "test"], registry=REGISTRY
 )
@@ -67,12 +67,12 @@ WAIT_SECONDS = Histogram(
 )
 TAKES_ENDED = Counter(
     "cinemeter_takes_ended",
-    "Takes that ended, by outcome; `lost` are leases that ran out.",
+    "Takes that ended, by outcome; `lost` are expired leases.",
     ["kind", "pool", "outcome"],
     registry=REGISTRY,
 )
 STALE_WRITES = Counter(
-    "cinemeter_stale_writes", "Writes of workers that were refused because their lease was gone.", registry=REGISTRY
+    "cinemeter_stale_writes", "Writes of workers that were refused because their lease was lost.", registry=REGISTRY
 )
 GPU_SECONDS = Counter(
     "cinemeter_gpu_seconds",
@@ -87,16 +87,14 @@ STAGE_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=_SECONDS,
 )
-ATTEMPTS = Counter(
-    "cinemeter_attempts", "Webhook requests made, by what became of them.", ["outcome"], registry=REGISTRY
-)
+ATTEMPTS = Counter("cinemeter_attempts", "Webhook requests, by outcome.", ["outcome"], registry=REGISTRY)
 
 
 def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None:
-    """Serve this process's metrics, and those of `collectors`, on a thread of their own.
+    """Serve this process's metrics, and those of `collectors`, in a thread of their own.
 
-    Returns the port, or None where none is set. A port that is taken is a warning and no error: whoever cannot be
-    measured can still work.
+    Returns the port, or None when none is set. A port that is in use is a warning and no error: the process can work
+    without metrics.
     """
     settings = get_settings()
     if not settings.metrics_port:
@@ -116,7 +114,7 @@ def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None
 def record_take_end(
     *, kind: str, pool: str, model: str, outcome: str, gpu_seconds: float, meter: dict[str, Any] | None
 ) -> None:
-    """Count a take that ended, its seconds on the device, and where its time went."""
+    """Count a take that ended, its seconds on the device, and its seconds by stage."""
     TAKES_ENDED.labels(kind, pool, outcome).inc()
     GPU_SECONDS.labels(model, outcome).inc(max(0.0, gpu_seconds))
     for stage, seconds in (meter or {}).get("seconds", {}).items():

@@ -1,16 +1,16 @@
-"""Whole numbers that strangers write: read from plain digits, whatever else a text may hold."""
+"""Parse untrusted integers."""
 
 import re
 
 _DIGITS = re.compile(r"[0-9]+")
-# Longer ones are read as this: more than anything that is counted here, and a number that is quickly made.
+# Longer numbers are clamped to this: more than anything that is counted here, and cheap to convert.
 LARGEST = 10**18
 
 
 def parse_integer(text: str) -> int | None:
-    """Return the number that a text of plain digits says, at most LARGEST; None where it says none.
+    """Parse a text of ASCII digits and clamp it to LARGEST; return None for any other text.
 
-    `str.isdigit` admits signs such as `²`, which `int` refuses, and `int` refuses thousands of digits.
+    `str.isdigit` accepts characters such as `²`, which `int` refuses, and `int` refuses thousands of digits.
     """
     if _DIGITS.fullmatch(text) is None:
         return None

@@ -1,4 +1,4 @@
-"""Scopes of keys and roles of members: the words, and the checks that every door makes with them."""
+"""Scopes of keys and roles of members, and the permission checks of every API."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -8,7 +8,7 @@ from app.errors import AppError
 
 
 class Scope(StrEnum):
-    """What a key may be used for."""
+    """A permission of a key."""
 
     VIDEOS = "videos"
     BILLING = "billing"
@@ -17,7 +17,7 @@ class Scope(StrEnum):
 
 
 class Role(StrEnum):
-    """What a member, or an admin key in a member's place, may do."""
+    """A role of a member, or of an admin key."""
 
     CREATOR = "creator"
     OWNER = "owner"
@@ -26,10 +26,10 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
-# The roles that run the service; the other two run one account. A key carries them only beside the scope `admin`.
+# The roles that run the service; the other two run one account. A key has them only with the scope `admin`.
 ADMIN_ROLES = frozenset({Role.PRICING_AUTHOR, Role.PRICING_APPROVER, Role.OPERATOR})
 
-# What a signed-in member may do, said in the words of keys, so that every door asks one question.
+# The scopes of a signed-in member by role, so that every API makes one check.
 SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
     Role.CREATOR: frozenset({Scope.VIDEOS}),
     Role.OWNER: frozenset({Scope.VIDEOS, Scope.BILLING, Scope.WEBHOOKS}),
@@ -40,7 +40,7 @@ SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
 
 
 class RoleHolder(Protocol):
-    """Whoever asks: something with scopes and roles."""
+    """A caller with scopes and roles."""
 
     @property
     def scopes(self) -> frozenset[str]: ...
@@ -50,11 +50,7 @@ class RoleHolder(Protocol):
 
 
 def require_scope(caller: RoleHolder, scope: str) -> None:
-    """Refuse a caller whose key lacks the scope.
-
-    Raises:
-        AppError: `forbidden`, naming the scope that is missing.
-    """
+    """Refuse a caller whose key lacks the scope. Raises AppError `forbidden` with the missing scope."""
     if scope not in caller.scopes:
         raise AppError(
             "forbidden", f"This needs a key with the scope {scope}.", scope=str(scope), scopes=sorted(caller.scopes)
@@ -62,60 +58,46 @@ def require_scope(caller: RoleHolder, scope: str) -> None:
 
 
 def require_role(caller: RoleHolder, *roles: str) -> None:
-    """Refuse a caller that has none of these roles.
-
-    Raises:
-        AppError: `forbidden`, naming the roles that would do.
-    """
+    """Refuse a caller that has none of these roles. Raises AppError `forbidden` with the accepted roles."""
     if not caller.roles.intersection(roles):
-        wanted = " or ".join(str(role) for role in roles)
+        needed = " or ".join(str(role) for role in roles)
         raise AppError(
             "forbidden",
-            f"This needs the role {wanted}.",
+            f"This needs the role {needed}.",
             needs=[str(role) for role in roles],
             roles=sorted(caller.roles),
         )
 
 
-def require_may_grant(giver: RoleHolder | None, scopes: Iterable[str], roles: Iterable[str]) -> None:
-    """Refuse a giver who hands out a scope or role that they do not have themselves.
+def require_may_grant(granter: RoleHolder | None, scopes: Iterable[str], roles: Iterable[str]) -> None:
+    """Refuse to grant a scope or role that the granter does not have.
 
-    Owners may make creators of their account. No giver (None) is the house itself: the command line and the seed.
-
-    Raises:
-        AppError: `forbidden`, naming the scopes and roles that are out of reach.
+    Owners may grant the role creator in their account. None is the service itself: the command line and the seed.
+    Raises AppError `forbidden` with the scopes and roles that may not be granted.
     """
-    if giver is None:
+    if granter is None:
         return
-    within = giver.roles | ({Role.CREATOR} if Role.OWNER in giver.roles else frozenset())
-    beyond = sorted({*scopes} - giver.scopes) + sorted({*roles} - within)
+    grantable = granter.roles | ({Role.CREATOR} if Role.OWNER in granter.roles else frozenset())
+    beyond = sorted({*scopes} - granter.scopes) + sorted({*roles} - grantable)
     if beyond:
-        raise AppError("forbidden", "Nobody can hand out a scope or role that they do not have.", beyond=beyond)
+        raise AppError("forbidden", "You can only grant scopes and roles that you have yourself.", beyond=beyond)
 
 
-def read_scopes(words: Iterable[str]) -> list[str]:
-    """Return the scopes in a fixed order, each once.
-
-    Raises:
-        AppError: `invalid_request` at a word that is no scope.
-    """
-    return _read(words, [str(scope) for scope in Scope], "scope", "scopes")
+def read_scopes(values: Iterable[str]) -> list[str]:
+    """Return the scopes in a fixed order, each once. Raises AppError `invalid_request` for an unknown scope."""
+    return _read(values, [str(scope) for scope in Scope], "scope", "scopes")
 
 
-def read_roles(words: Iterable[str]) -> list[str]:
-    """Return the roles in a fixed order, each once.
-
-    Raises:
-        AppError: `invalid_request` at a word that is no role.
-    """
-    return _read(words, [str(role) for role in Role], "role", "roles")
+def read_roles(values: Iterable[str]) -> list[str]:
+    """Return the roles in a fixed order, each once. Raises AppError `invalid_request` for an unknown role."""
+    return _read(values, [str(role) for role in Role], "role", "roles")
 
 
-def _read(words: Iterable[str], allowed: list[str], noun: str, field: str) -> list[str]:
-    asked = {str(word) for word in words}
-    unknown = sorted(asked.difference(allowed))
+def _read(values: Iterable[str], allowed: list[str], noun: str, field: str) -> list[str]:
+    names = {str(name) for name in values}
+    unknown = sorted(names.difference(allowed))
     if unknown:
         raise AppError(
             "invalid_request", f"{unknown[0]!r} is not a {noun}.", field=field, value=unknown[0], allowed=allowed
         )
-    return [word for word in allowed if word in asked]
+    return [name for name in allowed if name in names]

@@ -1,4 +1,4 @@
-"""Every setting of the service, read from the environment in this one place (prefix CINEMETER_)."""
+"""All settings of the service, read from the environment only here (prefix CINEMETER_)."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """What an operator decides. Business values live in the price book and the database, not here."""
+    """The settings of an operator. Business values are in the price book and the database, not here."""
 
     model_config = SettingsConfigDict(env_prefix="CINEMETER_", extra="ignore", frozen=True)
 
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         return self.storage_url or f"file:{self.home.absolute() / 'files'}"
 
     def secret_key(self) -> bytes:
-        """Return the service's secret; where none is set it is made once, readable by its owner only, under the home.
+        """Return the service's secret; when none is set, one is created under the home, readable only by its owner.
 
         Processes on several machines must share one secret, so there it has to be set.
         """
@@ -137,9 +137,9 @@ def get_settings() -> Settings:
 
 
 def set_environment(**values: object) -> Settings:
-    """Set settings by name for this process and every child it starts, and return what now holds.
+    """Set settings by name for this process and every child it starts, and return the new settings.
 
-    For the command line, which learns addresses (of embedded servers, say) only after it has begun.
+    For the command line, which learns URLs (for example of embedded servers) only after it has started.
     """
     os.environ.update({f"CINEMETER_{name.upper()}": str(value) for name, value in values.items()})
     get_settings.cache_clear()
@@ -147,10 +147,10 @@ def set_environment(**values: object) -> Settings:
 
 
 def keep_from_children(variable: str) -> None:
-    """Remove a variable that somebody else's code has set from what this process and its children see."""
+    """Remove a variable that a library has set from the environment of this process and its children."""
     os.environ.pop(variable, None)
 
 
 def child_environment(**values: object) -> dict[str, str]:
-    """Return this process's environment for a child, with these settings by name on top."""
+    """Return this process's environment for a child, with these settings by name added."""
     return {**os.environ, **{f"CINEMETER_{name.upper()}": str(value) for name, value in values.items()}}

@@ -1,6 +1,6 @@
 """Traces: one order from the API through its takes to the webhook, when an OpenTelemetry collector is set.
 
-The parent of each span is carried on rows (`jobs.traceparent`, W3C Trace Context), not in messages: a doorbell may be
+The parent of each span is stored in rows (`jobs.traceparent`, W3C Trace Context), not in messages: a wake-up may be
 lost, the row is not. Without CINEMETER_OTLP_ENDPOINT nothing of OpenTelemetry is imported and a span costs nothing;
 with it, the extra `cinemeter[tracing]` must be installed.
 """
@@ -16,14 +16,14 @@ from app.settings import get_settings
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def read_traceparent(given: str | None) -> str | None:
-    """Return a caller's `traceparent` header where it is well formed, else None: it will be stored and sent on."""
-    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+def read_traceparent(header: str | None) -> str | None:
+    """Return a caller's `traceparent` header if it is well formed, else None: it will be stored and forwarded."""
+    return header if header is not None and _TRACEPARENT.fullmatch(header) else None
 
 
 @lru_cache(maxsize=1)
 def _tracer() -> Any:
-    """Return this process's tracer, or None where no collector is set."""
+    """Return this process's tracer, or None when no collector is set."""
     endpoint = get_settings().otlp_endpoint
     if not endpoint:
         return None
@@ -33,9 +33,9 @@ def _tracer() -> Any:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     provider = TracerProvider(resource=Resource.create({"service.name": "cinemeter"}))
-    address = endpoint.rstrip("/")
-    address = address if address.endswith("/v1/traces") else f"{address}/v1/traces"
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=address)))
+    url = endpoint.rstrip("/")
+    url = url if url.endswith("/v1/traces") else f"{url}/v1/traces"
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=url)))
     return provider.get_tracer("cinemeter")
 
 

@@ -1,4 +1,4 @@
-"""The doorbell: a Celery message that says "pool X has work". Lost, late, doubled or reordered, it is harmless."""
+"""Wake-ups: Celery messages that say "pool X has work". Lost, late, doubled or reordered, they are harmless."""
 
 import logging
 from functools import lru_cache
@@ -10,14 +10,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from app.redis_client import TIMEOUT_SECONDS, get_redis, is_redis_away, redis_went_away
+from app.redis_client import TIMEOUT_SECONDS, get_redis, is_redis_down, mark_redis_down
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-WAKEUP_TASK = "cinemeter.answer"
+WAKEUP_TASK = "cinemeter.answer"  # on the wire: older workers and senders use this name
 KEY_PREFIX = "cinemeter:"
-_POOLS = "cinemeter_rings"
+_POOLS = "cinemeter_wakeups"
 
 
 def queue_name(pool: str) -> str:
@@ -26,7 +26,7 @@ def queue_name(pool: str) -> str:
 
 
 def celery_settings() -> dict[str, Any]:
-    """Return the Celery settings shared by ringers and workers; deploy/decisions/0003 gives the reason of each."""
+    """Return the Celery settings of senders and workers; deploy/decisions/0003 gives the reason for each."""
     return {
         "task_acks_late": False,
         "worker_disable_prefetch": True,
@@ -64,50 +64,51 @@ def celery_settings() -> dict[str, Any]:
 
 def make_celery(pools: list[str]) -> Celery:
     """Return a Celery application that knows the queues of these pools."""
-    bell = Celery("cinemeter", broker=get_settings().redis_url)
-    bell.conf.update(celery_settings())
-    bell.conf.task_queues = [Queue(queue_name(pool), routing_key=queue_name(pool)) for pool in [*pools, "none"]]
-    return bell
+    celery = Celery("cinemeter", broker=get_settings().redis_url)
+    celery.conf.update(celery_settings())
+    celery.conf.task_queues = [Queue(queue_name(pool), routing_key=queue_name(pool)) for pool in [*pools, "none"]]
+    return celery
 
 
 @lru_cache(maxsize=64)
 def _sender(pool: str) -> Celery:
-    ringer = make_celery([pool])
-    # A worker waits long for its next ring; who rings does not.
-    options = ringer.conf.broker_transport_options
-    ringer.conf.broker_transport_options = {**options, "socket_timeout": TIMEOUT_SECONDS}
-    return ringer
+    celery = make_celery([pool])
+    # A worker waits long for its next wake-up; a sender must not wait.
+    options = celery.conf.broker_transport_options
+    celery.conf.broker_transport_options = {**options, "socket_timeout": TIMEOUT_SECONDS}
+    return celery
 
 
 def send_wakeup(pool: str) -> bool:
-    """Ring the pool's doorbell once. Returns whether the broker took it; where it is away, the sweeper rings again."""
-    if is_redis_away():
+    """Send one wake-up to the pool. Returns whether the broker accepted it; if not, the scheduler sends another."""
+    if is_redis_down():
         return False
     try:
         _sender(pool).send_task(WAKEUP_TASK, kwargs={"pool": pool}, queue=queue_name(pool), retry=False)
-    except Exception as error:  # noqa: BLE001 — kombu raises many kinds; the row is the truth and the ring a courtesy.
-        redis_went_away()
-        log.warning("The doorbell of pool %s could not be rung: %s", pool, error)
+    except Exception as error:  # noqa: BLE001 — kombu raises many kinds; only the row counts.
+        mark_redis_down()
+        log.warning("No wake-up could be sent to pool %s: %s", pool, error)
         return False
     return True
 
 
 def wakeups_waiting(pool: str) -> int | None:
-    """Return how many rings wait unanswered in the pool's queue, or None when Redis is away."""
-    if is_redis_away():
+    """Return how many unanswered wake-ups are in the pool's queue, or None while Redis is down."""
+    if is_redis_down():
         return None
     try:
         return int(get_redis().llen(f"{KEY_PREFIX}{queue_name(pool)}"))  # type: ignore[arg-type]
     except (RedisError, ValueError) as error:
-        redis_went_away()
+        mark_redis_down()
         log.warning("The queue of pool %s could not be read: %s", pool, error)
         return None
 
 
 def wake_after_commit(session: Session, pool: str) -> None:
-    """Ring the pool's doorbell once this transaction has committed; nothing rings for work that was rolled back.
+    """Send a wake-up to the pool after this transaction commits; never for work that was rolled back.
 
-    Where a ring waits unanswered no second one is sent: nobody is free, and who becomes free looks by itself.
+    While an unanswered wake-up is queued no second one is sent: no worker is idle, and each that becomes idle claims
+    by itself.
     """
     pools: set[str] = session.info.setdefault(_POOLS, set())
     pools.add(pool)
@@ -115,7 +116,7 @@ def wake_after_commit(session: Session, pool: str) -> None:
 
 @event.listens_for(Session, "after_commit")
 def _send_after_commit(session: Session) -> None:
-    # after_commit also fires for savepoints; only the real one lets the bell ring.
+    # after_commit also fires for savepoints; only the outermost commit sends wake-ups.
     if session.in_nested_transaction():
         return
     for pool in session.info.pop(_POOLS, set()):

@@ -33,8 +33,8 @@ from app.wallet.funds import top_up
 Result = TypeVar("Result")
 
 POOLS = ["finish", "synthetic"]
-# Rings, live messages and metrics follow a commit; here nobody listens, and the rows are all that counts.
-_FOLLOWS = ("cinemeter_rings", "cinemeter_after_commit")
+# Wake-ups, live messages and metrics follow a commit; here nobody listens, and only the rows count.
+_FOLLOWS = ("cinemeter_wakeups", "cinemeter_after_commit")
 
 
 class Line:

@@ -17,7 +17,7 @@ from app.accounts.memberships import membership_at
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
-from app.redis_client import is_redis_away, redis_went_away
+from app.redis_client import is_redis_down, mark_redis_down
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
 
 def _take_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
     """Count one use against a key's limit per minute and return where it stands, or None when Redis is away."""
-    if is_redis_away():
+    if is_redis_down():
         return None
     item = RateLimitItemPerMinute(limit)
     try:
@@ -109,7 +109,7 @@ def _take_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
         allowed = limiter.hit(item, name, key_id)
         window = limiter.get_window_stats(item, name, key_id)
     except (RedisError, OSError) as error:
-        redis_went_away()
+        mark_redis_down()
         log.warning("Rate limits are not kept while Redis is away: %s", error)
         return None
     # The window's end is told as a moment of this machine's clock; only its distance is used.

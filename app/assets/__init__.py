@@ -1,1 +1,1 @@
-"""Assets: pictures, clips and sounds that customers bring. Nothing of theirs is used before it was re-encoded."""
+"""Assets: uploaded pictures, clips and sounds. Every file is re-encoded before it is used."""

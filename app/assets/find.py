@@ -1,4 +1,4 @@
-"""Find an asset: one of the caller's own, one that a job can use, or the file behind one."""
+"""Find an asset: one of the caller's own, one that a job can use, or its storage key."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from app.errors import AppError, not_found
 
 
 def get_asset(session: Session, owner: AssetOwner, asset_id: str, *, lock: bool = False) -> Asset:
-    """Return the owner's asset. Raises AppError `not_found` for one that is deleted or belongs to somebody else."""
+    """Return the owner's asset. Raises AppError `not_found` for one that is deleted or another owner's."""
     query = select(Asset).where(Asset.id == asset_id, *owned(owner))
     asset = session.scalars(query.with_for_update() if lock else query).one_or_none()
     if asset is None:
@@ -23,7 +23,7 @@ def get_asset(session: Session, owner: AssetOwner, asset_id: str, *, lock: bool 
 def list_assets(
     session: Session, owner: AssetOwner, *, limit: int = 20, after: tuple[datetime, str] | None = None
 ) -> list[Asset]:
-    """Return the owner's assets, newest first; `after` is (created_at, id) of the last one of the page before."""
+    """Return the owner's assets, newest first; `after` is (created_at, id) of the last one of the previous page."""
     query = select(Asset).where(*owned(owner))
     if after is not None:
         query = query.where(tuple_(Asset.created_at, Asset.id) < after)
@@ -33,8 +33,8 @@ def list_assets(
 def ready_asset(session: Session, owner: AssetOwner, asset_id: str, *, kind: Kind, field: str) -> Asset:
     """Return the owner's asset for use as `field` of a request.
 
-    Raises AppError `not_found` (with the field), `conflict` while its bytes are awaited, `asset_refused` when they
-    were refused, and `invalid_request` when it is of another kind.
+    Raises AppError `not_found` (with the field), `conflict` while its file is missing, `asset_refused` when the file
+    was refused, and `invalid_request` when it is of another kind.
     """
     try:
         asset = get_asset(session, owner, asset_id)
@@ -44,10 +44,10 @@ def ready_asset(session: Session, owner: AssetOwner, asset_id: str, *, kind: Kin
         message = f"The file of this asset was refused: {asset.refused_reason}"
         raise AppError("asset_refused", message, field=field, id=asset_id)
     if asset.state != AssetState.READY:
-        message = "The asset waits for its file; upload it and confirm."
+        message = "The file of this asset is missing; upload it and confirm."
         raise AppError("conflict", message, field=field, id=asset_id, state=asset.state)
     if asset.kind != kind:
-        message = f"{field} takes a {kind}; this asset is a {asset.kind}."
+        message = f"{field} must be a {kind}; this asset is a {asset.kind}."
         raise AppError("invalid_request", message, field=field, id=asset_id, value=asset.kind, allowed=[kind])
     return asset
 
@@ -55,7 +55,7 @@ def ready_asset(session: Session, owner: AssetOwner, asset_id: str, *, kind: Kin
 def asset_key(session: Session, asset_id: str) -> str:
     """Return the storage key of a ready asset, for a worker that renders with it.
 
-    Raises AppError `gone` when its owner has deleted it, or its retention has ended, since the job was accepted.
+    Raises AppError `gone` when its owner deleted it, or its retention ended, after the job was accepted.
     """
     asset = session.get(Asset, asset_id)
     if asset is None or asset.key is None or asset.state != AssetState.READY:

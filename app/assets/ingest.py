@@ -1,4 +1,4 @@
-"""Take a file from a customer now: sent with a request, held in a data URL, or fetched from an address of theirs."""
+"""Ingest a customer's file: from a request body, a data URL, or a URL that is fetched."""
 
 import base64
 import binascii
@@ -40,11 +40,11 @@ def ingest_upload(
     expires_at: datetime | None = None,
     asset_id: str | None = None,
 ) -> Asset:
-    """Read `file` to its end and keep it as a ready asset of the owner; `kind` None takes it for what it is.
+    """Read `file` to its end and store it as a ready asset of the owner; `kind` None accepts any kind.
 
-    `asset_id` is for a door whose clients name a file before they send it; None makes a new one.
-    Raises AppError `asset_refused`, with the reason and the field, when it is too large or cannot be used, and
-    `rate_limited` or `unavailable` when too many files are being taken.
+    `asset_id` is for an API whose clients name a file before they send it; None creates a new one. Raises AppError
+    `asset_refused`, with the reason and the field, when it is too large or cannot be used, and `rate_limited` or
+    `unavailable` while too many files are being ingested.
     """
 
     def receive(path: Path) -> None:
@@ -65,48 +65,48 @@ def ingest_upload(
 def ingest_url(
     session: Session,
     owner: AssetOwner,
-    address: str,
+    url: str,
     *,
     kind: Kind | None = None,
     field: str = "url",
     expires_at: datetime | None = None,
 ) -> Asset:
-    """Fetch what `address` names (https:, or data:) and keep it as a ready asset of the owner.
+    """Fetch `url` (https: or data:) and store the file as a ready asset of the owner.
 
-    Raises AppError `url_refused` when it cannot be fetched, and what `take_upload` raises.
+    Raises AppError `url_refused` when it cannot be fetched, and as `ingest_upload` does.
     """
-    if address[:5].lower() == "data:":
+    if url[:5].lower() == "data:":
 
         def receive(path: Path) -> None:
-            path.write_bytes(_data(address, bytes_max(kind)))
+            path.write_bytes(_data(url, bytes_max(kind)))
 
     else:
 
         def receive(path: Path) -> None:
-            fetch_to(path, address, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
+            fetch_to(path, url, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
     return _ingest(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
 
 
-def store_asset(session: Session, asset: Asset, examined: ProbeResult) -> None:
-    """Store the file that was written anew and make `asset` ready with its facts."""
-    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[examined.kind]}"
-    stored: Stored = get_storage().put_file(key, examined.path, examined.content_type)
+def store_asset(session: Session, asset: Asset, result: ProbeResult) -> None:
+    """Store the re-encoded file and make `asset` ready with its facts."""
+    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[result.kind]}"
+    stored: Stored = get_storage().put_file(key, result.path, result.content_type)
     asset.state, asset.kind, asset.key, asset.content_type = (
         AssetState.READY,
-        examined.kind,
+        result.kind,
         key,
-        examined.content_type,
+        result.content_type,
     )
     asset.bytes, asset.sha256 = stored.bytes, stored.sha256
-    asset.width, asset.height, asset.frames = examined.width, examined.height, examined.frames
-    asset.fps, asset.seconds, asset.has_audio = examined.fps, examined.seconds, examined.has_audio
+    asset.width, asset.height, asset.frames = result.width, result.height, result.frames
+    asset.fps, asset.seconds, asset.has_audio = result.fps, result.seconds, result.has_audio
 
 
 def new_asset(
     session: Session, owner: AssetOwner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
 ) -> Asset:
-    """Return a new pending asset, not yet added to the session; by default it is kept for KEEP_DAYS."""
+    """Return a new pending asset, not yet added to the session; by default it expires after KEEP_DAYS."""
     moment = now(session)
     return Asset(
         id=asset_id or new_id("asset"),
@@ -122,7 +122,7 @@ def new_asset(
 
 
 def write_capped(file: BinaryIO, path: Path, *, bytes_max: int) -> None:
-    """Write `file` to `path`. Raises RefusedError as soon as it turns out larger than `bytes_max`."""
+    """Copy `file` to `path`. Raises RefusedError as soon as it exceeds `bytes_max`."""
     size = 0
     with path.open("wb") as copy:
         while piece := file.read(_CHUNK_BYTES):
@@ -133,7 +133,7 @@ def write_capped(file: BinaryIO, path: Path, *, bytes_max: int) -> None:
 
 
 def bytes_max(kind: Kind | None) -> int:
-    """Return how many bytes a file of this kind may have; of any kind, where that is not known yet."""
+    """Return the size limit in bytes of a file of this kind, or of any kind for None."""
     return LIMITS[kind].bytes_max if kind else BYTES_MAX
 
 
@@ -148,31 +148,31 @@ def _ingest(
     expires_at: datetime | None,
     asset_id: str | None = None,
 ) -> Asset:
-    # The received file lies alone in its folder, and what is written anew in another: nothing to point at.
+    # The received file is alone in its folder, and the output in another: there is nothing that it could refer to.
     with (
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
-        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
         try:
             receive(path)
-            examined = probe_file(path, Path(written), want=kind)
+            result = probe_file(path, Path(output), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
         asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
-        store_asset(session, asset, examined)
+        store_asset(session, asset, result)
     session.add(asset)
     session.flush()
     return asset
 
 
-def _data(address: str, bytes_max: int) -> bytes:
-    """Return the bytes of a data: URL. What it says about its type is not looked at."""
-    head, comma, body = address.partition(",")
+def _data(url: str, bytes_max: int) -> bytes:
+    """Decode a data: URL; its declared type is ignored. Raises RefusedError when it is malformed or too large."""
+    head, comma, body = url.partition(",")
     if not comma:
         raise RefusedError("its data: URL has no comma")
-    # Four characters carry three bytes; the length tells enough before anything is decoded.
+    # Base64 has four characters for three bytes, so the length is checked before anything is decoded.
     if len(body) > bytes_max * 2:
         raise RefusedError(f"it is larger than {bytes_max:,} bytes")
     raw = unquote_to_bytes(body)

@@ -1,4 +1,4 @@
-"""Whose an asset is: an account's, perhaps one project's of it, and on the side of test or of live."""
+"""The owner of an asset: an account, optionally one of its projects, and its test or live side."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,27 +9,27 @@ from app.assets.tables import Asset, AssetState
 
 
 class AssetOwner(Protocol):
-    """Who brings or asks for an asset; a Caller is one."""
+    """The owner of assets; a Caller is one."""
 
     @property
     def account_id(self) -> str:
-        """The account whose storage it takes."""
+        """The account of the asset."""
         ...
 
     @property
     def project_id(self) -> str | None:
-        """The project of the account that it belongs to, or None for the account as a whole."""
+        """The project of the asset, or None for the account as a whole."""
         ...
 
     @property
     def test(self) -> bool:
-        """Whether it was brought by a test key, or for a test film."""
+        """Whether it was uploaded with a test key, or for a test film."""
         ...
 
 
 @dataclass(frozen=True)
 class OwnerIds:
-    """An owner known by name only: from a signed address, or from the job whose film becomes an asset."""
+    """An owner by its ids: from a signed URL, or from the job whose film becomes an asset."""
 
     account_id: str
     project_id: str | None = None
@@ -37,7 +37,7 @@ class OwnerIds:
 
 
 def owned(owner: AssetOwner) -> list[ColumnElement[bool]]:
-    """Return the conditions of the assets that an owner sees: as with jobs, a project's key sees its project's only."""
+    """Return the conditions for the assets that an owner may see; a project's key sees only its project's."""
     conditions = [
         Asset.account_id == owner.account_id,
         Asset.test == owner.test,

@@ -1,4 +1,4 @@
-"""Remove assets: at their owner's word, when their time is over, and what no row knows."""
+"""Delete assets: by their owner, after their expiry, and files without a row."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -12,14 +12,14 @@ from app.assets.tables import Asset, AssetState
 from app.clock import now
 from app.storage import Stat, get_storage
 
-# Where storage keeps assets, and uploads that are not confirmed yet.
+# The folders of assets, and of uploads that are not confirmed yet, in storage.
 FOLDERS = ("assets/", "uploads/")
 # A file without a row may belong to a transaction that is still open; after a day it cannot.
 _ORPHAN_AGE = timedelta(days=1)
 
 
 def delete_asset(session: Session, owner: AssetOwner, asset_id: str) -> None:
-    """Remove the owner's asset and its file. A job that still waits for it will fail, and cost nothing.
+    """Delete the owner's asset and its file. A job that still needs it will fail, and cost nothing.
 
     Raises AppError `not_found`.
     """
@@ -28,9 +28,9 @@ def delete_asset(session: Session, owner: AssetOwner, asset_id: str) -> None:
 
 
 def remove_expired(session: Session, *, awaited: ColumnElement[bool], limit: int = 100) -> int:
-    """Remove assets whose time is over, at most `limit`, and return how many. Removing twice is harmless.
+    """Delete expired assets, at most `limit`, and return how many. Deleting twice is harmless.
 
-    `awaited` says of a row whether an accepted order still reads it: such an asset stays until that has ended.
+    `awaited` is the condition that an unfinished job still needs the asset, which then stays until the job has ended.
     """
     expired = (
         select(Asset)
@@ -47,7 +47,7 @@ def remove_expired(session: Session, *, awaited: ColumnElement[bool], limit: int
 
 
 def unreferenced_files(session: Session, stats: Iterable[Stat]) -> list[str]:
-    """Return the keys among these files, all of FOLDERS, that no row names a day after they were written."""
+    """Return the keys among these files, all in FOLDERS, that are older than a day and that no row references."""
     before = now(session) - _ORPHAN_AGE
     old = [stat.key for stat in stats if stat.modified_at < before]
     known = set(session.scalars(select(Asset.key).where(Asset.key.in_(old))))

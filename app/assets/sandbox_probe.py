@@ -1,4 +1,4 @@
-"""Have a customer's file read by a confined process, and take what comes back with care."""
+"""Read a customer's file in a confined process, and validate its answer."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ _Fraction = Annotated[str, StringConstraints(pattern=r"^\d{1,9}(/\d{1,9})?$")]
 
 
 class _Answer(BaseModel):
-    """What the confined process says. It has read hostile bytes, so its word is checked like a stranger's."""
+    """The answer of the confined process. It has read hostile bytes, so its answer is untrusted input."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +47,7 @@ class _Answer(BaseModel):
 
 
 class ProbeResult(BaseModel):
-    """A file that was written anew, and what it is. `fps` and `seconds` are exact fractions in words."""
+    """A re-encoded file and its facts. `fps` and `seconds` are exact fractions as text."""
 
     path: Path
     kind: Kind
@@ -61,30 +61,30 @@ class ProbeResult(BaseModel):
 
 
 def probe_file(path: Path, folder: Path, *, want: Kind | None) -> ProbeResult:
-    """Return the customer's file at `path` written anew into the empty `folder`, as the wanted kind or as what it is.
+    """Re-encode the customer's file at `path` into the empty `folder`, as the wanted kind or (None) as its own.
 
-    Raises RefusedError, with the reason in words for its owner, and AppError `unavailable` when too many files wait.
+    Raises RefusedError, with the reason for its owner, and AppError `unavailable` when too many files wait.
     """
     media = detect_media(path, want)
     kind = want or media.kinds[0]
     size, allowed = path.stat().st_size, LIMITS[kind].bytes_max
     if size > allowed:
         raise RefusedError(f"it has {size:,} bytes; a {kind} may have {allowed:,}")
-    with _turn():
-        answer = _ask(path, folder, media, want)
+    with _reader_slot():
+        answer = _run_probe(path, folder, media, want)
     if answer.refused is not None:
         raise RefusedError(answer.refused)
     if answer.file is None or answer.kind is None or (want is not None and answer.kind != want):
         raise RefusedError("it cannot be read")
-    written = folder / answer.file
-    if written.is_symlink() or not written.is_file() or not 0 < written.stat().st_size <= OUTPUT_BYTES:
+    output = folder / answer.file
+    if output.is_symlink() or not output.is_file() or not 0 < output.stat().st_size <= OUTPUT_BYTES:
         raise RefusedError("it cannot be read")
     facts = answer.model_dump(exclude={"refused", "file", "kind"})
-    return ProbeResult(path=written, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
+    return ProbeResult(path=output, kind=answer.kind, content_type=_CONTENT_TYPES[answer.kind], **facts)
 
 
 def detect_media(path: Path, want: Kind | None) -> Media:
-    """Return what the file's first bytes say. Raises RefusedError when that is nothing that is wanted."""
+    """Detect the format by the file's first bytes. Raises RefusedError when it is not accepted or not wanted."""
     with path.open("rb") as file:
         media = sniff(file.read(HEAD_BYTES))
     names = _ALLOWED[want] if want else [name for names in _ALLOWED.values() for name in names]
@@ -94,23 +94,23 @@ def detect_media(path: Path, want: Kind | None) -> Media:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    # Each reader may take gigabytes; a crowd of uploads waits instead of taking the machine down.
+def _reader_slot() -> Iterator[None]:
+    # Each probe may use gigabytes; many uploads at once wait instead of exhausting the machine.
     if not _readers.acquire(timeout=_WAIT_SECONDS):
-        raise AppError("unavailable", "Too many uploads are being read; try again in a minute.")
+        raise AppError("unavailable", "Too many uploads are being processed; try again in a minute.")
     try:
         yield
     finally:
         _readers.release()
 
 
-def _ask(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
-    """Start the confined process and return its answer. Raises RefusedError when it died or said nonsense."""
+def _run_probe(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
+    """Run the confined process and return its answer. Raises RefusedError when it crashed or its answer is invalid."""
     command = [sys.executable, "-m", "app.assets.probe", str(path), str(folder), media.reader, want or ""]
-    # None of our settings and secrets: only where the code lies, and a bound on what threads reserve.
+    # None of our settings and secrets: only the path of the code, and a limit on memory that threads reserve.
     environment = {"PYTHONPATH": str(Path(app.__file__).parent.parent), "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -123,9 +123,9 @@ def _ask(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
         )
     except subprocess.TimeoutExpired:
         raise RefusedError("reading it takes too long") from None
-    if done.returncode != 0:
-        raise RefusedError("reading it takes too much memory or time, or breaks the reader")
+    if process.returncode != 0:
+        raise RefusedError("reading it takes too much memory or time, or crashes the reader")
     try:
-        return _Answer.model_validate(json.loads(done.stdout[:_ANSWER_BYTES]))
+        return _Answer.model_validate(json.loads(process.stdout[:_ANSWER_BYTES]))
     except (ValueError, ValidationError):
         raise RefusedError("it cannot be read") from None

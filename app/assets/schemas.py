@@ -1,4 +1,4 @@
-"""What goes in and out for assets."""
+"""Request and response schemas of assets."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,18 +12,18 @@ _EXAMPLE: dict[str, Any] = {"filename": "lighthouse.png", "content_type": "image
 
 
 class AssetUpload(BaseModel):
-    """An upload that begins: the answer says where to put the file, and then it has to be confirmed."""
+    """A new upload: the response has the URL to put the file to; then it has to be confirmed."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
-    filename: Annotated[str, StringConstraints(max_length=200)] = Field("", description="For your own eyes only.")
+    filename: Annotated[str, StringConstraints(max_length=200)] = Field("", description="Only for your own reference.")
     content_type: Annotated[str, StringConstraints(pattern=r"^(image|video|audio)/[a-z0-9.+-]{1,60}$")]
     bytes: int = Field(ge=1, description="Size of the file.")
     kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
 
 
 class AssetFromUrl(BaseModel):
-    """A file to fetch."""
+    """A URL to fetch a file from."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/a.png"}]})
 
@@ -32,7 +32,7 @@ class AssetFromUrl(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """Where to put the file: send `method` to `url` with these headers, before it expires."""
+    """The upload URL: send `method` to `url` with these headers before it expires."""
 
     url: str
     method: Literal["PUT"] = "PUT"
@@ -41,12 +41,12 @@ class UploadOut(BaseModel):
 
     @classmethod
     def of(cls, upload: Upload, *, expires_at: int) -> Self:
-        """Return the shape of what storage says."""
+        """Return the schema of an upload URL."""
         return cls(url=upload.url, headers=upload.headers, expires_at=expires_at)
 
 
 class AssetOut(BaseModel):
-    """A picture, clip or sound of yours. Its facts are those of our re-encoded file; `seconds` is exact."""
+    """A picture, clip or sound. Its facts are those of the re-encoded file; `seconds` is exact."""
 
     id: str
     object: Literal["asset"] = "asset"
@@ -69,7 +69,7 @@ class AssetOut(BaseModel):
 
     @classmethod
     def of(cls, asset: Asset, *, upload: UploadOut | None = None) -> Self:
-        """Return the shape of an asset row."""
+        """Return the schema of an asset's row."""
         facts = {name: getattr(asset, name) for name in cls.model_fields.keys() & Asset.__table__.columns.keys()}
         facts["created_at"] = int(asset.created_at.timestamp())
         facts["expires_at"] = int(asset.expires_at.timestamp()) if asset.expires_at else None

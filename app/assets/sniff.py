@@ -1,19 +1,19 @@
-"""What a file is, told by its first bytes and by nothing else: names and declared types are the sender's claims."""
+"""Detect the format of a file by its first bytes only: names and declared types are untrusted."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["picture", "clip", "sound"]
 
-# How many bytes `sniff` wants to see.
+# Bytes that `sniff` needs.
 HEAD_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Media:
-    """A format that is accepted. `reader` is the only Pillow format or libav demuxer that may read the file.
+    """An accepted format. `reader` is the only Pillow format or libav demuxer that may read the file.
 
-    `kinds` says what such a file can be; for containers that carry pictures and sound, the streams decide.
+    `kinds` are the kinds that such a file can have; for containers of pictures and sound, the streams decide.
     """
 
     reader: str
@@ -42,7 +42,7 @@ _STARTS = (
 
 
 def sniff(head: bytes) -> Media | None:
-    """Return what a file that begins with `head` is, or None when it is nothing that is accepted."""
+    """Return the format of a file that starts with `head`, or None when it is not accepted."""
     for start, media in _STARTS:
         if head.startswith(start):
             return media

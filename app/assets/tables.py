@@ -1,4 +1,4 @@
-"""Rows of assets."""
+"""The table of assets."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +12,7 @@ from app.db import Base, Moment, one_of
 
 
 class AssetState(StrEnum):
-    """A pending asset waits for its bytes; a refused one never had usable ones; only a ready one can be used."""
+    """The state of an asset: pending (no file yet), ready (can be used), refused (file not usable), deleted."""
 
     PENDING = "pending"
     READY = "ready"
@@ -21,10 +21,10 @@ class AssetState(StrEnum):
 
 
 class Asset(Base):
-    """A picture, clip or sound of a customer, re-encoded by us: a ready asset's file is never the customer's bytes.
+    """A picture, clip or sound of a customer. The file of a ready asset is always re-encoded by us.
 
-    The facts (size, frames, fps, seconds, sha256) are those of the re-encoded file under `key`. `fps` is an exact
-    fraction in words (`24`, `30000/1001`), and so is `seconds`.
+    The facts (size, frames, fps, seconds, sha256) are those of the re-encoded file under `key`. `fps` and `seconds` are
+    exact fractions as text (`24`, `30000/1001`).
     """
 
     __tablename__ = "assets"
@@ -41,10 +41,10 @@ class Asset(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
     test: Mapped[bool] = mapped_column(default=False)
-    kind: Mapped[Kind | None] = mapped_column(Text)  # NULL while pending: the bytes will tell
+    kind: Mapped[Kind | None] = mapped_column(Text)  # may be NULL while pending: the file decides
     state: Mapped[str] = mapped_column(Text)
     refused_reason: Mapped[str | None] = mapped_column(Text)
-    filename: Mapped[str] = mapped_column(Text, default="")  # as the customer named it, for their eyes only
+    filename: Mapped[str] = mapped_column(Text, default="")  # as the customer named it; only shown to them
     key: Mapped[str | None] = mapped_column(Text)  # in storage; of the raw upload while pending
     content_type: Mapped[str | None] = mapped_column(Text)
     bytes: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,4 +1,4 @@
-"""Uploads in two steps: begin (the client learns where to put its file), then confirm (the file is read and kept)."""
+"""Uploads in two steps: begin (the client gets an upload URL), then confirm (the file is re-encoded and stored)."""
 
 import tempfile
 from datetime import datetime, timedelta
@@ -20,25 +20,25 @@ from app.clock import now
 from app.errors import AppError, not_found
 from app.storage import Upload, get_storage
 
-# How long an address for an upload is good.
+# How long an upload URL is valid.
 UPLOAD_SECONDS = 900
 
 
 def begin_upload(
     session: Session, owner: AssetOwner, *, kind: Kind | None, filename: str, content_type: str, size: int
 ) -> tuple[Asset, Upload]:
-    """Return a pending asset and where the client puts its file of exactly `size` bytes within UPLOAD_SECONDS.
+    """Return a pending asset and the URL to which the client puts its file of `size` bytes within UPLOAD_SECONDS.
 
-    Where the store takes no files from clients, the address is one of ours, and its door calls `receive`. Either way
-    the client needs no key. Raises AppError `asset_refused` for a size beyond the limit and `conflict` when too many
-    uploads wait already.
+    When storage has no presigned URLs, the URL is one of our API, whose route calls `receive`. Either way the client
+    needs no key. Raises AppError `asset_refused` for a size beyond the limit and `conflict` when too many uploads are
+    pending.
     """
     if size > bytes_max(kind):
         message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
         raise AppError("asset_refused", message, field="bytes", value=size, allowed=bytes_max(kind))
     pending = select(func.count()).where(Asset.account_id == owner.account_id, Asset.state == AssetState.PENDING)
     if session.scalars(pending).one() >= PENDING_MAX:
-        raise AppError("conflict", f"{PENDING_MAX} uploads are open; confirm or delete some first.")
+        raise AppError("conflict", f"{PENDING_MAX} uploads are pending; confirm or delete some first.")
     expires_at = now(session) + timedelta(hours=PENDING_HOURS)
     asset = new_asset(session, owner, filename=filename, expires_at=expires_at)
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
@@ -52,13 +52,13 @@ def begin_upload(
 
 
 def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
-    """Store the bytes of a pending asset that were put at an address of ours; `confirm` follows.
+    """Store the file of a pending asset that was put to our own upload URL; `confirm` follows.
 
-    Raises AppError `gone` when the address has expired, `not_found`, `conflict` when the asset is no longer pending,
-    and `asset_refused` for another number of bytes than was announced.
+    Raises AppError `gone` when the URL has expired, `not_found`, `conflict` when the asset is no longer pending, and
+    `asset_refused` for a size other than announced.
     """
-    if link.expires <= now(session).timestamp():
-        raise AppError("gone", "This address has expired; begin the upload again.")
+    if link.token.has_expired(now(session)):
+        raise AppError("gone", "This upload URL has expired; start the upload again.")
     asset = session.get(Asset, link.asset_id, with_for_update=True)
     if asset is None or asset.state == AssetState.DELETED:
         raise not_found("asset", link.asset_id)
@@ -75,31 +75,31 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
 
 
 def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
-    """Read the file that was uploaded, keep it written anew, and return the asset: ready, or refused with the reason.
+    """Re-encode and store the uploaded file, and return the asset: ready, or refused with the reason.
 
-    A refusal is kept on the asset and not raised, because a raised one would be rolled back and the file read again.
-    Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
-    `rate_limited` or `unavailable` when too many files are being taken.
+    A refusal is stored on the asset and not raised, because an exception would roll it back and the file would be read
+    again. Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
+    `rate_limited` or `unavailable` while too many files are being ingested.
     """
     asset = get_asset(session, owner, asset_id, lock=True)
     _require_pending(asset)
     storage, raw_key = get_storage(), str(asset.key)
     stat = storage.stat(raw_key)
     if stat is None:
-        raise AppError("conflict", "The file has not arrived yet; put it first.", id=asset_id)
+        raise AppError("conflict", "The file has not arrived yet; upload it first.", id=asset_id)
     with (
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
-        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as written,
+        tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
         try:
             if stat.bytes > bytes_max(asset.kind):
                 raise RefusedError(f"it has {stat.bytes:,} bytes; {bytes_max(asset.kind):,} are allowed")
-            # No further than was measured: until it is read, the client may put another file in its place.
+            # Only the measured size: the client may still replace the file by another one.
             with path.open("wb") as copy:
                 copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
-            store_asset(session, asset, probe_file(path, Path(written), want=asset.kind))
+            store_asset(session, asset, probe_file(path, Path(output), want=asset.kind))
             asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
         except RefusedError as refused:
             asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None
@@ -110,4 +110,4 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
 
 def _require_pending(asset: Asset) -> None:
     if asset.state != AssetState.PENDING:
-        raise AppError("conflict", f"The asset is {asset.state} already.", id=asset.id, state=asset.state)
+        raise AppError("conflict", f"The asset is already {asset.state}.", id=asset.id, state=asset.state)

@@ -1,1 +1,1 @@
-"""Events, the outbox: every fact that customers are told is written here, in the transaction that makes it true."""
+"""Events, the outbox: every fact for customers is written here, in the transaction that makes it true."""

@@ -1,9 +1,9 @@
 """Read an account's events by cursor: a poll that starts where the last one ended misses nothing.
 
-Events are written by many transactions that commit in another order than they wrote, so a number taken when an event is
-written would let a reader step over one that commits late. Numbers are therefore given when the feed is first read past
-the last numbered event: under a lock per account, to events that are committed by then. Whatever commits later gets a
-higher number. Settlements take no lock for it, and the numbers survive a dump and restore, unlike transaction ids.
+Events are written by many transactions that commit in a different order, so with numbers assigned at the write a reader
+could skip an event that commits late. Numbers are therefore assigned when the feed is first read past the last numbered
+event: under a lock per account, to the events that are committed by then. What commits later gets a higher number.
+Settlements need no lock for it, and the numbers survive a dump and restore, unlike transaction ids.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from app.events.tables import Event
 PAGE_MAX = 1_000
 
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('cinemeter.events.' || :account_id, 0))")
-_PLACE = text("""
+_NUMBER = text("""
     WITH fresh AS (
         SELECT id, row_number() OVER (ORDER BY occurred_at, sequence, id) AS step
         FROM events
@@ -34,7 +34,7 @@ _PLACE = text("""
 
 @dataclass(frozen=True)
 class EventPage:
-    """Events in the feed's order; `has_more` says that another page follows already now."""
+    """Events in the feed's order; `has_more` means that another page exists already."""
 
     events: list[Event]
     has_more: bool
@@ -49,17 +49,20 @@ def list_events(
     after: str | None = None,
     limit: int = 100,
 ) -> EventPage:
-    """Return up to `limit` events that follow the event `after` (an id; None begins at the first one), oldest first.
+    """Return up to `limit` events after the event `after` (an id; None starts at the first one), oldest first.
 
-    Test events and live ones are two feeds. With `project_id` only that project's events are shown. Reading may write
-    (it places fresh events), so the caller commits. Raises AppError `not_found` for a cursor of another account.
+    Test and live events are two feeds. With `project_id` only that project's events are returned. Reading may write (it
+    numbers new events), so the caller commits. Raises AppError `not_found` for a cursor of another account, and
+    `invalid_request` for a limit out of range.
     """
     if not 1 <= limit <= PAGE_MAX:
-        raise AppError("invalid_request", f"limit lies between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX])
+        raise AppError(
+            "invalid_request", f"limit must be between 1 and {PAGE_MAX}.", field="limit", allowed=[1, PAGE_MAX]
+        )
     position = _position(session, account_id, after) if after else 0
-    events = _placed(session, account_id, test, project_id, position, limit + 1)
-    while len(events) <= limit and _place_fresh(session, account_id):
-        events = _placed(session, account_id, test, project_id, position, limit + 1)
+    events = _numbered(session, account_id, test, project_id, position, limit + 1)
+    while len(events) <= limit and _number_new(session, account_id):
+        events = _numbered(session, account_id, test, project_id, position, limit + 1)
     return EventPage(events[:limit], len(events) > limit)
 
 
@@ -67,20 +70,20 @@ def _position(session: Session, account_id: str, event_id: str) -> int:
     event = session.scalar(select(Event).where(Event.id == event_id, Event.account_id == account_id))
     if event is None:
         raise not_found("event", event_id)
-    # A webhook may have told its id before the feed has shown it: place events until it has its number.
-    while event.position is None and _place_fresh(session, account_id):
+    # A webhook may have delivered the id before the feed: number events until this one has its number.
+    while event.position is None and _number_new(session, account_id):
         session.refresh(event)
     return event.position or 0
 
 
-def _placed(
+def _numbered(
     session: Session, account_id: str, test: bool, project_id: str | None, position: int, count: int
 ) -> list[Event]:
     query = select(Event).where(
         Event.account_id == account_id,
         Event.position > position,
         Event.test == test,
-        # A sample is between an endpoint and who tested it; it may look like a fact that never was.
+        # A test event is only for the endpoint that was tested; it may look like a fact that never happened.
         Event.type != "webhook.test",
     )
     if project_id is not None:
@@ -88,11 +91,11 @@ def _placed(
     return list(session.scalars(query.order_by(Event.position).limit(count)))
 
 
-def _place_fresh(session: Session, account_id: str) -> bool:
-    """Number up to PAGE_MAX committed events; return whether there were any, placed by us or by a reader before us."""
+def _number_new(session: Session, account_id: str) -> bool:
+    """Number up to PAGE_MAX committed events; return whether there were any, by us or by a concurrent reader."""
     waiting = select(Event.id).where(Event.account_id == account_id, Event.position.is_(None)).limit(1)
     if session.scalar(waiting) is None:
         return False
     session.execute(_LOCK, {"account_id": account_id})
-    session.execute(_PLACE, {"account_id": account_id, "count": PAGE_MAX})
+    session.execute(_NUMBER, {"account_id": account_id, "count": PAGE_MAX})
     return True

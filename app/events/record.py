@@ -1,4 +1,4 @@
-"""Write an event, in the transaction of the fact that it tells."""
+"""Write an event, in the transaction of the fact that it reports."""
 
 import json
 from datetime import UTC, datetime
@@ -27,17 +27,17 @@ def record_event(
     traceparent: str | None = None,
     request_id: str | None = None,
 ) -> Event:
-    """Write an event and return it. `data` is what the customer reads; it names its subject in `id`.
+    """Write an event and return it. `data` is its public body, with the id of its subject in `id`.
 
-    Where `job_id` is given the caller holds that job's row lock, so its events are numbered in the order of its life.
-    `callback_url` is the address of the job's own, told beside the endpoints. `shown_as` lets a `webhook.test` look
-    like an event of another type to its receiver, while it stays a test here. Raises ValueError for an unknown type
-    or for data without an id: both are mistakes of ours, not of a customer.
+    With `job_id` the caller holds that job's row lock, so its events are numbered in order. `callback_url` is the job's
+    own URL, notified besides the endpoints. `shown_as` makes a `webhook.test` look like an event of another type to its
+    receiver, while it stays a test here. Raises ValueError for an unknown type or for data without an id: both are
+    bugs of ours, not errors of a customer.
     """
     if type not in EVENT_TYPES or (shown_as is not None and type != "webhook.test"):
         raise ValueError(f"event type {type!r} is not in EVENT_TYPES, or may not be shown as another")
     if not data.get("id"):
-        raise ValueError("the data of an event names its subject in `id`")
+        raise ValueError("the data of an event needs the id of its subject")
     moment = now(session)
     sequence = None
     if job_id is not None:
@@ -63,7 +63,7 @@ def record_event(
 
 
 def _body(event: Event, type_: str, moment: datetime, data: dict[str, Any]) -> str:
-    """Return the envelope: Standard Webhooks' `type`, `timestamp` and `data`, and beside them the keys OpenAI sends."""
+    """Return the envelope: Standard Webhooks' `type`, `timestamp` and `data`, and the keys that OpenAI sends."""
     envelope: dict[str, Any] = {
         "id": event.id,
         "object": "event",

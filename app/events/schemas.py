@@ -1,4 +1,4 @@
-"""What the event feed shows; webhooks carry the same event, as its stored bytes."""
+"""Response schemas of the event feed; webhooks send the same event, as its stored bytes."""
 
 import json
 from typing import Any, Literal
@@ -17,8 +17,8 @@ class EventOut(BaseModel):
     object: Literal["event"]
     type: str
     created_at: int = Field(description="Unix seconds of the fact.")
-    timestamp: str = Field(description="The same moment, ISO 8601.")
-    sequence: int | None = Field(None, description="Counts the events of one job from 1; a gap tells of one not seen.")
+    timestamp: str = Field(description="The same time, ISO 8601.")
+    sequence: int | None = Field(None, description="Counts the events of one job from 1; a gap means a missed event.")
     data: dict[str, Any]
 
     model_config = {
@@ -39,7 +39,7 @@ class EventOut(BaseModel):
 
 
 class EventList(BaseModel):
-    """A page of the feed, oldest first. Ask again with `after=last_id`."""
+    """A page of the feed, oldest first. Request the next one with `after=last_id`."""
 
     object: Literal["list"] = "list"
     data: list[EventOut]
@@ -49,12 +49,12 @@ class EventList(BaseModel):
 
 
 def show_event(event: Event) -> EventOut:
-    """Return an event as it is shown: its stored body, read back."""
+    """Return the API representation of an event: its stored body, parsed."""
     return EventOut.model_validate(json.loads(event.body))
 
 
 def show_page(page: EventPage) -> EventList:
-    """Return a page of the feed as it is shown."""
-    shown = [show_event(event) for event in page.events]
-    ends = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return EventList(data=shown, first_id=ends[0], last_id=ends[1], has_more=page.has_more)
+    """Return the API representation of a page of the feed."""
+    events = [show_event(event) for event in page.events]
+    ends = (events[0].id, events[-1].id) if events else (None, None)
+    return EventList(data=events, first_id=ends[0], last_id=ends[1], has_more=page.has_more)

@@ -1,4 +1,4 @@
-"""Rows of the outbox."""
+"""Tables of the outbox."""
 
 from datetime import datetime
 
@@ -12,20 +12,20 @@ _TERMINAL = ", ".join(f"'{type_}'" for type_ in TERMINAL_TYPES)
 
 
 class Event(Base):
-    """A fact that an account is told. Its body is stored as it is sent, to the byte, and never changes.
+    """A fact that an account is notified of. Its body is stored byte for byte as it is sent, and never changes.
 
-    `sequence` counts the events of one job. `position` counts the events of one account in the order in which the feed
-    shows them; it is NULL until the feed first shows the event (see feed.py).
+    `sequence` counts the events of one job. `position` counts the events of one account in the order of the feed; it is
+    NULL until the feed first returns the event (see feed.py).
     """
 
     __tablename__ = "events"
     __table_args__ = (
         UniqueConstraint("job_id", "sequence"),
-        # The id is part of what webhook signatures cover, where a full stop separates the parts.
+        # Webhook signatures cover the id, with a full stop as the separator.
         CheckConstraint("id !~ '[.]'", name="id_without_dots"),
         CheckConstraint("(job_id IS NULL) = (sequence IS NULL)", name="sequence_of_job"),
         Index("uq_events_terminal", "job_id", unique=True, postgresql_where=text(f"type IN ({_TERMINAL})")),
-        # Partial, so that placing an event does not wait for the foreign keys of its deliveries.
+        # Partial, so that numbering an event does not wait for the foreign keys of its deliveries.
         Index(
             "uq_events_position", "account_id", "position", unique=True, postgresql_where=text("position IS NOT NULL")
         ),
@@ -36,7 +36,7 @@ class Event(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
-    job_id: Mapped[str | None] = mapped_column(Text)  # no foreign key: jobs stand above events
+    job_id: Mapped[str | None] = mapped_column(Text)  # no foreign key: the package jobs is above events
     test: Mapped[bool] = mapped_column(default=False)
     type: Mapped[str] = mapped_column(Text)
     sequence: Mapped[int | None] = mapped_column(Integer)
@@ -44,13 +44,15 @@ class Event(Base):
     body: Mapped[str] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
     occurred_at: Mapped[datetime] = mapped_column(Moment)
-    traceparent: Mapped[str | None] = mapped_column(Text)  # of the request that made the job; deliveries join its trace
+    traceparent: Mapped[str | None] = mapped_column(
+        Text
+    )  # of the request that created the job; deliveries join its trace
     request_id: Mapped[str | None] = mapped_column(Text)  # of the same request, for the log lines of deliveries
 
 
 install_trigger(
     Base.metadata.tables["events"],
-    # Deliveries are sent and signed from the stored body, and the feed's places are its cursors.
+    # Deliveries are sent and signed from the stored body, and positions are the feed's cursors.
     """
     CREATE OR REPLACE FUNCTION events_stay() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN

@@ -1,8 +1,9 @@
-"""The one door for outgoing HTTP: webhooks that we post and media that we fetch, guarded where the socket is opened.
+"""All outgoing HTTP: webhooks that we post and media that we fetch, guarded where the socket is opened.
 
-`addresses` says what may be visited, `guard` enforces it at every dial, `post` sends webhooks, `fetch` brings media.
-Proxy variables of the environment are ignored; there are no cookies and no unix sockets; nothing is decompressed.
-Every exchange has one total deadline and a bounded read, so that no receiver can hold or fill us.
+`addresses` has the rules for URLs and addresses, `guard` enforces them at every connection, `post` sends webhooks,
+`fetch` downloads media. Proxy variables of the environment are ignored; there are no cookies and no unix sockets;
+nothing is decompressed. Every exchange has one total timeout and a bounded read, so that no receiver can block us or
+exhaust our memory.
 """
 
 from app.net.fetch import FetchResult, fetch_to

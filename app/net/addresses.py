@@ -1,4 +1,4 @@
-"""Which addresses of others we never visit: URLs by their form, and IP addresses that are not the public internet.
+"""URLs and IP addresses that are never contacted: malformed or private URLs, and addresses outside the public internet.
 
 Pure rules, no network. The lists are the IANA special-purpose registries for IPv4 and IPv6 plus the deprecated and
 cloud-internal ranges that Python's `ipaddress.is_global` calls global (6to4 and NAT64 wrap private IPv4 addresses,
@@ -31,23 +31,23 @@ _DENIED = _networks(
 )
 _UNICAST_V6 = IPv6Network("2000::/3")
 
-# What a development machine may dial when the operator says so. The metadata services stay out of reach even then.
+# What a development machine may connect to when the operator allows it. Metadata services stay blocked even then.
 _PRIVATE = _networks("10.0.0.0/8 127.0.0.0/8 172.16.0.0/12 192.168.0.0/16 ::1/128 fc00::/7")
 _METADATA = _networks("fd00:ec2::/32")
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Return the networks written in `text`, separated by commas or spaces; raises ValueError at the first bad one."""
+    """Parse networks separated by commas or spaces. Raises ValueError for an invalid one."""
     return _networks(text.replace(",", " "))
 
 
 def address_refusal(
     address: str | Address, *, allow_private: bool = False, denied: tuple[Network, ...] = ()
 ) -> str | None:
-    """Say why `address` must not be dialled, or return None where it may be.
+    """Return the reason why `address` must not be contacted, or None when it may be.
 
-    `allow_private` admits loopback and private networks (development); `denied` are the operator's own networks.
-    IPv4 addresses wrapped in IPv6 (`::ffff:10.0.0.1`) are judged as what they are. Text that is no address is refused.
+    `allow_private` permits loopback and private networks (development); `denied` are further networks of the operator.
+    IPv4 addresses wrapped in IPv6 (`::ffff:10.0.0.1`) are checked as IPv4. Text that is no address is refused.
     """
     try:
         plain = _unwrap(ip_address(address) if isinstance(address, str) else address)
@@ -78,8 +78,8 @@ def _inside(address: Address, networks: tuple[Network, ...]) -> bool:
 URL_LENGTH_MAX = 2_048
 _PORTS = {"https": (443, 8443), "http": (80,)}
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-# Names that only mean something inside somebody's network (RFC 6761, 6762, 7686, 8375, 9476 and common habit).
-_INNER_NAMES = (
+# Names that only resolve inside a private network (RFC 6761, 6762, 7686, 8375, 9476 and common practice).
+_PRIVATE_NAMES = (
     "localhost",
     "local",
     "internal",
@@ -95,15 +95,15 @@ _INNER_NAMES = (
 
 
 def url_refusal(url: str, *, http: bool = False, strict: bool = True) -> str | None:
-    """Say in a clause why `url` cannot be visited, or return None where its form is fine.
+    """Return the reason (a clause) why `url` cannot be used, or None when its form is valid.
 
-    `http` admits plain HTTP (media; webhooks are HTTPS only). Not `strict` (development) admits plain HTTP, any port,
-    IP literals and inner names. What a name resolves to is not asked here: that is judged when it is dialled.
+    `http` permits plain HTTP (media; webhooks are HTTPS only). `strict=False` (development) permits plain HTTP, any
+    port, IP literals and private names. Names are not resolved here: addresses are checked at the connection.
     """
     if len(url) > URL_LENGTH_MAX:
         return f"it is longer than {URL_LENGTH_MAX:,} characters"
     if re.search(r"[\s\x00-\x1f\x7f\\]", url):
-        return "it holds a space, a control character or a backslash"
+        return "it contains a space, a control character or a backslash"
     try:
         parsed = URL(url)
         host, port = parsed.raw_host, parsed.port
@@ -113,24 +113,24 @@ def url_refusal(url: str, *, http: bool = False, strict: bool = True) -> str | N
     if parsed.scheme not in schemes:
         return f"its scheme must be {' or '.join(schemes)}"
     if parsed.raw_user is not None or parsed.raw_password is not None:
-        return "it carries a user name or a password"
+        return "it contains a user name or a password"
     if parsed.raw_fragment or "#" in url:
-        return "it carries a fragment"
+        return "it contains a fragment"
     if not strict:
-        return None if host else "it names no host"
+        return None if host else "it has no host"
     if port not in _PORTS[parsed.scheme]:
         return f"its port must be one of {', '.join(str(number) for number in _PORTS[parsed.scheme])}"
     return _host_refusal(host or "")
 
 
 def _host_refusal(host: str) -> str | None:
-    # A last label that is a number makes the whole name an IPv4 address to resolvers (WHATWG URL, "ends in a number").
+    # Resolvers treat a name whose last label is a number as an IPv4 address (WHATWG URL, "ends in a number").
     labels = host.removesuffix(".").split(".")
     if ":" in host or "%" in host or re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1]):
         return "its host is an IP address; use a name"
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
         return "its host is not a valid name"
     name = ".".join(labels)
-    if len(labels) < 2 or any(name == inner or name.endswith(f".{inner}") for inner in _INNER_NAMES):
+    if len(labels) < 2 or any(name == private or name.endswith(f".{private}") for private in _PRIVATE_NAMES):
         return "its host is not a public name"
     return None

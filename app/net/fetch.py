@@ -1,4 +1,4 @@
-"""Bring one file that a customer points at into a path of ours: guarded at every dial, capped while it streams."""
+"""Download one file from a customer's URL: guarded at every connection, limited while it streams."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 65_536
 
 @dataclass(frozen=True)
 class FetchResult:
-    """A file that was fetched: its size and hash as it lies on disk, and what its server called it."""
+    """A downloaded file: its size and hash on disk, and the content type that its server declared."""
 
     path: Path
     bytes: int
@@ -41,11 +41,11 @@ def fetch_to(
     egress: Egress | None = None,
     lookup: Lookup = system_lookup,
 ) -> FetchResult:
-    """Fetch `url` into `path` (replaced only when all of it came) within `seconds` in all, redirects included.
+    """Fetch `url` into `path` (replaced only when complete) within `seconds` in total, redirects included.
 
-    At most five redirects are followed and each is judged like the first address. Call it from a thread without a
-    running event loop. Raises AppError `url_refused`; blocked and unreachable read the same, so that nobody can map
-    our network by asking. A file of more than `bytes_max` bytes is refused as soon as that is known.
+    At most five redirects are followed and each is checked like the first URL. Call it from a thread without a running
+    event loop. Raises AppError `url_refused`; blocked and unreachable look the same, so that nobody can map our network
+    by trying URLs. A file of more than `bytes_max` bytes is refused as soon as that is known.
     """
     rules = egress or Egress.configured()
     draft = path.with_name(path.name + ".part")
@@ -66,7 +66,7 @@ def fetch_to(
 
 
 class _RefusedError(Exception):
-    """The fetch ended for a reason that the customer may read."""
+    """The fetch ended for a reason that the customer may see."""
 
 
 async def _fetch(
@@ -89,7 +89,7 @@ async def _store(response: aiohttp.ClientResponse, draft: Path, bytes_max: int) 
     if response.status != 200:
         raise _RefusedError(f"This URL answers with status {response.status}.")
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise _RefusedError("This URL answers with a compressed body although none was asked for.")
+        raise _RefusedError("This URL answers with a compressed body although none was requested.")
     too_large = _RefusedError(f"The file behind this URL is larger than {bytes_max:,} bytes.")
     if (response.content_length or 0) > bytes_max:
         raise too_large

@@ -1,8 +1,8 @@
-"""The guard at the socket: who may be dialled, and a stopwatch that tells where the time of an exchange went.
+"""The guard at the socket: which addresses may be contacted, and the timings of each phase of an exchange.
 
-A name is resolved once, every answer must be public, and only those answers are dialled. IP literals never reach a
-resolver, so they are judged by the socket factory, the one place that sees the address really dialled. With an egress
-proxy set, the proxy is the only address that we dial, and enforcing is its task.
+A name is resolved once, every answer must be public, and only those answers are contacted. IP literals never reach a
+resolver, so they are checked by the socket factory, the one place that sees the actual address. With an egress proxy
+set, the proxy is the only address that we contact, and it must enforce the rules.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ DNS_SECONDS_MAX = 5.0
 # Below the 5 s after which uvicorn and Node close an idle connection, so that we rarely post into a closing one.
 KEEPALIVE_SECONDS = 4.0
 
-Found = list[tuple[int, str]]
-Lookup = Callable[[str, int], Found]
+AddressList = list[tuple[int, str]]
+Lookup = Callable[[str, int], AddressList]
 
 
 class Blocked(OSError):
-    """An address was refused by the guard; the reason is for our log, never for the customer (port-scan oracle)."""
+    """The guard refused an address; the reason is for our log, never for the customer (port-scan oracle)."""
 
 
 @dataclass(frozen=True)
 class Egress:
-    """What may be reached: from the settings in service, written out in tests."""
+    """The rules for outgoing connections: from the settings in service, explicit in tests."""
 
     allow_private: bool = False
     strict_urls: bool = True
@@ -47,7 +47,7 @@ class Egress:
 
     @classmethod
     def configured(cls) -> Self:
-        """Return the rules of this process's settings; private addresses and loose URLs come together."""
+        """Return the rules of this process's settings; allowing private addresses also relaxes the rules for URLs."""
         settings = get_settings()
         private = settings.webhook_allow_private
         return cls(private, not private, parse_networks(settings.egress_deny), settings.egress_proxy)
@@ -55,7 +55,7 @@ class Egress:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds spent in each phase; None where the phase did not happen (a kept connection has no DNS or TLS)."""
+    """Milliseconds of each phase; None when the phase did not happen (a reused connection has no DNS or TLS)."""
 
     dns_ms: int | None
     connect_ms: int | None
@@ -65,7 +65,7 @@ class Timings:
 
 
 class Exchange:
-    """The stopwatch of one request; resolver, guard, TLS and connector write into it as they pass."""
+    """The times of one request, recorded by resolver, guard, TLS and connector."""
 
     def __init__(self) -> None:
         self.started = monotonic()
@@ -94,22 +94,23 @@ def _milliseconds(start: float | None, end: float | None) -> int | None:
 current_exchange: ContextVar[Exchange] = ContextVar("exchange")
 
 
-def system_lookup(host: str, port: int) -> Found:
-    """Ask the system's resolver; returns (address family, address) pairs."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return [(family, str(sockaddr[0])) for family, _, _, _, sockaddr in found]
+def system_lookup(host: str, port: int) -> AddressList:
+    """Resolve a name with the system's resolver; return (address family, address) pairs."""
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [(family, str(sockaddr[0])) for family, _, _, _, sockaddr in addresses]
 
 
 class _Resolver(AbstractResolver):
-    """Resolves each name afresh, one lookup per name at a time, and lets an answer pass only if all of it may pass.
+    """Resolves each name anew, one lookup per name at a time, and accepts an answer only if all addresses are allowed.
 
-    Lookups run in daemon threads of their own: a name whose servers hang must not use up a shared pool or hold an exit.
+    Lookups run in daemon threads of their own: a name whose servers hang must not exhaust a shared pool or block an
+    exit.
     """
 
     def __init__(self, egress: Egress, lookup: Lookup) -> None:
         self._egress = egress
         self._lookup = lookup
-        self._asked: dict[tuple[str, int], asyncio.Future[Found]] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Future[AddressList]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -117,65 +118,71 @@ class _Resolver(AbstractResolver):
         started = monotonic()
         try:
             async with asyncio.timeout(DNS_SECONDS_MAX):
-                found = await asyncio.shield(self._ask(host, port))
+                addresses = await asyncio.shield(self._look_up(host, port))
         except TimeoutError as error:
             raise OSError(socket.EAI_AGAIN, "name lookup took too long") from error
         finally:
             current_exchange.get().dns = monotonic() - started
-        if not found:
+        if not addresses:
             raise OSError(socket.EAI_NONAME, "name has no address")
         if not self._egress.proxy:
-            for _, address in found:
-                _judge(address, self._egress)
+            for _, address in addresses:
+                _check_address(address, self._egress)
         return [
-            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
-            for kind, address in found
+            ResolveResult(
+                hostname=host, host=address, port=port, family=family_of_address, proto=0, flags=socket.AI_NUMERICHOST
+            )
+            for family_of_address, address in addresses
         ]
 
-    def _ask(self, host: str, port: int) -> asyncio.Future[Found]:
+    def _look_up(self, host: str, port: int) -> asyncio.Future[AddressList]:
         key = (host, port)
-        if key not in self._asked:
+        if key not in self._lookups:
             loop = asyncio.get_running_loop()
-            future: asyncio.Future[Found] = loop.create_future()
-            # Reading the exception marks it as seen: the one who asked may have run out of time.
-            future.add_done_callback(lambda done: (self._asked.pop(key, None), done.cancelled() or done.exception()))
-            self._asked[key] = future
-            threading.Thread(target=self._work, args=(loop, future, host, port), name="lookup", daemon=True).start()
-        return self._asked[key]
+            future: asyncio.Future[AddressList] = loop.create_future()
+            # Reading the exception marks it as retrieved: the waiting task may have timed out.
+            future.add_done_callback(lambda done: (self._lookups.pop(key, None), done.cancelled() or done.exception()))
+            self._lookups[key] = future
+            threading.Thread(
+                target=self._run_lookup, args=(loop, future, host, port), name="lookup", daemon=True
+            ).start()
+        return self._lookups[key]
 
-    def _work(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Found], host: str, port: int) -> None:
-        found: Found = []
+    def _run_lookup(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[AddressList], host: str, port: int
+    ) -> None:
+        addresses: AddressList = []
         failed: OSError | None = None
         try:
-            found = self._lookup(host, port)
+            addresses = self._lookup(host, port)
         except (OSError, ValueError) as error:
             failed = error if isinstance(error, OSError) else OSError(str(error))
-        # The loop may have closed while the lookup hung; then nobody waits for its answer.
+        # The loop may have closed while the lookup hung; then no task waits for its answer.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_settle, future, found, failed)
+            loop.call_soon_threadsafe(_set_result, future, addresses, failed)
 
     async def close(self) -> None:
-        for future in list(self._asked.values()):
+        for future in list(self._lookups.values()):
             future.cancel()
 
 
-def _settle(future: asyncio.Future[Found], found: Found, failed: OSError | None) -> None:
+def _set_result(future: asyncio.Future[AddressList], addresses: AddressList, failed: OSError | None) -> None:
     if future.done():
         return
     if failed is not None:
         future.set_exception(failed)
     else:
-        future.set_result(found)
+        future.set_result(addresses)
 
 
-def _judge(address: str, egress: Egress) -> None:
+def _check_address(address: str, egress: Egress) -> None:
     reason = address_refusal(address, allow_private=egress.allow_private, denied=egress.denied)
     if reason:
         raise Blocked(f"{address} is {reason}")
 
 
 class _TlsContext(ssl.SSLContext):
-    """A client context that notes when the handshake begins, which aiohttp does not tell."""
+    """A client context that records when the handshake starts, which aiohttp does not report."""
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         current_exchange.get().tls_started = monotonic()
@@ -183,7 +190,7 @@ class _TlsContext(ssl.SSLContext):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Guards every dial and notes whom the connection that serves a request leads to."""
+    """Guards every connection and records the peer of the connection that serves a request."""
 
     def __init__(self, egress: Egress, lookup: Lookup) -> None:
         self._egress = egress
@@ -207,7 +214,7 @@ class Connector(aiohttp.TCPConnector):
         if family not in (socket.AF_INET, socket.AF_INET6):
             raise Blocked(f"address family {family} is not the internet")
         if not self._egress.proxy:
-            _judge(str(sockaddr[0]), self._egress)
+            _check_address(str(sockaddr[0]), self._egress)
         exchange = current_exchange.get()
         exchange.dialled = exchange.dialled or monotonic()
         return socket.socket(family, kind, protocol)
@@ -216,7 +223,7 @@ class Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         exchange = current_exchange.get()
         exchange.connected = monotonic()
-        # Behind a proxy the peer is the proxy, an address of our own network that no customer's log may show.
+        # Behind a proxy the peer is the proxy, an internal address that no customer's log may show.
         peer = connection.transport.get_extra_info("peername") if connection.transport else None
         exchange.ip = str(peer[0]) if peer and not self._egress.proxy else None
         return connection

@@ -1,4 +1,4 @@
-"""Post one body to one receiver: one total deadline, no redirects, a bounded read, an answer instead of an error."""
+"""Post one body to one receiver: one total timeout, no redirects, a bounded read, a result instead of an exception."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ from app.net.guard import Blocked, Connector, Egress, Exchange, Lookup, Timings,
 READ_BYTES_MAX = 16_384
 # One header line; aiohttp allows 128 of them.
 _HEADER_BYTES_MAX = 8_190
-_KEPT_HEADERS = ("content-encoding", "content-type", "location", "retry-after")
+_RECORDED_HEADERS = ("content-encoding", "content-type", "location", "retry-after")
 
 Fault = Literal[
     "blocked",
@@ -34,21 +34,21 @@ Fault = Literal[
 
 @dataclass(frozen=True)
 class PostResult:
-    """What became of one posted request. Either `status` is set, or `fault` says why there is none."""
+    """The result of one posted request. Either `status` is set, or `fault` is why there is none."""
 
     status: int | None
     headers: Mapping[str, str]  # lower-case names, only those that we read
-    body: bytes  # at most READ_BYTES_MAX bytes, as they came over the wire
+    body: bytes  # at most READ_BYTES_MAX bytes, not decompressed
     fault: Fault | None
     detail: str  # for our log only
-    ip: str | None  # the address that was dialled; None behind a proxy, which alone knows it
+    ip: str | None  # the address of the connection; None behind a proxy, which alone knows it
     timings: Timings
 
 
 def check_url(url: str, *, field: str = "url", http: bool = False) -> None:
-    """Refuse a URL whose form tells that we would never visit it; `http` admits plain HTTP (media).
+    """Check the form of a URL; `http` permits plain HTTP (media). Raises AppError `url_refused`.
 
-    Raises AppError `url_refused`. A name that passes may still resolve to an address that is refused when dialled.
+    A valid name may still resolve to an address that is refused at the connection.
     """
     reason = url_refusal(url, http=http, strict=Egress.configured().strict_urls)
     if reason:
@@ -56,7 +56,7 @@ def check_url(url: str, *, field: str = "url", http: bool = False) -> None:
 
 
 class Sender:
-    """Posts over kept connections. Open it inside a running event loop: `async with Sender(...) as sender`."""
+    """Posts over persistent connections. Open it inside a running event loop: `async with Sender(...) as sender`."""
 
     def __init__(self, egress: Egress | None = None, *, seconds: float, lookup: Lookup = system_lookup) -> None:
         self._egress = egress or Egress.configured()
@@ -73,16 +73,16 @@ class Sender:
         await self._http.close()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResult:
-        """Post `body` and return what became of it; it never raises, except when the task is cancelled.
+        """Post `body` and return the result; it never raises, except when the task is cancelled.
 
-        A kept connection that the receiver closed meanwhile is replaced once within the same deadline.
+        A persistent connection that the receiver closed meanwhile is replaced once within the same timeout.
         """
         reason = url_refusal(url, strict=self._egress.strict_urls)
         if reason:
             return PostResult(None, {}, b"", "blocked", reason, None, Exchange().timings())
         deadline = asyncio.get_running_loop().time() + self._seconds
-        answer, kept = await self._post_once(url, body, headers, deadline)
-        if kept and answer.fault == "disconnected":
+        answer, reused = await self._post_once(url, body, headers, deadline)
+        if reused and answer.fault == "disconnected":
             answer, _ = await self._post_once(url, body, headers, deadline)
         return answer
 
@@ -105,17 +105,19 @@ class Sender:
                 exchange.answered = monotonic()
                 await _read_start(response, received)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            # Once the status line is here the receiver has spoken; what happens to the body changes nothing.
+            # After the status line the result is known; a failure in the body changes nothing.
             if response is None:
                 fault, detail = _fault(error), f"{type(error).__name__}: {error}"[:500]
-        kept = exchange.connected is not None and exchange.dialled is None
+        reused = exchange.connected is not None and exchange.dialled is None
         status = response.status if response is not None else None
-        seen = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers} if response else {}
-        return PostResult(status, seen, bytes(received), fault, detail, exchange.ip, exchange.timings()), kept
+        seen = (
+            {name: response.headers[name] for name in _RECORDED_HEADERS if name in response.headers} if response else {}
+        )
+        return PostResult(status, seen, bytes(received), fault, detail, exchange.ip, exchange.timings()), reused
 
 
 def open_session(egress: Egress, lookup: Lookup) -> aiohttp.ClientSession:
-    """Open a client session behind the guard; deadlines are the caller's, who holds one for the whole exchange."""
+    """Open a client session behind the guard; the caller sets one timeout for the whole exchange."""
     return aiohttp.ClientSession(
         connector=Connector(egress, lookup),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -130,7 +132,7 @@ def open_session(egress: Egress, lookup: Lookup) -> aiohttp.ClientSession:
 
 
 async def _read_start(response: aiohttp.ClientResponse, received: bytearray) -> None:
-    """Read at most READ_BYTES_MAX bytes into `received`; a longer answer costs the receiver its connection."""
+    """Read at most READ_BYTES_MAX bytes into `received`; close the connection of a longer answer."""
     async for chunk in response.content.iter_any():
         received += chunk[: READ_BYTES_MAX - len(received)]
         if len(received) >= READ_BYTES_MAX:
@@ -139,7 +141,7 @@ async def _read_start(response: aiohttp.ClientResponse, received: bytearray) -> 
 
 
 def _fault(error: BaseException) -> Fault:
-    """Name the fault of an exchange that brought no status; the order matters, as aiohttp's classes overlap."""
+    """Return the fault of an exchange without a status; the order matters, as aiohttp's classes overlap."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, Blocked):

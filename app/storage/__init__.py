@@ -1,7 +1,7 @@
-"""Where files live: a folder, or a bucket of any S3-compatible store, behind one interface.
+"""Storage of files: a folder, or a bucket of any S3-compatible store, behind one interface.
 
-What is told about a file (its type, hash, owner) lives in the database: nothing here leans on object metadata,
-lifecycle rules or presigned POST, which many stores lack.
+The facts about a file (its type, hash, owner) are in the database: nothing here depends on object metadata, lifecycle
+rules or presigned POST, which many stores lack.
 """
 
 import re
@@ -21,20 +21,22 @@ def open_storage(url: str) -> Storage:
     """Return the storage at `url`. Nothing is read or written before its first use.
 
     - `file:/folder`
-    - `s3://bucket/prefix?endpoint=http://host:port&region=name`, with keys from the settings or, where these are
-      empty, from where boto3 finds its own. `public=https://…` is the endpoint that customers see in presigned URLs
-      (`public=none`: there are none, and files pass through the API). A missing bucket is made on a loopback endpoint
-      and with `create=1`; elsewhere it is an error.
+    - `s3://bucket/prefix?endpoint=http://host:port&region=name`, with keys from the settings or, when these are empty,
+      from boto3's own sources. `public=https://…` is the endpoint in presigned URLs for customers (`public=none`: no
+      presigned URLs, files pass through the API). A missing bucket is created on a loopback endpoint and with
+      `create=1`; elsewhere it is an error.
 
     Raises ValueError for anything else.
     """
     parts = urlsplit(url)
     if parts.scheme == "file":
-        # The path is taken as it is: a home may hold spaces, percent signs and question marks.
+        # The path is used literally: a home may contain spaces, percent signs and question marks.
         return FileStorage(Path(re.sub(r"^file:(//(?=/))?", "", url)))
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     if parts.scheme != "s3" or not parts.netloc or options.keys() - {"endpoint", "region", "public", "create"}:
-        raise ValueError(f"{url!r} is no storage; use file:/folder or s3://bucket/prefix?endpoint=URL&region=NAME")
+        raise ValueError(
+            f"{url!r} is not a storage URL; use file:/folder or s3://bucket/prefix?endpoint=URL&region=NAME"
+        )
     settings = get_settings()
     return S3Storage(
         parts.netloc,
@@ -54,5 +56,5 @@ def _opened(url: str) -> Storage:
 
 
 def get_storage() -> Storage:
-    """Return this process's storage, as the settings name it."""
+    """Return this process's storage by its settings."""
     return _opened(get_settings().storage())

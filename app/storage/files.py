@@ -1,4 +1,4 @@
-"""Files in a folder of this machine. Every write is a new file, flushed to disk and then renamed into place."""
+"""Storage in a local folder. Every write is a new file, flushed to disk and then renamed into place."""
 
 import hashlib
 import os
@@ -12,33 +12,33 @@ from typing import IO
 from app.storage.interface import Stat, StorageError, Stored, Upload, checked
 
 CHUNK_BYTES = 2**20
-# Keys never begin with a dot, so nothing in here is ever mistaken for a stored file.
+# Keys never start with a dot, so no partial file is mistaken for a stored one.
 _PARTIAL = ".partial"
-# A folder that a delete has just emptied and removed is made again so often.
+# Tries to create a folder that a concurrent delete has just emptied and removed.
 _TRIES = 5
 
 
 class FileStorage:
-    """A store in the folder `root`, which is made when the first file comes."""
+    """A store in the folder `root`, which is created with the first file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
 
     def put_file(self, key: str, path: Path, content_type: str) -> Stored:
-        with _failures_named(key), path.open("rb") as source:
+        with _convert_errors(key), path.open("rb") as source:
             return write_whole(pieces_of(source), self._path(key), key=key, draft_folder=self.root / _PARTIAL)
 
     def get_file(self, key: str, path: Path) -> Stored:
-        with _failures_named(key), self._path(key).open("rb") as source:
+        with _convert_errors(key), self._path(key).open("rb") as source:
             return write_whole(pieces_of(source), path, key=key, draft_folder=path.parent)
 
     def stat(self, key: str) -> Stat | None:
         path = self._path(key)
-        with _failures_named(key):
+        with _convert_errors(key):
             return _stat(key, path) if path.is_file() else None
 
     def read_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
-        with _failures_named(key):
+        with _convert_errors(key):
             file = self._path(key).open("rb")
             file.seek(start)
             if os.fstat(file.fileno()).st_size < end:
@@ -48,16 +48,16 @@ class FileStorage:
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _failures_named(key):
+        with _convert_errors(key):
             path.unlink(missing_ok=True)
         for folder in list(path.relative_to(self.root).parents)[:-1]:
             try:
                 (self.root / folder).rmdir()
             except OSError:
-                return  # Others live there.
+                return  # Not empty.
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        with _failures_named(prefix):
+        with _convert_errors(prefix):
             yield from _walk(self.root, "", prefix)
 
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
@@ -75,12 +75,12 @@ class FileStorage:
     def _path(self, key: str) -> Path:
         path = self.root / checked(key)
         if not path.parent.resolve().is_relative_to(self.root.resolve()):
-            raise ValueError(f"{key!r} leads out of the storage folder")
+            raise ValueError(f"{key!r} is outside the storage folder")
         return path
 
 
 def write_whole(pieces: Iterable[bytes], target: Path, *, key: str, draft_folder: Path) -> Stored:
-    """Write `pieces` to `target` by way of a draft in `draft_folder` (same disk), so that it appears whole or not."""
+    """Write `pieces` to `target` atomically, through a draft in `draft_folder` (on the same disk)."""
     draft_folder.mkdir(parents=True, exist_ok=True)
     draft = draft_folder / f".draft-{secrets.token_hex(12)}"
     digest, size = hashlib.sha256(), 0
@@ -99,7 +99,7 @@ def write_whole(pieces: Iterable[bytes], target: Path, *, key: str, draft_folder
 
 
 def pieces_of(file: IO[bytes], count: int | None = None, *, close: bool = False) -> Iterator[bytes]:
-    """Yield the next `count` bytes of `file` (None: all) in pieces, and close it at the end where asked."""
+    """Yield the next `count` bytes of `file` (None: all) in pieces, and close it at the end if `close`."""
     try:
         while (count is None or count > 0) and (
             piece := file.read(CHUNK_BYTES if count is None else min(CHUNK_BYTES, count))
@@ -118,10 +118,10 @@ def _move(draft: Path, target: Path) -> None:
             draft.replace(target)
             break
         except (FileNotFoundError, FileExistsError):
-            # Somebody removed the empty folder between our steps; a file in its place stays an error.
+            # A concurrent delete removed the empty folder between our steps; a file in its place is an error.
             if remaining == 0:
                 raise
-    # The rename itself is only safe from a power cut once its folder is on disk too.
+    # The rename survives a power loss only once its folder is on disk too.
     with suppress(FileNotFoundError):
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -131,7 +131,7 @@ def _move(draft: Path, target: Path) -> None:
 
 
 def _walk(folder: Path, base: str, prefix: str) -> Iterator[Stat]:
-    """Yield the files under `folder` in the order of their keys; folders that cannot hold `prefix` are not entered."""
+    """Yield the files under `folder` in the order of their keys; skip folders that cannot contain `prefix`."""
     try:
         entries = [(entry.name + "/" if entry.is_dir() else entry.name) for entry in os.scandir(folder)]
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def _walk(folder: Path, base: str, prefix: str) -> Iterator[Stat]:
             try:
                 yield _stat(key, folder / name)
             except FileNotFoundError:
-                continue  # Deleted while we looked.
+                continue  # Deleted meanwhile.
 
 
 def _stat(key: str, path: Path) -> Stat:
@@ -155,8 +155,8 @@ def _stat(key: str, path: Path) -> Stat:
 
 
 @contextmanager
-def _failures_named(key: str) -> Iterator[None]:
-    """Let a missing file through as FileNotFoundError, and turn what else the disk says into StorageError."""
+def _convert_errors(key: str) -> Iterator[None]:
+    """Pass FileNotFoundError on, and convert other errors of the disk to StorageError."""
     try:
         yield
     except FileNotFoundError:

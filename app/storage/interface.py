@@ -1,4 +1,4 @@
-"""What every store can do. Files are there whole or not at all, and each store answers alike."""
+"""The interface of every store. Files appear atomically, and all stores behave alike."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _KEY_LENGTH_MAX = 512
 
 
 class StorageError(AppError):
-    """The store cannot be reached, or failed; the same call may succeed later."""
+    """The store is unreachable or failed; the same call may succeed later."""
 
     def __init__(self, message: str) -> None:
         super().__init__("unavailable", message)
@@ -31,7 +31,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Stat:
-    """What the store says about a file."""
+    """The store's facts about a file."""
 
     key: str
     bytes: int
@@ -40,7 +40,7 @@ class Stat:
 
 @dataclass(frozen=True)
 class Upload:
-    """Where and how a customer's own client puts a file: send `method` to `url` with exactly these headers."""
+    """How a customer's client uploads a file: send `method` to `url` with exactly these headers."""
 
     url: str
     method: str = "PUT"
@@ -48,47 +48,47 @@ class Upload:
 
 
 class Storage(Protocol):
-    """Files by key. Keys are relative paths of letters, digits and `._-`; another one raises ValueError.
+    """Files by key. Keys are relative paths of letters, digits and `._-`; any other raises ValueError.
 
     Missing files raise FileNotFoundError; a store that fails raises StorageError.
     """
 
     def put_file(self, key: str, path: Path, content_type: str) -> Stored:
-        """Store the file at `path` under `key`; what was there is replaced only by the whole new file."""
+        """Store the file at `path` under `key`; an existing file is replaced atomically."""
 
     def get_file(self, key: str, path: Path) -> Stored:
-        """Write the stored file to `path`, which appears only when it is whole."""
+        """Write the stored file to `path`, which appears only when complete."""
 
     def stat(self, key: str) -> Stat | None:
-        """Return what is known about `key`, or None when nothing is stored there."""
+        """Return the facts about `key`, or None when nothing is stored there."""
 
     def read_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
         """Return the bytes `start` to `end` (exclusive) in pieces. A missing file raises before the first piece.
 
-        The range lies within the file, as `stat` tells; where it does not, StorageError is raised.
+        Raises StorageError when the range is not within the file.
         """
 
     def delete(self, key: str) -> None:
-        """Remove `key`; removing what is not there is no error."""
+        """Delete `key`; a missing file is no error."""
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Return everything whose key begins with `prefix` (empty: everything), in the order of the keys."""
+        """Return all files whose key starts with `prefix` (empty: all), in the order of the keys."""
 
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
-        """Return a URL that delivers `key` for so long without our help, or None where the store has none."""
+        """Return a URL that delivers `key` from the store for `seconds`, or None when the store has none."""
 
     def presign_put(self, key: str, *, seconds: int, content_type: str, size: int) -> Upload | None:
-        """Return where a client may put `key` itself, `size` bytes and no other number, or None where there is no such.
+        """Return the URL to which a client may put exactly `size` bytes as `key`, or None when the store has none.
 
-        The length is signed, but stores differ: whoever confirms the upload must look at its size.
+        The length is signed, but not every store enforces it: the size must be checked when the upload is confirmed.
         """
 
     def remove_partial(self, before: datetime) -> int:
-        """Remove uploads that were begun before that moment and never ended; return how many."""
+        """Delete uploads that were started before `before` and never completed; return how many."""
 
 
 def checked(key: str) -> str:
-    """Return `key`. Raises ValueError when it is not a plain relative path that every store can hold."""
+    """Return `key`. Raises ValueError unless it is a relative path that every store accepts."""
     if not _KEY.fullmatch(key) or len(key) > _KEY_LENGTH_MAX:
-        raise ValueError(f"{key!r} is no storage key")
+        raise ValueError(f"{key!r} is not a storage key")
     return key

@@ -1,4 +1,4 @@
-"""Files in a bucket of any S3-compatible store. The one door to boto3."""
+"""Storage in a bucket of any S3-compatible store; the only module that imports boto3."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from app.storage.files import CHUNK_BYTES, write_whole
 from app.storage.interface import Stat, StorageError, Stored, Upload, checked
 
 PART_BYTES = 16 * 2**20
-# How often a download that broke off is taken up again without having got a byte further in between.
+# Maximum consecutive resumes of a broken download without any progress.
 _RESUMES_MAX = 4
 _MISSING = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
 # Presigned uploads and stores behind proxies differ most in optional checksums: none are sent unless required.
@@ -38,7 +38,7 @@ _TRANSFER = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=P
 
 
 class S3Storage:
-    """A store in `bucket` under `prefix`. `public` is the endpoint in presigned URLs, `none` for no such URLs."""
+    """A store in `bucket` under `prefix`. `public` is the endpoint in presigned URLs; `none` disables them."""
 
     def __init__(
         self,
@@ -66,28 +66,28 @@ class S3Storage:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
-        with _failures_named(key):
-            self._make_sure_of_bucket()
-            # Large files go up in parts, several at once; a part that fails is sent again, and what cannot be sent
-            # leaves nothing behind.
+        with _convert_errors(key):
+            self._ensure_bucket()
+            # Large files are uploaded in parallel parts; a failed part is retried, and a failed upload leaves nothing
+            # behind.
             self._client.upload_file(
                 str(path), self.bucket, self._name(key), ExtraArgs={"ContentType": content_type}, Config=_TRANSFER
             )
         stat = self.stat(key)
         if stat is None or stat.bytes != size:
-            raise StorageError(f"The store holds {stat.bytes if stat else 0} of the {size} bytes of {key!r}.")
+            raise StorageError(f"The store has {stat.bytes if stat else 0} of the {size} bytes of {key!r}.")
         return Stored(key=key, bytes=size, sha256=sha256)
 
     def get_file(self, key: str, path: Path) -> Stored:
-        # The size is asked for first: a line that breaks inside the headers can make an answer look shorter than it is.
+        # Get the size first: a connection that breaks inside the headers can make an answer look shorter than it is.
         stat = self.stat(key)
         if stat is None:
             raise FileNotFoundError(f"nothing is stored under {key!r}")
-        with _failures_named(key):
+        with _convert_errors(key):
             return write_whole(self.read_range(key, 0, stat.bytes), path, key=key, draft_folder=path.parent)
 
     def stat(self, key: str) -> Stat | None:
-        with _failures_named(key):
+        with _convert_errors(key):
             for _ in range(_RESUMES_MAX):
                 try:
                     head = self._client.head_object(Bucket=self.bucket, Key=self._name(key))
@@ -95,10 +95,10 @@ class S3Storage:
                     if _code(error) in _MISSING:
                         return None
                     raise
-                # A line that breaks inside the headers gives an answer that lacks the later ones.
+                # A connection that breaks inside the headers gives an answer without the later ones.
                 if {"ContentLength", "ETag", "LastModified"} <= head.keys():
                     return Stat(key=key, bytes=head["ContentLength"], modified_at=head["LastModified"])
-        raise StorageError(f"The store's answers about {key!r} are not whole.")
+        raise StorageError(f"The store's answers about {key!r} are incomplete.")
 
     def read_range(self, key: str, start: int, end: int) -> Iterator[bytes]:
         if end <= start:
@@ -106,7 +106,7 @@ class S3Storage:
         return self._stream(key, self._open(key, start, end), start, end)
 
     def delete(self, key: str) -> None:
-        with _failures_named(key):
+        with _convert_errors(key):
             try:
                 self._client.delete_object(Bucket=self.bucket, Key=self._name(key))
             except ClientError as error:
@@ -115,7 +115,7 @@ class S3Storage:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._base + prefix)
-        with _failures_named(prefix):
+        with _convert_errors(prefix):
             try:
                 for page in pages:
                     for item in page.get("Contents", []):
@@ -128,24 +128,24 @@ class S3Storage:
     def presign_get(self, key: str, *, seconds: int, filename: str, content_type: str) -> str | None:
         if self._public == "none":
             return None
-        wanted: dict[str, str | int] = {
+        extra: dict[str, str | int] = {
             "ResponseContentType": content_type,
             "ResponseContentDisposition": f'inline; filename="{filename}"',
         }
-        return self._presign("get_object", key, seconds, wanted)
+        return self._presign("get_object", key, seconds, extra)
 
     def presign_put(self, key: str, *, seconds: int, content_type: str, size: int) -> Upload | None:
         if self._public == "none":
             return None
-        with _failures_named(key):
-            self._make_sure_of_bucket()
+        with _convert_errors(key):
+            self._ensure_bucket()
         url = self._presign("put_object", key, seconds, {"ContentType": content_type, "ContentLength": size})
         return Upload(url=url, headers={"content-type": content_type})
 
     def remove_partial(self, before: datetime) -> int:
         removed = 0
         pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._base)
-        with _failures_named(self._base):
+        with _convert_errors(self._base):
             try:
                 for upload in [item for page in pages for item in page.get("Uploads", [])]:
                     if upload["Initiated"] < before:
@@ -167,14 +167,14 @@ class S3Storage:
         return self._make_client(self._public) if self._public else self._client
 
     def _make_client(self, endpoint: str) -> Any:
-        # A session of its own: boto3's default one is not safe to use from several threads while clients are made.
+        # A separate session: boto3's default one is not thread-safe while clients are created.
         session = boto3.session.Session()
         return session.client(
             "s3", endpoint_url=endpoint or None, region_name=self._region, config=self._config, **self._keys
         )
 
     @cached_property
-    def _bucket_is_there(self) -> bool:
+    def _bucket_exists(self) -> bool:
         try:
             self._client.head_bucket(Bucket=self.bucket)
         except ClientError as error:
@@ -186,31 +186,31 @@ class S3Storage:
             self._client.create_bucket(Bucket=self.bucket)
         return True
 
-    def _make_sure_of_bucket(self) -> None:
-        # Only success is remembered, so this asks until the bucket is there and never again.
-        _ = self._bucket_is_there
+    def _ensure_bucket(self) -> None:
+        # Only success is cached, so this checks until the bucket exists and never again.
+        _ = self._bucket_exists
 
     def _name(self, key: str) -> str:
         return self._base + checked(key)
 
-    def _presign(self, operation: str, key: str, seconds: int, wanted: dict[str, str | int]) -> str:
-        parameters = {"Bucket": self.bucket, "Key": self._name(key), **wanted}
-        with _failures_named(key):
+    def _presign(self, operation: str, key: str, seconds: int, extra: dict[str, str | int]) -> str:
+        parameters = {"Bucket": self.bucket, "Key": self._name(key), **extra}
+        with _convert_errors(key):
             url: str = self._signer.generate_presigned_url(operation, Params=parameters, ExpiresIn=seconds)
         return url
 
     def _open(self, key: str, start: int, end: int, **conditions: str) -> Any:
-        with _failures_named(key):
+        with _convert_errors(key):
             return self._client.get_object(
                 Bucket=self.bucket, Key=self._name(key), Range=f"bytes={start}-{end - 1}", **conditions
             )
 
     def _stream(self, key: str, answer: Any, at: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes from `at` to `end`, taking a broken download up again where it broke off."""
+        """Yield the bytes from `at` to `end`, resuming a broken download where it stopped."""
         tag = answer.get("ETag")
         resumes = 0
         while True:
-            # Not `with answer["Body"]`: that hands out the bare connection, whose errors and short reads go unnoticed.
+            # Not `with answer["Body"]`: that returns the bare connection, which hides errors and short reads.
             with (
                 closing(answer["Body"]) as body,
                 suppress(IncompleteReadError, ResponseStreamingError, HTTPClientError),
@@ -224,10 +224,10 @@ class S3Storage:
                 return
             resumes += 1
             if resumes > _RESUMES_MAX:
-                raise StorageError(f"The store broke off at byte {at} of {key!r}, again and again.")
+                raise StorageError(f"The download of {key!r} from the store repeatedly failed at byte {at}.")
             answer = self._open(key, at, end, **({"IfMatch": tag} if tag else {}))
             tag = tag or answer.get("ETag")
-            # Not every store heeds IfMatch. Bytes of a file that was replaced meanwhile must not be mixed in.
+            # Not every store honours IfMatch. Bytes of a file that was replaced meanwhile must not be mixed in.
             if answer.get("ETag", tag) != tag:
                 raise StorageError(f"{key!r} was replaced while it was read.")
 
@@ -245,8 +245,8 @@ def _code(error: ClientError) -> str:
 
 
 @contextmanager
-def _failures_named(key: str) -> Iterator[None]:
-    """Turn what boto3 raises into FileNotFoundError and StorageError."""
+def _convert_errors(key: str) -> Iterator[None]:
+    """Convert boto3's exceptions to FileNotFoundError and StorageError."""
     try:
         yield
     except FileNotFoundError:
@@ -256,7 +256,7 @@ def _failures_named(key: str) -> Iterator[None]:
             raise FileNotFoundError(f"nothing is stored under {key!r}") from error
         raise StorageError(f"The store refused {key!r}: {error}.") from error
     except (BotoCoreError, Boto3Error) as error:
-        raise StorageError(f"The store cannot be reached for {key!r}: {error}.") from error
+        raise StorageError(f"The store is unreachable for {key!r}: {error}.") from error
     except KeyError as error:
         raise StorageError(f"The store's answer about {key!r} lacks {error}.") from error
     except OSError as error:

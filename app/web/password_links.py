@@ -4,7 +4,6 @@ The link is signed with the service's secret and works for one day, and only for
 that they had, or none. So it needs no row of its own, and using it ends it.
 """
 
-import base64
 import hashlib
 import hmac
 from datetime import timedelta
@@ -18,9 +17,9 @@ from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError
-from app.parsing import parse_integer
 from app.roles import ADMIN_ROLES, Role, require_may_grant, require_role
 from app.settings import get_settings
+from app.signed_tokens import InvalidToken, TokenPurpose, read_token, sign_token
 
 VALID = timedelta(days=1)
 
@@ -30,9 +29,7 @@ def welcome_links(session: Session) -> dict[str, str]:
     waiting = session.scalars(
         select(Member).where(Member.password_hash.is_(None), Member.removed_at.is_(None)).order_by(Member.email)
     )
-    ends = int((now(session) + VALID).timestamp())
-    base = get_settings().base_url()
-    return {member.email: f"{base}/welcome/{_sign(_subject(member), ends)}" for member in waiting}
+    return {member.email: _link(session, member) for member in waiting}
 
 
 def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str) -> str:
@@ -47,8 +44,7 @@ def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str
     member = get_member(session, account_id, member_id)
     require_may_grant(actor, (), ADMIN_ROLES.intersection(member.roles))
     record_action(session, actor, "member.link_given", member_id, account=account_id)
-    ends = int((now(session) + VALID).timestamp())
-    return f"{get_settings().base_url()}/welcome/{_sign(_subject(member), ends)}"
+    return _link(session, member)
 
 
 def welcomed(session: Session, token: str) -> Member:
@@ -59,16 +55,22 @@ def welcomed(session: Session, token: str) -> Member:
     """
     message = "This link was used before or is too old. Those who run this service give a fresh one."
     refused = AppError("not_found", message)
-    member_id, _, rest = token.partition(".")
-    ends = parse_integer(rest.partition(".")[0])
-    if ends is None or not hmac.compare_digest(_sign(member_id, ends).encode(), token.encode()):
+    try:
+        content = read_token(TokenPurpose.NEW_PASSWORD, token)
+        (subject,) = content.values
+    except (InvalidToken, ValueError):
+        raise refused from None
+    member = session.get(Member, subject.partition("-")[0], with_for_update=True)
+    if member is None or member.removed_at is not None or subject != _subject(member):
         raise refused
-    member = session.get(Member, member_id.partition("-")[0], with_for_update=True)
-    if member is None or member.removed_at is not None or member_id != _subject(member):
-        raise refused
-    if ends < now(session).timestamp():
+    if content.has_expired(now(session)):
         raise refused
     return member
+
+
+def _link(session: Session, member: Member) -> str:
+    token = sign_token(TokenPurpose.NEW_PASSWORD, _subject(member), expires_at=now(session) + VALID)
+    return f"{get_settings().base_url()}/welcome/{token}"
 
 
 def _subject(member: Member) -> str:
@@ -77,9 +79,3 @@ def _subject(member: Member) -> str:
         return member.id
     digest = hmac.new(get_settings().secret_key(), b"password:" + member.password_hash.encode(), hashlib.sha256)
     return f"{member.id}-{digest.hexdigest()[:24]}"
-
-
-def _sign(member_id: str, ends: int) -> str:
-    words = f"{member_id}.{ends}"
-    digest = hmac.new(get_settings().secret_key(), b"welcome:" + words.encode(), hashlib.sha256).digest()
-    return f"{words}.{base64.urlsafe_b64encode(digest[:24]).decode().rstrip('=')}"

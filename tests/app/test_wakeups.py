@@ -1,11 +1,11 @@
-"""Redis is a courtesy: where it does not answer, orders are taken as fast as ever and nothing is asked twice."""
+"""Orders do not need Redis: while it does not answer, they are accepted as fast as ever and it is not called twice."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from app import progress, wakeups
+from app import progress, redis_client, wakeups
 from app.settings import get_settings
 from tests.api_client import World
 from tests.contracts.storage_servers import BadNetwork
@@ -15,9 +15,10 @@ ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "48
 
 @pytest.fixture
 def network(world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[BadNetwork]:
-    """A Redis that takes connections and says nothing, until the script ends."""
-    monkeypatch.setattr(wakeups, "_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(wakeups, "AWAY_SECONDS", 600.0)
+    """A Redis that accepts connections and never answers, until the script ends."""
+    monkeypatch.setattr(redis_client, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(wakeups, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(redis_client, "DOWN_SECONDS", 600.0)
     port = urlsplit(redis_url).port
     with BadNetwork(int(port or 0), ["stall down 0"] * 1000) as network:
         monkeypatch.setenv("CINEMETER_REDIS_URL", redis_url.replace(f":{port}", f":{network.own_port}"))
@@ -29,21 +30,21 @@ def network(world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
 
 def _forget() -> None:
     get_settings.cache_clear()
-    wakeups.get_redis.cache_clear()
+    redis_client.get_redis.cache_clear()
     wakeups._sender.cache_clear()
-    wakeups._away_until.clear()
+    redis_client._down_until.clear()
 
 
-def test_a_redis_that_says_nothing_is_waited_for_once(world: World, network: BadNetwork) -> None:
+def test_a_redis_that_does_not_answer_is_waited_for_once(world: World, network: BadNetwork) -> None:
     assert world.get("/v1/models").status_code == 200
-    assert wakeups.is_redis_away()
+    assert redis_client.is_redis_down()
     before = network.connections
     for _ in range(3):
-        made = world.post("/v1/videos", ORDER)
-        assert made.status_code == 200, made.text
-    assert not progress.publish(made.json()["id"], {"type": "progress"})
-    assert network.connections == before, "nothing more was asked of it"
-    wakeups._away_until.clear()
+        response = world.post("/v1/videos", ORDER)
+        assert response.status_code == 200, response.text
+    assert not progress.publish(response.json()["id"], {"type": "progress"})
+    assert network.connections == before, "it was not called again"
+    redis_client._down_until.clear()
     network.script.clear()
-    assert progress.publish(made.json()["id"], {"type": "progress"}), "a while later it is asked again"
+    assert progress.publish(response.json()["id"], {"type": "progress"}), "later it is called again"
     assert wakeups.send_wakeup("synthetic")

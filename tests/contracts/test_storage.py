@@ -145,9 +145,9 @@ def test_lists_are_ordered_and_bounded_by_their_prefix(storage: Storage, tmp_pat
 )
 def test_keys_cannot_leave_the_store(storage: Storage, tmp_path: Path, key: str) -> None:
     random_file(tmp_path / "in", 3)
-    with pytest.raises(ValueError, match="is no storage key"):
+    with pytest.raises(ValueError, match="is not a storage key"):
         storage.put_file(key, tmp_path / "in", "text/plain")
-    with pytest.raises(ValueError, match="is no storage key"):
+    with pytest.raises(ValueError, match="is not a storage key"):
         storage.stat(key)
 
 
@@ -207,5 +207,5 @@ def test_a_wrong_secret_is_refused(url: str, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("url", ["", "films", "ftp://host/x", "s3:///prefix", "s3://bucket/?endpiont=http://x"])
 def test_other_urls_are_refused_in_words(url: str) -> None:
-    with pytest.raises(ValueError, match="is no storage"):
+    with pytest.raises(ValueError, match="is not a storage URL"):
         open_storage(url)

@@ -6,9 +6,8 @@ file becomes an asset of the account like any other. The client makes up the nam
 computed from it; the folder in it is random, so nobody else can name it.
 """
 
-import base64
 import hashlib
-import hmac
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -25,6 +24,7 @@ from app.db import new_id
 from app.errors import AppError
 from app.jobs.file_retention import retention_end
 from app.settings import get_settings
+from app.signed_tokens import InvalidToken, SignedToken, TokenPurpose, read_token, sign_token
 
 PATH = "/api/v1/uploads"
 router = APIRouter(prefix=PATH, tags=["dashscope"])
@@ -43,12 +43,17 @@ def get_upload_policy(
 ) -> dict[str, Any]:
     """Say where a client may put local files for the next minutes. The address itself is the permission."""
     require_active(caller)
-    expires = int(now(session).timestamp()) + POLICY_SECONDS
     folder = new_id("folder")
-    side = "test" if caller.test else "live"
-    words = f"{caller.account_id}.{caller.project_id or ''}.{side}.{folder}.{expires}"
+    token = sign_token(
+        TokenPurpose.DASHSCOPE_UPLOAD,
+        caller.account_id,
+        caller.project_id or "",
+        "test" if caller.test else "live",
+        folder,
+        expires_at=now(session) + timedelta(seconds=POLICY_SECONDS),
+    )
     data = {
-        "upload_host": f"{get_settings().base_url()}{PATH}/{words}.{_signature(words)}",
+        "upload_host": f"{get_settings().base_url()}{PATH}/{token}",
         "upload_dir": folder,
         "expire_in_seconds": POLICY_SECONDS,
         "max_file_size_mb": BYTES_MAX // MEBIBYTE,
@@ -64,8 +69,8 @@ def get_upload_policy(
 
 def verify_policy(session: SessionDep, permit: str) -> tuple[OwnerIds, str]:
     """Return the owner and the folder of a permission. Raises AppError `forbidden` if it is forged or has expired."""
-    owner, folder, expires = _read(permit)
-    if expires <= now(session).timestamp():
+    owner, folder, token = _read(permit)
+    if token.has_expired(now(session)):
         raise AppError("forbidden", "This address for an upload has expired; ask for a new policy.")
     return owner, folder
 
@@ -75,13 +80,14 @@ def authorize_upload(request: Request) -> None:
     _read(request.url.path.rpartition("/")[2])
 
 
-def _read(permit: str) -> tuple[OwnerIds, str, int]:
-    """Return the owner, the folder and the end (Unix seconds) of a permission that is ours."""
-    words, _, signature = permit.rpartition(".")
-    if not hmac.compare_digest(signature.encode(), _signature(words).encode()):
-        raise AppError("forbidden", "This address for an upload is not ours; ask for a policy.")
-    account_id, project_id, side, folder, expires = words.split(".")
-    return OwnerIds(account_id, project_id or None, side == "test"), folder, int(expires)
+def _read(permit: str) -> tuple[OwnerIds, str, SignedToken]:
+    """Return the owner, the folder and the token of a permission. Raises AppError `forbidden` if it is forged."""
+    try:
+        token = read_token(TokenPurpose.DASHSCOPE_UPLOAD, permit)
+        account_id, project_id, side, folder = token.values
+    except (InvalidToken, ValueError):
+        raise AppError("forbidden", "This upload URL is not valid; request a policy.") from None
+    return OwnerIds(account_id, project_id or None, side == "test"), folder, token
 
 
 _FORM: dict[str, Any] = {
@@ -124,8 +130,3 @@ def upload_file(
 def stored_asset(address: str) -> str:
     """Return the id of the asset that was uploaded under an `oss://` address."""
     return f"asset_{hashlib.sha256(address.encode()).hexdigest()[:32]}"
-
-
-def _signature(words: str) -> str:
-    digest = hmac.digest(get_settings().secret_key(), b"cinemeter-dashscope-upload:" + words.encode(), "sha256")
-    return base64.urlsafe_b64encode(digest[:24]).decode().rstrip("=")

@@ -1,4 +1,4 @@
-"""The confined process: give up what is not needed, read one file, say what it is."""
+"""The confined process: drop privileges, re-encode one file, print its facts."""
 
 import ctypes
 import json
@@ -18,9 +18,9 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def main(file: str, folder: str, reader: str, kind: str) -> int:
-    """Read `file` with `reader`, write what is kept into `folder`, and print the facts, or why the file is refused.
+    """Read `file` with `reader`, write the new file into `folder`, and print its facts or the reason of a refusal.
 
-    `kind` is what is wanted, or empty to take the file for what it is.
+    `kind` is the wanted kind, or empty for any.
     """
     confine()
     wanted: Any = kind or None
@@ -34,13 +34,13 @@ def main(file: str, folder: str, reader: str, kind: str) -> int:
     except MemoryError:
         facts = {"refused": "reading it takes too much memory"}
     except (av.error.FFmpegError, OSError, ValueError, OverflowError):
-        facts = {"refused": "it is damaged, or not what its first bytes say"}
-    print(json.dumps(facts))  # noqa: T201 - the answer to the process that asked
+        facts = {"refused": "it is damaged, or not of the format of its first bytes"}
+    print(json.dumps(facts))  # noqa: T201 - the answer to the parent process
     return 0
 
 
 def confine() -> None:
-    """Give up what reading a file does not need: memory, time, core dumps, new privileges, and the network."""
+    """Limit this process: memory, time, core dumps, new privileges, and the network."""
     for limit, amount in (
         (resource.RLIMIT_AS, MEMORY_BYTES),
         (resource.RLIMIT_CPU, CPU_SECONDS),
@@ -51,7 +51,7 @@ def confine() -> None:
         resource.setrlimit(limit, (amount, amount))
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # A network of its own, with nothing in it. Some kernels and containers refuse; then the rules above stand alone.
+    # An empty network namespace. Some kernels and containers refuse; then only the rules above apply.
     if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) != 0:
         libc.unshare(_CLONE_NEWNET)
 

@@ -1,4 +1,4 @@
-"""Write a customer's clip anew: upright, square pixels, even sizes, constant rate, H.264 and AAC."""
+"""Re-encode a customer's clip: upright, square pixels, even sizes, constant rate, H.264 and AAC."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +11,15 @@ from app.assets.limits import FPS_MAX, AssetLimits, RefusedError
 
 SAMPLE_RATE = 48_000
 THREADS = 2
-# A clip whose pictures come faster than this is not thinned out but refused.
+# A clip with more frames per second than this is refused.
 _READ_FPS_MAX = 240
-# Rates that cameras and editors mean when they write something close to them.
-_USUAL_RATES = [Fraction(rate) for rate in (8, 10, 12, 15, 16, 20, 24, 25, 30, 48, 50, 60)]
-_USUAL_RATES += [Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(60_000, 1001)]
+# Standard rates; cameras and editors often write values close to them.
+_STANDARD_RATES = [Fraction(rate) for rate in (8, 10, 12, 15, 16, 20, 24, 25, 30, 48, 50, 60)]
+_STANDARD_RATES += [Fraction(24_000, 1001), Fraction(30_000, 1001), Fraction(60_000, 1001)]
 
 
 def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: AssetLimits) -> dict[str, Any]:
-    """Write the clip anew to `out` and return its facts. Raises RefusedError for one beyond `limits`."""
+    """Re-encode the clip to `out` and return its facts. Raises RefusedError for one beyond `limits`."""
     context = video.codec_context
     if (
         not limits.side_min <= min(context.width, context.height)
@@ -29,7 +29,7 @@ def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: AssetLim
             f"its pictures measure {context.width}x{context.height}; sides of {limits.side_min} to {limits.side_max} "
             "pixels are allowed"
         )
-    fps = _usual_rate(video.average_rate or video.guessed_rate)
+    fps = _output_rate(video.average_rate or video.guessed_rate)
     with av.open(str(out), "w", format="mp4", container_options={"movflags": "+faststart"}) as film:
         writer = _ClipWriter(film, fps, video, limits, has_audio=audio is not None)
         for packet in media.demux([stream for stream in (video, audio) if stream is not None]):
@@ -52,7 +52,7 @@ def rewrite_clip(media: Any, video: Any, audio: Any, out: Path, limits: AssetLim
 
 
 class _ClipWriter:
-    """Writes pictures at a constant rate: a gap repeats the picture before it, a crowd keeps its first."""
+    """Writes pictures at a constant rate: a gap repeats the previous picture, several at one time keep the first."""
 
     def __init__(self, film: Any, fps: Fraction, source: Any, limits: AssetLimits, *, has_audio: bool) -> None:
         self.film, self.fps, self.limits = film, fps, limits
@@ -69,7 +69,7 @@ class _ClipWriter:
         self.samples = 0
 
     def show(self, frame: Any) -> None:
-        """Show `frame` from its own moment on."""
+        """Write `frame` at its own time."""
         self.frames_read += 1
         if self.frames_read > self.frames_read_max:
             raise RefusedError(f"it has more than {_READ_FPS_MAX} pictures per second")
@@ -89,14 +89,14 @@ class _ClipWriter:
             self._write(self.last)
 
     def sound(self, frame: Any) -> None:
-        """Lay the next sound. What is longer than the pictures may be is left out."""
+        """Write the next sound; sound beyond the maximum length is dropped."""
         if self.samples < self.limits.seconds_max * SAMPLE_RATE:
             frame.pts = None
             for piece in self.resampler.resample(frame):
                 self._encode_sound(piece)
 
     def end(self) -> None:
-        """Write what the encoders still hold."""
+        """Flush the encoders."""
         if self.frames == 0:
             raise RefusedError("it has no picture that can be decoded")
         if self.audio is not None:
@@ -111,7 +111,7 @@ class _ClipWriter:
         self.film.mux(self.audio.encode(piece))
 
     def _fitted(self, frame: Any) -> Any:
-        """Return `frame` upright, with square pixels, at the kept size, as BT.709 4:2:0."""
+        """Return `frame` upright, with square pixels, at the output size, as BT.709 4:2:0."""
         if frame.rotation % 360:
             turned = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90 % 4)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(turned), format="rgb24")
@@ -148,11 +148,11 @@ class _ClipWriter:
         self.frames += 1
 
 
-def _usual_rate(rate: Fraction | None) -> Fraction:
-    """Return the rate that a clip is kept at: a usual one within half a percent, else a whole one up to FPS_MAX."""
+def _output_rate(rate: Fraction | None) -> Fraction:
+    """Return the output rate of a clip: a standard one within half a percent, else an integer up to FPS_MAX."""
     if not rate or rate <= 0:
         return Fraction(24)
-    nearest = min(_USUAL_RATES, key=lambda usual: abs(usual - rate))
+    nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
     if abs(nearest - rate) * 200 <= nearest:
         return nearest
     return Fraction(min(FPS_MAX, max(1, round(rate))))

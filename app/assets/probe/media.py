@@ -1,4 +1,4 @@
-"""Open a customer's clip or sound, let in only what is listed, and write sounds anew."""
+"""Open a customer's clip or sound with an allow-list of formats and codecs, and re-encode sounds."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,9 +18,9 @@ _STREAMS_MAX = 16
 
 
 def rewrite_media(path: Path, folder: Path, reader: str, wanted: Kind | None) -> dict[str, Any]:
-    """Write the clip or sound at `path` anew into `folder`, as `wanted` or as what it is. Returns its facts.
+    """Re-encode the clip or sound at `path` into `folder`, as `wanted` or as its own kind. Returns its facts.
 
-    Raises RefusedError for what is not allowed; libav's errors, OSError and ValueError for what is damaged.
+    Raises RefusedError for a file that is not allowed; libav's errors, OSError and ValueError for a damaged one.
     """
     with path.open("rb") as file, _open(file, reader) as media:
         if len(media.streams) > _STREAMS_MAX:
@@ -43,7 +43,7 @@ def rewrite_media(path: Path, folder: Path, reader: str, wanted: Kind | None) ->
 
 def _open(file: Any, reader: str) -> Any:
     def open_nothing_else(url: str, *_: Any) -> Any:
-        raise RefusedError("it points at other files")
+        raise RefusedError("it refers to other files")
 
     return av.open(
         file,
@@ -69,7 +69,7 @@ def _prepare(stream: Any, decoders: list[str]) -> None:
 
 
 def _rewrite_sound(media: Any, audio: Any, out: Path, limits: AssetLimits) -> dict[str, Any]:
-    """Write the sound anew: 48 kHz, stereo, sixteen bits, without loss."""
+    """Re-encode the sound losslessly: 48 kHz, stereo, 16 bits."""
     samples = 0
     resampler = av.AudioResampler(format="s16", layout="stereo", rate=SAMPLE_RATE)
     with av.open(str(out), "w", format="flac") as sound:

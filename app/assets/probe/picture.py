@@ -1,4 +1,4 @@
-"""Read a customer's picture and write a new one from its pixels. Runs in the confined process only."""
+"""Re-encode a customer's picture from its pixels. Runs in the confined process only."""
 
 import io
 import warnings
@@ -11,31 +11,31 @@ from app.assets.limits import AssetLimits, RefusedError
 
 
 def rewrite_picture(path: Path, folder: Path, reader: str, limits: AssetLimits) -> dict[str, Any]:
-    """Write the picture anew as a PNG without any metadata: upright, sRGB, opaque. Returns its facts.
+    """Re-encode the picture as a PNG without metadata: upright, sRGB, opaque. Returns its facts.
 
-    Raises RefusedError for one that is too large, too small, or an animation; OSError and ValueError for damaged ones.
+    Raises RefusedError for one that is too large, too small, or an animation; OSError and ValueError for a damaged one.
     """
-    # Pillow only warns about bombs up to twice its limit; here a warning ends the reading.
+    # Pillow only warns about decompression bombs up to twice its limit; here a warning is an error.
     warnings.simplefilter("error")
     Image.MAX_IMAGE_PIXELS = limits.pixels_max
     try:
-        # One format: left to itself, Pillow would take a text for PostScript and hand it to Ghostscript.
+        # Only one format: otherwise Pillow could detect PostScript and run Ghostscript.
         with Image.open(path, formats=[reader]) as picture:
             _check_header(picture, limits)
-            # JPEG decodes at a half, a quarter or an eighth much faster than whole.
+            # JPEG decodes much faster at a half, a quarter or an eighth of its size.
             picture.draft("RGB", (limits.kept_side_max, limits.kept_side_max))
             picture.load()
-            kept = _upright_rgb(picture, limits.kept_side_max)
+            upright = _upright_rgb(picture, limits.kept_side_max)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise RefusedError(f"it has more than {limits.pixels_max:,} pixels") from error
     except Warning as warning:
         raise RefusedError("it is damaged") from warning
     except SyntaxError as error:
-        # Pillow's word for a broken PNG chunk.
+        # Pillow raises this for a broken PNG chunk.
         raise RefusedError("it is damaged") from error
     out = folder / "picture.png"
-    kept.save(out, format="PNG", compress_level=3)
-    return {"file": out.name, "kind": "picture", "width": kept.width, "height": kept.height, "frames": 1}
+    upright.save(out, format="PNG", compress_level=3)
+    return {"file": out.name, "kind": "picture", "width": upright.width, "height": upright.height, "frames": 1}
 
 
 def _check_header(picture: Image.Image, limits: AssetLimits) -> None:
@@ -45,18 +45,18 @@ def _check_header(picture: Image.Image, limits: AssetLimits) -> None:
         raise RefusedError(f"it has {width}x{height} pixels; {allowed}")
     if min(width, height) < limits.side_min:
         raise RefusedError(f"it has {width}x{height} pixels; at least {limits.side_min} on a side are needed")
-    # Telephones put a second picture behind a JPEG; the first is the one that was taken.
+    # Phones append a second picture to a JPEG (MPO); the first is the photo.
     if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
         raise RefusedError("it is an animation; send one picture, or a clip")
 
 
 def _upright_rgb(picture: Image.Image, side_max: int) -> Image.Image:
-    """Return a new picture of the same look without its metadata: colours as sRGB, transparency laid on black."""
+    """Return an equivalent picture without metadata: colours in sRGB, transparency on black."""
     profile = picture.info.get("icc_profile")
     ImageOps.exif_transpose(picture, in_place=True)
     picture.thumbnail((side_max, side_max), Image.Resampling.LANCZOS, reducing_gap=None)
     if picture.mode.startswith("I"):
-        # Sixteen bits of grey; Pillow's own conversion would cut them off at white.
+        # 16-bit grey; Pillow's own conversion would clip it to white.
         picture = picture.point(lambda value: value / 257).convert("L")
     if profile and picture.mode in ("RGB", "L", "CMYK"):
         picture = _to_srgb(picture, profile)
@@ -73,5 +73,5 @@ def _to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except ImageCms.PyCMSError:
-        return picture  # A broken profile says nothing about the pixels.
+        return picture  # The pixels are usable without a broken profile.
     return converted or picture

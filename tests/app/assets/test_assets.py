@@ -171,7 +171,11 @@ def test_an_upload_in_two_steps(session: Session, storage: Storage, account: Ass
         with pytest.raises(AppError, match=r"larger than|were announced"):
             receive(session, link, io.BytesIO(wrong))
     with pytest.raises(AppError) as late:
-        receive(session, replace(link, expires=link.expires - UPLOAD_SECONDS), io.BytesIO(picture))
+        receive(
+            session,
+            replace(link, token=replace(link.token, expires=link.token.expires - UPLOAD_SECONDS)),
+            io.BytesIO(picture),
+        )
     assert late.value.code == "gone"
     assert keys(storage) == []
     receive(session, link, io.BytesIO(picture))

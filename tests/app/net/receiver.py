@@ -123,7 +123,7 @@ class Receiver:
         writer.write(f"HTTP/1.1 {rest[0]} Word\r\n{retry}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
     async def _do_redirect(self, writer: asyncio.StreamWriter, rest: list[str], query: dict[str, str]) -> None:
-        writer.write(f"HTTP/1.1 302 Found\r\nLocation: {query['to']}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.write(f"HTTP/1.1 302 AddressList\r\nLocation: {query['to']}\r\nContent-Length: 0\r\n\r\n".encode())
 
     async def _do_circle(self, writer: asyncio.StreamWriter, rest: list[str], query: dict[str, str]) -> None:
         await self._do_redirect(writer, rest, {"to": "/circle"})

@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import AppError
 from app.net import Egress, FetchResult, fetch_to
-from app.net.guard import Found
+from app.net.guard import AddressList
 from tests.app.net.receiver import Receiver
 
 LOOSE = Egress(allow_private=True, strict_urls=False)
@@ -71,7 +71,7 @@ def test_the_guard_stands_before_every_dial(receiver: Receiver, tmp_path: Path):
 def test_a_name_that_turns_inward_between_two_redirects_is_stopped(receiver: Receiver, tmp_path: Path):
     answers = ["127.0.0.1", "169.254.169.254"]
 
-    def turning(host: str, port: int) -> Found:
+    def turning(host: str, port: int) -> AddressList:
         return [(socket.AF_INET, answers.pop(0))]
 
     url = receiver.url("/redirect?to=/file/10", host="turning.example")

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import AppError
 from app.net import Egress, PostResult, Sender, check_url
-from app.net.guard import Found, Lookup, system_lookup
+from app.net.guard import AddressList, Lookup, system_lookup
 from app.net.post import READ_BYTES_MAX
 from tests.app.net.certificates import Authority
 from tests.app.net.receiver import Receiver
@@ -41,7 +41,7 @@ class Names:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def __call__(self, host: str, port: int) -> Found:
+    def __call__(self, host: str, port: int) -> AddressList:
         self.asked.append(host)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in answer]
@@ -132,7 +132,7 @@ def test_nobody_at_home(receiver: Receiver):
 
 
 def test_a_name_that_does_not_resolve():
-    def unknown(host: str, port: int) -> Found:
+    def unknown(host: str, port: int) -> AddressList:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     assert post("http://nowhere.example/", lookup=unknown)[0].fault == "dns_failed"
