@@ -29,7 +29,7 @@ class EngineCache:
         engine = make_engine(model, self.device)
         engine.load()
         self.engine, self.model = engine, model
-        self.growth.begin_anew()
+        self.growth.reset()
         return engine
 
     def engine_for(self, claim: Claim) -> Engine:

@@ -110,10 +110,10 @@ class SegmentTake(RunningTake):
         assert rendered is not None
         self.control.mark_progress()
         # Most of the encoder's work was done beside the decoding; wait here for the rest.
-        with rendered.meter.stage_beside("encode"):
+        with rendered.meter.stage_in_background("encode"):
             rendered.writer.close()
         self.control.check()
-        with rendered.meter.stage_beside("upload"):
+        with rendered.meter.stage_in_background("upload"):
             self._store(rendered)
         rendered.meter.add("queue", self._queue_seconds)
 

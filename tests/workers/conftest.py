@@ -12,7 +12,7 @@ Gate = Callable[[Callable[[str], None]], GatedStorage]
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Return a function that opens a store which calls what it is given before each upload."""
+    """Return a function that opens a store which calls `at_upload` before each upload."""
 
     def opened(at_upload: Callable[[str], None]) -> GatedStorage:
         storage = GatedStorage(tmp_path / "files", at_upload)

@@ -89,9 +89,9 @@ def idle_with(model: str) -> list[str]:
 
 def order(world: World) -> tuple[str, list[str]]:
     """Order the film; return its id and its segments' in order."""
-    made = world.post("/v1/videos", ORDER)
-    assert made.status_code == 200, made.text
-    job_id = str(made.json()["id"])
+    response = world.post("/v1/videos", ORDER)
+    assert response.status_code == 200, response.text
+    job_id = str(response.json()["id"])
     with transaction() as session:
         chain = select(Unit.id).where(Unit.job_id == job_id, Unit.kind == "segment").order_by(Unit.position)
         return job_id, list(session.scalars(chain))
@@ -125,8 +125,8 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     wait_until(is_half_way, "the second segment has a checkpoint in the store", PATIENCE_SECONDS)
     first.terminate()
     assert first.wait(timeout=PATIENCE_SECONDS) == 0
-    [left] = takes(tail)
-    assert (left.state, left.error_code) == ("released", None)
+    [released] = takes(tail)
+    assert (released.state, released.error_code) == ("released", None)
     waiting = unit(tail)
     assert (waiting.state, waiting.takes_lost, waiting.takes_error, waiting.not_before) == ("ready", 0, 0, None)
     assert idle_with(MODEL) == []
@@ -137,9 +137,9 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     assert (video["status"], len(frames)) == ("completed", 24)
     resumed = takes(tail)[1]
     assert resumed.state == "succeeded"
-    assert resumed.worker_id != left.worker_id
+    assert resumed.worker_id != released.worker_id
     assert resumed.meter is not None
-    assert resumed.meter["resumed_from_step"] >= left.step > 0
+    assert resumed.meter["resumed_from_step"] >= released.step > 0
     assert resumed.meter["steps"] == STEPS - resumed.meter["resumed_from_step"]
     assert len(takes(head)) == 1, "a finished segment is never rendered again"
 

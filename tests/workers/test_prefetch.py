@@ -61,7 +61,7 @@ def test_the_next_takes_words_are_encoded_beside_this_ones_steps(catalog: Path, 
         if unit_id == first and step == 1:
             wait_until(lambda: worker.prefetcher._unit_id == second, "the next segment is prepared")
             assert worker.engines.engine is not None
-            worker.engines.engine.text._ahead.submit(encoded.set)  # type: ignore[attr-defined]
+            worker.engines.engine.text._prefetch_thread.submit(encoded.set)  # type: ignore[attr-defined]
             wait_until(encoded.is_set, "its words are encoded")
             assert takes(second) == [], "to look is not to claim"
             assert unit(second).state == "ready"
@@ -86,9 +86,9 @@ def test_a_look_ahead_sees_what_a_claim_takes_and_changes_nothing(catalog: Path)
         assert {share.account_id: share.vtime for share in session.scalars(select(Share))} == before
         assert session.scalars(select(Take)).all() == []
     with transaction() as session:
-        taken = claim(session, "worker-1", ["demo"])
-        assert taken is not None
-        assert taken.unit_id == seen
+        first_claim = claim(session, "worker-1", ["demo"])
+        assert first_claim is not None
+        assert first_claim.unit_id == seen
         assert peek(session, "finish") is None
 
 

@@ -17,15 +17,15 @@ SECONDS, FPS = 11, 16
 
 
 @pytest.mark.parametrize("address", ["/v1/videos", "/v1/videos/edits"])
-def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, address: str) -> None:
+def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, url: str) -> None:
     clip = write_clip(tmp_path / "clip.mp4", numbers=range(SECONDS * FPS), fps=Fraction(FPS))
     with clip.open("rb") as file:
         asset = world.post("/v1/assets", files={"file": ("clip.mp4", file, "video/mp4")}).json()
-    asked = {"model": "synthetic", "prompt": "bars", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
-    made = world.post(address, asked).json()
+    body = {"model": "synthetic", "prompt": "bars", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
+    job = world.post(url, body).json()
     seen, lengths = [], []
     with transaction() as session:
-        units = units_of(session, session.get_one(Job, made["id"]))
+        units = units_of(session, session.get_one(Job, job["id"]))
     for each in (unit for unit in units if unit.kind == "segment"):
         with transaction() as session:
             video = build_segment_request(read_segment_input(session, each.id)).video

@@ -61,13 +61,13 @@ def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models
         loaded = worker.engines.engine
         with transaction(engine) as session:
             account = make_account(session)
-            made = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
+            job_ids = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
         engines = {}
         for pool in ("synthetic", "demo"):
             with transaction(engine) as session:
                 claimed = claim(session, worker.worker_id, [pool])
             assert claimed is not None
-            made.remove(claimed.job_id)
+            job_ids.remove(claimed.job_id)
             engines[pool] = EngineCache.engine_for(worker.engines, claimed)
         assert isinstance(engines["synthetic"], SyntheticEngine)
         assert engines["demo"] is loaded is not None

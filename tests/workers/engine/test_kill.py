@@ -41,16 +41,16 @@ def work(model: VideoModel, folder: Path, wire: Connection) -> None:
     for segment, frames in enumerate(SEGMENTS):
         clip, state = folder / f"{segment}.npy", folder / f"{segment}.handover"
         if not clip.exists():
-            asked = request(
+            segment = request(
                 frames=frames, seed=segment_seed(3, 0, segment), steps=STEPS, handover=handover,
                 checkpoint_dir=folder, key=f"job/0/{segment}",
             )  # fmt: skip
             wire.send(("begin", segment, 0))
             wire.recv()
-            made = film(engine, asked, Telling(wire, segment))
+            output = film(engine, segment, Telling(wire, segment))
             assert engine.handover is not None
             engine.handover.save(state)
-            _store(clip, made)
+            _store(clip, output)
         handover = Continuation.load(state)
     wire.send(("end", 0, 0))
 
@@ -70,17 +70,17 @@ def one_life(model: VideoModel, folder: Path, moments: int | None) -> Iterator[t
     process = multiprocessing.get_context("fork").Process(target=work, args=(model, folder, there))
     process.start()
     there.close()
-    told = 0
+    line = 0
     while True:
         try:
             moment = here.recv()
         except EOFError:
             break
         yield moment
-        told += 1
+        line += 1
         if moment[0] == "end":
             break
-        if told == moments:
+        if line == moments:
             process.kill()
             break
         here.send("go")
