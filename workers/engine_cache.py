@@ -24,7 +24,7 @@ class EngineCache:
         return self.model.id if self.model is not None else None
 
     def load(self, model: VideoModel) -> Engine:
-        """Load a model beside nothing else, and return its engine."""
+        """Load a model after closing the loaded one, and return its engine."""
         self.close()
         engine = make_engine(model, self.device)
         engine.load()

@@ -1,4 +1,4 @@
-"""A store that tests can hold up, set as the configured one."""
+"""A store whose uploads tests can delay or fail, set as the configured one."""
 
 from collections.abc import Callable
 from pathlib import Path

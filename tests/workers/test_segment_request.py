@@ -1,4 +1,4 @@
-"""What a segment is shown: of a source clip exactly its own part, whatever lengths its segments have."""
+"""The inputs of a segment: exactly its own part of a source clip, whatever lengths the segments have."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +16,7 @@ from workers.segment_request import build_segment_request
 SECONDS, FPS = 11, 16
 
 
-@pytest.mark.parametrize("address", ["/v1/videos", "/v1/videos/edits"])
+@pytest.mark.parametrize("url", ["/v1/videos", "/v1/videos/edits"])
 def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, url: str) -> None:
     clip = write_clip(tmp_path / "clip.mp4", numbers=range(SECONDS * FPS), fps=Fraction(FPS))
     with clip.open("rb") as file:

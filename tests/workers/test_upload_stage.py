@@ -1,4 +1,4 @@
-"""The upload of one take beside the render of the next: on a real worker, a real database, and a store that is slow."""
+"""The upload of one take during the render of the next: a real worker, a real database, and a slow store."""
 
 import threading
 from datetime import timedelta
@@ -65,7 +65,7 @@ def test_the_next_take_is_denoised_before_the_upload_of_the_last_one_ends(engine
     assert [each.meter["steps"] for each in (one, two) if each.meter] == [8, 8]
 
 
-def test_the_desk_holds_one_take_back_while_one_is_uploaded(engine: Engine, gate: Gate) -> None:
+def test_the_worker_holds_one_take_back_while_one_is_uploaded(engine: Engine, gate: Gate) -> None:
     ids = order(1, 1, 1, 1)
     worker = ObservedWorker(POOL)
     uploading: list[int] = []

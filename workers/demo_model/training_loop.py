@@ -38,7 +38,7 @@ class WorkerGroup:
 class TrainingLoop:
     """The modules to train, for how long, and the path of the checkpoint.
 
-    `minutes` are minutes of processor time of each process, so that a busy machine takes longer and does not train less.
+    `minutes` are minutes of processor time of each process, so that a busy machine takes longer but trains as much.
     """
 
     modules: dict[str, nn.Module]

@@ -1,4 +1,4 @@
-"""After an error, a lack of memory and a cancel, the next render is that of a fresh process; else the process goes."""
+"""After an error, a lack of memory or a cancel, the next render is that of a fresh process, or the process ends."""
 
 from pathlib import Path
 from typing import Any

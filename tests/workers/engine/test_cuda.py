@@ -1,4 +1,4 @@
-"""The engine on a CUDA device: the promises that are tested on a CPU hold there too. Without a device it is skipped."""
+"""The engine on a CUDA device: the properties that are tested on a CPU hold there too. Skipped without a device."""
 
 from collections.abc import Iterator
 from pathlib import Path

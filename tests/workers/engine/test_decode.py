@@ -100,7 +100,7 @@ def test_no_decoded_piece_outlives_its_turn(tiny_wan: TinyWan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lead", "frames", "keep_last", "wanted"),
+    ("lead", "frames", "keep_last", "expected"),
     [
         (0, 9, False, range(9)),
         (0, 7, False, range(7)),

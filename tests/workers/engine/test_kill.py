@@ -64,23 +64,23 @@ def _store(path: Path, frames: Frames) -> None:
 
 
 def one_life(model: VideoModel, folder: Path, moments: int | None) -> Iterator[tuple[str, int, int]]:
-    """Run a worker process; after so many of its moments kill it with -9. Yields what it told."""
+    """Run a worker process; after so many of its moments kill it with -9. Yields its output lines."""
     here, there = multiprocessing.Pipe()
     # Forked, so that twenty lives need not import torch twenty times; one thread, so nothing is lost in the fork.
     process = multiprocessing.get_context("fork").Process(target=work, args=(model, folder, there))
     process.start()
     there.close()
-    line = 0
+    count = 0
     while True:
         try:
             moment = here.recv()
         except EOFError:
             break
         yield moment
-        line += 1
+        count += 1
         if moment[0] == "end":
             break
-        if line == moments:
+        if count == moments:
             process.kill()
             break
         here.send("go")

@@ -1,4 +1,4 @@
-"""The synthetic engine: colour bars that show their own number, with the manners of a real engine."""
+"""The synthetic engine: colour bars that show their own number, with the interface of a real engine."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Small clips whose every frame can be told from its pixels."""
+"""Small clips whose frames are numbered in their pixels."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Pictures into arrays: the right ones, at the asked pace and size."""
+"""Videos and pictures as arrays: the right frames, at the requested rate and size."""
 
 from fractions import Fraction
 from pathlib import Path

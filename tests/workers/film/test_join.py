@@ -1,4 +1,4 @@
-"""Clips in order, film out: every frame once, at its time, and nothing encoded that need not be."""
+"""Joined clips: every frame once, at its time, and nothing encoded that need not be."""
 
 import subprocess
 import wave

@@ -1,4 +1,4 @@
-"""A film is what its pictures say, and damage is never hidden."""
+"""A film is measured from its pictures, and damage is never hidden."""
 
 import hashlib
 from fractions import Fraction
