@@ -24,12 +24,12 @@ class EngineCache:
         return self.model.id if self.model is not None else None
 
     def load(self, model: VideoModel) -> Engine:
-        """Load a model beside nothing else, and return its engine."""
+        """Load a model after closing the loaded one, and return its engine."""
         self.close()
         engine = make_engine(model, self.device)
         engine.load()
         self.engine, self.model = engine, model
-        self.growth.begin_anew()
+        self.growth.reset()
         return engine
 
     def engine_for(self, claim: Claim) -> Engine:

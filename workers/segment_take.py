@@ -1,4 +1,4 @@
-"""The take of a segment: load the model, render and encode beside it, store the clip, and let the segment count."""
+"""The take of a segment: load the model, render and encode, store the clip, and let the segment count."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -109,11 +109,11 @@ class SegmentTake(RunningTake):
         rendered = self._rendered
         assert rendered is not None
         self.control.mark_progress()
-        # Most of the encoder's work was done beside the decoding; wait here for the rest.
-        with rendered.meter.stage_beside("encode"):
+        # Most of the encoder's work was done during the decoding; wait here for the rest.
+        with rendered.meter.stage_in_background("encode"):
             rendered.writer.close()
         self.control.check()
-        with rendered.meter.stage_beside("upload"):
+        with rendered.meter.stage_in_background("upload"):
             self._store(rendered)
         rendered.meter.add("queue", self._queue_seconds)
 

@@ -25,7 +25,7 @@ from diffusers.utils import export_to_video
 
 from app.catalog.models import VideoModel, require_model
 from workers.engine import EngineControl, SegmentRequest, make_engine, segment_seed
-from workers.engine.load import choose_threads, find_weights
+from workers.engine.load import find_weights, set_cpu_threads
 from workers.engine.meter import peak_host_bytes
 from workers.film.clip_writer import ClipWriter
 
@@ -160,7 +160,7 @@ def peak_bytes(arm: str, seconds: int) -> dict[str, int]:
 def child(arm: str, seconds: int) -> None:
     """Make one film in this process and print the memory it took."""
     model = require_model("demo")
-    choose_threads(torch.device("cpu"))
+    set_cpu_threads(torch.device("cpu"))
     make = worker_arm(model) if arm == "worker" else bare_arm(model)
     with tempfile.TemporaryDirectory() as folder:
         make(prompt_of(0), 1, Path(folder))
@@ -172,7 +172,7 @@ def child(arm: str, seconds: int) -> None:
 def report(pairs: int) -> None:
     """Measure everything and print it as one table."""
     model = require_model("demo")
-    threads = choose_threads(torch.device("cpu"))
+    threads = set_cpu_threads(torch.device("cpu"))
     times = paired_times(
         {"worker": worker_arm(model), "bare": bare_arm(model), "stock": bare_arm(model, stock=True)}, pairs
     )

@@ -1,4 +1,4 @@
-"""A store that tests can hold up, set as the configured one."""
+"""A store whose uploads tests can delay or fail, set as the configured one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ Gate = Callable[[Callable[[str], None]], GatedStorage]
 
 @pytest.fixture
 def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Return a function that opens a store which calls what it is given before each upload."""
+    """Return a function that opens a store which calls `at_upload` before each upload."""
 
     def opened(at_upload: Callable[[str], None]) -> GatedStorage:
         storage = GatedStorage(tmp_path / "files", at_upload)

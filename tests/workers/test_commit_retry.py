@@ -47,8 +47,8 @@ def test_a_connection_that_drops_at_the_end_costs_no_take(
     after_commit: bool,
 ) -> None:
     monkeypatch.setattr("workers.commit_retry.RETRY_SECONDS", 0.01)
-    made = world.post("/v1/videos", {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"})
-    video_id = made.json()["id"]
+    response = world.post("/v1/videos", {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"})
+    video_id = response.json()["id"]
     cut = Cut(database_url, take, after_commit=after_commit)
     event.listen(engine, "commit", cut)
     try:

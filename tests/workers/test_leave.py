@@ -1,4 +1,4 @@
-"""Two real worker processes: one is told to stop in the middle of a chained shot, the other goes on from there."""
+"""Two real worker processes: one must stop in the middle of a chained shot, the other resumes there."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from workers.film.frames import read_frames
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(600)]
 
 MODEL, POOL = "tiny-ti2v", "tiny"
-# Seconds of work in each segment even on a quick machine, so that the word to stop falls into the middle of one.
+# Seconds of work in each segment even on a quick machine, so that the request to stop comes in the middle of one.
 STEPS = 400
 PATIENCE_SECONDS = 180.0
 ORDER = {"model": MODEL, "prompt": "a red circle moves left", "seconds": 3, "resolution": "480P", "seed": 7}
@@ -89,9 +89,9 @@ def idle_with(model: str) -> list[str]:
 
 def order(world: World) -> tuple[str, list[str]]:
     """Order the film; return its id and its segments' in order."""
-    made = world.post("/v1/videos", ORDER)
-    assert made.status_code == 200, made.text
-    job_id = str(made.json()["id"])
+    response = world.post("/v1/videos", ORDER)
+    assert response.status_code == 200, response.text
+    job_id = str(response.json()["id"])
     with transaction() as session:
         chain = select(Unit.id).where(Unit.job_id == job_id, Unit.kind == "segment").order_by(Unit.position)
         return job_id, list(session.scalars(chain))
@@ -116,18 +116,18 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     world: World, start: StartWorker, tmp_path: Path
 ) -> None:
     first = start("one machine")
-    job_id, (head, tail) = order(world)
+    job_id, (first_segment, second_segment) = order(world)
 
     def is_half_way() -> bool:
-        begun = takes(tail)
-        return bool(begun and begun[0].step and unit(tail).checkpoint_key)
+        begun = takes(second_segment)
+        return bool(begun and begun[0].step and unit(second_segment).checkpoint_key)
 
     wait_until(is_half_way, "the second segment has a checkpoint in the store", PATIENCE_SECONDS)
     first.terminate()
     assert first.wait(timeout=PATIENCE_SECONDS) == 0
-    [left] = takes(tail)
-    assert (left.state, left.error_code) == ("released", None)
-    waiting = unit(tail)
+    [released] = takes(second_segment)
+    assert (released.state, released.error_code) == ("released", None)
+    waiting = unit(second_segment)
     assert (waiting.state, waiting.takes_lost, waiting.takes_error, waiting.not_before) == ("ready", 0, 0, None)
     assert idle_with(MODEL) == []
 
@@ -135,13 +135,13 @@ def test_a_take_goes_on_elsewhere_where_a_stopped_worker_left_it(
     send_wakeup(POOL)
     video, frames = film_of(world, job_id, tmp_path)
     assert (video["status"], len(frames)) == ("completed", 24)
-    resumed = takes(tail)[1]
+    resumed = takes(second_segment)[1]
     assert resumed.state == "succeeded"
-    assert resumed.worker_id != left.worker_id
+    assert resumed.worker_id != released.worker_id
     assert resumed.meter is not None
-    assert resumed.meter["resumed_from_step"] >= left.step > 0
+    assert resumed.meter["resumed_from_step"] >= released.step > 0
     assert resumed.meter["steps"] == STEPS - resumed.meter["resumed_from_step"]
-    assert len(takes(head)) == 1, "a finished segment is never rendered again"
+    assert len(takes(first_segment)) == 1, "a finished segment is never rendered again"
 
     undisturbed, (_, whole) = order(world)
     _, same = film_of(world, undisturbed, tmp_path)

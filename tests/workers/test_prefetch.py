@@ -1,4 +1,4 @@
-"""The next take's inputs and words, prepared beside the running one; and a checkpoint that another machine resumes."""
+"""The next take's inputs and text, prepared during the running one; and a checkpoint that another machine resumes."""
 
 import threading
 from collections.abc import Iterator
@@ -52,18 +52,18 @@ def order(*seconds: int) -> list[str]:
         return [each.id for each in units_of(session, job) if each.kind == "segment"]
 
 
-def test_the_next_takes_words_are_encoded_beside_this_ones_steps(catalog: Path, gate: Gate) -> None:
+def test_the_next_takes_text_is_encoded_during_this_ones_steps(catalog: Path, gate: Gate) -> None:
     first, second = order(1, 1)
     encoded = threading.Event()
 
     def at_step(unit_id: str, step: int) -> None:
-        """The first take has done a step; it goes on when the words of the second one have been encoded."""
+        """The first take has done a step; it goes on when the text of the second one has been encoded."""
         if unit_id == first and step == 1:
             wait_until(lambda: worker.prefetcher._unit_id == second, "the next segment is prepared")
             assert worker.engines.engine is not None
-            worker.engines.engine.text._ahead.submit(encoded.set)  # type: ignore[attr-defined]
-            wait_until(encoded.is_set, "its words are encoded")
-            assert takes(second) == [], "to look is not to claim"
+            worker.engines.engine.text._prefetch_thread.submit(encoded.set)  # type: ignore[attr-defined]
+            wait_until(encoded.is_set, "its text is encoded")
+            assert takes(second) == [], "a peek does not claim"
             assert unit(second).state == "ready"
 
     gate(lambda key: None)
@@ -77,7 +77,7 @@ def test_the_next_takes_words_are_encoded_beside_this_ones_steps(catalog: Path, 
     assert encoded.is_set()
 
 
-def test_a_look_ahead_sees_what_a_claim_takes_and_changes_nothing(catalog: Path) -> None:
+def test_a_peek_sees_the_unit_that_a_claim_leases_and_changes_nothing(catalog: Path) -> None:
     order(1, 1)
     with transaction() as session:
         before = {share.account_id: share.vtime for share in session.scalars(select(Share))}
@@ -86,14 +86,14 @@ def test_a_look_ahead_sees_what_a_claim_takes_and_changes_nothing(catalog: Path)
         assert {share.account_id: share.vtime for share in session.scalars(select(Share))} == before
         assert session.scalars(select(Take)).all() == []
     with transaction() as session:
-        taken = claim(session, "worker-1", ["demo"])
-        assert taken is not None
-        assert taken.unit_id == seen
+        first_claim = claim(session, "worker-1", ["demo"])
+        assert first_claim is not None
+        assert first_claim.unit_id == seen
         assert peek(session, "finish") is None
 
 
 def test_a_guess_that_was_wrong_is_not_used(catalog: Path, gate: Gate) -> None:
-    """An order of higher class comes while the guess is held; its own inputs are rendered."""
+    """An order of higher class comes while the guess is kept; its own inputs are rendered."""
     first, second = order(1, 1)
     urgent: list[str] = []
 
@@ -119,7 +119,7 @@ def test_another_machine_resumes_where_a_lost_one_had_come_to(
     [only] = order(1)
 
     def leave(unit_id: str, step: int) -> None:
-        """Once a checkpoint is stored, the worker is told to go and gives its take back."""
+        """Once a checkpoint is stored, the worker drains and hands its take back."""
         if step == 2:
             wait_until(lambda: unit(only).checkpoint_key, "the checkpoint is stored")
             with transaction() as session:

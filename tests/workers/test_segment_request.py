@@ -1,4 +1,4 @@
-"""What a segment is shown: of a source clip exactly its own part, whatever lengths its segments have."""
+"""The inputs of a segment: exactly its own part of a source clip, whatever lengths the segments have."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -16,16 +16,16 @@ from workers.segment_request import build_segment_request
 SECONDS, FPS = 11, 16
 
 
-@pytest.mark.parametrize("address", ["/v1/videos", "/v1/videos/edits"])
-def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, address: str) -> None:
+@pytest.mark.parametrize("url", ["/v1/videos", "/v1/videos/edits"])
+def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp_path: Path, url: str) -> None:
     clip = write_clip(tmp_path / "clip.mp4", numbers=range(SECONDS * FPS), fps=Fraction(FPS))
     with clip.open("rb") as file:
         asset = world.post("/v1/assets", files={"file": ("clip.mp4", file, "video/mp4")}).json()
-    asked = {"model": "synthetic", "prompt": "bars", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
-    made = world.post(address, asked).json()
+    body = {"model": "synthetic", "prompt": "bars", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
+    job = world.post(url, body).json()
     seen, lengths = [], []
     with transaction() as session:
-        units = units_of(session, session.get_one(Job, made["id"]))
+        units = units_of(session, session.get_one(Job, job["id"]))
     for each in (unit for unit in units if unit.kind == "segment"):
         with transaction() as session:
             video = build_segment_request(read_segment_input(session, each.id)).video

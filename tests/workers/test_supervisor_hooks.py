@@ -1,4 +1,4 @@
-"""What a Celery parent tells the database, when the database is away just then."""
+"""A Celery parent's updates of the database while the database is away."""
 
 import os
 
@@ -12,7 +12,7 @@ from tests.workers.worker_processes import wait_until
 from workers.supervisor_hooks import parent_name, run_in_background
 
 
-def test_a_word_to_leave_is_repeated_until_the_database_hears_it(
+def test_a_request_to_leave_is_repeated_until_it_is_committed(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("workers.supervisor_hooks.RETRY_SECONDS", 0.01)

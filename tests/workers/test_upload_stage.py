@@ -1,4 +1,4 @@
-"""The upload of one take beside the render of the next: on a real worker, a real database, and a store that is slow."""
+"""The upload of one take during the render of the next: a real worker, a real database, and a slow store."""
 
 import threading
 from datetime import timedelta
@@ -65,7 +65,7 @@ def test_the_next_take_is_denoised_before_the_upload_of_the_last_one_ends(engine
     assert [each.meter["steps"] for each in (one, two) if each.meter] == [8, 8]
 
 
-def test_the_desk_holds_one_take_back_while_one_is_uploaded(engine: Engine, gate: Gate) -> None:
+def test_the_worker_holds_one_take_back_while_one_is_uploaded(engine: Engine, gate: Gate) -> None:
     ids = order(1, 1, 1, 1)
     worker = ObservedWorker(POOL)
     uploading: list[int] = []
@@ -203,17 +203,17 @@ def test_a_drain_during_the_upload_lets_it_end_and_begins_nothing_new(engine: En
 
 
 def test_a_cancel_during_the_upload_costs_nothing_and_the_worker_goes_on(world: World, gate: Gate) -> None:
-    asked: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-    made = world.post("/v1/videos", asked).json()
+    body: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+    job = world.post("/v1/videos", body).json()
 
     def cancel(key: str) -> None:
-        if made["id"] in key and world.get(f"/v1/videos/{made['id']}").json()["status"] == "in_progress":
-            assert world.post(f"/v1/videos/{made['id']}/cancel").status_code == 200
+        if job["id"] in key and world.get(f"/v1/videos/{job['id']}").json()["status"] == "in_progress":
+            assert world.post(f"/v1/videos/{job['id']}/cancel").status_code == 200
 
     gate(cancel)
-    other = world.post("/v1/videos", {**asked, "prompt": "more bars"}, key=world.bob).json()
+    other = world.post("/v1/videos", {**body, "prompt": "more bars"}, key=world.bob).json()
     world.work()
-    ended = world.get(f"/v1/videos/{made['id']}").json()
+    ended = world.get(f"/v1/videos/{job['id']}").json()
     assert (ended["status"], ended["charged"]) == ("cancelled", "0.00")
     assert world.get(f"/v1/videos/{other['id']}", key=world.bob).json()["status"] == "completed"
 
@@ -257,7 +257,7 @@ def test_a_process_that_must_go_ends_its_upload_first(
         if unit_id == second and step == 1:
             must_go.set()
             if end == "poisoned":
-                raise EnginePoisoned("the canary failed")
+                raise EnginePoisoned("the self-test failed")
 
     sizes = iter([1, 1 << 40] if end == "grown" else [1] * 9)
 
@@ -279,7 +279,7 @@ def test_a_process_that_must_go_ends_its_upload_first(
     gate(lambda key: wait_until(must_go.is_set, "the process must go") if first in worker.begun else None)
     worker.open()
     # A newly loaded model would begin to settle anew.
-    monkeypatch.setattr(worker.engines.growth, "begin_anew", lambda: None)
+    monkeypatch.setattr(worker.engines.growth, "reset", lambda: None)
     if end == "poisoned":
         # A broken device does not let go of its weights either; the process ends all the same.
         worker.engines.engine = OnABrokenDevice(load_catalog(get_settings().catalog_dir)["synthetic"])

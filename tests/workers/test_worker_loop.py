@@ -1,4 +1,4 @@
-"""A worker's first moments: it signs on, loads what it will surely need, and leaves at once where it is told to."""
+"""The start of a worker: it registers, loads the model that it will need, and leaves at once where it must."""
 
 import threading
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def demo_toml() -> str:
     return (Path(__file__).parents[2] / "app" / "catalog" / "demo.toml").read_text(encoding="utf-8")
 
 
-def roster(worker: ObservedWorker) -> Worker:
+def registry_row(worker: ObservedWorker) -> Worker:
     with transaction() as session:
         return session.get_one(Worker, worker.worker_id)
 
@@ -45,12 +45,13 @@ def roster(worker: ObservedWorker) -> Worker:
 def test_the_only_model_of_a_worker_is_loaded_before_its_first_take(models: Path) -> None:
     worker = ObservedWorker(POOLS)
     with worker.opened():
-        assert roster(worker).state == "starting"
+        assert registry_row(worker).state == "starting"
         worker.warm_up()
         assert worker.engines.model is not None
         assert worker.engines.model.id == "demo"
         wait_until(
-            lambda: (roster(worker).state, roster(worker).resident_model) == ("idle", "demo"), "the roster hears it"
+            lambda: (registry_row(worker).state, registry_row(worker).resident_model) == ("idle", "demo"),
+            "it is loaded",
         )
 
 
@@ -61,13 +62,13 @@ def test_a_test_order_leaves_the_loaded_model_where_it_is(engine: Engine, models
         loaded = worker.engines.engine
         with transaction(engine) as session:
             account = make_account(session)
-            made = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
+            job_ids = {make_queued_job(session, account.id, pool=pool).id for pool in ("demo", "synthetic")}
         engines = {}
         for pool in ("synthetic", "demo"):
             with transaction(engine) as session:
                 claimed = claim(session, worker.worker_id, [pool])
             assert claimed is not None
-            made.remove(claimed.job_id)
+            job_ids.remove(claimed.job_id)
             engines[pool] = EngineCache.engine_for(worker.engines, claimed)
         assert isinstance(engines["synthetic"], SyntheticEngine)
         assert engines["demo"] is loaded is not None
@@ -80,7 +81,7 @@ def test_nothing_is_guessed_where_there_are_two_models_or_none(models: Path) -> 
         with worker.opened():
             worker.warm_up()
             assert worker.engines.engine is None
-            wait_until(lambda worker=worker: roster(worker).state == "idle", "it is ready all the same")  # type: ignore[misc]
+            wait_until(lambda worker=worker: registry_row(worker).state == "idle", "it is ready all the same")  # type: ignore[misc]
 
 
 def test_weights_that_are_not_there_are_the_first_takes_problem(models: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,10 +91,10 @@ def test_weights_that_are_not_there_are_the_first_takes_problem(models: Path, ca
     with worker.opened():
         worker.warm_up()
         assert "could not be loaded before" in caplog.text
-        wait_until(lambda: roster(worker).state == "idle", "it is ready all the same")
+        wait_until(lambda: registry_row(worker).state == "idle", "it is ready all the same")
 
 
-def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
+def test_a_worker_that_must_stop_while_it_loads_ends_at_once(
     engine: Engine, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[int] = []
@@ -121,4 +122,4 @@ def test_a_worker_that_is_told_to_stop_while_it_loads_ends_at_once(
     with worker.opened():
         worker.warm_up()
     assert left[0] == 0
-    assert roster(worker).state == "gone"
+    assert registry_row(worker).state == "gone"

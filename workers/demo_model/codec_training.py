@@ -1,4 +1,4 @@
-"""Train the codec on clips of the world: L1 + 2 MSE + a difference loss for edges + a little KL, Muon, cosine, EMA."""
+"""Train the codec on drawn clips: L1 + 2 MSE + a difference loss for edges + a little KL, Muon, cosine, EMA."""
 
 from pathlib import Path
 
@@ -42,18 +42,18 @@ def crops(batch: int, frames: int, side: int, rng: np.random.Generator) -> Tenso
     return torch.from_numpy(out).permute(0, 4, 1, 2, 3).contiguous() / 127.5 - 1.0
 
 
-def reconstruction_loss(made: Tensor, video: Tensor, edges: float) -> Tensor:
+def reconstruction_loss(decoded: Tensor, video: Tensor, edges: float) -> Tensor:
     """L1 + 2 MSE + `edges` times the L1 of neighbouring pixels' differences."""
-    loss = functional.l1_loss(made, video) + 2 * functional.mse_loss(made, video)
+    loss = functional.l1_loss(decoded, video) + 2 * functional.mse_loss(decoded, video)
     if edges > 0:
         for dim in (3, 4):
-            loss = loss + edges * functional.l1_loss(made.diff(dim=dim), video.diff(dim=dim))
+            loss = loss + edges * functional.l1_loss(decoded.diff(dim=dim), video.diff(dim=dim))
     return loss
 
 
-def psnr(made: Tensor, video: Tensor) -> float:
+def psnr(decoded: Tensor, video: Tensor) -> float:
     """Peak signal-to-noise ratio of tensors in -1..1, in dB."""
-    return float(-10 * torch.log10(functional.mse_loss(made.clamp(-1, 1), video) / 4))
+    return float(-10 * torch.log10(functional.mse_loss(decoded.clamp(-1, 1), video) / 4))
 
 
 @torch.no_grad()
@@ -65,9 +65,9 @@ def measure(codec: AutoencoderKLWan, seed: int = 7) -> dict[str, float]:
         pixels, _ = paint(draw_scene(rng, held_out=True), 112, 64, 17, rng)
         clips.append(torch.from_numpy(pixels.round()).permute(3, 0, 1, 2) / 127.5 - 1)
     video = torch.stack(clips).to(codec.device)
-    made = decode_unclamped(codec, encode_moments(codec, video)[0])
-    firsts = [psnr(made[row, :, 0], video[row, :, 0]) for row in range(len(video))]
-    return {"psnr": psnr(made, video), "first": sum(firsts) / len(firsts), "worst_first": min(firsts)}
+    decoded = decode_unclamped(codec, encode_moments(codec, video)[0])
+    firsts = [psnr(decoded[row, :, 0], video[row, :, 0]) for row in range(len(video))]
+    return {"psnr": psnr(decoded, video), "first": sum(firsts) / len(firsts), "worst_first": min(firsts)}
 
 
 @torch.no_grad()
@@ -87,15 +87,11 @@ def store_statistics(codec: AutoencoderKLWan, seed: int = 11) -> None:
 def train_codec(
     folder: Path, minutes: float, seed: int, report: Report, team: WorkerGroup, *, decoder_only: bool = False
 ) -> AutoencoderKLWan:
-    """Train for so many minutes of each process's work, resuming from the folder's checkpoint; return the average.
+    """Train the codec for `minutes` of each process's work, and return the averaged weights.
 
-    Args:
-        folder: where the checkpoints live.
-        minutes: length of the whole schedule, earlier runs counted in.
-        seed: of weights and clips.
-        report: progress.
-        team: the processes that train together.
-        decoder_only: keep the encoder (and so every cached latent) as it is; learn to decode slightly wrong latents.
+    It resumes from the checkpoint in `folder`; `minutes` is the length of the whole schedule, earlier runs included.
+    `seed` decides weights and clips. `decoder_only` keeps the encoder (and so every cached latent) as it is, and learns
+    to decode slightly wrong latents.
     """
     torch.manual_seed(seed)
     codec = make_codec().to(team.device)
@@ -154,8 +150,8 @@ def codec_loss(codec: AutoencoderKLWan, video: Tensor, done: float, decoder_only
             latents = mean + noise * spread * 0.08 * torch.rand(mean.shape[0], 1, 1, 1, 1, device=mean.device)
         else:
             latents = mean + noise * (0.5 * log_variance).exp()
-        made = decode_unclamped(codec, latents).float()
-    loss = reconstruction_loss(made, video, 0.5 if done > 0.5 or decoder_only else 0.0)
+        decoded = decode_unclamped(codec, latents).float()
+    loss = reconstruction_loss(decoded, video, 0.5 if done > 0.5 or decoder_only else 0.0)
     if not decoder_only:
         loss = loss + KL_WEIGHT * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     return loss

@@ -1,4 +1,4 @@
-"""What the demo model is, as numbers: native sizes, frame rate, geometry. Catalogue and trainer agree on these."""
+"""The demo model's constants: native sizes, frame rate, geometry. Catalogue and trainer share them."""
 
 FPS = 8
 """Frames per second of every native clip."""

@@ -45,9 +45,9 @@ def draw_prompts(count: int, seed: int) -> list[tuple[Scene, bool]]:
     return [(draw_scene(rng, held_out=index % 2 == 1), index % 2 == 1) for index in range(count)]
 
 
-def psnr(made: np.ndarray, wanted: np.ndarray) -> float:
+def psnr(rendered: np.ndarray, expected: np.ndarray) -> float:
     """Peak signal-to-noise ratio of pictures in bytes, in dB."""
-    error = float(np.square(made.astype(np.float64) - wanted.astype(np.float64)).mean())
+    error = float(np.square(rendered.astype(np.float64) - expected.astype(np.float64)).mean())
     return float(10 * np.log10(255.0**2 / max(error, 1e-9)))
 
 
@@ -81,13 +81,14 @@ def evaluate_prompts(
         )
         verdicts += [score_prompt(clip, scene) for clip, (scene, _) in zip(clips, part, strict=True)]
         progress.update(task, advance=len(part))
-    held = [held_out for _, held_out in scenes]
+    held_out_flags = [held_out for _, held_out in scenes]
     single = [len(scene.things) == 1 for scene, _ in scenes]
     return {
         **{aspect: _share(verdicts, aspect) for aspect in ASPECTS},
         "bounds": {aspect: wilson(sum(verdict[aspect] for verdict in verdicts), len(verdicts)) for aspect in ASPECTS},
         "held_out": {
-            aspect: _share([v for v, out in zip(verdicts, held, strict=True) if out], aspect) for aspect in ASPECTS
+            aspect: _share([v for v, out in zip(verdicts, held_out_flags, strict=True) if out], aspect)
+            for aspect in ASPECTS
         },
         "one_object": {
             aspect: _share([v for v, one in zip(verdicts, single, strict=True) if one], aspect) for aspect in ASPECTS
@@ -112,7 +113,7 @@ def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, pro
     """
     width, height = NATIVE_SIZES[ratio]
     rng = np.random.default_rng([seed, 7])
-    first, last, joint, kept = [], [], [], []
+    first, last, joint, verdicts = [], [], [], []
     task = progress.add_task("modes", total=clips)
     for begin in range(0, clips, BATCH):
         scenes = [draw_scene(rng, held_out=None) for _ in range(min(BATCH, clips - begin))]
@@ -122,22 +123,22 @@ def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, pro
         words = [scene.caption() for scene in scenes]
         seeds = [seed * 1_000_003 + 500_000 + begin + index for index in range(len(scenes))]
         size = (width, height, FRAMES_MAX, seeds)
-        made = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1]))
-        first += [psnr(clip[0], wanted[0]) for clip, wanted in zip(made, painted, strict=True)]
-        kept += [score_prompt(clip, scene) for clip, scene in zip(made, scenes, strict=True)]
+        rendered = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1]))
+        first += [psnr(clip[0], expected[0]) for clip, expected in zip(rendered, painted, strict=True)]
+        verdicts += [score_prompt(clip, scene) for clip, scene in zip(rendered, scenes, strict=True)]
         both = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1], last=painted[:, -1]))
-        last += [psnr(clip[-1], wanted[-1]) for clip, wanted in zip(both, painted, strict=True)]
-        more = generate(pipeline, words, *size, ConditionFrames(lead=made[:, -CONTINUATION_FRAMES:]))[
+        last += [psnr(clip[-1], expected[-1]) for clip, expected in zip(both, painted, strict=True)]
+        more = generate(pipeline, words, *size, ConditionFrames(lead=rendered[:, -CONTINUATION_FRAMES:]))[
             :, CONTINUATION_FRAMES:
         ]
-        for before, after in zip(made.astype(np.float32), more.astype(np.float32), strict=True):
+        for before, after in zip(rendered.astype(np.float32), more.astype(np.float32), strict=True):
             steps = np.abs(np.diff(np.concatenate([before, after]), axis=0)).mean((1, 2, 3))
             joint.append((float(steps[len(before) - 1]), float(np.median(steps))))
         progress.update(task, advance=len(scenes))
     jumps = np.array(joint)
     return {
         "first_frame_psnr": {"mean": round(float(np.mean(first)), 2), "least": round(float(np.min(first)), 2)},
-        "first_frame_follows": {aspect: _share(kept, aspect) for aspect in ASPECTS},
+        "first_frame_follows": {aspect: _share(verdicts, aspect) for aspect in ASPECTS},
         "last_frame_psnr": {"mean": round(float(np.mean(last)), 2), "least": round(float(np.min(last)), 2)},
         "joint": {
             "jump_mean": round(float(jumps[:, 0].mean()), 3),

@@ -1,6 +1,6 @@
 """Train transformer and text encoder by flow matching, in all modes at once.
 
-What a mode is given lies as clean latents in its place, and its tokens have timestep 0 (Wan 2.2's `expand_timesteps`).
+A mode's inputs are clean latents in their place, and their tokens have timestep 0 (Wan 2.2's `expand_timesteps`).
 Three auxiliary heads, thrown away afterwards, say where a token is, which shape it belongs to, and what its patch shows
 of the objects: Wan knows positions only by rotary embedding, so that in pure noise a motion word has nothing to act on
 without them, and a shape is a matter of few cells, so that its word is learnt last.
@@ -25,7 +25,7 @@ from workers.demo_model.training_loop import Report, TrainingLoop, WorkerGroup
 
 LEARNING_RATE = 2e-3
 MODES = {"text": 0.60, "picture": 0.12, "follow": 0.18, "goal": 0.10}
-"""Shares of batches: nothing given; the first latent frame; the first two or three; the first and the last."""
+"""Shares of batches: no input; the first latent frame; the first two or three; the first and the last."""
 
 LENGTHS = {11: 0.5, 10: 0.06, 9: 0.14, 8: 0.06, 7: 0.1, 5: 0.09, 3: 0.05}
 SHORT_LENGTHS = {11: 0.15, 9: 0.1, 7: 0.25, 5: 0.4, 3: 0.1}
@@ -45,27 +45,27 @@ HEADS_FADE_FROM = 0.7
 """Share of the course after which the auxiliary heads' weight falls to zero."""
 
 GIVEN_NOISE = 0.06
-"""What is given comes decoded and encoded again in practice: it is a little noisy in training, too."""
+"""Inputs are decoded and encoded again in practice, so they are a little noisy in training, too."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one shape with what they are given.
+    """Clips of one shape with their inputs.
 
-    latents [B, 16, f, h, w], given [f] (True: this latent frame is clean input), conditions as latents where given,
+    latents [B, 16, f, h, w], known [f] (True: this latent frame is clean input), conditions as latents where known,
     masks [B, f, 2, H/2, W/2], outlines [B, 2] (numbers in SHAPES of the first and the last object).
     """
 
     captions: list[str]
     outlines: Tensor
     latents: Tensor
-    given: Tensor
+    known: Tensor
     conditions: Tensor
     masks: Tensor
 
     def to(self, device: str) -> "Batch":
         """The batch on a device."""
-        parts = (self.outlines, self.latents, self.given, self.conditions, self.masks)
+        parts = (self.outlines, self.latents, self.known, self.conditions, self.masks)
         return Batch(self.captions, *(part.to(device) for part in parts))
 
 
@@ -103,16 +103,16 @@ def draw_batch(library: Library, shape_rng: np.random.Generator, rng: np.random.
         shard = library.shards[names[int(rng.integers(len(names)))]]
         rows.append((shard, int(rng.integers(len(shard.captions)))))
     latents = torch.stack([shard.latents[row, :, :length] for shard, row in rows]).float()
-    given = torch.zeros(length, dtype=torch.bool)
-    given[:lead] = True
+    known = torch.zeros(length, dtype=torch.bool)
+    known[:lead] = True
     conditions = latents.clone()
     if mode == "goal":
-        given[-1] = True
+        known[-1] = True
         conditions[:, :, -1] = torch.stack([shard.goal[row] for shard, row in rows if shard.goal is not None]).float()
     captions = ["" if rng.random() < TEXT_DROPOUT else shard.captions[row] for shard, row in rows]
     masks = torch.stack([shard.masks[row, :length] for shard, row in rows]).float() / 255
     outlines = torch.tensor([outline_numbers(shard.captions[row]) for shard, row in rows])
-    return Batch(captions, outlines, latents, given, conditions, masks)
+    return Batch(captions, outlines, latents, known, conditions, masks)
 
 
 def outline_numbers(caption: str) -> tuple[int, int]:
@@ -162,11 +162,11 @@ class Flow:
         level = sigma.view(-1, 1, 1, 1, 1)
         noisy = (1 - level) * batch.latents + level * noise
         clean = batch.conditions + GIVEN_NOISE * torch.rand(size, 1, 1, 1, 1, device=device) * torch.randn_like(noise)
-        given = batch.given.view(1, 1, -1, 1, 1)
-        noisy = torch.where(given, clean, noisy)
+        known = batch.known.view(1, 1, -1, 1, 1)
+        noisy = torch.where(known, clean, noisy)
         timestep = sigma * 1000
-        if batch.given.any():
-            per_frame = torch.where(batch.given[None], torch.zeros(1, device=device), timestep[:, None])  # [B, f]
+        if batch.known.any():
+            per_frame = torch.where(batch.known[None], torch.zeros(1, device=device), timestep[:, None])  # [B, f]
             timestep = per_frame.repeat_interleave(height * width // 4, dim=1)
         ids, text_mask = token_ids(self.tokenizer, batch.captions)
         with torch.autocast(noisy.device.type, torch.bfloat16):
@@ -177,7 +177,7 @@ class Flow:
         cells = functional.max_pool2d(batch.masks.amax(2), 4)[:, None]  # [B, 1, f, h, w]
         filled = functional.avg_pool2d(batch.masks.mean(2), 4)[:, None]
         crossed = (cells > 0.05) & (filled < 0.95)
-        weight = (1 + OBJECT_WEIGHT * (cells > 0.05) + EDGE_WEIGHT * crossed) * ~given
+        weight = (1 + OBJECT_WEIGHT * (cells > 0.05) + EDGE_WEIGHT * crossed) * ~known
         weight = weight / weight.sum(dim=(1, 2, 3, 4), keepdim=True)
         loss = ((velocity - (noise - batch.latents)).square().mean(1, keepdim=True) * weight).sum() / size
         fading = min(1.0, (1 - done) / (1 - HEADS_FADE_FROM))

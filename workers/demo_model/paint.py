@@ -1,4 +1,4 @@
-"""Draw scenes as pixels: flat colours, soft edges, nothing a small codec could not keep."""
+"""Draw scenes as pixels: flat colours, soft edges, nothing that a small codec would lose."""
 
 import numpy as np
 
@@ -44,17 +44,11 @@ def paint(
     anywhere: bool = False,
     hold: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one clip.
+    """Draw one clip of `frames` frames at 8 frames per second, in a native size in pixels.
 
-    Args:
-        width, height: native size in pixels.
-        frames: length in frames, at 8 frames per second.
-        start: seconds of the motion that happened before the clip begins.
-        anywhere: objects start anywhere, not where their motion has most room.
-        hold: that many last frames repeat the frame before them (for a given last frame).
-
-    Returns:
-        Pixels as float32 in 0..255, [F, H, W, 3], and the objects' joint mask as float32 in 0..1, [F, H, W].
+    `start` is the seconds of the motion before the clip begins. `anywhere` starts objects anywhere, not where their
+    motion has most room. `hold` last frames repeat the frame before them (for clips with a last-frame input).
+    Returns the pixels as float32 in 0..255, [F, H, W, 3], and the objects' joint mask as float32 in 0..1, [F, H, W].
     """
     times = clip_times(frames, start)
     times = np.minimum(times, times[frames - 1 - hold])

@@ -1,11 +1,11 @@
 """Make clips in batches, in every mode, as WanPipeline makes them with `expand_timesteps`.
 
-A given part (first frame, last frames of the previous clip, last frame) is encoded, normalised and laid over the
+An input (first frame, last frames of the previous clip, last frame) is encoded, normalised and laid over the
 latents before each step; its tokens have timestep 0; after the last step it is laid over the result once more:
 
 - first frame: latent frame 0 is the encoded picture (one frame);
 - continuation: the leading 1 + k latent frames are the encoded last 1 + 4k frames of the previous clip, k = 2; these
-  frames are made again and dropped, and the seam is mended as the engine does it;
+  frames are made again and dropped, and the seam is smoothed as the engine does it;
 - last frame: the last latent frame is the last one of the encoded still clip of 1 + 4 pictures; the film ends on it.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from workers.demo_model.codec import statistics
 from workers.demo_model.components import embed, token_ids
 from workers.demo_model.config import GUIDANCE, MAX_SEQUENCE_LENGTH, SPATIAL, STEPS, TEMPORAL, latent_frames
-from workers.engine.decode import mend_seam, to_bytes
+from workers.engine.decode import smooth_seam, to_bytes
 
 STILL_FRAMES = 1 + TEMPORAL
 """Frames of the still clip that a last frame is encoded as."""
@@ -65,33 +65,30 @@ def generate(
     height: int,
     frames: int,
     seeds: list[int],
-    given: ConditionFrames = ConditionFrames(),
+    known: ConditionFrames = ConditionFrames(),
     *,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> np.ndarray:
     """Make one clip per prompt, uint8 [B, F, H, W, 3].
 
-    Args:
-        prompts: captions, in the model's own words.
-        width, height: native size in pixels, multiples of 16.
-        frames: 4k+1.
-        seeds: one per clip; the same seed makes the same clip whatever else is in the batch, up to rounding.
-        given: pictures that the clips begin or end with.
-        steps, guidance: Euler steps and classifier-free guidance scale (1 and less: none).
+    `prompts` are captions in the model's vocabulary. `width` and `height` are a native size in pixels, multiples of 16,
+    and `frames` is 4k + 1. `seeds` has one per clip: the same seed makes the same clip whatever else is in the batch,
+    up to rounding. `known` are pictures that the clips begin or end with. `steps` are Euler steps; `guidance` is the
+    scale of classifier-free guidance (1 and less: none).
     """
     count = latent_frames(frames)
     shape = (16, count, height // SPATIAL, width // SPATIAL)
     latents = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     free = torch.ones(count, dtype=torch.bool)
     conditions = torch.zeros_like(latents)
-    if given.lead is not None:
-        lead = encode(pipeline, given.lead)
+    if known.lead is not None:
+        lead = encode(pipeline, known.lead)
         free[: lead.shape[2]] = False
         conditions[:, :, : lead.shape[2]] = lead
-    if given.last is not None:
+    if known.last is not None:
         free[-1] = False
-        conditions[:, :, -1] = encode(pipeline, np.repeat(given.last[:, None], STILL_FRAMES, axis=1))[:, :, -1]
+        conditions[:, :, -1] = encode(pipeline, np.repeat(known.last[:, None], STILL_FRAMES, axis=1))[:, :, -1]
     mask = free.view(1, 1, -1, 1, 1).float()  # [1, 1, f, 1, 1]
     text = _text(pipeline, prompts)
     blank = _text(pipeline, [""] * len(prompts)) if guidance > 1 else None
@@ -107,15 +104,15 @@ def generate(
             velocity = without + guidance * (velocity - without)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
     clips = decode(pipeline, (1 - mask) * conditions + mask * latents)
-    if given.lead is not None and given.lead.shape[1] > 1:
-        clips = np.stack([_mended(clip, lead) for clip, lead in zip(clips, given.lead, strict=True)])
+    if known.lead is not None and known.lead.shape[1] > 1:
+        clips = np.stack([_smoothed(clip, lead) for clip, lead in zip(clips, known.lead, strict=True)])
     return clips
 
 
-def _mended(clip: np.ndarray, lead: np.ndarray) -> np.ndarray:
+def _smoothed(clip: np.ndarray, lead: np.ndarray) -> np.ndarray:
     """A continuation uint8 [F, H, W, 3] whose first new frame follows the last frame of `lead` without a jump."""
     pieces = iter([torch.from_numpy(clip).float() / 255])
-    mended = next(mend_seam(pieces, lead.astype(np.float32) / np.float32(255), len(lead)))
+    mended = next(smooth_seam(pieces, lead.astype(np.float32) / np.float32(255), len(lead)))
     return to_bytes(mended).numpy()
 
 

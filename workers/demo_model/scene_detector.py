@@ -1,4 +1,4 @@
-"""Look at a clip and say what is in it: background, objects, their colours, shapes and motions. It knows no prompt."""
+"""Detect the scene of a clip: background, objects, their colours, shapes and motions. It knows no prompt."""
 
 from dataclasses import dataclass
 
@@ -88,7 +88,7 @@ def _cores(pixels: np.ndarray, back: np.ndarray, background: str) -> dict[str, n
     names = [name for name in COLORS if name != background]
     palette = np.stack([back, *(np.array(COLORS[name], np.float32) for name in names)])
     labels = np.argmin(np.square(pixels[..., None, :] - palette).sum(-1), axis=-1)  # [F, H, W]
-    found = {}
+    objects = {}
     for index, name in enumerate(names, start=1):
         here = labels == index
         inner = here.copy()  # Soft edges between two colours can look like a third, but only one pixel wide.
@@ -97,8 +97,8 @@ def _cores(pixels: np.ndarray, back: np.ndarray, background: str) -> dict[str, n
         inner[:, :, [0, -1]] = False
         size = float(np.percentile(inner.sum((1, 2)), 80))
         if size >= CORE_PIXELS:
-            found[name] = (size, inner)
-    ranked = sorted(found.items(), key=lambda item: -item[1][0])[:2]
+            objects[name] = (size, inner)
+    ranked = sorted(objects.items(), key=lambda item: -item[1][0])[:2]
     return {name: inner for name, (size, inner) in ranked if size >= SECOND_OBJECT * ranked[0][1][0]}
 
 

@@ -1,4 +1,4 @@
-"""The world the demo model lives in: which scenes exist, which are held out, and where each object is when."""
+"""The demo model's scenes: which exist, which are held out of training, and where each object is at a time."""
 
 import hashlib
 from collections.abc import Iterator
@@ -59,12 +59,12 @@ def is_held_out(background: str, thing: Thing) -> bool:
     return hashlib.sha256(key.encode()).digest()[0] % 6 == 0
 
 
-def draw_thing(rng: np.random.Generator, background: str, taken: tuple[str, ...], held_out: bool | None) -> Thing:
+def draw_thing(rng: np.random.Generator, background: str, used_colors: tuple[str, ...], held_out: bool | None) -> Thing:
     """Draw an object that is visible on the background; held_out None takes any combination."""
     while True:
         motion = str(rng.choice(list(MOTIONS)))
         thing = Thing(
-            color=str(rng.choice([name for name in COLORS if name != background and name not in taken])),
+            color=str(rng.choice([name for name in COLORS if name != background and name not in used_colors])),
             shape=str(rng.choice(SHAPES)),
             motion=motion,
             size="" if motion in SIZELESS else str(rng.choice(SIZES, p=(0.2, 0.6, 0.2))),
@@ -99,12 +99,10 @@ def boxes(count: int, width: float, height: float) -> Iterator[tuple[float, floa
 def paths(
     scene: Scene, width: int, height: int, times: np.ndarray, rng: np.random.Generator, *, anywhere: bool
 ) -> list[Path]:
-    """Where the scene's objects are at the given times.
+    """Return the positions of the scene's objects at `times`, seconds since the motion began, [F].
 
-    Args:
-        width, height: native size in pixels.
-        times: seconds since the motion began, [F].
-        anywhere: start anywhere in the box, as in a customer's picture, instead of where the motion has most room.
+    `width` and `height` are a native size in pixels. `anywhere` starts anywhere in the box, as in a customer's picture,
+    instead of where the motion has most room.
     """
     display_width = width * pixel_aspect(width, height)
     places = boxes(len(scene.things), display_width, float(height))

@@ -1,4 +1,4 @@
-"""A training course: one loop for codec and transformer, with schedule, averaged weights, checkpoints and a team."""
+"""The training loop of codec and transformer, with schedule, averaged weights, checkpoints and worker processes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from workers.demo_model.muon import Ema, optimisers
 
 Report = Callable[[float, dict[str, float]], None]
-"""Called now and then with the share done, 0..1, and what was measured."""
+"""Called from time to time with the share done, 0..1, and the measured figures."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class WorkerGroup:
     device: str = "cpu"
 
     def average(self, values: list[Tensor]) -> None:
-        """Replace tensors by their mean over the team, in place."""
+        """Replace tensors by their mean over the group, in place."""
         if self.size == 1:
             return
         flat = torch.cat([value.flatten() for value in values])
@@ -36,9 +36,9 @@ class WorkerGroup:
 
 @dataclass
 class TrainingLoop:
-    """What is trained, for how long, and where its checkpoint lives.
+    """The modules to train, for how long, and the path of the checkpoint.
 
-    `minutes` are minutes of processor time of each process, so that a busy machine stretches the course, not thins it.
+    `minutes` are minutes of processor time of each process, so that a busy machine takes longer but trains as much.
     """
 
     modules: dict[str, nn.Module]
@@ -68,12 +68,10 @@ class TrainingLoop:
     ) -> None:
         """Train until the minutes are spent, then leave the averaged weights in the modules.
 
-        Args:
-            loss_of: the loss of a fresh batch, given the share done and the step's number.
-            measure: figures of the modules as they are, taken with averaged weights once a minute by the first process.
-            report: where progress goes.
+        `loss_of` returns the loss of a fresh batch from the share done and the step's number. `measure` returns figures
+        of the modules; the first process calls it once a minute with averaged weights. `report` receives progress.
         """
-        begun = saved_at = told_at = process_time()
+        begun = saved_at = reported_at = process_time()
         earlier, clock = self.spent, torch.tensor([self.spent * 60], device=self.team.device)
         while True:
             done = min(float(clock) / 60 / self.minutes, 1.0)
@@ -85,8 +83,8 @@ class TrainingLoop:
             if done >= 1.0:
                 break
             loss = self._update(loss_of, done, clock, earlier * 60 - begun)
-            if self.team.rank == 0 and process_time() - told_at > 60:
-                told_at = process_time()
+            if self.team.rank == 0 and process_time() - reported_at > 60:
+                reported_at = process_time()
                 with_average = self.measured(measure)
                 report(done, {"step": self.step, "loss": loss, **with_average})
         for name, module in self.modules.items():

@@ -1,4 +1,4 @@
-"""The engine: numpy pictures and words in, numpy pictures out. Only this folder (and the demo model) knows torch."""
+"""The engine: prompts and numpy pictures in, numpy pictures out. Only it and the demo model import torch."""
 
 from app.catalog.models import VideoModel
 from workers.engine.continuation import Continuation

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
+"""Write files that are whole or absent: temporary name, fsync, rename, fsync of the folder."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_durably(path: Path, write: Callable[[Path], None]) -> None:
-    """Create or replace `path` with what `write(temporary)` puts into a temporary file beside it.
+    """Create or replace `path` with the temporary file beside it that `write(temporary)` fills.
 
     After a crash at any moment the path holds the old file or the new one, never a part. The temporary file is
     removed if writing fails.

@@ -30,31 +30,31 @@ class Progress:
     latents: torch.Tensor
 
 
-def fingerprint(words: Mapping[str, Any], pictures: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a checkpoint must agree in with the render that wants to use it: plain words, and picture hashes."""
-    header = {name: str(value) for name, value in words.items()}
+def fingerprint(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the header that a checkpoint and its render must share: settings as text, pictures as hashes."""
+    header = {name: str(value) for name, value in settings.items()}
     for name, picture in pictures.items():
-        held = b"" if picture is None else np.ascontiguousarray(picture).tobytes()
-        header[name] = sha256(held).hexdigest() if held else ""
+        content = b"" if picture is None else np.ascontiguousarray(picture).tobytes()
+        header[name] = sha256(content).hexdigest() if content else ""
     return header
 
 
 def snapshot(header: Mapping[str, str], progress: Progress, scheduler: Any) -> tuple[dict[str, torch.Tensor], str]:
-    """Return a checkpoint's tensors, copied to the host, and its words as JSON. Nothing in it is pickled code."""
+    """Return a checkpoint's tensors, copied to the host, and its metadata as JSON. Nothing in it is pickled code."""
     tensors: dict[str, torch.Tensor] = {"latents": _on_host(progress.latents)}
     state = {name: value for name, value in vars(scheduler).items() if name != "_internal_dict"}
-    words = {
+    metadata = {
         "format": FORMAT,
         "step": progress.step,
         "header": dict(header),
         "scheduler": _flatten(state, "scheduler", tensors),
     }
-    return tensors, json.dumps(words)
+    return tensors, json.dumps(metadata)
 
 
-def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], words: str) -> None:
+def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: str) -> None:
     """Write a snapshot durably: after a crash the path holds the whole new file or the whole old one."""
-    write_durably(path, lambda temporary: save_file(tensors, temporary, metadata={"checkpoint": words}))
+    write_durably(path, lambda temporary: save_file(tensors, temporary, metadata={"checkpoint": metadata}))
 
 
 def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, device: torch.device) -> Progress:
@@ -64,20 +64,20 @@ def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, devic
     """
     try:
         with safe_open(path, framework="pt") as file:
-            words = json.loads((file.metadata() or {})["checkpoint"])
+            metadata = json.loads((file.metadata() or {})["checkpoint"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-        if words["format"] != FORMAT:
-            raise CheckpointRejected(f"{path.name} has format {words['format']}, not {FORMAT}")
-        written: dict[str, str] = words["header"]
-        differing = sorted(name for name in {*header, *written} if header.get(name) != written.get(name))
+        if metadata["format"] != FORMAT:
+            raise CheckpointRejected(f"{path.name} has format {metadata['format']}, not {FORMAT}")
+        stored: dict[str, str] = metadata["header"]
+        differing = sorted(name for name in {*header, *stored} if header.get(name) != stored.get(name))
         if differing:
-            raise CheckpointRejected(f"{path.name} was written for another render: {', '.join(differing)} differ")
+            raise CheckpointRejected(f"{path.name} belongs to another render: {', '.join(differing)} differ")
         latents = tensors["latents"].to(device)
-        state = _unflatten(words["scheduler"], tensors, device)
+        state = _unflatten(metadata["scheduler"], tensors, device)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointRejected(f"{path.name} is not a whole checkpoint: {error}") from error
+        raise CheckpointRejected(f"{path.name} is not a complete checkpoint: {error}") from error
     scheduler.__dict__.update(state)
-    return Progress(int(words["step"]), latents)
+    return Progress(int(metadata["step"]), latents)
 
 
 def steps_done(path: Path) -> int:
@@ -90,24 +90,24 @@ def steps_done(path: Path) -> int:
 
 
 class CheckpointFile:
-    """The checkpoint of one render: read once at its start, written beside the loop when enough time has passed.
+    """The checkpoint of one render: read once at its start, written in the background when enough time has passed.
 
-    `saved` hears of each completed file, on the writer's thread.
+    `saved` is called with each completed file, on the writer's thread.
     """
 
     def __init__(
-        self, path: Path, header: Mapping[str, str], pause_seconds: float, saved: Callable[[Path], None]
+        self, path: Path, header: Mapping[str, str], interval_seconds: float, saved: Callable[[Path], None]
     ) -> None:
         self.path = path
         self.header = header
-        self.pause_seconds = pause_seconds
+        self.interval_seconds = interval_seconds
         self._saved = saved
         self._last = perf_counter()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
     def resume(self, scheduler: Any, device: torch.device) -> Progress | None:
-        """Return where the loop can continue, or None. A file that does not fit is removed, for it never will."""
+        """Return where the loop can continue, or None. A file that does not fit is removed: it never will."""
         if not self.path.exists():
             return None
         try:
@@ -118,22 +118,22 @@ class CheckpointFile:
             return None
 
     def offer(self, progress: Progress, scheduler: Any, *, is_last: bool = False) -> None:
-        """Write the progress if `pause_seconds` have passed since the last time and no write is under way.
+        """Write the progress if `interval_seconds` have passed since the last time and no write is under way.
 
-        The last one before the render stops is always written: whoever goes on need not do a step twice.
-        The loop's end is offered like any step, so that a worker that dies while decoding need not denoise again.
+        The last one before the render stops is always written, so that a retry repeats no step. The loop's end is
+        offered like any step, so that a worker that dies while decoding need not denoise again.
         The copy to the host is made here; file and fsync happen on another thread while the next step runs.
         """
-        too_soon = perf_counter() - self._last < self.pause_seconds or (self._writing and not self._writing.done())
+        too_soon = perf_counter() - self._last < self.interval_seconds or (self._writing and not self._writing.done())
         if too_soon and not is_last:
             return
         self._last = perf_counter()
         self._writing = self._writer.submit(self._write, *snapshot(self.header, progress, scheduler))
 
-    def _write(self, tensors: dict[str, torch.Tensor], words: str) -> None:
+    def _write(self, tensors: dict[str, torch.Tensor], metadata: str) -> None:
         """Write on the writer's thread. A full disk costs the checkpoint, never the render."""
         try:
-            write_checkpoint(self.path, tensors, words)
+            write_checkpoint(self.path, tensors, metadata)
         except (OSError, SafetensorError):
             logger.warning("the checkpoint %s could not be written", self.path, exc_info=True)
             return
@@ -162,22 +162,22 @@ def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
         tensors[path] = _on_host(value)
         return {"tensor": path, "host": value.device.type == "cpu"}
     if isinstance(value, dict):
-        held = {key: each for key, each in value.items() if _is_data(each)}
-        return {"table": {key: _flatten(each, f"{path}.{key}", tensors) for key, each in held.items()}}
+        data = {key: each for key, each in value.items() if _is_data(each)}
+        return {"table": {key: _flatten(each, f"{path}.{key}", tensors) for key, each in data.items()}}
     if isinstance(value, list | tuple):
         return {"list": [_flatten(each, f"{path}.{index}", tensors) for index, each in enumerate(value)]}
     return {"value": value}
 
 
 def _is_data(value: Any) -> bool:
-    """Whether a value can be told in tensors and JSON."""
+    """Whether a value can be stored as tensors and JSON."""
     if isinstance(value, list | tuple):
         return all(_is_data(each) for each in value)
     return value is None or isinstance(value, torch.Tensor | bool | int | float | str)
 
 
 def _unflatten(form: Any, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Any:
-    """Return the value that `_flatten` told; tensors that lived on the device go there, the others stay on the host."""
+    """Return the value that `_flatten` stored; tensors from the device return there, the others stay on the host."""
     if "tensor" in form:
         tensor = tensors[form["tensor"]]
         return tensor if form["host"] else tensor.to(device)

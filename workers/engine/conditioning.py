@@ -1,4 +1,4 @@
-"""What a render starts from: noise, and the pictures that bind it. One place knows how each Wan family is told."""
+"""Conditioning: the noise, image and mask inputs of a render, for each variant of Wan."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from workers.engine.request import Frames, SegmentRequest
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """The sizes of one render: `rendered` frames, of which the first `lead` repeat what the model was shown."""
+    """The sizes of one render: `rendered` frames, of which the first `lead` repeat the context frames."""
 
     rendered: int
     lead: int
@@ -27,11 +27,12 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """The bound inputs of a denoising loop.
+    """The inputs of a denoising loop.
 
     `latents` is the start, float32 [1, C, T, h, w]. With per-token timesteps, `mask` [1, 1, T, h, w] is 1 where the
-    model draws and 0 where `condition` [1, C, T, h, w] is given. For models with condition channels, `condition`
-    [1, 4 + C, T, h, w] is concatenated and `mask` is None. `image_embeds` [pictures, n, d] is for Wan 2.1 I2V.
+    model generates and 0 where `condition` [1, C, T, h, w] is used as it is. For models with condition channels,
+    `condition` [1, 4 + C, T, h, w] is concatenated and `mask` is None. `image_embeds` [pictures, n, d] is for Wan 2.1
+    I2V.
     """
 
     latents: torch.Tensor
@@ -41,7 +42,7 @@ class Conditioning:
 
 
 def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int) -> Shape:
-    """Return the sizes of a render. Raises Refused for sizes or frame counts that the model cannot make."""
+    """Return the sizes of a render. Raises ModelRefused for sizes or frame counts that the model cannot make."""
     scale = parts.spatial_scale
     if request.width % (scale * parts.patch[2]) or request.height % (scale * parts.patch[1]):
         unit = scale * parts.patch[2]
@@ -56,10 +57,10 @@ def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int
     return Shape(rendered, lead, (1, channels, frames, request.height // scale, request.width // scale))
 
 
-def shown_frames(model: VideoModel, request: SegmentRequest) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-    """Return the frames that the segment begins with, float32 [n, H, W, 3] in 0..1, or None.
+def context_frames(model: VideoModel, request: SegmentRequest) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """Return the frames that the segment continues from, float32 [n, H, W, 3] in 0..1, or None.
 
-    A hand-over comes before the shot's own first frame; `extend` continues the end of the request's video.
+    A continuation comes before the shot's own first frame; `extend` continues the end of the request's video.
     """
     if request.handover is not None:
         request.handover.check(width=request.width, height=request.height)
@@ -82,58 +83,58 @@ class ConditionStage:
     def __init__(self, model: VideoModel, parts: Parts) -> None:
         self.model = model
         self.parts = parts
-        self.takes_channels = parts.transformer.config.in_channels > int(parts.vae.config.z_dim)
-        self.takes_image = parts.transformer.config.image_dim is not None
+        self.has_condition_channels = parts.transformer.config.in_channels > int(parts.vae.config.z_dim)
+        self.has_image_encoder = parts.transformer.config.image_dim is not None
 
-    def check(self, request: SegmentRequest, shown: Any) -> None:
-        """Raise Refused where the request asks what this family cannot be told."""
-        if request.mode not in self.model.modes and not (request.mode == "t2v" and shown is not None):
+    def check(self, request: SegmentRequest, context: Any) -> None:
+        """Raise ModelRefused where the request needs an input that this model does not have."""
+        if request.mode not in self.model.modes and not (request.mode == "t2v" and context is not None):
             raise ModelRefused(f"{self.model.id} cannot do {request.mode}; it can do {', '.join(self.model.modes)}")
-        if self.takes_channels and shown is None:
+        if self.has_condition_channels and context is None:
             raise ModelRefused(f"{self.model.id} needs a first frame")
-        if not self.takes_channels and not self.parts.expand_timesteps and shown is not None:
-            raise ModelRefused(f"{self.model.id} cannot be shown a first frame")
+        if not self.has_condition_channels and not self.parts.expand_timesteps and context is not None:
+            raise ModelRefused(f"{self.model.id} cannot use a first frame")
         if request.last_frame is not None and self.model.last_frame == "no":
-            raise ModelRefused(f"{self.model.id} cannot be shown a last frame")
+            raise ModelRefused(f"{self.model.id} cannot use a last frame")
         if request.last_frame is None and self.model.last_frame == "required":
             raise ModelRefused(f"{self.model.id} needs a last frame")
 
     @torch.no_grad()
-    def build(self, request: SegmentRequest, shape: Shape, shown: Any) -> Conditioning:
-        """Return the conditions of a render without v2v; `shown` is float32 [n, H, W, 3] in 0..1 or None.
+    def build(self, request: SegmentRequest, shape: Shape, context: Any) -> Conditioning:
+        """Return the conditions of a render without v2v; `context` is float32 [n, H, W, 3] in 0..1 or None.
 
         The noise comes from a CPU generator, so that a seed gives the same film on every device.
         """
         device = self.parts.device
         generator = torch.Generator("cpu").manual_seed(request.seed)
         noise = randn_tensor(shape.latent, generator=generator, device=device, dtype=torch.float32)
-        first = _signed(shown).to(device) if shown is not None else None  # [1, 3, n, H, W]
+        first = _signed(context).to(device) if context is not None else None  # [1, 3, n, H, W]
         last = None
         if request.last_frame is not None:
             last = _signed(_unit(_checked(request.last_frame[None], request, "last frame"))).to(device)
         if self.parts.expand_timesteps:
-            return self._given_latents(noise, first, last, shape)
+            return self._clean_latents(noise, first, last, shape)
         if first is None:
             return Conditioning(noise)
         condition = self._condition_channels(first, last, shape)
         return Conditioning(noise, condition, None, self._image_embeds(first, last))
 
-    def _given_latents(
+    def _clean_latents(
         self, noise: torch.Tensor, first: torch.Tensor | None, last: torch.Tensor | None, shape: Shape
     ) -> Conditioning:
-        """Wan 2.2 TI2V and the demo model: some latent frames are given, clean, with timestep 0 for their tokens.
+        """Wan 2.2 TI2V and the demo model: some latent frames are clean inputs, with timestep 0 for their tokens.
 
-        The last latent frame stands for four frames, so a last picture is given as the end of a short still clip.
+        The last latent frame stands for four frames, so a last picture is encoded as the end of a short still clip.
         """
         if first is None and last is None:
             return Conditioning(noise)
         condition = torch.zeros_like(noise)
         mask = torch.ones(1, 1, *shape.latent[2:], dtype=torch.float32, device=noise.device)
-        with self.parts.at_work("vae") as vae:
+        with self.parts.on_device("vae") as vae:
             if first is not None:
-                given = encode_video(vae, first).to(noise.device)  # [1, C, k, h, w]
-                condition[:, :, : given.shape[2]] = given
-                mask[:, :, : given.shape[2]] = 0
+                latents = encode_video(vae, first).to(noise.device)  # [1, C, k, h, w]
+                condition[:, :, : latents.shape[2]] = latents
+                mask[:, :, : latents.shape[2]] = 0
             if last is not None:
                 still = last.expand(-1, -1, 1 + self.parts.temporal_scale, -1, -1)
                 condition[:, :, -1] = encode_video(vae, still).to(noise.device)[:, :, -1]
@@ -141,33 +142,33 @@ class ConditionStage:
         return Conditioning(noise, condition, mask)
 
     def _condition_channels(self, first: torch.Tensor, last: torch.Tensor | None, shape: Shape) -> torch.Tensor:
-        """Wan 2.1 I2V, FLF2V and 2.2 I2V: the given frames, grey elsewhere, encoded, behind four mask channels."""
-        shown, height, width = first.shape[2], first.shape[3], first.shape[4]
-        blank = shape.rendered - shown - (last is not None)
+        """Wan 2.1 I2V, FLF2V and 2.2 I2V: the known frames, grey elsewhere, encoded, behind four mask channels."""
+        count, height, width = first.shape[2], first.shape[3], first.shape[4]
+        blank = shape.rendered - count - (last is not None)
         pieces = [first, first.new_zeros(1, 3, blank, height, width)] + ([last] if last is not None else [])
-        with self.parts.at_work("vae") as vae:
+        with self.parts.on_device("vae") as vae:
             latents = encode_video(vae, torch.cat(pieces, dim=2)).to(self.parts.device)
         step = self.parts.temporal_scale
-        given = torch.zeros(1, 1, shape.rendered, *shape.latent[3:])
-        given[:, :, :shown] = 1
+        known = torch.zeros(1, 1, shape.rendered, *shape.latent[3:])
+        known[:, :, :count] = 1
         if last is not None:
-            given[:, :, -1] = 1
-        given = torch.cat([given[:, :, :1].repeat_interleave(step, dim=2), given[:, :, 1:]], dim=2)
-        mask = given.view(1, -1, step, *shape.latent[3:]).transpose(1, 2).to(latents)  # [1, 4, T, h, w]
+            known[:, :, -1] = 1
+        known = torch.cat([known[:, :, :1].repeat_interleave(step, dim=2), known[:, :, 1:]], dim=2)
+        mask = known.view(1, -1, step, *shape.latent[3:]).transpose(1, 2).to(latents)  # [1, 4, T, h, w]
         return torch.cat([mask, latents], dim=1)
 
     def _image_embeds(self, first: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor | None:
-        """Wan 2.1 I2V only: what CLIP sees in the first picture (and the last), [pictures, n, d]."""
-        if not self.takes_image:
+        """Wan 2.1 I2V only: the CLIP embeddings of the first picture (and the last), [pictures, n, d]."""
+        if not self.has_image_encoder:
             return None
         pictures = [_picture(first[0, :, 0])] + ([_picture(last[0, :, 0])] if last is not None else [])
-        with self.parts.at_work("image_encoder") as encoder:
+        with self.parts.on_device("image_encoder") as encoder:
             inputs = self.parts.image_processor(images=pictures, return_tensors="pt").to(encoder.device)
             embeds = encoder(**inputs, output_hidden_states=True).hidden_states[-2]
         return embeds.to(self.parts.device, self.parts.transformer.dtype)
 
     @torch.no_grad()
-    def video_latents(self, request: SegmentRequest, shape: Shape, shown: Any) -> torch.Tensor:
+    def video_latents(self, request: SegmentRequest, shape: Shape, context: Any) -> torch.Tensor:
         """Return the latents of the video to change, float32 [1, C, T, h, w]: repeated frames first, then its own.
 
         A video that is shorter than the render holds its last frame.
@@ -176,10 +177,10 @@ class ConditionStage:
             raise ModelRefused(f"{request.mode} needs a video")
         video = _unit(_checked(request.video[: request.frames], request, "video"))
         if shape.lead:
-            video = np.concatenate([shown[: shape.lead], video])
+            video = np.concatenate([context[: shape.lead], video])
         missing = shape.rendered - len(video)
         video = np.concatenate([video, np.repeat(video[-1:], missing, axis=0)])
-        with self.parts.at_work("vae") as vae:
+        with self.parts.on_device("vae") as vae:
             return encode_video(vae, _signed(video).to(self.parts.device)).to(self.parts.device)
 
 
@@ -192,10 +193,10 @@ def frame_statistics(latents: torch.Tensor) -> torch.Tensor:
 def correct_drift(
     latents: torch.Tensor, mask: torch.Tensor | None, handover: Continuation | None, share: float
 ) -> torch.Tensor:
-    """Move the drawn latents' look by `share` towards the first segment's: AdaIN (arXiv 1703.06868) per channel.
+    """Move the generated latents' look by `share` towards the first segment's: AdaIN (arXiv 1703.06868) per channel.
 
-    Given latents (mask 0) stay as they are. Chained segments drift in colour and contrast because each one begins
-    with what the last one made of the look; the anchor is the shot's first segment.
+    Known latents (mask 0) stay as they are. Chained segments drift in colour and contrast because each one starts
+    from the look of the one before; the anchor is the shot's first segment.
     """
     if handover is None or handover.anchor is None or share == 0:
         return latents
@@ -209,7 +210,7 @@ def correct_drift(
 
 
 def _checked(pictures: Frames, request: SegmentRequest, what: str) -> Frames:
-    """Return pictures that are uint8 [n, H, W, 3] of the request's size; raise Refused for others."""
+    """Return pictures that are uint8 [n, H, W, 3] of the request's size; raise ModelRefused for others."""
     if pictures.dtype != np.uint8 or pictures.shape[1:] != (request.height, request.width, 3):
         size = f"{request.width}x{request.height}"
         raise ModelRefused(f"the {what} is {pictures.dtype} {pictures.shape}, not {size} RGB bytes")

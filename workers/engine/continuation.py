@@ -1,4 +1,4 @@
-"""The lossless hand-over from one segment of a shot to the next: float frames, and the look to keep."""
+"""The lossless continuation from one segment of a shot to the next: float frames, and the look to keep."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Continuation:
-    """The end of a segment, as the next one needs it.
+    """The end of a segment, from which the next one continues.
 
     `frames` are the last frames that were delivered, float32 [n, H, W, 3] in 0..1, before any rounding to bytes.
     `anchor` is the mean and the standard deviation of each latent channel of the shot's first segment, float32
@@ -34,24 +34,24 @@ class Continuation:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, *, width: int, height: int) -> None:
-        """Raise Refused unless the frames have this size, in pixels."""
+        """Raise ModelRefused unless the frames have this size, in pixels."""
         if self.frames.ndim != 4 or self.frames.shape[1:] != (height, width, 3):
             raise ModelRefused(f"the hand-over has frames of shape {self.frames.shape}, not [n, {height}, {width}, 3]")
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file, durably: a reader sees the whole file or none."""
         tensors = {"frames": self.frames, "anchor": self.anchor}
-        held = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
-        words = json.dumps({"model": self.model, "segment": self.segment, "facts": dict(self.facts)})
-        write_durably(path, lambda temporary: save_file(held, temporary, metadata={"handover": words}))
+        arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
+        metadata = json.dumps({"model": self.model, "segment": self.segment, "facts": dict(self.facts)})
+        write_durably(path, lambda temporary: save_file(arrays, temporary, metadata={"handover": metadata}))
 
     @classmethod
     def load(cls, path: Path) -> "Continuation":
-        """Read what `save` wrote. Raises Refused for a file that is no hand-over."""
+        """Read what `save` wrote. Raises ModelRefused for a file of another format."""
         try:
             with safe_open(path, framework="np") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-                words = json.loads((file.metadata() or {})["handover"])
-            return cls(words["model"], words["segment"], **tensors, facts=words["facts"])
+                metadata = json.loads((file.metadata() or {})["handover"])
+            return cls(metadata["model"], metadata["segment"], **tensors, facts=metadata["facts"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ModelRefused(f"{path.name} is not a hand-over file: {error}") from error

@@ -1,4 +1,4 @@
-"""Latents become pictures, one latent frame at a time: memory does not grow with the length of the clip."""
+"""Decode latents to pictures one latent frame at a time: memory does not grow with the length of the clip."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from workers.engine.request import Frames
 RING_SLOTS = 2
 
 SEAM_FRAMES = 8
-"""Frames after a joint over which the correction of the seam fades: half a second to one second of film."""
+"""Frames after a seam over which its correction fades: half a second to one second of film."""
 
 
 def latent_statistics(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,18 +72,18 @@ def to_unit(piece: torch.Tensor) -> torch.Tensor:
     return (piece[0] * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0).float()
 
 
-def mend_seam(pictures: Iterator[torch.Tensor], shown: Floats, lead: int) -> Iterator[torch.Tensor]:
-    """Yield pieces of pictures [f, H, W, 3] in 0..1 whose joint with what was delivered before shows no jump.
+def smooth_seam(pictures: Iterator[torch.Tensor], context: Floats, lead: int) -> Iterator[torch.Tensor]:
+    """Yield pieces of pictures [f, H, W, 3] in 0..1 whose seam with the frames before it shows no jump.
 
-    The codec makes the `lead` shown frames again, and not quite equal. What the last of them misses of the delivered
-    one, `shown[-1]`, is added to the frames after it, less with each, so that the step over the joint is one of the
-    new clip's own steps. Without a lead nothing is changed.
+    The codec decodes the `lead` context frames again, and not quite equal. The difference of the last one to the
+    delivered frame, `context[-1]`, is added to the frames after it, less with each, so that the step over the seam is
+    one of the new clip's own steps. Without a lead nothing is changed.
     """
     position, missing = 0, None
     for piece in pictures:
         count = piece.shape[0]
         if position < lead <= position + count:
-            missing = torch.from_numpy(shown[-1]).to(piece) - piece[lead - 1 - position]
+            missing = torch.from_numpy(context[-1]).to(piece) - piece[lead - 1 - position]
         if missing is not None:
             ages = torch.arange(position, position + count, device=piece.device) - (lead - 1)  # 1: the first new frame
             share = (1 - (ages - 1) / SEAM_FRAMES).clamp(0, 1) * (ages > 0)
@@ -102,7 +102,7 @@ def to_host(chunks: Iterator[torch.Tensor], device: torch.device) -> Iterator[Fr
     """Yield uint8 chunks as numpy arrays of the host's memory.
 
     On CUDA each chunk is copied by a side stream into a ring of pinned buffers while the next one is being decoded,
-    so the decoder never waits for the bus nor for who writes the film.
+    so the decoder waits neither for the bus nor for the encoder.
     """
     if device.type != "cuda":
         for chunk in chunks:
@@ -118,17 +118,17 @@ def to_host(chunks: Iterator[torch.Tensor], device: torch.device) -> Iterator[Fr
 
 
 class _PinnedRing:
-    """Pinned host buffers that chunks travel through, in order, on a stream of their own."""
+    """Pinned host buffers through which chunks are copied, in order, on a stream of their own."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)
         self._device = device
-        self._flying: list[tuple[torch.Tensor, torch.Tensor, torch.cuda.Event]] = []
+        self._in_flight: list[tuple[torch.Tensor, torch.Tensor, torch.cuda.Event]] = []
         self._free: list[torch.Tensor] = []
 
     def push(self, chunk: torch.Tensor) -> Frames | None:
-        """Start the journey of a device chunk; return the oldest arrived one when the ring is full."""
-        arrived = self.pop() if len(self._flying) >= RING_SLOTS else None
+        """Start to copy a device chunk; return the oldest copied one when the ring is full."""
+        arrived = self.pop() if len(self._in_flight) >= RING_SLOTS else None
         buffer = next((each for each in self._free if each.numel() >= chunk.numel()), None)
         if buffer is None:
             buffer = torch.empty(chunk.numel(), dtype=torch.uint8, pin_memory=True)
@@ -141,14 +141,14 @@ class _PinnedRing:
             chunk.record_stream(self._stream)
             event = torch.cuda.Event()
             event.record(self._stream)
-        self._flying.append((buffer, target, event))
+        self._in_flight.append((buffer, target, event))
         return arrived
 
     def pop(self) -> Frames | None:
-        """Return the oldest chunk as an array of its own when it has arrived, or None when none is on its way."""
-        if not self._flying:
+        """Return the oldest chunk as an array of its own when it is copied, or None when no copy is under way."""
+        if not self._in_flight:
             return None
-        buffer, target, event = self._flying.pop(0)
+        buffer, target, event = self._in_flight.pop(0)
         event.synchronize()
         frames = target.numpy().copy()
         self._free.append(buffer)
@@ -156,34 +156,34 @@ class _PinnedRing:
 
 
 class FrameSelection:
-    """Which of the rendered frames are delivered, and which of those the next segment is shown.
+    """Which of the rendered frames are delivered, and which of those the next segment continues from.
 
-    A model renders 4k + 1 frames and, in a chained segment, repeats the frames it was shown. `lead` counts those;
-    what is rendered beyond `frames` is surplus. It is cut at the end, except where the last frame is prescribed:
-    then single frames are left out in the middle, so that the first and the last stay.
+    A model renders 4k + 1 frames and, in a chained segment, repeats its context frames. `lead` counts those; frames
+    beyond `frames` are surplus. They are cut at the end, except where the last frame is prescribed: then single frames
+    are left out in the middle, so that the first and the last stay. `context` counts the frames for the next segment.
     """
 
-    def __init__(self, *, rendered: int, lead: int, frames: int, tail: int, keep_last: bool) -> None:
+    def __init__(self, *, rendered: int, lead: int, frames: int, context: int, keep_last: bool) -> None:
         if keep_last:
-            chosen = np.linspace(lead, rendered - 1, frames).round().astype(int)
+            indices = np.linspace(lead, rendered - 1, frames).round().astype(int)
         else:
-            chosen = np.arange(lead, lead + frames)
-        self.delivered = frozenset(int(index) for index in chosen)
-        self.shown = frozenset(int(index) for index in chosen[len(chosen) - min(tail, len(chosen)) :])
-        self._tail: list[torch.Tensor] = []
+            indices = np.arange(lead, lead + frames)
+        self.delivered = frozenset(int(index) for index in indices)
+        self.context = frozenset(int(index) for index in indices[len(indices) - min(context, len(indices)) :])
+        self._context_frames: list[torch.Tensor] = []
 
-    def take(self, pictures: Iterator[torch.Tensor], check: Callable[[], None]) -> Iterator[torch.Tensor]:
-        """Yield the delivered frames as uint8 chunks [f, H, W, 3] from pictures in 0..1, keeping the shown floats."""
+    def select(self, pictures: Iterator[torch.Tensor], check: Callable[[], None]) -> Iterator[torch.Tensor]:
+        """Yield the delivered frames as uint8 chunks [f, H, W, 3] from pictures in 0..1, keeping the context floats."""
         position = 0
         for piece in pictures:
             check()
             count = piece.shape[0]
-            wanted = [index for index in range(count) if position + index in self.delivered]
-            self._tail += [piece[index].clone() for index in range(count) if position + index in self.shown]
+            delivered = [index for index in range(count) if position + index in self.delivered]
+            self._context_frames += [piece[index].clone() for index in range(count) if position + index in self.context]
             position += count
-            if wanted:
-                yield to_bytes(piece if len(wanted) == count else piece[wanted])
+            if delivered:
+                yield to_bytes(piece if len(delivered) == count else piece[delivered])
 
-    def tail(self) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
-        """Return the frames that the next segment is shown, float32 [n, H, W, 3] in 0..1."""
-        return torch.stack(self._tail).cpu().numpy()
+    def context_frames(self) -> np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]:
+        """Return the frames that the next segment continues from, float32 [n, H, W, 3] in 0..1."""
+        return torch.stack(self._context_frames).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Our own denoise loop over diffusers' transformers and schedulers: progress, cancel and resume are ours."""
+"""Our own denoising loop over diffusers' transformers and schedulers, with progress, cancel and resume."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Preview = Callable[[torch.Tensor], Frames]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Everything that one denoising loop works with. `start` is the first step index (v2v skips the noisiest ones).
+    """The inputs of one denoising loop. `start` is the first step index (v2v skips the noisiest ones).
 
     `prompt` and `negative` are embeddings [1, L, d]; `negative` is None where guidance does not exceed 1.
     """
 
-    conditions: Conditioning
+    conditioning: Conditioning
     scheduler: Any
     timesteps: torch.Tensor
     prompt: torch.Tensor
@@ -35,7 +35,7 @@ class Plan:
 
 
 class DenoiseStage:
-    """Runs the loop of one model: which expert works at which step, with which inputs."""
+    """Runs the loop of one model: the expert and its inputs at each step."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -51,10 +51,10 @@ class DenoiseStage:
     ) -> torch.Tensor:
         """Return the denoised latents, float32 [1, C, T, h, w].
 
-        The stop flag is read before each step, and a step is waited for before it is reported, so that progress is
-        true and a cancel takes effect within one step. A checkpoint that fits continues where it ended.
+        The stop flag is read before each step, and a step is complete before it is reported, so that progress is true
+        and a cancel takes effect within one step. A checkpoint that fits continues where it ended.
         """
-        latents = plan.conditions.latents
+        latents = plan.conditioning.latents
         moments = plan.timesteps.cpu().tolist()
         first = 0
         if checkpoint is not None and (progress := checkpoint.resume(plan.scheduler, latents.device)) is not None:
@@ -70,9 +70,9 @@ class DenoiseStage:
             control.on_step(index + 1, total, picture)
             if checkpoint is not None:
                 checkpoint.offer(Progress(index + 1, latents), plan.scheduler, is_last=control.cancelled())
-        if plan.conditions.mask is not None and plan.conditions.condition is not None:
-            mask = plan.conditions.mask
-            latents = (1 - mask) * plan.conditions.condition + mask * latents
+        if plan.conditioning.mask is not None and plan.conditioning.condition is not None:
+            mask = plan.conditioning.mask
+            latents = (1 - mask) * plan.conditioning.condition + mask * latents
         return latents
 
     def _step(
@@ -82,7 +82,7 @@ class DenoiseStage:
         timestep = plan.timesteps[index]
         model, name, guidance = self._expert(plan, moment)
         hidden, per_token = self._inputs(plan, latents, timestep)
-        with self.parts.at_work(name):
+        with self.parts.on_device(name):
             velocity = self._guided(plan, model, index, hidden, per_token, guidance)
         picture = None
         if preview is not None and plan.preview_steps and (index + 1) % plan.preview_steps == 0:
@@ -92,7 +92,7 @@ class DenoiseStage:
         return plan.scheduler.step(velocity, timestep, latents, return_dict=False)[0], picture
 
     def _expert(self, plan: Plan, moment: float) -> tuple[Any, str, float]:
-        """Return the transformer that works at this timestep, its name and its guidance."""
+        """Return the transformer for this timestep, its name and its guidance."""
         if self.parts.boundary_ratio is None:
             return self.parts.transformer, "transformer", plan.guidance
         boundary = self.parts.boundary_ratio * plan.scheduler.config.num_train_timesteps
@@ -103,7 +103,7 @@ class DenoiseStage:
     def _inputs(self, plan: Plan, latents: torch.Tensor, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the transformer's input [1, C', T, h, w] and its timesteps, [1] or one per token [1, tokens]."""
         dtype = self.parts.transformer.dtype
-        mask, condition = plan.conditions.mask, plan.conditions.condition
+        mask, condition = plan.conditioning.mask, plan.conditioning.condition
         if self.parts.expand_timesteps:
             if mask is None and plan.uniform_timestep:
                 return latents.to(dtype), timestep.expand(latents.shape[0])
@@ -123,20 +123,20 @@ class DenoiseStage:
         self, plan: Plan, model: Any, index: int, hidden: torch.Tensor, timestep: torch.Tensor, guidance: float
     ) -> torch.Tensor:
         """Return the velocity with classifier-free guidance (arXiv 2207.12598, equation 6)."""
-        images = plan.conditions.image_embeds
+        images = plan.conditioning.image_embeds
         where = {
             "step_index": index,
             "sigma": float(plan.scheduler.sigmas[_position(plan, index)]),
             "num_inference_steps": len(plan.timesteps),
         }
 
-        def velocity(name: str, words: torch.Tensor) -> torch.Tensor:
-            batch = words.shape[0]
+        def velocity(name: str, prompts: torch.Tensor) -> torch.Tensor:
+            batch = prompts.shape[0]
             with model.cache_context(name, **where):
                 output: torch.Tensor = model(
                     hidden_states=hidden.expand(batch, -1, -1, -1, -1),
                     timestep=timestep.expand(batch, *timestep.shape[1:]),
-                    encoder_hidden_states=words,
+                    encoder_hidden_states=prompts,
                     encoder_hidden_states_image=None if images is None else images.repeat(batch, 1, 1),
                     return_dict=False,
                 )[0]
@@ -145,12 +145,12 @@ class DenoiseStage:
         if plan.negative is None:
             return velocity("cond", plan.prompt)
         if plan.cfg_batch:
-            told, untold = velocity("cond", torch.cat([plan.prompt, plan.negative])).chunk(2)
+            conditional, unconditional = velocity("cond", torch.cat([plan.prompt, plan.negative])).chunk(2)
         else:
-            told, untold = velocity("cond", plan.prompt), velocity("uncond", plan.negative)
-        return untold + guidance * (told - untold)
+            conditional, unconditional = velocity("cond", plan.prompt), velocity("uncond", plan.negative)
+        return unconditional + guidance * (conditional - unconditional)
 
 
 def _position(plan: Plan, index: int) -> int:
-    """Return where the loop's step stands in the scheduler's full list of sigmas (v2v begins in its middle)."""
+    """Return the index of the loop's step in the scheduler's full list of sigmas (v2v begins in its middle)."""
     return len(plan.scheduler.timesteps) - len(plan.timesteps) + index

@@ -1,8 +1,8 @@
-"""What can end a render other than its last frame."""
+"""The errors that end a render."""
 
 
 class EngineError(Exception):
-    """A render ended without its frames; the process is sound and may take the next one."""
+    """A render ended without its frames; the process may render the next one."""
 
 
 class Stopped(EngineError):
@@ -10,20 +10,20 @@ class Stopped(EngineError):
 
 
 class ModelRefused(EngineError):
-    """The request asks what this model cannot do, such as a first frame of another size."""
+    """The request is outside what this model can do, such as a first frame of another size."""
 
 
 class DoesNotFit(EngineError):
-    """The predicted peak memory of the request is above what the device has; it was refused before it began."""
+    """The predicted peak memory of the request is above the memory of the device; it was refused before it began."""
 
 
 class OutOfMemory(EngineError):
-    """Memory ran out in the middle; all state was reset and the canary proved the process sound."""
+    """Memory ran out in the middle; all state was reset and the self-test passed."""
 
 
 class EnginePoisoned(EngineError):
-    """The process failed its canary after an error. It must be replaced before it renders for anybody else."""
+    """The process failed its self-test after an error. It must be replaced before it renders for anybody else."""
 
 
 class CheckpointRejected(EngineError):
-    """A checkpoint file is broken, or was written for another request, model or shape."""
+    """A checkpoint file is broken, or belongs to another request, model or shape."""

@@ -1,11 +1,11 @@
-"""The machine under an engine: its device's name and memory, and the versions that render. It is told to the roster."""
+"""Facts about the machine for the worker registry: the device's name and memory, and the versions that render."""
 
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-# A container is given less memory than its host has (cgroup v2, then v1); without a limit the file is absent or huge.
+# A container may have less memory than its host (cgroup v2, then v1); without a limit the file is absent or huge.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _VERSIONS = ("torch", "diffusers")
 
@@ -18,10 +18,10 @@ def host_bytes() -> int:
 
 
 def machine_facts(device: str) -> dict[str, str | int]:
-    """Return `name` and `memory_bytes` of a torch device (`cpu`, `cuda:0`), and the versions of what renders on it.
+    """Return `name` and `memory_bytes` of a torch device (`cpu`, `cuda:0`), and the versions of its packages.
 
-    torch is imported for a GPU alone: a worker that only joins films does without. Raises what torch raises where
-    there is no such device.
+    torch is imported only for a GPU: a worker that only joins films needs none. Raises torch's error where there is no
+    such device.
     """
     facts: dict[str, str | int] = {"python": platform.python_version()}
     for package in _VERSIONS:
@@ -33,19 +33,19 @@ def machine_facts(device: str) -> dict[str, str | int]:
         return {"name": _processor(), "memory_bytes": host_bytes(), **facts}
     import torch
 
-    found = torch.cuda.get_device_properties(device)
+    properties = torch.cuda.get_device_properties(device)
     return {
-        "name": found.name,
-        "memory_bytes": int(found.total_memory),
-        "capability": f"{found.major}.{found.minor}",
+        "name": properties.name,
+        "memory_bytes": int(properties.total_memory),
+        "capability": f"{properties.major}.{properties.minor}",
         "cuda": str(torch.version.cuda),
         **facts,
     }
 
 
 def _processor() -> str:
-    """Return the processor's name: Linux tells it in a file, others tell Python."""
+    """Return the processor's name: Linux lists it in a file, other systems report it to Python."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text().splitlines() if listing.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0]} × {len(named)}" if named else platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} × {len(names)}" if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Loading: a catalogue entry becomes the parts of a diffusers pipeline, on a device, in their dtypes."""
+"""Load a catalogue entry as the parts of a diffusers pipeline, on a device, in their dtypes."""
 
 import os
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ OFFLOADED = ("text_encoder", "image_encoder", "transformer", "transformer_2", "v
 
 @dataclass
 class Parts:
-    """The loaded parts of one Wan pipeline, and how they run. `scheduler` is a template: each render clones it."""
+    """The loaded parts of one Wan pipeline, and their device. `scheduler` is a template: each render clones it."""
 
     pipeline: Any  # the diffusers pipeline; it only holds the parts, its __call__ is never used
     device: torch.device
@@ -85,8 +85,8 @@ class Parts:
         return time, high, wide
 
     @contextmanager
-    def at_work(self, name: str) -> Iterator[Any]:
-        """Give a part on its device. With offload it travels there now, and the other large parts travel back."""
+    def on_device(self, name: str) -> Iterator[Any]:
+        """Yield a part on its device. With offload it is moved there now, and the other large parts are moved back."""
         part = getattr(self.pipeline, name)
         if self.offload and part is not None:
             for other in OFFLOADED:
@@ -96,8 +96,8 @@ class Parts:
         yield part
 
 
-def choose_threads(device: torch.device) -> int:
-    """Set how many threads torch computes with, and return it: on a CPU one core is left to ffmpeg and the service.
+def set_cpu_threads(device: torch.device) -> int:
+    """Set torch's number of threads and return it: on a CPU one core is left to ffmpeg and the service.
 
     Threads that share a core wait for one another at every operation: on a busy two-core machine a small decoder was
     measured five times slower with two threads than with one. Small models gain nothing beyond four.
@@ -171,7 +171,7 @@ def device_bytes(device: torch.device) -> int:
     return host_bytes()
 
 
-def refuse_what_cannot_fit(model: VideoModel, device: torch.device, width: int, height: int, frames: int) -> None:
+def check_memory(model: VideoModel, device: torch.device, width: int, height: int, frames: int) -> None:
     """Raise DoesNotFit if the predicted peak of a render is above the device's memory."""
     problem = why_too_large(model, width, height, frames, device_bytes(device))
     if problem is not None:

@@ -1,4 +1,4 @@
-"""A process that grows is replaced between two takes, before the kernel's out-of-memory killer chooses the moment."""
+"""Replace a growing process between two takes, before the kernel's out-of-memory killer ends it during one."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ class MemoryGrowth:
     """Watches the resident memory of this process from take to take.
 
     The size after the third take is the base; when a later take ends above `factor` times the base and at least
-    `least_bytes` above it, the process shall be replaced. A newly loaded model begins anew.
+    `least_bytes` above it, the process shall be replaced. A newly loaded model resets the base.
     """
 
     def __init__(
@@ -24,12 +24,12 @@ class MemoryGrowth:
         self._takes = 0
         self._base = 0
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget the base: another model was loaded."""
         self._takes = self._base = 0
 
     def is_too_large(self) -> bool:
-        """Note that a take has ended, and return whether the process shall be replaced now."""
+        """Record that a take has ended, and return whether the process shall be replaced now."""
         self._takes += 1
         size = self._measure()
         if self._takes <= SETTLING_TAKES:

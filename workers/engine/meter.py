@@ -1,4 +1,4 @@
-"""The meter of one take: where its seconds went. It is stored with the take and feeds ETA and margin."""
+"""The meter of one take: its seconds by stage. It is stored with the take and feeds ETA and margin."""
 
 import resource
 import sys
@@ -16,7 +16,7 @@ BUSY_STAGES = ("text", "denoise", "decode")
 
 @dataclass
 class Meter:
-    """Seconds by stage, and what the device did. The engine fills text, denoise and decode; the caller the others.
+    """Seconds by stage, and the device's work. The engine fills text, denoise and decode; the caller the others.
 
     `gpu_seconds` is the time in which the device worked for the take; on a CPU that is the time of those stages.
     `cpu_seconds` are those of this process and of the encoders it waited for, by stage.
@@ -43,19 +43,19 @@ class Meter:
             self.cpu_seconds[name] += cpu_seconds() - cpu
 
     @contextmanager
-    def stage_beside(self, name: str) -> Iterator[None]:
-        """Add the time inside the block to a stage that runs on a thread beside another take's stages.
+    def stage_in_background(self, name: str) -> Iterator[None]:
+        """Add the time inside the block to a stage on a background thread, while another take renders.
 
-        Its processor time is that of this thread and of the encoders that it waited for, and nobody else counts it.
+        Its processor time is that of this thread and of the encoders that it waited for; no other stage counts it.
         """
-        began, cpu = perf_counter(), _beside.clock()
+        began, cpu = perf_counter(), _background.clock()
         try:
             yield
         finally:
             self.add(name, perf_counter() - began)
-            spent = _beside.clock() - cpu
+            spent = _background.clock() - cpu
             self.cpu_seconds[name] += spent
-            _beside.add(spent)
+            _background.add(spent)
 
     def add(self, name: str, seconds: float) -> None:
         """Add seconds to a stage. Raises KeyError for an unknown stage."""
@@ -64,7 +64,7 @@ class Meter:
             self.gpu_seconds += seconds
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the meter as JSON-ready words and numbers, seconds rounded to microseconds."""
+        """Return the meter as JSON-ready values, seconds rounded to microseconds."""
         return {
             "seconds": {name: round(value, 6) for name, value in self.seconds.items()},
             "cpu_seconds": {name: round(value, 6) for name, value in self.cpu_seconds.items()},
@@ -77,8 +77,8 @@ class Meter:
         }
 
 
-class _Beside:
-    """The processor seconds of this process that stages beside the main thread have told already."""
+class _BackgroundTime:
+    """The processor seconds of this process that background stages have counted."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -89,20 +89,20 @@ class _Beside:
         return thread_time() + _used(resource.RUSAGE_CHILDREN)
 
     def add(self, seconds: float) -> None:
-        """Note that these seconds belong to a stage beside."""
+        """Count these seconds as those of a background stage."""
         with self._lock:
             self.seconds += seconds
 
 
-_beside = _Beside()
+_background = _BackgroundTime()
 
 
 def cpu_seconds() -> float:
     """Return the processor time of this process and of the children it has waited for, in seconds.
 
-    Without what stages beside (`Meter.stage_beside`) have told, so that nothing is counted in two takes.
+    Without the seconds of background stages (`Meter.stage_in_background`), so that nothing is counted in two takes.
     """
-    return _used(resource.RUSAGE_SELF) + _used(resource.RUSAGE_CHILDREN) - _beside.seconds
+    return _used(resource.RUSAGE_SELF) + _used(resource.RUSAGE_CHILDREN) - _background.seconds
 
 
 def _used(whose: int) -> float:

@@ -1,4 +1,4 @@
-"""Switches: the fastest attention that is exact, regional compile, caches. Chosen at load, from the catalogue."""
+"""The catalogue's switches, applied at load: the fastest exact attention, regional compilation, caches."""
 
 import logging
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class Kernels:
     def for_shape(self, width: int, height: int, frames: int) -> Iterator[None]:
         """Run compiled blocks inside the block for a declared shape, and eager ones for every other.
 
-        A shape that nobody declared would cost each odd request a compilation of its own.
+        An undeclared shape would cost each such request a compilation of its own.
         """
         if not self.compiled or (width, height, frames) in self.compiled:
             yield
@@ -50,7 +50,7 @@ class Kernels:
 
 
 def apply_optimizations(model: VideoModel, parts: Parts) -> Kernels:
-    """Set a model's switches on its loaded parts; return the kernels that were chosen."""
+    """Set a model's switches on its loaded parts; return the chosen kernels."""
     switches = model.switches
     backend = probe_attention(parts) if switches.attention == "auto" else switches.attention
     for transformer in parts.transformers:
@@ -94,8 +94,8 @@ def compile_blocks(parts: Parts, shapes: int) -> bool:
 
 @torch.no_grad()
 def run_one_block(parts: Parts) -> None:
-    """Run the first block of the transformer on four tokens, on the device where it works."""
-    with parts.at_work("transformer") as transformer:
+    """Run the first block of the transformer on four tokens, on its device."""
+    with parts.on_device("transformer") as transformer:
         config, device, dtype = transformer.config, parts.device, transformer.dtype
         dim = config.num_attention_heads * config.attention_head_dim
         hidden = torch.zeros(1, 4, dim, device=device, dtype=dtype)
@@ -105,7 +105,7 @@ def run_one_block(parts: Parts) -> None:
 
 
 def reset_caches(parts: Parts) -> None:
-    """Forget what step caches keep between steps, so that no render sees another one's residuals."""
+    """Empty the step caches, so that no render uses residuals of another one."""
     for transformer in parts.transformers:
         if transformer.is_cache_enabled:
             transformer._reset_stateful_cache()
@@ -119,7 +119,7 @@ def probe_attention(parts: Parts) -> str:
     """
     if parts.device.type != "cuda":
         return "native"
-    offer_flash_3()
+    enable_flash_3()
     config = parts.transformer.config
     for backend in EXACT_BACKENDS[:-1]:
         if _works(backend, int(config.attention_head_dim), parts):
@@ -127,8 +127,8 @@ def probe_attention(parts: Parts) -> str:
     return "native"
 
 
-def offer_flash_3() -> bool:
-    """Let diffusers' `_flash_3` use the wheel `fa3-fwd`, FlashAttention-3 without its backward pass; say if it is here.
+def enable_flash_3() -> bool:
+    """Let diffusers' `_flash_3` use the wheel `fa3-fwd`, FlashAttention-3 without its backward pass, if it is here.
 
     diffusers looks for a build from source (`flash_attn_interface`) alone. The wheel has the same functions.
     """

@@ -15,7 +15,7 @@ class LatentPreview:
     """Draws one small picture from latents, a cell each, without the decoder.
 
     The latents of Wan-like VAEs are nearly linear in the mean colour of their cell, so a least-squares fit on one
-    picture of known colours gives a usable preview for any VAE, at the price of one encoded frame at load.
+    picture of inputs colours gives a usable preview for any VAE, at the price of one encoded frame at load.
     """
 
     def __init__(self, weights: torch.Tensor) -> None:
@@ -34,8 +34,8 @@ class LatentPreview:
         picture = colours.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
         video = (picture * 2 - 1).permute(2, 0, 1)[None, :, None]  # [1, 3, 1, H, W]
         latents = encode_video(vae, video)[0, :, 0].flatten(1).T.float().cpu()  # [cells, C]
-        known = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
-        solution = torch.linalg.lstsq(known, colours.reshape(-1, 3), driver="gelsd").solution
+        inputs = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+        solution = torch.linalg.lstsq(inputs, colours.reshape(-1, 3), driver="gelsd").solution
         return cls(solution.to(vae.device))
 
     def __call__(self, latents: torch.Tensor) -> Frames:

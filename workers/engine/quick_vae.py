@@ -12,9 +12,9 @@ NORM_EPSILON = 1e-24
 
 
 def speed_up_vae(vae: Any, device: torch.device) -> int:
-    """Make the VAE's layers run on faster kernels of `device`, where it works; return how many layers were changed.
+    """Make the VAE's layers run on faster kernels of `device`; return how many layers were changed.
 
-    That need not be where its weights are now: an offloaded VAE waits in the host's memory for its turn on the GPU.
+    Its weights may be elsewhere now: an offloaded VAE waits in the host's memory for its turn on the GPU.
     The sums are made in another order. In 8-bit frames that is at most one level: on a CPU in very few pixels, on CUDA
     in a few of a hundred, because cuDNN rounds what it multiplies to TF32 either way. Other dtypes stay as they are.
     """
@@ -33,17 +33,17 @@ def use_onednn(vae: Any) -> int:
     torch 2.11 and 2.13 send a single small clip to `slow_conv3d` (a rule about batch and size in Convolution.cpp),
     which takes about four times as long as oneDNN on the shapes of a small Wan decoder.
     """
-    found = [each for each in vae.modules() if isinstance(each, torch.nn.Conv3d) and each.groups == 1]
-    for each in found:
+    layers = [each for each in vae.modules() if isinstance(each, torch.nn.Conv3d) and each.groups == 1]
+    for layer in layers:
         # `_conv_forward` is what nn.Conv3d.forward calls after padding; WanCausalConv3d pads by itself before it.
-        each._conv_forward = partial(_onednn, each)
-    return len(found)
+        layer._conv_forward = partial(_onednn, layer)
+    return len(layers)
 
 
 def use_channels_last(vae: Any) -> int:
     """Lay the weights out as cuDNN's kernels want them, channels last; return how many layers were changed.
 
-    Pictures then stay so from layer to layer and are no longer turned around before and after each convolution.
+    Pictures then keep that layout from layer to layer and are not converted before and after each convolution.
     Borders are left to the convolution, and a normalisation is one kernel where diffusers' takes six.
     """
     changed = 0

@@ -1,4 +1,4 @@
-"""What an engine is asked, how it is watched and stopped, and what every engine answers with."""
+"""The interface of every engine: its request, the control that watches and stops a render, and the engine."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ Frames = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentRequest:
-    """One segment to render: everything that decides its frames, and nothing else but where to keep checkpoints.
+    """One segment to render: everything that decides its frames, and the folder for its checkpoints.
 
     `width` and `height` are the model's native size in pixels; `frames` counts the frames that come out, without
-    those that a hand-over repeats. Pictures are uint8 [H, W, 3] and videos uint8 [F, H, W, 3], both in native size.
+    those that a continuation repeats. Pictures are uint8 [H, W, 3] and videos uint8 [F, H, W, 3], both in native size.
     For `v2v` and `edit`, `video` holds the frames to change; for `extend`, those that the segment continues.
     """
 
@@ -54,19 +54,19 @@ class SegmentRequest:
 
 
 class EngineControl:
-    """The wire between a render and the threads around it: progress out, the wish to stop in.
+    """Shared state of a render and the threads around it: progress out, the request to stop in.
 
-    A caller subclasses it or fills its two hooks. All methods are called on the rendering thread, except `stop`.
+    A caller subclasses it and overrides its two hooks. All methods are called on the rendering thread, except `stop`.
     """
 
     def __init__(self) -> None:
         self._stopped = False
 
     def on_step(self, step: int, steps: int, preview: Frames | None) -> None:
-        """Hear that denoising step `step` of `steps` is done. `preview` is a small uint8 [h, w, 3] picture or None."""
+        """Called when step `step` of `steps` is done. `preview` is a small uint8 [h, w, 3] picture or None."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """Hear that a checkpoint file was completed, so that it can be stored where other workers find it."""
+        """Called when a checkpoint file was completed, so that it can be stored where other workers find it."""
 
     def stop(self) -> None:
         """Ask the render to stop; safe from any thread and from a signal handler."""
@@ -83,16 +83,16 @@ class EngineControl:
 
 
 class Engine(Protocol):
-    """A loaded video model. One render at a time; the next one starts in a clean room."""
+    """A loaded video model. One render at a time; none leaves state for the next."""
 
     meter: Meter
     handover: Continuation | None
 
     def load(self) -> None:
-        """Load weights, choose the fastest exact kernels, and record the canary. Doing it again changes nothing."""
+        """Load weights, choose the fastest exact kernels, and record the self-test. Idempotent."""
 
     def prefetch(self, request: SegmentRequest) -> None:
-        """Encode the words of the next render beside the running one. Never required, safe from any thread.
+        """Encode the text of the next render during the running one. Never required, safe from any thread.
 
         Does nothing before `load()`.
         """
@@ -102,8 +102,8 @@ class Engine(Protocol):
 
         Closing the generator early cleans up like its end. After the last chunk, `handover` continues into the next
         segment and `meter` holds the seconds by stage; the next render begins new ones and leaves these alone.
-        Raises Stopped, Refused, DoesNotFit, OutOfMemory, or EnginePoisoned (replace the process).
+        Raises Stopped, ModelRefused, DoesNotFit, OutOfMemory, or EnginePoisoned (replace the process).
         """
 
     def close(self) -> None:
-        """Give back memory and threads."""
+        """Release memory and threads."""

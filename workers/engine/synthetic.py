@@ -1,4 +1,4 @@
-"""Colour bars with burnt-in frame numbers: an engine without weights, for test keys and drills."""
+"""Colour bars with burnt-in frame numbers: an engine without weights, for test keys and fault tests."""
 
 from collections.abc import Generator
 from hashlib import sha256
@@ -23,7 +23,7 @@ BARS = np.array(
 
 
 class SyntheticEngine:
-    """Draws frames that show their own number, deterministic per seed, with the manners of a real engine."""
+    """Draws frames that show their own number, deterministic per seed, with the interface of a real engine."""
 
     def __init__(self, model: VideoModel) -> None:
         self.model = model
@@ -42,7 +42,7 @@ class SyntheticEngine:
     def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 [f, H, W, 3]; see `Engine.render`.
 
-        Each of the request's steps waits `switches.step_seconds`, and a wish to stop interrupts within a step.
+        Each of the request's steps waits `switches.step_seconds`, and a request to stop takes effect within a step.
         """
         if min(request.frames, request.width, request.height) < 1:
             raise ModelRefused("a segment needs at least one frame and one pixel")
@@ -71,11 +71,11 @@ class SyntheticEngine:
 
     def _pretend_steps(self, request: SegmentRequest, control: EngineControl) -> None:
         """Go through the request's steps as a model would, each lasting the catalogue's `step_seconds`."""
-        nobody = Event()
+        never = Event()
         for step in range(request.steps):
             control.check()
             if self.model.switches.step_seconds:
-                nobody.wait(self.model.switches.step_seconds)
+                never.wait(self.model.switches.step_seconds)
             self.meter.steps += 1
             preview = np.broadcast_to(np.uint8(255 * (step + 1) // request.steps), (9, 16, 3)).copy()
             control.on_step(step + 1, request.steps, preview)
@@ -83,7 +83,7 @@ class SyntheticEngine:
 
 
 def _background(request: SegmentRequest) -> Frames:
-    """Return the picture behind the numbers, uint8 [H, W, 3]: the bars, or the request's own first picture."""
+    """Return the picture under the numbers, uint8 [H, W, 3]: the bars, or the request's own first picture."""
     if request.first_frame is not None:
         picture = np.asarray(request.first_frame)
         if picture.shape != (request.height, request.width, 3):

@@ -1,4 +1,4 @@
-"""Words become embeddings, once: an encoder behind a least-recently-used cache that is bounded by bytes."""
+"""Text embeddings: an encoder behind a least-recently-used cache that is bounded by bytes."""
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ CACHE_BYTES = 256 * 1024 * 1024
 
 
 class EmbeddingCache:
-    """Text embeddings by (model, text, length), the least recently used going first when `bytes_max` is reached."""
+    """Text embeddings by (model, text, length), evicting the least recently used when `bytes_max` is reached."""
 
     def __init__(self, bytes_max: int = CACHE_BYTES) -> None:
         self.bytes_max = bytes_max
@@ -25,13 +25,13 @@ class EmbeddingCache:
     def get(self, key: Key) -> torch.Tensor | None:
         """Return the embedding and make it the most recently used, or None."""
         with self._lock:
-            found = self._entries.get(key)
-            if found is not None:
+            embedding = self._entries.get(key)
+            if embedding is not None:
                 self._entries.move_to_end(key)
-            return found
+            return embedding
 
     def put(self, key: Key, embedding: torch.Tensor) -> None:
-        """Keep an embedding; one that is larger than the whole cache is not kept."""
+        """Store an embedding, unless it is larger than the whole cache."""
         size = embedding.numel() * embedding.element_size()
         with self._lock:
             if size > self.bytes_max or key in self._entries:
@@ -47,7 +47,7 @@ class EmbeddingCache:
 
 
 class TextStage:
-    """The text encoder of one loaded model, with its cache and a thread that encodes ahead."""
+    """The text encoder of one loaded model, with its cache and a prefetch thread."""
 
     def __init__(self, parts: Parts, model_key: str, length: int, cache: EmbeddingCache | None = None) -> None:
         self.parts = parts
@@ -56,39 +56,39 @@ class TextStage:
         self.cache = EmbeddingCache() if cache is None else cache
         # A fast tokenizer must not be used by two threads at once, and one encoding at a time is quickest anyway.
         self._lock = Lock()
-        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text-ahead")
+        self._prefetch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text-prefetch")
 
     def encode(self, text: str) -> tuple[torch.Tensor, bool]:
-        """Return the embedding of a text, and whether it was known already.
+        """Return the embedding of a text, and whether it came from the cache.
 
         [1, length, text_dim], on the device in the transformer's dtype.
         """
         cleaned = prompt_clean(text)
         key = (self.model_key, cleaned, self.length)
-        found = self.cache.get(key)
-        if found is not None:
-            return found, True
+        embedding = self.cache.get(key)
+        if embedding is not None:
+            return embedding, True
         with self._lock:
-            found = self.cache.get(key)
-            if found is not None:
-                return found, True
-            made = self._compute(cleaned)
-            self.cache.put(key, made)
-            return made, False
+            embedding = self.cache.get(key)
+            if embedding is not None:
+                return embedding, True
+            embedding = self._compute(cleaned)
+            self.cache.put(key, embedding)
+            return embedding, False
 
-    def encode_ahead(self, texts: list[str]) -> None:
-        """Encode texts into the cache on another thread, at once and without waiting for them.
+    def prefetch(self, texts: list[str]) -> None:
+        """Start to encode texts into the cache on another thread; returns at once.
 
         With offload the encoder would push the working transformer off the device, so nothing is done then.
         """
         if not self.parts.offload:
-            self._ahead.submit(self._encode_beside, texts)
+            self._prefetch_thread.submit(self._prefetch, texts)
 
     def close(self) -> None:
-        """Wait for the encoding in progress and end the thread."""
-        self._ahead.shutdown(wait=True, cancel_futures=True)
+        """Wait for the running encoding and end the thread."""
+        self._prefetch_thread.shutdown(wait=True, cancel_futures=True)
 
-    def _encode_beside(self, texts: list[str]) -> None:
+    def _prefetch(self, texts: list[str]) -> None:
         """Encode on this thread; on CUDA on a low-priority stream, so that the running denoise step goes first."""
         if self.parts.device.type != "cuda":
             for text in texts:
@@ -104,7 +104,7 @@ class TextStage:
     def _compute(self, cleaned: str) -> torch.Tensor:
         """Run tokenizer and encoder exactly as diffusers' WanPipeline does: padded, masked, then zeros after the end.
 
-        The tokens beyond the text are zeros, not what the encoder makes of padding: Wan was trained that way.
+        The tokens beyond the text are zeros, not the encoder's output for padding: Wan was trained that way.
         """
         inputs = self.parts.tokenizer(
             [cleaned],
@@ -117,7 +117,7 @@ class TextStage:
         )
         mask = inputs.attention_mask
         count = int(mask.gt(0).sum())
-        with self.parts.at_work("text_encoder") as encoder:
+        with self.parts.on_device("text_encoder") as encoder:
             device = encoder.device
             hidden = encoder(inputs.input_ids.to(device), mask.to(device)).last_hidden_state  # [1, length, text_dim]
             hidden = hidden.to(encoder.dtype)[:, :count]

@@ -1,4 +1,4 @@
-"""The Wan family (2.1 and 2.2): one render from request to frames, told top to bottom."""
+"""The Wan family (2.1 and 2.2): one render from request to frames, in order."""
 
 import gc
 from collections.abc import Generator, Iterator
@@ -15,16 +15,16 @@ from workers.engine.conditioning import (
     Conditioning,
     ConditionStage,
     Shape,
+    context_frames,
     correct_drift,
     frame_statistics,
     shape_of,
-    shown_frames,
 )
 from workers.engine.continuation import Continuation, Floats
-from workers.engine.decode import FrameSelection, decode_floats, mend_seam, to_host, to_unit
+from workers.engine.decode import FrameSelection, decode_floats, smooth_seam, to_host, to_unit
 from workers.engine.denoise import DenoiseStage, Plan
 from workers.engine.errors import EngineError, EnginePoisoned, ModelRefused, OutOfMemory
-from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts, refuse_what_cannot_fit
+from workers.engine.load import Parts, check_memory, clone_scheduler, load_parts, set_cpu_threads
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.optimizations import apply_optimizations, reset_caches
 from workers.engine.preview import LatentPreview
@@ -32,12 +32,12 @@ from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.self_test import SelfTest
 from workers.engine.text import EmbeddingCache, TextStage
 
-# How PyTorch words a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
-OUT_OF_MEMORY_WORDS = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+# Messages of PyTorch about a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
+OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class WanEngine:
-    """One loaded Wan model on one device. Renders one segment at a time, each in a clean room."""
+    """One loaded Wan model on one device. Renders one segment at a time; none leaves state for the next."""
 
     def __init__(self, model: VideoModel, device: str, text_cache: EmbeddingCache | None = None) -> None:
         self.model = model
@@ -48,10 +48,10 @@ class WanEngine:
         self._loaded = False
 
     def load(self) -> None:
-        """Load the weights, apply the model's switches, and record the canary; see `Engine.load`."""
+        """Load the weights, apply the model's switches, and record the self-test; see `Engine.load`."""
         if self._loaded:
             return
-        choose_threads(self.device)
+        set_cpu_threads(self.device)
         try:
             self.adopt(load_parts(self.model, self.device))
         except (EngineError, OSError, ValueError):
@@ -60,36 +60,36 @@ class WanEngine:
         except Exception as error:
             if self.device.type != "cuda":
                 raise
-            # A half loaded model holds memory, and a device that is broken stays so for as long as the process lives.
+            # A half-loaded model holds memory, and a broken device stays broken for as long as the process lives.
             raise EnginePoisoned(f"{self.model.id} could not be loaded onto {self.device}: {error}") from error
 
     def adopt(self, parts: Parts) -> None:
-        """Take loaded parts as this engine's own: set the model's switches on them and record the canary."""
+        """Use loaded parts: set the model's switches on them and record the self-test."""
         self.parts = parts
         self.kernels = apply_optimizations(self.model, parts)
         key = f"{self.model.weights}@{self.model.revision}"
         self.text = TextStage(self.parts, key, self.model.text_length, self._text_cache)
         self.conditions = ConditionStage(self.model, self.parts)
         self.denoise = DenoiseStage(self.parts)
-        with self.parts.at_work("vae") as vae:
+        with self.parts.on_device("vae") as vae:
             self.preview = LatentPreview.fit(vae)
-        self.canary = SelfTest(self.parts, self.model, self.kernels)
-        self.canary.record()
+        self.self_test = SelfTest(self.parts, self.model, self.kernels)
+        self.self_test.record()
         self._loaded = True
 
     def prefetch(self, request: SegmentRequest) -> None:
-        """Encode the next request's words beside the running render; see `Engine.prefetch`."""
+        """Encode the next request's text during the running render; see `Engine.prefetch`."""
         if self._loaded:
             guided = request.guidance > 1
-            self.text.encode_ahead([request.prompt, self._negative(request)] if guided else [request.prompt])
+            self.text.prefetch([request.prompt, self._negative(request)] if guided else [request.prompt])
 
     def close(self) -> None:
-        """End the threads and let go of the weights."""
+        """End the threads and release the weights."""
         if self._loaded:
             self.text.close()
-            del self.parts, self.text, self.conditions, self.denoise, self.preview, self.canary
+            del self.parts, self.text, self.conditions, self.denoise, self.preview, self.self_test
             self._loaded = False
-            self._give_back_memory()
+            self._free_memory()
 
     def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
@@ -100,18 +100,18 @@ class WanEngine:
         checkpoint = None
         try:
             control.check()
-            shown = shown_frames(self.model, request)
-            self.conditions.check(request, shown)
-            lead = len(shown) if shown is not None and _repeats(request) else 0
+            context = context_frames(self.model, request)
+            self.conditions.check(request, context)
+            lead = len(context) if context is not None and _repeats(request) else 0
             shape = shape_of(self.model, self.parts, request, lead)
-            refuse_what_cannot_fit(self.model, self.device, request.width, request.height, shape.rendered)
-            checkpoint = self._checkpoint(request, shape, shown, control)
-            latents = self._latents(request, shape, shown, control, checkpoint)
-            yield from self._frames(request, shape, shown, latents, control)
+            check_memory(self.model, self.device, request.width, request.height, shape.rendered)
+            checkpoint = self._checkpoint(request, shape, context, control)
+            latents = self._latents(request, shape, context, control, checkpoint)
+            yield from self._frames(request, shape, context, latents, control)
         except EngineError:
             raise
         except Exception as error:
-            self._prove_sound(error)
+            self._check_process(error)
             raise
         finally:
             if checkpoint is not None:
@@ -122,27 +122,27 @@ class WanEngine:
         self,
         request: SegmentRequest,
         shape: Shape,
-        shown: Floats | None,
+        context: Floats | None,
         control: EngineControl,
         checkpoint: CheckpointFile | None,
     ) -> torch.Tensor:
-        """Encode words and pictures, and denoise; return the normalised latents, float32 [1, C, T, h, w]."""
+        """Encode text and pictures, and denoise; return the normalised latents, float32 [1, C, T, h, w]."""
         with self.meter.stage("text"):
             guided = request.guidance > 1
-            prompt, known = self.text.encode(request.prompt)
-            negative, known_too = self.text.encode(self._negative(request)) if guided else (None, False)
-        self.meter.text_cache_hits = known + known_too
+            prompt, is_hit = self.text.encode(request.prompt)
+            negative, is_negative_hit = self.text.encode(self._negative(request)) if guided else (None, False)
+        self.meter.text_cache_hits = is_hit + is_negative_hit
         with self.meter.stage("denoise"):
-            conditions = self.conditions.build(request, shape, shown)
+            conditioning = self.conditions.build(request, shape, context)
             scheduler = clone_scheduler(self.parts, self.model.flow_shift.get(request.resolution))
             scheduler.set_timesteps(request.steps, device=self.device)
             timesteps = scheduler.timesteps
             if request.mode in STRENGTH_MODES:
-                conditions, timesteps = self._noised_video(request, shape, shown, conditions, scheduler)
+                conditioning, timesteps = self._noised_video(request, shape, context, conditioning, scheduler)
             elif hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(0)
             plan = Plan(
-                conditions=conditions,
+                conditioning=conditioning,
                 scheduler=scheduler,
                 timesteps=timesteps,
                 prompt=prompt,
@@ -155,12 +155,12 @@ class WanEngine:
             )
             with self.kernels.for_shape(request.width, request.height, shape.rendered):
                 latents = self.denoise.run(plan, control, self.meter, self.preview, checkpoint)
-            return correct_drift(latents, conditions.mask, request.handover, self.model.drift_correction)
+            return correct_drift(latents, conditioning.mask, request.handover, self.model.drift_correction)
 
     def _noised_video(
-        self, request: SegmentRequest, shape: Shape, shown: Floats | None, conditions: Conditioning, scheduler: Any
+        self, request: SegmentRequest, shape: Shape, context: Floats | None, conditioning: Conditioning, scheduler: Any
     ) -> tuple[Conditioning, torch.Tensor]:
-        """Return v2v's start and its remaining timesteps: the given video, noised as far as `strength` says.
+        """Return v2v's start and its remaining timesteps: the source video, noised as far as `strength` says.
 
         The scheduler is left without a begin index and finds its place by the timestep, as in diffusers' v2v pipeline.
         """
@@ -168,33 +168,33 @@ class WanEngine:
             raise ModelRefused(f"strength must lie in 0 to 1, not {request.strength}")
         steps = max(1, min(int(request.steps * request.strength), request.steps))
         timesteps = scheduler.timesteps[(request.steps - steps) * scheduler.order :]
-        video = self.conditions.video_latents(request, shape, shown)
+        video = self.conditions.video_latents(request, shape, context)
         if hasattr(scheduler, "add_noise"):
-            start = scheduler.add_noise(video, conditions.latents, timesteps[:1])
+            start = scheduler.add_noise(video, conditioning.latents, timesteps[:1])
         else:
-            start = scheduler.scale_noise(video, timesteps[:1], conditions.latents)
-        return replace(conditions, latents=start), timesteps
+            start = scheduler.scale_noise(video, timesteps[:1], conditioning.latents)
+        return replace(conditioning, latents=start), timesteps
 
     def _frames(
         self,
         request: SegmentRequest,
         shape: Shape,
-        shown: Floats | None,
+        context: Floats | None,
         latents: torch.Tensor,
         control: EngineControl,
     ) -> Iterator[Frames]:
-        """Decode and yield exactly the asked frames; the time that the caller takes is not counted."""
+        """Decode and yield exactly the requested frames; the time of the caller is not counted."""
         selection = FrameSelection(
             rendered=shape.rendered,
             lead=shape.lead,
             frames=request.frames,
-            tail=self.model.handover_frames,
+            context=self.model.handover_frames,
             keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
         )
-        with self.parts.at_work("vae") as vae:
+        with self.parts.on_device("vae") as vae:
             pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
-            pictures = pieces if shown is None else mend_seam(pieces, shown, shape.lead)
-            chunks = to_host(selection.take(pictures, control.check), self.device)
+            pictures = pieces if context is None else smooth_seam(pieces, context, shape.lead)
+            chunks = to_host(selection.select(pictures, control.check), self.device)
             while True:
                 with self.meter.stage("decode"):
                     chunk = next(chunks, None)
@@ -202,11 +202,11 @@ class WanEngine:
                     break
                 self.meter.frames += len(chunk)
                 yield chunk
-        self._hand_over(request, selection, latents)
+        self._save_continuation(request, selection, latents)
 
-    def _hand_over(self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor) -> None:
-        """Keep what the next segment needs, and read the memory's high-water mark."""
-        frames = selection.tail()
+    def _save_continuation(self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor) -> None:
+        """Keep the continuation for the next segment, and read the memory's high-water mark."""
+        frames = selection.context_frames()
         before = request.handover
         if before is not None and len(frames) < self.model.handover_frames:
             frames = np.concatenate([before.frames, frames])[-self.model.handover_frames :]
@@ -222,17 +222,17 @@ class WanEngine:
         self.meter.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device) if cuda else peak_host_bytes()
 
     def _checkpoint(
-        self, request: SegmentRequest, shape: Shape, shown: Floats | None, control: EngineControl
+        self, request: SegmentRequest, shape: Shape, context: Floats | None, control: EngineControl
     ) -> CheckpointFile | None:
         """Return the render's checkpoint file, or None where the request names no folder.
 
-        A step cache decides by what it saw in earlier steps, which a checkpoint does not hold: a resumed render would
-        make other frames than an undisturbed one, so such models keep none. They are the quick ones anyway.
+        A step cache depends on earlier steps, which a checkpoint does not hold: a resumed render would make other
+        frames than an undisturbed one, so such models keep none. They are the fast ones anyway.
         """
         path = request.checkpoint_path
         if path is None or self.model.switches.first_block_cache > 0:
             return None
-        words = {
+        settings = {
             "prompt": sha256(request.prompt.encode()).hexdigest(),
             "negative_prompt": sha256(self._negative(request).encode()).hexdigest(),
             "model": f"{self.model.id} {self.model.weights}@{self.model.revision}",
@@ -246,32 +246,28 @@ class WanEngine:
             "flow_shift": self.model.flow_shift.get(request.resolution),
             "dtype": self.model.switches.transformer_dtype,
         }
-        pictures = {"shown": shown, "last_frame": request.last_frame, "video": request.video}
-        return CheckpointFile(
-            path,
-            fingerprint(words, pictures),
-            self.model.switches.checkpoint_seconds,
-            control.on_checkpoint,
-        )
+        pictures = {"shown": context, "last_frame": request.last_frame, "video": request.video}
+        header = fingerprint(settings, pictures)
+        return CheckpointFile(path, header, self.model.switches.checkpoint_seconds, control.on_checkpoint)
 
     def _negative(self, request: SegmentRequest) -> str:
         """Return the request's negative prompt, else the model's own."""
         return request.negative_prompt or self.model.negative_prompt
 
-    def _prove_sound(self, error: Exception) -> None:
-        """After an unexpected error: reset everything and run the canary.
+    def _check_process(self, error: Exception) -> None:
+        """After an unexpected error: reset everything and run the self-test.
 
-        Raises OutOfMemory where memory ran out and the process is sound, EnginePoisoned where the reset or the canary
-        fails; returns where another error left a sound process.
+        Raises OutOfMemory where memory ran out and the process is sound, EnginePoisoned where the reset or the
+        self-test fails; returns where another error left a sound process.
         """
         try:
             self._clean()
-            self._give_back_memory()
+            self._free_memory()
         except Exception as failure:
             # A broken device raises at whatever asks it first, and that may be the reset.
             raise EnginePoisoned(f"nothing could be reset after {type(error).__name__}: {error}") from failure
-        if not self.canary.sings():
-            raise EnginePoisoned(f"the canary failed after {type(error).__name__}: {error}") from error
+        if not self.self_test.passes():
+            raise EnginePoisoned(f"the self-test failed after {type(error).__name__}: {error}") from error
         if _is_out_of_memory(error):
             raise OutOfMemory(f"memory ran out while rendering: {error}") from error
 
@@ -281,9 +277,9 @@ class WanEngine:
             reset_caches(self.parts)
             self.parts.vae.clear_cache()
         except Exception as error:
-            raise EnginePoisoned(f"what a render left could not be cleared away: {error}") from error
+            raise EnginePoisoned(f"the state of a render could not be cleared: {error}") from error
 
-    def _give_back_memory(self) -> None:
+    def _free_memory(self) -> None:
         """Return freed memory to the device."""
         gc.collect()
         if self.device.type == "cuda":
@@ -291,7 +287,7 @@ class WanEngine:
 
 
 def _repeats(request: SegmentRequest) -> bool:
-    """Whether the frames that the segment is shown were delivered before, and are dropped from its output."""
+    """Whether the context frames were delivered before, and are dropped from the output."""
     return request.handover is not None or request.mode == "extend"
 
 
@@ -299,4 +295,4 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out, on CUDA or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)

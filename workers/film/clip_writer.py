@@ -1,4 +1,4 @@
-"""Frames in, clip out: uint8 pictures stream into ffmpeg's stdin while the GPU goes on."""
+"""Write a clip: uint8 pictures stream into ffmpeg's stdin while the GPU goes on."""
 
 import subprocess
 import tempfile
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from workers.film.encoding import FilmError, h264, rate, to_yuv
 from workers.film.ffmpeg import command, kill, stderr_tail
 
-# How long a waiting caller sleeps before it looks again whether ffmpeg still takes frames, in seconds.
-_LOOK_AGAIN_SECONDS = 0.5
+# How often a waiting caller checks whether ffmpeg still accepts frames, in seconds.
+_POLL_SECONDS = 0.5
 _PIECE_BYTES = 2**20
 
 
@@ -62,8 +62,8 @@ class ClipWriter:
         self._changed = threading.Condition()
         self._is_broken = False
         self._ended = False
-        self._said = ""
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process it listens to
+        self._stderr_tail = ""
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         source = ffmpeg.input(
             "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(in_width, in_height), framerate=rate(fps)
         )
@@ -78,15 +78,15 @@ class ClipWriter:
             command(graph),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=self._words,
+            stderr=self._stderr,
             bufsize=0,
             start_new_session=True,
         )
 
     def write(self, chunk: npt.NDArray[np.uint8]) -> None:
-        """Take the next frames, uint8 [f, in_height, in_width, 3]; the array is copied and may be used again at once.
+        """Write the next frames, uint8 [f, in_height, in_width, 3]; the array is copied and may be reused at once.
 
-        Raises FilmError when there are more frames than were announced, or when ffmpeg has failed or stalled.
+        Raises FilmError when there are more frames than `frames`, or when ffmpeg has failed or stalled.
         """
         if chunk.dtype != np.uint8 or chunk.ndim != 4 or chunk.shape[1:] != self._shape:
             self._give_up(f"frames of shape {chunk.shape} and type {chunk.dtype} do not fit a clip of {self._shape}")
@@ -96,7 +96,7 @@ class ClipWriter:
         self.frames_written += len(chunk)
 
     def close(self) -> None:
-        """Finish the file and give it its name. Raises FilmError when the count of frames differs or ffmpeg failed."""
+        """Finish the file under its name. Raises FilmError when the count of frames differs or ffmpeg failed."""
         if self._ended:
             return
         if self.frames_written != self.frames:
@@ -128,7 +128,7 @@ class ClipWriter:
             self.abort()
 
     def _put(self, chunk: npt.NDArray[np.uint8] | None) -> None:
-        """Hand `chunk` to the feeder, waiting while too much waits; None is the end mark, and waits for all before."""
+        """Queue `chunk` for the feeder, waiting while it is full; None marks the end, and waits for all before."""
         reason = ""
         with self._changed:
             if not self._waiting:
@@ -137,11 +137,11 @@ class ClipWriter:
                 self._waiting.append(None)
                 self._changed.notify_all()
             while not reason and self._is_full(chunk):
-                self._changed.wait(_LOOK_AGAIN_SECONDS)
+                self._changed.wait(_POLL_SECONDS)
                 if time.monotonic() - self._progress_at > self._stall_seconds:
-                    reason = f"ffmpeg took no frame for {self._stall_seconds:g} seconds"
+                    reason = f"ffmpeg accepted no frame for {self._stall_seconds:g} seconds"
             if self._is_broken:
-                reason = "ffmpeg stopped taking frames"
+                reason = "ffmpeg stopped accepting frames"
             elif chunk is not None:
                 self._waiting.append(chunk)
                 self._waiting_bytes += chunk.nbytes
@@ -159,10 +159,10 @@ class ClipWriter:
 
     def _give_up(self, reason: str) -> NoReturn:
         self.abort()
-        raise FilmError(reason + self._said)
+        raise FilmError(reason + self._stderr_tail)
 
     def _end(self) -> None:
-        """Stop the feeder and ffmpeg, whatever they are doing, and keep what ffmpeg said. Safe to call twice."""
+        """Stop the feeder and ffmpeg, whatever they are doing, and keep the end of its log. Safe to call twice."""
         with self._changed:
             self._is_broken = True
             self._changed.notify_all()
@@ -171,8 +171,8 @@ class ClipWriter:
         with self._changed:
             if not self._ended:
                 self._ended = True
-                self._said = stderr_tail(self._words)
-                self._words.close()
+                self._stderr_tail = stderr_tail(self._stderr)
+                self._stderr.close()
 
     def _feed(self) -> None:
         """Move frames from the queue into ffmpeg's stdin until the end mark or the first failure."""
@@ -180,15 +180,15 @@ class ClipWriter:
         assert stdin is not None
         try:
             while (chunk := self._next()) is not None:
-                self._pour(stdin, memoryview(chunk.data).cast("B"))
-                self._forget(chunk.nbytes)
+                self._write_to(stdin, memoryview(chunk.data).cast("B"))
+                self._release(chunk.nbytes)
         except OSError:
-            # The pipe broke: ffmpeg is gone, and its last words say why.
+            # The pipe broke: ffmpeg is gone, and its log says why.
             with self._changed:
                 self._is_broken = True
         finally:
             stdin.close()
-            self._forget(0)
+            self._release(0)
 
     def _next(self) -> npt.NDArray[np.uint8] | None:
         with self._changed:
@@ -196,13 +196,13 @@ class ClipWriter:
                 self._changed.wait()
             return None if self._is_broken else self._waiting[0]
 
-    def _pour(self, stdin: IO[bytes], rest: memoryview) -> None:
-        # In pieces, because a write to a pipe returns only when all is taken, and progress should show before.
+    def _write_to(self, stdin: IO[bytes], rest: memoryview) -> None:
+        # In pieces, because a write to a pipe returns only when all is read, and progress should show before.
         while rest:
             rest = rest[stdin.write(rest[:_PIECE_BYTES]) :]
             self._progress_at = time.monotonic()
 
-    def _forget(self, size: int) -> None:
+    def _release(self, size: int) -> None:
         with self._changed:
             if self._waiting:
                 self._waiting.popleft()

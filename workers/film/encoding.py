@@ -1,4 +1,4 @@
-"""How our clips are encoded. Every segment of a film gets the same settings, so that a join only copies streams."""
+"""Encoding settings of clips. Every segment of a film gets the same settings, so that a join only copies streams."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -64,4 +64,4 @@ def h264(fps: Fraction, *, crf: int, preset: str, key_frames: Sequence[int] = ()
 
 
 class FilmError(Exception):
-    """A film could not be made or read. The message ends with ffmpeg's own last words where it had any."""
+    """A film could not be made or read. The message ends with ffmpeg's own error where it wrote one."""

@@ -1,4 +1,4 @@
-"""The one place that starts ffmpeg for a finite piece of work: which binary, how long, and what it said at the end."""
+"""Run ffmpeg for one finite job: the binary, a time limit, and its error message."""
 
 import subprocess
 import tempfile
@@ -13,7 +13,7 @@ from workers.film.encoding import FilmError
 
 # Quiet, and never waiting for a key press.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-loglevel", "error")
-LAST_WORDS_BYTES = 2000
+STDERR_BYTES = 2000
 
 
 @lru_cache(maxsize=1)
@@ -31,33 +31,33 @@ def command(graph: Any) -> list[str]:
 def run(graph: Any, *, seconds_max: float) -> None:
     """Run `graph` to its end.
 
-    `seconds_max` is a wall clock; past it ffmpeg is killed. Raises FilmError with ffmpeg's last words.
+    `seconds_max` is a wall clock; past it ffmpeg is killed. Raises FilmError with the end of ffmpeg's log.
     """
-    with tempfile.TemporaryFile() as words:
-        # A session of its own: Ctrl-C and a drain signal are for the worker to answer, not for its encoder.
+    with tempfile.TemporaryFile() as stderr:
+        # Its own process session: Ctrl-C and a drain signal are for the worker to handle, not for its encoder.
         process = subprocess.Popen(
-            command(graph), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words, start_new_session=True
+            command(graph), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
         )
         try:
             status = process.wait(seconds_max)
         except subprocess.TimeoutExpired:
-            raise FilmError(f"ffmpeg was stopped after {seconds_max:g} seconds{stderr_tail(words)}") from None
+            raise FilmError(f"ffmpeg was stopped after {seconds_max:g} seconds{stderr_tail(stderr)}") from None
         finally:
             kill(process)
         if status != 0:
-            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(words)}")
+            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(stderr)}")
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End `process` if it still runs, and wait for it, so that no child outlives its work."""
+    """End `process` if it still runs, and wait for it, so that no child process is left."""
     if process.poll() is None:
         process.kill()
     process.wait()
 
 
-def stderr_tail(words: IO[bytes]) -> str:
-    """Return the end of what ffmpeg wrote, as `: …`, ready to be put behind a sentence; empty when it was silent."""
-    end = words.seek(0, 2)
-    words.seek(max(0, end - LAST_WORDS_BYTES))
-    text = words.read().decode("utf-8", "replace").strip()
+def stderr_tail(stderr: IO[bytes]) -> str:
+    """Return the end of ffmpeg's log as `: …`, to be appended to a sentence; empty when it wrote nothing."""
+    end = stderr.seek(0, 2)
+    stderr.seek(max(0, end - STDERR_BYTES))
+    text = stderr.read().decode("utf-8", "replace").strip()
     return f": {text}" if text else ""

@@ -1,4 +1,4 @@
-"""Pictures into arrays: source videos for video-to-video, last frames for extensions, pictures for first frames."""
+"""Read videos and pictures as arrays: sources of video-to-video and extensions, first and last frames."""
 
 import subprocess
 import tempfile
@@ -7,7 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import ffmpeg
 import numpy as np
 import numpy.typing as npt
@@ -44,27 +43,6 @@ def read_frames(
     return frames
 
 
-def last_frames(path: Path, *, count: int) -> npt.NDArray[np.uint8]:
-    """Return the last `count` frames of the film at `path` (fewer when it is shorter), at its own size and rate.
-
-    uint8 [F, H, W, 3]. Only the last groups of pictures are decoded. Raises FilmError when it cannot be read.
-    """
-    try:
-        with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as film:
-            if not film.streams.video:
-                raise FilmError(f"{path.name} has no pictures")
-            video = film.streams.video[0]
-            moments = [(packet.pts, packet.is_keyframe) for packet in film.demux(video) if packet.size]
-            if not moments:
-                raise FilmError(f"{path.name} has no pictures")
-            first = sorted(pts for pts, _ in moments)[-count:][0]
-            film.seek(max([pts for pts, is_key in moments if is_key and pts <= first] or [0]), stream=video)
-            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video) if frame.pts >= first]
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
-    return np.stack(frames)  # [F, H, W, 3]
-
-
 def read_picture(path: Path, *, width: int, height: int) -> npt.NDArray[np.uint8]:
     """Return the picture at `path` as uint8 [height, width, 3], scaled to cover and cropped in the middle.
 
@@ -79,12 +57,12 @@ def read_picture(path: Path, *, width: int, height: int) -> npt.NDArray[np.uint8
 
 
 def _read_all(graph: Any, *, bytes_max: int) -> bytearray:
-    """Run `graph`, whose output is a pipe, and return at most `bytes_max` bytes of what it writes."""
+    """Run `graph`, whose output is a pipe, and return at most `bytes_max` bytes of its output."""
     raw = bytearray(bytes_max)
     filled = 0
-    with tempfile.TemporaryFile() as words:
+    with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
-            command(graph), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=words, start_new_session=True
+            command(graph), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
         )
         assert process.stdout is not None
         # Killing ffmpeg ends the read below, whatever it waits for.
@@ -99,6 +77,6 @@ def _read_all(graph: Any, *, bytes_max: int) -> bytearray:
             watchdog.cancel()
             kill(process)
         if status != 0:
-            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(words)}")
+            raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(stderr)}")
     del raw[filled:]
     return raw

@@ -1,4 +1,4 @@
-"""Clips in order, film out: streams are copied, only the pictures inside a crossfade are encoded anew."""
+"""Join clips into a film: streams are copied, only the pictures inside a crossfade are encoded again."""
 
 import shutil
 import tempfile
@@ -17,16 +17,16 @@ from workers.film.ffmpeg import run
 
 Transition = Literal["cut", "crossfade"]
 
-# Stream by stream: the decoder is asked for nothing.
+# Per stream: nothing is decoded.
 _NO_PICTURES = [{"skip_frame": "all"}] * 2
 
-# A join copies at disk speed; these limits only stop what hangs.
+# A join copies at disk speed; these limits only end a process that hangs.
 _SECONDS_MAX = 900.0
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """What a join must know about one clip: its length, its clock, its header, and where it can be entered."""
+    """The facts of one clip that a join needs: its length, its time base, its header and its key frames."""
 
     path: Path
     frames: int
@@ -64,20 +64,20 @@ def join(
 ) -> int:
     """Join `clips` in order into the film `out` (MP4, +faststart) and return its number of frames.
 
-    `transitions` stands between neighbours, one fewer than clips (empty: all cuts). A crossfade lays the last
+    `transitions` stands between neighbours, one fewer than clips (empty: all cuts). A crossfade overlays the last
     `crossfade_frames` of a clip over the first of the next, so each one shortens the film by that many frames.
-    `audio` (a sound, or a film whose sound is wanted) is laid under the whole film, padded with silence or cut to its
+    `audio` (a sound, or a film whose sound is wanted) is used for the whole film, padded with silence or cut to its
     length. `metadata` becomes tags of the file. Raises FilmError when clips do not fit together or ffmpeg fails.
     """
     transitions = transitions or ["cut"] * (len(clips) - 1)
     if not clips or len(transitions) != len(clips) - 1:
         raise FilmError(f"{len(clips)} clips cannot be joined by {len(transitions)} transitions")
-    read = [_read(path) for path in clips]
-    for clip in read[1:]:
-        if (clip.width, clip.height, clip.fps) != (read[0].width, read[0].height, read[0].fps):
-            raise FilmError(f"{clip.path.name} differs from {read[0].path.name} in size or frames per second")
+    sources = [_read(path) for path in clips]
+    for clip in sources[1:]:
+        if (clip.width, clip.height, clip.fps) != (sources[0].width, sources[0].height, sources[0].fps):
+            raise FilmError(f"{clip.path.name} differs from {sources[0].path.name} in size or frames per second")
     with tempfile.TemporaryDirectory(prefix="join-", dir=out.parent) as folder:
-        pieces = _plan(read, transitions, crossfade_frames, Path(folder), crf=crf, preset=preset)
+        pieces = _plan(sources, transitions, crossfade_frames, Path(folder), crf=crf, preset=preset)
         frames = sum(piece.end - piece.start for piece in pieces)
         partial = Path(folder) / "film.mp4"
         _copy(pieces, partial, frames=frames, audio=audio, metadata=metadata or {}, folder=Path(folder))
@@ -87,12 +87,12 @@ def join(
 
 def cut(clip: Path, out: Path, *, frames: int) -> None:
     """Write the first `frames` frames of `clip` to `out` by copying. Raises FilmError when the clip is shorter."""
-    read = _read(clip)
-    if not 1 <= frames <= read.frames:
-        raise FilmError(f"{clip.name} has {read.frames} frames; the first {frames} cannot be cut out")
+    source = _read(clip)
+    if not 1 <= frames <= source.frames:
+        raise FilmError(f"{clip.name} has {source.frames} frames; the first {frames} cannot be cut out")
     with tempfile.TemporaryDirectory(prefix="cut-", dir=out.parent) as folder:
         partial = Path(folder) / "clip.mp4"
-        _copy([_Piece(read, 0, frames)], partial, frames=frames, audio=None, metadata={}, folder=Path(folder))
+        _copy([_Piece(source, 0, frames)], partial, frames=frames, audio=None, metadata={}, folder=Path(folder))
         shutil.move(partial, out)
 
 
@@ -100,12 +100,12 @@ def _read(path: Path) -> _Clip:
     """Read a clip's index (not its pictures). Raises FilmError when it is not one of ours."""
     try:
         options = {"protocol_whitelist": "file"}
-        # No picture is decoded: all that a join must know stands in the index and in the header.
+        # No picture is decoded: everything that a join needs is in the index and in the header.
         with av.open(str(path), format="mov", options=options, stream_options=_NO_PICTURES) as container:
             if not container.streams.video:
                 raise FilmError(f"{path.name} has no pictures")
             video = container.streams.video[0]
-            # The index tells where every picture lies without reading the pictures themselves.
+            # The index lists every picture without reading the pictures themselves.
             entries = [(entry.timestamp, entry.is_keyframe) for entry in video.index_entries]
             context, time_base, length = video.codec_context, video.time_base, video.duration
             header = bytes(context.extradata or b"")
@@ -129,9 +129,9 @@ def _read(path: Path) -> _Clip:
 
 
 def is_yuv420p(header: bytes) -> bool:
-    """Say whether an H.264 header (`avcC`, ISO/IEC 14496-15 §5.3.3.1) announces 8-bit pictures of 4:2:0.
+    """Return whether an H.264 header (`avcC`, ISO/IEC 14496-15 §5.3.3.1) announces 8-bit pictures of 4:2:0.
 
-    Profiles below High know nothing else; High and those above end the header with chroma format and bit depths.
+    Profiles below High have nothing else; High and those above end the header with chroma format and bit depths.
     """
     if len(header) < 7 or header[0] != 1:
         return False
@@ -169,10 +169,10 @@ def _plan(
             start = next((number for number in following.key_frames if overlap <= number <= last), last)
             path = folder / f"fade-{index}.mp4"
             _fade(clip, following, path, overlap=overlap, until=start, crf=crf, preset=preset)
-            made = _read(path)
-            if made.frames != start:
-                raise FilmError(f"the crossfade into {following.path.name} has {made.frames} frames, not {start}")
-            pieces.append(_Piece(made, 0, made.frames))
+            crossfade = _read(path)
+            if crossfade.frames != start:
+                raise FilmError(f"the crossfade into {following.path.name} has {crossfade.frames} frames, not {start}")
+            pieces.append(_Piece(crossfade, 0, crossfade.frames))
     return pieces
 
 
@@ -214,13 +214,13 @@ def _copy(
     metadata: Mapping[str, str],
     folder: Path,
 ) -> None:
-    """Copy `pieces` one behind the other into `out` and lay `audio` under them."""
+    """Copy `pieces` one after the other into `out`, with `audio` as the sound."""
     fps = pieces[0].clip.fps
     ticks_per_second, ticks_per_frame = ticks(fps)
     script = folder / "pieces.txt"
     script.write_text("ffconcat version 1.0\n" + "".join(_entry(piece) for piece in pieces), "utf-8")
     # Clips of one header are copied byte by byte. Where headers differ, as after an upgrade of the encoder while a job
-    # was running, each group of pictures brings its own along.
+    # was running, each group of pictures carries its own.
     is_uniform = len({piece.clip.header for piece in pieces}) == 1
     source = ffmpeg.input(
         str(script), f="concat", safe=0, protocol_whitelist="file", auto_convert=0 if is_uniform else 1
@@ -228,7 +228,7 @@ def _copy(
     options: dict[str, Any] = {
         "f": "mp4",
         "c:v": "copy",
-        # The clock of the film is written anew, frame by frame: no rounding of any piece's length can reach it.
+        # The timestamps are written again, frame by frame, so that no rounding of a piece's length reaches them.
         "bsf:v": f"setts=time_base=1/{ticks_per_second}:ts=N*{ticks_per_frame}:duration={ticks_per_frame}",
         "video_track_timescale": ticks_per_second,
         "movflags": "+faststart+use_metadata_tags",

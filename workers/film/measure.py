@@ -1,4 +1,4 @@
-"""What a film really is, read from its own pictures: nothing is billed on a promise."""
+"""Measure a film from its own pictures: billing uses these facts, never the order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import numpy as np
 
 from workers.film.encoding import FilmError
 
-# A picture whose brightness and colours vary by less than this (standard deviation, of 255) shows nothing.
+# A picture whose brightness and colours vary by less than this (standard deviation, of 255) is blank.
 FLAT_DEVIATION = 1.0
 # Flatness is judged on every so many rows and columns: enough to see anything, little enough to cost nothing.
 _FLAT_STRIDE = 8
@@ -22,7 +22,7 @@ _FLAT_STRIDE = 8
 class Measure:
     """The facts of one film file. `fps` is exact; `frames / fps` is its length in seconds, exactly.
 
-    `key_frames` are the numbers of pictures that stand on their own. `flat_frames` counts pictures of one colour only
+    `key_frames` are the numbers of pictures that decode on their own. `flat_frames` counts pictures of one colour only
     among those that were decoded; `blank` says that all of them are.
     """
 
@@ -51,8 +51,8 @@ class Measure:
 def measure(path: Path, *, decode: Literal["all", "keys"] = "all") -> Measure:
     """Read the film at `path` and return its facts. Every stored picture is counted, whatever is decoded.
 
-    `decode="all"` decodes every picture. `"keys"` decodes those that stand on their own (one per second and more): near
-    a hundred times less work, and enough for a film that was joined by copying clips which were measured whole.
+    `decode="all"` decodes every picture. `"keys"` decodes the key frames (one per second and more): near
+    a hundred times less work, and enough for a film that was joined by copying clips that were measured whole.
     Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
     """
     try:

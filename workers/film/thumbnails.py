@@ -1,4 +1,4 @@
-"""Still pictures of a film: the poster, and the sheet of small pictures that a player shows while one seeks."""
+"""Still pictures of a film: the poster, and the sprite sheet that a player shows while seeking."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +21,7 @@ _SECONDS_MAX = 600.0
 
 @dataclass(frozen=True)
 class SheetGeometry:
-    """How a sprite sheet is read: tile k (from 0) is at column k % columns, row k // columns.
+    """The layout of a sprite sheet: tile k (from 0) is at column k % columns, row k // columns.
 
     It shows frame `tile_frames[k]` of the film.
     """
@@ -37,20 +37,20 @@ def sheet_geometry(film: Measure) -> SheetGeometry:
     """Return the geometry of the sheet of a film of these measures: up to 25 tiles, evenly spread, five in a row."""
     tiles = min(_TILES_MAX, film.frames)
     factor = Fraction(_TILE_SIDE, max(film.width, film.height))
-    wanted = [number * film.frames // tiles for number in range(tiles)]
+    frames = [number * film.frames // tiles for number in range(tiles)]
     if _uses_keys(film, tiles):
-        wanted = [min(film.key_frames, key=lambda key: abs(key - number)) for number in wanted]
+        frames = [min(film.key_frames, key=lambda key: abs(key - number)) for number in frames]
     return SheetGeometry(
         columns=min(_COLUMNS, tiles),
         rows=-(-tiles // _COLUMNS),
         tile_width=_even(film.width * factor),
         tile_height=_even(film.height * factor),
-        tile_frames=tuple(wanted),
+        tile_frames=tuple(frames),
     )
 
 
 def _uses_keys(film: Measure, tiles: int) -> bool:
-    """Say whether the film is so long that each tile has a key frame of its own near by: decoding these is enough."""
+    """Return whether the film is so long that each tile has its own key frame near by: decoding these is enough."""
     bounds = [*film.key_frames, film.frames]
     return max(later - earlier for earlier, later in pairwise(bounds)) * tiles < film.frames
 
@@ -71,8 +71,8 @@ def spritesheet(film: Path, out: Path, *, measure: Measure) -> SheetGeometry:
     if _uses_keys(measure, len(numbers)):
         numbers = tuple(measure.key_frames.index(number) for number in numbers)
         options = {"skip_frame": "nokey"}
-    wanted = "+".join(f"eq(n,{number})" for number in numbers)
-    source = ffmpeg.input(str(film), f="mov", protocol_whitelist="file", **options).video.filter("select", wanted)
+    frames = "+".join(f"eq(n,{number})" for number in numbers)
+    source = ffmpeg.input(str(film), f="mov", protocol_whitelist="file", **options).video.filter("select", frames)
     small = source.filter("scale", sheet.tile_width, sheet.tile_height, flags="area")
     tiled = small.filter("tile", layout=f"{sheet.columns}x{sheet.rows}", nb_frames=len(sheet.tile_frames))
     width, height = sheet.columns * sheet.tile_width, sheet.rows * sheet.tile_height

@@ -1,4 +1,4 @@
-"""The demo model's world: what can be asked for, what is held out, and where things are."""
+"""The demo model's scenes: which exist, which are held out, and where objects are."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_things_stay_inside_the_picture(anywhere: bool) -> None:
 
 
 def test_sizes_are_what_transformer_and_codec_can_make() -> None:
-    """Native sizes are multiples of 16, near their ratio, and told apart."""
+    """Native sizes are multiples of 16, near their ratio, and different."""
     for ratio, (width, height) in NATIVE_SIZES.items():
         assert width % 16 == height % 16 == 0
         assert ratio_of(width, height) == ratio

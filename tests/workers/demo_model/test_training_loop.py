@@ -1,4 +1,4 @@
-"""A training course stops, resumes and averages as it says, and Muon's steps are orthogonal."""
+"""A training loop stops, resumes and averages, and Muon's steps are orthogonal."""
 
 from pathlib import Path
 

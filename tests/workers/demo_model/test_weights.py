@@ -60,7 +60,7 @@ def test_two_prompts_make_two_films_that_the_checker_tells_apart(pipeline: WanPi
 
 def test_our_sampler_makes_what_diffusers_own_pipeline_makes(pipeline: WanPipeline) -> None:
     """`generate` and `WanPipeline.__call__` agree, so that what is measured is what the pipeline renders."""
-    made = generate(pipeline, [FIRST.caption()], 112, 64, 17, [5], steps=3)[0].astype(int)
+    output = generate(pipeline, [FIRST.caption()], 112, 64, 17, [5], steps=3)[0].astype(int)
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
         FIRST.caption(),
@@ -73,17 +73,17 @@ def test_our_sampler_makes_what_diffusers_own_pipeline_makes(pipeline: WanPipeli
         max_sequence_length=MAX_SEQUENCE_LENGTH,
         output_type="np",
     ).frames[0]
-    assert np.abs(made - np.round(theirs * 255).astype(int)).max() <= 1
+    assert np.abs(output - np.round(theirs * 255).astype(int)).max() <= 1
 
 
 def test_the_first_frame_is_the_given_picture(pipeline: WanPipeline) -> None:
     """Frame 0 is the given picture to 30 dB, on average over several pictures."""
     rng = np.random.default_rng(3)
     painted = np.stack([paint(scene, 112, 64, 1, rng)[0].round().astype(np.uint8) for scene in (FIRST, SECOND)])
-    made = generate(
+    output = generate(
         pipeline, [FIRST.caption(), SECOND.caption()], 112, 64, 9, [1, 2], ConditionFrames(lead=painted), steps=4
     )
-    assert np.mean([psnr(clip[0], wanted[0]) for clip, wanted in zip(made, painted, strict=True)]) >= 30
+    assert np.mean([psnr(clip[0], wanted[0]) for clip, wanted in zip(output, painted, strict=True)]) >= 30
 
 
 def test_a_continuation_does_not_jump(pipeline: WanPipeline) -> None:

@@ -34,9 +34,9 @@ def pictures(count: int, seed: int = 5) -> Frames:
     return np.random.default_rng(seed).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
-def film(engine: Engine, asked: SegmentRequest, control: EngineControl | None = None) -> Frames:
+def film(engine: Engine, options: SegmentRequest, control: EngineControl | None = None) -> Frames:
     """Render a request to its end and return all frames."""
-    return np.concatenate(list(engine.render(asked, control or EngineControl())))
+    return np.concatenate(list(engine.render(options, control or EngineControl())))
 
 
 class Watcher(EngineControl):

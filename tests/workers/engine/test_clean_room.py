@@ -1,4 +1,4 @@
-"""After an error, a lack of memory and a cancel, the next render is that of a fresh process; else the process goes."""
+"""After an error, a lack of memory or a cancel, the next render is that of a fresh process, or the process ends."""
 
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from workers.engine.wan import WanEngine
 @pytest.fixture
 def engine(tiny_wan: TinyWan) -> WanEngine:
     """A loaded engine whose transformer keeps residuals between steps, the kind of state that leaks."""
-    made = WanEngine(tiny_model("ti2v", tiny_wan("ti2v"), switches="first_block_cache = 0.5"), "cpu")
-    made.load()
-    return made
+    loaded = WanEngine(tiny_model("ti2v", tiny_wan("ti2v"), switches="first_block_cache = 0.5"), "cpu")
+    loaded.load()
+    return loaded
 
 
 class Saboteur:
@@ -115,7 +115,7 @@ def test_out_of_memory_leaves_a_proven_process(engine: WanEngine, error: Excepti
     np.testing.assert_array_equal(film(engine, request()), fresh)
 
 
-def test_a_process_that_fails_its_canary_is_poisoned(engine: WanEngine) -> None:
+def test_a_process_that_fails_its_self_test_is_poisoned(engine: WanEngine) -> None:
     film(engine, request())
     Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
     with torch.no_grad():
@@ -124,14 +124,14 @@ def test_a_process_that_fails_its_canary_is_poisoned(engine: WanEngine) -> None:
         film(engine, request(seed=3))
 
 
-def test_a_process_whose_canary_raises_is_poisoned(engine: WanEngine) -> None:
+def test_a_process_whose_self_test_raises_is_poisoned(engine: WanEngine) -> None:
     engine.parts.transformer.register_forward_pre_hook(_always_broken)
     with pytest.raises(EnginePoisoned, match="device-side assert"):
         film(engine, request(seed=3))
 
 
 def test_a_process_that_cannot_be_reset_is_poisoned(engine: WanEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that is broken for good raises at the first call that asks it, which is not always the canary's."""
+    """A device that is broken for good raises at the first call that asks it, which is not always the self-test's."""
     Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
     monkeypatch.setattr(engine, "_give_back_memory", _always_broken)
     with pytest.raises(EnginePoisoned, match="illegal memory access"):

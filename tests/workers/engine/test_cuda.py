@@ -1,4 +1,4 @@
-"""The engine on a CUDA device: the promises that are tested on a CPU hold there too. Without a device it is skipped."""
+"""The engine on a CUDA device: the properties that are tested on a CPU hold there too. Skipped without a device."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def engine(folder: Path) -> Iterator[WanEngine]:
-    made = WanEngine(tiny_model("ti2v", folder), "cuda:0")
-    made.load()
-    yield made
-    made.close()
+    output = WanEngine(tiny_model("ti2v", folder), "cuda:0")
+    output.load()
+    yield output
+    output.close()
 
 
 def test_the_same_request_gives_the_same_frames(engine: WanEngine) -> None:
@@ -57,12 +57,12 @@ def test_after_a_fault_the_next_frames_are_those_of_a_fresh_process(engine: WanE
 
 def test_a_resumed_render_makes_the_same_frames(engine: WanEngine, folder: Path, tmp_path: Path) -> None:
     undisturbed = film(engine, request())
-    asked = request(checkpoint_dir=tmp_path, key="job/0/0")
+    segment = request(checkpoint_dir=tmp_path, key="job/0/0")
     watcher = Watcher(lambda step: watcher.stop() if step == 2 else None)
     with pytest.raises(Stopped):
-        film(engine, asked, watcher)
+        film(engine, segment, watcher)
     another = WanEngine(tiny_model("ti2v", folder), "cuda:0")
-    np.testing.assert_array_equal(film(another, asked), undisturbed)
+    np.testing.assert_array_equal(film(another, segment), undisturbed)
     assert another.meter.resumed_from_step > 0
     another.close()
 
@@ -79,17 +79,17 @@ def test_the_ring_and_the_chunks_give_what_the_whole_decode_gives(engine: WanEng
 
 def test_compiled_blocks_make_the_eager_ones_frames(engine: WanEngine, folder: Path) -> None:
     compiled = WanEngine(tiny_model("ti2v", folder, switches="compile = true"), "cuda:0")
-    asked = request(frames=17)
-    made = film(compiled, asked)
+    segment = request(frames=17)
+    output = film(compiled, segment)
     assert compiled.kernels.compiled
-    assert _mean_difference(made, film(engine, asked)) < 1
+    assert _mean_difference(output, film(engine, segment)) < 1
     compiled.close()
 
 
 def test_the_demo_model_makes_the_film_that_a_cpu_makes() -> None:
     demo = load_catalog()["demo"]
     width, height = demo.native["480P"]["16:9"]
-    asked = SegmentRequest(
+    segment = SegmentRequest(
         prompt="a large red circle moves right on a blue background",
         negative_prompt=demo.negative_prompt,
         width=width,
@@ -100,14 +100,14 @@ def test_the_demo_model_makes_the_film_that_a_cpu_makes() -> None:
         steps=demo.steps,
         guidance=demo.guidance,
     )
-    films = [_rendered(demo, device, asked) for device in ("cuda:0", "cpu")]
+    films = [_rendered(demo, device, segment) for device in ("cuda:0", "cpu")]
     assert _mean_difference(*films) < 2
 
 
-def _rendered(model: VideoModel, device: str, asked: SegmentRequest) -> np.ndarray:
+def _rendered(model: VideoModel, device: str, segment: SegmentRequest) -> np.ndarray:
     engine = WanEngine(model, device)
     try:
-        return film(engine, asked)
+        return film(engine, segment)
     finally:
         engine.close()
 

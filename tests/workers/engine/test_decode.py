@@ -17,7 +17,7 @@ from workers.engine.decode import (
     decode_floats,
     encode_video,
     latent_statistics,
-    mend_seam,
+    smooth_seam,
     to_bytes,
     to_host,
     to_unit,
@@ -56,19 +56,19 @@ def test_bytes_are_those_of_diffusers(tiny_wan: TinyWan) -> None:
 
 @pytest.mark.parametrize("lead", [1, 3, 5, 9])
 def test_the_step_over_a_joint_is_a_step_of_the_new_clip(lead: int) -> None:
-    made = torch.rand(17, 4, 8, 3, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4
-    shown = torch.rand(lead, 4, 8, 3, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.4
-    pieces = iter([made[:1], *made[1:].split(4)])
-    mended = torch.cat(list(mend_seam(pieces, shown.numpy(), lead)))
-    assert torch.equal(mended[:lead], made[:lead]), "what was delivered before is dropped anyway"
-    torch.testing.assert_close(mended[lead] - shown[-1], made[lead] - made[lead - 1])
-    assert torch.equal(mended[lead + SEAM_FRAMES :], made[lead + SEAM_FRAMES :])
+    decoded = torch.rand(17, 4, 8, 3, generator=torch.Generator().manual_seed(1)) * 0.2 + 0.4
+    context = torch.rand(lead, 4, 8, 3, generator=torch.Generator().manual_seed(2)) * 0.2 + 0.4
+    pieces = iter([decoded[:1], *decoded[1:].split(4)])
+    smoothed = torch.cat(list(smooth_seam(pieces, context.numpy(), lead)))
+    assert torch.equal(smoothed[:lead], decoded[:lead]), "what was delivered before is dropped anyway"
+    torch.testing.assert_close(smoothed[lead] - context[-1], decoded[lead] - decoded[lead - 1])
+    assert torch.equal(smoothed[lead + SEAM_FRAMES :], decoded[lead + SEAM_FRAMES :])
 
 
 def test_a_clip_of_its_own_has_no_seam_to_mend() -> None:
-    made = torch.rand(5, 4, 8, 3)
-    shown = torch.rand(1, 4, 8, 3).numpy()
-    assert torch.equal(torch.cat(list(mend_seam(iter([made]), shown, 0))), made)
+    decoded = torch.rand(5, 4, 8, 3)
+    context = torch.rand(1, 4, 8, 3).numpy()
+    assert torch.equal(torch.cat(list(smooth_seam(iter([decoded]), context, 0))), decoded)
 
 
 def test_a_decode_that_is_left_clears_the_feature_maps(tiny_wan: TinyWan) -> None:
@@ -92,15 +92,15 @@ def test_no_decoded_piece_outlives_its_turn(tiny_wan: TinyWan) -> None:
             alive.append(weakref.ref(unit))
             yield unit
 
-    selection = FrameSelection(rendered=45, lead=0, frames=45, tail=1, keep_last=False)
-    for _ in to_host(selection.take(watched(), lambda: None), torch.device("cpu")):
+    selection = FrameSelection(rendered=45, lead=0, frames=45, context=1, keep_last=False)
+    for _ in to_host(selection.select(watched(), lambda: None), torch.device("cpu")):
         most = max(most, sum(each() is not None for each in alive))
     assert len(alive) == 12
     assert most <= 2
 
 
 @pytest.mark.parametrize(
-    ("lead", "frames", "keep_last", "wanted"),
+    ("lead", "frames", "keep_last", "expected"),
     [
         (0, 9, False, range(9)),
         (0, 7, False, range(7)),
@@ -110,13 +110,13 @@ def test_no_decoded_piece_outlives_its_turn(tiny_wan: TinyWan) -> None:
         (0, 9, True, range(9)),
     ],
 )
-def test_the_selection(lead: int, frames: int, keep_last: bool, wanted: list[int]) -> None:
+def test_the_selection(lead: int, frames: int, keep_last: bool, expected: list[int]) -> None:
     numbered = torch.arange(9, dtype=torch.float32).view(9, 1, 1, 1).expand(9, 1, 1, 3) / 255
-    selection = FrameSelection(rendered=9, lead=lead, frames=frames, tail=1, keep_last=keep_last)
+    selection = FrameSelection(rendered=9, lead=lead, frames=frames, context=1, keep_last=keep_last)
     pieces = iter([numbered[:1], numbered[1:5], numbered[5:9]])
-    made = torch.cat(list(selection.take(pieces, lambda: None)))
-    assert made[:, 0, 0, 0].tolist() == list(wanted)
-    assert round(float(selection.tail()[0, 0, 0, 0]) * 255) == list(wanted)[-1]
+    decoded = torch.cat(list(selection.select(pieces, lambda: None)))
+    assert decoded[:, 0, 0, 0].tolist() == list(expected)
+    assert round(float(selection.context_frames()[0, 0, 0, 0]) * 255) == list(expected)[-1]
 
 
 def test_encode_then_decode_keeps_the_shape(tiny_wan: TinyWan) -> None:

@@ -41,16 +41,16 @@ def work(model: VideoModel, folder: Path, wire: Connection) -> None:
     for segment, frames in enumerate(SEGMENTS):
         clip, state = folder / f"{segment}.npy", folder / f"{segment}.handover"
         if not clip.exists():
-            asked = request(
+            segment = request(
                 frames=frames, seed=segment_seed(3, 0, segment), steps=STEPS, handover=handover,
                 checkpoint_dir=folder, key=f"job/0/{segment}",
             )  # fmt: skip
             wire.send(("begin", segment, 0))
             wire.recv()
-            made = film(engine, asked, Telling(wire, segment))
+            output = film(engine, segment, Telling(wire, segment))
             assert engine.handover is not None
             engine.handover.save(state)
-            _store(clip, made)
+            _store(clip, output)
         handover = Continuation.load(state)
     wire.send(("end", 0, 0))
 
@@ -64,23 +64,23 @@ def _store(path: Path, frames: Frames) -> None:
 
 
 def one_life(model: VideoModel, folder: Path, moments: int | None) -> Iterator[tuple[str, int, int]]:
-    """Run a worker process; after so many of its moments kill it with -9. Yields what it told."""
+    """Run a worker process; after so many of its moments kill it with -9. Yields its output lines."""
     here, there = multiprocessing.Pipe()
     # Forked, so that twenty lives need not import torch twenty times; one thread, so nothing is lost in the fork.
     process = multiprocessing.get_context("fork").Process(target=work, args=(model, folder, there))
     process.start()
     there.close()
-    told = 0
+    count = 0
     while True:
         try:
             moment = here.recv()
         except EOFError:
             break
         yield moment
-        told += 1
+        count += 1
         if moment[0] == "end":
             break
-        if told == moments:
+        if count == moments:
             process.kill()
             break
         here.send("go")

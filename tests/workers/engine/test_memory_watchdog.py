@@ -27,7 +27,7 @@ def test_another_model_begins_anew() -> None:
     sizes = iter([100, 100, 100, 5000, 5000, 5000, 5100])
     growth = MemoryGrowth(measure=lambda: next(sizes) * MIB, least_bytes=MIB)
     assert [growth.is_too_large() for _ in range(3)] == [False] * 3
-    growth.begin_anew()
+    growth.reset()
     assert [growth.is_too_large() for _ in range(4)] == [False] * 4
 
 

@@ -20,7 +20,7 @@ from workers.engine.optimizations import (
     Kernels,
     compile_blocks,
     declared_shapes,
-    offer_flash_3,
+    enable_flash_3,
     probe_attention,
     run_one_block,
 )
@@ -53,13 +53,13 @@ def test_flash_attention_3_of_the_wheel_is_offered_to_diffusers(monkeypatch: pyt
     monkeypatch.setattr(attention_dispatch, "_CAN_USE_FLASH_ATTN_3", False)
     monkeypatch.setattr(attention_dispatch, "flash_attn_3_func", None)
     monkeypatch.setitem(sys.modules, "fa3_fwd_interface", None)
-    assert not offer_flash_3()
+    assert not enable_flash_3()
     with pytest.raises(RuntimeError, match="not usable"):
         requirements(attention_dispatch.AttentionBackendName._FLASH_3)
     wheel = ModuleType("fa3_fwd_interface")
     wheel.flash_attn_func = lambda **_: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "fa3_fwd_interface", wheel)
-    assert offer_flash_3()
+    assert enable_flash_3()
     requirements(attention_dispatch.AttentionBackendName._FLASH_3)
     assert attention_dispatch.flash_attn_3_func is wheel.flash_attn_func
 

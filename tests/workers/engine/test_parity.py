@@ -25,10 +25,10 @@ PROMPT, NEGATIVE = "a red circle moves left", "grey  square"
 BIT_FOR_BIT = "quick_vae = false\nuniform_timestep = false"
 
 
-def ours(family: str, folder: Path, asked: SegmentRequest, switches: str = BIT_FOR_BIT) -> Frames:
+def ours(family: str, folder: Path, segment: SegmentRequest, switches: str = BIT_FOR_BIT) -> Frames:
     engine = make_engine(tiny_model(family, folder, switches=switches), "cpu")
     try:
-        return film(engine, asked)
+        return film(engine, segment)
     finally:
         engine.close()
 
@@ -100,7 +100,7 @@ def test_first_and_last_frame_to_video(tiny_wan: TinyWan, family: str) -> None:
 @pytest.mark.parametrize("unipc", [True, False], ids=["unipc", "euler"])
 def test_video_to_video(tiny_wan: TinyWan, strength: float, unipc: bool) -> None:
     folder, video = tiny_wan("t2v", unipc=unipc), pictures(FRAMES)
-    asked = request(mode="v2v", video=video, strength=strength)
+    segment = request(mode="v2v", video=video, strength=strength)
     pipeline = WanVideoToVideoPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     result = pipeline(
@@ -117,5 +117,5 @@ def test_video_to_video(tiny_wan: TinyWan, strength: float, unipc: bool) -> None
         output_type="pil",
     )
     np.testing.assert_array_equal(
-        ours("t2v", folder, asked), np.stack([np.asarray(frame) for frame in result.frames[0]])
+        ours("t2v", folder, segment), np.stack([np.asarray(frame) for frame in result.frames[0]])
     )

@@ -15,7 +15,7 @@ from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Meter, host_info
 from workers.engine.atomic_write import write_durably
 from workers.engine.host_info import machine_facts
-from workers.engine.load import choose_threads, clone_scheduler, device_bytes, find_weights, load_parts
+from workers.engine.load import clone_scheduler, device_bytes, find_weights, load_parts, set_cpu_threads
 from workers.engine.meter import peak_host_bytes, resident_bytes
 from workers.engine.preview import LatentPreview
 from workers.engine.wan import WanEngine
@@ -70,9 +70,9 @@ def test_a_preview_shows_the_colours_of_a_linear_codec() -> None:
     preview = LatentPreview.fit(codec)
     picture = torch.zeros(1, 3, 1, 16, 16)
     picture[:, 0, :, :, 8:] = 1.0
-    shown = preview(encode_video(codec, picture))
-    assert np.abs(shown[0, 0].astype(int) - 128).max() <= 1
-    assert np.abs(shown[0, 1].astype(int) - [255, 128, 128]).max() <= 1
+    context = preview(encode_video(codec, picture))
+    assert np.abs(context[0, 0].astype(int) - 128).max() <= 1
+    assert np.abs(context[0, 1].astype(int) - [255, 128, 128]).max() <= 1
 
 
 def test_the_meter_adds_up_and_counts_the_busy_stages() -> None:
@@ -135,7 +135,7 @@ def test_each_render_has_a_scheduler_of_its_own(tiny_wan: TinyWan, unipc: bool) 
 def test_threads_leave_a_core_to_the_service() -> None:
     before = torch.get_num_threads()
     try:
-        assert 1 <= choose_threads(torch.device("cpu")) <= max(1, min(4, (os.cpu_count() or 1) - 1))
+        assert 1 <= set_cpu_threads(torch.device("cpu")) <= max(1, min(4, (os.cpu_count() or 1) - 1))
     finally:
         torch.set_num_threads(before)
 

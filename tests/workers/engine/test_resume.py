@@ -40,15 +40,15 @@ def test_a_resumed_render_makes_the_same_frames(
 ) -> None:
     model = tiny_model(family, tiny_wan(family, unipc=unipc))
     undisturbed = film(make_engine(model, "cpu"), request())
-    asked = request(checkpoint_dir=tmp_path, key="job/0/0")
+    segment = request(checkpoint_dir=tmp_path, key="job/0/0")
     engine, watcher = make_engine(model, "cpu"), stop_at(step)
     with pytest.raises(Stopped):
-        film(engine, asked, watcher)
+        film(engine, segment, watcher)
     assert engine.meter.steps == step
-    assert watcher.checkpoints == [asked.checkpoint_path] * len(watcher.checkpoints)
+    assert watcher.checkpoints == [segment.checkpoint_path] * len(watcher.checkpoints)
     assert watcher.checkpoints
     fresh = make_engine(model, "cpu")
-    resumed = film(fresh, asked)
+    resumed = film(fresh, segment)
     np.testing.assert_array_equal(resumed, undisturbed)
     assert 0 < fresh.meter.resumed_from_step <= step
     assert fresh.meter.steps == STEPS - fresh.meter.resumed_from_step
@@ -56,26 +56,26 @@ def test_a_resumed_render_makes_the_same_frames(
 
 def test_a_worker_that_dies_while_decoding_need_not_denoise_again(tiny_wan: TinyWan, tmp_path: Path) -> None:
     model = tiny_model("ti2v", tiny_wan("ti2v"))
-    asked = request(checkpoint_dir=tmp_path, key="k", mode="i2v", first_frame=pictures(1)[0])
+    segment = request(checkpoint_dir=tmp_path, key="k", mode="i2v", first_frame=pictures(1)[0])
     watcher = Watcher()
-    chunks = make_engine(model, "cpu").render(asked, watcher)
+    chunks = make_engine(model, "cpu").render(segment, watcher)
     first = next(chunks)
     chunks.close()
-    written = steps_done(path_of(asked))
-    assert written > 0
+    steps = steps_done(path_of(segment))
+    assert steps > 0
     fresh = make_engine(model, "cpu")
-    made = film(fresh, asked)
-    assert fresh.meter.steps == STEPS - written
-    np.testing.assert_array_equal(made[:1], first)
+    output = film(fresh, segment)
+    assert fresh.meter.steps == STEPS - steps
+    np.testing.assert_array_equal(output[:1], first)
     np.testing.assert_array_equal(
-        made, film(make_engine(model, "cpu"), request(mode="i2v", first_frame=pictures(1)[0]))
+        output, film(make_engine(model, "cpu"), request(mode="i2v", first_frame=pictures(1)[0]))
     )
 
 
-def path_of(asked: SegmentRequest) -> Path:
+def path_of(segment: SegmentRequest) -> Path:
     """Return where the checkpoint of a request lies."""
-    assert asked.checkpoint_path is not None
-    return asked.checkpoint_path
+    assert segment.checkpoint_path is not None
+    return segment.checkpoint_path
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -95,22 +95,22 @@ def test_a_checkpoint_of_another_render_is_refused(tiny_wan: TinyWan, tmp_path: 
     with pytest.raises(Stopped):
         film(make_engine(model, "cpu"), request(checkpoint_dir=tmp_path, key="k"), stop_at(2))
     engine = make_engine(model, "cpu")
-    made = film(engine, request(checkpoint_dir=tmp_path, key="k", **changes))
+    output = film(engine, request(checkpoint_dir=tmp_path, key="k", **changes))
     assert engine.meter.resumed_from_step == 0
-    np.testing.assert_array_equal(made, film(make_engine(model, "cpu"), request(**changes)))
+    np.testing.assert_array_equal(output, film(make_engine(model, "cpu"), request(**changes)))
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_a_broken_checkpoint_costs_time_but_no_frame(tiny_wan: TinyWan, tmp_path: Path, damage: str) -> None:
     model = tiny_model("ti2v", tiny_wan("ti2v"))
-    asked = request(checkpoint_dir=tmp_path, key="k")
-    path = path_of(asked)
+    segment = request(checkpoint_dir=tmp_path, key="k")
+    path = path_of(segment)
     with pytest.raises(Stopped):
-        film(make_engine(model, "cpu"), asked, stop_at(2))
+        film(make_engine(model, "cpu"), segment, stop_at(2))
     whole = path.read_bytes()
     path.write_bytes({"cut": whole[: len(whole) // 2], "noise": os.urandom(2000), "empty": b""}[damage])
     engine = make_engine(model, "cpu")
-    np.testing.assert_array_equal(film(engine, asked), film(make_engine(model, "cpu"), request()))
+    np.testing.assert_array_equal(film(engine, segment), film(make_engine(model, "cpu"), request()))
     assert engine.meter.resumed_from_step == 0
 
 
@@ -156,9 +156,9 @@ def test_a_model_with_a_step_cache_keeps_no_checkpoint(tiny_wan: TinyWan, tmp_pa
     """Its residuals are no part of one, so a resumed render would make other frames than an undisturbed one."""
     model = tiny_model("ti2v", tiny_wan("ti2v"), switches="first_block_cache = 0.5")
     undisturbed = film(make_engine(model, "cpu"), request(steps=8))
-    asked = request(steps=8, checkpoint_dir=tmp_path, key="k")
+    segment = request(steps=8, checkpoint_dir=tmp_path, key="k")
     with pytest.raises(Stopped):
-        film(make_engine(model, "cpu"), asked, stop_at(5))
+        film(make_engine(model, "cpu"), segment, stop_at(5))
     again = make_engine(model, "cpu")
-    np.testing.assert_array_equal(film(again, asked), undisturbed)
+    np.testing.assert_array_equal(film(again, segment), undisturbed)
     assert again.meter.resumed_from_step == 0

@@ -11,16 +11,16 @@ from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.segment_requests import HEIGHT, WIDTH, film, pictures, request
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Continuation, ModelRefused, make_engine, segment_seed
-from workers.engine.conditioning import correct_drift, frame_statistics, shape_of, shown_frames
+from workers.engine.conditioning import context_frames, correct_drift, frame_statistics, shape_of
 from workers.engine.wan import WanEngine
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 9, 16, 17])
 def test_a_segment_has_exactly_the_asked_frames(tiny_wan: TinyWan, frames: int) -> None:
     engine = make_engine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
-    made = film(engine, request(frames=frames, steps=1))
-    assert made.shape == (frames, HEIGHT, WIDTH, 3)
-    assert made.dtype == np.uint8
+    output = film(engine, request(frames=frames, steps=1))
+    assert output.shape == (frames, HEIGHT, WIDTH, 3)
+    assert output.dtype == np.uint8
     assert engine.meter.frames == frames
 
 
@@ -31,12 +31,12 @@ def test_fewer_frames_are_the_beginning_of_more(tiny_wan: TinyWan) -> None:
 
 def test_the_handover_holds_the_last_delivered_frames_unrounded(tiny_wan: TinyWan) -> None:
     engine = make_engine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
-    made = film(engine, request(frames=8))
+    output = film(engine, request(frames=8))
     handover = engine.handover
     assert handover is not None
     assert handover.frames.shape == (5, HEIGHT, WIDTH, 3)
-    np.testing.assert_array_equal(np.round(handover.frames * 255).astype(np.uint8), made[-5:])
-    assert not np.array_equal(handover.frames, made[-5:].astype(np.float32) / 255)
+    np.testing.assert_array_equal(np.round(handover.frames * 255).astype(np.uint8), output[-5:])
+    assert not np.array_equal(handover.frames, output[-5:].astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize(("family", "mode"), [("ti2v", "t2v"), ("ti2v", "i2v"), ("i2v", "i2v"), ("i2v-a14b", "i2v")])
@@ -45,8 +45,10 @@ def test_a_chain_goes_on_from_segment_to_segment(tiny_wan: TinyWan, tmp_path: Pa
     first = pictures(1)[0] if mode == "i2v" else None
     seen, handover = [], None
     for segment, frames in enumerate((9, 8, 2, 8)):
-        asked = request(mode=mode, frames=frames, seed=segment_seed(7, 0, segment), first_frame=first, steps=2)
-        seen.append(film(engine, replace(asked, handover=handover)))
+        segment_request = request(
+            mode=mode, frames=frames, seed=segment_seed(7, 0, segment), first_frame=first, steps=2
+        )
+        seen.append(film(engine, replace(segment_request, handover=handover)))
         assert seen[-1].shape[0] == frames
         assert engine.handover is not None
         assert engine.handover.segment == segment
@@ -63,9 +65,9 @@ def test_the_frames_that_a_segment_is_shown_bind_its_first_latents(tiny_wan: Tin
     film(engine, request(frames=9))
     handover = engine.handover
     assert handover is not None
-    asked = request(frames=8, handover=handover)
-    shape = shape_of(engine.model, engine.parts, asked, 5)
-    bound = engine.conditions.build(asked, shape, shown_frames(engine.model, asked))
+    segment_request = request(frames=8, handover=handover)
+    shape = shape_of(engine.model, engine.parts, segment_request, 5)
+    bound = engine.conditions.build(segment_request, shape, context_frames(engine.model, segment_request))
     assert bound.mask is not None
     assert bound.mask[0, 0, :, 0, 0].tolist() == [0, 0, 1, 1]
     assert shape.rendered == 13
@@ -76,34 +78,34 @@ def test_a_last_frame_binds_the_last_latent_of_per_token_models(tiny_wan: TinyWa
     engine = WanEngine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
     engine.load()
     first, last = pictures(2)
-    asked = request(mode="i2v", first_frame=first if with_first else None, last_frame=last)
-    shown = shown_frames(engine.model, asked)
-    bound = engine.conditions.build(asked, shape_of(engine.model, engine.parts, asked, 0), shown)
+    segment_request = request(mode="i2v", first_frame=first if with_first else None, last_frame=last)
+    context = context_frames(engine.model, segment_request)
+    bound = engine.conditions.build(segment_request, shape_of(engine.model, engine.parts, segment_request, 0), context)
     assert bound.mask is not None
     assert bound.mask[0, 0, :, 0, 0].tolist() == [0 if with_first else 1, 1, 0]
-    assert film(engine, asked).shape[0] == asked.frames
+    assert film(engine, segment_request).shape[0] == segment_request.frames
 
 
 def test_extend_continues_a_given_video(tiny_wan: TinyWan) -> None:
     engine = make_engine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
-    made = film(engine, request(mode="extend", video=pictures(7), frames=8))
-    assert made.shape[0] == 8
+    output = film(engine, request(mode="extend", video=pictures(7), frames=8))
+    assert output.shape[0] == 8
     whole = film(engine, request(mode="extend", video=pictures(7)[-5:], frames=8))
-    np.testing.assert_array_equal(made, whole)
+    np.testing.assert_array_equal(output, whole)
 
 
 def test_edit_of_a_chained_segment_keeps_the_joint(tiny_wan: TinyWan) -> None:
     engine = make_engine(tiny_model("ti2v", tiny_wan("ti2v")), "cpu")
     film(engine, request(mode="edit", video=pictures(9), frames=9))
-    made = film(engine, request(mode="edit", video=pictures(8), frames=8, handover=engine.handover))
-    assert made.shape[0] == 8
+    output = film(engine, request(mode="edit", video=pictures(8), frames=8, handover=engine.handover))
+    assert output.shape[0] == 8
 
 
 def test_a_short_video_holds_its_last_frame(tiny_wan: TinyWan) -> None:
     engine = make_engine(tiny_model("t2v", tiny_wan("t2v")), "cpu")
-    held = np.concatenate([pictures(5), np.repeat(pictures(5)[-1:], 4, axis=0)])
+    padded = np.concatenate([pictures(5), np.repeat(pictures(5)[-1:], 4, axis=0)])
     np.testing.assert_array_equal(
-        film(engine, request(mode="v2v", video=pictures(5))), film(engine, request(mode="v2v", video=held))
+        film(engine, request(mode="v2v", video=pictures(5))), film(engine, request(mode="v2v", video=padded))
     )
 
 
@@ -129,9 +131,9 @@ def test_drift_correction_moves_the_look_to_the_first_segments() -> None:
     assert correct_drift(latents, None, None, 1.0) is latents
     mask = torch.ones(1, 1, 3, 8, 8)
     mask[:, :, 0] = 0
-    kept = correct_drift(latents, mask, handover, 0.5)
-    torch.testing.assert_close(kept[:, :, 0], latents[:, :, 0])
-    assert not torch.equal(kept[:, :, 1:], latents[:, :, 1:])
+    corrected = correct_drift(latents, mask, handover, 0.5)
+    torch.testing.assert_close(corrected[:, :, 0], latents[:, :, 0])
+    assert not torch.equal(corrected[:, :, 1:], latents[:, :, 1:])
 
 
 def test_drift_correction_is_used_in_a_chain(tiny_wan: TinyWan) -> None:

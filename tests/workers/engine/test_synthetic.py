@@ -1,4 +1,4 @@
-"""The synthetic engine: colour bars that show their own number, with the manners of a real engine."""
+"""The synthetic engine: colour bars that show their own number, with the interface of a real engine."""
 
 from dataclasses import replace
 
@@ -22,8 +22,8 @@ def engine() -> Engine:
 
 @pytest.mark.parametrize("frames", [1, 8, 9, 40])
 def test_exactly_the_asked_frames(engine: Engine, frames: int) -> None:
-    made = film(engine, request(frames=frames, width=320, height=180))
-    assert made.shape == (frames, 180, 320, 3)
+    output = film(engine, request(frames=frames, width=320, height=180))
+    assert output.shape == (frames, 180, 320, 3)
     assert engine.meter.frames == frames
     assert engine.meter.steps == 4
 
@@ -48,8 +48,8 @@ def test_a_chain_counts_on(engine: Engine, tmp_path_factory: pytest.TempPathFact
 
 def test_a_first_frame_is_shown(engine: Engine) -> None:
     picture = np.full((32, 64, 3), 77, np.uint8)
-    made = film(engine, request(mode="i2v", first_frame=picture, frames=1))
-    assert (made[0, 0, 10:] == 77).all()
+    output = film(engine, request(mode="i2v", first_frame=picture, frames=1))
+    assert (output[0, 0, 10:] == 77).all()
     with pytest.raises(ModelRefused):
         film(engine, request(mode="i2v", first_frame=picture[:10]))
 

@@ -1,4 +1,4 @@
-"""Embeddings: equal to the pipeline's, computed once, kept by bytes, and encoded ahead."""
+"""Embeddings: equal to the pipeline's, computed once, bounded by bytes, and prefetched."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,7 +72,7 @@ def test_many_threads_encode_without_harm(tiny_wan: TinyWan) -> None:
 def test_a_prefetched_render_finds_its_words(tiny_wan: TinyWan) -> None:
     engine = WanEngine(tiny_model("t2v", tiny_wan("t2v")), "cpu")
     engine.prefetch(request(prompt="a blue square"))
-    assert not hasattr(engine, "text"), "a look ahead loads nothing"
+    assert not hasattr(engine, "text"), "a prefetch loads nothing"
     engine.load()
     engine.prefetch(request(prompt="a blue square"))
     engine.text.close()

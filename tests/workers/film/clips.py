@@ -1,14 +1,15 @@
-"""Small clips whose every frame can be told from its pixels."""
+"""Small clips whose frames are numbered in their pixels."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 
 from workers.film.clip_writer import ClipWriter
-from workers.film.frames import last_frames
+from workers.film.encoding import FilmError
 
 WIDTH, HEIGHT = 128, 96
 _BITS = 8
@@ -57,3 +58,24 @@ def write_clip(
 def numbers_in(path: Path) -> list[int]:
     """Read what every frame of a film shows."""
     return [number_of(frame) for frame in last_frames(path, count=10_000)]
+
+
+def last_frames(path: Path, *, count: int) -> npt.NDArray[np.uint8]:
+    """Return the last `count` frames of the film at `path` (fewer when it is shorter), at its own size and rate.
+
+    uint8 [F, H, W, 3]. Only the last groups of pictures are decoded. Raises FilmError when it cannot be read.
+    """
+    try:
+        with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as film:
+            if not film.streams.video:
+                raise FilmError(f"{path.name} has no pictures")
+            video = film.streams.video[0]
+            moments = [(packet.pts, packet.is_keyframe) for packet in film.demux(video) if packet.size]
+            if not moments:
+                raise FilmError(f"{path.name} has no pictures")
+            first = sorted(pts for pts, _ in moments)[-count:][0]
+            film.seek(max([pts for pts, is_key in moments if is_key and pts <= first] or [0]), stream=video)
+            frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video) if frame.pts >= first]
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
+    return np.stack(frames)  # [F, H, W, 3]

@@ -1,4 +1,4 @@
-"""Frames in, clip out: exact, bounded, and never a child left behind."""
+"""Written clips: exact, bounded, and no child process left."""
 
 import threading
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Pictures into arrays: the right ones, at the asked pace and size."""
+"""Videos and pictures as arrays: the right frames, at the requested rate and size."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.workers.film.clips import HEIGHT, WIDTH, number_of, numbered, write_clip
+from tests.workers.film.clips import HEIGHT, WIDTH, last_frames, number_of, numbered, write_clip
 from workers.film.encoding import FilmError
-from workers.film.frames import last_frames, read_frames, read_picture
+from workers.film.frames import read_frames, read_picture
 
 
 @pytest.fixture

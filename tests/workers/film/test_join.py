@@ -1,4 +1,4 @@
-"""Clips in order, film out: every frame once, at its time, and nothing encoded that need not be."""
+"""Joined clips: every frame once, at its time, and nothing encoded that need not be."""
 
 import subprocess
 import wave
@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.workers.film.clips import numbers_in, write_clip
+from tests.workers.film.clips import last_frames, numbers_in, write_clip
 from workers.film.encoding import FilmError
 from workers.film.ffmpeg import ffmpeg_binary, run
-from workers.film.frames import last_frames
 from workers.film.join import cut, is_yuv420p, join
 from workers.film.measure import measure
 

@@ -1,4 +1,4 @@
-"""A film is what its pictures say, and damage is never hidden."""
+"""A film is measured from its pictures, and damage is never hidden."""
 
 import hashlib
 from fractions import Fraction
@@ -52,8 +52,8 @@ def test_a_film_that_shows_nothing_is_blank(tmp_path: Path) -> None:
 
 
 def test_a_flat_part_is_counted(tmp_path: Path) -> None:
-    shown = write_clip(tmp_path / "shown.mp4", numbers=[1] * 10, size=(64, 64))
-    join([shown, write_flat(tmp_path / "black.mp4", [0] * 20)], tmp_path / "film.mp4")
+    picture = write_clip(tmp_path / "shown.mp4", numbers=[1] * 10, size=(64, 64))
+    join([picture, write_flat(tmp_path / "black.mp4", [0] * 20)], tmp_path / "film.mp4")
     film = measure(tmp_path / "film.mp4")
     assert (film.flat_frames, film.frames, film.blank) == (20, 30, False)
 
