@@ -1,1 +1,1 @@
-"""The doors: native videos (OpenAI-shaped), DashScope, admin and MCP. Each translates into a Spec and back."""
+"""The API interfaces: native (OpenAI-compatible), DashScope, admin and MCP. Each translates to a Spec and back."""

@@ -1,4 +1,4 @@
-"""Who is at the door: the caller of a request, found by its key, and the scope that an address asks for."""
+"""Authenticate the caller of a request by its API key, and check the scope and roles that a route requires."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -15,17 +15,17 @@ from app.db import get_session, transaction
 from app.errors import AppError
 from app.roles import Scope, require_role, require_scope
 
-# The scheme is declared for the OpenAPI document; the key itself is read below, so that the error is ours.
+# Declares the scheme in the OpenAPI document. The key itself is read below, so that the error has our format.
 _BEARER = HTTPBearer(auto_error=False, description="An API key: `Authorization: Bearer cm_live_…`")
 
-# In place of a scope, where a key of any kind may ask.
+# Stands in place of a scope where any key will do.
 ANY = "any"
 
 SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
 def bearer_key(request: Request) -> str:
-    """Return the key of the Authorization header. Raises AppError `unauthenticated` where there is none."""
+    """Return the key of the Authorization header. Raises AppError `unauthenticated` without one."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise AppError("unauthenticated", "Send your API key as `Authorization: Bearer cm_live_…`.")
@@ -62,7 +62,7 @@ def authorize(request: Request, session: Session, scope: Scope | None, *roles: s
 
 
 def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
-    """Return the dependency that gives the caller of a request, who must have this scope and one of these roles.
+    """Return the dependency that yields the caller of a request, who must have this scope and one of these roles.
 
     Where no scope is named, any key will do.
     """
@@ -72,13 +72,13 @@ def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
     ) -> Caller:
         return authorize(request, session, scope, *roles)
 
-    # The access walk of the tests reads what each route asks for from here.
+    # The access tests read here what each route requires.
     find_caller.scope, find_caller.roles = scope or ANY, roles  # type: ignore[attr-defined]
     return find_caller
 
 
 def needs_without_session(scope: Scope) -> Callable[..., Caller]:
-    """Return the same dependency for routes that hold no session while they work (streams, test sends)."""
+    """Return the same dependency for routes that hold no database session while they work (streams, test sends)."""
 
     def find_caller(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Caller:
         with transaction() as session:

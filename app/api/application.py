@@ -27,9 +27,10 @@ INTERFACES: tuple[Callable[[], ApiInterface], ...] = (
     mcp.make_interface,
 )
 
-DESCRIPTION = """Video generation that bills by the delivered second.
+DESCRIPTION = """Video generation billed by the second of delivered video.
 
-Ask for an estimate, bind a quote, order a film, watch it render, download it, and read a receipt that names every rule.
+Get an estimate, lock the price with a quote, order a film, follow its progress, download it, and read a receipt that
+names every pricing rule.
 """
 
 

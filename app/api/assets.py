@@ -1,4 +1,4 @@
-"""Routes of assets: pictures, clips and sounds, uploaded with the request or straight into storage."""
+"""Asset routes: images, clips and sound files, uploaded with the request or directly to storage."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ class AssetPage(BaseModel):
 
 
 class AssetDeleted(BaseModel):
-    """The id of an asset that is gone."""
+    """Confirmation that an asset was deleted."""
 
     id: str
     object: Literal["asset.deleted"] = "asset.deleted"
@@ -41,15 +41,15 @@ class AssetDeleted(BaseModel):
 
 
 class UploadForm(BaseModel):
-    """What a form of an upload says beside its file."""
+    """The text fields of an upload form."""
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+    kind: Kind | None = Field(None, description="The kind that the file must have. If omitted, any kind is accepted.")
 
 
-# The form is read by hand, after the caller was admitted: FastAPI reads the bodies that it knows of before it asks
-# who sends them, and would put a stranger's gigabytes on our disk.
+# The route parses the form itself, after the caller is authenticated: FastAPI reads declared bodies before it checks
+# who sends them, and would write an unauthenticated client's gigabytes to our disk.
 UPLOAD_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -60,7 +60,7 @@ UPLOAD_SCHEMA: dict[str, Any] = {
                     "required": ["file"],
                     "additionalProperties": False,
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "A picture, clip or sound."},
+                        "file": {"type": "string", "format": "binary", "description": "An image, clip or sound file."},
                         **UploadForm.model_json_schema()["properties"],
                     },
                 }
@@ -72,12 +72,12 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 
 @router.post("", openapi_extra=UPLOAD_SCHEMA)
 def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetOut:
-    """Upload a file with the request. It is probed and written anew in a confined process before it counts."""
+    """Upload a file with the request. It is probed and re-encoded in a sandbox before it can be used."""
     require_active(caller)
     form = UploadForm.model_validate(body.values)
     file = body.files.get("file")
     if file is None or len(body.files) > 1:
-        raise AppError("invalid_request", "The form needs one file, named file.", field="file")
+        raise AppError("invalid_request", "The form must contain exactly one file, in the field `file`.", field="file")
     until = retention_end(session, caller.account_id)
     asset = ingest_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
     return AssetOut.of(asset)
@@ -85,7 +85,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
 
 @router.post("/from_url")
 def create_asset_from_url(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -> AssetOut:
-    """Fetch a file from an https: or data: address; every hop is checked."""
+    """Fetch a file from an https: or data: URL. Every redirect is checked."""
     require_active(caller)
     until = retention_end(session, caller.account_id)
     return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until))
@@ -93,7 +93,7 @@ def create_asset_from_url(session: SessionDep, caller: VideosCaller, body: Asset
 
 @router.post("/uploads")
 def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUpload) -> AssetOut:
-    """Begin an upload straight into storage: put the file where the answer says, then confirm."""
+    """Start an upload directly to storage: PUT the file to the URL in the response, then confirm it."""
     require_active(caller)
     asset, upload = begin_upload(
         session,
@@ -108,7 +108,7 @@ def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUp
 
 
 async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
-    """Give a route the bytes that were put, as a file."""
+    """Yield the bytes of a PUT request as a file."""
     with tempfile.SpooledTemporaryFile(max_size=2**20) as file:
         async for chunk in http.stream():
             file.write(chunk)
@@ -118,14 +118,14 @@ async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
 
 @router.put("/uploads/{token}", response_class=Response)
 def put_asset_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
-    """Take the bytes of an upload where storage takes none itself. The address allows it; no key is needed."""
+    """Receive the bytes of an upload where the storage accepts none itself. The signed URL replaces the key."""
     receive(session, open_upload_link(token), file)
     return Response()
 
 
 @router.post("/{asset_id}/confirm")
 def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
-    """Say that the file of an upload is in its place; it is probed and written anew now."""
+    """Confirm that the file of an upload is stored. It is probed and re-encoded now."""
     require_active(caller)
     until = retention_end(session, caller.account_id)
     return AssetOut.of(confirm(session, caller, asset_id, expires_at=until))
@@ -144,7 +144,9 @@ def list_assets(
         try:
             last = find.get_asset(session, caller, after)
         except AppError as error:
-            raise AppError("invalid_request", "There is no such asset to continue after.", field="after") from error
+            raise AppError(
+                "invalid_request", "There is no asset with this id to continue after.", field="after"
+            ) from error
         cursor = (last.created_at, last.id)
     rows = find.list_assets(session, caller, limit=limit + 1, after=cursor)
     data = [AssetOut.of(each) for each in rows[:limit]]
@@ -153,7 +155,7 @@ def list_assets(
 
 @router.get("/{asset_id}")
 def get_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
-    """Return an asset and what was found in it."""
+    """Return an asset with its media properties."""
     return AssetOut.of(find.get_asset(session, caller, asset_id))
 
 

@@ -1,4 +1,4 @@
-"""Routes of money for customers: the wallet, receipts and the price of each model."""
+"""Billing routes for customers: the wallet and receipts."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1", tags=["billing"])
 
 
 class WalletOut(BaseModel):
-    """An account's money, as decimal strings: its balance (`posted`), what open jobs hold, and what it may still spend.
+    """An account's wallet, as decimal strings: its balance (`posted`), what open jobs hold (`held`), and the rest.
 
-    `available` is what a new job may take now, the credit limit included.
+    `available` is what a new job may spend now, including the credit limit.
     """
 
     object: Literal["wallet"] = "wallet"
@@ -41,7 +41,7 @@ class ReceiptListOut(BaseModel):
 
 @router.get("/wallet")
 def get_wallet(session: SessionDep, caller: BillingCaller) -> WalletOut:
-    """Return the caller's wallet. Live and test keys see the same one: test jobs never touch it."""
+    """Return the caller's wallet. Live and test keys see the same wallet; test jobs never change it."""
     wallet = balance(session, caller.account_id)
     currency = wallet.currency
     return WalletOut(
@@ -60,7 +60,7 @@ def list_receipts(
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> ReceiptListOut:
-    """List the receipts of the caller's account, newest first; `after` is the video of the last one seen."""
+    """List the receipts of the caller's account, newest first. `after` is the video id of the last one seen."""
     position = tuple_(ReceiptRow.settled_at, ReceiptRow.job_id)
     query = (
         select(ReceiptRow, Job.test)
@@ -73,7 +73,7 @@ def list_receipts(
     if after is not None:
         last = session.get(ReceiptRow, after)
         if last is None or last.account_id != caller.account_id:
-            raise AppError("invalid_request", "There is no receipt of this video to continue after.", field="after")
+            raise AppError("invalid_request", "There is no receipt for this video to continue after.", field="after")
         query = query.where(position < tuple_(last.settled_at, last.job_id))
     rows = session.execute(query.limit(limit + 1)).all()
     data = [

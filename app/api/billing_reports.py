@@ -1,4 +1,4 @@
-"""Routes of papers for customers: usage by day, statements by month, and receipts to read and print."""
+"""Report routes for customers: usage by day, statements by month, and receipts as HTML and PDF."""
 
 from datetime import date, timedelta
 from fractions import Fraction
@@ -25,15 +25,15 @@ from pricing.money import Money
 router = APIRouter(prefix="/v1", tags=["billing"])
 
 DEFAULT_DAYS = 30
-# Days that are asked for lie between these, far from where the calendar of the language ends.
+# Requested days must lie in this range, far from the limits of Python's calendar.
 DAY_MIN, DAY_MAX = date(2000, 1, 1), date(2999, 12, 31)
 
-Project = Annotated[str | None, Query(max_length=64, description="One project; all where nothing is said.")]
-In = Annotated[Language, Query(description="The language of the paper.")]
+Project = Annotated[str | None, Query(max_length=64, description="Only this project. If omitted, all projects.")]
+LanguageQuery = Annotated[Language, Query(description="The language of the document.")]
 
 
 class UseOut(BaseModel):
-    """What one day, project and model came to."""
+    """The usage of one day, project and model."""
 
     day: date
     project: str | None
@@ -46,7 +46,7 @@ class UseOut(BaseModel):
 
 
 class UsageOut(BaseModel):
-    """Usage by day, project and model, and its sums. Days are those of the account's billing zone."""
+    """Usage by day, project and model, with totals. Days are those of the account's billing zone."""
 
     object: Literal["usage"] = "usage"
     first: date
@@ -68,10 +68,10 @@ def get_usage(
     last: date | None = None,
     project: Project = None,
 ) -> UsageOut:
-    """Return billed seconds and money by day, project and model; the last 30 days where nothing is said."""
+    """Return billed seconds and charges by day, project and model; by default for the last 30 days."""
     for name, day in (("first", first), ("last", last)):
         if day is not None and not DAY_MIN <= day <= DAY_MAX:
-            message = f"A day lies between {DAY_MIN} and {DAY_MAX}."
+            message = f"The date must be between {DAY_MIN} and {DAY_MAX}."
             raise AppError("invalid_request", message, field=name, value=day, allowed=[DAY_MIN, DAY_MAX])
     today = now(session).astimezone(ZoneInfo(caller.account.billing_zone)).date()
     end = last or today
@@ -114,12 +114,14 @@ _STATEMENT: dict[int | str, dict[str, Any]] = {
 def get_statement(
     session: SessionDep,
     caller: BillingCaller,
-    month: Annotated[str | None, Query(max_length=7, description="A billing month such as 2026-05; this one.")] = None,
+    month: Annotated[
+        str | None, Query(max_length=7, description="A billing month, such as 2026-05. Default: this month.")
+    ] = None,
     project: Project = None,
     format: Literal["json", "csv", "pdf"] = "json",
-    language: In = "en",
+    language: LanguageQuery = "en",
 ) -> Response | dict[str, Any]:
-    """Return a month's statement: as values, as a table of its videos, or as a page to file."""
+    """Return a month's statement as JSON, as CSV with one row per video, or as PDF."""
     period = month or billing_month(caller.account.billing_zone, now(session))
     statement = make_statement(session, caller.account_id, period, _project(caller, project))
     name = f"cinemeter-{statement.month}"
@@ -133,10 +135,12 @@ def get_statement(
 @router.get(
     "/videos/{video_id}/receipt.html",
     response_class=Response,
-    responses={200: {"description": "The page", "content": {"text/html": {}}}},
+    responses={200: {"description": "The receipt", "content": {"text/html": {}}}},
 )
-def get_video_receipt_html(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
-    """Return a video's receipt as a page."""
+def get_video_receipt_html(
+    session: SessionDep, caller: VideosCaller, video_id: str, language: LanguageQuery = "en"
+) -> Response:
+    """Return a video's receipt as HTML."""
     job = find_job(session, caller, video_id)
     html = receipt_html(receipt_document(session, job.id, language))
     return Response(html, media_type="text/html; charset=utf-8")
@@ -145,16 +149,18 @@ def get_video_receipt_html(session: SessionDep, caller: VideosCaller, video_id: 
 @router.get(
     "/videos/{video_id}/receipt.pdf",
     response_class=Response,
-    responses={200: {"description": "The paper", "content": {"application/pdf": {}}}},
+    responses={200: {"description": "The receipt", "content": {"application/pdf": {}}}},
 )
-def get_video_receipt_pdf(session: SessionDep, caller: VideosCaller, video_id: str, language: In = "en") -> Response:
+def get_video_receipt_pdf(
+    session: SessionDep, caller: VideosCaller, video_id: str, language: LanguageQuery = "en"
+) -> Response:
     """Return a video's receipt as a PDF."""
     page = receipt_document(session, find_job(session, caller, video_id).id, language)
     return _file(receipt_pdf(page), f"cinemeter-receipt-{page.number}.pdf", "application/pdf")
 
 
 def _project(caller: Caller, project_id: str | None) -> str | None:
-    """Return the project that is shown; a project's key sees its own and no other."""
+    """Return the project to report on. A project's key may only read its own project."""
     if caller.project_id is not None and project_id not in (None, caller.project_id):
         raise AppError("forbidden", "This key belongs to another project.", field="project")
     return project_id or caller.project_id

@@ -1,5 +1,6 @@
-"""Whether the service lives, and whether it is ready: what a load balancer and an operator ask."""
+"""Liveness and readiness checks for load balancers and operators."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -14,36 +15,40 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def get_health() -> dict[str, str]:
-    """Say that this process lives; it asks nothing of others."""
+    """Report that this process is alive. No other service is checked."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "A part that orders need is away."}})
+@router.get("/readyz", responses={503: {"description": "A service that orders need is unavailable."}})
 def get_readiness(response: Response) -> dict[str, Any]:
-    """Say whether orders can be taken: the database must answer. Redis may be away; the doorbell rings later."""
-    parts = {"database": _try(_ask_database), "redis": _try(_ask_redis), "storage": _try(_ask_storage)}
+    """Report whether orders can be accepted: database and storage must respond; Redis may be down."""
+    parts = {
+        "database": _status_of(_check_database),
+        "redis": _status_of(_check_redis),
+        "storage": _status_of(_check_storage),
+    }
     is_ready = parts["database"] == "ok" and parts["storage"] == "ok"
     if not is_ready:
         response.status_code = 503
     return {"status": "ok" if is_ready else "unavailable", "parts": parts}
 
 
-def _try(ask: Any) -> str:
+def _status_of(check: Callable[[], None]) -> str:
     try:
-        ask()
-    except Exception as error:  # noqa: BLE001 — whatever is wrong, the answer is its kind.
+        check()
+    except Exception as error:  # noqa: BLE001 — any failure is reported by the name of its class.
         return type(error).__name__
     return "ok"
 
 
-def _ask_database() -> None:
+def _check_database() -> None:
     with get_engine().connect() as connection:
         connection.execute(text("SELECT 1"))
 
 
-def _ask_redis() -> None:
+def _check_redis() -> None:
     get_redis().ping()
 
 
-def _ask_storage() -> None:
+def _check_storage() -> None:
     get_storage().stat("readyz")

@@ -1,4 +1,4 @@
-"""Routes of keys for those who use them: a key can look at itself and replace itself, and touches no other."""
+"""Key routes for customers: a key can read itself and replace itself, but no other key."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -23,11 +23,11 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 SELF = "self"
 OVERLAP_HOURS_MAX = 72
 
-KeyId = Annotated[str, Path(max_length=64, description="`self`, or the id of the key that asks.")]
+KeyId = Annotated[str, Path(max_length=64, description="`self`, or the id of the calling key.")]
 
 
 class KeyOut(BaseModel):
-    """A key; the key itself only in the answer that makes it."""
+    """An API key. The secret is only in the response that creates it."""
 
     id: str
     object: Literal["key"] = "key"
@@ -49,15 +49,15 @@ class KeyOut(BaseModel):
 
 
 class Rotation(BaseModel):
-    """How long the old key works on beside the new one."""
+    """How long the old key stays valid beside the new one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    overlap_hours: int = Field(24, ge=0, le=OVERLAP_HOURS_MAX, description="0 ends the old key at once.")
+    overlap_hours: int = Field(24, ge=0, le=OVERLAP_HOURS_MAX, description="0 revokes the old key immediately.")
 
 
 def show_key(session: Session, account: Account, key: ApiKey, secret: str | None = None) -> KeyOut:
-    """Return a key as the doors show it; money is a decimal string in the account's currency."""
+    """Return the public form of a key. Money is a decimal string in the account's currency."""
     caps = {name: getattr(key, name) for name in ("budget_total", "job_cap")}
     moments = ("last_used_at", "expires_at", "revoked_at", "created_at")
     names = ("id", "name", "last4", "scopes", "roles", "test", "replaced_by", *moments)
@@ -72,31 +72,32 @@ def show_key(session: Session, account: Account, key: ApiKey, secret: str | None
 
 @router.get("/{key_id}")
 def get_key(session: SessionDep, caller: AnyCaller, key_id: KeyId) -> KeyOut:
-    """Return the key that asks: what it may do, its limits, and when it ends."""
+    """Return the calling key: its permissions, its limits, and when it expires."""
     return show_key(session, caller.account, keys.get_key(session, caller.account_id, _own(caller, key_id)))
 
 
 @router.post("/{key_id}/rotate")
 def rotate_key(session: SessionDep, caller: AnyCaller, key_id: KeyId, body: Rotation) -> KeyOut:
-    """Replace the key that asks by a new one with the same rights, limits and budget, which is in this answer only.
+    """Replace the calling key by a new one with the same permissions, limits and budget.
 
-    The old key works on for the overlap. A key is replaced once: where the answer was lost, an owner makes another on
-    the account's page of keys.
+    The new secret is only in this response. The old key stays valid for the overlap. A key can be replaced once; if
+    the response was lost, an owner creates another key on the account's Keys page.
     """
     require_active(caller)
     old = _own(caller, key_id)
     overlap = timedelta(hours=body.overlap_hours)
     fresh, secret = keys.rotate_key(session, caller.account_id, old, overlap=overlap, giver=caller)
     if Scope.ADMIN in fresh.scopes:
-        # Whoever runs the service is accountable for the keys that do.
+        # Changes of admin keys are recorded in the audit log.
         record_rotation(session, Actor.of(caller), fresh, old)
     return show_key(session, caller.account, fresh, secret)
 
 
 def _own(caller: Caller, key_id: str) -> str:
-    """Return the id of the caller's own key. Another one, of the same account too, raises `not_found`.
+    """Return the id of the caller's own key. Raises AppError `not_found` for any other key, even of the same account.
 
-    A key that could replace others would be handed their secrets, with rights, a project or a budget that it has not.
+    A key that could replace others would receive their secrets, and with them permissions, a project or a budget that
+    it does not have.
     """
     if caller.key_id is None or key_id not in (SELF, caller.key_id):
         raise not_found("key", key_id)

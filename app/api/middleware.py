@@ -1,4 +1,4 @@
-"""What every request passes on its way in and out: an id, a limit on its body, and a log line."""
+"""The middleware of every request: request id, body limit, log line, metrics and trace."""
 
 import logging
 import re
@@ -23,7 +23,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 
 class RequestMiddleware:
-    """ASGI middleware: request ids, body limits, log, metrics, trace. It is plain ASGI so that streams stay streams."""
+    """ASGI middleware: request ids, body limits, log, metrics and trace.
+
+    It is plain ASGI, so that streamed responses are not buffered.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -38,7 +41,7 @@ class RequestMiddleware:
         request.state.request_id = request_id
         parent = read_traceparent(request.headers.get("traceparent"))
         with bind_log_ids(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
-            # A job that this request makes carries it on its row, to its takes and its webhooks.
+            # A job created by this request stores it, so that its takes and webhooks continue the trace.
             request.state.traceparent = traceparent
             await self._answer(request, request_id, receive, send)
 
@@ -47,38 +50,39 @@ class RequestMiddleware:
         started = time.perf_counter()
         status = 0
 
-        async def tell(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers.update(rate_limit_headers(getattr(request.state, "standings", [])))
+                headers.update(rate_limit_headers(getattr(request.state, "limit_statuses", [])))
             await send(message)
 
         try:
             async with whole_body(request, receive) as complete_receive:
-                await self.app(scope, complete_receive, tell)
+                await self.app(scope, complete_receive, send_with_headers)
         except ClientGone:
-            log.debug("The client left before its body was whole")
+            log.debug("The client disconnected before it had sent its whole body")
         except Exception as error:
-            # What no handler took is answered here, inside: Starlette's own last resort stands outside of this and
-            # would send it without a request id and uncounted. Once the answer has begun only the server can end it.
+            # Unhandled errors are answered here: Starlette's own last handler lies outside of this middleware and would
+            # answer without a request id and without counting. After the response has started, only the server can
+            # end it.
             if status:
                 raise
-            answer = await error_response(request, error)
-            await answer(scope, receive, tell)
+            response = await error_response(request, error)
+            await response(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - started
             log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
-            # The route's pattern, not the path: ids in labels would make a series for each job.
+            # The route's pattern, not the path: ids in labels would create one time series per job.
             route = getattr(scope.get("route"), "path", "-")
             REQUESTS.labels(route, request.method, status).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
 
 
 async def error_response(request: Request, error: Exception) -> Response:
-    """Return the application's own answer to an error that came out of it, or that kept a body from coming in."""
+    """Return the application's response to an error that a handler raised, or that occurred while reading the body."""
     handlers = request.app.exception_handlers
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     answer = handler(request, error)

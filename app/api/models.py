@@ -1,4 +1,4 @@
-"""The models on offer: what each can do, what it needs, and what a second costs the caller."""
+"""The enabled models: capabilities, limits, and the caller's price per second."""
 
 from fractions import Fraction
 from typing import Any, Literal
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 class ModelPrice(BaseModel):
-    """The price of one second, list and the caller's own; for display, since a job is rounded once as a whole."""
+    """The price of one second: list price and the caller's price. For display; a job is rounded once, as a whole."""
 
     resolution: str
     mode: str
@@ -32,7 +32,7 @@ class ModelPrice(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """A video model: capabilities, limits, honesty about native sizes, and prices."""
+    """A video model: capabilities, limits, the native size behind each output size, and prices."""
 
     id: str
     object: Literal["model"] = "model"
@@ -52,7 +52,7 @@ class ModelOut(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """All models on offer."""
+    """All enabled models."""
 
     object: Literal["list"] = "list"
     data: list[ModelOut]

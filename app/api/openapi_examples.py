@@ -1,6 +1,6 @@
-"""Examples of the OpenAPI document: of each operation one exchange as it took place, kept in examples.json.
+"""Examples in the OpenAPI document: one recorded request and response for each operation, kept in examples.json.
 
-`make examples` records them anew from the tests; a test compares them with the schemas.
+`make examples` records them again from the tests; a test validates them against the schemas.
 """
 
 import json
@@ -11,13 +11,13 @@ FILE = Path(__file__).with_name("examples.json")
 
 
 def read_examples() -> dict[str, dict[str, Any]]:
-    """Return by operation id the body of a request in JSON, and the answer to it."""
+    """Return, by operation id, the JSON body of a request and of the response to it."""
     examples: dict[str, dict[str, Any]] = json.loads(FILE.read_text())
     return examples
 
 
 def add_examples(document: dict[str, Any]) -> None:
-    """Put the recorded exchange of each operation beside the schemas of its body and its answer, in place."""
+    """Add each operation's recorded example to the schemas of its request and response, in place."""
     examples = read_examples()
     for methods in document["paths"].values():
         for operation in methods.values():

@@ -1,4 +1,4 @@
-"""Errors on the wire: RFC 9457 problem documents, which carry OpenAI's `error` object for its clients as well."""
+"""Error responses: RFC 9457 problem documents that also contain OpenAI's `error` object for its clients."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 class ProblemOut(BaseModel):
-    """A refusal: the code word, the field, what was wrong and what is allowed."""
+    """An error: its code, the field, what is wrong and what is allowed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -37,15 +37,15 @@ class ProblemOut(BaseModel):
     error: dict[str, Any]
 
 
-# What the database says to the one of two transactions that has to give way: serialization failure, deadlock, and a
-# lock that was not to be had in time. All of it was rolled back, and the caller may send it again as it is. We do not
-# do so ourselves: a body that was read and a file that was stored cannot be taken back, and the order of locks (key,
-# project, wallet) leaves no deadlock between orders, settlements, refunds and corrections.
-GAVE_WAY = ("40001", "40P01", "55P03")
+# SQLSTATEs of a transaction that lost against another one: serialization failure, deadlock, and lock timeout. It was
+# rolled back completely, and the caller may repeat the request unchanged. We do not retry ourselves: a body that was
+# read and a file that was stored cannot be undone, and the order of locks (key, project, wallet) rules out deadlocks
+# between orders, settlements, refunds and corrections.
+CONFLICT_STATES = ("40001", "40P01", "55P03")
 
-# How pydantic names a limit, and what we call it.
+# Pydantic's names of limits, and our wording.
 _LIMITS = {"le": "at most", "ge": "at least", "lt": "less than", "gt": "more than"}
-# What the database says to NUL inside of JSON; in plain text its driver refuses it before.
+# SQLSTATE of a NUL character inside JSON. In plain text the driver refuses it before the query is sent.
 _NUL_IN_JSON = "22P05"
 
 
@@ -73,10 +73,10 @@ def problem_document(error: AppError, request: Request) -> JSONResponse:
 
 
 def problem_headers(error: AppError) -> dict[str, str]:
-    """Return the header fields that go with an error, at every door: what clients obey without reading the body."""
+    """Return the header fields of an error response, the same at every interface."""
     headers = {}
     if error.status == 409 or error.code == "idempotency_mismatch":
-        # Clients of both doors repeat a 409 by themselves, which would only repeat the refusal.
+        # The OpenAI and DashScope clients retry a 409 automatically, which would only repeat the error.
         headers["x-should-retry"] = "false"
     if error.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
@@ -88,19 +88,19 @@ def problem_headers(error: AppError) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return facts as JSON values: decimals and moments as text."""
+    """Return facts as JSON values: decimals and times as text."""
     if isinstance(value, dict):
         return {_plain(str(key)): _plain(each) for key, each in value.items() if each is not None}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(each) for each in value]
     if isinstance(value, str):
-        # Half of a surrogate pair, as JSON may hold it in a name that is refused, cannot be written as UTF-8.
+        # A lone surrogate, which JSON can contain in a field name, cannot be encoded as UTF-8.
         return value.encode("utf-8", "backslashreplace").decode()
     return value if isinstance(value, int | float | bool) else _plain(str(value))
 
 
 def from_validation(errors: Sequence[Any]) -> AppError:
-    """Return the AppError for pydantic's findings: the first one leads, all of them are listed."""
+    """Return the AppError for Pydantic's validation errors: the message names the first one, `errors` lists all."""
     findings = [
         {
             "field": ".".join(str(part) for part in each["loc"] if part not in ("body", "query", "path", "header")),
@@ -113,7 +113,7 @@ def from_validation(errors: Sequence[Any]) -> AppError:
     if first["type"] == "json_invalid":
         return AppError("invalid_json", "The body is not valid JSON.")
     if first["type"] == "extra_forbidden":
-        message = f"There is no field {first['field']!r}."
+        message = f"Unknown field: {first['field']!r}."
     else:
         message = f"{first['field'] or 'The body'}: {first['message']}."
     return AppError(
@@ -122,15 +122,15 @@ def from_validation(errors: Sequence[Any]) -> AppError:
 
 
 def from_http(error: HTTPException, request: Request) -> AppError:
-    """Return in our words what the framework refuses before a route is reached: address, method, or form of the body.
+    """Return our error for what the framework rejects before a route is reached: path, method, or form of the body.
 
-    The whole table is here, so that no client ever reads a word of the framework's.
+    All such cases are listed here, so that no client ever receives the framework's own messages.
     """
     if error.status_code == 404:
-        return AppError("not_found", f"There is no address {request.url.path[:200]}.")
+        return AppError("not_found", f"Not found: {request.url.path[:200]}.")
     if error.status_code == 405:
         allowed = allowed_methods(request.app, request.url.path)
-        message = f"This address does not know {request.method}; it knows {', '.join(allowed)}."
+        message = f"{request.method} is not allowed here (allowed: {', '.join(allowed)})."
         return AppError("method_not_allowed", message, allowed=allowed)
     if error.status_code == 413:
         return AppError("body_too_large", str(error.detail), **getattr(error, "facts", {}))
@@ -140,29 +140,29 @@ def from_http(error: HTTPException, request: Request) -> AppError:
 
 
 def is_form(request: Request) -> bool:
-    """Say whether a request's body is a form, with files or without."""
+    """Return whether a request's body is a form, with files or without."""
     return media_type(request) in ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 def media_type(request: Request) -> str:
-    """Return the type of a request's body, without its parameters; JSON where nothing is said."""
+    """Return the type of a request's body, without its parameters; JSON if the header is missing."""
     return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 
 def wrong_type(request: Request, allowed: list[str]) -> AppError:
-    """Return the error for a body whose type an address does not read."""
-    message = f"This address does not read {media_type(request) or 'a body without a type'}."
+    """Return the error for a body whose content type a route does not accept."""
+    message = f"Unsupported content type: {media_type(request) or '(empty)'}."
     return AppError("unsupported_media_type", message, field="Content-Type", allowed=allowed)
 
 
-def _allowed(finding: Any) -> Any:
-    """Return what would have been right, in words, from a pydantic finding."""
-    limits = {key: value for key, value in finding.get("ctx", {}).items() if key != "error"}
+def _allowed(error: Any) -> Any:
+    """Return the limits that a value broke, in words, from a Pydantic error."""
+    limits = {key: value for key, value in error.get("ctx", {}).items() if key != "error"}
     return "; ".join(f"{_LIMITS.get(key, key)} {value}" for key, value in limits.items()) or None
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of the application in this shape."""
+    """Register the error handlers of the application."""
 
     @app.exception_handler(AppError)
     def _app_error(request: Request, error: AppError) -> JSONResponse:
@@ -171,14 +171,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     def _request_error(request: Request, error: RequestValidationError) -> JSONResponse:
         findings = error.errors()
-        # A body of another type reaches FastAPI as bytes, of which it would say that they are no dictionary.
+        # A body with another content type reaches Pydantic as bytes; its message about dictionaries would mislead.
         if findings[0]["loc"] == ("body",) and isinstance(error.body, bytes) and error.body:
             return problem(wrong_type(request, ["application/json"]), request)
         return problem(from_validation(findings), request)
 
     @app.exception_handler(ValidationError)
     def _shape_error(request: Request, error: ValidationError) -> JSONResponse:
-        # Shapes that a handler validates itself (multipart forms) are the caller's input too.
+        # Models that a handler validates itself (multipart forms) are caller input too.
         return problem(from_validation(error.errors()), request)
 
     @app.exception_handler(HTTPException)
@@ -190,22 +190,26 @@ def install(app: FastAPI) -> None:
         if "NUL" not in str(error.orig) and getattr(error.orig, "sqlstate", None) != _NUL_IN_JSON:
             return _unknown(request, error)
         field = next((name for name, value in request.query_params.items() if "\0" in value), None)
-        message = "Text may hold any character but NUL (U+0000)."
+        message = "Text must not contain the NUL character (U+0000)."
         return problem(AppError("invalid_request", message, field=field), request)
 
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(OperationalError)
-    def _database_away(request: Request, error: Exception) -> JSONResponse:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in GAVE_WAY:
-            log.warning("A request gave way to another one: %s", error)
-            later = AppError("unavailable", "Another change came in between; nothing was done.", retry_after=1)
-            return problem(later, request)
+    def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in CONFLICT_STATES:
+            log.warning("A transaction lost against a concurrent one: %s", error)
+            conflict = AppError(
+                "unavailable",
+                "Another request changed the same data at the same time. Nothing was changed; try again.",
+                retry_after=1,
+            )
+            return problem(conflict, request)
         log.error("The database is not reachable: %s", error)
-        away = AppError("unavailable", "The service cannot reach its database now.", retry_after=2)
-        return problem(away, request)
+        unavailable = AppError("unavailable", "The service cannot reach its database now.", retry_after=2)
+        return problem(unavailable, request)
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(Exception)
     def _unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("Unexpected error", exc_info=error)
-        return problem(AppError("internal_error", "Something broke on our side; nothing was charged."), request)
+        return problem(AppError("internal_error", "An internal error occurred. Nothing was charged."), request)

@@ -1,4 +1,4 @@
-"""Routes of projects for customers: which there are to order for. Owners open and limit them on the account's pages."""
+"""Project routes for customers: the open projects. Owners create and limit projects on the account's pages."""
 
 from datetime import datetime
 from typing import Literal
@@ -22,7 +22,7 @@ class ProjectOut(BaseModel):
 
 
 class ProjectList(BaseModel):
-    """All open projects by name, as there are never many."""
+    """All open projects by name. There are never many, so there are no pages."""
 
     object: Literal["list"] = "list"
     data: list[ProjectOut]
@@ -30,7 +30,7 @@ class ProjectList(BaseModel):
 
 @router.get("")
 def list_projects(session: SessionDep, caller: VideosCaller) -> ProjectList:
-    """List the account's open projects; a key of one project sees that one only."""
+    """List the account's open projects; a project's key sees only its own project."""
     rows = projects.list_projects(session, caller.account_id)
     visible = [each for each in rows if caller.project_id in (None, each.id)]
     return ProjectList(data=[ProjectOut(id=each.id, name=each.name, created_at=each.created_at) for each in visible])

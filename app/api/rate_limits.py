@@ -1,4 +1,4 @@
-"""Rate limits per key, kept in Redis. Where Redis is away they fail open, with a line in the log."""
+"""Rate limits per key, kept in Redis. While Redis is unavailable they fail open, with a line in the log."""
 
 import logging
 import time
@@ -23,68 +23,68 @@ from app.settings import get_settings
 log = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 60
-# A membership's limits change rarely; asking the database for them at each request would cost more than it tells.
-_REMEMBER_SECONDS = 10.0
-_remembered: dict[str, tuple[float, int, int]] = {}
-# A Redis that hangs costs one request this long; it is then left alone for a while (`app.wakeups`).
+# A membership's limits change rarely, so they are not read from the database at every request.
+_CACHE_SECONDS = 10.0
+_cache: dict[str, tuple[float, int, int]] = {}
+# A Redis that hangs delays one request by this long; after that it is not used for a while (`app.redis_client`).
 _TIMEOUT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class LimitStatus:
-    """Where a key stands: its limit per minute, what is left, and the seconds until some of it comes back."""
+    """The state of one limit: uses per minute, uses left, and the seconds until some are restored."""
 
     name: str
     limit: int
     left: int
     reset_seconds: int
-    allowed: bool  # whether the use that was asked for fitted in; if not, it was not counted
+    allowed: bool  # False if the limit was used up; the request was then not counted
 
 
-def rate_limit_headers(standings: list[LimitStatus]) -> dict[str, str]:
-    """Return the RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11) of all limits that a request met."""
-    if not standings:
+def rate_limit_headers(statuses: list[LimitStatus]) -> dict[str, str]:
+    """Return the RateLimit fields (draft-ietf-httpapi-ratelimit-headers-11) of the limits that counted a request."""
+    if not statuses:
         return {}
     return {
-        "RateLimit-Policy": ", ".join(f'"{each.name}";q={each.limit};w={WINDOW_SECONDS}' for each in standings),
-        "RateLimit": ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in standings),
+        "RateLimit-Policy": ", ".join(f'"{each.name}";q={each.limit};w={WINDOW_SECONDS}' for each in statuses),
+        "RateLimit": ", ".join(f'"{each.name}";r={each.left};t={each.reset_seconds}' for each in statuses),
     }
 
 
 def count_request(request: Request, session: Session, caller: Caller) -> None:
     """Count a request against its key's limit. Raises AppError `rate_limited`."""
-    _spend(request, "requests", caller.via, _limits_of(session, caller)[0])
+    _count(request, "requests", caller.via, _limits_of(session, caller)[0])
 
 
 def count_job(request: Request, session: Session, caller: Caller) -> None:
-    """Count an order of a film against its key's limit, at whatever door. Raises AppError `rate_limited`."""
-    _spend(request, "jobs", caller.via, _limits_of(session, caller)[1])
+    """Count an order of a film against its key's limit, at any interface. Raises AppError `rate_limited`."""
+    _count(request, "jobs", caller.via, _limits_of(session, caller)[1])
 
 
-def _spend(request: Request, name: str, key_id: str, limit: int) -> None:
-    standing = _take_one(name, key_id, limit)
-    if standing is None:
+def _count(request: Request, name: str, key_id: str, limit: int) -> None:
+    status = _count_one(name, key_id, limit)
+    if status is None:
         return
-    met: list[LimitStatus] = getattr(request.state, "standings", [])
-    # Noted before a refusal, so that a 429 tells where its key stands as well.
-    request.state.standings = [*met, standing]
-    if not standing.allowed:
-        message = f"This key may make {limit} {name} a minute; wait {standing.reset_seconds} seconds."
-        raise AppError("rate_limited", message, allowed=limit, retry_after=standing.reset_seconds, policy=name)
+    statuses: list[LimitStatus] = getattr(request.state, "limit_statuses", [])
+    # Stored before the error is raised, so that a 429 response has the headers too.
+    request.state.limit_statuses = [*statuses, status]
+    if not status.allowed:
+        message = f"This key is limited to {limit} {name} per minute. Retry in {status.reset_seconds} seconds."
+        raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy=name)
 
 
 def _limits_of(session: Session, caller: Caller) -> tuple[int, int]:
     """Return the requests and the new jobs that the caller's membership allows per minute."""
-    known = _remembered.get(caller.account_id)
+    known = _cache.get(caller.account_id)
     if known is not None and known[0] > time.monotonic():
         return known[1], known[2]
     moment = now(session)
     book = book_at(session, moment).book
     membership = book.membership(book.known_membership(membership_at(session, caller.account_id, moment)))
     limits = (membership.requests_per_minute, membership.jobs_per_minute)
-    if len(_remembered) > 10_000:
-        _remembered.clear()
-    _remembered[caller.account_id] = (time.monotonic() + _REMEMBER_SECONDS, *limits)
+    if len(_cache) > 10_000:
+        _cache.clear()
+    _cache[caller.account_id] = (time.monotonic() + _CACHE_SECONDS, *limits)
     return limits
 
 
@@ -99,8 +99,8 @@ def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def _take_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
-    """Count one use against a key's limit per minute and return where it stands, or None when Redis is away."""
+def _count_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
+    """Count one use against a key's limit per minute; return its status, or None while Redis is unavailable."""
     if is_redis_down():
         return None
     item = RateLimitItemPerMinute(limit)
@@ -110,8 +110,8 @@ def _take_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
         window = limiter.get_window_stats(item, name, key_id)
     except (RedisError, OSError) as error:
         mark_redis_down()
-        log.warning("Rate limits are not kept while Redis is away: %s", error)
+        log.warning("Rate limits are not enforced while Redis is away: %s", error)
         return None
-    # The window's end is told as a moment of this machine's clock; only its distance is used.
-    reset = max(1, round(window.reset_time - time.time()))  # noqa: TID251 — the library speaks in Unix seconds.
+    # The window's end is a time on this machine's clock; only the difference is used.
+    reset = max(1, round(window.reset_time - time.time()))  # noqa: TID251 — the library uses Unix seconds.
     return LimitStatus(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS), allowed)

@@ -1,28 +1,28 @@
-"""Text that can be stored and answered with: neither NUL, which no database row holds, nor half of a character."""
+"""Reject text that cannot be stored or returned: NUL characters and lone surrogates."""
 
 import re
 from typing import Any
 
 from app.errors import AppError
 
-_WRONG = re.compile(r"[\x00\ud800-\udfff]")
+_INVALID = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def require_text(values: dict[str, Any]) -> None:
-    """Refuse values of a body whose text, or whose names of fields, cannot be stored.
+    """Check that every text and field name in a body can be stored.
 
-    Raises AppError `invalid_request`, naming the field by its place (`metadata.scene`, `shots.0.prompt`).
+    Raises AppError `invalid_request`, naming the field by its path (`metadata.scene`, `shots.0.prompt`).
     """
     pending: list[tuple[str, Any]] = [("", values)]
-    # Not by recursion: JSON may be nested deeper than calls may be.
+    # Not recursive: JSON may be nested deeper than Python's call stack allows.
     while pending:
         path, value = pending.pop()
-        if isinstance(value, str) and _WRONG.search(value):
-            raise _refused(path)
+        if isinstance(value, str) and _INVALID.search(value):
+            raise _invalid_text(path)
         if isinstance(value, dict):
-            wrong = next((name for name in value if _WRONG.search(name)), None)
-            if wrong is not None:
-                raise _refused(_join(path, wrong))
+            invalid_name = next((name for name in value if _INVALID.search(name)), None)
+            if invalid_name is not None:
+                raise _invalid_text(_join(path, invalid_name))
             pending += [(_join(path, name), each) for name, each in value.items()]
         elif isinstance(value, list):
             pending += [(_join(path, str(number)), each) for number, each in enumerate(value)]
@@ -32,8 +32,8 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _refused(path: str) -> AppError:
-    # The place may be a wrong name itself, and is answered with what can be written of it.
+def _invalid_text(path: str) -> AppError:
+    # The path may contain the invalid characters itself, so they are escaped in the response.
     field = path.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    message = "Text may hold any character but NUL (U+0000) and halves of surrogate pairs."
+    message = "Text must not contain NUL (U+0000) or unpaired surrogates."
     return AppError("invalid_request", message, field=field)

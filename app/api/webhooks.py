@@ -1,4 +1,4 @@
-"""Routes of webhooks: endpoints in OpenAI's shape, deliveries with their attempts, redelivery, and the event feed."""
+"""Webhook routes: endpoints in OpenAI's format, deliveries with their attempts, redelivery, and the event feed."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -45,7 +45,7 @@ class EndpointPage(BaseModel):
 
 
 class EndpointDeleted(BaseModel):
-    """The id of an endpoint that is gone; its deliveries stay in the log."""
+    """Confirmation that an endpoint was deleted. Its deliveries stay in the log."""
 
     id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
@@ -62,20 +62,20 @@ class DeliveryPage(BaseModel):
 
 
 class DeliveryWithAttempts(DeliveryOut):
-    """A delivery and every request that was made for it."""
+    """A delivery with every attempt to deliver it."""
 
     attempt_log: list[AttemptOut]
 
 
 class RecoveryOut(BaseModel):
-    """How many events a range holds that are delivered again, and where to go on if there were too many for a call."""
+    """How many events are delivered again, and where to continue if there were too many for one call."""
 
     count: int
     next_since: datetime | None
 
 
 class EventTypes(BaseModel):
-    """Every event type, in the OpenAI SDK's shape, and beside it what each means."""
+    """Every event type, in the OpenAI SDK's format, with its description."""
 
     object: Literal["list"] = "list"
     data: list[str]
@@ -84,13 +84,13 @@ class EventTypes(BaseModel):
 
 @router.get("/webhook_event_types")
 def list_webhook_event_types(caller: WebhooksCaller) -> EventTypes:
-    """List the event types that an endpoint can ask for."""
+    """List the event types that an endpoint can subscribe to."""
     return EventTypes(data=list(EVENT_TYPES), descriptions=EVENT_TYPES)
 
 
 @router.post("/webhook_endpoints")
 def create_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, body: EndpointCreate) -> EndpointOut:
-    """Register an endpoint. Its signing secret is shown in this answer only."""
+    """Create an endpoint. Its signing secret is only in this response."""
     return endpoints.create_endpoint(session, caller, body)
 
 
@@ -106,7 +106,7 @@ def list_webhook_endpoints(
 
 @router.get("/webhook_endpoints/{endpoint_id}")
 def get_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointOut:
-    """Return an endpoint and how it is doing."""
+    """Return an endpoint and its delivery status."""
     return endpoints.show_endpoint_of(session, endpoints.find_endpoint(session, caller, endpoint_id))
 
 
@@ -114,13 +114,13 @@ def get_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_i
 def update_webhook_endpoint(
     session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: EndpointUpdate
 ) -> EndpointOut:
-    """Change an endpoint; `enabled` opens a disabled one again with a clean record."""
+    """Change an endpoint. `enabled` enables a disabled one again and resets its failures."""
     return endpoints.update_endpoint(session, caller, endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
 def delete_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoint_id: str) -> EndpointDeleted:
-    """Delete an endpoint; what was waiting for it is abandoned."""
+    """Delete an endpoint. Its pending deliveries are abandoned."""
     endpoints.delete_endpoint(session, caller, endpoint_id)
     return EndpointDeleted(id=endpoint_id)
 
@@ -129,7 +129,7 @@ def delete_webhook_endpoint(session: SessionDep, caller: WebhooksCaller, endpoin
 def rotate_webhook_endpoint_secret(
     session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: SecretRotate
 ) -> EndpointOut:
-    """Make a new signing secret; the old one may go on signing beside it for up to 72 hours."""
+    """Create a new signing secret. The old one can keep signing beside it for up to 72 hours."""
     return endpoints.rotate_secret(session, caller, endpoint_id, keep_old_hours=body.hours())
 
 
@@ -137,7 +137,7 @@ def rotate_webhook_endpoint_secret(
 def test_webhook_endpoint(
     caller: Annotated[Caller, Depends(needs_without_session(Scope.WEBHOOKS))], endpoint_id: str, body: SampleRequest
 ) -> SampleOut:
-    """Send a sample event now and return what the endpoint answered."""
+    """Send a sample event now and return the endpoint's response."""
     return send_test(caller, endpoint_id, body.event_type)
 
 
@@ -145,7 +145,7 @@ def test_webhook_endpoint(
 def recover_webhook_deliveries(
     session: SessionDep, caller: WebhooksCaller, endpoint_id: str, body: RecoverRequest
 ) -> RecoveryOut:
-    """Deliver again every event of a range that the endpoint wants and has not got."""
+    """Deliver again every event of a period that the endpoint subscribes to and has not received."""
     count, next_since = deliveries.recover(
         session, caller, endpoint_id, since=body.since, until=body.until, dry_run=body.dry_run
     )
@@ -178,27 +178,27 @@ def list_webhook_deliveries(
     after: After = None,
     limit: Limit = 20,
 ) -> DeliveryPage:
-    """List the caller's deliveries, those to a job's own callback URL too."""
+    """List the caller's deliveries, including those to a job's own callback URL."""
     data, more = deliveries.list_deliveries(session, caller, event_id=event_id, state=state, after=after, limit=limit)
     return DeliveryPage(data=data, last_id=data[-1].id if data else None, has_more=more)
 
 
 @router.get("/webhook_deliveries/{delivery_id}")
 def get_webhook_delivery(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryWithAttempts:
-    """Return a delivery with the log of its attempts."""
+    """Return a delivery with its attempts."""
     delivery, attempts = deliveries.get_delivery(session, caller, delivery_id)
     return DeliveryWithAttempts(**delivery.model_dump(), attempt_log=attempts)
 
 
 @router.post("/webhook_deliveries/{delivery_id}/redeliver")
 def redeliver_webhook_delivery(session: SessionDep, caller: WebhooksCaller, delivery_id: str) -> DeliveryOut:
-    """Deliver an event once more, now; a waiting delivery is brought forward."""
+    """Deliver an event again now. A pending delivery is sent without waiting for its next attempt."""
     return deliveries.redeliver(session, caller, delivery_id)
 
 
 @router.get("/webhook_callback_secret")
 def get_webhook_callback_secret(session: SessionDep, caller: WebhooksCaller) -> CallbackSecretOut:
-    """Return the hint of the secret that signs for the `callback_url` of the account's jobs."""
+    """Return a hint of the secret that signs requests to the `callback_url` of the account's jobs."""
     return callback_secret.get_callback_secret(session, caller)
 
 
@@ -206,13 +206,13 @@ def get_webhook_callback_secret(session: SessionDep, caller: WebhooksCaller) -> 
 def rotate_webhook_callback_secret(
     session: SessionDep, caller: WebhooksCaller, body: SecretRotate
 ) -> CallbackSecretOut:
-    """Make a new callback secret, shown in this answer only; the old one may go on signing for up to 72 hours."""
+    """Create a new callback secret, which is only in this response. The old one can keep signing for up to 72 hours."""
     return callback_secret.rotate_callback_secret(session, caller, keep_old_hours=body.hours())
 
 
 @router.get("/events")
 def list_events(session: SessionDep, caller: WebhooksCaller, after: After = None, limit: Limit = 100) -> EventList:
-    """Follow the feed of events from a cursor, oldest first and without gaps."""
+    """List events after a cursor, oldest first and without gaps."""
     page = feed.list_events(
         session, caller.account_id, test=caller.test, project_id=caller.project_id, after=after, limit=limit
     )

@@ -1,1 +1,1 @@
-"""The operators' door, `/v1/admin`: prices, contracts, accounts, money, and the floor."""
+"""The admin interface under /v1/admin: prices, contracts, accounts, money and operations."""

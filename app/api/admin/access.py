@@ -1,4 +1,4 @@
-"""Who may enter the operators' door: a key with the scope `admin` and a role that runs the service."""
+"""Callers of the admin interface: keys with the scope `admin` and an admin role."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ from app.accounts.caller import Caller
 from app.api.access import needs
 from app.roles import ADMIN_ROLES, Role, Scope
 
-# Any role of the house may look; each act asks for its own.
+# Any admin role may read; each action requires its own role.
 AdminCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, *sorted(ADMIN_ROLES)))]
 AuthorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR))]
 ApproverCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_APPROVER))]
 PricingCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR, Role.PRICING_APPROVER))]
 OperatorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.OPERATOR))]
 
-After = Annotated[str | None, Query(max_length=64, description="Id of the last one seen.")]
+After = Annotated[str | None, Query(max_length=64, description="Id of the last item of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=100)]

@@ -1,4 +1,4 @@
-"""Routes of accounts: open, look, limit, membership, suspend, keys and projects."""
+"""Account routes: create, read, limits, membership, suspension, keys and projects."""
 
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -68,7 +68,7 @@ class AccountDetailOut(AccountOut):
 
 
 class AccountPage(BaseModel):
-    """A page of accounts in the order of their ids."""
+    """A page of accounts, ordered by id."""
 
     object: Literal["list"] = "list"
     data: list[AccountOut]
@@ -86,7 +86,7 @@ def list_accounts(session: SessionDep, caller: AdminCaller, after: After = None,
 
 @router.post("", status_code=201)
 def create_account(session: SessionDep, caller: OperatorCaller, body: AccountIn) -> AccountDetailOut:
-    """Open an account with an empty wallet."""
+    """Create an account with an empty wallet."""
     account = admin_accounts.open_account(
         session,
         Actor.of(caller),
@@ -96,29 +96,29 @@ def create_account(session: SessionDep, caller: OperatorCaller, body: AccountIn)
         billing_zone=body.billing_zone,
         test=body.test,
     )
-    return _whole(session, account)
+    return _show_detail(session, account)
 
 
 @router.get("/{account_id}")
 def get_account(session: SessionDep, caller: AdminCaller, account_id: str) -> AccountDetailOut:
     """Return an account."""
-    return _whole(session, accounts.get_account(session, account_id))
+    return _show_detail(session, accounts.get_account(session, account_id))
 
 
 @router.put("/{account_id}/limits")
 def set_account_limits(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: AccountLimitsIn
 ) -> AccountDetailOut:
-    """Set an account's own limits. They bind new jobs only."""
+    """Set an account's own limits. They apply to new jobs only."""
     limits = {"concurrency": body.concurrency, "queue_limit": body.queue_limit}
-    return _whole(session, admin_accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
+    return _show_detail(session, admin_accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
 
 
 @router.post("/{account_id}/membership")
 def set_account_membership(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: MembershipIn
 ) -> AccountDetailOut:
-    """Change an account's membership from a moment on; `free` ends what it has."""
+    """Change an account's membership from a given time on. `free` ends its current one."""
     admin_accounts.set_membership(
         session,
         Actor.of(caller),
@@ -127,19 +127,19 @@ def set_account_membership(
         starts_at=body.starts_at,
         ends_at=body.ends_at,
     )
-    return _whole(session, accounts.get_account(session, account_id))
+    return _show_detail(session, accounts.get_account(session, account_id))
 
 
 @router.post("/{account_id}/suspend")
 def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: ReasonIn) -> AccountDetailOut:
     """Suspend an account: it can read, cancel and download, but not order."""
-    return _whole(session, admin_accounts.suspend_account(session, Actor.of(caller), account_id, body.reason))
+    return _show_detail(session, admin_accounts.suspend_account(session, Actor.of(caller), account_id, body.reason))
 
 
 @router.post("/{account_id}/reinstate")
 def reinstate_account(session: SessionDep, caller: OperatorCaller, account_id: str) -> AccountDetailOut:
     """End a suspension."""
-    return _whole(session, admin_accounts.reinstate_account(session, Actor.of(caller), account_id))
+    return _show_detail(session, admin_accounts.reinstate_account(session, Actor.of(caller), account_id))
 
 
 @router.get("/{account_id}/keys")
@@ -151,7 +151,7 @@ def list_account_keys(session: SessionDep, caller: AdminCaller, account_id: str)
 
 @router.post("/{account_id}/keys", status_code=201)
 def create_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, body: KeyIn) -> KeyOut:
-    """Make a key. The key itself is in this answer and can never be shown again."""
+    """Create a key. Its secret is in this response and can never be shown again."""
     account = accounts.get_account(session, account_id)
     options = KeyOptions(
         scopes=tuple(body.scopes),
@@ -171,7 +171,7 @@ def create_account_key(session: SessionDep, caller: OperatorCaller, account_id: 
 def rotate_account_key(
     session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str, body: Rotation
 ) -> KeyOut:
-    """Replace a key by a new one with the same rights; the old one works on for the overlap."""
+    """Replace a key by a new one with the same permissions. The old one stays valid for the overlap."""
     overlap = timedelta(hours=body.overlap_hours)
     fresh, secret = admin_accounts.replace_key(session, Actor.of(caller), account_id, key_id, overlap)
     return show_key(session, accounts.get_account(session, account_id), fresh, secret)
@@ -179,7 +179,7 @@ def rotate_account_key(
 
 @router.delete("/{account_id}/keys/{key_id}")
 def revoke_account_key(session: SessionDep, caller: OperatorCaller, account_id: str, key_id: str) -> KeyOut:
-    """Revoke a key at once."""
+    """Revoke a key immediately."""
     key = admin_accounts.revoke_account_key(session, Actor.of(caller), account_id, key_id)
     return show_key(session, accounts.get_account(session, account_id), key)
 
@@ -195,7 +195,7 @@ def list_account_projects(session: SessionDep, caller: AdminCaller, account_id: 
 def create_account_project(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: ProjectIn
 ) -> dict[str, Any]:
-    """Open a project, with a budget per month or none."""
+    """Create a project, with or without a monthly budget."""
     budget = _amount(session, account_id, body.budget_month, "budget_month")
     project = admin_accounts.create_account_project(session, Actor.of(caller), account_id, body.name, budget)
     return _project(accounts.get_account(session, account_id), project)
@@ -205,7 +205,7 @@ def create_account_project(
 def set_account_project_budget(
     session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str, body: ProjectBudgetIn
 ) -> dict[str, Any]:
-    """Set a project's budget per month; null lifts it. It binds new jobs only."""
+    """Set a project's monthly budget; null removes it. It applies to new jobs only."""
     budget = _amount(session, account_id, body.budget_month, "budget_month")
     project = admin_accounts.set_project_budget(session, Actor.of(caller), account_id, project_id, budget)
     return _project(accounts.get_account(session, account_id), project)
@@ -213,7 +213,7 @@ def set_account_project_budget(
 
 @router.delete("/{account_id}/projects/{project_id}", status_code=204)
 def archive_account_project(session: SessionDep, caller: OperatorCaller, account_id: str, project_id: str) -> Response:
-    """Close a project to new jobs; its past stays on statements."""
+    """Close a project to new jobs. Its past jobs stay on statements."""
     admin_accounts.archive_account_project(session, Actor.of(caller), account_id, project_id)
     return Response(status_code=204)
 
@@ -226,7 +226,7 @@ def _show(session: Session, account: Account) -> AccountOut:
     return AccountOut(**_facts(session, account))
 
 
-def _whole(session: Session, account: Account) -> AccountDetailOut:
+def _show_detail(session: Session, account: Account) -> AccountDetailOut:
     periods = [
         MembershipOut(membership=each.name, starts_at=each.starts_at, ends_at=each.ends_at)
         for each in list_periods(session, account.id)

@@ -1,4 +1,4 @@
-"""Routes of contracts, the agreed rates of one account: they live the life of price books."""
+"""Contract routes: the agreed rates of one account, with the same lifecycle as price books."""
 
 from typing import Annotated
 
@@ -34,7 +34,7 @@ def list_contracts(
 
 @router.post("", status_code=201)
 def draft_contract(session: SessionDep, caller: AuthorCaller, body: ContractIn) -> PriceDocumentDetailOut:
-    """Write an account's contract down as a draft, based on its newest one."""
+    """Create a draft of an account's contract, based on its newest contract."""
     return show_document_detail(
         session, contracts.draft_contract(session, Actor.of(caller), body.account, body.toml, note=body.note)
     )
@@ -50,7 +50,7 @@ def get_contract(session: SessionDep, caller: AdminCaller, contract_id: str) -> 
 def edit_contract(
     session: SessionDep, caller: AuthorCaller, contract_id: str, body: PriceDocumentEditIn
 ) -> PriceDocumentDetailOut:
-    """Replace a draft's text. Only its author may."""
+    """Replace a draft's text. Only its author may do this."""
     return show_document_detail(
         session, contracts.edit_contract(session, Actor.of(caller), contract_id, body.toml, note=body.note)
     )
@@ -58,7 +58,7 @@ def edit_contract(
 
 @router.get("/{contract_id}/diff")
 def diff_contract(session: SessionDep, caller: AdminCaller, contract_id: str, against: Against = None) -> ComparisonOut:
-    """Say what a contract changes against the one before it."""
+    """Return what a contract changes compared with the one before it."""
     return show_comparison(compare.compare_contract(session, contract_id, against))
 
 
@@ -66,7 +66,7 @@ def diff_contract(session: SessionDep, caller: AdminCaller, contract_id: str, ag
 def approve_contract(
     session: SessionDep, caller: ApproverCaller, contract_id: str, body: ApprovalIn
 ) -> PriceDocumentOut:
-    """Approve a draft as it was read; somebody other than its author does."""
+    """Approve a draft by its content hash. Its author may not approve it."""
     contract = contracts.approve_contract(session, Actor.of(caller), contract_id, content_hash=body.content_hash)
     return show_document(session, contract)
 
@@ -75,7 +75,7 @@ def approve_contract(
 def schedule_contract(
     session: SessionDep, caller: PricingCaller, contract_id: str, body: ScheduleIn
 ) -> PriceDocumentOut:
-    """Let an approved contract take effect; an account's first may do so at once."""
+    """Schedule an approved contract. An account's first contract may take effect immediately."""
     return show_document(
         session, contracts.schedule_contract(session, Actor.of(caller), contract_id, body.effective_at)
     )
@@ -83,7 +83,7 @@ def schedule_contract(
 
 @router.post("/{contract_id}/withdraw")
 def withdraw_contract(session: SessionDep, caller: PricingCaller, contract_id: str, body: ReasonIn) -> PriceDocumentOut:
-    """Take a contract back before it takes effect."""
+    """Withdraw a contract before it takes effect."""
     return show_document(
         session, contracts.withdraw_contract(session, Actor.of(caller), contract_id, reason=body.reason)
     )
@@ -93,7 +93,7 @@ def withdraw_contract(session: SessionDep, caller: PricingCaller, contract_id: s
 def end_contract(
     session: SessionDep, caller: ApproverCaller, contract_id: str, body: ContractEndIn
 ) -> PriceDocumentOut:
-    """End a contract in effect; list prices stand from that moment on, for new quotes."""
+    """End a contract in effect. From then on, list prices apply to new quotes."""
     return show_document(
         session, contracts.end_contract(session, Actor.of(caller), contract_id, body.at, reason=body.reason)
     )

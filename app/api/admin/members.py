@@ -1,4 +1,4 @@
-"""Routes of people: the members of an account, and invitations to join it."""
+"""Member routes: the members of an account, and invitations to join it."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1/admin/accounts", tags=["admin: accounts"])
 
 @router.get("/{account_id}/members")
 def list_account_members(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
-    """List the people who sign in for an account."""
+    """List the members of an account."""
     get_account(session, account_id)
     return AffectedOut(data=[_member(member) for member in list_members(session, account_id)])
 
@@ -28,20 +28,20 @@ def list_account_members(session: SessionDep, caller: AdminCaller, account_id: s
 def set_account_member_roles(
     session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str, body: RolesIn
 ) -> dict[str, Any]:
-    """Replace a member's roles; an account keeps at least one owner."""
+    """Replace a member's roles. An account must keep at least one owner."""
     return _member(accounts.set_member_roles(session, Actor.of(caller), account_id, member_id, body.roles))
 
 
 @router.delete("/{account_id}/members/{member_id}", status_code=204)
 def remove_account_member(session: SessionDep, caller: OperatorCaller, account_id: str, member_id: str) -> Response:
-    """Remove a person from an account."""
+    """Remove a member from an account."""
     accounts.delete_member(session, Actor.of(caller), account_id, member_id)
     return Response(status_code=204)
 
 
 @router.get("/{account_id}/invitations")
 def list_account_invitations(session: SessionDep, caller: AdminCaller, account_id: str) -> AffectedOut:
-    """List the invitations that can still be accepted."""
+    """List the open invitations of an account."""
     get_account(session, account_id)
     data = [
         {"id": each.id, "email": each.email, "roles": each.roles, "expires_at": each.expires_at}
@@ -54,7 +54,7 @@ def list_account_invitations(session: SessionDep, caller: AdminCaller, account_i
 def create_account_invitation(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: InvitationIn
 ) -> dict[str, Any]:
-    """Invite a person. The token is in this answer and can never be shown again."""
+    """Invite a person. The token is in this response and can never be shown again."""
     invitation, token = accounts.invite_member(session, Actor.of(caller), account_id, body.email, body.roles)
     facts = {"id": invitation.id, "object": "invitation", "email": invitation.email, "roles": invitation.roles}
     return {**facts, "expires_at": invitation.expires_at, "token": token}
@@ -64,7 +64,7 @@ def create_account_invitation(
 def cancel_account_invitation(
     session: SessionDep, caller: OperatorCaller, account_id: str, invitation_id: str
 ) -> Response:
-    """Take an invitation back."""
+    """Cancel an invitation."""
     accounts.cancel_invitation(session, Actor.of(caller), account_id, invitation_id)
     return Response(status_code=204)
 

@@ -1,4 +1,4 @@
-"""Routes of customers' money: the wallet, top-ups, credit limit, corrections, refunds and transfers."""
+"""Wallet routes: balance, top-ups, credit limit, corrections, refunds and transfers."""
 
 from datetime import datetime
 from typing import Literal
@@ -22,9 +22,9 @@ router = APIRouter(prefix="/v1/admin/accounts/{account_id}", tags=["admin: money
 
 
 class AdminWalletOut(BaseModel):
-    """A wallet: its balance (`posted`), what open jobs hold, and what it may still spend. Money is a decimal string.
+    """A wallet, as decimal strings: its balance (`posted`), what open jobs hold (`held`), and the rest.
 
-    `available` is what a new job may take now, the credit limit included, as the customer reads it too.
+    `available` is what a new job may spend now, including the credit limit; the customer sees the same value.
     """
 
     object: Literal["wallet"] = "wallet"
@@ -42,7 +42,7 @@ class AdminWalletOut(BaseModel):
 
 
 class TransferOut(BaseModel):
-    """Money that moved, once: negative where the wallet gave."""
+    """One transfer of money to or from a wallet. A negative amount left the wallet."""
 
     id: str
     object: Literal["transfer"] = "transfer"
@@ -89,7 +89,7 @@ def list_account_transfers(
 
 @router.post("/top_ups", status_code=201)
 def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: TopUpIn) -> TransferOut:
-    """Put money into a wallet as a credit lot of its own. The same reference again is the same order."""
+    """Add money to a wallet as a credit lot of its own. A repeated reference does nothing new."""
     amount = parse_amount(session, account_id, body.amount)
     transfer = money.add_funds(
         session,
@@ -108,7 +108,7 @@ def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str,
 def correct_account_balance(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: CorrectionIn
 ) -> TransferOut:
-    """Put a wallet right: a positive amount gives, a negative one takes."""
+    """Correct a balance: a positive amount adds money, a negative amount removes it."""
     amount = parse_amount(session, account_id, body.amount)
     transfer = money.correct_balance(
         session,
@@ -124,7 +124,7 @@ def correct_account_balance(
 
 @router.post("/refunds", status_code=201)
 def refund_account_video(session: SessionDep, caller: OperatorCaller, account_id: str, body: RefundIn) -> TransferOut:
-    """Give back part or all of what a video was charged."""
+    """Refund part or all of a video's charge."""
     amount = parse_amount(session, account_id, body.amount)
     transfer = money.refund_job(
         session,
@@ -142,7 +142,7 @@ def refund_account_video(session: SessionDep, caller: OperatorCaller, account_id
 def set_account_credit_limit(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: CreditLimitIn
 ) -> AdminWalletOut:
-    """Set how far below zero new jobs may take the wallet. Open holds stay as they are."""
+    """Set how far below zero new jobs may take the balance. Open holds are not affected."""
     amount = parse_amount(session, account_id, body.amount)
     money.set_account_credit_limit(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
@@ -152,7 +152,7 @@ def set_account_credit_limit(
 def set_account_low_balance(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: LowBalanceIn
 ) -> AdminWalletOut:
-    """Set below what the owner is told; null: never."""
+    """Set the balance below which the owner is notified; null turns it off."""
     amount = None if body.amount is None else parse_amount(session, account_id, body.amount)
     money.set_low_balance_alert(session, Actor.of(caller), account_id, amount)
     return _wallet(balance(session, account_id))
@@ -170,7 +170,7 @@ def _wallet(wallet: Balance) -> AdminWalletOut:
 
 
 def _transfer(transfer: Transfer) -> TransferOut:
-    # A stored reference begins with its kind and account; what the caller gave follows them.
+    # A stored reference starts with its kind and account; the caller's reference follows them.
     return TransferOut(
         id=transfer.id,
         account=transfer.account_id,

@@ -1,4 +1,4 @@
-"""Routes of the floor: intake pauses, jobs of all accounts, workers, webhook deliveries, and the audit trail."""
+"""Operations routes: intake pauses, jobs of all accounts, workers, webhook deliveries, and the audit log."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -31,8 +31,8 @@ from app.webhooks.tables import DeliveryState
 router = APIRouter(prefix="/v1/admin", tags=["admin: operations"])
 
 Account = Annotated[str | None, Query(max_length=64)]
-# What "lately" means in the summary of jobs.
-LATELY = timedelta(days=1)
+# The summary of jobs includes those that ended within this time.
+SUMMARY_PERIOD = timedelta(days=1)
 
 
 class PauseOut(BaseModel):
@@ -50,16 +50,16 @@ class PauseOut(BaseModel):
 
 
 class WorkerOut(BaseModel):
-    """A worker process and its GPU, as it last told of itself."""
+    """A worker process and its GPU, as of its last heartbeat."""
 
     id: str
     object: Literal["worker"] = "worker"
     pools: list[str]
     host: str
     device: str
-    device_name: str | None = Field(None, description="Name of the GPU, or of the processor where there is none.")
+    device_name: str | None = Field(None, description="Name of the GPU, or of the CPU if there is none.")
     memory_bytes: int | None = Field(
-        None, description="Memory of the device, or all that the process may use of the host's."
+        None, description="Memory of the GPU; without a GPU, the host memory that the process may use."
     )
     state: str
     resident_model: str | None
@@ -71,7 +71,7 @@ class WorkerOut(BaseModel):
 
 
 class AuditEntryOut(BaseModel):
-    """One act, sealed with the hash of the entry before it."""
+    """One recorded action, chained to the entry before it by its hash."""
 
     number: int
     object: Literal["audit_entry"] = "audit_entry"
@@ -94,7 +94,7 @@ class OperationsPage(BaseModel):
 
 
 class JobCount(BaseModel):
-    """How many jobs stand in a state and stage."""
+    """The number of jobs in a state and stage."""
 
     status: str
     stage: str
@@ -104,13 +104,13 @@ class JobCount(BaseModel):
 
 @router.get("/intake_pauses")
 def list_intake_pauses(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
-    """List the pauses that stand."""
+    """List the active pauses."""
     return {"object": "list", "data": [_pause(each) for each in intake.list_pauses(session)]}
 
 
 @router.post("/intake_pauses", status_code=201)
 def pause_intake(session: SessionDep, caller: OperatorCaller, body: PauseIn) -> PauseOut:
-    """Stop accepting new jobs for a model, an account, both together, or altogether. Accepted jobs go on."""
+    """Stop accepting new jobs: of a model, of an account, of both together, or all. Accepted jobs continue."""
     if body.model is not None:
         require_model(body.model, get_settings().catalog_dir)
     pause = intake.pause_intake(
@@ -121,7 +121,7 @@ def pause_intake(session: SessionDep, caller: OperatorCaller, body: PauseIn) -> 
 
 @router.delete("/intake_pauses/{pause_id}")
 def resume_intake(session: SessionDep, caller: OperatorCaller, pause_id: str) -> PauseOut:
-    """Accept new jobs again."""
+    """End a pause, so that new jobs are accepted again."""
     return _pause(intake.resume_intake(session, Actor.of(caller), pause_id))
 
 
@@ -147,26 +147,26 @@ def list_jobs(
 @router.get("/jobs/summary")
 def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
     """Count the unfinished jobs, and those that ended within a day, by state and stage."""
-    rows = operations.jobs_by_state(session, since=now(session) - LATELY)
+    rows = operations.jobs_by_state(session, since=now(session) - SUMMARY_PERIOD)
     data = [JobCount(status=row.state, stage=row.stage, test=row.test, count=row.count) for row in rows]
     return {"object": "list", "data": data}
 
 
 @router.get("/workers")
 def list_workers(session: SessionDep, caller: AdminCaller, gone: bool = False) -> dict[str, Any]:
-    """List the workers on the roster."""
+    """List the registered workers."""
     return {"object": "list", "data": [_worker(each) for each in operations.list_workers(session, gone=gone)]}
 
 
 @router.post("/workers/{worker_id}/drain")
 def drain_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
-    """Ask a worker to end or hand back its take and take no more."""
+    """Ask a worker to finish or release its current take and to start no other."""
     return _worker(operations.drain_worker(session, Actor.of(caller), worker_id))
 
 
 @router.post("/workers/{worker_id}/resume")
 def resume_worker(session: SessionDep, caller: OperatorCaller, worker_id: str) -> WorkerOut:
-    """Let a draining worker take work again."""
+    """Let a draining worker accept work again."""
     return _worker(operations.drain_worker(session, Actor.of(caller), worker_id, drain=False))
 
 
@@ -187,7 +187,7 @@ def list_deliveries(
 
 @router.post("/deliveries/{delivery_id}/redeliver")
 def redeliver_delivery(session: SessionDep, caller: OperatorCaller, delivery_id: str) -> DeliveryOut:
-    """Deliver a webhook once more, now."""
+    """Deliver a webhook event again now."""
     return operations.redeliver_event(session, Actor.of(caller), delivery_id)
 
 
@@ -200,7 +200,7 @@ def list_audit_entries(
     since: Annotated[AwareDatetime | None, Query()] = None,
     limit: Limit = 50,
 ) -> dict[str, Any]:
-    """List acts, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
+    """List audit entries, newest first: of one subject or all, with numbers below `before`, from `since` on."""
     entries = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
     data = [_entry(each) for each in entries[:limit]]
     return {"object": "list", "data": data, "has_more": len(entries) > limit}

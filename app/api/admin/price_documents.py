@@ -1,4 +1,4 @@
-"""Books and contracts as the operators' door shows them."""
+"""Price books and contracts in the format of the admin interface."""
 
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -13,11 +13,11 @@ from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from pricing.check import check_examples
 from pricing.diff import figure_text
 
-SIMULATED = timedelta(days=30)
+DEFAULT_PERIOD = timedelta(days=30)
 
 
 class PriceDocumentOut(BaseModel):
-    """A book or contract: where it stands, and who did what."""
+    """A price book or contract: its state, and who did what."""
 
     id: str
     object: Literal["price_book", "contract"]
@@ -42,7 +42,7 @@ class PriceDocumentOut(BaseModel):
 
 
 class ExampleOut(BaseModel):
-    """A worked example, and what the book's rules give where that is something else."""
+    """A worked example, with the computed total in `outcome` if it differs."""
 
     name: str
     total: str
@@ -50,21 +50,21 @@ class ExampleOut(BaseModel):
 
 
 class PriceDocumentDetailOut(PriceDocumentOut):
-    """A book or contract with its text, and a book with its worked examples."""
+    """A price book or contract with its text, and a book with its worked examples."""
 
     toml: str
     examples: list[ExampleOut] = []
 
 
 class PriceDocumentPage(BaseModel):
-    """All papers: drafts first, then those that take effect last."""
+    """All price books or contracts: drafts first, then the latest to take effect first."""
 
     object: Literal["list"] = "list"
     data: list[PriceDocumentOut]
 
 
 class ComparisonOut(BaseModel):
-    """What changed, in words, and in prices per second."""
+    """The changes, as sentences and as prices per second."""
 
     against: str | None
     changes: list[dict[str, str | None]]
@@ -72,12 +72,12 @@ class ComparisonOut(BaseModel):
 
 
 def show_document(session: Session, document: StoredBook | StoredContract) -> PriceDocumentOut:
-    """Return a paper as it is shown in a list."""
+    """Return a price book or contract in the list format."""
     return PriceDocumentOut(**_facts(session, document))
 
 
 def show_document_detail(session: Session, document: StoredBook | StoredContract) -> PriceDocumentDetailOut:
-    """Return a paper with its text."""
+    """Return a price book or contract with its text."""
     examples = []
     if isinstance(document, StoredBook):
         failures = {each.index: each.outcome for each in check_examples(document.book)}
@@ -108,9 +108,9 @@ def show_comparison(comparison: Comparison) -> ComparisonOut:
 
 
 def period_of(session: Session, body: PeriodIn) -> tuple[datetime, datetime]:
-    """Return the period of a simulation, filled in where nothing is said."""
+    """Return the period of a simulation, by default the last 30 days."""
     until = body.until or now(session)
-    return body.since or until - SIMULATED, until
+    return body.since or until - DEFAULT_PERIOD, until
 
 
 def _facts(session: Session, document: StoredBook | StoredContract) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the operators' door takes in: unknown fields are refused by name; money is a decimal string."""
+"""Request bodies of the admin interface: unknown fields are rejected by name; money is a decimal string."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,45 +16,50 @@ Amount = Annotated[str, StringConstraints(pattern=r"^-?[0-9]{1,12}(\.[0-9]{1,2})
 
 
 class StrictBody(BaseModel):
-    """A body whose fields are all known."""
+    """A request body that rejects unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class PriceDocumentIn(StrictBody):
-    """A price book as a draft."""
+    """The draft of a price book."""
 
     toml: Toml
-    note: Note = Field("", description="Why, for the approver.")
+    note: Note = Field("", description="The reason for the change, for the approver.")
 
 
 class ContractIn(PriceDocumentIn):
-    """A contract as a draft."""
+    """The draft of a contract."""
 
     account: str = Field(max_length=64)
 
 
 class PriceDocumentEditIn(StrictBody):
-    """A draft's new text; its note stays where nothing is said."""
+    """A draft's new text. If `note` is omitted, the note stays."""
 
     toml: Toml
     note: Note | None = None
 
 
 class ApprovalIn(StrictBody):
-    """Approval of a draft as it was read."""
+    """Approval of a draft by its content hash."""
 
-    content_hash: str = Field(max_length=128, description="The hash that was read; an edit since then is a conflict.")
+    content_hash: str = Field(
+        max_length=128,
+        description="The hash of the text that was reviewed. If the draft was edited since, the answer is `conflict`.",
+    )
 
 
 class ScheduleIn(StrictBody):
-    """From when on a paper is in force."""
+    """When a price book or contract takes effect."""
 
-    effective_at: AwareDatetime | None = Field(None, description="In the future; only a first paper may leave it out.")
+    effective_at: AwareDatetime | None = Field(
+        None, description="A time in the future. Only a first book or contract may omit it."
+    )
 
 
 class ReasonIn(StrictBody):
-    """An act that says why."""
+    """The reason for an action."""
 
     reason: Reason
 
@@ -66,7 +71,7 @@ class ContractEndIn(ReasonIn):
 
 
 class PeriodIn(StrictBody):
-    """The settled jobs that a draft is tried on, from `since` up to and not including `until`; the last 30 days."""
+    """The period of the settled jobs to simulate: from `since` up to, not including, `until`. Default: 30 days."""
 
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
@@ -78,27 +83,27 @@ class AccountIn(StrictBody):
     name: Name
     kind: AccountKind = AccountKind.PREPAID
     currency: str = Field("CNY", min_length=3, max_length=3)
-    billing_zone: str | None = Field(None, max_length=64, description="IANA zone of its billing months.")
+    billing_zone: str | None = Field(None, max_length=64, description="IANA time zone of its billing months.")
     test: bool = False
 
 
 class AccountLimitsIn(StrictBody):
-    """An account's own limits; null leaves what its membership says."""
+    """An account's own limits; null applies its membership's limit."""
 
     concurrency: int | None = Field(ge=1, le=100_000)
     queue_limit: int | None = Field(ge=0, le=10_000_000)
 
 
 class MembershipIn(StrictBody):
-    """The membership that an account has from a moment on; `free` ends what it has."""
+    """The membership of an account from a given time on. `free` ends its current one."""
 
     membership: str = Field(max_length=64)
-    starts_at: AwareDatetime | None = Field(None, description="Now, where nothing is said.")
+    starts_at: AwareDatetime | None = Field(None, description="Default: now.")
     ends_at: AwareDatetime | None = None
 
 
 class TopUpIn(StrictBody):
-    """Money that comes in. The same reference again is the same order."""
+    """Money to add. A repeated reference does nothing new."""
 
     amount: Amount
     kind: Literal["purchased", "granted"]
@@ -108,7 +113,7 @@ class TopUpIn(StrictBody):
 
 
 class CorrectionIn(StrictBody):
-    """Money put right: positive gives, negative takes."""
+    """A balance correction: a positive amount adds money, a negative amount removes it."""
 
     amount: Amount
     reference: Reference
@@ -117,7 +122,7 @@ class CorrectionIn(StrictBody):
 
 
 class RefundIn(StrictBody):
-    """Part or all of a job's charge, given back."""
+    """A refund of part or all of a job's charge."""
 
     video: str = Field(max_length=64)
     amount: Amount
@@ -126,13 +131,13 @@ class RefundIn(StrictBody):
 
 
 class CreditLimitIn(StrictBody):
-    """How far below zero new jobs may take the wallet."""
+    """How far below zero new jobs may take the balance."""
 
     amount: Amount
 
 
 class LowBalanceIn(StrictBody):
-    """Below what the owner is told; null: never."""
+    """The balance below which the owner is notified; null turns it off."""
 
     amount: Amount | None
 
@@ -151,14 +156,14 @@ class KeyIn(StrictBody):
 
 
 class InvitationIn(StrictBody):
-    """A person to invite."""
+    """The invitation of a person."""
 
     email: str = Field(max_length=254)
     roles: list[Role] = Field(min_length=1, max_length=5)
 
 
 class RolesIn(StrictBody):
-    """A member's roles, all of them."""
+    """The complete list of a member's roles."""
 
     roles: list[Role] = Field(max_length=5)
 
@@ -171,13 +176,13 @@ class ProjectIn(StrictBody):
 
 
 class ProjectBudgetIn(StrictBody):
-    """A project's budget per month; null lifts it."""
+    """A project's monthly budget; null removes it."""
 
     budget_month: Amount | None
 
 
 class PauseIn(StrictBody):
-    """New jobs stop for a model, an account, both together, or (neither named) altogether."""
+    """A pause of new jobs: of a model, of an account, of both together, or (with neither) of all."""
 
     reason: Reason
     model: str | None = Field(None, max_length=64)
@@ -185,7 +190,7 @@ class PauseIn(StrictBody):
 
 
 class AffectedOut(BaseModel):
-    """A whole list, as none of these grows long."""
+    """A complete list without pages, as it is never long."""
 
     object: Literal["list"] = "list"
     data: list[dict[str, Any]]

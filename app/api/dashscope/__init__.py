@@ -1,1 +1,1 @@
-"""The DashScope door: Alibaba's video tasks on the same jobs, at the same price."""
+"""The DashScope interface: Alibaba's video tasks as jobs like any other, at the same price."""

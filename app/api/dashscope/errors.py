@@ -1,4 +1,4 @@
-"""Errors in DashScope's shape: its code words and its statuses, which its clients turn into their exceptions."""
+"""Errors in DashScope's format: its codes and statuses, which its clients turn into their exceptions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ValidationError
 from app.api.problems import from_validation, problem_headers
 from app.errors import HTTP_STATUS, AppError
 
-# Its words for ours; the rest are InvalidParameter.
-WORDS = {
+# DashScope's code for each of ours; the rest are InvalidParameter.
+CODES = {
     "unauthenticated": "InvalidApiKey",
     "forbidden": "AccessDenied",
     "account_suspended": "AccessDenied",
@@ -34,12 +34,12 @@ WORDS = {
     "unavailable": "ServiceUnavailable",
     "intake_paused": "ServiceUnavailable",
 }
-# It answers 400 to whatever is wrong with an order, and its 2.x client repeats a 409 by itself.
+# DashScope answers 400 to every invalid order, and its 2.x client retries a 409 automatically.
 _STATUSES = {402: 400, 409: 400, 422: 400}
 
 
 class ErrorOut(BaseModel):
-    """A refusal, as DashScope's clients read it."""
+    """An error in the format of DashScope's clients."""
 
     code: str
     message: str
@@ -48,19 +48,19 @@ class ErrorOut(BaseModel):
 
 
 def code_of(code: str) -> str:
-    """Return DashScope's word for one of our code words."""
-    return WORDS.get(code, "InvalidParameter")
+    """Return DashScope's code for one of our error codes."""
+    return CODES.get(code, "InvalidParameter")
 
 
 def status_of(code: str) -> int:
-    """Return the HTTP status that DashScope gives to one of our code words."""
+    """Return DashScope's HTTP status for one of our error codes."""
     if code == "unknown_model":
         return 404
     return _STATUSES.get(HTTP_STATUS[code], HTTP_STATUS[code])
 
 
-def error_answer(error: AppError, request: Request) -> JSONResponse:
-    """Return an error in DashScope's shape: a code, a message, the request's id, and the parameter that was wrong."""
+def error_response(error: AppError, request: Request) -> JSONResponse:
+    """Return an error in DashScope's format: a code, a message, the request id, and the invalid parameter."""
     body = ErrorOut(
         code=code_of(error.code), message=error.message, request_id=request.state.request_id, field=error.field
     )
@@ -70,10 +70,10 @@ def error_answer(error: AppError, request: Request) -> JSONResponse:
 
 
 @contextmanager
-def to_error_answer(names: dict[str, str]) -> Iterator[None]:
-    """Let refusals inside the block name parameters as the caller spelled them: `parameters.duration`, not `seconds`.
+def caller_field_names(names: dict[str, str]) -> Iterator[None]:
+    """Rename the fields of errors inside the block to the caller's names: `parameters.duration`, not `seconds`.
 
-    `names` has their spelling of each native field that the order sets.
+    `names` maps each native field that the order sets to the caller's name.
     """
     try:
         yield
@@ -84,9 +84,9 @@ def to_error_answer(names: dict[str, str]) -> Iterator[None]:
 
 
 def _renamed(error: AppError, names: dict[str, str]) -> AppError:
-    theirs = names.get(error.field or "")
-    if theirs is None:
+    name = names.get(error.field or "")
+    if name is None:
         return error
-    message = error.message.replace(f"{error.field}:", f"{theirs}:", 1)
-    facts = {name: value for name, value in error.facts.items() if name != "errors"}
-    return AppError(error.code, message, field=theirs, **facts)
+    message = error.message.replace(f"{error.field}:", f"{name}:", 1)
+    facts = {key: value for key, value in error.facts.items() if key != "errors"}
+    return AppError(error.code, message, field=name, **facts)

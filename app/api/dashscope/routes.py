@@ -1,4 +1,4 @@
-"""Routes of the DashScope door: submit, fetch, list and cancel video tasks."""
+"""Routes of the DashScope interface: submit, get, list and cancel video tasks."""
 
 import json
 from dataclasses import replace
@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select
 from app.accounts.caller import Caller
 from app.api.access import SessionDep, VideosCaller
 from app.api.dashscope import uploads
-from app.api.dashscope.errors import ErrorOut, error_answer, to_error_answer
+from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
 from app.api.interface import ApiInterface, UploadGate
 from app.api.problems import media_type, wrong_type
@@ -39,7 +39,7 @@ def make_interface() -> ApiInterface:
     return ApiInterface(
         prefix=f"{PREFIX}/",
         routers=(router, uploads.router),
-        error_response=error_answer,
+        error_response=error_response,
         upload_gate=UploadGate((f"{uploads.PATH}/",), uploads.authorize_upload),
     )
 
@@ -80,13 +80,13 @@ def create_task(
     body: BodyDep,
     x_dashscope_async: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
-    """Submit a video task. It is a job like any other: one price, seen through every door."""
+    """Submit a video task. It becomes a job like any other, with the same price and visible at every interface."""
     if x_dashscope_async.lower() != "enable":
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
     task = to_native(values)
-    with to_error_answer(task.names):
+    with caller_field_names(task.names):
         order = OrderIdentity(
             request=VideoRequest.model_validate(task.values),
             door="dashscope",
@@ -103,7 +103,7 @@ def create_task(
 
 @router.get("/tasks/{task_id}")
 def get_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
-    """Return a task. An id that is unknown, or another tenant's, answers 200 with UNKNOWN, as clients expect."""
+    """Return a task. An unknown id, or another tenant's, is answered with 200 and UNKNOWN, as clients expect."""
     try:
         job = find_job(session, caller, task_id)
     except AppError as error:
@@ -116,7 +116,7 @@ def get_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: 
 
 @router.post("/tasks/{task_id}/cancel")
 def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
-    """Cancel a task, also one that runs: what had been rendered before is delivered and paid."""
+    """Cancel a task, even one that is running. What was already rendered is delivered and charged."""
     return _task(http, session, request_cancel(session, find_job(session, caller, task_id, lock=True)))
 
 
@@ -131,12 +131,14 @@ def list_tasks(
     end_time: Annotated[str | None, Query(max_length=14)] = None,
     model_name: Annotated[str | None, Query(max_length=64)] = None,
     api_key_id: Annotated[str | None, Query(max_length=64)] = None,
-    region: Annotated[str | None, Query(max_length=64, description="There are none here, so it is refused.")] = None,
+    region: Annotated[
+        str | None, Query(max_length=64, description="Not supported: the service has no regions.")
+    ] = None,
     status: Annotated[str | None, Query(max_length=16)] = None,
 ) -> dict[str, Any]:
     """List the caller's tasks, newest first, by page."""
     if region is not None:
-        raise AppError("invalid_request", "region is not supported here: there is only this one.", field="region")
+        raise AppError("invalid_request", "region is not supported: the service has no regions.", field="region")
     query = _own_tasks(caller)
     if api_key_id is not None:
         query = query.where(Job.key_id == api_key_id)
@@ -148,7 +150,7 @@ def list_tasks(
         query = query.where(Job.model == model_name)
     if status is not None:
         if status not in STATES_OF_STATUS:
-            raise AppError("invalid_request", f"{status} is not a status.", field="status", allowed=[*STATES_OF_STATUS])
+            raise AppError("invalid_request", f"Unknown status: {status}.", field="status", allowed=[*STATES_OF_STATUS])
         query = query.where(Job.state.in_(STATES_OF_STATUS[status]))
     total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
     page = query.order_by(Job.created_at.desc(), Job.id).limit(page_size).offset((page_no - 1) * page_size)
@@ -159,14 +161,14 @@ def list_tasks(
         "page_size": page_size,
         "total": total,
         "total_page": -(-total // page_size),
-        # The two generations of the client read different keys.
+        # The 1.x and 2.x clients read different keys.
         "tasks": tasks,
         "data": tasks,
     }
 
 
 def _listed(task: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Return a task as a list shows it, where its status has a name of its own."""
+    """Return a task in the list format, where its status has another name."""
     facts = {"status": task["output"]["task_status"], "model_name": job.model, "api_key_id": job.key_id}
     used = {"usage": task["usage"]} if "usage" in task else {}
     return {**task["output"], **facts, **used}
@@ -185,9 +187,9 @@ def _task(http: Request, session: SessionDep, job: Job) -> dict[str, Any]:
 
 
 def _read_time(text: str, field: str) -> datetime:
-    """Return a moment written as 20260420000000, in China time."""
+    """Parse a time written as 20260420000000, in China time."""
     try:
         return datetime.strptime(text, _TIME_FORMAT).replace(tzinfo=CHINA).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        message = f"{field} is written as YYYYMMDDhhmmss."
+        message = f"{field} must have the format YYYYMMDDhhmmss."
         raise AppError("invalid_request", message, field=field, allowed="YYYYMMDDhhmmss") from error

@@ -1,4 +1,4 @@
-"""Translate DashScope's video tasks into a VideoRequest and back; what cannot be honoured is refused by name."""
+"""Translate DashScope's video tasks to a VideoRequest and back. Unsupported parameters are refused by name."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -12,7 +12,7 @@ from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
 
-# DashScope writes times of its home zone without an offset.
+# DashScope writes times in China time, without an offset.
 CHINA = timezone(timedelta(hours=8))
 
 STATUS = {
@@ -46,18 +46,18 @@ INPUT = {
 }
 MEDIA = {"first_frame": "first_frame", "last_frame": "last_frame", "video": "video", "driving_audio": "audio"}
 PARAMETERS = {"resolution": "resolution", "ratio": "ratio", "duration": "seconds", "seed": "seed", "size": "size"}
-# The 1.x client sends these with every call; they ask for nothing.
+# The 1.x client sends these with every call; they have no effect.
 SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False)}
-# Switches that we have only in one position.
+# Switches that are supported only when they are off.
 OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking", "audio")
 
 _MEDIUM = {"type": {"enum": [*MEDIA]}, "url": {"type": "string"}}
-_WORDS = {name: {"type": "string"} for name in INPUT}
+_TEXTS = {name: {"type": "string"} for name in INPUT}
 _MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
 _INTEGERS = ("duration", "seed")
 _SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
 _SWITCHES = {name: {"const": False} for name in OFF_ONLY}
-# The body of a task, for the document of the API.
+# The body of a task, for the OpenAPI document.
 TASK_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -70,7 +70,7 @@ TASK_BODY: dict[str, Any] = {
                     "additionalProperties": False,
                     "properties": {
                         "model": {"type": "string"},
-                        "input": {"type": "object", "properties": {**_WORDS, "media": _MEDIA_LIST}},
+                        "input": {"type": "object", "properties": {**_TEXTS, "media": _MEDIA_LIST}},
                         "parameters": {"type": "object", "properties": {**_SETTINGS, **_SWITCHES}},
                     },
                 }
@@ -82,14 +82,14 @@ TASK_BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task in native terms: the fields of the order, and for each of them how the caller spelled it."""
+    """A task in native terms: the fields of the order, and the caller's name for each of them."""
 
     values: dict[str, Any]
     names: dict[str, str]
 
 
 def to_native(values: dict[str, Any]) -> TaskRequest:
-    """Return the order that a DashScope body asks for. Raises AppError `invalid_request`, naming the parameter."""
+    """Translate a DashScope body to an order. Raises AppError `invalid_request`, naming the parameter."""
     _refuse_unknown(values, ("model", "input", "parameters"), "")
     inputs = _table(values, "input")
     parameters = _table(values, "parameters")
@@ -139,7 +139,7 @@ def _set(task: TaskRequest, name: str, value: Any, field: str) -> None:
     if value is None:
         return
     if name in task.values:
-        raise AppError("invalid_request", f"{field} says {name} a second time.", field=field)
+        raise AppError("invalid_request", f"{field} sets {name} a second time.", field=field)
     if isinstance(value, str) and value.startswith(STORED):
         value = stored_asset(value)
     task.values[name], task.names[name] = value, field
@@ -152,11 +152,11 @@ def _refuse_unknown(table: dict[str, Any], allowed: tuple[str, ...], prefix: str
 
 
 def _unsupported(field: str, allowed: list[str]) -> AppError:
-    return AppError("invalid_request", f"{field} is not supported here.", field=field, allowed=allowed)
+    return AppError("invalid_request", f"{field} is not supported.", field=field, allowed=allowed)
 
 
 def task_time(at: datetime | None) -> str | None:
-    """Return a moment as DashScope writes it: China time to the millisecond, without an offset."""
+    """Format a time as DashScope does: China time to the millisecond, without an offset."""
     return None if at is None else at.astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
@@ -174,12 +174,12 @@ def to_output(job: Job, video_url: str | None) -> dict[str, Any]:
         output["video_url"] = video_url
     if job.state in (JobState.FAILED, JobState.EXPIRED):
         output["code"] = "JobExpired" if job.state == JobState.EXPIRED else "InternalError.Algo"
-        output["message"] = job.error_message or "The task was not started in time; nothing was charged."
+        output["message"] = job.error_message or "The task was not started in time. Nothing was charged."
     return {key: value for key, value in output.items() if value is not None}
 
 
 def to_usage(job: Job) -> dict[str, Any] | None:
-    """Return what a task used, in the fields of older and newer models; None while there is no film."""
+    """Return a task's usage, in the fields of older and newer models; None while there is no film."""
     if job.film is None:
         return None
     spec = Spec.model_validate(job.spec)
@@ -201,5 +201,5 @@ def to_usage(job: Job) -> dict[str, Any] | None:
 
 
 def _number(seconds: Decimal) -> int | float:
-    """Return seconds as a JSON number: whole where they are whole. They are shown, never priced."""
+    """Return seconds as a JSON number, an integer if possible. For display; prices never use it."""
     return int(seconds) if seconds == seconds.to_integral_value() else float(seconds)

@@ -1,9 +1,9 @@
-"""Local files of DashScope's clients, which send them before the task that uses them.
+"""Local files of DashScope's clients, which upload them before the task that uses them.
 
-`img_url="file:///…"` makes a client ask for a policy, post the file to the host that the policy names, and then call
-it `oss://{upload_dir}/{name}` in the task. With Alibaba the host is its object storage; here it is this door, and the
-file becomes an asset of the account like any other. The client makes up the name by itself, so the asset's id is
-computed from it; the folder in it is random, so nobody else can name it.
+For `img_url="file:///…"` a client gets an upload policy, posts the file to the host in the policy, and then refers to
+it as `oss://{upload_dir}/{name}` in the task. At Alibaba the host is its object storage; here it is this interface, and
+the file becomes an asset of the account like any other. The client chooses the name itself, so the asset's id is
+computed from it; the folder in it is random, so nobody else can guess it.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def get_upload_policy(
     action: Literal["getPolicy"] = "getPolicy",
     model: Annotated[str, Query(max_length=64)] = "",
 ) -> dict[str, Any]:
-    """Say where a client may put local files for the next minutes. The address itself is the permission."""
+    """Return where the client may upload local files for the next minutes. The signed URL grants the permission."""
     require_active(caller)
     folder = new_id("folder")
     token = sign_token(
@@ -57,7 +57,7 @@ def get_upload_policy(
         "upload_dir": folder,
         "expire_in_seconds": POLICY_SECONDS,
         "max_file_size_mb": BYTES_MAX // MEBIBYTE,
-        # Fields of Alibaba's object storage: its clients send them along, and nothing here reads them.
+        # Fields of Alibaba's object storage: its clients send them back, and nothing here reads them.
         "policy": "",
         "signature": "",
         "oss_access_key_id": "",
@@ -68,26 +68,26 @@ def get_upload_policy(
 
 
 def verify_policy(session: SessionDep, permit: str) -> tuple[OwnerIds, str]:
-    """Return the owner and the folder of a permission. Raises AppError `forbidden` if it is forged or has expired."""
+    """Return the owner and the folder of an upload token. Raises AppError `forbidden` if it is invalid or expired."""
     owner, folder, token = _read(permit)
     if token.has_expired(now(session)):
-        raise AppError("forbidden", "This address for an upload has expired; ask for a new policy.")
+        raise AppError("forbidden", "This upload URL has expired. Request a new upload policy.")
     return owner, folder
 
 
 def authorize_upload(request: Request) -> None:
-    """Let a file be read whose address we gave out. Raises AppError `forbidden`."""
+    """Check that we issued the upload URL of a request. Raises AppError `forbidden` if we did not."""
     _read(request.url.path.rpartition("/")[2])
 
 
 def _read(permit: str) -> tuple[OwnerIds, str, SignedToken]:
-    """Return the owner, the folder and the token of a permission. Raises AppError `forbidden` if it is forged."""
+    """Return the owner, the folder and the signed token of an upload URL. Raises AppError `forbidden`."""
     try:
         token = read_token(TokenPurpose.DASHSCOPE_UPLOAD, permit)
-        account_id, project_id, side, folder = token.values
+        account_id, project_id, mode, folder = token.values
     except (InvalidToken, ValueError):
-        raise AppError("forbidden", "This upload URL is not valid; request a policy.") from None
-    return OwnerIds(account_id, project_id or None, side == "test"), folder, token
+        raise AppError("forbidden", "This upload URL is invalid. Request an upload policy.") from None
+    return OwnerIds(account_id, project_id or None, mode == "test"), folder, token
 
 
 _FORM: dict[str, Any] = {
@@ -113,20 +113,22 @@ def upload_file(
     permission: Annotated[tuple[OwnerIds, str], Depends(verify_policy)],
     body: Annotated[Body, Depends(read_body)],
 ) -> dict[str, Any]:
-    """Take a local file; it is probed and written anew before it counts, and is then known by its key."""
+    """Upload a local file. It is probed and re-encoded before a task can refer to it by its key."""
     owner, folder = permission
     file, key = body.files.get("file"), body.values.get("key")
     if file is None or not isinstance(key, str) or not key.startswith(f"{folder}/"):
-        raise AppError("invalid_request", f"The form needs a file and a key in the folder {folder}.", field="key")
+        raise AppError(
+            "invalid_request", f"The form must contain a file and a key in the folder {folder}.", field="key"
+        )
     asset_id = stored_asset(STORED + key)
     if session.get(Asset, asset_id) is not None:
-        raise AppError("conflict", f"There is a file {key} already.", field="key")
+        raise AppError("conflict", f"A file with the key {key} already exists.", field="key")
     until = retention_end(session, owner.account_id)
     name = key.removeprefix(f"{folder}/")
     ingest_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id)
     return {"request_id": http.state.request_id, "key": key}
 
 
-def stored_asset(address: str) -> str:
-    """Return the id of the asset that was uploaded under an `oss://` address."""
-    return f"asset_{hashlib.sha256(address.encode()).hexdigest()[:32]}"
+def stored_asset(url: str) -> str:
+    """Return the id of the asset that was uploaded under an `oss://` URL."""
+    return f"asset_{hashlib.sha256(url.encode()).hexdigest()[:32]}"

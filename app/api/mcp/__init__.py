@@ -1,1 +1,1 @@
-"""The MCP door: agents price, confirm, order and follow films over streamable HTTP at /mcp."""
+"""The MCP interface: agents price, confirm, order and follow films over streamable HTTP at /mcp."""

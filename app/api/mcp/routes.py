@@ -1,4 +1,4 @@
-"""Streamable HTTP for the MCP door: every request is admitted by its API key before a word of MCP is read."""
+"""Streamable HTTP for the MCP interface. Every request is authenticated by its API key before MCP reads it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ PATH = "/mcp"
 
 
 class AuthorizedMcp:
-    """ASGI middleware that lets only callers with the scope `videos` through."""
+    """ASGI middleware that passes on only requests of callers with the scope `videos`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -29,14 +29,14 @@ class AuthorizedMcp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            await run_in_threadpool(_admit, request)
+            await run_in_threadpool(_authorize, request)
         except AppError as error:
             await problem(error, request)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
 
-def _admit(request: Request) -> None:
+def _authorize(request: Request) -> None:
     with transaction() as session:
         authorize(request, session, KeyScope.VIDEOS)
 
@@ -55,8 +55,8 @@ def make_interface() -> ApiInterface:
 class McpServer:
     """The ASGI application of the MCP interface, and the task group that it needs while the API runs.
 
-    It keeps no sessions, so any API process answers any request. DNS rebinding is no way in, because every request
-    must carry a key that no browser adds by itself.
+    It keeps no sessions, so any API process can answer any request. DNS rebinding is no risk, because every request
+    must carry a key, which no browser adds by itself.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The tools of the MCP door. Money is spent by `generate` alone, and only on a quote whose total is repeated."""
+"""The tools of the MCP interface. Only `generate` spends money, and only on a quote whose total is confirmed."""
 
 import functools
 import json
@@ -30,29 +30,29 @@ from app.jobs.submit import submit
 from app.roles import Scope, require_scope
 from pricing.money import Money
 
-INSTRUCTIONS = """Make films that are paid by the delivered second.
+INSTRUCTIONS = """Generate films billed by the second of delivered video.
 Call `estimate` to explore prices; it stores nothing. To order, call `quote`, show its total and lines to the person who
-pays, and only when they agree call `generate` with the quote's id and that same total. `status` follows the film."""
+pays, and only when they agree call `generate` with the quote's id and the same total. Poll `status` for progress."""
 
 VideoId = Annotated[str, Field(description="The id of one of your videos.")]
 
 
-def in_session(verb: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+def in_session(tool: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[dict[str, Any]]]:
     """Run a tool in a thread, in one transaction, as the caller whose key the HTTP request carries.
 
-    Refusals become tool errors that read as the problem document does: code, message, field and facts.
+    Errors become tool errors with the content of a problem document: code, message, field and facts.
     """
 
-    def work(request: Request, *arguments: Any) -> dict[str, Any]:
+    def call_tool(request: Request, *arguments: Any) -> dict[str, Any]:
         with transaction() as session:
             caller = authenticate(session, bearer_key(request))
             require_scope(caller, Scope.VIDEOS)
-            return verb(session, caller, *arguments)
+            return tool(session, caller, *arguments)
 
-    @functools.wraps(verb)
+    @functools.wraps(tool)
     async def run(context: Context[Any, Any], *arguments: Any) -> dict[str, Any]:
         try:
-            return await to_thread.run_sync(work, tool_request(context), *arguments)
+            return await to_thread.run_sync(call_tool, tool_request(context), *arguments)
         except AppError as error:
             raise tool_error(error) from error
 
@@ -60,7 +60,7 @@ def in_session(verb: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[d
 
 
 def tool_request(context: Context[Any, Any]) -> Request:
-    """Return the HTTP request behind a tool call, which the door has admitted by its key."""
+    """Return the HTTP request of a tool call, which was authenticated before."""
     request = context.request_context.request
     if not isinstance(request, Request):
         raise LookupError("a tool was called without an HTTP request")
@@ -68,7 +68,7 @@ def tool_request(context: Context[Any, Any]) -> Request:
 
 
 def tool_error(error: AppError) -> ToolError:
-    """Return a refusal as a tool error whose text is JSON."""
+    """Return an error as a tool error whose text is JSON."""
     facts = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
     return ToolError(json.dumps({name: value for name, value in facts.items() if value is not None}, default=str))
 
@@ -92,14 +92,14 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
     quote = find_quote(session, caller, quote_id)
     total = Money(quote.total, quote.currency).text
     if confirm_total != total:
-        message = f"Repeat the quote's total, {total} {quote.currency}, to confirm that it may be spent."
+        message = f"confirm_total must equal the quote's total, {total} {quote.currency}."
         raise AppError("invalid_request", message, field="confirm_total", allowed=[total])
     count_job(request, session, caller)
     spec = Spec.model_validate(quote.spec)
-    # What an order says beside its Spec (where it is counted to, whom it tells) was said when it was quoted.
+    # The fields of an order that are not in its Spec (project, callback, metadata) were stored with the quote.
     options = quote.body.get("beside", {})
     video_request = VideoRequest.model_validate({**options, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
-    # The quote's id is the order's key: an agent that repeats the call gets the film it already ordered.
+    # The quote's id is the idempotency key: an agent that repeats the call gets the film that it already ordered.
     order = OrderIdentity(
         request=video_request,
         door="mcp",
@@ -137,18 +137,18 @@ def _receipt(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
 
 
 async def estimate_film(order: VideoRequest, context: Context[Any, Any]) -> dict[str, Any]:
-    """Price a film. Nothing is stored, promised or spent."""
+    """Price a film. Nothing is stored or spent, and the price is not locked."""
     return await _estimate(context, order)
 
 
 async def quote_film(order: VideoRequest, context: Context[Any, Any]) -> dict[str, Any]:
-    """Bind the price of a film for some minutes, with all that the order says. `generate` confirms and spends it."""
+    """Lock the price of a film for some minutes, with all fields of the order. `generate` then orders it."""
     return await _quote(context, order)
 
 
 async def generate_film(
     quote_id: Annotated[str, Field(description="The id that `quote` returned.")],
-    confirm_total: Annotated[str, Field(description="The quote's total, repeated by whoever agreed to pay it.")],
+    confirm_total: Annotated[str, Field(description="The quote's total, repeated to confirm the charge.")],
     context: Context[Any, Any],
 ) -> dict[str, Any]:
     """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
@@ -156,26 +156,26 @@ async def generate_film(
 
 
 async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
-    """Return where a film stands: progress, place in the queue, and its link when it is done."""
+    """Return the status of a film: its progress, its queue position, and its link when it is completed."""
     return await _status(context, video_id)
 
 
 async def cancel_film(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
-    """Cancel a film. What was rendered before is delivered and paid; nothing else is."""
+    """Cancel a film. What was already rendered is delivered and charged, and nothing else."""
     return await _cancel(context, video_id)
 
 
 async def list_films(
     context: Context[Any, Any],
     limit: Annotated[int, Field(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Field(description="The last id of the page before.")] = None,
+    after: Annotated[str | None, Field(description="The last id of the previous page.")] = None,
 ) -> dict[str, Any]:
     """List your films, newest first."""
     return await _list(context, limit, after)
 
 
 async def film_receipt(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
-    """Return the receipt of an ended film: each line names its rule."""
+    """Return the receipt of an ended film. Each line names its pricing rule."""
     return await _receipt(context, video_id)
 
 

@@ -1,1 +1,1 @@
-"""The native door: a superset of the OpenAI Videos shape under /v1."""
+"""Videos at the native interface: a superset of the OpenAI Videos API under /v1."""

@@ -1,4 +1,4 @@
-"""Serve stored files: whole or by range from files, by redirect to a presigned address on S3."""
+"""Serve stored files: whole or by byte range from local storage, by redirect to a presigned URL from S3."""
 
 import re
 from typing import Any, Literal, cast
@@ -16,16 +16,16 @@ from app.storage import get_storage
 
 Variant = Literal["video", "thumbnail", "spritesheet"]
 CONTENT_TYPES = {"video": "video/mp4", "thumbnail": "image/jpeg", "spritesheet": "image/jpeg"}
-ENDINGS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg"}
-# What `serve` answers, for the document of the API.
+EXTENSIONS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg"}
+# The responses of `serve`, for the OpenAPI document.
 SERVED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
-    206: {"description": "The asked range of bytes", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
-    302: {"description": "The file's own address in storage, for some minutes"},
+    206: {"description": "The requested byte range", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    302: {"description": "Redirect to a presigned URL of the file in storage, valid for some minutes"},
     410: {"description": "The files were removed when their retention ended"},
-    416: {"description": "The file is shorter than that"},
+    416: {"description": "The range starts after the end of the file"},
 }
-# How long a presigned address lives: long enough to begin a download, short enough not to be passed around.
+# Validity of a presigned URL: long enough to start a download, short enough not to be shared.
 PRESIGNED_SECONDS = 900
 
 
@@ -42,13 +42,13 @@ def content_key(job: Job, variant: Variant) -> str:
 
 
 def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
-    """Return the answer that delivers a variant of a job's film."""
+    """Return the response that delivers a variant of a job's film."""
     key = content_key(job, variant)
     storage = get_storage()
-    filename, content_type = f"{job.id}.{ENDINGS[variant]}", CONTENT_TYPES[variant]
-    address = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
-    if address is not None:
-        return RedirectResponse(address, status_code=302, headers={"cache-control": "no-store"})
+    filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
+    url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
+    if url is not None:
+        return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
     stat = storage.stat(key)
     if stat is None:
         raise AppError("gone", "The file is no longer in storage.")
@@ -70,10 +70,10 @@ def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return the asked span as (start, end), end exclusive, or None for the whole file (RFC 9110 §14).
+    """Return the requested range as (start, end), end exclusive, or None for the whole file (RFC 9110 §14).
 
-    A header that is not one simple byte range is ignored, as the standard allows; one beyond the file raises
-    AppError `range_not_satisfiable`.
+    A header that is not a single byte range is ignored, as the standard allows. Raises AppError
+    `range_not_satisfiable` for a range after the end of the file.
     """
     match = re.fullmatch(r"\s*bytes=([0-9]*)-([0-9]*)\s*", header or "")
     if match is None or match.groups() == ("", ""):
@@ -93,6 +93,6 @@ router = APIRouter(tags=["files"])
 
 @router.get("/files/{token}", response_class=Response, responses=SERVED)
 def get_file(http: Request, session: SessionDep, token: str) -> Response:
-    """Deliver the file that a link names, until the link expires."""
+    """Download the file of a signed link, until the link expires."""
     job, variant = open_link(session, token)
     return serve(job, cast(Variant, variant), http.headers.get("range"))

@@ -1,4 +1,4 @@
-"""Routes that make a new film out of an old one: remix, retakes, edits and extensions."""
+"""Routes that make a new film from an existing one: remixes, retakes, edits and extensions."""
 
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -25,23 +25,23 @@ BodyDep = Annotated[Body, Depends(read_body)]
 
 
 class RemixRequest(StrictModel):
-    """A variation of a film: another prompt over the same settings."""
+    """A variation of a film: another prompt with the same settings."""
 
     prompt: Prompt
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 
 
 class RetakeRequest(StrictModel):
-    """One shot again; the other clips are reused and only this shot's seconds are paid."""
+    """Render one shot again. The other clips are reused, and only this shot's seconds are charged."""
 
-    shot: int = Field(ge=0, description="Counted from 0.")
+    shot: int = Field(ge=0, description="Index of the shot, from 0.")
     prompt: Prompt | None = None
     negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
 
 
 class ExtensionRequest(StrictModel):
-    """A film goes on where it ends. `video` is the id of one of your videos, or its file."""
+    """Continue a film where it ends. `video` is the id of one of your videos, or its file."""
 
     prompt: Prompt
     seconds: Seconds = 5
@@ -64,7 +64,7 @@ def remix_video(
 def retake_shot(
     http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, body: RetakeRequest
 ) -> VideoOut:
-    """Take one shot of a completed storyboard again. Only its seconds are paid."""
+    """Render one shot of a completed storyboard again. Only its seconds are charged."""
     job = find_job(session, caller, video_id)
     spec = retake(
         session,
@@ -78,15 +78,15 @@ def retake_shot(
     return accept_order(http, response, session, caller, replace(order, spec=spec))
 
 
-def _schema(shape: str) -> dict[str, Any]:
-    kinds = ("application/json", "multipart/form-data")
-    schema = {"schema": {"$ref": f"#/components/schemas/{shape}"}}
-    return {"requestBody": {"required": True, "content": dict.fromkeys(kinds, schema)}}
+def _body_schema(model: str) -> dict[str, Any]:
+    media_types = ("application/json", "multipart/form-data")
+    schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
+    return {"requestBody": {"required": True, "content": dict.fromkeys(media_types, schema)}}
 
 
-@router.post("/edits", openapi_extra=_schema("VideoRequest"))
+@router.post("/edits", openapi_extra=_body_schema("VideoRequest"))
 def edit_video(http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoOut:
-    """Make a clip anew as a prompt says. `video` is a file, an asset, an address, or the id of one of your videos."""
+    """Change a clip as a prompt says. `video` is a file, an asset id, a URL, or the id of one of your videos."""
     values = dict(body.values)
     parent = _named_job(session, caller, values, body)
     if parent is not None:
@@ -102,27 +102,27 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         parent_kind="edit" if parent else None,
     )
 
-    def with_film(called: OrderIdentity) -> OrderIdentity:
-        film = called.request.video if parent is None else film_as_asset(session, parent).id
-        return replace(called, request=called.request.model_copy(update={"video": film}))
+    def with_film(identity: OrderIdentity) -> OrderIdentity:
+        film = identity.request.video if parent is None else film_as_asset(session, parent).id
+        return replace(identity, request=identity.request.model_copy(update={"video": film}))
 
     return accept_order(http, response, session, caller, order, files, complete=with_film if parent else None)
 
 
-@router.post("/extensions", openapi_extra=_schema("ExtensionRequest"))
+@router.post("/extensions", openapi_extra=_body_schema("ExtensionRequest"))
 def extend_video(
     http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep
 ) -> VideoOut:
-    """Let a film go on where it ends. Its `seconds` are those of the whole; only the new ones are paid."""
+    """Continue a film where it ends. The new film's `seconds` are the total length; only the added ones are charged."""
     values = dict(body.values)
     parent = _named_job(session, caller, values, body)
     if parent is None:
-        message = "Name one of your completed videos by its id, or send its file unchanged."
+        message = "Pass the id of one of your completed videos, or upload its file unchanged."
         raise AppError("invalid_request", message, field="video")
     extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
     order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint)
 
-    def with_film(called: OrderIdentity) -> OrderIdentity:
+    def with_film(identity: OrderIdentity) -> OrderIdentity:
         source = film_as_asset(session, parent)
         spec = extension(
             parent,
@@ -131,13 +131,13 @@ def extend_video(
             seconds=extension_request.seconds,
             seed=extension_request.seed,
         )
-        return replace(called, spec=spec)
+        return replace(identity, spec=spec)
 
     return accept_order(http, response, session, caller, order, complete=with_film)
 
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:
-    """Return the caller's job that `video` means: an id, `{"id": …}`, or the unchanged file of its film."""
+    """Return the caller's job that `video` refers to by id, by `{"id": …}`, or by the unchanged file of its film."""
     reference = values.get("video")
     if isinstance(reference, dict):
         reference = values["video"] = reference.get("id")
@@ -149,7 +149,7 @@ def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: B
 
 
 def _order(http: Request, prompt: str, parent: Job, kind: str, body_text: str) -> OrderIdentity:
-    """Return the order of a film that is made out of another; its Spec is added once it is known."""
+    """Return the order of a film that is made from another one. Its Spec is added later."""
     return OrderIdentity(
         request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
         fingerprint=f"{http.url.path}:{body_text}",

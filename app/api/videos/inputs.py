@@ -1,4 +1,4 @@
-"""The pictures, clips and sounds of a request: uploaded, fetched or named, they become assets of the account."""
+"""The input files of a request: uploaded, fetched from a URL or named by id, they become assets of the account."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,82 +24,82 @@ FRAMES = ("first_frame", "last_frame")
 def ingest_inputs(
     session: Session, caller: Caller, request: VideoRequest, files: Mapping[str, UploadFile]
 ) -> VideoRequest:
-    """Return the request with every picture, clip and sound named by asset id.
+    """Return the request with every image, clip and sound file named by asset id.
 
-    An id stays as it is; an https or data URL is fetched, and a file of the form stored, each probed and re-encoded
-    before it counts. Raises AppError for what cannot be used, naming the field.
+    An id stays as it is. An https or data URL is fetched, and an uploaded file stored; each is probed and re-encoded
+    before it can be used. Raises AppError for a file that cannot be used, naming the field.
     """
-    return _Taking(session, caller).take(request, files)
+    return _InputIngest(session, caller).run(request, files)
 
 
 @contextmanager
 def borrowed_inputs(
     session: Session, caller: Caller, request: VideoRequest, files: Mapping[str, UploadFile]
 ) -> Iterator[VideoRequest]:
-    """Give the block what `take_inputs` returns, and forget all that was taken at its end. Raises as it does."""
-    taking, savepoint = _Taking(session, caller), session.begin_nested()
+    """Yield what `ingest_inputs` returns, and delete the new assets when the block ends. Raises as it does."""
+    ingest, savepoint = _InputIngest(session, caller), session.begin_nested()
     try:
-        yield taking.take(request, files)
+        yield ingest.run(request, files)
     finally:
-        keys = [str(asset.key) for asset in taking.taken]
+        keys = [str(asset.key) for asset in ingest.assets]
         savepoint.rollback()
         for key in keys:
             get_storage().delete(key)
 
 
 def has_inputs(request: VideoRequest, files: Mapping[str, UploadFile]) -> bool:
-    """Return whether anything of the request would have to be taken: a file of the form, or what an address names."""
+    """Return whether the request has inputs to ingest: an uploaded file, or a URL."""
     values = [getattr(request, field) for field in KINDS]
     values += [getattr(shot, field) for shot in request.shots or () for field in FRAMES]
-    return bool(files) or any(_is_address(each) for each in values)
+    return bool(files) or any(_is_url(each) for each in values)
 
 
-class _Taking:
-    """Takes the inputs of one request, and remembers the assets that it made."""
+class _InputIngest:
+    """Ingest the inputs of one request, and keep a list of the new assets."""
 
     def __init__(self, session: Session, caller: Caller) -> None:
         self.session = session
         self.owner = caller
         self.until: datetime = retention_end(session, caller.account_id)
-        self.taken: list[Asset] = []
+        self.assets: list[Asset] = []
 
-    def take(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
+    def run(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
         """Return the request with every input named by asset id."""
         changes: dict[str, Any] = {}
         for field, file in files.items():
             if field not in KINDS:
-                raise AppError("invalid_request", f"{field} takes no file.", field=field, allowed=[*KINDS])
+                raise AppError("invalid_request", f"{field} does not accept a file.", field=field, allowed=[*KINDS])
             if getattr(request, field) is not None:
-                raise AppError("invalid_request", f"{field} is given as a file and as a value.", field=field)
-            changes[field] = self._file(file, field)
+                raise AppError("invalid_request", f"{field} was sent both as a file and as a value.", field=field)
+            changes[field] = self._from_file(file, field)
         for field, kind in KINDS.items():
-            if _is_address(value := getattr(request, field)):
-                changes[field] = self._address(value, kind, field)
+            if _is_url(value := getattr(request, field)):
+                changes[field] = self._from_url(value, kind, field)
         if request.shots is not None:
             changes["shots"] = [
                 shot.model_copy(
                     update={
-                        field: self._address(value, "picture", f"shots.{number}.{field}")
+                        field: self._from_url(value, "picture", f"shots.{number}.{field}")
                         for field in FRAMES
-                        if _is_address(value := getattr(shot, field))
+                        if _is_url(value := getattr(shot, field))
                     }
                 )
                 for number, shot in enumerate(request.shots)
             ]
         return request.model_copy(update=changes) if changes else request
 
-    def _file(self, file: UploadFile, field: str) -> str:
-        return self._note(
+    def _from_file(self, file: UploadFile, field: str) -> str:
+        return self._add(
             ingest_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, expires_at=self.until)
         )
 
-    def _address(self, address: str, kind: Kind, field: str) -> str:
-        return self._note(ingest_url(self.session, self.owner, address, kind=kind, field=field, expires_at=self.until))
+    def _from_url(self, url: str, kind: Kind, field: str) -> str:
+        return self._add(ingest_url(self.session, self.owner, url, kind=kind, field=field, expires_at=self.until))
 
-    def _note(self, asset: Asset) -> str:
-        self.taken.append(asset)
+    def _add(self, asset: Asset) -> str:
+        self.assets.append(asset)
         return asset.id
 
 
-def _is_address(value: str | None) -> bool:
+def _is_url(value: str | None) -> bool:
     return value is not None and ":" in value

@@ -1,4 +1,4 @@
-"""Routes of the native door: estimate, quote, create, list, get, cancel, delete, content and receipt of videos."""
+"""Video routes of the native interface: estimate, quote, create, list, get, cancel, delete, content and receipt."""
 
 import json
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ POLL_AFTER_MS = "1000"
 
 
 class VideoPage(BaseModel):
-    """A page of videos; the next one begins after `last_id`."""
+    """A page of videos. The next page starts after `last_id`."""
 
     object: Literal["list"] = "list"
     data: list[VideoOut]
@@ -48,7 +48,7 @@ class VideoPage(BaseModel):
 
 
 class VideoDeleted(BaseModel):
-    """What remains of a deleted video: its id, and its receipt elsewhere."""
+    """Confirmation that a video was deleted. Its receipt stays."""
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"
@@ -56,14 +56,14 @@ class VideoDeleted(BaseModel):
 
 
 def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
-    """Return the validated request of a body; its pictures, clips and sounds have become assets of the account."""
+    """Return the validated request of a body, with its input files ingested as assets of the account."""
     require_active(caller)
     return ingest_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
 
 
 RequestDep = Annotated[VideoRequest, Depends(video_request)]
 
-# The body is read by hand because clients send it in three spellings, so the document is told what it is.
+# The route parses the body itself, because clients send it in three formats; this documents its schema.
 BODY_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -76,9 +76,9 @@ BODY_SCHEMA: dict[str, Any] = {
 
 
 def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, metered: bool = False) -> VideoOut:
-    """Return a job as this door shows it: with its place in the queue while it waits, and its charge once it ended.
+    """Return a job in the native format: with its queue position while it waits, and its charge after it has ended.
 
-    An ended one that is `metered` also says what it took. `outlook` is given by lists, which foretell all at once.
+    With `metered`, an ended job includes its metering. Lists pass `outlook`, since they forecast all jobs at once.
     """
     if is_final(job.state):
         return show_job(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
@@ -88,7 +88,7 @@ def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, meter
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
 def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
-    """Price a request. Nothing is stored and nothing promised; meters and previews use it."""
+    """Price a request. Nothing is stored, and the price is not locked."""
     with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
         priced = estimate(session, caller, request)
     return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=priced.resolved())
@@ -96,7 +96,7 @@ def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
 def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
-    """Bind a price for some minutes. Send the same request with `quote_id` to redeem it, once."""
+    """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     return show_quote(make_quote(session, caller, request))
 
 
@@ -110,7 +110,7 @@ def create_video(
     _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
     _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
-    """Order a film. Its price is held in the wallet now, and captured for what is delivered."""
+    """Order a film. Its price is held in the wallet now; what is delivered is charged at the end."""
     order = OrderIdentity(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
     return accept_order(http, response, session, caller, order, body.files)
 
@@ -125,11 +125,11 @@ def accept_order(
     *,
     complete: Complete | None = None,
 ) -> VideoOut:
-    """Take an order and answer with its film. `complete` comes before the order's pictures, clips and sounds."""
+    """Submit an order and return its video. `complete` is called before the order's input files are ingested."""
 
-    def with_inputs(called: OrderIdentity) -> OrderIdentity:
-        called = called if complete is None else complete(called)
-        return replace(called, request=ingest_inputs(session, caller, called.request, files))
+    def with_inputs(identity: OrderIdentity) -> OrderIdentity:
+        identity = identity if complete is None else complete(identity)
+        return replace(identity, request=ingest_inputs(session, caller, identity.request, files))
 
     is_whole = complete is None and not has_inputs(order.request, files)
     job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
@@ -148,7 +148,7 @@ def list_videos(
     model: Annotated[str | None, Query(max_length=64)] = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
 ) -> VideoPage:
-    """List the caller's videos, newest first unless asked otherwise."""
+    """List the caller's videos, newest first by default."""
     jobs, more = list_jobs(
         session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
     )
@@ -161,14 +161,14 @@ def list_videos(
 
 @router.get("/{video_id}")
 def get_video(response: Response, session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
-    """Return a video as it stands now."""
+    """Return a video in its current state."""
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
     return view(session, find_job(session, caller, video_id), metered=True)
 
 
 @router.post("/{video_id}/cancel")
 def cancel_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
-    """Cancel a video. What had been rendered before is joined, delivered and paid; nothing else is."""
+    """Cancel a video. What was already rendered is delivered and charged, and nothing else."""
     return view(session, request_cancel(session, find_job(session, caller, video_id, lock=True)))
 
 
@@ -183,13 +183,13 @@ def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> Vi
 def get_video_content(
     http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
 ) -> Response:
-    """Download the film, its poster or its sprite sheet. Ranges are served; S3 files by redirect."""
+    """Download the film, its thumbnail or its sprite sheet. Byte ranges work; files on S3 are served by redirect."""
     return serve(find_job(session, caller, video_id), variant, http.headers.get("range"))
 
 
 @router.get("/{video_id}/receipt")
 def get_video_receipt(session: SessionDep, caller: VideosCaller, video_id: str) -> dict[str, Any]:
-    """Return the receipt of an ended video: each line names its rule, and the whole computes again byte for byte."""
+    """Return the receipt of an ended video. Each line names its pricing rule, and the receipt can be recomputed."""
     job = find_job(session, caller, video_id)
     row = receipt_of(session, job)
     if row is None:

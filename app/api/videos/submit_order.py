@@ -1,4 +1,4 @@
-"""Take an order at any door: counted, answered with the film it already made, and only then given its inputs."""
+"""Submit an order from any interface: count it, return an earlier job if it is a repeat, then ingest its inputs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,20 +19,20 @@ Complete = Callable[[OrderIdentity], OrderIdentity]
 def submit_order(
     http: Request, session: Session, caller: Caller, order: OrderIdentity, *, complete: Complete | None = None
 ) -> Job:
-    """Submit an order as the call's headers say: its idempotency key, whether it is a retry, and its trace.
+    """Submit an order with the request's headers: its idempotency key, whether it is a retry, and its trace.
 
-    `complete` gives the order what has to be fetched, read or copied for it. That costs us something, and what an
-    address names may have gone since, so it is not done for a call that is repeated, comes too often, or may not order.
+    `complete` adds to the order what has to be fetched, read or copied. That is expensive, and a URL may no longer
+    exist when a call is repeated, so it is skipped for repeated calls, and for callers over their limit or suspended.
     Raises AppError as `count_job`, `complete` and `submit` do.
     """
     count_job(http, session, caller)
-    called = replace(
+    identity = replace(
         order, idempotency_key=idempotency_key(http), is_retry=is_retry(http), traceparent=http.state.traceparent
     )
     if complete is not None:
-        earlier = earlier_job(session, caller, called)
+        earlier = earlier_job(session, caller, identity)
         if earlier is not None:
             return earlier
         require_active(caller)
-        called = complete(called)
-    return submit(session, caller, called)
+        identity = complete(identity)
+    return submit(session, caller, identity)

@@ -1,4 +1,4 @@
-"""Translate what OpenAI's and other clients send into a VideoRequest: JSON, forms, files and bracket keys."""
+"""Parse the bodies of OpenAI's and other clients: JSON, forms, files and bracketed field names."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from app.jobs.idempotency import body_fingerprint
 from app.parsing import parse_integer
 
 _PART = re.compile(r"\[([^\[\]]*)\]")
-# Fields of OpenAI's clients, by the names that the native request has.
+# Field names of OpenAI's clients, and the native names.
 RENAMED = {"input_reference": "first_frame"}
 DEPTH_MAX = 8
 
@@ -33,7 +33,7 @@ class Body:
 
 
 async def read_body(request: Request) -> AsyncIterator[Body]:
-    """Give a route its JSON or form body as plain values, and close the form's files behind it.
+    """Yield a JSON or form body as plain values, and close the form's files afterwards.
 
     Raises AppError `invalid_json` and `unsupported_media_type`, and `invalid_request` for a form that contradicts
     itself.
@@ -48,14 +48,14 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
         raise wrong_type(request, ["application/json", "multipart/form-data"])
     raw = await request.body()
     try:
-        # Amounts are read as text, so that no price ever passes through a binary fraction.
+        # Numbers with a fraction are kept as text, so that no price is ever a float.
         values = json.loads(raw, parse_float=str) if raw.strip() else {}
     except (ValueError, RecursionError) as error:
         raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
     if not isinstance(values, dict):
         raise AppError("invalid_json", "The body must be a JSON object.")
     require_text(values)
-    rename(values)
+    rename_fields(values)
     yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
 
 
@@ -75,26 +75,26 @@ def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> B
             files[RENAMED.get(key, key)] = value
             parts.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
         else:
-            place(values, key, value)
+            insert_field(values, key, value)
             parts.append(f"{key}={value}")
     require_text(values)
-    rename(values)
+    rename_fields(values)
     if not has_numbers:
-        settle_lists(values)
-    # The boundary of a multipart body is random, so the fingerprint is taken of what the form says.
+        resolve_lists(values)
+    # The boundary of a multipart body is random, so the fingerprint covers the parsed fields.
     fingerprint = body_fingerprint(request.method, request.url.path, "\n".join(parts).encode())
     return Body(values, files, fingerprint)
 
 
-def place(values: dict[str, Any], key: str, value: str) -> None:
-    """Put a form field with bracket keys (`shots[][prompt]`, `metadata[scene]`) into nested values.
+def insert_field(values: dict[str, Any], key: str, value: str) -> None:
+    """Insert a form field with a bracketed name (`shots[][prompt]`, `metadata[scene]`) into nested values.
 
     Raises AppError `invalid_request` for a name that cannot be read or that contradicts another field.
     """
     name, rest = re.match(r"([^\[]*)(.*)", key, re.DOTALL).groups()  # type: ignore[union-attr]
     parts = _PART.findall(rest)
     if not name or "".join(f"[{part}]" for part in parts) != rest or len(parts) > DEPTH_MAX:
-        raise AppError("invalid_request", f"The field name {key!r} cannot be read.", field=key)
+        raise AppError("invalid_request", f"The field name {key!r} is malformed.", field=key)
     _insert(values, [name, *parts], value, key)
 
 
@@ -109,7 +109,7 @@ def _insert(here: Any, path: list[str], value: str, key: str) -> None:
         raise AppError("invalid_request", f"The field {key!r} contradicts another field.", field=key)
     elif not beyond:
         if part in here:
-            raise AppError("invalid_request", f"The field {key!r} is given twice.", field=key)
+            raise AppError("invalid_request", f"The field {key!r} was sent twice.", field=key)
         here[part] = value
     else:
         is_list = beyond[0] == "" or parse_integer(beyond[0]) is not None
@@ -119,11 +119,11 @@ def _insert(here: Any, path: list[str], value: str, key: str) -> None:
 def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
     """Return the element of a list that a field belongs to.
 
-    `[]` means the first element that does not have the field yet, or a new one. `settle_lists` then refuses lists
-    whose elements have different fields, because nobody could say which value belongs to which.
+    `[]` means the first element that does not have the field yet, or a new one. `resolve_lists` then rejects lists
+    whose elements have different fields, because it is unclear which value belongs to which element.
     """
     if part == "":
-        # The n-th value of a field belongs to the n-th element: OpenAI's client sends all prompts, then all lengths.
+        # The n-th value of a field belongs to the n-th element: OpenAI's client sends all prompts, then all seconds.
         name = beyond[0]
         for element in here:
             if isinstance(element, dict) and (len(beyond) > 1 or name not in element):
@@ -134,12 +134,12 @@ def _element(here: list[Any], part: str, beyond: list[str], key: str) -> Any:
     if index == len(here):
         here.append({})
     if index is None or index >= len(here):
-        raise AppError("invalid_request", f"The field name {key!r} counts wrongly.", field=key)
+        raise AppError("invalid_request", f"The index in the field name {key!r} is out of order.", field=key)
     return here[index]
 
 
-def settle_lists(values: dict[str, Any]) -> None:
-    """Read lists that a form sent as JSON text, and refuse `[]` lists whose elements cannot be told apart."""
+def resolve_lists(values: dict[str, Any]) -> None:
+    """Parse lists that a form contains as JSON text, and reject `[]` lists whose elements have different fields."""
     shots = values.get("shots")
     if isinstance(shots, str):
         try:
@@ -152,10 +152,10 @@ def settle_lists(values: dict[str, Any]) -> None:
             raise AppError("invalid_request", message, field=name)
 
 
-def rename(values: dict[str, Any]) -> None:
-    """Give fields of other clients their native names; `input_reference` may also be an object with an address.
+def rename_fields(values: dict[str, Any]) -> None:
+    """Rename fields of other clients to their native names. `input_reference` may also be an object with a URL.
 
-    OpenAI's client cannot leave the prompt out, so an empty one beside shots counts as none.
+    OpenAI's client always sends a prompt, so an empty one beside `shots` counts as none.
     """
     if values.get("shots") and values.get("prompt") in ("", None):
         values.pop("prompt", None)

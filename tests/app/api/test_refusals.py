@@ -16,7 +16,7 @@ from redis import Redis
 from app.accounts.accounts import create_account, suspend
 from app.accounts.keys import issue_key
 from app.api.application import create_app
-from app.api.dashscope.errors import WORDS
+from app.api.dashscope.errors import CODES
 from app.cli.embedded import Servers
 from app.db import transaction
 from app.errors import ERROR_CODES
@@ -149,7 +149,7 @@ def test_a_fault_of_ours_has_its_id_and_is_counted(world: World) -> None:
 
 
 def test_every_word_of_the_table_has_a_meaning_at_the_second_door() -> None:
-    assert set(WORDS) <= set(ERROR_CODES)
+    assert set(CODES) <= set(ERROR_CODES)
 
 
 def test_a_limit_that_is_used_up_says_when_to_come_back_at_both_doors(world: World) -> None:

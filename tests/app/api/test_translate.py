@@ -1,14 +1,14 @@
 import pytest
 
 from app.api.videos.content import byte_range
-from app.api.videos.translate import place, settle_lists
+from app.api.videos.translate import insert_field, resolve_lists
 from app.errors import AppError
 
 
 def placed(*fields: tuple[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for key, value in fields:
-        place(values, key, value)
+        insert_field(values, key, value)
     return values
 
 
@@ -36,7 +36,7 @@ def test_a_client_that_sends_column_by_column_is_read_alike() -> None:
 def test_elements_that_cannot_be_told_apart_are_refused() -> None:
     values = placed(("shots[][prompt]", "one"), ("shots[][prompt]", "two"), ("shots[][seconds]", "2"))
     with pytest.raises(AppError) as refused:
-        settle_lists(values)
+        resolve_lists(values)
     assert refused.value.field == "shots"
 
 
