@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fastapi import Response
-from sqlalchemy import ForeignKey, Index, Text, select, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.db import Base, Moment
 from app.settings import get_settings
+from app.web.tables import WebSession
 
 # A session ends after so long without a visit, and after so long in any case.
 IDLE = timedelta(days=7)
@@ -131,19 +131,3 @@ def csrf_of(token: str) -> str:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-class WebSession(Base):
-    """One browser in which a member is signed in. Its token is in the browser's cookie; here is only its hash."""
-
-    __tablename__ = "web_sessions"
-    __table_args__ = (Index("ix_web_sessions_member", "member_id"),)
-
-    id: Mapped[str] = mapped_column(Text, primary_key=True)  # SHA-256 of the token, in hex
-    member_id: Mapped[str] = mapped_column(ForeignKey("members.id"))
-    test: Mapped[bool] = mapped_column(default=False)  # shows and orders test jobs: free colour bars
-    created_at: Mapped[datetime] = mapped_column(Moment)
-    seen_at: Mapped[datetime] = mapped_column(Moment)
-    proved_at: Mapped[datetime] = mapped_column(Moment)  # when the password was last given
-    expires_at: Mapped[datetime] = mapped_column(Moment)
-    ended_at: Mapped[datetime | None] = mapped_column(Moment)

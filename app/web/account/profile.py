@@ -11,8 +11,9 @@ from app.clock import now
 from app.errors import AppError
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
 from app.web.render import go, page
-from app.web.sessions import IDLE, WebSession, end_other_sessions
+from app.web.sessions import IDLE, end_other_sessions
 from app.web.signin_limits import count_try
+from app.web.tables import WebSession
 
 router = APIRouter(include_in_schema=False)
 

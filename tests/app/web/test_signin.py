@@ -19,8 +19,9 @@ from app.db import transaction
 from app.settings import child_environment, get_settings
 from app.web.headers import page_headers
 from app.web.password_links import welcome_links
-from app.web.sessions import IDLE, WebSession
+from app.web.sessions import IDLE
 from app.web.signin_limits import TRIES_MAX
+from app.web.tables import WebSession
 from tests.app.web.conftest import PASSWORD, Site
 
 

@@ -13,8 +13,8 @@ from app.clock import now
 from app.db import transaction
 from app.jobs.tables import Job
 from app.metrics import STREAMS
-from app.web.sessions import WebSession
 from app.web.studio import sse
+from app.web.tables import WebSession
 from app.webhooks.tables import Endpoint
 from tests.app.web.conftest import Browser, Site
 
