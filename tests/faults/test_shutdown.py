@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -139,47 +138,6 @@ def test_a_feed_ends_though_its_task_does_not_hear_the_first_call() -> None:
 
 def test_an_api_that_is_told_to_stop_ends(customer: Customer, busy_redis: None) -> None:
     assert in_thread(stops(customer, 8, seconds=PATIENCE_SECONDS)) == []
-
-
-def test_a_connection_that_comes_with_the_stop_is_told_too(customer: Customer) -> None:
-    """Uvicorn tells the connections that it knows at that moment; one turn of the event loop later there is another."""
-    assert in_thread(late_connections()) == []
-
-
-async def late_connections() -> list[str]:
-    """Connect so many turns of the event loop before the stop, and go on asking. Returns what was wrong."""
-    site = create_site()
-    faults: list[str] = []
-    for turns in range(6):
-        server = make_server(site, port=0)
-        serving = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.005)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        stopping = asyncio.create_task(server.shutdown())
-        answers = await asyncio.to_thread(ask_while_open, client)
-        if answers > 2:
-            faults.append(f"{turns} turns before the stop: {answers} requests were answered")
-        await stopping
-        server.started, server.should_exit = False, True
-        await serving
-    return faults
-
-
-def ask_while_open(client: socket.socket, most: int = 200) -> int:
-    """Send one request after another until the connection is closed. Returns how many were answered."""
-    answers = 0
-    with client, contextlib.suppress(ConnectionError):
-        while answers < most:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            if not client.recv(65536):
-                break
-            answers += 1
-            threading.Event().wait(0.02)
-    return answers
 
 
 @pytest.mark.deep
