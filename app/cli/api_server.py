@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 GRACE_SECONDS = 5
 # So long may the application itself take to end after that.
 CLOSE_SECONDS = 5
+CLOSE_AGAIN_SECONDS = 0.1
 
 
 class ApiServer(uvicorn.Server):
@@ -33,11 +34,26 @@ class ApiServer(uvicorn.Server):
         feed: LiveFeed | None = getattr(self._site.state, "live_feed", None)
         if feed is not None:
             feed.close()
+        closer = asyncio.create_task(self._close_late_connections())
         try:
             async with asyncio.timeout(GRACE_SECONDS + CLOSE_SECONDS):
                 await super().shutdown(sockets)
         except TimeoutError:
             log.error("The application did not end within %s s; the process ends without it.", CLOSE_SECONDS)
+        finally:
+            closer.cancel()
+
+    async def _close_late_connections(self) -> None:
+        """Close again and again what is open: idle connections now, others after their answer.
+
+        Uvicorn does so once. A connection that was accepted in that very moment is missed, and a client that goes on
+        asking over it would be answered until the grace is over.
+        """
+        while True:
+            await asyncio.sleep(CLOSE_AGAIN_SECONDS)
+            for connection in list(self.server_state.connections):
+                if not connection.transport.is_closing():
+                    connection.shutdown()
 
 
 def make_server(site: FastAPI, *, port: int | None = None) -> ApiServer:

