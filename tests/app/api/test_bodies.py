@@ -75,7 +75,10 @@ def test_a_body_that_breaks_off_makes_nothing(world: World, address: tuple[str, 
     assert b"200 OK" not in line.recv(1000)
     line.close()
     confirmed = world.post(f"/v1/assets/{begun['id']}/confirm")
-    assert (confirmed.status_code, confirmed.json()["detail"]) == (409, "The file has not arrived yet; upload it first.")
+    assert (confirmed.status_code, confirmed.json()["detail"]) == (
+        409,
+        "The file has not arrived yet; upload it first.",
+    )
 
 
 def test_an_upload_may_be_larger_than_other_bodies(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

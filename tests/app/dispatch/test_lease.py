@@ -163,7 +163,7 @@ def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_
     for worker in ("worker-1", "worker-2"):
         claimed = line.start(worker=worker)
         assert claimed is not None
-        line.act(lambda taken=claimed: renew_lease(line.session, taken, step=step, steps=8))
+        line.act(lambda lease=claimed: renew_lease(line.session, lease, step=step, steps=8))
         line.session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
         line.wait(seconds=get_settings().lease_seconds + 1)
         line.sweep("lost_takes")

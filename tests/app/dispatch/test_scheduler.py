@@ -36,8 +36,8 @@ def test_each_customer_is_mended_in_a_transaction_of_its_own(line: Line) -> None
     for caller in callers:
         line.order(caller, seconds=1, service_tier="flex")
         line.quote(caller, seconds=5)
-    found = run_round()
-    assert (found["past_deadlines"], found["expired_quotes"]) == (3, 3)
+    counts = run_round()
+    assert (counts["past_deadlines"], counts["expired_quotes"]) == (3, 3)
     line.session.expire_all()
     assert {job.state for job in line.session.query(Job)} == {"expired"}
     assert {quote.state for quote in line.session.query(Quote)} == {"expired"}
@@ -63,15 +63,15 @@ def test_a_beat_and_a_cancel_at_the_same_moment_take_their_locks_in_one_order(en
     alice = line.open()
     line.session.info["clock_at"] += timedelta(days=2)
     job = line.order(alice, seconds=2)
-    taken = line.start()
-    assert taken is not None
+    lease = line.start()
+    assert lease is not None
     line.session.commit()
     ends: list[str] = []
 
     def beats() -> None:
         try:
             with transaction(engine) as session:
-                renew_lease(session, taken, step=1, steps=8, percent=10)
+                renew_lease(session, lease, step=1, steps=8, percent=10)
             ends.append("renewed")
         except LeaseLost:
             ends.append("lost")

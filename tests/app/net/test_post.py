@@ -125,9 +125,9 @@ def test_retry_after_is_kept_with_the_status(receiver: Receiver):
 
 
 def test_nobody_at_home(receiver: Receiver):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        [answer] = post(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        [answer] = post(f"http://127.0.0.1:{busy.getsockname()[1]}/")
     assert answer.fault == "connect_failed"
 
 
@@ -207,9 +207,9 @@ def test_a_proxy_that_refuses_the_receiver_is_an_unreachable_receiver():
 
 
 def test_a_proxy_that_is_down_is_our_fault_and_named_so(receiver: Receiver):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        down = Egress(strict_urls=False, proxy=f"http://127.0.0.1:{taken.getsockname()[1]}")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        down = Egress(strict_urls=False, proxy=f"http://127.0.0.1:{busy.getsockname()[1]}")
         assert post("http://hooks.example/ok", egress=down)[0].fault == "proxy_failed"
 
 
