@@ -188,7 +188,7 @@ def test_eight_quotes_at_once_leave_five(engine: Engine, studio: Caller) -> None
     def ask() -> None:
         try:
             with transaction(engine) as session:
-                priced.append(make_quote(session, studio, request(seconds=20)).id)
+                outcomes.append(make_quote(session, studio, request(seconds=20)).id)
         except AppError as error:
             refused.append(error.code)
 
