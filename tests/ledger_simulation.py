@@ -1,5 +1,5 @@
 """The line without pictures: orders go through the real verbs on the real database, and what a worker would render,
-join and measure is told by the test. A virtual clock moves only when the test says so."""
+join and measure is set by the test. A virtual clock moves only when the test moves it."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -138,7 +138,7 @@ class Line:
         return self.act(lambda: request_cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
 
     def sweep(self, *names: str) -> dict[str, int]:
-        """Run the scheduler's repairs, all of them or those named; each thing to mend in a transaction of its own."""
+        """Run the scheduler's repairs, all or those named; each item in a transaction of its own."""
 
         def one(name: str) -> int:
             repair = REPAIRS[name]

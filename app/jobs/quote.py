@@ -171,7 +171,7 @@ def _choice_reason(best: Priced, able: list[Priced]) -> str:
 
 
 def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callable[[], Priced]) -> Priced:
-    """Price with `make` and reserve the price's free seconds and promotions for `owner` (a quote or job); test keys don't.
+    """Price with `make` and reserve its free seconds and promotions for `owner`, a quote or job, unless `caller.test`.
 
     Prices again when another quote reserved them meanwhile. Raises AppError as `make`, and `conflict` after all tries.
     """

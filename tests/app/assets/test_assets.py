@@ -1,4 +1,4 @@
-"""Assets from the first byte to the last: taken, found, used, deleted, expired, swept."""
+"""The life of assets: ingested, found, used, deleted, expired, cleaned up."""
 
 import base64
 import hashlib

@@ -25,7 +25,7 @@ def examined(path: Path, **options: object) -> ProbeResult:
     return probe_file(path, folder, want=None, **options)  # type: ignore[arg-type]
 
 
-# What a file can say to make ffmpeg read something else. {trap} is a server inside, {secret} a file beside it.
+# Contents that make ffmpeg read something else. {trap} is an internal server, {secret} another file in the folder.
 SCRIPTS = {
     "hls playlist that fetches": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{trap}/a.ts\n#EXT-X-ENDLIST\n",
     "hls playlist that reads a file": "#EXTM3U\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n",
@@ -50,7 +50,7 @@ SCRIPTS = {
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A film that must never be seen: plain red, lying beside the upload."""
+    """A film that must never be read: plain red, in the folder of the upload."""
     return make(tmp_path / "secret.mp4", "-f", "lavfi", "-i", "color=red:s=320x180:d=1:r=10", "-pix_fmt", "yuv420p")
 
 

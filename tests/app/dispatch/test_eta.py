@@ -1,4 +1,4 @@
-"""The honest queue: places and ranges follow the fair order and measured paces, and their error is measured."""
+"""Queue positions and ETAs follow the fair order and measured throughput, and their error is measured."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -149,7 +149,7 @@ def test_a_page_of_jobs_is_foretold_as_each_alone_and_for_little_more(session: S
 
 
 def counted(session: Session, act: Callable[[], object]) -> int:
-    """Return how many statements an act sends."""
+    """Return how many statements an action sends."""
     statements: list[str] = []
 
     def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -43,7 +43,7 @@ def test_a_lane_follows_its_units_through_every_state(session: Session) -> None:
 
 
 def test_many_at_once_count_alike(database_url: str, engine: Engine) -> None:
-    """Eight threads make, claim and hand back the units of two accounts; lanes come and go under them."""
+    """Eight threads create, claim and release the units of two accounts; lanes come and go meanwhile."""
     with transaction() as session:
         accounts = [make_account(session, name).id for name in ("Alice", "Bob")]
         for account in accounts:

@@ -146,13 +146,13 @@ def test_a_wish_to_cancel_that_was_left_half_done_is_done(line: Line, has_clip: 
     assert (line.receipt(job.id).total > 0) == has_clip
 
 
-def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_patrol(line: Line) -> None:
+def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_scan(line: Line) -> None:
     alice = line.open()
     jobs = [line.order(alice, seconds=1) for _ in range(5)]
     line.session.execute(update(Unit).where(Unit.job_id == jobs[3].id).values(state="blocked"))
     line.session.commit()
-    patrol = StalledJobScan()
-    assert [patrol.next(line.session, limit=2) for _ in range(4)] == [[], [jobs[3].id], [], []]
+    scan = StalledJobScan()
+    assert [scan.next(line.session, limit=2) for _ in range(4)] == [[], [jobs[3].id], [], []]
     until_the_end(line, jobs[3].id, "completed")
 
 

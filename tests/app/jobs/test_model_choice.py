@@ -144,7 +144,7 @@ def test_what_fits_no_worker_is_refused_before_it_is_sold(
     assert "16.0 GiB" in refused.value.message
     assert ask(model="auto")["model"] == "demo", "auto passes over it"
     work_with(session, None, name="worker-2", pool="large")
-    assert ask(model="large")["model"] == "large", "one of its workers has not told"
+    assert ask(model="large")["model"] == "large", "one of its workers has not reported its memory"
     deregister_worker(session, "worker-2")
     work_with(session, 80 * 2**30, name="worker-3", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has the memory"

@@ -88,7 +88,7 @@ def test_at_most_five_are_open(line: Line) -> None:
         line.quote(alice, seconds=1)
     assert refused.value.code == "too_many_quotes"
     line.wait(minutes=16)
-    # The sweeper gives back what they had set aside, each in a transaction of its own; a new quote waits for neither.
+    # The scheduler releases their reservations, each in a transaction of its own; a new quote waits for none.
     line.quote(alice, seconds=1)
     assert line.sweep("expired_quotes")["expired_quotes"] == 5
 

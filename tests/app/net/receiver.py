@@ -49,7 +49,7 @@ class Receiver:
         self._thread.join(10)
 
     def wait_for(self, condition: Callable[[list[Received]], bool], seconds: float = 30.0) -> bool:
-        """Wait until `told` is true of the requests received so far; return whether it became so in time."""
+        """Wait until `condition` holds for the requests received so far; return whether it did in time."""
         with self._news:
             return self._news.wait_for(lambda: condition(self.requests), seconds)
 

@@ -157,7 +157,7 @@ def test_of_several_answers_all_must_be_public(receiver: Receiver):
 
 def test_a_name_is_judged_at_every_dial_so_a_rebound_name_stays_out(receiver: Receiver):
     names = Names(["127.0.0.1"], ["169.254.169.254"])
-    # The first answer closes its connection, so that the second request has to dial again.
+    # The first answer closes its connection, so that the second request has to connect again.
     closing = receiver.url("/file/1", host="rebinding.example")
     first, second = post(closing, receiver.url("/ok", host="rebinding.example"), lookup=names)
     assert (first.status, second.fault) == (200, "blocked")
