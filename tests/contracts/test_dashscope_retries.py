@@ -29,18 +29,18 @@ class Way:
         self.base_url = base_url
         self.seen: list[tuple[dict[str, str], bytes]] = []
 
-    def carry(self, asked: BaseHTTPRequestHandler) -> None:
-        body = asked.rfile.read(int(asked.headers["content-length"]))
-        headers = {name.lower(): value for name, value in asked.headers.items() if name.lower() not in OF_THE_WAY}
+    def carry(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers["content-length"]))
+        headers = {name.lower(): value for name, value in handler.headers.items() if name.lower() not in OF_THE_WAY}
         self.seen.append((headers, body))
-        answer = httpx.post(f"{self.base_url}{asked.path}", content=body, headers=headers, timeout=60)
-        asked.close_connection = True
+        answer = httpx.post(f"{self.base_url}{handler.path}", content=body, headers=headers, timeout=60)
+        handler.close_connection = True
         if len(self.seen) > 1:
-            asked.send_response(answer.status_code)
-            asked.send_header("content-type", "application/json")
-            asked.send_header("content-length", str(len(answer.content)))
-            asked.end_headers()
-            asked.wfile.write(answer.content)
+            handler.send_response(answer.status_code)
+            handler.send_header("content-type", "application/json")
+            handler.send_header("content-length", str(len(answer.content)))
+            handler.end_headers()
+            handler.wfile.write(answer.content)
 
 
 @contextmanager
@@ -90,8 +90,8 @@ def test_with_a_key_a_repeated_call_is_one_task(service: Service) -> None:
                 task = answer.output.task_id
             else:
                 parameters = {"duration": 1, "resolution": "480P"}
-                asked = {"model": "synthetic", "input": {"prompt": prompt}, "parameters": parameters}
-                task = Jobs(two, VIDEOS).create(**asked, headers=headers).task_id
+                body = {"model": "synthetic", "input": {"prompt": prompt}, "parameters": parameters}
+                task = Jobs(two, VIDEOS).create(**body, headers=headers).task_id
         assert len(way.seen) == 2, surface
         assert made(service, prompt) == [task], surface
 
@@ -111,10 +111,10 @@ def test_a_client_that_does_not_repeat_makes_one_task(service: Service) -> None:
 def test_without_a_key_a_repeat_is_the_same_bytes_as_a_second_order(service: Service) -> None:
     """Why such a repeat is not recognised: nothing in it says that it is one. A change here reopens the decision."""
     prompt = f"twice {uuid4()}"
-    asked: dict[str, Any] = {"model": "synthetic", "prompt": prompt, "duration": 1, "resolution": "480P"}
+    arguments: dict[str, Any] = {"model": "synthetic", "prompt": prompt, "duration": 1, "resolution": "480P"}
     with lossy(service) as (way, base_url), dashscope.Client(api_key=service.keys["pro"], base_url=base_url) as client:
-        client.videos.jobs.create(**asked)
-        client.videos.jobs.create(**asked)
+        client.videos.jobs.create(**arguments)
+        client.videos.jobs.create(**arguments)
     first, repeat, wanted = way.seen
     assert first == repeat == wanted
     assert len(made(service, prompt)) == 3

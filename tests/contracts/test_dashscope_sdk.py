@@ -66,17 +66,17 @@ def test_a_task_is_a_job_seen_through_both_doors_at_one_price(service: Service, 
         price = native.post("/v1/videos/estimates", json=order).json()["total"]
         video = follow(native, task.output.task_id)
         assert video["price"]["total"] == video["charged"] == price
-        made = native.post("/v1/videos", json=order).json()
+        native_video = native.post("/v1/videos", json=order).json()
     ended = VideoSynthesis.wait(task, api_key=key)
     assert ended.output.task_status == "SUCCEEDED"
     assert VideoSynthesis.fetch(task, api_key=key).output.task_id == video["id"]
-    assert VideoSynthesis.fetch(made["id"], api_key=key).output.task_id == made["id"]
+    assert VideoSynthesis.fetch(native_video["id"], api_key=key).output.task_id == native_video["id"]
 
 
 def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> None:
     key = service.keys["creator"]
     tasks = [VideoSynthesis.call(api_key=key, prompt=f"list {number}", **SMALL) for number in range(2)]
-    made = [task.output.task_id for task in reversed(tasks)]
+    task_ids = [task.output.task_id for task in reversed(tasks)]
     listed = VideoSynthesis.list(
         api_key=key,
         status="SUCCEEDED",
@@ -87,7 +87,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
         page_size=2,
     )
     assert listed.status_code == HTTPStatus.OK
-    assert [task["task_id"] for task in listed.output["data"]] == made
+    assert [task["task_id"] for task in listed.output["data"]] == task_ids
     assert {task["status"] for task in listed.output["data"]} == {"SUCCEEDED"}
     one_key = listed.output["data"][0]["api_key_id"]
     assert VideoSynthesis.list(api_key=key, api_key_id=one_key).output["total"] >= 2
@@ -101,7 +101,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("changes", "named"),
     [
         ({"watermark": True}, "parameters.watermark"),
         ({"prompt_extend": True}, "parameters.prompt_extend"),
@@ -117,9 +117,9 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_the_callers_own_name(
-    service: Service, base_url: str, given: dict[str, Any], named: str
+    service: Service, base_url: str, changes: dict[str, Any], named: str
 ) -> None:
-    refused = VideoSynthesis.async_call(api_key=service.keys["pro"], prompt="x", **{**SMALL, **given})
+    refused = VideoSynthesis.async_call(api_key=service.keys["pro"], prompt="x", **{**SMALL, **changes})
     assert (refused.status_code, refused.code) == (400, "InvalidParameter")
     assert named in refused.message
 
@@ -159,8 +159,8 @@ def test_local_files_become_first_and_last_frame(service: Service, base_url: str
     )
     with service.client("pro") as native:
         assert native.get(f"/v1/videos/{task.output.task_id}").json()["resolved"]["mode"] == "i2v"
-        kept = native.get("/v1/assets", params={"limit": 3}).json()["data"]
-        assert sorted(asset["filename"] for asset in kept) == sorted(Path(pictures[n]).name for n in (0, 0, 1))
+        assets = native.get("/v1/assets", params={"limit": 3}).json()["data"]
+        assert sorted(asset["filename"] for asset in assets) == sorted(Path(pictures[n]).name for n in (0, 0, 1))
         assert follow(native, both.output.task_id)["status"] == "completed"
     stolen = VideoSynthesis.async_call(api_key=key, prompt="x", img_url="oss://folder_of_others/a.png", **SMALL)
     assert (stolen.status_code, stolen.code) == (404, "NotFound")

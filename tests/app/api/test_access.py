@@ -57,13 +57,13 @@ def keyed() -> Iterator[tuple[str, APIRoute]]:
 
 def asked_of(route: APIRoute) -> tuple[str, tuple[str, ...]] | None:
     """The scope and the roles that a route's dependencies ask of a key, or None."""
-    waiting = list(route.dependant.dependencies)
-    while waiting:
-        each = waiting.pop()
+    pending = list(route.dependant.dependencies)
+    while pending:
+        each = pending.pop()
         scope = getattr(each.call, "scope", None)
         if scope is not None:
             return str(scope), tuple(str(role) for role in each.call.roles)  # type: ignore[union-attr]
-        waiting += each.dependencies
+        pending += each.dependencies
     return None
 
 
@@ -248,18 +248,18 @@ def test_live_and_test_and_the_projects_of_one_account_do_not_see_one_another(si
     with transaction() as session:
         projects = [create_project(session, site.alice_id, name).id for name in ("one", "two")]
         keys = [issue_key(session, site.alice_id, scopes=SCOPES, project_id=project)[1] for project in projects]
-    made = {}
+    video_ids = {}
     for key in (*keys, site.test_key):
         # The same idempotency key and the same body in each: none may be answered with another's film.
         headers = {"Idempotency-Key": "order-1", "X-Stainless-Retry-Count": "1"}
-        made[key] = site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"]
-        assert site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"] == made[key]
-    assert len(set(made.values())) == 3
+        video_ids[key] = site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"]
+        assert site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"] == video_ids[key]
+    assert len(set(video_ids.values())) == 3
     for key, other in ((keys[0], keys[1]), (keys[1], keys[0]), (site.test_key, keys[0]), (site.alice, site.test_key)):
-        assert site.get(f"/v1/videos/{made[other]}", key=key).status_code == 404
-        assert site.get(f"/api/v1/tasks/{made[other]}", key=key).json()["output"]["task_status"] == "UNKNOWN"
-        assert made[other] not in site.get("/v1/videos", key=key).text
-        assert made[other] not in site.get("/v1/events", key=key).text
+        assert site.get(f"/v1/videos/{video_ids[other]}", key=key).status_code == 404
+        assert site.get(f"/api/v1/tasks/{video_ids[other]}", key=key).json()["output"]["task_status"] == "UNKNOWN"
+        assert video_ids[other] not in site.get("/v1/videos", key=key).text
+        assert video_ids[other] not in site.get("/v1/events", key=key).text
 
 
 def test_a_blind_retry_is_answered_for_its_own_key_only(site: World) -> None:
@@ -287,8 +287,8 @@ def test_a_key_replaces_itself_and_no_other(world: World) -> None:
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
     assert world.post("/v1/keys/self/rotate", {"overlap_hours": 73}, key=old).status_code == 422
     fresh = world.post(f"/v1/keys/{before['id']}/rotate", {"overlap_hours": 2}, key=old).json()
-    kept = ("name", "scopes", "job_cap", "test", "project", "expires_at")
-    assert {name: fresh[name] for name in kept} == {name: before[name] for name in kept}
+    names = ("name", "scopes", "job_cap", "test", "project", "expires_at")
+    assert {name: fresh[name] for name in names} == {name: before[name] for name in names}
     for key in (old, fresh["secret"]):
         assert world.get("/v1/webhook_endpoints", key=key).status_code == 200
         assert world.get("/v1/videos", key=key).status_code == 403

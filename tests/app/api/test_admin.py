@@ -47,8 +47,8 @@ class House:
         return answer.json()
 
     def acts(self, subject: str) -> list[str]:
-        found = self.done("GET", "/audit_trail", params={"subject": subject})["data"]
-        return [entry["act"] for entry in reversed(found)]
+        entries = self.done("GET", "/audit_trail", params={"subject": subject})["data"]
+        return [entry["act"] for entry in reversed(entries)]
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_a_book_lives_its_life(house: House) -> None:
     edited = house.done("PATCH", path, {"toml": text, "note": "a try"}, key=author)
     broken = [example for example in edited["examples"] if example["outcome"]]
     assert broken
-    found = house.refused(
+    problem = house.refused(
         "invalid_price_book", "POST", f"{path}/approve", {"content_hash": edited["content_hash"]}, key=approver
     )
-    assert found["problems"]
+    assert problem["problems"]
     fixed = house.done("PATCH", path, {"toml": book_text("summer", tax="0.09")}, key=author)
     house.refused("conflict", "POST", f"{path}/approve", {"content_hash": draft["content_hash"]}, key=approver)
 
@@ -118,9 +118,9 @@ def test_a_broken_book_is_refused_with_every_problem(house: House) -> None:
     text = (
         book_text("bad").replace('factor = "0.65"', "factor = 0.65").replace('currency = "CNY"', 'currency = "XXX"', 1)
     )
-    found = house.refused("invalid_price_book", "POST", "/price_books", {"toml": text}, key=house.author)
-    assert len(found["problems"]) >= 2
-    assert {"currency"} <= {problem["path"] for problem in found["problems"]}
+    refusal = house.refused("invalid_price_book", "POST", "/price_books", {"toml": text}, key=house.author)
+    assert len(refusal["problems"]) >= 2
+    assert {"currency"} <= {problem["path"] for problem in refusal["problems"]}
     assert house.call("POST", "/price_books", {"toml": "x", "colour": 1}, key=house.author).json()["field"] == "colour"
 
 
@@ -129,12 +129,12 @@ def test_a_contract_prices_the_account_that_signed_it(house: House) -> None:
     draft = house.done("POST", "/contracts", {"account": alice, "toml": contract_text("0.50")}, key=house.author)
     path = f"/contracts/{draft['id']}"
     house.done("POST", f"{path}/approve", {"content_hash": draft["content_hash"]}, key=house.approver)
-    asked = {"model": "synthetic", "prompt": "bars", "seconds": 10, "resolution": "720P"}
-    assert house.world.post("/v1/videos/estimates", asked).json()["total"] == "4.39"
+    order = {"model": "synthetic", "prompt": "bars", "seconds": 10, "resolution": "720P"}
+    assert house.world.post("/v1/videos/estimates", order).json()["total"] == "4.39"
     house.done("POST", f"{path}/schedule", {}, key=house.approver)
     # 0.50 x 10 x 0.65 x 0.75
-    assert house.world.post("/v1/videos/estimates", asked).json()["total"] == "2.44"
-    assert house.world.post("/v1/videos/estimates", asked, key=house.world.bob).json()["total"] == "4.39"
+    assert house.world.post("/v1/videos/estimates", order).json()["total"] == "2.44"
+    assert house.world.post("/v1/videos/estimates", order, key=house.world.bob).json()["total"] == "4.39"
     ended = house.done("POST", f"{path}/end", {"at": in_a(timedelta(seconds=30)), "reason": "over"}, key=house.approver)
     assert ended["ends_at"]
     assert [each["id"] for each in house.done("GET", "/contracts", params={"account": alice})["data"]] == [draft["id"]]
@@ -162,11 +162,11 @@ def test_an_account_is_opened_filled_used_and_put_right(house: House, engine: En
     shared = ("posted", "held", "credit_limit", "available")
     assert [seen[name] for name in shared] == [wallet[name] for name in shared], "customer and house read one wallet"
     project = house.done("POST", f"{path}/projects", {"name": "Trailer", "budget_month": "9.00"})
-    made = house.world.post("/v1/videos", {**ORDER, "project": project["id"]}, key=key).json()
+    video = house.world.post("/v1/videos", {**ORDER, "project": project["id"]}, key=key).json()
     house.world.work()
-    video = house.world.get(f"/v1/videos/{made['id']}", key=key).json()
+    video = house.world.get(f"/v1/videos/{video['id']}", key=key).json()
     assert video["status"] == "completed", video
-    refund = {"video": made["id"], "amount": video["charged"], "reference": "r1", "reason": "flicker"}
+    refund = {"video": video["id"], "amount": video["charged"], "reference": "r1", "reason": "flicker"}
     house.done("POST", f"{path}/refunds", refund)
     house.refused("conflict", "POST", f"{path}/refunds", {**refund, "reference": "r2"})
     house.refused("not_found", "POST", f"/accounts/{house.world.bob_id}/refunds", {**refund, "reference": "r3"})
@@ -199,10 +199,10 @@ def test_an_account_is_opened_filled_used_and_put_right(house: House, engine: En
 
 def test_people_are_invited_and_nobody_hands_out_more_than_they_have(house: House) -> None:
     path = f"/accounts/{house.world.alice_id}"
-    made = house.done("POST", f"{path}/invitations", {"email": "Wu@example.com", "roles": ["owner"]})
-    assert made["token"]
+    invitation = house.done("POST", f"{path}/invitations", {"email": "Wu@example.com", "roles": ["owner"]})
+    assert invitation["token"]
     assert "token" not in house.done("GET", f"{path}/invitations")["data"][0]
-    house.done("DELETE", f"{path}/invitations/{made['id']}")
+    house.done("DELETE", f"{path}/invitations/{invitation['id']}")
     assert house.done("GET", f"{path}/invitations")["data"] == []
     wish = {"email": "spy@example.com", "roles": ["pricing_approver"]}
     assert house.refused("forbidden", "POST", f"{path}/invitations", wish)["beyond"] == ["pricing_approver"]
@@ -273,8 +273,8 @@ def test_what_was_written_can_be_read(house: House) -> None:
 
     draft = house.done("POST", "/price_books", {"toml": book_text("autumn")}, key=house.author)
     assert house.done("GET", f"/price_books/{draft['id']}", key=house.author) == draft
-    asked = {"account": account["id"], "toml": contract_text("0.50")}
-    contract = house.done("POST", "/contracts", asked, key=house.author)
+    draft = {"account": account["id"], "toml": contract_text("0.50")}
+    contract = house.done("POST", "/contracts", draft, key=house.author)
     path = f"/contracts/{contract['id']}"
     edited = house.done("PATCH", path, {"toml": contract_text("0.45"), "note": "they asked"}, key=house.author)
     assert house.done("GET", path, key=house.author) == edited

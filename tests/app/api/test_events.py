@@ -55,8 +55,8 @@ async def streaming(
     client: httpx.AsyncClient, video_id: str, key: str, **headers: str
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """An open stream, as an iterator of frames: `{"event", "id", "data"}`."""
-    sent = {"Authorization": f"Bearer {key}", **headers}
-    async with client.stream("GET", f"/v1/videos/{video_id}/events", headers=sent) as answer:
+    all_headers = {"Authorization": f"Bearer {key}", **headers}
+    async with client.stream("GET", f"/v1/videos/{video_id}/events", headers=all_headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
@@ -101,20 +101,20 @@ def test_a_stream_tells_the_whole_story_and_ends(world: World, address: str) -> 
         await worker
         return seen
 
-    told = asyncio.run(watch_while_it_is_made())
-    assert [frame["event"] for frame in told[:2]] == ["video.created", "video.progress"]
-    assert told[1]["data"]["queue_position"] is not None, "a job that waits is told its place"
-    named = {frame["event"] for frame in told}
+    frames_seen = asyncio.run(watch_while_it_is_made())
+    assert [frame["event"] for frame in frames_seen[:2]] == ["video.created", "video.progress"]
+    assert frames_seen[1]["data"]["queue_position"] is not None, "a job that waits is told its place"
+    named = {frame["event"] for frame in frames_seen}
     assert {"video.started", "video.progress", "video.completed"} <= named
-    assert told[-1]["event"] == "video.completed"
-    assert told[-1]["data"]["data"]["charged"] == told[-1]["data"]["data"]["price"]["total"]
-    percents = [frame["data"]["progress"] for frame in told if frame["event"] == "video.progress"]
+    assert frames_seen[-1]["event"] == "video.completed"
+    assert frames_seen[-1]["data"]["data"]["charged"] == frames_seen[-1]["data"]["data"]["price"]["total"]
+    percents = [frame["data"]["progress"] for frame in frames_seen if frame["event"] == "video.progress"]
     assert percents == sorted(percents)
-    numbered = [frame["id"] for frame in told if frame["id"] is not None]
+    numbered = [frame["id"] for frame in frames_seen if frame["id"] is not None]
     assert numbered == ["1", "2", "3"]
     with transaction() as session:
         bodies = session.scalars(select(Event.body).where(Event.job_id == video_id).order_by(Event.sequence)).all()
-    assert [json.loads(body) for body in bodies] == [frame["data"] for frame in told if frame["id"] is not None]
+    assert [json.loads(body) for body in bodies] == [frame["data"] for frame in frames_seen if frame["id"] is not None]
 
 
 def test_a_client_that_comes_back_misses_nothing(world: World, address: str) -> None:
@@ -149,10 +149,10 @@ def test_previews_and_steps_pass_through(world: World, address: str) -> None:
                     publish(video_id, message, preview_jpeg=PREVIEW)
         return seen
 
-    told = asyncio.run(watch())
-    assert told[-2]["data"] | {"step": 3, "steps": 12, "progress": 25} == told[-2]["data"]
-    assert told[-1]["data"]["preview"].startswith("data:image/jpeg;base64,")
-    assert "take" not in json.dumps(told[-2:]), "what a take is called is our own business"
+    frame_list = asyncio.run(watch())
+    assert frame_list[-2]["data"] | {"step": 3, "steps": 12, "progress": 25} == frame_list[-2]["data"]
+    assert frame_list[-1]["data"]["preview"].startswith("data:image/jpeg;base64,")
+    assert "take" not in json.dumps(frame_list[-2:]), "what a take is called is our own business"
 
 
 def _is_heard(video_id: str) -> bool:
@@ -293,8 +293,11 @@ def test_two_hundred_streams_hold_no_database_session(world: World, address: str
 
             viewers = [asyncio.create_task(one(2 * number + 1)) for number in range(200)]
             await all_open.wait()
-            held = [await asyncio.to_thread(_checked_out) for _ in range(5)]
-            assert min(held) == 0, held
+            # Each stream first reads its rows once; on a busy machine some are still at it.
+            counts = [await asyncio.to_thread(_checked_out)]
+            while counts[-1] and len(counts) < 400:
+                counts.append(await asyncio.to_thread(_checked_out))
+            assert counts[-1] == 0, counts
             cancelled = await client.post(
                 f"/v1/videos/{video_id}/cancel", headers={"Authorization": f"Bearer {world.alice}"}
             )

@@ -43,7 +43,7 @@ def before_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def keys(world: World, engine: Engine) -> dict[str, str]:
     """A key of an account of each membership, new, so that no free second is used."""
-    found = {}
+    keys_by_membership = {}
     with transaction(engine) as session:
         for name in BOOK.memberships:
             account = create_account(session, name)
@@ -51,8 +51,8 @@ def keys(world: World, engine: Engine) -> dict[str, str]:
             top_up(session, account.id, 100_000, kind="purchased", reference=f"seed {name}")
             if name != "free":
                 grant_membership(session, account.id, name, starts_at=now(session) - timedelta(days=900))
-            found[name] = issue_key(session, account.id, scopes=["videos"])[1]
-    return found
+            keys_by_membership[name] = issue_key(session, account.id, scopes=["videos"])[1]
+    return keys_by_membership
 
 
 def length(example: Example) -> dict[str, object]:
@@ -70,8 +70,8 @@ def edited(world: World, order: dict[str, str], example: Example, key: str) -> d
     """The price of an edit, which is as long as its source: a film that is ordered, made, and edited."""
     assert example.seconds == example.input_seconds
     # The book's rates name no model, so the quickest one makes the film.
-    asked = {**order, **length(example), "model": "synthetic"}
-    film = world.post("/v1/videos", asked, key=key).json()
+    body = {**order, **length(example), "model": "synthetic"}
+    film = world.post("/v1/videos", body, key=key).json()
     world.work()
     edit = world.post("/v1/videos/edits", {"prompt": "as snow", "video": film["id"]}, key=key).json()
     return edit.get("price", edit)
@@ -95,8 +95,8 @@ def test_every_worked_example_comes_out_of_the_door(
             spent = {**order, "prompt": "bars", "seconds": int(month - example.free_seconds)}
             assert world.post("/v1/videos/quotes", spent, key=key).status_code == 200
         if example.mode == "edit":
-            found = edited(world, order, example, key)
+            estimate = edited(world, order, example, key)
         else:
-            found = world.post("/v1/videos/estimates", {**order, **length(example)}, key=key).json()
-        assert found.get("total") == example.total.text, (example.name, found)
-        assert sum(Fraction(line["amount"]) for line in found["lines"]) == Fraction(found["total"])
+            estimate = world.post("/v1/videos/estimates", {**order, **length(example)}, key=key).json()
+        assert estimate.get("total") == example.total.text, (example.name, estimate)
+        assert sum(Fraction(line["amount"]) for line in estimate["lines"]) == Fraction(estimate["total"])

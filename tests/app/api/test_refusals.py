@@ -194,17 +194,17 @@ def test_a_redis_that_hangs_holds_up_one_request_and_no_other(
         os.kill(process, signal.SIGCONT)
     assert [answer.status_code for answer in answers] == [200] * 5
     assert not any("ratelimit" in answer.headers for answer in answers)
-    told = [record for record in caplog.records if "while Redis is away" in record.getMessage()]
-    assert len(told) == 1
+    records = [record for record in caplog.records if "while Redis is away" in record.getMessage()]
+    assert len(records) == 1
 
 
 def test_what_would_only_be_refused_again_is_not_repeated(world: World) -> None:
     once = {"Idempotency-Key": '"order-7"'}
-    made = world.post("/v1/videos", ORDER, headers=once)
-    assert world.post("/v1/videos", ORDER, headers={"Idempotency-Key": "order-7"}).json()["id"] == made.json()["id"]
+    response = world.post("/v1/videos", ORDER, headers=once)
+    assert world.post("/v1/videos", ORDER, headers={"Idempotency-Key": "order-7"}).json()["id"] == response.json()["id"]
     other = world.post("/v1/videos", {**ORDER, "seconds": 2}, headers=once)
     assert_native(other, 422, "idempotency_mismatch")
-    unfinished = world.delete(f"/v1/videos/{made.json()['id']}")
+    unfinished = world.delete(f"/v1/videos/{response.json()['id']}")
     assert_native(unfinished, 409, "not_finished")
     for answer in (other, unfinished):
         assert answer.headers["x-should-retry"] == "false"
@@ -347,6 +347,6 @@ def test_two_files_of_one_name_and_size_are_two_orders(world: World) -> None:
 
 def picture(colour: tuple[int, int, int]) -> bytes:
     """An uncompressed picture of one colour: of one size, whatever the colour."""
-    held = io.BytesIO()
-    Image.new("RGB", (64, 64), colour).save(held, "PNG", compress_level=0)
-    return held.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG", compress_level=0)
+    return file.getvalue()

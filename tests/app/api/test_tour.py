@@ -13,9 +13,9 @@ TASKS = "/api/v1/services/aigc"
 
 
 def picture() -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", (320, 200), (10, 120, 200)).save(held, "PNG")
-    return held.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (320, 200), (10, 120, 200)).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_the_service_says_that_it_lives_and_what_it_can(world: World) -> None:
@@ -48,8 +48,8 @@ def test_secrets_of_callbacks_rotate_and_endpoints_are_tried_and_made_whole(worl
     assert sample.status_code == 200, sample.text
     video = world.post("/v1/videos", ORDER).json()
     since = datetime.fromtimestamp(video["created_at"], UTC) - timedelta(days=1)
-    asked = {"since": since.isoformat().replace("+00:00", "Z"), "dry_run": True}
-    recovered = world.post(f"{address}/recover", asked)
+    period = {"since": since.isoformat().replace("+00:00", "Z"), "dry_run": True}
+    recovered = world.post(f"{address}/recover", period)
     assert recovered.status_code == 200, recovered.text
     assert world.get("/v1/webhook_deliveries").json()["data"]
     assert world.get(f"/v1/videos/{video['id']}").json()["status"] == "queued"

@@ -79,7 +79,7 @@ def test_data_stays_and_ports_stay_from_one_start_to_the_next(servers: EmbeddedS
 def test_a_second_start_on_the_same_home_says_so(tmp_path: Path):
     with claim_home(tmp_path):
         assert is_claimed(tmp_path)
-        with pytest.raises(AppError, match=rf"already up in .*process {os.getpid()}"), embedded(tmp_path):
+        with pytest.raises(AppError, match=rf"already running in .*process {os.getpid()}"), embedded(tmp_path):
             pass
     assert not is_claimed(tmp_path)
 
@@ -129,9 +129,9 @@ def test_a_server_that_died_comes_back_on_its_port(servers: EmbeddedServers):
     first = servers.start()
     servers.redis.kill()
     servers.postgres.kill()
-    assert servers.tend() == ["postgres", "redis"]
+    assert servers.restart_stopped() == ["postgres", "redis"]
     assert (servers.postgres.url, servers.redis.url) == first
-    assert servers.tend() == []
+    assert servers.restart_stopped() == []
 
 
 def test_a_home_made_again_at_its_old_path_begins_afresh(tmp_path: Path):
@@ -140,8 +140,8 @@ def test_a_home_made_again_at_its_old_path_begins_afresh(tmp_path: Path):
     first = EmbeddedServers(home, throwaway=True)
     shutil.rmtree(home)
     second = EmbeddedServers(home, throwaway=True)
-    assert (first.place != second.place) == (servers_owner() is not None)
-    assert first.place == second.place or not first.place.exists()
+    assert (first.data_folder != second.data_folder) == (servers_owner() is not None)
+    assert first.data_folder == second.data_folder or not first.data_folder.exists()
     second.remove()
 
 
@@ -178,14 +178,14 @@ def test_programs_in_a_closed_folder_are_copied_for_their_user(tmp_path: Path):
     copy.write_bytes(program.read_bytes())
     copy.chmod(0o700)
     closed.chmod(0o700)
-    found = reachable(copy, owner)
+    reachable_program = reachable(copy, owner)
     if owner is None:
-        assert found == copy
+        assert reachable_program == copy
     else:
-        assert found != copy
-        assert found.read_bytes() == program.read_bytes()
+        assert reachable_program != copy
+        assert reachable_program.read_bytes() == program.read_bytes()
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-        shutil.rmtree(found.parents[2])
+        shutil.rmtree(reachable_program.parents[2])
 
 
 def _ask(url: str, question: str) -> tuple[object, ...] | None:

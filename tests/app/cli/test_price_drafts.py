@@ -42,10 +42,10 @@ def test_a_book_is_drafted_compared_tried_and_approved(home: Path, tmp_path: Pat
 
     tried = run("prices", "simulate", file, "--json", "--home", home)
     assert tried.exit_code == 0, tried.output
-    found = json.loads(tried.stdout)
-    assert (found["book"]["name"], found["whole"]["jobs"]) == ("summer", 0)
-    shown = run("prices", "simulate", file, "--since", "2026-05-01", "--until", "2026-06-01", "--home", home)
-    assert "margin 0.00 before, 0.00 after" in shown.output
+    result = json.loads(tried.stdout)
+    assert (result["book"]["name"], result["whole"]["jobs"]) == ("summer", 0)
+    table = run("prices", "simulate", file, "--since", "2026-05-01", "--until", "2026-06-01", "--home", home)
+    assert "margin 0.00 before, 0.00 after" in table.output
 
     drafted = run("prices", "draft", file, "--note", "a try", "--home", home)
     assert drafted.exit_code == 0, drafted.output

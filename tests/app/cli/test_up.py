@@ -35,7 +35,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_second_up_on_the_same_home_says_where_the_first_one_is(service: Service):
     again = run("up", "--home", service.home)
     assert again.exit_code == 1
-    assert f"already up in {service.home} ({service.base_url}, process {service.process.pid})" in again.stderr
+    assert f"already running in {service.home} ({service.base_url}, process {service.process.pid})" in again.stderr
 
 
 def test_the_record_of_the_running_service_is_for_its_user_only(service: Service):
@@ -63,7 +63,7 @@ def test_a_test_key_brings_a_film_into_the_folder(service: Service, tmp_path: Pa
     wish = ("bars", "more bars", "--seconds", 1, "--model", "synthetic", "--out", target)
     answer = command("generate", *wish, "--key", key, "--home", service.home)
     assert answer.returncode == 0, answer.stderr
-    assert "a test, free of charge" in answer.stdout
+    assert "test job, free of charge" in answer.stdout
     assert target.read_bytes()[4:8] == b"ftyp"
 
 
