@@ -50,15 +50,15 @@ app = typer.Typer(
 )
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
-app.command()(init)
+app.command("init")(init)
 app.command("sign-in-link")(print_sign_in_link)
-app.command()(audit_commands.run_audit)
-app.command()(audit_commands.run_replay)
+app.command("audit")(audit_commands.run_audit)
+app.command("replay")(audit_commands.run_replay)
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 chooses a free one.")]
 
 
-@app.command()
+@app.command("up")
 def up(
     home: Home = None,
     port: Port = None,
@@ -85,7 +85,7 @@ def up(
     )
 
 
-@app.command()
+@app.command("demo")
 def demo(
     home: Home = None,
     target: Annotated[Path, typer.Option("--out", help="File to write the film to.")] = Path("demo.mp4"),
@@ -102,7 +102,7 @@ BaseUrl = Annotated[str | None, typer.Option(help="URL of the service. Default: 
 Key = Annotated[str | None, typer.Option(help="API key. Default: the home's key of the account `pro`.")]
 
 
-@app.command()
+@app.command("generate")
 def generate(
     prompt: Prompt,
     seconds: Seconds = 5,
@@ -137,7 +137,7 @@ def generate(
     make_film(client(base_url, key, home), body, target or free_name(Path("film.mp4")), out)
 
 
-@app.command()
+@app.command("quote")
 def quote(
     prompt: Prompt,
     seconds: Seconds = 5,
@@ -188,7 +188,7 @@ def free_name(path: Path) -> Path:
     return candidate
 
 
-@app.command()
+@app.command("doctor")
 def doctor(home: Home = None) -> None:
     """Check everything that the service needs on this machine, and say how to fix problems."""
     results = diagnose(home_folder(home))
@@ -197,7 +197,7 @@ def doctor(home: Home = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("migrate")
 def migrate(home: Home = None) -> None:
     """Migrate the database to the newest version."""
     with any_servers(home_folder(home)):
@@ -205,7 +205,7 @@ def migrate(home: Home = None) -> None:
     err.print("The database is at the newest version.")
 
 
-@app.command()
+@app.command("api")
 def api(port: Port = None) -> None:
     """Run the API and the web pages."""
     if port is not None:
@@ -213,19 +213,19 @@ def api(port: Port = None) -> None:
     serve.run_api()
 
 
-@app.command()
+@app.command("worker")
 def worker() -> None:
     """Run a worker that renders for the pools of CINEMETER_POOLS."""
     serve.run_worker()
 
 
-@app.command()
+@app.command("scheduler")
 def scheduler() -> None:
     """Run the scheduler: dispatch, maintenance and daily totals. Of several schedulers, one leads."""
     serve.run_scheduler()
 
 
-@app.command()
+@app.command("courier")
 def courier() -> None:
     """Run the webhook deliverer."""
     serve.run_courier()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
@@ -25,6 +25,7 @@ from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
+from app.request_session import SessionDep
 
 PREFIX = "/api/v1"
 router = APIRouter(

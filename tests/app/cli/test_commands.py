@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from app.accounts.keys import authenticate
@@ -27,6 +29,32 @@ def home(database_url: str, redis_url: str, tmp_path: Path) -> Path:
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_commands_keep_their_names():
+    """Operators' scripts call these names, so renaming a function must not rename its command."""
+    root = get_command(app)
+    assert isinstance(root, TyperGroup)
+    assert sorted(root.commands) == sorted(
+        [
+            "api",
+            "audit",
+            "courier",
+            "demo",
+            "doctor",
+            "generate",
+            "init",
+            "keys",
+            "migrate",
+            "prices",
+            "quote",
+            "replay",
+            "scheduler",
+            "sign-in-link",
+            "up",
+            "worker",
+        ]
+    )
 
 
 def test_the_first_accounts_are_what_their_names_say(home: Path):
