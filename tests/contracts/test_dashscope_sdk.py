@@ -1,4 +1,4 @@
-"""DashScope's SDK, unchanged, in all of its surfaces: only the base URL points here."""
+"""DashScope's SDK, unchanged, in all of its surfaces, with only its base URL changed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -53,16 +53,16 @@ def test_call_waits_for_the_film(service: Service, base_url: str) -> None:
     assert (answer.usage["SR"], answer.usage["size"], answer.usage["ratio"]) == (480, "832*480", "16:9")
 
 
-def test_a_task_is_a_job_seen_through_both_doors_at_one_price(service: Service, base_url: str) -> None:
+def test_a_task_is_a_job_with_the_same_price_at_both_interfaces(service: Service, base_url: str) -> None:
     key = service.keys["pro"]
-    # What its newer clients send as a matter of course, and what we can honour because it asks for nothing.
+    # Newer clients always send these; they are accepted because they have no effect.
     asks_nothing = {"watermark": False, "prompt_extend": False, "shot_type": "single"}
     task = VideoSynthesis.async_call(
-        api_key=key, prompt="both doors", ratio="16:9", negative_prompt="blur", **asks_nothing, **SMALL
+        api_key=key, prompt="both interfaces", ratio="16:9", negative_prompt="blur", **asks_nothing, **SMALL
     )
     assert task.output.task_status == "PENDING"
     with service.client("pro") as native:
-        order = {"model": "synthetic", "prompt": "both doors", "resolution": "480P", "seconds": 1}
+        order = {"model": "synthetic", "prompt": "both interfaces", "resolution": "480P", "seconds": 1}
         price = native.post("/v1/videos/estimates", json=order).json()["total"]
         video = follow(native, task.output.task_id)
         assert video["price"]["total"] == video["charged"] == price
@@ -166,9 +166,7 @@ def test_local_files_become_first_and_last_frame(service: Service, base_url: str
     assert (stolen.status_code, stolen.code) == (404, "NotFound")
 
 
-def test_an_address_for_an_upload_takes_its_own_files_once(
-    service: Service, base_url: str, pictures: list[str]
-) -> None:
+def test_an_upload_url_accepts_its_own_files_once(service: Service, base_url: str, pictures: list[str]) -> None:
     with service.client("pro") as client:
         policy = client.get("/api/v1/uploads", params={"action": "getPolicy", "model": "synthetic"}).json()["data"]
     picture = Path(pictures[0]).read_bytes()
@@ -192,7 +190,7 @@ async def _asynchronously(key: str) -> None:
     try:
         await _use(key)
     finally:
-        # The SDK keeps one session for each event loop and leaves its end to whoever made the loop.
+        # The SDK keeps one session for each event loop and leaves closing it to the owner of the loop.
         await close_shared_aio_session()
 
 
@@ -237,7 +235,7 @@ def test_the_second_surface_raises_what_its_users_catch(service: Service, base_u
         done = jobs.wait(jobs.create(prompt="x", **SMALL))
         with pytest.raises(APIStatusError) as refused:
             jobs.cancel(done.task_id)
-        # 409 would be repeated by the client, for nothing.
+        # The client would retry a 409, to no effect.
         assert (refused.value.code, refused.value.status_code) == ("UnsupportedOperation", 400)
     with (
         dashscope.Client(api_key="cm_live_wrong", base_url=base_url) as stranger,

@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unchanged: only its base URL points here."""
+"""OpenAI's Python SDK, unmodified, with its base URL pointing here."""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.live_service import Service
 
 pytestmark = [
     pytest.mark.xdist_group("service"),
-    # The SDK marks its own video methods as deprecated; the shape lives on in self-hosted servers.
+    # The SDK marks its own video methods as deprecated; the API continues in self-hosted servers.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 

@@ -1,4 +1,4 @@
-"""Webhooks of a running service: managed by OpenAI's SDK, received over a socket, verified by other people's code."""
+"""Webhooks of a running service: managed by OpenAI's SDK, received over a socket, verified by third-party code."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -87,7 +87,7 @@ def test_a_jobs_end_arrives_at_its_endpoint_and_its_callback(
     client.webhooks.delete(endpoint.id)
 
 
-def test_the_feed_tells_the_same_story_without_gaps(http: httpx.Client) -> None:
+def test_the_feed_has_the_same_events_without_gaps(http: httpx.Client) -> None:
     job = http.post("/v1/videos", json=ORDER).raise_for_status().json()
     follow(http, job["id"])
     story: list[dict[str, Any]] = []

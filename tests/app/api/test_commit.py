@@ -1,4 +1,4 @@
-"""What happens at the edge: a commit that fails, and a doorbell that cannot be rung."""
+"""Failures at the end of a request: a commit that fails, and a wake-up that cannot be sent."""
 
 import pytest
 from sqlalchemy import text
@@ -31,7 +31,7 @@ def test_a_commit_that_fails_answers_500_and_leaves_nothing(world: World) -> Non
 
 
 @pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure", "lock_not_available"])
-def test_an_order_that_gave_way_to_another_is_to_be_sent_again(world: World, code: str) -> None:
+def test_an_order_that_lost_against_another_can_be_sent_again(world: World, code: str) -> None:
     failing = FAILING_COMMIT.replace("'no commit today'", f"'gave way' USING ERRCODE = '{code}'")
     with transaction() as session:
         session.execute(text(failing))

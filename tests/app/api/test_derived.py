@@ -1,4 +1,4 @@
-"""New films out of old ones: remix, retakes, edits, extensions, and what of them is paid."""
+"""Films made from other films: remixes, retakes, edits and extensions, and what is charged for them."""
 
 import hashlib
 from fractions import Fraction
@@ -83,7 +83,7 @@ CROSSFADED: dict[str, Any] = {
 
 @pytest.mark.parametrize("shot", [0, 1, 2])
 def test_a_retake_between_crossfades_is_paid_whole(world: World, shot: int) -> None:
-    """A frame in which an old shot gives way to the new one is new; overlaps of old shots are nobody's to pay."""
+    """Frames that blend an old shot with the new one are charged; those that blend two old shots are not."""
     film = make(world, CROSSFADED)
     assert film["seconds"] == "2"
     retake = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": shot}))
@@ -164,7 +164,7 @@ def test_a_film_that_another_is_made_from_is_not_deleted_under_it(world: World) 
 
 
 def test_a_film_is_kept_for_the_retake_of_its_retake(world: World) -> None:
-    """The clip that neither retake makes anew is the first film's, which is nobody's parent any more."""
+    """The clip that both retakes reuse is the first film's, which is not the parent of the second retake."""
     film = make(world, STORYBOARD)
     second = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}))
     third = world.post(f"/v1/videos/{second['id']}/retakes", {"shot": 0}).json()

@@ -1,4 +1,4 @@
-"""All worked examples of the book in force, asked over HTTP as a customer asks."""
+"""All worked examples of the price book in force, estimated over HTTP as a customer does."""
 
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -24,7 +24,7 @@ BOOK = parse_book(read_shipped())
 BEFORE = min(each.at for each in BOOK.examples) - timedelta(days=40)
 
 
-def stand_at(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_clock(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the service's clock, which is shifted by whole seconds: at the end of a minute a little early, else late."""
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "0")
     get_settings.cache_clear()
@@ -37,7 +37,7 @@ def stand_at(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def before_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """The book takes effect before its first example does."""
-    stand_at(BEFORE, monkeypatch)
+    set_clock(BEFORE, monkeypatch)
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def edited(world: World, order: dict[str, str], example: Example, key: str) -> d
     return edit.get("price", edit)
 
 
-def test_every_worked_example_comes_out_of_the_door(
+def test_every_worked_example_is_priced_as_the_book_says(
     world: World, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for example in BOOK.examples:
         # The clock stands where the example says, so that promotions of its day hold.
-        stand_at(example.at, monkeypatch)
+        set_clock(example.at, monkeypatch)
         key = keys[example.membership]
         order = {
             "model": example.model,

@@ -1,4 +1,4 @@
-"""Two projects of one account, each with a key of its own: neither reaches what is the other's."""
+"""Two projects of one account, each with a key of its own: neither can reach the other's objects."""
 
 import io
 from typing import Any

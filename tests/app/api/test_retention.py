@@ -1,4 +1,4 @@
-"""The end of a film's retention as its owner meets it: the files go, the receipt stays."""
+"""The end of a film's retention: its files are removed, its receipt stays."""
 
 import io
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The native door on a real database: from price to receipt, and what it refuses."""
+"""The native interface on a real database: from price to receipt, and what it refuses."""
 
 from fractions import Fraction
 from typing import Any

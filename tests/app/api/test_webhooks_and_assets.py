@@ -1,4 +1,4 @@
-"""Endpoints, deliveries, the event feed and assets through the door."""
+"""Endpoints, deliveries, the event feed and assets over HTTP."""
 
 import base64
 import http.server
@@ -25,7 +25,7 @@ def picture() -> bytes:
     return file.getvalue()
 
 
-def test_an_endpoint_lives_its_life(world: World) -> None:
+def test_the_lifecycle_of_an_endpoint(world: World) -> None:
     response = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook", "event_types": ["video.*"]})
     assert response.status_code == 200, response.text
     endpoint = response.json()
@@ -67,7 +67,7 @@ def test_a_picture_is_kept_and_used_as_first_frame(world: World) -> None:
 def test_a_file_in_two_steps(world: World) -> None:
     begun = world.post("/v1/assets/uploads", {"content_type": "image/png", "bytes": len(picture())}).json()
     path = urlsplit(begun["upload"]["url"]).path
-    # What the answer says is all that a client needs: no key, as with a presigned address of a bucket.
+    # The response has everything a client needs: no key, as with a presigned URL of a bucket.
     put = world.app.put(path, content=picture(), headers=begun["upload"]["headers"])
     assert put.status_code == 200, put.text
     forged = world.app.put(path.replace(".", ".9", 1), content=picture(), headers=begun["upload"]["headers"])
@@ -96,7 +96,7 @@ def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("door", ["native", "dashscope"])
-def test_an_order_that_is_repeated_does_not_need_its_address_again(
+def test_a_repeated_order_does_not_fetch_its_url_again(
     world: World, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
@@ -125,7 +125,7 @@ def test_an_order_that_is_repeated_does_not_need_its_address_again(
 
 
 def order_with(world: World, door: str, address: str, key: str) -> Response:
-    """Order a film that begins with the picture at an address."""
+    """Order a film that starts with the picture at a URL."""
     headers = {"Idempotency-Key": key}
     if door == "native":
         return world.post("/v1/videos", {**ORDER, "first_frame": address}, headers=headers)

@@ -1,4 +1,4 @@
-"""The command line as a customer: what it sends, what it shows, and what it says when the service says no."""
+"""The command line's client: what it sends, what it prints, and how it reports errors."""
 
 import io
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_a_failed_job_leaves_no_file_and_says_why(service: FakeService, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_is_told_in_the_services_words(service: FakeService):
+def test_an_error_is_reported_with_the_services_message(service: FakeService):
     problem = {"code": "unsupported_size", "detail": "There is no such size.", "field": "size", "allowed": "1280x720"}
     service.say("POST /v1/videos", problem, status=422)
     with pytest.raises(ApiError, match=r"^There is no such size\. \(field: size\) Allowed: 1280x720\.$") as caught:

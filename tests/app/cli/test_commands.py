@@ -1,4 +1,4 @@
-"""The commands of the operator, as they are typed."""
+"""The operator's commands, run as on the command line."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from pricing.books import read_shipped
 
 @pytest.fixture
 def home(database_url: str, redis_url: str, tmp_path: Path) -> Path:
-    """A home whose first accounts are there, on servers that settings name."""
+    """A home with its sample accounts, on the servers in the settings."""
     home = tmp_path / "home"
     home.mkdir()
     seed(home)
@@ -130,13 +130,13 @@ def test_a_book_for_no_moment_or_a_past_one_is_refused_and_nothing_is_written(
     assert len(run("prices", "list", "--home", home).stdout.splitlines()) == 1
 
 
-def test_a_receipt_that_is_not_there_is_said_in_words(home: Path):
+def test_a_missing_receipt_is_reported(home: Path):
     answer = run("replay", "video_none", "--home", home)
     assert answer.exit_code == 1
     assert "There is no receipt with this id." in answer.stderr
 
 
-def test_no_service_in_the_home_is_said_in_words(home: Path):
+def test_a_home_without_a_running_service_is_reported(home: Path):
     answer = run("generate", "a red circle", "--home", home)
     assert answer.exit_code == 1
     assert "Start one with `cinemeter up`" in answer.stderr

@@ -1,4 +1,4 @@
-"""The doctor: every part is looked at, nothing is changed, and what is missing comes with its remedy."""
+"""`cinemeter doctor`: every part is checked, nothing is changed, and every problem comes with its fix."""
 
 import socket
 from pathlib import Path
@@ -12,7 +12,7 @@ from app.settings import get_settings
 
 
 def found(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, HealthCheck]:
-    """Return what the doctor finds under these settings, by part."""
+    """Return the results of the doctor with these settings, by part."""
     for name, value in {"HOME": str(home), **environment}.items():
         monkeypatch.setenv(f"CINEMETER_{name}", value)
     get_settings.cache_clear()
@@ -30,7 +30,7 @@ def test_a_machine_with_everything_is_well_and_stays_untouched(tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_servers_that_are_away_come_with_what_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreachable_servers_come_with_what_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     port = free_port()
     findings = found(
         tmp_path,

@@ -22,7 +22,7 @@ from app.errors import AppError
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose path is long, and holds spaces."""
+    """A home whose path is long, and contains spaces."""
     home = tmp_path_factory.mktemp("homes") / "a home with spaces" / ("deep" * 30)
     EmbeddedServers(home, throwaway=True)
     yield home
@@ -45,7 +45,7 @@ def test_both_servers_work_in_a_long_path_with_spaces(servers: EmbeddedServers):
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
-def test_nobody_enters_without_the_password(servers: EmbeddedServers, home: Path):
+def test_a_connection_needs_the_password(servers: EmbeddedServers, home: Path):
     database_url, redis_url = servers.start()
     record = read_record(home / "servers.json")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -113,10 +113,10 @@ def test_servers_that_outlived_their_parent_are_ended_first(servers: EmbeddedSer
         again.stop()
 
 
-def test_a_note_that_names_a_strangers_process_is_not_believed(servers: EmbeddedServers, home: Path):
+def test_a_record_with_the_id_of_an_unrelated_process_is_ignored(servers: EmbeddedServers, home: Path):
     servers.start()
     servers.stop()
-    # After a reboot the numbers may belong to anybody: here, to this test.
+    # After a reboot a process id may belong to any process: here, to this test.
     note = f"{os.getpid()}\n{servers.postgres.data}\n"
     (servers.postgres.data / "postmaster.pid").write_text(note, encoding="utf-8")
     write_record(home / ".redis.json", {"pid": os.getpid()})
@@ -135,7 +135,7 @@ def test_a_server_that_died_comes_back_on_its_port(servers: EmbeddedServers):
 
 
 def test_a_home_made_again_at_its_old_path_begins_afresh(tmp_path: Path):
-    """Its folder was deleted and with it the passwords; what it left elsewhere can never be opened again."""
+    """Its folder was deleted and with it the passwords; the data that it left elsewhere cannot be opened any more."""
     home = tmp_path / "home"
     first = EmbeddedServers(home, throwaway=True)
     shutil.rmtree(home)

@@ -1,4 +1,4 @@
-"""`cinemeter up` and the commands that use what it started."""
+"""`cinemeter up`, and the commands that use the running service."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def run(*arguments: object) -> Result:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command as a process of its own: it changes the settings that it runs under."""
+    """Run a command in a separate process, because it changes its settings."""
     return subprocess.run(
         [sys.executable, "-m", "app.cli.main", *(str(argument) for argument in arguments)],
         capture_output=True,
@@ -50,7 +50,7 @@ def test_a_quote_asks_the_service_that_is_up_in_the_home(service: Service):
     assert "2.19" in answer.stdout
 
 
-def test_a_refusal_reaches_the_terminal_in_words(service: Service):
+def test_an_error_reaches_the_terminal(service: Service):
     answer = command("generate", "a red circle", "--size", "12x12", "--home", service.home)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error The size 12x12 is not sold")
