@@ -3,30 +3,30 @@
 import secrets
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 from app.cli.ports import free_port
-from app.cli.subprocesses import ProcessOwner, is_ours, spawn, stop_leftover, stop_process
+from app.cli.subprocesses import ProcessOwner, ServerProcess, is_ours, spawn, stop_leftover
 from app.errors import AppError
 
 USER = "cinemeter"
 DATABASE = "cinemeter"
-# Fast shutdown first; immediate shutdown (recovery at the next start) if a backend hangs.
-_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _START_SECONDS = 60.0
 # A throwaway cluster is never read again after a crash, so it need not survive one.
 _THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
-class Postgres:
+class Postgres(ServerProcess):
     """One cluster in one folder.
 
     It listens on 127.0.0.1 only, without a socket file: the folder's path may then have any length and contain spaces,
     and every connection needs the password (SCRAM).
     """
+
+    # Fast shutdown first; immediate shutdown (recovery at the next start) if a backend hangs.
+    STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Postgres:
         owner: ProcessOwner | None,
         throwaway: bool = False,
     ) -> None:
+        super().__init__()
         self.programs = programs
         self.folder = folder
         self.data = folder / "data"
@@ -45,8 +46,6 @@ class Postgres:
         self.password = password
         self.owner = owner
         self.throwaway = throwaway
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -69,21 +68,6 @@ class Postgres:
             # Backends of a killed server take a moment to exit, and another process may bind the port meanwhile.
             time.sleep(0.5)
         raise AppError("unavailable", f"PostgreSQL did not start. Last lines of {self.log}:\n{log_tail(self.log)}")
-
-    def stop(self) -> None:
-        """Stop the server. Clients are disconnected; committed data is on disk."""
-        if self.process:
-            stop_process(self.process, *_STEPS)
-            self.process = None
-
-    def kill(self) -> None:
-        """Kill the server as a power failure would. For tests of recovery."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
     def _create(self) -> None:
         # An incomplete cluster keeps its draft name, so it is never mistaken for a complete one.
@@ -122,7 +106,7 @@ class Postgres:
         pid = _leading_number(pid_file)
         if pid is None:
             return
-        stop_leftover(pid, self.data, *_STEPS, (signal.SIGKILL, 5.0))
+        stop_leftover(pid, self.data, *self.STOP_STEPS, (signal.SIGKILL, 5.0))
         # PostgreSQL trusts any living process with that id; we know whether it is one of ours.
         if not is_ours(pid, self.data):
             pid_file.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Embedded Redis: a real server as a child process, on the loopback address, with a password, nothing on disk."""
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -10,27 +9,25 @@ from redis import Redis, RedisError
 from app.cli.home import read_record, write_record
 from app.cli.ports import free_port
 from app.cli.postgres import log_tail
-from app.cli.subprocesses import ProcessOwner, spawn, stop_leftover, stop_process
+from app.cli.subprocesses import ProcessOwner, ServerProcess, spawn, stop_leftover
 from app.errors import AppError
 
-_STEPS = ((signal.SIGTERM, 5.0),)
 _START_SECONDS = 15.0
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server in one folder. It stores only wake-ups and progress, which can be lost, so nothing is on disk."""
 
     def __init__(
         self, program: Path, folder: Path, log: Path, *, password: str, owner: ProcessOwner | None, pid_record: Path
     ) -> None:
+        super().__init__()
         self.program = program
         self.folder = folder
         self.log = log
         self.password = password
         self.owner = owner
         self.pid_record = pid_record
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -38,7 +35,9 @@ class RedisServer:
 
     def start(self, port: int = 0) -> None:
         """Stop what a killed run left behind, and start on `port` or on a free port. Raises AppError `unavailable`."""
-        stop_leftover(int(read_record(self.pid_record).get("pid", 0)), self.folder, *_STEPS, (signal.SIGKILL, 5.0))
+        stop_leftover(
+            int(read_record(self.pid_record).get("pid", 0)), self.folder, *self.STOP_STEPS, (signal.SIGKILL, 5.0)
+        )
         for attempt in range(5):
             self.port = free_port(port if attempt == 0 else 0)
             self.process = spawn(
@@ -54,21 +53,6 @@ class RedisServer:
                 return
             self.stop()
         raise AppError("unavailable", f"Redis did not start. Last lines of {self.log}:\n{log_tail(self.log)}")
-
-    def stop(self) -> None:
-        """Stop the server. Its data is lost, and nothing depends on it."""
-        if self.process:
-            stop_process(self.process, *_STEPS)
-            self.process = None
-
-    def kill(self) -> None:
-        """Kill the server as a power failure would. For tests of recovery."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
 
     def _configuration(self) -> str:
         # Sent on standard input: every user of the machine can read the argument list of a process.

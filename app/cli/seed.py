@@ -55,7 +55,7 @@ SEEDS = (
 
 
 def seed(home: Path) -> dict[str, str]:
-    """Return the keys of the first accounts by name; accounts and keys are made where the database has none.
+    """Return the keys of the first accounts by name; missing accounts and keys are created.
 
     Keys are stored as hashes only, so the home keeps them readable in a file for its user alone. A new home on a
     database that has the accounts gets keys of its own to them.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -65,6 +65,33 @@ def spawn(
         process.stdin.write(stdin)
         process.stdin.close()
     return process
+
+
+class ServerProcess:
+    """A server that runs as a child process of this one."""
+
+    # The signals to stop it, each with the seconds to wait for it.
+    STOP_STEPS: ClassVar[tuple[tuple[signal.Signals, float], ...]] = ((signal.SIGTERM, 5.0),)
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """Stop the server; its clients are disconnected."""
+        if self.process:
+            stop_process(self.process, *self.STOP_STEPS)
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill the server as a power failure would. For tests of recovery."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def running(self) -> bool:
+        """Return whether the server runs."""
+        return self.process is not None and self.process.poll() is None
 
 
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
