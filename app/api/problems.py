@@ -212,4 +212,4 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def _unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("Unexpected error", exc_info=error)
-        return problem(AppError("internal_error", "An internal error occurred. Nothing was charged."), request)
+        return problem(AppError("internal_error", "An internal error occurred; nothing was charged."), request)

@@ -38,7 +38,7 @@ def test_an_order_that_lost_against_another_can_be_sent_again(world: World, code
     answer = world.post("/v1/videos", ORDER)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "1"
-    assert "nothing was done" in answer.json()["detail"]
+    assert "Nothing was changed" in answer.json()["detail"]
     with transaction() as session:
         session.execute(text("DROP TRIGGER refuse ON jobs"))
         assert session.execute(text("SELECT count(*) FROM holds")).scalar_one() == 0
