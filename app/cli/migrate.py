@@ -1,4 +1,4 @@
-"""Bring the database to the newest migration."""
+"""Database migrations with Alembic."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def migrations(database_url: str | None = None) -> Config:
     """Return Alembic's configuration for `database_url` (default: the configured database)."""
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    # Alembic's ini syntax would read a percent sign in a password; attributes carry it as it is.
+    # Alembic's ini syntax would interpret a percent sign in a password; attributes are not parsed.
     config.attributes["database_url"] = database_url
     return config
 
@@ -23,7 +23,7 @@ def migrations(database_url: str | None = None) -> Config:
 def upgrade(database_url: str | None = None, revision: str = "head") -> None:
     """Apply every migration up to `revision` on `database_url` (default: the configured database).
 
-    `env.py` runs on the connection given in the attributes, so that address and driver are chosen in app.db alone.
+    `env.py` runs on the connection given in the attributes, so that URL and driver are chosen only in app.db.
     """
     config = migrations(database_url)
     with get_engine(database_url).begin() as connection:

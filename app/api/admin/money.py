@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from app.admin import money
 from app.admin.money import parse_amount
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import CorrectionIn, CreditLimitIn, LowBalanceIn, RefundIn, TopUpIn
 from app.audit_log.actor import Actor
 from app.errors import not_found
+from app.request_session import SessionDep
 from app.wallet.balance import Balance, balance
 from app.wallet.funds import list_transfers, spell
 from app.wallet.tables import Transfer

@@ -8,7 +8,6 @@ from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.admin import operations
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import PauseIn
 from app.audit_log.actor import Actor
@@ -24,6 +23,7 @@ from app.jobs.queue_tables import Worker
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState
 from app.jobs.tables import IntakePause, Job
+from app.request_session import SessionDep
 from app.settings import get_settings
 from app.webhooks.schemas import DeliveryOut
 from app.webhooks.tables import DeliveryState
