@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.admin import operations
+from app.admin.jobs import cancel_job
 from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import PauseIn
@@ -148,6 +149,13 @@ def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
     rows = operations.jobs_by_state(session, since=now(session) - LATELY)
     data = [JobCount(status=row.state, stage=row.stage, test=row.test, count=row.count) for row in rows]
     return {"object": "list", "data": data}
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel_one_job(session: SessionDep, caller: OperatorCaller, job_id: str) -> VideoOut:
+    """Cancel a job of any account: what was rendered before is delivered and charged, nothing else."""
+    job = cancel_job(session, Actor.of(caller), job_id)
+    return _job(session, job, forecasts(session, [job])[job.id])
 
 
 @router.get("/workers")

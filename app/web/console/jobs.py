@@ -7,12 +7,11 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
+from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
-from app.audit_log.log import record_action
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
 from app.events.tables import Event
-from app.jobs.cancel import request_cancel
 from app.jobs.find import receipt_of
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
@@ -131,11 +130,7 @@ def post_cancellation(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
 ) -> Response:
     """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
-    job = session.get(Job, job_id, with_for_update=True)
-    if job is None:
-        raise not_found("video", job_id)
-    request_cancel(session, job)
-    record_action(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
+    cancel_job(session, Actor.of(visitor.caller), job_id)
     return go(request, f"/admin/films/{job_id}")
 
 

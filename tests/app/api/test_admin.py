@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from httpx import Response
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
@@ -15,6 +15,8 @@ from app.accounts.members import add_member
 from app.clock import local_now
 from app.db import transaction
 from app.dispatch.worker_registry import register_worker
+from app.jobs.queue_tables import Unit
+from app.jobs.states import UnitState
 from app.reports.audit import audit_books
 from app.wallet.balance import open_wallet
 from tests.api_client import World
@@ -231,6 +233,35 @@ def test_intake_pauses_bind_new_jobs_only(house: House) -> None:
     first = house.done("GET", "/jobs", params={"limit": 1})
     rest = house.done("GET", "/jobs", params={"limit": 1, "after": first["last_id"]})
     assert (first["has_more"], rest["has_more"], rest["last_id"]) == (True, False, accepted["id"])
+
+
+def test_an_operator_cancels_a_job_of_any_account(house: House) -> None:
+    job = house.world.post("/v1/videos", ORDER, key=house.world.bob).json()["id"]
+    cancelled = house.done("POST", f"/jobs/{job}/cancel")
+    assert (cancelled["id"], cancelled["status"]) == (job, "cancelled")
+    assert house.world.get(f"/v1/videos/{job}", key=house.world.bob).json()["status"] == "cancelled"
+    assert house.acts(job) == ["job.cancelled"]
+    assert house.refused("already_final", "POST", f"/jobs/{job}/cancel")["state"] == "cancelled"
+    house.refused("not_found", "POST", "/jobs/video_nobodys/cancel")
+    # Whoever approves prices, or has a key of the account itself, cancels nothing here.
+    other = house.world.post("/v1/videos", ORDER, key=house.world.bob).json()["id"]
+    for key in (house.author, house.approver, house.world.bob):
+        house.refused("forbidden", "POST", f"/jobs/{other}/cancel", key=key)
+    assert house.call("POST", f"/jobs/{other}/cancel", key="cm_live_wrong").status_code == 401
+    assert house.world.get(f"/v1/videos/{other}", key=house.world.bob).json()["status"] == "queued"
+    assert house.acts(other) == []
+
+
+def test_a_repeated_cancel_is_logged_once(house: House) -> None:
+    job = house.world.post("/v1/videos", {**ORDER, "seconds": 4}).json()["id"]
+    with transaction() as session:
+        # As if a segment had ended before: the job ends only when its film is joined.
+        segment = session.scalars(select(Unit).where(Unit.job_id == job, Unit.kind == "segment")).first()
+        assert segment is not None
+        segment.state = UnitState.DONE
+    for _ in range(2):
+        assert house.done("POST", f"/jobs/{job}/cancel")["status"] != "cancelled"
+    assert house.acts(job) == ["job.cancelled"]
 
 
 def test_workers_drain_and_deliveries_are_seen(house: House, engine: Engine) -> None:

@@ -132,6 +132,22 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
     assert str(machine_facts("cpu")["name"]) in browser.text(), "the roster tells what each worker renders on"
 
 
+def test_a_film_is_cancelled_from_the_console_by_an_operator_only(site: Site):
+    film = order(site.browser("alice"))
+    approver = site.browser("approver")
+    approver.get(f"/admin{film}")
+    assert "Cancel the film" not in approver.text()
+    assert approver.send(f"/admin{film}/cancellation").status_code == 403
+    assert acts() == []
+    browser = site.browser("author")
+    browser.get(f"/admin{film}")
+    assert browser.send("/admin/films/video_nobodys/cancellation").status_code == 404
+    browser.get(f"/admin{film}")
+    browser.send(f"/admin{film}/cancellation")
+    assert "cancelled" in browser.text()
+    assert acts() == ["job.cancelled"]
+
+
 def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
     alice = site.browser("alice")
     with transaction() as session:
