@@ -159,8 +159,8 @@ def receipt(book: PriceBook, quoted: Quoted, delivered: Delivered) -> Receipt:
     share = _share(quoted.usage, delivered)
     billed = quoted.usage.delivering(quoted.usage.seconds * share, quoted.usage.input_seconds * share)
     tier = book.tier(quoted.usage.service_tier)
-    kept = delivered.started_in_time or tier.start_within is None
-    charged = price(book, billed, quoted.customer, quoted.at, tier_kept=kept)
+    is_tier_kept = delivered.started_in_time or tier.start_within is None
+    charged = price(book, billed, quoted.customer, quoted.at, tier_kept=is_tier_kept)
     reserved = price(book, quoted.usage, quoted.customer, quoted.at).promotions
     spent = {name: min(minor, reserved.get(name, 0)) for name, minor in charged.promotions.items()}
     charged = _ceiling(book, replace(charged, promotions=spent), quoted.total)

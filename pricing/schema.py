@@ -132,13 +132,13 @@ class Table:
         if isinstance(value, WrittenFloat):
             self.wrong(key, f'is the bare number {str.__str__(value)}; write it in quotes: "{str.__str__(value)}"')
             return None
-        written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(written, str) or not _DECIMAL.fullmatch(written):
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
             self.wrong(key, f"must be {expected}, not {_shown(value)}")
             return None
-        number = Decimal(written)
+        number = Decimal(text)
         if not Decimal(low) <= number <= Decimal(high):
-            self.wrong(key, f"must be {expected}, not {written}")
+            self.wrong(key, f"must be {expected}, not {text}")
             return None
         return number
 
@@ -153,9 +153,9 @@ class Table:
         value = self._take(key, required=required, expected=expected)
         if value is None:
             return Fraction(default)
-        written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         try:
-            number = exact_number("" if isinstance(value, WrittenFloat) else written)
+            number = exact_number("" if isinstance(value, WrittenFloat) else text)
         except (TypeError, ValueError):
             number = Fraction(-1)
         if not 0 <= number <= 1_000_000:
@@ -213,8 +213,8 @@ class Table:
             return ()
         good = isinstance(value, list) and value and all(type(item) is str and item for item in value)
         if not good or len(set(value)) != len(value) or (allowed and not set(value) <= set(allowed)):
-            shown = _shown(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
-            self.wrong(key, f"must be {expected}, not {shown}")
+            listing = _shown(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
+            self.wrong(key, f"must be {expected}, not {listing}")
             return ()
         return tuple(value)
 

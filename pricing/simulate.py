@@ -75,7 +75,7 @@ def simulate(
     groups, accounts = _grouped(book, past, contracts or {})
     sums = _Sums(book.currency, groups)
     limits = {promotion.id: promotion.budget for promotion in book.promotions if promotion.budget is not None}
-    given = {name: Money(minor, book.currency) for name, minor in sorted(sums.promotions.items())}
+    discounts = {name: Money(minor, book.currency) for name, minor in sorted(sums.promotions.items())}
     gpu_seconds = Fraction(sums.gpu_milliseconds, 1000)
     ranked = sorted(accounts, key=lambda item: (item.after.minor - item.before.minor, item.account))
     return Simulation(
@@ -89,8 +89,8 @@ def simulate(
         winners=tuple(item for item in ranked if item.after < item.before)[:NAMED_ACCOUNTS],
         losers=tuple(item for item in reversed(ranked) if item.after > item.before)[:NAMED_ACCOUNTS],
         refused=tuple(sums.refused),
-        promotions=given,
-        over_budget=tuple(name for name, amount in given.items() if name in limits and amount > limits[name]),
+        promotions=discounts,
+        over_budget=tuple(name for name, amount in discounts.items() if name in limits and amount > limits[name]),
         free_seconds_changed=_free_seconds_changed(book, in_force) if in_force else (),
         gpu_seconds=gpu_seconds,
         cost=round_to_minor(gpu_seconds * parse_exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),

@@ -103,12 +103,12 @@ def authenticate(session: Session, secret: str) -> Caller:
     keyid = parse_key_id(secret)
     if keyid is None:
         raise refused
-    found = session.execute(
+    row = session.execute(
         select(ApiKey, Account).join(Account, Account.id == ApiKey.account_id).where(ApiKey.keyid == keyid)
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise refused
-    key, account = found
+    key, account = row
     if not hmac.compare_digest(key.secret_hash, hash_key(secret)) or not is_live(key, now(session)):
         raise refused
     _note_use(session, key)

@@ -89,14 +89,14 @@ def record_sign_in(session: Session, member_id: str) -> None:
 
 def caller_by_id(session: Session, member_id: str) -> Caller:
     """Return the caller behind a session of the web pages. Raises `unauthenticated` once the member was removed."""
-    found = session.execute(
+    row = session.execute(
         select(Account, Member)
         .join(Account, Account.id == Member.account_id)
         .where(Member.id == member_id, Member.removed_at.is_(None))
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise AppError("unauthenticated", "This member no longer exists.")
-    account, member = found
+    account, member = row
     return caller_of(account, member)
 
 
@@ -146,7 +146,7 @@ def set_roles(
     if Role.OWNER not in wanted:
         _keep_an_owner(owners, member)
     member.roles = wanted
-    _end_keys(session, member, kept=wanted)
+    _end_keys(session, member, roles=wanted)
     session.flush()
     return member
 
@@ -161,17 +161,17 @@ def remove_member(session: Session, account_id: str, member_id: str) -> Member:
     member = get_member(session, account_id, member_id)
     _keep_an_owner(owners, member)
     member.removed_at = now(session)
-    _end_keys(session, member, kept=[])
+    _end_keys(session, member, roles=[])
     session.flush()
     return member
 
 
-def _end_keys(session: Session, member: Member, *, kept: list[str]) -> None:
+def _end_keys(session: Session, member: Member, *, roles: list[str]) -> None:
     """Revoke the keys that carry a role on a member's behalf beside those that the member keeps."""
     theirs = or_(ApiKey.member_id == member.id, ApiKey.issued_by == member.id)
     session.execute(
         update(ApiKey)
-        .where(theirs, ApiKey.revoked_at.is_(None), ~ApiKey.roles.contained_by(kept))
+        .where(theirs, ApiKey.revoked_at.is_(None), ~ApiKey.roles.contained_by(roles))
         .values(revoked_at=now(session))
     )
 

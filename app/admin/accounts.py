@@ -234,9 +234,9 @@ def create_account_project(
     require_role(actor, Role.OPERATOR)
     account = get_account(session, account_id)
     project = create_project(session, account_id, name, budget_month=budget_month)
-    told = _spelled(budget_month, account.currency)
+    budget = _decimal_text(budget_month, account.currency)
     record_action(
-        session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=told
+        session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=budget
     )
     return project
 
@@ -247,8 +247,8 @@ def set_project_budget(
     """Set a project's budget per month in minor units; None lifts it. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     project = set_budget(session, account_id, project_id, budget_month)
-    told = _spelled(budget_month, get_account(session, account_id).currency)
-    record_action(session, actor, "project.limited", project.id, account=account_id, budget_month=told)
+    budget = _decimal_text(budget_month, get_account(session, account_id).currency)
+    record_action(session, actor, "project.limited", project.id, account=account_id, budget_month=budget)
     return project
 
 
@@ -260,5 +260,5 @@ def archive_account_project(session: Session, actor: Actor, account_id: str, pro
     return project
 
 
-def _spelled(minor: int | None, currency: str) -> str | None:
+def _decimal_text(minor: int | None, currency: str) -> str | None:
     return None if minor is None else Money(minor, currency).text

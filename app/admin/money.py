@@ -126,8 +126,8 @@ def set_low_balance_alert(session: Session, actor: Actor, account_id: str, thres
     if threshold is not None and threshold < 0:
         raise AppError("invalid_request", "A threshold is 0 or more.", field="amount")
     set_low_balance(session, account_id, threshold)
-    told = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
-    record_action(session, actor, "wallet.low_balance_set", account_id, after=told)
+    limit = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
+    record_action(session, actor, "wallet.low_balance_set", account_id, after=limit)
 
 
 def _more_than_nothing(amount: int) -> None:
@@ -146,5 +146,5 @@ def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **fact
     # The same order again moves nothing, and a trail that told it twice would tell of twice the money.
     if list_entries(session, subject=transfer.id, limit=1):
         return
-    told = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
-    record_action(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)
+    moved = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
+    record_action(session, actor, act, transfer.id, **moved, job=transfer.job_id, reference=transfer.reference, **facts)

@@ -92,18 +92,18 @@ def list_all_deliveries(
             raise not_found("webhook delivery", after)
         query = query.where(tuple_(Delivery.created_at, Delivery.id) < (last.created_at, last.id))
     rows = session.execute(query.order_by(Delivery.created_at.desc(), Delivery.id.desc()).limit(limit + 1)).all()
-    shown = [(row.Delivery.account_id, show_delivery(row.Delivery, row.type, row.url)) for row in rows[:limit]]
-    return shown, len(rows) > limit
+    data = [(row.Delivery.account_id, show_delivery(row.Delivery, row.type, row.url)) for row in rows[:limit]]
+    return data, len(rows) > limit
 
 
 def redeliver_event(session: Session, actor: Actor, delivery_id: str) -> DeliveryOut:
     """Deliver a webhook once more, whoever it belongs to. Raises `forbidden`, `not_found`, `conflict`."""
     require_role(actor, Role.OPERATOR)
-    found = session.get(Delivery, delivery_id)
-    if found is None:
+    delivery = session.get(Delivery, delivery_id)
+    if delivery is None:
         raise not_found("webhook delivery", delivery_id)
-    test = session.scalars(select(Event.test).where(Event.id == found.event_id)).one()
-    account = get_account(session, found.account_id)
+    test = session.scalars(select(Event.test).where(Event.id == delivery.event_id)).one()
+    account = get_account(session, delivery.account_id)
     owner = Caller(account, frozenset({str(Scope.WEBHOOKS)}), frozenset(), test=test)
     again = redeliver(session, owner, delivery_id)
     record_action(session, actor, "delivery.repeated", delivery_id, account=account.id)

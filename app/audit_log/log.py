@@ -47,7 +47,7 @@ def record_action(session: Session, actor: Actor, act: str, subject: str, **fact
 
 def seal(entry: AuditEntry) -> str:
     """Return the SHA-256, in hex, over all that an entry says and the hash of the one before it."""
-    said = {
+    content = {
         "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
         "actor": entry.actor,
         "via": entry.via,
@@ -56,7 +56,7 @@ def seal(entry: AuditEntry) -> str:
         "facts": entry.facts,
         "previous": entry.previous_hash,
     }
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

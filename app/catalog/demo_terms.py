@@ -110,8 +110,8 @@ def parse_prompt(prompt: str) -> ParsedPrompt:
     if backdrop is not None:
         used.append(replace(backdrop, term=replace(backdrop.term, kind="background")))
     scene, assumed = _settle(drafts, backdrop.term.taken if backdrop else None)
-    said = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
-    return ParsedPrompt(scene.caption(), scene, (*said, *assumed))
+    terms = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
+    return ParsedPrompt(scene.caption(), scene, (*terms, *assumed))
 
 
 def _hit(words: list[str], index: int) -> _Hit | None:
@@ -122,14 +122,14 @@ def _hit(words: list[str], index: int) -> _Hit | None:
         return _Hit(Term("in a circle", "orbit", "motion", True), index)
     if word == "circles" and before[-1:] == ["in"]:
         return _Hit(Term("in circles", "orbit", "motion", False), index)
-    found = _look_up(word)
-    if found is None and len(word) > 4 and word not in _FILLER:
+    entry = _look_up(word)
+    if entry is None and len(word) > 4 and word not in _FILLER:
         near = get_close_matches(word, _LONG_WORDS, n=1, cutoff=0.8)
-        found = _look_up(near[0]) if near else None
-    if found is None:
+        entry = _look_up(near[0]) if near else None
+    if entry is None:
         return None
-    kind, taken, weak = found
-    return _Hit(Term(word, taken, kind, _OWN.get(word) == (kind, taken)), index, weak)
+    kind, known, weak = entry
+    return _Hit(Term(word, known, kind, _OWN.get(word) == (kind, known)), index, weak)
 
 
 def _look_up(word: str) -> tuple[str, str, bool] | None:
@@ -158,8 +158,8 @@ def _backdrop(words: list[str], hits: list[_Hit]) -> _Hit | None:
         names_thing = bool(shapes & {hit.place + 1, hit.place + 2})
         if _BACKDROPS & set(after) or (_PLACES & set(before) and not names_thing):
             colors.append(hit)
-    found = colors or places
-    return found[-1] if found else None
+    candidates = colors or places
+    return candidates[-1] if candidates else None
 
 
 def _drafts(hits: list[_Hit]) -> list[_Draft]:
@@ -193,12 +193,12 @@ def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[T
         )
     things: list[Thing] = []
     for draft in drafts:
-        taken = [background, *(thing.color for thing in things)]
+        used_colors = [background, *(thing.color for thing in things)]
         shape = draft.hits.get("shape")
-        color = draft.said("color") or assume("color", _usual_color(shape.term.said if shape else "", taken))
-        if color in taken:
+        color = draft.said("color") or assume("color", _usual_color(shape.term.said if shape else "", used_colors))
+        if color in used_colors:
             near = _CONTRAST.get(color, "white")
-            color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in taken))
+            color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in used_colors))
         things.append(
             Thing(
                 color=color,
@@ -211,10 +211,10 @@ def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[T
     return Scene(background, tuple(things)), assumed
 
 
-def _usual_color(noun: str, taken: list[str]) -> str:
+def _usual_color(noun: str, used_colors: list[str]) -> str:
     """The colour of a thing whose prompt names none."""
     wished = [TYPICAL[noun]] if noun in TYPICAL else []
-    return next(name for name in (*wished, "red", "blue", "yellow") if name not in taken)
+    return next(name for name in (*wished, "red", "blue", "yellow") if name not in used_colors)
 
 
 def model_prompt(model: VideoModel, prompt: str) -> str:

@@ -53,12 +53,12 @@ def resolve_size(size: str | None, resolution: str | None, ratio: str | None) ->
     """
     if size is None:
         return _by_class(resolution or DEFAULT_RESOLUTION, ratio or DEFAULT_RATIO)
-    found = _by_pixels(size)
-    for field, asked, actual in (("resolution", resolution, found.resolution), ("ratio", ratio, found.ratio)):
-        if asked is not None and _same_word(asked) != _same_word(actual):
-            message = f"The size {found.name} has the {field} {actual}, but the request also says {asked}."
-            raise AppError("invalid_request", message, field=field, value=asked, allowed=[actual])
-    return found
+    named = _by_pixels(size)
+    for field, requested, actual in (("resolution", resolution, named.resolution), ("ratio", ratio, named.ratio)):
+        if requested is not None and _same_word(requested) != _same_word(actual):
+            message = f"The size {named.name} has the {field} {actual}, but the request also says {requested}."
+            raise AppError("invalid_request", message, field=field, value=requested, allowed=[actual])
+    return named
 
 
 def _by_class(resolution: str, ratio: str) -> Size:

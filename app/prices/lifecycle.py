@@ -65,8 +65,8 @@ def approve_document(session: Session, actor: Actor, paper: Paper, content_hash:
         raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
     paper.state, paper.approver, paper.approved_at = PriceDocumentState.APPROVED, actor.person, now(session)
     paper.sole_admin = sole
-    said = {"content_hash": content_hash, "sole_admin": sole, **facts}
-    record_action(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
+    facts = {"content_hash": content_hash, "sole_admin": sole, **facts}
+    record_action(session, actor, f"{_noun(paper)}.approved", paper.id, **facts)
 
 
 def schedule_document(

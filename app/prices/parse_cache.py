@@ -10,19 +10,19 @@ from pricing.schema import BookError, Problem
 
 Parsed = TypeVar("Parsed")
 
-_KEPT = 256
+CACHE_SIZE = 256
 _books: dict[str, PriceBook] = {}
 _contracts: dict[str, Contract] = {}
 
 
 def cached_book(content_hash: str, text: Callable[[], str]) -> PriceBook:
     """Return the book with this content hash; `text` is asked only when it was not parsed before."""
-    return _kept(_books, content_hash, lambda: parse_book(text()))
+    return _cached(_books, content_hash, lambda: parse_book(text()))
 
 
 def cached_contract(content_hash: str, text: Callable[[], str]) -> Contract:
     """Return the contract with this content hash; `text` is asked only when it was not parsed before."""
-    return _kept(_contracts, content_hash, lambda: parse_contract(text()))
+    return _cached(_contracts, content_hash, lambda: parse_contract(text()))
 
 
 def parse_book_text(text: str) -> PriceBook:
@@ -55,10 +55,10 @@ def book_refusal(problems: list[Problem]) -> AppError:
     )
 
 
-def _kept(kept: dict[str, Parsed], content_hash: str, parse: Callable[[], Parsed]) -> Parsed:
-    found = kept.get(content_hash)
-    if found is None:
-        if len(kept) >= _KEPT:
-            kept.clear()
-        found = kept[content_hash] = parse()
-    return found
+def _cached(cache: dict[str, Parsed], content_hash: str, parse: Callable[[], Parsed]) -> Parsed:
+    parsed = cache.get(content_hash)
+    if parsed is None:
+        if len(cache) >= CACHE_SIZE:
+            cache.clear()
+        parsed = cache[content_hash] = parse()
+    return parsed

@@ -88,8 +88,8 @@ def reserve(
     moment = now(session)
     book = book_at(session, moment).book
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
-    given = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
-    counted = {name: minor for name, minor in given.items() if name in caps and minor}
+    discounts = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
+    counted = {name: minor for name, minor in discounts.items() if name in caps and minor}
     flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
     if not flicks and not counted:
         return
@@ -123,24 +123,26 @@ def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, 
     Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
     """
     flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
-    given = {name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()}
-    held = _resolve(session, owner, "settled")
-    if held is None:
+    discounts = {
+        name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()
+    }
+    reservation = _resolve(session, owner, "settled")
+    if reservation is None:
         return False
-    free_used = min(held.free, flicks)
-    used = {name: min(amount, max(0, given.get(name, 0))) for name, amount in held.promotions.items()}
-    _count(session, held, free_used, used)
-    held.free_used, held.promotions_used = free_used, used
+    free_used = min(reservation.free, flicks)
+    used = {name: min(amount, max(0, discounts.get(name, 0))) for name, amount in reservation.promotions.items()}
+    _count(session, reservation, free_used, used)
+    reservation.free_used, reservation.promotions_used = free_used, used
     session.flush()
     return True
 
 
 def release_reservation(session: Session, owner: str) -> bool:
     """Give all that was reserved back: the quote expired, or its job used nothing; return whether this call did it."""
-    held = _resolve(session, owner, "returned")
-    if held is None:
+    reservation = _resolve(session, owner, "returned")
+    if reservation is None:
         return False
-    _count(session, held, 0, {})
+    _count(session, reservation, 0, {})
     return True
 
 
@@ -176,13 +178,13 @@ def _reserve(
     if limit is not None and amount > limit:
         return False
     fits = None if limit is None else table.spent + table.reserved + amount <= limit
-    kept = (
+    upsert = (
         insert(table)
         .values(**key, reserved=amount, spent=0)
         .on_conflict_do_update(index_elements=list(key), set_={"reserved": table.reserved + amount}, where=fits)
         .returning(table.account_id)
     )
-    return session.execute(kept).one_or_none() is not None
+    return session.execute(upsert).one_or_none() is not None
 
 
 def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
@@ -195,7 +197,7 @@ def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
     ).one_or_none()
 
 
-def _count(session: Session, held: Reservation, free_used: int, used: Mapping[str, int]) -> None:
+def _count(session: Session, reservation: Reservation, free_used: int, used: Mapping[str, int]) -> None:
     def move(table: type[FreeUse | PromotionUse], reserved: int, spent: int, *where: Any) -> None:
         session.execute(
             update(table)
@@ -204,9 +206,15 @@ def _count(session: Session, held: Reservation, free_used: int, used: Mapping[st
             .execution_options(synchronize_session=False)
         )
 
-    if held.free:
-        move(FreeUse, held.free, free_used, FreeUse.account_id == held.account_id, FreeUse.month == held.month)
-    for whose in (held.account_id, EVERYBODY):
-        for name in sorted(held.promotions):
+    if reservation.free:
+        move(
+            FreeUse,
+            reservation.free,
+            free_used,
+            FreeUse.account_id == reservation.account_id,
+            FreeUse.month == reservation.month,
+        )
+    for whose in (reservation.account_id, EVERYBODY):
+        for name in sorted(reservation.promotions):
             own = (PromotionUse.promotion == name, PromotionUse.account_id == whose)
-            move(PromotionUse, held.promotions[name], used.get(name, 0), *own)
+            move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)

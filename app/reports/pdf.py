@@ -73,9 +73,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, widths: Sequenc
         return [pdf_text(cell, numbers if number >= first_right else left) for number, cell in enumerate(row)]
 
     body = [cells(head, BOLD, BOLD_RIGHT), *(cells(row, TEXT, RIGHT) for row in rows)]
-    made = Table(body, colWidths=[width * scale for width in widths], repeatRows=1)
-    made.setStyle(_LINES)
-    return made
+    grid = Table(body, colWidths=[width * scale for width in widths], repeatRows=1)
+    grid.setStyle(_LINES)
+    return grid
 
 
 def gap(height: float = 3) -> Flowable:

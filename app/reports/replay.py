@@ -28,10 +28,10 @@ def replay_row(session: Session, row: ReceiptRow) -> str | None:
     job = session.get_one(Job, row.job_id)
     if not is_final(job.state):
         return f"its job is {job.state}"
-    made = make_receipt(session, job)
-    if made.to_json() != stored:
+    receipt = make_receipt(session, job)
+    if receipt.to_json() != stored:
         return "the receipt is not what the job's own record gives"
-    columns = receipt_columns(job, made)
+    columns = receipt_columns(job, receipt)
     wrong = [name for name, value in columns.items() if getattr(row, name) != value]
     return f"the row's {wrong[0]} is {getattr(row, wrong[0])}, not {columns[wrong[0]]}" if wrong else None
 

@@ -69,21 +69,21 @@ def simulate_stored(session: Session, actor: Actor, book_id: str, *, since: date
     """
     require_role(actor, *ADMIN_ROLES)
     stored = book_by_id(session, book_id)
-    found = simulate_book(session, stored.book, since=since, until=until)
+    simulation = simulate_book(session, stored.book, since=since, until=until)
     record_action(
         session,
         actor,
         "book.simulated",
         book_id,
-        content_hash=found.book_hash,
+        content_hash=simulation.book_hash,
         since=since.isoformat(),
         until=until.isoformat(),
-        jobs=found.whole.jobs,
-        before=found.whole.before.text,
-        after=found.whole.after.text,
-        margin_after=found.margin_after.text,
+        jobs=simulation.whole.jobs,
+        before=simulation.whole.before.text,
+        after=simulation.whole.after.text,
+        margin_after=simulation.margin_after.text,
     )
-    return found
+    return simulation
 
 
 def edges(book: PriceBook, contracts: Mapping[str, Contract]) -> list[datetime]:

@@ -72,10 +72,10 @@ def read_usage(
             "project_id": project_id,
         },
     )
-    found: dict[tuple[date, str | None, str], UsageRow] = {}
+    by_key: dict[tuple[date, str | None, str], UsageRow] = {}
     for row in rows:
         case = Case.from_json(row.pricing_case)
-        use = found.setdefault(
+        use = by_key.setdefault(
             (row.day, row.project_id, case.key.model), UsageRow(row.day, row.project_id, case.key.model)
         )
         use.videos += row.videos
@@ -83,7 +83,7 @@ def read_usage(
         use.gpu_milliseconds += int(row.gpu_milliseconds)
         use.list_total += int(row.list_total)
         use.total += 0 if test else int(row.total)
-    return sorted(found.values(), key=lambda use: (use.day, use.project_id or "", use.model))
+    return sorted(by_key.values(), key=lambda use: (use.day, use.project_id or "", use.model))
 
 
 def midnight(day: date, zone: str) -> datetime:

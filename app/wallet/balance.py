@@ -71,14 +71,14 @@ def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[i
 def balance(session: Session, account_id: str) -> Balance:
     """Return what a wallet has. Raises `not_found`."""
     moment = now(session)
-    found = session.execute(
+    row = session.execute(
         select(Wallet, available_now(moment))
         .where(Wallet.account_id == account_id)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise not_found("wallet", account_id)
-    wallet, available = found
+    wallet, available = row
     lots = session.execute(
         select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
@@ -126,7 +126,7 @@ def crossed_low_balance(session: Session, account_id: str) -> Balance | None:
     limit), in its transaction, where the wallet's row is locked anyway.
     """
     moment = now(session)
-    told = session.execute(
+    crossed = session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
@@ -137,7 +137,7 @@ def crossed_low_balance(session: Session, account_id: str) -> Balance | None:
         .returning(Wallet.account_id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return None if told is None else balance(session, account_id)
+    return None if crossed is None else balance(session, account_id)
 
 
 def reset_low_balance(session: Session, account_id: str) -> None:

@@ -76,7 +76,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     )
     if paid is None:
         raise not_found("hold", job_id)
-    given = int(
+    refunded = int(
         session.scalar(
             select(func.coalesce(func.sum(Transfer.amount), 0)).where(
                 Transfer.job_id == job_id,
@@ -86,7 +86,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
         )
         or 0
     )
-    left = paid.captured_amount - given
+    left = paid.captured_amount - refunded
     if paid.state != HoldState.CAPTURED or amount > left:
         raise _too_much(session, paid, left, amount)
     transfer, new = write(
@@ -95,7 +95,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     if new:
         refund_budgets(session, paid, amount)
         move_posted(session, transfer)
-        return_to_lots(session, paid, transfer, given)
+        return_to_lots(session, paid, transfer, refunded)
         reset_low_balance(session, paid.account_id)
     return transfer
 

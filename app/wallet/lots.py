@@ -79,20 +79,20 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
         pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
 
 
-def return_to_lots(session: Session, hold: Hold, transfer: Transfer, given: int) -> None:
+def return_to_lots(session: Session, hold: Hold, transfer: Transfer, refunded: int) -> None:
     """Put a refund back where its charge was taken from, as if that much less had been captured.
 
     What was spent last comes back first: what the credit limit covered, then the hold's slices, each into its own lot,
     so that credit stays what it was and ends when it would have. What comes back to a lot that has expired meanwhile
-    is granted anew. `given` is what earlier refunds of the job gave back, in minor units.
+    is granted anew. `refunded` is what earlier refunds of the job gave back, in minor units.
     """
-    require_integer(given, "given")
+    require_integer(refunded, "refunded")
     slices = _slices(session, hold)
     on_credit = hold.captured_amount - sum(piece.used or 0 for piece, _ in slices)
-    part = min(transfer.amount, max(0, on_credit - given))
+    part = min(transfer.amount, max(0, on_credit - refunded))
     if part:
         _give_back_credit(session, transfer, part)
-    left, passed = transfer.amount - part, max(0, given - on_credit)
+    left, passed = transfer.amount - part, max(0, refunded - on_credit)
     for piece, lot in reversed(slices):
         used = piece.used or 0
         back = min(max(0, used - passed), left)

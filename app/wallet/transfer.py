@@ -65,33 +65,38 @@ def write(
         "reason": reason,
         "at": now(session),
     }
-    written = session.scalar(
+    transfer = session.scalar(
         insert(Transfer).values(values).on_conflict_do_nothing(index_elements=["reference"]).returning(Transfer)
     )
-    return (_same_order(session, values), False) if written is None else (written, True)
+    return (_same_order(session, values), False) if transfer is None else (transfer, True)
 
 
-def move_posted(session: Session, transfer: Transfer, *, held: int = 0) -> None:
+def move_posted(session: Session, transfer: Transfer, *, held_change: int = 0) -> None:
     """Move the wallet by a transfer that was just written, and its `held` with it."""
     outward = transfer.debit == wallet_side(transfer.account_id)
-    move(session, transfer.account_id, posted=-transfer.amount if outward else transfer.amount, held=held)
+    move(
+        session,
+        transfer.account_id,
+        posted_change=-transfer.amount if outward else transfer.amount,
+        held_change=held_change,
+    )
 
 
-def move(session: Session, account_id: str, *, posted: int = 0, held: int = 0) -> None:
+def move(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
     """Move the two columns of a wallet; its row is locked from here to the end of the transaction."""
-    require_integer(posted, "posted", least=None)
-    require_integer(held, "held", least=None)
+    require_integer(posted_change, "posted_change", least=None)
+    require_integer(held_change, "held_change", least=None)
     session.execute(
         update(Wallet)
         .where(Wallet.account_id == account_id)
-        .values(posted=Wallet.posted + posted, held=Wallet.held + held)
+        .values(posted=Wallet.posted + posted_change, held=Wallet.held + held_change)
         .execution_options(synchronize_session=False)
     )
 
 
-def _same_order(session: Session, asked: dict[str, Any]) -> Transfer:
-    earlier = session.scalars(select(Transfer).where(Transfer.reference == asked["reference"])).one()
-    if any(getattr(earlier, name) != asked[name] for name in ("debit", "credit", "amount", "currency", "job_id")):
+def _same_order(session: Session, values: dict[str, Any]) -> Transfer:
+    earlier = session.scalars(select(Transfer).where(Transfer.reference == values["reference"])).one()
+    if any(getattr(earlier, name) != values[name] for name in ("debit", "credit", "amount", "currency", "job_id")):
         raise AppError(
             "conflict", "This reference was used for another transfer.", field="reference", transfer=earlier.id
         )

@@ -57,8 +57,8 @@ AMOUNTS = frozenset(
             "total",
             "parts",
             "spent",
-            "posted",
-            "held",
+            "posted_change",
+            "held_change",
             "credit_limit",
             "threshold",
         ),
@@ -123,9 +123,9 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
         "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
         "app.wallet.transfer.write(amount)": lambda it: write(session, account, TransferKind.GRANT, it, reference="x"),
-        "app.wallet.transfer.move_posted(held)": lambda it: move_posted(session, paid, held=it),
-        "app.wallet.transfer.move(posted)": lambda it: move(session, account, posted=it),
-        "app.wallet.transfer.move(held)": lambda it: move(session, account, held=it),
+        "app.wallet.transfer.move_posted(held_change)": lambda it: move_posted(session, paid, held_change=it),
+        "app.wallet.transfer.move(posted_change)": lambda it: move(session, account, posted_change=it),
+        "app.wallet.transfer.move(held_change)": lambda it: move(session, account, held_change=it),
         "app.prices.reservations.reserve(free_seconds)": lambda it: reserve(
             session, account, "quote_x", free_seconds=it, promotions={}
         ),
