@@ -1,4 +1,4 @@
-"""What a draft price book would have charged for the jobs of the past.
+"""Simulate what a draft price book would have charged for past jobs.
 
 Past jobs are grouped by what their price depends on, and `price` is called once per group: the result is exact by
 construction, because it is the same function that charges, and a million jobs cost a few thousand calls.
@@ -28,8 +28,8 @@ NAMED_ACCOUNTS = 10
 class PastJob(NamedTuple):
     """Past jobs of one account that share a case and a moment of pricing, at least one.
 
-    `charged` is what they were charged in all, in minor units of the book's currency, and `gpu_milliseconds` what
-    the GPUs spent on them in all, failed takes included.
+    `charged` is the sum of their charges in minor units of the book's currency, and `gpu_milliseconds` the GPU time
+    of all their takes, failed ones included.
     """
 
     case: Case
@@ -66,11 +66,11 @@ def simulate(
     cost_per_gpu_second: Exact = 0,
     in_force: PriceBook | None = None,
 ) -> Simulation:
-    """Price past jobs by `book` and lay the sums beside what was charged.
+    """Price past jobs by `book` and compare the sums with the charges.
 
     `past` is read once, as a stream. `contracts` gives the contract of each key that a case names;
     `cost_per_gpu_second` is in whole currency units; `in_force` is the book whose free seconds were used.
-    Raises TypeError for a float among the figures, KeyError for a contract that is not given.
+    Raises TypeError for a float among the numbers, KeyError for a contract that is missing.
     """
     groups, accounts = _grouped(book, past, contracts or {})
     sums = _Sums(book.currency, groups)

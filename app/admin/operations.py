@@ -1,4 +1,4 @@
-"""The floor as operators see it: jobs of every account, workers, deliveries; and what they may do there."""
+"""Operators' view of jobs, workers and deliveries of all accounts, and their actions on them."""
 
 from datetime import datetime
 from typing import Any
@@ -55,13 +55,13 @@ def list_all_jobs(
 
 
 def list_workers(session: Session, *, gone: bool = False) -> list[Worker]:
-    """Return the workers on the roster, those that are gone only if asked for, by host and id."""
+    """Return the registered workers by host and id; with `gone` also those that have left."""
     query = select(Worker).order_by(Worker.host, Worker.id)
     return list(session.scalars(query if gone else query.where(Worker.state != "gone")))
 
 
 def drain_worker(session: Session, actor: Actor, worker_id: str, *, drain: bool = True) -> Worker:
-    """Ask a worker to end its take and take no more, or (drain False) to go on. Raises `forbidden`, `not_found`."""
+    """Ask a worker to finish its take and stop, or (drain False) to resume. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     worker = set_draining(session, worker_id, drain=drain)
     record_action(session, actor, "worker.drained" if drain else "worker.resumed", worker_id, host=worker.host)
@@ -97,7 +97,7 @@ def list_all_deliveries(
 
 
 def redeliver_event(session: Session, actor: Actor, delivery_id: str) -> DeliveryOut:
-    """Deliver a webhook once more, whoever it belongs to. Raises `forbidden`, `not_found`, `conflict`."""
+    """Deliver a webhook once more, of any account. Raises `forbidden`, `not_found`, `conflict`."""
     require_role(actor, Role.OPERATOR)
     delivery = session.get(Delivery, delivery_id)
     if delivery is None:

@@ -7,7 +7,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.audit_finding import AuditFinding
-from app.audit_log.log import broken_seals
+from app.audit_log.log import broken_entries
 from app.prices.tables import StoredBook, StoredContract
 from pricing.book import PriceBook, parse_book
 from pricing.contract import Contract, parse_contract
@@ -50,7 +50,7 @@ def audit_prices(session: Session) -> list[AuditFinding]:
                 findings.append(AuditFinding.of_values("price_text_has_its_hash", document_id, recorded, actual))
     findings += [
         AuditFinding.of_values("audit_trail_is_unbroken", number, "sealed with the entry before it", "not")
-        for number in broken_seals(session)
+        for number in broken_entries(session)
     ]
     return findings
 

@@ -1,4 +1,4 @@
-"""Find the book or the contract in force. Which one that is follows from the moment alone."""
+"""Find books and contracts, and which one is in force at a moment."""
 
 from datetime import datetime
 
@@ -25,8 +25,7 @@ __all__ = [
 def book_at(session: Session, at: datetime) -> StoredBook:
     """Return the book in force at a moment: of the scheduled ones, the last whose effective moment had come.
 
-    Raises:
-        AppError: `no_rate` before the first book took effect.
+    Raises AppError `no_rate` before the first book took effect.
     """
     stored = session.scalar(
         select(StoredBook)
@@ -116,5 +115,5 @@ def list_contracts(session: Session, account_id: str | None = None) -> list[Stor
 
 
 def contracts_by_hash(session: Session) -> dict[str, Contract]:
-    """Return every contract that was ever written down, by its content hash, as receipts name it."""
+    """Return every contract ever stored, by its content hash, as receipts name it."""
     return {stored.content_hash: stored.contract for stored in session.scalars(select(StoredContract))}

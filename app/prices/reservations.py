@@ -1,4 +1,4 @@
-"""Free seconds and promotion budgets, set aside by whoever is promised a price: a quote, or a job without one.
+"""Reservations of free seconds and promotion budgets by a quote, or by a job without one.
 
 Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, and
 before anything in the wallet. A promotion is known by its id: a later book that carries the same id goes on counting.
@@ -44,14 +44,14 @@ class Allowance:
 
 
 class ReservationConflict(AppError):
-    """Another quote or job took what this price was made with. Price again; what is left has changed."""
+    """Another quote or job used what this price was made with. Price again; less is left."""
 
     def __init__(self, what: str) -> None:
         super().__init__("conflict", f"{what} were used by another request just now; try again.", what=what)
 
 
 def allowance(session: Session, account_id: str, book: PriceBook, membership: str, at: datetime) -> Allowance:
-    """Return what an account may still use at a moment, as `pricing.usage.Customer` wants it."""
+    """Return what an account may still use at a moment, as `pricing.usage.Customer` expects it."""
     limit = book.membership(membership).free_seconds_per_month
     free = Fraction(0)
     if limit:
@@ -75,15 +75,11 @@ def reserve(
 ) -> None:
     """Set aside what a price uses, in the transaction that made the price. All of it, or nothing.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: who is promised the price.
-        owner: id of the quote, or of the job without one; `settle` and `give_back` are called with it.
-        free_seconds: `Price.free_seconds_used`.
-        promotions: `Price.promotions`; only those that the book in force caps are counted.
+    `account_id`: whose price it is. `owner`: id of the quote, or of the job without one; `settle_reservation` and
+    `release_reservation` are called with it. `free_seconds`: `Price.free_seconds_used`. `promotions`:
+    `Price.promotions`; only those that the book in force caps are counted.
 
-    Raises:
-        ReservedMeanwhile: nothing was written; price again.
+    Raises ReservationConflict where others were faster: nothing was written; price again.
     """
     moment = now(session)
     book = book_at(session, moment).book
@@ -118,7 +114,7 @@ def reserve(
 
 
 def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
-    """Turn what was reserved into what was used, and give the rest back; return whether this call did it.
+    """Count what was used of a reservation and release the rest; return whether this call did it.
 
     Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
     """
@@ -138,7 +134,7 @@ def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, 
 
 
 def release_reservation(session: Session, owner: str) -> bool:
-    """Give all that was reserved back: the quote expired, or its job used nothing; return whether this call did it."""
+    """Release a reservation: the quote expired, or its job used nothing; return whether this call did it."""
     reservation = _resolve(session, owner, "returned")
     if reservation is None:
         return False

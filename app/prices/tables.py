@@ -27,9 +27,9 @@ STORED_STATES = tuple(state for state in PriceDocumentState if state is not Pric
 
 
 class PriceDocument:
-    """The columns of a priced paper, book or contract: its text, its way from draft to effect, and who did what.
+    """The columns that books and contracts share: text, state from draft to effect, and who did what.
 
-    Only a draft's text may change; after that the row is history, and a trigger keeps it so.
+    Only a draft's text may change; after that a trigger keeps the row unchanged.
     """
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -67,7 +67,7 @@ def _life() -> tuple[CheckConstraint, ...]:
 
 
 class StoredBook(PriceDocument, Base):
-    """A price book as it was written. The scheduled book with the latest effective moment that has come is in force."""
+    """A price book. In force is the scheduled one with the latest effective moment that has come."""
 
     __tablename__ = "price_books"
     __table_args__ = (
@@ -186,7 +186,7 @@ BEGIN
 END $$
 """
 
-# What no verb of ours does and no hand should.
+# No code does this, and nobody should by hand.
 install_trigger(
     Base.metadata.tables["price_books"],
     _PAPER_STAYS,

@@ -1,4 +1,4 @@
-"""The audit: every promise about money and jobs, recomputed from transfers, receipts and events."""
+"""The audit: recompute every invariant of money and jobs from transfers, receipts and events."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from app.prices.audit import audit_prices
 from app.reports.replay import replay_row
 from app.wallet.audit import audit_wallet
 
-# Each query returns (subject, message) of the rows that break its rule; an empty answer is a kept promise.
+# Each query returns (subject, message) of the rows that break its rule; no row means that the rule holds.
 RULES: dict[str, str] = {
     "final_job_has_one_receipt": """
         SELECT j.id, 'state ' || j.state || ' with ' || count(r.job_id) || ' receipts'
@@ -91,7 +91,7 @@ RULES: dict[str, str] = {
 
 
 def audit_books(session: Session) -> list[AuditFinding]:
-    """Return every row that disagrees with the promises: wallets, prices, jobs, receipts, events, and the replay."""
+    """Return every row that breaks a rule: wallets, prices, jobs, receipts, events, and the replay of receipts."""
     findings = [*audit_wallet(session), *audit_prices(session)]
     for rule, query in RULES.items():
         findings += [
@@ -102,7 +102,7 @@ def audit_books(session: Session) -> list[AuditFinding]:
 
 
 def _replays(session: Session) -> Iterator[AuditFinding]:
-    """Compute every receipt again from what it records, and compare the bytes."""
+    """Compute every receipt again from its recorded inputs, and compare the bytes."""
     rows = select(ReceiptRow, Job).join(Job, Job.id == ReceiptRow.job_id).execution_options(yield_per=500)
     for row, _job in session.execute(rows):
         problem = replay_row(session, row)

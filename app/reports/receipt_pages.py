@@ -1,4 +1,4 @@
-"""A receipt as people read it: a page of HTML and a PDF, in English and in Chinese, from its stored bytes alone."""
+"""Receipts as an HTML page and a PDF, in English and in Chinese, from their stored bytes alone."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,7 @@ from pricing.receipt import read_receipt
 
 @dataclass(frozen=True)
 class ReceiptDocument:
-    """What stands on a receipt, in one language; amounts are decimal strings."""
+    """The content of a receipt in one language; amounts are decimal strings."""
 
     language: Language
     number: int
@@ -36,7 +36,7 @@ class ReceiptDocument:
 
 
 def receipt_document(session: Session, job_id: str, language: Language) -> ReceiptDocument:
-    """Return what stands on the receipt of an ended job. Raises AppError `not_found`."""
+    """Return the content of an ended job's receipt. Raises AppError `not_found`."""
     row = session.get(ReceiptRow, job_id)
     if row is None:
         raise not_found("receipt", job_id)

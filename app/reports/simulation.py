@@ -21,7 +21,7 @@ from pricing.simulate import PastJob, simulate
 from pricing.simulation_result import Case, Simulation
 
 # Jobs with the same inputs are priced alike unless a window opens or closes between them, so the period is cut at
-# the edges of all windows, and one job of each piece stands for all.
+# the edges of all windows, and one job of each piece represents all.
 GROUPED = text(
     """
     SELECT pricing_case, account_id, width_bucket(priced_at, CAST(:edges AS timestamptz[])) AS piece,
@@ -41,8 +41,7 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     and lost takes too, at settings.gpu_second_cost. What the book would not sell is reported as refused. Free seconds
     count as they were used then.
 
-    Raises:
-        AppError: `invalid_request` for a period that ends before it begins.
+    Raises AppError `invalid_request` for a period that ends before it begins.
     """
     if until <= since:
         raise AppError("invalid_request", "The period ends after it begins.", field="until")
@@ -62,10 +61,9 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
 
 
 def simulate_stored(session: Session, actor: Actor, book_id: str, *, since: datetime, until: datetime) -> Simulation:
-    """Simulate a stored book, and write in the audit trail which text was tried on which period, and what came out.
+    """Simulate a stored book, and record the text, the period and the outcome in the audit log.
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `invalid_request`.
+    Raises AppError `not_found`, `forbidden`, `invalid_request`.
     """
     require_role(actor, *ADMIN_ROLES)
     stored = book_by_id(session, book_id)

@@ -177,8 +177,7 @@ class Statement:
 def make_statement(session: Session, account_id: str, month: str, project_id: str | None = None) -> Statement:
     """Return the statement of a billing month such as `2026-05`, of all projects or of one, archived ones too.
 
-    Raises:
-        AppError: `not_found`, for another account's project too; `invalid_request` for what is no month.
+    Raises AppError `not_found`, for another account's project too; `invalid_request` for a text that is not a month.
     """
     account = get_account(session, account_id)
     since, until = month_window(account.billing_zone, month)
@@ -210,7 +209,7 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
 
 
 def _book(session: Session, at: datetime) -> PriceBook | None:
-    """Return the book in force at a moment; before the first one there was nothing to name."""
+    """Return the book in force at a moment; None before the first one."""
     try:
         return book_at(session, at).book
     except AppError:

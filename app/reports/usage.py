@@ -1,4 +1,4 @@
-"""Usage: what an account used and paid, by day, project and model, from its receipts."""
+"""Usage and charges of an account by day, project and model, from its receipts."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -55,8 +55,7 @@ def read_usage(
 
     Test videos show what they would have cost, and are charged nothing.
 
-    Raises:
-        AppError: `not_found`; `invalid_request` for a period that is empty or longer than a year.
+    Raises AppError `not_found`; `invalid_request` for a period that is empty or longer than a year.
     """
     if not timedelta(0) <= last - first < timedelta(days=DAYS_MAX):
         raise AppError("invalid_request", f"A period has 1 to {DAYS_MAX} days.", field="last", allowed=DAYS_MAX)

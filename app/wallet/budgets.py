@@ -19,8 +19,7 @@ from pricing.money import require_integer
 def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
     """Set a hold's amount aside in the budgets of its key and its project, in this order.
 
-    Raises:
-        AppError: `price_above_cap` above the key's cap per job; `budget_exceeded`, saying whose and what is left.
+    Raises AppError `price_above_cap` above the key's cap per job; `budget_exceeded`, saying whose and what is left.
     """
     for scope, subject_id, month in _subjects(session, hold):
         limit = _limit(session, hold, scope, currency)
@@ -29,7 +28,7 @@ def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
 
 
 def settle_budgets(session: Session, hold: Hold, spent: int) -> None:
-    """Take a resolved hold out of its budgets and count what was captured."""
+    """Remove a resolved hold from its budgets and count the captured amount."""
     require_integer(spent, "spent")
     for scope, subject_id, month in _subjects(session, hold):
         _move(session, scope, subject_id, month, held_change=-hold.amount, spent_change=spent)

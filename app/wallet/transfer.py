@@ -9,16 +9,16 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.wallet.tables import HOUSE_ACCOUNT, Transfer, TransferKind, Wallet
+from app.wallet.tables import INTERNAL_ACCOUNT, Transfer, TransferKind, Wallet
 from pricing.money import require_integer
 
 
 def wallet_side(account_id: str) -> str:
-    """Return the name by which an account's wallet stands in a transfer."""
+    """Return the name of an account's wallet as a side of a transfer."""
     return f"wallet:{account_id}"
 
 
-def write(
+def write_transfer(
     session: Session,
     account_id: str,
     kind: TransferKind,
@@ -29,34 +29,27 @@ def write(
     job_id: str | None = None,
     reason: str = "",
 ) -> tuple[Transfer, bool]:
-    """Write a transfer's row and return it, and whether it is new; a new one must be followed by `move_posted`.
+    """Write a transfer's row and return it, and whether it is new; a new one must be followed by `apply_transfer`.
 
-    The row is written before the wallet's row is taken: budgets come between the two, and a repeated order waits
+    The row is written before the wallet's row is locked: budgets come between the two, and a repeated order waits
     for no lock.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: whose wallet.
-        kind: why the money moves; it names the other side.
-        amount: minor units, more than 0.
-        reference: what makes a repeated order the same order; unique within the account and kind.
-        outward: true when the wallet gives.
-        job_id: the job that it is about, if any.
-        reason: for people.
+    `account_id`: whose wallet. `kind`: why the money moves; it names the other side. `amount`: minor units, more than
+    0. `reference`: what makes a repeated order the same order; unique within the account and kind. `outward`: true when
+    the wallet gives. `job_id`: the job that it is about, if any. `reason`: for people.
 
-    Raises:
-        AppError: `not_found` without a wallet; `conflict` if the reference was used for another order.
+    Raises AppError `not_found` without a wallet; `conflict` if the reference was used for another order.
     """
     require_integer(amount, least=1)
     currency = session.scalar(select(Wallet.currency).where(Wallet.account_id == account_id))
     if currency is None:
         raise not_found("wallet", account_id)
-    wallet, house = wallet_side(account_id), HOUSE_ACCOUNT[kind]
+    wallet, internal = wallet_side(account_id), INTERNAL_ACCOUNT[kind]
     values: dict[str, Any] = {
         "id": new_id("transfer"),
         "account_id": account_id,
-        "debit": wallet if outward else house,
-        "credit": house if outward else wallet,
+        "debit": wallet if outward else internal,
+        "credit": internal if outward else wallet,
         "amount": amount,
         "currency": currency,
         "kind": str(kind),
@@ -71,10 +64,10 @@ def write(
     return (_same_order(session, values), False) if transfer is None else (transfer, True)
 
 
-def move_posted(session: Session, transfer: Transfer, *, held_change: int = 0) -> None:
-    """Move the wallet by a transfer that was just written, and its `held` with it."""
+def apply_transfer(session: Session, transfer: Transfer, *, held_change: int = 0) -> None:
+    """Apply a new transfer to the wallet's `posted`, and change its `held`."""
     outward = transfer.debit == wallet_side(transfer.account_id)
-    move(
+    change_wallet(
         session,
         transfer.account_id,
         posted_change=-transfer.amount if outward else transfer.amount,
@@ -82,8 +75,8 @@ def move_posted(session: Session, transfer: Transfer, *, held_change: int = 0) -
     )
 
 
-def move(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
-    """Move the two columns of a wallet; its row is locked from here to the end of the transaction."""
+def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
+    """Change the two sums of a wallet; its row is locked from here to the end of the transaction."""
     require_integer(posted_change, "posted_change", least=None)
     require_integer(held_change, "held_change", least=None)
     session.execute(

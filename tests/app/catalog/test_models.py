@@ -66,7 +66,7 @@ def test_an_operators_folder_adds_and_replaces(tmp_path: Path) -> None:
 def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text(MINIMAL, encoding="utf-8")
-    with pytest.raises(CatalogError, match="both say the model tiny"):
+    with pytest.raises(CatalogError, match="both define the model tiny"):
         load_catalog(tmp_path)
 
 

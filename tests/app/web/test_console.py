@@ -66,7 +66,7 @@ def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
     browser.get("/admin/accounts")
     form = {"name": "Second", "email": "Bob@example.com", "kind": "prepaid"}
     assert browser.send("/admin/accounts", form).status_code == 409
-    assert "Somebody signs in with this address already." in browser.text()
+    assert "Somebody already signs in with this e-mail address." in browser.text()
     browser.get("/admin/accounts?search=Second")
     assert "No account matches." in browser.text()
     assert acts() == []
