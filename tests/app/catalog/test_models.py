@@ -117,9 +117,9 @@ def test_segments_give_exactly_the_frames_and_fit_the_model(model_id: str, frame
 @given(st.integers(1, 500))
 def test_rendered_frames_is_the_next_possible_count(frames: int) -> None:
     model = load_catalog()["wan2.1-t2v-1.3b"]
-    made = model.rendered_frames(frames)
-    assert made % 4 == 1
-    assert frames <= made < frames + 4
+    rendered = model.rendered_frames(frames)
+    assert rendered % 4 == 1
+    assert frames <= rendered < frames + 4
 
 
 def test_a_frozen_model_cannot_be_changed() -> None:
