@@ -122,7 +122,7 @@ class KeyOptions:
     job_cap: int | None = None
 
 
-def create_key(session: Session, actor: Actor, account_id: str, wish: KeyOptions) -> tuple[ApiKey, str]:
+def create_key(session: Session, actor: Actor, account_id: str, options: KeyOptions) -> tuple[ApiKey, str]:
     """Make a key for an account and return it with its secret, which is shown once.
 
     An operator gives customers' scopes to any account; a role that runs the service only if they have it themselves,
@@ -131,19 +131,19 @@ def create_key(session: Session, actor: Actor, account_id: str, wish: KeyOptions
     Raises AppError `forbidden`, `invalid_request`, `not_found`.
     """
     require_role(actor, Role.OPERATOR)
-    require_may_grant(actor, {Scope.ADMIN}.intersection(wish.scopes), wish.roles)
+    require_may_grant(actor, {Scope.ADMIN}.intersection(options.scopes), options.roles)
     key, secret = issue_key(
         session,
         account_id,
-        scopes=wish.scopes,
-        name=wish.name,
-        test=wish.test,
-        project_id=wish.project_id,
-        roles=wish.roles,
-        issued_by=actor.person if wish.roles else None,
-        expires_at=wish.expires_at,
-        budget_total=wish.budget_total,
-        job_cap=wish.job_cap,
+        scopes=options.scopes,
+        name=options.name,
+        test=options.test,
+        project_id=options.project_id,
+        roles=options.roles,
+        issued_by=actor.person if options.roles else None,
+        expires_at=options.expires_at,
+        budget_total=options.budget_total,
+        job_cap=options.job_cap,
     )
     record_action(
         session, actor, "key.issued", key.id, account=account_id, scopes=key.scopes, roles=key.roles, test=key.test

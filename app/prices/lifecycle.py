@@ -36,7 +36,7 @@ def edit_document(
     """
     require_role(actor, Role.PRICING_AUTHOR)
     _reload(session, document)
-    _need(document, PriceDocumentState.DRAFT)
+    _require_state(document, PriceDocumentState.DRAFT)
     if document.author != actor.person:
         raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=document.author)
     before = document.content_hash
@@ -55,7 +55,7 @@ def approve_document(session: Session, actor: Actor, document: StoredDocument, c
     """
     require_role(actor, Role.PRICING_APPROVER)
     _reload(session, document)
-    _need(document, PriceDocumentState.DRAFT)
+    _require_state(document, PriceDocumentState.DRAFT)
     if document.content_hash != content_hash:
         raise AppError(
             "conflict",
@@ -89,7 +89,7 @@ def schedule_document(
     """
     require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
     _reload(session, document)
-    _need(document, PriceDocumentState.APPROVED)
+    _require_state(document, PriceDocumentState.APPROVED)
     if document.based_on != (None if newest is None else newest.id):
         raise AppError(
             "conflict",
@@ -163,7 +163,7 @@ def _reload(session: Session, document: StoredDocument) -> None:
     session.refresh(document, with_for_update=True)
 
 
-def _need(document: StoredDocument, state: PriceDocumentState) -> None:
+def _require_state(document: StoredDocument, state: PriceDocumentState) -> None:
     if document.state != state:
         raise AppError("conflict", f"It is {document.state}, not {state}.", state=document.state, needs=str(state))
 

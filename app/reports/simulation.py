@@ -31,7 +31,7 @@ GROUPED = text(
     GROUP BY pricing_case, account_id, piece
     """
 )
-READ_AT_ONCE = 10_000
+ROWS_PER_FETCH = 10_000
 
 
 def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: datetime) -> Simulation:
@@ -53,7 +53,7 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     )
     return simulate(
         book,
-        _past(rows.yield_per(READ_AT_ONCE)),
+        _past(rows.yield_per(ROWS_PER_FETCH)),
         contracts=contracts,
         cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
         in_force=book_at(session, now(session)).book,

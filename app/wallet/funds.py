@@ -81,7 +81,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     )
     left = paid.captured_amount - refunded
     if paid.state != HoldState.CAPTURED or amount > left:
-        raise _too_much(session, paid, left, amount)
+        raise _refund_above_charge(session, paid, left, amount)
     transfer, new = write_transfer(
         session, paid.account_id, TransferKind.REFUND, amount, reference=reference, job_id=job_id, reason=reason
     )
@@ -93,7 +93,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     return transfer
 
 
-def _too_much(session: Session, paid: Hold, left: int, amount: int) -> AppError:
+def _refund_above_charge(session: Session, paid: Hold, left: int, amount: int) -> AppError:
     currency = session.scalars(select(Wallet.currency).where(Wallet.account_id == paid.account_id)).one()
     return AppError(
         "conflict",

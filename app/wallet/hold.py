@@ -88,7 +88,7 @@ def hold(
         # Expired credit that is not booked yet may have been counted twice against it; book it and try again.
         expire_lots(session, account_id)
         if not _reserve(session, new_hold):
-            raise _too_little(session, new_hold)
+            raise _insufficient_funds(session, new_hold)
     if amount:
         pin(session, new_hold)
     return new_hold
@@ -146,7 +146,7 @@ def _reserve(session: Session, new_hold: Hold) -> bool:
     return session.execute(_HOLD_IN_WALLET, facts).one_or_none() is not None
 
 
-def _too_little(session: Session, new_hold: Hold) -> AppError:
+def _insufficient_funds(session: Session, new_hold: Hold) -> AppError:
     has = balance(session, new_hold.account_id)
     return AppError(
         "insufficient_funds",
