@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from httpx import Response
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
@@ -15,6 +15,8 @@ from app.accounts.members import add_member
 from app.clock import local_now
 from app.db import transaction
 from app.dispatch.worker_registry import register_worker
+from app.jobs.queue_tables import Unit
+from app.jobs.states import UnitState
 from app.reports.audit import audit_books
 from app.wallet.balance import open_wallet
 from tests.api_client import World
@@ -233,6 +235,35 @@ def test_intake_pauses_bind_new_jobs_only(admin: AdminClient) -> None:
     first = admin.done("GET", "/jobs", params={"limit": 1})
     rest = admin.done("GET", "/jobs", params={"limit": 1, "after": first["last_id"]})
     assert (first["has_more"], rest["has_more"], rest["last_id"]) == (True, False, accepted["id"])
+
+
+def test_an_operator_cancels_a_job_of_any_account(admin: AdminClient) -> None:
+    job = admin.world.post("/v1/videos", ORDER, key=admin.world.bob).json()["id"]
+    cancelled = admin.done("POST", f"/jobs/{job}/cancel")
+    assert (cancelled["id"], cancelled["status"]) == (job, "cancelled")
+    assert admin.world.get(f"/v1/videos/{job}", key=admin.world.bob).json()["status"] == "cancelled"
+    assert admin.acts(job) == ["job.cancelled"]
+    assert admin.refused("already_final", "POST", f"/jobs/{job}/cancel")["state"] == "cancelled"
+    admin.refused("not_found", "POST", "/jobs/video_nobodys/cancel")
+    # Whoever approves prices, or has a key of the account itself, cancels nothing here.
+    other = admin.world.post("/v1/videos", ORDER, key=admin.world.bob).json()["id"]
+    for key in (admin.author, admin.approver, admin.world.bob):
+        admin.refused("forbidden", "POST", f"/jobs/{other}/cancel", key=key)
+    assert admin.call("POST", f"/jobs/{other}/cancel", key="cm_live_wrong").status_code == 401
+    assert admin.world.get(f"/v1/videos/{other}", key=admin.world.bob).json()["status"] == "queued"
+    assert admin.acts(other) == []
+
+
+def test_a_repeated_cancel_is_logged_once(admin: AdminClient) -> None:
+    job = admin.world.post("/v1/videos", {**ORDER, "seconds": 4}).json()["id"]
+    with transaction() as session:
+        # As if a segment had ended before: the job ends only when its film is joined.
+        segment = session.scalars(select(Unit).where(Unit.job_id == job, Unit.kind == "segment")).first()
+        assert segment is not None
+        segment.state = UnitState.DONE
+    for _ in range(2):
+        assert admin.done("POST", f"/jobs/{job}/cancel")["status"] != "cancelled"
+    assert admin.acts(job) == ["job.cancelled"]
 
 
 def test_workers_drain_and_deliveries_are_seen(admin: AdminClient, engine: Engine) -> None:
