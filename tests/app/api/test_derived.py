@@ -18,8 +18,8 @@ from app.reports.audit import audit_books
 from tests.api_client import World
 from tests.factories import units_of
 from workers.film.frames import read_frames
-from workers.segment_request import build_segment_request
 from workers.segment_input import read_segment_input
+from workers.segment_request import build_segment_request
 
 STORYBOARD: dict[str, Any] = {
     "model": "synthetic",
