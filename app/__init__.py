@@ -1,1 +1,1 @@
-"""The application: accounts, prices, wallets, jobs, dispatch, and the doors that lead to them."""
+"""The application: accounts, prices, wallets, jobs, dispatch, and the interfaces to them."""

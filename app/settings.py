@@ -31,17 +31,17 @@ class Settings(BaseSettings):
     storage_url: str = Field(
         "", description="file:/folder or s3://bucket/prefix?endpoint=URL; empty keeps files under the home."
     )
-    s3_access_key: str = Field("", description="S3 access key; empty lets boto3 find its own credentials.")
+    s3_access_key: str = Field("", description="S3 access key; empty uses boto3's own credentials.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
-    host: str = Field("127.0.0.1", description="Address that the API and /metrics listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    host: str = Field("127.0.0.1", description="IP address that the API and /metrics listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 chooses a free one.")
     public_url: str = Field(
         "",
         description="Base URL that customers use, for links in events and answers; empty derives it from host and port.",
     )
     trusted_proxies: str = Field(
         "127.0.0.1",
-        description="Proxies in front of the API whose X-Forwarded-For and -Proto are believed (addresses or CIDR, separated by commas).",
+        description="Proxies in front of the API whose X-Forwarded-For and -Proto are trusted (addresses or CIDR, separated by commas).",
     )
     secret: SecretStr = Field(
         SecretStr(""), description="Secret that signs file links and sessions; empty makes one under the home."
@@ -50,19 +50,19 @@ class Settings(BaseSettings):
         33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."
     )
     billing_zone: str = Field("Asia/Shanghai", description="Time zone of billing months and price windows.")
-    quote_seconds: int = Field(900, ge=1, description="How long a quote binds, in seconds.")
+    quote_seconds: int = Field(900, ge=1, description="Validity of a quote, in seconds.")
     quotes_open_max: int = Field(5, ge=1, description="Open quotes an account may have at once.")
     lease_seconds: int = Field(
-        45, ge=2, description="Lease of a take, in seconds; a worker silent for longer has lost it."
+        45, ge=2, description="Lease of a take, in seconds; a worker without a heartbeat for longer loses it."
     )
     heartbeat_seconds: float = Field(10.0, gt=0, description="Pause between a worker's heartbeats, in seconds.")
     stall_seconds: int = Field(
-        600, ge=5, description="A take whose steps do not advance for so long stops heart-beating, in seconds."
+        600, ge=5, description="A take whose steps do not advance for so long stops renewing its lease, in seconds."
     )
     drain_seconds: float = Field(
         20.0,
         ge=0,
-        description="A worker that is told to stop ends its take or hands it back after so long, in seconds.",
+        description="Time that a stopping worker has to end its take before it releases it, in seconds.",
     )
     takes_lost_max: int = Field(4, ge=1, description="Takes of one segment that may be lost before the job fails.")
     takes_error_max: int = Field(
@@ -74,25 +74,25 @@ class Settings(BaseSettings):
     )
     pools: str = Field(
         "finish,demo,synthetic",
-        description="Pools that a worker serves, separated by commas, in the order in which it asks them for work.",
+        description="Pools that a worker serves, separated by commas, in the order in which it claims from them.",
     )
     device: str = Field(
-        "", description="Torch device of a worker (cuda:0, cpu); empty takes the first GPU, else the CPU."
+        "", description="Torch device of a worker (cuda:0, cpu); empty uses the first GPU, else the CPU."
     )
-    ffmpeg: str = Field("", description="Path of the ffmpeg binary; empty takes the one that imageio-ffmpeg ships.")
+    ffmpeg: str = Field("", description="Path of the ffmpeg binary; empty uses the one of imageio-ffmpeg.")
     catalog_dir: Path | None = Field(None, description="Folder with further video models as TOML files.")
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks and fetches to private addresses; for development only."
     )
-    egress_proxy: str = Field("", description="HTTP proxy for every outgoing request of ours.")
+    egress_proxy: str = Field("", description="HTTP proxy for all outgoing requests.")
     egress_deny: str = Field(
-        "", description="Further networks that webhooks and fetches never reach (CIDR, separated by commas)."
+        "", description="Further networks that webhooks and fetches must not reach (CIDR, separated by commas)."
     )
-    webhook_timeout_seconds: float = Field(15.0, gt=0, description="Total deadline of one webhook attempt, in seconds.")
+    webhook_timeout_seconds: float = Field(15.0, gt=0, description="Total timeout of one webhook attempt, in seconds.")
     webhook_log_days: int = Field(
         30, ge=4, description="Days for which ended deliveries and their attempts are kept; events are kept for ever."
     )
-    courier_parallel: int = Field(100, ge=1, description="Deliveries that one courier has in flight at most.")
+    courier_parallel: int = Field(100, ge=1, description="Maximum deliveries in flight per courier.")
     gpu_second_cost: str = Field(
         "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
     )
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         description="Who may open an account: open, invitation or closed.",
     )
     log_format: str = Field("text", pattern="^(text|json)$", description="Log lines as text or json.")
-    log_level: str = Field("INFO", description="Least level that is logged.")
+    log_level: str = Field("INFO", description="Minimum level that is logged.")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP); empty sends no traces.")
     metrics_port: int = Field(
         0,

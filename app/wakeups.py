@@ -15,7 +15,7 @@ from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
-WAKEUP_TASK = "cinemeter.answer"  # on the wire: older workers and senders use this name
+WAKEUP_TASK = "cinemeter.answer"  # unchanged for rolling upgrades: older workers and senders use this name
 KEY_PREFIX = "cinemeter:"
 _POOLS = "cinemeter_wakeups"
 

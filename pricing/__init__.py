@@ -1,8 +1,9 @@
-"""What a second of film costs, and why. Pure: no clock, no database, no float, nothing but the standard library.
+"""The price of a second of film. Pure: no clock, no database, no float, only the standard library.
 
-- `exact`, `money`: exact numbers; Money, settle (the one rounding), split (lines that sum)
-- `schema`, `window`, `rate`, `rules`, `contract`, `book`: strict reading; the price book and everything in it
-- `usage`, `price`, `labels`: what is priced and for whom; the price; its lines in words
+- `exact`, `money`: exact numbers; Money, the one rounding, split (lines that sum)
+- `schema`, `window`: strict reading of documents; titles and time windows
+- `rate_key`, `rate`, `rules`, `contract`, `book`: the dimensions of a price; the price book and its parts
+- `usage`, `price`, `labels`: the inputs of a price; the price; its lines in words
 - `receipt`, `check`: receipts and their replay; validation with a book's own worked examples
-- `simulate`, `simulation`, `epochs`, `diff`: a draft on the jobs of the past; what changed between two books
+- `simulate`, `simulation_result`, `diff`: a draft on past jobs; the changes between two books
 """

@@ -8,7 +8,7 @@ from pricing.check import validate
 
 
 def main(paths: list[str]) -> int:
-    """Check the books at `paths`, print what was found, and return the exit status."""
+    """Check the books at `paths`, print the problems, and return the exit status."""
     if not paths:
         sys.stderr.write("usage: python -m pricing FILE...\n")
         return 2
@@ -23,7 +23,7 @@ def main(paths: list[str]) -> int:
         else:
             book = parse_book(text)
             examples = len(book.examples)
-            sys.stdout.write(f"{path}: {book.name} is sound, {examples} examples hold, {book.content_hash}\n")
+            sys.stdout.write(f"{path}: {book.name} is valid, {examples} examples hold, {book.content_hash}\n")
     return status
 
 

@@ -1,4 +1,4 @@
-"""The price book: every rule of what a second costs, read from TOML, looked up for a moment, never changed.
+"""The price book: every pricing rule, read from TOML and never changed.
 
 A book is immutable data. `parse_book` reads it, `content_hash` names it, and `pricing.check` runs its examples.
 """
@@ -12,13 +12,13 @@ from typing import Any
 from pricing.contract import FORMAT, content_hash
 from pricing.exact import exact_text
 from pricing.money import MINOR_DIGITS
-from pricing.rate import Rate, best_rate, read_rates, refuse_twins
+from pricing.rate import Rate, best_rate, read_rates, refuse_duplicates
 from pricing.rate_key import RateKey
 from pricing.rules import Example, Membership, Promotion, ServiceTier
 from pricing.schema import IDENTIFIER, Table, read_document, read_toml
 from pricing.window import Title, moment
 
-# Where a membership period ends, the account falls back to this one; every book has it.
+# An account without a membership period has this one; every book has it.
 FALLBACK_MEMBERSHIP = "free"
 # The class that every job has unless it asks for another; its factor is 1 in every book.
 STANDARD_TIER = "standard"
@@ -27,7 +27,7 @@ STANDARD_TIER = "standard"
 class PriceError(ValueError):
     """A usage that this book cannot price. `code` is one of no_rate, unknown_membership, unknown_service_tier,
 
-    currency_mismatch; `facts` say what was asked and what is allowed.
+    currency_mismatch; `facts` name the refused value and the allowed ones.
     """
 
     def __init__(self, code: str, message: str, **facts: Any) -> None:
@@ -61,15 +61,15 @@ class PriceBook:
 
     @classmethod
     def read(cls, table: Table) -> "PriceBook":
-        """Read a whole book document; what is wrong is reported on the table."""
+        """Read a whole book document; problems are reported on the table."""
         table.count("format", FORMAT, FORMAT)
         currency = table.choice("currency", tuple(MINOR_DIGITS))
         memberships = [Membership.read(item) for item in table.tables("memberships", at_least=1)]
         tiers = [ServiceTier.read(item) for item in table.tables("service_tiers", at_least=1)]
         promotions = [Promotion.read(item, currency) for item in table.tables("promotions")]
-        refuse_twins(table, "memberships", [item.id for item in memberships])
-        refuse_twins(table, "service_tiers", [item.id for item in tiers])
-        refuse_twins(table, "promotions", [item.id for item in promotions])
+        refuse_duplicates(table, "memberships", [item.id for item in memberships])
+        refuse_duplicates(table, "service_tiers", [item.id for item in tiers])
+        refuse_duplicates(table, "promotions", [item.id for item in promotions])
         book = cls(
             name=table.text("name", pattern=IDENTIFIER),
             title=Title.read(table),
@@ -143,7 +143,7 @@ def _unknown(what: str, name: str, book: str, allowed: Mapping[str, object]) -> 
 
 
 def _check_references(book: PriceBook, promotions: Sequence[Promotion], table: Table) -> None:
-    """Report what names a thing that the book lacks, and the two entries that every book needs."""
+    """Report references to missing entries, and the two entries that every book needs."""
     if book.memberships and FALLBACK_MEMBERSHIP not in book.memberships:
         table.wrong("memberships", f"lack {FALLBACK_MEMBERSHIP!r}, to which an account falls back when a period ends")
     if book.service_tiers and (STANDARD_TIER not in book.service_tiers or book.tier(STANDARD_TIER).factor != 1):

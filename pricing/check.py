@@ -1,4 +1,4 @@
-"""Check a price book as its authors do before anyone may approve it: the schema, then its own worked examples."""
+"""Check a price book before it may be approved: the schema, then its own worked examples."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from pricing.usage import Customer, Usage
 
 @dataclass(frozen=True, slots=True)
 class ExampleFailure:
-    """A worked example that the book does not keep: where it stands, and what came out instead."""
+    """A worked example that fails: its index, and the outcome of the rules."""
 
     index: int
     example: Example
@@ -36,13 +36,13 @@ def check_examples(book: PriceBook) -> list[ExampleFailure]:
 
 
 def example_inputs(example: Example) -> tuple[Usage, Customer]:
-    """Return what an example prices, and for whom."""
+    """Return the usage and the customer of an example."""
     usage = Usage(example.key, example.seconds, example.input_seconds, example.service_tier)
     return usage, Customer(membership=example.membership, free_seconds=example.free_seconds)
 
 
 def validate(text: str) -> list[Problem]:
-    """Return everything that is wrong with a book's TOML: schema first, and if that holds, its examples."""
+    """Return every problem of a book's TOML: the schema first, and if that is valid, its examples."""
     try:
         book = parse_book(text)
     except BookError as error:

@@ -1,4 +1,4 @@
-"""Contracts: rates agreed with one account, which stand instead of the list rates."""
+"""Contracts: rates agreed with one account, which replace the list rates."""
 
 import hashlib
 import json
@@ -16,22 +16,22 @@ FORMAT = 1
 
 
 def canonical(content: object) -> bytes:
-    """Return the one spelling of plain values: JSON with sorted keys, no spaces, UTF-8."""
+    """Return the canonical form of plain values: JSON with sorted keys, no spaces, UTF-8."""
     return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def content_hash(content: object) -> str:
-    """Return `sha256:…` over the canonical spelling of plain values."""
+    """Return `sha256:…` over the canonical form of plain values."""
     return "sha256:" + hashlib.sha256(canonical(content)).hexdigest()
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Agreed rates. Where one matches it replaces the list rate, whichever is higher: it is what was signed.
+    """Agreed rates. Where one matches it replaces the list rate, even where it is higher: it is what was signed.
 
-    Where none matches, the list stands. `membership_applies` and `promotions_apply` say whether those factors come
-    on top of the agreed rate (they always apply to what only the list prices). `based_on` names the contract or the
-    content hash that this one was drafted from.
+    Where none matches, the list rate applies. `membership_applies` and `promotions_apply` say whether those factors
+    come on top of the agreed rate (they always apply to films that only the list prices). `based_on` names the
+    contract or the content hash that this one was drafted from.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Contract:
         return content_hash(self.content())
 
     def rate_for(self, key: RateKey) -> Rate | None:
-        """Return the agreed rate for this film, or None where the list price stands."""
+        """Return the agreed rate for this film, or None where the list price applies."""
         return best_rate(self.rates, key)
 
 

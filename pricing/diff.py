@@ -1,4 +1,4 @@
-"""What changed between two price books, or two contracts: in words per entry, and in figures per second."""
+"""What changed between two price books, or two contracts: sentences per entry, and prices per second."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Exact numbers: seconds and amounts are rationals, never floats, and have one spelling in text."""
+"""Exact numbers: seconds and amounts are rationals, never floats, and have one text form."""
 
 import re
 from decimal import Decimal
@@ -14,7 +14,7 @@ _EXACT_TEXT = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40}|/[1-9][0-9]{0,39})?")
 def parse_exact(value: object, name: str = "amount") -> Fraction:
     """Return `value` as a Fraction, unchanged in size.
 
-    `name` is the word used for the value in an error. Raises TypeError for floats, bools and everything that is
+    `name` names the value in an error. Raises TypeError for floats, bools and everything that is
     not an int, a Decimal or a Fraction, and ValueError for a Decimal that is not finite.
     """
     if isinstance(value, bool) or not isinstance(value, int | Decimal | Fraction):
@@ -25,7 +25,7 @@ def parse_exact(value: object, name: str = "amount") -> Fraction:
 
 
 def exact_text(value: Exact) -> str:
-    """Return the one spelling of an exact number: a plain decimal where it ends (`4.5`), else `n/d` (`121/24`)."""
+    """Return the one text form of an exact number: a plain decimal where it ends (`4.5`), else `n/d` (`121/24`)."""
     number = parse_exact(value)
     rest, twos, fives = number.denominator, 0, 0
     while rest % 2 == 0:
@@ -41,7 +41,7 @@ def exact_text(value: Exact) -> str:
 
 
 def exact_number(text: str) -> Fraction:
-    """Read what `exact_text` wrote. Raises ValueError for any other text, TypeError for what is not text."""
+    """Read what `exact_text` wrote. Raises ValueError for any other text, TypeError for a value that is not text."""
     if not isinstance(text, str):
         raise TypeError(f"an exact number in text must be a str, not {type(text).__name__}")
     if not _EXACT_TEXT.fullmatch(text):

@@ -43,12 +43,12 @@ MODE_LABELS: dict[str, dict[str, str]] = {
 
 
 def mode_words(mode: str, language: str) -> str:
-    """Return a mode in words, in `en` or `zh`; one that has none stands as it is."""
+    """Return a mode in words, in `en` or `zh`; one without an entry is returned as it is."""
     return MODE_LABELS.get(mode, {}).get(language, mode)
 
 
 def key_label(key: RateKey) -> str:
-    """Name what is priced, briefly and in English: the resolution, then what differs from a film of any model."""
+    """Return a short English name: the resolution, then every other dimension that is not the default."""
     parts = [key.resolution]
     parts += [] if key.model == "any" else [key.model]
     parts += [] if key.mode == DEFAULT_MODE else [key.mode]
@@ -57,7 +57,7 @@ def key_label(key: RateKey) -> str:
 
 
 def pattern_label(pattern: RatePattern) -> str:
-    """Return in English what a rate's pattern selects besides the model, or nothing where it selects everything."""
+    """Return in English the dimensions that a pattern selects by, except the model."""
     parts = [each for each in (pattern.resolution, mode_words(pattern.mode, "en")) if each != "*"]
     parts += [] if pattern.audio is None else ["with sound" if pattern.audio else "without sound"]
     return ", ".join(parts)

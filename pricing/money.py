@@ -23,9 +23,8 @@ def minor_per_major(currency: str) -> int:
 def require_integer(amount: Any, name: str = "amount", *, least: int | None = 0) -> int:
     """Return an amount of whole minor units, as everything that is stored or moved counts.
 
-    Raises:
-        TypeError: for a float, a Decimal, a bool or text; the one rounding happened in `settle`.
-        ValueError: below `least`; None lets any sign through.
+    Raises TypeError for a float, a Decimal, a bool or text; `round_to_minor` is the one rounding. Raises ValueError
+    below `least`; None lets any sign through.
     """
     if isinstance(amount, bool) or not isinstance(amount, int):
         raise TypeError(f"{name} counts whole minor units (int), not {type(amount).__name__}")
@@ -38,7 +37,7 @@ def require_integer(amount: Any, name: str = "amount", *, least: int | None = 0)
 class Money:
     """An amount that can be paid: whole minor units (fen) of one currency. It may be negative on a line.
 
-    There is no multiplication: a product is exact and becomes Money only through `settle`.
+    There is no multiplication: a product is exact and becomes Money only through `round_to_minor`.
     """
 
     minor: int
@@ -59,7 +58,7 @@ class Money:
     def parse(cls, text: str, currency: str) -> "Money":
         """Read a decimal string (`4.39`) exactly.
 
-        Raises TypeError for what is not text, ValueError for text with more digits than the currency has.
+        Raises TypeError for a value that is not text, ValueError for text with more digits than the currency has.
         """
         if not isinstance(text, str):
             raise TypeError(f"money is read from a decimal string, not from {type(text).__name__}")
@@ -115,16 +114,16 @@ class Money:
 
 
 def only_money(amount: object) -> Money:
-    """Return what is Money as it is. Raises TypeError for everything else: a bare number has no currency."""
+    """Return Money unchanged. Raises TypeError for everything else: a bare number has no currency."""
     if not isinstance(amount, Money):
-        raise TypeError(f"money meets only money, not {type(amount).__name__}")
+        raise TypeError(f"money is combined only with money, not {type(amount).__name__}")
     return amount
 
 
 def round_to_minor(amount: Exact, currency: str) -> Money:
     """Round an exact amount of whole currency units to Money, half up (a tie goes away from zero).
 
-    This is the only rounding in the house, and a job meets it once, on its total. Raises TypeError for a float.
+    This is the only rounding of money; a job's total is rounded once. Raises TypeError for a float.
     """
     minor = parse_exact(amount) * minor_per_major(currency)
     size = (2 * abs(minor.numerator) + minor.denominator) // (2 * minor.denominator)

@@ -1,4 +1,4 @@
-"""The price of one film: an exact running product, rounded once, told line by line.
+"""The price of one film: an exact running product, rounded once, explained line by line.
 
     total = rate(key) x seconds x membership x promotions x service tier
 
@@ -25,9 +25,9 @@ from pricing.window import Title, moment
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a price: what one rule adds or takes.
+    """One line of a price: the difference that one rule makes.
 
-    `key` and `facts` say it in any language (`words`), `label` in English. `rule` names the rule in the book
+    `words` renders `key` and `facts` in a language, `label` in English. `rule` names the rule in the book
     (`rate:list-720p`, `promotion:launch-2026`), `exact` is the amount before the split, in whole currency units.
     """
 
@@ -82,7 +82,7 @@ class Price:
 
 
 class _Running:
-    """The running amount, and the line that each rule leaves behind."""
+    """The running amount, and the line of each rule."""
 
     def __init__(self, currency: str) -> None:
         self.currency = currency
@@ -194,7 +194,7 @@ def _contract(
 ) -> Contract | None:
     """Put the agreed rate in the place of the list rate, for the seconds that are paid and those that are read.
 
-    Returns the contract if it prices this film, None where the list stands.
+    Returns the contract if it prices this film, None where the list price applies.
     """
     if contract is None or not contract.window.holds(at):
         return None

@@ -1,4 +1,4 @@
-"""Rates: what a second of film costs, by model, resolution, mode and sound. The most specific match wins."""
+"""Rates: the price of a second of film. The most specific match wins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Rate:
         return values
 
     def sells(self, key: RateKey) -> bool:
-        """Say whether the rate prices this: a mode that reads video needs a price for the seconds it reads."""
+        """Say whether the rate prices a film: a mode that reads video needs a price for the seconds it reads."""
         return self.pattern.matches(key) and (self.input_per_second is not None or key.mode not in READING_MODES)
 
 
@@ -56,18 +56,18 @@ def read_rates(table: Table) -> tuple[Rate, ...]:
         if other is not rate:
             message = f"matches exactly what rate {other.id!r} matches; one of them has to go or to be more specific"
             table.wrong(f"rates[{index}]", message)
-    refuse_twins(table, "rates", [rate.id for rate in rates])
+    refuse_duplicates(table, "rates", [rate.id for rate in rates])
     return rates
 
 
-def refuse_twins(table: Table, key: str, identifiers: Sequence[str]) -> None:
-    """Report each identifier of the list `key` that stands there more than once."""
+def refuse_duplicates(table: Table, key: str, identifiers: Sequence[str]) -> None:
+    """Report each identifier of the list `key` that occurs more than once."""
     for index, identifier in enumerate(identifiers):
         if identifier and identifier in identifiers[:index]:
             table.wrong(f"{key}[{index}].id", f"{identifier!r} is used twice; ids are different within {key}")
 
 
 def best_rate(rates: Sequence[Rate], key: RateKey) -> Rate | None:
-    """Return the most specific rate that prices this, or None."""
+    """Return the most specific rate that prices a film, or None."""
     fitting = [rate for rate in rates if rate.sells(key)]
     return max(fitting, key=lambda rate: rate.pattern.rank, default=None)

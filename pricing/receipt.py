@@ -1,4 +1,4 @@
-"""Receipts: what a job is charged for what was delivered. Never above the quote, and replayed byte for byte.
+"""Receipts: the charge for a delivered job. Never above the quote, and replayed byte for byte.
 
 A receipt is a pure function of what it records: the price book (by content hash), the quote's inputs and total, what
 was delivered, and the facts of the film. `to_json` is canonical, so `replay` of those bytes gives the same bytes.
@@ -22,7 +22,7 @@ from pricing.window import moment, moment_text
 # The format of the bytes. A change of the arithmetic or of the layout is a new number, and old receipts keep theirs.
 FORMAT = 1
 OUTCOMES = ("completed", "failed", "cancelled", "expired")
-# A job that ended so has delivered nothing that may be charged, whatever was rendered on the way.
+# A job that ended so delivers nothing that may be charged, whatever was rendered before.
 FREE_OUTCOMES = ("failed", "expired")
 
 
@@ -70,7 +70,7 @@ class Quoted:
 
 @dataclass(frozen=True)
 class Delivered:
-    """What came of the job. `seconds` is read from the stored film: frames divided by frames per second, exactly.
+    """The outcome of a job. `seconds` is read from the stored film: frames divided by frames per second, exactly.
 
     `started_in_time` False: the `start_by` of the service tier was missed, so its line drops. `facts` are kept as
     they are (job, film key, sha256, frames, fps, size), text by text.
@@ -96,7 +96,7 @@ class Delivered:
         object.__setattr__(self, "facts", dict(self.facts))
 
     def content(self) -> dict[str, Any]:
-        """Return what was delivered as plain values."""
+        """Return the outcome as plain values."""
         return {
             "outcome": self.outcome,
             "seconds": exact_text(self.seconds),
@@ -159,8 +159,8 @@ def receipt(book: PriceBook, quoted: Quoted, delivered: Delivered) -> Receipt:
     share = _share(quoted.usage, delivered)
     billed = quoted.usage.delivering(quoted.usage.seconds * share, quoted.usage.input_seconds * share)
     tier = book.tier(quoted.usage.service_tier)
-    kept = delivered.started_in_time or tier.start_within is None
-    charged = price(book, billed, quoted.customer, quoted.at, tier_kept=kept)
+    is_tier_kept = delivered.started_in_time or tier.start_within is None
+    charged = price(book, billed, quoted.customer, quoted.at, tier_kept=is_tier_kept)
     reserved = price(book, quoted.usage, quoted.customer, quoted.at).promotions
     spent = {name: min(minor, reserved.get(name, 0)) for name, minor in charged.promotions.items()}
     charged = _ceiling(book, replace(charged, promotions=spent), quoted.total)
@@ -175,7 +175,7 @@ def _share(usage: Usage, delivered: Delivered) -> Fraction:
 
 
 def _ceiling(book: PriceBook, charged: Price, quoted: Money) -> Price:
-    """Hold the promise of the quote, even if the arithmetic was changed by a release between quote and settlement."""
+    """Keep the quoted total, even if the arithmetic was changed by a release between quote and settlement."""
     excess = charged.total - quoted
     if excess.minor <= 0:
         return charged
@@ -185,7 +185,7 @@ def _ceiling(book: PriceBook, charged: Price, quoted: Money) -> Price:
 
 
 def read_receipt(data: bytes) -> dict[str, Any]:
-    """Return the plain values of a receipt's bytes. Raises ReceiptError for what is not a receipt of this format."""
+    """Return the plain values of a receipt's bytes. Raises ReceiptError for other bytes or another format."""
     try:
         content = json.loads(data)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The rules that change a price and the limits that come with a membership: data, read strictly."""
+"""Memberships, service tiers, promotions and worked examples: data, read strictly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from pricing.window import Title, Window, moment_text
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a period of membership gives: a factor on the price, and limits.
+    """The terms of a membership: a factor on the price, and limits.
 
     `factor` multiplies the price (0.65 = 35 % off). `share_weight` is the weight of the account's GPU share,
     `concurrency` the segments it may have running, `queue_limit` its unfinished jobs, `retention_days` how long
-    films are kept, `free_seconds_per_month` what it may use free per month of the billing zone. The two rates are
+    films are kept, `free_seconds_per_month` its free seconds per month of the billing zone. The two rates are
     requests of any kind, and new jobs, per minute.
     """
 
@@ -105,7 +105,7 @@ class Promotion:
     """A factor on the price for a while: when (`window`), who (`memberships`), what (`models`, …; empty = all).
 
     Promotions apply by rising `priority`, each at most once. `cap_per_account` and `budget` limit the discount
-    given in all to one account, and to everybody; where less is left, the discount is cut to what is left.
+    given in all to one account, and to everybody; the discount is cut to the rest of the cap.
     """
 
     id: str
@@ -162,7 +162,7 @@ class Promotion:
         return self.cap_per_account is not None or self.budget is not None
 
     def fits(self, key: RateKey, membership: str, service_tier: str, at: datetime) -> bool:
-        """Say whether the promotion is for this buyer, this film and this moment; caps are not looked at."""
+        """Say whether the promotion is for this buyer, this film and this moment; caps are not checked."""
         return (
             self.window.holds(at)
             and (not self.memberships or membership in self.memberships)

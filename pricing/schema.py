@@ -1,7 +1,7 @@
-"""Read tables of plain values strictly: each problem names its path, what is wrong and what is allowed.
+"""Read tables of plain values strictly: each problem names its path, the error and the allowed values.
 
-The same reader takes TOML tables (written by people) and canonical JSON (written by us), so that what is stored
-passes the same door as what is typed. It collects every problem instead of stopping at the first.
+The same reader takes TOML tables (written by people) and canonical JSON (written by us), so that stored
+documents are checked like new ones. It collects every problem instead of stopping at the first.
 """
 
 import contextlib
@@ -62,12 +62,12 @@ def _shown(value: object) -> str:
 
 
 class Table:
-    """One table of the document under strict reading. Values that are wrong are reported and replaced by a stand-in."""
+    """One table of the document under strict reading. Wrong values are reported and replaced by a default."""
 
     def __init__(self, values: object, path: str, problems: list[Problem]) -> None:
         self.path = path
         self.problems = problems
-        self._asked: list[str] = []
+        self._known_keys: list[str] = []
         if not isinstance(values, Mapping):
             problems.append(Problem(path, f"must be a table, not {_shown(values)}"))
             values = {}
@@ -81,8 +81,8 @@ class Table:
         """Report a problem at `key`."""
         self.problems.append(Problem(self.at(key), message))
 
-    def _take(self, key: str, *, required: bool, expected: str) -> Any:
-        self._asked.append(key)
+    def _value(self, key: str, *, required: bool, expected: str) -> Any:
+        self._known_keys.append(key)
         if key in self.values:
             return self.values[key]
         if required:
@@ -90,19 +90,19 @@ class Table:
         return None
 
     def close(self) -> None:
-        """Refuse every key that was never asked for, naming the allowed ones and the nearest."""
+        """Refuse every key that was not read, naming the allowed ones and the nearest."""
         for key in self.values:
-            if key not in self._asked:
-                near = difflib.get_close_matches(str(key), self._asked, n=1)
+            if key not in self._known_keys:
+                near = difflib.get_close_matches(str(key), self._known_keys, n=1)
                 hint = f"did you mean {near[0]!r}? " if near else ""
-                self.wrong(str(key), f"is an unknown key; {hint}allowed are {', '.join(self._asked)}")
+                self.wrong(str(key), f"is an unknown key; {hint}allowed are {', '.join(self._known_keys)}")
 
     def text(
         self, key: str, *, required: bool = True, default: str = "", pattern: re.Pattern[str] | None = None
     ) -> str:
         """Read text, by default not empty; with `pattern`, text that matches it as a whole."""
         expected = f"text like {pattern.pattern}" if pattern else "text that is not empty"
-        value = self._take(key, required=required, expected=expected)
+        value = self._value(key, required=required, expected=expected)
         if value is None:
             return default
         good = isinstance(value, str) and not isinstance(value, WrittenFloat) and value.strip() == value
@@ -112,9 +112,9 @@ class Table:
         return str(value)
 
     def choice(self, key: str, allowed: Sequence[Choice], *, default: Choice | None = None) -> Choice:
-        """Read one of the `allowed` words."""
+        """Read one of the `allowed` values."""
         expected = f"one of {', '.join(allowed)}"
-        value = self._take(key, required=default is None, expected=expected)
+        value = self._value(key, required=default is None, expected=expected)
         if value is None:
             return default if default is not None else allowed[0]
         for word in allowed:
@@ -126,36 +126,36 @@ class Table:
     def decimal(self, key: str, low: str = "0", high: str = "1000000", *, required: bool = True) -> Decimal | None:
         """Read a decimal number of `low` to `high`: a string in quotes, or a whole TOML number. Never a float."""
         expected = f'a decimal number in quotes from "{low}" to "{high}", at most 10 decimals'
-        value = self._take(key, required=required, expected=expected)
+        value = self._value(key, required=required, expected=expected)
         if value is None:
             return None
         if isinstance(value, WrittenFloat):
             self.wrong(key, f'is the bare number {str.__str__(value)}; write it in quotes: "{str.__str__(value)}"')
             return None
-        written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-        if not isinstance(written, str) or not _DECIMAL.fullmatch(written):
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
             self.wrong(key, f"must be {expected}, not {_shown(value)}")
             return None
-        number = Decimal(written)
+        number = Decimal(text)
         if not Decimal(low) <= number <= Decimal(high):
-            self.wrong(key, f"must be {expected}, not {written}")
+            self.wrong(key, f"must be {expected}, not {text}")
             return None
         return number
 
     def factor(self, key: str, low: str, high: str) -> Decimal:
-        """Read a required decimal; the stand-in for a wrong one is 1."""
+        """Read a required decimal; the default for a wrong one is 1."""
         number = self.decimal(key, low, high)
         return Decimal(1) if number is None else number
 
     def seconds(self, key: str, *, default: int = 0, required: bool = False) -> Fraction:
         """Read seconds: a whole number, or an exact number in quotes (`"4.5"`, `"121/24"`)."""
         expected = 'whole seconds, or exact seconds in quotes ("4.5", "121/24"), from 0 to 1000000'
-        value = self._take(key, required=required, expected=expected)
+        value = self._value(key, required=required, expected=expected)
         if value is None:
             return Fraction(default)
-        written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         try:
-            number = exact_number("" if isinstance(value, WrittenFloat) else written)
+            number = exact_number("" if isinstance(value, WrittenFloat) else text)
         except (TypeError, ValueError):
             number = Fraction(-1)
         if not 0 <= number <= 1_000_000:
@@ -166,7 +166,7 @@ class Table:
     def whole(self, key: str, low: int, high: int, *, required: bool = True) -> int | None:
         """Read a whole number of `low` to `high`."""
         expected = f"a whole number from {low} to {high}"
-        value = self._take(key, required=required, expected=expected)
+        value = self._value(key, required=required, expected=expected)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -175,7 +175,7 @@ class Table:
         return value
 
     def count(self, key: str, low: int, high: int, *, default: int | None = None) -> int:
-        """Read a whole number that is required unless it has a default; the stand-in for a wrong one is `low`."""
+        """Read a whole number that is required unless it has a default; the default for a wrong one is `low`."""
         value = self.whole(key, low, high, required=default is None)
         if value is not None:
             return value
@@ -183,7 +183,7 @@ class Table:
 
     def flag(self, key: str, *, default: bool | None = None, required: bool = False) -> bool | None:
         """Read true or false."""
-        value = self._take(key, required=required, expected="true or false")
+        value = self._value(key, required=required, expected="true or false")
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -194,7 +194,7 @@ class Table:
     def moment(self, key: str, *, required: bool = False) -> datetime | None:
         """Read a moment with its offset from UTC; returned in UTC."""
         expected = "a moment with an offset, such as 2026-04-27T00:00:00+08:00"
-        value = self._take(key, required=required, expected=expected)
+        value = self._value(key, required=required, expected=expected)
         if value is None:
             return None
         if isinstance(value, str):
@@ -208,24 +208,24 @@ class Table:
     def words(self, key: str, *, allowed: Sequence[str] | None = None) -> tuple[str, ...]:
         """Read an optional list of different words; absent means an empty tuple. An empty list is refused."""
         expected = f"a list of different words out of {', '.join(allowed)}" if allowed else "a list of different words"
-        value = self._take(key, required=False, expected=expected)
+        value = self._value(key, required=False, expected=expected)
         if value is None:
             return ()
         good = isinstance(value, list) and value and all(type(item) is str and item for item in value)
         if not good or len(set(value)) != len(value) or (allowed and not set(value) <= set(allowed)):
-            shown = _shown(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
-            self.wrong(key, f"must be {expected}, not {shown}")
+            listing = _shown(value) if not isinstance(value, list) else f"[{', '.join(map(str, value))}]"
+            self.wrong(key, f"must be {expected}, not {listing}")
             return ()
         return tuple(value)
 
     def table(self, key: str) -> "Table":
         """Read a required table."""
-        value = self._take(key, required=True, expected="a table")
+        value = self._value(key, required=True, expected="a table")
         return Table({} if value is None else value, self.at(key), self.problems if value is not None else [])
 
     def tables(self, key: str, *, at_least: int = 0) -> list["Table"]:
         """Read a list of tables, `[[key]]` in TOML."""
-        value = self._take(key, required=at_least > 0, expected=f"at least {at_least} [[{key}]]")
+        value = self._value(key, required=at_least > 0, expected=f"at least {at_least} [[{key}]]")
         if value is None:
             return []
         if not isinstance(value, list) or len(value) < at_least:

@@ -1,4 +1,4 @@
-"""What a draft price book would have charged for the jobs of the past.
+"""Simulate what a draft price book would have charged for past jobs.
 
 Past jobs are grouped by what their price depends on, and `price` is called once per group: the result is exact by
 construction, because it is the same function that charges, and a million jobs cost a few thousand calls.
@@ -28,8 +28,8 @@ NAMED_ACCOUNTS = 10
 class PastJob(NamedTuple):
     """Past jobs of one account that share a case and a moment of pricing, at least one.
 
-    `charged` is what they were charged in all, in minor units of the book's currency, and `gpu_milliseconds` what
-    the GPUs spent on them in all, failed takes included.
+    `charged` is the sum of their charges in minor units of the book's currency, and `gpu_milliseconds` the GPU time
+    of all their takes, failed ones included.
     """
 
     case: Case
@@ -66,16 +66,16 @@ def simulate(
     cost_per_gpu_second: Exact = 0,
     in_force: PriceBook | None = None,
 ) -> Simulation:
-    """Price past jobs by `book` and lay the sums beside what was charged.
+    """Price past jobs by `book` and compare the sums with the charges.
 
     `past` is read once, as a stream. `contracts` gives the contract of each key that a case names;
     `cost_per_gpu_second` is in whole currency units; `in_force` is the book whose free seconds were used.
-    Raises TypeError for a float among the figures, KeyError for a contract that is not given.
+    Raises TypeError for a float among the numbers, KeyError for a contract that is missing.
     """
     groups, accounts = _grouped(book, past, contracts or {})
     sums = _Sums(book.currency, groups)
     limits = {promotion.id: promotion.budget for promotion in book.promotions if promotion.budget is not None}
-    given = {name: Money(minor, book.currency) for name, minor in sorted(sums.promotions.items())}
+    discounts = {name: Money(minor, book.currency) for name, minor in sorted(sums.promotions.items())}
     gpu_seconds = Fraction(sums.gpu_milliseconds, 1000)
     ranked = sorted(accounts, key=lambda item: (item.after.minor - item.before.minor, item.account))
     return Simulation(
@@ -89,8 +89,8 @@ def simulate(
         winners=tuple(item for item in ranked if item.after < item.before)[:NAMED_ACCOUNTS],
         losers=tuple(item for item in reversed(ranked) if item.after > item.before)[:NAMED_ACCOUNTS],
         refused=tuple(sums.refused),
-        promotions=given,
-        over_budget=tuple(name for name, amount in given.items() if name in limits and amount > limits[name]),
+        promotions=discounts,
+        over_budget=tuple(name for name, amount in discounts.items() if name in limits and amount > limits[name]),
         free_seconds_changed=_free_seconds_changed(book, in_force) if in_force else (),
         gpu_seconds=gpu_seconds,
         cost=round_to_minor(gpu_seconds * parse_exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),

@@ -1,4 +1,4 @@
-"""What a simulation reports: sums before and after, accounts that win or lose, and what would not be sold."""
+"""The result of a simulation: sums before and after, winners and losers, and jobs that would be refused."""
 
 import json
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 @dataclass(slots=True)
 class Bucket:
-    """Jobs, their billed seconds, and what they were and would be charged."""
+    """Jobs, their billed seconds, and their charges before and after."""
 
     currency: str
     jobs: int
@@ -123,12 +123,12 @@ class Simulation:
 
     @property
     def margin_before(self) -> Money:
-        """What was charged, less the cost of the GPU seconds."""
+        """The charges, less the cost of the GPU seconds."""
         return self.whole.before - self.cost
 
     @property
     def margin_after(self) -> Money:
-        """What the book would have charged, less the cost of the GPU seconds."""
+        """The simulated charges, less the cost of the GPU seconds."""
         return self.whole.after - self.cost
 
     def content(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is priced, and for whom: plain recorded facts, with nothing looked up."""
+"""The inputs of a price: the usage and the customer, as plain recorded facts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ def _seconds(value: object, name: str) -> Fraction:
 class Usage:
     """One film as it is priced. `seconds` is its length and `input_seconds` the length of the video it reads,
 
-    both exact rationals (int, Decimal or Fraction are taken; a float is a TypeError).
+    both exact rationals (int, Decimal or Fraction are accepted; a float is a TypeError).
     """
 
     key: RateKey
@@ -61,11 +61,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """What is known of the buyer at the moment of pricing.
+    """The buyer at the moment of pricing.
 
     `free_seconds` are the free seconds that this job may use. `promotions_left` says, per promotion id, how many
     minor units of discount are still left to this account (the smaller of its own cap and the promotion's whole
-    budget); None there means no limit. A capped promotion that a given mapping does not name has nothing left;
+    budget); None there means no limit. A capped promotion that the mapping does not name has nothing left;
     no mapping at all means that nothing was used yet.
     """
 

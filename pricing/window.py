@@ -50,7 +50,7 @@ class Window:
         return {name: moment_text(edge) for name, edge in edges.items() if edge is not None}
 
     def holds(self, at: datetime) -> bool:
-        """Say whether the moment lies in the window."""
+        """Say whether the moment is in the window."""
         return (self.starts_at is None or self.starts_at <= at) and (self.ends_at is None or at < self.ends_at)
 
 
@@ -59,16 +59,16 @@ ALWAYS = Window()
 
 
 def moment(at: datetime) -> datetime:
-    """Return a moment in UTC. Raises TypeError for what is no datetime and ValueError for one without an offset."""
+    """Return a moment in UTC. Raises TypeError unless it is a datetime, ValueError without an offset."""
     if not isinstance(at, datetime):
         raise TypeError(f"a moment is a datetime, not {type(at).__name__}")
     if at.utcoffset() is None:
-        raise ValueError("a moment needs an offset from UTC; a naive datetime could mean any of many")
+        raise ValueError("a moment needs an offset from UTC; a naive datetime is ambiguous")
     return at.astimezone(UTC)
 
 
 def moment_text(at: datetime) -> str:
-    """Return the one spelling of a moment: ISO 8601 in UTC."""
+    """Return the one text form of a moment: ISO 8601 in UTC."""
     return moment(at).isoformat()
 
 

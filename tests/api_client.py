@@ -44,8 +44,8 @@ class World:
         return self.app.delete(path, headers=self._headers(key, options), **options)  # type: ignore[arg-type]
 
     def _headers(self, key: str | None, options: dict[str, object]) -> dict[str, str]:
-        given = options.pop("headers", {})
-        return {"Authorization": f"Bearer {key or self.alice}", **given}  # type: ignore[dict-item]
+        headers = options.pop("headers", {})
+        return {"Authorization": f"Bearer {key or self.alice}", **headers}  # type: ignore[dict-item]
 
     def work(self) -> None:
         """Do all the work that is queued, in this process, as one worker would."""

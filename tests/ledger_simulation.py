@@ -1,5 +1,5 @@
 """The line without pictures: orders go through the real verbs on the real database, and what a worker would render,
-join and measure is told by the test. A virtual clock moves only when the test says so."""
+join and measure is set by the test. A virtual clock moves only when the test moves it."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -88,38 +88,38 @@ class Line:
         return self.act(lambda: make_quote(self.session, caller, request(**fields)))
 
     def order(self, caller: Caller, *, key: str | None = None, **fields: Any) -> Job:
-        asked = request(**fields)
-        order = OrderIdentity(asked, idempotency_key=key, fingerprint=asked.model_dump_json())
+        video_request = request(**fields)
+        order = OrderIdentity(video_request, idempotency_key=key, fingerprint=video_request.model_dump_json())
         return self.act(lambda: submit(self.session, caller, order))
 
     def start(self, pools: Iterable[str] = POOLS, worker: str = "worker-1") -> Claim | None:
         return self.act(lambda: claim(self.session, worker, list(pools)))
 
-    def make(self, taken: Claim, *, gpu_seconds: str = "1.500") -> None:
+    def make(self, lease: Claim, *, gpu_seconds: str = "1.500") -> None:
         """End a segment as a worker does that has uploaded its clip."""
         meter = {"gpu_seconds": gpu_seconds}
         self.act(
             lambda: succeed_segment(
-                self.session, taken, clip_key=f"clips/{taken.take_id}.mp4", handover_key=None, meter=meter
+                self.session, lease, clip_key=f"clips/{lease.take_id}.mp4", handover_key=None, meter=meter
             )
         )
 
-    def deliver(self, taken: Claim, *, frames: int | None = None) -> None:
+    def deliver(self, lease: Claim, *, frames: int | None = None) -> None:
         """End a finish: the film lies in storage and was measured there."""
-        self.act(lambda: succeed_finish(self.session, taken, self.film(taken, frames), meter={"gpu_seconds": "0.000"}))
+        self.act(lambda: succeed_finish(self.session, lease, self.film(lease, frames), meter={"gpu_seconds": "0.000"}))
 
-    def film(self, taken: Claim, frames: int | None = None) -> StoredFilm:
-        job = self.session.get_one(Job, taken.job_id)
+    def film(self, lease: Claim, frames: int | None = None) -> StoredFilm:
+        job = self.session.get_one(Job, lease.job_id)
         spec = Spec.model_validate(job.spec)
-        made = sum(unit.frames for unit in self.units(job) if unit.kind == "segment" and unit.state == "done")
+        rendered = sum(unit.frames for unit in self.units(job) if unit.kind == "segment" and unit.state == "done")
         reused = spec.frames - spec.billed_frames()
         return StoredFilm(
-            key=f"films/{taken.take_id}.mp4",
-            poster_key=f"films/{taken.take_id}.jpg",
-            sprites_key=f"films/{taken.take_id}-sprites.jpg",
+            key=f"films/{lease.take_id}.mp4",
+            poster_key=f"films/{lease.take_id}.jpg",
+            sprites_key=f"films/{lease.take_id}-sprites.jpg",
             sha256="0" * 64,
             bytes=1000,
-            frames=min(made, spec.billed_frames()) + reused if frames is None else frames,
+            frames=min(rendered, spec.billed_frames()) + reused if frames is None else frames,
             fps=Fraction(spec.fps),
             width=spec.width,
             height=spec.height,
@@ -128,17 +128,17 @@ class Line:
             facts={},
         )
 
-    def fail(self, taken: Claim, *, permanent: bool = True, code: str = "engine_failed") -> None:
-        self.act(lambda: fail_take(self.session, taken, code=code, message="It broke.", permanent=permanent))
+    def fail(self, lease: Claim, *, permanent: bool = True, code: str = "engine_failed") -> None:
+        self.act(lambda: fail_take(self.session, lease, code=code, message="It broke.", permanent=permanent))
 
-    def release(self, taken: Claim) -> None:
-        self.act(lambda: release_take(self.session, taken))
+    def release(self, lease: Claim) -> None:
+        self.act(lambda: release_take(self.session, lease))
 
     def cancel(self, caller: Caller, job_id: str) -> Job:
         return self.act(lambda: request_cancel(self.session, find_job(self.session, caller, job_id, lock=True)))
 
     def sweep(self, *names: str) -> dict[str, int]:
-        """Run the scheduler's repairs, all of them or those named; each thing to mend in a transaction of its own."""
+        """Run the scheduler's repairs, all or those named; each item in a transaction of its own."""
 
         def one(name: str) -> int:
             repair = REPAIRS[name]
@@ -149,11 +149,11 @@ class Line:
 
     def work(self) -> None:
         """Make all that is queued."""
-        while (taken := self.start()) is not None:
-            if taken.kind == "finish":
-                self.deliver(taken)
+        while (lease := self.start()) is not None:
+            if lease.kind == "finish":
+                self.deliver(lease)
             else:
-                self.make(taken)
+                self.make(lease)
 
     def lost(self, act: Callable[[], object]) -> bool:
         """Say whether an act found its lease gone."""
@@ -184,7 +184,7 @@ class Line:
 
 def request(**fields: Any) -> VideoRequest:
     """A small order of the synthetic model, with these fields."""
-    given: dict[str, Any] = {"model": "synthetic", "resolution": "720P", **fields}
-    if "shots" not in given:
-        given.setdefault("prompt", "bars")
-    return VideoRequest(**given)
+    values: dict[str, Any] = {"model": "synthetic", "resolution": "720P", **fields}
+    if "shots" not in values:
+        values.setdefault("prompt", "bars")
+    return VideoRequest(**values)

@@ -33,14 +33,14 @@ class Service:
 
     def processes(self, role: str) -> list[psutil.Process]:
         """The processes of a role (`api`, `scheduler`, `courier`, `worker`, `worker-child`), as they run now."""
-        found = []
+        processes = []
         for child in psutil.Process(self.process.pid).children(recursive=True):
             try:
                 if role_of(child) == role:
-                    found.append(child)
+                    processes.append(child)
             except psutil.Error:
                 continue
-        return found
+        return processes
 
     def servers(self) -> dict[str, Any]:
         """The addresses of the embedded servers of this home."""

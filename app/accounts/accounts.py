@@ -1,4 +1,4 @@
-"""Open, find, bound, suspend and reinstate an account."""
+"""Open, find, limit, suspend and reinstate an account."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -24,16 +24,11 @@ def create_account(
 ) -> Account:
     """Open an account. Its wallet is opened beside it by `app.wallet.balance.open_wallet`.
 
-    Args:
-        session: an open session; the caller commits.
-        name: what people call it.
-        kind: `prepaid` or `invoiced`.
-        currency: ISO 4217 code of its wallet; price books in another currency do not apply to it.
-        billing_zone: IANA time zone of its billing months; the setting's by default.
-        test: true for an account that may only have test keys.
+    `name`: what people call it. `kind`: `prepaid` or `invoiced`. `currency`: ISO 4217 code of its wallet; price books
+    in another currency do not apply to it. `billing_zone`: IANA time zone of its billing months; the setting's by
+    default. `test`: true for an account that may only have test keys.
 
-    Raises:
-        AppError: `invalid_request`.
+    Raises AppError `invalid_request`.
     """
     if not name.strip():
         raise AppError("invalid_request", "An account needs a name.", field="name")
@@ -81,7 +76,7 @@ def set_limits(session: Session, account_id: str, *, concurrency: int | None, qu
 
 
 def suspend(session: Session, account_id: str, reason: str) -> Account:
-    """Suspend an account: no new jobs or keys. What was accepted before is finished. Again is harmless."""
+    """Suspend an account: no new jobs or keys. What was accepted before is finished. Idempotent."""
     account = get_account(session, account_id)
     if account.suspended_at is None:
         account.suspended_at, account.suspended_reason = now(session), reason
@@ -90,7 +85,7 @@ def suspend(session: Session, account_id: str, reason: str) -> Account:
 
 
 def reinstate(session: Session, account_id: str) -> Account:
-    """End an account's suspension. Again is harmless."""
+    """End an account's suspension. Idempotent."""
     account = get_account(session, account_id)
     account.suspended_at = account.suspended_reason = None
     session.flush()

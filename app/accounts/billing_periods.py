@@ -7,11 +7,7 @@ from app.errors import AppError
 
 
 def read_zone(name: str) -> str:
-    """Return the name of a time zone that this machine knows.
-
-    Raises:
-        AppError: `invalid_request`.
-    """
+    """Return the name of a time zone that this machine knows. Raises AppError `invalid_request`."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -29,8 +25,7 @@ def billing_month(zone: str, at: datetime) -> str:
 def month_window(zone: str, month: str) -> tuple[datetime, datetime]:
     """Return the first instant of a billing month and the first instant after it (both aware, in the zone).
 
-    Raises:
-        AppError: `invalid_request` if `month` does not read as YYYY-MM.
+    Raises AppError `invalid_request` if `month` does not read as YYYY-MM.
     """
     try:
         start = datetime.strptime(month, "%Y-%m").replace(tzinfo=ZoneInfo(zone))

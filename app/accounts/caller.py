@@ -1,4 +1,4 @@
-"""Who is asking: what a key or a signed-in member has been found to be."""
+"""The authenticated caller behind an API key or a signed-in member."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from app.roles import SCOPES_OF_ROLE, Role
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. Every verb that a door calls is bounded by `account_id`, and by `test`."""
+    """An authenticated caller. Every operation that an API or page calls is limited to `account_id` and `test`."""
 
     account: Account
     scopes: frozenset[str]
@@ -27,7 +27,7 @@ class Caller:
 
     @property
     def person(self) -> str:
-        """Who stands behind the caller, for four-eyes rules: the member, else who gave the key out, else its account.
+        """The person behind the caller, for four-eyes rules: the member, else who issued the key, else its account.
 
         Two keys of one account are one person, and so is whoever made a key and saw its secret: nobody approves their
         own book with a second key.
@@ -36,7 +36,7 @@ class Caller:
 
     @property
     def via(self) -> str:
-        """The key that was used, or `session` for a signed-in member; the audit trail keeps it beside the person."""
+        """The key that was used, or `session` for a signed-in member; the audit log records it beside the person."""
         return self.key_id or "session"
 
 
@@ -50,8 +50,7 @@ def caller_of(account: Account, member: Member) -> Caller:
 def require_active(caller: Caller) -> None:
     """Refuse new work and new keys to a suspended account; it may still read, cancel and download what it paid for.
 
-    Raises:
-        AppError: `account_suspended`, with the reason.
+    Raises AppError `account_suspended`, with the reason.
     """
     if caller.account.suspended_at is not None:
         raise AppError("account_suspended", "This account is suspended.", reason=caller.account.suspended_reason or "")

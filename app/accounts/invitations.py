@@ -1,4 +1,4 @@
-"""Invitations: a letter with a token, shown once, that lets one person join an account before it expires."""
+"""Invitations: a token, shown once, lets one person join an account before it expires."""
 
 import hashlib
 import secrets
@@ -30,17 +30,11 @@ def create_invitation(
 ) -> tuple[Invitation, str]:
     """Invite a person and return the invitation with its token, of which only the hash is kept.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: the account to join.
-        email: the address that the person will sign in with.
-        roles: what they will be able to do.
-        by: the person who invites, for the record.
-        giver: who hands out the roles; None is the house itself.
-        valid: how long the token works.
+    `account_id`: the account to join. `email`: the e-mail address for signing in. `roles`: the roles to have. `by`: who
+    invites, for the record. `giver`: who grants the roles; None is the system itself. `valid`: how long the token
+    works.
 
-    Raises:
-        AppError: `invalid_request`, `forbidden`.
+    Raises AppError `invalid_request`, `forbidden`.
     """
     wanted = read_roles(roles)
     require_may_grant(giver, (), wanted)
@@ -63,10 +57,9 @@ def create_invitation(
 def accept_invitation(session: Session, token: str, password: str, *, name: str = "") -> Member:
     """Join the account that the token invites to.
 
-    Raises:
-        AppError: `not_found` for a token that is unknown, used, revoked or expired; `invalid_request`, `conflict`.
+    Raises AppError `not_found` for a token that is unknown, used, revoked or expired; `invalid_request`, `conflict`.
     """
-    # The row is locked, so that one letter opens the door once.
+    # The row is locked, so that one invitation is accepted once.
     invitation = _open(session, token, lock=True)
     member = add_member(
         session, invitation.account_id, invitation.email, roles=invitation.roles, password=password, name=name
@@ -79,8 +72,7 @@ def accept_invitation(session: Session, token: str, password: str, *, name: str 
 def read_invitation(session: Session, token: str) -> Invitation:
     """Return the invitation that a token stands for, if it can be accepted now.
 
-    Raises:
-        AppError: `not_found` as in `accept`; `conflict` if somebody signs in with its address by now.
+    Raises AppError `not_found` as in `accept_invitation`; `conflict` if its e-mail address is in use by now.
     """
     invitation = _open(session, token)
     require_unused_email(session, invitation.email)
@@ -103,8 +95,7 @@ def _open(session: Session, token: str, *, lock: bool = False) -> Invitation:
 def withdraw_invitation(session: Session, account_id: str, invitation_id: str) -> None:
     """Revoke an invitation that nobody has accepted yet.
 
-    Raises:
-        AppError: `not_found`, also for one that was accepted or taken back before.
+    Raises AppError `not_found`, also for one that was accepted or taken back before.
     """
     revoked = session.execute(
         update(Invitation)

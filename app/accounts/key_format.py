@@ -1,4 +1,4 @@
-"""How a key is spelled: `cm_live_<keyid>_<secret><checksum>`, all of it base 62.
+"""The format of an API key: `cm_live_<keyid>_<secret><checksum>`, all of it base 62.
 
 The prefix lets scanners find leaked keys; the checksum lets them, and us, refuse a mistyped one without the database.
 The keyid (8 characters) is public and finds the row; the secret is 256 random bits (43 characters).
@@ -11,7 +11,7 @@ import zlib
 from typing import NamedTuple
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_SPELLING = re.compile(r"cm_(?P<mode>live|test)_(?P<keyid>[0-9A-Za-z]{8})_[0-9A-Za-z]{43}(?P<checksum>[0-9A-Za-z]{6})")
+_FORMAT = re.compile(r"cm_(?P<mode>live|test)_(?P<keyid>[0-9A-Za-z]{8})_[0-9A-Za-z]{43}(?P<checksum>[0-9A-Za-z]{6})")
 
 
 class ParsedKey(NamedTuple):
@@ -32,8 +32,8 @@ def new_key(*, test: bool) -> ParsedKey:
 
 
 def parse_key_id(secret: str) -> str | None:
-    """Return the keyid of a well-spelled key, or None when the spelling or its checksum is wrong."""
-    match = _SPELLING.fullmatch(secret)
+    """Return the keyid of a well-formed key, or None when the format or the checksum is wrong."""
+    match = _FORMAT.fullmatch(secret)
     if match is None or _checksum(secret[:-6]) != match["checksum"]:
         return None
     return match["keyid"]

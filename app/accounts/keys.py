@@ -18,8 +18,8 @@ from app.errors import AppError, not_found
 from app.roles import RoleHolder, Scope, read_roles, read_scopes, require_may_grant
 from pricing.money import require_integer
 
-# A busy key would otherwise write its row at every request.
-_USE_NOTED_EVERY = timedelta(minutes=1)
+# Without a minimum interval a busy key would write its row at every request.
+_USE_RECORDED_EVERY = timedelta(minutes=1)
 
 
 def issue_key(
@@ -40,23 +40,15 @@ def issue_key(
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its secret, which is not kept and cannot be shown again.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: whose key it is.
-        scopes: what it may be used for.
-        name: what people call it.
-        test: true for a key that renders colour bars and costs nothing.
-        project_id: the project that its jobs belong to, if any.
-        roles: admin roles, only beside the scope `admin`.
-        member_id: the person who makes it and stands behind it.
-        issued_by: the person who gives it out, where it carries roles: what is done with it counts as theirs.
-        expires_at: when it stops working, if ever.
-        budget_total: what its jobs may cost in its whole life, in minor units.
-        job_cap: what one job may cost, in minor units.
-        giver: who hands it out; they need every scope and role that they give. None is the house itself.
+    `account_id`: whose key it is. `scopes`: what it may be used for. `name`: what people call it. `test`: true for a
+    key that renders colour bars and costs nothing. `project_id`: the project that its jobs belong to, if any. `roles`:
+    admin roles, only beside the scope `admin`. `member_id`: the person who makes it and answers for it. `issued_by`:
+    the person who gives it out, where it carries roles: what is done with it counts as theirs. `expires_at`: when it
+    stops working, if ever. `budget_total`: what its jobs may cost in its whole life, in minor units. `job_cap`: what
+    one job may cost, in minor units. `giver`: who hands it out; they need every scope and role that they give. None is
+    the system itself.
 
-    Raises:
-        AppError: `invalid_request`, `forbidden`, `not_found`.
+    Raises AppError `invalid_request`, `forbidden`, `not_found`.
     """
     account = get_account(session, account_id)
     wanted, carried = read_scopes(scopes), read_roles(roles)
@@ -65,7 +57,7 @@ def issue_key(
     for field, budget in (("budget_total", budget_total), ("job_cap", job_cap)):
         if budget is not None and require_integer(budget, field, least=None) < 0:
             raise AppError("invalid_request", "A budget is 0 or more minor units.", field=field)
-    spelled, key_id = new_key(test=test), new_id("key")
+    parsed, key_id = new_key(test=test), new_id("key")
     key = ApiKey(
         id=key_id,
         account_id=account_id,
@@ -73,9 +65,9 @@ def issue_key(
         member_id=member_id,
         issued_by=issued_by,
         name=name,
-        keyid=spelled.keyid,
-        secret_hash=spelled.hash,
-        last4=spelled.last4,
+        keyid=parsed.keyid,
+        secret_hash=parsed.hash,
+        last4=parsed.last4,
         scopes=wanted,
         roles=carried,
         test=test,
@@ -87,31 +79,30 @@ def issue_key(
     )
     session.add(key)
     session.flush()
-    return key, spelled.secret
+    return key, parsed.secret
 
 
 def authenticate(session: Session, secret: str) -> Caller:
     """Return who a key belongs to.
 
-    A suspended account still authenticates, so that it can read what it paid for; verbs that make new work ask
+    A suspended account still authenticates, so that it can read what it paid for; operations that make new work call
     `require_active`.
 
-    Raises:
-        AppError: `unauthenticated`; the answer is the same for a key that never was and one that no longer is.
+    Raises AppError `unauthenticated`; the answer is the same for a key that never was and one that no longer is.
     """
     refused = AppError("unauthenticated", "The API key is missing, unknown, expired or revoked.")
     keyid = parse_key_id(secret)
     if keyid is None:
         raise refused
-    found = session.execute(
+    row = session.execute(
         select(ApiKey, Account).join(Account, Account.id == ApiKey.account_id).where(ApiKey.keyid == keyid)
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise refused
-    key, account = found
+    key, account = row
     if not hmac.compare_digest(key.secret_hash, hash_key(secret)) or not is_live(key, now(session)):
         raise refused
-    _note_use(session, key)
+    _record_use(session, key)
     return Caller(
         account=account,
         scopes=frozenset(key.scopes),
@@ -148,8 +139,7 @@ def rotate_key(
 ) -> tuple[ApiKey, str]:
     """Replace a key by a new one with the same rights and the same budget; the old one works on for the overlap.
 
-    Raises:
-        AppError: `not_found`; `conflict` if the key no longer works or was replaced before; `forbidden`.
+    Raises AppError `not_found`; `conflict` if the key no longer works or was replaced before; `forbidden`.
     """
     old = session.get(ApiKey, key_id, with_for_update=True)
     if old is None or old.account_id != account_id:
@@ -181,7 +171,7 @@ def rotate_key(
 
 
 def revoke_key(session: Session, account_id: str, key_id: str) -> ApiKey:
-    """End a key at once. Again is harmless. Raises `not_found`."""
+    """End a key at once. Idempotent. Raises `not_found`."""
     key = get_key(session, account_id, key_id)
     if key.revoked_at is None:
         key.revoked_at = now(session)
@@ -214,15 +204,15 @@ def _check(
         raise AppError("invalid_request", "The key would have expired already.", field="expires_at")
 
 
-def _note_use(session: Session, key: ApiKey) -> None:
+def _record_use(session: Session, key: ApiKey) -> None:
     moment = now(session)
-    if key.last_used_at is not None and moment - key.last_used_at < _USE_NOTED_EVERY:
+    if key.last_used_at is not None and moment - key.last_used_at < _USE_RECORDED_EVERY:
         return
-    # Requests of one key come in parallel: whoever finds the row locked leaves the note to the other.
+    # Requests of one key come in parallel: a request that finds the row locked leaves the update to the other.
     free = (
         select(ApiKey.id)
         .where(ApiKey.id == key.id)
-        .where(or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= moment - _USE_NOTED_EVERY))
+        .where(or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= moment - _USE_RECORDED_EVERY))
         .with_for_update(skip_locked=True, key_share=True)
         .scalar_subquery()
     )

@@ -29,9 +29,8 @@ def add_member(
 ) -> Member:
     """Add a person to an account.
 
-    Raises:
-        AppError: `invalid_request`; `forbidden` if `giver` hands out a role they do not have; `conflict` if somebody
-            signs in with this address already.
+    Raises AppError `invalid_request`; `forbidden` if `giver` hands out a role they do not have; `conflict` if somebody
+    already signs in with this e-mail address.
     """
     wanted = read_roles(roles)
     require_may_grant(giver, (), wanted)
@@ -50,53 +49,51 @@ def add_member(
     except IntegrityError as error:
         if "uq_members_email" not in str(error.orig):
             raise
-        raise _taken() from None
+        raise _email_in_use() from None
     return member
 
 
 def sign_up(session: Session, email: str, password: str, *, name: str) -> Member:
-    """Open an account for a stranger, who becomes its owner; only where the operator has opened sign-up.
+    """Open an account for a new person, who becomes its owner; only where the operator has opened sign-up.
 
-    Raises:
-        AppError: `forbidden` where it is not open; `invalid_request`, `conflict` as in `add_member`.
+    Raises AppError `forbidden` where it is not open; `invalid_request`, `conflict` as in `add_member`.
     """
     signup = get_settings().signup
     if signup != "open":
-        raise AppError("forbidden", "Accounts are opened by invitation here.", signup=signup)
+        raise AppError("forbidden", "Accounts are opened by invitation only.", signup=signup)
     account = create_account(session, name)
     return add_member(session, account.id, email, roles=(Role.OWNER, Role.CREATOR), password=password, name=name)
 
 
 def sign_in(session: Session, email: str, password: str) -> Caller:
-    """Return the caller that a person with this address and password is.
+    """Return the caller with this e-mail address and password.
 
-    Raises:
-        AppError: `unauthenticated`; the same, and as slow, for an unknown address as for a wrong password.
+    Raises AppError `unauthenticated`; the same, and as slow, for an unknown e-mail address as for a wrong password.
     """
     member = session.scalar(select(Member).where(Member.email == email.strip().lower(), Member.removed_at.is_(None)))
     stored = None if member is None else member.password_hash
     if not is_password(stored, password) or member is None or stored is None:
-        raise AppError("unauthenticated", "The address or the password is wrong.")
+        raise AppError("unauthenticated", "E-mail or password is wrong.")
     if is_outdated(stored):
         member.password_hash = hash_password(password)
     return caller_of(get_account(session, member.account_id), member)
 
 
 def record_sign_in(session: Session, member_id: str) -> None:
-    """Note that a member has come in, by password or by a link."""
+    """Record that a member signed in, by password or by a link."""
     session.execute(update(Member).where(Member.id == member_id).values(last_signed_in_at=now(session)))
 
 
 def caller_by_id(session: Session, member_id: str) -> Caller:
     """Return the caller behind a session of the web pages. Raises `unauthenticated` once the member was removed."""
-    found = session.execute(
+    row = session.execute(
         select(Account, Member)
         .join(Account, Account.id == Member.account_id)
         .where(Member.id == member_id, Member.removed_at.is_(None))
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise AppError("unauthenticated", "This member no longer exists.")
-    account, member = found
+    account, member = row
     return caller_of(account, member)
 
 
@@ -109,20 +106,20 @@ def get_member(session: Session, account_id: str, member_id: str) -> Member:
 
 
 def list_members(session: Session, account_id: str) -> list[Member]:
-    """Return the account's members by address."""
+    """Return the account's members, ordered by e-mail address."""
     query = select(Member).where(Member.account_id == account_id, Member.removed_at.is_(None))
     return list(session.scalars(query.order_by(Member.email)))
 
 
 def require_unused_email(session: Session, email: str) -> None:
-    """Refuse an address that somebody signs in with already. Raises `invalid_request`, `conflict`."""
+    """Refuse an e-mail address that is in use. Raises `invalid_request`, `conflict`."""
     query = select(Member.id).where(Member.email == read_email(email), Member.removed_at.is_(None))
     if session.scalar(query) is not None:
-        raise _taken()
+        raise _email_in_use()
 
 
-def _taken() -> AppError:
-    return AppError("conflict", "Somebody signs in with this address already.", field="email")
+def _email_in_use() -> AppError:
+    return AppError("conflict", "Somebody already signs in with this e-mail address.", field="email")
 
 
 def set_password(session: Session, account_id: str, member_id: str, password: str) -> None:
@@ -136,8 +133,7 @@ def set_roles(
 ) -> Member:
     """Replace a member's roles. Taking a role away needs no right to it; giving one does. Keys that carry it end.
 
-    Raises:
-        AppError: `not_found`, `invalid_request`, `forbidden`; `conflict` if it would leave no owner.
+    Raises AppError `not_found`, `invalid_request`, `forbidden`; `conflict` if it would leave no owner.
     """
     owners = _lock_owners(session, account_id)
     member = get_member(session, account_id, member_id)
@@ -146,7 +142,7 @@ def set_roles(
     if Role.OWNER not in wanted:
         _keep_an_owner(owners, member)
     member.roles = wanted
-    _end_keys(session, member, kept=wanted)
+    _end_keys(session, member, roles=wanted)
     session.flush()
     return member
 
@@ -154,39 +150,37 @@ def set_roles(
 def remove_member(session: Session, account_id: str, member_id: str) -> Member:
     """Remove a person. Keys that carry roles on their behalf end with them; plain keys are the account's and stay.
 
-    Raises:
-        AppError: `not_found`; `conflict` for the last owner.
+    Raises AppError `not_found`; `conflict` for the last owner.
     """
     owners = _lock_owners(session, account_id)
     member = get_member(session, account_id, member_id)
     _keep_an_owner(owners, member)
     member.removed_at = now(session)
-    _end_keys(session, member, kept=[])
+    _end_keys(session, member, roles=[])
     session.flush()
     return member
 
 
-def _end_keys(session: Session, member: Member, *, kept: list[str]) -> None:
+def _end_keys(session: Session, member: Member, *, roles: list[str]) -> None:
     """Revoke the keys that carry a role on a member's behalf beside those that the member keeps."""
     theirs = or_(ApiKey.member_id == member.id, ApiKey.issued_by == member.id)
     session.execute(
         update(ApiKey)
-        .where(theirs, ApiKey.revoked_at.is_(None), ~ApiKey.roles.contained_by(kept))
+        .where(theirs, ApiKey.revoked_at.is_(None), ~ApiKey.roles.contained_by(roles))
         .values(revoked_at=now(session))
     )
 
 
 def read_email(email: str) -> str:
-    """Return an address as it is stored: trimmed and in lower case.
+    """Return an e-mail address as it is stored: trimmed and in lower case.
 
-    Raises:
-        AppError: `invalid_request` if it cannot be an address.
+    Raises AppError `invalid_request` if it cannot be an e-mail address.
     """
-    address = email.strip().lower()
-    name, at, host = address.rpartition("@")
-    if not (name and at and "." in host) or len(address) > 254 or any(sign.isspace() for sign in address):
+    normalized = email.strip().lower()
+    name, at, host = normalized.rpartition("@")
+    if not (name and at and "." in host) or len(normalized) > 254 or any(sign.isspace() for sign in normalized):
         raise AppError("invalid_request", "This is not an e-mail address.", field="email", value=email)
-    return address
+    return normalized
 
 
 def _lock_owners(session: Session, account_id: str) -> set[str]:

@@ -33,8 +33,7 @@ def grant_membership(
 
     Whether the price book knows the name is for the caller to check: accounts know no books.
 
-    Raises:
-        AppError: `invalid_request` if it ends before it starts; `conflict` if it overlaps another period.
+    Raises AppError `invalid_request` if it ends before it starts; `conflict` if it overlaps another period.
     """
     if ends_at is not None and ends_at <= starts_at:
         raise AppError("invalid_request", "A membership ends after it starts.", field="ends_at")
@@ -62,8 +61,7 @@ def grant_membership(
 def end_membership(session: Session, account_id: str, at: datetime) -> MembershipPeriod | None:
     """End the membership that covers an instant at that instant; return it, or None when there was none.
 
-    Raises:
-        AppError: `invalid_request` for an instant in the past: what was held has been charged by.
+    Raises AppError `invalid_request` for an instant in the past: jobs have been charged by it.
     """
     if at < now(session):
         raise AppError("invalid_request", "A membership cannot be ended in the past.", field="at")
@@ -83,8 +81,7 @@ def change_membership(
 ) -> MembershipPeriod:
     """End what the account holds at an instant and give it another membership from that same instant on.
 
-    Raises:
-        AppError: `invalid_request`, `conflict` as in the two halves.
+    Raises AppError `invalid_request`, `conflict` as `end_membership` and `grant_membership` do.
     """
     end_membership(session, account_id, at)
     return grant_membership(session, account_id, name, starts_at=at, ends_at=ends_at)

@@ -6,23 +6,19 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from app.errors import AppError
 
 LENGTH_MIN = 10
-# Argon2 reads all of it; without a bound a long one would be a cheap way to keep us busy.
+# Argon2 reads all of it; without a bound a long one would be a cheap way to load the server.
 LENGTH_MAX = 1024
 
 _hasher = PasswordHasher()
-# What an unknown address is compared with, so that it takes as long to refuse as a wrong password.
-_NOBODY = (
+# An unknown e-mail address is compared with this, so that it takes as long to refuse as a wrong password.
+_DUMMY_HASH = (
     "$argon2id$v=19$m=65536,t=3,p=4$c29tZSBzYWx0IGhlcmU$"  # `some salt here`
     "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 )
 
 
 def hash_password(password: str) -> str:
-    """Return the argon2id hash of a new password.
-
-    Raises:
-        AppError: `invalid_request` if it is too short or too long.
-    """
+    """Return the argon2id hash of a new password. Raises AppError `invalid_request` if it is too short or too long."""
     if not LENGTH_MIN <= len(password) <= LENGTH_MAX:
         raise AppError(
             "invalid_request",
@@ -36,7 +32,7 @@ def hash_password(password: str) -> str:
 def is_password(stored: str | None, password: str) -> bool:
     """Say whether a password is the one that was stored; with nothing stored it takes as long to say no."""
     try:
-        return _hasher.verify(stored or _NOBODY, password[:LENGTH_MAX])
+        return _hasher.verify(stored or _DUMMY_HASH, password[:LENGTH_MAX])
     except (VerificationError, InvalidHashError):
         return False
 

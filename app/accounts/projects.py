@@ -14,8 +14,7 @@ from pricing.money import require_integer
 def create_project(session: Session, account_id: str, name: str, *, budget_month: int | None = None) -> Project:
     """Open a project, with a budget per billing month in minor units, or none.
 
-    Raises:
-        AppError: `invalid_request`; `conflict` if the account has an open project of this name.
+    Raises AppError `invalid_request`; `conflict` if the account has an open project of this name.
     """
     if not name.strip():
         raise AppError("invalid_request", "A project needs a name.", field="name")
@@ -36,8 +35,7 @@ def create_project(session: Session, account_id: str, name: str, *, budget_month
 def get_project(session: Session, account_id: str, project_id: str) -> Project:
     """Return a project of this account that is not archived, by its id or its name.
 
-    Raises:
-        AppError: `not_found`, for another account's project too.
+    Raises AppError `not_found`, for another account's project too.
     """
     project = session.scalar(
         select(Project).where(

@@ -98,7 +98,7 @@ class Member(Base):
 
 
 class Invitation(Base):
-    """A letter that lets one person join an account once, before it expires."""
+    """An invitation that lets one person join an account once, before it expires."""
 
     __tablename__ = "invitations"
     __table_args__ = (
@@ -136,7 +136,7 @@ class ApiKey(Base):
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
-    member_id: Mapped[str | None] = mapped_column(ForeignKey("members.id"))  # who made it and stands behind it
+    member_id: Mapped[str | None] = mapped_column(ForeignKey("members.id"))  # who made it and answers for it
     issued_by: Mapped[str | None] = mapped_column(Text)  # the person who gave out a key with roles; they saw it
     name: Mapped[str] = mapped_column(Text, default="")
     keyid: Mapped[str] = mapped_column(Text, unique=True)  # the readable part by which it is looked up

@@ -1,4 +1,4 @@
-"""Acts of operators on accounts: each is done and written in the audit trail in one transaction."""
+"""Operators' actions on accounts: each is done and recorded in the audit log in one transaction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -66,11 +66,10 @@ def set_membership(
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
 ) -> MembershipPeriod | None:
-    """Change an account's membership from a moment on (default now); what it held until then ends. `free` only ends.
+    """Change an account's membership from a moment on (default now); the current one ends then. `free` only ends it.
 
-    Raises:
-        AppError: `forbidden`, `not_found`; `invalid_request` for a membership that the book in force does not have or
-            a moment in the past; `conflict` if it would overlap a later period.
+    Raises AppError `forbidden`, `not_found`; `invalid_request` for a membership that the book in force does not have or
+    a moment in the past; `conflict` if it would overlap a later period.
     """
     require_role(actor, Role.OPERATOR)
     get_account(session, account_id)
@@ -81,9 +80,7 @@ def set_membership(
     before = membership_at(session, account_id, moment)
     period = None
     if name == FREE and ends_at is not None:
-        message = (
-            "An account is free wherever it has no membership, so that has no end; give the next membership its start."
-        )
+        message = "`free` has no end: it applies while there is no membership. Set the start of the next one."
         raise AppError("invalid_request", message, field="ends_at")
     if name == FREE:
         end_membership(session, account_id, moment)
@@ -125,29 +122,28 @@ class KeyOptions:
     job_cap: int | None = None
 
 
-def create_key(session: Session, actor: Actor, account_id: str, wish: KeyOptions) -> tuple[ApiKey, str]:
+def create_key(session: Session, actor: Actor, account_id: str, options: KeyOptions) -> tuple[ApiKey, str]:
     """Make a key for an account and return it with its secret, which is shown once.
 
     An operator gives customers' scopes to any account; a role that runs the service only if they have it themselves,
-    and what is done with such a key counts as done by them.
+    and actions with such a key count as theirs.
 
-    Raises:
-        AppError: `forbidden`, `invalid_request`, `not_found`.
+    Raises AppError `forbidden`, `invalid_request`, `not_found`.
     """
     require_role(actor, Role.OPERATOR)
-    require_may_grant(actor, {Scope.ADMIN}.intersection(wish.scopes), wish.roles)
+    require_may_grant(actor, {Scope.ADMIN}.intersection(options.scopes), options.roles)
     key, secret = issue_key(
         session,
         account_id,
-        scopes=wish.scopes,
-        name=wish.name,
-        test=wish.test,
-        project_id=wish.project_id,
-        roles=wish.roles,
-        issued_by=actor.person if wish.roles else None,
-        expires_at=wish.expires_at,
-        budget_total=wish.budget_total,
-        job_cap=wish.job_cap,
+        scopes=options.scopes,
+        name=options.name,
+        test=options.test,
+        project_id=options.project_id,
+        roles=options.roles,
+        issued_by=actor.person if options.roles else None,
+        expires_at=options.expires_at,
+        budget_total=options.budget_total,
+        job_cap=options.job_cap,
     )
     record_action(
         session, actor, "key.issued", key.id, account=account_id, scopes=key.scopes, roles=key.roles, test=key.test
@@ -158,8 +154,7 @@ def create_key(session: Session, actor: Actor, account_id: str, wish: KeyOptions
 def replace_key(session: Session, actor: Actor, account_id: str, key_id: str, overlap: timedelta) -> tuple[ApiKey, str]:
     """Replace a key of an account and return the new one with its secret, which is shown once.
 
-    Raises:
-        AppError: `forbidden`, for a key with a role that the operator does not have too; `not_found`, `conflict`.
+    Raises AppError `forbidden`, for a key with a role that the operator does not have too; `not_found`, `conflict`.
     """
     require_role(actor, Role.OPERATOR)
     old = get_key(session, account_id, key_id)
@@ -170,7 +165,7 @@ def replace_key(session: Session, actor: Actor, account_id: str, key_id: str, ov
 
 
 def record_rotation(session: Session, actor: Actor, fresh: ApiKey, old_id: str) -> None:
-    """Write in the audit trail that a key was replaced by a new one with the same rights."""
+    """Record in the audit log that a key was replaced by a new one with the same rights."""
     facts = {"account": fresh.account_id, "scopes": fresh.scopes, "roles": fresh.roles, "replaced": old_id}
     record_action(session, actor, "key.rotated", fresh.id, **facts)
 
@@ -188,9 +183,8 @@ def invite_member(
 ) -> tuple[Invitation, str]:
     """Invite a person to an account and return the token, which is shown once.
 
-    Raises:
-        AppError: `forbidden` for a service role that the operator does not have; `invalid_request`, `not_found`;
-            `conflict` if somebody signs in with the address already, so that nobody could ever accept.
+    Raises AppError `forbidden` for a service role that the operator does not have; `invalid_request`, `not_found`;
+    `conflict` if the e-mail address is in use, so that nobody could ever accept.
     """
     require_role(actor, Role.OPERATOR)
     get_account(session, account_id)
@@ -203,7 +197,7 @@ def invite_member(
 
 
 def cancel_invitation(session: Session, actor: Actor, account_id: str, invitation_id: str) -> None:
-    """Take an invitation back. Raises `forbidden`, `not_found`."""
+    """Withdraw an invitation. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     withdraw_invitation(session, account_id, invitation_id)
     record_action(session, actor, "member.uninvited", invitation_id, account=account_id)
@@ -234,9 +228,9 @@ def create_account_project(
     require_role(actor, Role.OPERATOR)
     account = get_account(session, account_id)
     project = create_project(session, account_id, name, budget_month=budget_month)
-    told = _spelled(budget_month, account.currency)
+    budget = _decimal_text(budget_month, account.currency)
     record_action(
-        session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=told
+        session, actor, "project.opened", project.id, account=account_id, name=project.name, budget_month=budget
     )
     return project
 
@@ -247,8 +241,8 @@ def set_project_budget(
     """Set a project's budget per month in minor units; None lifts it. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     project = set_budget(session, account_id, project_id, budget_month)
-    told = _spelled(budget_month, get_account(session, account_id).currency)
-    record_action(session, actor, "project.limited", project.id, account=account_id, budget_month=told)
+    budget = _decimal_text(budget_month, get_account(session, account_id).currency)
+    record_action(session, actor, "project.limited", project.id, account=account_id, budget_month=budget)
     return project
 
 
@@ -260,5 +254,5 @@ def archive_account_project(session: Session, actor: Actor, account_id: str, pro
     return project
 
 
-def _spelled(minor: int | None, currency: str) -> str | None:
+def _decimal_text(minor: int | None, currency: str) -> str | None:
     return None if minor is None else Money(minor, currency).text

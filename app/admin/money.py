@@ -1,4 +1,4 @@
-"""Acts of operators on money: top-ups, credit, corrections and refunds, each written in the audit trail."""
+"""Operators' actions on money: top-ups, credit, corrections and refunds, each recorded in the audit log."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from app.jobs.low_balance import publish_low_balance
 from app.jobs.tables import Job
 from app.roles import Role, require_role
 from app.wallet.balance import balance, set_credit_limit, set_low_balance
-from app.wallet.funds import correct, refund, spell, top_up
+from app.wallet.funds import correct, refund, signed_amount_text, top_up
 from app.wallet.tables import Transfer
 from pricing.money import Money
 
@@ -20,8 +20,7 @@ from pricing.money import Money
 def parse_amount(session: Session, account_id: str, text: str, *, field: str = "amount") -> int:
     """Return a decimal string such as `12.50` as minor units of the account's currency.
 
-    Raises:
-        AppError: `not_found`; `invalid_request` for what is no amount of this currency.
+    Raises AppError `not_found`; `invalid_request` for a text that is not an amount of this currency.
     """
     currency = get_account(session, account_id).currency
     try:
@@ -44,11 +43,10 @@ def add_funds(
 ) -> Transfer:
     """Top a wallet up by minor units; the same reference again returns the first transfer.
 
-    Raises:
-        AppError: `forbidden`, `not_found`, `invalid_request`; `conflict` for a reference that meant another transfer.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`; `conflict` for a reference of another transfer.
     """
     require_role(actor, Role.OPERATOR)
-    _more_than_nothing(amount)
+    _require_positive(amount)
     get_account(session, account_id)
     transfer = top_up(session, account_id, amount, kind=kind, reference=reference, expires_at=expires_at, reason=reason)
     expiry = expires_at.isoformat() if expires_at else None
@@ -66,14 +64,13 @@ def correct_balance(
     reason: str,
     job_id: str | None = None,
 ) -> Transfer:
-    """Put a wallet right: a positive amount gives, a negative one takes, even below the credit limit.
+    """Correct a wallet's balance: a positive amount gives, a negative one takes, even below the credit limit.
 
-    Raises:
-        AppError: `forbidden`, `not_found`, `invalid_request`, `conflict`.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`, `conflict`.
     """
     require_role(actor, Role.OPERATOR)
     if not amount:
-        raise AppError("invalid_request", "A correction moves something.", field="amount")
+        raise AppError("invalid_request", "A correction is not 0.", field="amount")
     if job_id is not None:
         _job_of(session, account_id, job_id)
     transfer = correct(session, account_id, amount, reference=reference, reason=reason, job_id=job_id)
@@ -87,13 +84,12 @@ def refund_job(
 ) -> Transfer:
     """Give back part or all of what a job was charged.
 
-    Raises:
-        AppError: `forbidden`, `not_found`, `invalid_request`; `conflict` above what is left of the charge.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`; `conflict` above what is left of the charge.
     """
     require_role(actor, Role.OPERATOR)
-    _more_than_nothing(amount)
+    _require_positive(amount)
     if not reason.strip():
-        raise AppError("invalid_request", "A refund says why.", field="reason")
+        raise AppError("invalid_request", "A refund needs a reason.", field="reason")
     _job_of(session, account_id, job_id)
     transfer = refund(session, job_id, amount, reference=reference, reason=reason)
     _record(session, actor, "job.refunded", transfer, reason=reason)
@@ -103,8 +99,7 @@ def refund_job(
 def set_account_credit_limit(session: Session, actor: Actor, account_id: str, credit_limit: int) -> None:
     """Set how far below zero new jobs may take a wallet, in minor units; open holds stay as they are.
 
-    Raises:
-        AppError: `forbidden`, `not_found`, `invalid_request`.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`.
     """
     require_role(actor, Role.OPERATOR)
     if credit_limit < 0:
@@ -117,20 +112,19 @@ def set_account_credit_limit(session: Session, actor: Actor, account_id: str, cr
 
 
 def set_low_balance_alert(session: Session, actor: Actor, account_id: str, threshold: int | None) -> None:
-    """Set below what (minor units) the owner is told that the wallet runs low; None: never.
+    """Set the balance (minor units) below which the owner is notified; None: never.
 
-    Raises:
-        AppError: `forbidden`, `not_found`, `invalid_request`.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`.
     """
     require_role(actor, Role.OPERATOR)
     if threshold is not None and threshold < 0:
         raise AppError("invalid_request", "A threshold is 0 or more.", field="amount")
     set_low_balance(session, account_id, threshold)
-    told = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
-    record_action(session, actor, "wallet.low_balance_set", account_id, after=told)
+    limit = None if threshold is None else Money(threshold, get_account(session, account_id).currency).text
+    record_action(session, actor, "wallet.low_balance_set", account_id, after=limit)
 
 
-def _more_than_nothing(amount: int) -> None:
+def _require_positive(amount: int) -> None:
     if amount <= 0:
         raise AppError("invalid_request", "The amount is more than 0.", field="amount")
 
@@ -143,8 +137,8 @@ def _job_of(session: Session, account_id: str, job_id: str) -> Job:
 
 
 def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **facts: object) -> None:
-    # The same order again moves nothing, and a trail that told it twice would tell of twice the money.
+    # A repeated order moves nothing; a second entry would record twice the money.
     if list_entries(session, subject=transfer.id, limit=1):
         return
-    told = {"account": transfer.account_id, "amount": spell(transfer), "currency": transfer.currency}
-    record_action(session, actor, act, transfer.id, **told, job=transfer.job_id, reference=transfer.reference, **facts)
+    moved = {"account": transfer.account_id, "amount": signed_amount_text(transfer), "currency": transfer.currency}
+    record_action(session, actor, act, transfer.id, **moved, job=transfer.job_id, reference=transfer.reference, **facts)

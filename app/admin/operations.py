@@ -1,4 +1,4 @@
-"""The floor as operators see it: jobs of every account, workers, deliveries; and what they may do there."""
+"""Operators' view of jobs, workers and deliveries of all accounts, and their actions on them."""
 
 from datetime import datetime
 from typing import Any
@@ -55,13 +55,13 @@ def list_all_jobs(
 
 
 def list_workers(session: Session, *, gone: bool = False) -> list[Worker]:
-    """Return the workers on the roster, those that are gone only if asked for, by host and id."""
+    """Return the registered workers by host and id; with `gone` also those that have left."""
     query = select(Worker).order_by(Worker.host, Worker.id)
     return list(session.scalars(query if gone else query.where(Worker.state != "gone")))
 
 
 def drain_worker(session: Session, actor: Actor, worker_id: str, *, drain: bool = True) -> Worker:
-    """Ask a worker to end its take and take no more, or (drain False) to go on. Raises `forbidden`, `not_found`."""
+    """Ask a worker to finish its take and stop, or (drain False) to resume. Raises `forbidden`, `not_found`."""
     require_role(actor, Role.OPERATOR)
     worker = set_draining(session, worker_id, drain=drain)
     record_action(session, actor, "worker.drained" if drain else "worker.resumed", worker_id, host=worker.host)
@@ -92,18 +92,18 @@ def list_all_deliveries(
             raise not_found("webhook delivery", after)
         query = query.where(tuple_(Delivery.created_at, Delivery.id) < (last.created_at, last.id))
     rows = session.execute(query.order_by(Delivery.created_at.desc(), Delivery.id.desc()).limit(limit + 1)).all()
-    shown = [(row.Delivery.account_id, show_delivery(row.Delivery, row.type, row.url)) for row in rows[:limit]]
-    return shown, len(rows) > limit
+    data = [(row.Delivery.account_id, show_delivery(row.Delivery, row.type, row.url)) for row in rows[:limit]]
+    return data, len(rows) > limit
 
 
 def redeliver_event(session: Session, actor: Actor, delivery_id: str) -> DeliveryOut:
-    """Deliver a webhook once more, whoever it belongs to. Raises `forbidden`, `not_found`, `conflict`."""
+    """Deliver a webhook once more, of any account. Raises `forbidden`, `not_found`, `conflict`."""
     require_role(actor, Role.OPERATOR)
-    found = session.get(Delivery, delivery_id)
-    if found is None:
+    delivery = session.get(Delivery, delivery_id)
+    if delivery is None:
         raise not_found("webhook delivery", delivery_id)
-    test = session.scalars(select(Event.test).where(Event.id == found.event_id)).one()
-    account = get_account(session, found.account_id)
+    test = session.scalars(select(Event.test).where(Event.id == delivery.event_id)).one()
+    account = get_account(session, delivery.account_id)
     owner = Caller(account, frozenset({str(Scope.WEBHOOKS)}), frozenset(), test=test)
     again = redeliver(session, owner, delivery_id)
     record_action(session, actor, "delivery.repeated", delivery_id, account=account.id)

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.accounts.keys import authenticate
 from app.api.rate_limits import count_request
-from app.db import get_session, transaction
+from app.db import transaction
 from app.errors import AppError
+from app.request_session import SessionDep
 from app.roles import Scope, require_role, require_scope
 
 # Declares the scheme in the OpenAPI document. The key itself is read below, so that the error has our format.
@@ -20,8 +21,6 @@ _BEARER = HTTPBearer(auto_error=False, description="An API key: `Authorization: 
 
 # Stands in place of a scope where any key will do.
 ANY = "any"
-
-SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
 def bearer_key(request: Request) -> str:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.caller import require_active
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.videos.translate import Body, read_body
 from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
@@ -19,6 +19,7 @@ from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
 from app.errors import AppError
 from app.jobs.file_retention import retention_end
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"])
 

@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy import select, tuple_
 
-from app.api.access import BillingCaller, SessionDep
+from app.api.access import BillingCaller
 from app.errors import AppError
 from app.jobs.tables import Job, ReceiptRow
+from app.request_session import SessionDep
 from app.wallet.balance import balance
 from pricing.money import Money
 

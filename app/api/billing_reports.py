@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from app.accounts.billing_periods import billing_month
 from app.accounts.caller import Caller
-from app.api.access import BillingCaller, SessionDep, VideosCaller
+from app.api.access import BillingCaller, VideosCaller
 from app.clock import now
 from app.errors import AppError
 from app.jobs.find import find_job
@@ -20,6 +20,7 @@ from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import make_statement
 from app.reports.translations import Language, decimals
 from app.reports.usage import read_usage
+from app.request_session import SessionDep
 from pricing.money import Money
 
 router = APIRouter(prefix="/v1", tags=["billing"])

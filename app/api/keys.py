@@ -11,10 +11,11 @@ from app.accounts import keys
 from app.accounts.caller import Caller, require_active
 from app.accounts.tables import Account, ApiKey
 from app.admin.accounts import record_rotation
-from app.api.access import AnyCaller, SessionDep
+from app.api.access import AnyCaller
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.errors import not_found
+from app.request_session import SessionDep
 from app.roles import Scope
 from pricing.money import Money
 

@@ -7,11 +7,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.accounts.memberships import membership_at
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at, contract_at
+from app.request_session import SessionDep
 from app.settings import get_settings
 from pricing.book import PriceError
 from pricing.price import price

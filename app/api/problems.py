@@ -161,6 +161,16 @@ def _allowed(error: Any) -> Any:
     return "; ".join(f"{_LIMITS.get(key, key)} {value}" for key, value in limits.items()) or None
 
 
+def from_database(error: Exception) -> AppError:
+    """Return the AppError for a lost transaction, or for a database that cannot be reached."""
+    if getattr(getattr(error, "orig", None), "sqlstate", None) in CONFLICT_STATES:
+        log.warning("A transaction lost against a concurrent one: %s", error)
+        message = "Another request changed the same data at the same time. Nothing was changed; try again."
+        return AppError("unavailable", message, retry_after=1)
+    log.error("The database is not reachable: %s", error)
+    return AppError("unavailable", "The service cannot reach its database now.", retry_after=2)
+
+
 def install(app: FastAPI) -> None:
     """Register the error handlers of the application."""
 
@@ -196,20 +206,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(OperationalError)
     def _database_unavailable(request: Request, error: Exception) -> JSONResponse:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in CONFLICT_STATES:
-            log.warning("A transaction lost against a concurrent one: %s", error)
-            conflict = AppError(
-                "unavailable",
-                "Another request changed the same data at the same time. Nothing was changed; try again.",
-                retry_after=1,
-            )
-            return problem(conflict, request)
-        log.error("The database is not reachable: %s", error)
-        unavailable = AppError("unavailable", "The service cannot reach its database now.", retry_after=2)
-        return problem(unavailable, request)
+        return problem(from_database(error), request)
 
     @app.exception_handler(DBAPIError)
     @app.exception_handler(Exception)
     def _unknown(request: Request, error: Exception) -> JSONResponse:
         log.exception("Unexpected error", exc_info=error)
-        return problem(AppError("internal_error", "An internal error occurred. Nothing was charged."), request)
+        return problem(AppError("internal_error", "An internal error occurred; nothing was charged."), request)

@@ -7,7 +7,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.accounts import projects
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"])
 

@@ -1,11 +1,28 @@
-"""Reject text that cannot be stored or returned: NUL characters and lone surrogates."""
+"""Parse JSON bodies, and reject text that cannot be stored or returned: NUL characters and lone surrogates."""
 
+import json
 import re
 from typing import Any
 
 from app.errors import AppError
 
 _INVALID = re.compile(r"[\x00\ud800-\udfff]")
+
+
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body.
+
+    Numbers with a fraction are kept as text, so that no price is ever a float. Raises AppError `invalid_json`, and
+    `invalid_request` for text that cannot be stored.
+    """
+    try:
+        values = json.loads(raw, parse_float=str)
+    except (ValueError, RecursionError) as error:
+        raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise AppError("invalid_json", "The body must be a JSON object.")
+    require_text(values)
+    return values
 
 
 def require_text(values: dict[str, Any]) -> None:

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from app.accounts.caller import Caller
-from app.api.access import SessionDep, WebhooksCaller, needs_without_session
+from app.api.access import WebhooksCaller, needs_without_session
 from app.events import feed
 from app.events.schemas import EventList, show_page
 from app.events.types import EVENT_TYPES
+from app.request_session import SessionDep
 from app.roles import Scope
 from app.webhooks import callback_secret, deliveries, endpoints
 from app.webhooks.schemas import (

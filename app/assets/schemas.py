@@ -19,7 +19,7 @@ class AssetUpload(BaseModel):
     filename: Annotated[str, StringConstraints(max_length=200)] = Field("", description="Only for your own reference.")
     content_type: Annotated[str, StringConstraints(pattern=r"^(image|video|audio)/[a-z0-9.+-]{1,60}$")]
     bytes: int = Field(ge=1, description="Size of the file.")
-    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+    kind: Kind | None = Field(None, description="The required kind; default: any.")
 
 
 class AssetFromUrl(BaseModel):
@@ -28,7 +28,7 @@ class AssetFromUrl(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/a.png"}]})
 
     url: Annotated[str, StringConstraints(min_length=1)] = Field(description="An https: or data: URL.")
-    kind: Kind | None = Field(None, description="What it has to be; left out, it is taken for what it is.")
+    kind: Kind | None = Field(None, description="The required kind; default: any.")
 
 
 class UploadOut(BaseModel):

@@ -1,4 +1,4 @@
-"""Who acts on prices: the person, by what key, with which roles."""
+"""The person who acts, with which key and roles."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from app.roles import ADMIN_ROLES, Scope
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A person who acts. Four-eyes rules compare `person`; the audit trail keeps `via` beside it."""
+    """A person who acts. Four-eyes rules compare `person`; the audit log records `via` beside it."""
 
     person: str
     via: str
@@ -21,5 +21,5 @@ class Actor:
         return cls(caller.person, caller.via, caller.roles, caller.scopes)
 
 
-# The seed of a fresh home acts as the house; nobody signs in as it.
+# Seeding a new database acts as the system; nobody signs in as it.
 SYSTEM_ACTOR = Actor("house", "seed", frozenset(ADMIN_ROLES))

@@ -1,4 +1,4 @@
-"""The audit trail: every act of an admin, added to and never changed, each entry sealed with the hash of the last."""
+"""The audit log: every action of an operator, append-only, each entry chained to the last one by its hash."""
 
 import hashlib
 import json
@@ -13,20 +13,16 @@ from app.audit_log.actor import Actor
 from app.audit_log.tables import AuditEntry
 from app.clock import now
 
-# A transaction-long advisory lock: entries are chained, so they are written one after the other. Take it last.
+# A transaction-long advisory lock: entries are chained, so they are written one after the other. Acquire it last.
 _LOCK = 0x7472_6169
 FIRST = "0" * 64
 
 
 def record_action(session: Session, actor: Actor, act: str, subject: str, **facts: Any) -> AuditEntry:
-    """Write an act down in the transaction that does it.
+    """Record an action in the transaction that does it. The caller commits.
 
-    Args:
-        session: an open session; the caller commits.
-        actor: who does it.
-        act: what is done, such as `book.approved` or `account.suspended`.
-        subject: id of what it is done to.
-        facts: what else to know: before and after, reasons. Plain values; money as decimal strings, no floats.
+    `act` is the action, such as `book.approved` or `account.suspended`; `subject` is the id that it is about. `facts`
+    are plain values such as before and after or a reason; money as decimal strings, no floats.
     """
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     last = session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))
@@ -39,15 +35,15 @@ def record_action(session: Session, actor: Actor, act: str, subject: str, **fact
         facts=facts,
         previous_hash=last or FIRST,
     )
-    entry.hash = seal(entry)
+    entry.hash = entry_hash(entry)
     session.add(entry)
     session.flush()
     return entry
 
 
-def seal(entry: AuditEntry) -> str:
-    """Return the SHA-256, in hex, over all that an entry says and the hash of the one before it."""
-    said = {
+def entry_hash(entry: AuditEntry) -> str:
+    """Return the SHA-256, in hex, over an entry's values and the hash of the one before it."""
+    content = {
         "at": entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
         "actor": entry.actor,
         "via": entry.via,
@@ -56,7 +52,7 @@ def seal(entry: AuditEntry) -> str:
         "facts": entry.facts,
         "previous": entry.previous_hash,
     }
-    text = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -90,10 +86,10 @@ def last_simulation(session: Session, book_id: str, content_hash: str) -> int | 
     )
 
 
-def broken_seals(session: Session) -> Iterator[int]:
-    """Yield the number of each entry that was rewritten, or whose predecessor was taken out or put in."""
+def broken_entries(session: Session) -> Iterator[int]:
+    """Yield the number of each entry that was changed, or whose predecessor was removed or inserted."""
     previous = FIRST
     for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=500)):
-        if entry.previous_hash != previous or entry.hash != seal(entry):
+        if entry.previous_hash != previous or entry.hash != entry_hash(entry):
             yield entry.number
         previous = entry.hash

@@ -11,7 +11,7 @@ from app.db import Base, Moment, append_only
 
 
 class AuditEntry(Base):
-    """One act of an admin. Entries are chained by hash, so that one taken out or rewritten shows."""
+    """One action of an operator. Entries are chained by hash, so that a removed or changed one is noticed."""
 
     __tablename__ = "audit_entries"
     __table_args__ = (Index("ix_audit_entries_subject", "subject"),)
@@ -19,9 +19,9 @@ class AuditEntry(Base):
     number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(Moment)
     actor: Mapped[str] = mapped_column(Text)  # the person
-    via: Mapped[str] = mapped_column(Text, default="")  # the key or door that the person used
+    via: Mapped[str] = mapped_column(Text, default="")  # the key that the person used, or `session`
     act: Mapped[str] = mapped_column(Text)  # such as `book.approved`
-    subject: Mapped[str] = mapped_column(Text)  # id of what was acted on
+    subject: Mapped[str] = mapped_column(Text)  # id that the action is about
     facts: Mapped[dict[str, Any]] = mapped_column(JSONB)
     previous_hash: Mapped[str] = mapped_column(Text)
     hash: Mapped[str] = mapped_column(Text, unique=True)

@@ -1,1 +1,1 @@
-"""The catalogue: which video models there are, what they can do, and which picture sizes are sold."""
+"""The catalogue: the video models, their capabilities, and the picture sizes that are sold."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 
 def _each(groups: Mapping[str, str]) -> dict[str, str]:
-    """Each word of the values with its key: from "known: foreign words" to "foreign word: known"."""
+    """Map each word of the values to its key: from "known: foreign words" to "foreign word: known"."""
     return {word: known for known, words in groups.items() for word in words.split()}
 
 
@@ -126,7 +126,7 @@ MOVING: dict[str, str] = _each(
         "up": "fly flies flying float floats floating",
     }
 )
-"""Verbs that say little about the way: the motion they stand for where no other word says one."""
+"""Verbs that name no direction: the motion that they mean where no other word names one."""
 
 TYPICAL: dict[str, str] = _each(
     {

@@ -35,13 +35,10 @@ _CONTRAST = {"white": "black", "gray": "black", "yellow": "blue", "orange": "blu
 
 @dataclass(frozen=True)
 class Term:
-    """One word of the prompt and what it was taken for.
+    """One word of the prompt and the model's word for it.
 
-    Attributes:
-        said: the word as the customer wrote it, or "" for what the prompt did not say.
-        taken: the model's word.
-        kind: color, background, shape, motion, size or speed.
-        known: whether it is the model's own word, not the nearest one.
+    `said`: the word of the prompt, or "" where the prompt has none. `taken`: the model's word. `kind`:
+    color, background, shape, motion, size or speed. `known`: whether it is the model's own word, not the nearest one.
     """
 
     said: str
@@ -50,7 +47,7 @@ class Term:
     known: bool
 
     def as_dict(self) -> dict[str, str | bool]:
-        """The term as JSON."""
+        """Return the term as JSON."""
         return {"said": self.said, "taken": self.taken, "kind": self.kind, "known": self.known}
 
 
@@ -65,7 +62,7 @@ class ParsedPrompt:
 
 @dataclass(frozen=True)
 class _Hit:
-    """A term, where it stands in the prompt, and whether it counts only where no other word says the same."""
+    """A term, its place in the prompt, and whether it counts only where no other word has the same kind."""
 
     term: Term
     place: int
@@ -78,8 +75,8 @@ class _Draft:
 
     hits: dict[str, _Hit]
 
-    def said(self, kind: str) -> str | None:
-        """The model's word for a kind, or None where the prompt had none."""
+    def word(self, kind: str) -> str | None:
+        """Return the model's word for a kind, or None where the prompt has none."""
         return self.hits[kind].term.taken if kind in self.hits else None
 
 
@@ -97,7 +94,7 @@ _LONG_WORDS = tuple(word for word in (*_OWN, *SYNONYMS, *MOVING) if len(word) > 
 
 
 def parse_prompt(prompt: str) -> ParsedPrompt:
-    """Read a prompt as a scene of one or two shapes. It never fails: what is not known or said gets a usual word.
+    """Read a prompt as a scene of one or two shapes. It never fails: unknown and missing words get a usual one.
 
     Returns the sentence the model was trained to read, the scene, and one term per word that decided something, in the
     prompt's order, followed by what had to be assumed (with `said` empty).
@@ -110,30 +107,30 @@ def parse_prompt(prompt: str) -> ParsedPrompt:
     if backdrop is not None:
         used.append(replace(backdrop, term=replace(backdrop.term, kind="background")))
     scene, assumed = _settle(drafts, backdrop.term.taken if backdrop else None)
-    said = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
-    return ParsedPrompt(scene.caption(), scene, (*said, *assumed))
+    terms = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
+    return ParsedPrompt(scene.caption(), scene, (*terms, *assumed))
 
 
 def _hit(words: list[str], index: int) -> _Hit | None:
-    """What one word of the prompt means to the model, or None."""
+    """Return the term of one word of the prompt, or None."""
     word = words[index]
     before = words[max(index - 2, 0) : index]
     if word == "circle" and before == ["in", "a"]:
         return _Hit(Term("in a circle", "orbit", "motion", True), index)
     if word == "circles" and before[-1:] == ["in"]:
         return _Hit(Term("in circles", "orbit", "motion", False), index)
-    found = _look_up(word)
-    if found is None and len(word) > 4 and word not in _FILLER:
+    entry = _look_up(word)
+    if entry is None and len(word) > 4 and word not in _FILLER:
         near = get_close_matches(word, _LONG_WORDS, n=1, cutoff=0.8)
-        found = _look_up(near[0]) if near else None
-    if found is None:
+        entry = _look_up(near[0]) if near else None
+    if entry is None:
         return None
-    kind, taken, weak = found
-    return _Hit(Term(word, taken, kind, _OWN.get(word) == (kind, taken)), index, weak)
+    kind, known, weak = entry
+    return _Hit(Term(word, known, kind, _OWN.get(word) == (kind, known)), index, weak)
 
 
 def _look_up(word: str) -> tuple[str, str, bool] | None:
-    """Kind, known word and weakness for a word, its singular or its plain verb."""
+    """Return kind, known word and weakness for a word, its singular or its plain verb."""
     for ending in ("", "s", "es", "ing", "ed", "d"):
         form = word.removesuffix(ending)
         if form in _OWN:
@@ -146,7 +143,7 @@ def _look_up(word: str) -> tuple[str, str, bool] | None:
 
 
 def _backdrop(words: list[str], hits: list[_Hit]) -> _Hit | None:
-    """The hit that names the background: the last colour after "on", "over", … or before a backdrop, else a place."""
+    """Return the hit that names the background: the last colour after "on" etc. or before a backdrop, else a place."""
     places = [hit for hit in hits if hit.term.kind == "background"]
     shapes = {hit.place for hit in hits if hit.term.kind == "shape"}
     colors = []
@@ -158,12 +155,12 @@ def _backdrop(words: list[str], hits: list[_Hit]) -> _Hit | None:
         names_thing = bool(shapes & {hit.place + 1, hit.place + 2})
         if _BACKDROPS & set(after) or (_PLACES & set(before) and not names_thing):
             colors.append(hit)
-    found = colors or places
-    return found[-1] if found else None
+    candidates = colors or places
+    return candidates[-1] if candidates else None
 
 
 def _drafts(hits: list[_Hit]) -> list[_Draft]:
-    """Up to two things, filled in the prompt's order."""
+    """Return up to two things, filled in the prompt's order."""
     drafts = [_Draft({})]
     for index, hit in enumerate(hits):
         kind = hit.term.kind
@@ -180,7 +177,7 @@ def _drafts(hits: list[_Hit]) -> list[_Draft]:
 
 
 def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[Term]]:
-    """Give everything unsaid its usual word, and no object its background's or its neighbour's colour."""
+    """Fill in usual words, so that no object has its background's or its neighbour's colour."""
     assumed: list[Term] = []
 
     def assume(kind: str, word: str) -> str:
@@ -189,32 +186,32 @@ def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[T
 
     if background is None:
         background = assume(
-            "background", "black" if any(draft.said("color") == "white" for draft in drafts) else "white"
+            "background", "black" if any(draft.word("color") == "white" for draft in drafts) else "white"
         )
     things: list[Thing] = []
     for draft in drafts:
-        taken = [background, *(thing.color for thing in things)]
+        used_colors = [background, *(thing.color for thing in things)]
         shape = draft.hits.get("shape")
-        color = draft.said("color") or assume("color", _usual_color(shape.term.said if shape else "", taken))
-        if color in taken:
+        color = draft.word("color") or assume("color", _usual_color(shape.term.said if shape else "", used_colors))
+        if color in used_colors:
             near = _CONTRAST.get(color, "white")
-            color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in taken))
+            color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in used_colors))
         things.append(
             Thing(
                 color=color,
-                shape=draft.said("shape") or assume("shape", "circle"),
-                motion=draft.said("motion") or assume("motion", "still" if draft.said("speed") is None else "right"),
-                size=draft.said("size") or "",
-                speed=draft.said("speed") or "",
+                shape=draft.word("shape") or assume("shape", "circle"),
+                motion=draft.word("motion") or assume("motion", "still" if draft.word("speed") is None else "right"),
+                size=draft.word("size") or "",
+                speed=draft.word("speed") or "",
             )
         )
     return Scene(background, tuple(things)), assumed
 
 
-def _usual_color(noun: str, taken: list[str]) -> str:
-    """The colour of a thing whose prompt names none."""
+def _usual_color(noun: str, used_colors: list[str]) -> str:
+    """Return the colour of a thing whose prompt names none."""
     wished = [TYPICAL[noun]] if noun in TYPICAL else []
-    return next(name for name in (*wished, "red", "blue", "yellow") if name not in taken)
+    return next(name for name in (*wished, "red", "blue", "yellow") if name not in used_colors)
 
 
 def model_prompt(model: VideoModel, prompt: str) -> str:

@@ -38,7 +38,7 @@ SPEEDS: tuple[str, ...] = ("slowly", "", "quickly")
 
 SIZELESS: frozenset[str] = frozenset({"grow", "shrink"})
 SPEEDLESS: frozenset[str] = frozenset({"still"})
-"""Motions whose sentence takes no size word, or no speed word."""
+"""Motions whose sentence has no size word, or no speed word."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Thing:
     speed: str = ""
 
     def words(self) -> str:
-        """The clause that asks for this object, such as "a big red circle moves left slowly"."""
+        """Return the clause that asks for this object, such as "a big red circle moves left slowly"."""
         size = "" if self.motion in SIZELESS else self.size
         speed = "" if self.motion in SPEEDLESS else self.speed
         return " ".join(word for word in ("a", size, self.color, self.shape, MOTIONS[self.motion], speed) if word)
@@ -66,12 +66,12 @@ class Scene:
     things: tuple[Thing, ...]
 
     def caption(self) -> str:
-        """The sentence the model reads."""
+        """Return the sentence that the model reads."""
         return " and ".join(thing.words() for thing in self.things) + f" on a {self.background} background"
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word a caption can hold, in a fixed order; the tokenizer's table is built from it."""
+    """Return every word that a caption can have, in a fixed order; the tokenizer's table is built from it."""
     words: dict[str, None] = dict.fromkeys(("a", "and", "on", "background", *BACKGROUNDS, *SHAPES, *SIZES, *SPEEDS))
     for phrase in MOTIONS.values():
         words.update(dict.fromkeys(phrase.split()))

@@ -1,4 +1,4 @@
-"""What a render costs, predicted from a model's sizes alone: memory for admission, arithmetic for ETA and benches."""
+"""Predict the memory and arithmetic of a render from a model's sizes: for admission, ETA and benchmarks."""
 
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ def predict_peak(model: VideoModel, width: int, height: int, frames: int) -> Pea
 def why_too_large(model: VideoModel, width: int, height: int, frames: int, available: int) -> str | None:
     """Return a sentence that says why a render cannot fit into `available` bytes, or None where it can.
 
-    It decides at submission and on the worker alike. A model without weights always fits.
+    It decides both at submission and on the worker. A model without weights always fits.
     """
     if model.architecture is None:
         return None

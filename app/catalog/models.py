@@ -1,4 +1,4 @@
-"""Video models as data: what each can do, what it needs, and how it is run. One TOML file each, read strictly."""
+"""Video models as data: capabilities, requirements and engine options. One TOML file each, read strictly."""
 
 import tomllib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ STRENGTH_MODES: tuple[Mode, ...] = ("v2v", "edit")
 
 
 class CatalogError(Exception):
-    """A catalogue file that does not say a whole, consistent model; the message names the file and every problem."""
+    """A catalogue file that is not a complete, consistent model; the message names the file and every problem."""
 
 
 class _Table(BaseModel):
@@ -75,7 +75,7 @@ class EngineOptions(_Table):
 
 
 class VideoModel(_Table):
-    """One video model: the facts that doors show, the planner counts with, and the engine runs by."""
+    """One video model: the facts that APIs show, the planner counts with, and the engine runs by."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
     name: str
@@ -129,7 +129,7 @@ class VideoModel(_Table):
         return self
 
     def _size_problems(self) -> list[str]:
-        """Return what is wrong with `native` and `flow_shift`."""
+        """Return the problems of `native` and `flow_shift`."""
         unit = self.architecture.spatial_scale * self.architecture.patch if self.architecture else 2
         problems = [f"native.{word}: no such resolution" for word in self.native if word not in RESOLUTIONS]
         problems += [f"flow_shift.{word}: no such resolution" for word in self.flow_shift if word not in RESOLUTIONS]
@@ -143,7 +143,7 @@ class VideoModel(_Table):
         return problems if self.native else ["native names no size"]
 
     def _mode_problems(self) -> list[str]:
-        """Return what is wrong with the modes and the hand-over between segments."""
+        """Return the problems of the modes and the hand-over between segments."""
         problems = []
         if self.last_frame != "no" and "i2v" not in self.modes:
             problems.append("last_frame needs the mode i2v")
@@ -186,7 +186,7 @@ class VideoModel(_Table):
 
 
 def parse_model(text: str, source: str) -> VideoModel:
-    """Return the video model that a catalogue file says. `source` names the file in the CatalogError."""
+    """Return the video model of a catalogue file. `source` names the file in the CatalogError."""
     try:
         return VideoModel.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -212,7 +212,7 @@ def load_catalog(extra_dir: Path | None = None) -> Mapping[str, VideoModel]:
                 continue
             model = parse_model(entry.read_text(encoding="utf-8"), str(entry))
             if model.id in seen:
-                raise CatalogError(f"{entry} and {seen[model.id]} both say the model {model.id}")
+                raise CatalogError(f"{entry} and {seen[model.id]} both define the model {model.id}")
             seen[model.id] = str(entry)
             catalog[model.id] = model
     return catalog

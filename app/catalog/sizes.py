@@ -1,4 +1,4 @@
-"""The picture sizes that are sold, and how a request names one."""
+"""The picture sizes that are sold, and how requests name them."""
 
 import re
 import tomllib
@@ -28,7 +28,7 @@ class Size:
 
 
 def _read_sizes() -> tuple[Size, ...]:
-    """Read sizes.toml, which lies beside this file."""
+    """Read sizes.toml, next to this file."""
     table = tomllib.loads(files("app.catalog").joinpath("sizes.toml").read_text(encoding="utf-8"))
     return tuple(
         Size(resolution, ratio, width, height)
@@ -46,29 +46,29 @@ def resolve_size(size: str | None, resolution: str | None, ratio: str | None) ->
     """Return the sold size that a request names.
 
     `size` is `WIDTHxHEIGHT` (also written with `*`, as DashScope does); `resolution` and `ratio` are the other way
-    to say it, defaulting to 720P and 16:9. Where both are given they must agree.
+    to name it, defaulting to 720P and 16:9. Where a request has both, they must agree.
 
     Raises AppError `unsupported_size` (with the nearest allowed size and all allowed ones) for a size that is not
     sold, and `invalid_request` where `size` contradicts `resolution` or `ratio`.
     """
     if size is None:
         return _by_class(resolution or DEFAULT_RESOLUTION, ratio or DEFAULT_RATIO)
-    found = _by_pixels(size)
-    for field, asked, actual in (("resolution", resolution, found.resolution), ("ratio", ratio, found.ratio)):
-        if asked is not None and _same_word(asked) != _same_word(actual):
-            message = f"The size {found.name} has the {field} {actual}, but the request also says {asked}."
-            raise AppError("invalid_request", message, field=field, value=asked, allowed=[actual])
-    return found
+    named = _by_pixels(size)
+    for field, requested, actual in (("resolution", resolution, named.resolution), ("ratio", ratio, named.ratio)):
+        if requested is not None and _normalize(requested) != _normalize(actual):
+            message = f"The size {named.name} has the {field} {actual}, but the request also names {requested}."
+            raise AppError("invalid_request", message, field=field, value=requested, allowed=[actual])
+    return named
 
 
 def _by_class(resolution: str, ratio: str) -> Size:
     """Return the size of a resolution class and ratio."""
     for field, value, allowed in (("resolution", resolution, RESOLUTIONS), ("ratio", ratio, RATIOS)):
-        if _same_word(value) not in {_same_word(word) for word in allowed}:
+        if _normalize(value) not in {_normalize(word) for word in allowed}:
             message = f"The {field} {value} is not sold; allowed are {', '.join(allowed)}."
             raise AppError("unsupported_size", message, field=field, value=value, allowed=list(allowed))
-    wanted = (_same_word(resolution), _same_word(ratio))
-    return next(size for size in SIZES if (_same_word(size.resolution), _same_word(size.ratio)) == wanted)
+    wanted = (_normalize(resolution), _normalize(ratio))
+    return next(size for size in SIZES if (_normalize(size.resolution), _normalize(size.ratio)) == wanted)
 
 
 def _by_pixels(text: str) -> Size:
@@ -91,6 +91,6 @@ def nearest_size(width: int, height: int) -> Size:
     return min(SIZES, key=lambda size: log(size.width / width) ** 2 + log(size.height / height) ** 2)
 
 
-def _same_word(text: str) -> str:
+def _normalize(text: str) -> str:
     """Return the form in which two spellings of a resolution or ratio are equal."""
     return text.strip().upper()

@@ -1,1 +1,1 @@
-"""The command line: one process tree for a laptop, one command per role in production, and the tools around them."""
+"""The command line: one process tree for a laptop, one command per role in production, and operator tools."""

@@ -1,4 +1,4 @@
-"""The whole site in one application: the API's doors and the pages, which do not know of one another."""
+"""The complete site in one ASGI application: the API and the pages, which are independent of each other."""
 
 from fastapi import FastAPI
 

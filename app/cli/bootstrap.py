@@ -1,4 +1,4 @@
-"""The people who run the house: `cinemeter init` for the first start of a service of one's own, and a way back in."""
+"""The operator account: `cinemeter init` prepares a new database, `cinemeter sign-in-link` resets a password."""
 
 import sys
 from typing import Annotated
@@ -11,10 +11,10 @@ from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.accounts.members import add_member
 from app.accounts.tables import Member
-from app.audit_log.actor import SYSTEM_ACTOR as THE_HOUSE
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.cli.home import ADDRESS_RECORD, read_record
 from app.cli.migrate import upgrade
-from app.cli.options import Home, parse_choice
+from app.cli.options import Home, home_folder
 from app.cli.server_urls import any_servers
 from app.db import transaction
 from app.errors import AppError
@@ -25,45 +25,49 @@ from app.wallet.balance import open_wallet
 from app.web.password_links import sign_in_link, welcome_links
 
 err = Console(stderr=True)
-HOUSE = "The house"
+OPERATOR_ACCOUNT = "Operator"
 
 
 def init(
-    email: Annotated[str, typer.Option(help="Who runs the service: signs in to the pages, and holds the first key.")],
+    email: Annotated[
+        str, typer.Option(help="E-mail of the operator, who signs in to the pages and gets the first key.")
+    ],
     home: Home = None,
 ) -> None:
-    """Prepare a database of your own: migrate it, publish the shipped price book, and print the first admin key.
+    """Prepare your own database: migrate it, publish the shipped price book, and print the first admin key.
 
-    It makes one account, of the house itself, and no customers; `cinemeter up` makes a home to play with instead.
+    It creates the operator account and no customers. `cinemeter up` creates a home with sample accounts instead.
     """
-    with any_servers(parse_choice(home)):
+    with any_servers(home_folder(home)):
         upgrade()
         with transaction() as session:
             if session.scalar(select(Member).where(Member.email == email)) is not None:
-                raise AppError("conflict", f"There is a member {email} already; `cinemeter keys issue` makes a key.")
+                raise AppError(
+                    "conflict", f"A member {email} already exists. Use `cinemeter keys issue` to create a key."
+                )
             seed_book(session)
-            account = create_account(session, HOUSE)
+            account = create_account(session, OPERATOR_ACCOUNT)
             open_wallet(session, account.id)
             roles = sorted(ADMIN_ROLES)
-            member = add_member(session, account.id, email, roles=roles, name=HOUSE)
+            member = add_member(session, account.id, email, roles=roles, name=OPERATOR_ACCOUNT)
             _, secret = issue_key(
                 session, account.id, scopes=[Scope.ADMIN], roles=roles, name="first key", member_id=member.id
             )
             link = welcome_links(session)[member.email]
     err.print(f"Choose your password at {link}", highlight=False, soft_wrap=True)
-    err.print("The first admin key, shown this once:", highlight=False)
+    err.print("The first admin key, which is shown only once:", highlight=False)
     sys.stdout.write(secret + "\n")
 
 
 def print_sign_in_link(
-    email: Annotated[str, typer.Argument(help="Who has forgotten the password.")],
+    email: Annotated[str, typer.Argument(help="E-mail of the member who needs a new password.")],
     home: Home = None,
 ) -> None:
-    """Print a link under which a member chooses a new password: the way back in where no second operator gives one.
+    """Print a link with which a member sets a new password, for example when no other operator can reset it.
 
-    It works once and for a day, ends the member's sessions when it is used, and stands in the audit trail.
+    It works once, within one day. Using it ends the member's sessions. The link is recorded in the audit log.
     """
-    folder = parse_choice(home)
+    folder = home_folder(home)
     with any_servers(folder), transaction() as session:
         running = read_record(folder / ADDRESS_RECORD)
         if running:
@@ -72,6 +76,6 @@ def print_sign_in_link(
             select(Member).where(Member.email == email.strip().lower(), Member.removed_at.is_(None))
         )
         if member is None:
-            raise AppError("not_found", f"Nobody signs in as {email}.")
-        link = sign_in_link(session, THE_HOUSE, member.account_id, member.id)
+            raise AppError("not_found", f"No member has the e-mail {email}.")
+        link = sign_in_link(session, SYSTEM_ACTOR, member.account_id, member.id)
     sys.stdout.write(link + "\n")

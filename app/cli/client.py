@@ -1,7 +1,7 @@
-"""The command line as a customer: a small client of the HTTP interface, for the loopback address or any other.
+"""A small HTTP client with which the command line uses the API as a customer, on loopback or any other host.
 
-Customers' machines reach the service with nothing but the standard library; the guarded door of `app.net` is for
-addresses that strangers give us, and refuses the loopback address on purpose.
+It uses the standard library only. The guarded HTTP client in `app.net` is for URLs from untrusted users, and refuses
+loopback addresses on purpose.
 """
 
 import json
@@ -21,12 +21,12 @@ FINAL = ("completed", "failed", "cancelled", "expired")
 _TIMEOUT_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 20
-# A server that restarts is away for a moment; requests that may be repeated are.
+# A restarting server is unavailable for a moment, so requests are retried; an Idempotency-Key makes that safe.
 _TRIES = 5
 
 
-class Refusal(Exception):
-    """The service said no, or could not be reached; the message says which in words."""
+class ApiError(Exception):
+    """The service answered with an error, or could not be reached. The message says which."""
 
     def __init__(self, message: str, *, code: str = "unavailable", status: int = 0) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 
 class _WithoutKey(HTTPRedirectHandler):
-    """Follow a redirect to storage, but keep the API key for the service that it belongs to."""
+    """Follow a redirect to storage without sending the API key to another host."""
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
         request = super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -53,15 +53,15 @@ class Client:
         self._opener = _opener(self.base_url)
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return the JSON at `path`. Raises Refusal."""
+        """Return the JSON at `path`. Raises ApiError."""
         return self._json("GET", path, None, {})
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Post `body` as JSON, once however often it has to be sent, and return the answer. Raises Refusal."""
+        """Post `body` as JSON with an Idempotency-Key, so that retries are safe. Raises ApiError."""
         return self._json("POST", path, body or {}, {"Idempotency-Key": secrets.token_hex(16)})
 
     def follow(self, video_id: str, on_update: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Ask for a video until it has ended, telling each answer to `told`, and return the last one."""
+        """Poll a video until it has ended, calling `on_update` with each answer, and return the last one."""
         while True:
             video = self.get(f"/v1/videos/{quote(video_id)}")
             on_update(video)
@@ -70,16 +70,16 @@ class Client:
             time.sleep(_POLL_SECONDS)
 
     def download(self, path: str, target: Path) -> int:
-        """Write the file at `path` to `target`, whole or not at all, and return its bytes. Raises Refusal."""
+        """Download the file at `path` to `target`, completely or not at all, and return its bytes. Raises ApiError."""
         draft = target.with_name(f".{target.name}.part")
         try:
             with self._open("GET", path, None, {}) as answer, draft.open("wb") as file:
-                promised = answer.headers.get("Content-Length")
+                expected = answer.headers.get("Content-Length")
                 while chunk := answer.read(_CHUNK_BYTES):
                     file.write(chunk)
                 size = file.tell()
-            if promised is not None and size != int(promised):
-                raise Refusal(f"The download broke off after {size} of {promised} bytes.")
+            if expected is not None and size != int(expected):
+                raise ApiError(f"The download stopped after {size} of {expected} bytes.")
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
@@ -87,8 +87,8 @@ class Client:
 
     def _json(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> dict[str, Any]:
         with self._open(method, path, body, headers) as answer:
-            body_out = json.loads(answer.read())
-        return body_out if isinstance(body_out, dict) else {"data": body_out}
+            document = json.loads(answer.read())
+        return document if isinstance(document, dict) else {"data": document}
 
     @contextmanager
     def _open(
@@ -112,18 +112,18 @@ class Client:
                 return answer
             except HTTPError as error:
                 with error:
-                    refusal = _refusal(error)
+                    api_error = _api_error(error)
                 if error.code != 503 or not left:
-                    raise refusal from None
+                    raise api_error from None
             except (URLError, BrokenAnswer, TimeoutError, ConnectionError) as error:
                 if not left:
-                    raise Refusal(f"{self.base_url} cannot be reached: {error}") from None
+                    raise ApiError(f"{self.base_url} cannot be reached: {error}") from None
             time.sleep(_POLL_SECONDS)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
 
 def answers(url: str) -> bool:
-    """Say whether `url` answers 200 now."""
+    """Return whether `url` answers 200 now."""
     try:
         with _opener(url).open(url, timeout=2.0) as answer:
             return bool(answer.status == 200)
@@ -132,20 +132,20 @@ def answers(url: str) -> bool:
 
 
 def _opener(url: str) -> OpenerDirector:
-    # A company's proxy cannot reach this machine's own address.
+    # A company's proxy cannot reach this machine's loopback address.
     here = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
     return build_opener(_WithoutKey, *((ProxyHandler({}),) if here else ()))
 
 
-def _refusal(error: HTTPError) -> Refusal:
+def _api_error(error: HTTPError) -> ApiError:
     try:
         problem = json.loads(error.read())
-        words = f"{problem['detail']}"
+        message = f"{problem['detail']}"
         if problem.get("field"):
-            words += f" (field: {problem['field']})"
+            message += f" (field: {problem['field']})"
         if problem.get("allowed"):
             allowed = problem["allowed"]
-            words += f" Allowed: {', '.join(map(str, allowed)) if isinstance(allowed, list) else allowed}."
-        return Refusal(words, code=problem["code"], status=error.code)
+            message += f" Allowed: {', '.join(map(str, allowed)) if isinstance(allowed, list) else allowed}."
+        return ApiError(message, code=problem["code"], status=error.code)
     except (ValueError, KeyError, TypeError):
-        return Refusal(f"The service answered {error.code} {error.reason}.", status=error.code)
+        return ApiError(f"The service answered {error.code} {error.reason}.", status=error.code)

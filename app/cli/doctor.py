@@ -1,4 +1,4 @@
-"""`cinemeter doctor`: look at every part that the service needs here, and say how to mend what is missing."""
+"""`cinemeter doctor`: check everything that the service needs on this machine, and say how to fix problems."""
 
 import json
 import os
@@ -34,12 +34,12 @@ from app.errors import AppError
 from app.settings import get_settings
 from app.storage import open_storage
 
-_PYTHON_LEAST = (3, 11)
-_POSTGRES_LEAST = 15
-_REDIS_LEAST = (6, 2)
-_DISK_BYTES_LEAST = 2 * 2**30
+_PYTHON_MIN = (3, 11)
+_POSTGRES_MIN = 15
+_REDIS_MIN = (6, 2)
+_DISK_BYTES_MIN = 2 * 2**30
 _TORCH_SECONDS = 120.0
-# The application never imports torch; a process of its own looks, and tells in JSON.
+# The application never imports torch, so a separate process checks it and prints JSON.
 _TORCH_PROBE = """
 import json, torch
 names = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
@@ -51,16 +51,16 @@ print(json.dumps({"version": torch.__version__, "devices": [
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """What was found about one part. `ok` None is a remark: the service runs, with less."""
+    """The result of one check. `ok` None is a note: the service runs with limitations."""
 
     part: str
     ok: bool | None
-    found: str
-    mend: str = ""
+    result: str
+    fix: str = ""
 
 
 def diagnose(home: Path) -> list[HealthCheck]:
-    """Look at every part and return what was found. Nothing is changed but a probe file, which is removed."""
+    """Run every check and return the results. Only a probe file is written, and it is removed again."""
     checks: tuple[Callable[[], list[HealthCheck]], ...] = (
         _python,
         lambda: _home(home),
@@ -72,23 +72,23 @@ def diagnose(home: Path) -> list[HealthCheck]:
         _ffmpeg,
         _models,
     )
-    return [finding for check in checks for finding in check()]
+    return [result for check in checks for result in check()]
 
 
-def print_report(findings: list[HealthCheck]) -> Table:
-    """Return the findings as a table."""
+def report_table(results: list[HealthCheck]) -> Table:
+    """Return the results as a table."""
     table = Table(show_lines=False)
-    for column in ("part", "", "found", "to mend it"):
+    for column in ("part", "", "result", "how to fix"):
         table.add_column(column, overflow="fold")
     marks = {True: "[green]ok[/green]", None: "[yellow]note[/yellow]", False: "[red]missing[/red]"}
-    for finding in findings:
-        table.add_row(finding.part, marks[finding.ok], finding.found, "" if finding.ok else finding.mend)
+    for each in results:
+        table.add_row(each.part, marks[each.ok], each.result, "" if each.ok else each.fix)
     return table
 
 
 def _python() -> list[HealthCheck]:
     version = ".".join(str(number) for number in sys.version_info[:3])
-    return [HealthCheck("Python", sys.version_info >= _PYTHON_LEAST, version, "Use Python 3.11 or newer.")]
+    return [HealthCheck("Python", sys.version_info >= _PYTHON_MIN, version, "Use Python 3.11 or newer.")]
 
 
 def _home(home: Path) -> list[HealthCheck]:
@@ -97,12 +97,12 @@ def _home(home: Path) -> list[HealthCheck]:
     folder = next(folder for folder in (home, *home.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     summary = f"{home}, {free / 2**30:.1f} GiB free"
-    fix = "Films and the database need room: free some, or choose another --home."
-    return [HealthCheck("home", free >= _DISK_BYTES_LEAST, summary, fix)]
+    fix = "Films and the database need disk space: free some, or choose another --home."
+    return [HealthCheck("home", free >= _DISK_BYTES_MIN, summary, fix)]
 
 
 def _leftovers() -> list[HealthCheck]:
-    """Under root the databases lie outside their homes, so a deleted home leaves one behind."""
+    """Check for databases of deleted homes: under root they lie outside their homes, and stay behind."""
     folders = (folder for folder in SYSTEM_FOLDERS if folder.is_dir())
     places = {place: embedded_home(place) for folder in folders for place in folder.glob("home-*")}
     gone = sorted(str(place) for place, home in places.items() if home is not None and not home.exists())
@@ -117,7 +117,7 @@ def _port(home: Path) -> list[HealthCheck]:
         probe.settimeout(1.0)
         in_use = settings.port != 0 and probe.connect_ex((settings.host, settings.port)) == 0
     if in_use and not is_claimed(home):
-        fix = "`cinemeter up` takes a free port by itself; or set CINEMETER_PORT."
+        fix = "`cinemeter up` chooses a free port by itself; or set CINEMETER_PORT."
         return [HealthCheck("port", None, f"{settings.port} is in use by another program", fix)]
     return [HealthCheck("port", True, f"{settings.host}:{settings.port}")]
 
@@ -125,17 +125,15 @@ def _port(home: Path) -> list[HealthCheck]:
 def _postgres() -> list[HealthCheck]:
     if not get_settings().database_url:
         return _embedded("PostgreSQL", lambda: postgres_programs() / "postgres")
-    fix = "Check CINEMETER_DATABASE_URL, that the server runs, and that it lets this machine in."
+    fix = "Check CINEMETER_DATABASE_URL, that the server runs, and that it accepts connections from this machine."
     try:
         with get_engine().connect() as connection:
             version = str(connection.execute(text("SHOW server_version")).scalar_one())
     except (SQLAlchemyError, RuntimeError) as error:
         return [HealthCheck("PostgreSQL", False, str(error).splitlines()[0], fix)]
-    ok = int(version.split(".")[0]) >= _POSTGRES_LEAST
+    ok = int(version.split(".")[0]) >= _POSTGRES_MIN
     return [
-        HealthCheck(
-            "PostgreSQL", ok, f"{version}, outside", "" if ok else f"Use PostgreSQL {_POSTGRES_LEAST} or newer."
-        )
+        HealthCheck("PostgreSQL", ok, f"{version}, external", "" if ok else f"Use PostgreSQL {_POSTGRES_MIN} or newer.")
     ]
 
 
@@ -149,18 +147,18 @@ def _redis() -> list[HealthCheck]:
     except (RedisError, ValueError) as error:
         return [HealthCheck("Redis", False, str(error), "Check CINEMETER_REDIS_URL, and that the server runs.")]
     version, policy = str(facts["redis_version"]), str(facts.get("maxmemory_policy", "noeviction"))
-    findings = [
+    results = [
         HealthCheck(
             "Redis",
-            tuple(int(number) for number in version.split(".")[:2]) >= _REDIS_LEAST,
-            f"{version}, outside",
+            tuple(int(number) for number in version.split(".")[:2]) >= _REDIS_MIN,
+            f"{version}, external",
             "Use Redis 6.2 or newer.",
         )
     ]
     if policy != "noeviction":
-        fix = "Set maxmemory-policy to noeviction: an evicted doorbell costs a round of the scheduler."
-        findings.append(HealthCheck("Redis policy", None, policy, fix))
-    return findings
+        fix = "Set maxmemory-policy to noeviction: an evicted wake-up delays work until the scheduler's next round."
+        results.append(HealthCheck("Redis policy", None, policy, fix))
+    return results
 
 
 def _embedded(part: str, program: Callable[[], Path]) -> list[HealthCheck]:
@@ -174,18 +172,18 @@ def _embedded(part: str, program: Callable[[], Path]) -> list[HealthCheck]:
 
 def _storage() -> list[HealthCheck]:
     url = get_settings().storage()
-    fix = "Check CINEMETER_STORAGE_URL, the keys, and that the folder or bucket is there and can be written."
+    fix = "Check CINEMETER_STORAGE_URL, the keys, and that the folder or bucket exists and is writable."
     folder = Path(url.removeprefix("file:"))
     if url.startswith("file:") and not folder.exists():
         parent = next(parent for parent in folder.absolute().parents if parent.exists())
-        return [HealthCheck("storage", os.access(parent, os.W_OK), f"{url}, made at the first use", fix)]
+        return [HealthCheck("storage", os.access(parent, os.W_OK), f"{url}, created at first use", fix)]
     try:
         storage = open_storage(url)
         probe = "doctor/probe"
         storage.put_file(probe, Path(__file__), "text/plain")
         size = storage.stat(probe)
         storage.delete(probe)
-    except Exception as error:  # noqa: BLE001 - whatever storage says is the finding
+    except Exception as error:  # noqa: BLE001 - any error of the storage is the result
         return [HealthCheck("storage", False, f"{url}: {error}", fix)]
     return [HealthCheck("storage", size is not None, url, fix)]
 
@@ -194,7 +192,7 @@ def _ffmpeg() -> list[HealthCheck]:
     fix = "Install `cinemeter[worker]`, which brings imageio-ffmpeg, or set CINEMETER_FFMPEG to a binary with libx264."
     binary = get_settings().ffmpeg or _shipped_ffmpeg()
     if not binary:
-        return [HealthCheck("ffmpeg", None, "none; this machine can serve the API but cannot render", fix)]
+        return [HealthCheck("ffmpeg", None, "not installed; this machine can serve the API but cannot render", fix)]
     try:
         answer = subprocess.run([binary, "-hide_banner", "-encoders"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -215,16 +213,16 @@ def _models() -> list[HealthCheck]:
         [sys.executable, "-P", "-c", _TORCH_PROBE], capture_output=True, text=True, check=False, timeout=_TORCH_SECONDS
     )
     if answer.returncode != 0:
-        fix = "Install `cinemeter[worker]` where films are rendered; the API runs without it."
+        fix = "Install `cinemeter[worker]` on machines that render; the API runs without it."
         return [HealthCheck("torch", None, "not installed", fix)]
     facts = json.loads(answer.stdout)
     devices: list[dict[str, Any]] = facts["devices"]
     named = ", ".join(f"{each['name']} ({each['bytes'] / 2**30:.0f} GiB)" for each in devices)
-    findings = [HealthCheck("torch", True, f"{facts['version']}, {named or 'CPU only'}")]
+    results = [HealthCheck("torch", True, f"{facts['version']}, {named or 'CPU only'}")]
     most = max((int(each["bytes"]) for each in devices), default=0)
     for model in load_catalog(get_settings().catalog_dir).values():
-        findings.append(_model(model, most))
-    return findings
+        results.append(_model(model, most))
+    return results
 
 
 def _model(model: VideoModel, gpu_bytes: int) -> HealthCheck:

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis as children of this process: real servers out of wheels, nothing to install or configure."""
+"""Embedded PostgreSQL and Redis: real servers from wheels, run as child processes, with nothing to configure."""
 
 import secrets
 import shutil
@@ -17,7 +17,7 @@ RECORD = "servers.json"
 
 
 class Servers(NamedTuple):
-    """Where the two servers listen; both addresses carry their passwords."""
+    """The URLs of the two servers, including their passwords."""
 
     database_url: str
     redis_url: str
@@ -26,24 +26,24 @@ class Servers(NamedTuple):
 class EmbeddedServers:
     """The servers of one home.
 
-    The home's `servers.json` (readable by its user alone) keeps passwords, ports and the place of the data, so that
-    the next start finds the same database. As an ordinary user the place is inside the home. As root it is a folder
-    of the system (`app.cli.server_binaries`), owned by the unprivileged user that the servers run as.
+    The home's `servers.json` (readable only by its user) keeps the passwords, the ports and the data folder, so that
+    the next start uses the same database. For an ordinary user the data folder is inside the home. Under root it is a
+    system folder (`app.cli.server_binaries`), owned by the unprivileged user that the servers run as.
     """
 
     def __init__(self, home: Path, *, throwaway: bool = False) -> None:
-        """`throwaway` is for tests: data that need not survive a power cut is not flushed to the disk."""
+        """`throwaway` is for tests: data that need not survive a power failure is not flushed to disk."""
         self.home = home.absolute()
         self._owner = servers_owner()
         make_private(self.home)
         self._record = read_record(self.home / RECORD)
-        self.place = self._find_place()
+        self.data_folder = self._find_data_folder()
         logs = self.home / "logs"
         make_private(logs)
         programs = reachable(postgres_programs() / "postgres", self._owner).parent
         self.postgres = Postgres(
             programs,
-            self.place / "postgres",
+            self.data_folder / "postgres",
             logs / "postgres.log",
             password=self._secret("postgres_password"),
             owner=self._owner,
@@ -51,18 +51,18 @@ class EmbeddedServers:
         )
         self.redis = RedisServer(
             reachable(redis_program(), self._owner),
-            self.place / "redis",
+            self.data_folder / "redis",
             logs / "redis.log",
             password=self._secret("redis_password"),
             owner=self._owner,
-            note=self.home / ".redis.json",
+            pid_record=self.home / ".redis.json",
         )
 
     def start(self, *, database_url: str = "", redis_url: str = "") -> Servers:
-        """Start both, on the ports of last time where they are free, and return where they listen.
+        """Start both servers, on their previous ports if those are free, and return their URLs.
 
-        A server whose URL is given runs elsewhere and is not started. Raises `unavailable` if a server does not come
-        up; what was started is ended again.
+        A server whose URL is passed is external and not started. Raises AppError `unavailable` if a server does not
+        start; the other one is then stopped again.
         """
         try:
             if not database_url:
@@ -79,78 +79,78 @@ class EmbeddedServers:
         write_record(self.home / RECORD, self._record)
         return servers
 
-    def tend(self) -> list[str]:
-        """Start again, on its port, each server that has died; return their names."""
-        revived = []
+    def restart_stopped(self) -> list[str]:
+        """Restart, on its port, each server that has exited; return their names."""
+        restarted = []
         for name, server in (("postgres", self.postgres), ("redis", self.redis)):
             if server.process and not server.running():
                 server.start(server.port)
-                revived.append(name)
-        return revived
+                restarted.append(name)
+        return restarted
 
     def stop(self) -> None:
-        """End both, Redis first; nothing depends on what it holds."""
+        """Stop both servers, Redis first; nothing depends on its data."""
         self.redis.stop()
         self.postgres.stop()
 
     def remove(self) -> None:
-        """End both and remove their data, which under root lies outside the home."""
+        """Stop both servers and remove their data, which under root lies outside the home."""
         self.stop()
-        shutil.rmtree(self.place)
+        shutil.rmtree(self.data_folder)
 
     def _secret(self, name: str) -> str:
-        # URL-safe, so that the address needs no quoting; kept from the first start on.
+        # URL-safe, so that the URL needs no quoting; kept from the first start on.
         if name not in self._record:
             self._record[name] = secrets.token_urlsafe(24).replace("-", "x").replace("_", "y")
             write_record(self.home / RECORD, self._record)
         return str(self._record[name])
 
-    def _find_place(self) -> Path:
+    def _find_data_folder(self) -> Path:
         if "place" not in self._record:
             if self._owner is None:
-                place = "servers"
+                location = "servers"
             else:
                 _remove_orphans(self.home)
-                place = str(system_folder() / f"home-{secrets.token_hex(8)}")
-            self._record["place"] = place
+                location = str(system_folder() / f"home-{secrets.token_hex(8)}")
+            self._record["place"] = location
             write_record(self.home / RECORD, self._record)
         # Relative inside the home, so that a home can be moved.
-        place_path = self.home / str(self._record["place"])
-        place_path.mkdir(mode=0o711 if self._owner else 0o700, exist_ok=True)
+        data_folder = self.home / str(self._record["place"])
+        data_folder.mkdir(mode=0o711 if self._owner else 0o700, exist_ok=True)
         if self._owner:
-            (place_path / "home").write_text(str(self.home), encoding="utf-8")
+            (data_folder / "home").write_text(str(self.home), encoding="utf-8")
         for name in ("postgres", "redis"):
-            folder = place_path / name
+            folder = data_folder / name
             if not folder.exists():
                 folder.mkdir(mode=0o700)
                 if self._owner:
                     shutil.chown(folder, self._owner.uid, self._owner.gid)
-        return place_path
+        return data_folder
 
 
 def _remove_orphans(home: Path) -> None:
-    """Remove the data of an earlier home at this very path, whose folder was deleted and with it the password."""
-    for place in system_folder().glob("home-*"):
-        if embedded_home(place) != home:
+    """Remove the data of an earlier home at this path, whose folder was deleted and with it the password."""
+    for folder in system_folder().glob("home-*"):
+        if embedded_home(folder) != home:
             continue
-        data = place / "postgres" / "data"
+        data = folder / "postgres" / "data"
         pid_file = data / "postmaster.pid"
         first = pid_file.read_text(encoding="utf-8").partition("\n")[0] if pid_file.exists() else ""
         if not (first.isdigit() and is_ours(int(first), data)):
-            shutil.rmtree(place)
+            shutil.rmtree(folder)
 
 
-def embedded_home(place: Path) -> Path | None:
-    """Return the home whose data lies in `place`, or None while another process makes or removes it."""
+def embedded_home(folder: Path) -> Path | None:
+    """Return the home whose data is in this folder, or None while another process creates or removes it."""
     try:
-        return Path((place / "home").read_text(encoding="utf-8"))
+        return Path((folder / "home").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 
 
 @contextmanager
 def embedded(home: Path, *, throwaway: bool = False) -> Iterator[Servers]:
-    """Hold the home, run both servers for the block, and end them after it. Raises `conflict`, `unavailable`."""
+    """Lock the home and run both servers during the block. Raises AppError `conflict`, `unavailable`."""
     with claim_home(home):
         servers = EmbeddedServers(home, throwaway=throwaway)
         try:

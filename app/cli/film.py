@@ -1,4 +1,4 @@
-"""One film from the command line: quote, order, progress, receipt, file. A customer's whole story, top to bottom."""
+"""Order one film from the command line: quote, order, progress, receipt and file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.cli.client import Client, Refusal
+from app.cli.client import ApiError, Client
 from pricing.labels import label_text
 
-# Three shots, five seconds together, in the words that the shipped model knows.
+# Three shots, five seconds in total, with prompts that the shipped demo model understands.
 STORYBOARD: dict[str, Any] = {
     "model": "demo",
     "shots": [
@@ -27,20 +27,22 @@ STORYBOARD: dict[str, Any] = {
 def make_film(client: Client, order: Mapping[str, Any], target: Path, console: Console) -> dict[str, Any]:
     """Quote `order`, redeem the quote, follow the job, show its receipt, and write the film to `target`.
 
-    Returns the video as it ended. Raises Refusal where the service says no, or where the film was not made.
+    Return the ended video. Raises ApiError when the service refuses, or when the film was not made.
     """
     quote = client.post("/v1/videos/quotes", dict(order))
     console.print(quote_table(quote))
     video = client.post("/v1/videos", {**order, "quote_id": quote["id"]})
     charge = (
-        "a test, free of charge" if video.get("test") else f"{quote['currency']} {quote['total']} is held until it ends"
+        "test job, free of charge"
+        if video.get("test")
+        else f"{quote['currency']} {quote['total']} is held until the job ends"
     )
     console.print(f"Ordered as [bold]{video['id']}[/bold]: {charge}.")
     video = follow_job(client, video, console)
     console.print(receipt_table(client.get(f"/v1/videos/{video['id']}/receipt")))
     if video["status"] != "completed" and not video.get("video_url"):
         error = video.get("error") or {"code": video["status"], "message": f"The job ended as {video['status']}."}
-        raise Refusal(f"No film: {error['message']}", code=error["code"])
+        raise ApiError(f"No film: {error['message']}", code=error["code"])
     size = client.download(f"/v1/videos/{video['id']}/content", target)
     console.print(
         f"Film: [bold]{target.resolve()}[/bold] ({video['seconds']} s, {video['size']}, {size:,} bytes)", soft_wrap=True
@@ -49,17 +51,17 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
 
 
 def follow_job(client: Client, video: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Show a bar that moves with the video's progress until it has ended; return it as it ended."""
+    """Show a progress bar until the video has ended, and return the ended video."""
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("waiting", total=100)
         return client.follow(
-            video["id"], lambda now: progress.update(bar, completed=now["progress"], description=_phase(now))
+            video["id"], lambda now: progress.update(bar, completed=now["progress"], description=_status_text(now))
         )
 
 
 def quote_table(quote: Mapping[str, Any]) -> Table:
-    """Return a quote or an estimate as a table: its lines in the order in which they apply, and their total."""
+    """Return a quote or an estimate as a table: its lines in the order in which they apply, and the total."""
     return _price_table(
         f"Quote {quote['id']}" if "id" in quote else "Estimate", quote, note=f"price book {quote['book']}"
     )
@@ -76,16 +78,16 @@ def receipt_table(receipt: Mapping[str, Any]) -> Table:
 
 def _price_table(title: str, price: Mapping[str, Any], *, note: str) -> Table:
     table = Table(title=title, caption=note, title_justify="left", caption_justify="left", show_footer=True)
-    table.add_column("for", footer="Total")
+    table.add_column("item", footer="Total")
     table.add_column(price["currency"], justify="right", footer=price["total"])
     lines: Sequence[Mapping[str, Any]] = price["lines"]
     for line in lines:
-        # A receipt keeps keys and facts, so that it replays whatever its sentences become.
+        # A receipt stores keys and facts instead of labels, so that it can be recomputed after a label changes.
         table.add_row(line.get("label") or label_text(line["key"], line["facts"], "en"), line["amount"])
     return table
 
 
-def _phase(video: Mapping[str, Any]) -> str:
+def _status_text(video: Mapping[str, Any]) -> str:
     if video["status"] == "queued" and video.get("queue_position"):
-        return f"waiting, place {video['queue_position']}"
+        return f"waiting, position {video['queue_position']}"
     return str(video.get("stage") or video["status"])

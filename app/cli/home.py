@@ -1,4 +1,4 @@
-"""The home: one folder with everything that `cinemeter up` keeps, used by one process tree at a time."""
+"""The home: one folder with all data of `cinemeter up`, used by one process tree at a time."""
 
 import fcntl
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from app.errors import AppError
 
-# Where the running service can be reached, and its keys; there while it is up.
+# The URL and the keys of the running service; exists while it runs.
 ADDRESS_RECORD = "up.json"
 # The keys of the first accounts, by name.
 KEYS_RECORD = "keys.json"
@@ -20,20 +20,20 @@ KEYS_RECORD = "keys.json"
 
 @contextmanager
 def claim_home(home: Path) -> Iterator[None]:
-    """Hold the home for this process until the block ends; raise `conflict` if another process holds it.
+    """Lock the home for this process until the block ends. Raises AppError `conflict` if another process uses it.
 
-    The claim is a lock of the kernel, so it is gone with its holder, however that one ended.
+    It is a kernel lock, so it ends with the process that holds it, however that process ended.
     """
     make_private(home)
     with (home / "lock").open("a+", encoding="utf-8") as file:
-        # `is_claimed` of another command may hold the lock for a blink, so one refusal is not yet an answer.
+        # `is_claimed` in another command may hold the lock for a moment, so a failed attempt is repeated.
         for attempt in range(5):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if attempt == 4:
-                    raise _taken(home, file.name) from None
+                    raise _in_use(home, file.name) from None
                 time.sleep(0.05)
         file.seek(0)
         file.truncate()
@@ -43,7 +43,7 @@ def claim_home(home: Path) -> Iterator[None]:
 
 
 def is_claimed(home: Path) -> bool:
-    """Say whether a running process holds this home."""
+    """Return whether a running process uses this home."""
     lock = home / "lock"
     if not lock.exists():
         return False
@@ -55,27 +55,27 @@ def is_claimed(home: Path) -> bool:
     return False
 
 
-def _taken(home: Path, lock: str) -> AppError:
+def _in_use(home: Path, lock: str) -> AppError:
     pid = Path(lock).read_text(encoding="utf-8").strip() or "unknown"
-    address = read_record(home / ADDRESS_RECORD).get("base_url")
+    url = read_record(home / ADDRESS_RECORD).get("base_url")
     return AppError(
         "conflict",
-        f"Cinemeter is already up in {home.resolve()} ({f'{address}, ' if address else ''}process {pid}). "
-        "End it there with Ctrl-C, or give this one another --home.",
+        f"Cinemeter is already running in {home.resolve()} ({f'{url}, ' if url else ''}process {pid}). "
+        "Stop it there with Ctrl-C, or use another --home.",
         home=str(home),
         pid=pid,
     )
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder` for this user alone, if it is not there; the permissions of an existing one are left alone."""
+    """Create `folder`, readable only by this user, if it does not exist. An existing folder is not changed."""
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`, or an empty one if there is no such file."""
+    """Return the JSON object in `path`, or an empty one if the file does not exist."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write `record` so that only this user can read it, and so that a crash leaves the old or the new one whole."""
+    """Write `record` atomically, readable only by this user: after a crash the file has the old or the new content."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""`cinemeter`: every command, with what it needs and what it prints."""
+"""The `cinemeter` command with all of its subcommands."""
 
 import json
 import sys
@@ -12,31 +12,31 @@ from typer.core import TyperGroup
 
 from app.cli import audit_commands, serve
 from app.cli.bootstrap import init, print_sign_in_link
-from app.cli.client import Client, Refusal
-from app.cli.doctor import diagnose, print_report
+from app.cli.client import ApiError, Client
+from app.cli.doctor import diagnose, report_table
 from app.cli.film import STORYBOARD, make_film, quote_table
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
-from app.cli.options import Home, parse_choice
+from app.cli.options import Home, home_folder
 from app.cli.prices import prices
 from app.cli.server_urls import any_servers
 from app.cli.up import run_up, running_service
 from app.errors import AppError
 from app.settings import set_environment
 
-# Everything but the answer itself goes to standard error, so that answers can be piped.
+# Only results go to standard output, so that they can be piped.
 err = Console(stderr=True)
 out = Console()
 
 
 class CommandGroup(TyperGroup):
-    """A group whose commands end with a sentence and exit code 1 where the service or the machine says no."""
+    """A command group that prints expected errors as one sentence and exits with code 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (AppError, Refusal) as error:
+        except (AppError, ApiError) as error:
             err.print(f"[red]error[/red] {error}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
 
@@ -46,59 +46,63 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Cinemeter: video generation that bills by the delivered second.",
+    help="Cinemeter: video generation billed by the second of delivered video.",
 )
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
-app.command()(init)
+app.command("init")(init)
 app.command("sign-in-link")(print_sign_in_link)
-app.command()(audit_commands.run_audit)
-app.command()(audit_commands.run_replay)
+app.command("audit")(audit_commands.run_audit)
+app.command("replay")(audit_commands.run_replay)
 
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port of the API; 0 chooses a free one.")]
 
 
-@app.command()
+@app.command("up")
 def up(
     home: Home = None,
     port: Port = None,
     json_line: Annotated[bool, typer.Option("--json", help="Print one JSON line when ready.")] = False,
 ) -> None:
-    """Start the whole service on this machine and stay up until Ctrl-C."""
+    """Start the whole service on this machine and run it until Ctrl-C."""
 
     def ready(record: dict[str, Any]) -> None:
         if json_line:
             print(json.dumps({name: record[name] for name in ("base_url", "keys")}), flush=True)
             return
-        out.print(f"\nCinemeter is up at [bold]{record['base_url']}[/bold]. End it with Ctrl-C.\n", highlight=False)
+        out.print(
+            f"\nCinemeter is running at [bold]{record['base_url']}[/bold]. Stop it with Ctrl-C.\n", highlight=False
+        )
         for name, key in record["keys"].items():
             out.print(f"  {name:<11}{key}", highlight=False, soft_wrap=True)
         if record["links"]:
-            out.print("\nFirst visit to the pages (each link works once):\n", highlight=False)
+            out.print("\nLinks to set a password for the web pages (each works once):\n", highlight=False)
         for email, link in record["links"].items():
             out.print(f"  {email:<26}{link}", highlight=False, soft_wrap=True)
 
-    run_up(parse_choice(home), port, say=lambda words: err.print(words, highlight=False, soft_wrap=True), ready=ready)
+    run_up(
+        home_folder(home), port, say=lambda message: err.print(message, highlight=False, soft_wrap=True), ready=ready
+    )
 
 
-@app.command()
+@app.command("demo")
 def demo(
     home: Home = None,
-    target: Annotated[Path, typer.Option("--out", help="Where the film goes.")] = Path("demo.mp4"),
+    target: Annotated[Path, typer.Option("--out", help="File to write the film to.")] = Path("demo.mp4"),
 ) -> None:
-    """Render a three-shot storyboard here: start, quote, progress, receipt, film, end."""
-    with running_service(parse_choice(home)) as service:
+    """Render a three-shot storyboard on this machine, with quote, progress, receipt and film; then stop."""
+    with running_service(home_folder(home)) as service:
         make_film(Client(service["base_url"], service["keys"]["pro"]), STORYBOARD, target, out)
 
 
 Prompt = Annotated[list[str], typer.Argument(help="What the film shows; several prompts make a storyboard.")]
-Seconds = Annotated[int, typer.Option(min=1, help="Seconds of each shot.")]
+Seconds = Annotated[int, typer.Option(min=1, help="Length of each shot in seconds.")]
 Optional = Annotated[str | None, typer.Option()]
-BaseUrl = Annotated[str | None, typer.Option(help="The service; without it, the one that is up in the home.")]
-Key = Annotated[str | None, typer.Option(help="An API key; without it, the home's key of the account `pro`.")]
+BaseUrl = Annotated[str | None, typer.Option(help="URL of the service. Default: the one running in the home.")]
+Key = Annotated[str | None, typer.Option(help="API key. Default: the home's key of the account `pro`.")]
 
 
-@app.command()
+@app.command("generate")
 def generate(
     prompt: Prompt,
     seconds: Seconds = 5,
@@ -110,12 +114,14 @@ def generate(
     service_tier: Optional = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     max_price: Optional = None,
-    target: Annotated[Path | None, typer.Option("--out", help="Where the film goes.", show_default="film.mp4")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="File to write the film to.", show_default="film.mp4")
+    ] = None,
     base_url: BaseUrl = None,
     key: Key = None,
     home: Home = None,
 ) -> None:
-    """Order a film: quote, progress, receipt, and the film's path."""
+    """Order a film and show its quote, progress, receipt and path."""
     body = order(
         prompt,
         seconds,
@@ -131,7 +137,7 @@ def generate(
     make_film(client(base_url, key, home), body, target or free_name(Path("film.mp4")), out)
 
 
-@app.command()
+@app.command("quote")
 def quote(
     prompt: Prompt,
     seconds: Seconds = 5,
@@ -144,7 +150,7 @@ def quote(
     key: Key = None,
     home: Home = None,
 ) -> None:
-    """Ask what a film would cost. Nothing is reserved and nothing is promised."""
+    """Show what a film would cost. Nothing is reserved, and the price is not locked."""
     body = order(prompt, seconds, model=model, size=size, resolution=resolution, ratio=ratio, service_tier=service_tier)
     estimate = client(base_url, key, home).post("/v1/videos/estimates", body)
     out.print(quote_table(estimate))
@@ -161,20 +167,19 @@ def order(prompts: list[str], seconds: int, **fields: Any) -> dict[str, Any]:
 
 
 def client(base_url: str | None, key: str | None, home: Path | None) -> Client:
-    """Return the client for a service by its address, or for the one that is up in the home."""
-    record = read_record(parse_choice(home) / ADDRESS_RECORD) if is_claimed(parse_choice(home)) else {}
+    """Return a client for the service at a URL, or for the one in the home. Raises AppError `unavailable`."""
+    folder = home_folder(home)
+    record = read_record(folder / ADDRESS_RECORD) if is_claimed(folder) else {}
     url = base_url or record.get("base_url")
     secret = key or record.get("keys", {}).get("pro")
     if not url or not secret:
-        message = (
-            f"No service is up in {parse_choice(home)}. Start one with `cinemeter up`, or give --base-url and --key."
-        )
+        message = f"No service is running in {folder}. Start one with `cinemeter up`, or pass --base-url and --key."
         raise AppError("unavailable", message)
     return Client(url, secret)
 
 
 def free_name(path: Path) -> Path:
-    """Return `path`, or the same name with the next free number: no film is written over."""
+    """Return `path`, or the same name with the next free number, so that no film is overwritten."""
     number = 1
     candidate = path
     while candidate.exists():
@@ -183,46 +188,46 @@ def free_name(path: Path) -> Path:
     return candidate
 
 
-@app.command()
+@app.command("doctor")
 def doctor(home: Home = None) -> None:
-    """Check every part that the service needs on this machine, and say how to mend what is missing."""
-    findings = diagnose(parse_choice(home))
-    out.print(print_report(findings))
-    if any(finding.ok is False for finding in findings):
+    """Check everything that the service needs on this machine, and say how to fix problems."""
+    results = diagnose(home_folder(home))
+    out.print(report_table(results))
+    if any(each.ok is False for each in results):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command("migrate")
 def migrate(home: Home = None) -> None:
-    """Bring the database to the newest migration."""
-    with any_servers(parse_choice(home)):
+    """Migrate the database to the newest version."""
+    with any_servers(home_folder(home)):
         upgrade()
-    err.print("The database is at the newest migration.")
+    err.print("The database is at the newest version.")
 
 
-@app.command()
+@app.command("api")
 def api(port: Port = None) -> None:
-    """Serve HTTP."""
+    """Run the API and the web pages."""
     if port is not None:
         set_environment(port=port)
     serve.run_api()
 
 
-@app.command()
+@app.command("worker")
 def worker() -> None:
-    """Render: take work from the pools of CINEMETER_POOLS."""
+    """Run a worker that renders for the pools of CINEMETER_POOLS."""
     serve.run_worker()
 
 
-@app.command()
+@app.command("scheduler")
 def scheduler() -> None:
-    """Ring, sweep and roll up; of several schedulers one leads."""
+    """Run the scheduler: dispatch, maintenance and daily totals. Of several schedulers, one leads."""
     serve.run_scheduler()
 
 
-@app.command()
+@app.command("courier")
 def courier() -> None:
-    """Deliver webhooks."""
+    """Run the webhook deliverer."""
     serve.run_courier()
 
 

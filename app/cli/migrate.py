@@ -1,4 +1,4 @@
-"""Bring the database to the newest migration."""
+"""Database migrations with Alembic."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def migrations(database_url: str | None = None) -> Config:
     """Return Alembic's configuration for `database_url` (default: the configured database)."""
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
-    # Alembic's ini syntax would read a percent sign in a password; attributes carry it as it is.
+    # Alembic's ini syntax would interpret a percent sign in a password; attributes are not parsed.
     config.attributes["database_url"] = database_url
     return config
 

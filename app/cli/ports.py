@@ -4,13 +4,13 @@ import socket
 
 
 def free_port(wanted: int = 0, host: str = "127.0.0.1") -> int:
-    """Return `wanted` if nothing listens there, else a port that the kernel gives.
+    """Return the port `wanted` if nothing listens there, else a free port from the kernel.
 
-    Another process may take it before it is used; whoever starts a server on it must be ready to try again.
+    Another process may bind it first, so whoever starts a server on it must be ready to try again.
     """
     for port in (wanted, 0) if wanted else (0,):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # Servers bind with this option too, so connections that linger after a stop do not count as taken.
+            # Servers bind with this option too, so connections in TIME_WAIT do not count as in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))

@@ -1,32 +1,32 @@
-"""An embedded PostgreSQL: a real server as our child, on the loopback address, with a password."""
+"""Embedded PostgreSQL: a real server as a child process, on the loopback address, with a password."""
 
 import secrets
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 from app.cli.ports import free_port
-from app.cli.subprocesses import ProcessOwner, end, end_leftover, is_ours, spawn
+from app.cli.subprocesses import ProcessOwner, ServerProcess, is_ours, spawn, stop_leftover
 from app.errors import AppError
 
 USER = "cinemeter"
 DATABASE = "cinemeter"
-# Fast shutdown first; immediate shutdown (recovery at the next start) if a backend hangs.
-_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 _START_SECONDS = 60.0
 # A throwaway cluster is never read again after a crash, so it need not survive one.
 _THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
-class Postgres:
+class Postgres(ServerProcess):
     """One cluster in one folder.
 
-    It listens on 127.0.0.1 only, with no socket file: a path may then be of any length and hold spaces, and the
-    password (SCRAM) is the only way in.
+    It listens on 127.0.0.1 only, without a socket file: the folder's path may then have any length and contain spaces,
+    and every connection needs the password (SCRAM).
     """
+
+    # Fast shutdown first; immediate shutdown (recovery at the next start) if a backend hangs.
+    STOP_STEPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0))
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Postgres:
         owner: ProcessOwner | None,
         throwaway: bool = False,
     ) -> None:
+        super().__init__()
         self.programs = programs
         self.folder = folder
         self.data = folder / "data"
@@ -45,20 +46,18 @@ class Postgres:
         self.password = password
         self.owner = owner
         self.throwaway = throwaway
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def start(self, port: int = 0) -> None:
-        """Make the cluster if need be, end what a killed run left, and start on `port` or on a free one.
+        """Create the cluster if needed, stop what a killed run left behind, and start on `port` or on a free port.
 
-        Raises `unavailable` with the end of the server's log if it does not come up.
+        Raises AppError `unavailable` with the end of the server's log if it does not start.
         """
         if not self.data.exists():
-            self._make()
+            self._create()
         self._recover()
         for attempt in range(5):
             self.port = free_port(port if attempt == 0 else 0)
@@ -66,27 +65,12 @@ class Postgres:
             if self._wait():
                 return
             self.stop()
-            # Backends of a killed server take a moment to notice; a port may be taken in the meantime by another.
+            # Backends of a killed server take a moment to exit, and another process may bind the port meanwhile.
             time.sleep(0.5)
-        raise AppError("unavailable", f"PostgreSQL does not start. The end of {self.log}:\n{tail(self.log)}")
+        raise AppError("unavailable", f"PostgreSQL did not start. Last lines of {self.log}:\n{log_tail(self.log)}")
 
-    def stop(self) -> None:
-        """End the server: clients are cut off, everything committed is on disk."""
-        if self.process:
-            end(self.process, *_STEPS)
-            self.process = None
-
-    def kill(self) -> None:
-        """End the server as a power cut would. For drills."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def _make(self) -> None:
-        # A half-made cluster keeps its draft name, so it is never taken for a whole one.
+    def _create(self) -> None:
+        # An incomplete cluster keeps its draft name, so it is never mistaken for a complete one.
         draft = self.folder / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
         secret = self.folder / f".password-{secrets.token_hex(4)}"
@@ -115,17 +99,17 @@ class Postgres:
             stdin=stdin,
         )
         if process.wait() != 0:
-            raise AppError("unavailable", f"{program} failed. The end of {self.log}:\n{tail(self.log)}")
+            raise AppError("unavailable", f"{program} failed. Last lines of {self.log}:\n{log_tail(self.log)}")
 
     def _recover(self) -> None:
-        note = self.data / "postmaster.pid"
-        pid = _leading_number(note)
+        pid_file = self.data / "postmaster.pid"
+        pid = _leading_number(pid_file)
         if pid is None:
             return
-        end_leftover(pid, self.data, *_STEPS, (signal.SIGKILL, 5.0))
-        # The server believes any living process under that number; we know whether it is one of ours.
+        stop_leftover(pid, self.data, *self.STOP_STEPS, (signal.SIGKILL, 5.0))
+        # PostgreSQL trusts any living process with that id; we know whether it is one of ours.
         if not is_ours(pid, self.data):
-            note.unlink(missing_ok=True)
+            pid_file.unlink(missing_ok=True)
 
     def _launch(self) -> None:
         options = {
@@ -147,12 +131,12 @@ class Postgres:
         )
 
     def _wait(self) -> bool:
-        # The server writes its state into its pid file; the eighth line says `ready`.
-        note = self.data / "postmaster.pid"
+        # The server writes its state to its pid file; line 8 is `ready` once it accepts connections.
+        pid_file = self.data / "postmaster.pid"
         deadline = time.monotonic() + _START_SECONDS
         while self.running() and time.monotonic() < deadline:
             try:
-                lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
+                lines = pid_file.read_text(encoding="utf-8", errors="replace").splitlines()
             except FileNotFoundError:
                 lines = []
             if self.process and len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready":
@@ -168,7 +152,7 @@ def _leading_number(path: Path) -> int | None:
         return None
 
 
-def tail(log: Path, lines: int = 12) -> str:
+def log_tail(log: Path, lines: int = 12) -> str:
     """Return the last lines of a log file, for an error message."""
     if not log.exists():
         return "(no log)"

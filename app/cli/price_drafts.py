@@ -1,4 +1,4 @@
-"""Commands that try a price book before it counts: draft it, lay it beside another, run it on past jobs, approve it."""
+"""Commands for price book drafts: create, compare with another book, simulate on past jobs, approve."""
 
 import json
 from datetime import timedelta
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.keys import authenticate
 from app.audit_log.actor import Actor
 from app.cli.home import KEYS_RECORD, read_record
-from app.cli.options import Home, parse_choice, parse_time
+from app.cli.options import Home, home_folder, parse_time
 from app.cli.server_urls import any_servers
 from app.clock import now
 from app.db import transaction
@@ -28,18 +28,18 @@ from pricing.simulation_result import Bucket, Simulation
 
 out = Console()
 
-BookName = Annotated[str, typer.Argument(help="A file (TOML), or the id of a stored book.")]
-Key = Annotated[str | None, typer.Option(help="A key with the role; else the one that the home has for it.")]
+BookName = Annotated[str, typer.Argument(help="A TOML file, or the id of a stored book.")]
+Key = Annotated[str | None, typer.Option(help="A key with the required role. Default: the home's key for it.")]
 
 
 def draft(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The price book (TOML).")],
-    note: Annotated[str, typer.Option(help="Why, for the approver.")] = "",
+    note: Annotated[str, typer.Option(help="The reason for the change, for the approver.")] = "",
     key: Key = None,
     home: Home = None,
 ) -> None:
-    """Store a price book as a draft, based on the newest one; somebody else approves it."""
-    with any_servers(parse_choice(home)), transaction() as session:
+    """Store a price book as a draft, based on the newest one. Somebody else has to approve it."""
+    with any_servers(home_folder(home)), transaction() as session:
         author = actor(session, key, home, "admin")
         stored = draft_book(session, author, file.read_text(encoding="utf-8"), note=note)
         line = f"{stored.id}: {stored.book.name} is a draft; {stored.content_hash}"
@@ -47,13 +47,13 @@ def draft(
 
 
 def approve(
-    book: Annotated[str, typer.Argument(help="The id of a draft.")],
-    content_hash: Annotated[str, typer.Option(help="The hash of the text that was read.")],
+    book: Annotated[str, typer.Argument(help="Id of a draft.")],
+    content_hash: Annotated[str, typer.Option(help="Hash of the text that was reviewed.")],
     key: Key = None,
     home: Home = None,
 ) -> None:
-    """Approve a draft as it was read: an edit since then is refused, and so is its author."""
-    with any_servers(parse_choice(home)), transaction() as session:
+    """Approve a draft by its content hash. It is refused if the draft was edited since, or to its author."""
+    with any_servers(home_folder(home)), transaction() as session:
         stored = approve_book(session, actor(session, key, home, "approver"), book, content_hash=content_hash)
         line = f"{stored.id}: {stored.book.name} is approved; {stored.content_hash}"
     out.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -62,32 +62,33 @@ def approve(
 def diff_books(
     book: BookName,
     newer: Annotated[
-        str | None, typer.Argument(help="The newer of two; with one, it is laid beside the one in force.")
+        str | None, typer.Argument(help="The newer book. Without it, the first book is compared with the one in force.")
     ] = None,
     home: Home = None,
 ) -> None:
-    """Say what a price book changes, in words and in prices per second: `diff OLD NEW`, or `diff NEW`."""
+    """Show what a price book changes, as sentences and as prices per second: `diff OLD NEW`, or `diff NEW`."""
     if newer is not None and Path(book).is_file() and Path(newer).is_file():
         _show_changes(_from_file(book), _from_file(newer), None)
         return
-    with any_servers(parse_choice(home)), transaction() as session:
+    with any_servers(home_folder(home)), transaction() as session:
         before = book_at(session, now(session)).book if newer is None else _find(session, book)
         _show_changes(before, _find(session, newer or book), session)
 
 
 def simulate(
     book: BookName,
-    since: Annotated[str | None, typer.Option(help="From this moment (ISO 8601); 30 days ago.")] = None,
-    until: Annotated[str | None, typer.Option(help="Up to this moment; now.")] = None,
-    json_text: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+    since: Annotated[str | None, typer.Option(help="Start of the period (ISO 8601). Default: 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="End of the period (ISO 8601). Default: now.")] = None,
+    json_text: Annotated[bool, typer.Option("--json", help="Print the complete result as JSON.")] = False,
     key: Key = None,
     home: Home = None,
 ) -> None:
-    """Say what a price book would have charged for the jobs of a period, beside what was charged.
+    """Show what a price book would have charged for the jobs of a period, beside what was charged.
 
-    The trail keeps who tried which text of a stored book on which period, and an approval names the last such trial.
+    The audit log records who simulated which text of a stored book on which period, and an approval names the last
+    simulation.
     """
-    with any_servers(parse_choice(home)), transaction() as session:
+    with any_servers(home_folder(home)), transaction() as session:
         end = parse_time(until) if until else now(session)
         begin = parse_time(since) if since else end - timedelta(days=30)
         if Path(book).is_file():
@@ -101,8 +102,8 @@ def simulate(
 
 
 def actor(session: Session, key: str | None, home: Path | None, name: str) -> Actor:
-    """Return who acts: the holder of `key`, else of the key that the home has by a name. Raises `unauthenticated`."""
-    known = read_record(parse_choice(home) / KEYS_RECORD)
+    """Return the actor: the holder of `key`, else of the home's key `name`. Raises AppError `unauthenticated`."""
+    known = read_record(home_folder(home) / KEYS_RECORD)
     return Actor.of(authenticate(session, key or str(known.get(name, ""))))
 
 
@@ -119,10 +120,10 @@ def _show_changes(old: PriceBook, new: PriceBook, session: Session | None) -> No
     for change in changes:
         out.print(change.words, highlight=False, markup=False, soft_wrap=True)
     if not changes:
-        out.print("The two books say the same.")
+        out.print("The two books have the same content.")
     if session is None:
         return
-    table = Table("membership", "film", "before / s", "after / s", "%", title="Prices that move")
+    table = Table("membership", "film", "before / s", "after / s", "%", title="Changed prices")
     for each in figures(old, new, now(session)):
         if each.before != each.after:
             place = (each.membership, key_label(each.key))
@@ -145,13 +146,13 @@ def _show_simulation(result: Simulation) -> None:
     out.print(table)
     margins = f"margin {result.margin_before.text} before, {result.margin_after.text} after"
     out.print(f"{margins}; GPU cost {result.cost.text} {result.currency}", highlight=False)
-    for title, accounts in (("win most", result.winners), ("lose most", result.losers)):
+    for title, accounts in (("pays less", result.winners), ("pays more", result.losers)):
         for each in accounts:
             out.print(f"{title}: {each.account}  {each.before.text} → {each.after.text}", highlight=False)
     for refused in result.refused:
         out.print(f"not sold: {refused.message} ({refused.jobs} jobs)", highlight=False, markup=False)
     for name in result.over_budget:
-        out.print(f"over its budget: the promotion {name}", highlight=False, markup=False)
+        out.print(f"promotion over its budget: {name}", highlight=False, markup=False)
     if result.free_seconds_changed:
         names = ", ".join(result.free_seconds_changed)
         out.print(f"not simulated: free seconds, which change for {names}", highlight=False, markup=False)

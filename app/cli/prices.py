@@ -1,4 +1,4 @@
-"""`cinemeter prices`: check price books, list the stored ones, publish one with four eyes, take it back."""
+"""`cinemeter prices`: validate price books, list stored ones, publish one with a second approver, withdraw one."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.keys import authenticate
 from app.audit_log.actor import Actor
 from app.cli.home import KEYS_RECORD, read_record
-from app.cli.options import Home, parse_choice, parse_time
+from app.cli.options import Home, home_folder, parse_time
 from app.cli.price_drafts import actor, approve, diff_books, draft, simulate
 from app.cli.server_urls import any_servers
 from app.clock import now
@@ -19,7 +19,7 @@ from app.db import transaction
 from app.prices.books import approve_book, draft_book, schedule_book, withdraw_book
 from app.prices.find import list_books
 from pricing.book import parse_book
-from pricing.check import validate as problems_of
+from pricing.check import validate
 
 out = Console()
 err = Console(stderr=True)
@@ -30,18 +30,18 @@ prices = typer.Typer(no_args_is_help=True, help="Price books.")
 def validate_books(
     files: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="Price books (TOML).")],
 ) -> None:
-    """Parse price books and compute their worked examples; exit 1 with every problem."""
+    """Parse price books and compute their worked examples. Exit 1 and print every problem."""
     invalid = 0
     for file in files:
         text = file.read_text(encoding="utf-8")
-        problems = problems_of(text)
+        problems = validate(text)
         for problem in problems:
             err.print(f"{file}: {problem}", highlight=False, markup=False, soft_wrap=True)
         if problems:
             invalid += 1
             continue
         book = parse_book(text)
-        line = f"{file}: {book.name} is sound; {len(book.examples)} examples hold; {book.content_hash}"
+        line = f"{file}: {book.name} is valid; {len(book.examples)} examples pass; {book.content_hash}"
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     if invalid:
         raise typer.Exit(1)
@@ -49,34 +49,36 @@ def validate_books(
 
 @prices.command("list")
 def list_stored(home: Home = None) -> None:
-    """List the stored price books, a line each, the one that takes effect last first."""
-    with any_servers(parse_choice(home)), transaction() as session:
+    """List the stored price books, one per line, the latest to take effect first."""
+    with any_servers(home_folder(home)), transaction() as session:
         for stored in list_books(session):
             effective = stored.effective_at.isoformat() if stored.effective_at else "-"
-            words = (stored.id, stored.book.name, str(stored.state_at(now(session))), effective, stored.content_hash)
-            sys.stdout.write("\t".join(words) + "\n")
+            columns = (stored.id, stored.book.name, str(stored.state_at(now(session))), effective, stored.content_hash)
+            sys.stdout.write("\t".join(columns) + "\n")
 
 
 @prices.command("publish")
 def publish(
-    book: Annotated[str, typer.Argument(help="The id of an approved book; or a file, to draft and approve it too.")],
-    effective_at: Annotated[str, typer.Option(help="When it takes effect (ISO 8601), in the future.")],
-    note: Annotated[str, typer.Option(help="Of a file: why, for whoever reads the trail.")] = "",
-    key: Annotated[str | None, typer.Option(help="The author's key; else the home's key `admin`.")] = None,
-    approver_key: Annotated[str | None, typer.Option(help="The approver's key; else the home's `approver`.")] = None,
+    book: Annotated[str, typer.Argument(help="Id of an approved book, or a file to draft and approve as well.")],
+    effective_at: Annotated[str, typer.Option(help="Time in the future when it takes effect (ISO 8601).")],
+    note: Annotated[str, typer.Option(help="For a file: the reason, for the audit log.")] = "",
+    key: Annotated[str | None, typer.Option(help="The author's key. Default: the home's key `admin`.")] = None,
+    approver_key: Annotated[
+        str | None, typer.Option(help="The approver's key. Default: the home's key `approver`.")
+    ] = None,
     home: Home = None,
 ) -> None:
-    """Schedule an approved price book; it takes effect by time alone. A file is drafted and approved too, or nothing.
+    """Schedule an approved price book. A file is drafted, approved and scheduled in one transaction.
 
-    Until it takes effect, `cinemeter prices withdraw` takes it back.
+    Until it takes effect, `cinemeter prices withdraw` can withdraw it.
     """
     moment = parse_time(effective_at)
-    with any_servers(parse_choice(home)), transaction() as session:
+    with any_servers(home_folder(home)), transaction() as session:
         author = actor(session, key, home, "admin")
         if Path(book).is_file():
             stored = draft_book(session, author, Path(book).read_text(encoding="utf-8"), note=note)
             approve_book(
-                session, _second(session, approver_key, home, author), stored.id, content_hash=stored.content_hash
+                session, _approver(session, approver_key, home, author), stored.id, content_hash=stored.content_hash
             )
             book = stored.id
         stored = schedule_book(session, author, book, moment)
@@ -86,22 +88,22 @@ def publish(
 
 @prices.command("withdraw")
 def withdraw(
-    book: Annotated[str, typer.Argument(help="The id of a book that has not taken effect.")],
-    reason: Annotated[str, typer.Option(help="Why, for whoever reads the trail.")],
-    key: Annotated[str | None, typer.Option(help="A key with a role in pricing; else the home's key `admin`.")] = None,
+    book: Annotated[str, typer.Argument(help="Id of a book that has not taken effect.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the audit log.")],
+    key: Annotated[str | None, typer.Option(help="A key with a pricing role. Default: the home's key `admin`.")] = None,
     home: Home = None,
 ) -> None:
-    """Take a price book back for good, before it takes effect."""
-    with any_servers(parse_choice(home)), transaction() as session:
+    """Withdraw a price book before it takes effect. This is final."""
+    with any_servers(home_folder(home)), transaction() as session:
         stored = withdraw_book(session, actor(session, key, home, "admin"), book, reason=reason)
         line = f"{stored.id}: {stored.book.name} is withdrawn"
     out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _second(session: Session, key: str | None, home: Path | None, author: Actor) -> Actor:
-    """Return the approver: without a second key the author, whom the rules let through where nobody else could."""
-    second = key or read_record(parse_choice(home) / KEYS_RECORD).get("approver")
-    return Actor.of(authenticate(session, str(second))) if second else author
+def _approver(session: Session, key: str | None, home: Path | None, author: Actor) -> Actor:
+    """Return the approver: without a second key the author, whom the rules allow only if nobody else can approve."""
+    approver_key = key or read_record(home_folder(home) / KEYS_RECORD).get("approver")
+    return Actor.of(authenticate(session, str(approver_key))) if approver_key else author
 
 
 prices.command("draft")(draft)

@@ -1,7 +1,6 @@
-"""An embedded Redis: a real server as our child, on the loopback address, with a password and nothing on disk."""
+"""Embedded Redis: a real server as a child process, on the loopback address, with a password, nothing on disk."""
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -9,36 +8,36 @@ from redis import Redis, RedisError
 
 from app.cli.home import read_record, write_record
 from app.cli.ports import free_port
-from app.cli.postgres import tail
-from app.cli.subprocesses import ProcessOwner, end, end_leftover, spawn
+from app.cli.postgres import log_tail
+from app.cli.subprocesses import ProcessOwner, ServerProcess, spawn, stop_leftover
 from app.errors import AppError
 
-_STEPS = ((signal.SIGTERM, 5.0),)
 _START_SECONDS = 15.0
 
 
-class RedisServer:
-    """One server in one folder. It carries doorbells and progress, never the truth, so it keeps nothing."""
+class RedisServer(ServerProcess):
+    """One server in one folder. It stores only wake-ups and progress, which can be lost, so nothing is on disk."""
 
     def __init__(
-        self, program: Path, folder: Path, log: Path, *, password: str, owner: ProcessOwner | None, note: Path
+        self, program: Path, folder: Path, log: Path, *, password: str, owner: ProcessOwner | None, pid_record: Path
     ) -> None:
+        super().__init__()
         self.program = program
         self.folder = folder
         self.log = log
         self.password = password
         self.owner = owner
-        self.note = note
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        self.pid_record = pid_record
 
     @property
     def url(self) -> str:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def start(self, port: int = 0) -> None:
-        """End what a killed run left and start on `port` or on a free one; raises `unavailable` if it does not."""
-        end_leftover(int(read_record(self.note).get("pid", 0)), self.folder, *_STEPS, (signal.SIGKILL, 5.0))
+        """Stop what a killed run left behind, and start on `port` or on a free port. Raises AppError `unavailable`."""
+        stop_leftover(
+            int(read_record(self.pid_record).get("pid", 0)), self.folder, *self.STOP_STEPS, (signal.SIGKILL, 5.0)
+        )
         for attempt in range(5):
             self.port = free_port(port if attempt == 0 else 0)
             self.process = spawn(
@@ -49,29 +48,14 @@ class RedisServer:
                 owner=self.owner,
                 stdin=self._configuration().encode(),
             )
-            write_record(self.note, {"pid": self.process.pid})
+            write_record(self.pid_record, {"pid": self.process.pid})
             if self._wait():
                 return
             self.stop()
-        raise AppError("unavailable", f"Redis does not start. The end of {self.log}:\n{tail(self.log)}")
-
-    def stop(self) -> None:
-        """End the server; what it held is gone, and nothing depends on it."""
-        if self.process:
-            end(self.process, *_STEPS)
-            self.process = None
-
-    def kill(self) -> None:
-        """End the server as a power cut would. For drills."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        raise AppError("unavailable", f"Redis did not start. Last lines of {self.log}:\n{log_tail(self.log)}")
 
     def _configuration(self) -> str:
-        # Through standard input: the argument list of a process can be read by every user of the machine.
+        # Sent on standard input: every user of the machine can read the argument list of a process.
         return (
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\nprotected-mode yes\n"
             'save ""\nappendonly no\nmaxmemory-policy noeviction\ntimeout 0\ntcp-keepalive 60\ndaemonize no\n'

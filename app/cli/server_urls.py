@@ -1,4 +1,4 @@
-"""The servers behind a command: the ones that settings name, those of a running home, or embedded ones of our own."""
+"""The servers that a command uses: those in the settings, those of a running home, or its own embedded ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from app.settings import get_settings, set_environment
 
 @contextmanager
 def own_servers(home: Path) -> Iterator[EmbeddedServers | None]:
-    """Hold the home and its servers for the block, and point the settings at them.
+    """Lock the home, run its servers during the block, and set their URLs in the settings.
 
-    Yields the embedded servers, so that the caller can tend them, or None where both URLs are set from outside.
-    Raises `conflict` if the home is in use, `unavailable` if a server does not start.
+    Yields the embedded servers, so that the caller can restart them, or None if the settings name both servers.
+    Raises AppError `conflict` if the home is in use, `unavailable` if a server does not start.
     """
-    settings = set_environment(home=home.absolute(), **_anchored())
+    settings = set_environment(home=home.absolute(), **_absolute_paths())
     with claim_home(home):
         if settings.database_url and settings.redis_url:
             yield None
@@ -32,7 +32,7 @@ def own_servers(home: Path) -> Iterator[EmbeddedServers | None]:
 
 @contextmanager
 def any_servers(home: Path) -> Iterator[None]:
-    """Point the settings at working servers for one short command: outside ones, a running home's, or our own."""
+    """Set working server URLs for one short command: external servers, a running home's, or its own embedded ones."""
     settings = get_settings()
     if settings.database_url and settings.redis_url:
         set_environment(home=home.absolute())
@@ -46,8 +46,8 @@ def any_servers(home: Path) -> Iterator[None]:
             yield
 
 
-def _anchored() -> dict[str, str]:
-    """Return the settings that hold paths, made absolute: roles do not run where the command was typed."""
+def _absolute_paths() -> dict[str, str]:
+    """Return the settings that contain paths, made absolute, since roles run in another working directory."""
     settings = get_settings()
     paths: dict[str, str] = {}
     if settings.catalog_dir is not None:

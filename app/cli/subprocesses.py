@@ -1,4 +1,4 @@
-"""Child processes that end with us: started in a folder of their own, ended in order, recognised after a crash."""
+"""Child processes that end with this one: started in their own folder, stopped in order, identified after a crash."""
 
 import ctypes
 import os
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -17,7 +17,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class ProcessOwner:
-    """The operating-system user that a child runs as, where that is not ourselves."""
+    """The operating-system user that a child process runs as, if not the current one."""
 
     uid: int
     gid: int
@@ -36,12 +36,12 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start `argv` with `folder` as its working directory, output appended to `log`, and return the process.
 
-    With `piped` its standard output is ours to read and its standard error goes where ours goes.
+    With `piped`, its standard output is a pipe and its standard error is inherited.
 
-    The child leads a session of its own, so that Ctrl-C in the terminal reaches only us and we end it in order.
-    On Linux the kernel sends it `death_signal` when the thread that started it is gone, so start children from the
-    main thread; elsewhere `is_ours` finds what a killed parent left behind. `stdin` is written and closed: passwords
-    go there and not into the argument list, which every user of the machine can read.
+    The child leads its own session, so that Ctrl-C in the terminal reaches only this process, which stops the child in
+    order. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start children from the
+    main thread; elsewhere `is_ours` identifies what a killed parent left behind. `stdin` is written and closed:
+    passwords go there and not into the argument list, which every user of the machine can read.
     """
     output: IO[bytes] | int = log.open("ab") if log else subprocess.DEVNULL
     try:
@@ -67,22 +67,49 @@ def spawn(
     return process
 
 
+class ServerProcess:
+    """A server that runs as a child process of this one."""
+
+    # The signals to stop it, each with the seconds to wait for it.
+    STOP_STEPS: ClassVar[tuple[tuple[signal.Signals, float], ...]] = ((signal.SIGTERM, 5.0),)
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """Stop the server; its clients are disconnected."""
+        if self.process:
+            stop_process(self.process, *self.STOP_STEPS)
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill the server as a power failure would. For tests of recovery."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
+    def running(self) -> bool:
+        """Return whether the server runs."""
+        return self.process is not None and self.process.poll() is None
+
+
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     if _LIBC is None:
         return None
     libc, parent = _LIBC, os.getpid()
 
-    def ask_kernel() -> None:
+    def set_death_signal() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        # The parent may have died before the kernel was asked.
+        # The parent may have died before this call.
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask_kernel
+    return set_death_signal
 
 
-def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
-    """Send each step's signal and wait its seconds, until the process has ended; the last resort is SIGKILL."""
+def stop_process(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) -> None:
+    """Send each step's signal and wait for its seconds until the process has ended; finally send SIGKILL."""
     for number, seconds in steps:
         if process.poll() is not None:
             return
@@ -97,9 +124,9 @@ def end(process: subprocess.Popen[bytes], *steps: tuple[signal.Signals, float]) 
 
 
 def is_ours(pid: int, folder: Path) -> bool:
-    """Say whether process `pid` lives and works in `folder`, which only our own children do.
+    """Return whether process `pid` is alive and works in `folder`, which only our own children do.
 
-    A process id alone proves nothing: after a crash the number may belong to somebody else's process.
+    A process id alone proves nothing: after a crash it may belong to an unrelated process.
     """
     if pid <= 1:
         return False
@@ -112,8 +139,8 @@ def is_ours(pid: int, folder: Path) -> bool:
     return str(folder) in listing.stdout
 
 
-def end_leftover(pid: int, folder: Path, *steps: tuple[signal.Signals, float]) -> bool:
-    """End a child that a killed run left behind in `folder`; return whether there was one."""
+def stop_leftover(pid: int, folder: Path, *steps: tuple[signal.Signals, float]) -> bool:
+    """Stop a child that a killed run left behind in `folder`; return whether there was one."""
     existed = False
     for number, seconds in steps:
         if not is_ours(pid, folder):

@@ -1,4 +1,4 @@
-"""The process tree of `cinemeter up`: the roles as children, started again when they fall, ended in order."""
+"""The process tree of `cinemeter up`: roles as child processes, restarted when they exit, stopped in order."""
 
 import contextlib
 import signal
@@ -11,86 +11,90 @@ from pathlib import Path
 from types import FrameType
 
 from app.cli.home import read_record, write_record
-from app.cli.postgres import tail
-from app.cli.subprocesses import end, end_leftover, spawn
+from app.cli.postgres import log_tail
+from app.cli.subprocesses import spawn, stop_leftover, stop_process
 from app.errors import AppError
 
-# A role that falls again and again is given longer and longer pauses; one that stood a minute starts afresh.
-_PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_STEADY_SECONDS = 60.0
+# Delays before a restart: longer after each failure in a row; one minute of running resets the count.
+_RESTART_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STABLE_SECONDS = 60.0
 _TICK_SECONDS = 0.2
 _LOG_BYTES_MAX = 16 * 1024 * 1024
-_NOTE = ".roles.json"
+_PID_RECORD = ".roles.json"
 
 
 @dataclass
 class ProcessRole:
-    """One process of the service and how it likes to be ended."""
+    """One process of the service, and how to stop it."""
 
     name: str
     argv: list[str]
     environment: Mapping[str, str]
-    # Seconds that it may take to end what it has in hand.
-    patience_seconds: float = 10.0
-    # What the kernel sends it if the tree is killed outright: a worker then has no database to say goodbye to.
+    # Time that it gets to finish its current work.
+    stop_seconds: float = 10.0
+    # What the kernel sends it when the supervisor is killed: a worker then has no database to sign off from.
     death_signal: signal.Signals = signal.SIGTERM
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
-    falls: int = field(default=0, init=False)
+    failures: int = field(default=0, init=False)
     started: float = field(default=0.0, init=False)
     start_after: float = field(default=0.0, init=False)
 
 
 class Supervisor:
-    """The roles of one home, in the order in which they start; they end in the reverse order."""
+    """The roles of one home, in the order in which they start; they stop in reverse order."""
 
     def __init__(self, roles: Iterable[ProcessRole], home: Path, say: Callable[[str], None]) -> None:
-        """`say` is told, in a sentence, of each role that falls and rises."""
+        """`say` is called with a sentence for each role that exits."""
         self.roles = list(roles)
         self.home = home
         self.say = say
         self.stopping = threading.Event()
 
     def start(self) -> None:
-        """End what a killed run left behind, then start every role. Call it on the main thread (see `spawn`)."""
-        for pid in read_record(self.home / _NOTE).get("pids", []):
-            end_leftover(int(pid), self.home, (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+        """Stop what a killed run left behind, then start every role. Call it on the main thread (see `spawn`)."""
+        for pid in read_record(self.home / _PID_RECORD).get("pids", []):
+            stop_leftover(int(pid), self.home, (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
         for role in self.roles:
             self._start(role)
 
-    def remember(self, pids: Iterable[int]) -> None:
-        """Note which processes are ours, for the next start after a crash."""
-        write_record(self.home / _NOTE, {"pids": list(pids)})
+    def record_pids(self, pids: Iterable[int]) -> None:
+        """Record the ids of our processes, for the next start after a crash."""
+        write_record(self.home / _PID_RECORD, {"pids": list(pids)})
 
-    def tend(self) -> None:
-        """Start again each role that has ended and whose pause is over."""
+    def restart_stopped(self) -> None:
+        """Restart each role that has exited and whose delay is over."""
         now = time.monotonic()
         for role in self.roles:
             if role.process and role.process.poll() is not None:
-                self._note_fall(role, now)
+                self._record_exit(role, now)
             if role.process is None and now >= role.start_after:
                 self._start(role)
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until `ready()`, tending the roles meanwhile; raise `unavailable` with the log of what fell."""
+        """Wait until `ready()`, restarting roles meanwhile.
+
+        Raises AppError `unavailable` with the last log lines of a role that keeps exiting, or after `seconds`.
+        """
         deadline = time.monotonic() + seconds
         while not self.stopping.is_set() and not ready():
-            self.tend()
-            fallen = [role for role in self.roles if role.falls >= 3]
-            if fallen or time.monotonic() > deadline:
-                role = fallen[0] if fallen else self.roles[0]
+            self.restart_stopped()
+            failed = [role for role in self.roles if role.failures >= 3]
+            if failed or time.monotonic() > deadline:
+                role = failed[0] if failed else self.roles[0]
                 raise AppError(
-                    "unavailable", f"{role.name} does not come up. The end of {self.log(role)}:\n{tail(self.log(role))}"
+                    "unavailable",
+                    f"{role.name} did not start. Last lines of {self.log(role)}:\n{log_tail(self.log(role))}",
                 )
             self.stopping.wait(_TICK_SECONDS)
 
-    def run(self, also: Callable[[], None]) -> None:
-        """Tend the roles, and call `also` each time round, until somebody asks to stop."""
+    def run(self, on_tick: Callable[[], None]) -> None:
+        """Restart roles and call `on_tick`, again and again, until `stopping` is set."""
         while not self.stopping.wait(_TICK_SECONDS):
-            self.tend()
-            also()
+            self.restart_stopped()
+            on_tick()
 
     def stop(self) -> None:
-        """End every role, the last started first; each may finish what it has in hand."""
+        """Stop every role, the last started first; each may finish its current work."""
         running = [role for role in reversed(self.roles) if role.process]
         for role in running:
             if role.process and role.process.poll() is None:
@@ -98,12 +102,12 @@ class Supervisor:
         signalled_at = time.monotonic()
         for role in running:
             if role.process:
-                # Asked once: a second request tells some programs to drop what they have in hand.
+                # One signal only: a second one makes some programs drop their current work.
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    role.process.wait(max(0.1, signalled_at + role.patience_seconds - time.monotonic()))
-                end(role.process)
+                    role.process.wait(max(0.1, signalled_at + role.stop_seconds - time.monotonic()))
+                stop_process(role.process)
                 role.process = None
-        self.remember(())
+        self.record_pids(())
 
     def log(self, role: ProcessRole) -> Path:
         return self.home / "logs" / f"{role.name}.log"
@@ -117,21 +121,19 @@ class Supervisor:
             role.argv, folder=self.home, environment=role.environment, log=log, death_signal=role.death_signal
         )
         role.started = time.monotonic()
-        self.remember(each.process.pid for each in self.roles if each.process)
+        self.record_pids(each.process.pid for each in self.roles if each.process)
 
-    def _note_fall(self, role: ProcessRole, now: float) -> None:
+    def _record_exit(self, role: ProcessRole, now: float) -> None:
         assert role.process is not None
-        role.falls = 1 if now - role.started > _STEADY_SECONDS else role.falls + 1
-        pause = _PAUSE_SECONDS[min(role.falls, len(_PAUSE_SECONDS)) - 1]
-        role.start_after = now + pause
-        self.say(
-            f"{role.name} ended with {role.process.returncode}; it starts again in {pause:g} s ({self.log(role)})."
-        )
+        role.failures = 1 if now - role.started > _STABLE_SECONDS else role.failures + 1
+        delay = _RESTART_DELAYS[min(role.failures, len(_RESTART_DELAYS)) - 1]
+        role.start_after = now + delay
+        self.say(f"{role.name} exited with {role.process.returncode}; it restarts in {delay:g} s ({self.log(role)}).")
         role.process = None
 
 
 class stop_signals:
-    """While the block runs, Ctrl-C, SIGTERM and a closed terminal set `stopping` instead of breaking in anywhere."""
+    """During the block, Ctrl-C, SIGTERM and a closed terminal set `stopping` instead of interrupting the code."""
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -1,4 +1,4 @@
-"""`cinemeter up`: servers, migrations, first accounts and all roles in one process tree, until Ctrl-C."""
+"""`cinemeter up`: servers, migrations, sample accounts and all roles in one process tree, until Ctrl-C."""
 
 import signal
 import sys
@@ -14,7 +14,7 @@ from app.cli.migrate import upgrade
 from app.cli.ports import free_port
 from app.cli.seed import seed
 from app.cli.server_urls import own_servers
-from app.cli.subprocesses import end, spawn
+from app.cli.subprocesses import spawn, stop_process
 from app.cli.supervisor import ProcessRole, Supervisor, stop_signals
 from app.db import transaction
 from app.errors import AppError
@@ -23,16 +23,16 @@ from app.web.password_links import welcome_links
 
 READY_PATH = "/readyz"
 _READY_SECONDS = 120.0
-_END_SECONDS = 60.0
+_STOP_SECONDS = 60.0
 Say = Callable[[str], None]
 
 
 def run_up(home: Path, port: int | None, *, say: Say, ready: Callable[[dict[str, Any]], None]) -> None:
-    """Start everything, hand what a user needs to `ready` once requests are answered, and stay until a signal.
+    """Start everything, call `ready` once requests are answered, and run until a signal.
 
-    That is `base_url`, `keys` by account, and `links` for the first visit to the pages.
-    `port` None takes the configured one, or a free one where that is taken; 0 takes a free one.
-    Raises AppError `conflict` for a home or port in use, `unavailable` for a part that does not come up.
+    `ready` gets `base_url`, `keys` by account, and `links` with which members set their first password.
+    `port` None uses the configured port, or a free one if that is in use; 0 uses a free one.
+    Raises AppError `conflict` for a home or port in use, `unavailable` for a part that does not start.
     """
     home = home.absolute()
     say(f"Starting PostgreSQL and Redis in {home} …")
@@ -52,10 +52,10 @@ def run_up(home: Path, port: int | None, *, say: Say, ready: Callable[[dict[str,
                 if not tree.stopping.is_set():
                     write_record(home / ADDRESS_RECORD, record)
                     ready(record)
-                tree.run(lambda: _tend(servers, say))
+                tree.run(lambda: _restart_servers(servers, say))
             finally:
                 (home / ADDRESS_RECORD).unlink(missing_ok=True)
-                say("Ending …")
+                say("Stopping …")
                 tree.stop()
 
 
@@ -65,28 +65,28 @@ def roles() -> list[ProcessRole]:
     first = get_settings().metrics_port
 
     def environment(number: int) -> dict[str, str]:
-        # One machine, one port of metrics for each.
+        # On one machine each role needs its own metrics port.
         return child_environment(**({"metrics_port": first + number} if first else {}))
 
     return [
         ProcessRole("api", [*command, "api"], environment(0)),
         ProcessRole("scheduler", [*command, "scheduler"], environment(1)),
-        ProcessRole("courier", [*command, "courier"], environment(2), patience_seconds=20.0),
-        # Killed with the tree, a worker has no database left to say goodbye to; its leases run out instead.
-        ProcessRole("worker", [*command, "worker"], environment(3), patience_seconds=30.0, death_signal=signal.SIGKILL),
+        ProcessRole("courier", [*command, "courier"], environment(2), stop_seconds=20.0),
+        # A worker killed with the tree has no database left to sign off from; its leases expire instead.
+        ProcessRole("worker", [*command, "worker"], environment(3), stop_seconds=30.0, death_signal=signal.SIGKILL),
     ]
 
 
 @contextmanager
 def running_service(home: Path) -> Iterator[dict[str, Any]]:
-    """Give the base URL and keys of a service on this home: the one that is up, or one that ends with the block.
+    """Yield the base URL and keys of a service on this home: the running one, or one that runs during the block.
 
-    Raises AppError `unavailable` if it does not come up; what it said is on standard error.
+    Raises AppError `unavailable` if it does not start; its output is on standard error.
     """
     if is_claimed(home):
         record = read_record(home / ADDRESS_RECORD)
         if not record:
-            raise AppError("unavailable", f"Cinemeter is starting or ending in {home}; try again in a moment.")
+            raise AppError("unavailable", f"Cinemeter is starting or stopping in {home}. Try again in a moment.")
         yield record
         return
     command = [
@@ -106,17 +106,17 @@ def running_service(home: Path) -> Iterator[dict[str, Any]]:
         assert child.stdout is not None
         if not child.stdout.readline():
             child.wait()
-            raise AppError("unavailable", "The service did not come up; `cinemeter doctor` looks for the reason.")
+            raise AppError("unavailable", "The service did not start. Run `cinemeter doctor` to find the reason.")
         yield read_record(home / ADDRESS_RECORD)
     finally:
-        end(child, (signal.SIGTERM, _END_SECONDS))
+        stop_process(child, (signal.SIGTERM, _STOP_SECONDS))
         if child.stdout:
             child.stdout.close()
 
 
-def _tend(servers: EmbeddedServers | None, say: Say) -> None:
-    for name in servers.tend() if servers else ():
-        say(f"{name} had ended; it runs again.")
+def _restart_servers(servers: EmbeddedServers | None, say: Say) -> None:
+    for name in servers.restart_stopped() if servers else ():
+        say(f"{name} exited and was restarted.")
 
 
 def _choose_port(wanted: int | None) -> int:
@@ -126,7 +126,7 @@ def _choose_port(wanted: int | None) -> int:
         return free_port(settings.port, host)
     port = free_port(wanted, host)
     if wanted and port != wanted:
-        raise AppError("conflict", f"Port {wanted} is in use. Give another --port, or 0 for a free one.", port=wanted)
+        raise AppError("conflict", f"Port {wanted} is in use. Pass another --port, or 0 for a free one.", port=wanted)
     return port
 
 

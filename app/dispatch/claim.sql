@@ -1,17 +1,17 @@
 -- Choose the next unit of one pool, in fair order. Nothing is locked here: claim.py locks the job and checks again.
 -- `excluded` are accounts whose rows another transaction holds now: a process that stands still must not stop the pool.
 --
--- 1. `waiting` is who waits, from the table of lanes: its cost grows with the accounts that wait, never with their
---    queues or with the past. Accounts that run as many segments as they may are left out.
--- 2. `best` is the best class, then the least virtual time, then age: the fair choice. Accounts are tried in this
---    order until one has a unit that need not wait, so only the first of them (and its equals) are looked into.
+-- 1. `waiting` is the accounts with ready units, from the table of lanes: its cost grows with the waiting accounts, not
+--    with the length of their queues or with history. Accounts at their concurrency limit are left out.
+-- 2. `best` is the highest priority (class), then the least virtual time, then age: the fair choice. Accounts are tried
+--    in this order until one has a unit that may start now, so only the first of them (and its equals) are read.
 -- 3. `resident` is a unit for the model already on the GPU, of an account at most :affinity behind the fair choice.
---    Within its own account it goes ahead of older units only until :affinity seconds of work have done so.
--- 4. `vmin` is the least virtual time among those who wait, in whatever class, without what is charged for takes that
---    still run: the pool's present. A charge is a guess that the end of its take corrects. With the guesses in it, the
---    clock would be ahead of those whose guesses were too high, and they would all go before whoever comes by it.
+--    Within its own account it overtakes older units only until :affinity seconds of work have done so.
+-- 4. `vmin` is the least virtual time among the waiting accounts of any class, without the charges of running takes:
+--    the pool's virtual clock. A charge is an estimate that the end of its take corrects. With estimates that were too
+--    high, the clock would run ahead of their accounts, and all of these would go before an account that joins by it.
 WITH busy AS MATERIALIZED (
-    -- Tests and drills have a pool of their own, and what runs there counts there alone.
+    -- Test orders have a pool of their own; takes that run there count only there.
     SELECT t.account_id,
            count(*) FILTER (WHERE t.kind = 'segment' AND (t.pool = :test_pool) = (:pool = :test_pool)) AS running,
            sum(t.charged) FILTER (WHERE t.pool = :pool) AS charged

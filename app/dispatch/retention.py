@@ -1,6 +1,6 @@
 """Retention: delete expired files, and files that no row references, from storage. Receipts and money stay.
 
-It runs on a thread of its own beside the repairs: a store that hangs must not delay the repair of lost takes. Each
+It runs in its own thread, parallel to the repairs: a store that hangs must not delay the repair of lost takes. Each
 chore is harmless when done twice, so it does not verify leadership, whose lock a hanging store would hold.
 """
 

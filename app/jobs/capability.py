@@ -1,4 +1,4 @@
-"""Check that a model can make a request; every refusal names what is allowed."""
+"""Check that a model can make the requested film; every refusal names the allowed values."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ from pricing.rate_key import Mode
 
 
 def check_model(model: VideoModel, mode: Mode, size: Size) -> None:
-    """Raise AppError `mode_unsupported` or `unsupported_size`, naming what is allowed, unless this model can."""
+    """Raise AppError `mode_unsupported` or `unsupported_size`, with the allowed values, unless this model can."""
     if mode not in model.modes:
         able = sorted(each.id for each in models_with(mode, get_settings().catalog_dir))
         message = f"{model.name} cannot do {mode}; it can do {', '.join(model.modes)}."

@@ -169,10 +169,9 @@ def _choice_reason(best: Priced, able: list[Priced]) -> str:
 
 
 def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callable[[], Priced]) -> Priced:
-    """Price with `make` and reserve the free seconds and promotions of the price for `owner`, a quote or a job.
+    """Price with `make` and reserve its free seconds and promotions for `owner`, a quote or job, unless `caller.test`.
 
-    When another quote reserved them in between, the price is computed again with what is left. The price of a test key
-    is the same, but reserves nothing. Raises AppError as `make` does, and `conflict` when every try conflicts.
+    Prices again when another quote reserved them meanwhile. Raises AppError as `make`, and `conflict` after all tries.
     """
     for retries_left in reversed(range(PRICE_RETRIES_MAX)):
         priced = make()
@@ -201,8 +200,8 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     """
     # One quote of an account at a time, so that two requests cannot both create the last quote allowed.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
-    # Quotes past their expiry are expired by the scheduler, one per transaction: releasing several reservations and
-    # making a new one in one transaction would lock the counters in no fixed order and deadlock with settlements.
+    # The scheduler expires quotes, one per transaction: to release several reservations and make a new one in one
+    # transaction would lock the counters in no fixed order and deadlock with settlements.
     open_count = select(func.count()).where(
         Quote.account_id == caller.account_id, Quote.state == QuoteState.OPEN, Quote.expires_at > now(session)
     )

@@ -70,17 +70,17 @@ class Exchange:
     def __init__(self) -> None:
         self.started = monotonic()
         self.dns: float | None = None
-        self.dialled: float | None = None
+        self.connect_started: float | None = None
         self.tls_started: float | None = None
         self.connected: float | None = None
         self.answered: float | None = None
         self.ip: str | None = None
 
     def timings(self) -> Timings:
-        dial_end = self.tls_started or self.connected
+        connect_end = self.tls_started or self.connected
         return Timings(
             dns_ms=_milliseconds(0.0, self.dns),
-            connect_ms=_milliseconds(self.dialled, dial_end),
+            connect_ms=_milliseconds(self.connect_started, connect_end),
             tls_ms=_milliseconds(self.tls_started, self.connected),
             ttfb_ms=_milliseconds(self.connected, self.answered),
             total_ms=round((monotonic() - self.started) * 1000),
@@ -216,7 +216,7 @@ class Connector(aiohttp.TCPConnector):
         if not self._egress.proxy:
             _check_address(str(sockaddr[0]), self._egress)
         exchange = current_exchange.get()
-        exchange.dialled = exchange.dialled or monotonic()
+        exchange.connect_started = exchange.connect_started or monotonic()
         return socket.socket(family, kind, protocol)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:

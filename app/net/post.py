@@ -108,7 +108,7 @@ class Sender:
             # After the status line the result is known; a failure in the body changes nothing.
             if response is None:
                 fault, detail = _fault(error), f"{type(error).__name__}: {error}"[:500]
-        reused = exchange.connected is not None and exchange.dialled is None
+        reused = exchange.connected is not None and exchange.connect_started is None
         status = response.status if response is not None else None
         seen = (
             {name: response.headers[name] for name in _RECORDED_HEADERS if name in response.headers} if response else {}

@@ -1,1 +1,1 @@
-"""Stored price books and contracts, their life, their audit trail, and what promotions and free seconds have left."""
+"""Stored price books and contracts, their life cycle, and the use of promotions and free seconds."""

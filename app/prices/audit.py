@@ -1,34 +1,19 @@
-"""Recompute what prices keep: counters of free seconds and promotions, hashes of books and contracts, the trail."""
+"""Recompute counters of free seconds and promotions, hashes of books and contracts, and the audit log's chain."""
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.audit_log.log import broken_seals
+from app.audit_finding import AuditFinding
+from app.audit_log.log import broken_entries
 from app.prices.tables import StoredBook, StoredContract
 from pricing.book import PriceBook, parse_book
 from pricing.contract import Contract, parse_contract
 from pricing.schema import BookError
 
-
-class Finding(NamedTuple):
-    """One row that disagrees: the rule it breaks, which row it is, what it should say and what it says."""
-
-    rule: str
-    subject: str
-    expected: str
-    found: str
-
-    @property
-    def message(self) -> str:
-        """What is wrong, as a phrase."""
-        return f"should be {self.expected}, is {self.found}"
-
-
-# Each query returns subject, expected, found.
+# Each query returns subject, expected value and actual value.
 RULES: dict[str, str] = {
     "free_seconds_count_their_reservations": """
         SELECT account_id || ' ' || month, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
@@ -52,23 +37,22 @@ RULES: dict[str, str] = {
 }
 
 
-def audit_prices(session: Session) -> list[Finding]:
+def audit_prices(session: Session) -> list[AuditFinding]:
     """Return every disagreement; an empty list is a clean one. Reads only."""
-    found = [
-        Finding(rule, *(str(part) for part in row))
-        for rule, query in RULES.items()
-        for row in session.execute(text(query))
+    findings = [
+        AuditFinding.of_values(rule, *row) for rule, query in RULES.items() for row in session.execute(text(query))
     ]
     for table, parse in ((StoredBook, parse_book), (StoredContract, parse_contract)):
-        for paper_id, kept, toml in session.execute(select(table.id, table.content_hash, table.toml)):
-            # Parsed here from the very text and not taken from what was kept by hash, so that a rewritten text shows.
-            is_now = _hash_of(parse, toml)
-            found += [Finding("price_text_has_its_hash", paper_id, kept, is_now)] if kept != is_now else []
-    found += [
-        Finding("audit_trail_is_unbroken", str(number), "sealed with the entry before it", "not")
-        for number in broken_seals(session)
+        for document_id, recorded, toml in session.execute(select(table.id, table.content_hash, table.toml)):
+            # Parsed from the text itself, not looked up in the cache by its hash, so that a rewritten text shows.
+            actual = _hash_of(parse, toml)
+            if recorded != actual:
+                findings.append(AuditFinding.of_values("price_text_has_its_hash", document_id, recorded, actual))
+    findings += [
+        AuditFinding.of_values("audit_trail_is_unbroken", number, "sealed with the entry before it", "not")
+        for number in broken_entries(session)
     ]
-    return found
+    return findings
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""Acts on price books: draft, edit, approve, schedule, withdraw. Each is written in the audit trail."""
+"""Draft, edit, approve, schedule and withdraw price books; each action goes into the audit log."""
 
 from datetime import datetime
 
@@ -20,18 +20,13 @@ from pricing.schema import Problem
 
 
 def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> StoredBook:
-    """Write a new book down as a draft, based on the newest scheduled or published one.
+    """Create a new book as a draft, based on the newest scheduled or published one.
 
     A draft may break its own worked examples; it cannot be approved before it keeps them.
 
-    Args:
-        session: an open session; the caller commits.
-        actor: the author, with the role `pricing_author`.
-        toml: the whole book.
-        note: why, for the approver.
+    `actor`: the author, with the role `pricing_author`. `toml`: the whole book. `note`: why, for the approver.
 
-    Raises:
-        AppError: `forbidden`; `invalid_price_book` with every problem.
+    Raises AppError `forbidden`; `invalid_price_book` with every problem.
     """
     require_role(actor, Role.PRICING_AUTHOR)
     base = newest_book(session)
@@ -55,10 +50,9 @@ def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> 
 
 
 def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: str | None = None) -> StoredBook:
-    """Replace a draft's text; what it is based on stays.
+    """Replace a draft's text; `based_on` stays.
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `conflict`, `invalid_price_book`.
+    Raises AppError `not_found`, `forbidden`, `conflict`, `invalid_price_book`.
     """
     stored = book_by_id(session, book_id)
     base = None if stored.based_on is None else book_by_id(session, stored.based_on)
@@ -67,12 +61,11 @@ def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: 
 
 
 def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: str) -> StoredBook:
-    """Approve a draft that keeps its worked examples, as it was read (see `app.prices.lifecycle.approve`).
+    """Approve a draft that keeps its worked examples, as it was read (see `app.prices.lifecycle.approve_document`).
 
-    The trail keeps by which simulation of this very text it was approved: the number of the last one's entry, if any.
+    The audit log records the number of the last simulation's entry for this text, if any.
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `conflict`; `invalid_price_book` with the examples that fail.
+    Raises AppError `not_found`, `forbidden`, `conflict`; `invalid_price_book` with the examples that fail.
     """
     stored = book_by_id(session, book_id)
     # Checked before anything is written; a text that was edited meanwhile has another hash and is refused below.
@@ -84,10 +77,9 @@ def approve_book(session: Session, actor: Actor, book_id: str, *, content_hash: 
 
 
 def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: datetime | None = None) -> StoredBook:
-    """Publish an approved book from a moment in the future on (see `app.prices.lifecycle.schedule`).
+    """Publish an approved book from a moment in the future on (see `app.prices.lifecycle.schedule_document`).
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
+    Raises AppError `not_found`, `forbidden`, `conflict`, `invalid_request`.
     """
     lock_documents(session)
     stored = book_by_id(session, book_id)
@@ -96,10 +88,9 @@ def schedule_book(session: Session, actor: Actor, book_id: str, effective_at: da
 
 
 def withdraw_book(session: Session, actor: Actor, book_id: str, *, reason: str) -> StoredBook:
-    """Take a book back before it takes effect (see `app.prices.lifecycle.withdraw`).
+    """Withdraw a book before it takes effect (see `app.prices.lifecycle.withdraw_document`).
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `conflict`.
+    Raises AppError `not_found`, `forbidden`, `conflict`.
     """
     lock_documents(session)
     stored = book_by_id(session, book_id)

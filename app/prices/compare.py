@@ -1,4 +1,4 @@
-"""Lay a stored book or contract beside another one: what changed, in words and in figures."""
+"""Compare a stored book or contract with another one: changes in words and in figures."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from pricing.diff import Change, Figure, diff, figures
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from one paper (None: there was nothing) to another, and the prices per second that moved."""
+    """The changes from one document (None: there was none) to another, and the prices per second that changed."""
 
     against: str | None
     changes: tuple[Change, ...]
@@ -24,8 +24,7 @@ def compare_book(session: Session, book_id: str, against: str | None = None) -> 
 
     The figures are those of the moment at which the book takes effect, or of now; unchanged ones are left out.
 
-    Raises:
-        AppError: `not_found`.
+    Raises AppError `not_found`.
     """
     stored = book_by_id(session, book_id)
     base = against or stored.based_on
@@ -40,8 +39,7 @@ def compare_book(session: Session, book_id: str, against: str | None = None) -> 
 def compare_contract(session: Session, contract_id: str, against: str | None = None) -> Comparison:
     """Compare a contract with another one of the same account, by default with the one that it is based on.
 
-    Raises:
-        AppError: `not_found`; `invalid_request` for another account's contract.
+    Raises AppError `not_found`; `invalid_request` for another account's contract.
     """
     stored = contract_by_id(session, contract_id)
     base = against or stored.based_on

@@ -1,4 +1,4 @@
-"""Acts on contracts, the agreed rates of one account. They live the life of books, account by account."""
+"""Draft, edit, approve, schedule, withdraw and end contracts, the agreed rates of one account."""
 
 from datetime import datetime
 
@@ -20,10 +20,9 @@ from pricing.schema import Problem
 
 
 def draft_contract(session: Session, actor: Actor, account_id: str, toml: str, *, note: str = "") -> StoredContract:
-    """Write an account's new contract down as a draft, based on its newest scheduled or published one.
+    """Create an account's new contract as a draft, based on its newest scheduled or published one.
 
-    Raises:
-        AppError: `not_found`, `forbidden`; `invalid_price_book` with every problem.
+    Raises AppError `not_found`, `forbidden`; `invalid_price_book` with every problem.
     """
     require_role(actor, Role.PRICING_AUTHOR)
     account = get_account(session, account_id)
@@ -77,8 +76,7 @@ def schedule_contract(
 ) -> StoredContract:
     """Let an approved contract take effect at a moment in the future; an account's first may do so at once.
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `conflict`, `invalid_request`.
+    Raises AppError `not_found`, `forbidden`, `conflict`, `invalid_request`.
     """
     lock_documents(session)
     stored = contract_by_id(session, contract_id)
@@ -87,7 +85,7 @@ def schedule_contract(
 
 
 def withdraw_contract(session: Session, actor: Actor, contract_id: str, *, reason: str) -> StoredContract:
-    """Take a contract back before it takes effect. Raises `not_found`, `forbidden`, `conflict`."""
+    """Withdraw a contract before it takes effect. Raises `not_found`, `forbidden`, `conflict`."""
     lock_documents(session)
     stored = contract_by_id(session, contract_id)
     withdraw_document(session, actor, stored, newest_contract(session, stored.account_id), reason)
@@ -95,12 +93,11 @@ def withdraw_contract(session: Session, actor: Actor, contract_id: str, *, reaso
 
 
 def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime, *, reason: str) -> StoredContract:
-    """End a contract in effect at a moment that is not in the past; list prices stand from then on, for new quotes.
+    """End a contract in effect at a moment that is not in the past; new quotes have list prices from then on.
 
-    An end may be brought forward, never put off: that would be new terms, which a second person has to approve.
+    An end may be brought forward, never postponed: that would be new terms, which a second person has to approve.
 
-    Raises:
-        AppError: `not_found`, `forbidden`; `conflict` if it is not scheduled, or has ended; `invalid_request`.
+    Raises AppError `not_found`, `forbidden`; `conflict` if it is not scheduled, or has ended; `invalid_request`.
     """
     require_role(actor, Role.PRICING_APPROVER)
     lock_documents(session)
@@ -111,7 +108,7 @@ def end_contract(session: Session, actor: Actor, contract_id: str, at: datetime,
     if stored.ends_at is not None and stored.ends_at <= now(session):
         raise AppError("conflict", "The contract has ended; draft a new one.", ends_at=stored.ends_at.isoformat())
     if stored.ends_at is not None and at > stored.ends_at:
-        message = "Its end can be brought forward, not put off; draft a new contract."
+        message = "The end can be brought forward, not postponed; draft a new contract."
         raise AppError("invalid_request", message, field="at", allowed=f"until {stored.ends_at.isoformat()}")
     if at < now(session) or at <= stored.effective_at:
         raise AppError("invalid_request", "A contract ends after it took effect, and not in the past.", field="at")

@@ -1,4 +1,4 @@
-"""Find the book or the contract in force. Which one that is follows from the moment alone."""
+"""Find books and contracts, and which one is in force at a moment."""
 
 from datetime import datetime
 
@@ -25,18 +25,17 @@ __all__ = [
 def book_at(session: Session, at: datetime) -> StoredBook:
     """Return the book in force at a moment: of the scheduled ones, the last whose effective moment had come.
 
-    Raises:
-        AppError: `no_rate` before the first book took effect.
+    Raises AppError `no_rate` before the first book took effect.
     """
-    found = session.scalar(
+    stored = session.scalar(
         select(StoredBook)
         .where(StoredBook.state == str(PriceDocumentState.SCHEDULED), StoredBook.effective_at <= at)
         .order_by(StoredBook.effective_at.desc())
         .limit(1)
     )
-    if found is None:
+    if stored is None:
         raise AppError("no_rate", "No price book is in force; nothing is sold without a price.")
-    return found
+    return stored
 
 
 def newest_book(session: Session) -> StoredBook | None:
@@ -51,18 +50,18 @@ def newest_book(session: Session) -> StoredBook | None:
 
 def book_by_id(session: Session, book_id: str) -> StoredBook:
     """Return a book. Raises `not_found`."""
-    found = session.get(StoredBook, book_id)
-    if found is None:
+    stored = session.get(StoredBook, book_id)
+    if stored is None:
         raise not_found("price book", book_id)
-    return found
+    return stored
 
 
 def book_by_hash(session: Session, content_hash: str) -> StoredBook:
     """Return a book with this content; any will do, as they say the same. Raises `not_found`."""
-    found = session.scalar(select(StoredBook).where(StoredBook.content_hash == content_hash).limit(1))
-    if found is None:
+    stored = session.scalar(select(StoredBook).where(StoredBook.content_hash == content_hash).limit(1))
+    if stored is None:
         raise not_found("price book", content_hash)
-    return found
+    return stored
 
 
 def list_books(session: Session) -> list[StoredBook]:
@@ -76,7 +75,7 @@ def contract_at(session: Session, account_id: str, at: datetime) -> Contract | N
 
     The last one whose effective moment had come; when that one was ended, none: an older one does not return.
     """
-    found = session.scalar(
+    stored = session.scalar(
         select(StoredContract)
         .where(
             StoredContract.account_id == account_id,
@@ -86,7 +85,7 @@ def contract_at(session: Session, account_id: str, at: datetime) -> Contract | N
         .order_by(StoredContract.effective_at.desc())
         .limit(1)
     )
-    return None if found is None or (found.ends_at is not None and found.ends_at <= at) else found.contract
+    return None if stored is None or (stored.ends_at is not None and stored.ends_at <= at) else stored.contract
 
 
 def newest_contract(session: Session, account_id: str) -> StoredContract | None:
@@ -101,10 +100,10 @@ def newest_contract(session: Session, account_id: str) -> StoredContract | None:
 
 def contract_by_id(session: Session, contract_id: str) -> StoredContract:
     """Return a contract. Raises `not_found`."""
-    found = session.get(StoredContract, contract_id)
-    if found is None:
+    stored = session.get(StoredContract, contract_id)
+    if stored is None:
         raise not_found("contract", contract_id)
-    return found
+    return stored
 
 
 def list_contracts(session: Session, account_id: str | None = None) -> list[StoredContract]:
@@ -116,5 +115,5 @@ def list_contracts(session: Session, account_id: str | None = None) -> list[Stor
 
 
 def contracts_by_hash(session: Session) -> dict[str, Contract]:
-    """Return every contract that was ever written down, by its content hash, as receipts name it."""
+    """Return every contract ever stored, by its content hash, as receipts name it."""
     return {stored.content_hash: stored.contract for stored in session.scalars(select(StoredContract))}

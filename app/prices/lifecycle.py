@@ -1,4 +1,4 @@
-"""The life that books and contracts share: draft, approved, scheduled; in effect by time alone, withdrawn before."""
+"""The life cycle of books and contracts: draft, approved, scheduled, in effect from its moment on, or withdrawn."""
 
 from datetime import datetime
 from typing import Any
@@ -14,82 +14,88 @@ from app.errors import AppError
 from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from app.roles import Role, require_role
 
-Paper = StoredBook | StoredContract
+StoredDocument = StoredBook | StoredContract
 
-# Acts that change which paper is the newest are done one after the other.
+# Changes to which document is the newest are made one after the other.
 _LOCK = 0x7061_7065
 
 
 def lock_documents(session: Session) -> None:
-    """Wait until no other transaction is scheduling, withdrawing or ending a paper; held until the commit."""
+    """Wait until no other transaction is scheduling, withdrawing or ending a document; held until the commit."""
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-    # Whoever waited may have waited past the moment at which a paper took effect.
+    # The wait may have lasted past the moment at which a document took effect.
     read_again(session)
 
 
-def edit_document(session: Session, actor: Actor, paper: Paper, toml: str, content_hash: str, note: str | None) -> None:
+def edit_document(
+    session: Session, actor: Actor, document: StoredDocument, toml: str, content_hash: str, note: str | None
+) -> None:
     """Replace a draft's text. Only its author may, or the approver would not know whose work it is.
 
-    Raises:
-        AppError: `forbidden`, `conflict`.
+    Raises AppError `forbidden`, `conflict`.
     """
     require_role(actor, Role.PRICING_AUTHOR)
-    _reload(session, paper)
-    _need(paper, PriceDocumentState.DRAFT)
-    if paper.author != actor.person:
-        raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=paper.author)
-    before = paper.content_hash
-    paper.toml, paper.content_hash, paper.edited_at = toml, content_hash, now(session)
-    paper.note = paper.note if note is None else note
-    record_action(session, actor, f"{_noun(paper)}.edited", paper.id, before=before, after=content_hash)
+    _reload(session, document)
+    _require_state(document, PriceDocumentState.DRAFT)
+    if document.author != actor.person:
+        raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=document.author)
+    before = document.content_hash
+    document.toml, document.content_hash, document.edited_at = toml, content_hash, now(session)
+    document.note = document.note if note is None else note
+    record_action(session, actor, f"{_noun(document)}.edited", document.id, before=before, after=content_hash)
 
 
-def approve_document(session: Session, actor: Actor, paper: Paper, content_hash: str, **facts: Any) -> None:
+def approve_document(session: Session, actor: Actor, document: StoredDocument, content_hash: str, **facts: Any) -> None:
     """Approve a draft as it was read: its content hash must still be the one that the approver names.
 
-    `facts` are what else the trail is to say of the approval.
+    `facts` go into the audit log entry too.
 
-    Raises:
-        AppError: `forbidden` without the role, or for the author while somebody else could approve; `conflict` if it
-            is no draft or was edited meanwhile.
+    Raises AppError `forbidden` without the role, or for the author while somebody else could approve; `conflict` if it
+    is not a draft or was edited meanwhile.
     """
     require_role(actor, Role.PRICING_APPROVER)
-    _reload(session, paper)
-    _need(paper, PriceDocumentState.DRAFT)
-    if paper.content_hash != content_hash:
+    _reload(session, document)
+    _require_state(document, PriceDocumentState.DRAFT)
+    if document.content_hash != content_hash:
         raise AppError(
-            "conflict", "The draft was edited since you read it.", field="content_hash", content_hash=paper.content_hash
+            "conflict",
+            "The draft was edited since you read it.",
+            field="content_hash",
+            content_hash=document.content_hash,
         )
-    sole = paper.author == actor.person
+    sole = document.author == actor.person
     if sole and actor != SYSTEM_ACTOR and (others := approvers(session) - {actor.person}):
         raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
-    paper.state, paper.approver, paper.approved_at = PriceDocumentState.APPROVED, actor.person, now(session)
-    paper.sole_admin = sole
-    said = {"content_hash": content_hash, "sole_admin": sole, **facts}
-    record_action(session, actor, f"{_noun(paper)}.approved", paper.id, **said)
+    document.state, document.approver, document.approved_at = PriceDocumentState.APPROVED, actor.person, now(session)
+    document.sole_admin = sole
+    facts = {"content_hash": content_hash, "sole_admin": sole, **facts}
+    record_action(session, actor, f"{_noun(document)}.approved", document.id, **facts)
 
 
 def schedule_document(
-    session: Session, actor: Actor, paper: Paper, newest: Paper | None, effective_at: datetime | None
+    session: Session,
+    actor: Actor,
+    document: StoredDocument,
+    newest: StoredDocument | None,
+    effective_at: datetime | None,
 ) -> None:
-    """Schedule an approved paper; from its effective moment on it is in force, with nobody doing anything.
+    """Schedule an approved document; it is in force from its effective moment on, with no further action.
 
-    The caller holds `lock_papers` and read `newest` under it. The first paper takes effect at once where no moment is
-    named.
+    The caller holds `lock_documents` and read `newest` under it. The first document takes effect at once where no
+    moment is named.
 
-    Raises:
-        AppError: `forbidden`; `conflict` if it is not approved, or not based on the newest; `invalid_request` for a
-            moment that is not in the future or not after the newest one's.
+    Raises AppError `forbidden`; `conflict` if it is not approved, or not based on the newest; `invalid_request` for a
+    moment that is not in the future or not after the newest one's.
     """
     require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
-    _reload(session, paper)
-    _need(paper, PriceDocumentState.APPROVED)
-    if paper.based_on != (None if newest is None else newest.id):
+    _reload(session, document)
+    _require_state(document, PriceDocumentState.APPROVED)
+    if document.based_on != (None if newest is None else newest.id):
         raise AppError(
             "conflict",
             "It is not based on the newest scheduled or published one; draft it again from that.",
             field="based_on",
-            based_on=paper.based_on,
+            based_on=document.based_on,
             newest=None if newest is None else newest.id,
         )
     moment = now(session)
@@ -104,28 +110,33 @@ def schedule_document(
             field="effective_at",
             newest_effective_at=newest.effective_at.isoformat(),
         )
-    paper.state, paper.effective_at = PriceDocumentState.SCHEDULED, effective_at
-    paper.scheduled_by, paper.scheduled_at = actor.person, moment
-    record_action(session, actor, f"{_noun(paper)}.scheduled", paper.id, effective_at=effective_at.isoformat())
+    document.state, document.effective_at = PriceDocumentState.SCHEDULED, effective_at
+    document.scheduled_by, document.scheduled_at = actor.person, moment
+    record_action(session, actor, f"{_noun(document)}.scheduled", document.id, effective_at=effective_at.isoformat())
 
 
-def withdraw_document(session: Session, actor: Actor, paper: Paper, newest: Paper | None, reason: str) -> None:
-    """Take a paper back for good: a draft or an approved one at any time, a scheduled one until it takes effect.
+def withdraw_document(
+    session: Session, actor: Actor, document: StoredDocument, newest: StoredDocument | None, reason: str
+) -> None:
+    """Withdraw a document for good: a draft or an approved one at any time, a scheduled one until it takes effect.
 
-    The caller holds `lock_papers` and read `newest` under it.
+    The caller holds `lock_documents` and read `newest` under it.
 
-    Raises:
-        AppError: `forbidden`; `conflict` if it is in effect, was withdrawn before, or another one is based on it.
+    Raises AppError `forbidden`; `conflict` if it is in effect, was withdrawn before, or another one is based on it.
     """
     require_role(actor, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
-    _reload(session, paper)
-    state = paper.state_at(now(session))
+    _reload(session, document)
+    state = document.state_at(now(session))
     if state in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN):
         raise AppError("conflict", f"It is {state} and can no longer be withdrawn.", state=str(state))
-    if state is PriceDocumentState.SCHEDULED and newest is not None and newest.id != paper.id:
+    if state is PriceDocumentState.SCHEDULED and newest is not None and newest.id != document.id:
         raise AppError("conflict", "Another one is based on it; withdraw that one first.", newest=newest.id)
-    paper.state, paper.withdrawn_by, paper.withdrawn_at = PriceDocumentState.WITHDRAWN, actor.person, now(session)
-    record_action(session, actor, f"{_noun(paper)}.withdrawn", paper.id, was=str(state), reason=reason)
+    document.state, document.withdrawn_by, document.withdrawn_at = (
+        PriceDocumentState.WITHDRAWN,
+        actor.person,
+        now(session),
+    )
+    record_action(session, actor, f"{_noun(document)}.withdrawn", document.id, was=str(state), reason=reason)
 
 
 def approvers(session: Session) -> set[str]:
@@ -147,15 +158,15 @@ def approvers(session: Session) -> set[str]:
     return {*members, *keys}
 
 
-def _reload(session: Session, paper: Paper) -> None:
-    """Lock a paper's row and read it again, so that a decision is made on what it says now."""
-    session.refresh(paper, with_for_update=True)
+def _reload(session: Session, document: StoredDocument) -> None:
+    """Lock a document's row and read it again, so that decisions rest on its current state."""
+    session.refresh(document, with_for_update=True)
 
 
-def _need(paper: Paper, state: PriceDocumentState) -> None:
-    if paper.state != state:
-        raise AppError("conflict", f"It is {paper.state}, not {state}.", state=paper.state, needs=str(state))
+def _require_state(document: StoredDocument, state: PriceDocumentState) -> None:
+    if document.state != state:
+        raise AppError("conflict", f"It is {document.state}, not {state}.", state=document.state, needs=str(state))
 
 
-def _noun(paper: Paper) -> str:
-    return "book" if isinstance(paper, StoredBook) else "contract"
+def _noun(document: StoredDocument) -> str:
+    return "book" if isinstance(document, StoredBook) else "contract"

@@ -1,4 +1,4 @@
-"""Parsed papers, kept by content hash: a stored text never changes, so each is parsed once in a process."""
+"""Cache of parsed price documents by content hash: a stored text never changes, so each process parses it once."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,26 +10,25 @@ from pricing.schema import BookError, Problem
 
 Parsed = TypeVar("Parsed")
 
-_KEPT = 256
+CACHE_SIZE = 256
 _books: dict[str, PriceBook] = {}
 _contracts: dict[str, Contract] = {}
 
 
 def cached_book(content_hash: str, text: Callable[[], str]) -> PriceBook:
-    """Return the book with this content hash; `text` is asked only when it was not parsed before."""
-    return _kept(_books, content_hash, lambda: parse_book(text()))
+    """Return the book with this content hash; `text` is called only when it is not in the cache."""
+    return _cached(_books, content_hash, lambda: parse_book(text()))
 
 
 def cached_contract(content_hash: str, text: Callable[[], str]) -> Contract:
-    """Return the contract with this content hash; `text` is asked only when it was not parsed before."""
-    return _kept(_contracts, content_hash, lambda: parse_contract(text()))
+    """Return the contract with this content hash; `text` is called only when it is not in the cache."""
+    return _cached(_contracts, content_hash, lambda: parse_contract(text()))
 
 
 def parse_book_text(text: str) -> PriceBook:
-    """Parse a book that somebody hands in.
+    """Parse a submitted book.
 
-    Raises:
-        AppError: `invalid_price_book` with every problem, its path and what is allowed.
+    Raises AppError `invalid_price_book` with every problem, its path and what is allowed.
     """
     try:
         return parse_book(text)
@@ -38,7 +37,7 @@ def parse_book_text(text: str) -> PriceBook:
 
 
 def parse_contract_text(text: str) -> Contract:
-    """Parse a contract that somebody hands in. Raises `invalid_price_book` with every problem."""
+    """Parse a submitted contract. Raises `invalid_price_book` with every problem."""
     try:
         return parse_contract(text)
     except BookError as error:
@@ -46,7 +45,7 @@ def parse_contract_text(text: str) -> Contract:
 
 
 def book_refusal(problems: list[Problem]) -> AppError:
-    """Return the refusal that lists what is wrong with a book or contract."""
+    """Return the error that lists every problem of a book or contract."""
     return AppError(
         "invalid_price_book",
         str(problems[0]) if len(problems) == 1 else f"The text has {len(problems)} problems.",
@@ -55,10 +54,10 @@ def book_refusal(problems: list[Problem]) -> AppError:
     )
 
 
-def _kept(kept: dict[str, Parsed], content_hash: str, parse: Callable[[], Parsed]) -> Parsed:
-    found = kept.get(content_hash)
-    if found is None:
-        if len(kept) >= _KEPT:
-            kept.clear()
-        found = kept[content_hash] = parse()
-    return found
+def _cached(cache: dict[str, Parsed], content_hash: str, parse: Callable[[], Parsed]) -> Parsed:
+    parsed = cache.get(content_hash)
+    if parsed is None:
+        if len(cache) >= CACHE_SIZE:
+            cache.clear()
+        parsed = cache[content_hash] = parse()
+    return parsed

@@ -1,4 +1,4 @@
-"""Free seconds and promotion budgets, set aside by whoever is promised a price: a quote, or a job without one.
+"""Reservations of free seconds and promotion budgets by a quote, or by a job without one.
 
 Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, and
 before anything in the wallet. A promotion is known by its id: a later book that carries the same id goes on counting.
@@ -44,14 +44,14 @@ class Allowance:
 
 
 class ReservationConflict(AppError):
-    """Another quote or job took what this price was made with. Price again; what is left has changed."""
+    """Another quote or job used what this price was made with. Price again; less is left."""
 
     def __init__(self, what: str) -> None:
         super().__init__("conflict", f"{what} were used by another request just now; try again.", what=what)
 
 
 def allowance(session: Session, account_id: str, book: PriceBook, membership: str, at: datetime) -> Allowance:
-    """Return what an account may still use at a moment, as `pricing.usage.Customer` wants it."""
+    """Return what an account may still use at a moment, as `pricing.usage.Customer` expects it."""
     limit = book.membership(membership).free_seconds_per_month
     free = Fraction(0)
     if limit:
@@ -75,21 +75,17 @@ def reserve(
 ) -> None:
     """Set aside what a price uses, in the transaction that made the price. All of it, or nothing.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: who is promised the price.
-        owner: id of the quote, or of the job without one; `settle` and `give_back` are called with it.
-        free_seconds: `Price.free_seconds_used`.
-        promotions: `Price.promotions`; only those that the book in force caps are counted.
+    `account_id`: whose price it is. `owner`: id of the quote, or of the job without one; `settle_reservation` and
+    `release_reservation` are called with it. `free_seconds`: `Price.free_seconds_used`. `promotions`:
+    `Price.promotions`; only those that the book in force caps are counted.
 
-    Raises:
-        ReservedMeanwhile: nothing was written; price again.
+    Raises ReservationConflict where others were faster: nothing was written; price again.
     """
     moment = now(session)
     book = book_at(session, moment).book
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
-    given = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
-    counted = {name: minor for name, minor in given.items() if name in caps and minor}
+    discounts = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
+    counted = {name: minor for name, minor in discounts.items() if name in caps and minor}
     flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
     if not flicks and not counted:
         return
@@ -118,29 +114,31 @@ def reserve(
 
 
 def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
-    """Turn what was reserved into what was used, and give the rest back; return whether this call did it.
+    """Count what was used of a reservation and release the rest; return whether this call did it.
 
     Never more than was reserved. An owner with nothing reserved, or settled before, is left as it is.
     """
     flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
-    given = {name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()}
-    held = _resolve(session, owner, "settled")
-    if held is None:
+    discounts = {
+        name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()
+    }
+    reservation = _resolve(session, owner, "settled")
+    if reservation is None:
         return False
-    free_used = min(held.free, flicks)
-    used = {name: min(amount, max(0, given.get(name, 0))) for name, amount in held.promotions.items()}
-    _count(session, held, free_used, used)
-    held.free_used, held.promotions_used = free_used, used
+    free_used = min(reservation.free, flicks)
+    used = {name: min(amount, max(0, discounts.get(name, 0))) for name, amount in reservation.promotions.items()}
+    _count(session, reservation, free_used, used)
+    reservation.free_used, reservation.promotions_used = free_used, used
     session.flush()
     return True
 
 
 def release_reservation(session: Session, owner: str) -> bool:
-    """Give all that was reserved back: the quote expired, or its job used nothing; return whether this call did it."""
-    held = _resolve(session, owner, "returned")
-    if held is None:
+    """Release a reservation: the quote expired, or its job used nothing; return whether this call did it."""
+    reservation = _resolve(session, owner, "returned")
+    if reservation is None:
         return False
-    _count(session, held, 0, {})
+    _count(session, reservation, 0, {})
     return True
 
 
@@ -176,13 +174,13 @@ def _reserve(
     if limit is not None and amount > limit:
         return False
     fits = None if limit is None else table.spent + table.reserved + amount <= limit
-    kept = (
+    upsert = (
         insert(table)
         .values(**key, reserved=amount, spent=0)
         .on_conflict_do_update(index_elements=list(key), set_={"reserved": table.reserved + amount}, where=fits)
         .returning(table.account_id)
     )
-    return session.execute(kept).one_or_none() is not None
+    return session.execute(upsert).one_or_none() is not None
 
 
 def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
@@ -195,7 +193,7 @@ def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
     ).one_or_none()
 
 
-def _count(session: Session, held: Reservation, free_used: int, used: Mapping[str, int]) -> None:
+def _count(session: Session, reservation: Reservation, free_used: int, used: Mapping[str, int]) -> None:
     def move(table: type[FreeUse | PromotionUse], reserved: int, spent: int, *where: Any) -> None:
         session.execute(
             update(table)
@@ -204,9 +202,15 @@ def _count(session: Session, held: Reservation, free_used: int, used: Mapping[st
             .execution_options(synchronize_session=False)
         )
 
-    if held.free:
-        move(FreeUse, held.free, free_used, FreeUse.account_id == held.account_id, FreeUse.month == held.month)
-    for whose in (held.account_id, EVERYBODY):
-        for name in sorted(held.promotions):
+    if reservation.free:
+        move(
+            FreeUse,
+            reservation.free,
+            free_used,
+            FreeUse.account_id == reservation.account_id,
+            FreeUse.month == reservation.month,
+        )
+    for whose in (reservation.account_id, EVERYBODY):
+        for name in sorted(reservation.promotions):
             own = (PromotionUse.promotion == name, PromotionUse.account_id == whose)
-            move(PromotionUse, held.promotions[name], used.get(name, 0), *own)
+            move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)

@@ -1,4 +1,4 @@
-"""The first book of a fresh database: the default one that ships with the house, in force at once."""
+"""The first book of a new database: the default one that ships with Cinemeter, in force at once."""
 
 from sqlalchemy.orm import Session
 
@@ -13,7 +13,7 @@ from pricing.books import read_shipped
 def seed_book(session: Session, toml: str | None = None) -> StoredBook:
     """Put the first book in force (default: the shipped one); where there is one already, return the newest.
 
-    Nobody is there yet to approve it, so the house does so alone, and the trail says so.
+    Nobody exists yet to approve it, so the system approves it alone, and the audit log says so.
     """
     lock_documents(session)
     newest = newest_book(session)

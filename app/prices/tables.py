@@ -27,9 +27,9 @@ STORED_STATES = tuple(state for state in PriceDocumentState if state is not Pric
 
 
 class PriceDocument:
-    """The columns of a priced paper, book or contract: its text, its way from draft to effect, and who did what.
+    """The columns that books and contracts share: text, state from draft to effect, and who did what.
 
-    Only a draft's text may change; after that the row is history, and a trigger keeps it so.
+    Only a draft's text may change; after that a trigger keeps the row unchanged.
     """
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -56,7 +56,7 @@ class PriceDocument:
         return PriceDocumentState(self.state)
 
 
-def _life() -> tuple[CheckConstraint, ...]:
+def _lifecycle_constraints() -> tuple[CheckConstraint, ...]:
     return (
         one_of("state", STORED_STATES),
         CheckConstraint("approver IS NULL OR approver <> author OR sole_admin", name="approver_is_not_author"),
@@ -67,11 +67,11 @@ def _life() -> tuple[CheckConstraint, ...]:
 
 
 class StoredBook(PriceDocument, Base):
-    """A price book as it was written. The scheduled book with the latest effective moment that has come is in force."""
+    """A price book. In force is the scheduled one with the latest effective moment that has come."""
 
     __tablename__ = "price_books"
     __table_args__ = (
-        *_life(),
+        *_lifecycle_constraints(),
         # Two books may not take effect at one moment: which of them would be in force?
         Index("uq_price_books_effective", "effective_at", unique=True, postgresql_where=text("state = 'scheduled'")),
     )
@@ -89,7 +89,7 @@ class StoredContract(PriceDocument, Base):
 
     __tablename__ = "contracts"
     __table_args__ = (
-        *_life(),
+        *_lifecycle_constraints(),
         CheckConstraint("ends_at > effective_at", name="ends_after_effect"),
         Index(
             "uq_contracts_effective",
@@ -162,7 +162,7 @@ class Reservation(Base):
     resolved_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
-_PAPER_STAYS = """
+_KEEP_HISTORY = """
 CREATE OR REPLACE FUNCTION paper_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
@@ -186,10 +186,10 @@ BEGIN
 END $$
 """
 
-# What no verb of ours does and no hand should.
+# No code does this, and nobody should by hand.
 install_trigger(
     Base.metadata.tables["price_books"],
-    _PAPER_STAYS,
+    _KEEP_HISTORY,
     """
     CREATE OR REPLACE TRIGGER price_books_stay BEFORE UPDATE OR DELETE ON price_books
     FOR EACH ROW EXECUTE FUNCTION paper_stays()
@@ -197,7 +197,7 @@ install_trigger(
 )
 install_trigger(
     Base.metadata.tables["contracts"],
-    _PAPER_STAYS,
+    _KEEP_HISTORY,
     """
     CREATE OR REPLACE TRIGGER contracts_stay BEFORE UPDATE OR DELETE ON contracts
     FOR EACH ROW EXECUTE FUNCTION paper_stays()

@@ -1,1 +1,1 @@
-"""Reports: what the books say, computed again from the rows they rest on."""
+"""Reports: audits, replays, statements, usage and simulations, computed from stored rows."""

@@ -1,27 +1,17 @@
-"""The audit: every promise about money and jobs, recomputed from transfers, receipts and events."""
+"""The audit: recompute every invariant of money and jobs from transfers, receipts and events."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from app.audit_finding import AuditFinding
 from app.jobs.tables import Job, ReceiptRow
-from app.prices.audit import audit_prices as audit_prices
+from app.prices.audit import audit_prices
 from app.reports.replay import replay_row
-from app.wallet.audit import audit_wallet as audit_wallets
+from app.wallet.audit import audit_wallet
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One row that disagrees: the rule it breaks, what it is about, and what is wrong."""
-
-    rule: str
-    subject: str
-    message: str
-
-
-# Each query returns (subject, message) of the rows that break its rule; an empty answer is a kept promise.
+# Each query returns (subject, message) of the rows that break its rule; no row means that the rule holds.
 RULES: dict[str, str] = {
     "final_job_has_one_receipt": """
         SELECT j.id, 'state ' || j.state || ' with ' || count(r.job_id) || ' receipts'
@@ -100,20 +90,21 @@ RULES: dict[str, str] = {
 }
 
 
-def audit_books(session: Session) -> list[Finding]:
-    """Return every row that disagrees with the promises: wallets, prices, jobs, receipts, events, and the replay."""
-    found = [Finding(each.rule, each.subject, each.message) for each in audit_wallets(session)]
-    found += [Finding(each.rule, each.subject, each.message) for each in audit_prices(session)]
+def audit_books(session: Session) -> list[AuditFinding]:
+    """Return every row that breaks a rule: wallets, prices, jobs, receipts, events, and the replay of receipts."""
+    findings = [*audit_wallet(session), *audit_prices(session)]
     for rule, query in RULES.items():
-        found += [Finding(rule, str(subject), str(message)) for subject, message in session.execute(text(query))]
-    found += list(_replays(session))
-    return found
+        findings += [
+            AuditFinding(rule, str(subject), str(message)) for subject, message in session.execute(text(query))
+        ]
+    findings += _replays(session)
+    return findings
 
 
-def _replays(session: Session) -> Iterator[Finding]:
-    """Compute every receipt again from what it records, and compare the bytes."""
+def _replays(session: Session) -> Iterator[AuditFinding]:
+    """Compute every receipt again from its recorded inputs, and compare the bytes."""
     rows = select(ReceiptRow, Job).join(Job, Job.id == ReceiptRow.job_id).execution_options(yield_per=500)
     for row, _job in session.execute(rows):
         problem = replay_row(session, row)
         if problem is not None:
-            yield Finding("receipt_replays", row.job_id, problem)
+            yield AuditFinding("receipt_replays", row.job_id, problem)

@@ -1,4 +1,4 @@
-"""PDF pages in English and in Chinese: a packaged font for Chinese signs, Helvetica for the rest."""
+"""PDF pages in English and in Chinese: a packaged font for Chinese characters, Helvetica for the rest."""
 
 import io
 import re
@@ -16,7 +16,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Flowable, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
 HAN = "Han"
-# Helvetica of every PDF reader holds the signs of Windows-1252; what lies beyond is set in the packaged font.
+# Helvetica of every PDF reader has the characters of Windows-1252; all others are set in the packaged font.
 _BEYOND = re.compile(r"[^\x00-\xff\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u20ac]+")
 
 TITLE = ParagraphStyle("title", fontName="Helvetica-Bold", fontSize=18, leading=24, spaceAfter=2 * mm)
@@ -49,7 +49,7 @@ def _register() -> None:
 
 
 def pdf_text(text: str, style: ParagraphStyle = TEXT) -> Paragraph:
-    """Return a paragraph in which each run of signs has a font that holds it."""
+    """Return a paragraph in which each run of characters has a font with its glyphs."""
     _register()
     parts, at = [], 0
     for run in _BEYOND.finditer(text):
@@ -65,21 +65,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, widths: Sequenc
 
     `widths` are shares of the page's width.
     """
-    room = A4[0] - 36 * mm
-    scale = room / sum(widths)
+    width = A4[0] - 36 * mm
+    scale = width / sum(widths)
     first_right = len(head) - right
 
     def cells(row: Sequence[str], left: ParagraphStyle, numbers: ParagraphStyle) -> list[Paragraph]:
         return [pdf_text(cell, numbers if number >= first_right else left) for number, cell in enumerate(row)]
 
     body = [cells(head, BOLD, BOLD_RIGHT), *(cells(row, TEXT, RIGHT) for row in rows)]
-    made = Table(body, colWidths=[width * scale for width in widths], repeatRows=1)
-    made.setStyle(_LINES)
-    return made
+    grid = Table(body, colWidths=[width * scale for width in widths], repeatRows=1)
+    grid.setStyle(_LINES)
+    return grid
 
 
 def gap(height: float = 3) -> Flowable:
-    """Return an empty stretch of so many millimetres."""
+    """Return vertical space of `height` millimetres."""
     return Spacer(1, height * mm)
 
 

@@ -1,4 +1,4 @@
-"""A receipt as people read it: a page of HTML and a PDF, in English and in Chinese, from its stored bytes alone."""
+"""Receipts as an HTML page and a PDF, in English and in Chinese, from their stored bytes alone."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +21,7 @@ from pricing.receipt import read_receipt
 
 @dataclass(frozen=True)
 class ReceiptDocument:
-    """What stands on a receipt, in one language; amounts are decimal strings."""
+    """The content of a receipt in one language; amounts are decimal strings."""
 
     language: Language
     number: int
@@ -36,14 +36,14 @@ class ReceiptDocument:
 
 
 def receipt_document(session: Session, job_id: str, language: Language) -> ReceiptDocument:
-    """Return what stands on the receipt of an ended job. Raises AppError `not_found`."""
+    """Return the content of an ended job's receipt. Raises AppError `not_found`."""
     row = session.get(ReceiptRow, job_id)
     if row is None:
         raise not_found("receipt", job_id)
     account = get_account(session, row.account_id)
-    made = read_receipt(row.body.encode())
-    usage, delivered = made["quoted"]["usage"], made["delivered"]
-    book = book_by_hash(session, made["book"]["hash"]).book
+    receipt = read_receipt(row.body.encode())
+    usage, delivered = receipt["quoted"]["usage"], receipt["delivered"]
+    book = book_by_hash(session, receipt["book"]["hash"]).book
     settled = row.settled_at.astimezone(ZoneInfo(account.billing_zone))
     facts = [
         ("settled_at", settled.strftime("%Y-%m-%d %H:%M %Z")),
@@ -52,14 +52,14 @@ def receipt_document(session: Session, job_id: str, language: Language) -> Recei
         ("outcome", translate(row.outcome, language)),
         ("model", f"{usage['model']}, {usage['resolution']}, {mode_words(usage['mode'], language)}"),
         ("tier", getattr(book.tier(usage["service_tier"]).title, language)),
-        ("billed_seconds", decimals(exact_number(made["billed_seconds"]))),
-        ("quoted", f"{made['quoted']['total']} {row.currency}"),
+        ("billed_seconds", decimals(exact_number(receipt["billed_seconds"]))),
+        ("quoted", f"{receipt['quoted']['total']} {row.currency}"),
     ]
     if row.film_sha256:
-        told = delivered["facts"]
-        facts.append(("film", f"{told.get('frames')} / {told.get('fps')} fps, {told.get('size')}"))
+        film = delivered["facts"]
+        facts.append(("film", f"{film.get('frames')} / {film.get('fps')} fps, {film.get('size')}"))
     notes = [
-        f"{translate('book', language)}: {made['book']['name']} ({made['book']['hash']})",
+        f"{translate('book', language)}: {receipt['book']['name']} ({receipt['book']['hash']})",
         *([f"sha256: {row.film_sha256}"] if row.film_sha256 else []),
         f"{translate('replays', language)} cinemeter replay {row.job_id}",
     ]
@@ -77,10 +77,11 @@ def receipt_document(session: Session, job_id: str, language: Language) -> Recei
             f"{translate('amount', language)} ({row.currency})",
         ),
         lines=tuple(
-            (label_text(each["key"], each["facts"], language), each["rule"], each["amount"]) for each in made["lines"]
+            (label_text(each["key"], each["facts"], language), each["rule"], each["amount"])
+            for each in receipt["lines"]
         ),
-        total=(translate("total", language), made["total"]),
-        tax=(translate("tax_included", language), made["tax_included"]),
+        total=(translate("total", language), receipt["total"]),
+        tax=(translate("tax_included", language), receipt["tax_included"]),
         notes=tuple(notes),
     )
 

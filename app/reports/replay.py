@@ -1,4 +1,4 @@
-"""Replay: a receipt computed again from what it records, byte for byte."""
+"""Replay: compute a receipt again from its recorded inputs, byte for byte."""
 
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ def replay_row(session: Session, row: ReceiptRow) -> str | None:
     """Return what differs when a stored receipt is computed again, or None when every byte agrees.
 
     It is computed twice: from the inputs that it records, with the book of the recorded hash; and from its job's own
-    row, so that a receipt that was rewritten as a whole shows as well. The columns beside it must say what it says.
+    row, so that a receipt that was rewritten as a whole is noticed too. The columns beside it must agree with it.
     """
     stored = row.body.encode()
     try:
@@ -28,10 +28,10 @@ def replay_row(session: Session, row: ReceiptRow) -> str | None:
     job = session.get_one(Job, row.job_id)
     if not is_final(job.state):
         return f"its job is {job.state}"
-    made = make_receipt(session, job)
-    if made.to_json() != stored:
+    receipt = make_receipt(session, job)
+    if receipt.to_json() != stored:
         return "the receipt is not what the job's own record gives"
-    columns = receipt_columns(job, made)
+    columns = receipt_columns(job, receipt)
     wrong = [name for name, value in columns.items() if getattr(row, name) != value]
     return f"the row's {wrong[0]} is {getattr(row, wrong[0])}, not {columns[wrong[0]]}" if wrong else None
 

@@ -21,7 +21,7 @@ from pricing.simulate import PastJob, simulate
 from pricing.simulation_result import Case, Simulation
 
 # Jobs with the same inputs are priced alike unless a window opens or closes between them, so the period is cut at
-# the edges of all windows, and one job of each piece stands for all.
+# the edges of all windows, and one job of each piece represents all.
 GROUPED = text(
     """
     SELECT pricing_case, account_id, width_bucket(priced_at, CAST(:edges AS timestamptz[])) AS piece,
@@ -31,7 +31,7 @@ GROUPED = text(
     GROUP BY pricing_case, account_id, piece
     """
 )
-READ_AT_ONCE = 10_000
+ROWS_PER_FETCH = 10_000
 
 
 def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: datetime) -> Simulation:
@@ -41,8 +41,7 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     and lost takes too, at settings.gpu_second_cost. What the book would not sell is reported as refused. Free seconds
     count as they were used then.
 
-    Raises:
-        AppError: `invalid_request` for a period that ends before it begins.
+    Raises AppError `invalid_request` for a period that ends before it begins.
     """
     if until <= since:
         raise AppError("invalid_request", "The period ends after it begins.", field="until")
@@ -54,7 +53,7 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     )
     return simulate(
         book,
-        _past(rows.yield_per(READ_AT_ONCE)),
+        _past(rows.yield_per(ROWS_PER_FETCH)),
         contracts=contracts,
         cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
         in_force=book_at(session, now(session)).book,
@@ -62,28 +61,27 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
 
 
 def simulate_stored(session: Session, actor: Actor, book_id: str, *, since: datetime, until: datetime) -> Simulation:
-    """Simulate a stored book, and write in the audit trail which text was tried on which period, and what came out.
+    """Simulate a stored book, and record the text, the period and the outcome in the audit log.
 
-    Raises:
-        AppError: `not_found`, `forbidden`, `invalid_request`.
+    Raises AppError `not_found`, `forbidden`, `invalid_request`.
     """
     require_role(actor, *ADMIN_ROLES)
     stored = book_by_id(session, book_id)
-    found = simulate_book(session, stored.book, since=since, until=until)
+    simulation = simulate_book(session, stored.book, since=since, until=until)
     record_action(
         session,
         actor,
         "book.simulated",
         book_id,
-        content_hash=found.book_hash,
+        content_hash=simulation.book_hash,
         since=since.isoformat(),
         until=until.isoformat(),
-        jobs=found.whole.jobs,
-        before=found.whole.before.text,
-        after=found.whole.after.text,
-        margin_after=found.margin_after.text,
+        jobs=simulation.whole.jobs,
+        before=simulation.whole.before.text,
+        after=simulation.whole.after.text,
+        margin_after=simulation.margin_after.text,
     )
-    return found
+    return simulation
 
 
 def edges(book: PriceBook, contracts: Mapping[str, Contract]) -> list[datetime]:

@@ -11,7 +11,7 @@ from pricing.money import Money
 
 
 def statement_pdf(statement: Statement, language: Language) -> bytes:
-    """Return the statement as a PDF: what was used and charged, how long it waited, and what the wallet did."""
+    """Return the statement as a PDF: usage and charges, waiting times, and the wallet's movements."""
     title = f"{translate('statement', language)} {statement.month}"
     project = statement.project or translate("all_projects", language)
     story: list[Flowable] = [

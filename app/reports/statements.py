@@ -111,13 +111,13 @@ class Statement:
 
     def tier(self, name: str, language: Language) -> str:
         """Return a service tier as customers read it."""
-        found = None if self.book is None else self.book.service_tiers.get(name)
-        return name if found is None else str(getattr(found.title, language))
+        tier = None if self.book is None else self.book.service_tiers.get(name)
+        return name if tier is None else str(getattr(tier.title, language))
 
     def membership(self, name: str, language: Language) -> str:
         """Return a membership as customers read it."""
-        found = None if self.book is None else self.book.memberships.get(name)
-        return name if found is None else str(getattr(found.title, language))
+        membership = None if self.book is None else self.book.memberships.get(name)
+        return name if membership is None else str(getattr(membership.title, language))
 
     @property
     def whole(self) -> Position:
@@ -177,8 +177,7 @@ class Statement:
 def make_statement(session: Session, account_id: str, month: str, project_id: str | None = None) -> Statement:
     """Return the statement of a billing month such as `2026-05`, of all projects or of one, archived ones too.
 
-    Raises:
-        AppError: `not_found`, for another account's project too; `invalid_request` for what is no month.
+    Raises AppError `not_found`, for another account's project too; `invalid_request` for a text that is not a month.
     """
     account = get_account(session, account_id)
     since, until = month_window(account.billing_zone, month)
@@ -210,7 +209,7 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
 
 
 def _book(session: Session, at: datetime) -> PriceBook | None:
-    """Return the book in force at a moment; before the first one there was nothing to name."""
+    """Return the book in force at a moment; None before the first one."""
     try:
         return book_at(session, at).book
     except AppError:
@@ -223,17 +222,17 @@ def project_names(session: Session, account_id: str) -> dict[str, str]:
 
 
 def _positions(rows: Any, names: dict[str, str]) -> list[Position]:
-    found: dict[tuple[str, ...], Position] = {}
+    positions: dict[tuple[str, ...], Position] = {}
     for row in rows:
         case = Case.from_json(row.pricing_case)
         key = (names.get(row.project_id or "", ""), case.key.model, case.key.resolution, case.service_tier)
-        line = found.setdefault(key, Position(*key))
+        line = positions.setdefault(key, Position(*key))
         line.videos += row.videos
         line.seconds += exact_number(case.seconds) * row.videos
         line.gpu_milliseconds += int(row.gpu_milliseconds)
         line.list_total += int(row.list_total)
         line.total += int(row.total)
-    return [found[key] for key in sorted(found)]
+    return [positions[key] for key in sorted(positions)]
 
 
 def tenths(seconds: Any) -> Decimal:

@@ -1,4 +1,4 @@
-"""The words of papers in English and in Chinese, and how numbers stand on them."""
+"""The words of receipts and statements in English and in Chinese, and their numbers."""
 
 from fractions import Fraction
 from typing import Literal
@@ -67,7 +67,7 @@ WORDS: dict[str, tuple[str, str]] = {
 
 
 def translate(key: str, language: Language) -> str:
-    """Return a word in a language; what has no entry stands as it is."""
+    """Return a word in a language; a key without an entry is returned as it is."""
     pair = WORDS.get(key)
     return key if pair is None else pair[0 if language == "en" else 1]
 

@@ -1,4 +1,4 @@
-"""Usage: what an account used and paid, by day, project and model, from its receipts."""
+"""Usage and charges of an account by day, project and model, from its receipts."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -55,8 +55,7 @@ def read_usage(
 
     Test videos show what they would have cost, and are charged nothing.
 
-    Raises:
-        AppError: `not_found`; `invalid_request` for a period that is empty or longer than a year.
+    Raises AppError `not_found`; `invalid_request` for a period that is empty or longer than a year.
     """
     if not timedelta(0) <= last - first < timedelta(days=DAYS_MAX):
         raise AppError("invalid_request", f"A period has 1 to {DAYS_MAX} days.", field="last", allowed=DAYS_MAX)
@@ -72,10 +71,10 @@ def read_usage(
             "project_id": project_id,
         },
     )
-    found: dict[tuple[date, str | None, str], UsageRow] = {}
+    by_key: dict[tuple[date, str | None, str], UsageRow] = {}
     for row in rows:
         case = Case.from_json(row.pricing_case)
-        use = found.setdefault(
+        use = by_key.setdefault(
             (row.day, row.project_id, case.key.model), UsageRow(row.day, row.project_id, case.key.model)
         )
         use.videos += row.videos
@@ -83,7 +82,7 @@ def read_usage(
         use.gpu_milliseconds += int(row.gpu_milliseconds)
         use.list_total += int(row.list_total)
         use.total += 0 if test else int(row.total)
-    return sorted(found.values(), key=lambda use: (use.day, use.project_id or "", use.model))
+    return sorted(by_key.values(), key=lambda use: (use.day, use.project_id or "", use.model))
 
 
 def midnight(day: date, zone: str) -> datetime:

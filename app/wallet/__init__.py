@@ -1,1 +1,1 @@
-"""Money that customers hold with us: transfers, holds, credit lots and budgets, kept by double entry."""
+"""Customers' wallets: transfers, holds, credit lots and budgets, kept by double entry."""

@@ -4,27 +4,11 @@ The invariants are those of a ledger: balances are the sums of what moved, holds
 lots lose nothing, budgets count what was held and captured. Each rule is one query that returns disagreements only.
 """
 
-from typing import NamedTuple
-
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.audit_finding import AuditFinding
 from app.clock import now
-
-
-class Finding(NamedTuple):
-    """One row that disagrees: the rule it breaks, which row it is, what it should say and what it says."""
-
-    rule: str
-    subject: str
-    expected: str
-    found: str
-
-    @property
-    def message(self) -> str:
-        """What is wrong, as a phrase."""
-        return f"should be {self.expected}, is {self.found}"
-
 
 # What the holds of a key (all its life, under whatever key it was rotated to) or of a project (in one month) come to,
 # beside their counter; a counter that is missing counts nothing.
@@ -40,7 +24,7 @@ _BUDGETS = """
         WHERE {subject} IS NOT NULL GROUP BY 1, 2) u USING (subject_id, month)
     WHERE coalesce(b.held, 0) <> coalesce(u.held, 0) OR coalesce(b.spent, 0) <> coalesce(u.spent, 0)"""
 
-# Each query returns subject, expected, found. `:now` is the moment of the audit.
+# Each query returns subject, expected value and actual value. `:now` is the moment of the audit.
 RULES: dict[str, str] = {
     "wallet_posted_is_sum_of_transfers": """
         SELECT w.account_id, coalesce(t.total, 0), w.posted FROM wallets w LEFT JOIN (
@@ -102,14 +86,14 @@ RULES: dict[str, str] = {
 }
 
 
-def audit_wallet(session: Session) -> list[Finding]:
+def audit_wallet(session: Session) -> list[AuditFinding]:
     """Return every disagreement in the ledger; an empty list is a clean one. Reads only.
 
     A run beside live traffic wants a REPEATABLE READ transaction, so that all rules see one moment.
     """
     facts = {"now": now(session)}
     return [
-        Finding(rule, *(str(part) for part in row))
+        AuditFinding.of_values(rule, *row)
         for rule, query in RULES.items()
         for row in session.execute(text(query), facts if ":now" in query else {})
     ]

@@ -15,7 +15,7 @@ from pricing.money import Money, require_integer
 
 
 class Balance(BaseModel):
-    """A wallet at one moment. Credit that has expired is left out, whether or not the sweeper has booked it yet."""
+    """A wallet at one moment. Credit that has expired is left out, whether or not its expiry has been booked yet."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,14 +29,13 @@ class Balance(BaseModel):
     purchased: int
     next_expiry_at: datetime | None
     next_expiry_amount: int
-    low_balance: int | None  # the owner is told when available falls below this
+    low_balance: int | None  # the owner is notified when available falls below this
 
 
 def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> None:
-    """Give an account its wallet, empty, in the account's currency. Again is harmless and changes nothing.
+    """Give an account its wallet, empty, in the account's currency. Idempotent.
 
-    Raises:
-        AppError: `not_found` for an unknown account.
+    Raises AppError `not_found` for an unknown account.
     """
     account = get_account(session, account_id)
     session.execute(
@@ -56,8 +55,8 @@ def open_wallet(session: Session, account_id: str, *, credit_limit: int = 0) -> 
 def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[int]:
     """Return what a hold may take at a moment, in minor units, as SQL over a row of `wallets`.
 
-    It is the one definition: holds are allowed by it, pages and doors show it, and the low-balance event watches it.
-    Credit that has expired is left out, whether or not the sweeper has booked it yet.
+    It is the one definition: holds are allowed by it, pages and APIs show it, and the low-balance event watches it.
+    Credit that has expired is left out, whether or not its expiry has been booked yet.
     """
     expired = (
         select(func.coalesce(func.sum(CreditLot.remaining), 0))
@@ -69,16 +68,16 @@ def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[i
 
 
 def balance(session: Session, account_id: str) -> Balance:
-    """Return what a wallet has. Raises `not_found`."""
+    """Return the balance of a wallet. Raises `not_found`."""
     moment = now(session)
-    found = session.execute(
+    row = session.execute(
         select(Wallet, available_now(moment))
         .where(Wallet.account_id == account_id)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if row is None:
         raise not_found("wallet", account_id)
-    wallet, available = found
+    wallet, available = row
     lots = session.execute(
         select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
@@ -105,28 +104,27 @@ def balance(session: Session, account_id: str) -> Balance:
 def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> None:
     """Set how far below zero new holds may go, in minor units. Open holds stay as they are.
 
-    Raises:
-        AppError: `not_found`.
+    Raises AppError `not_found`.
     """
     _set(session, account_id, credit_limit=require_integer(credit_limit, "credit_limit"))
     reset_low_balance(session, account_id)
 
 
 def set_low_balance(session: Session, account_id: str, threshold: int | None) -> None:
-    """Set below what the owner is told that the wallet runs low, in minor units; None: never. Raises `not_found`."""
+    """Set the balance below which the owner is notified, in minor units; None: never. Raises `not_found`."""
     value = None if threshold is None else require_integer(threshold, "threshold")
     _set(session, account_id, low_balance=value, low_balance_told_at=None)
 
 
 def crossed_low_balance(session: Session, account_id: str) -> Balance | None:
-    """Return the balance if what is available has fallen below its threshold since this was last told, else None.
+    """Return the balance if it has fallen below its threshold since the last notification, else None.
 
-    Whoever gets the balance writes the event; the same fall is told to nobody else, until `arm_low_balance` has seen
-    the wallet above the threshold. Ask after whatever lowers a wallet (a hold, an expiry, a correction, a lowered
+    The caller that gets the balance writes the event; no other caller gets it again until `reset_low_balance` has seen
+    the wallet above the threshold. Call it after whatever lowers a wallet (a hold, an expiry, a correction, a lowered
     limit), in its transaction, where the wallet's row is locked anyway.
     """
     moment = now(session)
-    told = session.execute(
+    crossed = session.execute(
         update(Wallet)
         .where(
             Wallet.account_id == account_id,
@@ -137,11 +135,11 @@ def crossed_low_balance(session: Session, account_id: str) -> Balance | None:
         .returning(Wallet.account_id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return None if told is None else balance(session, account_id)
+    return None if crossed is None else balance(session, account_id)
 
 
 def reset_low_balance(session: Session, account_id: str) -> None:
-    """After whatever raises a wallet: tell the owner again at the next fall, if this one has ended."""
+    """Allow the next low-balance notification where the wallet is above its threshold again. Call it after credit."""
     session.execute(
         update(Wallet)
         .where(

@@ -19,8 +19,7 @@ from pricing.money import require_integer
 def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
     """Set a hold's amount aside in the budgets of its key and its project, in this order.
 
-    Raises:
-        AppError: `price_above_cap` above the key's cap per job; `budget_exceeded`, saying whose and what is left.
+    Raises AppError `price_above_cap` above the key's cap per job; `budget_exceeded`, saying whose and what is left.
     """
     for scope, subject_id, month in _subjects(session, hold):
         limit = _limit(session, hold, scope, currency)
@@ -29,17 +28,17 @@ def hold_budgets(session: Session, hold: Hold, currency: str) -> None:
 
 
 def settle_budgets(session: Session, hold: Hold, spent: int) -> None:
-    """Take a resolved hold out of its budgets and count what was captured."""
+    """Remove a resolved hold from its budgets and count the captured amount."""
     require_integer(spent, "spent")
     for scope, subject_id, month in _subjects(session, hold):
-        _move(session, scope, subject_id, month, held=-hold.amount, spent=spent)
+        _move(session, scope, subject_id, month, held_change=-hold.amount, spent_change=spent)
 
 
 def refund_budgets(session: Session, hold: Hold, amount: int) -> None:
     """Give a refund back to the budgets that its job was counted in."""
     require_integer(amount)
     for scope, subject_id, month in _subjects(session, hold):
-        _move(session, scope, subject_id, month, held=0, spent=-amount)
+        _move(session, scope, subject_id, month, held_change=0, spent_change=-amount)
 
 
 def _subjects(session: Session, hold: Hold) -> list[tuple[BudgetScope, str, str]]:
@@ -83,17 +82,19 @@ def _reserve(session: Session, hold: Hold, scope: BudgetScope, subject_id: str, 
     )
     # What costs nothing fits, also where a lowered limit lies under what was spent.
     fits = None if limit is None or not hold.amount else Budget.spent + Budget.held + hold.amount <= limit
-    kept = fresh.on_conflict_do_update(
+    upsert = fresh.on_conflict_do_update(
         index_elements=["scope", "subject_id", "month"], set_={"held": Budget.held + hold.amount}, where=fits
     )
-    return session.execute(kept.returning(Budget.id)).one_or_none() is not None
+    return session.execute(upsert.returning(Budget.id)).one_or_none() is not None
 
 
-def _move(session: Session, scope: BudgetScope, subject_id: str, month: str, *, held: int, spent: int) -> None:
+def _move(
+    session: Session, scope: BudgetScope, subject_id: str, month: str, *, held_change: int, spent_change: int
+) -> None:
     session.execute(
         update(Budget)
         .where(Budget.scope == str(scope), Budget.subject_id == subject_id, Budget.month == month)
-        .values(held=Budget.held + held, spent=Budget.spent + spent)
+        .values(held=Budget.held + held_change, spent=Budget.spent + spent_change)
         .execution_options(synchronize_session=False)
     )
 
@@ -106,7 +107,7 @@ def _refuse(
             Budget.scope == str(scope), Budget.subject_id == subject_id, Budget.month == month
         )
     ).one_or_none()
-    held, spent = (0, 0) if used is None else used
+    held_minor, spent_minor = (0, 0) if used is None else used
     raise AppError(
         "budget_exceeded",
         f"The budget of the {scope} cannot hold the price of this job.",
@@ -115,7 +116,7 @@ def _refuse(
         month=month or None,
         price=decimal_text(hold.amount, currency),
         limit=decimal_text(limit, currency),
-        held=decimal_text(held, currency),
-        spent=decimal_text(spent, currency),
+        held=decimal_text(held_minor, currency),
+        spent=decimal_text(spent_minor, currency),
         currency=currency,
     )

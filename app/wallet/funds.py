@@ -1,4 +1,4 @@
-"""Money that comes in or is put right: top-ups, grants, refunds and corrections, each a new transfer."""
+"""Top-ups, grants, refunds and corrections, each a new transfer."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from app.wallet.balance import decimal_text, reset_low_balance
 from app.wallet.budgets import refund_budgets
 from app.wallet.lots import add_lot, draw, return_to_lots
 from app.wallet.tables import DrawCause, Hold, HoldState, LotKind, Transfer, TransferKind, Wallet
-from app.wallet.transfer import move_posted, write
+from app.wallet.transfer import apply_transfer, write_transfer
 from pricing.money import require_integer
 
 
@@ -27,30 +27,24 @@ def top_up(
 ) -> Transfer:
     """Put money into a wallet, as a credit lot of its own.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: whose wallet.
-        amount: minor units, more than 0.
-        kind: `purchased` (somebody paid) or `granted` (we give it).
-        reference: the payment's or the order's id; the same order again returns the first transfer.
-        expires_at: when what is left of it expires, if ever.
-        reason: for people.
+    `account_id`: whose wallet. `amount`: minor units, more than 0. `kind`: `purchased` (somebody paid) or `granted` (we
+    give it). `reference`: the payment's or the order's id; the same order again returns the first transfer.
+    `expires_at`: when what is left of it expires, if ever. `reason`: for people.
 
-    Raises:
-        TypeError, ValueError: for an amount that is not whole and more than 0.
-        AppError: `not_found`; `invalid_request` for an unknown kind or an expiry in the past; `conflict` if the
-            reference was used for another order.
+    Raises TypeError, ValueError for an amount that is not whole and more than 0. Raises AppError `not_found`;
+    `invalid_request` for an unknown kind or an expiry in the past; `conflict` if the reference was used for another
+    order.
     """
     require_integer(amount, least=1)
     kinds = [str(known) for known in LotKind]
     if kind not in kinds:
         raise AppError("invalid_request", f"{kind!r} is no kind of credit.", field="kind", allowed=kinds)
     bought = TransferKind.PURCHASE if kind == LotKind.PURCHASED else TransferKind.GRANT
-    transfer, new = write(session, account_id, bought, amount, reference=reference, reason=reason)
+    transfer, new = write_transfer(session, account_id, bought, amount, reference=reference, reason=reason)
     if new:
         if expires_at is not None and expires_at <= now(session):
             raise AppError("invalid_request", "The credit would have expired already.", field="expires_at")
-        move_posted(session, transfer)
+        apply_transfer(session, transfer)
         add_lot(session, transfer, kind, expires_at)
         reset_low_balance(session, account_id)
     return transfer
@@ -62,9 +56,8 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     It goes back into the credit lots that it was taken from, as if that much less had been captured: granted credit
     comes back granted, and ends when it would have ended, or a while from now if that moment has passed.
 
-    Raises:
-        TypeError, ValueError: for an amount that is not whole and more than 0.
-        AppError: `not_found`; `conflict` if the job was not charged, or not that much is left to give back.
+    Raises TypeError, ValueError for an amount that is not whole and more than 0. Raises AppError `not_found`;
+    `conflict` if the job was not charged, or not that much is left to give back.
     """
     require_integer(amount, least=1)
     # The hold's row orders refunds of one job, so that two cannot both give back the last of it.
@@ -76,7 +69,7 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
     )
     if paid is None:
         raise not_found("hold", job_id)
-    given = int(
+    refunded = int(
         session.scalar(
             select(func.coalesce(func.sum(Transfer.amount), 0)).where(
                 Transfer.job_id == job_id,
@@ -86,21 +79,21 @@ def refund(session: Session, job_id: str, amount: int, *, reference: str, reason
         )
         or 0
     )
-    left = paid.captured_amount - given
+    left = paid.captured_amount - refunded
     if paid.state != HoldState.CAPTURED or amount > left:
-        raise _too_much(session, paid, left, amount)
-    transfer, new = write(
+        raise _refund_above_charge(session, paid, left, amount)
+    transfer, new = write_transfer(
         session, paid.account_id, TransferKind.REFUND, amount, reference=reference, job_id=job_id, reason=reason
     )
     if new:
         refund_budgets(session, paid, amount)
-        move_posted(session, transfer)
-        return_to_lots(session, paid, transfer, given)
+        apply_transfer(session, transfer)
+        return_to_lots(session, paid, transfer, refunded)
         reset_low_balance(session, paid.account_id)
     return transfer
 
 
-def _too_much(session: Session, paid: Hold, left: int, amount: int) -> AppError:
+def _refund_above_charge(session: Session, paid: Hold, left: int, amount: int) -> AppError:
     currency = session.scalars(select(Wallet.currency).where(Wallet.account_id == paid.account_id)).one()
     return AppError(
         "conflict",
@@ -117,14 +110,13 @@ def correct(
 ) -> Transfer:
     """Book a correction: a positive amount gives, a negative one takes, even below the credit limit.
 
-    Raises:
-        TypeError, ValueError: for an amount that is not whole, or 0.
-        AppError: `not_found`; `invalid_request` without a reason; `conflict` if the reference was used otherwise.
+    Raises TypeError, ValueError for an amount that is not whole, or 0. Raises AppError `not_found`; `invalid_request`
+    without a reason; `conflict` if the reference was used otherwise.
     """
     size = require_integer(abs(require_integer(amount, least=None)), least=1)
     if not reason.strip():
-        raise AppError("invalid_request", "A correction says why.", field="reason")
-    transfer, new = write(
+        raise AppError("invalid_request", "A correction needs a reason.", field="reason")
+    transfer, new = write_transfer(
         session,
         account_id,
         TransferKind.CORRECTION,
@@ -135,7 +127,7 @@ def correct(
         reason=reason,
     )
     if new:
-        move_posted(session, transfer)
+        apply_transfer(session, transfer)
         if amount > 0:
             add_lot(session, transfer, LotKind.PURCHASED, None)
             reset_low_balance(session, account_id)
@@ -155,7 +147,7 @@ def list_transfers(
     return list(session.scalars(query.order_by(Transfer.at.desc(), Transfer.id.desc()).limit(limit)))
 
 
-def spell(transfer: Transfer) -> str:
+def signed_amount_text(transfer: Transfer) -> str:
     """Return the transfer's amount as a decimal string, negative where the wallet gave."""
     sign = "-" if transfer.debit.startswith("wallet:") else ""
     return sign + decimal_text(transfer.amount, transfer.currency)

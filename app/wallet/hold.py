@@ -1,4 +1,4 @@
-"""Two phases: money is set aside when a job is accepted, and captured or released once, when it ends."""
+"""Two-phase holds: money is reserved when a job is accepted, and captured or released once, when it ends."""
 
 from sqlalchemy import BigInteger, bindparam, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -13,15 +13,15 @@ from app.wallet.balance import available_now, balance, decimal_text, reset_low_b
 from app.wallet.budgets import hold_budgets, settle_budgets
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
-from app.wallet.transfer import move, move_posted, write
+from app.wallet.transfer import apply_transfer, change_wallet, write_transfer
 from pricing.money import require_integer
 
 # Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
-_TAKE = (
+_HOLD_IN_WALLET = (
     update(Base.metadata.tables["wallets"])
     .where(
         Wallet.account_id == bindparam("wallet"),
-        # A hold of nothing (a test job, a film in free seconds) is had even where a correction left less than nothing.
+        # A hold of nothing (a test job, a film in free seconds) succeeds even with a negative balance.
         or_(
             bindparam("wanted", type_=BigInteger) == 0,
             available_now(bindparam("moment", type_=Moment)) >= bindparam("wanted", type_=BigInteger),
@@ -55,21 +55,16 @@ def hold(
 
     When it raises, the transaction must be rolled back: part of it may have been written.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: whose wallet.
-        job_id: the job; it has one hold in its life.
-        amount: minor units, 0 or more; a free job has a hold of nothing.
-        project_id: the project in whose month it counts, if any.
-        key_id: the key in whose life it counts, if any.
+    `account_id`: whose wallet. `job_id`: the job; it has one hold in its life. `amount`: minor units, 0 or more; a free
+    job has a hold of nothing. `project_id`: the project in whose month it counts, if any. `key_id`: the key in whose
+    life it counts, if any.
 
-    Raises:
-        TypeError, ValueError: for an amount that is not whole or negative.
-        AppError: `insufficient_funds`, `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
+    Raises TypeError, ValueError for an amount that is not whole or negative. Raises AppError `insufficient_funds`,
+    `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
     """
     require_integer(amount)
     account = get_account(session, account_id)
-    made = session.scalars(
+    new_hold = session.scalars(
         insert(Hold)
         .values(
             id=new_id("hold"),
@@ -86,54 +81,52 @@ def hold(
         .on_conflict_do_nothing(index_elements=["job_id"])
         .returning(Hold)
     ).one_or_none()
-    if made is None:
+    if new_hold is None:
         raise AppError("conflict", "This job has a hold already.", job=job_id)
-    hold_budgets(session, made, account.currency)
-    if not _reserve(session, made):
-        # Expired credit that nobody has booked yet may have been counted twice against it; book it and look again.
+    hold_budgets(session, new_hold, account.currency)
+    if not _reserve(session, new_hold):
+        # Expired credit that is not booked yet may have been counted twice against it; book it and try again.
         expire_lots(session, account_id)
-        if not _reserve(session, made):
-            raise _too_little(session, made)
+        if not _reserve(session, new_hold):
+            raise _insufficient_funds(session, new_hold)
     if amount:
-        pin(session, made)
-    return made
+        pin(session, new_hold)
+    return new_hold
 
 
 def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -> Transfer | None:
-    """Take up to the held amount for a job, and release the rest; return the transfer, or None for an amount of 0.
+    """Capture up to the held amount for a job, and release the rest; return the transfer, or None for an amount of 0.
 
     `ours` says that the rest is released through a fault of ours, so that no credit of the customer's expires by it.
 
-    Raises:
-        HoldResolved: the second time, saying how it was resolved the first time.
-        ValueError: above the held amount. AppError: `not_found`.
+    Raises HoldResolved the second time, saying how it was resolved the first time. Raises ValueError above the held
+    amount, AppError `not_found`.
     """
     resolved = _resolve(session, job_id, HoldState.CAPTURED, require_integer(amount))
     settle_budgets(session, resolved, amount)
     transfer = None
     if amount:
-        transfer, _ = write(
+        transfer, _ = write_transfer(
             session, resolved.account_id, TransferKind.CAPTURE, amount, reference=job_id, outward=True, job_id=job_id
         )
-        move_posted(session, transfer, held=-resolved.amount)
+        apply_transfer(session, transfer, held_change=-resolved.amount)
     else:
-        move(session, resolved.account_id, held=-resolved.amount)
+        change_wallet(session, resolved.account_id, held_change=-resolved.amount)
     unpin(session, resolved, amount, transfer, ours=ours)
     reset_low_balance(session, resolved.account_id)
     return transfer
 
 
 def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
-    """Give a hold back whole: the job failed, expired, or was cancelled with nothing to bill.
+    """Release a whole hold: the job failed, expired, or was cancelled with nothing to bill.
 
     `ours` False (a cancel) lets credit that expired under the hold stay expired.
 
-    Raises:
-        HoldResolved: the second time, saying how it was resolved the first time. AppError: `not_found`.
+    Raises HoldResolved the second time, saying how it was resolved the first time, AppError `not_found`.
     """
     resolved = _resolve(session, job_id, HoldState.RELEASED, 0)
     settle_budgets(session, resolved, 0)
-    move(session, resolved.account_id, held=-resolved.amount)
+    change_wallet(session, resolved.account_id, held_change=-resolved.amount)
     unpin(session, resolved, 0, None, ours=ours)
     reset_low_balance(session, resolved.account_id)
     return resolved
@@ -141,24 +134,24 @@ def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
 
 def get_hold(session: Session, job_id: str) -> Hold:
     """Return the hold of a job. Raises `not_found`."""
-    found = session.scalar(select(Hold).where(Hold.job_id == job_id).execution_options(populate_existing=True))
-    if found is None:
+    row = session.scalar(select(Hold).where(Hold.job_id == job_id).execution_options(populate_existing=True))
+    if row is None:
         raise not_found("hold", job_id)
-    return found
+    return row
 
 
-def _reserve(session: Session, made: Hold) -> bool:
+def _reserve(session: Session, new_hold: Hold) -> bool:
     """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
-    facts = {"wallet": made.account_id, "wanted": made.amount, "moment": now(session)}
-    return session.execute(_TAKE, facts).one_or_none() is not None
+    facts = {"wallet": new_hold.account_id, "wanted": new_hold.amount, "moment": now(session)}
+    return session.execute(_HOLD_IN_WALLET, facts).one_or_none() is not None
 
 
-def _too_little(session: Session, made: Hold) -> AppError:
-    has = balance(session, made.account_id)
+def _insufficient_funds(session: Session, new_hold: Hold) -> AppError:
+    has = balance(session, new_hold.account_id)
     return AppError(
         "insufficient_funds",
         "The wallet cannot hold the price of this job.",
-        price=decimal_text(made.amount, has.currency),
+        price=decimal_text(new_hold.amount, has.currency),
         available=decimal_text(has.available, has.currency),
         currency=has.currency,
     )
@@ -174,7 +167,7 @@ def _resolve(session: Session, job_id: str, state: HoldState, amount: int) -> Ho
     ).one_or_none()
     if resolved is not None:
         return resolved
-    found = get_hold(session, job_id)
-    if found.state != HoldState.HELD:
-        raise HoldResolved(found)
-    raise ValueError(f"{amount} is more than the {found.amount} that is held for {job_id}")
+    existing = get_hold(session, job_id)
+    if existing.state != HoldState.HELD:
+        raise HoldResolved(existing)
+    raise ValueError(f"{amount} is more than the {existing.amount} that is held for {job_id}")

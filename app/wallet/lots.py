@@ -1,7 +1,7 @@
 """Credit lots: pinned by holds, spent soonest expiry first and granted before purchased, expired into breakage.
 
-Everything here runs while the transaction holds the row lock of the lot's wallet: lots are the inside of a wallet,
-and that one lock orders all that happens to them.
+Everything here runs while the transaction holds the row lock of the lot's wallet: that one lock orders all changes
+of its lots.
 """
 
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
-from app.wallet.transfer import move_posted, write
+from app.wallet.transfer import apply_transfer, write_transfer
 from pricing.money import require_integer
 
-# How long credit lives that expired in our hands: under a hold that we, and not the customer, let fail.
+# How long credit is valid again that expired under a hold which failed through our fault, not the customer's.
 REGRANT_LIFE = timedelta(days=30)
 
 # The order in which lots are spent. The hold's pin and its capture must agree on it.
@@ -79,20 +79,20 @@ def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *
         pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
 
 
-def return_to_lots(session: Session, hold: Hold, transfer: Transfer, given: int) -> None:
+def return_to_lots(session: Session, hold: Hold, transfer: Transfer, refunded: int) -> None:
     """Put a refund back where its charge was taken from, as if that much less had been captured.
 
     What was spent last comes back first: what the credit limit covered, then the hold's slices, each into its own lot,
     so that credit stays what it was and ends when it would have. What comes back to a lot that has expired meanwhile
-    is granted anew. `given` is what earlier refunds of the job gave back, in minor units.
+    is granted anew. `refunded` is what earlier refunds of the job gave back, in minor units.
     """
-    require_integer(given, "given")
+    require_integer(refunded, "refunded")
     slices = _slices(session, hold)
     on_credit = hold.captured_amount - sum(piece.used or 0 for piece, _ in slices)
-    part = min(transfer.amount, max(0, on_credit - given))
+    part = min(transfer.amount, max(0, on_credit - refunded))
     if part:
         _give_back_credit(session, transfer, part)
-    left, passed = transfer.amount - part, max(0, given - on_credit)
+    left, passed = transfer.amount - part, max(0, refunded - on_credit)
     for piece, lot in reversed(slices):
         used = piece.used or 0
         back = min(max(0, used - passed), left)
@@ -172,7 +172,7 @@ def pay_debt(session: Session, account_id: str, transfer_id: str | None) -> None
 
 
 def expire_lots(session: Session, account_id: str) -> int:
-    """Book what is left in the account's expired lots as breakage; return the minor units. Again is harmless."""
+    """Book what is left in the account's expired lots as breakage; return the minor units. Idempotent."""
     session.execute(select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update(key_share=True))
     lots = session.scalars(
         select(CreditLot)
@@ -188,20 +188,22 @@ def expire_lots(session: Session, account_id: str) -> int:
 
 
 def accounts_with_expired_lots(session: Session, *, limit: int = 100) -> list[str]:
-    """Return accounts whose expired lots are still to be booked, for the sweeper: one transaction for each."""
+    """Return accounts whose expired lots are still to be booked, for the reconciler: one transaction for each."""
     query = select(CreditLot.account_id).where(CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
     return list(session.scalars(query.distinct().limit(limit)))
 
 
 def _expire(session: Session, lot: CreditLot, amount: int, reference: str, *, regrant: bool) -> None:
-    lost, _ = write(session, lot.account_id, TransferKind.EXPIRY, amount, reference=reference, outward=True)
-    move_posted(session, lost)
+    lost, _ = write_transfer(session, lot.account_id, TransferKind.EXPIRY, amount, reference=reference, outward=True)
+    apply_transfer(session, lost)
     _draw(session, lot, amount, lost.id, DrawCause.EXPIRY)
     session.flush()
     if regrant:
         reason = "expired under a hold that failed through our fault"
-        again, _ = write(session, lot.account_id, TransferKind.REGRANT, amount, reference=reference, reason=reason)
-        move_posted(session, again)
+        again, _ = write_transfer(
+            session, lot.account_id, TransferKind.REGRANT, amount, reference=reference, reason=reason
+        )
+        apply_transfer(session, again)
         add_lot(session, again, lot.kind, now(session) + REGRANT_LIFE)
 
 

@@ -1,6 +1,6 @@
 """Rows of the ledger: wallets, transfers, holds, credit lots and budgets.
 
-Every transfer has a side that gives (debit) and a side that gets (credit), so transfers sum to zero by their shape.
+Every transfer has a debit side (which gives) and a credit side (which gets), so transfers sum to zero by their shape.
 A wallet's `posted` is what its transfers add up to; its `held` is what its open holds add up to.
 """
 
@@ -25,8 +25,8 @@ class TransferKind(StrEnum):
     REGRANT = "regrant"
 
 
-# The account of ours on the other side of a wallet, for each kind of transfer.
-HOUSE_ACCOUNT: dict[TransferKind, str] = {
+# The internal account on the other side of a wallet, for each kind of transfer.
+INTERNAL_ACCOUNT: dict[TransferKind, str] = {
     TransferKind.PURCHASE: "funding",
     TransferKind.GRANT: "promo_expense",
     TransferKind.CAPTURE: "revenue",
@@ -81,13 +81,13 @@ class Wallet(Base):
     posted: Mapped[int] = mapped_column(BigInteger, default=0)  # minor units, as all amounts here
     held: Mapped[int] = mapped_column(BigInteger, default=0)
     credit_limit: Mapped[int] = mapped_column(BigInteger, default=0)
-    low_balance: Mapped[int | None] = mapped_column(BigInteger)  # tell the owner when available falls below this
+    low_balance: Mapped[int | None] = mapped_column(BigInteger)  # the owner is notified when available falls below this
     low_balance_told_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
 class Transfer(Base):
-    """Money moved once between a wallet and an account of the house. Never changed; mistakes get a new one."""
+    """Money moved once between a wallet and an internal account. Never changed; mistakes get a new one."""
 
     __tablename__ = "transfers"
     __table_args__ = (
@@ -109,7 +109,7 @@ class Transfer(Base):
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("wallets.account_id"))
-    debit: Mapped[str] = mapped_column(Text)  # the side that gives: `wallet:acct_…` or a house account
+    debit: Mapped[str] = mapped_column(Text)  # the side that gives: `wallet:acct_…` or an internal account
     credit: Mapped[str] = mapped_column(Text)  # the side that gets
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(Text)
@@ -232,7 +232,7 @@ class Budget(Base):
     spent: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
-# What no verb of ours does and no hand should.
+# No code does this, and nobody should by hand.
 append_only(Base.metadata.tables["transfers"], "a transfer is never changed or removed; book a new one")
 append_only(
     Base.metadata.tables["lot_draws"],

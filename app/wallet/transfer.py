@@ -9,16 +9,16 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
-from app.wallet.tables import HOUSE_ACCOUNT, Transfer, TransferKind, Wallet
+from app.wallet.tables import INTERNAL_ACCOUNT, Transfer, TransferKind, Wallet
 from pricing.money import require_integer
 
 
 def wallet_side(account_id: str) -> str:
-    """Return the name by which an account's wallet stands in a transfer."""
+    """Return the name of an account's wallet as a side of a transfer."""
     return f"wallet:{account_id}"
 
 
-def write(
+def write_transfer(
     session: Session,
     account_id: str,
     kind: TransferKind,
@@ -29,34 +29,27 @@ def write(
     job_id: str | None = None,
     reason: str = "",
 ) -> tuple[Transfer, bool]:
-    """Write a transfer's row and return it, and whether it is new; a new one must be followed by `move_posted`.
+    """Write a transfer's row and return it, and whether it is new; a new one must be followed by `apply_transfer`.
 
-    The row is written before the wallet's row is taken: budgets come between the two, and a repeated order waits
+    The row is written before the wallet's row is locked: budgets come between the two, and a repeated order waits
     for no lock.
 
-    Args:
-        session: an open session; the caller commits.
-        account_id: whose wallet.
-        kind: why the money moves; it names the other side.
-        amount: minor units, more than 0.
-        reference: what makes a repeated order the same order; unique within the account and kind.
-        outward: true when the wallet gives.
-        job_id: the job that it is about, if any.
-        reason: for people.
+    `account_id`: whose wallet. `kind`: why the money moves; it names the other side. `amount`: minor units, more than
+    0. `reference`: what makes a repeated order the same order; unique within the account and kind. `outward`: true when
+    the wallet gives. `job_id`: the job that it is about, if any. `reason`: for people.
 
-    Raises:
-        AppError: `not_found` without a wallet; `conflict` if the reference was used for another order.
+    Raises AppError `not_found` without a wallet; `conflict` if the reference was used for another order.
     """
     require_integer(amount, least=1)
     currency = session.scalar(select(Wallet.currency).where(Wallet.account_id == account_id))
     if currency is None:
         raise not_found("wallet", account_id)
-    wallet, house = wallet_side(account_id), HOUSE_ACCOUNT[kind]
+    wallet, internal = wallet_side(account_id), INTERNAL_ACCOUNT[kind]
     values: dict[str, Any] = {
         "id": new_id("transfer"),
         "account_id": account_id,
-        "debit": wallet if outward else house,
-        "credit": house if outward else wallet,
+        "debit": wallet if outward else internal,
+        "credit": internal if outward else wallet,
         "amount": amount,
         "currency": currency,
         "kind": str(kind),
@@ -65,33 +58,38 @@ def write(
         "reason": reason,
         "at": now(session),
     }
-    written = session.scalar(
+    transfer = session.scalar(
         insert(Transfer).values(values).on_conflict_do_nothing(index_elements=["reference"]).returning(Transfer)
     )
-    return (_same_order(session, values), False) if written is None else (written, True)
+    return (_same_order(session, values), False) if transfer is None else (transfer, True)
 
 
-def move_posted(session: Session, transfer: Transfer, *, held: int = 0) -> None:
-    """Move the wallet by a transfer that was just written, and its `held` with it."""
+def apply_transfer(session: Session, transfer: Transfer, *, held_change: int = 0) -> None:
+    """Apply a new transfer to the wallet's `posted`, and change its `held`."""
     outward = transfer.debit == wallet_side(transfer.account_id)
-    move(session, transfer.account_id, posted=-transfer.amount if outward else transfer.amount, held=held)
+    change_wallet(
+        session,
+        transfer.account_id,
+        posted_change=-transfer.amount if outward else transfer.amount,
+        held_change=held_change,
+    )
 
 
-def move(session: Session, account_id: str, *, posted: int = 0, held: int = 0) -> None:
-    """Move the two columns of a wallet; its row is locked from here to the end of the transaction."""
-    require_integer(posted, "posted", least=None)
-    require_integer(held, "held", least=None)
+def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
+    """Change the two sums of a wallet; its row is locked from here to the end of the transaction."""
+    require_integer(posted_change, "posted_change", least=None)
+    require_integer(held_change, "held_change", least=None)
     session.execute(
         update(Wallet)
         .where(Wallet.account_id == account_id)
-        .values(posted=Wallet.posted + posted, held=Wallet.held + held)
+        .values(posted=Wallet.posted + posted_change, held=Wallet.held + held_change)
         .execution_options(synchronize_session=False)
     )
 
 
-def _same_order(session: Session, asked: dict[str, Any]) -> Transfer:
-    earlier = session.scalars(select(Transfer).where(Transfer.reference == asked["reference"])).one()
-    if any(getattr(earlier, name) != asked[name] for name in ("debit", "credit", "amount", "currency", "job_id")):
+def _same_order(session: Session, values: dict[str, Any]) -> Transfer:
+    earlier = session.scalars(select(Transfer).where(Transfer.reference == values["reference"])).one()
+    if any(getattr(earlier, name) != values[name] for name in ("debit", "credit", "amount", "currency", "job_id")):
         raise AppError(
             "conflict", "This reference was used for another transfer.", field="reference", transfer=earlier.id
         )

@@ -6,19 +6,16 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
-from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
-from app.db import get_session
 from app.errors import AppError
+from app.request_session import SessionDep as SessionDep
 from app.roles import ADMIN_ROLES, Role
 from app.wallet.balance import balance
 from app.web.csrf import FIELD, require_csrf
 from app.web.sessions import cookie_name, read_web_session
-
-SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The price books that ship with the house: dated, commented, each with its own worked examples."""
+"""The price books that ship with Cinemeter: dated, commented, each with its own worked examples."""
 
 from importlib import resources
 

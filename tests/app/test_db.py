@@ -14,8 +14,8 @@ from tests.faults.tcp_proxy import Wire
 
 @pytest.fixture
 def wire(database_url: str) -> Iterator[Wire]:
-    with closing(Wire(make_url(database_url).port or 5432)) as made:
-        yield made
+    with closing(Wire(make_url(database_url).port or 5432)) as proxy:
+        yield proxy
     forget_engines()
 
 

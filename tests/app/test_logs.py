@@ -108,18 +108,18 @@ def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = {**ORDER, "callback_url": "https://hooks.example.com/done"}
-    made = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"}).json()
+    job = world.post("/v1/videos", order, headers={"X-Request-Id": "my-own-id"}).json()
     with lines_of("workers.worker_loop") as lines:
         world.work()
     assert [line["message"] for line in lines] == ["A take of a segment begins", "A take of a finish begins"]
     for line in lines:
-        assert (line["request_id"], line["job_id"]) == ("my-own-id", made["id"])
+        assert (line["request_id"], line["job_id"]) == ("my-own-id", job["id"])
     assert len({line["take_id"] for line in lines}) == 2
     # Under another secret the delivery cannot be signed, and the courier says so.
     monkeypatch.setenv("CINEMETER_SECRET", "another secret than the one that it was made under")
     get_settings.cache_clear()
     with lines_of("cinemeter.courier") as lines, courier_thread():
         wait_until(lambda: any("cannot be signed" in line["message"] for line in lines), "the courier tries")
-    told = next(line for line in lines if "cannot be signed" in line["message"])
-    assert (told["request_id"], told["job_id"]) == ("my-own-id", made["id"])
-    assert told["delivery_id"]
+    line_of_error = next(line for line in lines if "cannot be signed" in line["message"])
+    assert (line_of_error["request_id"], line_of_error["job_id"]) == ("my-own-id", job["id"])
+    assert line_of_error["delivery_id"]

@@ -58,14 +58,14 @@ def test_a_job_is_counted_from_order_to_receipt(world: World) -> None:
     ]  # fmt: skip
     before = [value(name, **labels) for name, labels in watched]
     revenue = value("cinemeter_revenue_minor_units_total", currency="CNY")
-    made = world.post("/v1/videos", ORDER).json()
+    job = world.post("/v1/videos", ORDER).json()
     assert gauges()["cinemeter_jobs"] == {("queued", "waiting"): 1.0}
     assert gauges()["cinemeter_units_ready"] == {("synthetic", "standard"): 1.0}
     assert gauges()["cinemeter_queue_age_seconds"][("synthetic", "standard")] >= 0
     assert gauges()["cinemeter_holds_open"] == {(): 1.0}
-    assert gauges()["cinemeter_held_minor_units"] == {("CNY",): float(made["price"]["total"].replace(".", ""))}
+    assert gauges()["cinemeter_held_minor_units"] == {("CNY",): float(job["price"]["total"].replace(".", ""))}
     world.work()
-    charged = world.get(f"/v1/videos/{made['id']}").json()["charged"]
+    charged = world.get(f"/v1/videos/{job['id']}").json()["charged"]
     for (name, labels), old in zip(watched, before, strict=True):
         assert value(name, **labels) == old + 1, (name, labels)
     earned = value("cinemeter_revenue_minor_units_total", currency="CNY") - revenue

@@ -59,10 +59,10 @@ def flush() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "00-0-0-00", PARENT.upper(), PARENT + "\n", "00-" + "0" * 32 + PARENT[35:], "x" * 10_000]
+    "header", [None, "", "00-0-0-00", PARENT.upper(), PARENT + "\n", "00-" + "0" * 32 + PARENT[35:], "x" * 10_000]
 )
-def test_a_malformed_parent_is_not_stored(given: str | None) -> None:
-    assert read_traceparent(given) is None
+def test_a_malformed_parent_is_not_stored(header: str | None) -> None:
+    assert read_traceparent(header) is None
 
 
 def test_without_a_collector_a_span_passes_its_parent_on() -> None:
@@ -80,7 +80,7 @@ def test_without_a_collector_nothing_of_it_is_imported() -> None:
 
 
 def test_one_trace_leads_from_the_order_to_the_film(world: World, spans: list[Any]) -> None:
-    made = world.post("/v1/videos", ORDER, headers={"traceparent": PARENT}).json()
+    job = world.post("/v1/videos", ORDER, headers={"traceparent": PARENT}).json()
     world.work()
     flush()
     of_trace = [each for each in spans if each.trace_id.hex() == PARENT.split("-")[1]]
@@ -90,12 +90,12 @@ def test_one_trace_leads_from_the_order_to_the_film(world: World, spans: list[An
     for name in ("segment", "finish"):
         assert named[name].parent_span_id == named["request"].span_id
         facts = {each.key: each.value.string_value for each in named[name].attributes}
-        assert facts["cinemeter.job_id"] == made["id"]
+        assert facts["cinemeter.job_id"] == job["id"]
     with transaction() as session:
-        carried = session.get_one(Job, made["id"]).traceparent
+        carried = session.get_one(Job, job["id"]).traceparent
         assert carried is not None
         assert carried.split("-")[1:3] == [PARENT.split("-")[1], named["request"].span_id.hex()]
-        events = session.query(Event).filter_by(job_id=made["id"]).all()
+        events = session.query(Event).filter_by(job_id=job["id"]).all()
         assert {event.traceparent for event in events} == {carried}, "deliveries join the trace by their event"
 
 
@@ -106,7 +106,7 @@ def test_a_delivery_joins_the_trace_of_its_order(
     get_settings.cache_clear()
     with Receiver() as receiver:
         order = {**ORDER, "callback_url": receiver.url("/ok")}
-        made = world.post("/v1/videos", order, headers={"traceparent": PARENT}).json()
+        job = world.post("/v1/videos", order, headers={"traceparent": PARENT}).json()
         world.work()
         with courier_thread():
             assert receiver.wait_for(lambda requests: len(requests) == 1)
@@ -115,4 +115,4 @@ def test_a_delivery_joins_the_trace_of_its_order(
     [request] = [each for each in spans if each.name == "request" and each.trace_id == delivery.trace_id]
     assert delivery.trace_id.hex() == PARENT.split("-")[1]
     assert delivery.parent_span_id == request.span_id
-    assert json.loads(receiver.requests[0].body)["data"]["id"] == made["id"]
+    assert json.loads(receiver.requests[0].body)["data"]["id"] == job["id"]

@@ -1,4 +1,4 @@
-"""Other people's clients leave sockets to the garbage collector; they are collected here, and not in a later test."""
+"""Third-party clients leave sockets to the garbage collector; collect them here and not in a later test."""
 
 import gc
 import warnings

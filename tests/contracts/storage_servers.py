@@ -1,4 +1,4 @@
-"""Real S3 servers for the storage contract, and a network between us and them that can be made bad."""
+"""Real S3 servers for the storage contract, and a network to them that can be disturbed."""
 
 import contextlib
 import secrets
@@ -75,7 +75,7 @@ def is_listening(port: int) -> bool:
 
 @dataclass
 class BadNetwork:
-    """A TCP proxy to `port` that follows a script: connection n is treated as `script[n]` says, later ones well.
+    """A TCP proxy to `port` that follows a script: connection n is treated as `script[n]` says; later ones work.
 
     Words of the script: `good`; `refuse` (closed at once); `busy` (answered 503, as S3 asks for patience); `cut up N`
     and `cut down N` (reset after N bytes towards the server, or from it); `stall up N` and `stall down N` (nothing

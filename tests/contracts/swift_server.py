@@ -1,4 +1,4 @@
-"""OpenStack Swift with its S3 door, from PyPI: one proxy, three storage servers, one disk in a temporary folder."""
+"""OpenStack Swift with its S3 API, from PyPI: one proxy, three storage servers, one disk in a temporary folder."""
 
 import contextlib
 import getpass

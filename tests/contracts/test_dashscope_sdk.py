@@ -1,4 +1,4 @@
-"""DashScope's SDK, unchanged, in all of its surfaces: only the base URL points here."""
+"""DashScope's SDK, unchanged, in all of its surfaces, with only its base URL changed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -53,30 +53,30 @@ def test_call_waits_for_the_film(service: Service, base_url: str) -> None:
     assert (answer.usage["SR"], answer.usage["size"], answer.usage["ratio"]) == (480, "832*480", "16:9")
 
 
-def test_a_task_is_a_job_seen_through_both_doors_at_one_price(service: Service, base_url: str) -> None:
+def test_a_task_is_a_job_with_the_same_price_at_both_interfaces(service: Service, base_url: str) -> None:
     key = service.keys["pro"]
-    # What its newer clients send as a matter of course, and what we can honour because it asks for nothing.
+    # Newer clients always send these; they are accepted because they have no effect.
     asks_nothing = {"watermark": False, "prompt_extend": False, "shot_type": "single"}
     task = VideoSynthesis.async_call(
-        api_key=key, prompt="both doors", ratio="16:9", negative_prompt="blur", **asks_nothing, **SMALL
+        api_key=key, prompt="both interfaces", ratio="16:9", negative_prompt="blur", **asks_nothing, **SMALL
     )
     assert task.output.task_status == "PENDING"
     with service.client("pro") as native:
-        order = {"model": "synthetic", "prompt": "both doors", "resolution": "480P", "seconds": 1}
+        order = {"model": "synthetic", "prompt": "both interfaces", "resolution": "480P", "seconds": 1}
         price = native.post("/v1/videos/estimates", json=order).json()["total"]
         video = follow(native, task.output.task_id)
         assert video["price"]["total"] == video["charged"] == price
-        made = native.post("/v1/videos", json=order).json()
+        native_video = native.post("/v1/videos", json=order).json()
     ended = VideoSynthesis.wait(task, api_key=key)
     assert ended.output.task_status == "SUCCEEDED"
     assert VideoSynthesis.fetch(task, api_key=key).output.task_id == video["id"]
-    assert VideoSynthesis.fetch(made["id"], api_key=key).output.task_id == made["id"]
+    assert VideoSynthesis.fetch(native_video["id"], api_key=key).output.task_id == native_video["id"]
 
 
 def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> None:
     key = service.keys["creator"]
     tasks = [VideoSynthesis.call(api_key=key, prompt=f"list {number}", **SMALL) for number in range(2)]
-    made = [task.output.task_id for task in reversed(tasks)]
+    task_ids = [task.output.task_id for task in reversed(tasks)]
     listed = VideoSynthesis.list(
         api_key=key,
         status="SUCCEEDED",
@@ -87,7 +87,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
         page_size=2,
     )
     assert listed.status_code == HTTPStatus.OK
-    assert [task["task_id"] for task in listed.output["data"]] == made
+    assert [task["task_id"] for task in listed.output["data"]] == task_ids
     assert {task["status"] for task in listed.output["data"]} == {"SUCCEEDED"}
     one_key = listed.output["data"][0]["api_key_id"]
     assert VideoSynthesis.list(api_key=key, api_key_id=one_key).output["total"] >= 2
@@ -101,7 +101,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("changes", "named"),
     [
         ({"watermark": True}, "parameters.watermark"),
         ({"prompt_extend": True}, "parameters.prompt_extend"),
@@ -117,9 +117,9 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_the_callers_own_name(
-    service: Service, base_url: str, given: dict[str, Any], named: str
+    service: Service, base_url: str, changes: dict[str, Any], named: str
 ) -> None:
-    refused = VideoSynthesis.async_call(api_key=service.keys["pro"], prompt="x", **{**SMALL, **given})
+    refused = VideoSynthesis.async_call(api_key=service.keys["pro"], prompt="x", **{**SMALL, **changes})
     assert (refused.status_code, refused.code) == (400, "InvalidParameter")
     assert named in refused.message
 
@@ -159,16 +159,14 @@ def test_local_files_become_first_and_last_frame(service: Service, base_url: str
     )
     with service.client("pro") as native:
         assert native.get(f"/v1/videos/{task.output.task_id}").json()["resolved"]["mode"] == "i2v"
-        kept = native.get("/v1/assets", params={"limit": 3}).json()["data"]
-        assert sorted(asset["filename"] for asset in kept) == sorted(Path(pictures[n]).name for n in (0, 0, 1))
+        assets = native.get("/v1/assets", params={"limit": 3}).json()["data"]
+        assert sorted(asset["filename"] for asset in assets) == sorted(Path(pictures[n]).name for n in (0, 0, 1))
         assert follow(native, both.output.task_id)["status"] == "completed"
     stolen = VideoSynthesis.async_call(api_key=key, prompt="x", img_url="oss://folder_of_others/a.png", **SMALL)
     assert (stolen.status_code, stolen.code) == (404, "NotFound")
 
 
-def test_an_address_for_an_upload_takes_its_own_files_once(
-    service: Service, base_url: str, pictures: list[str]
-) -> None:
+def test_an_upload_url_accepts_its_own_files_once(service: Service, base_url: str, pictures: list[str]) -> None:
     with service.client("pro") as client:
         policy = client.get("/api/v1/uploads", params={"action": "getPolicy", "model": "synthetic"}).json()["data"]
     picture = Path(pictures[0]).read_bytes()
@@ -192,7 +190,7 @@ async def _asynchronously(key: str) -> None:
     try:
         await _use(key)
     finally:
-        # The SDK keeps one session for each event loop and leaves its end to whoever made the loop.
+        # The SDK keeps one session for each event loop and leaves closing it to the owner of the loop.
         await close_shared_aio_session()
 
 
@@ -237,7 +235,7 @@ def test_the_second_surface_raises_what_its_users_catch(service: Service, base_u
         done = jobs.wait(jobs.create(prompt="x", **SMALL))
         with pytest.raises(APIStatusError) as refused:
             jobs.cancel(done.task_id)
-        # 409 would be repeated by the client, for nothing.
+        # The client would retry a 409, to no effect.
         assert (refused.value.code, refused.value.status_code) == ("UnsupportedOperation", 400)
     with (
         dashscope.Client(api_key="cm_live_wrong", base_url=base_url) as stranger,

@@ -61,7 +61,7 @@ async def call(session: ClientSession, tool: str, **arguments: Any) -> dict[str,
     return result
 
 
-def test_without_a_key_not_a_word_is_read(service: Service) -> None:
+def test_without_a_key_nothing_is_read(service: Service) -> None:
     answer = httpx.post(f"{service.base_url}/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "initialize"})
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 

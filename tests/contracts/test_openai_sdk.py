@@ -1,4 +1,4 @@
-"""OpenAI's Python SDK, unchanged: only its base URL points here."""
+"""OpenAI's Python SDK, unmodified, with its base URL pointing here."""
 
 import io
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.live_service import Service
 
 pytestmark = [
     pytest.mark.xdist_group("service"),
-    # The SDK marks its own video methods as deprecated; the shape lives on in self-hosted servers.
+    # The SDK marks its own video methods as deprecated; the API continues in self-hosted servers.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
@@ -55,31 +55,31 @@ def test_fields_beyond_openai_travel_in_extra_body(client: openai.OpenAI) -> Non
 
 
 def test_an_uploaded_reference_is_the_first_frame(client: openai.OpenAI) -> None:
-    held = io.BytesIO()
-    Image.new("RGB", (640, 360), (200, 30, 30)).save(held, "PNG")
+    file = io.BytesIO()
+    Image.new("RGB", (640, 360), (200, 30, 30)).save(file, "PNG")
     video = client.videos.create(
         model="synthetic",
         prompt="from a picture",
         seconds="1",  # type: ignore[arg-type]
         size="832x480",  # type: ignore[arg-type]
-        input_reference=("first.png", held.getvalue(), "image/png"),
+        input_reference=("first.png", file.getvalue(), "image/png"),
     )
     assert video.resolved["mode"] == "i2v"  # type: ignore[attr-defined]
 
 
 def test_list_follows_its_cursor_and_delete_removes(client: openai.OpenAI) -> None:
-    made = [
+    video_ids = [
         client.videos.create_and_poll(
             model="synthetic", prompt=f"p{n}", seconds="1", size="832x480", poll_interval_ms=200
         ).id
         for n in range(3)
     ]
     seen = [video.id for video in client.videos.list(limit=2)]
-    assert set(made) <= set(seen)
+    assert set(video_ids) <= set(seen)
     assert len(seen) == len(set(seen))
-    assert client.videos.delete(made[0]).deleted
+    assert client.videos.delete(video_ids[0]).deleted
     with pytest.raises(openai.NotFoundError):
-        client.videos.retrieve(made[0])
+        client.videos.retrieve(video_ids[0])
 
 
 def test_errors_read_as_the_sdk_expects(client: openai.OpenAI, service: Service) -> None:
@@ -127,15 +127,15 @@ def test_its_own_retries_never_make_a_second_job(service: Service) -> None:
 
 
 def test_remix_edit_and_extend(client: openai.OpenAI) -> None:
-    made = client.videos.create_and_poll(
+    video = client.videos.create_and_poll(
         model="synthetic", prompt="source", seconds="1", size="832x480", poll_interval_ms=200
     )
-    remixed = client.videos.remix(made.id, prompt="another light")
-    assert remixed.remixed_from_video_id == made.id
-    film = client.videos.download_content(made.id).read()
+    remixed = client.videos.remix(video.id, prompt="another light")
+    assert remixed.remixed_from_video_id == video.id
+    film = client.videos.download_content(video.id).read()
     edited = client.videos.edit(prompt="as snow", video=("film.mp4", film, "video/mp4"))
     assert edited.resolved["mode"] == "edit"  # type: ignore[attr-defined]
     longer = client.videos.extend(prompt="and on", seconds="1", video=("film.mp4", film, "video/mp4"))  # type: ignore[arg-type]
     assert longer.seconds == "2"
-    for video in (remixed, edited, longer):
-        assert client.videos.poll(video.id, poll_interval_ms=200).status == "completed"
+    for each in (remixed, edited, longer):
+        assert client.videos.poll(each.id, poll_interval_ms=200).status == "completed"

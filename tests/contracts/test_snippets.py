@@ -1,4 +1,4 @@
-"""The texts of the account page's Connect, run as they stand by somebody who copied them and set the key."""
+"""The code snippets of the account page's Connect section, run as a customer would after setting the key."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_all_of_them_are_tried_here() -> None:
 
 
 def test_curl_orders_a_film(service: Service, tmp_path: Path) -> None:
-    # A plain POSIX shell, as in the smallest container: nothing but curl may be needed.
+    # A plain POSIX shell, as in the smallest container: only curl may be needed.
     video = json.loads(run(service, tmp_path, ["sh"], snippet(service, "curl")))
     assert (video["status"], video["seconds"], video["size"]) == ("queued", "5", "1280x720")
 

@@ -1,4 +1,4 @@
-"""One contract, every store: what a folder does, a bucket does."""
+"""One contract for every storage backend: folders and buckets behave the same."""
 
 import hashlib
 from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_a_client_puts_a_file_itself(storage: Storage, tmp_path: Path) -> None:
     if upload is None:
         return
     place, elsewhere = upload.url, upload.url.replace("picture", "other")
-    # Another place, another type and another length are not what was signed.
+    # Another key, type or length is not what was signed.
     for url, size, kind in ((elsewhere, 1000, "image/png"), (place, 1000, "text/html"), (place, 1001, "image/png")):
         with pytest.raises(HTTPError, match="403"):
             urlopen(Request(url, b"x" * size, {"content-type": kind}, method="PUT"))
@@ -206,6 +206,6 @@ def test_a_wrong_secret_is_refused(url: str, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("url", ["", "films", "ftp://host/x", "s3:///prefix", "s3://bucket/?endpiont=http://x"])
-def test_other_urls_are_refused_in_words(url: str) -> None:
+def test_other_urls_are_refused_with_a_message(url: str) -> None:
     with pytest.raises(ValueError, match="is not a storage URL"):
         open_storage(url)

@@ -1,4 +1,4 @@
-"""Slow, failing and half-written: what a bad network does to a bucket, and a crash to a folder."""
+"""Storage faults: a bucket behind a bad network, and a folder after a crash."""
 
 import os
 import subprocess
@@ -146,8 +146,8 @@ def test_a_file_that_is_replaced_during_a_download_is_never_mixed(
 ) -> None:
     random_file(tmp_path / "in", 5_000_000)
     good.put_file("film", tmp_path / "in", "video/mp4")
-    # The line is broken only when the first piece is here: a reset drops what has come and was not read, and a download
-    # that begins anew before the file is replaced is whole, as it should be.
+    # The connection is cut only after the first chunk was read: a reset drops unread data, and a download that starts
+    # again before the file is replaced would be complete, as it should be.
     with BadNetwork(server.port, ["stall down 1500000"]) as network:
         pieces = prepared(server, network).read_range("film", 0, 5_000_000)
         next(pieces)
@@ -158,7 +158,7 @@ def test_a_file_that_is_replaced_during_a_download_is_never_mixed(
             list(pieces)
 
 
-def test_a_store_that_is_away_is_an_error_in_words(server: S3Server, tmp_path: Path) -> None:
+def test_an_unreachable_store_is_an_error_with_a_message(server: S3Server, tmp_path: Path) -> None:
     storage = store(server, f"http://127.0.0.1:{free_port()}")
     random_file(tmp_path / "in", 10)
     for call in (
@@ -274,5 +274,5 @@ def test_a_link_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (tmp_path / "store" / "link").symlink_to(tmp_path / "outside")
     random_file(tmp_path / "in", 10)
-    with pytest.raises(ValueError, match="leads out"):
+    with pytest.raises(ValueError, match="outside the storage folder"):
         FileStorage(tmp_path / "store").put_file("link/file", tmp_path / "in", "text/plain")

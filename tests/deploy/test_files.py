@@ -122,7 +122,7 @@ def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose:
     assert f"`CINEMETER_DRAIN_SECONDS` ({drain:g})" in text
     # Under `up` the tree waits for a worker as well.
     [worker] = [role for role in roles() if role.name == "worker"]
-    assert drain < worker.patience_seconds
+    assert drain < worker.stop_seconds
 
 
 def test_each_setting_of_celery_has_its_reason() -> None:

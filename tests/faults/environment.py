@@ -73,7 +73,7 @@ class Ground:
 
     def tend(self) -> None:
         """Start again what has died, as whoever runs these in production does."""
-        self.servers.tend()
+        self.servers.restart_stopped()
         for name, process in list(self.helpers.items()):
             if process.poll() is not None and name in LASTING:
                 self.helper(name, *LASTING[name][:1], **LASTING[name][1])

@@ -239,7 +239,7 @@ class Storm:
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
         until = time.monotonic() + COME_BACK_SECONDS
-        while not self.ground.servers.tend():
+        while not self.ground.servers.restart_stopped():
             assert time.monotonic() < until, "the server did not come back within a minute"
             time.sleep(0.05)
 

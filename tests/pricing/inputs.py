@@ -107,15 +107,15 @@ caps = st.integers(0, 2000).map(lambda n: exact_text(Decimal(n) / 100))
 
 @st.composite
 def promotions(draw, count):
-    made = []
+    entries = []
     for index in range(count):
         values = promotion(f"promo-{index}", draw(factors), draw(st.integers(0, 5)))
         values |= draw(st.sampled_from([{}, {"memberships": ["member"]}, {"service_tiers": ["priority", "flex"]}]))
         for key in ("cap_per_account", "budget"):
             if draw(st.booleans()):
                 values[key] = draw(caps)
-        made.append(values)
-    return made
+        entries.append(values)
+    return entries
 
 
 @st.composite

@@ -43,27 +43,27 @@ def test_the_hash_is_of_the_content_and_not_of_its_spelling():
 
 
 def test_a_bare_decimal_is_refused_with_what_to_write():
-    found = validate(DEFAULT_TEXT.replace('per_second = "0.90"', "per_second = 0.90"))
-    assert [str(problem) for problem in found] == [
+    report = validate(DEFAULT_TEXT.replace('per_second = "0.90"', "per_second = 0.90"))
+    assert [str(problem) for problem in report] == [
         'rates[1].per_second: is the bare number 0.90; write it in quotes: "0.90"'
     ]
 
 
 def test_unknown_keys_are_refused_with_the_nearest_and_the_allowed():
-    found = problems(memberships=[membership("free", factr="1")])
-    assert "did you mean 'factor'?" in found["memberships[0].factr"]
-    assert "share_weight" in found["memberships[0].factr"]
+    report = problems(memberships=[membership("free", factr="1")])
+    assert "did you mean 'factor'?" in report["memberships[0].factr"]
+    assert "share_weight" in report["memberships[0].factr"]
     assert "is an unknown key" in problems(colour="red")["colour"]
 
 
 def test_every_problem_is_named_at_once():
-    found = problems(
+    report = problems(
         currency="XXX",
         tax_rate="2",
         rates=[{"id": "Bad Id", "per_second": "-1", "resolution": "4K", "mode": "t2w", "audio": "yes", "model": "a*b"}],
         memberships=[membership("free", concurrency=0, share_weight="1", retention_days=True)],
     )
-    assert set(found) >= {
+    assert set(report) >= {
         "currency",
         "tax_rate",
         "rates[0].id",
@@ -76,9 +76,9 @@ def test_every_problem_is_named_at_once():
         "memberships[0].share_weight",
         "memberships[0].retention_days",
     }
-    assert "480P, 720P, 1080P, *" in found["rates[0].resolution"]
-    assert "a whole number from 1 to 1000" in found["memberships[0].concurrency"]
-    assert "CNY" in found["currency"]
+    assert "480P, 720P, 1080P, *" in report["rates[0].resolution"]
+    assert "a whole number from 1 to 1000" in report["memberships[0].concurrency"]
+    assert "CNY" in report["currency"]
 
 
 @pytest.mark.parametrize("key", ["format", "name", "title", "rates", "memberships", "service_tiers", "examples"])
@@ -107,9 +107,9 @@ def test_what_is_not_toml_or_of_another_format_is_refused():
 def test_references_must_be_met():
     assert "falls back" in problems(memberships=[membership("member")])["memberships"]
     assert "factor of 1" in problems(service_tiers=[tier("standard", "0.9")])["service_tiers"]
-    found = problems(promotions=[promotion("p", "0.5", memberships=["gold"], service_tiers=["turbo"])])
-    assert "'gold' is not in this book" in found["promotions[0].memberships"]
-    assert "'turbo' is not in this book" in found["promotions[0].service_tiers"]
+    report = problems(promotions=[promotion("p", "0.5", memberships=["gold"], service_tiers=["turbo"])])
+    assert "'gold' is not in this book" in report["promotions[0].memberships"]
+    assert "'turbo' is not in this book" in report["promotions[0].service_tiers"]
 
 
 def test_twins_are_refused():
@@ -159,17 +159,17 @@ def test_the_most_specific_rate_wins_whatever_the_order():
     for order in (rates, rates[::-1]):
         some = book(rates=order)
 
-        def found(model, resolution="480P", mode="t2v", audio=False, some=some):
+        def rate_id(model, resolution="480P", mode="t2v", audio=False, some=some):
             return some.rate_for(RateKey(model, resolution, mode, audio)).id
 
-        assert found("other") == "all"
-        assert found("other", audio=True) == "all-loud"
-        assert found("other", mode="i2v", audio=True) == "all-i2v"
-        assert found("x-turbo") == "turbo"
-        assert found("wan2.2-turbo") == "wan"
-        assert found("ab-yz") == "prefix"
-        assert found("demo") == "demo"
-        assert found("demo", "720P", audio=True) == "demo-720"
+        assert rate_id("other") == "all"
+        assert rate_id("other", audio=True) == "all-loud"
+        assert rate_id("other", mode="i2v", audio=True) == "all-i2v"
+        assert rate_id("x-turbo") == "turbo"
+        assert rate_id("wan2.2-turbo") == "wan"
+        assert rate_id("ab-yz") == "prefix"
+        assert rate_id("demo") == "demo"
+        assert rate_id("demo", "720P", audio=True) == "demo-720"
 
 
 def test_what_no_rate_matches_is_refused_and_never_free():
@@ -191,9 +191,9 @@ def test_unknown_memberships_and_tiers_are_refused_with_the_known():
 
 def test_an_example_that_fails_is_told_with_what_came_out():
     wrong = DEFAULT_TEXT.replace('total = "4.39"', 'total = "4.40"', 1)
-    found = validate(wrong)
-    assert [problem.path for problem in found] == ["examples[3]"]
-    assert "expects 4.40 CNY, but the rules give 4.39 CNY" in found[0].message
+    report = validate(wrong)
+    assert [problem.path for problem in report] == ["examples[3]"]
+    assert "expects 4.40 CNY, but the rules give 4.39 CNY" in report[0].message
     lonely = book(rates=[{"id": "only", "model": "other", "per_second": "1"}])
     assert "no rate" in check_examples(lonely)[0].outcome
 
@@ -212,16 +212,16 @@ def test_a_contract_is_read_as_strictly():
         resolution = "720P"
         per_second = "0.50"
     """
-    made = parse_contract(text)
-    assert made.membership_applies
-    assert not made.promotions_apply
-    assert Contract.from_content(made.content()) == made
-    assert made.content_hash == parse_contract(text.replace('"0.50"', '"0.5"')).content_hash
+    agreement = parse_contract(text)
+    assert agreement.membership_applies
+    assert not agreement.promotions_apply
+    assert Contract.from_content(agreement.content()) == agreement
+    assert agreement.content_hash == parse_contract(text.replace('"0.50"', '"0.5"')).content_hash
     with pytest.raises(BookError, match="bare number"):
         parse_contract(text.replace('"0.50"', "0.50"))
     with pytest.raises(BookError, match="unknown key"):
         parse_contract(text.replace("based_on", "base"))
-    assert contract().content_hash != made.content_hash
+    assert contract().content_hash != agreement.content_hash
 
 
 def test_the_command_checks_files(tmp_path):

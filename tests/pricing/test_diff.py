@@ -27,11 +27,11 @@ def test_entries_come_and_go():
     new = book(
         promotions=[promotion("fresh", "0.9", budget="5")], memberships=[membership("free"), membership("vip", "0.5")]
     )
-    told = {change.path: change.words for change in diff(old, new)}
-    assert told["promotions.gone"] == "promotion gone is removed"
-    assert told["promotions.fresh"].startswith("promotion fresh is new: ")
-    assert told["memberships.vip"].startswith("membership vip is new: ")
-    assert told["memberships.professional"] == "membership professional is removed"
+    words = {change.path: change.words for change in diff(old, new)}
+    assert words["promotions.gone"] == "promotion gone is removed"
+    assert words["promotions.fresh"].startswith("promotion fresh is new: ")
+    assert words["memberships.vip"].startswith("membership vip is new: ")
+    assert words["memberships.professional"] == "membership professional is removed"
     sold = {figure.membership: figure for figure in figures(old, new, AT)}
     assert sold["vip"].before is None
     assert figure_text(sold["professional"].after) == "–"
@@ -41,10 +41,10 @@ def test_entries_come_and_go():
 def test_optional_values_are_set_and_unset():
     old = book(promotions=[promotion("p", "0.5", budget="5")])
     new = book(promotions=[promotion("p", "0.5", memberships=["free"])], based_on="old")
-    told = {change.path: change.words for change in diff(old, new)}
-    assert told["promotions.p.budget"] == "promotion p: budget is no longer set, it was 5.00"
-    assert told["promotions.p.memberships"] == "promotion p: memberships is now set: free"
-    assert told["based_on"] == "based on is now set: old"
+    words = {change.path: change.words for change in diff(old, new)}
+    assert words["promotions.p.budget"] == "promotion p: budget is no longer set, it was 5.00"
+    assert words["promotions.p.memberships"] == "promotion p: memberships is now set: free"
+    assert words["based_on"] == "based on is now set: old"
 
 
 def test_contracts_are_compared_too():

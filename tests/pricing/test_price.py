@@ -126,11 +126,11 @@ def test_a_contract_counts_only_in_its_window_and_currency():
 
 
 def test_promotions_choose_who_and_what():
-    chosen = promotion(
+    offer = promotion(
         "p", "0.5", memberships=["professional"], models=["wan*"], resolutions=["720P"], modes=["i2v"],
         service_tiers=["standard"],
     )  # fmt: skip
-    some = book(promotions=[chosen])
+    some = book(promotions=[offer])
     fits = usage(1, mode="i2v", model="wan2.2")
     assert price(some, fits, PRO, AT).promotions
     for film, customer in [

@@ -77,18 +77,18 @@ def test_no_promotion_gives_more_than_it_has_left(book, usage, customer):
 @given(books(), films, customers(), st.sampled_from(OUTCOMES), seconds, st.booleans())
 def test_a_receipt_is_never_above_its_quote_and_replays(book, usage, customer, outcome, delivered, in_time):
     promise = quoted(book, usage, customer)
-    made = receipt(book, promise, Delivered(outcome, delivered, in_time, {"film": "影片"}))
-    assert made.total <= promise.total
-    assert all(line.key != "quote_ceiling" for line in made.lines)
-    assert sum(line.amount.minor for line in made.lines) == made.total.minor
-    assert made.billed_seconds <= min(usage.seconds, delivered)
+    bill = receipt(book, promise, Delivered(outcome, delivered, in_time, {"film": "影片"}))
+    assert bill.total <= promise.total
+    assert all(line.key != "quote_ceiling" for line in bill.lines)
+    assert sum(line.amount.minor for line in bill.lines) == bill.total.minor
+    assert bill.billed_seconds <= min(usage.seconds, delivered)
     if outcome in ("failed", "expired") or not delivered:
-        assert made.total.minor == 0
+        assert bill.total.minor == 0
     reserved = price(book, usage, customer, AT)
-    assert made.price.free_seconds_used <= reserved.free_seconds_used
-    assert all(minor <= reserved.promotions.get(name, 0) for name, minor in made.price.promotions.items())
-    again = replay(made.to_json(), book)
-    assert again == made.to_json()
+    assert bill.price.free_seconds_used <= reserved.free_seconds_used
+    assert all(minor <= reserved.promotions.get(name, 0) for name, minor in bill.price.promotions.items())
+    again = replay(bill.to_json(), book)
+    assert again == bill.to_json()
     assert replay(again, PriceBook.from_content(json.loads(canonical(book.content())))) == again
 
 
@@ -96,9 +96,9 @@ def test_a_receipt_is_never_above_its_quote_and_replays(book, usage, customer, o
 @given(books(), films, customers())
 def test_a_whole_film_in_time_costs_what_was_quoted(book, usage, customer):
     promise = quoted(book, usage, customer)
-    made = receipt(book, promise, Delivered("completed", usage.seconds))
-    assert made.total == promise.total
-    assert made.lines == price(book, usage, customer, AT).lines
+    bill = receipt(book, promise, Delivered("completed", usage.seconds))
+    assert bill.total == promise.total
+    assert bill.lines == price(book, usage, customer, AT).lines
 
 
 @shared

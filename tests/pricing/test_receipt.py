@@ -20,9 +20,9 @@ def quoted(film, customer=PRO, priced_by=DEFAULT, total=None):
 
 
 def test_a_whole_film_is_charged_as_quoted():
-    made = receipt(DEFAULT, quoted(usage(10)), Delivered("completed", Fraction(10), facts=FACTS))
-    assert made.total.text == "4.39"
-    assert made.billed_seconds == 10
+    bill = receipt(DEFAULT, quoted(usage(10)), Delivered("completed", Fraction(10), facts=FACTS))
+    assert bill.total.text == "4.39"
+    assert bill.billed_seconds == 10
 
 
 def test_what_was_delivered_is_charged_and_never_more_than_quoted():
@@ -35,9 +35,9 @@ def test_what_was_delivered_is_charged_and_never_more_than_quoted():
 @pytest.mark.parametrize("outcome", ["failed", "expired"])
 def test_a_job_that_failed_or_expired_costs_nothing(outcome):
     film = usage(10, mode="edit", input_seconds=8)
-    made = receipt(DEFAULT, quoted(film), Delivered(outcome, Fraction(10)))
-    assert (made.total.text, made.billed_seconds) == ("0.00", 0)
-    assert [line.key for line in made.lines] == ["list"]
+    bill = receipt(DEFAULT, quoted(film), Delivered(outcome, Fraction(10)))
+    assert (bill.total.text, bill.billed_seconds) == ("0.00", 0)
+    assert [line.key for line in bill.lines] == ["list"]
 
 
 def test_a_partly_delivered_film_pays_for_that_part_of_the_video_it_read():
@@ -60,8 +60,8 @@ def test_a_missed_start_drops_the_priority_line_and_only_that():
 
 def test_free_seconds_are_the_first_delivered_ones():
     promise = quoted(usage(10), Customer("free", free_seconds=Fraction(4)))
-    made = receipt(DEFAULT, promise, Delivered("cancelled", Fraction(5)))
-    assert (made.total.text, made.price.free_seconds_used) == ("0.90", 4)
+    bill = receipt(DEFAULT, promise, Delivered("cancelled", Fraction(5)))
+    assert (bill.total.text, bill.price.free_seconds_used) == ("0.90", 4)
     short = receipt(DEFAULT, promise, Delivered("cancelled", Fraction(3)))
     assert (short.total.text, short.price.free_seconds_used) == ("0.00", 3)
 
@@ -73,32 +73,32 @@ def test_a_receipt_never_spends_more_of_a_budget_than_its_quote_reserved():
     # The shorter film has the smaller discount, yet its share of the rounding is the larger one by a fen.
     assert price(some, usage(4), Customer("free"), AT).promotions == {"p": 58}
     assert price(some, less, Customer("free"), AT).promotions == {"p": 59}
-    made = receipt(some, promise, Delivered("cancelled", less.seconds))
-    assert made.price.promotions == {"p": 58}
+    bill = receipt(some, promise, Delivered("cancelled", less.seconds))
+    assert bill.price.promotions == {"p": 58}
 
 
 def test_a_promise_is_kept_even_if_the_arithmetic_was_changed_since():
     promise = quoted(usage(10), total=Money(400, "CNY"))
-    made = receipt(DEFAULT, promise, Delivered("completed", Fraction(10)))
-    assert made.total.text == "4.00"
-    assert made.lines[-1].key == "quote_ceiling"
-    assert sum(line.amount.minor for line in made.lines) == 400
-    assert made.price.tax_included.text == "0.23"
-    assert replay(made.to_json(), DEFAULT) == made.to_json()
+    bill = receipt(DEFAULT, promise, Delivered("completed", Fraction(10)))
+    assert bill.total.text == "4.00"
+    assert bill.lines[-1].key == "quote_ceiling"
+    assert sum(line.amount.minor for line in bill.lines) == 400
+    assert bill.price.tax_included.text == "0.23"
+    assert replay(bill.to_json(), DEFAULT) == bill.to_json()
 
 
 def test_a_receipt_replays_byte_for_byte_from_what_it_records():
     some = book(promotions=[promotion("p", "0.5", budget="3.00")])
     customer = Customer("professional", contract("0.61"), Fraction(1, 3), {"p": 150})
     film = usage(Fraction(121, 24), mode="extend", input_seconds=Fraction(1001, 400), service_tier="priority")
-    made = receipt(some, quoted(film, customer, some), Delivered("cancelled", Fraction(49, 24), facts=FACTS))
-    data = made.to_json()
+    bill = receipt(some, quoted(film, customer, some), Delivered("cancelled", Fraction(49, 24), facts=FACTS))
+    data = bill.to_json()
     assert replay(data, some) == data
     assert "films/影片.mp4".encode() in data
     values = read_receipt(data)
     assert values["book"] == {"name": "test", "hash": some.content_hash}
     assert values["quoted"]["customer"]["contract"]["name"] == "acme"
-    assert values["total"] == made.total.text
+    assert values["total"] == bill.total.text
 
 
 def test_a_changed_receipt_does_not_replay():
@@ -127,8 +127,8 @@ def test_what_cannot_be_replayed_says_why():
 
 def test_the_lines_of_stored_bytes_read_in_both_languages():
     values = read_receipt(receipt(DEFAULT, quoted(usage(5)), Delivered("completed", Fraction(5))).to_json())
-    told = [(label_text(line["key"], line["facts"], "zh"), line["amount"]) for line in values["lines"]]
-    assert told[1:] == [("专业版会员（×0.65）", "-1.58"), ("限时优惠（×0.75）", "-0.73")]
+    lines = [(label_text(line["key"], line["facts"], "zh"), line["amount"]) for line in values["lines"]]
+    assert lines[1:] == [("专业版会员（×0.65）", "-1.58"), ("限时优惠（×0.75）", "-0.73")]
     assert "label" not in values["lines"][0]
 
 

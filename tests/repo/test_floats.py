@@ -35,7 +35,7 @@ from app.wallet.funds import correct, refund, top_up
 from app.wallet.hold import capture, hold
 from app.wallet.lots import draw, unpin
 from app.wallet.tables import DrawCause, TransferKind
-from app.wallet.transfer import move, move_posted, write
+from app.wallet.transfer import apply_transfer, change_wallet, write_transfer
 from pricing.diff import figure_text
 from pricing.exact import exact_text, parse_exact
 from pricing.money import Money, only_money, require_integer, round_to_minor, split
@@ -57,8 +57,8 @@ AMOUNTS = frozenset(
             "total",
             "parts",
             "spent",
-            "posted",
-            "held",
+            "posted_change",
+            "held_change",
             "credit_limit",
             "threshold",
         ),
@@ -122,10 +122,14 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.hold.capture(amount)": lambda it: capture(session, "video_held", it),
         "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
         "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
-        "app.wallet.transfer.write(amount)": lambda it: write(session, account, TransferKind.GRANT, it, reference="x"),
-        "app.wallet.transfer.move_posted(held)": lambda it: move_posted(session, paid, held=it),
-        "app.wallet.transfer.move(posted)": lambda it: move(session, account, posted=it),
-        "app.wallet.transfer.move(held)": lambda it: move(session, account, held=it),
+        "app.wallet.transfer.write_transfer(amount)": lambda it: write_transfer(
+            session, account, TransferKind.GRANT, it, reference="x"
+        ),
+        "app.wallet.transfer.apply_transfer(held_change)": lambda it: apply_transfer(session, paid, held_change=it),
+        "app.wallet.transfer.change_wallet(posted_change)": lambda it: change_wallet(
+            session, account, posted_change=it
+        ),
+        "app.wallet.transfer.change_wallet(held_change)": lambda it: change_wallet(session, account, held_change=it),
         "app.prices.reservations.reserve(free_seconds)": lambda it: reserve(
             session, account, "quote_x", free_seconds=it, promotions={}
         ),

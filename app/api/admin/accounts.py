@@ -15,7 +15,6 @@ from app.accounts.tables import Account, Project
 from app.admin import accounts as admin_accounts
 from app.admin.accounts import KeyOptions
 from app.admin.money import parse_amount
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import (
     AccountIn,
@@ -30,6 +29,7 @@ from app.api.admin.schemas import (
 from app.api.keys import KeyOut, Rotation, show_key
 from app.audit_log.actor import Actor
 from app.clock import now
+from app.request_session import SessionDep
 from pricing.money import Money
 
 router = APIRouter(prefix="/v1/admin/accounts", tags=["admin: accounts"])

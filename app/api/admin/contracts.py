@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, ApproverCaller, AuthorCaller, PricingCaller
 from app.api.admin.price_documents import (
     ComparisonOut,
@@ -18,6 +17,7 @@ from app.api.admin.price_documents import (
 from app.api.admin.schemas import ApprovalIn, ContractEndIn, ContractIn, PriceDocumentEditIn, ReasonIn, ScheduleIn
 from app.audit_log.actor import Actor
 from app.prices import compare, contracts, find
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/admin/contracts", tags=["admin: contracts"])
 

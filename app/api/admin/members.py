@@ -9,10 +9,10 @@ from app.accounts.invitations import list_invitations
 from app.accounts.members import list_members
 from app.accounts.tables import Member
 from app.admin import accounts
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, OperatorCaller
 from app.api.admin.schemas import AffectedOut, InvitationIn, RolesIn
 from app.audit_log.actor import Actor
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/admin/accounts", tags=["admin: accounts"])
 

@@ -7,8 +7,7 @@ from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 from sqlalchemy.orm import Session
 
-from app.admin import operations
-from app.api.access import SessionDep
+from app.admin import jobs, operations
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import PauseIn
 from app.audit_log.actor import Actor
@@ -24,6 +23,7 @@ from app.jobs.queue_tables import Worker
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState
 from app.jobs.tables import IntakePause, Job
+from app.request_session import SessionDep
 from app.settings import get_settings
 from app.webhooks.schemas import DeliveryOut
 from app.webhooks.tables import DeliveryState
@@ -150,6 +150,13 @@ def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
     rows = operations.jobs_by_state(session, since=now(session) - SUMMARY_PERIOD)
     data = [JobCount(status=row.state, stage=row.stage, test=row.test, count=row.count) for row in rows]
     return {"object": "list", "data": data}
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel_job(session: SessionDep, caller: OperatorCaller, job_id: str) -> VideoOut:
+    """Cancel a job of any account: what was rendered before is delivered and charged, nothing else."""
+    job = jobs.cancel_job(session, Actor.of(caller), job_id)
+    return _job(session, job, forecasts(session, [job])[job.id])
 
 
 @router.get("/workers")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
 
-from app.api.access import SessionDep
 from app.api.admin.access import AdminCaller, ApproverCaller, AuthorCaller, PricingCaller
 from app.api.admin.price_documents import (
     ComparisonOut,
@@ -25,6 +24,7 @@ from app.prices.books import approve_book, draft_book, edit_book, schedule_book,
 from app.prices.compare import compare_book
 from app.prices.find import book_at, book_by_id, list_books
 from app.reports.simulation import simulate_stored
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/admin/price_books", tags=["admin: prices"])
 

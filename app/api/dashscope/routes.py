@@ -1,6 +1,5 @@
 """Routes of the DashScope interface: submit, get, list and cancel video tasks."""
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -9,13 +8,13 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
 from app.api.interface import ApiInterface, UploadGate
 from app.api.problems import media_type, wrong_type
-from app.api.text_validation import require_text
+from app.api.text_validation import parse_json_object
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.submit_order import submit_order
 from app.errors import AppError
@@ -25,6 +24,7 @@ from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
+from app.request_session import SessionDep
 
 PREFIX = "/api/v1"
 router = APIRouter(
@@ -52,14 +52,7 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
     if media_type(request) != "application/json":
         raise wrong_type(request, ["application/json"])
     raw = await request.body()
-    try:
-        values = json.loads(raw, parse_float=str)
-    except (ValueError, RecursionError) as error:
-        raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise AppError("invalid_json", "The body must be a JSON object.")
-    require_text(values)
-    return values, raw
+    return parse_json_object(raw), raw
 
 
 BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.accounts.caller import require_active
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.videos.translate import Body, read_body
 from app.assets.ingest import ingest_upload
 from app.assets.limits import BYTES_MAX, MEBIBYTE
@@ -23,6 +23,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.file_retention import retention_end
+from app.request_session import SessionDep
 from app.settings import get_settings
 from app.signed_tokens import InvalidToken, SignedToken, TokenPurpose, read_token, sign_token
 

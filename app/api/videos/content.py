@@ -6,12 +6,12 @@ from typing import Any, Literal, cast
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from app.api.access import SessionDep
 from app.errors import AppError, not_found
 from app.jobs.links import open_link
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.parsing import parse_integer
+from app.request_session import SessionDep
 from app.storage import get_storage
 
 Variant = Literal["video", "thumbnail", "spritesheet"]

@@ -8,7 +8,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.videos.routes import accept_order
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
@@ -18,6 +18,7 @@ from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
 from app.jobs.tables import Job
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 

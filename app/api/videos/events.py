@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.db import transaction
 from app.dispatch.eta import forecast
 from app.events.tables import Event
@@ -18,6 +18,7 @@ from app.jobs.find import find_job
 from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 

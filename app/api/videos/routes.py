@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller, require_active
-from app.api.access import SessionDep, VideosCaller
+from app.api.access import VideosCaller
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
@@ -30,6 +30,7 @@ from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 

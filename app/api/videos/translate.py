@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from app.api.problems import is_form, media_type, wrong_type
-from app.api.text_validation import require_text
+from app.api.text_validation import parse_json_object, require_text
 from app.errors import AppError
 from app.jobs.idempotency import body_fingerprint
 from app.parsing import parse_integer
@@ -47,14 +47,7 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
     if media_type(request) != "application/json" and not media_type(request).endswith("+json"):
         raise wrong_type(request, ["application/json", "multipart/form-data"])
     raw = await request.body()
-    try:
-        # Numbers with a fraction are kept as text, so that no price is ever a float.
-        values = json.loads(raw, parse_float=str) if raw.strip() else {}
-    except (ValueError, RecursionError) as error:
-        raise AppError("invalid_json", f"The body is not valid JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise AppError("invalid_json", "The body must be a JSON object.")
-    require_text(values)
+    values = parse_json_object(raw) if raw.strip() else {}
     rename_fields(values)
     yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
 

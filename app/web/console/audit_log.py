@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.audit_log.log import broken_seals, list_entries
+from app.audit_log.log import broken_entries, list_entries
 from app.web.auth import AdminDep, SessionDep
 from app.web.console.display_names import names_of
 from app.web.render import page
@@ -39,6 +39,6 @@ def show_audit_log(
         }
         for each in entries[:PAGE]
     ]
-    context: dict[str, Any] = {"entries": shown, "subject": subject, "broken": list(broken_seals(session))}
+    context: dict[str, Any] = {"entries": shown, "subject": subject, "broken": list(broken_entries(session))}
     more = shown[-1]["number"] if len(entries) > PAGE else None
     return page(request, "console/trail.html", title="Audit trail", more=more, **context)

@@ -7,18 +7,17 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
+from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
-from app.audit_log.log import record_action
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
 from app.events.tables import Event
-from app.jobs.cancel import request_cancel
 from app.jobs.find import receipt_of
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job
 from app.roles import Role
-from app.wallet.funds import spell
+from app.wallet.funds import signed_amount_text
 from app.wallet.tables import Transfer, TransferKind
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
 from app.web.console.display_names import names_of
@@ -93,7 +92,7 @@ def film_page(
         "events": list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))),
         "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
         "moved": [
-            {"kind": each.kind, "amount": spell(each), "reason": each.reason, "at": each.at, "id": each.id}
+            {"kind": each.kind, "amount": signed_amount_text(each), "reason": each.reason, "at": each.at, "id": each.id}
             for each in moved
         ],
         "left": left,
@@ -131,11 +130,7 @@ def post_cancellation(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
 ) -> Response:
     """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
-    job = session.get(Job, job_id, with_for_update=True)
-    if job is None:
-        raise not_found("video", job_id)
-    request_cancel(session, job)
-    record_action(session, Actor.of(visitor.caller), "job.cancelled", job_id, account=job.account_id)
+    cancel_job(session, Actor.of(visitor.caller), job_id)
     return go(request, f"/admin/films/{job_id}")
 
 

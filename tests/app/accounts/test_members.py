@@ -56,12 +56,12 @@ def test_keys_end_with_the_roles_that_they_carry(session: Session) -> None:
         return issue_key(session, account.id, scopes=["admin"], roles=roles, **whose)[1]
 
     author, approver = (key(role, member_id=member.id) for role in ("pricing_author", "pricing_approver"))
-    given = key("pricing_approver", issued_by=member.id)
+    issued = key("pricing_approver", issued_by=member.id)
     plain = issue_key(session, account.id, scopes=["videos"], member_id=member.id)[1]
-    assert authenticate(session, given).person == member.id
+    assert authenticate(session, issued).person == member.id
     set_roles(session, account.id, member.id, ["pricing_author"])
     assert authenticate(session, author).roles == {"pricing_author"}
-    for ended in (approver, given):
+    for ended in (approver, issued):
         assert code_of(lambda secret=ended: authenticate(session, secret)) == "unauthenticated"
     remove_member(session, account.id, member.id)
     assert code_of(lambda: authenticate(session, author)) == "unauthenticated"
@@ -167,10 +167,10 @@ def test_an_invitation_is_accepted_once(session: Session) -> None:
 def test_an_invitation_ends_by_time_or_by_being_taken_back(session: Session) -> None:
     account = create_account(session, "Studio Wu")
     _, late = create_invitation(session, account.id, "late@example.com", roles=["creator"], by="house")
-    back, taken = create_invitation(session, account.id, "back@example.com", roles=["creator"], by="house")
+    back, withdrawn = create_invitation(session, account.id, "back@example.com", roles=["creator"], by="house")
     assert code_of(lambda: withdraw_invitation(session, "acct_other", back.id)) == "not_found"
     withdraw_invitation(session, account.id, back.id)
-    assert code_of(lambda: accept_invitation(session, taken, PASSWORD)) == "not_found"
+    assert code_of(lambda: accept_invitation(session, withdrawn, PASSWORD)) == "not_found"
     assert [known.email for known in list_invitations(session, account.id)] == ["late@example.com"]
     session.commit()
     session.info["clock_offset"] = timedelta(days=7)

@@ -30,8 +30,8 @@ def test_a_period_holds_from_its_first_instant_up_to_its_end(session: Session) -
     start = now(session)
     end = start + timedelta(days=30)
     grant_membership(session, account.id, "professional", starts_at=start, ends_at=end)
-    held = [membership_at(session, account.id, at) for at in (start - TICK, start, end - TICK, end)]
-    assert held == ["free", "professional", "professional", "free"]
+    names = [membership_at(session, account.id, at) for at in (start - TICK, start, end - TICK, end)]
+    assert names == ["free", "professional", "professional", "free"]
 
 
 def test_periods_may_touch_and_may_not_overlap(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""Every address that is served, asked with no key, a wrong key, a wrong scope or role, and another tenant's ids."""
+"""Every route, called with no key, a wrong key, a wrong scope or role, and with another tenant's ids."""
 
 import io
 import re
@@ -24,21 +24,21 @@ from app.roles import Role
 from app.web.routes import ROUTERS
 from tests.api_client import SCOPES, World
 
-# Addresses that anybody may ask. A new one has to be written down here, on purpose.
+# Routes without authentication. A new one has to be added here, on purpose.
 PUBLIC = {
     "/healthz",
     "/readyz",
     "/openapi.json",
-    # Their last part is signed, names one thing, and expires.
+    # Their last path segment is signed, refers to one object, and expires.
     "/files/{token}",
     "/api/v1/uploads/{permit}",
     "/v1/assets/uploads/{token}",
 }
 ORDER = {"model": "synthetic", "prompt": "b", "seconds": 1, "resolution": "480P"}
-# Ids in the addresses of customers' routes. A route with one that is not written down here fails the walk.
+# Path parameters of customers' routes. A route with one that is not listed here fails the test.
 FOREIGN = {"video_id", "task_id", "asset_id", "endpoint_id", "delivery_id", "key_id"}
-NOBODYS = {"model_id"}
-# What a key may do whatever its scopes are. A new one has to be written down here, on purpose.
+GLOBAL_IDS = {"model_id"}
+# Routes that a key may call whatever its scopes. A new one has to be added here, on purpose.
 OF_THE_KEY_ITSELF = {"/v1/keys/{key_id}", "/v1/keys/{key_id}/rotate"}
 
 
@@ -48,22 +48,22 @@ def routes() -> list[Route]:
 
 
 def keyed() -> Iterator[tuple[str, APIRoute]]:
-    """Each method of each route that asks for an API key's scope."""
+    """Each method of each route that requires an API key."""
     for route in routes():
-        if isinstance(route, APIRoute) and asked_of(route):
+        if isinstance(route, APIRoute) and required_by(route):
             for method in sorted(route.methods):
                 yield method, route
 
 
-def asked_of(route: APIRoute) -> tuple[str, tuple[str, ...]] | None:
-    """The scope and the roles that a route's dependencies ask of a key, or None."""
-    waiting = list(route.dependant.dependencies)
-    while waiting:
-        each = waiting.pop()
+def required_by(route: APIRoute) -> tuple[str, tuple[str, ...]] | None:
+    """The scope and the roles that a route's dependencies require of a key, or None."""
+    pending = list(route.dependant.dependencies)
+    while pending:
+        each = pending.pop()
         scope = getattr(each.call, "scope", None)
         if scope is not None:
             return str(scope), tuple(str(role) for role in each.call.roles)  # type: ignore[union-attr]
-        waiting += each.dependencies
+        pending += each.dependencies
     return None
 
 
@@ -75,18 +75,18 @@ def fill(path: str, values: dict[str, str]) -> str:
 
 def ask(world: World, method: str, path: str, key: str | None) -> Any:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    # A body that every route can read far enough to know who asks; what it says does not matter here.
+    # A body that every route can parse far enough to authenticate; its content does not matter.
     return world.app.request(method, path, headers=headers, json={} if method in ("POST", "PUT", "PATCH") else None)
 
 
 @pytest.fixture
 def site(world: World) -> Iterator[World]:
-    """The same small service with its pages, as `cinemeter api` serves it."""
+    """The service with its pages, as `cinemeter api` serves it."""
     with TestClient(create_site(), raise_server_exceptions=False, follow_redirects=False) as client:
         yield replace(world, app=client)
 
 
-def test_every_address_asks_for_a_key_or_a_visitor_or_is_public_on_purpose() -> None:
+def test_every_route_requires_a_key_or_a_visitor_or_is_public_on_purpose() -> None:
     pages = {route.path for router in ROUTERS for route in router.routes if isinstance(route, Route)}
     asking = {route.path for _, route in keyed()} | {MCP}
     served = {route.path for route in routes()}
@@ -106,7 +106,7 @@ def test_no_key_and_a_wrong_key_are_refused_everywhere(site: World) -> None:
 
 
 def test_a_key_opens_no_page(site: World) -> None:
-    """Pages know their visitors by a cookie; a key in a page's request is worth nothing."""
+    """Pages authenticate visitors by a cookie; an API key has no effect there."""
     strangers = 0
     for router in ROUTERS:
         for route in router.routes:
@@ -126,7 +126,7 @@ def test_a_key_without_the_scope_is_refused_everywhere(site: World) -> None:
             for scope in SCOPES
         }
     for method, route in keyed():
-        scope, _ = asked_of(route) or ("", ())
+        scope, _ = required_by(route) or ("", ())
         if scope == ANY:
             assert route.path in OF_THE_KEY_ITSELF, route.path
             continue
@@ -136,15 +136,15 @@ def test_a_key_without_the_scope_is_refused_everywhere(site: World) -> None:
 
 
 def test_an_admin_key_without_the_role_is_refused_everywhere(site: World) -> None:
-    house = (Role.OPERATOR, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
+    operators = (Role.OPERATOR, Role.PRICING_AUTHOR, Role.PRICING_APPROVER)
     seen = 0
     with transaction() as session:
         keys = {
-            role: issue_key(session, site.alice_id, scopes=["admin"], roles=[r for r in house if r != role])[1]
-            for role in house
+            role: issue_key(session, site.alice_id, scopes=["admin"], roles=[r for r in operators if r != role])[1]
+            for role in operators
         }
     for method, route in keyed():
-        scope, roles = asked_of(route) or ("", ())
+        scope, roles = required_by(route) or ("", ())
         if scope != "admin" or len(roles) != 1:
             continue
         seen += 1
@@ -155,7 +155,7 @@ def test_an_admin_key_without_the_role_is_refused_everywhere(site: World) -> Non
 
 @pytest.fixture
 def theirs(world: World) -> dict[str, str]:
-    """Things that belong to Bob, by the name under which paths ask for them."""
+    """Ids of objects that belong to Bob, by path parameter."""
     picture = io.BytesIO()
     Image.new("RGB", (320, 200)).save(picture, "PNG")
     asset = world.post("/v1/assets", files={"file": ("a.png", picture.getvalue(), "image/png")}, key=world.bob)
@@ -173,7 +173,7 @@ def theirs(world: World) -> dict[str, str]:
     }
 
 
-# What a route needs in its body to get as far as the id in its address.
+# What a route needs in its body to get as far as checking the id in its path.
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/videos/{video_id}/remix": {"prompt": "again"},
     "/v1/videos/{video_id}/retakes": {"shot": 0},
@@ -188,9 +188,9 @@ def test_another_tenants_things_are_not_found(site: World, theirs: dict[str, str
     seen = 0
     for method, route in keyed():
         names = set(re.findall(r"{(\w+)", route.path))
-        if (asked_of(route) or ("",))[0] == "admin" or not names - NOBODYS:
+        if (required_by(route) or ("",))[0] == "admin" or not names - GLOBAL_IDS:
             continue
-        assert names <= FOREIGN | NOBODYS, f"{route.path}: say in FOREIGN what a stranger reads there"
+        assert names <= FOREIGN | GLOBAL_IDS, f"{route.path}: add its parameter to FOREIGN"
         seen += 1
         headers = {"Authorization": f"Bearer {site.alice}"}
         body = BODIES.get(route.path, {}) if method in ("POST", "PUT") else None
@@ -200,7 +200,7 @@ def test_another_tenants_things_are_not_found(site: World, theirs: dict[str, str
         )
         expected = 200 if (method, route.path) == ("GET", "/api/v1/tasks/{task_id}") else 404
         assert strange.status_code == expected, (method, route.path, strange.status_code, strange.text)
-        # It reads as an id that never was: not even that the thing exists is told.
+        # The response equals that for an id that never existed, so it does not reveal that the object exists.
         assert shape(strange.json()) == shape(absent.json()), (method, route.path)
     assert seen >= 24
     after = {path: site.get(path, key=site.bob).json() for path in before}
@@ -208,7 +208,7 @@ def test_another_tenants_things_are_not_found(site: World, theirs: dict[str, str
 
 
 def shape(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what differs in every one: the request's id and the id that was asked for."""
+    """A response without the values that always differ: the request id and the requested id."""
     if "output" in answer:
         return {"task_status": answer["output"]["task_status"]}
     return {name: value for name, value in answer.items() if name not in ("request_id", "id")}
@@ -248,18 +248,18 @@ def test_live_and_test_and_the_projects_of_one_account_do_not_see_one_another(si
     with transaction() as session:
         projects = [create_project(session, site.alice_id, name).id for name in ("one", "two")]
         keys = [issue_key(session, site.alice_id, scopes=SCOPES, project_id=project)[1] for project in projects]
-    made = {}
+    video_ids = {}
     for key in (*keys, site.test_key):
-        # The same idempotency key and the same body in each: none may be answered with another's film.
+        # The same idempotency key and body for each key: none may get another's film.
         headers = {"Idempotency-Key": "order-1", "X-Stainless-Retry-Count": "1"}
-        made[key] = site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"]
-        assert site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"] == made[key]
-    assert len(set(made.values())) == 3
+        video_ids[key] = site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"]
+        assert site.post("/v1/videos", ORDER, key=key, headers=headers).json()["id"] == video_ids[key]
+    assert len(set(video_ids.values())) == 3
     for key, other in ((keys[0], keys[1]), (keys[1], keys[0]), (site.test_key, keys[0]), (site.alice, site.test_key)):
-        assert site.get(f"/v1/videos/{made[other]}", key=key).status_code == 404
-        assert site.get(f"/api/v1/tasks/{made[other]}", key=key).json()["output"]["task_status"] == "UNKNOWN"
-        assert made[other] not in site.get("/v1/videos", key=key).text
-        assert made[other] not in site.get("/v1/events", key=key).text
+        assert site.get(f"/v1/videos/{video_ids[other]}", key=key).status_code == 404
+        assert site.get(f"/api/v1/tasks/{video_ids[other]}", key=key).json()["output"]["task_status"] == "UNKNOWN"
+        assert video_ids[other] not in site.get("/v1/videos", key=key).text
+        assert video_ids[other] not in site.get("/v1/events", key=key).text
 
 
 def test_a_blind_retry_is_answered_for_its_own_key_only(site: World) -> None:
@@ -282,13 +282,13 @@ def test_a_key_replaces_itself_and_no_other(world: World) -> None:
         "5.00",
         None,
     )
-    # Not even another key of the same account, whose rights the asking key does not have.
+    # Not even another key of the same account, whose permissions the calling key does not have.
     refused = world.post(f"/v1/keys/{before['id']}/rotate", {})
     assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
     assert world.post("/v1/keys/self/rotate", {"overlap_hours": 73}, key=old).status_code == 422
     fresh = world.post(f"/v1/keys/{before['id']}/rotate", {"overlap_hours": 2}, key=old).json()
-    kept = ("name", "scopes", "job_cap", "test", "project", "expires_at")
-    assert {name: fresh[name] for name in kept} == {name: before[name] for name in kept}
+    names = ("name", "scopes", "job_cap", "test", "project", "expires_at")
+    assert {name: fresh[name] for name in names} == {name: before[name] for name in names}
     for key in (old, fresh["secret"]):
         assert world.get("/v1/webhook_endpoints", key=key).status_code == 200
         assert world.get("/v1/videos", key=key).status_code == 403
@@ -300,7 +300,7 @@ def test_a_key_replaces_itself_and_no_other(world: World) -> None:
     last = world.post("/v1/keys/self/rotate", {"overlap_hours": 0}, key=fresh["secret"]).json()
     assert world.get("/v1/keys/self", key=fresh["secret"]).status_code == 401
     assert world.get("/v1/keys/self", key=last["secret"]).status_code == 200
-    # Whoever stole the first key and replaced it is out as well.
+    # This also locks out a thief who replaced the first key.
     with transaction() as session:
         revoke_lineage(session, world.alice_id, before["id"])
     assert {world.get("/v1/keys/self", key=key).status_code for key in (old, last["secret"])} == {401}

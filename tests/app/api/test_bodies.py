@@ -1,4 +1,4 @@
-"""Bodies that are large, slow or cut off: nobody but the client that sends them waits for them."""
+"""Request bodies that are large, slow or cut off: only the client that sends them has to wait."""
 
 import socket
 import threading
@@ -65,7 +65,7 @@ def test_a_crowd_that_sends_half_a_body_keeps_nobody_waiting(
             line.close()
 
 
-def test_a_body_that_breaks_off_makes_nothing(world: World, address: tuple[str, int]) -> None:
+def test_a_body_that_is_cut_off_creates_nothing(world: World, address: tuple[str, int]) -> None:
     begun = world.post("/v1/assets/uploads", {"content_type": "image/png", "bytes": 1000}).json()
     path = begun["upload"]["url"].removeprefix(get_settings().base_url())
     line = socket.create_connection(address)
@@ -93,7 +93,7 @@ def test_an_upload_may_be_larger_than_other_bodies(world: World, monkeypatch: py
     assert (other.status_code, other.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_strangers_large_form_is_refused_unread(world: World, address: tuple[str, int]) -> None:
+def test_a_large_form_without_a_valid_key_is_refused_unread(world: World, address: tuple[str, int]) -> None:
     line = socket.create_connection(address)
     line.settimeout(30)
     head = "POST /v1/assets HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer cm_live_no\r\n"
@@ -102,8 +102,8 @@ def test_a_strangers_large_form_is_refused_unread(world: World, address: tuple[s
     line.close()
 
 
-def test_slow_addresses_of_one_customer_keep_no_other_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A crowd of fetches that drip takes its own places only; the service and other customers' files go on."""
+def test_slow_fetches_of_one_customer_do_not_block_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many slow fetches of one customer use only that customer's slots; the service and other customers go on."""
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
     with Receiver() as receiver:

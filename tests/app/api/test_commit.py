@@ -1,4 +1,4 @@
-"""What happens at the edge: a commit that fails, and a doorbell that cannot be rung."""
+"""Failures at the end of a request: a commit that fails, and a wake-up that cannot be sent."""
 
 import pytest
 from sqlalchemy import text
@@ -31,14 +31,14 @@ def test_a_commit_that_fails_answers_500_and_leaves_nothing(world: World) -> Non
 
 
 @pytest.mark.parametrize("code", ["deadlock_detected", "serialization_failure", "lock_not_available"])
-def test_an_order_that_gave_way_to_another_is_to_be_sent_again(world: World, code: str) -> None:
+def test_an_order_that_lost_against_another_can_be_sent_again(world: World, code: str) -> None:
     failing = FAILING_COMMIT.replace("'no commit today'", f"'gave way' USING ERRCODE = '{code}'")
     with transaction() as session:
         session.execute(text(failing))
     answer = world.post("/v1/videos", ORDER)
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "1"
-    assert "nothing was done" in answer.json()["detail"]
+    assert "Nothing was changed" in answer.json()["detail"]
     with transaction() as session:
         session.execute(text("DROP TRIGGER refuse ON jobs"))
         assert session.execute(text("SELECT count(*) FROM holds")).scalar_one() == 0

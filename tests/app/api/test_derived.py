@@ -1,4 +1,4 @@
-"""New films out of old ones: remix, retakes, edits, extensions, and what of them is paid."""
+"""Films made from other films: remixes, retakes, edits and extensions, and what is charged for them."""
 
 import hashlib
 from fractions import Fraction
@@ -48,15 +48,15 @@ def finish(world: World, answer: Any) -> dict[str, Any]:
 
 def test_a_retake_renders_and_bills_one_shot_only(world: World) -> None:
     film = make(world, STORYBOARD)
-    taken = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0, "prompt": "one, better"}))
-    assert [shot["prompt"] for shot in taken["shots"]] == ["one, better", "two"]
-    assert taken["seconds"] == "3"
-    assert taken["parent"] == {"id": film["id"], "kind": "retake"}
-    receipt = world.get(f"/v1/videos/{taken['id']}/receipt").json()
+    retake = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0, "prompt": "one, better"}))
+    assert [shot["prompt"] for shot in retake["shots"]] == ["one, better", "two"]
+    assert retake["seconds"] == "3"
+    assert retake["parent"] == {"id": film["id"], "kind": "retake"}
+    receipt = world.get(f"/v1/videos/{retake['id']}/receipt").json()
     assert receipt["billed_seconds"] == "1"
     one = world.post("/v1/videos/estimates", {**STORYBOARD, "shots": [{"prompt": "x", "seconds": 1}]}).json()
-    assert taken["charged"] == one["total"]
-    again = finish(world, world.post(f"/v1/videos/{taken['id']}/retakes", {"shot": 1}))
+    assert retake["charged"] == one["total"]
+    again = finish(world, world.post(f"/v1/videos/{retake['id']}/retakes", {"shot": 1}))
     assert again["seconds"] == "3"
     with transaction() as session:
         assert audit_books(session) == []
@@ -83,20 +83,20 @@ CROSSFADED: dict[str, Any] = {
 
 @pytest.mark.parametrize("shot", [0, 1, 2])
 def test_a_retake_between_crossfades_is_paid_whole(world: World, shot: int) -> None:
-    """A frame in which an old shot gives way to the new one is new; overlaps of old shots are nobody's to pay."""
+    """Frames that blend an old shot with the new one are charged; those that blend two old shots are not."""
     film = make(world, CROSSFADED)
     assert film["seconds"] == "2"
-    taken = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": shot}))
-    assert taken["seconds"] == "2"
-    assert world.get(f"/v1/videos/{taken['id']}/receipt").json()["billed_seconds"] == "1"
+    retake = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": shot}))
+    assert retake["seconds"] == "2"
+    assert world.get(f"/v1/videos/{retake['id']}/receipt").json()["billed_seconds"] == "1"
     with transaction() as session:
         assert audit_books(session) == []
 
 
 def test_a_remix_keeps_settings_and_seed(world: World) -> None:
     film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 1, "resolution": "480P", "seed": 9})
-    taken = finish(world, world.post(f"/v1/videos/{film['id']}/remix", {"prompt": "other"}))
-    assert (taken["remixed_from_video_id"], taken["seed"], taken["prompt"]) == (film["id"], 9, "other")
+    remix = finish(world, world.post(f"/v1/videos/{film['id']}/remix", {"prompt": "other"}))
+    assert (remix["remixed_from_video_id"], remix["seed"], remix["prompt"]) == (film["id"], 9, "other")
     board = make(world, STORYBOARD)
     refused = world.post(f"/v1/videos/{board['id']}/remix", {"prompt": "x"})
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
@@ -164,7 +164,7 @@ def test_a_film_that_another_is_made_from_is_not_deleted_under_it(world: World) 
 
 
 def test_a_film_is_kept_for_the_retake_of_its_retake(world: World) -> None:
-    """The clip that neither retake makes anew is the first film's, which is nobody's parent any more."""
+    """The clip that both retakes reuse is the first film's, which is not the parent of the second retake."""
     film = make(world, STORYBOARD)
     second = finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}))
     third = world.post(f"/v1/videos/{second['id']}/retakes", {"shot": 0}).json()
@@ -194,17 +194,17 @@ def test_an_extension_is_shown_the_end_of_the_film_that_it_continues(world: Worl
     film = make(world, {"model": "synthetic", "prompt": "one", "seconds": 2, "resolution": "480P"})
     path = tmp_path / "film.mp4"
     path.write_bytes(world.get(f"/v1/videos/{film['id']}/content").content)
-    asked = {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}}
-    longer = world.post("/v1/videos/extensions", asked).json()
+    body = {"prompt": "and on", "seconds": 1, "video": {"id": film["id"]}}
+    longer = world.post("/v1/videos/extensions", body).json()
     with transaction() as session:
         [segment] = [each for each in units_of(session, session.get_one(Job, longer["id"])) if each.kind == "segment"]
         work = read_segment_input(session, segment.id)
-    shown = build_segment_request(work).video
-    assert shown is not None
+    clip = build_segment_request(work).video
+    assert clip is not None
     whole = read_frames(path, width=416, height=240, fps=Fraction(16), frames_max=100)
     assert len(whole) == 32
     # A clip is encoded anew when it becomes an asset, so the frame is the nearest one and not the same to the bit.
-    distances = [np.abs(frame.astype(int) - shown[0].astype(int)).mean() for frame in whole]
+    distances = [np.abs(frame.astype(int) - clip[0].astype(int)).mean() for frame in whole]
     assert int(np.argmin(distances)) == 31
 
 

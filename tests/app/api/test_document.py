@@ -1,4 +1,4 @@
-"""The document of the API: complete, and its examples are what it says they are."""
+"""The OpenAPI document: it is complete, and its examples match its schemas."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ each_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 
 def bodies_of(operation: dict[str, Any]) -> list[dict[str, Any]]:
-    """The media types in JSON that an operation takes and, on success, answers."""
+    """The JSON bodies of an operation: its request and its successful responses."""
     contents = [operation.get("requestBody", {}).get("content", {})]
     contents += [answer.get("content", {}) for status, answer in operation["responses"].items() if status[0] == "2"]
     return [content["application/json"] for content in contents if "application/json" in content]
@@ -48,7 +48,7 @@ def test_operation_ids_are_unique_plain_names() -> None:
 
 
 def is_plain_name(operation_id: str) -> bool:
-    """Say whether an id is a verb and a noun in snake_case, without the version, path or method that FastAPI adds."""
+    """Return whether an id is a verb and a noun in snake_case, without the path and method that FastAPI adds."""
     words = operation_id.split("_")
     is_snake_case = re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+){1,4}", operation_id) is not None
     return is_snake_case and "v1" not in words and words[-1] not in ("get", "post", "put", "patch", "delete")

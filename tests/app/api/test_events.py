@@ -1,4 +1,4 @@
-"""Server-sent events: the story of a job, live and from its rows, for one viewer and for two hundred."""
+"""Server-sent events of a job, live and from its rows, for one viewer and for two hundred."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ PREVIEW = b"\xff\xd8 not really a picture"
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    """The API behind a real socket, in this process, so that its connection pool can be looked at."""
+    """The API behind a real socket, in this process, so that its connection pool can be inspected."""
     server = uvicorn.Server(uvicorn.Config(create_app(), port=0, log_config=None, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -55,8 +55,8 @@ async def streaming(
     client: httpx.AsyncClient, video_id: str, key: str, **headers: str
 ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
     """An open stream, as an iterator of frames: `{"event", "id", "data"}`."""
-    sent = {"Authorization": f"Bearer {key}", **headers}
-    async with client.stream("GET", f"/v1/videos/{video_id}/events", headers=sent) as answer:
+    all_headers = {"Authorization": f"Bearer {key}", **headers}
+    async with client.stream("GET", f"/v1/videos/{video_id}/events", headers=all_headers) as answer:
         assert answer.status_code == 200, await answer.aread()
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
@@ -85,7 +85,7 @@ async def read_all(address: str, video_id: str, key: str, **headers: str) -> lis
         return [frame async for frame in stream]
 
 
-def test_a_stream_tells_the_whole_story_and_ends(world: World, address: str) -> None:
+def test_a_stream_has_every_event_and_ends(world: World, address: str) -> None:
     video_id = order(world)
 
     async def watch_while_it_is_made() -> list[dict[str, Any]]:
@@ -101,20 +101,20 @@ def test_a_stream_tells_the_whole_story_and_ends(world: World, address: str) -> 
         await worker
         return seen
 
-    told = asyncio.run(watch_while_it_is_made())
-    assert [frame["event"] for frame in told[:2]] == ["video.created", "video.progress"]
-    assert told[1]["data"]["queue_position"] is not None, "a job that waits is told its place"
-    named = {frame["event"] for frame in told}
+    frames_seen = asyncio.run(watch_while_it_is_made())
+    assert [frame["event"] for frame in frames_seen[:2]] == ["video.created", "video.progress"]
+    assert frames_seen[1]["data"]["queue_position"] is not None, "a job that waits is told its place"
+    named = {frame["event"] for frame in frames_seen}
     assert {"video.started", "video.progress", "video.completed"} <= named
-    assert told[-1]["event"] == "video.completed"
-    assert told[-1]["data"]["data"]["charged"] == told[-1]["data"]["data"]["price"]["total"]
-    percents = [frame["data"]["progress"] for frame in told if frame["event"] == "video.progress"]
+    assert frames_seen[-1]["event"] == "video.completed"
+    assert frames_seen[-1]["data"]["data"]["charged"] == frames_seen[-1]["data"]["data"]["price"]["total"]
+    percents = [frame["data"]["progress"] for frame in frames_seen if frame["event"] == "video.progress"]
     assert percents == sorted(percents)
-    numbered = [frame["id"] for frame in told if frame["id"] is not None]
+    numbered = [frame["id"] for frame in frames_seen if frame["id"] is not None]
     assert numbered == ["1", "2", "3"]
     with transaction() as session:
         bodies = session.scalars(select(Event.body).where(Event.job_id == video_id).order_by(Event.sequence)).all()
-    assert [json.loads(body) for body in bodies] == [frame["data"] for frame in told if frame["id"] is not None]
+    assert [json.loads(body) for body in bodies] == [frame["data"] for frame in frames_seen if frame["id"] is not None]
 
 
 def test_a_client_that_comes_back_misses_nothing(world: World, address: str) -> None:
@@ -149,32 +149,32 @@ def test_previews_and_steps_pass_through(world: World, address: str) -> None:
                     publish(video_id, message, preview_jpeg=PREVIEW)
         return seen
 
-    told = asyncio.run(watch())
-    assert told[-2]["data"] | {"step": 3, "steps": 12, "progress": 25} == told[-2]["data"]
-    assert told[-1]["data"]["preview"].startswith("data:image/jpeg;base64,")
-    assert "take" not in json.dumps(told[-2:]), "what a take is called is our own business"
+    frame_list = asyncio.run(watch())
+    assert frame_list[-2]["data"] | {"step": 3, "steps": 12, "progress": 25} == frame_list[-2]["data"]
+    assert frame_list[-1]["data"]["preview"].startswith("data:image/jpeg;base64,")
+    assert "take" not in json.dumps(frame_list[-2:]), "what a take is called is our own business"
 
 
 def _is_heard(video_id: str) -> bool:
     return bool(get_redis().pubsub_numsub(f"cinemeter:progress:{video_id}")[0][1])
 
 
-def test_without_redis_the_rows_tell_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stream itself, with a Redis that nobody answers: news come from the rows, and nothing is missed."""
+def test_without_redis_events_come_from_the_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream while Redis does not answer: events come from the rows, and none is missed."""
     video_id = order(world)
     monkeypatch.setenv("CINEMETER_REDIS_URL", "redis://127.0.0.1:1/0")
     get_settings.cache_clear()
     get_redis.cache_clear()
 
     async def watch() -> str:
-        async with LiveFeed(silent_seconds=0.05) as lookout:
+        async with LiveFeed(silent_seconds=0.05) as feed:
             text, worker = "", None
-            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=60):
+            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=60):
                 text += piece.decode()
                 worker = worker or asyncio.create_task(asyncio.to_thread(world.work))
             if worker is not None:
                 await worker
-            assert lookout.viewers == 0
+            assert feed.viewers == 0
         return text
 
     text = asyncio.run(watch())
@@ -187,7 +187,7 @@ def test_without_redis_the_rows_tell_it(world: World, monkeypatch: pytest.Monkey
 def test_a_line_to_redis_that_went_dead_is_left_for_a_new_one(
     world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing more arrives over the first connection, and nobody closes it; live notes come back by themselves."""
+    """The first connection goes silent without being closed; live updates resume on their own."""
     monkeypatch.setattr(progress, "_PING_SECONDS", 0.1)
     monkeypatch.setattr(progress, "_SILENT_SECONDS", 1.0)
     heard: list[dict[str, Any]] = []
@@ -222,8 +222,8 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
 
     async def watch() -> list[bytes]:
         pieces: list[bytes] = []
-        async with LiveFeed(silent_seconds=60) as lookout:
-            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=0.05):
+        async with LiveFeed(silent_seconds=60) as feed:
+            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n":
                     with transaction() as session:
@@ -236,7 +236,7 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
 
 
 class Incessant(LiveFeed):
-    """A lookout to which somebody says the same thing again and again, without a pause."""
+    """A live feed that receives the same update again and again, without a pause."""
 
     @asynccontextmanager
     async def job(self, job_id: str) -> AsyncIterator[Viewer]:
@@ -258,8 +258,8 @@ def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
 
     async def watch() -> list[bytes]:
         pieces = []
-        async with Incessant(silent_seconds=60) as lookout:
-            async for piece in events.stream_events(lookout, video_id, heartbeat_seconds=0.05):
+        async with Incessant(silent_seconds=60) as feed:
+            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n" and pieces.count(piece) == 1:
                     await asyncio.to_thread(world.post, f"/v1/videos/{video_id}/cancel")
@@ -293,8 +293,11 @@ def test_two_hundred_streams_hold_no_database_session(world: World, address: str
 
             viewers = [asyncio.create_task(one(2 * number + 1)) for number in range(200)]
             await all_open.wait()
-            held = [await asyncio.to_thread(_checked_out) for _ in range(5)]
-            assert min(held) == 0, held
+            # Each stream first reads its rows once; on a busy machine some are still reading.
+            counts = [await asyncio.to_thread(_checked_out)]
+            while counts[-1] and len(counts) < 400:
+                counts.append(await asyncio.to_thread(_checked_out))
+            assert counts[-1] == 0, counts
             cancelled = await client.post(
                 f"/v1/videos/{video_id}/cancel", headers={"Authorization": f"Bearer {world.alice}"}
             )

@@ -1,4 +1,4 @@
-"""All worked examples of the book in force, asked over HTTP as a customer asks."""
+"""All worked examples of the price book in force, estimated over HTTP as a customer does."""
 
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -24,7 +24,7 @@ BOOK = parse_book(read_shipped())
 BEFORE = min(each.at for each in BOOK.examples) - timedelta(days=40)
 
 
-def stand_at(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_clock(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set the service's clock, which is shifted by whole seconds: at the end of a minute a little early, else late."""
     monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "0")
     get_settings.cache_clear()
@@ -37,13 +37,13 @@ def stand_at(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def before_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """The book takes effect before its first example does."""
-    stand_at(BEFORE, monkeypatch)
+    set_clock(BEFORE, monkeypatch)
 
 
 @pytest.fixture
 def keys(world: World, engine: Engine) -> dict[str, str]:
     """A key of an account of each membership, new, so that no free second is used."""
-    found = {}
+    keys_by_membership = {}
     with transaction(engine) as session:
         for name in BOOK.memberships:
             account = create_account(session, name)
@@ -51,8 +51,8 @@ def keys(world: World, engine: Engine) -> dict[str, str]:
             top_up(session, account.id, 100_000, kind="purchased", reference=f"seed {name}")
             if name != "free":
                 grant_membership(session, account.id, name, starts_at=now(session) - timedelta(days=900))
-            found[name] = issue_key(session, account.id, scopes=["videos"])[1]
-    return found
+            keys_by_membership[name] = issue_key(session, account.id, scopes=["videos"])[1]
+    return keys_by_membership
 
 
 def length(example: Example) -> dict[str, object]:
@@ -70,19 +70,19 @@ def edited(world: World, order: dict[str, str], example: Example, key: str) -> d
     """The price of an edit, which is as long as its source: a film that is ordered, made, and edited."""
     assert example.seconds == example.input_seconds
     # The book's rates name no model, so the quickest one makes the film.
-    asked = {**order, **length(example), "model": "synthetic"}
-    film = world.post("/v1/videos", asked, key=key).json()
+    body = {**order, **length(example), "model": "synthetic"}
+    film = world.post("/v1/videos", body, key=key).json()
     world.work()
     edit = world.post("/v1/videos/edits", {"prompt": "as snow", "video": film["id"]}, key=key).json()
     return edit.get("price", edit)
 
 
-def test_every_worked_example_comes_out_of_the_door(
+def test_every_worked_example_is_priced_as_the_book_says(
     world: World, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for example in BOOK.examples:
         # The clock stands where the example says, so that promotions of its day hold.
-        stand_at(example.at, monkeypatch)
+        set_clock(example.at, monkeypatch)
         key = keys[example.membership]
         order = {
             "model": example.key.model,
@@ -95,8 +95,8 @@ def test_every_worked_example_comes_out_of_the_door(
             spent = {**order, "prompt": "bars", "seconds": int(month - example.free_seconds)}
             assert world.post("/v1/videos/quotes", spent, key=key).status_code == 200
         if example.key.mode == "edit":
-            found = edited(world, order, example, key)
+            estimate = edited(world, order, example, key)
         else:
-            found = world.post("/v1/videos/estimates", {**order, **length(example)}, key=key).json()
-        assert found.get("total") == example.total.text, (example.name, found)
-        assert sum(Fraction(line["amount"]) for line in found["lines"]) == Fraction(found["total"])
+            estimate = world.post("/v1/videos/estimates", {**order, **length(example)}, key=key).json()
+        assert estimate.get("total") == example.total.text, (example.name, estimate)
+        assert sum(Fraction(line["amount"]) for line in estimate["lines"]) == Fraction(estimate["total"])

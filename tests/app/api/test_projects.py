@@ -1,4 +1,4 @@
-"""Two projects of one account, each with a key of its own: neither reaches what is the other's."""
+"""Two projects of one account, each with a key of its own: neither can reach the other's objects."""
 
 import io
 from typing import Any
@@ -23,9 +23,9 @@ def projects(world: World) -> dict[str, str]:
 
 
 def upload(world: World, key: str) -> str:
-    held = io.BytesIO()
-    Image.new("RGB", (320, 200), (10, 120, 200)).save(held, "PNG")
-    answer = world.post("/v1/assets", key=key, files={"file": ("a.png", held.getvalue(), "image/png")})
+    file = io.BytesIO()
+    Image.new("RGB", (320, 200), (10, 120, 200)).save(file, "PNG")
+    answer = world.post("/v1/assets", key=key, files={"file": ("a.png", file.getvalue(), "image/png")})
     assert answer.status_code == 200, answer.text
     asset: str = answer.json()["id"]
     return asset
@@ -71,9 +71,9 @@ def test_no_call_is_answered_with_another_projects_film(world: World, projects: 
     film = world.post("/v1/videos", order, key=east).json()
     assert world.post("/v1/videos", order, key=east).json()["id"] == film["id"]
     assert world.post("/v1/videos", order, key=world.alice).json()["id"] == film["id"]
-    taken = world.post("/v1/videos", order, key=west)
-    assert taken.status_code in (404, 422), taken.text
-    assert film["id"] not in taken.text
+    response = world.post("/v1/videos", order, key=west)
+    assert response.status_code in (404, 422), response.text
+    assert film["id"] not in response.text
     world.work()
     sold = world.get(f"/v1/videos/{film['id']}/content", key=east).content
 

@@ -1,4 +1,4 @@
-"""Refusals on the wire: in each door's own shape, the framework's too, with the headers that clients obey."""
+"""Error responses: in each interface's format, including the framework's errors, with the headers for clients."""
 
 import base64
 import io
@@ -55,20 +55,23 @@ def assert_dashscope(answer: Any, status: int, code: str) -> None:
     assert (body["code"], body["request_id"]) == (code, answer.headers["x-request-id"])
 
 
-def test_an_address_that_does_not_exist(world: World) -> None:
-    assert_native(send(world, "GET", "/v1/nothing"), 404, "not_found")
+def test_a_path_that_does_not_exist(world: World) -> None:
+    missing = send(world, "GET", "/v1/nothing")
+    assert_native(missing, 404, "not_found")
+    assert missing.json()["detail"] == "Not found: /v1/nothing."
     assert_native(send(world, "GET", "/nothing"), 404, "not_found")
     assert_dashscope(send(world, "GET", "/api/v1/nothing"), 404, "NotFound")
 
 
-def test_a_method_that_an_address_does_not_know_is_told_all_that_it_knows(world: World) -> None:
+def test_a_method_that_is_not_allowed_names_those_that_are(world: World) -> None:
     answer = send(world, "PUT", "/v1/videos/video_x")
     assert_native(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "DELETE, GET"
+    assert answer.json()["detail"] == "PUT is not allowed here (allowed: DELETE, GET)."
     theirs = send(world, "PUT", "/api/v1/tasks")
     assert_dashscope(theirs, 405, "MethodNotAllowed")
     assert theirs.headers["allow"] == "GET"
-    # A stream that the server would never write to is not opened.
+    # A stream on which the server would never send anything is not opened.
     stream = send(world, "GET", "/mcp", headers={"Accept": "text/event-stream"})
     assert (stream.status_code, stream.headers["allow"]) == (405, "POST")
 
@@ -82,7 +85,7 @@ def test_broken_json(world: World, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "allowed"), [(0, "at least 1"), (900, "at most 600")])
-def test_a_number_out_of_its_bounds_is_told_them_in_words(world: World, seconds: int, allowed: str) -> None:
+def test_a_number_out_of_bounds_names_the_bound(world: World, seconds: int, allowed: str) -> None:
     refused = send(world, "POST", "/v1/videos", json={**ORDER, "seconds": seconds}).json()
     assert (refused["code"], refused["field"], refused["allowed"]) == ("invalid_request", "seconds", allowed)
 
@@ -115,7 +118,7 @@ def test_a_body_that_is_too_large_whether_it_says_so_or_not(world: World, monkey
         assert_dashscope(send(world, "POST", TASKS, content=content(), headers=headers), 413, "RequestTooLarge")
 
 
-def test_a_strangers_file_is_not_read(world: World) -> None:
+def test_a_file_without_a_valid_key_is_not_read(world: World) -> None:
     def endless() -> Iterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         raise AssertionError("the body was read before it was known who sends it")
@@ -127,7 +130,7 @@ def test_a_strangers_file_is_not_read(world: World) -> None:
 
 
 def _first(parts: Iterator[bytes]) -> Iterator[bytes]:
-    # The test client sends a body to its end before it listens, so the end is what a patient stranger has sent so far.
+    # The test client sends the whole body before it reads, so this body ends where a slow client has got to.
     yield next(parts)
 
 
@@ -148,11 +151,11 @@ def test_a_fault_of_ours_has_its_id_and_is_counted(world: World) -> None:
         assert_dashscope(send(there, "GET", "/api/v1/broken"), 500, "InternalError")
 
 
-def test_every_word_of_the_table_has_a_meaning_at_the_second_door() -> None:
+def test_every_dashscope_code_belongs_to_an_error_code() -> None:
     assert set(CODES) <= set(ERROR_CODES)
 
 
-def test_a_limit_that_is_used_up_says_when_to_come_back_at_both_doors(world: World) -> None:
+def test_a_used_up_limit_says_when_to_retry_at_both_interfaces(world: World) -> None:
     with transaction() as session:
         # Without a membership the limits are the smallest.
         account = create_account(session, "Carol")
@@ -194,17 +197,17 @@ def test_a_redis_that_hangs_holds_up_one_request_and_no_other(
         os.kill(process, signal.SIGCONT)
     assert [answer.status_code for answer in answers] == [200] * 5
     assert not any("ratelimit" in answer.headers for answer in answers)
-    told = [record for record in caplog.records if "while Redis is away" in record.getMessage()]
-    assert len(told) == 1
+    records = [record for record in caplog.records if "while Redis is away" in record.getMessage()]
+    assert len(records) == 1
 
 
 def test_what_would_only_be_refused_again_is_not_repeated(world: World) -> None:
     once = {"Idempotency-Key": '"order-7"'}
-    made = world.post("/v1/videos", ORDER, headers=once)
-    assert world.post("/v1/videos", ORDER, headers={"Idempotency-Key": "order-7"}).json()["id"] == made.json()["id"]
+    response = world.post("/v1/videos", ORDER, headers=once)
+    assert world.post("/v1/videos", ORDER, headers={"Idempotency-Key": "order-7"}).json()["id"] == response.json()["id"]
     other = world.post("/v1/videos", {**ORDER, "seconds": 2}, headers=once)
     assert_native(other, 422, "idempotency_mismatch")
-    unfinished = world.delete(f"/v1/videos/{made.json()['id']}")
+    unfinished = world.delete(f"/v1/videos/{response.json()['id']}")
     assert_native(unfinished, 409, "not_finished")
     for answer in (other, unfinished):
         assert answer.headers["x-should-retry"] == "false"
@@ -347,6 +350,6 @@ def test_two_files_of_one_name_and_size_are_two_orders(world: World) -> None:
 
 def picture(colour: tuple[int, int, int]) -> bytes:
     """An uncompressed picture of one colour: of one size, whatever the colour."""
-    held = io.BytesIO()
-    Image.new("RGB", (64, 64), colour).save(held, "PNG", compress_level=0)
-    return held.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG", compress_level=0)
+    return file.getvalue()

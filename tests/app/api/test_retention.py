@@ -1,4 +1,4 @@
-"""The end of a film's retention as its owner meets it: the files go, the receipt stays."""
+"""The end of a film's retention: its files are removed, its receipt stays."""
 
 import io
 from datetime import timedelta
@@ -76,10 +76,10 @@ def test_an_input_stays_until_its_job_has_ended_and_no_job_is_made_without_it(
     world.work()
     assert world.get(f"/v1/videos/{video}").json()["status"] == "completed"
     assert clean(chores())["expired_assets"] == 1
-    held = world.get("/v1/wallet").json()
+    wallet = world.get("/v1/wallet").json()
     again = world.post(f"/v1/videos/{video}/remix", {"prompt": "other bars"})
     assert (again.status_code, again.json()["code"], again.json()["id"]) == (410, "gone", asset)
-    assert world.get("/v1/wallet").json() == held
+    assert world.get("/v1/wallet").json() == wallet
     assert len(world.get("/v1/videos").json()["data"]) == 1
 
 

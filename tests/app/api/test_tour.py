@@ -1,4 +1,4 @@
-"""A customer looks around: what can be read of models, money, events, assets and tasks."""
+"""A tour of the API as a customer: models, billing, webhooks, assets and tasks."""
 
 import base64
 import io
@@ -13,9 +13,9 @@ TASKS = "/api/v1/services/aigc"
 
 
 def picture() -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", (320, 200), (10, 120, 200)).save(held, "PNG")
-    return held.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (320, 200), (10, 120, 200)).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_the_service_says_that_it_lives_and_what_it_can(world: World) -> None:
@@ -37,19 +37,19 @@ def test_a_film_is_in_receipts_usage_and_statement(world: World) -> None:
     assert world.get("/v1/receipts", key=world.bob).json()["data"] == []
 
 
-def test_secrets_of_callbacks_rotate_and_endpoints_are_tried_and_made_whole(world: World) -> None:
+def test_callback_secrets_rotate_and_endpoints_are_tested_and_recovered(world: World) -> None:
     before = world.get("/v1/webhook_callback_secret").json()
     after = world.post("/v1/webhook_callback_secret/rotate", {"keep_old_hours": 1}).json()
     assert after["signing_secret_hint"] != before["signing_secret_hint"]
     assert "video.completed" in world.get("/v1/webhook_event_types").json()["data"]
     endpoint = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook"}).json()
-    address = f"/v1/webhook_endpoints/{endpoint['id']}"
-    sample = world.post(f"{address}/test", {"event_type": "video.completed"})
+    path = f"/v1/webhook_endpoints/{endpoint['id']}"
+    sample = world.post(f"{path}/test", {"event_type": "video.completed"})
     assert sample.status_code == 200, sample.text
     video = world.post("/v1/videos", ORDER).json()
     since = datetime.fromtimestamp(video["created_at"], UTC) - timedelta(days=1)
-    asked = {"since": since.isoformat().replace("+00:00", "Z"), "dry_run": True}
-    recovered = world.post(f"{address}/recover", asked)
+    period = {"since": since.isoformat().replace("+00:00", "Z"), "dry_run": True}
+    recovered = world.post(f"{path}/recover", period)
     assert recovered.status_code == 200, recovered.text
     assert world.get("/v1/webhook_deliveries").json()["data"]
     assert world.get(f"/v1/videos/{video['id']}").json()["status"] == "queued"

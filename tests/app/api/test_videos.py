@@ -1,4 +1,4 @@
-"""The native door on a real database: from price to receipt, and what it refuses."""
+"""The native interface on a real database: from price to receipt, and what it refuses."""
 
 from fractions import Fraction
 from typing import Any
@@ -21,8 +21,8 @@ def test_an_order_is_held_rendered_paid_and_audited(world: World) -> None:
     assert created.status_code == 200, created.text
     video = created.json()
     assert video["status"] == "queued"
-    held = world.get("/v1/wallet").json()
-    assert Fraction(held["held"]) == Fraction(video["price"]["total"])
+    wallet = world.get("/v1/wallet").json()
+    assert Fraction(wallet["held"]) == Fraction(video["price"]["total"])
     world.work()
     done = world.get(f"/v1/videos/{video['id']}").json()
     assert done["status"] == "completed", done

@@ -1,4 +1,4 @@
-"""Endpoints, deliveries, the event feed and assets through the door."""
+"""Endpoints, deliveries, the event feed and assets over HTTP."""
 
 import base64
 import http.server
@@ -20,15 +20,15 @@ ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "48
 
 
 def picture() -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", (320, 200), (10, 120, 200)).save(held, "PNG")
-    return held.getvalue()
+    file = io.BytesIO()
+    Image.new("RGB", (320, 200), (10, 120, 200)).save(file, "PNG")
+    return file.getvalue()
 
 
-def test_an_endpoint_lives_its_life(world: World) -> None:
-    made = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook", "event_types": ["video.*"]})
-    assert made.status_code == 200, made.text
-    endpoint = made.json()
+def test_the_lifecycle_of_an_endpoint(world: World) -> None:
+    response = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook", "event_types": ["video.*"]})
+    assert response.status_code == 200, response.text
+    endpoint = response.json()
     assert endpoint["signing_secret"].startswith("whsec_")
     address = f"/v1/webhook_endpoints/{endpoint['id']}"
     assert world.get(address).json().get("signing_secret") is None
@@ -67,7 +67,7 @@ def test_a_picture_is_kept_and_used_as_first_frame(world: World) -> None:
 def test_a_file_in_two_steps(world: World) -> None:
     begun = world.post("/v1/assets/uploads", {"content_type": "image/png", "bytes": len(picture())}).json()
     path = urlsplit(begun["upload"]["url"]).path
-    # What the answer says is all that a client needs: no key, as with a presigned address of a bucket.
+    # The response has everything a client needs: no key, as with a presigned URL of a bucket.
     put = world.app.put(path, content=picture(), headers=begun["upload"]["headers"])
     assert put.status_code == 200, put.text
     forged = world.app.put(path.replace(".", ".9", 1), content=picture(), headers=begun["upload"]["headers"])
@@ -87,8 +87,8 @@ def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
     for _ in range(2):
         priced = world.post("/v1/videos/estimates", {**ORDER, "first_frame": address})
         assert priced.json()["resolved"]["mode"] == "i2v", priced.text
-    sent = world.post("/v1/videos/estimates", data=ORDER, files={"first_frame": ("a.png", picture(), "image/png")})
-    assert sent.json()["total"] == priced.json()["total"]
+    response = world.post("/v1/videos/estimates", data=ORDER, files={"first_frame": ("a.png", picture(), "image/png")})
+    assert response.json()["total"] == priced.json()["total"]
     broken = world.post("/v1/videos/estimates", {**ORDER, "first_frame": address, "last_frame": "data:,nothing"})
     assert (broken.status_code, broken.json()["field"]) == (422, "last_frame")
     assert world.get("/v1/assets").json()["data"] == []
@@ -96,17 +96,17 @@ def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("door", ["native", "dashscope"])
-def test_an_order_that_is_repeated_does_not_need_its_address_again(
+def test_a_repeated_order_does_not_fetch_its_url_again(
     world: World, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
-    asked: list[str] = []
+    urls: list[str] = []
 
     class Once(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(200 if len(asked) == 1 else 410)
+            urls.append(self.path)
+            self.send_response(200 if len(urls) == 1 else 410)
             self.end_headers()
             self.wfile.write(picture())
 
@@ -121,11 +121,11 @@ def test_an_order_that_is_repeated_does_not_need_its_address_again(
     assert (first.status_code, again.status_code) == (200, 200), again.text
     id_of = {"native": lambda body: body["id"], "dashscope": lambda body: body["output"]["task_id"]}[door]
     assert id_of(first.json()) == id_of(again.json())
-    assert len(asked) == len(world.get("/v1/assets").json()["data"]) == 1
+    assert len(urls) == len(world.get("/v1/assets").json()["data"]) == 1
 
 
 def order_with(world: World, door: str, address: str, key: str) -> Response:
-    """Order a film that begins with the picture at an address."""
+    """Order a film that starts with the picture at a URL."""
     headers = {"Idempotency-Key": key}
     if door == "native":
         return world.post("/v1/videos", {**ORDER, "first_frame": address}, headers=headers)
@@ -142,11 +142,11 @@ def test_test_sends_to_a_hanging_endpoint_keep_nobody_else_out(world: World, mon
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
     with Receiver() as receiver:
-        made = [
+        endpoints = [
             world.post("/v1/webhook_endpoints", {"url": receiver.url(path)}, key=key).json()["id"]
             for path, key in (("/hang", world.alice), ("/ok", world.bob))
         ]
-        hanging, well = (f"/v1/webhook_endpoints/{each}/test" for each in made)
+        hanging, well = (f"/v1/webhook_endpoints/{each}/test" for each in endpoints)
         slow = [threading.Thread(target=world.post, args=(hanging, {})) for _ in range(EACH_MAX)]
         for each in slow:
             each.start()

@@ -1,4 +1,4 @@
-"""Assets from the first byte to the last: taken, found, used, deleted, expired, swept."""
+"""The life of assets: ingested, found, used, deleted, expired, cleaned up."""
 
 import base64
 import hashlib
@@ -71,10 +71,10 @@ def test_an_upload_becomes_a_ready_asset(
     stored = b"".join(storage.read_range(str(asset.key), 0, asset.bytes or 0))
     assert hashlib.sha256(stored).hexdigest() == asset.sha256
     assert stored != picture
-    shown = AssetOut.of(asset)
-    assert (shown.id, shown.object, shown.bytes) == (asset.id, "asset", len(stored))
-    assert shown.expires_at is not None
-    assert shown.expires_at - shown.created_at == 30 * 86_400
+    asset_out = AssetOut.of(asset)
+    assert (asset_out.id, asset_out.object, asset_out.bytes) == (asset.id, "asset", len(stored))
+    assert asset_out.expires_at is not None
+    assert asset_out.expires_at - asset_out.created_at == 30 * 86_400
 
 
 def test_clips_and_sounds_carry_their_exact_length(
@@ -103,7 +103,7 @@ def test_a_refused_upload_leaves_nothing(session: Session, storage: Storage, acc
 
 def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, account: AssetOwner) -> None:
     class Endless(io.RawIOBase):
-        given = 0
+        bytes_read = 0
 
         def read(self, size: int = -1) -> bytes:
             self.given += size
@@ -337,7 +337,7 @@ def test_files_that_no_row_names_are_swept_after_a_day(
 
 
 def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, account: AssetOwner) -> None:
-    made = [
+    asset_ids = [
         begin_upload(session, account, kind=None, filename=str(n), content_type="image/png", size=1)[0].id
         for n in range(5)
     ]
@@ -346,5 +346,5 @@ def test_pages_of_assets_follow_each_other(session: Session, storage: Storage, a
     while page := list_assets(session, account, limit=2, after=after):
         seen += [asset.id for asset in page]
         after = (page[-1].created_at, page[-1].id)
-    assert sorted(seen) == sorted(made)
+    assert sorted(seen) == sorted(asset_ids)
     assert len(seen) == 5

@@ -25,7 +25,7 @@ def examined(path: Path, **options: object) -> ProbeResult:
     return probe_file(path, folder, want=None, **options)  # type: ignore[arg-type]
 
 
-# What a file can say to make ffmpeg read something else. {trap} is a server inside, {secret} a file beside it.
+# Contents that make ffmpeg read something else. {trap} is an internal server, {secret} another file in the folder.
 SCRIPTS = {
     "hls playlist that fetches": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{trap}/a.ts\n#EXT-X-ENDLIST\n",
     "hls playlist that reads a file": "#EXTM3U\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n",
@@ -50,7 +50,7 @@ SCRIPTS = {
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A film that must never be seen: plain red, lying beside the upload."""
+    """A film that must never be read: plain red, in the folder of the upload."""
     return make(tmp_path / "secret.mp4", "-f", "lavfi", "-i", "color=red:s=320x180:d=1:r=10", "-pix_fmt", "yuv420p")
 
 
@@ -114,21 +114,21 @@ def test_a_film_that_names_another_file_as_its_data_gets_none_of_it(tmp_path: Pa
         grown[at : at + 4] = (int.from_bytes(grown[at : at + 4], "big") + len(new) - len(old)).to_bytes(4, "big")
     (tmp_path / "upload.mov").write_bytes(grown)
     try:
-        found = examined(tmp_path / "upload.mov")
+        result = examined(tmp_path / "upload.mov")
     except RefusedError:
         return
-    make(tmp_path / "kept.png", "-i", str(found.path), "-frames:v", "1")
-    shown = subprocess.run(["cmp", tmp_path / "kept.png", secret], capture_output=True, check=False)
-    assert shown.returncode != 0
-    assert found.frames == 24  # The secret has ten.
+    make(tmp_path / "kept.png", "-i", str(result.path), "-frames:v", "1")
+    comparison = subprocess.run(["cmp", tmp_path / "kept.png", secret], capture_output=True, check=False)
+    assert comparison.returncode != 0
+    assert result.frames == 24  # The secret has ten.
 
 
 def test_a_name_with_a_pattern_reads_no_neighbours(tmp_path: Path) -> None:
     for number in range(1, 4):
         make_picture(tmp_path / f"frame{number}.png", (64 + number, 64))
     pattern = make_picture(tmp_path / "frame%d.png", (100, 80))
-    found = examined(pattern)
-    assert (found.width, found.height, found.frames) == (100, 80, 1)
+    result = examined(pattern)
+    assert (result.width, result.height, result.frames) == (100, 80, 1)
 
 
 def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def _damage(tmp_path: Path, data: st.DataObject) -> None:
         del damaged[int(rng.integers(1, len(damaged))) :]
     (tmp_path / "damaged").write_bytes(damaged)
     try:
-        found = examined(tmp_path / "damaged")
+        result = examined(tmp_path / "damaged")
     except RefusedError:
         return
-    assert found.path.stat().st_size > 0
+    assert result.path.stat().st_size > 0
 
 
 CONFINED = "from app.assets.probe.__main__ import confine\nconfine()\n"
@@ -251,10 +251,10 @@ def test_the_reader_has_no_network_where_the_kernel_gives_it_its_own() -> None:
             "except OSError:\n"
             "  print('no network')"
         )
-        space, *said = done.stdout.split("\n")
+        space, *output = done.stdout.split("\n")
         if space == str(Path("/proc/self/ns/net").readlink()):
             pytest.skip("this kernel gives no network of its own")
-        assert said[0] == "no network"
+        assert output[0] == "no network"
         assert trap.hits == []
 
 
@@ -279,7 +279,7 @@ def test_a_reader_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "said",
+    "output",
     [
         b"",
         b"{",
@@ -293,13 +293,13 @@ def test_a_reader_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monkey
     ],
 )
 def test_a_reader_that_was_taken_over_is_not_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: bytes
 ) -> None:
     """Its answer is bounded, its file must lie where it belongs and be a file."""
     (tmp_path / "upload.mp4").write_bytes(FTYP)
     (tmp_path / "upload.mp4-out").mkdir()
     (tmp_path / "upload.mp4-out" / "clip.mp4").symlink_to("/etc/passwd")
-    answer = subprocess.CompletedProcess([], 0, stdout=said)
+    answer = subprocess.CompletedProcess([], 0, stdout=output)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     assert MP4.reader == "mov"
     with pytest.raises(RefusedError, match="cannot be read"):

@@ -71,8 +71,8 @@ def test_code_behind_a_picture_does_not_survive(tmp_path: Path) -> None:
     data = make_picture(tmp_path / "plain.png").read_bytes()
     (tmp_path / "both.png").write_bytes(data + b"<script>alert(1)</script>")
     (tmp_path / "out").mkdir()
-    found = probe_file(tmp_path / "both.png", tmp_path / "out", want="picture")
-    assert b"script" not in found.path.read_bytes()
+    result = probe_file(tmp_path / "both.png", tmp_path / "out", want="picture")
+    assert b"script" not in result.path.read_bytes()
 
 
 def test_an_empty_file_is_no_picture(tmp_path: Path) -> None:

@@ -29,23 +29,23 @@ def pixels_of(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
 def test_pictures_become_png(tmp_path: Path, ending: str) -> None:
-    found = examined(make_picture(tmp_path / f"picture.{ending}"))
-    assert (found.kind, found.content_type, found.width, found.height, found.frames) == (
+    result = examined(make_picture(tmp_path / f"picture.{ending}"))
+    assert (result.kind, result.content_type, result.width, result.height, result.frames) == (
         "picture",
         "image/png",
         320,
         200,
         1,
     )
-    pixels = pixels_of(found.path).astype(int)
+    pixels = pixels_of(result.path).astype(int)
     assert np.abs(pixels[150, 80] - [200, 0, 0]).max() < 12
     assert np.abs(pixels[150, 240] - [0, 0, 200]).max() < 12
 
 
 def test_a_name_means_nothing(tmp_path: Path) -> None:
     make_picture(tmp_path / "picture.png")
-    found = examined((tmp_path / "picture.png").rename(tmp_path / "clip.mp4"))
-    assert found.kind == "picture"
+    result = examined((tmp_path / "picture.png").rename(tmp_path / "clip.mp4"))
+    assert result.kind == "picture"
 
 
 def test_pictures_are_turned_upright_and_lose_their_metadata(tmp_path: Path) -> None:
@@ -53,16 +53,16 @@ def test_pictures_are_turned_upright_and_lose_their_metadata(tmp_path: Path) -> 
     exif[0x0112] = 6  # taken with the camera on its side
     exif[0x010E] = "SECRET PLACE"
     make_picture(tmp_path / "picture.jpg", exif=exif, comment="SECRET PLACE", quality=95)
-    found = examined(tmp_path / "picture.jpg")
-    assert (found.width, found.height) == (200, 320)
-    assert pixels_of(found.path)[60, 20, 0] > 150
-    assert b"SECRET" not in found.path.read_bytes()
+    result = examined(tmp_path / "picture.jpg")
+    assert (result.width, result.height) == (200, 320)
+    assert pixels_of(result.path)[60, 20, 0] > 150
+    assert b"SECRET" not in result.path.read_bytes()
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "SECRET PLACE")
     make_picture(tmp_path / "text.png", pnginfo=text)
-    written = examined(tmp_path / "text.png").path.read_bytes()
-    assert b"SECRET" not in written
-    assert b"tEXt" not in written
+    content = examined(tmp_path / "text.png").path.read_bytes()
+    assert b"SECRET" not in content
+    assert b"tEXt" not in content
 
 
 def test_odd_pixel_formats_are_read_right(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_odd_pixel_formats_are_read_right(tmp_path: Path) -> None:
 
 
 def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
-    found = examined(make_picture(tmp_path / "picture.jpg", (6144, 3000)))
-    assert (found.width, found.height) == (3072, 1500)
+    result = examined(make_picture(tmp_path / "picture.jpg", (6144, 3000)))
+    assert (result.width, result.height) == (3072, 1500)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
 )
 def test_clips_become_plain_h264_with_sound(tmp_path: Path, name: str, words: list[str]) -> None:
     make(tmp_path / name, *pictures(1), *tone(1), "-pix_fmt", "yuv420p", *words)
-    found = examined(tmp_path / name)
-    assert (found.kind, found.content_type, found.width, found.height) == ("clip", "video/mp4", 320, 180)
-    assert (found.frames, found.fps, found.seconds, found.has_audio) == (24, "24", "1", True)
-    with av.open(str(found.path)) as film:
+    result = examined(tmp_path / name)
+    assert (result.kind, result.content_type, result.width, result.height) == ("clip", "video/mp4", 320, 180)
+    assert (result.frames, result.fps, result.seconds, result.has_audio) == (24, "24", "1", True)
+    with av.open(str(result.path)) as film:
         video, audio = film.streams.video[0].codec_context, film.streams.audio[0]
         assert (video.name, video.pix_fmt, video.color_primaries) == ("h264", "yuv420p", 1)
         assert sum(1 for _ in film.decode(video=0)) == 24
@@ -117,21 +117,21 @@ def test_clips_are_turned_upright(tmp_path: Path, angle: int, corner: tuple[int,
     make(tmp_path / "plain.mp4", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-crf", "5")
     make(tmp_path / "turned.mp4", "-display_rotation", str(angle), "-i", str(tmp_path / "plain.mp4"), "-c", "copy")
     make(tmp_path / "shown.png", "-i", str(tmp_path / "turned.mp4"), "-frames:v", "1")
-    found = examined(tmp_path / "turned.mp4")
-    make(tmp_path / "kept.png", "-i", str(found.path), "-frames:v", "1")
-    with Image.open(tmp_path / "shown.png") as shown, Image.open(tmp_path / "kept.png") as kept:
-        assert shown.size == kept.size == (found.width, found.height)
-        difference = np.asarray(shown.convert("L"), int) - np.asarray(kept.convert("L"), int)
+    result = examined(tmp_path / "turned.mp4")
+    make(tmp_path / "kept.png", "-i", str(result.path), "-frames:v", "1")
+    with Image.open(tmp_path / "shown.png") as displayed, Image.open(tmp_path / "kept.png") as stored:
+        assert displayed.size == stored.size == (result.width, result.height)
+        difference = np.asarray(displayed.convert("L"), int) - np.asarray(stored.convert("L"), int)
         assert np.abs(difference).mean() < 3
 
 
 def test_clips_keep_time_when_their_pictures_come_unevenly(tmp_path: Path) -> None:
     uneven = ["-vf", "select='lt(n,10)+gt(n,40)'", "-fps_mode", "vfr"]
-    found = examined(make_clip(tmp_path / "clip.mp4", *uneven, seconds=3))
-    assert found.seconds is not None
-    assert found.fps is not None
-    assert abs(Fraction(found.seconds) - 3) < Fraction(1, 5)
-    with av.open(str(found.path)) as film:
+    result = examined(make_clip(tmp_path / "clip.mp4", *uneven, seconds=3))
+    assert result.seconds is not None
+    assert result.fps is not None
+    assert abs(Fraction(result.seconds) - 3) < Fraction(1, 5)
+    with av.open(str(result.path)) as film:
         steps = {packet.duration for packet in film.demux(video=0) if packet.size}
         assert len(steps) == 1
 
@@ -146,9 +146,9 @@ def test_square_pixels_even_sides_and_a_bounded_size(tmp_path: Path) -> None:
     assert (large.width, large.height) == (1920, 1080)
 
 
-@pytest.mark.parametrize(("rate", "kept"), [("30000/1001", "30000/1001"), ("120", "60"), ("7.3", "7")])
-def test_rates_are_usual_ones(tmp_path: Path, rate: str, kept: str) -> None:
-    assert examined(make_clip(tmp_path / "clip.mp4", rate=rate)).fps == kept
+@pytest.mark.parametrize(("rate", "stored"), [("30000/1001", "30000/1001"), ("120", "60"), ("7.3", "7")])
+def test_rates_are_usual_ones(tmp_path: Path, rate: str, stored: str) -> None:
+    assert examined(make_clip(tmp_path / "clip.mp4", rate=rate)).fps == stored
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_rates_are_usual_ones(tmp_path: Path, rate: str, kept: str) -> None:
     ],
 )
 def test_sounds_become_flac(tmp_path: Path, name: str, words: list[str]) -> None:
-    found = examined(make(tmp_path / name, *tone(2), *words), want="sound")
-    assert (found.kind, found.content_type) == ("sound", "audio/flac")
-    assert found.seconds is not None
-    assert abs(Fraction(found.seconds) - 2) < Fraction(1, 10)
-    with av.open(str(found.path)) as sound:
+    result = examined(make(tmp_path / name, *tone(2), *words), want="sound")
+    assert (result.kind, result.content_type) == ("sound", "audio/flac")
+    assert result.seconds is not None
+    assert abs(Fraction(result.seconds) - 2) < Fraction(1, 10)
+    with av.open(str(result.path)) as sound:
         context = sound.streams.audio[0].codec_context
         assert (context.name, context.sample_rate, context.channels) == ("flac", 48_000, 2)
 

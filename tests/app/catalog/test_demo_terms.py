@@ -19,9 +19,9 @@ from app.catalog.demo_words import (
 )
 
 
-def _things(background: str, taken: tuple[str, ...]) -> st.SearchStrategy[Thing]:
+def _things(background: str, used: tuple[str, ...]) -> st.SearchStrategy[Thing]:
     """Things that the world holds on a background."""
-    colors = [name for name in COLORS if name != background and name not in taken]
+    colors = [name for name in COLORS if name != background and name not in used]
     return st.builds(
         Thing,
         st.sampled_from(colors),

@@ -66,7 +66,7 @@ def test_an_operators_folder_adds_and_replaces(tmp_path: Path) -> None:
 def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
     for name in ("a.toml", "b.toml"):
         (tmp_path / name).write_text(MINIMAL, encoding="utf-8")
-    with pytest.raises(CatalogError, match="both say the model tiny"):
+    with pytest.raises(CatalogError, match="both define the model tiny"):
         load_catalog(tmp_path)
 
 
@@ -117,9 +117,9 @@ def test_segments_give_exactly_the_frames_and_fit_the_model(model_id: str, frame
 @given(st.integers(1, 500))
 def test_rendered_frames_is_the_next_possible_count(frames: int) -> None:
     model = load_catalog()["wan2.1-t2v-1.3b"]
-    made = model.rendered_frames(frames)
-    assert made % 4 == 1
-    assert frames <= made < frames + 4
+    rendered = model.rendered_frames(frames)
+    assert rendered % 4 == 1
+    assert frames <= rendered < frames + 4
 
 
 def test_a_frozen_model_cannot_be_changed() -> None:

@@ -28,12 +28,12 @@ def test_every_size_is_found_by_pixels_and_by_class(size: Size) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"),
+    ("size", "nearest"),
     [("1280x704", "1280x720"), ("1024x1024", "960x960"), ("600x600", "624x624"), ("99999x99999", "1440x1440")],
 )
-def test_another_size_is_refused_with_the_nearest(asked: str, nearest: str) -> None:
+def test_another_size_is_refused_with_the_nearest(size: str, nearest: str) -> None:
     with pytest.raises(AppError) as refusal:
-        resolve_size(asked, None, None)
+        resolve_size(size, None, None)
     assert refusal.value.code == "unsupported_size"
     assert refusal.value.field == "size"
     assert refusal.value.facts["nearest"] == nearest

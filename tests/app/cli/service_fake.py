@@ -1,4 +1,4 @@
-"""A tiny service with memory for the command line's client: it answers as it was told to, and notes what it heard."""
+"""A small fake service for the command line's client: it returns prepared answers and records the requests."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass
 class Heard:
-    """One request as it came in."""
+    """One received request."""
 
     method: str
     path: str
@@ -21,7 +21,7 @@ class Heard:
 
 @dataclass
 class FakeService:
-    """Answers per `METHOD path`, given one after the other; the last one is repeated."""
+    """Answers per `METHOD path`, returned one after the other; the last one is repeated."""
 
     answers: dict[str, list[tuple[int, dict[str, str], bytes]]] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)
@@ -37,7 +37,7 @@ class FakeService:
 
 @contextmanager
 def fake_service() -> Iterator[FakeService]:
-    """Run a fake service on a free port for the block."""
+    """Run a fake service on a free port during the block."""
     service = FakeService()
 
     class Handler(BaseHTTPRequestHandler):
@@ -56,7 +56,7 @@ def fake_service() -> Iterator[FakeService]:
         do_GET = do_POST = answer
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     service.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""The command line as a customer: what it sends, what it shows, and what it says when the service says no."""
+"""The command line's client: what it sends, what it prints, and how it reports errors."""
 
 import io
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app.cli.client import Client, Refusal, answers
+from app.cli.client import ApiError, Client, answers
 from app.cli.film import make_film
 from app.cli.ports import free_port
 from tests.app.cli.service_fake import FakeService, fake_service
@@ -54,29 +54,29 @@ def order_goes_through(service: FakeService, **ended: object) -> None:
 
 def test_a_film_is_quoted_ordered_by_that_quote_and_left_in_the_folder(service: FakeService, tmp_path: Path):
     order_goes_through(service)
-    shown = io.StringIO()
-    make_film(Client(service.url, "cm_live_x"), ORDER, tmp_path / "film.mp4", Console(file=shown, width=200))
+    screen = io.StringIO()
+    make_film(Client(service.url, "cm_live_x"), ORDER, tmp_path / "film.mp4", Console(file=screen, width=200))
     assert (tmp_path / "film.mp4").read_bytes() == FILM
     create = next(each for each in service.heard if (each.method, each.path) == ("POST", "/v1/videos"))
     assert create.body == {**ORDER, "quote_id": "quote_1"}
     assert create.headers["Authorization"] == "Bearer cm_live_x"
     for words in ("Quote quote_1", "List price: 1 s", "Receipt R-1", "Pro membership (×0.65)", f"{tmp_path}/film.mp4"):
-        assert words in shown.getvalue()
+        assert words in screen.getvalue()
 
 
 def test_a_failed_job_leaves_no_file_and_says_why(service: FakeService, tmp_path: Path):
     order_goes_through(
         service, status="failed", video_url=None, error={"code": "engine", "message": "The model broke."}
     )
-    with pytest.raises(Refusal, match=r"No film: The model broke"):
+    with pytest.raises(ApiError, match=r"No film: The model broke"):
         make_film(Client(service.url, "k"), ORDER, tmp_path / "film.mp4", Console(file=io.StringIO()))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_is_told_in_the_services_words(service: FakeService):
+def test_an_error_is_reported_with_the_services_message(service: FakeService):
     problem = {"code": "unsupported_size", "detail": "There is no such size.", "field": "size", "allowed": "1280x720"}
     service.say("POST /v1/videos", problem, status=422)
-    with pytest.raises(Refusal, match=r"^There is no such size\. \(field: size\) Allowed: 1280x720\.$") as caught:
+    with pytest.raises(ApiError, match=r"^There is no such size\. \(field: size\) Allowed: 1280x720\.$") as caught:
         Client(service.url, "k").post("/v1/videos", {})
     assert (caught.value.code, caught.value.status) == ("unsupported_size", 422)
 
@@ -100,7 +100,7 @@ def test_a_redirect_to_storage_is_followed_without_the_key(service: FakeService,
 
 def test_a_download_that_breaks_off_leaves_nothing(service: FakeService, tmp_path: Path):
     service.say("GET /film", FILM, Content_Length="1000", Connection="close")
-    with pytest.raises(Refusal, match="broke off after 12 of 1000 bytes"):
+    with pytest.raises(ApiError, match="stopped after 12 of 1000 bytes"):
         Client(service.url, "k").download("/film", tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
 
@@ -109,5 +109,5 @@ def test_a_service_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("app.cli.client._POLL_SECONDS", 0.0)
     url = f"http://127.0.0.1:{free_port()}"
     assert not answers(url)
-    with pytest.raises(Refusal, match=f"{url} cannot be reached"):
+    with pytest.raises(ApiError, match=f"{url} cannot be reached"):
         Client(url, "k").get("/v1/models")

@@ -1,4 +1,4 @@
-"""The doctor: every part is looked at, nothing is changed, and what is missing comes with its remedy."""
+"""`cinemeter doctor`: every part is checked, nothing is changed, and every problem comes with its fix."""
 
 import socket
 from pathlib import Path
@@ -11,28 +11,28 @@ from app.cli.ports import free_port
 from app.settings import get_settings
 
 
-def found(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, HealthCheck]:
-    """Return what the doctor finds under these settings, by part."""
+def check(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, HealthCheck]:
+    """Return the results of the doctor with these settings, by part."""
     for name, value in {"HOME": str(home), **environment}.items():
         monkeypatch.setenv(f"CINEMETER_{name}", value)
     get_settings.cache_clear()
     try:
-        return {finding.part: finding for finding in diagnose(home)}
+        return {each.part: each for each in diagnose(home)}
     finally:
         monkeypatch.undo()
         get_settings.cache_clear()
 
 
 def test_a_machine_with_everything_is_well_and_stays_untouched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    findings = found(tmp_path / "home", monkeypatch, PORT=str(free_port()))
+    checks = check(tmp_path / "home", monkeypatch, PORT=str(free_port()))
     for part in ("Python", "home", "port", "PostgreSQL", "Redis", "storage", "ffmpeg", "torch", "model demo"):
-        assert findings[part].ok, findings[part]
+        assert checks[part].ok, checks[part]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_servers_that_are_away_come_with_what_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreachable_servers_come_with_what_to_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     port = free_port()
-    findings = found(
+    checks = check(
         tmp_path,
         monkeypatch,
         DATABASE_URL=f"postgresql://nobody:secret@127.0.0.1:{port}/none",
@@ -40,28 +40,28 @@ def test_servers_that_are_away_come_with_what_to_check(tmp_path: Path, monkeypat
         STORAGE_URL="ftp://somewhere",
         FFMPEG=str(tmp_path / "no-ffmpeg"),
     )
-    assert {part: findings[part].ok for part in ("PostgreSQL", "Redis", "storage", "ffmpeg")} == {
+    assert {part: checks[part].ok for part in ("PostgreSQL", "Redis", "storage", "ffmpeg")} == {
         "PostgreSQL": False,
         "Redis": False,
         "storage": False,
         "ffmpeg": False,
     }
-    assert "CINEMETER_DATABASE_URL" in findings["PostgreSQL"].mend
-    assert "CINEMETER_REDIS_URL" in findings["Redis"].mend
-    assert "secret" not in findings["PostgreSQL"].found
+    assert "CINEMETER_DATABASE_URL" in checks["PostgreSQL"].fix
+    assert "CINEMETER_REDIS_URL" in checks["Redis"].fix
+    assert "secret" not in checks["PostgreSQL"].result
 
 
-def test_outside_servers_are_asked_for_their_versions(
+def test_external_servers_are_asked_for_their_versions(
     database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    findings = found(tmp_path, monkeypatch, DATABASE_URL=database_url, REDIS_URL=redis_url)
-    assert (findings["PostgreSQL"].ok, findings["Redis"].ok) == (True, True)
-    assert "outside" in findings["PostgreSQL"].found
+    checks = check(tmp_path, monkeypatch, DATABASE_URL=database_url, REDIS_URL=redis_url)
+    assert (checks["PostgreSQL"].ok, checks["Redis"].ok) == (True, True)
+    assert "external" in checks["PostgreSQL"].result
 
 
 def test_a_port_in_use_is_a_remark_unless_it_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        assert found(tmp_path, monkeypatch, PORT=port)["port"].ok is None
+        assert check(tmp_path, monkeypatch, PORT=port)["port"].ok is None
         with claim_home(tmp_path):
-            assert found(tmp_path, monkeypatch, PORT=port)["port"].ok is True
+            assert check(tmp_path, monkeypatch, PORT=port)["port"].ok is True

@@ -22,7 +22,7 @@ from app.errors import AppError
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home whose path is long, and holds spaces."""
+    """A home whose path is long, and contains spaces."""
     home = tmp_path_factory.mktemp("homes") / "a home with spaces" / ("deep" * 30)
     EmbeddedServers(home, throwaway=True)
     yield home
@@ -45,7 +45,7 @@ def test_both_servers_work_in_a_long_path_with_spaces(servers: EmbeddedServers):
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
 
 
-def test_nobody_enters_without_the_password(servers: EmbeddedServers, home: Path):
+def test_a_connection_needs_the_password(servers: EmbeddedServers, home: Path):
     database_url, redis_url = servers.start()
     record = read_record(home / "servers.json")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -79,7 +79,7 @@ def test_data_stays_and_ports_stay_from_one_start_to_the_next(servers: EmbeddedS
 def test_a_second_start_on_the_same_home_says_so(tmp_path: Path):
     with claim_home(tmp_path):
         assert is_claimed(tmp_path)
-        with pytest.raises(AppError, match=rf"already up in .*process {os.getpid()}"), embedded(tmp_path):
+        with pytest.raises(AppError, match=rf"already running in .*process {os.getpid()}"), embedded(tmp_path):
             pass
     assert not is_claimed(tmp_path)
 
@@ -113,10 +113,10 @@ def test_servers_that_outlived_their_parent_are_ended_first(servers: EmbeddedSer
         again.stop()
 
 
-def test_a_note_that_names_a_strangers_process_is_not_believed(servers: EmbeddedServers, home: Path):
+def test_a_record_with_the_id_of_an_unrelated_process_is_ignored(servers: EmbeddedServers, home: Path):
     servers.start()
     servers.stop()
-    # After a reboot the numbers may belong to anybody: here, to this test.
+    # After a reboot a process id may belong to any process: here, to this test.
     note = f"{os.getpid()}\n{servers.postgres.data}\n"
     (servers.postgres.data / "postmaster.pid").write_text(note, encoding="utf-8")
     write_record(home / ".redis.json", {"pid": os.getpid()})
@@ -129,19 +129,19 @@ def test_a_server_that_died_comes_back_on_its_port(servers: EmbeddedServers):
     first = servers.start()
     servers.redis.kill()
     servers.postgres.kill()
-    assert servers.tend() == ["postgres", "redis"]
+    assert servers.restart_stopped() == ["postgres", "redis"]
     assert (servers.postgres.url, servers.redis.url) == first
-    assert servers.tend() == []
+    assert servers.restart_stopped() == []
 
 
 def test_a_home_made_again_at_its_old_path_begins_afresh(tmp_path: Path):
-    """Its folder was deleted and with it the passwords; what it left elsewhere can never be opened again."""
+    """Its folder was deleted and with it the passwords; the data that it left elsewhere cannot be opened any more."""
     home = tmp_path / "home"
     first = EmbeddedServers(home, throwaway=True)
     shutil.rmtree(home)
     second = EmbeddedServers(home, throwaway=True)
-    assert (first.place != second.place) == (servers_owner() is not None)
-    assert first.place == second.place or not first.place.exists()
+    assert (first.data_folder != second.data_folder) == (servers_owner() is not None)
+    assert first.data_folder == second.data_folder or not first.data_folder.exists()
     second.remove()
 
 
@@ -178,14 +178,14 @@ def test_programs_in_a_closed_folder_are_copied_for_their_user(tmp_path: Path):
     copy.write_bytes(program.read_bytes())
     copy.chmod(0o700)
     closed.chmod(0o700)
-    found = reachable(copy, owner)
+    reachable_program = reachable(copy, owner)
     if owner is None:
-        assert found == copy
+        assert reachable_program == copy
     else:
-        assert found != copy
-        assert found.read_bytes() == program.read_bytes()
+        assert reachable_program != copy
+        assert reachable_program.read_bytes() == program.read_bytes()
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
-        shutil.rmtree(found.parents[2])
+        shutil.rmtree(reachable_program.parents[2])
 
 
 def _ask(url: str, question: str) -> tuple[object, ...] | None:

@@ -1,4 +1,4 @@
-"""Trying a price book from the shell: draft, diff, simulate, approve."""
+"""Price book drafts on the command line: draft, diff, simulate, approve."""
 
 import json
 import re
@@ -42,10 +42,10 @@ def test_a_book_is_drafted_compared_tried_and_approved(home: Path, tmp_path: Pat
 
     tried = run("prices", "simulate", file, "--json", "--home", home)
     assert tried.exit_code == 0, tried.output
-    found = json.loads(tried.stdout)
-    assert (found["book"]["name"], found["whole"]["jobs"]) == ("summer", 0)
-    shown = run("prices", "simulate", file, "--since", "2026-05-01", "--until", "2026-06-01", "--home", home)
-    assert "margin 0.00 before, 0.00 after" in shown.output
+    result = json.loads(tried.stdout)
+    assert (result["book"]["name"], result["whole"]["jobs"]) == ("summer", 0)
+    table = run("prices", "simulate", file, "--since", "2026-05-01", "--until", "2026-06-01", "--home", home)
+    assert "margin 0.00 before, 0.00 after" in table.output
 
     drafted = run("prices", "draft", file, "--note", "a try", "--home", home)
     assert drafted.exit_code == 0, drafted.output
@@ -68,7 +68,7 @@ def test_a_book_is_drafted_compared_tried_and_approved(home: Path, tmp_path: Pat
     assert run("prices", "withdraw", stored[1], "--reason", "again", "--home", home).exit_code == 1
 
 
-def test_an_approval_names_the_last_trial_of_the_text_that_it_approves(home: Path, tmp_path: Path) -> None:
+def test_an_approval_names_the_last_simulation_of_the_text_that_it_approves(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "summer.toml"
     file.write_text(book_text("summer", tax="0.09"), encoding="utf-8")
     book_id, content_hash = re.findall(r"(book_\w+)|(sha256:\w+)", run("prices", "draft", file, "--home", home).output)
@@ -82,7 +82,7 @@ def test_an_approval_names_the_last_trial_of_the_text_that_it_approves(home: Pat
     assert last.facts["content_hash"] == approved.facts["content_hash"] == content_hash[1]
 
 
-def test_a_file_is_published_whole_or_not_at_all(home: Path, tmp_path: Path) -> None:
+def test_a_file_is_published_completely_or_not_at_all(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "summer.toml"
     file.write_text(book_text("summer"), encoding="utf-8")
     past = run("prices", "publish", file, "--effective-at", "2026-01-01T00:00:00+08:00", "--home", home)

@@ -1,4 +1,4 @@
-"""`cinemeter up` and the commands that use what it started."""
+"""`cinemeter up`, and the commands that use the running service."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def run(*arguments: object) -> Result:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a command as a process of its own: it changes the settings that it runs under."""
+    """Run a command in a separate process, because it changes its settings."""
     return subprocess.run(
         [sys.executable, "-m", "app.cli.main", *(str(argument) for argument in arguments)],
         capture_output=True,
@@ -35,7 +35,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_a_second_up_on_the_same_home_says_where_the_first_one_is(service: Service):
     again = run("up", "--home", service.home)
     assert again.exit_code == 1
-    assert f"already up in {service.home} ({service.base_url}, process {service.process.pid})" in again.stderr
+    assert f"already running in {service.home} ({service.base_url}, process {service.process.pid})" in again.stderr
 
 
 def test_the_record_of_the_running_service_is_for_its_user_only(service: Service):
@@ -50,7 +50,7 @@ def test_a_quote_asks_the_service_that_is_up_in_the_home(service: Service):
     assert "2.19" in answer.stdout
 
 
-def test_a_refusal_reaches_the_terminal_in_words(service: Service):
+def test_an_error_reaches_the_terminal(service: Service):
     answer = command("generate", "a red circle", "--size", "12x12", "--home", service.home)
     assert answer.returncode == 1
     assert answer.stderr.startswith("error The size 12x12 is not sold")
@@ -63,7 +63,7 @@ def test_a_test_key_brings_a_film_into_the_folder(service: Service, tmp_path: Pa
     wish = ("bars", "more bars", "--seconds", 1, "--model", "synthetic", "--out", target)
     answer = command("generate", *wish, "--key", key, "--home", service.home)
     assert answer.returncode == 0, answer.stderr
-    assert "a test, free of charge" in answer.stdout
+    assert "test job, free of charge" in answer.stdout
     assert target.read_bytes()[4:8] == b"ftyp"
 
 

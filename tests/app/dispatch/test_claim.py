@@ -197,7 +197,7 @@ def test_a_resident_model_passes_its_own_accounts_older_units_only_for_a_window(
     # Units of two GPU-seconds, a window of 120.
     assert passed == get_settings().affinity_seconds // 2
     assert claim_one(session, resident="loaded").job_id != old.id  # type: ignore[union-attr]
-    assert session.get_one(Share, ("demo", account.id)).jumped == 0, "the window begins anew"
+    assert session.get_one(Share, ("demo", account.id)).jumped == 0, "the window starts again"
 
 
 def test_priority_customers_do_not_move_the_present_of_those_who_wait(session: Session) -> None:
@@ -280,7 +280,7 @@ def test_a_worker_that_was_asked_to_drain_claims_nothing(session: Session) -> No
     assert claimed is not None
     session.expire_all()
     worker = session.get_one(Worker, "worker-1")
-    assert (worker.state, worker.take_id) == ("busy", claimed.take_id), "nobody rings for it from here on"
+    assert (worker.state, worker.take_id) == ("busy", claimed.take_id), "no wake-up is sent for it from here on"
 
 
 def test_a_claim_charges_what_its_like_was_measured_to_use(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""The honest queue: places and ranges follow the fair order and measured paces, and their error is measured."""
+"""Queue positions and ETAs follow the fair order and measured throughput, and their error is measured."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -149,19 +149,19 @@ def test_a_page_of_jobs_is_foretold_as_each_alone_and_for_little_more(session: S
 
 
 def counted(session: Session, act: Callable[[], object]) -> int:
-    """Return how many statements an act sends."""
-    sent: list[str] = []
+    """Return how many statements an action sends."""
+    statements: list[str] = []
 
-    def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        sent.append(statement)
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
 
     connection = session.connection()
-    event.listen(connection, "before_cursor_execute", hear)
+    event.listen(connection, "before_cursor_execute", record)
     try:
         act()
     finally:
-        event.remove(connection, "before_cursor_execute", hear)
-    return len(sent)
+        event.remove(connection, "before_cursor_execute", record)
+    return len(statements)
 
 
 def test_the_order_of_the_forecast_is_the_order_of_the_claims(session: Session) -> None:
@@ -172,13 +172,13 @@ def test_the_order_of_the_forecast_is_the_order_of_the_claims(session: Session) 
         for n in range(6)
     ]
     workers(session, 1)
-    foretold = {job.id: forecast(session, job).position for job in jobs}
+    positions = {job.id: forecast(session, job).position for job in jobs}
     served = []
-    while (taken := claim(session, "nobody", ["demo"])) is not None:
-        served.append(taken.job_id)
+    while (lease := claim(session, "nobody", ["demo"])) is not None:
+        served.append(lease.job_id)
     # Who goes first at the same virtual time hangs on the ages of the heads by then, which the forecast does not know:
     # a place may be off by one for each other account that waits.
-    assert all(abs(foretold[job_id] - place) <= 2 for place, job_id in enumerate(served))
+    assert all(abs(positions[job_id] - place) <= 2 for place, job_id in enumerate(served))
 
 
 def test_a_draining_worker_is_not_counted_on(session: Session) -> None:
@@ -192,18 +192,18 @@ def test_how_far_etas_were_off_is_measured(session: Session) -> None:
     line = Line(session)
     alice = line.open()
     line.act(lambda: workers(session, 1, "synthetic", "finish"))
-    made, cancelled = line.order(alice, seconds=2), line.order(alice, seconds=2)
+    job, cancelled = line.order(alice, seconds=2), line.order(alice, seconds=2)
     assert line.act(lambda: record_eta_forecasts(session)) == 2
     assert line.act(lambda: record_eta_forecasts(session)) == 0, "once for each job"
-    told = session.get_one(Forecast, made.id)
+    row = session.get_one(Forecast, job.id)
     line.cancel(alice, cancelled.id)
     line.wait(seconds=7)
     line.work()
     assert line.act(lambda: score_eta_forecasts(session)) == 2
-    (found,) = accuracy(session)
-    assert (found.pool, found.jobs) == ("synthetic", 1), "a cancelled job says nothing about ETAs"
-    assert found.start_off == pytest.approx(7 - told.start_p50, abs=0.1)
-    assert found.end_off == pytest.approx(abs(7 - told.end_p50), abs=0.1)
-    assert found.within == 1.0
+    (result,) = accuracy(session)
+    assert (result.pool, result.jobs) == ("synthetic", 1), "a cancelled job says nothing about ETAs"
+    assert result.start_off == pytest.approx(7 - row.start_p50, abs=0.1)
+    assert result.end_off == pytest.approx(abs(7 - row.end_p50), abs=0.1)
+    assert result.within == 1.0
     line.wait(days=31)
     assert line.act(lambda: forget_forecasts(session)) == 2

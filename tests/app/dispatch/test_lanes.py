@@ -32,10 +32,10 @@ def test_a_lane_follows_its_units_through_every_state(session: Session) -> None:
     first = line.order(alice, shots=[{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 9}])
     line.order(alice, seconds=2, service_tier="flex")
     assert [row.ready for row in rows(session, COUNTED)] == [2, 1]
-    taken = line.start()
-    assert taken is not None
+    lease = line.start()
+    assert lease is not None
     assert rows(session, COUNTED) == rows(session, TRUE)
-    line.release(taken)
+    line.release(lease)
     line.cancel(alice, first.id)
     assert rows(session, COUNTED) == rows(session, TRUE)
     line.work()
@@ -43,7 +43,7 @@ def test_a_lane_follows_its_units_through_every_state(session: Session) -> None:
 
 
 def test_many_at_once_count_alike(database_url: str, engine: Engine) -> None:
-    """Eight threads make, claim and hand back the units of two accounts; lanes come and go under them."""
+    """Eight threads create, claim and release the units of two accounts; lanes come and go meanwhile."""
     with transaction() as session:
         accounts = [make_account(session, name).id for name in ("Alice", "Bob")]
         for account in accounts:
@@ -54,10 +54,10 @@ def test_many_at_once_count_alike(database_url: str, engine: Engine) -> None:
             with transaction() as session:
                 make_queued_job(session, accounts[(number + turn) % 2])
             with transaction() as session:
-                taken = claim(session, f"worker-{number}", ["demo"])
-            if taken is not None and turn % 3 == 0:
+                lease = claim(session, f"worker-{number}", ["demo"])
+            if lease is not None and turn % 3 == 0:
                 with transaction() as session:
-                    release_take(session, taken)
+                    release_take(session, lease)
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(work, range(8)))

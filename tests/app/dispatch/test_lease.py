@@ -1,4 +1,4 @@
-"""Leases on the database clock: renewed, lost, fenced, retried within budgets, and handed back without penalty."""
+"""Leases on the database clock: renewed, lost, fenced, retried within budgets, and released without penalty."""
 
 import subprocess
 import sys
@@ -55,12 +55,12 @@ def take(session: Session, worker: str = "worker-1") -> Claim:
 
 
 def pass_time(session: Session, seconds: float) -> None:
-    """Let the service's clock run ahead; the moment of this transaction is read anew."""
+    """Move the service's clock ahead; the time of this transaction is read again."""
     session.info["clock_offset"] = session.info.get("clock_offset", timedelta()) + timedelta(seconds=seconds)
     session.info.pop("cinemeter_now", None)
 
 
-def test_a_beat_renews_the_lease_and_moves_progress_forward_only(session: Session, job: Job) -> None:
+def test_a_heartbeat_renews_the_lease_and_moves_progress_forward_only(session: Session, job: Job) -> None:
     claimed = take(session)
     pass_time(session, 30)
     renew_lease(session, claimed, step=3, steps=8, percent=40)
@@ -84,12 +84,12 @@ def test_a_frozen_worker_that_wakes_can_write_nothing(session: Session, job: Job
         with pytest.raises(LeaseLost):
             late()
     assert lose_take(session, claimed.take_id, job.id)
-    assert not lose_take(session, claimed.take_id, job.id), "a second sweep finds nothing to do"
-    again = take(session, "worker-2")
-    assert again.fence > claimed.fence
+    assert not lose_take(session, claimed.take_id, job.id), "a second repair finds nothing to do"
+    second = take(session, "worker-2")
+    assert second.fence > claimed.fence
     with pytest.raises(LeaseLost):
         succeed_segment(session, claimed, clip_key="zombie", handover_key=None, meter=METER)
-    succeed_segment(session, again, clip_key="good", handover_key=None, meter=METER)
+    succeed_segment(session, second, clip_key="good", handover_key=None, meter=METER)
     segment = next(unit for unit in units_of(session, job) if unit.kind == "segment")
     assert (segment.state, segment.clip_key) == ("done", "good")
 
@@ -103,7 +103,7 @@ def test_what_the_platform_lost_is_not_charged_to_the_account(session: Session, 
     assert session.get_one(Share, ("demo", job.account_id)).vtime == before
 
 
-def test_a_draining_worker_hands_back_without_penalty(session: Session, job: Job) -> None:
+def test_a_draining_worker_releases_without_penalty(session: Session, job: Job) -> None:
     register_worker(session, "worker-1", pools=["demo"], host="here", pid=1, device="cpu", facts={})
     claimed = take(session)
     assert not renew_lease(session, claimed, step=1, steps=8).drain
@@ -148,7 +148,7 @@ def test_segments_of_one_shot_follow_each_other(session: Session) -> None:
 
 
 def lose(session: Session, claimed: Claim, *, died: bool) -> None:
-    """Take a worker away: its parent sees it die, or its lease just runs out."""
+    """Lose a worker: its parent observes its death, or its lease just expires."""
     if died:
         session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
         session.flush()
@@ -163,7 +163,7 @@ def test_a_segment_that_kills_two_workers_is_failed_and_refunded_and_not_fed_to_
     for worker in ("worker-1", "worker-2"):
         claimed = line.start(worker=worker)
         assert claimed is not None
-        line.act(lambda taken=claimed: renew_lease(line.session, taken, step=step, steps=8))
+        line.act(lambda lease=claimed: renew_lease(line.session, lease, step=step, steps=8))
         line.session.get_one(Take, claimed.take_id).error_code = WORKER_DIED
         line.wait(seconds=get_settings().lease_seconds + 1)
         line.sweep("lost_takes")

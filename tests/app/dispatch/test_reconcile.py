@@ -110,8 +110,8 @@ BROKEN_FINISH: dict[str, Callable[[Line, str], None]] = {
 def test_a_job_whose_segments_are_made_comes_to_its_end(line: Line, broken: str) -> None:
     job, running = begun(line)
     line.make(running[1])
-    while (taken := line.start(["synthetic"])) is not None:
-        line.make(taken)
+    while (lease := line.start(["synthetic"])) is not None:
+        line.make(lease)
     BROKEN_FINISH[broken](line, job.id)
     line.session.commit()
     until_the_end(line, job.id, "completed")
@@ -129,30 +129,30 @@ def test_a_finish_that_was_opened_too_early_waits(line: Line) -> None:
     until_the_end(line, job.id, "completed")
 
 
-@pytest.mark.parametrize("made", [True, False])
-def test_a_wish_to_cancel_that_was_left_half_done_is_done(line: Line, made: bool) -> None:
+@pytest.mark.parametrize("has_clip", [True, False])
+def test_a_wish_to_cancel_that_was_left_half_done_is_done(line: Line, has_clip: bool) -> None:
     """What was made before the wish is delivered and paid; where nothing was, it ends and costs nothing."""
     alice = line.open()
     job = line.order(alice, shots=SHOTS)
-    taken = line.start()
-    assert taken is not None
-    if made:
-        line.make(taken)
+    lease = line.start()
+    assert lease is not None
+    if has_clip:
+        line.make(lease)
     wish = update(Job).where(Job.id == job.id).values(cancel_requested_at=now(line.session))
     line.session.execute(wish)
     end_takes(line, job.id)
     line.session.commit()
     until_the_end(line, job.id, "cancelled")
-    assert (line.receipt(job.id).total > 0) == made
+    assert (line.receipt(job.id).total > 0) == has_clip
 
 
-def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_patrol(line: Line) -> None:
+def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_scan(line: Line) -> None:
     alice = line.open()
     jobs = [line.order(alice, seconds=1) for _ in range(5)]
     line.session.execute(update(Unit).where(Unit.job_id == jobs[3].id).values(state="blocked"))
     line.session.commit()
-    patrol = StalledJobScan()
-    assert [patrol.next(line.session, limit=2) for _ in range(4)] == [[], [jobs[3].id], [], []]
+    scan = StalledJobScan()
+    assert [scan.next(line.session, limit=2) for _ in range(4)] == [[], [jobs[3].id], [], []]
     until_the_end(line, jobs[3].id, "completed")
 
 
@@ -168,12 +168,12 @@ def test_a_job_whose_units_are_gone_is_given_up_and_costs_nothing(line: Line) ->
 def test_what_an_ended_job_left_behind_is_dropped(line: Line, left: str) -> None:
     alice = line.open()
     job = line.order(alice, seconds=1)
-    taken = line.start()
-    assert taken is not None
+    lease = line.start()
+    assert lease is not None
     line.cancel(alice, job.id)
     if left == "take":
         back = {"state": "running", "ended_at": None}
-        line.session.execute(update(Take).where(Take.id == taken.take_id).values(**back))
+        line.session.execute(update(Take).where(Take.id == lease.take_id).values(**back))
     line.session.execute(update(Unit).where(Unit.job_id == job.id).values(state="ready"))
     line.session.commit()
     assert line.start() is None

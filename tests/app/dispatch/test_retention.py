@@ -80,10 +80,10 @@ def test_a_take_that_ends_while_the_rows_are_read_keeps_its_clip(
     claimed = claim_next()
     clip = f"takes/{job_id}/{claimed.take_id}/clip.mp4"
     put(clip)
-    asked = itertools.count(1)
+    count = itertools.count(1)
 
     def end(*_: object) -> None:
-        if next(asked) == queries:
+        if next(count) == queries:
             with transaction() as session:
                 succeed_segment(session, claimed, clip_key=clip, handover_key=None, meter={"gpu_seconds": "1"})
 
@@ -92,7 +92,7 @@ def test_a_take_that_ends_while_the_rows_are_read_keeps_its_clip(
         assert unreferenced_films(f"takes/{job_id}") == 0
     finally:
         event.remove(engine, "after_cursor_execute", end)
-    assert next(asked) > queries + 1, "it ended while rows were read"
+    assert next(count) > queries + 1, "it ended while rows were read"
     assert keys() == {clip}
 
 
@@ -209,12 +209,12 @@ def test_a_store_that_is_away_stops_one_chore_and_no_other(engine: Engine, redis
 
 def test_only_the_leader_cleans(put: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.dispatch.retention.TICK_SECONDS", 0.001)
-    asked, stop = threading.Event(), threading.Event()
+    checked, stop = threading.Event(), threading.Event()
 
     def leads() -> bool:
-        if asked.is_set():
+        if checked.is_set():
             stop.set()
-        asked.set()
+        checked.set()
         return False
 
     put("films/video_0000/take_1/film.mp4")

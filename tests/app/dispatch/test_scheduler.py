@@ -1,4 +1,4 @@
-"""What the scheduler mends, it mends one by one: no transaction holds two customers' rows, no row holds up another."""
+"""The scheduler repairs items one by one: no transaction locks two customers' rows, no row blocks another."""
 
 import threading
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ from tests.ledger_simulation import Line
 
 @pytest.fixture
 def line(engine: Engine, redis_url: str) -> Iterator[Line]:
-    """A line whose clock stands two days ago, so that what it leaves is due by now."""
+    """A line whose clock is two days ago, so that its leftovers are due by now."""
     with Session(engine, expire_on_commit=False) as session:
         session.info["clock_at"] = now(session) - timedelta(days=2)
         yield Line(session)
 
 
 def transactions_of(line: Line, table: str) -> int:
-    """How many transactions wrote the rows of a table last."""
+    """Return how many transactions wrote the rows of a table last."""
     return int(line.session.execute(text(f"SELECT count(DISTINCT xmin::text) FROM {table}")).scalar_one())
 
 
-def test_each_customer_is_mended_in_a_transaction_of_its_own(line: Line) -> None:
+def test_each_customer_is_repaired_in_a_transaction_of_its_own(line: Line) -> None:
     callers = [line.open(name, membership="studio") for name in ("Alice", "Bob", "Carol")]
     for caller in callers:
         line.order(caller, seconds=1, service_tier="flex")
         line.quote(caller, seconds=5)
-    found = run_round()
-    assert (found["past_deadlines"], found["expired_quotes"]) == (3, 3)
+    counts = run_round()
+    assert (counts["past_deadlines"], counts["expired_quotes"]) == (3, 3)
     line.session.expire_all()
     assert {job.state for job in line.session.query(Job)} == {"expired"}
     assert {quote.state for quote in line.session.query(Quote)} == {"expired"}
@@ -46,7 +46,7 @@ def test_each_customer_is_mended_in_a_transaction_of_its_own(line: Line) -> None
     line.check()
 
 
-def test_one_row_that_cannot_be_mended_holds_up_no_other(line: Line) -> None:
+def test_one_row_that_cannot_be_repaired_blocks_no_other(line: Line) -> None:
     alice = line.open()
     first, second = (line.order(alice, seconds=1, service_tier="flex") for _ in range(2))
     pricing = dict(line.job(first.id).pricing)
@@ -59,28 +59,28 @@ def test_one_row_that_cannot_be_mended_holds_up_no_other(line: Line) -> None:
     line.check()
 
 
-def test_a_beat_and_a_cancel_at_the_same_moment_take_their_locks_in_one_order(engine: Engine, line: Line) -> None:
+def test_a_heartbeat_and_a_cancel_at_once_lock_in_one_order(engine: Engine, line: Line) -> None:
     alice = line.open()
     line.session.info["clock_at"] += timedelta(days=2)
     job = line.order(alice, seconds=2)
-    taken = line.start()
-    assert taken is not None
+    lease = line.start()
+    assert lease is not None
     line.session.commit()
     ends: list[str] = []
 
-    def beats() -> None:
+    def renew() -> None:
         try:
             with transaction(engine) as session:
-                renew_lease(session, taken, step=1, steps=8, percent=10)
+                renew_lease(session, lease, step=1, steps=8, percent=10)
             ends.append("renewed")
         except LeaseLost:
             ends.append("lost")
 
-    thread = threading.Thread(target=beats)
+    thread = threading.Thread(target=renew)
     with transaction(engine) as session:
         locked = find_job(session, alice, job.id, lock=True)
         thread.start()
-        # The beat waits for the job, and does not hold its take meanwhile: the cancel voids it at once.
+        # The heartbeat waits for the job without a lock on its take: the cancel voids the take at once.
         waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'UPDATE jobs'")
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
             while not watch.execute(waiting).scalar_one():

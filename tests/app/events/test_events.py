@@ -82,17 +82,17 @@ def test_every_type_has_a_sample_that_names_a_subject(type_: str):
 
 def test_the_feed_pages_in_order_and_ends(session: Session):
     account_id = open_account(session)
-    written = [write(session, account_id).id for _ in range(5)]
+    event_ids = [write(session, account_id).id for _ in range(5)]
     first = list_events(session, account_id, limit=3)
     second = list_events(session, account_id, after=first.events[-1].id, limit=3)
-    assert {event.id for event in first.events + second.events} == set(written)
+    assert {event.id for event in first.events + second.events} == set(event_ids)
     assert (len(first.events), first.has_more, len(second.events), second.has_more) == (3, True, 2, False)
     end = second.events[-1].id
     assert list_events(session, account_id, after=end).events == []
     late = write(session, account_id).id
     assert [event.id for event in list_events(session, account_id, after=end).events] == [late]
-    shown = show_page(first)
-    assert (shown.first_id, shown.last_id, shown.has_more) == (first.events[0].id, first.events[-1].id, True)
+    page = show_page(first)
+    assert (page.first_id, page.last_id, page.has_more) == (first.events[0].id, first.events[-1].id, True)
 
 
 def test_test_and_live_and_projects_are_feeds_of_their_own(session: Session):
@@ -142,7 +142,7 @@ def test_an_event_that_commits_late_is_not_stepped_over(engine: Engine):
 def test_a_reader_that_follows_many_writers_sees_each_event_once(engine: Engine):
     with transaction(engine) as session:
         account_id = open_account(session)
-    written: list[str] = []
+    event_ids: list[str] = []
 
     def writer() -> None:
         for number in range(25):
@@ -150,7 +150,7 @@ def test_a_reader_that_follows_many_writers_sees_each_event_once(engine: Engine)
                 event_id = write(session, account_id).id
                 if number % 5:
                     session.commit()
-                    written.append(event_id)
+                    event_ids.append(event_id)
 
     def follow(until: threading.Event) -> list[str]:
         seen: list[str] = []
@@ -177,5 +177,5 @@ def test_a_reader_that_follows_many_writers_sees_each_event_once(engine: Engine)
     for thread in readers:
         thread.join()
     assert followed[0] == followed[1]
-    assert len(followed[0]) == len(set(followed[0])) == len(written) == 80
-    assert set(followed[0]) == set(written)
+    assert len(followed[0]) == len(set(followed[0])) == len(event_ids) == 80
+    assert set(followed[0]) == set(event_ids)

@@ -51,9 +51,9 @@ def test_one_finish_reported_twice_at_once_is_paid_once(engine: Engine, line: Li
     alice = line.open()
     for number in range(1, ROUNDS + 1):
         job = line.order(alice, seconds=2)
-        taken = line.start()
-        assert taken is not None
-        line.make(taken)
+        lease = line.start()
+        assert lease is not None
+        line.make(lease)
         finish = line.start()
         assert finish is not None
         film = line.film(finish)
@@ -80,8 +80,8 @@ def test_a_cancel_and_a_take_at_once(engine: Engine, line: Line) -> None:
         def wish(session: Session, job_id=job.id) -> None:
             request_cancel(session, find_job(session, alice, job_id, lock=True))
 
-        def made(session: Session, taken=second) -> None:
-            succeed_segment(session, taken, clip_key="clips/b.mp4", handover_key=None, meter={"gpu_seconds": "1"})
+        def made(session: Session, lease=second) -> None:
+            succeed_segment(session, lease, clip_key="clips/b.mp4", handover_key=None, meter={"gpu_seconds": "1"})
 
         ends = at_once(engine, wish, made)
         # The wish came first and the take is void, or the take did and the film is being finished.

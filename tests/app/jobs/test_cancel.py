@@ -19,9 +19,9 @@ def line(session: Session) -> Line:
 
 
 def take(line: Line) -> Claim:
-    found = line.start()
-    assert found is not None
-    return found
+    lease = line.start()
+    assert lease is not None
+    return lease
 
 
 def test_nothing_made_is_free_and_ends_at_once(line: Line) -> None:
@@ -50,8 +50,8 @@ def test_only_what_ended_before_the_wish_is_paid(line: Line) -> None:
     finish = take(line)
     assert finish.kind == "finish"
     line.deliver(finish)
-    made = line.job(job.id)
-    assert (made.state, made.film and made.film["frames"]) == ("cancelled", 2 * 16)
+    result = line.job(job.id)
+    assert (result.state, result.film and result.film["frames"]) == ("cancelled", 2 * 16)
     # 2 s at 0.90 x 0.65 x 0.75 = 0.8775
     assert line.receipt(job.id).total == 88
     assert line.posted(alice) == 100_000 - 88
@@ -94,12 +94,12 @@ def test_two_finishes_of_one_job(line: Line) -> None:
     silent = take(line)
     line.wait(seconds=60)
     line.sweep("lost_takes")
-    again = take(line)
-    assert again.unit_id == silent.unit_id
-    assert again.fence > silent.fence
-    line.deliver(again)
+    second = take(line)
+    assert second.unit_id == silent.unit_id
+    assert second.fence > silent.fence
+    line.deliver(second)
     assert line.lost(lambda: line.deliver(silent))
-    assert line.receipt(job.id).film_key == f"films/{again.take_id}.mp4"
+    assert line.receipt(job.id).film_key == f"films/{second.take_id}.mp4"
     assert line.posted(alice) == 100_000 - 88
     line.check()
 

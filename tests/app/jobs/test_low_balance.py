@@ -1,4 +1,4 @@
-"""The owner is told once when the wallet falls below the threshold, whatever lowered it, and again at the next fall."""
+"""The owner is notified once when the wallet falls below the threshold, for any cause, and again at the next fall."""
 
 import json
 from datetime import timedelta
@@ -18,7 +18,7 @@ from app.wallet.funds import top_up
 from tests.ledger_simulation import Line
 
 
-def told(line: Line, caller: Caller) -> list[str]:
+def low_balance_events(line: Line, caller: Caller) -> list[str]:
     bodies = line.session.scalars(
         select(Event.body)
         .where(Event.account_id == caller.account_id, Event.type == "wallet.low")
@@ -32,14 +32,14 @@ def test_a_low_balance_is_told_once_a_fall(session: Session) -> None:
     alice = line.open(membership="free", credit=1_000)
     line.act(lambda: set_low_balance(session, alice.account_id, 600))
     line.order(alice, seconds=3)
-    assert told(line, alice) == []
+    assert low_balance_events(line, alice) == []
     line.order(alice, seconds=3)
-    assert told(line, alice) == ["4.60"]
+    assert low_balance_events(line, alice) == ["4.60"]
     line.order(alice, seconds=1)
-    assert told(line, alice) == ["4.60"]
+    assert low_balance_events(line, alice) == ["4.60"]
     line.act(lambda: top_up(session, alice.account_id, 1_000, kind="purchased", reference="more"))
     line.order(alice, seconds=10)
-    assert told(line, alice) == ["4.60", "4.70"]
+    assert low_balance_events(line, alice) == ["4.60", "4.70"]
     line.check()
 
 
@@ -50,13 +50,13 @@ def test_credit_that_expires_is_told_when_it_is_booked_and_once(session: Session
     line.act(lambda: top_up(session, alice.account_id, 900, kind="granted", reference="trial", expires_at=ends))
     line.act(lambda: set_low_balance(session, alice.account_id, 600))
     line.sweep("expired_credit")
-    assert told(line, alice) == []
+    assert low_balance_events(line, alice) == []
     line.wait(days=1)
     assert line.sweep("expired_credit") == {"expired_credit": 1}
-    assert told(line, alice) == ["5.00"]
+    assert low_balance_events(line, alice) == ["5.00"]
     line.sweep("expired_credit")
     line.order(alice, seconds=1)
-    assert told(line, alice) == ["5.00"]
+    assert low_balance_events(line, alice) == ["5.00"]
     line.check()
 
 
@@ -69,10 +69,10 @@ def test_a_top_up_that_leaves_it_low_beside_expired_credit_does_not_tell_the_sam
     line.wait(days=1)
     # Nobody has booked the expiry yet; the hold sees it all the same.
     line.order(alice, seconds=1)
-    assert told(line, alice) == ["4.10"]
+    assert low_balance_events(line, alice) == ["4.10"]
     line.act(lambda: top_up(session, alice.account_id, 50, kind="purchased", reference="some"))
     line.sweep("expired_credit")
-    assert told(line, alice) == ["4.10"]
+    assert low_balance_events(line, alice) == ["4.10"]
     line.check()
 
 
@@ -86,14 +86,14 @@ def test_a_correction_that_takes_and_a_lowered_credit_limit_are_told(session: Se
         line.act(lambda: money.correct_balance(session, SYSTEM_ACTOR, account, amount, reference=reference, reason="x"))
 
     correct(-300, "small")
-    assert told(line, alice) == []
+    assert low_balance_events(line, alice) == []
     correct(-300, "chargeback")
     correct(-100, "another")
-    assert told(line, alice) == ["4.00"]
+    assert low_balance_events(line, alice) == ["4.00"]
     line.act(lambda: money.set_account_credit_limit(session, SYSTEM_ACTOR, account, 1_000))
-    assert told(line, alice) == ["4.00"]
+    assert low_balance_events(line, alice) == ["4.00"]
     line.act(lambda: money.set_account_credit_limit(session, SYSTEM_ACTOR, account, 0))
-    assert told(line, alice) == ["4.00", "3.00"]
+    assert low_balance_events(line, alice) == ["4.00", "3.00"]
     line.check()
 
 
@@ -102,11 +102,11 @@ def test_what_comes_back_from_a_hold_arms_it_again(session: Session) -> None:
     alice = line.open(membership="free", credit=1_000)
     line.act(lambda: set_low_balance(session, alice.account_id, 600))
     first = line.order(alice, seconds=6)
-    assert told(line, alice) == ["4.60"]
+    assert low_balance_events(line, alice) == ["4.60"]
     line.cancel(alice, first.id)
-    assert told(line, alice) == ["4.60"]
+    assert low_balance_events(line, alice) == ["4.60"]
     line.order(alice, seconds=7)
-    assert told(line, alice) == ["4.60", "3.70"]
+    assert low_balance_events(line, alice) == ["4.60", "3.70"]
     line.check()
 
 
@@ -116,5 +116,5 @@ def test_an_order_that_is_refused_tells_nothing(session: Session) -> None:
     line.act(lambda: set_low_balance(session, alice.account_id, 50))
     with pytest.raises(AppError, match="cannot hold the price"):
         line.order(alice, seconds=5)
-    assert told(line, alice) == []
+    assert low_balance_events(line, alice) == []
     line.check()

@@ -51,10 +51,10 @@ def ask(session: Session) -> Callable[..., dict[str, Any]]:
 def test_auto_takes_the_cheapest_and_says_so(models: Models, ask: Callable[..., dict[str, Any]]) -> None:
     assert ask()["model_chosen"] == "the only enabled model that can make this"
     models("fast-turbo", {"[switches]": "[switches]\nfirst_block_cache = 0.1"})
-    chosen = ask()
-    assert chosen["model"] == "fast-turbo"
-    told = "the cheapest, at 2.25 CNY; others: demo 4.50; it trades exactness for speed"
-    assert chosen["model_chosen"] == told
+    quote = ask()
+    assert quote["model"] == "fast-turbo"
+    reason = "the cheapest, at 2.25 CNY; others: demo 4.50; it trades exactness for speed"
+    assert quote["model_chosen"] == reason
     assert "model_chosen" not in ask(model="demo"), "who names a model has chosen"
 
 
@@ -71,9 +71,9 @@ def test_of_equal_prices_auto_takes_the_one_of_most_native_pixels(
     models: Models, ask: Callable[..., dict[str, Any]]
 ) -> None:
     models("zeta", {'"16:9" = [112, 64]': '"16:9" = [224, 128]'})
-    chosen = ask()
-    assert chosen["model"] == "zeta"
-    assert "most native pixels" in chosen["model_chosen"]
+    quote = ask()
+    assert quote["model"] == "zeta"
+    assert "most native pixels" in quote["model_chosen"]
     assert ask(ratio="1:1")["model"] == "demo", "of equal pixels the catalogue's order decides"
 
 
@@ -81,7 +81,7 @@ ONLY_PICTURES = {'modes = ["t2v", "i2v", "v2v", "edit", "extend"]': 'modes = ["i
 
 
 @pytest.mark.parametrize(
-    ("changes", "asked", "field", "able"),
+    ("changes", "fields", "field", "able"),
     [
         (ONLY_PICTURES, {"prompt": "a", "last_frame": "asset_1"}, "first_frame", {"demo"}),
         (
@@ -109,13 +109,13 @@ def test_what_a_model_cannot_do_is_refused_and_who_can_is_named(
     models: Models,
     ask: Callable[..., dict[str, Any]],
     changes: dict[str, str],
-    asked: dict[str, Any],
+    fields: dict[str, Any],
     field: str,
     able: set[str],
 ) -> None:
     models("narrow", changes)
     with pytest.raises(AppError) as refused:
-        ask(model="narrow", seconds=None, **asked)
+        ask(model="narrow", seconds=None, **fields)
     assert (refused.value.code, refused.value.field) == ("mode_unsupported", field)
     assert able <= set(refused.value.facts["allowed"])
     assert "narrow" not in refused.value.facts["allowed"]
@@ -144,7 +144,7 @@ def test_what_fits_no_worker_is_refused_before_it_is_sold(
     assert "16.0 GiB" in refused.value.message
     assert ask(model="auto")["model"] == "demo", "auto passes over it"
     work_with(session, None, name="worker-2", pool="large")
-    assert ask(model="large")["model"] == "large", "one of its workers has not told"
+    assert ask(model="large")["model"] == "large", "one of its workers has not reported its memory"
     deregister_worker(session, "worker-2")
     work_with(session, 80 * 2**30, name="worker-3", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has the memory"

@@ -66,7 +66,7 @@ def test_the_same_call_again_is_the_same_job_and_another_is_refused(line: Line) 
     quote = line.quote(alice, seconds=2)
     job = line.order(alice, seconds=2, quote_id=quote.id)
     assert line.order(alice, seconds=2, quote_id=quote.id).id == job.id
-    with pytest.raises(AppError, match="redeemed before") as refused:
+    with pytest.raises(AppError, match="already been redeemed") as refused:
         line.order(alice, seconds=2, quote_id=quote.id, metadata={"another": "body"})
     assert refused.value.code == "quote_used"
     other = line.quote(alice, seconds=2)
@@ -88,7 +88,7 @@ def test_at_most_five_are_open(line: Line) -> None:
         line.quote(alice, seconds=1)
     assert refused.value.code == "too_many_quotes"
     line.wait(minutes=16)
-    # The sweeper gives back what they had set aside, each in a transaction of its own; a new quote waits for neither.
+    # The scheduler releases their reservations, each in a transaction of its own; a new quote waits for none.
     line.quote(alice, seconds=1)
     assert line.sweep("expired_quotes")["expired_quotes"] == 5
 
@@ -115,9 +115,9 @@ def test_free_seconds_are_set_aside_used_and_given_back(line: Line) -> None:
     assert free_use(line, studio) == (0, 40)
     # A job that fails gives them back.
     line.order(studio, seconds=20)
-    taken = line.start()
-    assert taken is not None
-    line.fail(taken)
+    lease = line.start()
+    assert lease is not None
+    line.fail(lease)
     line.session.expire_all()
     assert free_use(line, studio) == (0, 40)
     line.check()
@@ -164,10 +164,10 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine, studio: Caller, mon
     def ask(which: int) -> None:
         with transaction(engine) as session:
             caller = Caller(studio.account, studio.scopes, studio.roles)
-            made = quoting.price_and_reserve(
+            priced = quoting.price_and_reserve(
                 session, caller, f"owner_{which}", lambda: quoting.estimate(session, caller, request(seconds=60))
             )
-            totals.append(made.price.total.text)
+            totals.append(priced.price.total.text)
 
     threads = [threading.Thread(target=ask, args=(which,)) for which in range(2)]
     for thread in threads:
@@ -182,13 +182,13 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine, studio: Caller, mon
 
 
 def test_eight_quotes_at_once_leave_five(engine: Engine, studio: Caller) -> None:
-    made: list[str] = []
+    outcomes: list[str] = []
     refused: list[str] = []
 
     def ask() -> None:
         try:
             with transaction(engine) as session:
-                made.append(make_quote(session, studio, request(seconds=20)).id)
+                outcomes.append(make_quote(session, studio, request(seconds=20)).id)
         except AppError as error:
             refused.append(error.code)
 
@@ -197,7 +197,7 @@ def test_eight_quotes_at_once_leave_five(engine: Engine, studio: Caller) -> None
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
-    assert (len(made), refused) == (5, ["too_many_quotes"] * 3)
+    assert (len(outcomes), refused) == (5, ["too_many_quotes"] * 3)
     with transaction(engine) as session:
         totals = sorted(session.scalars(select(Quote.total)))
         assert totals[:3] == [0, 0, 0]

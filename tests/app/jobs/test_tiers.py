@@ -33,9 +33,9 @@ def test_priority_that_starts_in_time_is_paid_as_quoted(line: Line) -> None:
 
 def test_a_quote_carries_the_promise_of_its_tier_and_the_order_keeps_it(world: World) -> None:
     """The promise counts from the order: a quote that is redeemed later is not already broken."""
-    asked = {"model": "synthetic", "prompt": "bars", "seconds": 2}
+    fields = {"model": "synthetic", "prompt": "bars", "seconds": 2}
     for tier, names, length in (("priority", ["start_by"], 600), ("flex", ["not_after"], 86_400), ("standard", [], 0)):
-        order = {**asked, "service_tier": tier}
+        order = {**fields, "service_tier": tier}
         quote = world.post("/v1/videos/quotes", order).json()
         video = world.post("/v1/videos", {**order, "quote_id": quote["id"]}).json()
         estimate = world.post("/v1/videos/estimates", order).json()
@@ -47,7 +47,7 @@ def test_a_quote_carries_the_promise_of_its_tier_and_the_order_keeps_it(world: W
             assert abs(estimate[name] - quote[name]) <= 60
             assert quote[name] == quote["expires_at"] - 900 + length
             assert abs(video[name] - video["created_at"] - length) <= 1
-    own = world.post("/v1/videos/quotes", {**asked, "service_tier": "flex", "expires_after": 60}).json()
+    own = world.post("/v1/videos/quotes", {**fields, "service_tier": "flex", "expires_after": 60}).json()
     assert own["not_after"] == own["expires_at"] - 900 + 60
 
 
@@ -57,9 +57,9 @@ def test_the_line_of_a_missed_start_drops(line: Line) -> None:
     assert job.start_by is not None
     line.wait(seconds=(job.start_by - now(line.session)).total_seconds() + 1)
     line.work()
-    made = line.receipt(job.id)
-    assert (made.quoted, made.total) == (PRIORITY, STANDARD)
-    assert "service_tier" not in made.body.partition('"lines"')[2].partition("]")[0]
+    receipt = line.receipt(job.id)
+    assert (receipt.quoted, receipt.total) == (PRIORITY, STANDARD)
+    assert "service_tier" not in receipt.body.partition('"lines"')[2].partition("]")[0]
     line.check()
 
 
@@ -107,11 +107,11 @@ def test_flex_leased_at_the_last_second_and_then_lost(line: Line) -> None:
     alice = line.open()
     job = line.order(alice, seconds=10, service_tier="flex")
     line.wait(hours=23, minutes=59, seconds=59)
-    taken = line.start()
-    assert taken is not None
+    lease = line.start()
+    assert lease is not None
     line.wait(minutes=10)
     line.sweep()
-    assert line.lost(lambda: line.make(taken))
+    assert line.lost(lambda: line.make(lease))
     assert line.job(job.id).state == "in_progress"
     assert {unit.priority for unit in line.units(line.job(job.id))} == {1}
     line.work()
@@ -142,10 +142,10 @@ def test_a_short_deadline_buys_flex_no_better_class(line: Line, after: int) -> N
         line.sweep("flex_promotions", "past_deadlines")
         assert classes(line, flex) == {2}
         standard = line.order(bob, seconds=1)
-        taken = line.start()
-        assert taken is not None
-        assert taken.job_id == standard.id, "a standard order that comes later goes first all the same"
-        line.release(taken)
+        lease = line.start()
+        assert lease is not None
+        assert lease.job_id == standard.id, "a standard order that comes later goes first all the same"
+        line.release(lease)
         line.cancel(bob, standard.id)
     reach(line, flex, min(after, 24 * 3600))
     assert line.start() is None, "a claim at its deadline expires it, without waiting for the scheduler"
@@ -158,9 +158,9 @@ def test_a_short_deadline_buys_flex_no_better_class(line: Line, after: int) -> N
 
 def test_a_redeemed_quote_keeps_flex_in_its_class_too(line: Line) -> None:
     alice = line.open()
-    asked = {"seconds": 10, "service_tier": "flex", "expires_after": 60}
-    quote = line.quote(alice, **asked)
-    job = line.order(alice, **asked, quote_id=quote.id)
+    fields = {"seconds": 10, "service_tier": "flex", "expires_after": 60}
+    quote = line.quote(alice, **fields)
+    job = line.order(alice, **fields, quote_id=quote.id)
     assert job.not_after == job.created_at + timedelta(seconds=60)
     line.wait(seconds=59)
     line.sweep()

@@ -48,10 +48,10 @@ class Receiver:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
 
-    def wait_for(self, told: Callable[[list[Received]], bool], seconds: float = 30.0) -> bool:
-        """Wait until `told` is true of the requests received so far; return whether it became so in time."""
+    def wait_for(self, condition: Callable[[list[Received]], bool], seconds: float = 30.0) -> bool:
+        """Wait until `condition` holds for the requests received so far; return whether it did in time."""
         with self._news:
-            return self._news.wait_for(lambda: told(self.requests), seconds)
+            return self._news.wait_for(lambda: condition(self.requests), seconds)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{path}"

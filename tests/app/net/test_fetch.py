@@ -52,9 +52,9 @@ def test_redirects_are_followed_up_to_five(receiver: Receiver, tmp_path: Path):
 
 def test_a_redirect_into_the_house_reads_like_an_unreachable_address(receiver: Receiver, tmp_path: Path):
     inward = refused(tmp_path, receiver.url("/redirect?to=http://169.254.169.254/latest/meta-data/"))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        nobody = refused(tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        nobody = refused(tmp_path, f"http://127.0.0.1:{busy.getsockname()[1]}/")
     assert inward.message == nobody.message
     assert set(inward.facts) == set(nobody.facts)
 

@@ -125,9 +125,9 @@ def test_retry_after_is_kept_with_the_status(receiver: Receiver):
 
 
 def test_nobody_at_home(receiver: Receiver):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        [answer] = post(f"http://127.0.0.1:{taken.getsockname()[1]}/")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        [answer] = post(f"http://127.0.0.1:{busy.getsockname()[1]}/")
     assert answer.fault == "connect_failed"
 
 
@@ -157,7 +157,7 @@ def test_of_several_answers_all_must_be_public(receiver: Receiver):
 
 def test_a_name_is_judged_at_every_dial_so_a_rebound_name_stays_out(receiver: Receiver):
     names = Names(["127.0.0.1"], ["169.254.169.254"])
-    # The first answer closes its connection, so that the second request has to dial again.
+    # The first answer closes its connection, so that the second request has to connect again.
     closing = receiver.url("/file/1", host="rebinding.example")
     first, second = post(closing, receiver.url("/ok", host="rebinding.example"), lookup=names)
     assert (first.status, second.fault) == (200, "blocked")
@@ -207,9 +207,9 @@ def test_a_proxy_that_refuses_the_receiver_is_an_unreachable_receiver():
 
 
 def test_a_proxy_that_is_down_is_our_fault_and_named_so(receiver: Receiver):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        down = Egress(strict_urls=False, proxy=f"http://127.0.0.1:{taken.getsockname()[1]}")
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        down = Egress(strict_urls=False, proxy=f"http://127.0.0.1:{busy.getsockname()[1]}")
         assert post("http://hooks.example/ok", egress=down)[0].fault == "proxy_failed"
 
 

@@ -43,15 +43,15 @@ def history(session: Session) -> None:
     paid = line.order(caller, seconds=50, project=project.id)
     line.work()
     half = line.order(caller, shots=TWO)
-    taken = line.start()
-    assert taken is not None
-    line.make(taken)
+    claim = line.start()
+    assert claim is not None
+    line.make(claim)
     line.cancel(caller, half.id)
     line.work()
     line.order(caller, seconds=3)
-    taken = line.start()
-    assert taken is not None
-    line.fail(taken)
+    claim = line.start()
+    assert claim is not None
+    line.fail(claim)
     line.act(lambda: refund(session, paid.id, 100, reference="flicker", reason="flicker"))
     line.act(lambda: correct(session, studio.account_id, -10, reference="slip", reason="a slip"))
     line.order(caller, seconds=4)
@@ -150,9 +150,9 @@ def test_each_row_that_is_bent_is_named_by_its_rule(session: Session) -> None:
         else:
             act(session)
         session.expire_all()
-        found = {finding.rule for finding in audit_books(session)}
-        if rule not in found:
-            missed.append((act, rule, found))
+        rules = {finding.rule for finding in audit_books(session)}
+        if rule not in rules:
+            missed.append((act, rule, rules))
         bending.rollback()
         session.expire_all()
     assert missed == []

@@ -48,8 +48,8 @@ def test_usage_and_statement_add_up_to_what_was_charged(line: Line) -> None:
     assert first
     assert second
     assert third
-    for taken in (first, second, third):
-        line.make(taken)
+    for claim in (first, second, third):
+        line.make(claim)
     line.cancel(alice, half.id)
     line.work()
     charged = 100_000 - line.posted(alice)
@@ -71,22 +71,22 @@ def test_usage_and_statement_add_up_to_what_was_charged(line: Line) -> None:
     assert Fraction(content["total"]) == Fraction(charged, 100)
 
     for language in ("en", "zh"):
-        made = write_csv(line.session, statement, language)
-        table = list(csv.DictReader(io.StringIO(made.removeprefix("\ufeff"))))
+        document = write_csv(line.session, statement, language)
+        table = list(csv.DictReader(io.StringIO(document.removeprefix("\ufeff"))))
         at = {"en": ("Charged", "Project"), "zh": ("实付", "项目")}[language]
         assert sum(Fraction(row[at[0]]) for row in table[:-1]) == Fraction(table[-1][at[0]]) == Fraction(charged, 100)
         # A name that a spreadsheet would compute is made inert.
         assert {row[at[1]] for row in table} == {"'=广告 & Trailer", ""}
-        said = {
+        labels = {
             "en": {"Service tier": "Priority", "Membership": "Professional", "Mode": "from text"},
             "zh": {"服务等级": "优先", "会员": "专业版", "模式": "文生视频"},
         }[language]
-        assert any(said.items() <= row.items() for row in table)
-        assert not any(inner in made for inner in ("t2v", "priority", "professional"))
-        made = statement_pdf(statement, language)
-        assert made.startswith(b"%PDF-")
-        assert made == statement_pdf(statement, language)
-        assert b"DroidSansFallback" in made
+        assert any(labels.items() <= row.items() for row in table)
+        assert not any(inner in document for inner in ("t2v", "priority", "professional"))
+        document = statement_pdf(statement, language)
+        assert document.startswith(b"%PDF-")
+        assert document == statement_pdf(statement, language)
+        assert b"DroidSansFallback" in document
     of_project = make_statement(line.session, alice.account_id, month_of(line), project.id)
     assert (of_project.whole.total, of_project.opening, of_project.project) == (219, None, "=广告 & Trailer")
 
@@ -125,9 +125,9 @@ def test_a_receipt_reads_in_both_languages_and_replays(line: Line, tmp_path: Pat
     html = receipt_html(chinese)
     assert "<b>Wu" not in html
     assert "&lt;b&gt;Wu 工作室" in html
-    made = receipt_pdf(chinese)
-    assert made.startswith(b"%PDF-")
-    assert b"DroidSansFallback" in made
+    document = receipt_pdf(chinese)
+    assert document.startswith(b"%PDF-")
+    assert b"DroidSansFallback" in document
     body, difference = replay_job(line.session, job.id)
     assert (json.loads(body)["total"], difference) == ("4.39", None)
 

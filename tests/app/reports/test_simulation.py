@@ -41,13 +41,13 @@ def history(line: Line) -> dict[str, int]:
     line.wait(hours=1)
     # One that fails, one that is cancelled half way, one that starts too late, one that nobody starts.
     line.order(alice, seconds=3)
-    taken = line.start()
-    assert taken is not None
-    line.fail(taken)
+    claim = line.start()
+    assert claim is not None
+    line.fail(claim)
     half = line.order(bob, shots=[{"prompt": "a", "seconds": 2}, {"prompt": "b", "seconds": 3}])
-    taken = line.start()
-    assert taken is not None
-    line.make(taken)
+    claim = line.start()
+    assert claim is not None
+    line.make(claim)
     line.cancel(bob, half.id)
     line.work()
     line.order(alice, seconds=4, service_tier="priority")
@@ -62,15 +62,15 @@ def history(line: Line) -> dict[str, int]:
 
 def test_the_book_in_force_gives_what_was_charged(line: Line) -> None:
     charged = history(line)
-    found = simulate(line)
-    assert found.whole.before == found.whole.after == Money(sum(charged.values()), "CNY")
-    assert (found.whole.jobs, found.winners, found.losers, found.refused) == (9, (), (), ())
-    assert set(found.by_membership) == {"professional", "studio"}
-    assert set(found.by_resolution) == {"720P", "1080P"}
-    assert set(found.by_model) == {"synthetic"}
+    outcome = simulate(line)
+    assert outcome.whole.before == outcome.whole.after == Money(sum(charged.values()), "CNY")
+    assert (outcome.whole.jobs, outcome.winners, outcome.losers, outcome.refused) == (9, (), (), ())
+    assert set(outcome.by_membership) == {"professional", "studio"}
+    assert set(outcome.by_resolution) == {"720P", "1080P"}
+    assert set(outcome.by_model) == {"synthetic"}
     # Each take of the test took 1.5 GPU-seconds; the one that failed had no meter and counts by the clock.
-    assert found.gpu_seconds >= 9
-    assert found.margin_before == found.whole.before - found.cost
+    assert outcome.gpu_seconds >= 9
+    assert outcome.margin_before == outcome.whole.before - outcome.cost
 
 
 def test_the_margin_counts_takes_that_nobody_pays_for(line: Line) -> None:
@@ -97,10 +97,10 @@ def test_a_dearer_draft_names_who_would_pay_more(line: Line) -> None:
     charged = history(line)
     text = book_text("dearer").replace('per_second = "0.90"', 'per_second = "1.80"')
     # Its examples no longer hold; a draft may be looked at all the same.
-    found = simulate(line, text)
-    assert found.whole.after > found.whole.before
-    assert {loser.account for loser in found.losers} == set(charged)
-    assert all(loser.before == Money(charged[loser.account], "CNY") for loser in found.losers)
+    outcome = simulate(line, text)
+    assert outcome.whole.after > outcome.whole.before
+    assert {loser.account for loser in outcome.losers} == set(charged)
+    assert all(loser.before == Money(charged[loser.account], "CNY") for loser in outcome.losers)
 
 
 def test_test_jobs_and_other_periods_do_not_count(line: Line) -> None:

@@ -18,7 +18,7 @@ from app.clock import now
 from app.errors import AppError
 from app.wallet.audit import audit_wallet
 from app.wallet.balance import balance, crossed_low_balance, open_wallet, set_credit_limit, set_low_balance
-from app.wallet.funds import correct, list_transfers, refund, spell, top_up
+from app.wallet.funds import correct, list_transfers, refund, signed_amount_text, top_up
 from app.wallet.hold import HoldResolved, capture, get_hold, hold, release
 from app.wallet.lots import REGRANT_LIFE, accounts_with_expired_lots, expire_lots
 
@@ -57,8 +57,8 @@ def lots(session: Session) -> list[tuple[str, int, int]]:
 def test_what_costs_nothing_is_held_where_nothing_is_left(session: Session, account: str) -> None:
     correct(session, account, -500, reference="slip", reason="paid in twice")
     project = create_project(session, account, "ads", budget_month=100)
-    made = hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
-    assert (made.amount, made.state, balance(session, account).available) == (0, "held", -500)
+    new_hold = hold(session, account_id=account, job_id="video_free", amount=0, project_id=project.id)
+    assert (new_hold.amount, new_hold.state, balance(session, account).available) == (0, "held", -500)
     with pytest.raises(AppError, match="cannot hold"), session.begin_nested():
         hold(session, account_id=account, job_id="video_1", amount=1)
     assert audit_wallet(session) == []
@@ -77,13 +77,18 @@ def test_a_free_film_fits_a_budget_that_was_lowered(session: Session, account: s
 
 def test_a_hold_is_captured_in_part_and_the_rest_is_free_again(session: Session, account: str) -> None:
     give(session, account, 1000)
-    made = hold(session, account_id=account, job_id="video_1", amount=600)
-    assert (made.amount, made.state) == (600, "held")
+    new_hold = hold(session, account_id=account, job_id="video_1", amount=600)
+    assert (new_hold.amount, new_hold.state) == (600, "held")
     has = balance(session, account)
     assert (has.posted, has.held, has.available, has.purchased) == (1000, 600, 400, 400)
     transfer = capture(session, "video_1", 450)
     assert transfer is not None
-    assert (transfer.credit, transfer.amount, transfer.job_id, spell(transfer)) == ("revenue", 450, "video_1", "-4.50")
+    assert (transfer.credit, transfer.amount, transfer.job_id, signed_amount_text(transfer)) == (
+        "revenue",
+        450,
+        "video_1",
+        "-4.50",
+    )
     has = balance(session, account)
     assert (has.posted, has.held, has.available, has.purchased) == (550, 0, 550, 550)
     assert get_hold(session, "video_1").captured_amount == 450
@@ -394,9 +399,9 @@ def test_a_low_balance_is_told_once_for_each_fall(session: Session, account: str
     give(session, account, 1000)
     assert crossed_low_balance(session, account) is None
     hold(session, account_id=account, job_id="video_1", amount=800)
-    told = crossed_low_balance(session, account)
-    assert told is not None
-    assert told.available == 200
+    crossed = crossed_low_balance(session, account)
+    assert crossed is not None
+    assert crossed.available == 200
     hold(session, account_id=account, job_id="video_2", amount=100)
     assert crossed_low_balance(session, account) is None
     give(session, account, 50)

@@ -62,14 +62,14 @@ class Books:
         return sorted(live, key=lambda lot: (lot.expires_at or far, not lot.granted, self.lots.index(lot)))
 
     def take(self, amount: int, at: datetime) -> list[tuple[Lot, int]]:
-        taken = []
+        parts = []
         for lot in self.spending(at):
             part = min(lot.left, amount)
             if part:
                 lot.left -= part
                 amount -= part
-                taken.append((lot, part))
-        return taken
+                parts.append((lot, part))
+        return parts
 
     def spendable(self, at: datetime) -> int:
         unbacked = sum(amount - sum(part for _, part in slices) for amount, slices in self.open.values())
@@ -191,8 +191,8 @@ class Machine(RuleBasedStateMachine):
     def a_job_ends(self, data: st.DataObject, ours: bool) -> None:
         self.tick()
         job = data.draw(st.sampled_from(sorted(self.books.open)))
-        held = self.books.open[job][0]
-        spent = data.draw(st.none() | st.integers(0, held))
+        held_minor = self.books.open[job][0]
+        spent = data.draw(st.none() | st.integers(0, held_minor))
         if spent is None:
             release(self.session, job, ours=ours)
         else:
@@ -273,8 +273,8 @@ def run(engine: Engine, **options: Any) -> None:
 
 def test_any_order_of_acts_keeps_the_books(shared_engine: Engine) -> None:
     # Without shrinking, so that a failure is told before the test's time is over; the deep test shrinks.
-    told = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
-    run(shared_engine, max_examples=25, stateful_step_count=30, derandomize=True, phases=told)
+    phases = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+    run(shared_engine, max_examples=25, stateful_step_count=30, derandomize=True, phases=phases)
 
 
 @pytest.mark.deep

@@ -66,7 +66,7 @@ def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
     browser.get("/admin/accounts")
     form = {"name": "Second", "email": "Bob@example.com", "kind": "prepaid"}
     assert browser.send("/admin/accounts", form).status_code == 409
-    assert "Somebody signs in with this address already." in browser.text()
+    assert "Somebody already signs in with this e-mail address." in browser.text()
     browser.get("/admin/accounts?search=Second")
     assert "No account matches." in browser.text()
     assert acts() == []
@@ -130,6 +130,22 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
         assert words in told
     browser.get("/admin/workers")
     assert str(machine_facts("cpu")["name"]) in browser.text(), "the roster tells what each worker renders on"
+
+
+def test_a_film_is_cancelled_from_the_console_by_an_operator_only(site: Site):
+    film = order(site.browser("alice"))
+    approver = site.browser("approver")
+    approver.get(f"/admin{film}")
+    assert "Cancel the film" not in approver.text()
+    assert approver.send(f"/admin{film}/cancellation").status_code == 403
+    assert acts() == []
+    browser = site.browser("author")
+    browser.get(f"/admin{film}")
+    assert browser.send("/admin/films/video_nobodys/cancellation").status_code == 404
+    browser.get(f"/admin{film}")
+    browser.send(f"/admin{film}/cancellation")
+    assert "cancelled" in browser.text()
+    assert acts() == ["job.cancelled"]
 
 
 def test_a_delivery_is_sent_once_more_from_the_console(site: Site):

@@ -246,7 +246,7 @@ def test_an_invitation_opens_the_door_once(site: Site):
     assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
     with transaction() as session:
         _, token = create_invitation(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
-    assert "signs in with this address already" in again.get(f"/invitations/{token}").text
+    assert "already signs in with this e-mail address" in again.get(f"/invitations/{token}").text
 
 
 def test_strangers_open_accounts_only_where_that_is_allowed(site: Site, monkeypatch: pytest.MonkeyPatch):

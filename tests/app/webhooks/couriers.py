@@ -20,7 +20,7 @@ QUICK = CourierLimits(seconds=1.0, lease_seconds=20.0, poll_seconds=0.02)
 
 @contextmanager
 def courier_thread(limits: CourierLimits = QUICK, *, seconds: float | None = None) -> Iterator[None]:
-    """Run a courier beside the test; at the end of the block it drains and has reported everything."""
+    """Run a courier in a thread; at the end of the block it has drained and recorded everything."""
     limits = limits if seconds is None else replace(limits, seconds=seconds)
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

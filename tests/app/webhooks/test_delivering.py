@@ -63,7 +63,7 @@ def test_the_attempt_log_tells_what_happened(session: Session, caller: Caller):
 
 
 def test_ten_attempts_over_three_days_and_then_no_more(session: Session, caller: Caller):
-    # Only videos: in the third day the account is also told that this endpoint is failing.
+    # Only videos: on the third day the account also gets the event that this endpoint is failing.
     open_endpoint(session, caller, event_types=["video.*"])
     publish(session, caller)
     intervals = []
@@ -88,9 +88,9 @@ def test_a_courier_that_dies_loses_nothing_and_spends_nothing(session: Session, 
     let_pass(session, timedelta(seconds=29))
     assert claim_due(session) == []
     let_pass(session, timedelta(seconds=2))
-    [again] = claim_due(session)
-    assert (again.event_id, again.delivery_id, again.attempts) == (lost.event_id, lost.delivery_id, 0)
-    assert again.lease != lost.lease
+    [second] = claim_due(session)
+    assert (second.event_id, second.delivery_id, second.attempts) == (lost.event_id, lost.delivery_id, 0)
+    assert second.lease != lost.lease
 
 
 def test_a_lost_lease_changes_nothing_unless_the_event_arrived(session: Session, caller: Caller):
@@ -98,14 +98,14 @@ def test_a_lost_lease_changes_nothing_unless_the_event_arrived(session: Session,
     publish(session, caller)
     [lost] = claim_due(session, lease_seconds=1)
     let_pass(session, timedelta(seconds=2))
-    [again] = claim_due(session)
+    [second] = claim_due(session)
     finish(session, [lost], answered(500))
-    delivery = reload(session, again.delivery_id)
-    assert (delivery.state, delivery.attempts, delivery.lease) == ("pending", 0, again.lease)
+    delivery = reload(session, second.delivery_id)
+    assert (delivery.state, delivery.attempts, delivery.lease) == ("pending", 0, second.lease)
     finish(session, [lost], answered(200))
-    assert reload(session, again.delivery_id).state == "delivered"
-    finish(session, [again], answered(500))
-    assert reload(session, again.delivery_id).state == "delivered"
+    assert reload(session, second.delivery_id).state == "delivered"
+    finish(session, [second], answered(500))
+    assert reload(session, second.delivery_id).state == "delivered"
 
 
 def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller: Caller):
@@ -178,10 +178,10 @@ def test_the_breaker_defers_without_spending_attempts(session: Session, caller: 
     endpoint = open_endpoint(session, caller)
     for _ in range(30):
         publish(session, caller)
-    # All ten places fail at once: five failures open the breaker, the other five tell it nothing new.
+    # All ten requests fail at once: five failures open the breaker, the other five do not count.
     finish(session, claim_due(session), answered(503))
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "held_back"
-    # The database's clock runs on beside the shift, so a slow machine gets ten seconds to spare.
+    # The database's clock keeps running in addition to the shift, so a slow machine gets ten seconds to spare.
     let_pass(session, timedelta(seconds=5))
     assert claim_due(session) == []
     let_pass(session, timedelta(seconds=11))

@@ -42,7 +42,7 @@ class Deliveries(RuleBasedStateMachine):
         urls = ("https://a.example.com/", "https://b.example.com/")
         self.endpoints = [open_endpoint(self.session, self.caller, url, event_types=["video.*"]).id for url in urls]
         self.start = now(self.session)
-        self.told: set[str] = set()
+        self.events: set[str] = set()
         self.wanted: set[tuple[str, str]] = set()  # (event, endpoint) that was open when the event was told
         self.arrived: Counter[tuple[str, str]] = Counter()
         self.carried: list[DeliveryRequest] = []
@@ -59,7 +59,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule()
     def an_event_is_told(self) -> None:
         event = publish(self.session, self.caller)
-        self.told.add(event.id)
+        self.events.add(event.id)
         self.wanted |= {(event.id, endpoint) for endpoint in self.endpoints if self.is_open(endpoint)}
 
     @rule(free=st.integers(1, 20))
@@ -96,7 +96,7 @@ class Deliveries(RuleBasedStateMachine):
         if self.is_open(endpoint):
             until = now(self.session) + timedelta(seconds=1)
             recover(self.session, self.caller, endpoint, since=self.start, until=until)
-            self.wanted |= {(event, endpoint) for event in self.told}
+            self.wanted |= {(event, endpoint) for event in self.events}
 
     @rule(number=st.integers(0, 1_000))
     def a_delivery_is_repeated(self, number: int) -> None:

@@ -133,7 +133,7 @@ def test_a_process_whose_self_test_raises_is_poisoned(engine: WanEngine) -> None
 def test_a_process_that_cannot_be_reset_is_poisoned(engine: WanEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is broken for good raises at the first call that asks it, which is not always the self-test's."""
     Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
-    monkeypatch.setattr(engine, "_give_back_memory", _always_broken)
+    monkeypatch.setattr(engine, "_free_memory", _always_broken)
     with pytest.raises(EnginePoisoned, match="illegal memory access"):
         film(engine, request(seed=3))
 
@@ -190,11 +190,11 @@ def test_what_the_model_cannot_do_is_refused(tiny_wan: TinyWan, changes: dict[st
         film(engine, request(**changes))
 
 
-def test_families_refuse_what_they_cannot_be_told(tiny_wan: TinyWan) -> None:
+def test_families_refuse_inputs_that_they_do_not_have(tiny_wan: TinyWan) -> None:
     for family, changes, message in (
         ("i2v", {"mode": "i2v"}, "needs a first frame"),
-        ("t2v", {"mode": "t2v", "first_frame": pictures(1)[0]}, "cannot be shown a first frame"),
-        ("i2v", {"mode": "i2v", "first_frame": pictures(1)[0], "last_frame": pictures(1)[0]}, "cannot be shown a last"),
+        ("t2v", {"mode": "t2v", "first_frame": pictures(1)[0]}, "cannot use a first frame"),
+        ("i2v", {"mode": "i2v", "first_frame": pictures(1)[0], "last_frame": pictures(1)[0]}, "cannot use a last"),
         ("flf2v", {"mode": "i2v", "first_frame": pictures(1)[0]}, "needs a last frame"),
         ("i2v", {"mode": "t2v"}, "cannot do t2v"),
     ):

@@ -168,7 +168,7 @@ def test_a_worker_without_a_gpu_is_told_without_torch() -> None:
 
 def test_the_synthetic_engine_needs_no_torch() -> None:
     program = (
-        "import sys; from workers.engine import make_engine; from app.catalog.models import get_model; "
-        "make_engine(get_model('synthetic')).load(); assert 'torch' not in sys.modules"
+        "import sys; from workers.engine import make_engine; from app.catalog.models import require_model; "
+        "make_engine(require_model('synthetic')).load(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True, timeout=60)

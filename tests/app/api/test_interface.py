@@ -1,0 +1,62 @@
+"""API interfaces: each application has its own list, and each interface its own errors and upload gate."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
+
+from app.api.application import create_app
+from app.api.interface import ApiInterface, UploadGate, add_interfaces, upload_gate_of
+from app.api.problems import install
+from app.errors import AppError
+
+
+def make_interface(prefix: str, name: str) -> ApiInterface:
+    """An interface with one route that fails, and with errors that carry its name."""
+    router = APIRouter(prefix=prefix.rstrip("/"))
+
+    @router.get("/things")
+    def get_things() -> None:
+        raise AppError("conflict", "Not now.")
+
+    @router.post("/files")
+    def post_files(request: Request) -> dict[str, Any]:
+        gate = upload_gate_of(request)
+        return {"gated": gate is not None and gate.path_prefixes}
+
+    def error_response(error: AppError, request: Request) -> JSONResponse:
+        return JSONResponse({"by": name, "code": error.code}, status_code=error.status)
+
+    gate = UploadGate((f"{prefix}files",), lambda request: None)
+    return ApiInterface(prefix=prefix, routers=(router,), error_response=error_response, upload_gate=gate)
+
+
+def client(*interfaces: ApiInterface) -> TestClient:
+    """A client of an application with these interfaces and nothing else."""
+    api = FastAPI()
+    install(api)
+    add_interfaces(api, interfaces)
+    return TestClient(api)
+
+
+def test_each_interface_answers_errors_in_its_own_format() -> None:
+    api = client(make_interface("/a/", "outer"), make_interface("/a/b/", "inner"))
+    assert api.get("/a/things").json() == {"by": "outer", "code": "conflict"}
+    assert api.get("/a/b/things").json() == {"by": "inner", "code": "conflict"}, "the longer prefix decides"
+    assert api.get("/a/b/nothing").json() == {"by": "inner", "code": "not_found"}
+    assert api.get("/nothing").json()["detail"] == "Not found: /nothing."
+
+
+def test_a_form_passes_the_gate_of_its_path() -> None:
+    api = client(make_interface("/a/", "outer"), make_interface("/b/", "other"))
+    assert api.post("/a/files").json() == {"gated": ["/a/files"]}
+    assert api.post("/b/files").json() == {"gated": ["/b/files"]}
+
+
+def test_two_applications_share_no_interface() -> None:
+    client(make_interface("/v1/", "elsewhere"))
+    first, second = create_app(), create_app()
+    assert {each.prefix for each in first.state.interfaces} == {"/v1/", "/v1/admin/", "/api/v1/", "/mcp"}
+    assert TestClient(second).get("/v1/nothing").json()["code"] == "not_found"
+    assert not {id(each) for each in first.state.interfaces} & {id(each) for each in second.state.interfaces}
