@@ -103,6 +103,22 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
+# Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
+# of its threads: claim and render, upload, heartbeat, presence.
+_POOLS = {"worker": (4, 2), "api": (20, 20)}
+_role = ["cli"]
+
+
+def name_process(role: str) -> None:
+    """Set the role that `pg_stat_activity` shows for this process's later connections, such as `api` or `worker`."""
+    _role[0] = role
+
+
+def application_name() -> str:
+    """Return the name of this process's connections: `cinemeter-` and its role."""
+    return f"cinemeter-{_role[0]}"
+
+
 # A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
 # a quarter of an hour: a worker would continue to render long after another worker has its unit.
 _CONNECT = {
@@ -113,16 +129,32 @@ _CONNECT = {
     "keepalives_count": 3,
 }
 
-# How long the server may take to answer a check when a connection leaves the pool.
-_ANSWER_SECONDS = 3.0
+# What the database ends by itself, so that one process that stands still (a paused machine, a lost host, SIGSTOP) holds
+# up nobody for longer than 20 seconds. `cinemeter migrate` writes them into the role's settings for this database.
+TIME_OUTS = {
+    "idle_in_transaction_session_timeout": "15s",
+    "lock_timeout": "10s",
+    "statement_timeout": "30s",
+    # A host without power or network answers no probe: its connection ends after 5 + 3 × 2 seconds.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    # A statement whose client is gone ends, rather than hold its locks until its answer cannot be delivered.
+    "client_connection_check_interval": "5s",
+}
 
 
 def _make_engine(target: str) -> Engine:
-    engine = create_engine(target, pool_size=20, max_overflow=20, pool_timeout=10, connect_args=_CONNECT)
+    settings = get_settings()
+    connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
+    if not settings.database_prepare:
+        connect["prepare_threshold"] = None
+    size, overflow = _POOLS.get(_role[0], _POOLS["api"])
+    engine = create_engine(target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect)
 
     @event.listens_for(engine, "checkout")
     def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-        if not _answers(connection.pgconn):
+        if settings.database_ping_seconds and not _answers(connection.pgconn, settings.database_ping_seconds):
             raise InvalidatePoolError("the other end of this connection does not answer")
 
     @event.listens_for(engine, "checkin")
@@ -134,13 +166,13 @@ def _make_engine(target: str) -> Engine:
     return engine
 
 
-def _answers(connection: PGconn) -> bool:
+def _answers(connection: PGconn, seconds: float) -> bool:
     """Return whether the server answers an empty query on an idle connection within some seconds.
 
     SQLAlchemy's own ping waits as long as the connection is open. A proxy that has lost the server keeps it open for
     ever, and every thread with such a connection would wait as long.
     """
-    until = time.monotonic() + _ANSWER_SECONDS
+    until = time.monotonic() + seconds
     try:
         poll = select.poll()
         poll.register(connection.socket, select.POLLIN)
@@ -157,12 +189,13 @@ def _answers(connection: PGconn) -> bool:
         return False
 
 
-def set_idle_timeout(session: Session) -> None:
-    """Have the database roll this transaction back if its process then is idle for 15 seconds.
+def allow_long(session: Session, *, statement_seconds: int = 0, idle_seconds: int = 0) -> None:
+    """Lift this transaction's time-outs: for audits, exports and other long reads that hold no lock others wait for.
 
-    For transactions that hold a lock which others wait for: the worker may be frozen, or cut off, at any moment.
+    A limit of 0 seconds is none.
     """
-    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '15s'"))
+    session.execute(text(f"SET LOCAL statement_timeout = '{statement_seconds}s'"))
+    session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'"))
 
 
 def forget_engines() -> None:

@@ -18,6 +18,15 @@ class Settings(BaseSettings):
 
     home: Path = Field(Path(".cinemeter"), description="Folder for embedded servers, local files and keys.")
     database_url: str = Field("", description="PostgreSQL URL; empty starts an embedded server under the home.")
+    database_prepare: bool = Field(
+        True,
+        description="Prepare statements that repeat; switch off behind PgBouncer older than 1.21 in transaction mode.",
+    )
+    database_ping_seconds: float = Field(
+        3.0,
+        ge=0,
+        description="A connection that leaves the pool must answer a check within so many seconds; 0 asks nothing.",
+    )
     redis_url: str = Field("", description="Redis URL; empty starts an embedded server under the home.")
     storage_url: str = Field(
         "", description="file:/folder or s3://bucket/prefix?endpoint=URL; empty keeps files under the home."

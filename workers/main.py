@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app.db import forget_engines
+from app.db import forget_engines, name_process
 from app.dispatch.worker_registry import ask_host_to_leave, release_takes_of_child
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 # How long a parent that ends waits for its request to be written to the worker registry.
 REQUEST_SECONDS = 5.0
 
+name_process("worker")
 set_up_logs("worker")
 pools = [pool.strip() for pool in get_settings().pools.split(",") if pool.strip()]
 celery_app = make_celery(pools)

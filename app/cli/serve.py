@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from app.db import name_process
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import child_environment, get_settings
@@ -21,6 +22,7 @@ def run_api() -> None:
     """Serve HTTP until a signal asks to stop; requests in flight are answered first, open streams end at once."""
     from app.cli.api_server import serve_site
 
+    name_process("api")
     set_up_logs("api")
     serve_metrics("api")
     serve_site()
@@ -48,6 +50,7 @@ def run_scheduler() -> None:
     from app.dispatch.gauges import DatabaseGauges
     from app.dispatch.scheduler import run_scheduler as run
 
+    name_process("scheduler")
     set_up_logs("scheduler")
     serve_metrics("scheduler", [DatabaseGauges()])
     run(stop_event())
@@ -57,6 +60,7 @@ def run_courier() -> None:
     """Deliver webhooks until a stop signal."""
     from app.webhooks.courier import run_courier as run
 
+    name_process("courier")
     set_up_logs("courier")
     serve_metrics("courier")
     run()

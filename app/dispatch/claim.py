@@ -1,16 +1,23 @@
-"""Claim the next unit of work: pick it fairly, charge the account's share, and lease it, all in one transaction."""
+"""Claim the next unit of work: pick it fairly, charge the account's share, and lease it, all in one transaction.
 
+Claims of one pool run one after the other, so a claim never waits for a row that another transaction holds: that
+process may be frozen, and the pool would stop with it. Such an account is left out, and the next choice is taken.
+"""
+
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
+import psycopg
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.clock import lease_now, now
-from app.db import after_commit, new_id, set_idle_timeout
+from app.clock import lease_now, now, read_again
+from app.db import after_commit, new_id
 from app.dispatch.throughput import estimate_use
 from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
 from app.jobs.fair_share import advance_clock, join_share
@@ -28,6 +35,9 @@ CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 
 # A chosen unit may have been cancelled or have expired meanwhile; then the next one is chosen at once.
 CHOICES_MAX = 100
+# How long a claim waits for the rows of an account when nobody else has work, in milliseconds. Most transactions are
+# shorter, and without work for others the wait delays nobody.
+LONE_WAIT_MS = 300
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,17 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     loaded on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
     (settings.affinity_seconds, virtual GPU-seconds).
     """
-    set_idle_timeout(session)
     if not may_claim(session, worker_id):
         return None
     for pool in pools:
-        lease = _claim_from(session, worker_id, pool, resident_model)
+        # The lock of a pool without work is released before the next pool's is taken, so that workers may name their
+        # pools in any order.
+        point = session.begin_nested()
+        lease, is_corrected = _claim_from(session, worker_id, pool, resident_model)
+        if lease is None and not is_corrected:
+            point.rollback()
+        else:
+            point.commit()
         if lease is not None:
             set_current_take(session, worker_id, lease.take_id)
             # One wake-up wakes one worker, so a worker that leaves work in the queue wakes the next.
@@ -81,8 +97,11 @@ def peek(session: Session, pool: str, resident_model: str | None = None) -> str 
     return None if choice is None else str(choice.unit_id)
 
 
-def _choice_inputs(pool: str, resident_model: str | None, moment: datetime) -> dict[str, Any]:
+def _choice_inputs(
+    pool: str, resident_model: str | None, moment: datetime, excluded: Collection[str] = ()
+) -> dict[str, Any]:
     return {
+        "excluded": list(excluded),
         "pool": pool,
         "finish_pool": FINISH_POOL,
         "test_pool": TEST_POOL,
@@ -92,29 +111,79 @@ def _choice_inputs(pool: str, resident_model: str | None, moment: datetime) -> d
     }
 
 
-def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | None:
+def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> tuple[Claim | None, bool]:
+    """Return the lease, or None, and whether units that could not start were corrected on the way."""
     # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
     moment = now(session)
+    excluded: dict[str, str] = {}  # account → its unit that was chosen first
+    is_corrected = False
     for _ in range(CHOICES_MAX):
-        choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, moment)).one_or_none()
+        choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, moment, excluded)).one_or_none()
         if choice is None:
-            return None
-        job, unit = _lock(session, choice.unit_id)
-        if _may_start(session, job, unit):
-            return _lease(session, worker_id, job, unit, vmin=choice.vmin, jumps=choice.jumps)
-    return None
+            break
+        rows = _lock_free_rows(session, choice.unit_id)
+        if isinstance(rows, str):
+            excluded[rows] = choice.unit_id
+        elif _may_start(session, *rows):
+            return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps), is_corrected
+        else:
+            is_corrected = True
+    if not excluded:
+        return None, is_corrected
+    unit_id = next(iter(excluded.values()))
+    return _claim_alone(session, worker_id, pool, resident_model, unit_id), is_corrected
 
 
-def _lock(session: Session, unit_id: str) -> tuple[Job, Unit]:
-    """Lock the unit's job, then the unit: the order of every verb that touches both."""
+def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: str | None, unit_id: str) -> Claim | None:
+    """Wait a moment for the rows of an account when nobody else has work, and lease its unit."""
+    try:
+        with session.begin_nested():
+            session.execute(text(f"SET LOCAL lock_timeout = '{LONE_WAIT_MS}ms'"))
+            rows = _lock_rows(session, unit_id)
+            session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
+    except OperationalError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
+        return None
+    read_again(session)
+    choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
+    if choice is None or choice.unit_id != unit_id or not _may_start(session, *rows):
+        return None
+    return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)
+
+
+def _lock_free_rows(session: Session, unit_id: str) -> tuple[Job, Unit, Share] | str:
+    """Lock the rows of a lease unless another transaction holds one; then return the id of the unit's account."""
+    unit = session.get_one(Unit, unit_id, populate_existing=True)
+    free: dict[str, Any] = {"populate_existing": True, "with_for_update": {"skip_locked": True}}
+    job = session.get(Job, unit.job_id, **free)
+    locked = None if job is None else session.get(Unit, unit_id, **free)
+    if job is None or locked is None or not _may_count(session, unit.account_id):
+        return unit.account_id
+    share = session.get(Share, (unit.pool, unit.account_id), **free)
+    if share is None and session.get(Share, (unit.pool, unit.account_id), populate_existing=True) is not None:
+        return unit.account_id
+    return job, locked, share or _share(session, locked)
+
+
+def _lock_rows(session: Session, unit_id: str) -> tuple[Job, Unit, Share]:
+    """Lock the unit's job, the unit and the share, in the order of every verb that touches them."""
     job_id = session.scalars(select(Unit.job_id).where(Unit.id == unit_id)).one()
     job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
     unit = session.get_one(Unit, unit_id, populate_existing=True, with_for_update=True)
-    return job, unit
+    account_lock = {"account": f"segments:{unit.account_id}"}
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:account))"), account_lock)
+    return job, unit, _share(session, unit)
 
 
-def _may_start(session: Session, job: Job, unit: Unit) -> bool:
+def _may_count(session: Session, account_id: str) -> bool:
+    """Lock out the account's claims in other pools, whose segments count too, unless one is under way."""
+    account_lock = {"account": f"segments:{account_id}"}
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(hashtext(:account))"), account_lock))
+
+
+def _may_start(session: Session, job: Job, unit: Unit, share: Share) -> bool:
     """Return whether a chosen unit may be leased. What prevents it is corrected, or the unit would be chosen again."""
     if unit.state != UnitState.READY:
         return False
@@ -125,15 +194,13 @@ def _may_start(session: Session, job: Job, unit: Unit) -> bool:
     elif session.scalar(select(Take.id).where(Take.unit_id == unit.id, Take.state == TakeState.RUNNING)):
         unit.state = UnitState.RUNNING
     else:
-        return unit.kind != "segment" or _has_room(session, unit)
+        return unit.kind != "segment" or _has_room(session, unit, share)
     session.flush()
     return False
 
 
-def _has_room(session: Session, unit: Unit) -> bool:
+def _has_room(session: Session, unit: Unit, share: Share) -> bool:
     """Return whether the account may run one more segment, counted again with its claims in other pools locked out."""
-    account_lock = {"account": f"segments:{unit.account_id}"}
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:account))"), account_lock)
     running = session.scalar(
         select(func.count()).where(
             Take.account_id == unit.account_id,
@@ -142,12 +209,15 @@ def _has_room(session: Session, unit: Unit) -> bool:
             (Take.pool == TEST_POOL) == (unit.pool == TEST_POOL),
         )
     )
-    return (running or 0) < _share(session, unit).concurrency
+    return (running or 0) < share.concurrency
 
 
-def _lease(session: Session, worker_id: str, job: Job, unit: Unit, *, vmin: Decimal, jumps: bool) -> Claim:
+def _lease(
+    session: Session, worker_id: str, job: Job, unit: Unit, share: Share, *, vmin: Decimal, jumps: bool
+) -> Claim:
+    # The lease counts from now, after the last lock: one that was waited for would have used up part of it.
+    read_again(session)
     moment = lease_now(session)
-    share = _share(session, unit)
     charged = estimate_use(session, unit, resolution=str(job.spec["resolution"]))
     share.vtime += charged / share.weight
     share.jumped = share.jumped + charged if jumps else Decimal(0)

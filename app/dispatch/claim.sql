@@ -1,4 +1,5 @@
 -- Choose the next unit of one pool, in fair order. Nothing is locked here: claim.py locks the job and checks again.
+-- `excluded` are accounts whose rows another transaction holds now: a process that stands still must not stop the pool.
 --
 -- 1. `waiting` is the accounts with ready units, from the table of lanes: its cost grows with the waiting accounts, not
 --    with the length of their queues or with history. Accounts at their concurrency limit are left out.
@@ -26,7 +27,8 @@ waiting AS MATERIALIZED (
     LEFT JOIN shares AS s ON s.pool = l.pool AND s.account_id = l.account_id
     LEFT JOIN pools AS p ON p.name = l.pool
     LEFT JOIN busy AS b ON b.account_id = l.account_id
-    WHERE l.pool = :pool AND (l.pool = :finish_pool OR coalesce(b.running, 0) < coalesce(s.concurrency, 1))
+    WHERE l.pool = :pool AND l.account_id <> ALL (CAST(:excluded AS text[]))
+      AND (l.pool = :finish_pool OR coalesce(b.running, 0) < coalesce(s.concurrency, 1))
     GROUP BY l.class, l.account_id
 ),
 best AS (

@@ -4,7 +4,7 @@ import logging
 import socket
 from datetime import timedelta
 
-from sqlalchemy import or_, update
+from sqlalchemy import or_, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ from app.dispatch.tables import Leader
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 10
+LOCK_SECONDS = 2
 
 
 class LeadershipLost(Exception):
@@ -32,6 +33,9 @@ class Leadership:
     def acquire(self) -> bool:
         """Acquire or renew the lease. Returns whether this process leads."""
         with transaction() as session:
+            # A leader that froze inside a repair still holds its row in share mode. The standby must not hang with it:
+            # it tries again in a second, until the database has ended the frozen transaction.
+            session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
             moment = lease_now(session)
             until = moment + timedelta(seconds=LEASE_SECONDS)
             session.execute(

@@ -8,9 +8,8 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
-from app.db import set_idle_timeout
 from app.dispatch.claim import Claim
-from app.dispatch.throughput import record_throughput
+from app.dispatch.throughput import record_throughput_after_commit
 from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_for
 from app.jobs.fair_share import settle_share
 from app.jobs.meter import end_take
@@ -51,7 +50,7 @@ def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percen
         update(Take)
         .where(Take.id == claim.take_id, Take.fence == claim.fence, Take.state == TakeState.RUNNING)
         .where(Take.lease_until > moment)
-        .values(lease_until=until, step=step, steps=steps)
+        .values(lease_until=until, renewed_at=moment, step=step, steps=steps)
         .returning(Take.worker_id)
     ).one_or_none()
     if renewed is None:
@@ -62,7 +61,6 @@ def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percen
 
 def lock_take(session: Session, claim: Claim) -> tuple[Job, Take]:
     """Lock the job and the take, in this order, and verify the lease. Raises LeaseLost."""
-    set_idle_timeout(session)
     job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
     take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
     if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= lease_now(session):
@@ -92,7 +90,7 @@ def succeed_segment(
     unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
     unit.checkpoint_key = None
     job.units_done += 1
-    record_throughput(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
+    record_throughput_after_commit(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
     session.flush()
     _open_next(session, job, unit)
 
@@ -103,7 +101,7 @@ def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: d
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     close_take(session, take, TakeState.SUCCEEDED, meter=meter)
     unit.state, unit.done_at = UnitState.DONE, take.ended_at
-    record_throughput(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
+    record_throughput_after_commit(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
     session.flush()
     complete(session, job, film)
     return job
@@ -214,15 +212,16 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
 def _is_poison(session: Session, unit: Unit) -> bool:
     """Return whether this segment crashed two different workers.
 
-    Counted are processes whose death was observed during the take, and workers that went silent before the first
-    step, as happens where a whole machine hangs. A worker that goes silent later was most likely cut off from the
-    network, which is not the segment's fault: that counts towards the budget of losses only.
+    Counted are processes whose death was observed during the take, and workers that renewed their lease and went silent
+    before the first step, as happens where a whole machine hangs. A take without one renewal proves nothing about the
+    segment: its worker may have waited for the lease itself. A worker that goes silent later was most likely cut off
+    from the network, which is not the segment's fault: that counts towards the budget of losses only.
     """
     lost_workers = session.scalars(
         select(Take.worker_id).where(
             Take.unit_id == unit.id,
             Take.state == TakeState.LOST,
-            or_(Take.step == 0, Take.error_code == WORKER_DIED),
+            or_((Take.step == 0) & Take.renewed_at.is_not(None), Take.error_code == WORKER_DIED),
         )
     )
     return unit.kind == "segment" and len(set(lost_workers)) >= POISON_LOSSES

@@ -20,6 +20,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
@@ -34,6 +35,7 @@ FILMS_BATCH = 5
 ASSETS_BATCH = 20
 KEYS_BATCH = 500
 DELIVERIES_BATCH = 500
+WORKERS_BATCH = 500
 # Files of a job that has no row: a restored backup may be older than the files, so they are kept for a day.
 UNKNOWN_JOB_AGE = timedelta(days=1)
 PARTIAL_AGE = timedelta(days=1)
@@ -150,6 +152,11 @@ def _referenced_keys(session: Session, jobs: dict[str, Job]) -> set[str]:
     return {key for key in keys if key is not None}
 
 
+def gone_workers(session: Session) -> int:
+    """Remove rows of worker processes that ended long ago. Returns how many."""
+    return remove_gone_workers(session, limit=WORKERS_BATCH)
+
+
 def partial_uploads() -> int:
     """Delete uploads that were started a day ago and never completed. Returns how many."""
     with transaction() as session:
@@ -175,6 +182,7 @@ def chores() -> list[Chore]:
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
+        Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),
         Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
         Chore("unnamed_assets", unreferenced_assets, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),

@@ -98,7 +98,7 @@ def _promote(session: Session, job_id: str) -> bool:
 
 
 def _unsettled_takes(session: Session) -> Sequence[str]:
-    query = select(Take.id).where(Take.state != TakeState.RUNNING, Take.share_settled.is_(False))
+    query = select(Take.id).where(Take.state != TakeState.RUNNING, ~Take.share_settled)
     return session.scalars(query.order_by(Take.ended_at).limit(BATCH)).all()
 
 

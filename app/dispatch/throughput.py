@@ -5,6 +5,7 @@ from decimal import Decimal
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.db import after_commit, transaction
 from app.dispatch.tables import Throughput
 from app.jobs.queue_tables import Take, Unit
 
@@ -15,21 +16,39 @@ _SCALE = Decimal("0.000001")
 _CHARGE = Decimal("0.001")
 
 
-def record_throughput(session: Session, take: Take, *, frames: int, resolution: str) -> None:
-    """Add an ended take's duration to the quantiles of its model and resolution (`-` for a finish)."""
+def record_throughput_after_commit(session: Session, take: Take, *, frames: int, resolution: str) -> None:
+    """Record an ended take's duration once its transaction has committed, in a transaction of its own.
+
+    One row of throughput is shared by all takes of a model and resolution. A settlement that held it would stop every
+    other settlement for as long as it waits, for example for a wallet. It is an estimate, so a lost one costs nothing.
+    """
     if not frames or take.ended_at is None:
         return
     seconds = Decimal(str((take.ended_at - take.started_at).total_seconds())) / frames
-    gpu = take.gpu_seconds / frames
-    first = {"model": take.model, "kind": take.kind, "shape": resolution}
+    gpu_seconds = take.gpu_seconds / frames
+    key = (take.model, take.kind, resolution)
+    bind = session.get_bind()
+    engine = bind.engine
+
+    def record() -> None:
+        with transaction(engine) as own:
+            record_throughput(own, key, seconds=seconds, gpu_seconds=gpu_seconds)
+
+    after_commit(session, record)
+
+
+def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: Decimal, gpu_seconds: Decimal) -> None:
+    """Move the quantiles of a model, kind and resolution by one take: its seconds and GPU-seconds per frame."""
+    model, kind, shape = key
+    first = {"model": model, "kind": kind, "shape": shape}
     # Two takes may be the first of their resolution at once; a conflict means that the other's row exists.
-    row = insert(Throughput).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu)
+    row = insert(Throughput).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu_seconds)
     session.execute(row.on_conflict_do_nothing())
-    throughput = session.get_one(Throughput, tuple(first.values()), with_for_update=True, populate_existing=True)
+    throughput = session.get_one(Throughput, key, with_for_update=True, populate_existing=True)
     throughput.samples += 1
     throughput.p50 = _step(throughput.p50, seconds, Decimal("0.5"))
     throughput.p90 = _step(throughput.p90, seconds, Decimal("0.9"))
-    throughput.gpu_p50 = _step(throughput.gpu_p50, gpu, Decimal("0.5"))
+    throughput.gpu_p50 = _step(throughput.gpu_p50, gpu_seconds, Decimal("0.5"))
 
 
 def _step(estimate: Decimal, sample: Decimal, quantile: Decimal) -> Decimal:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,8 @@ from app.settings import get_settings
 
 # A worker without a heartbeat for this long counts as gone; the lease of its take expires independently.
 SILENT_SECONDS = 60
+# For so long the console can show a worker that is gone.
+KEEP_GONE_DAYS = 1
 # The error code of a take whose worker process was observed to die.
 WORKER_DIED = "worker_died"
 
@@ -112,6 +114,14 @@ def mark_gone(session: Session, worker_id: str) -> bool:
     return bool(result.rowcount)  # type: ignore[attr-defined]
 
 
+def remove_gone_workers(session: Session, *, limit: int) -> int:
+    """Remove up to `limit` rows of workers that have been gone for a day. Returns how many."""
+    before = lease_now(session) - timedelta(days=KEEP_GONE_DAYS)
+    old = select(Worker.id).where(Worker.state == WorkerState.GONE, Worker.seen_at < before).limit(limit)
+    result = session.execute(delete(Worker).where(Worker.id.in_(old.with_for_update(skip_locked=True))))
+    return int(result.rowcount)  # type: ignore[attr-defined]
+
+
 def may_claim(session: Session, worker_id: str) -> bool:
     """Return whether a worker may claim: it is not draining. An unregistered one may."""
     return not session.scalar(select(Worker.drain_requested).where(Worker.id == worker_id))
@@ -125,7 +135,9 @@ def set_current_take(session: Session, worker_id: str, take_id: str) -> None:
 def idle_by_pool(session: Session) -> Counter[str]:
     """Return the number of idle, not draining workers by pool."""
     rows = session.scalars(
-        select(Worker.pools).where(Worker.state == WorkerState.IDLE, Worker.drain_requested.is_(False))
+        select(Worker.pools).where(
+            Worker.state != WorkerState.GONE, Worker.state == WorkerState.IDLE, ~Worker.drain_requested
+        )
     )
     return Counter(pool for pools in rows for pool in pools)
 
@@ -133,8 +145,9 @@ def idle_by_pool(session: Session) -> Counter[str]:
 def live_workers(session: Session, pool: str) -> int:
     """Return how many workers serve a pool now, busy or idle, except draining ones."""
     serving = (
+        Worker.state != WorkerState.GONE,
         Worker.state.in_((WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)),
-        Worker.drain_requested.is_(False),
+        ~Worker.drain_requested,
     )
     rows = session.scalars(select(Worker.pools).where(*serving))
     return sum(1 for pools in rows if pool in pools)

@@ -119,7 +119,9 @@ class Take(Base):
         one_of("state", TakeState),
         CheckConstraint("(state = 'running') = (ended_at IS NULL)", name="running_has_no_end"),
         Index("uq_takes_running", "unit_id", unique=True, postgresql_where=text("state = 'running'")),
-        Index("ix_takes_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        # No index on what a heartbeat changes (lease_until, step): its updates then stay within their page (HOT).
+        # Expired leases are found among the running takes, which are few.
+        Index("ix_takes_unit", "unit_id"),
         Index(
             "ix_takes_running_segments",
             *("account_id", "pool"),
@@ -127,6 +129,7 @@ class Take(Base):
         ),
         Index("ix_takes_job", "job_id"),
         Index("ix_takes_unsettled", "ended_at", postgresql_where=text("state <> 'running' AND NOT share_settled")),
+        {"postgresql_with": {"fillfactor": 80}},
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -147,6 +150,7 @@ class Take(Base):
     step: Mapped[int] = mapped_column(Integer, default=0)
     steps: Mapped[int] = mapped_column(Integer, default=0)
     started_at: Mapped[datetime] = mapped_column(Moment)
+    renewed_at: Mapped[datetime | None] = mapped_column(Moment)  # the last good heartbeat; NULL before the first
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     meter: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # seconds by stage, peak memory
     gpu_seconds: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0))
@@ -184,7 +188,9 @@ class Worker(Base):
     __tablename__ = "workers"
     __table_args__ = (
         one_of("state", WorkerState),
-        Index("ix_workers_seen", "seen_at"),
+        # The past is not read: rows of processes that have ended are left out, and removed after a day.
+        Index("ix_workers_live", "id", postgresql_where=text("state <> 'gone'")),
+        {"postgresql_with": {"fillfactor": 50}},
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

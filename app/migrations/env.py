@@ -20,15 +20,24 @@ def run() -> None:
     if connection is not None:
         _migrate(connection)
         return
-    with get_engine(context.config.attributes.get("database_url")).begin() as opened:
+    with get_engine(context.config.attributes.get("database_url")).connect() as opened:
         _migrate(opened)
 
 
 def _migrate(connection: Connection) -> None:
     # A migration that cannot get its lock gives up quickly; a queue of waiting statements behind it would be worse.
-    connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-    context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
-    context.run_migrations()
+    # Its statements may last: an index of a large table is built for minutes, which blocks nobody.
+    connection.execute(text("SET lock_timeout = '5s'"))
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
+    connection.commit()
+    # One transaction per revision: the locks of the first are not held until the last has ended, and a revision may
+    # leave its transaction to build an index concurrently.
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, transactional_ddl=True, transaction_per_migration=True
+    )
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 run()

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from app import db
 from app.db import forget_engines, get_engine, transaction
+from app.settings import get_settings
 from tests.faults.tcp_proxy import Wire
 
 
@@ -22,7 +22,8 @@ def wire(database_url: str) -> Iterator[Wire]:
 def test_a_line_whose_other_end_is_silent_is_left_for_a_new_one(
     database_url: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(db, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setenv("CINEMETER_DATABASE_PING_SECONDS", "0.1")
+    get_settings.cache_clear()
     url = make_url(database_url).set(host="127.0.0.1", port=wire.own_port, query={})
     engine = get_engine(url.render_as_string(hide_password=False))
     with transaction(engine) as session:
@@ -31,3 +32,5 @@ def test_a_line_whose_other_end_is_silent_is_left_for_a_new_one(
     assert wire.vanish() == 1
     with transaction(engine) as session:
         assert session.scalar(text("SELECT 2")) == 2
+    monkeypatch.undo()
+    get_settings.cache_clear()

@@ -42,6 +42,13 @@ def end(session: Session, claimed: Claim, gpu_seconds: str) -> None:
     session.flush()
 
 
+def measure(session: Session, take: Take) -> None:
+    """Learn from an ended take, as happens after the commit of its settlement."""
+    seconds = Decimal(str((take.ended_at - take.started_at).total_seconds())) / 16  # type: ignore[operator]
+    key = (take.model, take.kind, "720P")
+    record_throughput(session, key, seconds=seconds, gpu_seconds=take.gpu_seconds / 16)
+
+
 def test_an_empty_pool_gives_nothing(session: Session) -> None:
     assert claim_one(session) is None
 
@@ -119,7 +126,7 @@ def test_charges_that_were_guessed_too_high_let_nobody_go_before_who_comes_by_th
     guessed = [claim_one(session) for _ in range(3)]  # two seconds are charged for each, and a fraction is used
     for claimed in guessed:
         end(session, claimed, "0.01")  # type: ignore[arg-type]
-        record_throughput(session, session.get_one(Take, claimed.take_id), frames=16, resolution="720P")  # type: ignore[union-attr]
+        measure(session, session.get_one(Take, claimed.take_id))  # type: ignore[union-attr]
     single = make_queued_job(session, late.id)
     before = itertools.takewhile(lambda claimed: claimed.job_id != single.id, iter(lambda: claim_one(session), None))  # type: ignore[union-attr]
     assert sum(1 for _ in before) <= 1
@@ -286,7 +293,7 @@ def test_a_claim_charges_what_its_like_was_measured_to_use(session: Session) -> 
     assert session.get_one(Take, first.take_id).charged == 2, "nothing is known yet, so the film's length"
     take = session.get_one(Take, first.take_id)
     close_take(session, take, TakeState.SUCCEEDED, meter={"gpu_seconds": "480"})
-    record_throughput(session, take, frames=16, resolution="720P")
+    measure(session, take)
     session.flush()
     second = claim_one(session)
     assert second is not None
