@@ -23,9 +23,9 @@ expect.set_options(timeout=PATIENCE_MS)
 
 def chromium() -> str:
     """The browser's program. `make test` installs it; elsewhere the message says how."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    assert found, "These tests need Chromium: `apt-get install chromium`, or put a `chromium` on the PATH."
-    return found
+    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    assert program, "These tests need Chromium: `apt-get install chromium`, or put a `chromium` on the PATH."
+    return program
 
 
 @contextmanager
@@ -42,14 +42,14 @@ class Watch:
     def __init__(self, page: Page, service: Service) -> None:
         self.faults: list[str] = []
         host = urlsplit(service.base_url).netloc
-        page.on("console", lambda told: self._note(told.type == "error", f"console: {told.text}"))
+        page.on("console", lambda message: self._note(message.type == "error", f"console: {message.text}"))
         page.on("pageerror", lambda error: self._note(True, f"script: {error}"))
         page.on("response", lambda answer: self._note(answer.status >= 400, f"{answer.status} {answer.url}"))
         page.on(
             "request",
-            lambda asked: self._note(
-                urlsplit(asked.url).scheme in ("http", "https") and urlsplit(asked.url).netloc != host,
-                f"left the host: {asked.url}",
+            lambda request: self._note(
+                urlsplit(request.url).scheme in ("http", "https") and urlsplit(request.url).netloc != host,
+                f"left the host: {request.url}",
             ),
         )
 
@@ -78,11 +78,11 @@ def sign_in(page: Page, service: Service, name: str) -> None:
     elif not done.exists():
         page.goto(links[email])
         page.get_by_label("New password").fill(PASSWORD)
-        page.get_by_role("button", name="Choose and sign in").click()
+        page.get_by_role("button", name="Set password and sign in").click()
         done.touch()
     else:
         page.goto("/sign-in")
-        page.get_by_label("E-mail address").fill(email)
+        page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("navigation", name="Main")).to_be_visible()
@@ -93,9 +93,9 @@ def sign_in(page: Page, service: Service, name: str) -> None:
 def serious_faults(page: Page) -> list[str]:
     """What axe-core finds on the page that is serious or critical. It runs in the page's own policy."""
     page.evaluate(AXE.read_text())
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
         f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']]}"
-        for each in found["violations"]
+        for each in report["violations"]
         if each["impact"] in ("serious", "critical")
     ]

@@ -72,7 +72,7 @@ def test_a_storyboard_becomes_a_paid_film(service: Service, tmp_path: Path) -> N
 def test_pages_of_videos_follow_one_another(service: Service) -> None:
     with service.client("enterprise") as client:
         order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-        made = [client.post("/v1/videos", json=order).raise_for_status().json()["id"] for _ in range(3)]
+        video_ids = [client.post("/v1/videos", json=order).raise_for_status().json()["id"] for _ in range(3)]
         seen: list[str] = []
         after = None
         while True:
@@ -82,9 +82,9 @@ def test_pages_of_videos_follow_one_another(service: Service) -> None:
             if not page["has_more"]:
                 break
             after = page["last_id"]
-        assert seen[-3:] == made
+        assert seen[-3:] == video_ids
         assert len(seen) == len(set(seen))
-        for video_id in made:
+        for video_id in video_ids:
             assert follow(client, video_id)["status"] == "completed"
 
 
@@ -168,8 +168,8 @@ def test_broken_calls_are_refused(service: Service) -> None:
         )
     with service.client("pro") as mine, service.client("creator") as theirs:
         video = mine.post("/v1/videos", json=ORDER).json()
-        for address in ("", "/content", "/receipt"):
-            assert theirs.get(f"/v1/videos/{video['id']}{address}").status_code == 404
+        for path in ("", "/content", "/receipt"):
+            assert theirs.get(f"/v1/videos/{video['id']}{path}").status_code == 404
         assert theirs.post(f"/v1/videos/{video['id']}/cancel").status_code == 404
 
 

@@ -229,9 +229,9 @@ class Machine(RuleBasedStateMachine):
         mine = [each for each in self.promised if each.owner == who]
         free = FREE_SECONDS[who] - sum(each.free for each in mine if each.month == month)
         offer = min(CAP - sum(each.offer for each in mine), BUDGET - sum(each.offer for each in self.promised))
-        made = Promised(who, rate, tier, seconds, free, offer, month)
-        _, made.free, made.offer = made.price(seconds)
-        return made
+        promised = Promised(who, rate, tier, seconds, free, offer, month)
+        _, promised.free, promised.offer = promised.price(seconds)
+        return promised
 
     def forget_expired_quotes(self, at: datetime, *owners: int) -> None:
         for quote_id, (promised, _, expires_at) in self.quotes.items():
@@ -285,8 +285,8 @@ class Machine(RuleBasedStateMachine):
         # As the sweeper does each second: what expired quotes had set aside is there again.
         self.line.sweep("expired_quotes")
         self.forget_expired_quotes(at, 0, 1)
-        asked = {"seconds": seconds, "service_tier": tier, "seed": 7}
-        quote, refused = self.attempt(lambda: self.line.quote(self.customers[who], **asked))
+        body = {"seconds": seconds, "service_tier": tier, "seed": 7}
+        quote, refused = self.attempt(lambda: self.line.quote(self.customers[who], **body))
         if refused is not None:
             assert refused == "too_many_quotes"
             return
@@ -294,19 +294,19 @@ class Machine(RuleBasedStateMachine):
         assert quote.total == promised.price(seconds)[0]
         assert (quote.body["start_by"] is None) == (tier != "priority")
         self.promised.append(promised)
-        self.quotes[quote.id] = (promised, asked, quote.expires_at)
+        self.quotes[quote.id] = (promised, body, quote.expires_at)
 
     @precondition(lambda self: self.quotes)
     @rule(data=st.data())
     def a_quote_is_redeemed(self, data: st.DataObject) -> None:
         at = self.tick()
         quote_id = data.draw(st.sampled_from(list(self.quotes)))
-        promised, asked, expires_at = self.quotes[quote_id]
+        promised, body, expires_at = self.quotes[quote_id]
         used = next((job for job in self.session.query(Job).filter_by(quote_id=quote_id)), None)
-        made, code = self.submit(promised, at, asked | {"quote_id": quote_id})
+        job_id, code = self.submit(promised, at, body | {"quote_id": quote_id})
         if used is not None:
-            assert made is not None
-            assert made == used.id
+            assert job_id is not None
+            assert job_id == used.id
         elif expires_at <= at:
             assert code == "quote_expired"
 
@@ -319,18 +319,18 @@ class Machine(RuleBasedStateMachine):
     )
     def a_job_is_ordered(self, who: int, shots: list[int], tier: str, for_project: bool, twice: bool) -> None:
         at = self.tick()
-        asked: dict[str, Any] = {"shots": [{"prompt": "a", "seconds": each} for each in shots], "service_tier": tier}
+        body: dict[str, Any] = {"shots": [{"prompt": "a", "seconds": each} for each in shots], "service_tier": tier}
         if for_project and who == 0:
-            asked["project"] = self.project
+            body["project"] = self.project
         key, promised = f"order {self.number}", self.promise(who, at, sum(shots), tier)
-        made, _ = self.submit(promised, at, asked, key)
-        if made is not None:
+        job_id, _ = self.submit(promised, at, body, key)
+        if job_id is not None:
             self.promised.append(promised)
-        if made is not None and twice:
-            assert self.submit(promised, at, asked, key)[0] == made
+        if job_id is not None and twice:
+            assert self.submit(promised, at, body, key)[0] == job_id
 
     def submit(
-        self, promised: Promised, at: datetime, asked: dict[str, Any], key: str | None = None
+        self, promised: Promised, at: datetime, body: dict[str, Any], key: str | None = None
     ) -> tuple[Any, str | None]:
         caller, month = self.customers[promised.owner], billing_month("Asia/Shanghai", at)
         before, total = balance(self.session, caller.account_id).available, promised.price(promised.seconds)[0]
@@ -339,7 +339,7 @@ class Machine(RuleBasedStateMachine):
             for each in self.orders.values()
             if each.project and each.month == month
         )
-        job, refused = self.attempt(lambda: self.line.order(caller, key=key, **asked))
+        job, refused = self.attempt(lambda: self.line.order(caller, key=key, **body))
         if refused is not None:
             assert refused in ("insufficient_funds", "budget_exceeded", "quote_expired", "queue_full")
             assert refused != "insufficient_funds" or total > before
@@ -347,9 +347,9 @@ class Machine(RuleBasedStateMachine):
             return None, refused
         if job.id not in self.orders:
             assert total <= before, "nobody spends what they do not have"
-            assert "project" not in asked or total <= left, "no budget is overshot"
+            assert "project" not in body or total <= left, "no budget is overshot"
             assert job.total == total
-            self.orders[job.id] = Order(promised, "project" in asked, month, total, job.start_by, job.not_after)
+            self.orders[job.id] = Order(promised, "project" in body, month, total, job.start_by, job.not_after)
         return job.id, None
 
     @precondition(lambda self: self.orders)
@@ -391,30 +391,30 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(["w1", "w2", "w3"]))
     def a_worker_claims(self, worker: str) -> None:
         at = self.tick()
-        taken = self.line.start(POOLS, worker)
+        claim = self.line.start(POOLS, worker)
         for job_id, waiting in self.orders.items():
             # A claim that meets a job past its deadline ends it at once; the others wait for the sweeper.
             is_late = waiting.state == "queued" and waiting.deadline is not None and waiting.deadline <= at
             if is_late and self.line.job(job_id).state == "expired":
                 self.ends(job_id, "expired", 0)
-        if taken is None:
+        if claim is None:
             return
-        order = self.orders[taken.job_id]
+        order = self.orders[claim.job_id]
         assert order.state in ("queued", "in_progress"), "no work for an ended job"
         if order.state == "queued":
             order.state, order.started_at = "in_progress", at
-        self.takes.append(taken)
+        self.takes.append(claim)
 
     def pick(self, data: st.DataObject) -> tuple[Claim, bool]:
         """A take, and whether its worker still holds the lease, by what the rows say."""
-        taken = data.draw(st.sampled_from(self.takes))
-        self.takes.remove(taken)
-        self.ended.append(taken)
-        return taken, self.holds(taken)
+        claim = data.draw(st.sampled_from(self.takes))
+        self.takes.remove(claim)
+        self.ended.append(claim)
+        return claim, self.holds(claim)
 
-    def holds(self, taken: Claim) -> bool:
+    def holds(self, claim: Claim) -> bool:
         row = self.session.connection().exec_driver_sql(
-            "SELECT state = 'running' AND lease_until > %s FROM takes WHERE id = %s", (now(self.session), taken.take_id)
+            "SELECT state = 'running' AND lease_until > %s FROM takes WHERE id = %s", (now(self.session), claim.take_id)
         )
         return bool(row.scalar_one())
 
@@ -432,10 +432,10 @@ class Machine(RuleBasedStateMachine):
             self.a_worker_claims("w0")
             if len(self.takes) == before:
                 return
-            taken = self.takes.pop()
-            self.ended.append(taken)
+            claim = self.takes.pop()
+            self.ended.append(claim)
             self.tick()
-            self.succeed(taken, self.holds(taken))
+            self.succeed(claim, self.holds(claim))
 
     @rule(late=st.booleans())
     def the_queue_is_worked_off(self, late: bool) -> None:
@@ -445,42 +445,42 @@ class Machine(RuleBasedStateMachine):
             self.the_sweeper_comes()
         self.a_worker_works(100)
 
-    def succeed(self, taken: Claim, held: bool) -> None:
-        order = self.orders[taken.job_id]
-        if taken.kind == "finish":
-            assert self.line.lost(lambda: self.line.deliver(taken)) != held
-            if held:
+    def succeed(self, claim: Claim, has_lease: bool) -> None:
+        order = self.orders[claim.job_id]
+        if claim.kind == "finish":
+            assert self.line.lost(lambda: self.line.deliver(claim)) != has_lease
+            if has_lease:
                 seconds = order.made if order.cancelled else order.promised.seconds
-                self.ends(taken.job_id, "cancelled" if order.cancelled else "completed", seconds)
+                self.ends(claim.job_id, "cancelled" if order.cancelled else "completed", seconds)
             return
-        assert self.line.lost(lambda: self.line.make(taken)) != held
-        if held:
+        assert self.line.lost(lambda: self.line.make(claim)) != has_lease
+        if has_lease:
             assert not order.cancelled, "a cancelled job's takes are void"
-            order.made += self.session.get_one(Unit, taken.unit_id).frames // 16
+            order.made += self.session.get_one(Unit, claim.unit_id).frames // 16
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
     def a_take_fails_for_good(self, data: st.DataObject) -> None:
         self.tick()
-        taken, held = self.pick(data)
-        assert self.line.lost(lambda: self.line.fail(taken)) != held
-        if held:
-            self.ends(taken.job_id, "failed", 0)
+        claim, has_lease = self.pick(data)
+        assert self.line.lost(lambda: self.line.fail(claim)) != has_lease
+        if has_lease:
+            self.ends(claim.job_id, "failed", 0)
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
     def a_take_is_handed_back(self, data: st.DataObject) -> None:
         self.tick()
-        taken, held = self.pick(data)
-        assert self.line.lost(lambda: self.line.release(taken)) != held
+        claim, has_lease = self.pick(data)
+        assert self.line.lost(lambda: self.line.release(claim)) != has_lease
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
     def an_ended_take_is_reported_again(self, data: st.DataObject) -> None:
         self.tick()
-        taken = data.draw(st.sampled_from(self.ended))
-        again = self.line.deliver if taken.kind == "finish" else self.line.make
-        assert self.line.lost(lambda: again(taken))
+        claim = data.draw(st.sampled_from(self.ended))
+        again = self.line.deliver if claim.kind == "finish" else self.line.make
+        assert self.line.lost(lambda: again(claim))
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
@@ -592,8 +592,8 @@ def run(engine: Engine, **options: Any) -> None:
 @pytest.mark.timeout(600)
 def test_any_order_of_acts_keeps_every_promise(shared_engine: Engine) -> None:
     # Without shrinking, so that a failure is told before the test's time is over; the deep test shrinks.
-    told = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
-    run(shared_engine, max_examples=6, stateful_step_count=40, derandomize=True, phases=told)
+    phases = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+    run(shared_engine, max_examples=6, stateful_step_count=40, derandomize=True, phases=phases)
 
 
 @pytest.mark.deep

@@ -43,8 +43,8 @@ class Browser:
 
     def send(self, path: str, data: dict[str, object] | None = None, **headers: str) -> Response:
         """Send a form with the word that the last page's forms carried."""
-        word = re.search(r'name="csrf" value="([^"]*)"', self.page.text if self.page else "")
-        body = {"csrf": word[1] if word else "", **(data or {})}
+        csrf_token = re.search(r'name="csrf" value="([^"]*)"', self.page.text if self.page else "")
+        body = {"csrf": csrf_token[1] if csrf_token else "", **(data or {})}
         self.page = self.client.post(
             path, data=body, headers={"accept": "text/html", "sec-fetch-site": "same-origin", **headers}
         )
@@ -76,12 +76,12 @@ class Site:
 
     def work(self) -> None:
         """Do all the work that is queued, in this process, as one worker would."""
-        desk = WorkerLoop("worker-in-test", ["finish", "synthetic"])
-        desk.open()
+        worker = WorkerLoop("worker-in-test", ["finish", "synthetic"])
+        worker.open()
         try:
-            desk.work()
+            worker.work()
         finally:
-            desk.close()
+            worker.close()
 
 
 PEOPLE = {

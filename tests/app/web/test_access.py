@@ -33,14 +33,14 @@ def routes(method: str) -> Iterator[str]:
                 yield route.path
 
 
-def address(path: str) -> str:
+def address(template: str) -> str:
     """The path with an id in every gap that nobody has."""
-    return re.sub(r"\{[^}]*\}", "nothing", path.replace("/{variant}", "/video"))
+    return re.sub(r"\{[^}]*\}", "nothing", template.replace("/{variant}", "/video"))
 
 
 def private(method: str) -> list[str]:
-    found = sorted(set(routes(method)) - PUBLIC)
-    return [path for path in found if not path.startswith(PUBLIC_PREFIXES)]
+    paths = sorted(set(routes(method)) - PUBLIC)
+    return [path for path in paths if not path.startswith(PUBLIC_PREFIXES)]
 
 
 def test_strangers_are_sent_to_the_sign_in(site: Site):
@@ -60,9 +60,9 @@ def test_customers_do_not_see_the_console(site: Site):
     for path in private("GET"):
         status = browser.get(address(path)).status_code
         assert (status == 403) == path.startswith("/admin"), (path, status)
-    word = browser.get("/account/projects") and browser.page
+    form_page = browser.get("/account/projects") and browser.page
     for path in [each for each in private("POST") if each.startswith("/admin")]:
-        browser.page = word
+        browser.page = form_page
         assert browser.send(address(path)).status_code == 403, path
 
 
@@ -127,7 +127,7 @@ def test_nobody_reaches_anothers_things_at_any_page(site: Site):
     things = theirs(site)
     bob = site.browser("bob")
     bob.get("/account/projects")
-    word, seen = bob.page, 0
+    form_page, seen = bob.page, 0
     for method in ("GET", "POST"):
         for path in private(method):
             names = set(re.findall(r"{(\w+)}", path))
@@ -135,8 +135,8 @@ def test_nobody_reaches_anothers_things_at_any_page(site: Site):
                 continue
             assert names <= set(things), f"{path}: say in theirs() what a stranger finds there"
             seen += 1
-            filled = re.sub(r"{(\w+)}", lambda found: things[found[1]], path)
-            bob.page = word
+            filled = re.sub(r"{(\w+)}", lambda match: things[match[1]], path)
+            bob.page = form_page
             answer = bob.get(filled) if method == "GET" else bob.send(filled, {"roles": "creator", "shot": "0"})
             assert answer.status_code == 404, (method, path, answer.status_code, bob.text()[:200])
     assert seen > 20

@@ -15,7 +15,7 @@ MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("amount", "currency", "shown"),
+    ("amount", "currency", "text"),
     [
         ("4.39", "CNY", "¥4.39"),
         ("-1.58", "CNY", "−¥1.58"),
@@ -25,8 +25,8 @@ MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
         ("5.00", "CHF", "CHF\xa05.00"),
     ],
 )
-def test_money(amount, currency: str, shown: str):
-    assert money(amount, currency) == shown
+def test_money(amount, currency: str, text: str):
+    assert money(amount, currency) == text
 
 
 def test_minor_units():
@@ -34,7 +34,7 @@ def test_minor_units():
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"),
+    ("number", "text"),
     [
         (5, "5 s"),
         ("5.5", "5.5 s"),
@@ -44,8 +44,8 @@ def test_minor_units():
         (10, "10 s"),
     ],
 )
-def test_lengths(number, shown: str):
-    assert seconds(number).replace("\xa0", " ") == shown
+def test_lengths(number, text: str):
+    assert seconds(number).replace("\xa0", " ") == text
 
 
 def test_sizes_and_moments():

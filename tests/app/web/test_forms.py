@@ -13,15 +13,15 @@ from app.web.forms import SubmittedForm
 from tests.app.web.conftest import PASSWORD, Browser, Site
 
 
-def value(browser: Browser, name: str, place: str = "") -> str:
+def value(browser: Browser, name: str, marker: str = "") -> str:
     """What stands in a field of the last page; `place` begins the form that is meant."""
-    page = browser.page.text.partition(place)[2] if place else browser.page.text
+    page = browser.page.text.partition(marker)[2] if marker else browser.page.text
     tag = re.search(rf'<input [^>]*name="{name}"[^>]*>', page)[0]
     return re.search(r'value="([^"]*)"', tag)[1]
 
 
-def ticked(browser: Browser, place: str = "") -> set[str]:
-    page = browser.page.text.partition(place)[2].partition("</form>")[0]
+def ticked(browser: Browser, marker: str = "") -> set[str]:
+    page = browser.page.text.partition(marker)[2].partition("</form>")[0]
     return set(re.findall(r'value="([^"]*)"(?: aria-describedby="[^"]*")? checked', page))
 
 
@@ -58,11 +58,11 @@ def test_a_refused_project_or_budget_is_said_on_the_same_page(site: Site):
         project = create_project(session, site.accounts["alice"], "Spring").id
     browser.get("/account/projects")
     assert browser.send("/account/projects", {"name": "Autumn", "budget": "much"}).status_code == 422
-    assert (value(browser, "name"), value(browser, "budget", "Open a project")) == ("Autumn", "much")
+    assert (value(browser, "name"), value(browser, "budget", "New project")) == ("Autumn", "much")
     assert browser.send(f"/account/projects/{project}/budget", {"budget": "little"}).status_code == 422
-    assert "no amount" in browser.text()
+    assert "is not an amount" in browser.text()
     assert value(browser, "budget", f'action="/account/projects/{project}/budget"') == "little"
-    assert value(browser, "budget", "Open a project") == ""
+    assert value(browser, "budget", "New project") == ""
 
 
 def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
@@ -75,7 +75,7 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
     browser.get("/account/members")
     browser.send("/account/members", {"email": "carl", "roles": ["owner"]})
     assert value(browser, "email") == "carl"
-    assert ticked(browser, "Invite somebody") == {"owner"}
+    assert ticked(browser, "Invite a member") == {"owner"}
     assert browser.send(f"/account/members/{alice.id}/roles", {"roles": ["creator"]}).status_code == 409
     assert "at least one owner" in browser.text()
     assert ticked(browser, f'action="/account/members/{alice.id}/roles"') == {"creator"}
@@ -93,19 +93,19 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
 
 
 @pytest.mark.parametrize(
-    ("act", "form"),
+    ("action", "form"),
     [
         ("top-up", {"amount": "ten", "reference": "invoice 7", "reason": "paid", "expires_at": "2030-01-01T00:00"}),
         ("limits", {"concurrency": "many", "queue_limit": "7", "credit_limit": "5"}),
         ("correction", {"amount": "ten", "reason": "a slip"}),
     ],
 )
-def test_a_refused_act_of_an_operator_is_not_typed_twice(site: Site, act: str, form: dict[str, str]):
+def test_a_refused_act_of_an_operator_is_not_typed_twice(site: Site, action: str, form: dict[str, str]):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     browser.get(account)
-    assert browser.send(f"{account}/{act}", form).status_code == 422
-    assert {name: value(browser, name, f'action="{account}/{act}"') for name in form} == form
+    assert browser.send(f"{account}/{action}", form).status_code == 422
+    assert {name: value(browser, name, f'action="{account}/{action}"') for name in form} == form
 
 
 def test_an_account_that_is_refused_is_not_typed_twice(site: Site):

@@ -37,12 +37,12 @@ def test_a_page_that_breaks_says_so_and_leaves_a_line_with_its_id(
         answer = browser.get("/films")
     assert (answer.status_code, words in browser.text()) == (status, True)
     assert answer.headers["content-type"].startswith("text/html")
-    shown = re.search(r"request <code>(req_\w+)</code>", answer.text)[1]
+    request_id = re.search(r"request <code>(req_\w+)</code>", answer.text)[1]
     line = next(record for record in caplog.records if record.name == "app.api.problems")
     assert line.levelno == logging.ERROR
     part = browser.get("/films", **{"hx-request": "true"})
     assert (part.headers["hx-retarget"], "Request" in browser.text()) == ("#notices", True)
-    assert shown not in part.text, "every request has an id of its own"
+    assert request_id not in part.text, "every request has an id of its own"
 
 
 def test_fields_are_named_as_people_name_them(site: Site):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.web.headers import page_headers
-from app.web.static_files import STYLES, address, static_files, version
+from app.web.static_files import STYLES, static_files, static_url, version
 from tests.app.web.conftest import Site
 
 WEB = Path("app/web")
@@ -31,8 +31,8 @@ def test_every_stylesheet_is_sent():
 
 def test_pages_name_nothing_on_other_hosts():
     for path in [*WEB.rglob("*.html"), *WEB.rglob("*.css"), *(WEB / "static/js").glob("*.js")]:
-        found = re.findall(r"(?:src|href|action|url)\s*[=(]\s*[\"']?(?:https?:)?//[^\"')\s]+", path.read_text())
-        assert not found, path
+        urls = re.findall(r"(?:src|href|action|url)\s*[=(]\s*[\"']?(?:https?:)?//[^\"')\s]+", path.read_text())
+        assert not urls, path
 
 
 def test_pages_have_nothing_inline():
@@ -54,7 +54,7 @@ def test_the_policy_lets_nothing_inline_run(site: Site):
 
 def test_static_files_are_kept_for_good_under_the_address_of_their_release(site: Site):
     browser = site.browser()
-    answer = browser.client.get(address("site.css"), headers={"accept-encoding": "gzip"})
+    answer = browser.client.get(static_url("site.css"), headers={"accept-encoding": "gzip"})
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-encoding"] == "gzip"
     assert len(gzip.compress(answer.content)) < 12_000
@@ -66,7 +66,7 @@ def test_static_files_are_kept_for_good_under_the_address_of_their_release(site:
 def test_a_page_asks_for_few_small_files():
     # The library that draws the API reference is loaded by that page alone.
     scripts = [path for path in static_files() if path.endswith(".js") and "swagger-ui" not in path]
-    assert sum(len(static_files()[path].squeezed or static_files()[path].body) for path in scripts) < 30_000
+    assert sum(len(static_files()[path].compressed or static_files()[path].body) for path in scripts) < 30_000
     for path in WEB.rglob("*.html"):
         assert path.name == "reference.html" or "swagger-ui" not in path.read_text(), path
 
