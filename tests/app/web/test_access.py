@@ -1,4 +1,4 @@
-"""Who may see which page: every route is walked, so that a new one cannot be forgotten."""
+"""Access control of pages: every route is tested, so that a new one cannot be forgotten."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from app.webhooks.schemas import EndpointCreate
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 
-# Pages for strangers; every other page asks who one is.
+# Pages that need no sign-in.
 PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"}
 PUBLIC_PREFIXES = ("/invitations/", "/welcome/")
 
@@ -34,7 +34,7 @@ def routes(method: str) -> Iterator[str]:
 
 
 def address(template: str) -> str:
-    """The path with an id in every gap that nobody has."""
+    """Return the path with an unknown id for every parameter."""
     return re.sub(r"\{[^}]*\}", "nothing", template.replace("/{variant}", "/video"))
 
 
@@ -43,7 +43,7 @@ def private(method: str) -> list[str]:
     return [path for path in paths if not path.startswith(PUBLIC_PREFIXES)]
 
 
-def test_strangers_are_sent_to_the_sign_in(site: Site):
+def test_visitors_who_are_not_signed_in_are_redirected_to_the_sign_in(site: Site):
     browser = site.browser()
     for path in private("GET"):
         query = "?id=nothing" if path == "/films/live" else ""
@@ -67,7 +67,7 @@ def test_customers_do_not_see_the_console(site: Site):
 
 
 @pytest.mark.parametrize("name", ["author", "approver"])
-def test_the_house_sees_the_console_and_no_customers_pages(site: Site, name: str):
+def test_admins_see_the_console_and_no_customer_pages(site: Site, name: str):
     browser = site.browser(name)
     for path in private("GET"):
         status = browser.get(address(path)).status_code
@@ -92,8 +92,8 @@ def test_nobody_sees_anothers_film(site: Site):
     assert "Alice" not in bob.get("/films").text
 
 
-def theirs(site: Site) -> dict[str, str]:
-    """Things of Alice's, by the name under which the addresses of pages ask for them."""
+def alices_objects(site: Site) -> dict[str, str]:
+    """Create objects of Alice's; return their ids by path parameter."""
     alice = site.browser("alice")
     account = site.accounts["alice"]
     with transaction() as session:
@@ -123,8 +123,8 @@ def theirs(site: Site) -> dict[str, str]:
         }
 
 
-def test_nobody_reaches_anothers_things_at_any_page(site: Site):
-    things = theirs(site)
+def test_no_page_shows_another_accounts_objects(site: Site):
+    things = alices_objects(site)
     bob = site.browser("bob")
     bob.get("/account/projects")
     form_page, seen = bob.page, 0
@@ -133,7 +133,7 @@ def test_nobody_reaches_anothers_things_at_any_page(site: Site):
             names = set(re.findall(r"{(\w+)}", path))
             if not names or path.startswith("/admin"):
                 continue
-            assert names <= set(things), f"{path}: say in theirs() what a stranger finds there"
+            assert names <= set(things), f"{path}: add an object of Alice's to alices_objects()"
             seen += 1
             filled = re.sub(r"{(\w+)}", lambda match: things[match[1]], path)
             bob.page = form_page

@@ -1,4 +1,4 @@
-"""The account's pages: keys and secrets are shown once, people are let in and out, and menus show what one may do."""
+"""Account pages: keys and secrets are shown once, members join and leave, and menus match roles."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_a_key_is_shown_once_and_works(site: Site):
     browser.send(f"/account/keys/{key}/rotation")
     fresh = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
     assert fresh != secret
-    # The old one works on beside it, until it is revoked.
+    # The old key keeps working until it is revoked.
     assert browser.client.get("/v1/videos", **request).status_code == 200
     browser.send(f"/account/keys/{key}/revocation")
     assert browser.client.get("/v1/videos", **request).status_code == 401
@@ -39,7 +39,7 @@ def test_a_key_is_shown_once_and_works(site: Site):
     assert browser.client.get("/v1/videos", **request).status_code == 200
 
 
-def test_a_key_is_revoked_with_what_was_made_in_its_place(site: Site):
+def test_a_key_is_revoked_together_with_its_replacements(site: Site):
     browser = site.browser("alice")
     browser.get("/account/keys")
     browser.send("/account/keys", {"name": "leaked", "scopes": ["videos"], "mode": "live"})
@@ -56,7 +56,7 @@ def test_a_key_is_revoked_with_what_was_made_in_its_place(site: Site):
         assert browser.client.get("/v1/videos", headers=headers).status_code == 401
 
 
-def test_a_wish_for_a_key_that_cannot_be_is_refused(site: Site):
+def test_an_invalid_key_form_is_refused(site: Site):
     browser = site.browser("alice")
     browser.get("/account/keys")
     answer = browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "job_cap": "much"})
@@ -65,7 +65,7 @@ def test_a_wish_for_a_key_that_cannot_be_is_refused(site: Site):
     assert "No keys yet." in browser.text()
 
 
-def test_an_endpoints_secret_is_shown_once_and_its_deliveries_go_again(site: Site):
+def test_an_endpoints_secret_is_shown_once_and_its_deliveries_are_resent(site: Site):
     browser = site.browser("alice")
     browser.get("/account/webhooks")
     browser.send("/account/webhooks", {"url": "https://hooks.example.com/film", "name": "Films"})

@@ -1,4 +1,4 @@
-"""What comes after a film: it is used again, made longer or edited, money comes back, and its callback was told."""
+"""After a film is finished: reuse, extension, edit, refunds, and callback deliveries."""
 
 import re
 
@@ -12,8 +12,8 @@ from tests.app.web.test_ends import order
 from tests.app.webhooks.factories import answered, finish, take
 
 
-def made_of(browser: Browser, film: str, kind: str, **form: str) -> str:
-    """Make a variation of a film and return the address of its page."""
+def order_variation(browser: Browser, film: str, kind: str, **form: str) -> str:
+    """Order a variation of a film and return the path of its page."""
     browser.get(film)
     answer = browser.send(f"{film}/variations", {"kind": kind, "prompt": f"the {kind}", **form})
     assert answer.url.path != film, browser.text()
@@ -24,20 +24,20 @@ def plain(browser: Browser) -> str:
     return browser.text().replace("\xa0", " ")
 
 
-def test_a_film_that_was_extended_or_edited_leads_to_the_film_before(site: Site):
+def test_an_extended_or_edited_film_links_to_its_parent(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
     for kind, words in (("extension", "Extend again"), ("edit", "Edit again")):
-        variation = made_of(browser, film, kind, seconds="1")
+        variation = order_variation(browser, film, kind, seconds="1")
         site.work()
         page = browser.get(variation).text
         assert f'href="{film}#{kind}-prompt">{words}' in page
         assert ("Extended film , 2 s" in plain(browser)) == (kind == "extension")
-        # Whoever comes to the studio all the same is told what the form does not say.
+        # The studio names the inputs that its form cannot carry over.
         browser.get(f"/studio?from={variation.removeprefix('/films/')}")
         assert "Not carried over from that film: the source clip." in browser.text()
-    longer = made_of(browser, film, "extension", seconds="1")
+    longer = order_variation(browser, film, "extension", seconds="1")
     site.work()
     browser.get(longer)
     assert f'<a href="{film}">Extended film</a>' in browser.page.text
@@ -47,7 +47,7 @@ def test_a_film_that_was_extended_or_edited_leads_to_the_film_before(site: Site)
     assert f'href="/studio?from={longer.removeprefix("/films/")}">Reuse settings' in page
 
 
-def test_the_price_of_an_extension_says_what_it_is_made_of(site: Site):
+def test_the_price_of_an_extension_says_what_it_is_order_variation(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
@@ -58,7 +58,7 @@ def test_the_price_of_an_extension_says_what_it_is_made_of(site: Site):
     assert re.search(r"3 s .*¥", plain(browser))
 
 
-def test_a_film_is_used_again_in_its_project(site: Site):
+def test_settings_of_a_film_are_reused_with_its_project(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         project = create_project(session, site.accounts["alice"], "Spring").id
@@ -72,7 +72,7 @@ def test_a_film_is_used_again_in_its_project(site: Site):
     assert "Not carried over" not in browser.text()
 
 
-def test_money_that_came_back_is_told_where_it_was_paid(site: Site):
+def test_refunds_are_shown_on_the_film_and_the_receipts(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
@@ -85,7 +85,7 @@ def test_money_that_came_back_is_told_where_it_was_paid(site: Site):
     assert "refunded ¥0.20" in browser.text()
 
 
-def test_what_a_films_own_address_was_told_is_on_its_page(site: Site):
+def test_callback_deliveries_are_shown_on_the_films_page(site: Site):
     with transaction() as session:
         _, secret = issue_key(session, site.accounts["alice"], scopes=["videos"], name="farm")
     body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}

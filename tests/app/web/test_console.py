@@ -1,4 +1,4 @@
-"""The console: acts on accounts, films and deliveries, and what stands in the trail afterwards."""
+"""The console: operator actions on accounts, films and deliveries, and their audit log entries."""
 
 import re
 from datetime import timedelta
@@ -26,7 +26,7 @@ from tests.ledger_simulation import Line
 from workers.engine.host_info import machine_facts
 
 
-def acts() -> list[str]:
+def audited_actions() -> list[str]:
     with transaction() as session:
         return [entry.act for entry in reversed(list_entries(session))][3:]
 
@@ -45,7 +45,7 @@ def test_an_operator_changes_an_account(site: Site):
     with transaction() as session:
         assert membership_at(session, site.accounts["bob"], now(session) + timedelta(seconds=1)) == "free"
         assert balance(session, site.accounts["bob"]).available == 100_000 + 1_250 + 5_000
-    assert acts() == [
+    assert audited_actions() == [
         *("account.membership_changed", "account.membership_changed", "account.limited", "wallet.credit_limited"),
         *("wallet.topped_up", "account.suspended", "account.reinstated"),
     ]
@@ -61,7 +61,7 @@ def test_an_account_is_found_by_its_members_addresses(site: Site):
     assert "No account matches." in browser.text()
 
 
-def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
+def test_no_account_is_opened_for_an_email_that_is_in_use(site: Site):
     browser = site.browser("author")
     browser.get("/admin/accounts")
     form = {"name": "Second", "email": "Bob@example.com", "kind": "prepaid"}
@@ -69,7 +69,7 @@ def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
     assert "Somebody signs in with this address already." in browser.text()
     browser.get("/admin/accounts?search=Second")
     assert "No account matches." in browser.text()
-    assert acts() == []
+    assert audited_actions() == []
 
 
 def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
@@ -86,7 +86,7 @@ def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
     }
 
 
-def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
+def test_a_refused_action_shows_an_error_and_changes_nothing(site: Site):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     for action, form, words in (
@@ -100,7 +100,7 @@ def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
         assert browser.send(f"{account}/{action}", form).status_code == 422, action
         assert words in browser.text()
     assert browser.send(f"{account}/nonsense").status_code == 404
-    assert acts() == []
+    assert audited_actions() == []
     approver = site.browser("approver")
     approver.get(account)
     assert "Top up" not in approver.text()
@@ -132,7 +132,7 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
     assert str(machine_facts("cpu")["name"]) in browser.text(), "the page shows each worker's device"
 
 
-def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
+def test_a_delivery_is_resent_from_the_console(site: Site):
     alice = site.browser("alice")
     with transaction() as session:
         owner = caller_by_id(session, list_members(session, site.accounts["alice"])[0].id)
@@ -147,18 +147,18 @@ def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
     assert "hooks.example.com" in browser.text()
     assert "No attempts yet." in browser.text()
     assert browser.send(f"/admin/deliveries/{first}/redelivery").status_code == 200
-    assert acts()[-1] == "delivery.repeated"
+    assert audited_actions()[-1] == "delivery.repeated"
 
 
 def fields(browser: Browser) -> dict[str, object]:
-    """The hidden fields of the one form that asks whether one is sure."""
+    """Return the hidden fields of the review page's form."""
     assert browser.page is not None
     form = next(each for each in re.findall(r"<form.*?</form>", browser.page.text, re.DOTALL) if 'name="sure"' in each)
     pairs = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
     return {name: unescape(value) for name, value in pairs}
 
 
-def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
+def test_a_film_is_refunded_once_after_a_review(site: Site):
     film = order(site.browser("alice"))
     site.work()
     path, browser = f"/admin{film}", site.browser("author")
@@ -169,7 +169,7 @@ def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
     review = browser.text()
     assert "¥0.20 for Alice" in review
     assert "it flickers & more" in review
-    assert acts() == []
+    assert audited_actions() == []
     sure = fields(browser)
     for _ in range(2):
         browser.send(f"{path}/refund", sure)
@@ -178,7 +178,7 @@ def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
     with transaction() as session:
         assert balance(session, site.accounts["alice"]).posted == before + 20
         assert audit_books(session) == []
-    assert acts() == ["job.refunded"]
+    assert audited_actions() == ["job.refunded"]
     who = re.search(r"/admin/trail\?subject=\w+", browser.page.text)[0]
     browser.get(who)
     for words in ("job.refunded", "author@example.com", "it flickers & more"):
@@ -199,14 +199,14 @@ def test_a_refund_beyond_the_charge_or_without_a_reason_is_refused(site: Site):
         browser.get(path)
         assert browser.send(f"{path}/refund", form).status_code == status, form
         assert words in browser.text()
-    assert acts() == []
+    assert audited_actions() == []
     approver = site.browser("approver")
     approver.get(path)
     assert "Refund," not in approver.text()
     assert approver.send(f"{path}/refund", {"amount": "0.10", "reason": "x"}).status_code == 403
 
 
-def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
+def test_a_balance_is_adjusted_both_ways_after_a_review(site: Site):
     bob = site.accounts["bob"]
     path, browser = f"/admin/accounts/{bob}", site.browser("author")
     for direction, words in (("give", "is added to the wallet"), ("take", "is deducted from the wallet")):
@@ -220,14 +220,14 @@ def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
     with transaction() as session:
         assert balance(session, bob).posted == 100_000 + 300 - 125
         assert audit_books(session) == []
-    assert acts() == ["wallet.corrected", "wallet.corrected"]
+    assert audited_actions() == ["wallet.corrected", "wallet.corrected"]
 
 
-def test_a_contract_has_its_prices_beside_it_while_it_is_written(site: Site):
+def test_a_contract_is_previewed_while_it_is_edited(site: Site):
     alice, browser = site.accounts["alice"], site.browser("author")
     browser.get(f"/admin/accounts/{alice}/contracts/new")
     toml = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
-    # A professional pays 0.44 for a second of 720P; the contract says 0.40, and nothing on 1080P.
+    # A professional pays 0.44 per second of 720P; the contract has a rate of 0.40, and none for 1080P.
     assert "720P ¥0.44 ¥0.40" in browser.text()
     assert "1080P ¥0.78 ¥0.78" in browser.text()
     form = {"account": alice, "toml": toml.replace('"0.40"', '"0.37"')}

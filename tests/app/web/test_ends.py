@@ -1,4 +1,4 @@
-"""Pages when something did not go as hoped: what they say, what it cost, and what can be done next."""
+"""Pages of failures and limits: failed, expired and deleted films, pauses, suspensions, an empty wallet."""
 
 import re
 from datetime import timedelta
@@ -23,7 +23,7 @@ OPERATOR = Actor("an operator", "session", frozenset({str(Role.OPERATOR)}))
 
 
 def order(browser: Browser, **film: str) -> str:
-    """Order a film and return the address of its page."""
+    """Order a film and return the path of its page."""
     browser.get("/studio")
     browser.send("/studio/orders", {**FILM, **film})
     link = re.search(r'href="(/films/video_\w+)"', browser.page.text)
@@ -47,7 +47,7 @@ def test_a_failed_film_says_why_and_can_be_tried_again(site: Site):
     assert "The GPU ran out of memory twice." in browser.text()
 
 
-def test_a_film_that_was_never_begun_is_free(site: Site):
+def test_a_film_that_was_never_started_is_free(site: Site):
     browser = site.browser("alice")
     film = order(browser, service_tier="flex")
     with transaction() as session:
@@ -56,7 +56,7 @@ def test_a_film_that_was_never_begun_is_free(site: Site):
     assert "No worker was free in time, so this film was not started. Nothing was charged." in browser.text()
 
 
-def test_a_film_whose_files_are_gone_keeps_its_receipt(site: Site):
+def test_a_film_whose_files_were_deleted_keeps_its_receipt(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
@@ -71,7 +71,7 @@ def test_a_film_whose_files_are_gone_keeps_its_receipt(site: Site):
     assert browser.client.get(f"{film}/receipt.pdf").content.startswith(b"%PDF")
 
 
-def test_a_closed_intake_is_said_before_one_writes(site: Site):
+def test_the_studio_shows_that_intake_is_paused(site: Site):
     with transaction() as session:
         pause_intake(session, OPERATOR, model="synthetic", reason="New GPUs are being fitted.")
         pause_intake(session, OPERATOR, account_id=site.accounts["bob"], reason="Bob has to call us.")
@@ -83,7 +83,7 @@ def test_a_closed_intake_is_said_before_one_writes(site: Site):
     assert "a red circle</textarea>" in browser.page.text
 
 
-def test_a_suspended_account_is_told_so(site: Site):
+def test_the_studio_shows_that_the_account_is_suspended(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         suspend(session, site.accounts["alice"], "An invoice is open")
@@ -93,7 +93,7 @@ def test_a_suspended_account_is_told_so(site: Site):
     assert browser.get("/films").status_code == 200
 
 
-def test_an_empty_wallet_is_told_so(site: Site):
+def test_pages_show_that_the_wallet_is_empty(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         correct(session, site.accounts["alice"], -100_000, reference="gone", reason="spent elsewhere")
@@ -105,7 +105,7 @@ def test_an_empty_wallet_is_told_so(site: Site):
     assert browser.send("/studio/orders", FILM).status_code == 402
 
 
-def test_a_membership_that_ended_is_remembered(site: Site):
+def test_the_wallet_shows_a_membership_that_ended(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         end_membership(session, site.accounts["alice"], now(session) + timedelta(milliseconds=1))
@@ -114,8 +114,8 @@ def test_a_membership_that_ended_is_remembered(site: Site):
     assert "Free membership" in browser.text()
 
 
-@pytest.mark.parametrize("paper", ["statements.pdf", "statements.csv"])
-def test_a_month_can_be_taken_along(site: Site, paper: str):
+@pytest.mark.parametrize("file", ["statements.pdf", "statements.csv"])
+def test_statements_and_receipts_are_downloaded(site: Site, file: str):
     browser = site.browser("alice")
     order(browser, shot_prompt="paper")
     site.work()
@@ -123,8 +123,8 @@ def test_a_month_can_be_taken_along(site: Site, paper: str):
     text = browser.text()
     assert "Opening balance ¥0.00" in text
     assert "synthetic 480P standard 1 2 s ¥0.90 ¥0.44" in text.replace("\xa0", " ")
-    assert f"/account/{paper}" in browser.page.text
-    answer = browser.client.get(f"/account/{paper}")
+    assert f"/account/{file}" in browser.page.text
+    answer = browser.client.get(f"/account/{file}")
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.content.startswith(b"%PDF") or "0.44" in answer.text
     browser.get("/account/receipts")

@@ -1,4 +1,4 @@
-"""Forms that are refused: the same page comes again with what was typed, and says what was wrong."""
+"""Rejected forms: the page shows the error and keeps what was typed."""
 
 import re
 
@@ -14,7 +14,7 @@ from tests.app.web.conftest import PASSWORD, Browser, Site
 
 
 def value(browser: Browser, name: str, marker: str = "") -> str:
-    """What stands in a field of the last page; `place` begins the form that is meant."""
+    """Return a field's value on the last page; `marker` is a text before the field's form."""
     page = browser.page.text.partition(marker)[2] if marker else browser.page.text
     tag = re.search(rf'<input [^>]*name="{name}"[^>]*>', page)[0]
     return re.search(r'value="([^"]*)"', tag)[1]
@@ -38,7 +38,7 @@ def test_a_refused_key_is_not_typed_twice(site: Site):
     assert f'value="{project}" selected' in browser.page.text
 
 
-def test_a_refused_endpoint_is_not_typed_twice_and_all_gives_way_to_what_is_named(site: Site):
+def test_a_refused_endpoint_is_not_typed_twice_and_selected_events_replace_all(site: Site):
     browser = site.browser("alice")
     browser.get("/account/webhooks")
     assert ticked(browser, 'action="/account/webhooks"') == {"*"}
@@ -52,7 +52,7 @@ def test_a_refused_endpoint_is_not_typed_twice_and_all_gives_way_to_what_is_name
     assert "<td>video.failed</td>" in table
 
 
-def test_a_refused_project_or_budget_is_said_on_the_same_page(site: Site):
+def test_a_refused_project_or_budget_is_shown_on_the_same_page(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         project = create_project(session, site.accounts["alice"], "Spring").id
@@ -65,7 +65,7 @@ def test_a_refused_project_or_budget_is_said_on_the_same_page(site: Site):
     assert value(browser, "budget", "New project") == ""
 
 
-def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
+def test_a_refused_invitation_role_or_limit_is_shown_on_the_same_page(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         (alice,) = list_members(session, site.accounts["alice"])
@@ -100,7 +100,7 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
         ("correction", {"amount": "ten", "reason": "a slip"}),
     ],
 )
-def test_a_refused_act_of_an_operator_is_not_typed_twice(site: Site, action: str, form: dict[str, str]):
+def test_a_refused_operator_action_is_not_typed_twice(site: Site, action: str, form: dict[str, str]):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     browser.get(account)
@@ -116,7 +116,7 @@ def test_an_account_that_is_refused_is_not_typed_twice(site: Site):
     assert 'value="invoiced" selected' in browser.page.text
 
 
-def test_two_payments_of_one_minute_are_two(site: Site):
+def test_every_top_up_form_has_its_own_reference(site: Site):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     browser.get(account)
@@ -125,5 +125,5 @@ def test_two_payments_of_one_minute_are_two(site: Site):
     assert value(browser, "reference") != first
 
 
-def test_without_a_form_the_page_shows_what_it_starts_with():
+def test_without_a_form_the_page_shows_its_defaults():
     assert (SubmittedForm().text("name", "as it was"), SubmittedForm().has("box", "a", True)) == ("as it was", True)

@@ -1,4 +1,4 @@
-"""The studio without a single script: what a form can do, and what it costs."""
+"""The studio without scripts: storyboard, price, order, cancellation, variations."""
 
 import re
 import threading
@@ -60,7 +60,7 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     assert browser.client.get(f"{film}/receipt").json()["total"] == "1.21"
 
 
-def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
+def test_malformed_numbers_break_nothing(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     browser.send("/studio/orders", FILM)
@@ -108,7 +108,7 @@ def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, 
     assert "event: done" not in again.text
 
 
-def test_sent_twice_it_is_one_order(site: Site):
+def test_a_form_submitted_twice_is_one_order(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     page = browser.page
@@ -120,7 +120,7 @@ def test_sent_twice_it_is_one_order(site: Site):
     assert {job.door for job in jobs()} == {"web"}
 
 
-def test_a_film_never_costs_more_than_the_meter_said(site: Site):
+def test_a_film_never_costs_more_than_the_shown_price(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     answer = browser.send("/studio/orders", {**FILM, "max_price": "0.10"})
@@ -130,7 +130,7 @@ def test_a_film_never_costs_more_than_the_meter_said(site: Site):
     assert f"The price is now {price}; the page showed ¥0.10. Order again to accept it." in text
     assert "max_price" not in text
     assert jobs() == []
-    # What was typed is still there, and the price that stands on the page now is the one that is ordered.
+    # The form keeps what was typed, and its new price is the one that is ordered next.
     assert "a red circle</textarea>" in browser.page.text
     cap = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
     browser.send("/studio/orders", {**FILM, "max_price": cap})
@@ -151,7 +151,7 @@ def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
     assert jobs() == []
 
 
-def test_too_little_money_is_said_in_the_meter(site: Site):
+def test_the_meter_shows_the_price_of_the_form(site: Site):
     browser = site.browser("author")
     assert browser.get("/studio").status_code == 403
     browser = site.browser("alice")
@@ -162,7 +162,7 @@ def test_too_little_money_is_said_in_the_meter(site: Site):
 
 
 def test_a_picture_can_come_with_the_form(site: Site):
-    picture = Path("tests/app/web/vendor")  # any file that is no picture
+    picture = Path("tests/app/web/vendor")  # any file that is not a picture
     browser = site.browser("alice")
     browser.get("/studio")
     csrf_token = re.search(r'name="csrf" value="([^"]*)"', browser.page.text)[1]
@@ -212,13 +212,13 @@ def test_variations_show_their_price_first(site: Site):
     browser.get(film)
     form = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
     browser.send(f"{film}/variations/price", form)
-    # Only the 2 seconds of that shot are paid, as its lines say.
+    # Only the 2 seconds of that shot are charged.
     price = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
     assert "2 s" in browser.text().replace("\xa0", " ")
     browser.get(film)
     refused = browser.send(f"{film}/variations", {**form, "max_price": "0.01"})
     assert (refused.status_code, "the page showed ¥0.01" in browser.text()) == (402, True)
-    # What was typed stands there, in the form that was sent, and beside it the price of now.
+    # The submitted form is open, with what was typed and the current price.
     opened = re.search(
         r'<details class="disclose" id="([^"]+)" name="variation" open>.*?</details>', refused.text, re.S
     )
@@ -230,7 +230,7 @@ def test_variations_show_their_price_first(site: Site):
     assert jobs()[-1].parent_id == film.removeprefix("/films/")
 
 
-def test_the_site_speaks_problem_documents_to_programs(site: Site):
+def test_api_clients_get_problem_documents(site: Site):
     programs = site.browser().client
     assert programs.get("/v1/nothing").headers["content-type"] == "application/problem+json"
     assert programs.get("/nothing", headers={"accept": "*/*"}).headers["content-type"] == "application/problem+json"
