@@ -3,10 +3,8 @@
 import re
 from datetime import timedelta
 from html import unescape
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from app.accounts.members import caller_by_id, list_members
 from app.accounts.memberships import membership_at
@@ -15,14 +13,11 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.worker_registry import register_worker
 from app.reports.audit import audit_books
-from app.reports.service_overview import read_days
 from app.wallet.balance import balance
-from app.wallet.funds import refund
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.factories import open_endpoint
-from tests.ledger_simulation import Line
 from workers.engine.host_info import machine_facts
 
 
@@ -70,20 +65,6 @@ def test_no_account_is_opened_for_an_email_that_is_in_use(site: Site):
     browser.get("/admin/accounts?search=Second")
     assert "No account matches." in browser.text()
     assert audited_actions() == []
-
-
-def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
-    line, zone = Line(session), ZoneInfo("Asia/Shanghai")
-    alice = line.open()
-    job = line.order(alice, seconds=10)
-    line.work()
-    settled = line.wait(days=1).astimezone(zone).date() - timedelta(days=1)
-    line.act(lambda: refund(session, job.id, 100, reference="flicker", reason="flicker"))
-    days = read_days(session, settled, zone)
-    assert {day: (each.charged, each.refunded, each.films) for day, each in days.items()} == {
-        settled: (439, 0, 1),
-        settled + timedelta(days=1): (0, 100, 0),
-    }
 
 
 def test_a_refused_action_shows_an_error_and_changes_nothing(site: Site):
