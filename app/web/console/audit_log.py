@@ -31,7 +31,7 @@ def show_audit_log(
             "at": each.at,
             "actor": names.get(each.actor, each.actor),
             "via": each.via,
-            "act": each.act,
+            "action": each.act,
             "subject": each.subject,
             "subject_name": names.get(each.subject, each.subject),
             "facts": {name: value for name, value in each.facts.items() if value not in (None, "")},
