@@ -52,7 +52,7 @@ def show_prices(
     }
     if is_htmx(request):
         return page(request, "prices/answer.html", answer=answer)
-    return page(request, "prices/prices.html", **_context(session, book, moment), asked=selection, answer=answer)
+    return page(request, "prices/prices.html", **_context(session, book, moment), selection=selection, answer=answer)
 
 
 def _default_membership(book: PriceBook) -> str:
