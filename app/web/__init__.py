@@ -1,1 +1,1 @@
-"""The pages: studio, account, console and prices, rendered on the server and served without a build step."""
+"""The web pages: studio, account, console and prices. Rendered on the server; static files need no build step."""

@@ -1,4 +1,4 @@
-"""Who looks at a page: nobody yet, or a signed-in member; and the dependencies that ask for one or the other."""
+"""Authentication of page requests: the signed-in member, role checks, and form bodies, as FastAPI dependencies."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -14,40 +14,40 @@ from app.errors import AppError
 from app.request_session import SessionDep as SessionDep
 from app.roles import ADMIN_ROLES, Role
 from app.wallet.balance import balance
-from app.web.csrf import FIELD, require_csrf
+from app.web.csrf import CSRF_FIELD, require_csrf
 from app.web.sessions import cookie_name, read_web_session
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """A signed-in member as the pages know them."""
+    """The signed-in member who requested a page."""
 
     caller: Caller
     name: str
     email: str
-    # Plain copies of what templates show: after a rollback the account's row can no longer be asked.
+    # Plain copies of what templates show: after a rollback the account's row can no longer be read.
     account: str
     currency: str
-    zone: str  # in which the pages tell moments: the account's billing zone
+    zone: str  # time zone of the times on pages: the account's billing zone
     is_test_account: bool
     session_id: str
     csrf: str
     proved_at: datetime
-    funds: int | None  # what an owner can spend, in minor units; nobody else sees it, and test films cost nothing
+    funds: int | None  # available balance in minor units; None for members who are not owners, and in test mode
 
     @property
     def roles(self) -> frozenset[str]:
-        """What the member may do."""
+        """The member's roles."""
         return self.caller.roles
 
     @property
     def test(self) -> bool:
-        """Whether the pages show and order test jobs."""
+        """Whether the pages show and create test jobs."""
         return self.caller.test
 
     @property
     def is_owner(self) -> bool:
-        """Whether the member may see and change the account's money, keys and people."""
+        """Whether the member may see and change the account's money, keys and members."""
         return Role.OWNER in self.caller.roles
 
     @property
@@ -62,17 +62,17 @@ class Visitor:
 
 
 def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
-    """Return who is signed in, or None. The template of every page reads it from the request's state."""
+    """Return the signed-in visitor, or None. Every page's template reads it from the request's state."""
     token = request.cookies.get(cookie_name())
-    found = read_web_session(session, token) if token else None
-    if found is None:
+    web_session = read_web_session(session, token) if token else None
+    if web_session is None:
         return None
     try:
-        caller = caller_by_id(session, found.member_id)
+        caller = caller_by_id(session, web_session.member_id)
     except AppError:
         return None
-    member = get_member(session, caller.account_id, found.member_id)
-    test = caller.test or found.test
+    member = get_member(session, caller.account_id, web_session.member_id)
+    test = caller.test or web_session.test
     sees_money = Role.OWNER in caller.roles and not test
     visitor = Visitor(
         caller=replace(caller, test=test),
@@ -82,9 +82,9 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         currency=caller.account.currency,
         zone=caller.account.billing_zone,
         is_test_account=caller.account.test,
-        session_id=found.id,
-        csrf=found.csrf,
-        proved_at=found.proved_at,
+        session_id=web_session.id,
+        csrf=web_session.csrf,
+        proved_at=web_session.proved_at,
         funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
@@ -101,20 +101,20 @@ def _signed_in(visitor: MaybeVisitor) -> Visitor:
 
 
 def needs_role(*roles: str) -> Callable[..., Visitor]:
-    """Return the dependency for pages that ask for one of these roles."""
+    """Return the dependency of pages that require one of these roles. It raises AppError `forbidden`."""
 
     def check(visitor: Annotated[Visitor, Depends(_signed_in)]) -> Visitor:
         if not visitor.caller.roles.intersection(roles):
-            wanted = " or ".join(str(role).replace("_", " ") for role in roles)
-            raise AppError("forbidden", f"This page is for people with the role {wanted}.")
+            role_names = " or ".join(str(role).replace("_", " ") for role in roles)
+            raise AppError("forbidden", f"You do not have access to this page. It needs the role {role_names}.")
         return visitor
 
-    # The access walk of the tests reads what each page asks for from here.
+    # The access tests read each page's required roles from here.
     check.roles = roles  # type: ignore[attr-defined]
     return check
 
 
-# A storyboard of 24 shots has two pictures each.
+# A storyboard of 24 shots with two frames each.
 MAX_FILES = 48
 
 MemberDep = Annotated[Visitor, Depends(_signed_in)]
@@ -123,17 +123,16 @@ OwnerDep = Annotated[Visitor, Depends(needs_role(Role.OWNER))]
 AdminDep = Annotated[Visitor, Depends(needs_role(*sorted(ADMIN_ROLES)))]
 OperatorDep = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
 AuthorDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_AUTHOR))]
-ApproverDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_APPROVER))]
 
 
 async def read_form(request: Request) -> AsyncIterator[FormData]:
-    """Give the form that one of our own pages sent; its files are closed after the answer.
+    """Yield a form that one of our own pages submitted; its files are closed after the response.
 
-    Raises AppError `forbidden` for any other site's.
+    Raises AppError `forbidden` for a form from another site.
     """
     async with request.form(max_files=MAX_FILES, max_fields=600) as form:
-        word = form.get(FIELD)
-        require_csrf(request, word if isinstance(word, str) else None)
+        csrf_token = form.get(CSRF_FIELD)
+        require_csrf(request, csrf_token if isinstance(csrf_token, str) else None)
         yield form
 
 
@@ -141,17 +140,17 @@ FormDep = Annotated[FormData, Depends(read_form)]
 
 
 def text_of(form: FormData, name: str, default: str = "") -> str:
-    """Return a field of a form as text, trimmed; a file is no text."""
+    """Return a form field as trimmed text, or the default where it is missing or a file."""
     value = form.get(name)
     return default if value is None or isinstance(value, UploadFile) else value.strip()
 
 
 def texts_of(form: FormData, name: str) -> list[str]:
-    """Return all values of a repeated field as text, in the order of the page."""
+    """Return all values of a repeated form field as trimmed text, in page order."""
     return [value.strip() for value in form.getlist(name) if isinstance(value, str)]
 
 
 def file_of(form: FormData, name: str) -> UploadFile | None:
-    """Return an uploaded file that is not empty."""
+    """Return an uploaded file, or None where no file was chosen."""
     value = form.get(name)
     return value if isinstance(value, UploadFile) and value.filename else None

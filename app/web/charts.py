@@ -1,4 +1,4 @@
-"""Figures for charts: where each bar stands, in whole units of the drawing. The template only draws."""
+"""Layout of bar charts, in SVG units. The template only draws."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from decimal import Decimal
 from fractions import Fraction
 
 WIDTH, HALF_WIDTH, HEIGHT = 720, 350, 160
-# Room under the bars for their labels.
-_FOOT = 22
-# Room that one written label takes.
-_LABEL = 80
+# Space under the bars for their labels.
+_LABEL_HEIGHT = 22
+# Width of one label.
+_LABEL_WIDTH = 80
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: where it stands, what it is called, and its value in words."""
+    """One bar: its position, its label, and its value as text."""
 
     x: float
     y: float
@@ -27,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars from left to right, and the words for the highest one."""
+    """Bars from left to right, and the text of the highest one."""
 
     width: int
     height: int
@@ -37,32 +37,32 @@ class Chart:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to see."""
+        """Whether every bar is zero."""
         return not any(bar.height for bar in self.bars)
 
 
 def bar_chart(rows: Sequence[tuple[str, int | Decimal | Fraction, str]], *, width: int = WIDTH) -> Chart:
-    """Return the chart of rows (label, value, value in words). Of many labels only some are written out."""
+    """Return the chart of rows (label, value, value as text). Where labels would overlap, only some are drawn."""
     height = HEIGHT
-    base = height - _FOOT
+    base = height - _LABEL_HEIGHT
     highest = max((Fraction(value) for _, value, _ in rows), default=Fraction(0))
     step = width / max(1, len(rows))
     gap = min(6.0, step * 0.25)
-    every = -(-len(rows) * _LABEL // width) or 1
+    label_step = -(-len(rows) * _LABEL_WIDTH // width) or 1
     bars = []
     for number, (label, value, text) in enumerate(rows):
-        tall = round(float(Fraction(value) / highest) * (base - 14), 1) if highest else 0.0
-        # What is not nothing is seen.
-        tall = max(tall, 2.0) if value else 0.0
+        bar_height = round(float(Fraction(value) / highest) * (base - 14), 1) if highest else 0.0
+        # A small value stays visible.
+        bar_height = max(bar_height, 2.0) if value else 0.0
         bars.append(
             Bar(
                 x=round(number * step + gap / 2, 1),
-                y=round(base - tall, 1),
+                y=round(base - bar_height, 1),
                 width=round(step - gap, 1),
-                height=tall,
+                height=bar_height,
                 label=label,
                 text=text,
-                is_labelled=number % every == 0,
+                is_labelled=number % label_step == 0,
             )
         )
     top = next((text for _, value, text in rows if highest and Fraction(value) == highest), "")
@@ -70,7 +70,7 @@ def bar_chart(rows: Sequence[tuple[str, int | Decimal | Fraction, str]], *, widt
 
 
 def shares(rows: Sequence[tuple[str, int | Decimal | Fraction, str]]) -> list[dict[str, object]]:
-    """Return rows as shares of the largest, in thousandths, largest first."""
+    """Return rows with their share of the largest value, in thousandths, largest first."""
     ordered = sorted(rows, key=lambda row: Fraction(row[1]), reverse=True)
     highest = Fraction(ordered[0][1]) if ordered else Fraction(0)
     return [

@@ -1,4 +1,4 @@
-"""Was a form sent from one of our own pages? Asked of every request that changes something."""
+"""Cross-site request forgery: check that a request that changes something comes from one of our own pages."""
 
 import hmac
 from urllib.parse import urlsplit
@@ -6,32 +6,32 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from app.errors import AppError
-from app.web.sessions import cookie_name, csrf_of
+from app.web.sessions import cookie_name, csrf_token_of
 
-FIELD = "csrf"
-HEADER = "x-csrf-token"
+# The hidden form field and the header that carry the session's token.
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "x-csrf-token"
 
 
-def require_csrf(request: Request, given: str | None) -> None:
-    """Refuse a request that another site has made a browser send.
+def require_csrf(request: Request, form_token: str | None) -> None:
+    """Refuse a request that another site made a browser send.
 
-    The browser's own word counts first (`Sec-Fetch-Site`, else `Origin`). Beside it, a signed-in browser must send the
-    word of its session (`given`, or the header), so that one header that a proxy strips opens nothing.
+    The browser's own statement is checked first (`Sec-Fetch-Site`, else `Origin`). A signed-in browser must also send
+    the session's CSRF token, in the header or as `form_token`: a proxy that strips one header must not open a hole.
 
-    Raises:
-        AppError: `forbidden`.
+    Raises AppError `forbidden` for a request from another site, and for a missing or wrong token.
     """
-    if not _from_here(request):
-        raise AppError("forbidden", "This form was sent from another site; open the page here and send it again.")
-    token = request.cookies.get(cookie_name())
-    if token is None:
+    if not _is_same_origin(request):
+        raise AppError("forbidden", "This form was sent from another site. Open the page here and send it again.")
+    session_token = request.cookies.get(cookie_name())
+    if session_token is None:
         return
-    word = request.headers.get(HEADER) or given or ""
-    if not hmac.compare_digest(word.encode(), csrf_of(token).encode()):
-        raise AppError("forbidden", "This form belongs to an older session; reload the page and send it again.")
+    csrf_token = request.headers.get(CSRF_HEADER) or form_token or ""
+    if not hmac.compare_digest(csrf_token.encode(), csrf_token_of(session_token).encode()):
+        raise AppError("forbidden", "This form belongs to an older session. Reload the page and send it again.")
 
 
-def _from_here(request: Request) -> bool:
+def _is_same_origin(request: Request) -> bool:
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
@@ -40,7 +40,7 @@ def _from_here(request: Request) -> bool:
 
 
 def safe_path(path: str | None, default: str) -> str:
-    """Return a path of ours to go to next; anything that could lead to another site becomes the default."""
-    if not path or not path.startswith("/") or path.startswith(("//", "/\\")) or any(sign < " " for sign in path):
+    """Return a path on this site to redirect to; anything that could lead to another site becomes the default."""
+    if not path or not path.startswith("/") or path.startswith(("//", "/\\")) or any(char < " " for char in path):
         return default
     return path

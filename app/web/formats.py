@@ -1,4 +1,4 @@
-"""How pages write money, moments, lengths of time and sizes. Amounts come as decimal strings or minor units."""
+"""Template filters for money, times, durations and sizes. Amounts are decimal strings or integer minor units."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from app.reports.translations import decimals
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
-# A true minus sign, and a space that does not break a figure from its unit.
+# A typographic minus sign, and a non-breaking space between a number and its unit.
 _MINUS, _SPACE = "\u2212", "\u00a0"
 
 
@@ -29,12 +29,12 @@ def minor(amount: int, currency: str) -> str:
 
 
 def typed(amount: int, currency: str) -> str:
-    """Return an amount in minor units as one would type it into a field: `4.39`."""
+    """Return an amount in minor units as the value of a form field: `4.39`."""
     return Money(amount, currency).text
 
 
 def seconds(number: Any) -> str:
-    """Return a length as `5 s`, `1 min 20 s` or `2 h 5 min`."""
+    """Return a duration in seconds as `5 s`, `1 min 20 s` or `2 h 5 min`."""
     value = Decimal(str(number))
     if value < 60:
         text = f"{value.quantize(Decimal('0.001')):f}"
@@ -47,7 +47,7 @@ def seconds(number: Any) -> str:
 
 
 def size(bytes_: int) -> str:
-    """Return a size of a file: `812 B`, `4.2 MB`."""
+    """Return a file size in bytes as `812 B` or `4.2 MB`."""
     value = Decimal(bytes_)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000 or unit == "GB":
@@ -57,49 +57,49 @@ def size(bytes_: int) -> str:
 
 
 def moment_of(value: datetime | int | float | str) -> datetime:
-    """Return a moment given as datetime, Unix seconds or ISO text."""
+    """Return the datetime of a datetime, Unix seconds or ISO text."""
     if isinstance(value, datetime):
         return value
     return datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
 
 
 def when(value: datetime | int | float | str, zone: str, *, exact: bool = False) -> str:
-    """Return a moment in a zone: `22 Nov 2026, 15:42`, with seconds and the zone's name where it is exact."""
+    """Return a time in a zone: `22 Nov 2026, 15:42`; with `exact` also seconds and the zone's name."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
     text = f"{local.day} {local:%b %Y, %H:%M}"
     return f"{text}:{local:%S} {local:%Z}" if exact else text
 
 
 def day(value: datetime | int | float | str, zone: str) -> str:
-    """Return the date of a moment in a zone: `22 Nov 2026`."""
+    """Return the date of a time in a zone: `22 Nov 2026`."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
     return f"{local.day} {local:%b %Y}"
 
 
 def iso(value: datetime | int | float | str) -> str:
-    """Return a moment as the `datetime` attribute of a time element wants it."""
+    """Return a time in UTC as ISO 8601 text with seconds."""
     return moment_of(value).astimezone(UTC).isoformat(timespec="seconds")
 
 
 def ago(value: datetime | int | float | str, now: datetime) -> str:
-    """Return how long ago a moment was, or how far ahead it lies, in one unit."""
+    """Return how long ago a time was, or how far ahead it is, in one unit."""
     gap = int((now - moment_of(value)).total_seconds())
     distance = abs(gap)
     for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if distance >= length:
             count = distance // length
-            words = f"{count} {unit}{'s' if count > 1 else ''}"
-            return f"{words} ago" if gap > 0 else f"in {words}"
+            text = f"{count} {unit}{'s' if count > 1 else ''}"
+            return f"{text} ago" if gap > 0 else f"in {text}"
     return "just now" if gap >= 0 else "in a moment"
 
 
 def words(code: str) -> str:
-    """Return a snake_case word as people read it: `in_progress` → `in progress`."""
+    """Return a snake_case code as text: `in_progress` → `in progress`."""
     return code.replace("_", " ").replace("-", " ")
 
 
 def field(name: str) -> str:
-    """Return the name of a form's field as people read it: `shots.0.last_frame` → `Shot 1, last frame`."""
+    """Return the label of a form field: `shots.0.last_frame` → `Shot 1, last frame`."""
     parts = name.split(".")
     if len(parts) > 1 and parts[1].isdecimal():
         parts[:2] = [f"{parts[0].removesuffix('s')} {int(parts[1]) + 1}"]

@@ -1,4 +1,4 @@
-"""Headers of every page: a strict content policy, no framing, no sniffing, no referrer to strangers."""
+"""Security headers of every page: content security policy, no framing, no MIME sniffing, same-origin referrer."""
 
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from app.web.sessions import is_secure
 
 
 class PageHeaders:
-    """ASGI middleware: puts the headers on HTML answers. It is plain ASGI so that streams stay streams."""
+    """ASGI middleware that adds the headers to HTML responses. It is plain ASGI so that streams stay streams."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -21,19 +21,19 @@ class PageHeaders:
             await self.app(scope, receive, send)
             return
 
-        async def put(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if headers.get("content-type", "").startswith("text/html"):
                     headers.update(page_headers())
             await send(message)
 
-        await self.app(scope, receive, put)
+        await self.app(scope, receive, send_with_headers)
 
 
 @lru_cache(maxsize=1)
 def page_headers() -> dict[str, str]:
-    """Return the headers of a page. Nothing inline runs, and nothing is loaded from elsewhere but stored films."""
+    """Return the headers of a page. No inline scripts run; only stored films load from another origin."""
     media = " ".join(["'self'", "blob:", *media_origins()])
     policy = {
         "default-src": "'none'",
@@ -61,7 +61,7 @@ def page_headers() -> dict[str, str]:
 
 
 def media_origins() -> list[str]:
-    """Return the origins that stored films are redirected to: the object storage's, or none where we serve them."""
+    """Return the origins that film URLs redirect to: the object storage's, or none where this service serves them."""
     signed = get_storage().presign_get("films/any", seconds=60, filename="any.mp4", content_type="video/mp4")
     if signed is None:
         return []

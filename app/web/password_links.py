@@ -1,7 +1,7 @@
-"""Links to a new password: `cinemeter up` prints one for each seeded member, and operators give one to who forgot.
+"""Links for setting a password: `cinemeter up` prints one per seeded member, operators make them for locked-out ones.
 
-The link is signed with the service's secret and works for one day, and only for as long as the member has the password
-that they had, or none. So it needs no row of its own, and using it ends it.
+A link is signed with the service's secret and valid for one day, while the member's password is unchanged. So it needs
+no row of its own, and using it invalidates it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ VALID = timedelta(days=1)
 
 
 def welcome_links(session: Session) -> dict[str, str]:
-    """Return the first-run link of every member who has no password yet, by e-mail address."""
+    """Return the first-run link of every member who has no password yet, by e-mail."""
     waiting = session.scalars(
         select(Member).where(Member.password_hash.is_(None), Member.removed_at.is_(None)).order_by(Member.email)
     )
@@ -33,12 +33,10 @@ def welcome_links(session: Session) -> dict[str, str]:
 
 
 def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str) -> str:
-    """Return a link under which a member who cannot sign in any more chooses a new password; the trail tells of it.
+    """Return a link with which a locked-out member sets a new password; the audit log records it.
 
-    Whoever gives the link could use it, so nobody gives one to a member who may do more with the service than they.
-
-    Raises:
-        AppError: `forbidden`, `not_found`.
+    Whoever makes the link could use it, so nobody can make one for a member with more admin roles than their own.
+    Raises AppError `forbidden` for that and for actors who are not operators, and `not_found` for an unknown member.
     """
     require_role(actor, Role.OPERATOR)
     member = get_member(session, account_id, member_id)
@@ -47,13 +45,9 @@ def sign_in_link(session: Session, actor: Actor, account_id: str, member_id: str
     return _link(session, member)
 
 
-def welcomed(session: Session, token: str) -> Member:
-    """Return the member whom a link is for.
-
-    Raises:
-        AppError: `not_found` for a link that is forged, too old, or was used.
-    """
-    message = "This link was used before or is too old. Those who run this service give a fresh one."
+def member_of_link(session: Session, token: str) -> Member:
+    """Return the member whom a link is for. Raises AppError `not_found` when it is forged, expired or used."""
+    message = "This link has expired or was used before. Ask an operator of this service for a new one."
     refused = AppError("not_found", message)
     try:
         content = read_token(TokenPurpose.NEW_PASSWORD, token)
@@ -74,7 +68,7 @@ def _link(session: Session, member: Member) -> str:
 
 
 def _subject(member: Member) -> str:
-    """Return whom a link is for: the member with the password of now, which the link replaces."""
+    """Return the subject of a link: the member's id, with a digest of the current password if there is one."""
     if member.password_hash is None:
         return member.id
     digest = hmac.new(get_settings().secret_key(), b"password:" + member.password_hash.encode(), hashlib.sha256)

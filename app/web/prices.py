@@ -1,4 +1,4 @@
-"""The public prices: the book in force as a table, and a calculator that asks the same function that charges."""
+"""The public price page: the price book in force as a table, and a calculator that uses the charging function."""
 
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -26,7 +26,7 @@ router = APIRouter(include_in_schema=False)
 
 SECONDS_MAX = 600
 
-Word = Annotated[str, Query(max_length=64)]
+ShortText = Annotated[str, Query(max_length=64)]
 
 
 @router.get("/prices")
@@ -34,31 +34,36 @@ def show_prices(
     request: Request,
     session: SessionDep,
     visitor: MaybeVisitor,
-    membership: Word = "",
-    resolution: Word = "720P",
-    service_tier: Word = "standard",
+    membership: ShortText = "",
+    resolution: ShortText = "720P",
+    service_tier: ShortText = "standard",
     seconds: Annotated[int, Query(ge=1, le=SECONDS_MAX)] = 10,
 ) -> Response:
-    """Show the prices and the calculator. With htmx only the calculator's answer comes back."""
+    """Show the prices and the calculator; an htmx request gets only the calculator's result."""
     moment = now(session)
     book = book_at(session, moment).book
-    chosen = membership if membership in book.memberships else _dearest_offer(book)
-    answer = _calculate(book, moment, chosen, resolution, service_tier, seconds)
-    asked = {"membership": chosen, "resolution": resolution, "service_tier": service_tier, "seconds": seconds}
+    membership_id = membership if membership in book.memberships else _default_membership(book)
+    answer = _calculate(book, moment, membership_id, resolution, service_tier, seconds)
+    selection = {
+        "membership": membership_id,
+        "resolution": resolution,
+        "service_tier": service_tier,
+        "seconds": seconds,
+    }
     if is_htmx(request):
         return page(request, "prices/answer.html", answer=answer)
-    return page(request, "prices/prices.html", **_context(session, book, moment), asked=asked, answer=answer)
+    return page(request, "prices/prices.html", **_context(session, book, moment), selection=selection, answer=answer)
 
 
-def _dearest_offer(book: PriceBook) -> str:
-    """Return the membership that the calculator begins with: the first that pays less than the list price."""
+def _default_membership(book: PriceBook) -> str:
+    """Return the calculator's initial membership: the first that pays less than the list price."""
     return next((each.id for each in book.memberships.values() if each.factor < 1), "free")
 
 
 def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, Any]:
     models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
     general = next((each.id for each in models if each.family != "synthetic"), "any")
-    resolutions = [each for each in RESOLUTIONS if _second(book, general, each, "free", moment) is not None]
+    resolutions = [each for each in RESOLUTIONS if _price_per_second(book, general, each, "free", moment) is not None]
     return {
         "title": "Prices",
         "currency": book.currency,
@@ -85,29 +90,34 @@ def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, A
             for each in book.promotions_at(moment)
         ],
         "tiers": [
-            {"id": each.id, "title": each.title.en, "factor": f"{each.factor.normalize():f}", "words": _promise(each)}
+            {
+                "id": each.id,
+                "title": each.title.en,
+                "factor": f"{each.factor.normalize():f}",
+                "description": _tier_text(each),
+            }
             for each in book.service_tiers.values()
         ],
-        "special": _special(book),
+        "special": _special_rates(book),
         "examples": [{"name": each.name, "total": money(each.total.text, book.currency)} for each in book.examples],
         "seconds_max": SECONDS_MAX,
     }
 
 
 def _cell(book: PriceBook, model: str, resolution: str, membership: str, at: datetime) -> dict[str, Any]:
-    listed = _second(book, model, resolution, membership, at, listed=True)
-    own = _second(book, model, resolution, membership, at)
+    listed = _price_per_second(book, model, resolution, membership, at, listed=True)
+    own = _price_per_second(book, model, resolution, membership, at)
     return {
-        "list": None if listed is None else _shown(listed, book.currency),
-        "own": None if own is None else _shown(own, book.currency),
+        "list": None if listed is None else _rounded(listed, book.currency),
+        "own": None if own is None else _rounded(own, book.currency),
         "is_less": own is not None and listed is not None and own < listed,
     }
 
 
-def _second(
+def _price_per_second(
     book: PriceBook, model: str, resolution: str, membership: str, at: datetime, *, listed: bool = False
 ) -> Fraction | None:
-    """Return the exact price of one second, or None where nothing is sold."""
+    """Return the exact price per second, or None where the book has no rate."""
     key = RateKey(model, resolution)
     try:
         if listed:
@@ -117,13 +127,13 @@ def _second(
         return None
 
 
-def _shown(amount: Fraction, currency: str) -> str:
-    """Return a unit price rounded for display; a film is priced as a whole and never from this."""
+def _rounded(amount: Fraction, currency: str) -> str:
+    """Return a price per second rounded for display; a film is priced as a whole and never from this."""
     return minor(round_to_minor(amount, currency).minor, currency)
 
 
-def _special(book: PriceBook) -> list[dict[str, Any]]:
-    """Return the rates that stand apart from the general ones: for a model, a mode, or sound."""
+def _special_rates(book: PriceBook) -> list[dict[str, Any]]:
+    """Return the rates that apply to a particular model, mode or sound setting only."""
     return [
         {
             "model": rate.pattern.model,
@@ -135,19 +145,20 @@ def _special(book: PriceBook) -> list[dict[str, Any]]:
     ]
 
 
-def _promise(tier: Any) -> str:
+def _tier_text(tier: Any) -> str:
     if tier.deadline is not None:
-        return f"Runs on idle capacity. Not started within {int(tier.deadline.total_seconds() // 3600)} hours: free."
+        hours = int(tier.deadline.total_seconds() // 3600)
+        return f"Runs on idle capacity. Expires free of charge if it has not started within {hours} hours."
     if tier.start_within is not None:
         minutes = int(tier.start_within.total_seconds() // 60)
-        return f"Starts within {minutes} minutes. If we miss that, the surcharge drops from your receipt."
-    return "In fair order with everybody else's films."
+        return f"Starts within {minutes} minutes, or you pay the standard price."
+    return "Normal queue."
 
 
 def _calculate(
     book: PriceBook, at: datetime, membership: str, resolution: str, service_tier: str, seconds: int
 ) -> dict[str, Any]:
-    """Return the price of a film as the calculator shows it. Raises AppError for what the book does not sell."""
+    """Return the price of a film for the calculator. Raises AppError `invalid_request` where the book has no rate."""
     model = next((each.id for each in load_catalog(get_settings().catalog_dir).values() if each.enabled), "any")
     usage = Usage(
         RateKey(model, resolution or "720P"),
@@ -155,13 +166,13 @@ def _calculate(
         service_tier=service_tier or "standard",
     )
     try:
-        found = price(book, usage, Customer(membership), at)
+        film_price = price(book, usage, Customer(membership), at)
     except PriceError as error:
         raise AppError("invalid_request", error.message) from error
     return {
-        "currency": found.currency,
-        "total": found.total.text,
-        "list_total": found.list_total.text,
-        "is_less": found.total < found.list_total,
-        "lines": [{"label": line.label, "amount": line.amount.text} for line in found.lines],
+        "currency": film_price.currency,
+        "total": film_price.total.text,
+        "list_total": film_price.list_total.text,
+        "is_less": film_price.total < film_price.list_total,
+        "lines": [{"label": line.label, "amount": line.amount.text} for line in film_price.lines],
     }

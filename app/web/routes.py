@@ -1,4 +1,4 @@
-"""All pages in one place: put their routes, headers and error pages onto the application."""
+"""The routers of all pages, and `mount`, which adds them with headers and error pages to the application."""
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
@@ -27,7 +27,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 def show_reference(request: Request, visitor: MaybeVisitor) -> Response:
-    """Show every address of the API. Calls can be tried with a key that is typed in and kept by this page alone."""
+    """Show the API reference. Calls can be tried with a key, which only this page holds."""
     return page(request, "reference.html", document=request.app.openapi_url)
 
 
@@ -35,7 +35,7 @@ ROUTERS = (
     static_files.router,
     signin.router,
     new_film.router,
-    # The stream's address comes before that of one film, which would match it too.
+    # Before films.router: /films/{video_id} would match the stream's path too.
     sse.router,
     films.router,
     variations.router,
@@ -53,7 +53,7 @@ ROUTERS = (
     overview.router,
     simulation.router,
     books.router,
-    # A contract's addresses and a correction's lie under their account's, whose acts would match them too.
+    # Before accounts.router: /admin/accounts/{account_id}/{action} would match their paths too.
     contracts.router,
     money.router,
     accounts.router,
@@ -65,7 +65,7 @@ ROUTERS = (
 
 
 def mount(api: FastAPI) -> None:
-    """Put the pages onto an application whose doors and error handlers are in place."""
+    """Add the pages to an application that already has its API routes and error handlers."""
     for router in ROUTERS:
         api.include_router(router)
     install_page_problems(api)

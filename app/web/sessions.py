@@ -1,4 +1,4 @@
-"""Sign-in sessions: open, read, end. The browser holds a random token in a cookie; the database holds its hash."""
+"""Sign-in sessions: open, read, end. The browser stores a random token in a cookie; the database stores its hash."""
 
 import hashlib
 import hmac
@@ -14,16 +14,16 @@ from app.clock import now
 from app.settings import get_settings
 from app.web.tables import WebSession
 
-# A session ends after so long without a visit, and after so long in any case.
-IDLE = timedelta(days=7)
-LONGEST = timedelta(days=30)
-# Every page would otherwise write the row of its session.
-_SEEN_NOTED_EVERY = timedelta(minutes=5)
+# A session ends after IDLE_MAX without a request, and after MAX_AGE in any case.
+IDLE_MAX = timedelta(days=7)
+MAX_AGE = timedelta(days=30)
+# How often `seen_at` is updated; otherwise every request would write its session's row.
+_SEEN_INTERVAL = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class SignedIn:
-    """A session as it was found: whose it is, and what its pages show."""
+class ActiveSession:
+    """An open session: its member, and whether its pages show test jobs."""
 
     id: str
     member_id: str
@@ -33,12 +33,12 @@ class SignedIn:
 
     @property
     def csrf(self) -> str:
-        """The word that every form of this session carries. It is derived from the cookie, and does not reveal it."""
-        return csrf_of(self.token)
+        """The CSRF token of this session's forms. It is derived from the cookie and does not reveal it."""
+        return csrf_token_of(self.token)
 
 
 def open_web_session(session: Session, member_id: str) -> str:
-    """Open a session for a member who has just proved who they are; return its token for the cookie."""
+    """Open a session for a member who has just been authenticated; return its token for the cookie."""
     token, moment = secrets.token_urlsafe(32), now(session)
     session.add(
         WebSession(
@@ -47,34 +47,34 @@ def open_web_session(session: Session, member_id: str) -> str:
             created_at=moment,
             seen_at=moment,
             proved_at=moment,
-            expires_at=moment + LONGEST,
+            expires_at=moment + MAX_AGE,
         )
     )
     session.flush()
     return token
 
 
-def read_web_session(session: Session, token: str) -> SignedIn | None:
-    """Return the session of a cookie's token, or None when there is none or it has ended."""
+def read_web_session(session: Session, token: str) -> ActiveSession | None:
+    """Return the session of a cookie's token, or None when it is unknown or has ended."""
     moment = now(session)
     row = session.scalar(
         select(WebSession).where(
             WebSession.id == _hash(token),
             WebSession.ended_at.is_(None),
             WebSession.expires_at > moment,
-            WebSession.seen_at > moment - IDLE,
+            WebSession.seen_at > moment - IDLE_MAX,
         )
     )
     if row is None:
         return None
-    if moment - row.seen_at > _SEEN_NOTED_EVERY:
+    if moment - row.seen_at > _SEEN_INTERVAL:
         row.seen_at = moment
         session.flush()
-    return SignedIn(row.id, row.member_id, token, row.test, row.proved_at)
+    return ActiveSession(row.id, row.member_id, token, row.test, row.proved_at)
 
 
 def end_web_session(session: Session, session_id: str) -> None:
-    """End one session: its cookie opens nothing any more."""
+    """End one session; its cookie is no longer accepted."""
     session.execute(
         update(WebSession)
         .where(WebSession.id == session_id, WebSession.ended_at.is_(None))
@@ -83,7 +83,7 @@ def end_web_session(session: Session, session_id: str) -> None:
 
 
 def end_other_sessions(session: Session, member_id: str, keep: str | None = None) -> None:
-    """End a member's sessions, as after a new password; `keep` names the one to leave."""
+    """End a member's sessions, as after a password change; `keep` is the id of a session to leave open."""
     session.execute(
         update(WebSession)
         .where(WebSession.member_id == member_id, WebSession.ended_at.is_(None), WebSession.id != (keep or ""))
@@ -91,13 +91,13 @@ def end_other_sessions(session: Session, member_id: str, keep: str | None = None
     )
 
 
-def show_test_jobs(session: Session, session_id: str, *, test: bool) -> None:
-    """Let the pages of a session show and order test jobs, or live ones."""
+def set_test_mode(session: Session, session_id: str, *, test: bool) -> None:
+    """Set whether a session's pages show and create test jobs or live ones."""
     session.execute(update(WebSession).where(WebSession.id == session_id).values(test=test))
 
 
 def is_secure() -> bool:
-    """Say whether customers reach the service over TLS, so that cookies can be bound to it."""
+    """Return whether the public URL uses TLS, so that cookies can be restricted to it."""
     return get_settings().base_url().startswith("https://")
 
 
@@ -107,11 +107,11 @@ def cookie_name() -> str:
 
 
 def set_cookie(response: Response, token: str) -> None:
-    """Give the browser the session's token."""
+    """Set the session cookie on a response."""
     response.set_cookie(
         cookie_name(),
         token,
-        max_age=int(LONGEST.total_seconds()),
+        max_age=int(MAX_AGE.total_seconds()),
         path="/",
         secure=is_secure(),
         httponly=True,
@@ -119,13 +119,13 @@ def set_cookie(response: Response, token: str) -> None:
     )
 
 
-def drop_cookie(response: Response) -> None:
-    """Take the token from the browser."""
+def clear_cookie(response: Response) -> None:
+    """Delete the session cookie from the browser."""
     response.delete_cookie(cookie_name(), path="/", secure=is_secure(), httponly=True, samesite="lax")
 
 
-def csrf_of(token: str) -> str:
-    """Return the word that forms of the session with this token carry."""
+def csrf_token_of(token: str) -> str:
+    """Return the CSRF token of the session with this token."""
     return hmac.new(token.encode(), b"forms of this session", hashlib.sha256).hexdigest()[:40]
 
 

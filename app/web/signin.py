@@ -1,4 +1,4 @@
-"""Pages of coming and going: sign in, sign up, sign out, follow a letter or a link, choose a theme."""
+"""Sign in, sign up, sign out, accept an invitation, set a password by link, and choose theme or test mode."""
 
 from typing import Annotated, Any
 
@@ -15,17 +15,17 @@ from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.web.auth import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
 from app.web.csrf import safe_path
-from app.web.password_links import welcomed
+from app.web.password_links import member_of_link
 from app.web.problems import NEXT_LENGTH_MAX
-from app.web.render import THEME_COOKIE, THEMES, go, page
+from app.web.render import THEME_COOKIE, THEMES, page, redirect
 from app.web.sessions import (
-    drop_cookie,
+    clear_cookie,
     end_other_sessions,
     end_web_session,
     is_secure,
     open_web_session,
     set_cookie,
-    show_test_jobs,
+    set_test_mode,
 )
 from app.web.signin_limits import clear_tries, count_try, return_try
 
@@ -36,41 +36,41 @@ Next = Annotated[str | None, Query(max_length=NEXT_LENGTH_MAX)]
 
 @router.get("/sign-in")
 def show_sign_in(request: Request, visitor: MaybeVisitor, next: Next = None) -> Response:
-    """Show the sign-in; who is signed in already goes on."""
+    """Show the sign-in form; visitors who are signed in already are redirected."""
     if visitor is not None:
-        return go(request, safe_path(next, home_path(visitor.caller.roles)))
+        return redirect(request, safe_path(next, home_path(visitor.caller.roles)))
     return page(request, "signin/sign_in.html", **_sign_in_context(next))
 
 
 @router.post("/sign-in")
 def post_sign_in(request: Request, session: SessionDep, form: FormDep) -> Response:
-    """Sign a member in with address and password."""
-    email, wanted = text_of(form, "email").lower(), text_of(form, "next")
+    """Sign a member in with e-mail and password."""
+    email, next_path = text_of(form, "email").lower(), text_of(form, "next")
     password = str(form.get("password") or "")
-    machine = request.client.host if request.client else "unknown"
+    client_ip = request.client.host if request.client else "unknown"
     try:
-        count_try(f"member:{email}", f"machine:{machine}")
+        count_try(f"member:{email}", f"machine:{client_ip}")
         caller = sign_in(session, email, password)
     except AppError as error:
-        context = _sign_in_context(wanted)
+        context = _sign_in_context(next_path)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
     clear_tries(f"member:{email}")
-    return_try(f"machine:{machine}")
-    return _enter(request, session, caller.member_id or "", safe_path(wanted, home_path(caller.roles)))
+    return_try(f"machine:{client_ip}")
+    return _open_session(request, session, caller.member_id or "", safe_path(next_path, home_path(caller.roles)))
 
 
 @router.get("/sign-up")
 def show_sign_up(request: Request) -> Response:
-    """Show the sign-up, or say how accounts are opened here."""
+    """Show the sign-up form, or that accounts are opened by invitation."""
     return page(request, "signin/sign_up.html", signup=get_settings().signup, error=None, email="", name="")
 
 
 @router.post("/sign-up")
 def post_sign_up(request: Request, session: SessionDep, form: FormDep) -> Response:
-    """Open an account for a stranger, where the operator allows it, and sign them in."""
+    """Open an account, where the operator allows sign-up, and sign its owner in."""
     email, name = text_of(form, "email").lower(), text_of(form, "name")
     count_try(f"sign-up:{request.client.host if request.client else 'unknown'}")
-    # What fails here has written nothing: the savepoint takes back the account of a refused member.
+    # A failure writes nothing: the savepoint rolls back the account of a rejected member.
     try:
         with session.begin_nested():
             member = sign_up(session, email, str(form.get("password") or ""), name=name)
@@ -78,12 +78,12 @@ def post_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
     except AppError as error:
         context: dict[str, Any] = {"signup": get_settings().signup, "error": error, "email": email, "name": name}
         return page(request, "signin/sign_up.html", status=error.status, **context)
-    return _enter(request, session, member.id, "/studio")
+    return _open_session(request, session, member.id, "/studio")
 
 
 @router.get("/invitations/{token}")
 def show_invitation(request: Request, session: SessionDep, token: str) -> Response:
-    """Show what an invited person has to fill in, or that the letter opens no door."""
+    """Show the form of an invited person. Raises AppError for an invitation that cannot be used."""
     read_invitation(session, token)
     context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": None, "name": ""}
     return page(request, "signin/choose_password.html", **context)
@@ -91,7 +91,7 @@ def show_invitation(request: Request, session: SessionDep, token: str) -> Respon
 
 @router.post("/invitations/{token}")
 def post_invitation(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
-    """Join the account that the letter invites to."""
+    """Accept the invitation: add the member to the account and sign them in."""
     try:
         with session.begin_nested():
             member = accept_invitation(session, token, str(form.get("password") or ""), name=text_of(form, "name"))
@@ -99,30 +99,30 @@ def post_invitation(request: Request, session: SessionDep, form: FormDep, token:
         context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": error}
         context["name"] = text_of(form, "name")
         return page(request, "signin/choose_password.html", status=error.status, **context)
-    return _enter(request, session, member.id, home_path(frozenset(member.roles)))
+    return _open_session(request, session, member.id, home_path(frozenset(member.roles)))
 
 
 @router.get("/welcome/{token}")
 def show_welcome(request: Request, session: SessionDep, token: str) -> Response:
-    """Greet the owner of a link to a new password."""
-    member = welcomed(session, token)
+    """Show the form for setting a password by link."""
+    member = member_of_link(session, token)
     context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": None, "email": member.email}
     return page(request, "signin/choose_password.html", **context, account=get_account(session, member.account_id).name)
 
 
 @router.post("/welcome/{token}")
 def post_welcome(request: Request, session: SessionDep, form: FormDep, token: str) -> Response:
-    """Take the new password and sign the member in."""
-    member = welcomed(session, token)
+    """Set the new password and sign the member in."""
+    member = member_of_link(session, token)
     try:
         set_password(session, member.account_id, member.id, str(form.get("password") or ""))
     except AppError as error:
         context: dict[str, Any] = {"kind": "welcome", "action": request.url.path, "error": error, "email": member.email}
         account = get_account(session, member.account_id).name
         return page(request, "signin/choose_password.html", status=error.status, **context, account=account)
-    # Who needed a new password may have lost the old one to somebody else.
+    # Somebody else may know the old password.
     end_other_sessions(session, member.id)
-    return _enter(request, session, member.id, home_path(frozenset(member.roles)))
+    return _open_session(request, session, member.id, home_path(frozenset(member.roles)))
 
 
 @router.post("/sign-out")
@@ -130,45 +130,51 @@ def post_sign_out(request: Request, session: SessionDep, form: FormDep, visitor:
     """End the session."""
     if visitor is not None:
         end_web_session(session, visitor.session_id)
-    response = go(request, "/sign-in")
-    drop_cookie(response)
+    response = redirect(request, "/sign-in")
+    clear_cookie(response)
     return response
 
 
 @router.post("/theme")
 def post_theme(request: Request, form: FormDep) -> Response:
-    """Keep the theme that a visitor chose, in a cookie of its own: it is no secret, and strangers choose too."""
+    """Store the chosen theme in a cookie of its own: it is not secret, and signed-out visitors choose too."""
     theme = text_of(form, "theme")
-    response = go(request, safe_path(text_of(form, "next"), "/"))
-    kept = theme if theme in THEMES else "auto"
-    response.set_cookie(THEME_COOKIE, kept, max_age=31_536_000, samesite="lax", secure=is_secure(), httponly=True)
+    response = redirect(request, safe_path(text_of(form, "next"), "/"))
+    value = theme if theme in THEMES else "auto"
+    response.set_cookie(THEME_COOKIE, value, max_age=31_536_000, samesite="lax", secure=is_secure(), httponly=True)
     return response
 
 
 @router.post("/test-mode")
 def post_test_mode(request: Request, session: SessionDep, form: FormDep, visitor: MemberDep) -> Response:
     """Switch the pages between live jobs and test jobs."""
-    show_test_jobs(session, visitor.session_id, test=text_of(form, "test") == "on")
-    return go(request, "/studio")
+    set_test_mode(session, visitor.session_id, test=text_of(form, "test") == "on")
+    return redirect(request, "/studio")
 
 
 @router.get("/")
 def show_start(request: Request, visitor: MaybeVisitor) -> Response:
-    """Send members to their work, and strangers to what it costs."""
-    return go(request, home_path(visitor.caller.roles) if visitor else "/prices")
+    """Redirect members to their home page, and other visitors to the prices."""
+    return redirect(request, home_path(visitor.caller.roles) if visitor else "/prices")
 
 
 def home_path(roles: frozenset[str]) -> str:
-    """Return the page that a member works on: those who only run the service have no films of their own."""
+    """Return the home page of a member with these roles: the console for admins who cannot create films."""
     return "/admin" if roles and roles <= ADMIN_ROLES else "/studio"
 
 
-def _enter(request: Request, session: Session, member_id: str, path: str) -> Response:
+def _open_session(request: Request, session: Session, member_id: str, path: str) -> Response:
     record_sign_in(session, member_id)
-    response = go(request, path)
+    response = redirect(request, path)
     set_cookie(response, open_web_session(session, member_id))
     return response
 
 
-def _sign_in_context(wanted: str | None) -> dict[str, Any]:
-    return {"next": wanted or "", "error": None, "email": "", "signup": get_settings().signup, "length_min": LENGTH_MIN}
+def _sign_in_context(next_path: str | None) -> dict[str, Any]:
+    return {
+        "next": next_path or "",
+        "error": None,
+        "email": "",
+        "signup": get_settings().signup,
+        "length_min": LENGTH_MIN,
+    }

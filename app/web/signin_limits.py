@@ -1,7 +1,12 @@
-"""Slow down guessing at the sign-in: a few tries per address of a person and of a machine, counted in Redis."""
+"""Limit password guessing: a few sign-in tries per e-mail and per client IP, counted in Redis.
+
+Each change of a counter is one Lua script, so that a counter never exists without an expiry: a process that dies
+between an INCR and an EXPIRE would lock its subject out for good.
+"""
 
 import hashlib
 import logging
+from typing import cast
 
 from redis.exceptions import RedisError
 
@@ -13,48 +18,57 @@ log = logging.getLogger(__name__)
 TRIES_MAX = 10
 WINDOW_SECONDS = 900
 
+# The window begins with the first try. A counter without an expiry (TTL below 0), as older releases could leave one
+# behind, gets a window of its own.
+_COUNT = """
+local tries = redis.call('INCR', KEYS[1])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return {tries, redis.call('TTL', KEYS[1])}
+"""
+_RETURN = """
+local tries = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tries <= 1 then return redis.call('DEL', KEYS[1]) end
+redis.call('DECR', KEYS[1])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+return tries - 1
+"""
+
 
 def count_try(*subjects: str) -> None:
-    """Count one try for each subject (an e-mail address, an IP address).
+    """Count one try for each subject (`member:` and an e-mail, `machine:` and an IP address).
 
-    Raises AppError `rate_limited` once a subject has had too many. Where Redis is away nobody is counted: the slow
-    password hash still bounds guessing, and people can sign in.
+    Raises AppError `rate_limited` when a subject has had more than TRIES_MAX tries in its window. Tries are not counted
+    while Redis is unavailable: the slow password hash still bounds guessing, and people can sign in.
     """
     try:
-        redis = get_redis()
         for subject in subjects:
-            key = _key(subject)
-            tries = int(redis.incr(key))  # type: ignore[arg-type]
-            if tries == 1:
-                redis.expire(key, WINDOW_SECONDS)
+            tries, wait = cast("list[int]", get_redis().eval(_COUNT, 1, _key(subject), WINDOW_SECONDS))
             if tries > TRIES_MAX:
-                wait = max(1, int(redis.ttl(key)))  # type: ignore[arg-type]
+                wait = max(1, wait)
                 message = f"Too many tries. Wait {wait // 60 + 1} minutes and try again."
                 raise AppError("rate_limited", message, retry_after=wait)
     except RedisError as error:
-        log.warning("Tries at the sign-in are not counted, Redis is away: %s", error)
+        log.warning("Sign-in tries are not counted, Redis is unavailable: %s", error)
 
 
 def clear_tries(subject: str) -> None:
-    """Forget a person's tries once they have signed in."""
+    """Delete a subject's counter, as after a successful sign-in."""
     try:
         get_redis().delete(_key(subject))
     except RedisError as error:
-        log.warning("Tries at the sign-in are not forgotten, Redis is away: %s", error)
+        log.warning("Sign-in tries are not cleared, Redis is unavailable: %s", error)
 
 
 def return_try(subject: str) -> None:
-    """Take back the try of somebody who was right: colleagues behind one address do not use up each other's.
+    """Give back the try of a successful sign-in, so that people behind one IP address do not use up each other's.
 
-    It was counted before the password was looked at, so that guesses sent at once are counted too; those that failed
-    stay counted.
+    The try was counted before the password was checked, so that concurrent guesses are counted too; failed tries stay
+    counted.
     """
     try:
-        redis = get_redis()
-        if int(redis.decr(_key(subject))) <= 0:  # type: ignore[arg-type]
-            redis.delete(_key(subject))
+        get_redis().eval(_RETURN, 1, _key(subject), WINDOW_SECONDS)
     except RedisError as error:
-        log.warning("A try at the sign-in is not taken back, Redis is away: %s", error)
+        log.warning("A sign-in try is not given back, Redis is unavailable: %s", error)
 
 
 def _key(subject: str) -> str:

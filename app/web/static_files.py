@@ -1,7 +1,6 @@
-"""Static files: read once at start, addressed by the hash of all of them, kept by browsers for good.
+"""Static files: read once per process, served under a hash of all of them, cached by browsers for good.
 
-The stylesheets are one per part of a page; the browser gets them as one file, joined in the order below. That is all
-the building there is.
+The stylesheets are joined into one file, in the order below. There is no other build step.
 """
 
 import gzip
@@ -27,70 +26,70 @@ _TYPES = {
     "md": "text/plain; charset=utf-8",
     "txt": "text/plain; charset=utf-8",
 }
-_FOR_GOOD = "public, max-age=31536000, immutable"
-_SQUEEZED = ("css", "js", "svg")
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
+_COMPRESSED = ("css", "js", "svg")
 
 router = APIRouter(prefix="/static", include_in_schema=False)
 
 
 @dataclass(frozen=True)
 class StaticFile:
-    """One file as it is sent, with a compressed form where that is smaller to send."""
+    """One file, with a gzip-compressed body where that is smaller."""
 
     body: bytes
-    squeezed: bytes | None
+    compressed: bytes | None
     content_type: str
 
 
 @lru_cache(maxsize=1)
 def static_files() -> Mapping[str, StaticFile]:
-    """Return every static file by its path, `site.css` made of the stylesheets among them."""
+    """Return every static file by its path, including the joined `site.css`."""
     folder = files("app.web").joinpath("static")
-    found = dict(_walk(folder, ""))
-    found["site.css"] = b"\n".join(found.pop(f"css/{name}.css") for name in STYLES)
-    return {path: _static_file(path, body) for path, body in sorted(found.items())}
+    bodies = dict(_walk(folder, ""))
+    bodies["site.css"] = b"\n".join(bodies.pop(f"css/{name}.css") for name in STYLES)
+    return {path: _static_file(path, body) for path, body in sorted(bodies.items())}
 
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """Return the hash of all static files, which is part of their address: a new release is a new address."""
+    """Return the hash of all static files. It is part of their URLs, so that a new release has new URLs."""
     digest = hashlib.sha256()
     for path, file in static_files().items():
         digest.update(path.encode() + b"\0" + file.body)
     return digest.hexdigest()[:12]
 
 
-def address(path: str) -> str:
-    """Return the address of a static file, for templates."""
+def static_url(path: str) -> str:
+    """Return the URL path of a static file, for templates. Raises LookupError for an unknown file."""
     if path not in static_files():
-        raise LookupError(f"there is no static file {path}")
+        raise LookupError(f"no static file {path}")
     return f"/static/{version()}/{path}"
 
 
 @router.get("/{release}/{path:path}")
 def send_static(request: Request, release: str, path: str) -> Response:
-    """Send a static file. An address of another release still answers, but is not kept."""
+    """Send a static file. A URL of another release works too, but is not cached."""
     file = static_files().get(path)
     if file is None:
-        raise AppError("not_found", "There is no such file.")
-    keep = _FOR_GOOD if release == version() else "no-cache"
+        raise AppError("not_found", f"Not found: {path}.")
+    keep = _CACHE_FOREVER if release == version() else "no-cache"
     headers = {"cache-control": keep, "vary": "accept-encoding", "x-content-type-options": "nosniff"}
-    if file.squeezed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(file.squeezed, media_type=file.content_type, headers={**headers, "content-encoding": "gzip"})
+    if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.compressed, media_type=file.content_type, headers={**headers, "content-encoding": "gzip"})
     return Response(file.body, media_type=file.content_type, headers=headers)
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, bytes]]:
-    found = []
+    entries = []
     for entry in folder.iterdir():
         if entry.is_dir():
-            found += _walk(entry, f"{prefix}{entry.name}/")
+            entries += _walk(entry, f"{prefix}{entry.name}/")
         elif entry.name.rpartition(".")[2] in _TYPES:
-            found.append((prefix + entry.name, entry.read_bytes()))
-    return found
+            entries.append((prefix + entry.name, entry.read_bytes()))
+    return entries
 
 
 def _static_file(path: str, body: bytes) -> StaticFile:
-    ending = path.rpartition(".")[2]
-    squeezed = gzip.compress(body, mtime=0) if ending in _SQUEEZED else None
-    return StaticFile(body, squeezed if squeezed and len(squeezed) < len(body) else None, _TYPES[ending])
+    extension = path.rpartition(".")[2]
+    compressed = gzip.compress(body, mtime=0) if extension in _COMPRESSED else None
+    return StaticFile(body, compressed if compressed and len(compressed) < len(body) else None, _TYPES[extension])

@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium under Playwright, watched for errors and for requests that leave the host."""
+"""A real browser: Chromium under Playwright, monitored for errors and for requests to other hosts."""
 
 import json
 import shutil
@@ -15,17 +15,17 @@ from tests.live_service import Service
 PASSWORD = "correct horse battery"
 AXE = Path("tests/app/web/vendor/axe.min.js")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-# The machine that runs this has other work too.
+# Generous, because the test machine may be busy.
 PATIENCE_MS = 60_000
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
 def chromium() -> str:
-    """The browser's program. `make test` installs it; elsewhere the message says how."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    assert found, "These tests need Chromium: `apt-get install chromium`, or put a `chromium` on the PATH."
-    return found
+    """Return the path of Chromium. `make test` installs it; the failure message says how to install it elsewhere."""
+    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    assert program, "These tests need Chromium: `apt-get install chromium`, or put a `chromium` on the PATH."
+    return program
 
 
 @contextmanager
@@ -37,25 +37,25 @@ def browsers() -> Iterator[Browser]:
 
 
 class Watch:
-    """What a page did that it should not: errors in its console, requests to other hosts, answers with 500."""
+    """Collects a page's faults: console and script errors, failed responses, requests to other hosts."""
 
     def __init__(self, page: Page, service: Service) -> None:
         self.faults: list[str] = []
         host = urlsplit(service.base_url).netloc
-        page.on("console", lambda told: self._note(told.type == "error", f"console: {told.text}"))
-        page.on("pageerror", lambda error: self._note(True, f"script: {error}"))
-        page.on("response", lambda answer: self._note(answer.status >= 400, f"{answer.status} {answer.url}"))
+        page.on("console", lambda message: self._record(message.type == "error", f"console: {message.text}"))
+        page.on("pageerror", lambda error: self._record(True, f"script: {error}"))
+        page.on("response", lambda answer: self._record(answer.status >= 400, f"{answer.status} {answer.url}"))
         page.on(
             "request",
-            lambda asked: self._note(
-                urlsplit(asked.url).scheme in ("http", "https") and urlsplit(asked.url).netloc != host,
-                f"left the host: {asked.url}",
+            lambda request: self._record(
+                urlsplit(request.url).scheme in ("http", "https") and urlsplit(request.url).netloc != host,
+                f"left the host: {request.url}",
             ),
         )
 
-    def _note(self, is_fault: bool, words: str) -> None:
+    def _record(self, is_fault: bool, message: str) -> None:
         if is_fault:
-            self.faults.append(words)
+            self.faults.append(message)
 
 
 def open_page(browser: Browser, service: Service, **options: Any) -> tuple[Page, Watch]:
@@ -65,9 +65,9 @@ def open_page(browser: Browser, service: Service, **options: Any) -> tuple[Page,
 
 
 def sign_in(page: Page, service: Service, name: str) -> None:
-    """Sign in as one of the home's first members: by the link that `cinemeter up` printed, and then by the form.
+    """Sign in as one of the seeded members: first by the link that `cinemeter up` printed, then by the form.
 
-    Later pages share that session, for the service lets nobody try passwords again and again.
+    Later pages share that session, because sign-in tries are limited.
     """
     email = f"{name}@cinemeter.home"
     links = json.loads((service.home / "up.json").read_text())["links"]
@@ -78,11 +78,11 @@ def sign_in(page: Page, service: Service, name: str) -> None:
     elif not done.exists():
         page.goto(links[email])
         page.get_by_label("New password").fill(PASSWORD)
-        page.get_by_role("button", name="Choose and sign in").click()
+        page.get_by_role("button", name="Set password and sign in").click()
         done.touch()
     else:
         page.goto("/sign-in")
-        page.get_by_label("E-mail address").fill(email)
+        page.get_by_label("E-mail").fill(email)
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("navigation", name="Main")).to_be_visible()
@@ -91,11 +91,11 @@ def sign_in(page: Page, service: Service, name: str) -> None:
 
 
 def serious_faults(page: Page) -> list[str]:
-    """What axe-core finds on the page that is serious or critical. It runs in the page's own policy."""
+    """Return axe-core's serious and critical findings on the page, under the page's own content security policy."""
     page.evaluate(AXE.read_text())
-    found = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
+    report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
         f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']]}"
-        for each in found["violations"]
+        for each in report["violations"]
         if each["impact"] in ("serious", "critical")
     ]

@@ -1,4 +1,4 @@
-"""A creator's whole story: price, order, film, receipt, money."""
+"""The native API from quote to receipt: price, order, film, receipt, balance."""
 
 import contextlib
 from fractions import Fraction
@@ -22,7 +22,7 @@ STORYBOARD: dict[str, Any] = {
 }
 
 
-# All tests that share the live service run in one process, so that it is started once.
+# Tests that share the live service run in one process, so that it is started once.
 pytestmark = pytest.mark.xdist_group("service")
 
 
@@ -72,7 +72,7 @@ def test_a_storyboard_becomes_a_paid_film(service: Service, tmp_path: Path) -> N
 def test_pages_of_videos_follow_one_another(service: Service) -> None:
     with service.client("enterprise") as client:
         order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-        made = [client.post("/v1/videos", json=order).raise_for_status().json()["id"] for _ in range(3)]
+        video_ids = [client.post("/v1/videos", json=order).raise_for_status().json()["id"] for _ in range(3)]
         seen: list[str] = []
         after = None
         while True:
@@ -82,9 +82,9 @@ def test_pages_of_videos_follow_one_another(service: Service) -> None:
             if not page["has_more"]:
                 break
             after = page["last_id"]
-        assert seen[-3:] == made
+        assert seen[-3:] == video_ids
         assert len(seen) == len(set(seen))
-        for video_id in made:
+        for video_id in video_ids:
             assert follow(client, video_id)["status"] == "completed"
 
 
@@ -103,7 +103,7 @@ def test_a_repeated_call_makes_one_job(service: Service) -> None:
         assert client.post("/v1/videos", json=blind).json()["id"] == original["id"]
 
 
-def test_a_cancelled_job_that_had_made_nothing_is_free(service: Service) -> None:
+def test_a_job_cancelled_before_any_segment_is_free(service: Service) -> None:
     with service.client("pro") as client:
         order = {"model": "synthetic", "prompt": "stop", "seconds": 60, "resolution": "480P"}
         video = client.post("/v1/videos", json=order).raise_for_status().json()
@@ -138,7 +138,7 @@ BAD: list[tuple[dict[str, Any], int, str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "status", "code", "field"), BAD)
-def test_bad_input_is_refused_in_words_and_costs_nothing(
+def test_bad_input_is_refused_with_a_message_and_costs_nothing(
     service: Service, change: dict[str, Any], status: int, code: str, field: str
 ) -> None:
     order = {key: value for key, value in {**ORDER, **change}.items() if value is not None}
@@ -168,8 +168,8 @@ def test_broken_calls_are_refused(service: Service) -> None:
         )
     with service.client("pro") as mine, service.client("creator") as theirs:
         video = mine.post("/v1/videos", json=ORDER).json()
-        for address in ("", "/content", "/receipt"):
-            assert theirs.get(f"/v1/videos/{video['id']}{address}").status_code == 404
+        for path in ("", "/content", "/receipt"):
+            assert theirs.get(f"/v1/videos/{video['id']}{path}").status_code == 404
         assert theirs.post(f"/v1/videos/{video['id']}/cancel").status_code == 404
 
 
@@ -182,14 +182,14 @@ def test_a_body_of_a_hundred_megabytes_is_refused(service: Service) -> None:
         answer = client.post("/v1/videos", content=b"x" * (34 * 2**20), headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
         before = client.get("/v1/videos").json()["first_id"]
-        # The server may hang up on a flood before the client has finished writing it; either way nothing is made.
+        # The server may close the connection before the client has sent everything; either way no job is created.
         with contextlib.suppress(httpx.WriteError, httpx.ReadError):
             streamed = client.post("/v1/videos", content=flood(), headers={"Content-Type": "application/json"})
             assert streamed.status_code == 413
         assert client.get("/v1/videos").json()["first_id"] == before
 
 
-def test_the_document_of_the_api_is_whole(service: Service) -> None:
+def test_the_openapi_document_is_complete(service: Service) -> None:
     document = httpx.get(f"{service.base_url}/openapi.json").raise_for_status().json()
     assert "/v1/videos/quotes" in document["paths"]
     body = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]

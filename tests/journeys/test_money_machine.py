@@ -1,7 +1,7 @@
-"""Any order of acts on the whole line, against an auditor in memory that keeps the same promises in a few lines.
+"""State machine test of money: any sequence of actions, compared with a small model in memory.
 
-The rules are what customers, workers, sweepers and pricing people do; time is virtual. After every step the promises
-are recomputed from the rows (`audit`), and what each account has is what the auditor says.
+The rules are the actions of customers, workers, the scheduler and pricing admins; time is virtual. After every step
+`audit` recomputes the books from the rows, and each account's balance must be that of the model.
 """
 
 from collections.abc import Callable
@@ -45,11 +45,11 @@ from tests.ledger_simulation import POOLS, Line
 TIERS = {"standard": Fraction(1), "flex": Fraction(1, 2), "priority": Fraction(3, 2)}
 # Alice pays the list price; Bob has a studio's factor, and free seconds each month.
 MEMBERSHIPS, FACTORS, FREE_SECONDS = ("free", "studio"), (Fraction(1), Fraction(3, 5)), (0, 12)
-# Both have the launch offer, a quarter off, until it has given so much to one account, and to everybody (fen).
+# The launch promotion is 25 % off for both, up to a cap per account and a total budget (fen).
 OFFER, CAP, BUDGET = Fraction(1, 4), 300, 500
-# What the one project, Alice's, may spend in a month (fen).
+# Monthly budget of the only project, Alice's (fen).
 PROJECT_MONTH = 2_500
-# Within a lease, beyond it, beyond a quote, and near the deadline of flex.
+# Within a lease, beyond it, beyond a quote's validity, and close to the deadline of flex.
 LENGTHS: list[dict[str, float]] = [{"seconds": 20}, {"minutes": 2}, {"minutes": 16}, {"hours": 23}]
 BOOK = """
 format = 1
@@ -130,7 +130,7 @@ def half_up(exact: Fraction) -> int:
 
 @dataclass
 class Promised:
-    """What was frozen for a quote or an order: the price's inputs, and what it set aside of what all share."""
+    """The frozen inputs of a price, and its reservations of free seconds and promotion budget."""
 
     owner: int
     rate: Fraction  # of one second, in fen
@@ -138,12 +138,12 @@ class Promised:
     seconds: int
     free_left: int  # free seconds that were left when it was priced
     offer_left: int  # and discount of the launch offer, in fen
-    month: str  # billing month of the promise
-    free: int = 0  # set aside, or used once it is settled
+    month: str  # billing month of the price
+    free: int = 0  # reserved, or used once settled
     offer: int = 0
 
     def price(self, seconds: int, *, late: bool = False) -> tuple[int, int, int]:
-        """Return the total, the free seconds and the discount that so many delivered seconds come to, in fen."""
+        """Return the total, free seconds and promotion discount of some delivered seconds, in fen."""
         free = min(self.free_left, seconds)
         parts = [self.rate * seconds, -self.rate * free]
         parts.append(sum(parts) * (FACTORS[self.owner] - 1))
@@ -159,7 +159,7 @@ class Promised:
 
 @dataclass
 class Order:
-    """What the auditor knows of a job: what it was promised, and what was made before a wish to cancel."""
+    """A job in the model: its frozen price, and the seconds finished before a cancellation."""
 
     promised: Promised
     project: bool
@@ -169,7 +169,7 @@ class Order:
     deadline: datetime | None
     started_at: datetime | None = None
     cancelled: bool = False
-    made: int = 0  # seconds of segments that ended before the wish
+    made: int = 0  # seconds of segments that ended before a cancellation
     state: str = "queued"
     charged: int | None = None
     refunded: int = 0
@@ -179,7 +179,7 @@ class Order:
 
 
 class Machine(RuleBasedStateMachine):
-    """One small service; two customers; nothing is rendered, everything else is real."""
+    """A small service with two customers; nothing is rendered, everything else is real."""
 
     engine: Engine
 
@@ -201,13 +201,13 @@ class Machine(RuleBasedStateMachine):
         self.rates: list[tuple[datetime, Fraction]] = [(now(self.session), Fraction(90))]
         self.orders: dict[str, Order] = {}
         self.quotes: dict[str, tuple[Promised, dict[str, Any], datetime]] = {}
-        self.promised: list[Promised] = []  # whatever is set aside, or was used up
+        self.promised: list[Promised] = []  # all that are reserved or used
         self.takes: list[Claim] = []
         self.ended: list[Claim] = []
         self.number = 0
         for who in range(2):
             self.money_comes_in(who, 20_000, None)
-            # Something to work on from the first step: a quote, a storyboard, and a film that is in no hurry.
+            # Work from the first step on: a quote, a storyboard, and a flex film.
             self.a_quote_is_made(who, 5, "priority")
             self.a_job_is_ordered(who, [2, 3], "standard", True, False)
             self.a_job_is_ordered(who, [4], "flex", False, False)
@@ -223,15 +223,15 @@ class Machine(RuleBasedStateMachine):
         return self.line.wait(**(length or {"seconds": 0.01}))
 
     def promise(self, who: int, at: datetime, seconds: int, tier: str) -> Promised:
-        """What a price made at a moment is frozen from: the book in force, and what others have left."""
+        """Return the frozen inputs of a price at a time: the book in force, and what is left of shared budgets."""
         rate = max((each for each in self.rates if each[0] <= at), key=lambda each: each[0])[1]
         month = billing_month("Asia/Shanghai", at)
         mine = [each for each in self.promised if each.owner == who]
         free = FREE_SECONDS[who] - sum(each.free for each in mine if each.month == month)
         offer = min(CAP - sum(each.offer for each in mine), BUDGET - sum(each.offer for each in self.promised))
-        made = Promised(who, rate, tier, seconds, free, offer, month)
-        _, made.free, made.offer = made.price(seconds)
-        return made
+        promised = Promised(who, rate, tier, seconds, free, offer, month)
+        _, promised.free, promised.offer = promised.price(seconds)
+        return promised
 
     def forget_expired_quotes(self, at: datetime, *owners: int) -> None:
         for quote_id, (promised, _, expires_at) in self.quotes.items():
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
                 promised.free = promised.offer = 0
 
     def attempt(self, act: Callable[[], Any]) -> tuple[Any, str | None]:
-        """Return what an act gave, or the word of its refusal."""
+        """Return an action's result, or the code of its error."""
         try:
             return act(), None
         except AppError as error:
@@ -275,18 +275,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=st.integers(0, 1), limit=st.sampled_from([0, 500, 2_000]))
     def a_credit_limit_is_set(self, who: int, limit: int) -> None:
-        """Lowered under open holds, too: it binds new ones only."""
+        """It may be below the open holds: it applies to new ones only."""
         self.tick()
         self.line.act(lambda: set_credit_limit(self.session, self.customers[who].account_id, limit))
 
     @rule(who=st.integers(0, 1), seconds=st.integers(1, 12), tier=st.sampled_from(sorted(TIERS)))
     def a_quote_is_made(self, who: int, seconds: int, tier: str) -> None:
         at = self.tick()
-        # As the sweeper does each second: what expired quotes had set aside is there again.
+        # The scheduler does this each second: reservations of expired quotes are released.
         self.line.sweep("expired_quotes")
         self.forget_expired_quotes(at, 0, 1)
-        asked = {"seconds": seconds, "service_tier": tier, "seed": 7}
-        quote, refused = self.attempt(lambda: self.line.quote(self.customers[who], **asked))
+        body = {"seconds": seconds, "service_tier": tier, "seed": 7}
+        quote, refused = self.attempt(lambda: self.line.quote(self.customers[who], **body))
         if refused is not None:
             assert refused == "too_many_quotes"
             return
@@ -294,19 +294,19 @@ class Machine(RuleBasedStateMachine):
         assert quote.total == promised.price(seconds)[0]
         assert (quote.body["start_by"] is None) == (tier != "priority")
         self.promised.append(promised)
-        self.quotes[quote.id] = (promised, asked, quote.expires_at)
+        self.quotes[quote.id] = (promised, body, quote.expires_at)
 
     @precondition(lambda self: self.quotes)
     @rule(data=st.data())
     def a_quote_is_redeemed(self, data: st.DataObject) -> None:
         at = self.tick()
         quote_id = data.draw(st.sampled_from(list(self.quotes)))
-        promised, asked, expires_at = self.quotes[quote_id]
+        promised, body, expires_at = self.quotes[quote_id]
         used = next((job for job in self.session.query(Job).filter_by(quote_id=quote_id)), None)
-        made, code = self.submit(promised, at, asked | {"quote_id": quote_id})
+        job_id, code = self.submit(promised, at, body | {"quote_id": quote_id})
         if used is not None:
-            assert made is not None
-            assert made == used.id
+            assert job_id is not None
+            assert job_id == used.id
         elif expires_at <= at:
             assert code == "quote_expired"
 
@@ -319,18 +319,18 @@ class Machine(RuleBasedStateMachine):
     )
     def a_job_is_ordered(self, who: int, shots: list[int], tier: str, for_project: bool, twice: bool) -> None:
         at = self.tick()
-        asked: dict[str, Any] = {"shots": [{"prompt": "a", "seconds": each} for each in shots], "service_tier": tier}
+        body: dict[str, Any] = {"shots": [{"prompt": "a", "seconds": each} for each in shots], "service_tier": tier}
         if for_project and who == 0:
-            asked["project"] = self.project
+            body["project"] = self.project
         key, promised = f"order {self.number}", self.promise(who, at, sum(shots), tier)
-        made, _ = self.submit(promised, at, asked, key)
-        if made is not None:
+        job_id, _ = self.submit(promised, at, body, key)
+        if job_id is not None:
             self.promised.append(promised)
-        if made is not None and twice:
-            assert self.submit(promised, at, asked, key)[0] == made
+        if job_id is not None and twice:
+            assert self.submit(promised, at, body, key)[0] == job_id
 
     def submit(
-        self, promised: Promised, at: datetime, asked: dict[str, Any], key: str | None = None
+        self, promised: Promised, at: datetime, body: dict[str, Any], key: str | None = None
     ) -> tuple[Any, str | None]:
         caller, month = self.customers[promised.owner], billing_month("Asia/Shanghai", at)
         before, total = balance(self.session, caller.account_id).available, promised.price(promised.seconds)[0]
@@ -339,7 +339,7 @@ class Machine(RuleBasedStateMachine):
             for each in self.orders.values()
             if each.project and each.month == month
         )
-        job, refused = self.attempt(lambda: self.line.order(caller, key=key, **asked))
+        job, refused = self.attempt(lambda: self.line.order(caller, key=key, **body))
         if refused is not None:
             assert refused in ("insufficient_funds", "budget_exceeded", "quote_expired", "queue_full")
             assert refused != "insufficient_funds" or total > before
@@ -347,9 +347,9 @@ class Machine(RuleBasedStateMachine):
             return None, refused
         if job.id not in self.orders:
             assert total <= before, "nobody spends what they do not have"
-            assert "project" not in asked or total <= left, "no budget is overshot"
+            assert "project" not in body or total <= left, "no budget is overshot"
             assert job.total == total
-            self.orders[job.id] = Order(promised, "project" in asked, month, total, job.start_by, job.not_after)
+            self.orders[job.id] = Order(promised, "project" in body, month, total, job.start_by, job.not_after)
         return job.id, None
 
     @precondition(lambda self: self.orders)
@@ -391,30 +391,30 @@ class Machine(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(["w1", "w2", "w3"]))
     def a_worker_claims(self, worker: str) -> None:
         at = self.tick()
-        taken = self.line.start(POOLS, worker)
+        claim = self.line.start(POOLS, worker)
         for job_id, waiting in self.orders.items():
-            # A claim that meets a job past its deadline ends it at once; the others wait for the sweeper.
+            # A claim that meets a job past its deadline expires it at once; the others wait for the scheduler.
             is_late = waiting.state == "queued" and waiting.deadline is not None and waiting.deadline <= at
             if is_late and self.line.job(job_id).state == "expired":
                 self.ends(job_id, "expired", 0)
-        if taken is None:
+        if claim is None:
             return
-        order = self.orders[taken.job_id]
+        order = self.orders[claim.job_id]
         assert order.state in ("queued", "in_progress"), "no work for an ended job"
         if order.state == "queued":
             order.state, order.started_at = "in_progress", at
-        self.takes.append(taken)
+        self.takes.append(claim)
 
     def pick(self, data: st.DataObject) -> tuple[Claim, bool]:
-        """A take, and whether its worker still holds the lease, by what the rows say."""
-        taken = data.draw(st.sampled_from(self.takes))
-        self.takes.remove(taken)
-        self.ended.append(taken)
-        return taken, self.holds(taken)
+        """Return a take, and whether its worker still holds the lease according to the database."""
+        claim = data.draw(st.sampled_from(self.takes))
+        self.takes.remove(claim)
+        self.ended.append(claim)
+        return claim, self.holds(claim)
 
-    def holds(self, taken: Claim) -> bool:
+    def holds(self, claim: Claim) -> bool:
         row = self.session.connection().exec_driver_sql(
-            "SELECT state = 'running' AND lease_until > %s FROM takes WHERE id = %s", (now(self.session), taken.take_id)
+            "SELECT state = 'running' AND lease_until > %s FROM takes WHERE id = %s", (now(self.session), claim.take_id)
         )
         return bool(row.scalar_one())
 
@@ -426,78 +426,78 @@ class Machine(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 5))
     def a_worker_works(self, times: int) -> None:
-        """Claim and make, one take after the other: without it few jobs would ever come to their end."""
+        """Claim and finish takes one after the other: without this rule few jobs would ever end."""
         for _ in range(times):
             before = len(self.takes)
             self.a_worker_claims("w0")
             if len(self.takes) == before:
                 return
-            taken = self.takes.pop()
-            self.ended.append(taken)
+            claim = self.takes.pop()
+            self.ended.append(claim)
             self.tick()
-            self.succeed(taken, self.holds(taken))
+            self.succeed(claim, self.holds(claim))
 
     @rule(late=st.booleans())
     def the_queue_is_worked_off(self, late: bool) -> None:
-        """Every open job comes to its end; takes that others still think they have are lost first, if it is late."""
+        """End every open job; if `late`, takes that other workers still hold are lost first."""
         if late:
             self.tick(minutes=2)
-            self.the_sweeper_comes()
+            self.the_scheduler_runs()
         self.a_worker_works(100)
 
-    def succeed(self, taken: Claim, held: bool) -> None:
-        order = self.orders[taken.job_id]
-        if taken.kind == "finish":
-            assert self.line.lost(lambda: self.line.deliver(taken)) != held
-            if held:
+    def succeed(self, claim: Claim, has_lease: bool) -> None:
+        order = self.orders[claim.job_id]
+        if claim.kind == "finish":
+            assert self.line.lost(lambda: self.line.deliver(claim)) != has_lease
+            if has_lease:
                 seconds = order.made if order.cancelled else order.promised.seconds
-                self.ends(taken.job_id, "cancelled" if order.cancelled else "completed", seconds)
+                self.ends(claim.job_id, "cancelled" if order.cancelled else "completed", seconds)
             return
-        assert self.line.lost(lambda: self.line.make(taken)) != held
-        if held:
+        assert self.line.lost(lambda: self.line.make(claim)) != has_lease
+        if has_lease:
             assert not order.cancelled, "a cancelled job's takes are void"
-            order.made += self.session.get_one(Unit, taken.unit_id).frames // 16
+            order.made += self.session.get_one(Unit, claim.unit_id).frames // 16
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
     def a_take_fails_for_good(self, data: st.DataObject) -> None:
         self.tick()
-        taken, held = self.pick(data)
-        assert self.line.lost(lambda: self.line.fail(taken)) != held
-        if held:
-            self.ends(taken.job_id, "failed", 0)
+        claim, has_lease = self.pick(data)
+        assert self.line.lost(lambda: self.line.fail(claim)) != has_lease
+        if has_lease:
+            self.ends(claim.job_id, "failed", 0)
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
     def a_take_is_handed_back(self, data: st.DataObject) -> None:
         self.tick()
-        taken, held = self.pick(data)
-        assert self.line.lost(lambda: self.line.release(taken)) != held
+        claim, has_lease = self.pick(data)
+        assert self.line.lost(lambda: self.line.release(claim)) != has_lease
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
     def an_ended_take_is_reported_again(self, data: st.DataObject) -> None:
         self.tick()
-        taken = data.draw(st.sampled_from(self.ended))
-        again = self.line.deliver if taken.kind == "finish" else self.line.make
-        assert self.line.lost(lambda: again(taken))
+        claim = data.draw(st.sampled_from(self.ended))
+        again = self.line.deliver if claim.kind == "finish" else self.line.make
+        assert self.line.lost(lambda: again(claim))
 
     @precondition(lambda self: self.takes)
     @rule(data=st.data())
     def a_worker_dies(self, data: st.DataObject) -> None:
-        """It never says another word, unless it is a late one: its lease runs out and the sweeper comes."""
+        """Its lease expires and the scheduler repairs its job; it may still report late."""
         self.pick(data)
         self.tick(minutes=2)
-        self.the_sweeper_comes()
+        self.the_scheduler_runs()
 
-    # The house.
+    # Scheduler and pricing admins.
 
     @rule(length=st.sampled_from(LENGTHS))
     def time_passes(self, length: dict[str, float]) -> None:
         self.tick(**length)
 
     @rule()
-    def the_sweeper_comes(self) -> None:
+    def the_scheduler_runs(self) -> None:
         at = self.tick()
         self.line.sweep()
         self.forget_expired_quotes(at, 0, 1)
@@ -529,13 +529,13 @@ class Machine(RuleBasedStateMachine):
         else:
             self.rates.append((effective, Fraction(cents)))
 
-    # The auditor.
+    # The model.
 
     def ends(self, job_id: str, state: str, seconds: int) -> None:
         order, promised = self.orders[job_id], self.orders[job_id].promised
         assert order.charged is None, "a job ends once"
         charged, free, offer = promised.price(seconds, late=order.late())
-        # Never above the quote, whatever became of its parts; what was set aside and not used is given back.
+        # Never above the quote; unused reservations are released.
         charged = min(charged, order.total)
         promised.free, promised.offer = min(free, promised.free), min(offer, promised.offer)
         order.state, order.charged = state, charged
@@ -558,7 +558,7 @@ class Machine(RuleBasedStateMachine):
             has = balance(self.session, customer.account_id)
             assert has.posted == self.paid_in[who] - spent - self.expired(customer.account_id)
             assert has.held == sum(order.total for order in mine if order.charged is None)
-        # What all share was set aside for those whom it was promised to, and for nobody else.
+        # Shared budgets are reserved for exactly the open promises.
         counted = self.session.execute(select(PromotionUse.account_id, PromotionUse.reserved + PromotionUse.spent))
         offers = {account_id: used for account_id, used in counted if used}
         for who, name in [*enumerate(customer.account_id for customer in self.customers), (None, "")]:
@@ -570,7 +570,7 @@ class Machine(RuleBasedStateMachine):
         self.session.commit()
 
     def expired(self, account_id: str) -> int:
-        """What credit was lost to time: booked, less what was granted anew, and what the sweeper has yet to book."""
+        """Return the expired credit: booked expiries less regrants, plus what the scheduler has not booked yet."""
         row = self.session.connection().exec_driver_sql(
             """
             SELECT (SELECT coalesce(sum(CASE kind WHEN 'expiry' THEN amount ELSE -amount END), 0) FROM transfers
@@ -590,13 +590,13 @@ def run(engine: Engine, **options: Any) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_any_order_of_acts_keeps_every_promise(shared_engine: Engine) -> None:
-    # Without shrinking, so that a failure is told before the test's time is over; the deep test shrinks.
-    told = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
-    run(shared_engine, max_examples=6, stateful_step_count=40, derandomize=True, phases=told)
+def test_any_sequence_of_actions_keeps_the_books_right(shared_engine: Engine) -> None:
+    # Without shrinking, so that a failure is reported before the test's timeout; the deep test shrinks.
+    phases = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
+    run(shared_engine, max_examples=6, stateful_step_count=40, derandomize=True, phases=phases)
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(3600)
-def test_any_order_of_many_acts_keeps_every_promise(shared_engine: Engine) -> None:
+def test_any_long_sequence_of_actions_keeps_the_books_right(shared_engine: Engine) -> None:
     run(shared_engine, max_examples=100, stateful_step_count=60)

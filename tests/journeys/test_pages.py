@@ -1,4 +1,4 @@
-"""Stories of people at the pages, told with a real browser: a creator's film, and a price that two admins change."""
+"""User journeys through the pages with a real browser: a creator's film, the console, and a price change."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def total(page: Page) -> str:
 
 @contextmanager
 def idle_workers(page: Page, service: Service) -> Iterator[None]:
-    """Nothing is taken in this block: every worker has heard that it is to drain, and goes on at the end."""
+    """No take is claimed in this block: every worker is draining, and is resumed at the end."""
     with service.client("admin") as admin:
 
         def workers() -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def idle_workers(page: Page, service: Service) -> Iterator[None]:
                 break
             page.wait_for_timeout(200)
         else:
-            raise AssertionError("a worker did not hear that it is to drain")
+            raise AssertionError("a worker did not start to drain")
         try:
             yield
         finally:
@@ -54,16 +54,16 @@ def idle_workers(page: Page, service: Service) -> Iterator[None]:
 
 
 def write_storyboard(page: Page) -> None:
-    """Three shots: the second begins with a crossfade, and the third is moved up by its button."""
+    """Write three shots; the second has a crossfade."""
     page.goto("/studio")
     page.get_by_label("Model").select_option("synthetic")
     for number, prompt in enumerate(SHOTS, 1):
         if number > 1:
-            page.get_by_role("button", name="Add a shot").click()
+            page.get_by_role("button", name="Add shot").click()
             expect(page.get_by_label(f"Prompt of shot {number}")).to_be_focused()
         page.get_by_label(f"Prompt of shot {number}").fill(prompt)
         page.get_by_label("Seconds").nth(number - 1).fill("2")
-    page.get_by_label("Begins with").first.select_option("crossfade")
+    page.get_by_label("Transition").first.select_option("crossfade")
 
 
 def test_a_creator_makes_a_film(service: Service, browser: Browser):
@@ -82,8 +82,8 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(page.get_by_label("Prompt of shot 2")).to_have_value(SHOTS[2])
     assert not serious_faults(page)
 
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    expect(page.get_by_text("Ordered.")).to_be_visible()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
     card = page.locator(".film").first
     expect(card.get_by_text("completed")).to_be_visible()
     expect(card).to_contain_text("¥2.41")
@@ -107,7 +107,7 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(receipt).to_contain_text("Charged")
     expect(receipt).to_contain_text("¥2.41")
     expect(receipt).to_contain_text("promotion:launch-2026")
-    # The strip of small pictures is drawn, and shows what is under the pointer.
+    # The thumbnail strip is drawn, and enlarges the thumbnail under the pointer.
     page.locator(".strip").hover()
     expect(page.locator(".peek")).to_be_visible()
     assert not serious_faults(page)
@@ -115,27 +115,27 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
 
 
 def test_a_shot_that_is_dragged_is_priced_where_it_was_dropped(service: Service, browser: Browser):
-    """The order of shots decides what a crossfade overlaps, so the meter asks again, and the order is taken."""
+    """The order of shots decides what a crossfade overlaps, so the price is computed again after a drop."""
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     write_storyboard(page)
     expect(page.locator("#meter output")).to_have_text("¥2.41")
-    # The first shot begins with nothing: as soon as the one with the crossfade stands there, all six seconds are paid.
+    # The first shot has no transition: with the crossfade shot in first place, all six seconds are charged.
     page.locator(".shot-number").nth(1).drag_to(page.locator(".shot-number").nth(0))
     expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[1])
     expect(page.locator("#meter output")).to_have_text("¥2.63")
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    expect(page.get_by_text("Ordered.")).to_be_visible()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
     assert not watch.faults
 
 
 def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Browser):
-    """It outlives a reload, another page, and is gone once it is ordered; a new one is not taken for the old."""
+    """A draft survives a reload and another page, and is deleted when it is ordered."""
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     write_storyboard(page)
     page.get_by_role("radio", name="480P").check(force=True)
-    page.get_by_text("Seed, what to avoid, project").click()
+    page.get_by_text("Advanced").click()
     page.get_by_label("Seed", exact=True).fill("7")
     price = page.locator("#meter output")
     expect(price).not_to_have_text("¥2.41")
@@ -144,14 +144,14 @@ def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Brow
         page.goto("/studio")
         for number, prompt in enumerate(SHOTS, 1):
             expect(page.get_by_label(f"Prompt of shot {number}")).to_have_value(prompt)
-        expect(page.get_by_label("Begins with").first).to_have_value("crossfade")
+        expect(page.get_by_label("Transition").first).to_have_value("crossfade")
         expect(page.get_by_role("radio", name="480P")).to_be_checked()
         expect(page.get_by_label("Seed", exact=True)).to_have_value("7")
         expect(page.get_by_label("Model")).to_have_value("synthetic")
         # 5.5 seconds of 480P
         expect(price).to_have_text("¥1.21")
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    expect(page.get_by_text("Ordered.")).to_be_visible()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
     expect(page.get_by_label("Prompt of shot 1")).to_have_value("")
     page.get_by_label("Prompt of shot 1").fill("the next one")
     page.reload()
@@ -159,16 +159,16 @@ def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Brow
     assert not watch.faults
 
 
-def test_an_order_waits_for_the_picture_that_is_being_sent(service: Service, browser: Browser, tmp_path: Path):
+def test_an_order_waits_for_the_picture_that_is_uploading(service: Service, browser: Browser, tmp_path: Path):
     picture = tmp_path / "slow.png"
     Image.new("RGB", (640, 360), (36, 76, 216)).save(picture)
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     page.goto("/studio")
-    held: list[Route] = []
+    routes: list[Route] = []
 
     def hold(route: Route) -> None:
-        held.append(route)
+        routes.append(route)
 
     orders: list[str] = []
     page.on("request", lambda request: orders.append(request.url) if request.url.endswith("/studio/orders") else None)
@@ -176,28 +176,28 @@ def test_an_order_waits_for_the_picture_that_is_being_sent(service: Service, bro
     page.get_by_label("Model").select_option("demo")
     page.get_by_label("Prompt of shot 1").fill("from a slow picture")
     page.get_by_label("Seconds").fill("1")
-    page.get_by_label("First picture of shot 1").set_input_files(picture)
+    page.get_by_label("Start frame of shot 1").set_input_files(picture)
     expect(page.locator("frame-drop").first).to_have_attribute("state", "busy")
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    page.get_by_role("button", name="Add a shot").click()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    page.get_by_role("button", name="Add shot").click()
     assert not page.locator("#compose").evaluate("form => form.checkValidity()")
-    held[0].continue_()
+    routes[0].continue_()
     expect(page.locator("frame-drop").first).to_have_attribute("state", "full")
     expect(page.locator("#meter .lines")).to_contain_text("from a picture")
     expect(page.locator(".shot")).to_have_count(1)
-    page.get_by_role("button", name="Add a shot").click()
+    page.get_by_role("button", name="Add shot").click()
     expect(page.locator(".shot")).to_have_count(2)
     expect(page.locator("frame-drop").first).to_have_attribute("state", "full")
     page.get_by_role("button", name="Remove shot 2").click()
     expect(page.locator(".shot")).to_have_count(1)
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    expect(page.get_by_text("Ordered.")).to_be_visible()
-    assert len(orders) == 1, "the first click ordered nothing"
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
+    assert len(orders) == 1, "the first click must not order"
     assert not watch.faults
 
 
 def test_the_studio_needs_no_mouse(service: Service, browser: Browser):
-    """Two shots are written, put in another order, lengthened, priced, ordered and opened with keys alone."""
+    """Two shots are written, reordered, lengthened, priced, ordered and opened with the keyboard alone."""
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     page.goto("/studio")
@@ -213,19 +213,19 @@ def test_the_studio_needs_no_mouse(service: Service, browser: Browser):
     page.keyboard.press("Enter")  # skips to the content
     tab_to(page.get_by_label("Prompt of shot 1"))
     page.keyboard.type("typed first")
-    tab_to(page.get_by_role("button", name="Add a shot"))
+    tab_to(page.get_by_role("button", name="Add shot"))
     page.keyboard.press("Enter")
     expect(page.get_by_label("Prompt of shot 2")).to_be_focused()
     page.keyboard.type("typed second")
     tab_to(page.get_by_role("button", name="Move shot 2 up"))
     page.keyboard.press("Enter")
     expect(page.get_by_label("Prompt of shot 1")).to_have_value("typed second")
-    # Where the same work goes on: the shot is first now and can only be moved down.
+    # The focus follows the shot, which is first now and can only be moved down.
     expect(page.get_by_role("button", name="Move shot 1 down")).to_be_focused()
     tab_to(page.get_by_label("Seconds").nth(1))
     page.keyboard.press("ArrowUp")
     expect(page.locator("#meter output")).to_have_text("¥4.83")  # 11 s x 0.90 x 0.65 x 0.75
-    expect(page.locator("#said")).to_have_text("Price ¥4.83")
+    expect(page.locator("#announcement")).to_have_text("Price ¥4.83")
     for field in (0, 1):
         page.get_by_label("Seconds").nth(field).focus()
         page.keyboard.press("Control+A")
@@ -234,15 +234,15 @@ def test_the_studio_needs_no_mouse(service: Service, browser: Browser):
     tab_to(page.get_by_label("Model"))
     page.keyboard.type("Syn")
     expect(page.get_by_label("Model")).to_have_value("synthetic")
-    tab_to(page.locator(".meter").get_by_role("button", name="Order the film"))
+    tab_to(page.locator(".meter").get_by_role("button", name="Generate"))
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Ordered.")).to_be_visible()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
     card = page.locator(".film").first
     expect(card.get_by_text("completed")).to_be_visible()
     tab_to(card.get_by_role("link"))
     page.keyboard.press("Enter")
     page.wait_for_url("**/films/video_*")
-    # What cannot be undone asks first, and Escape leaves it.
+    # What cannot be undone needs a confirmation; Escape cancels it.
     tab_to(page.get_by_role("button", name="Delete"))
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog", name=re.compile("Delete this film"))).to_be_visible()
@@ -257,20 +257,20 @@ def test_the_studio_needs_no_mouse(service: Service, browser: Browser):
 
 
 def test_pages_work_without_scripts(service: Service, browser: Browser):
-    """Everything that is read or sent: sign in, a storyboard of two shots, its price, the order, the receipt."""
+    """Without scripts: sign-in, a storyboard of two shots, its price, the order, the receipt."""
     page, watch = open_page(browser, service, java_script_enabled=False)
     sign_in(page, service, "pro")
     page.goto("/studio")
     page.get_by_label("Model").select_option("synthetic")
     page.get_by_label("Prompt of shot 1").fill("no scripts")
     page.get_by_label("Seconds").fill("1")
-    page.get_by_role("button", name="Add a shot").click()
+    page.get_by_role("button", name="Add shot").click()
     page.get_by_label("Prompt of shot 2").fill("none at all")
     page.get_by_role("button", name="Move shot 2 up").click()
     expect(page.get_by_label("Prompt of shot 1")).to_have_value("none at all")
     expect(page.locator("#meter output")).to_have_text("¥0.88")
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
-    expect(page.get_by_text("Ordered.")).to_be_visible()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
+    expect(page.get_by_text("Rendering…")).to_be_visible()
     page.locator(".film").first.get_by_role("link").click()
     receipt = page.get_by_role("region", name=re.compile("Receipt"))
     for _ in range(120):
@@ -285,10 +285,10 @@ def test_pages_work_without_scripts(service: Service, browser: Browser):
 
 
 def test_the_console_needs_neither_mouse_nor_scripts(service: Service, browser: Browser):
-    """A worker is drained and taken back, and a film's money is given back after a second look, with keys alone."""
+    """A worker is drained and resumed, and a film is refunded after a review, with the keyboard alone."""
     with service.client("pro") as pro:
-        asked = {"model": "synthetic", "prompt": "to be given back", "seconds": 1}
-        film = follow(pro, pro.post("/v1/videos", json=asked).raise_for_status().json()["id"])
+        body = {"model": "synthetic", "prompt": "to be given back", "seconds": 1}
+        film = follow(pro, pro.post("/v1/videos", json=body).raise_for_status().json()["id"])
     page, watch = open_page(browser, service, java_script_enabled=False)
     sign_in(page, service, "admin")
 
@@ -299,28 +299,28 @@ def test_the_console_needs_neither_mouse_nor_scripts(service: Service, browser: 
 
     page.goto("/admin/workers")
     press("^Drain ")
-    expect(page.get_by_text("asked to drain")).to_be_visible()
+    expect(page.get_by_text("drain requested")).to_be_visible()
     press("^Resume ")
-    expect(page.get_by_text("asked to drain")).to_have_count(0)
+    expect(page.get_by_text("drain requested")).to_have_count(0)
     page.goto(f"/admin/films/{film['id']}")
-    page.get_by_label("Give back").focus()
+    page.get_by_label(re.compile("^Refund")).focus()
     page.keyboard.press("Control+A")
     page.keyboard.type("0.10")
     page.keyboard.press("Tab")
     page.keyboard.type("The picture flickers")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Nothing has been done yet.")).to_be_visible()
-    press("^Give money back: ¥0.10")
-    expect(page.get_by_text("The money is back in the wallet.")).to_be_visible()
-    page.get_by_role("link", name="who").focus()
+    expect(page.get_by_text("Nothing has changed yet.")).to_be_visible()
+    press("^Refund: ¥0.10")
+    expect(page.get_by_text("The refund was added to the wallet.")).to_be_visible()
+    page.get_by_role("link", name="audit entry").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("job.refunded")).to_be_visible()
     expect(page.get_by_text("The picture flickers")).to_be_visible()
     assert not watch.faults
 
 
-def test_a_film_comes_while_its_page_is_open(service: Service, browser: Browser):
-    """The film's page tells its place in the queue, shows frames as they are made, and becomes the player by itself."""
+def test_a_film_is_followed_live_on_its_page(service: Service, browser: Browser):
+    """The film's page shows its state and previews, and becomes the player by itself."""
     page, watch = open_page(browser, service)
     sign_in(page, service, "pro")
     with idle_workers(page, service), service.client("pro") as pro:
@@ -329,7 +329,7 @@ def test_a_film_comes_while_its_page_is_open(service: Service, browser: Browser)
         page.goto(f"/films/{film}")
         expect(page.locator(".state")).to_have_text("queued")
         assert not serious_faults(page)
-        # What was seen outlives the page, which is shown anew at the end.
+        # Recorded in session storage, because the page reloads at the end.
         page.evaluate(
             """() => new MutationObserver(() => {
               for (const name of ["img.live", ".state"]) {
@@ -346,17 +346,17 @@ def test_a_film_comes_while_its_page_is_open(service: Service, browser: Browser)
     assert not watch.faults
 
 
-def test_progress_is_asked_for_where_streams_do_not_get_through(service: Service, browser: Browser):
+def test_progress_is_polled_where_streams_are_blocked(service: Service, browser: Browser):
     page, _ = open_page(browser, service)
     sign_in(page, service, "pro")
     page.route("**/films/live*", lambda route: route.fulfill(status=503))
     page.goto("/studio")
     page.get_by_label("Model").select_option("synthetic")
     page.get_by_label("Prompt of shot 1").fill("asked every few seconds")
-    # While no worker takes anything, the film is unfinished whatever the page does.
+    # While no worker claims a take, the film stays unfinished.
     with idle_workers(page, service):
         with page.expect_response("**/films/video_*/card"):
-            page.locator(".meter").get_by_role("button", name="Order the film").click()
+            page.locator(".meter").get_by_role("button", name="Generate").click()
         expect(page.locator(".film").first.get_by_text("queued")).to_be_visible()
         expect(page.locator(".film").first.get_by_role("progressbar")).to_be_visible()
     card = page.locator(".film").first
@@ -375,10 +375,10 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
     page.get_by_label("Model").select_option("demo")
     page.get_by_label("Prompt of shot 1").fill("a red circle grows on a blue background")
     page.get_by_label("Seconds").fill("1")
-    page.get_by_label("First picture of shot 1").set_input_files(picture)
+    page.get_by_label("Start frame of shot 1").set_input_files(picture)
     expect(page.locator("frame-drop[state=full] img")).to_be_visible()
-    # Another is dropped, and is taken away again.
-    held = page.evaluate_handle(
+    # Another picture is dropped and removed again.
+    data_transfer = page.evaluate_handle(
         """async () => {
           const drawn = document.createElement("canvas");
           const picture = await new Promise((done) => drawn.toBlob(done, "image/png"));
@@ -388,14 +388,14 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
         }"""
     )
     last = page.locator("frame-drop").nth(1)
-    last.dispatch_event("drop", {"dataTransfer": held})
+    last.dispatch_event("drop", {"dataTransfer": data_transfer})
     expect(last).to_have_attribute("state", "full")
-    page.get_by_role("button", name="Remove: Last picture").click()
+    page.get_by_role("button", name="Remove: End frame").click()
     expect(last).to_have_attribute("state", "empty")
-    # A picture makes it another mode, which the price names.
+    # A picture changes the mode, which the price names.
     expect(page.locator("#meter .lines")).to_contain_text("from a picture")
     assert not serious_faults(page)
-    page.locator(".meter").get_by_role("button", name="Order the film").click()
+    page.locator(".meter").get_by_role("button", name="Generate").click()
     card = page.locator(".film").first
     expect(card).to_contain_text("a red circle grows")
     expect(card.get_by_text("completed")).to_be_visible()
@@ -406,44 +406,44 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
 
 
 def draft_dearer_flex(author: Page) -> None:
-    """Write a draft in which flex costs ×0.7; its own examples notice at once, until one of them says the new price."""
+    """Write a draft in which flex costs ×0.7; an example fails until its expected price is updated."""
     author.goto("/admin/price-books/new")
-    text = author.get_by_label("The book, as TOML").input_value()
+    text = author.get_by_label("Price book (TOML)").input_value()
     dearer = text.replace('factor = "0.5"\n', 'factor = "0.7"\n').replace('id = "flex"\n', 'id = "flex" # dearer\n')
     assert dearer != text
-    author.get_by_label("The book, as TOML").fill(dearer)
-    # Its own examples notice at once.
+    author.get_by_label("Price book (TOML)").fill(dearer)
+    # An example fails at once.
     expect(author.locator("#check")).to_contain_text("fail")
-    kept = dearer.replace('service_tier = "flex"\ntotal = "2.19"', 'service_tier = "flex"\ntotal = "3.07"')
-    author.get_by_label("The book, as TOML").fill(kept)
-    expect(author.locator("#check")).to_contain_text("examples hold")
+    corrected = dearer.replace('service_tier = "flex"\ntotal = "2.19"', 'service_tier = "flex"\ntotal = "3.07"')
+    author.get_by_label("Price book (TOML)").fill(corrected)
+    expect(author.locator("#check")).to_contain_text("examples pass")
     expect(author.locator("#check")).to_contain_text("from 0.5 to 0.7")
-    author.get_by_label("Why, for the approver").fill("Flex was too cheap")
-    author.get_by_role("button", name="Write it down as a draft").click()
+    author.get_by_label("Reason").fill("Flex was too cheap")
+    author.get_by_role("button", name="Save draft").click()
     author.wait_for_url("**/admin/price-books/book_*")
-    expect(author.get_by_text("Somebody other than its author approves it.")).to_be_visible()
+    expect(author.get_by_text("Needs approval by another admin.")).to_be_visible()
 
 
 def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
-    """An author edits a tier and simulates, another person approves, and the studio's price changes by time alone."""
+    """An author edits a tier and simulates, another admin approves, and the studio's price changes on schedule."""
     with service.client("creator") as client:
-        asked = {"model": "synthetic", "prompt": "on idle capacity", "seconds": 1, "service_tier": "flex"}
-        follow(client, client.post("/v1/videos", json=asked).raise_for_status().json()["id"])
+        body = {"model": "synthetic", "prompt": "on idle capacity", "seconds": 1, "service_tier": "flex"}
+        follow(client, client.post("/v1/videos", json=body).raise_for_status().json()["id"])
     author, author_watch = open_page(browser, service)
     sign_in(author, service, "admin")
     draft_dearer_flex(author)
-    address = author.url
+    book_url = author.url
     author.get_by_role("link", name="Simulate on past films").click()
     expect(author.get_by_role("heading", name="Simulation")).to_be_visible()
-    losers = author.get_by_role("table", name="Losers pay more")
-    # Other stories of this service may have made films at the standard tier, which cost the same as before.
+    losers = author.get_by_role("table", name="Pay more")
+    # Other tests of this service may have created films at the standard tier, whose price does not change.
     expect(losers.get_by_role("row", name=re.compile("A creator"))).to_contain_text(re.compile(r"¥[\d.]+¥[\d.]+¥0\.18"))
     assert not serious_faults(author)
 
     approver, approver_watch = open_page(browser, service)
     sign_in(approver, service, "approver")
-    approver.goto(address)
-    approver.get_by_role("button", name="Approve it as it stands here").click()
+    approver.goto(book_url)
+    approver.get_by_role("button", name="Approve this version").click()
     expect(approver.locator("[aria-current=step]")).to_have_text("approved")
     creator, creator_watch = open_page(browser, service)
     sign_in(creator, service, "creator")
@@ -456,10 +456,10 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
         """() => new Date(Date.now() + 6000).toLocaleString("sv", { timeZone: "Asia/Shanghai" }).replace(" ", "T")"""
     )
     approver.get_by_label(re.compile("In force from")).fill(soon)
-    approver.get_by_role("button", name="Schedule it").click()
+    approver.get_by_role("button", name="Schedule").click()
     expect(approver.locator("[aria-current=step]")).to_have_text(re.compile("scheduled|published"))
-    # Nobody does anything any more: the book takes effect by time alone, and not before.
-    # Playwright's own waiting needs eval, which the content policy forbids; so the page is asked again and again.
+    # Without further action the book takes effect at its time, and not before.
+    # Playwright's wait_for_function needs eval, which the content policy forbids, so this loop polls the page.
     for _ in range(240):
         creator.get_by_label("Seconds").press("ArrowUp")
         creator.get_by_label("Seconds").press("ArrowDown")
@@ -473,13 +473,13 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     approver.goto("/admin/trail")
     for act in ("book.drafted", "book.approved", "book.scheduled"):
         expect(approver.get_by_text(act).first).to_be_visible()
-    expect(approver.get_by_text("The chain of seals is whole.")).to_be_visible()
+    expect(approver.get_by_text("Verified: no entry was changed.")).to_be_visible()
     assert not [*author_watch.faults, *approver_watch.faults, *creator_watch.faults]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_api_reference_asks_nobody_else(service: Service, browser: Browser, scheme: str):
-    """The reference is drawn from files of ours, a call is tried with a key, and the key is sent to this host alone."""
+def test_the_api_reference_loads_from_this_host_only(service: Service, browser: Browser, scheme: str):
+    """The reference loads from this host only, and a call that is tried sends its key to this host only."""
     phone = {"width": 390, "height": 844}
     page, watch = open_page(browser, service, color_scheme=scheme, viewport=phone if scheme == "dark" else None)
     page.goto("/prices")
@@ -503,31 +503,31 @@ def test_the_api_reference_asks_nobody_else(service: Service, browser: Browser, 
 
 
 ROOTS = {None: ("/sign-in", "/sign-up", "/prices"), "pro": ("/studio",), "admin": ("/admin",)}
-# Where nothing can be read: files, and what another part of the site draws.
+# Paths that are not pages: files, and the API reference.
 NO_PAGE = re.compile(r"/(docs|static|files)|\.(pdf|csv)|/(video|receipt)$|^/films/.*/(thumbnail|spritesheet)$")
 
 
 def links_of(page: Page) -> list[str]:
-    """The addresses that a page leads to, without their queries."""
-    found = page.evaluate(
+    """Return the paths of a page's links, without their queries."""
+    paths = page.evaluate(
         """() => [...document.querySelectorAll("a[href]")].map((link) => new URL(link.href))
           .filter((url) => url.host === location.host).map((url) => url.pathname)"""
     )
-    return [path for path in found if not NO_PAGE.search(path)]
+    return [path for path in paths if not NO_PAGE.search(path)]
 
 
 def kind_of(path: str) -> str:
-    """A page's kind: its address without the ids in it."""
+    """Return a page's kind: its path without ids."""
     return re.sub(r"[a-z]+_[0-9a-z]{20,}", "{id}", path)
 
 
 @pytest.fixture(scope="module")
 def something_to_see(service: Service) -> None:
-    """A film with a delivered webhook's log, a contract and a price book in draft: every kind of page has one."""
+    """Create a film with webhook deliveries and a draft price book, so that every kind of page exists."""
     with service.client("pro") as pro:
         pro.post("/v1/webhook_endpoints", json={"url": "http://127.0.0.1:9/nobody-there"}).raise_for_status()
-        asked = {"model": "synthetic", "prompt": "一段用来查看页面的影片", "seconds": 1}
-        follow(pro, pro.post("/v1/videos", json=asked).raise_for_status().json()["id"])
+        body = {"model": "synthetic", "prompt": "一段用来查看页面的影片", "seconds": 1}
+        follow(pro, pro.post("/v1/videos", json=body).raise_for_status().json()["id"])
     with service.client("admin") as admin:
         books = admin.get("/v1/admin/price_books").json()["data"]
         toml = admin.get(f"/v1/admin/price_books/{books[0]['id']}").json()["toml"]
@@ -538,8 +538,8 @@ def something_to_see(service: Service) -> None:
 @pytest.mark.parametrize("name", ROOTS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, name: str | None, scheme: str):
-    """One page of each kind that links lead to: axe-core finds no serious fault, nothing is wider than a phone, no
-    script fails, and nothing leaves the host."""
+    """Visit one page of each kind: axe-core finds no serious fault, nothing is wider than a phone, no script fails,
+    and no request leaves the host."""
     phone = {"width": 390, "height": 844}
     page, watch = open_page(browser, service, color_scheme=scheme, viewport=phone if scheme == "dark" else None)
     if name:
@@ -567,14 +567,14 @@ def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, nam
         },
     }
     assert expected[name] <= seen
-    # What is not there, and what is not for one, is told on a page as fit as the others.
+    # Error pages are checked as well.
     for path in ("/nothing-here", "/welcome/forged", "/invitations/forged", "/films/video_x", "/admin/films/video_x"):
         page.goto(path)
         assert not serious_faults(page), path
 
 
 def test_a_page_is_light(service: Service, browser: Browser):
-    """Bytes and requests of a first visit, as the browser counts them."""
+    """A first visit needs few requests and bytes, as counted by the browser."""
     page, _ = open_page(browser, service)
     sign_in(page, service, "pro")
     page.context.clear_cookies(name="nothing")

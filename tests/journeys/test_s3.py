@@ -1,4 +1,4 @@
-"""The whole service on a real S3 server: the film is played by a plain HTTP client from the presigned address."""
+"""The whole service on a real S3 server: a plain HTTP client plays the film from its presigned URL."""
 
 import io
 import json
@@ -28,42 +28,42 @@ def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
         )
         try:
             with service.client("pro") as client:
-                made = client.post("/v1/videos", json=ORDER).raise_for_status().json()
-                video = follow(client, made["id"])
+                order = client.post("/v1/videos", json=ORDER).raise_for_status().json()
+                video = follow(client, order["id"])
                 assert video["status"] == "completed", video
                 answer = client.get(f"/v1/videos/{video['id']}/content")
                 assert answer.status_code == 302
                 assert answer.headers["cache-control"] == "no-store"
-            address = answer.headers["location"]
-            assert urlsplit(address).port == server.port
-            # A client that knows nothing of us: no key, only the address.
-            film = httpx.get(address)
+            url = answer.headers["location"]
+            assert urlsplit(url).port == server.port
+            # A client without a key: the URL is enough.
+            film = httpx.get(url)
             assert (film.status_code, film.headers["content-type"]) == (200, "video/mp4")
             with av.open(io.BytesIO(film.content)) as opened:
                 stream = opened.streams.video[0]
                 frames = sum(1 for _ in opened.decode(stream))
                 assert Fraction(frames) / stream.average_rate == Fraction(video["seconds"])
-            part = httpx.get(address, headers={"Range": "bytes=4-7"})
-            # Some servers send a part under the status of the whole.
+            part = httpx.get(url, headers={"Range": "bytes=4-7"})
+            # Some servers answer a range request with status 200.
             assert part.status_code in (200, 206)
             assert part.content == b"ftyp"
-            forged = httpx.get(address.replace(video["id"], "video_" + "0" * 24))
+            forged = httpx.get(url.replace(video["id"], "video_" + "0" * 24))
             assert forged.status_code in (400, 403, 404), "the signature is of this film alone"
             with service.client("pro") as client:
                 assert client.delete(f"/v1/videos/{video['id']}").json()["deleted"] is True
             assert not list((tmp_path / "store").rglob("*.mp4"))
-            assert httpx.get(address).status_code == 404
+            assert httpx.get(url).status_code == 404
         finally:
             stop(service)
         _follow_the_logs(tmp_path / "home" / "logs", video["id"])
 
 
 def _follow_the_logs(folder: Path, video_id: str) -> None:
-    """Lines are JSON objects, and a job can be followed by its ids from the order to its film."""
+    """Check that log lines are JSON objects, and that a job can be followed by its ids from order to film."""
     roles = ("api", "worker", "scheduler", "courier")
-    written = [line for role in roles for line in (folder / f"{role}.log").read_text().splitlines()]
-    # Celery's signal handler tells the terminal that it ends, past every logger.
-    lines = [json.loads(line) for line in written if line and not line.startswith("worker: Warm shutdown")]
+    raw_lines = [line for role in roles for line in (folder / f"{role}.log").read_text().splitlines()]
+    # Celery's signal handler writes its shutdown line without a logger.
+    lines = [json.loads(line) for line in raw_lines if line and not line.startswith("worker: Warm shutdown")]
     assert {line["role"] for line in lines} == set(roles)
     of_job = [line for line in lines if line.get("job_id") == video_id]
     assert {line["role"] for line in of_job} >= {"api", "worker"}

@@ -1,1 +1,1 @@
-"""The account: money, usage, keys, webhooks, people and papers of one customer."""
+"""The account pages: wallet, usage, projects, keys, webhooks, receipts, members of one customer."""

@@ -1,4 +1,4 @@
-"""API keys: make one and see it once, rotate it with an overlap, revoke it."""
+"""API keys: create (the secret is shown once), rotate with an overlap, revoke."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from app.errors import AppError
 from app.roles import Scope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
-from app.web.render import go, page
+from app.web.render import page, redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,13 +24,13 @@ OVERLAP_HOURS = (0, 1, 24, 72)
 
 @router.get("/account/keys")
 def show_keys(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
-    """Show the account's keys, never their secrets."""
+    """Show the account's keys without their secrets."""
     return _keys(request, session, visitor)
 
 
 @router.post("/account/keys")
 def post_key(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
-    """Make a key. The page that answers is the only one that ever shows it."""
+    """Create a key. Only the page that this returns shows the secret."""
     currency = visitor.currency
     try:
         require_active(visitor.caller)
@@ -48,13 +48,13 @@ def post_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
                 giver=visitor.caller,
             )
     except AppError as error:
-        return _keys(request, session, visitor, error=error, sent=SubmittedForm(form))
+        return _keys(request, session, visitor, error=error, form=SubmittedForm(form))
     return _keys(request, session, visitor, secret=secret)
 
 
 @router.post("/account/keys/{key_id}/rotation")
 def post_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
-    """Replace a key; the old one works on for the overlap."""
+    """Replace a key; the old one keeps working for the overlap."""
     require_active(visitor.caller)
     hours = text_of(form, "overlap_hours", "24")
     overlap = timedelta(hours=int(hours) if hours in map(str, OVERLAP_HOURS) else 24)
@@ -64,10 +64,10 @@ def post_rotation(request: Request, session: SessionDep, visitor: OwnerDep, form
 
 @router.post("/account/keys/{key_id}/revocation")
 def post_revocation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, key_id: str) -> Response:
-    """End a key at once, and with it what was made in its place where that is asked."""
+    """Revoke a key at once; with the field `line` also every key that replaced it."""
     end = revoke_lineage if text_of(form, "line") else revoke_key
     end(session, visitor.caller.account_id, key_id)
-    return go(request, "/account/keys")
+    return redirect(request, "/account/keys")
 
 
 def _keys(
@@ -77,30 +77,32 @@ def _keys(
     *,
     secret: str | None = None,
     error: AppError | None = None,
-    sent: SubmittedForm = NO_FORM,
+    form: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id, moment = visitor.caller.account_id, now(session)
     projects = {each.id: each.name for each in list_projects(session, account_id)}
-    found = list_keys(session, account_id)
-    replaced = {key.replaced_by: key.last4 for key in found if key.replaced_by is not None}
-    shown = [_show(key, projects, replaced, is_live(key, moment)) for key in found]
+    keys = list_keys(session, account_id)
+    last4_by_successor = {key.replaced_by: key.last4 for key in keys if key.replaced_by is not None}
+    rows = [_show(key, projects, last4_by_successor, is_live(key, moment)) for key in keys]
     return page(
         request,
         "account/keys.html",
         status=error.status if error else 200,
         title="API keys",
-        keys=sorted(shown, key=lambda key: not key["is_live"]),
+        keys=sorted(rows, key=lambda key: not key["is_live"]),
         projects=projects,
         scopes=[str(scope) for scope in SCOPES],
         overlaps=OVERLAP_HOURS,
         secret=secret,
         error=error,
-        sent=sent,
+        form=form,
         now=moment,
     )
 
 
-def _show(key: ApiKey, projects: dict[str, str], replaced: dict[str, str], live: bool) -> dict[str, object]:
+def _show(
+    key: ApiKey, projects: dict[str, str], last4_by_successor: dict[str, str], is_usable: bool
+) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name or "unnamed",
@@ -114,8 +116,8 @@ def _show(key: ApiKey, projects: dict[str, str], replaced: dict[str, str], live:
         "last_used_at": key.last_used_at,
         "expires_at": key.expires_at,
         "created_at": key.created_at,
-        "is_live": live,
-        "in_place_of": replaced.get(key.id, ""),
+        "is_live": is_usable,
+        "in_place_of": last4_by_successor.get(key.id, ""),
         "was_replaced": key.replaced_by is not None,
-        "may_change": live and Scope.ADMIN not in key.scopes,
+        "may_change": is_usable and Scope.ADMIN not in key.scopes,
     }

@@ -1,4 +1,4 @@
-"""Members: who signs in for the account, what they may do, and letters to those who will."""
+"""Members of the account: list, roles, removal, and invitations."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.roles import Role
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
-from app.web.render import go, page
+from app.web.render import page, redirect
 from app.web.sessions import end_other_sessions
 
 router = APIRouter(include_in_schema=False)
@@ -20,13 +20,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/account/members")
 def show_members(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
-    """Show the members and the open letters."""
+    """Show the members and the open invitations."""
     return _members(request, session, visitor)
 
 
 @router.post("/account/members")
 def post_invitation(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
-    """Invite somebody. The letter's address is shown once; the owner sends it by whatever means they trust."""
+    """Create an invitation. Its link is shown once; the owner sends it to the invited person."""
     try:
         _, token = create_invitation(
             session,
@@ -37,36 +37,37 @@ def post_invitation(request: Request, session: SessionDep, visitor: OwnerDep, fo
             giver=visitor.caller,
         )
     except AppError as error:
-        return _members(request, session, visitor, error=error, sent=SubmittedForm(form))
-    return _members(request, session, visitor, letter=f"{get_settings().base_url()}/invitations/{token}")
+        return _members(request, session, visitor, error=error, form=SubmittedForm(form))
+    link = f"{get_settings().base_url()}/invitations/{token}"
+    return _members(request, session, visitor, invitation_link=link)
 
 
 @router.post("/account/members/{member_id}/roles")
 def post_roles(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
-    """Change what a member may do."""
+    """Change a member's roles."""
     try:
         with session.begin_nested():
             set_roles(session, visitor.caller.account_id, member_id, texts_of(form, "roles"), giver=visitor.caller)
     except AppError as error:
-        return _members(request, session, visitor, error=error, sent=SubmittedForm(form, member_id))
-    return go(request, "/account/members")
+        return _members(request, session, visitor, error=error, form=SubmittedForm(form, member_id))
+    return redirect(request, "/account/members")
 
 
 @router.post("/account/members/{member_id}/removal")
 def post_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, member_id: str) -> Response:
-    """Remove a member; their sessions end now."""
+    """Remove a member and end their sessions."""
     remove_member(session, visitor.caller.account_id, member_id)
     end_other_sessions(session, member_id)
-    return go(request, "/account/members")
+    return redirect(request, "/account/members")
 
 
 @router.post("/account/invitations/{invitation_id}/removal")
 def post_withdrawal(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, invitation_id: str
 ) -> Response:
-    """Take a letter back that nobody has used."""
+    """Revoke an invitation that was not used yet."""
     withdraw_invitation(session, visitor.caller.account_id, invitation_id)
-    return go(request, "/account/members")
+    return redirect(request, "/account/members")
 
 
 def _members(
@@ -74,12 +75,12 @@ def _members(
     session: Session,
     visitor: Visitor,
     *,
-    letter: str | None = None,
+    invitation_link: str | None = None,
     error: AppError | None = None,
-    sent: SubmittedForm = NO_FORM,
+    form: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id = visitor.caller.account_id
-    mine = sorted({str(Role.CREATOR), *visitor.caller.roles}, key=list(map(str, Role)).index)
+    grantable_roles = sorted({str(Role.CREATOR), *visitor.caller.roles}, key=list(map(str, Role)).index)
     members = [
         {
             "id": member.id,
@@ -91,17 +92,17 @@ def _members(
         }
         for member in list_members(session, account_id)
     ]
-    letters = [
+    invitations = [
         {"id": each.id, "email": each.email, "roles": list(each.roles), "expires_at": each.expires_at}
         for each in list_invitations(session, account_id)
     ]
     context: dict[str, Any] = {
         "title": "Members",
         "members": members,
-        "letters": letters,
-        "roles": mine,
-        "letter": letter,
-        "sent": sent,
+        "invitations": invitations,
+        "roles": grantable_roles,
+        "invitation_link": invitation_link,
+        "form": form,
     }
     status = error.status if error else 200
     return page(request, "account/members.html", status=status, **context, error=error)

@@ -1,4 +1,4 @@
-"""One's own page: a new password, and the browsers in which one is signed in."""
+"""The member's profile: change the password, and list and end sessions."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from app.accounts.members import set_password, sign_in
 from app.clock import now
 from app.errors import AppError
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
-from app.web.render import go, page
-from app.web.sessions import IDLE, end_other_sessions
+from app.web.render import page, redirect
+from app.web.sessions import IDLE_MAX, end_other_sessions
 from app.web.signin_limits import count_try
 from app.web.tables import WebSession
 
@@ -20,13 +20,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/account/profile")
 def show_profile(request: Request, session: SessionDep, visitor: MemberDep) -> Response:
-    """Show one's own page."""
+    """Show the member's own profile."""
     return _profile(request, session, visitor)
 
 
 @router.post("/account/profile/password")
 def post_password(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
-    """Take a new password; every other browser is signed out."""
+    """Change the password; every other session ends."""
     member_id = visitor.caller.member_id or ""
     try:
         count_try(f"member:{visitor.email}")
@@ -40,9 +40,9 @@ def post_password(request: Request, session: SessionDep, visitor: MemberDep, for
 
 @router.post("/account/profile/sign-outs")
 def post_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
-    """Sign out everywhere else."""
+    """End the member's other sessions."""
     end_other_sessions(session, visitor.caller.member_id or "", keep=visitor.session_id)
-    return go(request, "/account/profile")
+    return redirect(request, "/account/profile")
 
 
 def _profile(
@@ -58,11 +58,11 @@ def _profile(
     rows = session.scalars(
         select(WebSession)
         .where(WebSession.member_id == visitor.caller.member_id, WebSession.ended_at.is_(None))
-        .where(WebSession.seen_at > moment - IDLE, WebSession.expires_at > moment)
+        .where(WebSession.seen_at > moment - IDLE_MAX, WebSession.expires_at > moment)
         .order_by(WebSession.seen_at.desc())
     )
-    browsers = [
+    sessions = [
         {"created_at": row.created_at, "seen_at": row.seen_at, "is_this": row.id == visitor.session_id} for row in rows
     ]
-    context: dict[str, Any] = {"title": "Profile", "browsers": browsers, "done": done, "error": error, "now": moment}
+    context: dict[str, Any] = {"title": "Profile", "sessions": sessions, "done": done, "error": error, "now": moment}
     return page(request, "account/profile.html", status=status, **context)

@@ -1,4 +1,4 @@
-"""Projects: the business units of an account, each with a budget per billing month."""
+"""Projects of an account: create, set a monthly budget, archive."""
 
 from typing import Any
 
@@ -13,46 +13,46 @@ from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
-from app.web.render import go, page
+from app.web.render import page, redirect
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/account/projects")
 def show_projects(request: Request, session: SessionDep, visitor: OwnerDep) -> Response:
-    """Show the projects with what they have held and spent this month."""
+    """Show the projects with their held and spent amounts of this month."""
     return _projects(request, session, visitor)
 
 
 @router.post("/account/projects")
 def post_project(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
-    """Open a project."""
+    """Create a project."""
     currency = visitor.currency
     try:
         budget = parse_optional_amount(text_of(form, "budget"), currency, "budget")
         with session.begin_nested():
             create_project(session, visitor.caller.account_id, text_of(form, "name"), budget_month=budget)
     except AppError as error:
-        return _projects(request, session, visitor, error=error, sent=SubmittedForm(form))
-    return go(request, "/account/projects")
+        return _projects(request, session, visitor, error=error, form=SubmittedForm(form))
+    return redirect(request, "/account/projects")
 
 
 @router.post("/account/projects/{project_id}/budget")
 def post_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
-    """Set or lift a project's budget per month."""
+    """Set or remove a project's monthly budget."""
     try:
         budget = parse_optional_amount(text_of(form, "budget"), visitor.currency, "budget")
         set_budget(session, visitor.caller.account_id, project_id, budget)
     except AppError as error:
-        return _projects(request, session, visitor, error=error, sent=SubmittedForm(form, project_id))
-    return go(request, "/account/projects")
+        return _projects(request, session, visitor, error=error, form=SubmittedForm(form, project_id))
+    return redirect(request, "/account/projects")
 
 
 @router.post("/account/projects/{project_id}/archival")
 def post_archival(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
-    """Close a project to new films."""
+    """Archive a project; it accepts no new films."""
     archive_project(session, visitor.caller.account_id, project_id)
-    return go(request, "/account/projects")
+    return redirect(request, "/account/projects")
 
 
 def _projects(
@@ -61,11 +61,11 @@ def _projects(
     visitor: Visitor,
     *,
     error: AppError | None = None,
-    sent: SubmittedForm = NO_FORM,
+    form: SubmittedForm = NO_FORM,
 ) -> Response:
     month = billing_month(visitor.zone, now(session))
     projects = list_projects(session, visitor.caller.account_id)
-    used = {
+    budgets = {
         row.subject_id: row
         for row in session.scalars(
             select(Budget).where(
@@ -77,10 +77,16 @@ def _projects(
     }
     rows = []
     for project in projects:
-        budget = used.get(project.id)
-        held, spent = (budget.held, budget.spent) if budget else (0, 0)
+        budget = budgets.get(project.id)
+        held_minor, spent_minor = (budget.held, budget.spent) if budget else (0, 0)
         rows.append(
-            {"id": project.id, "name": project.name, "budget": project.budget_month, "held": held, "spent": spent}
+            {
+                "id": project.id,
+                "name": project.name,
+                "budget": project.budget_month,
+                "held": held_minor,
+                "spent": spent_minor,
+            }
         )
     currency = visitor.currency
     context: dict[str, Any] = {
@@ -89,7 +95,7 @@ def _projects(
         "month": month,
         "currency": currency,
         "error": error,
-        "sent": sent,
+        "form": form,
     }
     status = error.status if error else 200
     return page(request, "account/projects.html", status=status, **context)

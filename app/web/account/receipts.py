@@ -1,4 +1,4 @@
-"""Papers: the receipts of an account, and its statements month by month."""
+"""Receipts of an account, and its monthly statements, as pages, PDF and CSV."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,7 +19,7 @@ from app.reports.statements import Statement, make_statement, project_names
 from app.reports.translations import Language
 from app.web.auth import OwnerDep, SessionDep, Visitor
 from app.web.render import download, page
-from app.web.studio.film_history import refunded
+from app.web.studio.film_history import refunded_amounts
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,7 +48,7 @@ def show_receipts(
     if last is not None and last.account_id == visitor.caller.account_id:
         query = query.where(tuple_(ReceiptRow.settled_at, ReceiptRow.job_id) < (last.settled_at, last.job_id))
     rows = session.execute(query.limit(PAGE + 1)).all()
-    given_back = refunded(session, (row.job_id for row, _, _ in rows[:PAGE]))
+    refunded = refunded_amounts(session, (row.job_id for row, _, _ in rows[:PAGE]))
     receipts = [
         {
             "number": row.number,
@@ -58,7 +58,7 @@ def show_receipts(
             "outcome": row.outcome,
             "quoted": row.quoted,
             "total": row.total,
-            "given_back": given_back.get(row.job_id, 0),
+            "refunded": refunded.get(row.job_id, 0),
             "currency": row.currency,
             "settled_at": row.settled_at,
         }
@@ -70,7 +70,7 @@ def show_receipts(
 
 @router.get("/account/receipts/{job_id}.pdf")
 def send_receipt(session: SessionDep, visitor: OwnerDep, job_id: str, language: Language = "en") -> Response:
-    """Send a receipt as a PDF, also that of a film which was deleted."""
+    """Send a receipt as PDF; the receipt of a deleted film too. Raises AppError `not_found`."""
     row = session.get(ReceiptRow, job_id)
     if row is None or row.account_id != visitor.caller.account_id or row.test != visitor.test:
         raise not_found("receipt", job_id)
@@ -82,7 +82,7 @@ def send_receipt(session: SessionDep, visitor: OwnerDep, job_id: str, language: 
 def show_statements(
     request: Request, session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = ""
 ) -> Response:
-    """Show the statement of one billing month, of all projects or of one: what was made, and what moved."""
+    """Show the statement of one billing month, of all projects or of one: films and wallet movements."""
     statement = _statement(session, visitor, month, project)
     context: dict[str, Any] = {
         "statement": statement,
@@ -97,7 +97,7 @@ def show_statements(
 def send_statement_csv(
     session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = "", language: Language = "en"
 ) -> Response:
-    """Send the films of a month as a table for spreadsheets."""
+    """Send the films of a month as CSV."""
     statement = _statement(session, visitor, month, project)
     body = write_csv(session, statement, language).encode()
     return download(body, f"cinemeter-{statement.month}.csv", "text/csv; charset=utf-8")
@@ -107,18 +107,18 @@ def send_statement_csv(
 def send_statement_pdf(
     session: SessionDep, visitor: OwnerDep, month: Month = None, project: Project = "", language: Language = "en"
 ) -> Response:
-    """Send the statement of a month as a PDF to file."""
+    """Send the statement of a month as PDF."""
     statement = _statement(session, visitor, month, project)
     return download(statement_pdf(statement, language), f"cinemeter-{statement.month}.pdf", "application/pdf")
 
 
 def _statement(session: Session, visitor: Visitor, month: str | None, project: str) -> Statement:
-    chosen = month or billing_month(visitor.zone, now(session))
-    return make_statement(session, visitor.caller.account_id, chosen, project or None)
+    billed_month = month or billing_month(visitor.zone, now(session))
+    return make_statement(session, visitor.caller.account_id, billed_month, project or None)
 
 
 def _months(zone: str, at: datetime) -> list[str]:
-    """Return the last billing months, this one first."""
+    """Return the last billing months (`YYYY-MM`), the current one first."""
     months = [billing_month(zone, at)]
     while len(months) < MONTHS_SHOWN:
         year, index = (int(part) for part in months[-1].split("-"))

@@ -1,4 +1,4 @@
-"""Connect: how programs reach the service, with the address and a key's name already in the text."""
+"""The Connect page: code snippets for API clients, with this service's base URL filled in."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -43,16 +43,16 @@ from dashscope import VideoSynthesis
 
 dashscope.base_http_api_url = "{base}/api/v1"
 
-answer = VideoSynthesis.call(
+response = VideoSynthesis.call(
     api_key=os.environ["CINEMETER_API_KEY"],
     model="demo",
     prompt="a red circle moves left on a blue background",
     size="1280*720",
     duration=5,
-    # The client repeats a call whose answer was lost; with this it stays one film.
+    # The client retries a call whose response was lost; the key makes it one film.
     headers={{"Idempotency-Key": str(uuid.uuid4())}},
 )
-print(answer.output.video_url)
+print(response.output.video_url)
 """
 
 _MCP = """{{
@@ -66,21 +66,21 @@ _MCP = """{{
 }}
 """
 
-# id, title, what it is, text. tests/contracts/test_snippets.py runs each as it stands.
+# id, title, description, text. tests/contracts/test_snippets.py runs each as it is.
 SNIPPETS = (
-    ("curl", "curl", "Every client library comes down to this.", _CURL),
-    ("openai", "OpenAI SDK", "The native API is a superset of OpenAI's videos.", _OPENAI),
-    ("dashscope", "DashScope SDK", "The same service under Alibaba's addresses.", _DASHSCOPE),
+    ("curl", "curl", "The plain HTTP call behind every client library.", _CURL),
+    ("openai", "OpenAI SDK", "The native API is a superset of OpenAI's Videos API.", _OPENAI),
+    ("dashscope", "DashScope SDK", "The same service under DashScope's URLs.", _DASHSCOPE),
     ("mcp", "MCP", "For assistants that use tools.", _MCP),
 )
 
 
 @router.get("/account/connect")
 def show_connect(request: Request, visitor: CreatorDep) -> Response:
-    """Show the snippets with this service's own address."""
+    """Show the snippets with this service's base URL."""
     base = get_settings().base_url()
     snippets = [
-        {"id": name, "title": title, "words": words, "text": text.format(base=base)}
-        for name, title, words, text in SNIPPETS
+        {"id": name, "title": title, "description": description, "text": text.format(base=base)}
+        for name, title, description, text in SNIPPETS
     ]
     return page(request, "account/connect.html", title="Connect", base=base, snippets=snippets)

@@ -1,4 +1,4 @@
-"""Usage: delivered seconds and money by day, project and model, in charts."""
+"""Usage: delivered seconds and charges by day, project and model, as charts."""
 
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
@@ -36,11 +36,11 @@ def show_usage(
     names = project_names(session, account_id)
     sums = {
         "day": _sums(rows, lambda row: row.day),
-        "project": _sums(rows, lambda row: names.get(row.project_id or "", "Without a project")),
+        "project": _sums(rows, lambda row: names.get(row.project_id or "", "No project")),
         "model": _sums(rows, lambda row: row.model),
     }
     calendar = [first + timedelta(days=number) for number in range(days)]
-    by_day = [(_name(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
+    by_day = [(_day_label(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
 
     def money(total: int) -> str:
         return minor(total, visitor.currency)
@@ -51,14 +51,14 @@ def show_usage(
         "films": sum(row.videos for row in rows),
         "seconds": decimals(sum((row.seconds for row in rows), Fraction(0))),
         "total": sum(row.total for row in rows),
-        "by_seconds": bar_chart([(day, length, _length(length)) for day, length, _ in by_day]),
+        "by_seconds": bar_chart([(day, length, _seconds_text(length)) for day, length, _ in by_day]),
         "by_money": bar_chart([(day, total, money(total)) for day, _, total in by_day]),
         "parts": [
             (f"{title} by {each}", shares(rows))
             for each in ("project", "model")
             for title, rows in (
                 ("Charged", [(name, total, money(total)) for name, (_, total) in sums[each].items()]),
-                ("Delivered", [(name, length, _length(length)) for name, (length, _) in sums[each].items()]),
+                ("Delivered", [(name, length, _seconds_text(length)) for name, (length, _) in sums[each].items()]),
             )
         ],
     }
@@ -66,7 +66,7 @@ def show_usage(
 
 
 def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any, tuple[Fraction, int]]:
-    """Return seconds and money (minor units) of the rows that share a key."""
+    """Return the summed seconds and charges (minor units) of the rows by key."""
     sums: dict[Any, tuple[Fraction, int]] = {}
     for row in rows:
         length, total = sums.get(key(row), (Fraction(0), 0))
@@ -74,9 +74,9 @@ def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any,
     return sums
 
 
-def _length(number: Fraction) -> str:
+def _seconds_text(number: Fraction) -> str:
     return seconds(decimals(number))
 
 
-def _name(day: date) -> str:
+def _day_label(day: date) -> str:
     return f"{day.day} {day:%b}"

@@ -1,4 +1,4 @@
-"""The wallet's page: what can be spent, the credit it is made of, and every transfer."""
+"""The wallet page: available balance, credit lots, transfers, membership, low-balance alert."""
 
 from datetime import datetime
 from typing import Annotated
@@ -18,7 +18,7 @@ from app.wallet.funds import list_transfers, signed_amount_text
 from app.wallet.tables import CreditLot, Transfer
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount
-from app.web.render import go, page
+from app.web.render import page, redirect
 from pricing.book import PriceBook
 
 router = APIRouter(include_in_schema=False)
@@ -45,7 +45,7 @@ def _wallet(
     *,
     before: tuple[datetime, str] | None = None,
     error: AppError | None = None,
-    sent: SubmittedForm = NO_FORM,
+    form: SubmittedForm = NO_FORM,
 ) -> Response:
     account_id = visitor.caller.account_id
     transfers = list_transfers(session, account_id, before=before, limit=PAGE + 1)
@@ -60,58 +60,58 @@ def _wallet(
         more=transfers[PAGE - 1] if len(transfers) > PAGE else None,
         membership=membership_of(session, visitor),
         error=error,
-        sent=sent,
+        form=form,
     )
 
 
 @router.post("/account/low-balance")
 def post_low_balance(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
-    """Set below what the owner is told that the wallet runs low."""
+    """Set or remove the limit of the low-balance alert."""
     amount = text_of(form, "amount")
     currency = visitor.currency
     try:
         limit = parse_form_amount(amount, currency, "amount") if amount else None
     except AppError as error:
-        return _wallet(request, session, visitor, error=error, sent=SubmittedForm(form))
+        return _wallet(request, session, visitor, error=error, form=SubmittedForm(form))
     set_low_balance(session, visitor.caller.account_id, limit)
-    return go(request, "/account")
+    return redirect(request, "/account")
 
 
 def membership_of(session: Session, visitor: Visitor) -> dict[str, object]:
-    """Return the membership that the account holds now, with what the book in force says of it."""
+    """Return the account's current membership with its terms in the price book in force."""
     moment = now(session)
     book = book_at(session, moment).book
     name = membership_at(session, visitor.caller.account_id, moment)
-    found = book.memberships.get(name) or book.membership("free")
+    membership = book.memberships.get(name) or book.membership("free")
     periods = list_periods(session, visitor.caller.account_id)
-    held = next(
+    current = next(
         (each for each in periods if each.starts_at <= moment and (not each.ends_at or each.ends_at > moment)), None
     )
     return {
-        "title": found.title.en,
-        "factor": f"{found.factor.normalize():f}",
-        "concurrency": visitor.caller.account.concurrency or found.concurrency,
-        "queue_limit": found.queue_limit
+        "title": membership.title.en,
+        "factor": f"{membership.factor.normalize():f}",
+        "concurrency": visitor.caller.account.concurrency or membership.concurrency,
+        "queue_limit": membership.queue_limit
         if visitor.caller.account.queue_limit is None
         else visitor.caller.account.queue_limit,
-        "retention_days": found.retention_days,
-        "free_seconds": str(found.free_seconds_per_month),
-        "ends_at": held.ends_at if held else None,
-        "ended": None if held else _ended(book, periods, moment),
+        "retention_days": membership.retention_days,
+        "free_seconds": str(membership.free_seconds_per_month),
+        "ends_at": current.ends_at if current else None,
+        "ended": None if current else _ended(book, periods, moment),
     }
 
 
 def _ended(book: PriceBook, periods: list[MembershipPeriod], moment: datetime) -> dict[str, object] | None:
-    """Return the membership that ended last, of an account that holds none now."""
-    past = [each for each in periods if each.ends_at is not None and each.ends_at <= moment]
-    if not past:
+    """Return the title and end of the membership that ended last, or None where there was none."""
+    ended_periods = [each for each in periods if each.ends_at is not None and each.ends_at <= moment]
+    if not ended_periods:
         return None
-    last, known = past[-1], book.memberships
+    last, known = ended_periods[-1], book.memberships
     return {"title": known[last.name].title.en if last.name in known else last.name, "at": last.ends_at}
 
 
 def _lots(session: Session, account_id: str) -> list[dict[str, object]]:
-    """Return the lots that something is left in, in the order in which they are spent."""
+    """Return the unexpired credit lots with a remainder, in spending order."""
     rows = session.scalars(
         select(CreditLot)
         .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)

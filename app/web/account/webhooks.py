@@ -1,4 +1,4 @@
-"""Webhook endpoints: where events are posted, how that goes, and every attempt."""
+"""Webhook endpoints of the account: create, configure, test, and their deliveries with every attempt."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -16,8 +16,8 @@ from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
-from app.web.problems import from_findings
-from app.web.render import go, page
+from app.web.problems import validation_error
+from app.web.render import page, redirect
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
 from app.webhooks.endpoints import (
     create_endpoint,
@@ -47,21 +47,21 @@ def show_endpoints(request: Request, session: SessionDep, visitor: OwnerDep) -> 
 
 @router.post("")
 def post_endpoint(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
-    """Register an endpoint; the page that answers shows its signing secret, this once."""
+    """Create an endpoint. Only the page that this returns shows its signing secret."""
     try:
-        asked = EndpointCreate(
+        request_body = EndpointCreate(
             url=text_of(form, "url"),
             name=text_of(form, "name"),
             event_types=_events(form),
             project=text_of(form, "project") or None,
         )
         with session.begin_nested():
-            made = create_endpoint(session, visitor.caller, asked)
+            endpoint = create_endpoint(session, visitor.caller, request_body)
     except ValidationError as error:
-        return _endpoints(request, session, visitor, error=from_findings(error), sent=SubmittedForm(form))
+        return _endpoints(request, session, visitor, error=validation_error(error), form=SubmittedForm(form))
     except AppError as error:
-        return _endpoints(request, session, visitor, error=error, sent=SubmittedForm(form))
-    return _endpoint(request, session, visitor, made)
+        return _endpoints(request, session, visitor, error=error, form=SubmittedForm(form))
+    return _endpoint(request, session, visitor, endpoint)
 
 
 @router.get("/{endpoint_id}")
@@ -82,23 +82,23 @@ def show_endpoint(
 def post_rotation(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
 ) -> Response:
-    """Give an endpoint a new secret; the old one signs beside it for a day."""
-    made = rotate_secret(session, visitor.caller, endpoint_id, keep_old_hours=ROTATION_OVERLAP_HOURS)
-    return _endpoint(request, session, visitor, made)
+    """Rotate an endpoint's signing secret; the old one also signs for a day."""
+    endpoint = rotate_secret(session, visitor.caller, endpoint_id, keep_old_hours=ROTATION_OVERLAP_HOURS)
+    return _endpoint(request, session, visitor, endpoint)
 
 
 @router.post("/{endpoint_id}/state")
 def post_state(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
-    """Disable an endpoint, or enable it with a clean record."""
+    """Disable an endpoint, or enable it and clear its failures."""
     update_endpoint(session, visitor.caller, endpoint_id, EndpointUpdate(enabled=text_of(form, "enabled") == "true"))
-    return go(request, f"/account/webhooks/{endpoint_id}")
+    return redirect(request, f"/account/webhooks/{endpoint_id}")
 
 
 @router.post("/{endpoint_id}/sample")
 def post_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
-    """Post a sample event now and show what the endpoint answered. It needs no session: the post may take seconds."""
-    told = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
-    context: dict[str, Any] = {"title": "Sample", "sample": told, "endpoint_id": endpoint_id}
+    """Send a test event now and show the endpoint's response. It holds no database session: this may take seconds."""
+    result = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
+    context: dict[str, Any] = {"title": "Test event", "result": result, "endpoint_id": endpoint_id}
     return page(request, "account/sample.html", **context)
 
 
@@ -106,24 +106,24 @@ def post_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id:
 def post_recovery(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str
 ) -> Response:
-    """Deliver again everything of the last hours that the endpoint has not got."""
+    """Resend the events of the last hours that the endpoint has not received."""
     hours = parse_integer(text_of(form, "hours"))
     hours_max = 24 * get_settings().webhook_log_days
     since = now(session) - timedelta(hours=24 if hours is None else min(hours_max, hours))
     count, _ = recover(session, visitor.caller, endpoint_id, since=since)
-    return go(request, f"/account/webhooks/{endpoint_id}?recovered={count}")
+    return redirect(request, f"/account/webhooks/{endpoint_id}?recovered={count}")
 
 
 @router.post("/{endpoint_id}/removal")
 def post_removal(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
-    """Remove an endpoint; its log stays."""
+    """Delete an endpoint; its delivery log stays."""
     delete_endpoint(session, visitor.caller, endpoint_id)
-    return go(request, "/account/webhooks")
+    return redirect(request, "/account/webhooks")
 
 
 @router.get("/deliveries/{delivery_id}")
 def show_delivery(request: Request, session: SessionDep, visitor: OwnerDep, delivery_id: str) -> Response:
-    """Show a delivery with every attempt: the address dialled, the timings, and what came back."""
+    """Show a delivery with every attempt: IP address, timings, and response."""
     delivery, attempts = get_delivery(session, visitor.caller, delivery_id)
     context: dict[str, Any] = {"title": "Delivery", "delivery": delivery, "attempts": attempts, "tones": DELIVERY_TONES}
     return page(request, "account/delivery.html", **context)
@@ -133,13 +133,13 @@ def show_delivery(request: Request, session: SessionDep, visitor: OwnerDep, deli
 def post_redelivery(
     request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, delivery_id: str
 ) -> Response:
-    """Deliver an event once more, now."""
-    made = redeliver(session, visitor.caller, delivery_id)
-    return go(request, f"/account/webhooks/deliveries/{made.id}")
+    """Resend an event now."""
+    delivery = redeliver(session, visitor.caller, delivery_id)
+    return redirect(request, f"/account/webhooks/deliveries/{delivery.id}")
 
 
 def _events(form: FormData) -> list[str]:
-    """Return the events that were ticked. The page starts with all of them, which those that are named replace."""
+    """Return the selected event types. `*` (all) is preselected, and is ignored where others are selected."""
     ticked = texts_of(form, "event_types")
     return [each for each in ticked if each != "*"] or ["*"]
 
@@ -150,7 +150,7 @@ def _endpoints(
     visitor: Visitor,
     *,
     error: AppError | None = None,
-    sent: SubmittedForm = NO_FORM,
+    form: SubmittedForm = NO_FORM,
 ) -> Response:
     endpoints, _ = list_endpoints(session, visitor.caller, limit=100)
     context: dict[str, Any] = {
@@ -160,7 +160,7 @@ def _endpoints(
         "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
         "event_types": sorted(EVENT_TYPES),
         "error": error,
-        "sent": sent,
+        "form": form,
     }
     status = error.status if error else 200
     return page(request, "account/webhooks.html", status=status, **context)
@@ -176,13 +176,15 @@ def _endpoint(
     after: str | None = None,
 ) -> Response:
     states = [str(each) for each in DeliveryState]
-    wanted = DeliveryState(state) if state in states else None
-    found, more = list_deliveries(session, visitor.caller, endpoint_id=endpoint.id, state=wanted, after=after, limit=25)
+    state_filter = DeliveryState(state) if state in states else None
+    deliveries, more = list_deliveries(
+        session, visitor.caller, endpoint_id=endpoint.id, state=state_filter, after=after, limit=25
+    )
     context: dict[str, Any] = {
         "title": endpoint.name or "Endpoint",
         "endpoint": endpoint,
-        "deliveries": found,
-        "more": found[-1].id if more else None,
+        "deliveries": deliveries,
+        "more": deliveries[-1].id if more else None,
         "state": state,
         "states": states,
         "tones": TONES,

@@ -1,1 +1,1 @@
-"""The console: what runs the service, for people with an admin role."""
+"""The console: pages for members with an admin role."""

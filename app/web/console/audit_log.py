@@ -1,12 +1,12 @@
-"""The audit trail with its seals."""
+"""The audit log with the check of its hash chain."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from app.audit_log.log import broken_entries, list_entries
+from app.reports.display_names import display_names
 from app.web.auth import AdminDep, SessionDep
-from app.web.console.display_names import names_of
 from app.web.render import page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -22,16 +22,16 @@ def show_audit_log(
     subject: Annotated[str, Query(max_length=64)] = "",
     before: Annotated[int | None, Query()] = None,
 ) -> Response:
-    """Show every act of the admins, newest first, and whether the chain of seals is whole."""
+    """Show the actions of admins, newest first, and whether the hash chain is intact."""
     entries = list_entries(session, subject=subject or None, before=before, limit=PAGE + 1)
-    names = names_of(session, [each for entry in entries for each in (entry.actor, entry.subject)])
-    shown = [
+    names = display_names(session, [each for entry in entries for each in (entry.actor, entry.subject)])
+    rows = [
         {
             "number": each.number,
             "at": each.at,
             "actor": names.get(each.actor, each.actor),
             "via": each.via,
-            "act": each.act,
+            "action": each.act,
             "subject": each.subject,
             "subject_name": names.get(each.subject, each.subject),
             "facts": {name: value for name, value in each.facts.items() if value not in (None, "")},
@@ -39,6 +39,6 @@ def show_audit_log(
         }
         for each in entries[:PAGE]
     ]
-    context: dict[str, Any] = {"entries": shown, "subject": subject, "broken": list(broken_entries(session))}
-    more = shown[-1]["number"] if len(entries) > PAGE else None
-    return page(request, "console/trail.html", title="Audit trail", more=more, **context)
+    context: dict[str, Any] = {"entries": rows, "subject": subject, "broken": list(broken_entries(session))}
+    more = rows[-1]["number"] if len(entries) > PAGE else None
+    return page(request, "console/trail.html", title="Audit log", more=more, **context)

@@ -1,4 +1,4 @@
-"""Price books: write a draft with its examples beside it, compare, approve, schedule, withdraw, look back."""
+"""Price books: draft with a live preview of its examples, compare, approve, schedule, withdraw, history."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from app.prices.books import approve_book, draft_book, edit_book, schedule_book,
 from app.prices.find import book_at, book_by_id, list_books, newest_book
 from app.prices.lifecycle import approvers
 from app.prices.tables import PriceDocumentState, StoredBook
+from app.reports.display_names import display_names
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
-from app.web.console.display_names import names_of
-from app.web.console.draft_preview import check_text
+from app.web.console.draft_preview import preview_book
 from app.web.forms import parse_local_time, to_local
-from app.web.render import go, page
+from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin/price-books", include_in_schema=False)
 
@@ -27,11 +27,11 @@ TONES = {"draft": "info", "approved": "busy", "scheduled": "busy", "published": 
 
 @router.get("")
 def show_books(request: Request, session: SessionDep, visitor: AdminDep) -> Response:
-    """Show all books, the one in force marked."""
+    """Show all price books and mark the one in force."""
     moment = now(session)
     in_force = book_at(session, moment)
     books = list_books(session)
-    names = names_of(session, [each for book in books for each in (book.author, book.approver)])
+    names = display_names(session, [each for book in books for each in (book.author, book.approver)])
     context: dict[str, Any] = {
         "books": [_row(book, names, moment) for book in books],
         "in_force": in_force.id,
@@ -43,46 +43,46 @@ def show_books(request: Request, session: SessionDep, visitor: AdminDep) -> Resp
 
 @router.get("/new")
 def show_new(request: Request, session: SessionDep, visitor: AuthorDep) -> Response:
-    """Show the form for a new draft, which begins as the newest book."""
+    """Show the form for a new draft, filled with the newest book."""
     base = newest_book(session)
     toml = base.toml if base else ""
     context: dict[str, Any] = {"book": None, "toml": toml, "note": "", "error": None}
-    checked = check_text(session, toml, base.id if base else None)
+    checked = preview_book(session, toml, base.id if base else None)
     return page(request, "console/book_edit.html", title="New price book", **context, **checked)
 
 
 @router.post("")
 def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
-    """Write a new draft down."""
+    """Save a new draft."""
     toml, note = _text(form), text_of(form, "note")
     try:
         with session.begin_nested():
             book = draft_book(session, Actor.of(visitor.caller), toml, note=note)
     except AppError as error:
         base = newest_book(session)
-        checked = check_text(session, toml, base.id if base else None)
+        checked = preview_book(session, toml, base.id if base else None)
         context: dict[str, Any] = {"book": None, "toml": toml, "note": note, "error": error}
         return page(
             request, "console/book_edit.html", status=error.status, title="New price book", **context, **checked
         )
-    return go(request, f"/admin/price-books/{book.id}")
+    return redirect(request, f"/admin/price-books/{book.id}")
 
 
 @router.post("/check")
 def show_check(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep) -> Response:
-    """Return what stands beside the text while it is written: problems, examples, and what changes."""
-    return page(request, "console/book_check.html", **check_text(session, _text(form), text_of(form, "base") or None))
+    """Return the preview beside the text: problems, examples and changes."""
+    return page(request, "console/book_check.html", **preview_book(session, _text(form), text_of(form, "base") or None))
 
 
 @router.get("/{book_id}")
 def show_book(request: Request, session: SessionDep, visitor: AdminDep, book_id: str) -> Response:
-    """Show one book: where it stands, what it changes, and what can be done with it."""
+    """Show one book: state, changes, history and possible actions."""
     return _book(request, session, visitor, book_id)
 
 
 @router.get("/{book_id}/edit")
 def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, book_id: str) -> Response:
-    """Show a draft's text, to be changed by its author."""
+    """Show the form for editing a draft."""
     book = book_by_id(session, book_id)
     context: dict[str, Any] = {
         "book": _row(book, {}, now(session)),
@@ -90,7 +90,7 @@ def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, book_id
         "note": book.note,
         "error": None,
     }
-    checked = check_text(session, book.toml, book.based_on)
+    checked = preview_book(session, book.toml, book.based_on)
     return page(request, "console/book_edit.html", title="Edit the draft", **context, **checked)
 
 
@@ -104,50 +104,50 @@ def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
     except AppError as error:
         book = book_by_id(session, book_id)
         context: dict[str, Any] = {"book": _row(book, {}, now(session)), "toml": toml, "note": note, "error": error}
-        checked = check_text(session, toml, book.based_on)
+        checked = preview_book(session, toml, book.based_on)
         return page(
             request, "console/book_edit.html", status=error.status, title="Edit the draft", **context, **checked
         )
-    return go(request, f"/admin/price-books/{book_id}")
+    return redirect(request, f"/admin/price-books/{book_id}")
 
 
 @router.post("/{book_id}/approval")
 def post_approval(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
-    """Approve a draft as it was read."""
+    """Approve a draft; the submitted content hash must be that of the text that was shown."""
     try:
         with session.begin_nested():
             actor = Actor.of(visitor.caller)
             approve_book(session, actor, book_id, content_hash=text_of(form, "content_hash"))
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
-    return go(request, f"/admin/price-books/{book_id}")
+    return redirect(request, f"/admin/price-books/{book_id}")
 
 
 @router.post("/{book_id}/publication")
 def post_publication(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
-    """Schedule an approved book for a moment in the future."""
+    """Schedule an approved book for a time in the future."""
     try:
         with session.begin_nested():
             at = parse_local_time(text_of(form, "effective_at"), visitor.zone, "effective_at")
             schedule_book(session, Actor.of(visitor.caller), book_id, at)
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
-    return go(request, f"/admin/price-books/{book_id}")
+    return redirect(request, f"/admin/price-books/{book_id}")
 
 
 @router.post("/{book_id}/withdrawal")
 def post_withdrawal(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
-    """Take a book back before it takes effect."""
+    """Withdraw a book before it takes effect."""
     try:
         with session.begin_nested():
             withdraw_book(session, Actor.of(visitor.caller), book_id, reason=text_of(form, "reason"))
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
-    return go(request, f"/admin/price-books/{book_id}")
+    return redirect(request, f"/admin/price-books/{book_id}")
 
 
 def _text(form: Any) -> str:
-    """Return the TOML of a form with the line ends of files, not of browsers."""
+    """Return the form's TOML with Unix line endings; browsers submit CRLF."""
     return str(form.get("toml") or "").replace("\r\n", "\n")
 
 
@@ -157,7 +157,7 @@ def _book(
     book, moment = book_by_id(session, book_id), now(session)
     state = book.state_at(moment)
     entries = list_entries(session, subject=book_id, limit=20)
-    names = names_of(session, [book.author, book.approver, *(entry.actor for entry in entries)])
+    names = display_names(session, [book.author, book.approver, *(entry.actor for entry in entries)])
     may_act = bool(visitor.roles & {Role.PRICING_AUTHOR, Role.PRICING_APPROVER})
     is_author = book.author == visitor.caller.person
     others = approvers(session) - {visitor.caller.person}
@@ -167,7 +167,7 @@ def _book(
         "tones": TONES,
         "steps": _steps(book, state),
         "entries": [
-            {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
             for each in entries
         ],
         "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
@@ -179,7 +179,7 @@ def _book(
         "may_withdraw": state not in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN) and may_act,
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
-        **check_text(session, book.toml, book.based_on),
+        **preview_book(session, book.toml, book.based_on),
     }
     status = error.status if error else 200
     return page(request, "console/book.html", status=status, title=book.book.title.en, **context)
@@ -204,8 +204,8 @@ def _row(book: StoredBook, names: dict[str, str], moment: Any) -> dict[str, Any]
 
 
 def _steps(book: StoredBook, state: PriceDocumentState) -> list[dict[str, Any]]:
-    """Return the way of a book from draft to effect, with how far it has come."""
-    way = [
+    """Return the lifecycle of a book from draft to published, with its current step."""
+    states = [
         PriceDocumentState.DRAFT,
         PriceDocumentState.APPROVED,
         PriceDocumentState.SCHEDULED,
@@ -213,6 +213,9 @@ def _steps(book: StoredBook, state: PriceDocumentState) -> list[dict[str, Any]]:
     ]
     if state is PriceDocumentState.WITHDRAWN:
         reached = 1 if book.approver is None else 2 if book.effective_at is None else 3
-        way = [*way[:reached], PriceDocumentState.WITHDRAWN]
-    at = way.index(state)
-    return [{"word": str(step), "done": place <= at, "is_now": place == at} for place, step in enumerate(way)]
+        states = [*states[:reached], PriceDocumentState.WITHDRAWN]
+    current = states.index(state)
+    return [
+        {"label": str(step), "done": index <= current, "is_current": index == current}
+        for index, step in enumerate(states)
+    ]

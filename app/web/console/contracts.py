@@ -1,4 +1,4 @@
-"""Contracts: the agreed rates of single accounts. They live the life of price books."""
+"""Contracts: the agreed rates of single accounts. They have the lifecycle of price books."""
 
 from typing import Any
 
@@ -21,22 +21,22 @@ from app.prices.contracts import (
 )
 from app.prices.find import contract_by_id, list_contracts, newest_contract
 from app.prices.tables import PriceDocumentState, StoredContract
+from app.reports.display_names import display_names
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
-from app.web.console.display_names import names_of
-from app.web.console.draft_preview import check_contract
+from app.web.console.draft_preview import preview_contract
 from app.web.forms import parse_local_time, parse_optional_local_time, to_local
-from app.web.render import go, page
+from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
 TONES = {"draft": "info", "approved": "busy", "scheduled": "busy", "published": "good", "withdrawn": ""}
-_BEGIN = """# The agreed rates of one account. Where one matches it replaces the list rate; elsewhere the list stands.
+_TEMPLATE = """# The agreed rates of one account. Each replaces the list rate that it matches; other list rates stay.
 format = 1
 name = "agreed-rates"
 title = {{ en = "Agreed rates", zh = "协议价" }}
 currency = "{currency}"
-membership_applies = false   # whether the membership's factor comes on top of an agreed rate
+membership_applies = false   # whether the membership's factor also applies to an agreed rate
 promotions_apply = false
 
 [[rates]]
@@ -50,52 +50,54 @@ per_second = "0.40"
 def show_contracts(request: Request, session: SessionDep, visitor: AdminDep) -> Response:
     """Show all contracts."""
     moment = now(session)
-    found = list_contracts(session)
-    names = names_of(session, [each for paper in found for each in (paper.account_id, paper.author, paper.approver)])
-    rows = [_row(each, names, moment) for each in found]
+    contracts = list_contracts(session)
+    names = display_names(
+        session, [each for contract in contracts for each in (contract.account_id, contract.author, contract.approver)]
+    )
+    rows = [_row(each, names, moment) for each in contracts]
     return page(request, "console/contracts.html", title="Contracts", contracts=rows, tones=TONES)
 
 
 @router.get("/accounts/{account_id}/contracts/new")
 def show_new(request: Request, session: SessionDep, visitor: AuthorDep, account_id: str) -> Response:
-    """Show the form for an account's new contract, which begins as its newest one."""
+    """Show the form for an account's new contract, filled with its newest one."""
     account, base = get_account(session, account_id), newest_contract(session, account_id)
-    toml = base.toml if base else _BEGIN.format(currency=account.currency)
+    toml = base.toml if base else _TEMPLATE.format(currency=account.currency)
     return _edit(request, session, f"/admin/accounts/{account_id}/contracts", account, toml, "")
 
 
 @router.post("/accounts/{account_id}/contracts")
 def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, account_id: str) -> Response:
-    """Write an account's new contract down as a draft."""
+    """Save an account's new contract as a draft."""
     toml, note = _text(form), text_of(form, "note")
     try:
         with session.begin_nested():
-            made = draft_contract(session, Actor.of(visitor.caller), account_id, toml, note=note)
+            contract = draft_contract(session, Actor.of(visitor.caller), account_id, toml, note=note)
     except AppError as error:
         account = get_account(session, account_id)
         return _edit(request, session, request.url.path, account, toml, note, error=error)
-    return go(request, f"/admin/contracts/{made.id}")
+    return redirect(request, f"/admin/contracts/{contract.id}")
 
 
 @router.post("/contracts/check")
 def show_check(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
-    """Return what stands beside the text while it is written: problems, or a second's price without and with it."""
+    """Return the preview beside the text: problems, or the price per second without and with the contract."""
     account_id = get_account(session, text_of(form, "account")).id
-    return page(request, "console/contract_check.html", **check_contract(session, _text(form), account_id))
+    return page(request, "console/contract_check.html", **preview_contract(session, _text(form), account_id))
 
 
 @router.get("/contracts/{contract_id}")
 def show_contract(request: Request, session: SessionDep, visitor: AdminDep, contract_id: str) -> Response:
-    """Show one contract: its rates, and what can be done with it."""
+    """Show one contract: rates, state, history and possible actions."""
     return _contract(request, session, visitor, contract_id)
 
 
 @router.get("/contracts/{contract_id}/edit")
 def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, contract_id: str) -> Response:
-    """Show a draft's text."""
-    paper = contract_by_id(session, contract_id)
-    account = get_account(session, paper.account_id)
-    return _edit(request, session, request.url.path, account, paper.toml, paper.note)
+    """Show the form for editing a draft."""
+    contract = contract_by_id(session, contract_id)
+    account = get_account(session, contract.account_id)
+    return _edit(request, session, request.url.path, account, contract.toml, contract.note)
 
 
 @router.post("/contracts/{contract_id}/edit")
@@ -108,35 +110,35 @@ def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
     except AppError as error:
         account = get_account(session, contract_by_id(session, contract_id).account_id)
         return _edit(request, session, request.url.path, account, toml, note, error=error)
-    return go(request, f"/admin/contracts/{contract_id}")
+    return redirect(request, f"/admin/contracts/{contract_id}")
 
 
 @router.post("/contracts/{contract_id}/{act}")
 def post_action(
-    request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, contract_id: str, act: str
+    request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, contract_id: str, action: str
 ) -> Response:
     """Approve, schedule, withdraw or end a contract."""
     try:
         with session.begin_nested():
-            _act(session, visitor, contract_id, act, form)
+            _apply(session, visitor, contract_id, action, form)
     except AppError as error:
         return _contract(request, session, visitor, contract_id, error=error)
-    return go(request, f"/admin/contracts/{contract_id}")
+    return redirect(request, f"/admin/contracts/{contract_id}")
 
 
-def _act(session: Session, visitor: Visitor, contract_id: str, act: str, form: Any) -> None:
+def _apply(session: Session, visitor: Visitor, contract_id: str, action: str, form: Any) -> None:
     actor, zone, reason = Actor.of(visitor.caller), visitor.zone, text_of(form, "reason")
-    if act == "approval":
+    if action == "approval":
         approve_contract(session, actor, contract_id, content_hash=text_of(form, "content_hash"))
-    elif act == "publication":
+    elif action == "publication":
         at = parse_optional_local_time(text_of(form, "effective_at"), zone, "effective_at")
         schedule_contract(session, actor, contract_id, at)
-    elif act == "withdrawal":
+    elif action == "withdrawal":
         withdraw_contract(session, actor, contract_id, reason=reason)
-    elif act == "end":
+    elif action == "end":
         end_contract(session, actor, contract_id, parse_local_time(text_of(form, "at"), zone, "at"), reason=reason)
     else:
-        raise AppError("not_found", "There is no such act.")
+        raise AppError("not_found", "Unknown action.")
 
 
 def _text(form: Any) -> str:
@@ -153,60 +155,60 @@ def _edit(
     *,
     error: AppError | None = None,
 ) -> Response:
-    shown: dict[str, Any] = {"account_id": account.id, "account": account.name, "toml": toml, "note": note}
-    checked = check_contract(session, toml, account.id)
+    fields: dict[str, Any] = {"account_id": account.id, "account": account.name, "toml": toml, "note": note}
+    checked = preview_contract(session, toml, account.id)
     status = error.status if error else 200
-    context = {"action": action, "error": error, **shown, **checked}
+    context = {"action": action, "error": error, **fields, **checked}
     return page(request, "console/contract_edit.html", status=status, title="Contract", **context)
 
 
 def _contract(
     request: Request, session: Session, visitor: Visitor, contract_id: str, *, error: AppError | None = None
 ) -> Response:
-    paper, moment = contract_by_id(session, contract_id), now(session)
+    stored, moment = contract_by_id(session, contract_id), now(session)
     entries = list_entries(session, subject=contract_id, limit=20)
     actors = [entry.actor for entry in entries]
-    names = names_of(session, [paper.account_id, paper.author, paper.approver, *actors])
-    state, is_author = paper.state_at(moment), paper.author == visitor.caller.person
+    names = display_names(session, [stored.account_id, stored.author, stored.approver, *actors])
+    state, is_author = stored.state_at(moment), stored.author == visitor.caller.person
     may_approve = Role.PRICING_APPROVER in visitor.roles
     may_act = may_approve or Role.PRICING_AUTHOR in visitor.roles
     context: dict[str, Any] = {
-        "contract": _row(paper, names, moment),
+        "contract": _row(stored, names, moment),
         "rates": [
-            {"id": each.id, "place": each.content(), "per_second": f"{each.per_second:f}"}
-            for each in paper.contract.rates
+            {"id": each.id, "applies_to": each.content(), "per_second": f"{each.per_second:f}"}
+            for each in stored.contract.rates
         ],
-        "toml": paper.toml,
+        "toml": stored.toml,
         "tones": TONES,
         "entries": [
-            {"at": each.at, "act": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
             for each in entries
         ],
         "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
         "may_approve": state is PriceDocumentState.DRAFT and may_approve,
         "may_schedule": state is PriceDocumentState.APPROVED and may_act,
         "may_withdraw": state not in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN) and may_act,
-        "may_end": state is PriceDocumentState.PUBLISHED and paper.ends_at is None and may_approve,
+        "may_end": state is PriceDocumentState.PUBLISHED and stored.ends_at is None and may_approve,
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
     }
     return page(request, "console/contract.html", status=error.status if error else 200, title="Contract", **context)
 
 
-def _row(paper: StoredContract, names: dict[str, str], moment: Any) -> dict[str, Any]:
+def _row(stored: StoredContract, names: dict[str, str], moment: Any) -> dict[str, Any]:
     return {
-        "id": paper.id,
-        "account_id": paper.account_id,
-        "account": names.get(paper.account_id, paper.account_id),
-        "title": paper.contract.title.en,
-        "currency": paper.contract.currency,
-        "membership_applies": paper.contract.membership_applies,
-        "promotions_apply": paper.contract.promotions_apply,
-        "state": str(paper.state_at(moment)),
-        "note": paper.note,
-        "author": names.get(paper.author, paper.author),
-        "approver": names.get(paper.approver or "", paper.approver),
-        "content_hash": paper.content_hash,
-        "effective_at": paper.effective_at,
-        "ends_at": paper.ends_at,
+        "id": stored.id,
+        "account_id": stored.account_id,
+        "account": names.get(stored.account_id, stored.account_id),
+        "title": stored.contract.title.en,
+        "currency": stored.contract.currency,
+        "membership_applies": stored.contract.membership_applies,
+        "promotions_apply": stored.contract.promotions_apply,
+        "state": str(stored.state_at(moment)),
+        "note": stored.note,
+        "author": names.get(stored.author, stored.author),
+        "approver": names.get(stored.approver or "", stored.approver),
+        "content_hash": stored.content_hash,
+        "effective_at": stored.effective_at,
+        "ends_at": stored.ends_at,
     }

@@ -1,4 +1,4 @@
-"""What stands beside the text of a book or contract: problems, worked examples, and what it changes."""
+"""Preview of a price book or contract while it is edited: problems, worked examples, and changes."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -24,13 +24,13 @@ from pricing.usage import Customer, Usage
 from pricing.window import ALWAYS
 
 
-def check_text(session: Session, toml: str, base_id: str | None) -> dict[str, Any]:
-    """Return the findings on a text: problems of its form, or its examples and what it changes against the base."""
-    nothing: dict[str, Any] = {"problems": [], "examples": [], "changes": [], "figures": [], "base": base_id}
+def preview_book(session: Session, toml: str, base_id: str | None) -> dict[str, Any]:
+    """Return the preview of a book's TOML: its problems, or its examples and its changes against the base."""
+    empty: dict[str, Any] = {"problems": [], "examples": [], "changes": [], "figures": [], "base": base_id}
     try:
         book = parse_book(toml)
     except BookError as error:
-        return nothing | {"problems": [{"path": each.path, "message": each.message} for each in error.problems]}
+        return empty | {"problems": [{"path": each.path, "message": each.message} for each in error.problems]}
     failures = {each.index: each.outcome for each in check_examples(book)}
     examples = [
         {
@@ -40,32 +40,32 @@ def check_text(session: Session, toml: str, base_id: str | None) -> dict[str, An
         }
         for index, each in enumerate(book.examples)
     ]
-    found = nothing | {"examples": sorted(examples, key=lambda each: each["outcome"] is None)}
+    preview = empty | {"examples": sorted(examples, key=lambda each: each["outcome"] is None)}
     if base_id is None:
-        return found
+        return preview
     base = book_by_id(session, base_id).book
-    return found | {
+    return preview | {
         "changes": [{"words": each.words, "percent": each.percent} for each in diff(base, book)],
         "figures": _figures(base, book, now(session)),
     }
 
 
-def check_contract(session: Session, toml: str, account_id: str) -> dict[str, Any]:
-    """Return the findings on a contract's text: problems of its form, or a second's price without and with it.
+def preview_contract(session: Session, toml: str, account_id: str) -> dict[str, Any]:
+    """Return the preview of a contract's TOML: its problems, or prices per second without and with it.
 
-    Both are what the account pays under the book and the membership that it has now.
+    Both prices are computed with the current book and the account's current membership.
     """
     try:
-        read = parse_contract(toml)
+        parsed = parse_contract(toml)
     except BookError as error:
         problems = [{"path": each.path, "message": each.message} for each in error.problems]
         return {"problems": problems, "figures": [], "membership": ""}
     moment = now(session)
     book, membership = book_at(session, moment).book, membership_at(session, account_id, moment)
-    # Shown as agreed, though its time may not have come.
-    contract = replace(read, window=ALWAYS)
+    # Shown as if in force, although it may start later.
+    contract = replace(parsed, window=ALWAYS)
 
-    def second(key: RateKey, agreed: Contract | None) -> str:
+    def price_of(key: RateKey, agreed: Contract | None) -> str:
         try:
             amount = per_second(book, Usage(key, Fraction(1)), Customer(membership, agreed), moment)
         except PriceError:
@@ -73,24 +73,24 @@ def check_contract(session: Session, toml: str, account_id: str) -> dict[str, An
         return money(round_to_minor(amount, book.currency).text, book.currency)
 
     figures = [
-        {"what": key_label(key), "before": second(key, None), "after": second(key, contract)}
+        {"what": key_label(key), "before": price_of(key, None), "after": price_of(key, contract)}
         for key in sample_keys((*book.rates, *contract.rates))
     ]
     return {"problems": [], "figures": figures, "membership": membership}
 
 
 def _figures(base: PriceBook, book: PriceBook, at: datetime) -> list[dict[str, Any]]:
-    """Return the prices per second that change, as they are shown: rounded, with the exact change in per cent."""
+    """Return the prices per second that change: rounded for display, with the exact change in per cent."""
 
-    def shown(figure: Figure, which: str) -> str:
+    def text_of(figure: Figure, which: str) -> str:
         amount = getattr(figure, which)
         return "–" if amount is None else money(round_to_minor(amount, book.currency).text, book.currency)
 
     return [
         {
             "what": f"{each.membership}, {key_label(each.key)}",
-            "before": shown(each, "before"),
-            "after": shown(each, "after"),
+            "before": text_of(each, "before"),
+            "after": text_of(each, "after"),
             "percent": each.percent,
         }
         for each in figures(base, book, at)

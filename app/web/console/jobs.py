@@ -1,27 +1,32 @@
-"""Films of all accounts by state, and all that is known of one."""
+"""Films of all accounts by state, and the details of one."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.accounts.tables import Account
 from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
 from app.dispatch.eta import Outlook, forecast, forecasts
-from app.errors import AppError, not_found
-from app.events.tables import Event
+from app.errors import AppError
 from app.jobs.find import receipt_of
-from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job
+from app.reports.display_names import display_names
+from app.reports.jobs import (
+    count_jobs,
+    events_of,
+    find_any_job,
+    refundable_amount,
+    search_jobs,
+    takes_of,
+    transfers_of,
+    units_of,
+)
 from app.roles import Role
 from app.wallet.funds import signed_amount_text
-from app.wallet.tables import Transfer, TransferKind
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
-from app.web.console.display_names import names_of
-from app.web.render import go, page
+from app.web.render import page, redirect
 from app.web.studio.film_card import TONES, span
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -38,29 +43,19 @@ def show_films(
     search: Annotated[str, Query(max_length=200)] = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the films of all accounts, or those in one state, or that a word is found in."""
+    """Show the films of all accounts, or those that match a state or a search."""
     states = [str(each) for each in JobState]
-    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
-    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
-    if search:
-        found = Job.prompt.icontains(search, autoescape=True) | Account.name.icontains(search, autoescape=True)
-        query = query.where(found | (Job.id == search) | (Job.account_id == search))
-    if state in states:
-        query = query.where(Job.state == state)
-    last = session.get(Job, after) if after else None
-    if last is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
-    rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(PAGE + 1)).all()
-    outlooks = forecasts(session, [job for job, _ in rows[:PAGE]])
-    films = [_film(job, name, outlooks[job.id]) for job, name in rows[:PAGE]]
+    rows, has_more = search_jobs(session, search, state=state if state in states else None, after=after, limit=PAGE)
+    outlooks = forecasts(session, [job for job, _ in rows])
+    films = [_film(job, name, outlooks[job.id]) for job, name in rows]
     context: dict[str, Any] = {
         "films": films,
         "states": states,
-        "counts": counts,
+        "counts": count_jobs(session),
         "state": state,
         "search": search,
         "tones": TONES,
-        "more": films[-1]["id"] if len(rows) > PAGE else None,
+        "more": films[-1]["id"] if has_more else None,
         "may_act": Role.OPERATOR in visitor.roles,
     }
     return page(request, "console/films.html", title="Films", **context)
@@ -68,70 +63,58 @@ def show_films(
 
 @router.get("/films/{job_id}")
 def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: str) -> Response:
-    """Show what became of one film: its money, every take with its worker and its end, and its events."""
+    """Show one film: its timeline, charges, segments, takes with their workers, and events."""
     return film_page(request, session, visitor, job_id)
 
 
 def film_page(
     request: Request, session: Session, visitor: Visitor, job_id: str, *, error: AppError | None = None
 ) -> Response:
-    """Return the page of one film, with what was refused on it, if anything."""
-    job = find_film(session, job_id)
-    moved = _moved(session, job_id)
-    left = left_to_refund(session, job)
-    order = (Unit.kind.desc(), Unit.shot, Unit.position)
-    names = names_of(session, [job.account_id])
+    """Return the page of one film, with an error if there was one."""
+    job = find_any_job(session, job_id)
+    refundable = refundable_amount(session, job_id)
+    names = display_names(session, [job.account_id])
+    receipt = receipt_of(session, job)
     context: dict[str, Any] = {
-        "job": job,
+        "job": _details(job),
         "account": names.get(job.account_id, job.account_id),
         "tone": TONES[JobState(job.state)],
         "eta": _eta(forecast(session, job)),
-        "receipt": receipt_of(session, job),
-        "units": list(session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(*order))),
-        "takes": list(session.scalars(select(Take).where(Take.job_id == job_id).order_by(Take.fence))),
-        "events": list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))),
+        "receipt": None if receipt is None else {"number": receipt.number, "total": receipt.total},
+        "units": units_of(session, job_id),
+        "takes": takes_of(session, job_id),
+        "events": events_of(session, job_id),
         "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
-        "moved": [
+        "transfers": [
             {"kind": each.kind, "amount": signed_amount_text(each), "reason": each.reason, "at": each.at, "id": each.id}
-            for each in moved
+            for each in transfers_of(session, job_id)
         ],
-        "left": left,
-        "may_refund": Role.OPERATOR in visitor.roles and left > 0,
+        "refundable": refundable,
+        "may_refund": Role.OPERATOR in visitor.roles and refundable > 0,
         "error": error,
         "done": request.query_params.get("done", ""),
     }
     return page(request, "console/film.html", status=error.status if error else 200, title="Film", **context)
 
 
-def find_film(session: Session, job_id: str) -> Job:
-    """Return a film of any account. Raises `not_found`."""
-    job = session.get(Job, job_id)
-    if job is None:
-        raise not_found("video", job_id)
-    return job
-
-
-def left_to_refund(session: Session, job: Job) -> int:
-    """Return what is left of a film's charge, in minor units: what was taken for it less what was given back."""
-    moved = _moved(session, job.id)
-    taken, given = (
-        sum(each.amount for each in moved if each.kind == kind) for kind in (TransferKind.CAPTURE, TransferKind.REFUND)
-    )
-    return taken - given
-
-
-def _moved(session: Session, job_id: str) -> list[Transfer]:
-    query = select(Transfer).where(Transfer.job_id == job_id).order_by(Transfer.at, Transfer.id)
-    return list(session.scalars(query))
-
-
 @router.post("/films/{job_id}/cancellation")
 def post_cancellation(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
 ) -> Response:
-    """Cancel somebody's film: what was made before is delivered and paid, nothing else."""
+    """Cancel a customer's film: what was rendered before is delivered and charged, nothing else."""
     cancel_job(session, Actor.of(visitor.caller), job_id)
-    return go(request, f"/admin/films/{job_id}")
+    return redirect(request, f"/admin/films/{job_id}")
+
+
+_DETAILS = (
+    *("id", "account_id", "prompt", "currency", "test", "state", "stage", "progress", "error_code", "error_message"),
+    *("created_at", "started_at", "finished_at", "start_by", "not_after", "cancel_requested_at", "door", "spec"),
+    *("files_removed_at", "files_expire_at", "model", "list_total", "total"),
+)
+
+
+def _details(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in _DETAILS}
 
 
 def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
@@ -155,7 +138,7 @@ def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
 
 
 def _eta(outlook: Outlook) -> str:
-    """Return when a film will probably be ready, in words, or nothing where that cannot be said."""
+    """Return the estimated time until a film is ready as text; empty where there is no estimate."""
     eta = outlook.eta()
     return "" if eta is None else f"about {span(eta['seconds_p50'], eta['seconds_p90'])}"
 

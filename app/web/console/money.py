@@ -1,6 +1,6 @@
-"""Money that operators give back or put right. What it will do is shown first, and a second form does it.
+"""Refunds and balance corrections by operators. A review page shows the effect; its form carries it out.
 
-A dialog would be a script's; who moves a customer's money has to be asked without scripts too.
+It is a page and not a dialog, because the review must not depend on scripts.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from app.admin import money
 from app.audit_log.actor import Actor
 from app.db import new_id
 from app.errors import AppError
+from app.reports.jobs import find_any_job, refundable_amount
 from app.web.auth import FormDep, OperatorDep, SessionDep, text_of
 from app.web.console.accounts import account_page
-from app.web.console.jobs import film_page, find_film, left_to_refund
+from app.web.console.jobs import film_page
 from app.web.formats import minor
 from app.web.forms import SubmittedForm, parse_form_amount
-from app.web.render import go, page
+from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
@@ -27,7 +28,7 @@ REASON_LENGTH_MAX = 300
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What is about to be done, for the page that asks: in words, and as the form that does it."""
+    """The content of a review page: the effect as text, and the form that carries it out."""
 
     title: str
     account: str
@@ -41,85 +42,88 @@ class Confirmation:
 
 @router.post("/films/{job_id}/refund")
 def post_refund(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str) -> Response:
-    """Give back part or all of what a film was charged: first asks, then does it."""
-    job = find_film(session, job_id)
+    """Refund part or all of a film's charge: the first form leads to the review page, its form does it."""
+    job = find_any_job(session, job_id)
     back = f"/admin/films/{job_id}"
     try:
-        amount, reason = parse_form_amount(text_of(form, "amount"), job.currency, "amount", least=1), _reason(form)
-        left = left_to_refund(session, job)
+        amount, reason = parse_form_amount(text_of(form, "amount"), job.currency, "amount", minimum=1), _reason(form)
+        refundable = refundable_amount(session, job_id)
         if not text_of(form, "sure"):
-            if amount > left:
-                message = f"{minor(left, job.currency)} of what this film was charged is left to give back."
+            if amount > refundable:
+                message = f"At most {minor(refundable, job.currency)} of this film's charge can be refunded."
                 raise AppError("conflict", message, field="amount")
-            question = Confirmation(
-                title="Give money back",
+            confirmation = Confirmation(
+                title="Refund",
                 account=get_account(session, job.account_id).name,
                 amount=minor(amount, job.currency),
-                effect=f"goes back into the wallet, of {minor(left, job.currency)} that is left of this film’s charge",
+                effect=f"is returned to the wallet, of {minor(refundable, job.currency)} that can be refunded",
                 reason=reason,
                 action=f"{back}/refund",
                 back=back,
-                fields=_again(form, "amount"),
+                fields=_confirmed_fields(form, "amount"),
             )
-            return _ask(request, question)
+            return _confirmation_page(request, confirmation)
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
             money.refund_job(session, actor, job.account_id, job_id, amount, reference=reference, reason=reason)
     except AppError as error:
         return film_page(request, session, visitor, job_id, error=error)
-    return go(request, f"{back}?done=refund")
+    return redirect(request, f"{back}?done=refund")
 
 
 @router.post("/accounts/{account_id}/correction")
 def post_correction(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str
 ) -> Response:
-    """Put a wallet right: first asks, then does it."""
+    """Correct a wallet's balance: the first form leads to the review page, its form does it."""
     account = get_account(session, account_id)
     back = f"/admin/accounts/{account_id}"
     try:
-        amount, reason = parse_form_amount(text_of(form, "amount"), account.currency, "amount", least=1), _reason(form)
-        gives = text_of(form, "direction", "give") != "take"
+        amount, reason = (
+            parse_form_amount(text_of(form, "amount"), account.currency, "amount", minimum=1),
+            _reason(form),
+        )
+        adds = text_of(form, "direction", "give") != "take"
         if not text_of(form, "sure"):
-            question = Confirmation(
-                title="Correct the wallet",
+            confirmation = Confirmation(
+                title="Adjust balance",
                 account=account.name,
                 amount=minor(amount, account.currency),
-                effect="is put into the wallet" if gives else "is taken from the wallet, below its credit limit too",
+                effect="is added to the wallet" if adds else "is deducted from the wallet, even below its credit limit",
                 reason=reason,
                 action=f"{back}/correction",
                 back=back,
-                fields=_again(form, "amount", "direction"),
+                fields=_confirmed_fields(form, "amount", "direction"),
             )
-            return _ask(request, question)
+            return _confirmation_page(request, confirmation)
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
-            signed = amount if gives else -amount
+            signed = amount if adds else -amount
             money.correct_balance(session, actor, account_id, signed, reference=reference, reason=reason)
     except AppError as error:
-        return account_page(request, session, visitor, account_id, error=error, sent=SubmittedForm(form, "correction"))
-    return go(request, f"{back}?done=correction")
+        return account_page(request, session, visitor, account_id, error=error, form=SubmittedForm(form, "correction"))
+    return redirect(request, f"{back}?done=correction")
 
 
-def _ask(request: Request, question: Confirmation) -> Response:
-    return page(request, "console/money.html", title=question.title, question=question)
+def _confirmation_page(request: Request, confirmation: Confirmation) -> Response:
+    return page(request, "console/money.html", title=confirmation.title, confirmation=confirmation)
 
 
-def _again(form: FormData, *names: str) -> dict[str, str]:
-    """Return the fields that the second form sends again, with a reference by which it counts once."""
-    kept = {name: text_of(form, name) for name in (*names, "reason")}
-    return {**kept, "reference": new_id("console"), "sure": "yes"}
+def _confirmed_fields(form: FormData, *names: str) -> dict[str, str]:
+    """Return the hidden fields of the review page's form, with a reference that makes it idempotent."""
+    fields = {name: text_of(form, name) for name in (*names, "reason")}
+    return {**fields, "reference": new_id("console"), "sure": "yes"}
 
 
 def _reason(form: FormData) -> str:
     reason = text_of(form, "reason")
     if not 1 <= len(reason) <= REASON_LENGTH_MAX:
-        raise AppError("invalid_request", "Say why, in a sentence that the customer may read.", field="reason")
+        raise AppError("invalid_request", "Give a reason in one sentence. The customer can read it.", field="reason")
     return reason
 
 
 def _reference(form: FormData) -> str:
     reference = text_of(form, "reference")
     if not reference:
-        raise AppError("invalid_request", "Begin again: this form has no reference by which it counts once.")
+        raise AppError("invalid_request", "This form has no reference. Open the page again and start over.")
     return reference

@@ -1,4 +1,4 @@
-"""What a book would have charged for the films of the past, and who would win and lose by it."""
+"""Simulation of a price book on past films: what it would have charged, and which accounts pay less or more."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.prices.find import book_by_id
+from app.reports.display_names import display_names
 from app.reports.simulation import simulate_stored
 from app.web.auth import AdminDep, SessionDep
-from app.web.console.display_names import names_of
 from app.web.render import page
 from pricing.simulation_result import AccountChange, Bucket, Simulation
 
@@ -29,35 +29,35 @@ def show_simulation(
     book_id: str,
     days: Annotated[int, Query(ge=1, le=366)] = 30,
 ) -> Response:
-    """Show the simulation of a book on the films that were settled in the last days."""
+    """Show the simulation of a book on the films settled in the last days."""
     stored, moment = book_by_id(session, book_id), now(session)
     since = moment - timedelta(days=days)
-    found = simulate_stored(session, Actor.of(visitor.caller), book_id, since=since, until=moment)
+    simulation = simulate_stored(session, Actor.of(visitor.caller), book_id, since=since, until=moment)
     context: dict[str, Any] = {"book": {"id": stored.id, "title": stored.book.title.en}, "days": days, "spans": SPANS}
-    return page(request, "console/simulation.html", title="Simulation", **context, **_shown(session, found))
+    return page(request, "console/simulation.html", title="Simulation", **context, **_shown(session, simulation))
 
 
-def _shown(session: Session, found: Simulation) -> dict[str, Any]:
-    names = names_of(session, [each.account for each in (*found.winners, *found.losers)])
+def _shown(session: Session, simulation: Simulation) -> dict[str, Any]:
+    names = display_names(session, [each.account for each in (*simulation.winners, *simulation.losers)])
     return {
-        "currency": found.currency,
-        "whole": _bucket("All films", found.whole),
-        "margin_before": found.margin_before.text,
-        "margin_after": found.margin_after.text,
-        "cost": found.cost.text,
+        "currency": simulation.currency,
+        "total": _bucket("All films", simulation.whole),
+        "margin_before": simulation.margin_before.text,
+        "margin_after": simulation.margin_after.text,
+        "cost": simulation.cost.text,
         "by": {
-            "Membership": _buckets(found.by_membership),
-            "Model": _buckets(found.by_model),
-            "Resolution": _buckets(found.by_resolution),
+            "Membership": _buckets(simulation.by_membership),
+            "Model": _buckets(simulation.by_model),
+            "Resolution": _buckets(simulation.by_resolution),
         },
-        "winners": [_account(each, names) for each in found.winners],
-        "losers": [_account(each, names) for each in found.losers],
+        "winners": [_account(each, names) for each in simulation.winners],
+        "losers": [_account(each, names) for each in simulation.losers],
         "refused": [
-            {"message": each.message, "jobs": each.jobs, "charged": each.charged.text} for each in found.refused
+            {"message": each.message, "jobs": each.jobs, "charged": each.charged.text} for each in simulation.refused
         ],
-        "promotions": {name: amount.text for name, amount in found.promotions.items()},
-        "over_budget": found.over_budget,
-        "free_seconds_changed": found.free_seconds_changed,
+        "promotions": {name: amount.text for name, amount in simulation.promotions.items()},
+        "over_budget": simulation.over_budget,
+        "free_seconds_changed": simulation.free_seconds_changed,
     }
 
 

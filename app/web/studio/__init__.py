@@ -1,1 +1,1 @@
-"""The studio: order a film, watch it come, play it, and change it."""
+"""The studio pages: create films, follow their progress, play them, and derive new ones."""

@@ -1,4 +1,4 @@
-"""What stands in the studio's form: a storyboard and its settings, read from the form and turned into a request."""
+"""The draft in the studio's form: a storyboard and its settings, parsed from the form and turned into a request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,13 @@ from app.web.auth import text_of, texts_of
 
 SHOTS_MAX = 24
 SECONDS_MAX = 60
-# What a shot is priced with while its prompt is still empty.
-_UNWRITTEN = "…"
+# The prompt that an empty shot is priced with.
+_EMPTY_PROMPT = "…"
 
 
 @dataclass(frozen=True)
 class ShotDraft:
-    """One shot of the form. The pictures are asset ids."""
+    """One shot of the form. The frames are asset ids."""
 
     prompt: str = ""
     seconds: int = 5
@@ -32,7 +32,7 @@ class ShotDraft:
 
 @dataclass(frozen=True)
 class Draft:
-    """Everything that stands in the form."""
+    """All fields of the studio's form."""
 
     shots: tuple[ShotDraft, ...] = (ShotDraft(),)
     model: str = "auto"
@@ -46,12 +46,12 @@ class Draft:
 
     @property
     def seconds(self) -> int:
-        """The seconds of all shots together."""
+        """The total seconds of all shots."""
         return sum(shot.seconds for shot in self.shots)
 
 
 def read_draft(form: FormData) -> Draft:
-    """Return what stands in a sent form. Fields of shots repeat, in the order of the page."""
+    """Parse a submitted form. The fields of shots repeat, in page order."""
     prompts = texts_of(form, "shot_prompt")[:SHOTS_MAX] or [""]
     columns = [texts_of(form, f"shot_{name}") for name in ("seconds", "transition", "first_frame", "last_frame")]
 
@@ -61,32 +61,32 @@ def read_draft(form: FormData) -> Draft:
     shots = tuple(
         ShotDraft(
             prompt=prompt,
-            seconds=_whole(cell(columns[0], row, "5")),
+            seconds=_parse_seconds(cell(columns[0], row, "5")),
             transition="crossfade" if cell(columns[1], row, "cut") == "crossfade" else "cut",
             first_frame=cell(columns[2], row, ""),
             last_frame=cell(columns[3], row, ""),
         )
         for row, prompt in enumerate(prompts)
     )
-    plain = {
+    settings = {
         name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name)
         for name in ("model", "resolution", "ratio", "service_tier", "seed", "project", "negative_prompt")
     }
-    return Draft(shots=shots, nonce=text_of(form, "nonce"), **plain)
+    return Draft(shots=shots, nonce=text_of(form, "nonce"), **settings)
 
 
 def uploads_of(form: FormData, draft: Draft) -> list[tuple[int, str, UploadFile]]:
-    """Return the pictures that came as files with the form (without scripts): shot, field, file."""
-    found = []
+    """Return the pictures that were submitted as files, as browsers without scripts do: (shot, field, file)."""
+    uploads = []
     for name in ("first_frame", "last_frame"):
         files = [value for value in form.getlist(f"shot_{name}_file") if isinstance(value, UploadFile)]
         if len(files) == len(draft.shots):
-            found += [(row, name, file) for row, file in enumerate(files) if file.filename]
-    return found
+            uploads += [(row, name, file) for row, file in enumerate(files) if file.filename]
+    return uploads
 
 
 def with_picture(draft: Draft, row: int, name: str, asset_id: str) -> Draft:
-    """Return the draft with one picture set."""
+    """Return the draft with one frame of one shot set."""
     shots = list(draft.shots)
     change: dict[str, Any] = {name: asset_id}
     shots[row] = replace(shots[row], **change)
@@ -94,7 +94,7 @@ def with_picture(draft: Draft, row: int, name: str, asset_id: str) -> Draft:
 
 
 def edit_draft(draft: Draft, action: str) -> Draft:
-    """Return the draft after a button of the storyboard: `add`, `remove:2`, `up:2`, `down:0`, `double:1`."""
+    """Apply a storyboard button to a draft: `add`, `remove:2`, `up:2`, `down:0`; unknown actions change nothing."""
     verb, _, where = action.partition(":")
     shots = list(draft.shots)
     row = parse_integer(where)
@@ -111,15 +111,15 @@ def edit_draft(draft: Draft, action: str) -> Draft:
     return replace(draft, shots=tuple(shots))
 
 
-def draft_request(draft: Draft, *, unwritten: bool = False, max_price: str = "") -> VideoRequest:
-    """Return the request that a draft asks for; with `unwritten` an empty prompt is priced all the same.
+def draft_request(draft: Draft, *, allow_empty_prompts: bool = False, max_price: str = "") -> VideoRequest:
+    """Return the request of a draft; `allow_empty_prompts` is for pricing an unfinished storyboard.
 
     Raises AppError `invalid_request` for a shot without a prompt, and pydantic's ValidationError.
     """
     for number, shot in enumerate(draft.shots, 1):
-        if not shot.prompt and not unwritten:
-            words = f"Shot {number} has no prompt yet." if len(draft.shots) > 1 else "Say what the film shows."
-            raise AppError("invalid_request", words, field=f"shots.{number - 1}.prompt")
+        if not shot.prompt and not allow_empty_prompts:
+            message = f"Shot {number} has no prompt." if len(draft.shots) > 1 else "Write a prompt for the film."
+            raise AppError("invalid_request", message, field=f"shots.{number - 1}.prompt")
     values: dict[str, Any] = {
         "model": draft.model,
         "resolution": draft.resolution,
@@ -135,7 +135,7 @@ def draft_request(draft: Draft, *, unwritten: bool = False, max_price: str = "")
 
 
 def draft_of(spec: Spec) -> Draft:
-    """Return the draft that would order this Spec again."""
+    """Return the draft with the settings of a Spec."""
     shots = tuple(
         ShotDraft(
             prompt=shot.prompt,
@@ -158,7 +158,7 @@ def draft_of(spec: Spec) -> Draft:
 
 
 def price_preview(priced: Priced, funds: int | None) -> dict[str, Any]:
-    """Return what the price meter shows: the lines, the total, and the film that they pay for."""
+    """Return the price meter's content: lines, total, film facts, and the missing balance (minor units)."""
     spec, amount = priced.spec, priced.price
     return {
         "currency": amount.currency,
@@ -180,7 +180,7 @@ def price_preview(priced: Priced, funds: int | None) -> dict[str, Any]:
 def _shot_in(shot: ShotDraft) -> ShotIn:
     return ShotIn.model_validate(
         {
-            "prompt": shot.prompt or _UNWRITTEN,
+            "prompt": shot.prompt or _EMPTY_PROMPT,
             "seconds": shot.seconds,
             "transition": shot.transition,
             "first_frame": shot.first_frame or None,
@@ -194,15 +194,15 @@ def _seed(text: str) -> int | None:
         return None
     seed = parse_integer(text)
     if seed is None:
-        raise AppError("invalid_request", "A seed is a whole number, 0 or more.", field="seed", value=text)
+        raise AppError("invalid_request", "The seed must be a whole number, 0 or more.", field="seed", value=text)
     return seed
 
 
-def _whole(text: str) -> int:
+def _parse_seconds(text: str) -> int:
     number = parse_integer(text)
     return 5 if number is None else max(1, min(SECONDS_MAX, number))
 
 
 def timeline(shots: Sequence[ShotDraft]) -> list[dict[str, int]]:
-    """Return the blocks of the timeline, each with its length in seconds."""
+    """Return the timeline's blocks, each with its length in seconds."""
     return [{"number": number, "seconds": shot.seconds} for number, shot in enumerate(shots, 1)]

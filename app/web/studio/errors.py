@@ -1,4 +1,4 @@
-"""Refusals of orders that read otherwise on a page than at the API's doors, where a program had set the limit."""
+"""Order errors that need another message on a page than in the API, where the client chose the price limit."""
 
 from decimal import Decimal
 
@@ -6,14 +6,14 @@ from app.errors import AppError
 from app.web.formats import money
 
 
-def of_order(error: AppError, shown: str) -> AppError:
-    """Return a refusal in the words of the page, which showed a price that the order was not to exceed.
+def order_error(error: AppError, shown_price: str) -> AppError:
+    """Return an order's error with the page's message for `price_above_cap`; other errors are returned unchanged.
 
-    Prices change by time alone, so the page may have been open for long. What it shows now is the new price, and
-    ordering again accepts that.
+    A page's price limit is the price that it showed. Prices change by time alone, so that price may be outdated; the
+    page that this error is shown on has the new one, and ordering again accepts it.
     """
     if error.code != "price_above_cap":
         return error
     price, currency = str(error.facts["price"]), str(error.facts["currency"])
-    words = f"The price is now {money(price, currency)}; the page showed {money(Decimal(shown), currency)}."
-    return AppError(error.code, f"{words} Order again to accept it.")
+    prices = f"The price is now {money(price, currency)}; the page showed {money(Decimal(shown_price), currency)}."
+    return AppError(error.code, f"{prices} Order again to accept it.")

@@ -1,4 +1,4 @@
-"""Films as the pages show them: the one shape of a video, in the words of a card."""
+"""Film cards: a job's public fields with the texts and flags that pages show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.jobs.find import receipt_of
 from app.jobs.present import show_job
@@ -22,12 +21,12 @@ TONES = {
     JobState.CANCELLED: "",
     JobState.EXPIRED: "",
 }
-STAGE_WORDS = {"waiting": "waiting", "rendering": "rendering", "finishing": "joining the film"}
+STAGE_TEXTS = {"waiting": "waiting", "rendering": "rendering", "finishing": "finishing"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """One film of the reel or of its own page."""
+    """One film, in a list or on its own page."""
 
     video: VideoOut
     has_film: bool
@@ -38,12 +37,12 @@ class Card:
 
     @property
     def id(self) -> str:
-        """The video's id."""
+        """The job's id."""
         return self.video.id
 
     @property
     def tone(self) -> str:
-        """The colour of its state."""
+        """The CSS class of its state's tag."""
         return TONES[self.video.status]
 
     @property
@@ -52,15 +51,15 @@ class Card:
         return self.video.prompt.partition("\n")[0]
 
     @property
-    def state_words(self) -> str:
-        """Its state, and while it moves what is happening."""
+    def state_text(self) -> str:
+        """Its state as text; while it is in progress, its stage."""
         if self.is_ended or self.video.status == JobState.QUEUED:
             return str(self.video.status).replace("_", " ")
-        return STAGE_WORDS.get(self.video.stage or "", "in progress")
+        return STAGE_TEXTS.get(self.video.stage or "", "in progress")
 
     @property
     def outlook(self) -> str:
-        """Where it stands in the queue and how long it will probably take, in words; empty when nothing is known."""
+        """Its queue position and estimated time as text; empty when unknown or ended."""
         if self.is_ended:
             return ""
         parts = []
@@ -77,13 +76,13 @@ class Card:
 
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
-    """Return the cards of some jobs, whose ends are foretold together."""
+    """Return the cards of some jobs; their estimates are computed in one query."""
     outlooks = forecasts(session, jobs)
     return [card_of(session, job, outlooks[job.id]) for job in jobs]
 
 
 def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
-    """Return the card of a job as it stands now."""
+    """Return the card of a job in its current state."""
     ended = is_final(job.state)
     if ended:
         video = show_job(job, receipt=receipt_of(session, job))
@@ -101,13 +100,8 @@ def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
     )
 
 
-def of_caller(caller: Caller) -> str:
-    """Return which of the account's films the caller sees, in words for an empty reel."""
-    return "test films" if caller.test else "films"
-
-
 def span(low: int, high: int) -> str:
-    """Return a range of seconds in words: `20–40 s`, `3–5 min`."""
+    """Return a range of seconds as text: `20–40 s`, `3–5 min`."""
     if high < 90:
         return f"{low} s" if low == high else f"{low}–{high} s"
     least, most = max(1, round(low / 60)), max(1, round(high / 60))

@@ -1,4 +1,4 @@
-"""What came after a film: the money that was given back for it, and how its own callback address was told."""
+"""Refunds of a film, and the deliveries to its callback URL."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,17 +14,17 @@ from app.webhooks.tables import Delivery, Endpoint, EndpointKind
 
 
 def refunds_of(session: Session, job: Job) -> list[dict[str, Any]]:
-    """Return what was given back for a film, the first first. Its receipt stays as it was written."""
-    rows = session.scalars(
+    """Return the refunds of a film, oldest first. Its receipt is not changed by them."""
+    refunds = session.scalars(
         select(Transfer)
         .where(Transfer.job_id == job.id, Transfer.kind == TransferKind.REFUND)
         .order_by(Transfer.at, Transfer.id)
     )
-    return [{"amount": signed_amount_text(each), "at": each.at, "reason": each.reason} for each in rows]
+    return [{"amount": signed_amount_text(each), "at": each.at, "reason": each.reason} for each in refunds]
 
 
-def refunded(session: Session, job_ids: Iterable[str]) -> dict[str, int]:
-    """Return how much was given back for each of these films, in minor units; nothing for most of them."""
+def refunded_amounts(session: Session, job_ids: Iterable[str]) -> dict[str, int]:
+    """Return the refunded sum of each of these films that has refunds, in minor units."""
     rows = session.execute(
         select(Transfer.job_id, func.sum(Transfer.amount))
         .where(Transfer.job_id.in_(list(job_ids)), Transfer.kind == TransferKind.REFUND)
@@ -34,7 +34,7 @@ def refunded(session: Session, job_ids: Iterable[str]) -> dict[str, int]:
 
 
 def callbacks_of(session: Session, job: Job) -> list[dict[str, Any]]:
-    """Return the deliveries to a film's own callback address, the newest first: it is no endpoint of the account."""
+    """Return the deliveries to a film's own callback URL, newest first. It is not one of the account's endpoints."""
     if job.callback_url is None:
         return []
     rows = session.execute(

@@ -1,4 +1,4 @@
-"""Films: the gallery, the page of one film, its files, and what can be done with it."""
+"""Films: the gallery, the page of one film, its files, and its actions."""
 
 import json
 from typing import Annotated, Any, Literal
@@ -26,8 +26,8 @@ from app.reports.statements import project_names
 from app.reports.translations import Language
 from app.storage import get_storage
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
-from app.web.render import download, go, is_htmx, page
-from app.web.studio.errors import of_order
+from app.web.render import download, is_htmx, page, redirect
+from app.web.studio.errors import order_error
 from app.web.studio.film_card import card_of, cards_of
 from app.web.studio.film_history import callbacks_of, refunds_of
 from app.web.studio.variations import order_variation, variations_of
@@ -37,8 +37,8 @@ from pricing.money import Money
 router = APIRouter(include_in_schema=False)
 
 PAGE = 24
-# For so long a browser keeps the way to a file; the link that it leads to lives longer.
-_WAY_KEPT_SECONDS = 3600
+# How long a browser caches the redirect to a file; the signed link that it leads to is valid for longer.
+_REDIRECT_CACHE_SECONDS = 3600
 
 Text = Annotated[str, Query(max_length=200)]
 
@@ -52,7 +52,7 @@ def show_films(
     state: Text = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the gallery: all films, or those whose prompts hold some words, or that are in one state."""
+    """Show the gallery: all films, or those that match a search or a state."""
     states = [str(each) for each in JobState]
     jobs, more = list_jobs(
         session,
@@ -62,7 +62,7 @@ def show_films(
         state=state if state in states else None,
         search=search or None,
     )
-    asked = {"search": search, "state": state}
+    filters = {"search": search, "state": state}
     return page(
         request,
         "studio/films.html",
@@ -71,38 +71,38 @@ def show_films(
         search=search,
         state=state,
         states=states,
-        empty_words="No film matches." if search or state or after else "No films yet.",
-        next=f"/films?{urlencode({**asked, 'after': jobs[-1].id})}" if more else None,
+        empty_text="No film matches." if search or state or after else "No films yet.",
+        next=f"/films?{urlencode({**filters, 'after': jobs[-1].id})}" if more else None,
     )
 
 
 @router.get("/films/{video_id}")
 def show_film(request: Request, session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
-    """Show one film: player, shots, receipt, and what can be made of it."""
+    """Show one film: player, shots, receipt and variations."""
     job = find_job(session, visitor.caller, video_id)
     return page(request, "studio/film.html", **film_context(session, visitor.caller, job))
 
 
 @router.get("/films/{video_id}/card")
 def show_card(request: Request, session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
-    """Return the card of one film, for browsers in which streams do not get through."""
+    """Return the card of one film, for browsers whose event streams are blocked."""
     return page(request, "studio/card.html", card=card_of(session, find_job(session, visitor.caller, video_id)))
 
 
 @router.get("/films/{video_id}/receipt")
 def show_receipt(session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
-    """Return the receipt's own bytes, which compute again byte for byte."""
+    """Return the stored bytes of the receipt, which `cinemeter replay` reproduces."""
     row = receipt_of(session, find_job(session, visitor.caller, video_id))
     if row is None:
-        raise AppError("not_found", "The receipt is written when the film has ended.")
+        raise AppError("not_found", "There is no receipt yet. It is written when the film has ended.")
     return Response(row.body, media_type="application/json", headers={"cache-control": "private, no-store"})
 
 
 @router.get("/films/{video_id}/receipt.pdf")
 def send_receipt_pdf(session: SessionDep, visitor: CreatorDep, video_id: str, language: Language = "en") -> Response:
-    """Send the receipt as a PDF to file."""
-    paper = receipt_document(session, find_job(session, visitor.caller, video_id).id, language)
-    return download(receipt_pdf(paper), f"cinemeter-receipt-{paper.number}.pdf", "application/pdf")
+    """Send the receipt as PDF."""
+    document = receipt_document(session, find_job(session, visitor.caller, video_id).id, language)
+    return download(receipt_pdf(document), f"cinemeter-receipt-{document.number}.pdf", "application/pdf")
 
 
 @router.get("/films/{video_id}/{variant}")
@@ -112,11 +112,11 @@ def send_file(
     video_id: str,
     variant: Literal["video", "thumbnail", "spritesheet"],
 ) -> Response:
-    """Lead the browser to a file of the film, by a link that needs no key and expires."""
+    """Redirect to a file of the film by a signed link that expires."""
     job = find_job(session, visitor.caller, video_id)
     if job.film_key is None:
         raise AppError("not_found", "This film has no files.")
-    headers = {"cache-control": f"private, max-age={_WAY_KEPT_SECONDS}"}
+    headers = {"cache-control": f"private, max-age={_REDIRECT_CACHE_SECONDS}"}
     return RedirectResponse(urlsplit(make_link(session, job, variant)).path, status_code=302, headers=headers)
 
 
@@ -124,110 +124,110 @@ def send_file(
 def post_variation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
 ) -> Response:
-    """Order a variation; it costs at most what its form showed. What is refused is said on the film's page."""
+    """Order a variation at no more than the price that its form showed; errors are shown on the film's page."""
     job = find_job(session, visitor.caller, video_id)
     try:
         with session.begin_nested():
             new = order_variation(session, visitor.caller, form, job)
     except AppError as error:
-        told = of_order(error, text_of(form, "max_price"))
-        context = film_context(session, visitor.caller, job, sent=form)
-        return page(request, "studio/film.html", status=error.status, **{**context, "error": told})
-    return go(request, f"/films/{new.id}")
+        shown_error = order_error(error, text_of(form, "max_price"))
+        context = film_context(session, visitor.caller, job, form=form)
+        return page(request, "studio/film.html", status=error.status, **{**context, "error": shown_error})
+    return redirect(request, f"/films/{new.id}")
 
 
 @router.post("/films/{video_id}/cancellation")
 def post_cancellation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
 ) -> Response:
-    """Cancel a film: what was rendered before is joined and paid, nothing else."""
+    """Cancel a film: finished shots are joined and charged, the rest is free."""
     job = request_cancel(session, find_job(session, visitor.caller, video_id, lock=True))
     if is_htmx(request):
         return page(request, "studio/card.html", card=card_of(session, job))
-    return go(request, f"/films/{video_id}")
+    return redirect(request, f"/films/{video_id}")
 
 
 @router.post("/films/{video_id}/removal")
 def post_removal(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
-    """Delete an ended film and its files; its receipt stays."""
+    """Delete an ended film and its files; its receipt is kept."""
     delete(session, find_job(session, visitor.caller, video_id, lock=True))
-    return go(request, "/films")
+    return redirect(request, "/films")
 
 
 @router.get("/studio/pictures/{asset_id}")
 def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Response:
-    """Send a picture of the account's, for the form that uses it."""
+    """Send one of the account's pictures, for the form that uses it. Raises AppError `not_found`."""
     asset = get_asset(session, visitor.caller, asset_id)
     key = asset_key(session, asset_id)
     if asset.kind != "picture":
-        raise AppError("not_found", "There is no picture with this id.")
+        raise AppError("not_found", f"No picture has the id {asset_id}.")
     body = get_storage().read_range(key, 0, asset.bytes or 0)
     headers = {"cache-control": "private, max-age=86400", "x-content-type-options": "nosniff"}
     return StreamingResponse(body, media_type=asset.content_type or "image/jpeg", headers=headers)
 
 
-def film_context(session: Session, caller: Caller, job: Job, *, sent: FormData | None = None) -> dict[str, Any]:
-    """Return what the page of a film shows; `sent` is the form of a variation that was refused."""
+def film_context(session: Session, caller: Caller, job: Job, *, form: FormData | None = None) -> dict[str, Any]:
+    """Return the context of a film's page; `form` is the form of a rejected variation."""
     card, row = card_of(session, job), receipt_of(session, job)
     spec = Spec.model_validate(job.spec)
-    variations = variations_of(session, caller, job, sent)
+    variations = variations_of(session, caller, job, form)
     return {
         "title": card.title[:60],
         "card": card,
         "fps": spec.fps,
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
-        "why_nothing": _why_nothing(job),
+        "no_film_text": _no_film_text(job),
         "refunds": refunds_of(session, job),
         "callbacks": callbacks_of(session, job),
-        "again": _again(session, caller, job),
-        "before": _before(session, caller, job, spec),
+        "reorder_url": _reorder_url(session, caller, job),
+        "extended_film": _extended_film(session, caller, job, spec),
         "project": project_names(session, caller.account_id).get(job.project_id or ""),
         "variations": variations,
-        "retakes": {each["wish"].shot for each in variations if each["wish"].kind == "retake"},
+        "retakes": {each["options"].shot for each in variations if each["options"].kind == "retake"},
         "nonce": new_id("form"),
         "error": None,
     }
 
 
-def _again(session: Session, caller: Caller, job: Job) -> str:
-    """Return where this film is ordered once more. What was made of a film is made of that film again."""
+def _reorder_url(session: Session, caller: Caller, job: Job) -> str:
+    """Return the URL for ordering this film again; an extension or edit is repeated from its parent's page."""
     if job.parent_kind in ("extension", "edit") and _parent(session, caller, job) is not None:
         return f"/films/{job.parent_id}#{job.parent_kind}-prompt"
     return f"/studio?from={job.id}"
 
 
-def _before(session: Session, caller: Caller, job: Job, spec: Spec) -> dict[str, str] | None:
-    """Return the film that this one goes on from: its first shot is no shot, but that whole film."""
+def _extended_film(session: Session, caller: Caller, job: Job, spec: Spec) -> dict[str, str] | None:
+    """Return the film that this one extends, or None. The first shot of an extension is that whole film."""
     if spec.mode != "extend":
         return None
     seconds = decimal_seconds(spec.shots[0].frames, spec.fps)
-    # A retake's parent is the extended film itself, and not the film before it.
+    # The parent of a retake is the extended film itself, not the film that it extends.
     known = job.parent_kind == "extension" and _parent(session, caller, job) is not None
     return {"seconds": seconds, "id": str(job.parent_id) if known else ""}
 
 
 def _parent(session: Session, caller: Caller, job: Job) -> Job | None:
-    """Return the film that this one was made of, unless it was deleted since."""
+    """Return the parent of a film, or None where it was deleted."""
     try:
         return find_job(session, caller, job.parent_id or "")
     except AppError:
         return None
 
 
-def _why_nothing(job: Job) -> str:
-    """Return why an ended job has no film to show, in a sentence."""
+def _no_film_text(job: Job) -> str:
+    """Return why an ended job has no film to show, as a sentence."""
     if job.files_removed_at is not None:
-        return "The files were removed when their retention ended. The receipt is kept."
+        return "The files were deleted at the end of their retention period. The receipt is kept."
     return {
-        JobState.FAILED: "This film could not be made.",
-        JobState.CANCELLED: "This film was cancelled before any of it was made.",
-        JobState.EXPIRED: "No worker was free in time, so this film was not begun.",
+        JobState.FAILED: "This film could not be generated.",
+        JobState.CANCELLED: "This film was cancelled before a shot was finished.",
+        JobState.EXPIRED: "No worker was free in time, so this film was not started.",
     }.get(JobState(job.state), "")
 
 
 def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
-    """Return a receipt in words; its bytes are kept as they are elsewhere."""
+    """Return a receipt's content with English labels."""
     body = json.loads(row.body)
     frames, fps = body["delivered"]["facts"].get("frames"), body["delivered"]["facts"].get("fps")
     return {

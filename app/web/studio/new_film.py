@@ -1,4 +1,4 @@
-"""The studio's page: the form, its live price, and the order."""
+"""The studio page: the form, its live price, and the order."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -29,8 +29,8 @@ from app.prices.find import book_at
 from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, file_of, text_of
-from app.web.problems import from_findings
-from app.web.render import go, is_htmx, page
+from app.web.problems import validation_error
+from app.web.render import is_htmx, page, redirect
 from app.web.studio.draft import (
     SECONDS_MAX,
     SHOTS_MAX,
@@ -44,7 +44,7 @@ from app.web.studio.draft import (
     uploads_of,
     with_picture,
 )
-from app.web.studio.errors import of_order
+from app.web.studio.errors import order_error
 from app.web.studio.film_card import cards_of
 
 router = APIRouter(include_in_schema=False)
@@ -59,63 +59,63 @@ def show_studio(
     visitor: CreatorDep,
     source: Annotated[str | None, Query(alias="from", max_length=64)] = None,
 ) -> Response:
-    """Show the form, empty or as a film was ordered, and the newest films below it."""
+    """Show the form, empty or with the settings of a film, and the newest films below it."""
     if source is None:
         return _studio(request, session, visitor, Draft())
     job = find_job(session, visitor.caller, source)
     spec = Spec.model_validate(job.spec)
-    # A project that was archived since takes no new films.
+    # An archived project accepts no new films.
     open_ids = {each.id for each in list_projects(session, visitor.caller.account_id)}
     draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
-    return _studio(request, session, visitor, draft, left_out=_left_out(spec))
+    return _studio(request, session, visitor, draft, omitted=_omitted_inputs(spec))
 
 
 @router.post("/studio/draft")
 def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
-    """Add, move or remove a shot. With htmx only the board comes back."""
+    """Add, move or remove a shot; an htmx request gets only the storyboard."""
     draft = edit_draft(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
     if is_htmx(request):
-        return page(request, "studio/board.html", **_board(draft))
+        return page(request, "studio/board.html", **_storyboard(draft))
     return _studio(request, session, visitor, draft)
 
 
 @router.post("/studio/meter")
 def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
-    """Return the price of what stands in the form now."""
-    return page(request, "studio/meter.html", is_part=True, **_meter(session, visitor, read_draft(form)))
+    """Return the price of the form's current content."""
+    return page(request, "studio/meter.html", is_part=True, **_price_meter(session, visitor, read_draft(form)))
 
 
 @router.post("/studio/orders")
 def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
-    """Order the film. The price that stood in the meter is the most that it may cost."""
+    """Order the film at no more than the price that the meter showed."""
     draft = read_draft(form)
     try:
-        # A refused order leaves nothing behind but the pictures that came with it.
+        # A rejected order stores nothing but the pictures that were submitted with it.
         draft = _with_uploads(session, visitor, form, draft)
         with session.begin_nested():
-            wanted = draft_request(draft, max_price=text_of(form, "max_price"))
-            job = submit(session, visitor.caller, _order(wanted, draft))
+            order_request = draft_request(draft, max_price=text_of(form, "max_price"))
+            job = submit(session, visitor.caller, _order(order_request, draft))
     except ValidationError as error:
-        return _refused(request, session, visitor, draft, from_findings(error))
+        return _refused(request, session, visitor, draft, validation_error(error))
     except AppError as error:
-        return _refused(request, session, visitor, draft, of_order(error, text_of(form, "max_price")))
-    return go(request, f"/studio?ordered={job.id}#reel")
+        return _refused(request, session, visitor, draft, order_error(error, text_of(form, "max_price")))
+    return redirect(request, f"/studio?ordered={job.id}#reel")
 
 
 @router.post("/studio/pictures")
 def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
-    """Take a picture that was dropped onto a shot; the answer names its asset."""
+    """Store a picture that was dropped onto a shot; return its asset id."""
     file = file_of(form, "file")
     if file is None:
-        raise AppError("invalid_request", "No file came.", field="file")
+        raise AppError("invalid_request", "Choose a file.", field="file")
     return {"id": _store_picture(session, visitor, file, field="file").id}
 
 
-def _order(wanted: VideoRequest, draft: Draft) -> OrderIdentity:
-    # Sent twice (a double click, a reload) it is one order; changed and sent again it is another.
-    print_ = body_fingerprint("POST", "/studio/orders", f"{draft!r}".encode())
-    key = f"studio-{draft.nonce}-{print_[:32]}" if draft.nonce else None
-    return OrderIdentity(request=wanted, door="web", idempotency_key=key, fingerprint=print_)
+def _order(order_request: VideoRequest, draft: Draft) -> OrderIdentity:
+    # Submitted twice (double click, reload) it is one order; changed and submitted again it is another.
+    fingerprint = body_fingerprint("POST", "/studio/orders", f"{draft!r}".encode())
+    key = f"studio-{draft.nonce}-{fingerprint[:32]}" if draft.nonce else None
+    return OrderIdentity(request=order_request, door="web", idempotency_key=key, fingerprint=fingerprint)
 
 
 def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Draft) -> Draft:
@@ -127,8 +127,8 @@ def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Dra
 
 def _store_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
     require_active(visitor.caller)
-    kept = retention_end(session, visitor.caller.account_id)
-    return ingest_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=kept)
+    expires_at = retention_end(session, visitor.caller.account_id)
+    return ingest_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=expires_at)
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
@@ -143,70 +143,70 @@ def _studio(
     *,
     error: AppError | None = None,
     status: int = 200,
-    left_out: str = "",
+    omitted: str = "",
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
         "title": "Studio",
         "is_part": False,
         "error": error,
-        "left_out": left_out,
+        "omitted": omitted,
         "draft": draft,
         "nonce": new_id("form"),
-        # A form that somebody sent shows what was sent; one that begins may go on with what was typed before.
+        # A submitted form shows what was submitted; a new one may be filled from the draft stored in the browser.
         "is_fresh": request.method == "GET",
-        "closed": _closed(session, visitor),
+        "closed": _closed_reasons(session, visitor),
         "options": _options(session, visitor),
         "cards": cards_of(session, jobs),
         "more": more,
         "ordered": request.query_params.get("ordered", ""),
-        **_board(draft),
-        **_meter(session, visitor, draft),
+        **_storyboard(draft),
+        **_price_meter(session, visitor, draft),
     }
     return page(request, "studio/studio.html", status=status, **context)
 
 
-def _left_out(spec: Spec) -> str:
-    """Return what the form cannot carry over from a film that is used again, in a sentence; mostly nothing."""
+def _omitted_inputs(spec: Spec) -> str:
+    """Return which inputs of a film the form cannot carry over, as a sentence; empty for most films."""
     parts = {
-        "the clip that it was made of": spec.video,
-        "the sound under it": spec.audio,
+        "the source clip": spec.video,
+        "the audio track": spec.audio,
     }
-    missing = [words for words, asset in parts.items() if asset is not None]
+    missing = [name for name, asset in parts.items() if asset is not None]
     return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
 
 
-def _closed(session: Session, visitor: Visitor) -> list[str]:
-    """Return why some or all new films are refused now, each in a sentence; nothing where the studio is open."""
+def _closed_reasons(session: Session, visitor: Visitor) -> list[str]:
+    """Return why some or all new films are refused now, one sentence per reason."""
     account = visitor.caller.account
-    told = []
+    reasons = []
     if account.suspended_at is not None:
-        told.append(f"This account is suspended: {account.suspended_reason}. Its films can be watched, not ordered.")
+        reasons.append(f"This account is suspended: {account.suspended_reason}. It cannot order new films.")
     for pause in list_pauses(session):
         if pause.account_id in (None, account.id):
-            what = f"New films with {pause.model}" if pause.model else "New films"
-            told.append(f"{what} are paused: {pause.reason}")
-    return told
+            films = f"New films with {pause.model}" if pause.model else "New films"
+            reasons.append(f"{films} are paused: {pause.reason}")
+    return reasons
 
 
-def _board(draft: Draft) -> dict[str, Any]:
+def _storyboard(draft: Draft) -> dict[str, Any]:
     return {"shots": draft.shots, "blocks": timeline(draft.shots), "shots_max": SHOTS_MAX, "seconds_max": SECONDS_MAX}
 
 
-def _meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
-    """Return the meter's figures, or why there are none."""
+def _price_meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
+    """Return the price preview, or the error that prevents one."""
     funds = None if visitor.test else balance(session, visitor.caller.account_id).available
     try:
-        priced = estimate(session, visitor.caller, draft_request(draft, unwritten=True))
+        priced = estimate(session, visitor.caller, draft_request(draft, allow_empty_prompts=True))
     except ValidationError as error:
-        return {"meter": None, "refusal": from_findings(error)}
+        return {"meter": None, "price_error": validation_error(error)}
     except AppError as error:
-        return {"meter": None, "refusal": error}
-    return {"meter": price_preview(priced, funds), "refusal": None}
+        return {"meter": None, "price_error": error}
+    return {"meter": price_preview(priced, funds), "price_error": None}
 
 
 def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
-    """Return what can be chosen: enabled models, sizes, the tiers of the book in force, and projects."""
+    """Return the form's options: enabled models, sizes, the service tiers of the book in force, and projects."""
     book = book_at(session, now(session)).book
     models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
     return {
@@ -225,9 +225,9 @@ def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
 
 
 def _hint(tier: Any) -> str:
-    """Return what a tier promises, in words."""
+    """Return what a service tier promises, as text."""
     if tier.deadline is not None:
-        return f"Starts within {int(tier.deadline.total_seconds() // 3600)} hours, or costs nothing"
+        return f"Starts within {int(tier.deadline.total_seconds() // 3600)} hours, or expires free of charge"
     if tier.start_within is not None:
-        return f"Starts within {int(tier.start_within.total_seconds() // 60)} minutes, or the surcharge drops"
-    return "In fair order"
+        return f"Starts within {int(tier.start_within.total_seconds() // 60)} minutes, or you pay the standard price"
+    return "Normal queue"

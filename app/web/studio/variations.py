@@ -1,4 +1,4 @@
-"""Make a new film out of a finished one: remix it, take one shot again, go on where it ends, or edit the picture."""
+"""Derive a new film from a finished one: remix, retake one shot, extend, or edit."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,13 +31,13 @@ router = APIRouter(prefix="/films", include_in_schema=False)
 
 KINDS = ("remix", "retake", "extension", "edit")
 EXTENSION_SECONDS = 5
-# Stands for the film as an input while only its price is asked.
-_UNBORN = Asset(id="asset_unborn")
+# Stands for the film as an input while only the price is computed.
+_PLACEHOLDER_SOURCE = Asset(id="asset_unborn")
 
 
 @dataclass(frozen=True)
 class VariationOptions:
-    """What the form of a variation says."""
+    """The form of a variation."""
 
     kind: str
     prompt: str
@@ -47,69 +47,71 @@ class VariationOptions:
 
 @router.post("/{video_id}/variations/price")
 def show_price(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
-    """Return what a variation would cost."""
-    job, wish = find_job(session, visitor.caller, video_id), _read(form)
+    """Return the price of a variation."""
+    job, options = find_job(session, visitor.caller, video_id), _read(form)
     try:
-        shown = _price(session, visitor.caller, _spec(session, job, wish))
-        return page(request, "studio/variation_price.html", price=shown, refusal=None)
+        price = _price(session, visitor.caller, _spec(session, job, options))
+        return page(request, "studio/variation_price.html", price=price, price_error=None)
     except AppError as error:
-        return page(request, "studio/variation_price.html", price=None, refusal=error.message)
+        return page(request, "studio/variation_price.html", price=None, price_error=error.message)
 
 
 def order_variation(session: Session, caller: Caller, form: FormData, job: Job) -> Job:
-    """Order a variation and return its job; it costs at most what its form showed. Raises AppError."""
-    wish = _read(form)
-    if not wish.prompt:
-        raise AppError("invalid_request", "Say what the new film shows.", field="prompt")
-    source = film_as_asset(session, job) if wish.kind in ("extension", "edit") else _UNBORN
-    spec, mode = _spec(session, job, wish, source=source), None
-    asked = VideoRequest(
-        prompt=wish.prompt,
+    """Order a variation at no more than the price that its form showed; return its job. Raises AppError."""
+    options = _read(form)
+    if not options.prompt:
+        raise AppError("invalid_request", "Write a prompt for the new film.", field="prompt")
+    source = film_as_asset(session, job) if options.kind in ("extension", "edit") else _PLACEHOLDER_SOURCE
+    spec, mode = _spec(session, job, options, source=source), None
+    body = VideoRequest(
+        prompt=options.prompt,
         model=job.model,
         project=job.project_id,
         max_price=text_of(form, "max_price") or None,  # type: ignore[arg-type]
     )
-    if wish.kind == "edit":
-        # An edit is a request like any other, whose clip is the old film.
+    if options.kind == "edit":
+        # An edit is an ordinary request whose input clip is the old film.
         size = f"{spec.width}x{spec.height}"
-        asked, mode = (
-            asked.model_copy(update={"video": source.id, "size": size, "seconds": _whole_seconds(job)}),
+        body, mode = (
+            body.model_copy(update={"video": source.id, "size": size, "seconds": _whole_seconds(job)}),
             "edit",
         )
-    return submit(session, caller, _order(form, job, wish, asked, spec if mode is None else None))
+    return submit(session, caller, _order(form, job, options, body, spec if mode is None else None))
 
 
-def variations_of(session: Session, caller: Caller, job: Job, sent: FormData | None = None) -> list[dict[str, Any]]:
-    """Return the variations that can be made of a film, each with its price; `sent` is one that was refused."""
-    refused = None if sent is None else _read(sent)
+def variations_of(session: Session, caller: Caller, job: Job, form: FormData | None = None) -> list[dict[str, Any]]:
+    """Return the possible variations of a film with their prices; `form` is a rejected variation's form."""
+    submitted = None if form is None else _read(form)
     try:
         spec = finished_spec(job)
     except AppError:
         return []
     model = load_catalog(get_settings().catalog_dir)[spec.model]
-    wishes = [VariationOptions("remix", spec.shots[0].prompt)] if len(spec.shots) == 1 else []
+    offers = [VariationOptions("remix", spec.shots[0].prompt)] if len(spec.shots) == 1 else []
     if len(spec.shots) > 1:
-        wishes += [VariationOptions("retake", shot.prompt, shot=number) for number, shot in enumerate(spec.shots)]
-    wishes += [VariationOptions("extension", spec.shots[-1].prompt)] if "extend" in model.modes else []
-    wishes += [VariationOptions("edit", spec.shots[0].prompt)] if "edit" in model.modes else []
-    found = []
-    for offered in wishes:
-        is_open = refused is not None and (refused.kind, refused.shot) == (offered.kind, offered.shot)
-        wish = refused if is_open and refused is not None else offered
+        offers += [VariationOptions("retake", shot.prompt, shot=number) for number, shot in enumerate(spec.shots)]
+    offers += [VariationOptions("extension", spec.shots[-1].prompt)] if "extend" in model.modes else []
+    offers += [VariationOptions("edit", spec.shots[0].prompt)] if "edit" in model.modes else []
+    variations = []
+    for offer in offers:
+        is_open = submitted is not None and (submitted.kind, submitted.shot) == (offer.kind, offer.shot)
+        options = submitted if is_open and submitted is not None else offer
         try:
-            price = _price(session, caller, _spec(session, job, wish))
+            price = _price(session, caller, _spec(session, job, options))
         except AppError:
             if not is_open:
                 continue
             price = None
-        found.append({"wish": wish, "price": price, "seconds_max": model.shot_seconds_max, "is_open": is_open})
-    return found
+        variations.append(
+            {"options": options, "price": price, "seconds_max": model.shot_seconds_max, "is_open": is_open}
+        )
+    return variations
 
 
 def _read(form: FormData) -> VariationOptions:
     kind, shot, seconds = text_of(form, "kind"), text_of(form, "shot", "0"), text_of(form, "seconds")
     if kind not in KINDS:
-        raise AppError("invalid_request", "There is no such variation.", field="kind", value=kind, allowed=KINDS)
+        raise AppError("invalid_request", "Unknown kind of variation.", field="kind", value=kind, allowed=KINDS)
     return VariationOptions(
         kind=kind,
         prompt=text_of(form, "prompt"),
@@ -118,19 +120,19 @@ def _read(form: FormData) -> VariationOptions:
     )
 
 
-def _spec(session: Session, job: Job, wish: VariationOptions, *, source: Asset = _UNBORN) -> Spec:
-    prompt = wish.prompt or "…"
-    if wish.kind == "remix":
+def _spec(session: Session, job: Job, options: VariationOptions, *, source: Asset = _PLACEHOLDER_SOURCE) -> Spec:
+    prompt = options.prompt or "…"
+    if options.kind == "remix":
         return remix(job, prompt=prompt)
-    if wish.kind == "retake":
-        return retake(session, job, shot=wish.shot, prompt=prompt)
-    if wish.kind == "extension":
-        return extension(job, source, prompt=prompt, seconds=wish.seconds)
-    return _edited(job, source, prompt)
+    if options.kind == "retake":
+        return retake(session, job, shot=options.shot, prompt=prompt)
+    if options.kind == "extension":
+        return extension(job, source, prompt=prompt, seconds=options.seconds)
+    return _edit_spec(job, source, prompt)
 
 
-def _edited(job: Job, source: Asset, prompt: str) -> Spec:
-    """Return the Spec that an edit of the whole film will have, as far as its price asks."""
+def _edit_spec(job: Job, source: Asset, prompt: str) -> Spec:
+    """Return the Spec of an edit of the whole film, as far as its price depends on it."""
     spec = finished_spec(job)
     shot = spec.shots[0].model_copy(
         update={
@@ -153,7 +155,7 @@ def _edited(job: Job, source: Asset, prompt: str) -> Spec:
 
 
 def _whole_seconds(job: Job) -> int:
-    """Return the film's length in whole seconds, at least one: what an edit can ask for."""
+    """Return the film's length in whole seconds, at least 1: the length that an edit can request."""
     spec = Spec.model_validate(job.spec)
     return max(1, int(Fraction(spec.frames, spec.fps)))
 
@@ -165,17 +167,17 @@ def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, Any]:
     return {"currency": priced.price.currency, "total": priced.price.total.text, "lines": lines}
 
 
-def _order(form: FormData, job: Job, wish: VariationOptions, asked: VideoRequest, spec: Spec | None) -> OrderIdentity:
-    mode: Mode | None = "edit" if wish.kind == "edit" else None
-    print_ = body_fingerprint("POST", f"/films/{job.id}/variations", f"{wish!r}".encode())
+def _order(form: FormData, job: Job, options: VariationOptions, body: VideoRequest, spec: Spec | None) -> OrderIdentity:
+    mode: Mode | None = "edit" if options.kind == "edit" else None
+    fingerprint = body_fingerprint("POST", f"/films/{job.id}/variations", f"{options!r}".encode())
     nonce = text_of(form, "nonce")
     return OrderIdentity(
-        request=asked,
+        request=body,
         door="web",
         mode=mode,
-        idempotency_key=f"variation-{nonce}-{print_[:32]}" if nonce else None,
-        fingerprint=print_,
+        idempotency_key=f"variation-{nonce}-{fingerprint[:32]}" if nonce else None,
+        fingerprint=fingerprint,
         parent_id=job.id,
-        parent_kind=wish.kind,
+        parent_kind=options.kind,
         spec=spec,
     )

@@ -1,4 +1,4 @@
-"""The site in this process, and browsers that behave as browsers do: cookies, forms with their word, no key."""
+"""The site in this process, and test browsers without scripts: they keep cookies and submit forms with CSRF tokens."""
 
 import re
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ from app.web.headers import page_headers
 from workers.worker_loop import WorkerLoop
 
 PASSWORD = "correct horse battery"
-# The hash is slow on purpose, so it is made once.
+# The hash is slow on purpose, so it is computed once.
 _HASH = hash_password(PASSWORD)
 
 
 class Browser:
-    """A browser without scripts: it keeps cookies, follows redirects, and sends forms as the page has them."""
+    """A browser without scripts: it keeps cookies, follows redirects, and submits forms."""
 
     def __init__(self, app: TestClient) -> None:
         self.client = TestClient(app.app, raise_server_exceptions=False)
@@ -42,9 +42,9 @@ class Browser:
         return self.page
 
     def send(self, path: str, data: dict[str, object] | None = None, **headers: str) -> Response:
-        """Send a form with the word that the last page's forms carried."""
-        word = re.search(r'name="csrf" value="([^"]*)"', self.page.text if self.page else "")
-        body = {"csrf": word[1] if word else "", **(data or {})}
+        """Submit a form with the CSRF token of the last page."""
+        csrf_token = re.search(r'name="csrf" value="([^"]*)"', self.page.text if self.page else "")
+        body = {"csrf": csrf_token[1] if csrf_token else "", **(data or {})}
         self.page = self.client.post(
             path, data=body, headers={"accept": "text/html", "sec-fetch-site": "same-origin", **headers}
         )
@@ -55,7 +55,7 @@ class Browser:
         return self.send("/sign-in", {"email": email, "password": password})
 
     def text(self) -> str:
-        """What the last page says, without its markup."""
+        """Return the text of the last page without its markup."""
         assert self.page is not None
         bare = re.sub(r"<(script|style).*?</\1>|<[^>]+>", " ", self.page.text, flags=re.DOTALL)
         return re.sub(r"\s+", " ", unescape(bare)).strip()
@@ -63,7 +63,7 @@ class Browser:
 
 @dataclass
 class Site:
-    """A small service with its pages: two customers and the people of the house, each with a member who signs in."""
+    """A small service with its pages: two customers and two admins, each account with one member."""
 
     app: TestClient
     accounts: dict[str, str] = field(default_factory=dict)
@@ -75,13 +75,13 @@ class Site:
         return browser
 
     def work(self) -> None:
-        """Do all the work that is queued, in this process, as one worker would."""
-        desk = WorkerLoop("worker-in-test", ["finish", "synthetic"])
-        desk.open()
+        """Work off the queue in this process, as one worker would."""
+        worker = WorkerLoop("worker-in-test", ["finish", "synthetic"])
+        worker.open()
         try:
-            desk.work()
+            worker.work()
         finally:
-            desk.close()
+            worker.close()
 
 
 PEOPLE = {

@@ -1,4 +1,4 @@
-"""Who may see which page: every route is walked, so that a new one cannot be forgotten."""
+"""Access control of pages: every route is tested, so that a new one cannot be forgotten."""
 
 import re
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from app.webhooks.schemas import EndpointCreate
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 
-# Pages for strangers; every other page asks who one is.
+# Pages that need no sign-in.
 PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"}
 PUBLIC_PREFIXES = ("/invitations/", "/welcome/")
 
@@ -33,17 +33,17 @@ def routes(method: str) -> Iterator[str]:
                 yield route.path
 
 
-def address(path: str) -> str:
-    """The path with an id in every gap that nobody has."""
-    return re.sub(r"\{[^}]*\}", "nothing", path.replace("/{variant}", "/video"))
+def address(template: str) -> str:
+    """Return the path with an unknown id for every parameter."""
+    return re.sub(r"\{[^}]*\}", "nothing", template.replace("/{variant}", "/video"))
 
 
 def private(method: str) -> list[str]:
-    found = sorted(set(routes(method)) - PUBLIC)
-    return [path for path in found if not path.startswith(PUBLIC_PREFIXES)]
+    paths = sorted(set(routes(method)) - PUBLIC)
+    return [path for path in paths if not path.startswith(PUBLIC_PREFIXES)]
 
 
-def test_strangers_are_sent_to_the_sign_in(site: Site):
+def test_visitors_who_are_not_signed_in_are_redirected_to_the_sign_in(site: Site):
     browser = site.browser()
     for path in private("GET"):
         query = "?id=nothing" if path == "/films/live" else ""
@@ -60,14 +60,14 @@ def test_customers_do_not_see_the_console(site: Site):
     for path in private("GET"):
         status = browser.get(address(path)).status_code
         assert (status == 403) == path.startswith("/admin"), (path, status)
-    word = browser.get("/account/projects") and browser.page
+    form_page = browser.get("/account/projects") and browser.page
     for path in [each for each in private("POST") if each.startswith("/admin")]:
-        browser.page = word
+        browser.page = form_page
         assert browser.send(address(path)).status_code == 403, path
 
 
 @pytest.mark.parametrize("name", ["author", "approver"])
-def test_the_house_sees_the_console_and_no_customers_pages(site: Site, name: str):
+def test_admins_see_the_console_and_no_customer_pages(site: Site, name: str):
     browser = site.browser(name)
     for path in private("GET"):
         status = browser.get(address(path)).status_code
@@ -92,8 +92,8 @@ def test_nobody_sees_anothers_film(site: Site):
     assert "Alice" not in bob.get("/films").text
 
 
-def theirs(site: Site) -> dict[str, str]:
-    """Things of Alice's, by the name under which the addresses of pages ask for them."""
+def alices_objects(site: Site) -> dict[str, str]:
+    """Create objects of Alice's; return their ids by path parameter."""
     alice = site.browser("alice")
     account = site.accounts["alice"]
     with transaction() as session:
@@ -123,20 +123,20 @@ def theirs(site: Site) -> dict[str, str]:
         }
 
 
-def test_nobody_reaches_anothers_things_at_any_page(site: Site):
-    things = theirs(site)
+def test_no_page_shows_another_accounts_objects(site: Site):
+    things = alices_objects(site)
     bob = site.browser("bob")
     bob.get("/account/projects")
-    word, seen = bob.page, 0
+    form_page, seen = bob.page, 0
     for method in ("GET", "POST"):
         for path in private(method):
             names = set(re.findall(r"{(\w+)}", path))
             if not names or path.startswith("/admin"):
                 continue
-            assert names <= set(things), f"{path}: say in theirs() what a stranger finds there"
+            assert names <= set(things), f"{path}: add an object of Alice's to alices_objects()"
             seen += 1
-            filled = re.sub(r"{(\w+)}", lambda found: things[found[1]], path)
-            bob.page = word
+            filled = re.sub(r"{(\w+)}", lambda match: things[match[1]], path)
+            bob.page = form_page
             answer = bob.get(filled) if method == "GET" else bob.send(filled, {"roles": "creator", "shot": "0"})
             assert answer.status_code == 404, (method, path, answer.status_code, bob.text()[:200])
     assert seen > 20

@@ -1,4 +1,4 @@
-"""The account's pages: keys and secrets are shown once, people are let in and out, and menus show what one may do."""
+"""Account pages: keys and secrets are shown once, members join and leave, and menus match roles."""
 
 import re
 
@@ -21,25 +21,25 @@ def test_a_key_is_shown_once_and_works(site: Site):
     browser.get("/account/keys")
     browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "mode": "live", "job_cap": "1.00"})
     secret = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
-    asked = {"headers": {"authorization": f"Bearer {secret}"}}
-    assert browser.client.get("/v1/videos", **asked).status_code == 200
-    assert browser.client.get("/v1/wallet", **asked).status_code == 403
+    request = {"headers": {"authorization": f"Bearer {secret}"}}
+    assert browser.client.get("/v1/videos", **request).status_code == 200
+    assert browser.client.get("/v1/wallet", **request).status_code == 403
     browser.get("/account/keys")
     assert secret not in browser.page.text
-    assert "¥1.00 a film" in browser.text()
+    assert "¥1.00 per film" in browser.text()
     key = re.search(r"/account/keys/(\w+)/revocation", browser.page.text)[1]
     browser.send(f"/account/keys/{key}/rotation")
     fresh = re.search(r'<code id="secret">(cm_live_\w+)</code>', browser.page.text)[1]
     assert fresh != secret
-    # The old one works on beside it, until it is revoked.
-    assert browser.client.get("/v1/videos", **asked).status_code == 200
+    # The old key keeps working until it is revoked.
+    assert browser.client.get("/v1/videos", **request).status_code == 200
     browser.send(f"/account/keys/{key}/revocation")
-    assert browser.client.get("/v1/videos", **asked).status_code == 401
-    asked["headers"]["authorization"] = f"Bearer {fresh}"
-    assert browser.client.get("/v1/videos", **asked).status_code == 200
+    assert browser.client.get("/v1/videos", **request).status_code == 401
+    request["headers"]["authorization"] = f"Bearer {fresh}"
+    assert browser.client.get("/v1/videos", **request).status_code == 200
 
 
-def test_a_key_is_revoked_with_what_was_made_in_its_place(site: Site):
+def test_a_key_is_revoked_together_with_its_replacements(site: Site):
     browser = site.browser("alice")
     browser.get("/account/keys")
     browser.send("/account/keys", {"name": "leaked", "scopes": ["videos"], "mode": "live"})
@@ -47,25 +47,25 @@ def test_a_key_is_revoked_with_what_was_made_in_its_place(site: Site):
     answer = browser.client.post("/v1/keys/self/rotate", json={}, headers={"authorization": f"Bearer {leaked}"})
     stolen = answer.json()["secret"]
     browser.get("/account/keys")
-    assert f"in place of …{leaked[-4:]}" in browser.text()
+    assert f"replaces …{leaked[-4:]}" in browser.text()
     key = answer.json()["id"]
     old = next(each for each in re.findall(r"/account/keys/(\w+)/revocation", browser.page.text) if each != key)
     browser.send(f"/account/keys/{old}/revocation", {"line": "1"})
     for secret in (leaked, stolen):
-        asked = {"authorization": f"Bearer {secret}"}
-        assert browser.client.get("/v1/videos", headers=asked).status_code == 401
+        headers = {"authorization": f"Bearer {secret}"}
+        assert browser.client.get("/v1/videos", headers=headers).status_code == 401
 
 
-def test_a_wish_for_a_key_that_cannot_be_is_refused(site: Site):
+def test_an_invalid_key_form_is_refused(site: Site):
     browser = site.browser("alice")
     browser.get("/account/keys")
     answer = browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "job_cap": "much"})
-    assert (answer.status_code, "no amount" in browser.text()) == (422, True)
+    assert (answer.status_code, "is not an amount" in browser.text()) == (422, True)
     browser.get("/account/keys")
     assert "No keys yet." in browser.text()
 
 
-def test_an_endpoints_secret_is_shown_once_and_its_deliveries_go_again(site: Site):
+def test_an_endpoints_secret_is_shown_once_and_its_deliveries_are_resent(site: Site):
     browser = site.browser("alice")
     browser.get("/account/webhooks")
     browser.send("/account/webhooks", {"url": "https://hooks.example.com/film", "name": "Films"})
@@ -77,12 +77,12 @@ def test_an_endpoints_secret_is_shown_once_and_its_deliveries_go_again(site: Sit
     assert secret not in browser.page.text
     first = re.search(r"/account/webhooks/deliveries/\w+", browser.page.text)[0]
     browser.get(first)
-    assert "None yet." in browser.text()
+    assert "No attempts yet." in browser.text()
     with transaction() as session:
         finish(session, claim_due(session), answered(500))
         session.execute(update(Delivery).values(state="exhausted", ended_at=now(session), next_attempt_at=None))
     browser.get(first)
-    assert "Answered 500" in browser.text()
+    assert "Response 500" in browser.text()
     assert "203.0.113.9" in browser.text()
     browser.send(f"{first}/redelivery")
     with transaction() as session:
@@ -99,25 +99,25 @@ def test_snippets_carry_the_callers_own_address(site: Site, monkeypatch: pytest.
         browser.client.cookies.set("__Host-cinemeter", browser.client.cookies["cinemeter"])
     get_settings.cache_clear()
     browser.get("/account/connect")
-    told = browser.page.text
-    address = base or get_settings().base_url()
+    page = browser.page.text
+    base_url = base or get_settings().base_url()
     for path in ("/v1/videos", "/v1&#34;", "/api/v1&#34;", "/mcp&#34;"):
-        assert address + path in told
+        assert base_url + path in page
 
 
 def test_a_member_is_invited_and_sees_only_what_a_creator_may(site: Site):
     owner = site.browser("alice")
     owner.get("/account/members")
     owner.send("/account/members", {"email": "carl@example.com", "roles": ["creator"]})
-    letter = re.search(r"http\S+(/invitations/[\w.-]+)", owner.page.text)[1]
+    invitation = re.search(r"http\S+(/invitations/[\w.-]+)", owner.page.text)[1]
     guest = site.browser()
-    guest.get(letter)
-    guest.send(letter, {"password": PASSWORD, "name": "Carl"})
+    guest.get(invitation)
+    guest.send(invitation, {"password": PASSWORD, "name": "Carl"})
     guest.get("/studio")
-    shown = guest.page.text
-    assert "You can spend" not in guest.text()
+    page = guest.page.text
+    assert "Available" not in guest.text()
     for hidden in ('href="/account"', 'href="/admin"', 'href="/account/members"'):
-        assert hidden not in shown
+        assert hidden not in page
     guest.get("/account/profile")
     for hidden in ("/account/usage", "/account/keys", "/account/receipts"):
         assert f'href="{hidden}"' not in guest.page.text
@@ -133,22 +133,22 @@ def test_a_member_is_invited_and_sees_only_what_a_creator_may(site: Site):
 
 
 def test_a_worker_is_drained_from_the_console(site: Site):
-    desk = WorkerLoop("worker-to-drain", ["finish", "synthetic"])
-    desk.open()
+    worker = WorkerLoop("worker-to-drain", ["finish", "synthetic"])
+    worker.open()
     try:
         browser = site.browser("author")
         browser.get("/admin/workers")
         assert "worker-to-drain" in browser.text()
         browser.send("/admin/workers/worker-to-drain/drain", {"drain": "true"})
-        assert "asked to drain" in browser.text()
+        assert "drain requested" in browser.text()
         approver = site.browser("approver")
         approver.get("/admin/workers")
         assert approver.send("/admin/workers/worker-to-drain/drain", {"drain": "false"}).status_code == 403
         browser.get("/admin/workers")
         browser.send("/admin/workers/worker-to-drain/drain", {"drain": "false"})
-        assert "asked to drain" not in browser.text()
+        assert "drain requested" not in browser.text()
     finally:
-        desk.close()
+        worker.close()
 
 
 def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
@@ -161,20 +161,20 @@ def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
     assert refused.status_code == 422
     author.get("/admin/price-books/new")
     book = author.send("/admin/price-books", {"toml": toml, "note": "a new name"}).url.path
-    assert "Somebody other than its author approves it." in author.text()
-    word = re.search(r'name="content_hash" value="([^"]+)"', approver.get(book).text)[1]
+    assert "Needs approval by another admin." in author.text()
+    content_hash = re.search(r'name="content_hash" value="([^"]+)"', approver.get(book).text)[1]
     author.get(book)
-    assert author.send(f"{book}/approval", {"content_hash": word}).status_code == 403
+    assert author.send(f"{book}/approval", {"content_hash": content_hash}).status_code == 403
     approver.get(book)
     assert approver.send(f"{book}/approval", {"content_hash": "sha256:other"}).status_code == 409
     approver.get(book)
-    approver.send(f"{book}/approval", {"content_hash": word})
+    approver.send(f"{book}/approval", {"content_hash": content_hash})
     assert approver.send(f"{book}/publication", {"effective_at": "2020-01-01T00:00"}).status_code == 422
     approver.get(book)
     approver.send(f"{book}/publication", {"effective_at": "2030-01-01T00:00"})
     assert "1 Jan 2030, 00:00:00" in approver.text()
     approver.send(f"{book}/withdrawal", {"reason": "not now"})
-    told = approver.text()
+    history = approver.text()
     for act in ("book.drafted", "book.approved", "book.scheduled", "book.withdrawn"):
-        assert act in told
-    assert "It was taken back for good." in told
+        assert act in history
+    assert "This book was withdrawn." in history

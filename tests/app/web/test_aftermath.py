@@ -1,4 +1,4 @@
-"""What comes after a film: it is used again, made longer or edited, money comes back, and its callback was told."""
+"""After a film is finished: reuse, extension, edit, refunds, and callback deliveries."""
 
 import re
 
@@ -12,8 +12,8 @@ from tests.app.web.test_ends import order
 from tests.app.webhooks.factories import answered, claim_due, finish
 
 
-def made_of(browser: Browser, film: str, kind: str, **form: str) -> str:
-    """Make a variation of a film and return the address of its page."""
+def order_variation(browser: Browser, film: str, kind: str, **form: str) -> str:
+    """Order a variation of a film and return the path of its page."""
     browser.get(film)
     answer = browser.send(f"{film}/variations", {"kind": kind, "prompt": f"the {kind}", **form})
     assert answer.url.path != film, browser.text()
@@ -24,41 +24,41 @@ def plain(browser: Browser) -> str:
     return browser.text().replace("\xa0", " ")
 
 
-def test_a_film_that_was_extended_or_edited_leads_to_the_film_before(site: Site):
+def test_an_extended_or_edited_film_links_to_its_parent(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
     for kind, words in (("extension", "Extend again"), ("edit", "Edit again")):
-        made = made_of(browser, film, kind, seconds="1")
+        variation = order_variation(browser, film, kind, seconds="1")
         site.work()
-        page = browser.get(made).text
+        page = browser.get(variation).text
         assert f'href="{film}#{kind}-prompt">{words}' in page
-        assert ("The film before , 2 s" in plain(browser)) == (kind == "extension")
-        # Whoever comes to the studio all the same is told what the form does not say.
-        browser.get(f"/studio?from={made.removeprefix('/films/')}")
-        assert "Not carried over from that film: the clip that it was made of." in browser.text()
-    longer = made_of(browser, film, "extension", seconds="1")
+        assert ("Extended film , 2 s" in plain(browser)) == (kind == "extension")
+        # The studio names the inputs that its form cannot carry over.
+        browser.get(f"/studio?from={variation.removeprefix('/films/')}")
+        assert "Not carried over from that film: the source clip." in browser.text()
+    longer = order_variation(browser, film, "extension", seconds="1")
     site.work()
     browser.get(longer)
-    assert f'<a href="{film}">The film before</a>' in browser.page.text
+    assert f'<a href="{film}">Extended film</a>' in browser.page.text
     browser.send(f"{film}/removal")
     page = browser.get(longer).text
-    assert f'<a href="{film}">The film before</a>' not in page
-    assert f'href="/studio?from={longer.removeprefix("/films/")}">Use again' in page
+    assert f'<a href="{film}">Extended film</a>' not in page
+    assert f'href="/studio?from={longer.removeprefix("/films/")}">Reuse settings' in page
 
 
-def test_the_price_of_an_extension_says_what_it_is_made_of(site: Site):
+def test_the_price_of_an_extension_says_what_it_is_order_variation(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
     browser.get(film)
-    assert "Only the new seconds are paid" not in browser.text()
-    assert "and the end of the old film, which is read" in browser.text()
+    assert "You pay for the new seconds only" not in browser.text()
+    assert "and for the seconds of context read from its end" in browser.text()
     browser.send(f"{film}/variations/price", {"kind": "extension", "prompt": "on", "seconds": "3"})
     assert re.search(r"3 s .*¥", plain(browser))
 
 
-def test_a_film_is_used_again_in_its_project(site: Site):
+def test_settings_of_a_film_are_reused_with_its_project(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         project = create_project(session, site.accounts["alice"], "Spring").id
@@ -72,7 +72,7 @@ def test_a_film_is_used_again_in_its_project(site: Site):
     assert "Not carried over" not in browser.text()
 
 
-def test_money_that_came_back_is_told_where_it_was_paid(site: Site):
+def test_refunds_are_shown_on_the_film_and_the_receipts(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
@@ -80,24 +80,24 @@ def test_money_that_came_back_is_told_where_it_was_paid(site: Site):
         job = session.get(Job, film.removeprefix("/films/"))
         refund(session, job.id, 20, reference="flicker", reason="it flickers")
     browser.get(film)
-    assert re.search(r"Given back ¥0\.20 , \d+ \w+ \d+: it flickers", browser.text())
+    assert re.search(r"Refunded ¥0\.20 , \d+ \w+ \d+: it flickers", browser.text())
     browser.get("/account/receipts")
-    assert "given back ¥0.20" in browser.text()
+    assert "refunded ¥0.20" in browser.text()
 
 
-def test_what_a_films_own_address_was_told_is_on_its_page(site: Site):
+def test_callback_deliveries_are_shown_on_the_films_page(site: Site):
     with transaction() as session:
         _, secret = issue_key(session, site.accounts["alice"], scopes=["videos"], name="farm")
     body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-    asked = {**body, "callback_url": "https://hooks.example.com/done"}
-    made = site.app.post("/v1/videos", json=asked, headers={"authorization": f"Bearer {secret}"}).json()["id"]
+    order_body = {**body, "callback_url": "https://hooks.example.com/done"}
+    film = site.app.post("/v1/videos", json=order_body, headers={"authorization": f"Bearer {secret}"}).json()["id"]
     browser = site.browser("alice")
-    browser.get(f"/films/{made}")
+    browser.get(f"/films/{film}")
     assert "Callback" not in browser.text()
     site.work()
     with transaction() as session:
         finish(session, claim_due(session), answered(500))
-    browser.get(f"/films/{made}")
-    assert "video.completed pending, 1 attempt, answered 500" in browser.text()
+    browser.get(f"/films/{film}")
+    assert "video.completed pending, 1 attempt, response 500" in browser.text()
     delivery = re.search(r'href="(/account/webhooks/deliveries/\w+)"', browser.page.text)[1]
     assert "hooks.example.com" in browser.get(delivery).text

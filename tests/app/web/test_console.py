@@ -1,12 +1,10 @@
-"""The console: acts on accounts, films and deliveries, and what stands in the trail afterwards."""
+"""The console: operator actions on accounts, films and deliveries, and their audit log entries."""
 
 import re
 from datetime import timedelta
 from html import unescape
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from app.accounts.members import caller_by_id, list_members
 from app.accounts.memberships import membership_at
@@ -16,17 +14,14 @@ from app.db import transaction
 from app.dispatch.worker_registry import register_worker
 from app.reports.audit import audit_books
 from app.wallet.balance import balance
-from app.wallet.funds import refund
-from app.web.console.overview import read_days
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
 from tests.app.webhooks.factories import open_endpoint
-from tests.ledger_simulation import Line
 from workers.engine.host_info import machine_facts
 
 
-def acts() -> list[str]:
+def audited_actions() -> list[str]:
     with transaction() as session:
         return [entry.act for entry in reversed(list_entries(session))][3:]
 
@@ -45,7 +40,7 @@ def test_an_operator_changes_an_account(site: Site):
     with transaction() as session:
         assert membership_at(session, site.accounts["bob"], now(session) + timedelta(seconds=1)) == "free"
         assert balance(session, site.accounts["bob"]).available == 100_000 + 1_250 + 5_000
-    assert acts() == [
+    assert audited_actions() == [
         *("account.membership_changed", "account.membership_changed", "account.limited", "wallet.credit_limited"),
         *("wallet.topped_up", "account.suspended", "account.reinstated"),
     ]
@@ -54,14 +49,14 @@ def test_an_operator_changes_an_account(site: Site):
 def test_an_account_is_found_by_its_members_addresses(site: Site):
     browser = site.browser("author")
     browser.get("/admin/accounts?search=BOB@example")
-    assert "a member's e-mail address" in browser.text()
+    assert "a member's e-mail" in browser.text()
     assert site.accounts["bob"] in browser.page.text
     assert site.accounts["alice"] not in browser.page.text
     browser.get("/admin/accounts?search=nobody@example")
     assert "No account matches." in browser.text()
 
 
-def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
+def test_no_account_is_opened_for_an_email_that_is_in_use(site: Site):
     browser = site.browser("author")
     browser.get("/admin/accounts")
     form = {"name": "Second", "email": "Bob@example.com", "kind": "prepaid"}
@@ -69,38 +64,24 @@ def test_no_account_is_opened_for_somebody_who_signs_in_elsewhere(site: Site):
     assert "Somebody already signs in with this e-mail address." in browser.text()
     browser.get("/admin/accounts?search=Second")
     assert "No account matches." in browser.text()
-    assert acts() == []
+    assert audited_actions() == []
 
 
-def test_revenue_is_what_was_charged_less_what_was_refunded(session: Session):
-    line, zone = Line(session), ZoneInfo("Asia/Shanghai")
-    alice = line.open()
-    job = line.order(alice, seconds=10)
-    line.work()
-    settled = line.wait(days=1).astimezone(zone).date() - timedelta(days=1)
-    line.act(lambda: refund(session, job.id, 100, reference="flicker", reason="flicker"))
-    days = read_days(session, settled, zone)
-    assert {day: (each.charged, each.refunded, each.films) for day, each in days.items()} == {
-        settled: (439, 0, 1),
-        settled + timedelta(days=1): (0, 100, 0),
-    }
-
-
-def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
+def test_a_refused_action_shows_an_error_and_changes_nothing(site: Site):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
-    for act, form, words in (
-        ("top-up", {"amount": "ten", "reference": "x"}, "no amount"),
-        ("top-up", {"amount": "10", "reference": ""}, "so that it counts once"),
+    for action, form, words in (
+        ("top-up", {"amount": "ten", "reference": "x"}, "is not an amount"),
+        ("top-up", {"amount": "10", "reference": ""}, "added only once"),
         ("membership", {"membership": "gold"}, "There is no membership"),
         ("limits", {"concurrency": "many"}, "whole number"),
         ("limits", {"concurrency": "2", "credit_limit": "-5"}, "at least"),
     ):
         browser.get(account)
-        assert browser.send(f"{account}/{act}", form).status_code == 422, act
+        assert browser.send(f"{account}/{action}", form).status_code == 422, action
         assert words in browser.text()
     assert browser.send(f"{account}/nonsense").status_code == 404
-    assert acts() == []
+    assert audited_actions() == []
     approver = site.browser("approver")
     approver.get(account)
     assert "Top up" not in approver.text()
@@ -110,14 +91,14 @@ def test_a_refused_act_is_said_on_the_page_and_changes_nothing(site: Site):
 def test_a_film_is_found_and_followed_from_the_console(site: Site):
     film = order(site.browser("alice"), shot_prompt="a film to look into")
     browser = site.browser("approver")
-    for address in ("/admin/films", f"/admin{film}"):
-        browser.get(address)
+    for path in ("/admin/films", f"/admin{film}"):
+        browser.get(path)
         assert "waiting, 0 %" in browser.text()
         assert "about" not in browser.text(), "nobody serves it, so nothing is promised"
     with transaction() as session:
         register_worker(session, "w-1", pools=["finish", "demo", "synthetic"], host="h", pid=1, device="cpu", facts={})
-    for address in ("/admin/films", f"/admin{film}"):
-        browser.get(address)
+    for path in ("/admin/films", f"/admin{film}"):
+        browser.get(path)
         assert re.search(r"waiting, 0 %, about \d+(–\d+)? (s|min)", browser.text())
     site.work()
     browser.get("/admin/films?search=look into")
@@ -125,30 +106,30 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
     browser.get("/admin/films?search=nothing like it")
     assert "a film to look into" not in browser.text()
     browser.get(f"/admin{film}")
-    told = browser.text()
+    page = browser.text()
     for words in ("video.created", "video.completed", "Shot 1, segment 1", "succeeded", "worker-in-test", "receipt 1"):
-        assert words in told
+        assert words in page
     browser.get("/admin/workers")
-    assert str(machine_facts("cpu")["name"]) in browser.text(), "the roster tells what each worker renders on"
+    assert str(machine_facts("cpu")["name"]) in browser.text(), "the page shows each worker's device"
 
 
 def test_a_film_is_cancelled_from_the_console_by_an_operator_only(site: Site):
     film = order(site.browser("alice"))
     approver = site.browser("approver")
     approver.get(f"/admin{film}")
-    assert "Cancel the film" not in approver.text()
+    assert "Cancel film" not in approver.text()
     assert approver.send(f"/admin{film}/cancellation").status_code == 403
-    assert acts() == []
+    assert audited_actions() == []
     browser = site.browser("author")
     browser.get(f"/admin{film}")
     assert browser.send("/admin/films/video_nobodys/cancellation").status_code == 404
     browser.get(f"/admin{film}")
     browser.send(f"/admin{film}/cancellation")
     assert "cancelled" in browser.text()
-    assert acts() == ["job.cancelled"]
+    assert audited_actions() == ["job.cancelled"]
 
 
-def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
+def test_a_delivery_is_resent_from_the_console(site: Site):
     alice = site.browser("alice")
     with transaction() as session:
         owner = caller_by_id(session, list_members(session, site.accounts["alice"])[0].id)
@@ -161,40 +142,40 @@ def test_a_delivery_is_sent_once_more_from_the_console(site: Site):
     assert "video.created" in browser.text()
     browser.get(f"/admin/deliveries/{first}")
     assert "hooks.example.com" in browser.text()
-    assert "None yet." in browser.text()
+    assert "No attempts yet." in browser.text()
     assert browser.send(f"/admin/deliveries/{first}/redelivery").status_code == 200
-    assert acts()[-1] == "delivery.repeated"
+    assert audited_actions()[-1] == "delivery.repeated"
 
 
 def fields(browser: Browser) -> dict[str, object]:
-    """The hidden fields of the one form that asks whether one is sure."""
+    """Return the hidden fields of the review page's form."""
     assert browser.page is not None
     form = next(each for each in re.findall(r"<form.*?</form>", browser.page.text, re.DOTALL) if 'name="sure"' in each)
-    found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
-    return {name: unescape(value) for name, value in found}
+    pairs = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+    return {name: unescape(value) for name, value in pairs}
 
 
-def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
+def test_a_film_is_refunded_once_after_a_review(site: Site):
     film = order(site.browser("alice"))
     site.work()
-    place, browser = f"/admin{film}", site.browser("author")
-    browser.get(place)
+    path, browser = f"/admin{film}", site.browser("author")
+    browser.get(path)
     with transaction() as session:
         before = balance(session, site.accounts["alice"]).posted
-    browser.send(f"{place}/refund", {"amount": "0.20", "reason": "it flickers & more"})
-    asked = browser.text()
-    assert "¥0.20 for Alice" in asked
-    assert "it flickers & more" in asked
-    assert acts() == []
+    browser.send(f"{path}/refund", {"amount": "0.20", "reason": "it flickers & more"})
+    review = browser.text()
+    assert "¥0.20 for Alice" in review
+    assert "it flickers & more" in review
+    assert audited_actions() == []
     sure = fields(browser)
     for _ in range(2):
-        browser.send(f"{place}/refund", sure)
-    assert "The money is back in the wallet." in browser.text()
+        browser.send(f"{path}/refund", sure)
+    assert "The refund was added to the wallet." in browser.text()
     assert "it flickers & more" in browser.text()
     with transaction() as session:
         assert balance(session, site.accounts["alice"]).posted == before + 20
         assert audit_books(session) == []
-    assert acts() == ["job.refunded"]
+    assert audited_actions() == ["job.refunded"]
     who = re.search(r"/admin/trail\?subject=\w+", browser.page.text)[0]
     browser.get(who)
     for words in ("job.refunded", "author@example.com", "it flickers & more"):
@@ -204,46 +185,46 @@ def test_a_film_is_refunded_after_a_second_look_and_once(site: Site):
 def test_a_refund_beyond_the_charge_or_without_a_reason_is_refused(site: Site):
     film = order(site.browser("alice"))
     site.work()
-    place, browser = f"/admin{film}", site.browser("author")
+    path, browser = f"/admin{film}", site.browser("author")
     for form, status, words in (
-        ({"amount": "999", "reason": "all of it"}, 409, "is left to give back"),
-        ({"amount": "0.10", "reason": ""}, 422, "Say why"),
-        ({"amount": "much", "reason": "x"}, 422, "no amount"),
-        ({"amount": "0.10", "reason": "x", "sure": "yes"}, 422, "Begin again"),
+        ({"amount": "999", "reason": "all of it"}, 409, "can be refunded"),
+        ({"amount": "0.10", "reason": ""}, 422, "Give a reason"),
+        ({"amount": "much", "reason": "x"}, 422, "is not an amount"),
+        ({"amount": "0.10", "reason": "x", "sure": "yes"}, 422, "start over"),
         ({"amount": "999", "reason": "x", "sure": "yes", "reference": "r"}, 409, ""),
     ):
-        browser.get(place)
-        assert browser.send(f"{place}/refund", form).status_code == status, form
+        browser.get(path)
+        assert browser.send(f"{path}/refund", form).status_code == status, form
         assert words in browser.text()
-    assert acts() == []
+    assert audited_actions() == []
     approver = site.browser("approver")
-    approver.get(place)
-    assert "Give back" not in approver.text()
-    assert approver.send(f"{place}/refund", {"amount": "0.10", "reason": "x"}).status_code == 403
+    approver.get(path)
+    assert "Refund," not in approver.text()
+    assert approver.send(f"{path}/refund", {"amount": "0.10", "reason": "x"}).status_code == 403
 
 
-def test_a_wallet_is_corrected_both_ways_after_a_second_look(site: Site):
+def test_a_balance_is_adjusted_both_ways_after_a_review(site: Site):
     bob = site.accounts["bob"]
-    place, browser = f"/admin/accounts/{bob}", site.browser("author")
-    for direction, words in (("give", "is put into the wallet"), ("take", "is taken from the wallet")):
-        browser.get(place)
+    path, browser = f"/admin/accounts/{bob}", site.browser("author")
+    for direction, words in (("give", "is added to the wallet"), ("take", "is deducted from the wallet")):
+        browser.get(path)
         amount = "3.00" if direction == "give" else "1.25"
-        browser.send(f"{place}/correction", {"amount": amount, "direction": direction, "reason": f"to {direction}"})
+        browser.send(f"{path}/correction", {"amount": amount, "direction": direction, "reason": f"to {direction}"})
         assert words in browser.text()
-        browser.send(f"{place}/correction", fields(browser))
-        assert "The wallet is put right." in browser.text()
+        browser.send(f"{path}/correction", fields(browser))
+        assert "The balance was adjusted." in browser.text()
     assert "-¥1.25" in browser.text() or "−¥1.25" in browser.text()
     with transaction() as session:
         assert balance(session, bob).posted == 100_000 + 300 - 125
         assert audit_books(session) == []
-    assert acts() == ["wallet.corrected", "wallet.corrected"]
+    assert audited_actions() == ["wallet.corrected", "wallet.corrected"]
 
 
-def test_a_contract_has_its_prices_beside_it_while_it_is_written(site: Site):
+def test_a_contract_is_previewed_while_it_is_edited(site: Site):
     alice, browser = site.accounts["alice"], site.browser("author")
     browser.get(f"/admin/accounts/{alice}/contracts/new")
     toml = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
-    # A professional pays 0.44 for a second of 720P; the contract says 0.40, and nothing on 1080P.
+    # A professional pays 0.44 per second of 720P; the contract has a rate of 0.40, and none for 1080P.
     assert "720P ¥0.44 ¥0.40" in browser.text()
     assert "1080P ¥0.78 ¥0.78" in browser.text()
     form = {"account": alice, "toml": toml.replace('"0.40"', '"0.37"')}

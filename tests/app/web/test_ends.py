@@ -1,4 +1,4 @@
-"""Pages when something did not go as hoped: what they say, what it cost, and what can be done next."""
+"""Pages of failures and limits: failed, expired and deleted films, pauses, suspensions, an empty wallet."""
 
 import re
 from datetime import timedelta
@@ -23,12 +23,12 @@ OPERATOR = Actor("an operator", "session", frozenset({str(Role.OPERATOR)}))
 
 
 def order(browser: Browser, **film: str) -> str:
-    """Order a film and return the address of its page."""
+    """Order a film and return the path of its page."""
     browser.get("/studio")
     browser.send("/studio/orders", {**FILM, **film})
-    found = re.search(r'href="(/films/video_\w+)"', browser.page.text)
-    assert found, browser.text()
-    return found[1]
+    link = re.search(r'href="(/films/video_\w+)"', browser.page.text)
+    assert link, browser.text()
+    return link[1]
 
 
 def test_a_failed_film_says_why_and_can_be_tried_again(site: Site):
@@ -38,40 +38,40 @@ def test_a_failed_film_says_why_and_can_be_tried_again(site: Site):
         job = session.get(Job, film.removeprefix("/films/"))
         fail(session, job, code="out_of_memory", message="The GPU ran out of memory twice.")
     browser.get(film)
-    told = browser.text()
-    assert "This film could not be made. Nothing was charged. The GPU ran out of memory twice." in told
+    text = browser.text()
+    assert "This film could not be generated. Nothing was charged. The GPU ran out of memory twice." in text
     assert f'href="/studio?from={job.id}">Try again' in browser.page.text
-    assert "Download" not in told
-    assert "Charged ¥0.00" in told
+    assert "Download" not in text
+    assert "Charged ¥0.00" in text
     browser.get("/films?state=failed")
     assert "The GPU ran out of memory twice." in browser.text()
 
 
-def test_a_film_that_was_never_begun_is_free(site: Site):
+def test_a_film_that_was_never_started_is_free(site: Site):
     browser = site.browser("alice")
     film = order(browser, service_tier="flex")
     with transaction() as session:
         expire(session, session.get(Job, film.removeprefix("/films/")))
     browser.get(film)
-    assert "No worker was free in time, so this film was not begun. Nothing was charged." in browser.text()
+    assert "No worker was free in time, so this film was not started. Nothing was charged." in browser.text()
 
 
-def test_a_film_whose_files_are_gone_keeps_its_receipt(site: Site):
+def test_a_film_whose_files_were_deleted_keeps_its_receipt(site: Site):
     browser = site.browser("alice")
     film = order(browser)
     site.work()
     with transaction() as session:
         remove_files(session, session.get(Job, film.removeprefix("/films/")))
     browser.get(film)
-    told = browser.text()
-    assert "The files were removed when their retention ended. The receipt is kept." in told
-    assert "Nothing was charged" not in told
-    assert "Use again" in told
-    assert "Make something of it" not in told
+    text = browser.text()
+    assert "The files were deleted at the end of their retention period. The receipt is kept." in text
+    assert "Nothing was charged" not in text
+    assert "Reuse settings" in text
+    assert "Continue from this film" not in text
     assert browser.client.get(f"{film}/receipt.pdf").content.startswith(b"%PDF")
 
 
-def test_a_closed_intake_is_said_before_one_writes(site: Site):
+def test_the_studio_shows_that_intake_is_paused(site: Site):
     with transaction() as session:
         pause_intake(session, OPERATOR, model="synthetic", reason="New GPUs are being fitted.")
         pause_intake(session, OPERATOR, account_id=site.accounts["bob"], reason="Bob has to call us.")
@@ -83,7 +83,7 @@ def test_a_closed_intake_is_said_before_one_writes(site: Site):
     assert "a red circle</textarea>" in browser.page.text
 
 
-def test_a_suspended_account_is_told_so(site: Site):
+def test_the_studio_shows_that_the_account_is_suspended(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         suspend(session, site.accounts["alice"], "An invoice is open")
@@ -93,19 +93,19 @@ def test_a_suspended_account_is_told_so(site: Site):
     assert browser.get("/films").status_code == 200
 
 
-def test_an_empty_wallet_is_told_so(site: Site):
+def test_pages_show_that_the_wallet_is_empty(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         correct(session, site.accounts["alice"], -100_000, reference="gone", reason="spent elsewhere")
     browser.get("/account")
-    assert "Nothing is left to spend." in browser.text()
-    assert "You can spend ¥0.00" in browser.text()
+    assert "Your balance is used up." in browser.text()
+    assert "Available ¥0.00" in browser.text()
     browser.get("/studio")
-    assert "Your wallet lacks ¥2.19" in browser.text()
+    assert "Not enough balance: ¥2.19 short." in browser.text()
     assert browser.send("/studio/orders", FILM).status_code == 402
 
 
-def test_a_membership_that_ended_is_remembered(site: Site):
+def test_the_wallet_shows_a_membership_that_ended(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         end_membership(session, site.accounts["alice"], now(session) + timedelta(milliseconds=1))
@@ -114,17 +114,17 @@ def test_a_membership_that_ended_is_remembered(site: Site):
     assert "Free membership" in browser.text()
 
 
-@pytest.mark.parametrize("paper", ["statements.pdf", "statements.csv"])
-def test_a_month_can_be_taken_along(site: Site, paper: str):
+@pytest.mark.parametrize("file", ["statements.pdf", "statements.csv"])
+def test_statements_and_receipts_are_downloaded(site: Site, file: str):
     browser = site.browser("alice")
     order(browser, shot_prompt="paper")
     site.work()
     browser.get("/account/statements")
-    told = browser.text()
-    assert "At the beginning ¥0.00" in told
-    assert "synthetic 480P standard 1 2 s ¥0.90 ¥0.44" in told.replace("\xa0", " ")
-    assert f"/account/{paper}" in browser.page.text
-    answer = browser.client.get(f"/account/{paper}")
+    text = browser.text()
+    assert "Opening balance ¥0.00" in text
+    assert "synthetic 480P standard 1 2 s ¥0.90 ¥0.44" in text.replace("\xa0", " ")
+    assert f"/account/{file}" in browser.page.text
+    answer = browser.client.get(f"/account/{file}")
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.content.startswith(b"%PDF") or "0.44" in answer.text
     browser.get("/account/receipts")
@@ -142,8 +142,8 @@ def test_usage_is_seconds_and_money_of_each_project_and_model(site: Site):
     order(browser, project=project)
     site.work()
     browser.get("/account/usage")
-    told = browser.text().replace("\xa0", " ")
+    text = browser.text().replace("\xa0", " ")
     for words in ("Charged by project Spring ¥0.44", "Delivered by project Spring 2 s"):
-        assert words in told
+        assert words in text
     for words in ("Charged by model synthetic ¥0.44", "Delivered by model synthetic 2 s"):
-        assert words in told
+        assert words in text

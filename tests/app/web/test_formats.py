@@ -1,4 +1,4 @@
-"""How pages write figures."""
+"""Formatting of amounts, times and sizes, charts, and parsing of form fields."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -15,7 +15,7 @@ MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("amount", "currency", "shown"),
+    ("amount", "currency", "text"),
     [
         ("4.39", "CNY", "¥4.39"),
         ("-1.58", "CNY", "−¥1.58"),
@@ -25,8 +25,8 @@ MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
         ("5.00", "CHF", "CHF\xa05.00"),
     ],
 )
-def test_money(amount, currency: str, shown: str):
-    assert money(amount, currency) == shown
+def test_money(amount, currency: str, text: str):
+    assert money(amount, currency) == text
 
 
 def test_minor_units():
@@ -34,7 +34,7 @@ def test_minor_units():
 
 
 @pytest.mark.parametrize(
-    ("number", "shown"),
+    ("number", "text"),
     [
         (5, "5 s"),
         ("5.5", "5.5 s"),
@@ -44,8 +44,8 @@ def test_minor_units():
         (10, "10 s"),
     ],
 )
-def test_lengths(number, shown: str):
-    assert seconds(number).replace("\xa0", " ") == shown
+def test_lengths(number, text: str):
+    assert seconds(number).replace("\xa0", " ") == text
 
 
 def test_sizes_and_moments():
@@ -56,14 +56,14 @@ def test_sizes_and_moments():
     assert ago(MOMENT + timedelta(days=1), MOMENT) == "in 1 day"
 
 
-def test_amounts_that_people_type():
+def test_typed_amounts_are_parsed():
     assert parse_form_amount(" ¥1,234.50", "CNY", "amount") == 123_450
     for typed in ("", "ten", "1.234", "-5", "NaN"):
         with pytest.raises(AppError):
             parse_form_amount(typed, "CNY", "amount")
 
 
-def test_charts_keep_what_is_small_in_sight():
+def test_charts_keep_small_values_visible():
     chart = bar_chart([("a", 0, "0"), ("b", 1, "1"), ("c", 10_000, "10000")])
     assert [bar.height for bar in chart.bars][:2] == [0, 2.0]
     assert chart.top == "10000"

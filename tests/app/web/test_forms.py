@@ -1,4 +1,4 @@
-"""Forms that are refused: the same page comes again with what was typed, and says what was wrong."""
+"""Rejected forms: the page shows the error and keeps what was typed."""
 
 import re
 
@@ -13,15 +13,15 @@ from app.web.forms import SubmittedForm
 from tests.app.web.conftest import PASSWORD, Browser, Site
 
 
-def value(browser: Browser, name: str, place: str = "") -> str:
-    """What stands in a field of the last page; `place` begins the form that is meant."""
-    page = browser.page.text.partition(place)[2] if place else browser.page.text
+def value(browser: Browser, name: str, marker: str = "") -> str:
+    """Return a field's value on the last page; `marker` is a text before the field's form."""
+    page = browser.page.text.partition(marker)[2] if marker else browser.page.text
     tag = re.search(rf'<input [^>]*name="{name}"[^>]*>', page)[0]
     return re.search(r'value="([^"]*)"', tag)[1]
 
 
-def ticked(browser: Browser, place: str = "") -> set[str]:
-    page = browser.page.text.partition(place)[2].partition("</form>")[0]
+def ticked(browser: Browser, marker: str = "") -> set[str]:
+    page = browser.page.text.partition(marker)[2].partition("</form>")[0]
     return set(re.findall(r'value="([^"]*)"(?: aria-describedby="[^"]*")? checked', page))
 
 
@@ -38,7 +38,7 @@ def test_a_refused_key_is_not_typed_twice(site: Site):
     assert f'value="{project}" selected' in browser.page.text
 
 
-def test_a_refused_endpoint_is_not_typed_twice_and_all_gives_way_to_what_is_named(site: Site):
+def test_a_refused_endpoint_is_not_typed_twice_and_selected_events_replace_all(site: Site):
     browser = site.browser("alice")
     browser.get("/account/webhooks")
     assert ticked(browser, 'action="/account/webhooks"') == {"*"}
@@ -52,20 +52,20 @@ def test_a_refused_endpoint_is_not_typed_twice_and_all_gives_way_to_what_is_name
     assert "<td>video.failed</td>" in table
 
 
-def test_a_refused_project_or_budget_is_said_on_the_same_page(site: Site):
+def test_a_refused_project_or_budget_is_shown_on_the_same_page(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         project = create_project(session, site.accounts["alice"], "Spring").id
     browser.get("/account/projects")
     assert browser.send("/account/projects", {"name": "Autumn", "budget": "much"}).status_code == 422
-    assert (value(browser, "name"), value(browser, "budget", "Open a project")) == ("Autumn", "much")
+    assert (value(browser, "name"), value(browser, "budget", "New project")) == ("Autumn", "much")
     assert browser.send(f"/account/projects/{project}/budget", {"budget": "little"}).status_code == 422
-    assert "no amount" in browser.text()
+    assert "is not an amount" in browser.text()
     assert value(browser, "budget", f'action="/account/projects/{project}/budget"') == "little"
-    assert value(browser, "budget", "Open a project") == ""
+    assert value(browser, "budget", "New project") == ""
 
 
-def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
+def test_a_refused_invitation_role_or_limit_is_shown_on_the_same_page(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
         (alice,) = list_members(session, site.accounts["alice"])
@@ -75,7 +75,7 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
     browser.get("/account/members")
     browser.send("/account/members", {"email": "carl", "roles": ["owner"]})
     assert value(browser, "email") == "carl"
-    assert ticked(browser, "Invite somebody") == {"owner"}
+    assert ticked(browser, "Invite a member") == {"owner"}
     assert browser.send(f"/account/members/{alice.id}/roles", {"roles": ["creator"]}).status_code == 409
     assert "at least one owner" in browser.text()
     assert ticked(browser, f'action="/account/members/{alice.id}/roles"') == {"creator"}
@@ -93,19 +93,19 @@ def test_a_refused_letter_role_or_limit_is_said_on_the_same_page(site: Site):
 
 
 @pytest.mark.parametrize(
-    ("act", "form"),
+    ("action", "form"),
     [
         ("top-up", {"amount": "ten", "reference": "invoice 7", "reason": "paid", "expires_at": "2030-01-01T00:00"}),
         ("limits", {"concurrency": "many", "queue_limit": "7", "credit_limit": "5"}),
         ("correction", {"amount": "ten", "reason": "a slip"}),
     ],
 )
-def test_a_refused_act_of_an_operator_is_not_typed_twice(site: Site, act: str, form: dict[str, str]):
+def test_a_refused_operator_action_is_not_typed_twice(site: Site, action: str, form: dict[str, str]):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     browser.get(account)
-    assert browser.send(f"{account}/{act}", form).status_code == 422
-    assert {name: value(browser, name, f'action="{account}/{act}"') for name in form} == form
+    assert browser.send(f"{account}/{action}", form).status_code == 422
+    assert {name: value(browser, name, f'action="{account}/{action}"') for name in form} == form
 
 
 def test_an_account_that_is_refused_is_not_typed_twice(site: Site):
@@ -116,7 +116,7 @@ def test_an_account_that_is_refused_is_not_typed_twice(site: Site):
     assert 'value="invoiced" selected' in browser.page.text
 
 
-def test_two_payments_of_one_minute_are_two(site: Site):
+def test_every_top_up_form_has_its_own_reference(site: Site):
     browser = site.browser("author")
     account = f"/admin/accounts/{site.accounts['bob']}"
     browser.get(account)
@@ -125,5 +125,5 @@ def test_two_payments_of_one_minute_are_two(site: Site):
     assert value(browser, "reference") != first
 
 
-def test_without_a_form_the_page_shows_what_it_starts_with():
+def test_without_a_form_the_page_shows_its_defaults():
     assert (SubmittedForm().text("name", "as it was"), SubmittedForm().has("box", "a", True)) == ("as it was", True)

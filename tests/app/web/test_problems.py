@@ -1,4 +1,4 @@
-"""Pages when something broke: what they say, and what is found in the log under the id that they show."""
+"""Error pages: their message, and the log line with the request id that they show."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("failure", "status", "words"), FAILURES, ids=lambda each: type(each).__name__)
-def test_a_page_that_breaks_says_so_and_leaves_a_line_with_its_id(
+def test_an_error_page_shows_the_request_id_of_its_log_line(
     site: Site,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -37,15 +37,15 @@ def test_a_page_that_breaks_says_so_and_leaves_a_line_with_its_id(
         answer = browser.get("/films")
     assert (answer.status_code, words in browser.text()) == (status, True)
     assert answer.headers["content-type"].startswith("text/html")
-    shown = re.search(r"request <code>(req_\w+)</code>", answer.text)[1]
+    request_id = re.search(r"request <code>(req_\w+)</code>", answer.text)[1]
     line = next(record for record in caplog.records if record.name == "app.api.problems")
     assert line.levelno == logging.ERROR
     part = browser.get("/films", **{"hx-request": "true"})
     assert (part.headers["hx-retarget"], "Request" in browser.text()) == ("#notices", True)
-    assert shown not in part.text, "every request has an id of its own"
+    assert request_id not in part.text, "every request has an id of its own"
 
 
-def test_fields_are_named_as_people_name_them(site: Site):
+def test_error_messages_use_field_labels(site: Site):
     browser = site.browser("alice")
     browser.get("/account/keys")
     browser.send("/account/keys", {"name": "farm", "scopes": ["videos"], "job_cap": "much"})

@@ -1,4 +1,4 @@
-"""Coming and going: passwords, sessions, first-run links, invitations, and forms that come from elsewhere."""
+"""Sign-in: passwords, sessions, password links, invitations, and cross-site requests."""
 
 import contextlib
 import re
@@ -19,7 +19,7 @@ from app.db import transaction
 from app.settings import child_environment, get_settings
 from app.web.headers import page_headers
 from app.web.password_links import welcome_links
-from app.web.sessions import IDLE
+from app.web.sessions import IDLE_MAX
 from app.web.signin_limits import TRIES_MAX
 from app.web.tables import WebSession
 from tests.app.web.conftest import PASSWORD, Site
@@ -34,11 +34,11 @@ def test_a_member_signs_in_and_out(site: Site):
     assert "wrong" in browser.sign_in("alice@example.com", "not this one").text
     answer = browser.sign_in("alice@example.com")
     assert (answer.url.path, answer.status_code) == ("/studio", 200)
-    kept = dict(browser.client.cookies)
+    cookies = dict(browser.client.cookies)
     browser.send("/sign-out")
     assert browser.get("/studio").url.path == "/sign-in"
-    # A cookie that somebody copied before ends with the session too.
-    browser.client.cookies.update(kept)
+    # A copied cookie ends with the session too.
+    browser.client.cookies.update(cookies)
     assert browser.get("/studio").url.path == "/sign-in"
 
 
@@ -59,7 +59,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(site: Site, monke
 
 
 @pytest.mark.parametrize(
-    ("headers", "word"),
+    ("headers", "has_token"),
     [
         ({"sec-fetch-site": "cross-site"}, True),
         ({"sec-fetch-site": "same-site"}, True),
@@ -67,21 +67,21 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(site: Site, monke
         ({"sec-fetch-site": "same-origin"}, False),
     ],
 )
-def test_a_form_from_elsewhere_changes_nothing(site: Site, headers: dict[str, str], word: bool):
+def test_a_cross_site_form_changes_nothing(site: Site, headers: dict[str, str], has_token: bool):
     browser = site.browser("alice")
     browser.get("/account/projects")
-    sent = {"name": "forged"} if word else {"name": "forged", "csrf": "guessed"}
-    assert browser.send("/account/projects", sent, **headers).status_code == 403
+    form = {"name": "forged"} if has_token else {"name": "forged", "csrf": "guessed"}
+    assert browser.send("/account/projects", form, **headers).status_code == 403
     browser.get("/account/projects")
     assert "forged" not in browser.text()
 
 
-def test_the_api_does_not_take_the_cookie(site: Site):
+def test_the_api_does_not_accept_the_cookie(site: Site):
     assert site.browser("alice").client.get("/v1/videos").status_code == 401
 
 
 @pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
-def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
+def test_the_redirect_after_the_sign_in_stays_on_this_site(site: Site, path: str):
     browser = site.browser()
     form = {"email": "alice@example.com", "password": PASSWORD, "next": path}
     answer = browser.client.post(
@@ -97,7 +97,7 @@ def test_the_way_after_the_sign_in_stays_here(site: Site, path: str):
         ("/films/video_x?after=%E4%B8%AD&n=1#reel", "/films/video_x?after=%E4%B8%AD&n=1#reel"),
     ],
 )
-def test_the_way_after_the_sign_in_may_be_written_in_any_script(site: Site, path: str, location: str):
+def test_the_redirect_after_the_sign_in_may_contain_any_script(site: Site, path: str, location: str):
     browser = site.browser("alice")
     answer = browser.client.get("/sign-in", params={"next": path}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, location)
@@ -106,13 +106,13 @@ def test_the_way_after_the_sign_in_may_be_written_in_any_script(site: Site, path
 
 
 @pytest.mark.parametrize("token", ["x.²", "x." + "9" * 5_000, "x.", "x.²." + "a" * 32, "²"])
-def test_a_first_run_link_of_nonsense_is_none(site: Site, token: str):
+def test_a_malformed_first_run_link_is_refused(site: Site, token: str):
     answer = site.browser().get(f"/welcome/{token}")
     assert answer.status_code == 404
-    assert "too old" in answer.text
+    assert "has expired" in answer.text
 
 
-def test_the_way_after_the_sign_in_keeps_its_query(site: Site):
+def test_the_redirect_after_the_sign_in_keeps_its_query(site: Site):
     browser = site.browser()
     browser.get("/films?search=a+red+circle&state=completed")
     wanted = unescape(re.search(r'name="next" value="([^"]*)"', browser.page.text)[1])
@@ -122,19 +122,19 @@ def test_the_way_after_the_sign_in_keeps_its_query(site: Site):
     assert site.browser().get(f"/films?search={'x' * 600}").url.params["next"] == "/films"
 
 
-def test_guessing_is_slowed_down(site: Site):
+def test_password_guessing_is_limited(site: Site):
     browser = site.browser()
     for _ in range(TRIES_MAX):
         assert browser.sign_in("bob@example.com", "a guess").status_code == 401
     assert browser.sign_in("bob@example.com").status_code == 429
 
 
-def test_an_office_behind_one_address_signs_in_all_morning(site: Site):
+def test_successful_sign_ins_behind_one_ip_address_are_not_limited(site: Site):
     for _ in range(TRIES_MAX + 2):
         assert site.browser().sign_in("alice@example.com").status_code == 200
     browser = site.browser()
     for number in range(TRIES_MAX):
-        # Guesses at many people from one machine; whoever is right in between gives them no more.
+        # Guesses for many e-mails from one IP address; successful sign-ins in between do not add tries.
         assert browser.sign_in(f"guess{number}@example.com", "a guess").status_code == 401
         if number < TRIES_MAX - 1:
             assert site.browser().sign_in("alice@example.com").status_code == 200
@@ -169,10 +169,10 @@ def wait_until_ready(client: Client, api: subprocess.Popen[bytes]) -> None:
     raise AssertionError("the API ended before it was ready")
 
 
-def test_a_session_ends_when_nobody_comes(site: Site):
+def test_a_session_ends_when_it_is_idle(site: Site):
     browser = site.browser("alice")
     with transaction() as session:
-        session.execute(update(WebSession).values(seen_at=WebSession.seen_at - IDLE - timedelta(minutes=1)))
+        session.execute(update(WebSession).values(seen_at=WebSession.seen_at - IDLE_MAX - timedelta(minutes=1)))
     assert browser.get("/studio").url.path == "/sign-in"
 
 
@@ -182,7 +182,7 @@ def test_a_new_password_ends_the_other_sessions(site: Site):
     here.send("/account/profile/password", {"current": "wrong one here", "password": "another long one"})
     assert "wrong" in here.text()
     here.send("/account/profile/password", {"current": PASSWORD, "password": "another long one"})
-    assert "Your password is changed" in here.text()
+    assert "Your password was changed" in here.text()
     assert here.get("/studio").url.path == "/studio"
     assert there.get("/studio").url.path == "/sign-in"
 
@@ -199,29 +199,29 @@ def test_a_first_run_link_works_once(site: Site):
     assert site.browser().get(link).status_code == 404
 
 
-def test_who_forgot_the_password_gets_in_by_an_operators_link_once(site: Site):
+def test_an_operators_sign_in_link_works_once(site: Site):
     bob, operator = site.accounts["bob"], site.browser("author")
-    lost, place = site.browser("bob"), f"/admin/accounts/{bob}"
-    page = operator.get(place).text
-    act = re.search(rf"{place}/members/member_\w+/link", page)[0]
-    operator.send(act)
+    lost, path = site.browser("bob"), f"/admin/accounts/{bob}"
+    page = operator.get(path).text
+    link_path = re.search(rf"{path}/members/member_\w+/link", page)[0]
+    operator.send(link_path)
     link = path_of(re.search(r'<code id="link">([^<]+)</code>', operator.page.text)[1])
-    assert link not in operator.get(place).text
+    assert link not in operator.get(path).text
     operator.get("/admin/trail")
     assert "member.link_given" in operator.text()
     browser = site.browser()
     assert browser.get(link[:-2] + "xx").status_code == 404
     assert "bob@example.com" in browser.get(link).text
     assert browser.send(link, {"password": "another long one"}).url.path == "/studio"
-    # The old password and what was signed in with it have ended, and so has the link.
+    # The old password, its sessions and the link no longer work.
     assert lost.get("/studio").url.path == "/sign-in"
     assert site.browser().sign_in("bob@example.com").status_code == 401
     assert site.browser().sign_in("bob@example.com", "another long one").url.path == "/studio"
     assert site.browser().get(link).status_code == 404
-    assert "Forgot it?" in site.browser().get("/sign-in").text
+    assert "Forgot your password?" in site.browser().get("/sign-in").text
 
 
-def test_a_sign_in_link_gives_no_more_than_its_giver_has(site: Site):
+def test_a_sign_in_link_grants_no_more_than_its_author_has(site: Site):
     page = site.browser("approver")
     page.get(f"/admin/accounts/{site.accounts['bob']}")
     assert "New sign-in link" not in page.text()
@@ -235,21 +235,23 @@ def test_a_sign_in_link_gives_no_more_than_its_giver_has(site: Site):
     assert (answer.status_code, 'id="link"' in answer.text) == (403, False)
 
 
-def test_an_invitation_opens_the_door_once(site: Site):
+def test_an_invitation_works_once(site: Site):
     with transaction() as session:
         _, token = create_invitation(session, site.accounts["bob"], "guest@example.com", roles=("creator",), by="bob")
     browser = site.browser()
     browser.get(f"/invitations/{token}")
     assert browser.send(f"/invitations/{token}", {"password": PASSWORD, "name": "Guest"}).url.path == "/studio"
     again = site.browser()
-    assert again.get(f"/invitations/{token}").status_code == 404, "what cannot be used is said before one types"
+    assert again.get(f"/invitations/{token}").status_code == 404, (
+        "a used invitation is refused before the form is filled in"
+    )
     assert "was used" in again.send(f"/invitations/{token}", {"password": PASSWORD}).text
     with transaction() as session:
         _, token = create_invitation(session, site.accounts["bob"], "alice@example.com", roles=("creator",), by="bob")
     assert "already signs in with this e-mail address" in again.get(f"/invitations/{token}").text
 
 
-def test_strangers_open_accounts_only_where_that_is_allowed(site: Site, monkeypatch: pytest.MonkeyPatch):
+def test_sign_up_works_only_where_it_is_open(site: Site, monkeypatch: pytest.MonkeyPatch):
     form = {"name": "Carol", "email": "carol@example.com", "password": PASSWORD}
     browser = site.browser()
     browser.get("/sign-up")

@@ -1,4 +1,4 @@
-"""What the browser is given besides pages: vendored files as they were published, and nothing from elsewhere."""
+"""Static files and headers: vendored files are unchanged, nothing inline, nothing from other hosts, few bytes."""
 
 import gzip
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.web.headers import page_headers
-from app.web.static_files import STYLES, address, static_files, version
+from app.web.static_files import STYLES, static_files, static_url, version
 from tests.app.web.conftest import Site
 
 WEB = Path("app/web")
@@ -29,14 +29,14 @@ def test_every_stylesheet_is_sent():
     assert {path.stem for path in (WEB / "static/css").glob("*.css")} == set(STYLES)
 
 
-def test_pages_name_nothing_on_other_hosts():
+def test_pages_load_nothing_from_other_hosts():
     for path in [*WEB.rglob("*.html"), *WEB.rglob("*.css"), *(WEB / "static/js").glob("*.js")]:
-        found = re.findall(r"(?:src|href|action|url)\s*[=(]\s*[\"']?(?:https?:)?//[^\"')\s]+", path.read_text())
-        assert not found, path
+        urls = re.findall(r"(?:src|href|action|url)\s*[=(]\s*[\"']?(?:https?:)?//[^\"')\s]+", path.read_text())
+        assert not urls, path
 
 
 def test_pages_have_nothing_inline():
-    """The content policy would refuse it, so it would be a page that works on nobody's machine."""
+    """The content security policy blocks inline scripts and styles."""
     for path in WEB.rglob("*.html"):
         text = path.read_text()
         assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", text), path
@@ -52,9 +52,9 @@ def test_the_policy_lets_nothing_inline_run(site: Site):
     assert answer.headers["cache-control"] == "private, no-store"
 
 
-def test_static_files_are_kept_for_good_under_the_address_of_their_release(site: Site):
+def test_static_files_are_immutable_under_the_url_of_their_release(site: Site):
     browser = site.browser()
-    answer = browser.client.get(address("site.css"), headers={"accept-encoding": "gzip"})
+    answer = browser.client.get(static_url("site.css"), headers={"accept-encoding": "gzip"})
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-encoding"] == "gzip"
     assert len(gzip.compress(answer.content)) < 12_000
@@ -63,10 +63,10 @@ def test_static_files_are_kept_for_good_under_the_address_of_their_release(site:
     assert browser.client.get(f"/static/{version()}/../pages.py").status_code == 404
 
 
-def test_a_page_asks_for_few_small_files():
-    # The library that draws the API reference is loaded by that page alone.
+def test_a_page_loads_few_small_files():
+    # Only the API reference loads Swagger UI.
     scripts = [path for path in static_files() if path.endswith(".js") and "swagger-ui" not in path]
-    assert sum(len(static_files()[path].squeezed or static_files()[path].body) for path in scripts) < 30_000
+    assert sum(len(static_files()[path].compressed or static_files()[path].body) for path in scripts) < 30_000
     for path in WEB.rglob("*.html"):
         assert path.name == "reference.html" or "swagger-ui" not in path.read_text(), path
 
@@ -77,5 +77,5 @@ def test_the_api_reference_is_a_page_under_the_same_policy(site: Site):
     assert answer.status_code == 200
     assert answer.headers["content-security-policy"] == page_headers()["content-security-policy"]
     assert "/openapi.json" in answer.text
-    # The framework's own pages, which load scripts from elsewhere, are not served.
+    # FastAPI's own documentation pages load scripts from other hosts, so they are not served.
     assert {browser.get(path).status_code for path in ("/redoc", "/docs/oauth2-redirect")} == {404}

@@ -1,4 +1,4 @@
-"""The studio without a single script: what a form can do, and what it costs."""
+"""The studio without scripts: storyboard, price, order, cancellation, variations."""
 
 import re
 import threading
@@ -46,7 +46,7 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     # 5.5 seconds, since a crossfade overlaps by half a second: 5.5 x 0.45 x 0.65 x 0.75
     assert total(browser) == "¥1.21"
     browser.send("/studio/orders", {**STORYBOARD, "max_price": "1.21"})
-    assert "Ordered" in browser.text()
+    assert "Rendering…" in browser.text()
     site.work()
     browser.get("/films?search=second")
     film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
@@ -60,7 +60,7 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     assert browser.client.get(f"{film}/receipt").json()["total"] == "1.21"
 
 
-def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
+def test_malformed_numbers_break_nothing(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     browser.send("/studio/orders", FILM)
@@ -71,7 +71,7 @@ def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
     with transaction() as session:
         endpoint = session.scalars(select(Endpoint.id)).one()
     browser.get("/studio")
-    word = browser.page
+    studio_page = browser.page
     for number in ("²", "9" * 5_000, "-1", ""):
         wish = {"kind": "extension", "prompt": "and on", "shot": number, "seconds": number}
         for path, form in (
@@ -80,7 +80,7 @@ def test_numbers_of_a_form_that_are_none_break_nothing(site: Site):
             (f"/films/{film.id}/variations/price", wish),
             (f"/account/webhooks/{endpoint}/recovery", {"hours": number}),
         ):
-            browser.page = word
+            browser.page = studio_page
             assert browser.send(path, form).status_code == 200, (path, number)
 
 
@@ -90,9 +90,9 @@ def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, 
     browser.get("/studio")
     browser.send("/studio/orders", FILM)
     [film] = jobs()
-    address = f"/films/live?id={film.id}"
+    path = f"/films/live?id={film.id}"
     with ThreadPoolExecutor(1) as pool:
-        streaming = pool.submit(browser.client.get, address)
+        streaming = pool.submit(browser.client.get, path)
         while not STREAMS._value.get():
             assert not streaming.done()
             threading.Event().wait(0.01)
@@ -101,14 +101,14 @@ def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, 
         answer = streaming.result(60)
     assert answer.text.count("event: card") == 1
     assert "event: done" not in answer.text
-    assert browser.client.get(address).status_code == 401
+    assert browser.client.get(path).status_code == 401
     monkeypatch.setattr(sse, "STREAM_SECONDS_MAX", 0.2)
-    again = site.browser("alice").client.get(address)
+    again = site.browser("alice").client.get(path)
     assert again.text.count("event: card") == 1
     assert "event: done" not in again.text
 
 
-def test_sent_twice_it_is_one_order(site: Site):
+def test_a_form_submitted_twice_is_one_order(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     page = browser.page
@@ -120,21 +120,21 @@ def test_sent_twice_it_is_one_order(site: Site):
     assert {job.door for job in jobs()} == {"web"}
 
 
-def test_a_film_never_costs_more_than_the_meter_said(site: Site):
+def test_a_film_never_costs_more_than_the_shown_price(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     answer = browser.send("/studio/orders", {**FILM, "max_price": "0.10"})
     assert answer.status_code == 402
     price = total(browser)
-    told = browser.text()
-    assert f"The price is now {price}; the page showed ¥0.10. Order again to accept it." in told
-    assert "max_price" not in told
+    text = browser.text()
+    assert f"The price is now {price}; the page showed ¥0.10. Order again to accept it." in text
+    assert "max_price" not in text
     assert jobs() == []
-    # What was typed is still there, and the price that stands on the page now is the one that is ordered.
+    # The form keeps what was typed, and its new price is the one that is ordered next.
     assert "a red circle</textarea>" in browser.page.text
     cap = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
     browser.send("/studio/orders", {**FILM, "max_price": cap})
-    assert "Ordered" in browser.text()
+    assert "Rendering…" in browser.text()
     assert [job.total for job in jobs()] == [int(cap.replace(".", ""))]
 
 
@@ -142,7 +142,7 @@ def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
     assert browser.send("/studio/orders", {**FILM, "shot_prompt": ["one", ""]}).status_code == 422
-    assert "Shot 2 has no prompt yet." in browser.text()
+    assert "Shot 2 has no prompt." in browser.text()
     assert "shots." not in browser.text()
     too_long = {**FILM, "shot_prompt": ["x"] * 4, "shot_seconds": ["60"] * 4}
     assert browser.send("/studio/orders", too_long).status_code == 422
@@ -151,24 +151,24 @@ def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
     assert jobs() == []
 
 
-def test_too_little_money_is_said_in_the_meter(site: Site):
+def test_the_meter_shows_the_price_of_the_form(site: Site):
     browser = site.browser("author")
     assert browser.get("/studio").status_code == 403
     browser = site.browser("alice")
     browser.get("/studio")
-    shown = browser.send("/studio/meter", {**FILM, "resolution": "1080P", "shot_seconds": "60"})
-    assert "lacks" not in shown.text
+    response = browser.send("/studio/meter", {**FILM, "resolution": "1080P", "shot_seconds": "60"})
+    assert "Not enough balance" not in response.text
     assert total(browser) == "¥46.80"
 
 
 def test_a_picture_can_come_with_the_form(site: Site):
-    picture = Path("tests/app/web/vendor")  # any file that is no picture
+    picture = Path("tests/app/web/vendor")  # any file that is not a picture
     browser = site.browser("alice")
     browser.get("/studio")
-    word = re.search(r'name="csrf" value="([^"]*)"', browser.page.text)[1]
+    csrf_token = re.search(r'name="csrf" value="([^"]*)"', browser.page.text)[1]
     answer = browser.client.post(
         "/studio/orders",
-        data={**FILM, "csrf": word},
+        data={**FILM, "csrf": csrf_token},
         files={"shot_first_frame_file": ("no picture.png", (picture / "README.md").read_bytes(), "image/png")},
         headers={"accept": "text/html", "sec-fetch-site": "same-origin"},
     )
@@ -210,27 +210,27 @@ def test_variations_show_their_price_first(site: Site):
     browser.get("/films")
     film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
     browser.get(film)
-    asked = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
-    browser.send(f"{film}/variations/price", asked)
-    # Only the 2 seconds of that shot are paid, as its lines say.
+    form = {"kind": "retake", "shot": "1", "prompt": "second, in blue"}
+    browser.send(f"{film}/variations/price", form)
+    # Only the 2 seconds of that shot are charged.
     price = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
     assert "2 s" in browser.text().replace("\xa0", " ")
     browser.get(film)
-    refused = browser.send(f"{film}/variations", {**asked, "max_price": "0.01"})
+    refused = browser.send(f"{film}/variations", {**form, "max_price": "0.01"})
     assert (refused.status_code, "the page showed ¥0.01" in browser.text()) == (402, True)
-    # What was typed stands there, in the form that was sent, and beside it the price of now.
+    # The submitted form is open, with what was typed and the current price.
     opened = re.search(
         r'<details class="disclose" id="([^"]+)" name="variation" open>.*?</details>', refused.text, re.S
     )
     assert opened[1] == "retake-2"
     assert "second, in blue</textarea>" in opened[0]
     assert f'name="max_price" value="{price}"' in opened[0]
-    made = browser.send(f"{film}/variations", {**asked, "max_price": price})
-    assert made.url.path != film, browser.text()
+    response = browser.send(f"{film}/variations", {**form, "max_price": price})
+    assert response.url.path != film, browser.text()
     assert jobs()[-1].parent_id == film.removeprefix("/films/")
 
 
-def test_the_site_speaks_problem_documents_to_programs(site: Site):
+def test_api_clients_get_problem_documents(site: Site):
     programs = site.browser().client
     assert programs.get("/v1/nothing").headers["content-type"] == "application/problem+json"
     assert programs.get("/nothing", headers={"accept": "*/*"}).headers["content-type"] == "application/problem+json"

@@ -1,26 +1,27 @@
-// The API reference. The library asks nobody but this host: its validator, which is another's, stays off.
-const place = document.querySelector("#api-reference");
+// The API reference. Swagger UI calls only this host: its external validator is off.
+const container = document.querySelector("#api-reference");
 
-// The library has a dark form of its own, chosen by a class; ours follows the visitor's choice, else the system's.
+// Swagger UI's dark mode is a class; it follows the visitor's theme, else the system's.
 const theme = document.documentElement.dataset.theme;
-const night = matchMedia("(prefers-color-scheme: dark)");
-const dress = () => document.documentElement.classList.toggle("dark-mode", theme ? theme === "dark" : night.matches);
-night.addEventListener("change", dress);
-dress();
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+const applyTheme = () =>
+  document.documentElement.classList.toggle("dark-mode", theme ? theme === "dark" : systemDark.matches);
+systemDark.addEventListener("change", applyTheme);
+applyTheme();
 
 SwaggerUIBundle({
-  url: place.dataset.document,
-  domNode: place,
-  // Its links to single addresses lie inside buttons, where neither keys nor screen readers find them.
+  url: container.dataset.document,
+  domNode: container,
+  // Its deep links are inside buttons, where neither the keyboard nor screen readers reach them.
   deepLinking: false,
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
   validatorUrl: null,
   plugins: [
     ({ React: { createElement, Fragment } }) => ({
-      // What it says about the document as a whole stands at the head of our page.
+      // Our page's heading replaces its information box.
       components: { InfoContainer: () => null },
-      // The cross that closes its dialog has no name of its own, and its buttons have another than the one they show.
+      // Its dialog's close icon has no accessible name, and its buttons' accessible names differ from their labels.
       wrapComponents: {
         Button: (Button) => (props) => createElement(Button, { ...props, "aria-label": undefined }),
         CloseIcon: (Icon) => (props) =>

@@ -1,16 +1,17 @@
-// A form with `data-confirm` asks first, in a dialog of the page, before it does what cannot be undone. Without scripts
-// it is sent at once.
+// A form with `data-confirm` opens a dialog before it is submitted, for actions that cannot be undone. `data-accept` and
+// `data-decline` name the dialog's buttons. Without scripts the form is submitted at once.
 
 document.addEventListener(
   "submit",
   (event) => {
     const form = event.target;
-    const words = form.dataset.confirm;
-    if (!words || form.dataset.sure) return;
+    const question = form.dataset.confirm;
+    if (!question || form.dataset.sure) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     const button = event.submitter;
-    const dialog = ask(words, button?.textContent.trim() || "Go on");
+    const accept = form.dataset.accept || button?.textContent.trim() || "Continue";
+    const dialog = openDialog(question, accept, form.dataset.decline || "Cancel");
     dialog.addEventListener("close", () => {
       dialog.remove();
       if (dialog.returnValue !== "yes") return button?.focus();
@@ -18,19 +19,20 @@ document.addEventListener(
       form.requestSubmit(button);
       delete form.dataset.sure;
     });
-    dialog.showModal();
   },
-  // Before htmx, which listens at the form itself.
+  // In the capture phase, before htmx, which listens on the form itself.
   true,
 );
 
-function ask(words, act) {
+function openDialog(question, accept, decline) {
   const dialog = document.createElement("dialog");
-  dialog.setAttribute("aria-labelledby", "asked");
-  dialog.innerHTML = `<form method="dialog"><p id="asked"></p><div class="row">
-    <button class="button plain" value="no" autofocus>Leave it</button><button class="button danger" value="yes"></button></div></form>`;
-  dialog.querySelector("p").textContent = words;
-  dialog.querySelector("[value=yes]").textContent = act;
+  dialog.setAttribute("aria-labelledby", "question");
+  dialog.innerHTML = `<form method="dialog"><p id="question"></p><div class="row">
+    <button class="button plain" value="no" autofocus></button><button class="button danger" value="yes"></button></div></form>`;
+  dialog.querySelector("p").textContent = question;
+  dialog.querySelector("[value=no]").textContent = decline;
+  dialog.querySelector("[value=yes]").textContent = accept;
   document.body.append(dialog);
+  dialog.showModal();
   return dialog;
 }

@@ -1,4 +1,4 @@
-// <copy-text for="id">: copies the text of another element. Without scripts the text can still be selected.
+// <copy-text for="id">: a button that copies the text of another element. Without scripts the text can be selected.
 
 class CopyText extends HTMLElement {
   connectedCallback() {

@@ -1,5 +1,5 @@
-// <film-player>: a strip of small pictures under the film. Hovering shows what is there, a click goes there; the video
-// element's own controls stay as they are, so keyboards and screen readers lose nothing.
+// <film-player>: a strip of thumbnails under the film. Hovering enlarges one, a click seeks to it; the video element's
+// own controls stay, so keyboards and screen readers lose nothing.
 
 class FilmPlayer extends HTMLElement {
   connectedCallback() {
@@ -24,7 +24,7 @@ class FilmPlayer extends HTMLElement {
     new ResizeObserver(() => this.paint(strip)).observe(strip);
     strip.addEventListener("pointermove", (event) => this.show(event, strip));
     strip.addEventListener("pointerleave", () => (this.peek.hidden = true));
-    strip.addEventListener("click", (event) => (this.video.currentTime = this.place(event, strip) * this.video.duration));
+    strip.addEventListener("click", (event) => (this.video.currentTime = this.position(event, strip) * this.video.duration));
     this.video.addEventListener("timeupdate", () => {
       this.needle.style.insetInlineStart = `${(100 * this.video.currentTime) / (this.video.duration || 1)}%`;
     });
@@ -36,31 +36,30 @@ class FilmPlayer extends HTMLElement {
     const scale = devicePixelRatio || 1;
     canvas.width = strip.clientWidth * scale;
     canvas.height = strip.clientHeight * scale;
-    const pen = canvas.getContext("2d");
-    const shown = Math.max(1, Math.round(canvas.width / ((canvas.height * width) / height)));
-    for (let place = 0; place < shown; place += 1) {
-      const tile = this.tile((place + 0.5) / shown);
-      const x = Math.round((place * canvas.width) / shown);
-      const wide = Math.ceil(canvas.width / shown);
-      pen.drawImage(this.sheet, (tile % columns) * width, Math.floor(tile / columns) * height, width, height, x, 0, wide, canvas.height);
+    const context = canvas.getContext("2d");
+    const count = Math.max(1, Math.round(canvas.width / ((canvas.height * width) / height)));
+    for (let index = 0; index < count; index += 1) {
+      const tile = this.tile((index + 0.5) / count);
+      const x = Math.round((index * canvas.width) / count);
+      const tileWidth = Math.ceil(canvas.width / count);
+      context.drawImage(this.sheet, (tile % columns) * width, Math.floor(tile / columns) * height, width, height, x, 0, tileWidth, canvas.height);
     }
   }
 
-  // The tile whose frame is the last one at or before this part of the film.
+  // The last tile whose frame is at or before this fraction of the film.
   tile(part) {
     const frames = this.geometry.tile_frames;
     const frame = part * (this.video.duration || frames.at(-1) / this.fps) * this.fps;
-    const found = frames.findLastIndex((each) => each <= frame);
-    return Math.max(0, found);
+    return Math.max(0, frames.findLastIndex((each) => each <= frame));
   }
 
-  place(event, strip) {
+  position(event, strip) {
     const box = strip.getBoundingClientRect();
     return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
   }
 
   show(event, strip) {
-    const part = this.place(event, strip);
+    const part = this.position(event, strip);
     const { tile_width: width, tile_height: height, columns } = this.geometry;
     const tile = this.tile(part);
     Object.assign(this.peek.style, {

@@ -1,12 +1,12 @@
-// <frame-drop>: a picture for a shot. With scripts it is sent as soon as it is dropped or chosen, and the form carries
-// the asset's id; without them the file goes with the form.
+// <frame-drop>: a start or end frame of a shot. With scripts the picture is uploaded as soon as it is dropped or chosen,
+// and the form submits the asset's id; without scripts the file is submitted with the form.
 
 class FrameDrop extends HTMLElement {
   connectedCallback() {
     this.file = this.querySelector("input[type=file]");
     this.id_ = this.querySelector("input[type=hidden]");
-    this.word = this.querySelector(".frame-word");
-    this.plain = this.word.textContent.replace(/ chosen$/, "");
+    this.label = this.querySelector(".frame-label");
+    this.plain = this.label.textContent.replace(/ set$/, "");
     this.file.removeAttribute("name");
     this.file.addEventListener("change", () => this.send(this.file.files[0]));
     this.addEventListener("dragover", (event) => {
@@ -26,34 +26,34 @@ class FrameDrop extends HTMLElement {
 
   async send(file) {
     if (!file) return;
-    // Only the newest picture counts: an earlier one may still be on its way.
-    const mine = (this.sending = Symbol("picture"));
+    // Only the newest upload counts: an earlier one may still be in progress.
+    const upload = (this.upload = Symbol("upload"));
     this.setAttribute("state", "busy");
-    this.word.textContent = "Sending…";
-    // An order must not leave without its picture, so the form is not valid until the picture is here.
-    this.file.setCustomValidity("The picture is still being sent.");
+    this.label.textContent = "Uploading…";
+    // The form must not be submitted without its picture, so it is invalid until the upload has ended.
+    this.file.setCustomValidity("The picture is still uploading.");
     const body = new FormData();
     body.append("file", file);
     body.append("csrf", this.closest("form").elements.csrf.value);
     try {
-      const answer = await fetch("/studio/pictures", { method: "POST", body, headers: { Accept: "application/json" } });
-      const told = await answer.json();
-      if (!answer.ok) throw new Error(told.detail);
-      if (mine !== this.sending) return;
-      this.id_.value = told.id;
+      const response = await fetch("/studio/pictures", { method: "POST", body, headers: { Accept: "application/json" } });
+      const result = await response.json();
+      if (!response.ok) throw new Error(result.detail);
+      if (upload !== this.upload) return;
+      this.id_.value = result.id;
       this.show(URL.createObjectURL(file));
-      this.tell();
+      this.notifyForm();
     } catch (error) {
-      if (mine === this.sending) this.clear(error.message || "This picture could not be sent.");
+      if (upload === this.upload) this.clear(error.message || "The upload failed.");
     }
   }
 
-  show(address) {
+  show(url) {
     const picture = new Image();
     picture.alt = "";
-    picture.src = address;
+    picture.src = url;
     this.querySelector(".ghost, img").replaceWith(picture);
-    this.word.textContent = this.plain;
+    this.label.textContent = this.plain;
     this.file.setCustomValidity("");
     this.setAttribute("state", "full");
     if (this.querySelector(".clear")) return;
@@ -64,13 +64,13 @@ class FrameDrop extends HTMLElement {
     button.textContent = "×";
     button.addEventListener("click", () => {
       this.clear();
-      this.tell();
+      this.notifyForm();
       this.file.focus();
     });
     this.append(button);
   }
 
-  clear(words) {
+  clear(message) {
     this.id_.value = "";
     this.file.value = "";
     this.file.setCustomValidity("");
@@ -78,11 +78,11 @@ class FrameDrop extends HTMLElement {
     ghost.className = "ghost";
     this.querySelector(".ghost, img").replaceWith(ghost);
     this.querySelector(".clear")?.remove();
-    this.word.textContent = words || this.plain;
+    this.label.textContent = message || this.plain;
     this.setAttribute("state", "empty");
   }
 
-  tell() {
+  notifyForm() {
     this.dispatchEvent(new Event("change", { bubbles: true }));
   }
 }

@@ -1,17 +1,17 @@
-// A form with `data-keep` is kept in this tab while it is filled in: a reload, another page or a new sign-in does not
-// lose it. The server draws the storyboard again from what was kept; what is ordered is kept no longer.
+// A form with `data-keep` is stored in this tab's session storage while it is filled in, so that a reload, another page
+// or a new sign-in does not lose it. The server redraws the storyboard from the stored draft; an order deletes the draft.
 
-// What belongs to the page that was sent, and not to what somebody typed.
-const PASSING = ["csrf", "nonce", "max_price", "action"];
+// Fields of the page, as opposed to what somebody typed.
+const PAGE_FIELDS = ["csrf", "nonce", "max_price", "action"];
 
 const form = document.querySelector("form[data-keep]");
-const place = `draft of ${form?.dataset.keep}`;
+const key = `draft of ${form?.dataset.keep}`;
 let restoring = false;
 
 function keep() {
   if (restoring) return;
-  const fields = [...new FormData(form)].filter(([name, value]) => typeof value === "string" && !PASSING.includes(name));
-  sessionStorage.setItem(place, JSON.stringify({ search: location.search, fields }));
+  const fields = [...new FormData(form)].filter(([name, value]) => typeof value === "string" && !PAGE_FIELDS.includes(name));
+  sessionStorage.setItem(key, JSON.stringify({ search: location.search, fields }));
 }
 
 async function restore(fields) {
@@ -28,7 +28,7 @@ async function restore(fields) {
   }
 }
 
-// A choice that the page no longer has leaves the one that it starts with.
+// A stored option that the page no longer has leaves the default selected.
 function choose(field, value) {
   if (!field) return;
   const before = field.value;
@@ -38,11 +38,11 @@ function choose(field, value) {
 }
 
 if (form) {
-  const kept = JSON.parse(sessionStorage.getItem(place) ?? "null");
-  // Typed at this very address, it goes on here. The studio's own address goes on with whatever was typed last; the
-  // address of another film begins with that film, and the one after an order begins anew.
-  const isHere = kept && "fresh" in form.dataset && (kept.search === location.search || !location.search);
-  if (isHere) document.addEventListener("DOMContentLoaded", () => restore(kept.fields));
-  else if ("ordered" in form.dataset) sessionStorage.removeItem(place);
+  const draft = JSON.parse(sessionStorage.getItem(key) ?? "null");
+  // A draft is restored at the URL where it was typed, and at the plain studio URL. The URL for reusing a film starts
+  // with that film, and the one after an order starts empty.
+  const isHere = draft && "fresh" in form.dataset && (draft.search === location.search || !location.search);
+  if (isHere) document.addEventListener("DOMContentLoaded", () => restore(draft.fields));
+  else if ("ordered" in form.dataset) sessionStorage.removeItem(key);
   for (const kind of ["input", "change", "shots"]) form.addEventListener(kind, keep);
 }

@@ -1,6 +1,5 @@
-// <live-reel source="…">: keeps the unfinished films among its children up to date. One stream of server-sent events
-// serves all of them, since a browser opens only six connections to a host. Where streams do not get through, it asks
-// every few seconds instead.
+// <live-reel source="…">: updates the unfinished films among its children. One stream of server-sent events serves all
+// of them, because a browser opens only six connections per host. Where streams are blocked, it polls.
 
 const POLL_MS = 3000;
 const FAILURES_MAX = 3;
@@ -47,8 +46,8 @@ class LiveReel extends HTMLElement {
     this.close();
     this.timer = setTimeout(async () => {
       for (const id of this.ids) {
-        const answer = await fetch(`/films/${encodeURIComponent(id)}/card`).catch(() => null);
-        if (answer?.ok) this.redraw({ id, html: await answer.text() });
+        const response = await fetch(`/films/${encodeURIComponent(id)}/card`).catch(() => null);
+        if (response?.ok) this.redraw({ id, html: await response.text() });
       }
       if (this.isConnected && this.ids.length) this.poll();
     }, POLL_MS);
@@ -69,12 +68,12 @@ class LiveReel extends HTMLElement {
   preview(film, source) {
     let picture = film.querySelector("img.live");
     if (!picture) {
-      const place = film.querySelector(".preview");
-      if (!place) return;
+      const placeholder = film.querySelector(".preview");
+      if (!placeholder) return;
       picture = new Image();
       picture.className = "live";
-      picture.alt = "What is being rendered";
-      place.replaceWith(picture);
+      picture.alt = "Preview of the rendering";
+      placeholder.replaceWith(picture);
     }
     picture.src = source;
   }
@@ -83,33 +82,33 @@ class LiveReel extends HTMLElement {
     const film = document.getElementById(id);
     if (!film) return;
     if (!html.trim()) return film.remove();
-    const held = document.createElement("template");
-    held.innerHTML = html.trim();
-    const fresh = held.content.firstElementChild;
+    const template = document.createElement("template");
+    template.innerHTML = html.trim();
+    const fresh = template.content.firstElementChild;
     if (this.hasAttribute("reload")) {
-      // The film's own page shows more than a card, so it is shown anew once the film has ended.
+      // The film's own page shows more than a card, so it is reloaded once the film has ended.
       if (ended || !html.includes("data-live")) return window.location.reload();
       for (const part of [".state", ".outlook"]) {
-        const told = film.querySelector(part);
-        if (told) told.textContent = fresh.querySelector(part)?.textContent ?? "";
+        const element = film.querySelector(part);
+        if (element) element.textContent = fresh.querySelector(part)?.textContent ?? "";
       }
       return;
     }
-    const kept = film.querySelector("img.live");
-    const place = kept && fresh.querySelector(".preview");
-    if (place) place.replaceWith(kept);
+    const picture = film.querySelector("img.live");
+    const placeholder = picture && fresh.querySelector(".preview");
+    if (placeholder) placeholder.replaceWith(picture);
     const focused = film.contains(document.activeElement) && document.activeElement.tagName;
     film.replaceWith(fresh);
     if (focused) fresh.querySelector(focused.toLowerCase())?.focus();
     window.htmx?.process(fresh);
-    if (!fresh.hasAttribute("data-live")) this.say(fresh);
+    if (!fresh.hasAttribute("data-live")) this.announce(fresh);
     if (!this.ids.length) this.close();
   }
 
-  // Screen readers hear of a film that has ended; its progress would be too much to listen to.
-  say(film) {
+  // Screen readers announce that a film has ended; announcing its progress would be too much.
+  announce(film) {
     const title = film.querySelector(".film-title").textContent.trim();
-    document.getElementById("said").textContent = `${title}: ${film.querySelector(".state").textContent}`;
+    document.getElementById("announcement").textContent = `${title}: ${film.querySelector(".state").textContent}`;
   }
 }
 

@@ -1,5 +1,5 @@
-// <shot-board>: the storyboard. The server draws it and changes it; this adds what only a browser can do: dragging a
-// shot to another place, a timeline whose blocks are as long as their shots, and a focus that stays where one works.
+// <shot-board>: the storyboard. The server renders and changes it; this adds drag and drop of shots, a timeline whose
+// blocks are proportional to their shots, and focus management after a change.
 
 class ShotBoard extends HTMLElement {
   connectedCallback() {
@@ -11,7 +11,7 @@ class ShotBoard extends HTMLElement {
     this.addEventListener("drop", (event) => this.drop(event));
     this.addEventListener("dragend", () => this.settle());
     this.addEventListener("htmx:beforeRequest", (event) => (this.isWaiting() ? event.preventDefault() : this.remember(event)));
-    // htmx puts the focus back onto the button that was pressed; ours comes after that.
+    // After htmx, which restores the focus to the button that was pressed.
     requestAnimationFrame(() => this.focusAgain());
   }
 
@@ -19,7 +19,7 @@ class ShotBoard extends HTMLElement {
     return [...this.querySelectorAll(".shot")];
   }
 
-  // A board that is drawn again forgets the picture that is still being sent: what draws it waits, and says so there.
+  // Redrawing the board would lose a picture that is still uploading, so it is blocked, with a message at the picture.
   isWaiting() {
     const busy = this.querySelector("frame-drop[state=busy] input[type=file]");
     busy?.reportValidity();
@@ -38,7 +38,7 @@ class ShotBoard extends HTMLElement {
     });
   }
 
-  // Text stays selectable: only a grip on the number makes the shot draggable.
+  // Text stays selectable: a shot is draggable only by its number.
   allowDrag(event) {
     const shot = event.target.closest(".shot");
     if (shot) shot.draggable = event.target.closest(".shot-number") !== null;
@@ -66,7 +66,7 @@ class ShotBoard extends HTMLElement {
     if (this.isWaiting()) return;
     const later = this.shots.indexOf(over) > this.shots.indexOf(this.lifted);
     over[later ? "after" : "before"](this.lifted);
-    // The server draws the board again in its new order, so that numbers, labels and buttons are right.
+    // The server renders the board in its new order, with the right numbers, labels and buttons.
     window.htmx.ajax("POST", "/studio/draft", { source: this, target: "#board", values: { action: "redraw" } });
   }
 
@@ -75,7 +75,7 @@ class ShotBoard extends HTMLElement {
     this.lifted = null;
   }
 
-  // After the server has drawn the board again, the focus goes to where the same work continues.
+  // The element to focus after the server has rendered the board again.
   remember(event) {
     const action = event.detail.requestConfig.parameters.get?.("action") ?? event.detail.requestConfig.parameters.action;
     const [verb, row] = String(action ?? "").split(":");
@@ -85,8 +85,8 @@ class ShotBoard extends HTMLElement {
   }
 
   focusAgain() {
-    // The meter listens to this: what is ordered may have changed, though no field was typed into. The board that came
-    // with the page came with its price.
+    // The price meter listens to this: the request may have changed although no field did. The first board of a page
+    // comes with its price.
     if (ShotBoard.wasDrawn) this.dispatchEvent(new CustomEvent("shots", { bubbles: true }));
     ShotBoard.wasDrawn = true;
     const wanted = ShotBoard.focus && document.getElementById(ShotBoard.focus);

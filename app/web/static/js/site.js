@@ -1,4 +1,4 @@
-// What every page has: the custom elements, each in a module of its own. Pages work without any of them.
+// Scripts of every page: the custom elements, each in a module of its own. Pages work without any of them.
 import "./shot-board.js";
 import "./frame-drop.js";
 import "./live-reel.js";
@@ -6,7 +6,7 @@ import "./film-player.js";
 import "./copy-text.js";
 import "./confirm-first.js";
 
-// A menu closes when one clicks elsewhere or presses Escape.
+// A menu closes on a click elsewhere and on Escape.
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) {
     if (!menu.contains(event.target)) menu.open = false;
@@ -20,12 +20,12 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// On a narrow screen the list of pages is moved sideways; it begins where one is.
+// On a narrow screen the section navigation scrolls sideways; it starts at the current page.
 const rail = document.querySelector(".rail");
 const here = rail?.querySelector("[aria-current]");
 if (here) rail.scrollLeft = here.offsetLeft - (rail.clientWidth - here.offsetWidth) / 2;
 
-// A file that misses its place would be opened instead of the page, and what was typed would be gone.
+// The browser would open a file that is dropped elsewhere on the page, and what was typed would be lost.
 for (const kind of ["dragover", "drop"]) {
   document.addEventListener(kind, (event) => {
     if (event.dataTransfer?.types.includes("Files") && !event.target.closest?.("frame-drop")) event.preventDefault();

@@ -1,0 +1,86 @@
+"""Accounts for operators: search, and the newest films of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, exists, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.accounts.memberships import membership_at
+from app.accounts.tables import Account, Member
+from app.clock import now
+from app.jobs.tables import Job
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """One account in the list of accounts."""
+
+    id: str
+    name: str
+    kind: str
+    membership: str
+    is_suspended: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """One film of an account. `total` is the quoted price in minor units."""
+
+    id: str
+    prompt: str  # its first line
+    state: str
+    total: int
+    currency: str
+    created_at: datetime
+    test: bool
+
+
+def search_accounts(
+    session: Session, search: str = "", *, after: str | None = None, limit: int
+) -> tuple[list[AccountRow], bool]:
+    """Return a page of accounts, oldest first, and whether more follow.
+
+    `search` matches a part of the account's name or of a member's e-mail, or the account's id. An unknown `after`
+    starts at the beginning.
+    """
+    query = select(Account).order_by(Account.created_at, Account.id)
+    if search:
+        by_name_or_id = Account.name.icontains(search, autoescape=True) | (Account.id == search)
+        query = query.where(by_name_or_id | _has_member(search))
+    last = session.get(Account, after) if after else None
+    if last is not None:
+        query = query.where(tuple_(Account.created_at, Account.id) > (last.created_at, last.id))
+    accounts = session.scalars(query.limit(limit + 1)).all()
+    return _rows(session, accounts[:limit]), len(accounts) > limit
+
+
+def newest_jobs(session: Session, account_id: str, *, limit: int = 10) -> list[JobRow]:
+    """Return the newest films of an account, newest first."""
+    query = select(Job).where(Job.account_id == account_id).order_by(Job.created_at.desc(), Job.id).limit(limit)
+    return [
+        JobRow(job.id, job.prompt.partition("\n")[0], job.state, job.total, job.currency, job.created_at, job.test)
+        for job in session.scalars(query)
+    ]
+
+
+def _rows(session: Session, accounts: Sequence[Account]) -> list[AccountRow]:
+    moment = now(session)
+    return [
+        AccountRow(
+            id=each.id,
+            name=each.name,
+            kind=each.kind,
+            membership=membership_at(session, each.id, moment),
+            is_suspended=each.suspended_at is not None,
+            created_at=each.created_at,
+        )
+        for each in accounts
+    ]
+
+
+def _has_member(search: str) -> ColumnElement[bool]:
+    is_member = (Member.account_id == Account.id) & Member.removed_at.is_(None)
+    return exists().where(is_member, Member.email.icontains(search.strip(), autoescape=True))

@@ -1,0 +1,149 @@
+"""Jobs of all accounts for operators: search, and the units, takes, events and transfers of one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Account
+from app.errors import not_found
+from app.events.tables import Event
+from app.jobs.queue_tables import Take, Unit
+from app.jobs.tables import Job
+from app.wallet.tables import Transfer, TransferKind
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """One unit of a job: a segment or the finish."""
+
+    kind: str
+    shot: int
+    position: int
+    state: str
+    pool: str
+    frames: int
+    takes_lost: int
+    takes_error: int
+
+
+@dataclass(frozen=True)
+class TakeRow:
+    """One take of a job's units, with its worker and its end."""
+
+    id: str
+    kind: str
+    state: str
+    worker_id: str
+    error_code: str | None
+    error_message: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    step: int
+    steps: int
+    gpu_seconds: Decimal
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """One event of a job."""
+
+    id: str
+    type: str
+    occurred_at: datetime
+
+
+def count_jobs(session: Session) -> dict[str, int]:
+    """Return the number of jobs by state."""
+    return dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
+
+
+def search_jobs(
+    session: Session, search: str = "", *, state: str | None = None, after: str | None = None, limit: int
+) -> tuple[list[tuple[Job, str]], bool]:
+    """Return a page of jobs with their account's name, newest first, and whether more follow.
+
+    `search` matches a part of the prompt or of the account's name, or the id of the job or account. An unknown `after`
+    starts at the newest.
+    """
+    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
+    if search:
+        by_text = Job.prompt.icontains(search, autoescape=True) | Account.name.icontains(search, autoescape=True)
+        query = query.where(by_text | (Job.id == search) | (Job.account_id == search))
+    if state is not None:
+        query = query.where(Job.state == state)
+    last = session.get(Job, after) if after else None
+    if last is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+    rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
+    return [(job, name) for job, name in rows[:limit]], len(rows) > limit
+
+
+def find_any_job(session: Session, job_id: str) -> Job:
+    """Return a job of any account. Raises AppError `not_found`."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise not_found("video", job_id)
+    return job
+
+
+def units_of(session: Session, job_id: str) -> list[UnitRow]:
+    """Return the units of a job: segments in film order, then the finish."""
+    order = (Unit.kind.desc(), Unit.shot, Unit.position)
+    return [
+        UnitRow(
+            each.kind,
+            each.shot,
+            each.position,
+            each.state,
+            each.pool,
+            each.frames,
+            each.takes_lost,
+            each.takes_error,
+        )
+        for each in session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(*order))
+    ]
+
+
+def takes_of(session: Session, job_id: str) -> list[TakeRow]:
+    """Return the takes of a job, oldest first."""
+    return [
+        TakeRow(
+            id=each.id,
+            kind=each.kind,
+            state=each.state,
+            worker_id=each.worker_id,
+            error_code=each.error_code,
+            error_message=each.error_message,
+            started_at=each.started_at,
+            ended_at=each.ended_at,
+            step=each.step,
+            steps=each.steps,
+            gpu_seconds=each.gpu_seconds,
+        )
+        for each in session.scalars(select(Take).where(Take.job_id == job_id).order_by(Take.fence))
+    ]
+
+
+def events_of(session: Session, job_id: str) -> list[EventRow]:
+    """Return the events of a job, oldest first."""
+    events = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))
+    return [EventRow(each.id, each.type, each.occurred_at) for each in events]
+
+
+def transfers_of(session: Session, job_id: str) -> list[Transfer]:
+    """Return the transfers of a job, oldest first."""
+    query = select(Transfer).where(Transfer.job_id == job_id).order_by(Transfer.at, Transfer.id)
+    return list(session.scalars(query))
+
+
+def refundable_amount(session: Session, job_id: str) -> int:
+    """Return what can still be refunded of a job's charge, in minor units."""
+    transfers = transfers_of(session, job_id)
+    charged, refunded = (
+        sum(each.amount for each in transfers if each.kind == kind)
+        for kind in (TransferKind.CAPTURE, TransferKind.REFUND)
+    )
+    return charged - refunded
