@@ -25,7 +25,7 @@ from app.prices.find import book_at, list_contracts
 from app.roles import Role
 from app.settings import get_settings
 from app.wallet.balance import balance
-from app.wallet.funds import list_transfers, signed_amount_text
+from app.wallet.funds import list_transfers, signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.console.display_names import names_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
@@ -238,7 +238,7 @@ def account_page(
         "moved": [
             {
                 "kind": each.kind,
-                "amount": signed_amount_text(each),
+                "amount": signed_text(each),
                 "reason": each.reason,
                 "at": each.at,
                 "job_id": each.job_id,

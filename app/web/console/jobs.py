@@ -17,7 +17,7 @@ from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job
 from app.roles import Role
-from app.wallet.funds import signed_amount_text
+from app.wallet.funds import signed_text
 from app.wallet.tables import Transfer, TransferKind
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
 from app.web.console.display_names import names_of
@@ -92,7 +92,7 @@ def film_page(
         "events": list(session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.sequence))),
         "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
         "moved": [
-            {"kind": each.kind, "amount": signed_amount_text(each), "reason": each.reason, "at": each.at, "id": each.id}
+            {"kind": each.kind, "amount": signed_text(each), "reason": each.reason, "at": each.at, "id": each.id}
             for each in moved
         ],
         "left": left,
