@@ -12,7 +12,7 @@ from app.jobs.low_balance import publish_low_balance
 from app.jobs.tables import Job
 from app.roles import Role, require_role
 from app.wallet.balance import balance, set_credit_limit, set_low_balance
-from app.wallet.funds import correct, refund, signed_amount_text, top_up
+from app.wallet.funds import correct, refund, signed_text, top_up
 from app.wallet.tables import Transfer
 from pricing.money import Money
 
@@ -140,5 +140,5 @@ def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **fact
     # A repeated order moves nothing; a second entry would record twice the money.
     if list_entries(session, subject=transfer.id, limit=1):
         return
-    moved = {"account": transfer.account_id, "amount": signed_amount_text(transfer), "currency": transfer.currency}
+    moved = {"account": transfer.account_id, "amount": signed_text(transfer), "currency": transfer.currency}
     record_action(session, actor, act, transfer.id, **moved, job=transfer.job_id, reference=transfer.reference, **facts)

@@ -147,7 +147,7 @@ def list_transfers(
     return list(session.scalars(query.order_by(Transfer.at.desc(), Transfer.id.desc()).limit(limit)))
 
 
-def signed_amount_text(transfer: Transfer) -> str:
+def signed_text(transfer: Transfer) -> str:
     """Return the transfer's amount as a decimal string, negative where the wallet gave."""
     sign = "-" if transfer.debit.startswith("wallet:") else ""
     return sign + decimal_text(transfer.amount, transfer.currency)

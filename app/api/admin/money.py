@@ -14,7 +14,7 @@ from app.audit_log.actor import Actor
 from app.errors import not_found
 from app.request_session import SessionDep
 from app.wallet.balance import Balance, balance
-from app.wallet.funds import list_transfers, signed_amount_text
+from app.wallet.funds import list_transfers, signed_text
 from app.wallet.tables import Transfer
 from pricing.money import Money
 
@@ -175,7 +175,7 @@ def _transfer(transfer: Transfer) -> TransferOut:
         id=transfer.id,
         account=transfer.account_id,
         kind=transfer.kind,
-        amount=signed_amount_text(transfer),
+        amount=signed_text(transfer),
         currency=transfer.currency,
         video=transfer.job_id,
         reference=transfer.reference.split(":", 2)[-1],

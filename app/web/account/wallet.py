@@ -14,7 +14,7 @@ from app.errors import AppError
 from app.jobs.tables import Job
 from app.prices.find import book_at
 from app.wallet.balance import balance, set_low_balance
-from app.wallet.funds import list_transfers, signed_amount_text
+from app.wallet.funds import list_transfers, signed_text
 from app.wallet.tables import CreditLot, Transfer
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount
@@ -142,7 +142,7 @@ def _transfers(session: Session, transfers: list[Transfer]) -> list[dict[str, ob
             "job_id": each.job_id,
             "prompt": prompts.get(each.job_id or "", "").partition("\n")[0],
             "reason": each.reason,
-            "amount": signed_amount_text(each),
+            "amount": signed_text(each),
         }
         for each in transfers
     ]

@@ -25,7 +25,7 @@ from app.reports.display_names import display_names
 from app.roles import Role
 from app.settings import get_settings
 from app.wallet.balance import balance
-from app.wallet.funds import list_transfers, signed_amount_text
+from app.wallet.funds import list_transfers, signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.formats import field as field_label
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
@@ -216,7 +216,7 @@ def account_page(
         "transfers": [
             {
                 "kind": each.kind,
-                "amount": signed_amount_text(each),
+                "amount": signed_text(each),
                 "reason": each.reason,
                 "at": each.at,
                 "job_id": each.job_id,

@@ -24,7 +24,7 @@ from app.reports.jobs import (
     units_of,
 )
 from app.roles import Role
-from app.wallet.funds import signed_amount_text
+from app.wallet.funds import signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
 from app.web.render import page, redirect
 from app.web.studio.film_card import TONES, span
@@ -86,7 +86,7 @@ def film_page(
         "events": events_of(session, job_id),
         "may_cancel": Role.OPERATOR in visitor.roles and _may_cancel(job),
         "transfers": [
-            {"kind": each.kind, "amount": signed_amount_text(each), "reason": each.reason, "at": each.at, "id": each.id}
+            {"kind": each.kind, "amount": signed_text(each), "reason": each.reason, "at": each.at, "id": each.id}
             for each in transfers_of(session, job_id)
         ],
         "refundable": refundable,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.events.tables import Event
 from app.jobs.tables import Job
-from app.wallet.funds import signed_amount_text
+from app.wallet.funds import signed_text
 from app.wallet.tables import Transfer, TransferKind
 from app.webhooks.tables import Delivery, Endpoint, EndpointKind
 
@@ -20,7 +20,7 @@ def refunds_of(session: Session, job: Job) -> list[dict[str, Any]]:
         .where(Transfer.job_id == job.id, Transfer.kind == TransferKind.REFUND)
         .order_by(Transfer.at, Transfer.id)
     )
-    return [{"amount": signed_amount_text(each), "at": each.at, "reason": each.reason} for each in refunds]
+    return [{"amount": signed_text(each), "at": each.at, "reason": each.reason} for each in refunds]
 
 
 def refunded_amounts(session: Session, job_ids: Iterable[str]) -> dict[str, int]:

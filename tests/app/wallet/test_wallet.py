@@ -18,7 +18,7 @@ from app.clock import now
 from app.errors import AppError
 from app.wallet.audit import audit_wallet
 from app.wallet.balance import balance, crossed_low_balance, open_wallet, set_credit_limit, set_low_balance
-from app.wallet.funds import correct, list_transfers, refund, signed_amount_text, top_up
+from app.wallet.funds import correct, list_transfers, refund, signed_text, top_up
 from app.wallet.hold import HoldResolved, capture, get_hold, hold, release
 from app.wallet.lots import REGRANT_LIFE, accounts_with_expired_lots, expire_lots
 
@@ -83,7 +83,7 @@ def test_a_hold_is_captured_in_part_and_the_rest_is_free_again(session: Session,
     assert (has.posted, has.held, has.available, has.purchased) == (1000, 600, 400, 400)
     transfer = capture(session, "video_1", 450)
     assert transfer is not None
-    assert (transfer.credit, transfer.amount, transfer.job_id, signed_amount_text(transfer)) == (
+    assert (transfer.credit, transfer.amount, transfer.job_id, signed_text(transfer)) == (
         "revenue",
         450,
         "video_1",
