@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class RunningTake(ABC):
-    """A running take. Its stages run in this order: `open`, `render`, `upload`, `commit`.
+    """A running take. Its stages run in this order: `open`, `render`, `upload`, `commit_take`.
 
     The main thread opens and renders; the upload stage's thread may upload and commit. At any moment one thread owns
     the take. Its lease is renewed throughout, and it ends exactly once, whichever stage ends it.
@@ -44,7 +44,7 @@ class RunningTake(ABC):
         self._has_ended = False
 
     def run(self, uploads: UploadStage | None = None) -> None:
-        """Run all stages here, or leave `upload` and `commit` to the thread of `uploads` and return.
+        """Run all stages here, or leave `upload` and `commit_take` to the thread of `uploads` and return.
 
         Every error ends the take. Raises EnginePoisoned, and what the database raised while the end was written: the
         lease then runs out.
@@ -66,7 +66,7 @@ class RunningTake(ABC):
             self.control.check()
             self.upload()
         if not self._has_ended:
-            self._end(self.commit)
+            self._end(self.commit_take)
 
     @abstractmethod
     def open(self) -> None:
@@ -80,7 +80,7 @@ class RunningTake(ABC):
     def upload(self) -> None:
         """Store the files under keys that hold the take's id."""
 
-    def commit(self) -> None:
+    def commit_take(self) -> None:
         """End the take as succeeded, trying again while the database is away."""
         commit_with_retry(self.claim, self.succeed, self._heartbeat)
 

@@ -117,9 +117,9 @@ class SegmentTake(RunningTake):
             self._store(rendered)
         rendered.meter.add("queue", self._queue_seconds)
 
-    def commit(self) -> None:
+    def commit_take(self) -> None:
         """End the take as succeeded; its checkpoints are of no more use."""
-        super().commit()
+        super().commit_take()
         forget_checkpoints(self._segment.unit.id)
 
     def succeed(self, session: Session) -> None:
