@@ -50,12 +50,12 @@ def settings_table() -> str:
 
 
 def errors_table() -> str:
-    """Every code word of a refusal: its HTTP status, what it means, and how the DashScope door says it."""
+    """Every error code: its HTTP status, what it means, and its code at the DashScope interface."""
     rows: list[tuple[object, ...]] = [
         (f"`{code}`", status, text, f"`{code_of(code)}` {status_of(code)}")
         for code, (status, text) in ERROR_CODES.items()
     ]
-    return _table(("code", "status", "meaning", "at the DashScope door"), rows)
+    return _table(("code", "status", "meaning", "at the DashScope interface"), rows)
 
 
 def commands_table() -> str:

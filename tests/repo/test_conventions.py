@@ -54,9 +54,9 @@ def test_only_the_edge_commits():
     assert not calls
 
 
-def test_errors_are_words_below_the_doors():
+def test_errors_are_codes_below_the_interfaces():
     for path, tree in sources().items():
-        if path.parts[:2] not in (("app", "doors"), ("app", "web")):
+        if path.parts[:2] not in (("app", "api"), ("app", "web")):
             names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             assert "HTTPException" not in names, path
 
