@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from html import unescape
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
 from sqlalchemy import Engine
@@ -92,6 +94,12 @@ PEOPLE = {
 }
 
 
+@cache
+def shared_site() -> FastAPI:
+    """The site of this process; building its routes anew for each test would cost more than the test."""
+    return create_site()
+
+
 @pytest.fixture
 def site(engine: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("CINEMETER_SECRET", "a secret of this test")
@@ -111,7 +119,7 @@ def site(engine: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
             member = add_member(session, account.id, f"{name}@example.com", roles=roles, name=name)
             member.password_hash = _HASH
             accounts[name] = account.id
-    with TestClient(create_site(), raise_server_exceptions=False) as client:
+    with TestClient(shared_site(), raise_server_exceptions=False) as client:
         yield Site(client, accounts)
     get_settings.cache_clear()
     page_headers.cache_clear()
