@@ -11,13 +11,12 @@ from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
-import psycopg
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now, read_again
-from app.db import after_commit, new_id
+from app.db import after_commit, is_lock_timeout, new_id
 from app.dispatch.throughput import estimate_use
 from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
 from app.jobs.fair_share import advance_clock, join_share
@@ -143,7 +142,7 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
             rows = _lock_rows(session, unit_id)
             session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
     except OperationalError as error:
-        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+        if not is_lock_timeout(error):
             raise
         return None
     read_again(session)
