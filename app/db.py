@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import secrets
 import select
 import time
@@ -95,19 +96,35 @@ def get_engine(url: str | None = None) -> Engine:
     target = url or get_settings().database_url
     if not target:
         raise RuntimeError("CINEMETER_DATABASE_URL is not set; `cinemeter up` starts an embedded server.")
-    target = target.replace("postgres://", "postgresql://", 1)
-    if target.startswith("postgresql://"):
-        target = target.replace("postgresql://", "postgresql+psycopg://", 1)
+    target = _sqlalchemy_url(target)
     with _engines_lock:
         if target not in _engines:
             _engines[target] = _make_engine(target)
         return _engines[target]
 
 
+def _sqlalchemy_url(url: str) -> str:
+    """Return a URL as SQLAlchemy reads it, for psycopg. Several hosts, as libpq knows them, become its `host=` list."""
+    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)
+    parts = re.fullmatch(
+        r"(?P<scheme>[^:]+://)(?P<user>.*@)?(?P<hosts>[^/?@]+)(?P<path>/[^?]*)?(\?(?P<query>.*))?", url
+    )
+    if parts is None or "," not in parts["hosts"]:
+        return url
+    hosts = "&".join(f"host={host}" for host in parts["hosts"].split(","))
+    query = f"&{parts['query']}" if parts["query"] else ""
+    return f"{parts['scheme']}{parts['user'] or ''}{parts['path'] or '/'}?{hosts}{query}"
+
+
 # Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
 # of its threads: claim and render, upload, heartbeat, presence.
 _POOLS = {"worker": (4, 2), "api": (20, 20)}
 _role = ["cli"]
+
+
+def connections_max(role: str) -> int:
+    """Return how many connections one process of a role opens at most."""
+    return sum(_POOLS.get(role, _POOLS["api"]))
 
 
 def name_process(role: str) -> None:
