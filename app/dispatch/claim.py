@@ -96,6 +96,13 @@ def peek(session: Session, pool: str, resident_model: str | None = None) -> str 
     return None if choice is None else str(choice.unit_id)
 
 
+def has_ready(session: Session, pools: Collection[str]) -> bool:
+    """Return whether any of these pools has a unit that may start now, as far as time is concerned."""
+    may_start = Unit.not_before.is_(None) | (Unit.not_before <= now(session))
+    ready = select(Unit.id).where(Unit.pool.in_(pools), Unit.state == UnitState.READY, may_start)
+    return bool(session.scalar(ready.limit(1)))
+
+
 def _choice_inputs(
     pool: str, resident_model: str | None, moment: datetime, excluded: Collection[str] = ()
 ) -> dict[str, Any]:
