@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser pgbouncer coverage test-deep check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser pgbouncer coverage test-deep storm check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ coverage: $(TESTS) browser pgbouncer ## Run every test but the deep ones and pri
 
 test-deep: $(TESTS) ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile -m deep
+
+storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
+	CINEMETER_STORM_FAULTS=$(or $(FAULTS),1000) CINEMETER_STORM_SEED=$(or $(SEED),1) $(PYTEST) -q -m deep tests/faults/test_storm.py
 
 check: $(TESTS) ## Formatting, lint, types, import direction, documents that must match the code
 	$(BIN)/ruff format --check .
