@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import secrets
 import select
 import time
@@ -14,7 +15,8 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg.pq.abc import PGconn
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.engine.interfaces import ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -94,19 +96,35 @@ def get_engine(url: str | None = None) -> Engine:
     target = url or get_settings().database_url
     if not target:
         raise RuntimeError("CINEMETER_DATABASE_URL is not set; `cinemeter up` starts an embedded server.")
-    target = target.replace("postgres://", "postgresql://", 1)
-    if target.startswith("postgresql://"):
-        target = target.replace("postgresql://", "postgresql+psycopg://", 1)
+    target = _sqlalchemy_url(target)
     with _engines_lock:
         if target not in _engines:
             _engines[target] = _make_engine(target)
         return _engines[target]
 
 
+def _sqlalchemy_url(url: str) -> str:
+    """Return a URL as SQLAlchemy reads it, for psycopg. Several hosts, as libpq knows them, become its `host=` list."""
+    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)
+    parts = re.fullmatch(
+        r"(?P<scheme>[^:]+://)(?P<user>.*@)?(?P<hosts>[^/?@]+)(?P<path>/[^?]*)?(\?(?P<query>.*))?", url
+    )
+    if parts is None or "," not in parts["hosts"]:
+        return url
+    hosts = "&".join(f"host={host}" for host in parts["hosts"].split(","))
+    query = f"&{parts['query']}" if parts["query"] else ""
+    return f"{parts['scheme']}{parts['user'] or ''}{parts['path'] or '/'}?{hosts}{query}"
+
+
 # Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
 # of its threads: claim and render, upload, heartbeat, presence.
 _POOLS = {"worker": (4, 2), "api": (20, 20)}
 _role = ["cli"]
+
+
+def connections_max(role: str) -> int:
+    """Return how many connections one process of a role opens at most."""
+    return sum(_POOLS.get(role, _POOLS["api"]))
 
 
 def name_process(role: str) -> None:
@@ -144,6 +162,11 @@ TIME_OUTS = {
 }
 
 
+# Errors after which a connection is closed, beside those of a broken one. After a failover a connection may lead to the
+# former primary, which now only reads. A process that stood still for too long has lost its transaction.
+_NO_LONGER_OURS = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
+
+
 def _make_engine(target: str) -> Engine:
     settings = get_settings()
     connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
@@ -156,6 +179,16 @@ def _make_engine(target: str) -> Engine:
     def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
         if settings.database_ping_seconds and not _answers(connection.pgconn, settings.database_ping_seconds):
             raise InvalidatePoolError("the other end of this connection does not answer")
+
+    @event.listens_for(engine, "handle_error")
+    def _let_go(context: ExceptionContext) -> Exception | None:
+        # Whoever handles a database that is away handles these too: they are no fault of the statement.
+        if not isinstance(context.original_exception, _NO_LONGER_OURS):
+            return None
+        context.is_disconnect = True
+        return OperationalError(
+            context.statement, context.parameters, context.original_exception, connection_invalidated=True
+        )
 
     @event.listens_for(engine, "checkin")
     def _close_late_ones(_connection: object, record: ConnectionPoolEntry) -> None:
@@ -196,6 +229,23 @@ def allow_long(session: Session, *, statement_seconds: int = 0, idle_seconds: in
     """
     session.execute(text(f"SET LOCAL statement_timeout = '{statement_seconds}s'"))
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'"))
+
+
+@contextmanager
+def long_work(session: Session, *, statement_seconds: int = 30, idle_seconds: int) -> Iterator[None]:
+    """Extend this transaction's time-outs within the block: while a customer's file is read and re-encoded.
+
+    After the block the role's own hold again, before anything that others wait for is locked.
+    """
+    allow_long(session, statement_seconds=statement_seconds, idle_seconds=idle_seconds)
+    yield
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        session.execute(text(f"SET LOCAL {name} TO DEFAULT"))
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether a statement ended because another transaction held a lock for longer than `lock_timeout`."""
+    return isinstance(error, OperationalError) and isinstance(error.orig, psycopg.errors.LockNotAvailable)
 
 
 def forget_engines() -> None:

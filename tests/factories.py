@@ -11,6 +11,7 @@ from app.accounts.tables import Account
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import new_id
+from app.dispatch.worker_registry import register_worker
 from app.jobs.fair_share import join_share
 from app.jobs.plan import FINISH_POOL, enqueue
 from app.jobs.queue_tables import Unit
@@ -88,3 +89,8 @@ def make_queued_job(
 
 def units_of(session: Session, job: Job) -> list[Unit]:
     return sorted(session.query(Unit).filter_by(job_id=job.id), key=lambda unit: (unit.kind, unit.shot, unit.position))
+
+
+def make_worker(session: Session, worker_id: str, *, pools: tuple[str, ...] = ("demo",), state: str = "idle") -> None:
+    """A registered worker process, which does nothing."""
+    register_worker(session, worker_id, pools=list(pools), host="a host", pid=1, device="cpu", facts={}, state=state)

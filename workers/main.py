@@ -15,7 +15,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app.db import forget_engines, name_process
+from app.db import forget_engines, name_process, transaction
 from app.dispatch.worker_registry import ask_host_to_leave, release_takes_of_child
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
@@ -59,9 +59,22 @@ def _child_starts(**_: Any) -> None:
         # Celery would keep a child without a worker loop, which drops its wake-ups. A fresh one tries again.
         log.exception("This worker process could not register, and ends.")
         os._exit(1)
+    release_takes_of_predecessor()
     # The child counts, so the child is scraped; the parent only supervises it.
     serve_metrics("worker")
     worker.warm_up()
+
+
+def release_takes_of_predecessor() -> None:
+    """Release what a dead child of the same parent was working on.
+
+    A take that it began without a wake-up is no task of Celery's, so no failed task reports its death.
+    """
+    try:
+        with transaction() as session:
+            release_takes_of_child(session, parent_name(os.getppid()))
+    except Exception as error:  # noqa: BLE001 — leases and the scheduler do the same, only later.
+        log.warning("The takes of this process's predecessor could not be released: %s", error)
 
 
 @worker_process_shutdown.connect

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class RunningTake(ABC):
     """A running take. Its stages run in this order: `open`, `render`, `upload`, `commit_take`.
 
-    The main thread opens and renders; the upload stage's thread may upload and commit. At any moment one thread owns
+    The render thread opens and renders; the upload stage's thread may upload and commit. At any moment one thread owns
     the take. Its lease is renewed throughout, and it ends exactly once, whichever stage ends it.
     """
 

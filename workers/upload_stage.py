@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class UploadStage:
-    """Runs one upload at a time, in order. Only the main thread submits and waits; other threads may read `is_busy`.
+    """Runs one upload at a time, in order. Only the render thread submits and waits; other threads may read `is_busy`.
 
     There is room for one take; submitting the next one waits. A slow store therefore holds the renders back instead of
     filling the disk, and a crash costs at most the take that renders and the one that is being uploaded.

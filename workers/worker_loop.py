@@ -1,15 +1,17 @@
 """The loop of a worker process: register, load the model, claim and run takes, and report that it is alive."""
 
+import contextvars
 import logging
 import os
 import socket
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NoReturn
 
 from app.catalog.models import VideoModel, load_catalog
 from app.db import transaction
-from app.dispatch.claim import Claim, claim
+from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.logs import bind_log_ids
 from app.settings import get_settings
@@ -28,15 +30,18 @@ from workers.upload_stage import UploadStage
 log = logging.getLogger(__name__)
 
 REGISTRY_SECONDS = 1.0
-# How often an idle main thread looks for new work while the last take is still being uploaded.
+# How often the render thread looks for new work while the last take is still being uploaded.
 POLL_SECONDS = 0.5
+# How often an idle worker looks for work by itself: a wake-up may be lost, or Redis away for hours.
+IDLE_POLL_SECONDS = 5.0
 
 
 class WorkerLoop:
     """One worker process, and its threads.
 
-    The main thread claims and renders; the upload stage uploads and commits what was rendered; the prefetcher prepares
-    what probably comes next; and a background thread reports to the worker registry that the process is alive.
+    The render thread loads models, claims and renders, one take at a time, whoever asks for it: a wake-up, or the idle
+    thread, which looks for work by itself. The upload stage uploads and commits what was rendered; the prefetcher
+    prepares what probably comes next; and a background thread reports to the worker registry that the process is alive.
     """
 
     def __init__(self, worker_id: str, pools: list[str]) -> None:
@@ -45,13 +50,18 @@ class WorkerLoop:
         self.prefetcher = Prefetcher()
         self.engines = EngineCache(self.prefetcher)
         self.uploads = UploadStage()
-        # The take that the main thread works on; one that is being uploaded is not counted.
+        # The take that the render thread works on; one that is being uploaded is not counted.
         self.take: RunningTake | None = None
         # Set once it can answer a wake-up; until then it may still be loading its model.
         self._ready = threading.Event()
         self._draining = threading.Event()
+        # Set once nothing more may begin; `_closed` once everything has ended.
+        self._closing = threading.Event()
         self._closed = threading.Event()
+        self._render_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
+        self._work: Future[None] | None = None
         self._registry_thread = threading.Thread(target=self._report, name="registry", daemon=True)
+        self._idle_thread = threading.Thread(target=self._look_for_work, name="idle", daemon=True)
 
     def open(self) -> None:
         """Register the worker, start to report, and remove files of processes and units that are gone."""
@@ -69,12 +79,16 @@ class WorkerLoop:
                 state="starting",
             )
         self._registry_thread.start()
+        self._idle_thread.start()
 
     def warm_up(self) -> None:
         """Load the model of this worker's pools before its first take, where they have exactly one.
 
         Whatever keeps it from loading is met again and reported by the first take.
         """
+        self._render_thread.submit(self._warm_up).result()
+
+    def _warm_up(self) -> None:
         models = [each for each in load_catalog(get_settings().catalog_dir).values() if self._serves(each)]
         try:
             if len(models) == 1:
@@ -88,7 +102,15 @@ class WorkerLoop:
         return model.enabled and model.pool in self.pools and model.family != "synthetic"
 
     def close(self) -> None:
-        """Wait for the running upload and deregister; the registry drops a worker that cannot after a minute."""
+        """Wait for the running take and upload, and deregister; the registry drops a worker that cannot after a minute.
+
+        A take that lasts is ended or released by the registry's orders, as everywhere.
+        """
+        self._closing.set()
+        self._render_thread.shutdown(wait=True)
+        self._close_rest()
+
+    def _close_rest(self) -> None:
         self.uploads.close()
         self.prefetcher.close()
         self._closed.set()
@@ -102,12 +124,36 @@ class WorkerLoop:
     def work(self) -> None:
         """Claim and run takes until nothing is left or the worker drains, and until every started take has ended.
 
+        Where the render thread works already, this waits for it and then looks once more.
+        """
+        context = contextvars.copy_context()
+        self._work = self._render_thread.submit(context.run, self._work_until_empty)
+        self._work.result()
+
+    def _look_for_work(self) -> None:
+        """Look for work every few seconds while nothing else makes this worker work."""
+        while not self._closed.wait(IDLE_POLL_SECONDS):
+            if not self._ready.is_set() or self._draining.is_set() or self._closing.is_set():
+                continue
+            if self._work is not None and not self._work.done():
+                continue
+            try:
+                with transaction() as session:
+                    is_due = has_ready(session, self.pools)
+                if is_due:
+                    self.work()
+            except Exception as error:  # noqa: BLE001 — the database may be away; the next look tries again.
+                log.warning("This worker could not look for work: %s", error)
+
+    def _work_until_empty(self) -> None:
+        """Claim and run takes, on the render thread.
+
         While the last take is uploaded, the next one is claimed and rendered. Where there is none, the end of the
         upload may make one ready, and others may come meanwhile, so the queue is polled until the upload has ended.
         """
         self._ready.set()
         try:
-            while not self._draining.is_set():
+            while not self._draining.is_set() and not self._closing.is_set():
                 is_uploading = self.uploads.is_busy()
                 next_claim = self._claim()
                 if next_claim is not None:
@@ -154,7 +200,8 @@ class WorkerLoop:
     def _exit(self) -> NoReturn:
         """Close and end this process, so that the supervisor starts a fresh one."""
         try:
-            self.close()
+            # On the render thread itself, which `close` would wait for.
+            self._close_rest()
         except Exception:
             # The weights of a broken device cannot be released either; they go with the process.
             log.exception("This process could not be closed in order")
@@ -193,7 +240,7 @@ class WorkerLoop:
         return "busy" if self.take is not None or self.uploads.is_busy() else "idle"
 
     def _exit_while_loading(self) -> None:
-        """End the process while its main thread loads, which cannot be interrupted; there is nothing to hand back."""
+        """End the process while its render thread loads, which cannot be interrupted; there is nothing to hand back."""
         log.info("This worker leaves before it has loaded its model.")
         with suppress(Exception), transaction() as session:
             deregister_worker(session, self.worker_id)

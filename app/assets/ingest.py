@@ -18,13 +18,15 @@ from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
-from app.db import new_id
+from app.db import long_work, new_id
 from app.errors import AppError
 from app.net.fetch import fetch_to
 from app.storage import Stored, get_storage
 
 _CHUNK_BYTES = 2**20
 _FETCH_SECONDS = 60.0
+# How long a transaction may stand while a customer's file is received, re-encoded and stored.
+INGEST_SECONDS = 600
 _FILENAME_LENGTH_MAX = 200
 _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
@@ -155,13 +157,14 @@ def _ingest(
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
-        try:
-            receive(path)
-            result = probe_file(path, Path(output), want=kind)
-        except RefusedError as refused:
-            raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
-        asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
-        store_asset(session, asset, result)
+        with long_work(session, idle_seconds=INGEST_SECONDS):
+            try:
+                receive(path)
+                result = probe_file(path, Path(output), want=kind)
+            except RefusedError as refused:
+                raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
+            asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
+            store_asset(session, asset, result)
     session.add(asset)
     session.flush()
     return asset

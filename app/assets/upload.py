@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
-from app.assets.ingest import bytes_max, new_asset, store_asset, write_capped
+from app.assets.ingest import INGEST_SECONDS, bytes_max, new_asset, store_asset, write_capped
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import AssetOwner
@@ -17,6 +17,7 @@ from app.assets.sandbox_probe import probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
+from app.db import long_work
 from app.errors import AppError, not_found
 from app.storage import Upload, get_storage
 
@@ -63,7 +64,10 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
     if asset is None or asset.state == AssetState.DELETED:
         raise not_found("asset", link.asset_id)
     _require_pending(asset)
-    with tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder:
+    with (
+        long_work(session, idle_seconds=INGEST_SECONDS),
+        tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder,
+    ):
         path = Path(folder) / "file"
         try:
             write_capped(file, path, bytes_max=link.size)
@@ -91,6 +95,7 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
+        long_work(session, idle_seconds=INGEST_SECONDS),
     ):
         path = Path(received) / "file"
         try:

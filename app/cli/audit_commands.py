@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.cli.options import Home, home_folder
 from app.cli.server_urls import any_servers
-from app.db import transaction
+from app.db import allow_long, transaction
 from app.errors import AppError
 from app.reports.audit import audit_books
 from app.reports.replay import replay_job
@@ -20,6 +20,7 @@ err = Console(stderr=True)
 def run_audit(home: Home = None) -> None:
     """Verify the books: recompute them from transfers, receipts and events. Exit 1 and list the rows that disagree."""
     with any_servers(home_folder(home)), transaction() as session:
+        allow_long(session)
         findings = audit_books(session)
     for finding in findings:
         out.print(f"{finding.rule}\t{finding.subject}\t{finding.message}", highlight=False, soft_wrap=True)

@@ -7,19 +7,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from redis import Redis, RedisError
 from rich.table import Table
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.catalog.memory_estimate import predict_peak
 from app.catalog.models import VideoModel, load_catalog
+from app.cli.doctor_database import check_database
 from app.cli.embedded import embedded_home
+from app.cli.health_check import HealthCheck
 from app.cli.home import is_claimed
 from app.cli.server_binaries import (
     INSTALL_HINT,
@@ -29,13 +28,11 @@ from app.cli.server_binaries import (
     redis_program,
     servers_owner,
 )
-from app.db import get_engine
 from app.errors import AppError
 from app.settings import get_settings
 from app.storage import open_storage
 
 _PYTHON_MIN = (3, 11)
-_POSTGRES_MIN = 15
 _REDIS_MIN = (6, 2)
 _DISK_BYTES_MIN = 2 * 2**30
 _TORCH_SECONDS = 120.0
@@ -47,16 +44,6 @@ print(json.dumps({"version": torch.__version__, "devices": [
     {"name": torch.cuda.get_device_name(each), "bytes": torch.cuda.get_device_properties(each).total_memory}
     for each in names]}))
 """
-
-
-@dataclass(frozen=True)
-class HealthCheck:
-    """The result of one check. `ok` None is a note: the service runs with limitations."""
-
-    part: str
-    ok: bool | None
-    result: str
-    fix: str = ""
 
 
 def diagnose(home: Path) -> list[HealthCheck]:
@@ -125,16 +112,7 @@ def _port(home: Path) -> list[HealthCheck]:
 def _postgres() -> list[HealthCheck]:
     if not get_settings().database_url:
         return _embedded("PostgreSQL", lambda: postgres_programs() / "postgres")
-    fix = "Check CINEMETER_DATABASE_URL, that the server runs, and that it accepts connections from this machine."
-    try:
-        with get_engine().connect() as connection:
-            version = str(connection.execute(text("SHOW server_version")).scalar_one())
-    except (SQLAlchemyError, RuntimeError) as error:
-        return [HealthCheck("PostgreSQL", False, str(error).splitlines()[0], fix)]
-    ok = int(version.split(".")[0]) >= _POSTGRES_MIN
-    return [
-        HealthCheck("PostgreSQL", ok, f"{version}, external", "" if ok else f"Use PostgreSQL {_POSTGRES_MIN} or newer.")
-    ]
+    return check_database()
 
 
 def _redis() -> list[HealthCheck]:

@@ -11,13 +11,12 @@ from decimal import Decimal
 from importlib.resources import files
 from typing import Any
 
-import psycopg
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now, read_again
-from app.db import after_commit, new_id
+from app.db import after_commit, is_lock_timeout, new_id
 from app.dispatch.throughput import estimate_use
 from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
 from app.jobs.fair_share import advance_clock, join_share
@@ -97,6 +96,13 @@ def peek(session: Session, pool: str, resident_model: str | None = None) -> str 
     return None if choice is None else str(choice.unit_id)
 
 
+def has_ready(session: Session, pools: Collection[str]) -> bool:
+    """Return whether any of these pools has a unit that may start now, as far as time is concerned."""
+    may_start = Unit.not_before.is_(None) | (Unit.not_before <= now(session))
+    ready = select(Unit.id).where(Unit.pool.in_(pools), Unit.state == UnitState.READY, may_start)
+    return bool(session.scalar(ready.limit(1)))
+
+
 def _choice_inputs(
     pool: str, resident_model: str | None, moment: datetime, excluded: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
             rows = _lock_rows(session, unit_id)
             session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
     except OperationalError as error:
-        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+        if not is_lock_timeout(error):
             raise
         return None
     read_again(session)

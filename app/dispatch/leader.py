@@ -1,7 +1,9 @@
 """Leader election by a lease in the database: one scheduler leads; a standby takes over when the lease expires."""
 
 import logging
+import math
 import socket
+import time
 from datetime import timedelta
 
 from sqlalchemy import or_, text, update
@@ -29,9 +31,17 @@ class Leadership:
         self.role = role
         self.holder = f"{socket.gethostname()}:{new_id('leader')}"
         self.term: int | None = None
+        self._renewed_at = -math.inf  # on the monotonic clock
+
+    def keep(self) -> bool:
+        """Renew the lease where a third of it has passed. Returns whether this process still leads."""
+        if time.monotonic() - self._renewed_at < LEASE_SECONDS / 3:
+            return self.term is not None
+        return self.acquire()
 
     def acquire(self) -> bool:
         """Acquire or renew the lease. Returns whether this process leads."""
+        began = time.monotonic()
         with transaction() as session:
             # A leader that froze inside a repair still holds its row in share mode. The standby must not hang with it:
             # it tries again in a second, until the database has ended the frozen transaction.
@@ -59,7 +69,7 @@ class Leadership:
             term = mine.term if mine else None
         if term != self.term:
             log.info("This %s %s", self.role, f"leads, term {term}" if term else "stands by")
-        self.term = term
+        self.term, self._renewed_at = term, began
         return term is not None
 
     def verify(self, session: Session) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
-from app.db import transaction
+from app.db import is_lock_timeout, transaction
 from app.dispatch.eta_accuracy import record_eta_forecasts, score_eta_forecasts
 from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
+from app.dispatch.lock_patience import LockPatience
 from app.dispatch.maintenance import count_repairs
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
@@ -35,8 +36,9 @@ log = logging.getLogger(__name__)
 
 # Repairs of one kind per round; a round starts each second.
 BATCH = 200
-# How long a repair waits for a lock. A process that holds one for longer is frozen, and others must not wait for it.
-LOCK_SECONDS = 2
+# How long the repairs of one round wait for locks, all together. A process that holds one for longer is frozen; with
+# hundreds of its rows, a wait for each would outlast the leader's lease. What is locked is tried again in a second.
+LOCK_SECONDS = 2.0
 # Queued jobs that are scanned in each round.
 SCAN_BATCH = 500
 _stalled_job_scan = StalledJobScan()
@@ -148,9 +150,10 @@ def run_round(leadership: Leadership | None = None) -> dict[str, int]:
     """Run every repair once. Returns how many items each repaired.
 
     With `leadership`, each transaction that writes first verifies the leader's term, so that a leader that was frozen
-    and resumed too late repairs nothing.
+    and resumed too late repairs nothing; and a long round renews the lease between repairs.
     """
     counts = dict.fromkeys(REPAIRS, 0)
+    patience = LockPatience(LOCK_SECONDS)
     for name, repair in REPAIRS.items():
         try:
             with transaction() as session:
@@ -158,21 +161,35 @@ def run_round(leadership: Leadership | None = None) -> dict[str, int]:
         except Exception:
             log.exception("The repair %s could not find its items", name)
             continue
+        locked = 0
         for item in items:
             try:
-                with transaction() as session:
-                    if leadership is not None:
-                        leadership.verify(session)
-                    session.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-                    if repair.repair(session, item):
-                        count_repairs(session, name, 1)
-                        counts[name] += 1
+                if leadership is not None and not leadership.keep():
+                    return counts
+                counts[name] += _run_repair(name, repair, item, leadership, patience)
             except LeadershipLost:
                 return counts
-            except Exception:
-                # One item that fails must not block the others; it is retried in a second.
-                log.exception("The repair %s failed for %s", name, item)
+            except Exception as error:
+                if is_lock_timeout(error):
+                    locked += 1
+                else:
+                    # One item that fails must not block the others; it is retried in a second.
+                    log.exception("The repair %s failed for %s", name, item)
+        if locked:
+            log.warning("The repair %s left out %d items that other transactions hold", name, locked)
     return counts
+
+
+def _run_repair(name: str, repair: Repair, item: Any, leadership: Leadership | None, patience: LockPatience) -> int:
+    """Repair one item in a transaction of its own. Returns 1 where there was anything to do, else 0."""
+    with patience.counted(), transaction() as session:
+        session.execute(text(f"SET LOCAL lock_timeout = '{patience.milliseconds()}ms'"))
+        if leadership is not None:
+            leadership.verify(session)
+        if not repair.repair(session, item):
+            return 0
+        count_repairs(session, name, 1)
+        return 1
 
 
 def wake_pools() -> int:

@@ -10,10 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.assets.ingest import new_asset, store_asset
+from app.assets.ingest import INGEST_SECONDS, new_asset, store_asset
 from app.assets.owner import OwnerIds
 from app.assets.sandbox_probe import ProbeResult
 from app.assets.tables import Asset
+from app.db import long_work
 from app.jobs.derive import finished_spec
 from app.jobs.file_retention import retention_end
 from app.jobs.tables import Job, ReceiptRow
@@ -31,7 +32,10 @@ def film_as_asset(session: Session, job: Job) -> Asset:
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
     owner = OwnerIds(job.account_id, job.project_id, job.test)
     asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=retention_end(session, job.account_id))
-    with tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
+    with (
+        long_work(session, idle_seconds=INGEST_SECONDS),
+        tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder,
+    ):
         path = Path(folder) / "film.mp4"
         get_storage().get_file(str(job.film_key), path)
         facts = ProbeResult(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
+from app.db import long_work
 from app.errors import AppError
 from app.prices.find import book_at, book_by_id, contracts_by_hash
 from app.roles import ADMIN_ROLES, require_role
@@ -32,6 +33,8 @@ GROUPED = text(
     """
 )
 ROWS_PER_FETCH = 10_000
+# How long the statement that groups past jobs may run, and how long the computation between two fetches.
+SIMULATION_SECONDS = 600
 
 
 def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: datetime) -> Simulation:
@@ -46,18 +49,20 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     if until <= since:
         raise AppError("invalid_request", "The period ends after it begins.", field="until")
     contracts = contracts_by_hash(session)
-    rows = session.execute(
-        GROUPED,
-        {"since": since, "until": until, "currency": book.currency, "edges": edges(book, contracts)},
-        execution_options={"stream_results": True},
-    )
-    return simulate(
-        book,
-        _past(rows.yield_per(ROWS_PER_FETCH)),
-        contracts=contracts,
-        cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
-        in_force=book_at(session, now(session)).book,
-    )
+    in_force = book_at(session, now(session)).book
+    with long_work(session, statement_seconds=SIMULATION_SECONDS, idle_seconds=SIMULATION_SECONDS):
+        rows = session.execute(
+            GROUPED,
+            {"since": since, "until": until, "currency": book.currency, "edges": edges(book, contracts)},
+            execution_options={"stream_results": True},
+        )
+        return simulate(
+            book,
+            _past(rows.yield_per(ROWS_PER_FETCH)),
+            contracts=contracts,
+            cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
+            in_force=in_force,
+        )
 
 
 def simulate_stored(session: Session, actor: Actor, book_id: str, *, since: datetime, until: datetime) -> Simulation:

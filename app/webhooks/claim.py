@@ -2,7 +2,9 @@
 
 A claim moves `next_attempt_at` ahead by the lease. A courier that dies never reports, and the deliveries it had claimed
 become due again. The claims of all couriers are serialised by one lock, so that the limits of an endpoint hold for all
-couriers together; each claim is a few indexed statements and never waits for the network.
+couriers together; each claim is a few indexed statements and never waits for the network. It does not wait for another
+transaction either: that process may be frozen. A courier that finds the lock taken, or an endpoint locked, tries again
+at its next poll.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +25,7 @@ from app.webhooks.tables import Delivery, Endpoint
 # Enough to fill any endpoint's limit; counting further would cost time on a long backlog.
 _DUE_COUNTED = 100
 
-_CLAIM_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('cinemeter.webhooks.claim', 0))")
+_CLAIM_LOCK = text("SELECT pg_try_advisory_xact_lock(hashtextextended('cinemeter.webhooks.claim', 0))")
 
 # One index probe per endpoint, however long its backlog is (a loose index scan).
 _WAITING = text("""
@@ -64,10 +66,12 @@ _PACE = text("""
     WITH allocated AS (
         SELECT * FROM unnest(CAST(:endpoints AS text[]), CAST(:paced AS timestamptz[])) AS allocated (id, paced_until)
     ), locked AS (
-        SELECT id FROM webhook_endpoints WHERE id = ANY (CAST(:endpoints AS text[])) ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM webhook_endpoints WHERE id = ANY (CAST(:endpoints AS text[])) ORDER BY id
+        FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE webhook_endpoints AS endpoint SET paced_until = allocated.paced_until
     FROM allocated, locked WHERE endpoint.id = allocated.id AND locked.id = allocated.id
+    RETURNING endpoint.id
 """)
 
 _LEASE = text("""
@@ -127,11 +131,12 @@ def claim_deliveries(
 
     `account_max` bounds how many of the courier's slots one account may hold, counting `account_in_flight`.
     """
-    session.execute(_CLAIM_LOCK)
+    if not session.scalar(_CLAIM_LOCK):
+        return []
     moment = now(session)
     waiting = session.execute(_WAITING, {"now": moment, "counted": _DUE_COUNTED}).all()
     closed = [row.endpoint_id for row in waiting if not row.is_open]
-    for endpoint in lock_endpoints(session, closed).values() if closed else ():
+    for endpoint in lock_endpoints(session, closed, skip_locked=True).values() if closed else ():
         # These deliveries were written, or released by a courier, while their endpoint was being closed.
         abandon_waiting(session, endpoint)
     lanes = [_lane(row) for row in waiting if row.is_open]
@@ -140,7 +145,7 @@ def claim_deliveries(
         return []
     paced = [paced_until(lane, allocated[lane.endpoint_id], moment) for lane in lanes if lane.endpoint_id in allocated]
     served = [lane.endpoint_id for lane in lanes if lane.endpoint_id in allocated]
-    session.execute(_PACE, {"endpoints": served, "paced": paced})
+    served = list(session.scalars(_PACE, {"endpoints": served, "paced": paced}))
     leased_until = moment + timedelta(seconds=lease_seconds)
     values = {"endpoints": served, "slots": [allocated[endpoint_id] for endpoint_id in served], "now": moment}
     leased = session.scalars(_LEASE, values | {"lease": lease, "leased_until": leased_until}).all()

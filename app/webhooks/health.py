@@ -18,11 +18,16 @@ def is_open(endpoint: Endpoint) -> bool:
     return endpoint.disabled_at is None and endpoint.deleted_at is None
 
 
-def lock_endpoints(session: Session, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
-    """Lock endpoints in the order of their ids, as every transaction does, and return them as they are now."""
+def lock_endpoints(session: Session, endpoint_ids: Iterable[str], *, skip_locked: bool = False) -> dict[str, Endpoint]:
+    """Lock endpoints in the order of their ids, as every transaction does, and return them as they are now.
+
+    `skip_locked` leaves out those that another transaction holds.
+    """
     query = select(Endpoint).where(Endpoint.id.in_(list(endpoint_ids))).order_by(Endpoint.id)
     # FOR NO KEY UPDATE: deliveries that are being inserted refer to the endpoint and need not wait.
-    locked = session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True))
+    locked = session.scalars(
+        query.with_for_update(key_share=True, skip_locked=skip_locked).execution_options(populate_existing=True)
+    )
     return {endpoint.id: endpoint for endpoint in locked}
 
 

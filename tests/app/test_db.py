@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.db import forget_engines, get_engine, transaction
 from app.settings import get_settings
@@ -34,3 +37,29 @@ def test_a_line_whose_other_end_is_silent_is_left_for_a_new_one(
         assert session.scalar(text("SELECT 2")) == 2
     monkeypatch.undo()
     get_settings.cache_clear()
+
+
+def test_a_process_that_stood_still_for_too_long_gets_a_new_connection(database_url: str, engine: Engine) -> None:
+    with Session(engine) as session:
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(database_url, autocommit=True) as other:
+            while other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is not None:
+                pass
+        with pytest.raises(OperationalError) as error:
+            session.execute(text("SELECT 1"))
+        assert error.value.connection_invalidated
+    with transaction() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != pid
+
+
+def test_a_connection_to_a_server_that_only_reads_is_closed(database_url: str, engine: Engine) -> None:
+    """After a failover the former primary refuses writes: the next transaction asks for a new connection."""
+    with Session(engine) as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        with pytest.raises(OperationalError) as error:
+            session.execute(text("CREATE TABLE written ()"))
+        assert error.value.connection_invalidated
+    with transaction() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != pid

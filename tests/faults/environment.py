@@ -19,12 +19,15 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from app.cli.embedded import EmbeddedServers
+from app.cli.postgres import DATABASE, USER
 from app.settings import child_environment
 from tests.contracts.storage_servers import ACCESS_KEY, SECRET_KEY, rclone
 from tests.faults.tcp_proxy import Wire
 from tests.live_service import Service, start, stop
 
 LEASE_SECONDS = 4
+# The time-out after which the database ends a frozen transaction, shorter than in production as the lease is.
+IDLE_SECONDS = 3
 CATALOG = Path(__file__).parent / "catalog"
 
 
@@ -86,10 +89,22 @@ class Ground:
         except psycopg.OperationalError:
             return [(fallback,)]
 
+    def shorten_time_outs(self) -> None:
+        """Have the database end frozen transactions after IDLE_SECONDS, and every role connect anew."""
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(
+                f"ALTER ROLE {USER} IN DATABASE {DATABASE} SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
+            )
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+
     @contextlib.contextmanager
-    def session(self) -> Iterator[Session]:
-        """A session on the service's own database."""
-        engine = create_engine(self.database_url.replace("postgresql://", "postgresql+psycopg://", 1))
+    def session(self, *, over_wire: bool = False) -> Iterator[Session]:
+        """A session on the service's own database, past the wire or over it."""
+        url = self.environment["CINEMETER_DATABASE_URL"] if over_wire else self.database_url
+        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
         with Session(engine) as session:
             yield session
         engine.dispose()
@@ -168,6 +183,7 @@ def ground(folder: Path, **settings: str) -> Iterator[Ground]:
         made = Ground(folder, servers, wires, environment)
         made.service = start(folder / "home", **environment, CINEMETER_POOLS="synthetic")
         stack.callback(stop, made.service)
+        made.shorten_time_outs()
         try:
             for name, (role, more) in LASTING.items():
                 made.helper(name, role, **more)

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from app.wakeups import KEY_PREFIX, WAKEUP_TASK, make_celery, queue_name
 from tests.faults.environment import LEASE_SECONDS, Ground
+from tests.faults.freezes import Freezes
 
 # Between two faults some work gets done: a service that is only ever hit shows nothing but its back-off.
 LULL_JOBS = 4
@@ -23,7 +24,7 @@ COME_BACK_SECONDS = 60.0
 
 
 @dataclass
-class Storm:
+class Storm(Freezes):
     """Faults against one service, dealt from a seeded deck: each comes once before any comes again.
 
     `tally` counts them, and `recovery` tells for each how long it was until a take that began after it had succeeded.
@@ -44,6 +45,10 @@ class Storm:
             self.kill_api,
             self.kill_scheduler,
             self.kill_courier,
+            self.freeze_api,
+            self.freeze_scheduler,
+            self.freeze_courier,
+            self.freeze_console,
             self.restart_redis,
             self.flush_redis,
             self.freeze_redis,
@@ -59,10 +64,10 @@ class Storm:
             self.a_clock_an_hour_behind,
         ]
 
-    def blow(self, ended: Callable[[], int], done: Callable[[], bool]) -> None:
-        """Let one fault follow another until `done` and until each has come, with a lull after each."""
+    def blow(self, ended: Callable[[], int], done: Callable[[], bool], *, count: int) -> None:
+        """Let one fault follow another until `count` have come and `done`, with a lull after each."""
         deck: list[Callable[[], None]] = []
-        while not done() or len(self.tally) < len(self.faults):
+        while self.tally.total() < count or not done():
             if not deck:
                 deck = self.random.sample(self.faults, len(self.faults))
             fault = deck.pop()
@@ -224,15 +229,6 @@ class Storm:
             assert time.monotonic() < until, f"{role} did not come back within a minute"
             self.ground.tend()
             time.sleep(0.05)
-
-    def _freeze(self, processes: list[psutil.Process], seconds: float) -> None:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
-        time.sleep(seconds)
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
 
     def _end(self, process: object) -> None:
         pid = getattr(process, "pid", None)

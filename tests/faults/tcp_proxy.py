@@ -21,13 +21,14 @@ class Wire:
         self._pause_seconds = 0.0
         threading.Thread(target=self._accept, name=f"wire-{port}", daemon=True).start()
 
-    def vanish(self) -> int:
+    def vanish(self, ports: set[int] | None = None) -> int:
         """Pass nothing more on the connections that are open, and close none: each end waits for the other for ever.
 
-        That is what a lost route or a dropped firewall entry looks like; new connections are good. Returns how many.
+        That is what a lost route or a dropped firewall entry looks like; new connections are good. `ports` are those
+        of the clients that are cut off; None is all. Returns how many.
         """
         with self._lock:
-            held = list(self._pairs)
+            held = [pair for pair in self._pairs if ports is None or pair.client_port in ports]
             for pair in held:
                 pair.vanished.set()
         return len(held)
@@ -89,6 +90,7 @@ class Wire:
 class _Pair:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
+        self.client_port: int = client.getpeername()[1]
         self.vanished = threading.Event()
 
     def close(self) -> None:

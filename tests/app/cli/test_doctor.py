@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.doctor import HealthCheck, diagnose
+from app.cli.doctor import diagnose
+from app.cli.doctor_database import check_database
+from app.cli.health_check import HealthCheck
 from app.cli.home import claim_home
+from app.cli.migrate import set_time_outs
 from app.cli.ports import free_port
+from app.db import forget_engines, transaction
 from app.settings import get_settings
+from tests.factories import make_worker
 
 
 def check(home: Path, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, HealthCheck]:
@@ -65,3 +70,32 @@ def test_a_port_in_use_is_a_remark_unless_it_is_our_own(tmp_path: Path, monkeypa
         assert check(tmp_path, monkeypatch, PORT=port)["port"].ok is None
         with claim_home(tmp_path):
             assert check(tmp_path, monkeypatch, PORT=port)["port"].ok is True
+
+
+def of_database() -> dict[str, HealthCheck]:
+    return {each.part: each for each in check_database()}
+
+
+def test_a_database_that_lets_everybody_stand_still_is_a_fault(database_url: str):
+    missing = of_database()["database time-outs"]
+    assert missing.ok is False
+    assert "idle_in_transaction_session_timeout is 0, not 15s" in missing.result
+    assert "cinemeter migrate" in missing.fix
+    with transaction() as session:
+        set_time_outs(session.connection())
+    forget_engines()
+    assert of_database()["database time-outs"].ok, of_database()["database time-outs"]
+    assert of_database()["database encoding"].ok
+
+
+def test_more_workers_than_the_database_has_connections_for_are_a_remark(database_url: str):
+    assert of_database()["connections"].ok
+    with transaction() as session:
+        for number in range(100):
+            make_worker(session, f"worker-{number}")
+        make_worker(session, "gone", state="gone")
+    budget = of_database()["connections"]
+    assert budget.ok is None
+    assert budget.result.startswith("100 workers × 6 + 1 API × 40 + 10 = 650 of ")
+    assert "max_connections of PostgreSQL to 670" in budget.fix
+    assert "PgBouncer" in budget.fix

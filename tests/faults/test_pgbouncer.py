@@ -1,0 +1,87 @@
+"""The service behind PgBouncer in transaction mode: each transaction may run on another connection of the server."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from app.cli.doctor_database import check_database
+from app.cli.migrate import set_time_outs
+from app.db import TIME_OUTS, forget_engines, get_engine, long_work, name_process, transaction
+from app.reports.audit import audit_books
+from app.settings import get_settings
+from app.webhooks.secret import key_of
+from tests.api_client import World
+from tests.app.net.receiver import Receiver
+from tests.app.webhooks.couriers import courier_thread
+from tests.faults.pgbouncer import pgbouncer
+
+ORDERS = 12
+
+
+@pytest.fixture
+def engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine of an API whose database is reached through PgBouncer, with the settings of the runbook."""
+    with get_engine().begin() as connection:
+        set_time_outs(connection)
+    forget_engines()
+    with pgbouncer(database_url) as url:
+        for name, value in {"URL": url, "PREPARE": "0", "PING_SECONDS": "0"}.items():
+            monkeypatch.setenv(f"CINEMETER_DATABASE_{name}", value)
+        monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
+        get_settings.cache_clear()
+        key_of.cache_clear()
+        name_process("api")
+        yield get_engine()
+        name_process("cli")
+        forget_engines()
+
+
+def test_orders_takes_settlements_and_webhooks_go_through_pgbouncer(
+    world: World, database_url: str, redis_url: str
+) -> None:
+    with Receiver() as receiver:
+        hook = {"url": receiver.url("/ok"), "event_types": ["video.completed"]}
+        assert world.post("/v1/webhook_endpoints", hook).status_code == 200
+
+        def order(number: int) -> str:
+            body = {"model": "synthetic", "prompt": f"bars {number}", "seconds": 1, "resolution": "480P"}
+            answer = world.post("/v1/videos", body)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["id"])
+
+        with ThreadPoolExecutor(6) as pool:
+            videos = list(pool.map(order, range(ORDERS)))
+        assert len(set(videos)) == ORDERS
+        world.work()
+        states = {world.get(f"/v1/videos/{video}").json()["status"] for video in videos}
+        assert states == {"completed"}
+        with courier_thread():
+            assert receiver.wait_for(lambda requests: len(requests) == ORDERS)
+    with transaction() as session:
+        assert audit_books(session) == []
+
+
+def test_the_database_knows_who_is_connected_and_ends_what_stands_still(engine: Engine, database_url: str) -> None:
+    with transaction() as session:
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        with psycopg.connect(database_url) as direct:
+            query = "SELECT application_name FROM pg_stat_activity WHERE pid = %s"
+            assert direct.execute(query, (pid,)).fetchone() == ("cinemeter-api",)
+        for name, value in TIME_OUTS.items():
+            assert session.scalar(text("SELECT current_setting(:name)"), {"name": name}) == value
+    assert {each.part: each.ok for each in check_database()}["database time-outs"]
+
+
+def test_an_exception_from_the_time_outs_ends_with_its_transaction(engine: Engine) -> None:
+    show = text("SHOW idle_in_transaction_session_timeout")
+    with transaction() as session:
+        with long_work(session, idle_seconds=600):
+            assert session.scalar(show) == "10min"
+        assert session.scalar(show) == "15s"
+    with transaction() as session, long_work(session, idle_seconds=600):
+        pass
+    with transaction() as session:
+        assert session.scalar(show) == "15s"
