@@ -19,7 +19,8 @@ from app.dispatch.maintenance import count_repairs
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
 from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
-from app.jobs.fair_share import refresh_share, settle_share, stale_shares
+from app.jobs.deadlines import is_overdue
+from app.jobs.fair_share import lock_shares, refresh_share, settle_share, stale_shares
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
@@ -73,7 +74,7 @@ def _past_deadlines(session: Session) -> Sequence[str]:
 def _expire(session: Session, job_id: str) -> bool:
     """Expire a queued job whose latest start (`not_after`) has passed."""
     job = _lock(session, job_id)
-    if job is None or job.state != JobState.QUEUED or job.not_after is None or job.not_after > now(session):
+    if job is None or not is_overdue(session, job):
         return False
     expire(session, job)
     return True
@@ -92,6 +93,7 @@ def _promote(session: Session, job_id: str) -> bool:
     job.promote_at = None
     if job.state != JobState.QUEUED:
         return False
+    lock_shares(session, job.account_id, [job.pool])
     flex, standard = CLASS_OF_TIER["flex"], CLASS_OF_TIER["standard"]
     session.execute(update(Unit).where(Unit.job_id == job.id, Unit.priority == flex).values(priority=standard))
     return True

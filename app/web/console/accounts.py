@@ -24,7 +24,7 @@ from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
 from app.roles import Role
 from app.settings import get_settings
-from app.wallet.balance import balance
+from app.wallet.balance import balance, lock_wallet
 from app.wallet.funds import list_transfers, signed_amount_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.console.display_names import names_of
@@ -110,6 +110,8 @@ def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: 
     """Set the account's own limits; an empty field leaves what the membership says."""
     actor, account = Actor.of(visitor.caller), get_account(session, account_id)
     concurrency, queue_limit = (_whole(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
+    # Two actions, so two entries of the audit log: its lock comes last, so the wallet is locked before the first.
+    lock_wallet(session, account_id)
     accounts.set_account_limits(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
     credit = parse_form_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
     if credit != balance(session, account_id).credit_limit:
