@@ -84,12 +84,10 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     for pool in pools:
         # The lock of a pool without work is released before the next pool's is taken, so that workers may name their
         # pools in any order.
-        point = session.begin_nested()
-        lease = _claim_from(session, worker_id, pool, resident_model)
-        if lease is NoLease.UNCHANGED:
-            point.rollback()
-        else:
-            point.commit()
+        with session.begin_nested() as point:
+            lease = _claim_from(session, worker_id, pool, resident_model)
+            if lease is NoLease.UNCHANGED:
+                point.rollback()
         if lease is NoLease.EXPIRED:
             return None
         if isinstance(lease, Claim):

@@ -16,6 +16,7 @@ from app.dispatch.eta_accuracy import record_eta_forecasts, score_eta_forecasts
 from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.queue_snapshot import SnapshotTimer, refresh_queue_snapshot
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
 from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
@@ -210,6 +211,13 @@ def resend_lost_wakeups(leadership: Leadership) -> int:
     return count
 
 
+def refresh_snapshot(leadership: Leadership) -> None:
+    """Refresh the snapshot of the queue from which forecasts are answered."""
+    with transaction() as session:
+        leadership.verify(session)
+        refresh_queue_snapshot(session)
+
+
 def record_forecasts(leadership: Leadership) -> None:
     """Record the ETA of new jobs, and score the ETA of those that have ended."""
     with transaction() as session:
@@ -221,7 +229,7 @@ def record_forecasts(leadership: Leadership) -> None:
 def run_scheduler(stop: threading.Event) -> None:
     """Lead, or stand by, until `stop` is set: send wake-ups, run repairs, renew the leader's lease, run retention."""
     leadership = Leadership("scheduler")
-    pause = get_settings().sweep_seconds
+    pause, snapshots = get_settings().sweep_seconds, SnapshotTimer()
     retention = threading.Thread(
         target=run_retention, args=(stop, lambda: leadership.term is not None), name="retention", daemon=True
     )
@@ -232,6 +240,7 @@ def run_scheduler(stop: threading.Event) -> None:
             if leadership.acquire():
                 resend_lost_wakeups(leadership)
                 run_round(leadership)
+                snapshots.run(lambda: refresh_snapshot(leadership))
                 record_forecasts(leadership)
         except Exception:
             # Without its database the scheduler can only wait; it must not end.
