@@ -259,8 +259,21 @@ def forget_engines() -> None:
 @contextmanager
 def transaction(engine: Engine | None = None) -> Iterator[Session]:
     """Open a session, commit at the end of the block, roll back on any error. The edge of workers and commands."""
-    with Session(engine or get_engine(), expire_on_commit=False) as session, session.begin():
-        yield session
+    with Session(engine or get_engine(), expire_on_commit=False) as session:
+        try:
+            yield session
+        except BaseException:
+            session.rollback()
+            raise
+        session.commit()
+
+
+def commit_early(session: Session) -> None:
+    """Commit what a block of `transaction` has done; what follows in the block is a transaction of its own.
+
+    For the edge only, where an answer takes more reads than the locks of the work before should be held for.
+    """
+    session.commit()
 
 
 def after_commit(session: Session, action: Callable[[], object]) -> None:

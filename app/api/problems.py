@@ -39,8 +39,8 @@ class ProblemOut(BaseModel):
 
 # SQLSTATEs of a transaction that lost against another one: serialization failure, deadlock, and lock timeout. It was
 # rolled back completely, and the caller may repeat the request unchanged. We do not retry ourselves: a body that was
-# read and a file that was stored cannot be undone, and the order of locks (key, project, wallet) rules out deadlocks
-# between orders, settlements, refunds and corrections.
+# read and a file that was stored cannot be undone, and the order of locks (app.lock_order) rules out deadlocks between
+# orders, cancels, settlements, expiries, refunds and corrections.
 CONFLICT_STATES = ("40001", "40P01", "55P03")
 
 # Pydantic's names of limits, and our wording.

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import Enum, auto
 from importlib.resources import files
 from typing import Any
 
@@ -17,9 +18,11 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now, read_again
 from app.db import after_commit, is_lock_timeout, new_id
+from app.dispatch.claim_locks import lock_free_rows, lock_rows
 from app.dispatch.throughput import estimate_use
 from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
-from app.jobs.fair_share import advance_clock, join_share
+from app.jobs.deadlines import is_overdue
+from app.jobs.fair_share import advance_clock
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.publish_event import publish_job_event
 from app.jobs.queue_tables import Share, Take, Unit
@@ -60,25 +63,33 @@ class Claim:
         return {**request, "job_id": self.job_id, "take_id": self.take_id}
 
 
+class NoLease(Enum):
+    """Why a pool gave no lease."""
+
+    UNCHANGED = auto()  # no eligible work; nothing was written
+    CORRECTED = auto()  # the units that were chosen could not start and were corrected
+    EXPIRED = auto()  # the chosen unit's job was past its deadline and has ended
+
+
 def claim(session: Session, worker_id: str, pools: list[str], resident_model: str | None = None) -> Claim | None:
     """Lease the next unit of the first pool that has one; `pools` are tried in order.
 
-    Returns None when no pool has eligible work, or the worker is draining. `resident_model` is the model already
-    loaded on the worker's GPU: a unit for it may jump the fair order by at most the affinity window
-    (settings.affinity_seconds, virtual GPU-seconds).
+    Returns None when no pool has eligible work, when the worker is draining, or when the chosen job expired instead;
+    then its pool is woken again. `resident_model` is the model already loaded on the worker's GPU: a unit for it may
+    jump the fair order by at most the affinity window (settings.affinity_seconds, virtual GPU-seconds).
     """
     if not may_claim(session, worker_id):
         return None
     for pool in pools:
         # The lock of a pool without work is released before the next pool's is taken, so that workers may name their
         # pools in any order.
-        point = session.begin_nested()
-        lease, is_corrected = _claim_from(session, worker_id, pool, resident_model)
-        if lease is None and not is_corrected:
-            point.rollback()
-        else:
-            point.commit()
-        if lease is not None:
+        with session.begin_nested() as point:
+            lease = _claim_from(session, worker_id, pool, resident_model)
+            if lease is NoLease.UNCHANGED:
+                point.rollback()
+        if lease is NoLease.EXPIRED:
+            return None
+        if isinstance(lease, Claim):
             set_current_take(session, worker_id, lease.take_id)
             # One wake-up wakes one worker, so a worker that leaves work in the queue wakes the next.
             if idle_by_pool(session)[pool] and _has_ready(session, pool):
@@ -117,28 +128,29 @@ def _choice_inputs(
     }
 
 
-def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> tuple[Claim | None, bool]:
-    """Return the lease, or None, and whether units that could not start were corrected on the way."""
+def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | NoLease:
     # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
     moment = now(session)
     excluded: dict[str, str] = {}  # account → its unit that was chosen first
-    is_corrected = False
+    no_lease = NoLease.UNCHANGED
     for _ in range(CHOICES_MAX):
         choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, moment, excluded)).one_or_none()
         if choice is None:
             break
-        rows = _lock_free_rows(session, choice.unit_id)
+        rows = lock_free_rows(session, choice.unit_id)
         if isinstance(rows, str):
             excluded[rows] = choice.unit_id
+        elif _expire_overdue(session, *rows):
+            return NoLease.EXPIRED
         elif _may_start(session, *rows):
-            return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps), is_corrected
+            return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)
         else:
-            is_corrected = True
+            no_lease = NoLease.CORRECTED
     if not excluded:
-        return None, is_corrected
+        return no_lease
     unit_id = next(iter(excluded.values()))
-    return _claim_alone(session, worker_id, pool, resident_model, unit_id), is_corrected
+    return _claim_alone(session, worker_id, pool, resident_model, unit_id) or no_lease
 
 
 def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: str | None, unit_id: str) -> Claim | None:
@@ -146,7 +158,7 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
     try:
         with session.begin_nested():
             session.execute(text(f"SET LOCAL lock_timeout = '{LONE_WAIT_MS}ms'"))
-            rows = _lock_rows(session, unit_id)
+            rows = lock_rows(session, unit_id)
             session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
     except OperationalError as error:
         if not is_lock_timeout(error):
@@ -154,39 +166,22 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
         return None
     read_again(session)
     choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
-    if choice is None or choice.unit_id != unit_id or not _may_start(session, *rows):
+    if choice is None or choice.unit_id != unit_id or is_overdue(session, rows[0]) or not _may_start(session, *rows):
         return None
     return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)
 
 
-def _lock_free_rows(session: Session, unit_id: str) -> tuple[Job, Unit, Share] | str:
-    """Lock the rows of a lease unless another transaction holds one; then return the id of the unit's account."""
-    unit = session.get_one(Unit, unit_id, populate_existing=True)
-    free: dict[str, Any] = {"populate_existing": True, "with_for_update": {"skip_locked": True}}
-    job = session.get(Job, unit.job_id, **free)
-    locked = None if job is None else session.get(Unit, unit_id, **free)
-    if job is None or locked is None or not _may_count(session, unit.account_id):
-        return unit.account_id
-    share = session.get(Share, (unit.pool, unit.account_id), **free)
-    if share is None and session.get(Share, (unit.pool, unit.account_id), populate_existing=True) is not None:
-        return unit.account_id
-    return job, locked, share or _share(session, locked)
+def _expire_overdue(session: Session, job: Job, unit: Unit, _share: Share) -> bool:
+    """Expire the job of a chosen unit when its deadline has passed; return whether this was so.
 
-
-def _lock_rows(session: Session, unit_id: str) -> tuple[Job, Unit, Share]:
-    """Lock the unit's job, the unit and the share, in the order of every verb that touches them."""
-    job_id = session.scalars(select(Unit.job_id).where(Unit.id == unit_id)).one()
-    job = session.get_one(Job, job_id, populate_existing=True, with_for_update=True)
-    unit = session.get_one(Unit, unit_id, populate_existing=True, with_for_update=True)
-    account_lock = {"account": f"segments:{unit.account_id}"}
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:account))"), account_lock)
-    return job, unit, _share(session, unit)
-
-
-def _may_count(session: Session, account_id: str) -> bool:
-    """Lock out the account's claims in other pools, whose segments count too, unless one is under way."""
-    account_lock = {"account": f"segments:{account_id}"}
-    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(hashtext(:account))"), account_lock))
+    The end of a job locks the wallet. The claim ends with it, since it must lock no share or lane after that
+    (app.lock_order); the pool is woken for the next claim.
+    """
+    if unit.state != UnitState.READY or not is_overdue(session, job):
+        return False
+    expire(session, job)
+    wake_after_commit(session, unit.pool)
+    return True
 
 
 def _may_start(session: Session, job: Job, unit: Unit, share: Share) -> bool:
@@ -195,8 +190,6 @@ def _may_start(session: Session, job: Job, unit: Unit, share: Share) -> bool:
         return False
     if is_final(job.state):
         unit.state = UnitState.DROPPED
-    elif job.state == JobState.QUEUED and job.not_after is not None and job.not_after <= now(session):
-        expire(session, job)
     elif session.scalar(select(Take.id).where(Take.unit_id == unit.id, Take.state == TakeState.RUNNING)):
         unit.state = UnitState.RUNNING
     else:
@@ -260,16 +253,6 @@ def _lease(
         traceparent=job.traceparent,
         request_id=job.request_id,
     )
-
-
-def _share(session: Session, unit: Unit) -> Share:
-    """Return the account's share in the unit's pool, locked. Submission creates it; a missing one is created here."""
-    key = (unit.pool, unit.account_id)
-    share = session.get(Share, key, with_for_update=True, populate_existing=True)
-    if share is None:
-        join_share(session, unit.pool, unit.account_id, weight=Decimal(1), concurrency=1)
-        share = session.get_one(Share, key, with_for_update=True)
-    return share
 
 
 def _start(session: Session, job: Job, pool: str) -> None:

@@ -1,6 +1,6 @@
 """Queue position and ETA: when a job will probably start and end, from measured throughput."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -8,12 +8,13 @@ from functools import cache
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Select, cast, func, or_, select
+from sqlalchemy import Select, cast, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now
 from app.db import Moment
+from app.dispatch.queue_snapshot import OwnQueues, Place, Work, films_waiting, work_of_others_before
 from app.dispatch.tables import Throughput
 from app.dispatch.throughput import estimate_seconds
 from app.dispatch.worker_registry import live_workers
@@ -52,20 +53,20 @@ def forecast(session: Session, job: Job) -> Outlook:
 def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
     """Return the outlook of each job, by id; see `forecast`.
 
-    Shared facts are queried once, so a page of jobs costs little more than one job: one more query for each waiting
-    job, for the work ahead of it.
+    What waits is read from the snapshot that the scheduler refreshes about once a second, and everything is queried
+    once for all jobs: a page costs little more than one job, and a long queue no more than a short one.
     """
     outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
     unfinished = [job for job in jobs if not is_final(job.state)]
     if unfinished:
         facts = _SharedFacts(session, unfinished)
-        outlooks |= {job.id: _outlook(session, job, facts) for job in unfinished}
+        outlooks |= {job.id: _outlook(job, facts) for job in unfinished}
     return outlooks
 
 
-def _outlook(session: Session, job: Job, facts: "_SharedFacts") -> Outlook:
+def _outlook(job: Job, facts: "_SharedFacts") -> Outlook:
     key = facts.sort_keys.get(job.id)
-    ahead = _NONE_AHEAD if key is None else _ahead_of(session, job, key)
+    ahead, own_ahead = facts.ahead.get(job.id, (Work(), Work()))
     workers = facts.workers(job.pool)
     position = 0 if job.started_at else ahead.jobs
     if not workers:
@@ -75,7 +76,7 @@ def _outlook(session: Session, job: Job, facts: "_SharedFacts") -> Outlook:
     parallel = min(workers, max(1, shots), key.concurrency if key else workers)
     if key is not None:
         # The account's own older work runs on no more workers than its concurrency limit allows.
-        own_start = _start(facts.busy_for(job), ahead.own or _NONE_AHEAD, min(workers, key.concurrency))
+        own_start = _start(facts.busy_for(job), own_ahead, min(workers, key.concurrency))
         start = [max(pair) for pair in zip(start, own_start, strict=True)]
     ends = [
         begin + rendering / parallel + finishing
@@ -88,7 +89,7 @@ def _outlook(session: Session, job: Job, facts: "_SharedFacts") -> Outlook:
 _ZERO = Decimal(0)
 
 
-def _start(busy: "_Busy", ahead: "_Ahead", workers: int) -> list[Decimal]:
+def _start(busy: "_Busy", ahead: Work, workers: int) -> list[Decimal]:
     """Return the p50 and p90 seconds until one of `workers` is free for the job behind `ahead`."""
     if not ahead.jobs and busy.takes < workers:
         return [_ZERO, _ZERO]
@@ -107,19 +108,6 @@ class _SortKey:
 
 
 @dataclass(frozen=True)
-class _Ahead:
-    """Work that goes first: number of jobs, and one worker's seconds at the p50 and the p90 of each unit.
-
-    `own` is the part of it that belongs to the job's own account.
-    """
-
-    jobs: int
-    p50: Decimal
-    p90: Decimal
-    own: "_Ahead | None" = None
-
-
-@dataclass(frozen=True)
 class _Busy:
     """Running takes, and the seconds that are left of them."""
 
@@ -128,7 +116,6 @@ class _Busy:
     p90: Decimal
 
 
-_NONE_AHEAD = _Ahead(0, _ZERO, _ZERO)
 _IDLE = _Busy(0, _ZERO, _ZERO)
 
 
@@ -144,64 +131,31 @@ def _with_throughput(*columns: Any) -> Select[Any]:
     return select(*columns).select_from(Unit).join(Job, Job.id == Unit.job_id).outerjoin(Throughput, matches)
 
 
-def _ahead_of(session: Session, job: Job, key: _SortKey) -> _Ahead:
-    """Return the work that will go before the job, from the sums of each account's ready work."""
-    is_own = Unit.account_id == job.account_id
-    # Of its own account only what is older; of other accounts of its priority everything, cut to their share below.
-    older = (Unit.priority < key.priority) | ((Unit.priority == key.priority) & (Unit.queued_at < key.queued_at))
-    rows = session.execute(
-        _with_throughput(
-            Unit.account_id,
-            Unit.priority,
-            func.min(Unit.queued_at),
-            func.count(),
-            func.count(Unit.job_id.distinct()),
-            func.sum(_P50),
-            func.sum(_P90),
-            func.min(Share.vtime),
-            func.min(Share.weight),
-        )
-        .outerjoin(Share, (Share.pool == Unit.pool) & (Share.account_id == Unit.account_id))
-        .where(
-            Unit.pool == job.pool, Unit.state == UnitState.READY, Unit.priority <= key.priority, Unit.job_id != job.id
-        )
-        .where(or_(~is_own, older))
-        .group_by(Unit.account_id, Unit.priority)
-    ).all()
-    all_first = [row for row in rows if row[0] == job.account_id or row[1] < key.priority]
-    rivals = [row for row in rows if row[0] != job.account_id and row[1] == key.priority]
-    jobs = sum(row[4] for row in all_first)
-    p50, p90 = (sum((row[n] for row in all_first), _ZERO) for n in (5, 6))
-    own_rows = [row for row in all_first if row[0] == job.account_id]
-    own_p50, own_p90 = (sum((row[n] for row in own_rows), _ZERO) for n in (5, 6))
-    own = _Ahead(sum(row[4] for row in own_rows), own_p50, own_p90)
-    turn = key.vtime + own.p50 / key.weight  # the virtual time at which this job is next
-    for _, _, oldest, units, their_jobs, seconds, slow, vtime, weight in rivals:
-        ahead = _units_ahead(turn, key, oldest, units, seconds / units / (weight or 1), vtime or _ZERO)
-        jobs += ceil(Decimal(their_jobs * ahead) / units)
-        p50, p90 = p50 + seconds * ahead / units, p90 + slow * ahead / units
-    return _Ahead(jobs, p50, p90, own)
+def _ahead_of(session: Session, jobs: Sequence[Job], keys: Mapping[str, _SortKey]) -> dict[str, tuple[Work, Work]]:
+    """Return the work that will go before each waiting job, by id: all of it, and the part of its own account.
 
-
-def _units_ahead(turn: Decimal, key: _SortKey, oldest: datetime, units: int, length: Decimal, vtime: Decimal) -> int:
-    """Return how many of another account's units begin before `turn`; `length` is the virtual time of one unit."""
-    if vtime > turn:
-        return 0
-    if not length:
-        return units
-    whole, rest = divmod(turn - vtime, length)
-    # At the same virtual time the older one goes first.
-    level = 1 if rest or oldest < key.queued_at else 0
-    return min(units, int(whole) + level)
+    Of its own account that is what is older; of other accounts all of a higher priority, and their share of its own.
+    """
+    waiting = [job for job in jobs if job.id in keys]
+    queues = OwnQueues(session, [job.pool for job in waiting], [job.account_id for job in waiting])
+    own: dict[str, Work] = {}
+    places: dict[str, Place] = {}
+    for job in waiting:
+        key = keys[job.id]
+        own[job.id] = queues.before(job.pool, job.account_id, key.priority, key.queued_at)
+        turn = key.vtime + own[job.id].p50 / key.weight  # the virtual time at which this job is next
+        places[job.id] = Place(job.pool, key.priority, job.account_id, key.queued_at, turn)
+    others = work_of_others_before(session, places)
+    return {job_id: (work + others.get(job_id, Work()), work) for job_id, work in own.items()}
 
 
 class _SharedFacts:
     """Facts that the forecasts of several jobs share, queried once however many jobs there are."""
 
     def __init__(self, session: Session, jobs: Sequence[Job]) -> None:
-        self._session = session
         ids = [job.id for job in jobs]
         self.sort_keys = _sort_keys(session, ids)
+        self.ahead = _ahead_of(session, jobs, self.sort_keys) if self.sort_keys else {}
         self._rest = _rest(session, ids)
         self._running = _running(session, Take.job_id, Take.job_id.in_(ids), Take.kind == "segment")
         self._busy = _running(session, Take.pool, Take.pool.in_({job.pool for job in jobs}))
@@ -218,7 +172,9 @@ class _SharedFacts:
             for test in {job.pool == TEST_POOL for job in jobs}
         }
         self.workers = cache(lambda pool: live_workers(session, pool))
-        self._films = cache(lambda: _films_waiting(session))
+        self._films = cache(lambda: films_waiting(session, FINISH_POOL))
+        finishing = [job.id for job in jobs if job.stage == Stage.FINISHING]
+        self._films_ready = _films_ready(session, finishing) if finishing else set()
         self._joins = cache(lambda shape, frames: estimate_seconds(session, FINISH_POOL, "finish", shape, frames))
 
     def busy(self, pool: str) -> _Busy:
@@ -240,8 +196,10 @@ class _SharedFacts:
     def finish(self, job: Job) -> list[Decimal]:
         """Return the p50 and p90 seconds from the last segment to the end: waiting films first, then this one."""
         own = self._joins(str(job.spec["resolution"]), int(job.spec["frames"]))
-        # Only a job in stage finishing may itself be among the films that wait.
-        waiting = _films_waiting(self._session, job.id) if job.stage == Stage.FINISHING else self._films()
+        waiting = self._films()
+        if job.id in self._films_ready:
+            # It is itself among the films that wait.
+            waiting = [max(_ZERO, films - own_film) for films, own_film in zip(waiting, own, strict=True)]
         workers = max(1, self.workers(FINISH_POOL))
         return [own_film + others / workers for own_film, others in zip(own, waiting, strict=True)]
 
@@ -287,11 +245,7 @@ def _running(session: Session, by: Any, *which: Any) -> dict[str, _Busy]:
     return {row[0]: _Busy(row[1], Decimal(row[2]), Decimal(row[3])) for row in rows}
 
 
-def _films_waiting(session: Session, without: str | None = None) -> list[Decimal]:
-    """Return the p50 and p90 seconds of all films that wait to be finished, except the one of job `without`."""
-    row = session.execute(
-        _with_throughput(func.coalesce(func.sum(_P50), 0), func.coalesce(func.sum(_P90), 0)).where(
-            Unit.pool == FINISH_POOL, Unit.state == UnitState.READY, Unit.job_id.is_distinct_from(without)
-        )
-    ).one()
-    return [row[0], row[1]]
+def _films_ready(session: Session, ids: Sequence[str]) -> set[str]:
+    """Return which of these jobs wait to be finished."""
+    ready = (Unit.job_id.in_(ids), Unit.kind == "finish", Unit.state == UnitState.READY)
+    return set(session.scalars(select(Unit.job_id).where(*ready)))

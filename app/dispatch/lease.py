@@ -11,7 +11,7 @@ from app.clock import lease_now, now
 from app.dispatch.claim import Claim
 from app.dispatch.throughput import record_throughput_after_commit
 from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_for
-from app.jobs.fair_share import settle_share
+from app.jobs.fair_share import lock_shares, settle_share
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
@@ -84,6 +84,9 @@ def succeed_segment(
     """
     job, take = lock_take(session, claim)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    if job.units_done + 1 == job.units_total:
+        # The finish becomes ready with the last segment, so its lane is covered too.
+        lock_shares(session, job.account_id, {take.pool, FINISH_POOL})
     close_take(session, take, TakeState.SUCCEEDED, meter=meter)
     take.clip_key = clip_key
     unit.state = UnitState.DONE
@@ -151,9 +154,9 @@ def fail_take(
     means that a retry would fail in the same way. Raises LeaseLost.
     """
     job, take = lock_take(session, claim)
+    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     close_take(session, take, TakeState.FAILED, meter=meter, refund=True)
     take.error_code, take.error_message = code, message[:2000]
-    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
     if code == STORAGE_FAILED:
         session.flush()
         attempts, budget = _storage_failures(session, unit), STORAGE_TAKES_MAX
@@ -176,8 +179,8 @@ def _storage_failures(session: Session, unit: Unit) -> int:
 def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
     """Release a take without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
     _, take = lock_take(session, claim)
-    close_take(session, take, TakeState.RELEASED, meter=meter, refund=True)
     unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    close_take(session, take, TakeState.RELEASED, meter=meter, refund=True)
     unit.state = UnitState.READY
     wake_after_commit(session, unit.pool)
 
@@ -191,8 +194,8 @@ def lose_take(session: Session, take_id: str, job_id: str) -> bool:
     take = session.get_one(Take, take_id, with_for_update=True, populate_existing=True)
     if take.state != TakeState.RUNNING or take.lease_until > lease_now(session):
         return False
-    close_take(session, take, TakeState.LOST, refund=True)
     unit = session.get_one(Unit, take.unit_id, with_for_update=True, populate_existing=True)
+    close_take(session, take, TakeState.LOST, refund=True)
     if unit.state != UnitState.RUNNING:
         return True
     unit.takes_lost += 1

@@ -11,6 +11,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
+from app.jobs.fair_share import lock_shares
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
@@ -65,6 +66,7 @@ def reconcile_job(session: Session, job_id: str) -> bool:
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
     query = select(Unit).where(Unit.job_id == job.id).order_by(Unit.shot, Unit.position).with_for_update()
     units = session.scalars(query.execution_options(populate_existing=True)).all()
+    lock_shares(session, job.account_id, {job.pool, FINISH_POOL})
     segments = [unit for unit in units if unit.kind == "segment"]
     done = sum(unit.state == UnitState.DONE for unit in segments)
     if is_final(job.state):

@@ -17,10 +17,12 @@ from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
 from app.dispatch.lock_patience import LockPatience
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.queue_snapshot import SnapshotTimer, refresh_queue_snapshot
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
 from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
-from app.jobs.fair_share import refresh_share, settle_share, stale_shares
+from app.jobs.deadlines import is_overdue
+from app.jobs.fair_share import lock_shares, refresh_share, settle_share, stale_shares
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
@@ -75,7 +77,7 @@ def _past_deadlines(session: Session) -> Sequence[str]:
 def _expire(session: Session, job_id: str) -> bool:
     """Expire a queued job whose latest start (`not_after`) has passed."""
     job = _lock(session, job_id)
-    if job is None or job.state != JobState.QUEUED or job.not_after is None or job.not_after > now(session):
+    if job is None or not is_overdue(session, job):
         return False
     expire(session, job)
     return True
@@ -94,6 +96,7 @@ def _promote(session: Session, job_id: str) -> bool:
     job.promote_at = None
     if job.state != JobState.QUEUED:
         return False
+    lock_shares(session, job.account_id, [job.pool])
     flex, standard = CLASS_OF_TIER["flex"], CLASS_OF_TIER["standard"]
     session.execute(update(Unit).where(Unit.job_id == job.id, Unit.priority == flex).values(priority=standard))
     return True
@@ -225,6 +228,13 @@ def resend_lost_wakeups(leadership: Leadership) -> int:
     return count
 
 
+def refresh_snapshot(leadership: Leadership) -> None:
+    """Refresh the snapshot of the queue from which forecasts are answered."""
+    with transaction() as session:
+        leadership.verify(session)
+        refresh_queue_snapshot(session)
+
+
 def record_forecasts(leadership: Leadership) -> None:
     """Record the ETA of new jobs, and score the ETA of those that have ended."""
     with transaction() as session:
@@ -236,7 +246,7 @@ def record_forecasts(leadership: Leadership) -> None:
 def run_scheduler(stop: threading.Event) -> None:
     """Lead, or stand by, until `stop` is set: send wake-ups, run repairs, renew the leader's lease, run retention."""
     leadership = Leadership("scheduler")
-    pause = get_settings().sweep_seconds
+    pause, snapshots = get_settings().sweep_seconds, SnapshotTimer()
     retention = threading.Thread(
         target=run_retention, args=(stop, lambda: leadership.term is not None), name="retention", daemon=True
     )
@@ -247,6 +257,7 @@ def run_scheduler(stop: threading.Event) -> None:
             if leadership.acquire():
                 resend_lost_wakeups(leadership)
                 run_round(leadership)
+                snapshots.run(lambda: refresh_snapshot(leadership))
                 record_forecasts(leadership)
         except Exception:
             # Without its database the scheduler can only wait; it must not end.

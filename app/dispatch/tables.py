@@ -2,8 +2,10 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, Text, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, SmallInteger, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment
@@ -21,6 +23,24 @@ class Throughput(Base):
     p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # seconds per frame
     p90: Mapped[Decimal] = mapped_column(Numeric(14, 6))
     gpu_p50: Mapped[Decimal] = mapped_column(Numeric(14, 6))  # GPU-seconds per frame
+
+
+class QueueSnapshot(Base):
+    """What an account has waiting in a pool and class, as of about a second ago; see app.dispatch.queue_snapshot."""
+
+    __tablename__ = "queue_snapshots"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    pool: Mapped[str] = mapped_column(Text, primary_key=True)
+    priority: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
+    account_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    units: Mapped[int] = mapped_column(Integer)
+    jobs: Mapped[int] = mapped_column(Integer)
+    p50: Mapped[Decimal] = mapped_column(Numeric(16, 3))  # seconds of one worker for all units, as is p90
+    p90: Mapped[Decimal] = mapped_column(Numeric(16, 3))
+    oldest: Mapped[datetime] = mapped_column(Moment)
+    # Some units from the oldest to the newest: [microseconds since 1970, units, jobs, p50, p90 before it].
+    marks: Mapped[list[Any]] = mapped_column(JSONB)
 
 
 class Forecast(Base):

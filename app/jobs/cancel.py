@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.errors import AppError
+from app.jobs.fair_share import lock_shares
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import cancel_unrendered, drop_work
@@ -37,6 +38,7 @@ def request_cancel(session: Session, job: Job) -> Job:
     if not segments_done:
         cancel_unrendered(session, job)
         return job
+    lock_shares(session, job.account_id, {job.pool, FINISH_POOL})
     drop_work(session, job)
     job.stage = Stage.FINISHING
     priority = session.scalar(select(func.min(Unit.priority)).where(Unit.job_id == job.id))

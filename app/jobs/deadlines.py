@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from sqlalchemy.orm import Session
+
+from app.clock import now
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.schemas import unix
+from app.jobs.states import JobState
+from app.jobs.tables import Job
 from pricing.rules import ServiceTier
 
 # A flex job this close to its tier's deadline is served as standard, so that it still starts in time.
@@ -39,3 +44,8 @@ def deadlines_of(tier: ServiceTier, moment: datetime, expires_after: int | None 
         ends.append(moment + timedelta(seconds=expires_after))
     start_by = moment + tier.start_within if tier.start_within else None
     return Deadlines(start_by=start_by, not_after=min(ends, default=None), promote_at=promote_at)
+
+
+def is_overdue(session: Session, job: Job) -> bool:
+    """Return whether a job still waits after its latest start (`not_after`)."""
+    return job.state == JobState.QUEUED and job.not_after is not None and job.not_after <= now(session)

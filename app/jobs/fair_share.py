@@ -1,6 +1,6 @@
 """Fair shares: virtual time per account and pool, charged by estimate and corrected to the actual use."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -75,8 +75,16 @@ def stale_shares(session: Session) -> Sequence[str]:
     ).all()
 
 
+def lock_shares(session: Session, account_id: str, pools: Collection[str]) -> None:
+    """Lock an account's shares in these pools before its ready units change there, which changes their lanes."""
+    wanted = select(Share.pool).where(Share.account_id == account_id, Share.pool.in_(pools))
+    session.execute(wanted.order_by(Share.pool).with_for_update())
+
+
 def refresh_share(session: Session, account_id: str) -> bool:
     """Set an account's weight and concurrency by its current membership; return whether this changed anything."""
+    # Several rows are locked by the names of their pools, as an order locks them; an update alone has no fixed order.
+    session.execute(select(Share.pool).where(Share.account_id == account_id).order_by(Share.pool).with_for_update())
     due = _due_shares(session).where(Account.id == account_id).subquery()
     changed = session.execute(
         update(Share)

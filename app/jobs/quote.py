@@ -175,22 +175,21 @@ def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callab
     """
     for retries_left in reversed(range(PRICE_RETRIES_MAX)):
         priced = make()
-        if caller.test:
-            return priced
         try:
-            reserve(
-                session,
-                caller.account_id,
-                owner,
-                free_seconds=priced.price.free_seconds_used,
-                promotions=priced.price.promotions,
-            )
+            reserve_price(session, caller, owner, priced)
         except ReservationConflict:
             if not retries_left:
                 raise
         else:
             return priced
     raise AssertionError("the last pricing returns or raises")
+
+
+def reserve_price(session: Session, caller: Caller, owner: str, priced: Priced) -> None:
+    """Reserve what a price uses for `owner`, unless `caller.test`. Raises ReservationConflict: price again."""
+    if not caller.test:
+        uses = priced.price
+        reserve(session, caller.account_id, owner, free_seconds=uses.free_seconds_used, promotions=uses.promotions)
 
 
 def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode: Mode | None = None) -> Quote:

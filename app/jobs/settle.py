@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
 from app.db import after_commit
+from app.jobs.fair_share import lock_shares
 from app.jobs.meter import end_take
 from app.jobs.publish_event import publish_job_event
 from app.jobs.queue_tables import Take, Unit
@@ -218,15 +219,22 @@ def _delivered(job: Job) -> Delivered:
 
 
 def drop_work(session: Session, job: Job) -> None:
-    """Drop every unit that has not ended and void every running lease: no worker serves a job that has ended."""
-    session.execute(
-        update(Unit)
-        .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
-        .values(state=UnitState.DROPPED)
-    )
+    """Drop every unit that has not ended and void every running lease: no worker serves a job that has ended.
+
+    The caller holds the job's lock, which covers its takes and units.
+    """
     moment = lease_now(session)
     running = select(Take).where(Take.job_id == job.id, Take.state == TakeState.RUNNING)
     for take in session.scalars(running.with_for_update().execution_options(populate_existing=True)):
         # The GPU worked until now, though nobody pays for it: margins count it.
         end_take(session, take, TakeState.RELEASED, ended_at=moment)
     session.flush()
+    # Claims leave out an account whose share is locked, so none of them waits for the lanes of these units.
+    ready = select(Unit.pool).where(Unit.job_id == job.id, Unit.state == UnitState.READY).distinct()
+    if pools := session.scalars(ready).all():
+        lock_shares(session, job.account_id, pools)
+    session.execute(
+        update(Unit)
+        .where(Unit.job_id == job.id, Unit.state.in_((UnitState.BLOCKED, UnitState.READY, UnitState.RUNNING)))
+        .values(state=UnitState.DROPPED)
+    )

@@ -22,7 +22,7 @@ from app.jobs.intake import check_intake
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.publish_event import publish_job_event
-from app.jobs.quote import Priced, estimate, price_and_reserve, price_spec, redeem
+from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec, redeem, reserve_price
 from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import PriceOut, VideoRequest
 from app.jobs.spec import Spec
@@ -32,6 +32,7 @@ from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.find import book_by_id
+from app.prices.reservations import ReservationConflict
 from app.settings import get_settings
 from app.wakeups import wake_after_commit
 from app.wallet.hold import hold
@@ -85,15 +86,22 @@ class Agreed:
     total: int  # minor units, as is list_total
     list_total: int
     quote_id: str | None
+    priced: Priced | None  # a price of now, whose free seconds and promotions are still to be reserved
 
     @property
     def membership(self) -> Membership:
         """The membership of the price; its limits apply to this order."""
         return self.book.membership(str(self.pricing["customer"]["membership"]))
 
+    @property
+    def reserves(self) -> Priced | None:
+        """The price, if free seconds or promotions are to be reserved for it."""
+        price = self.priced.price if self.priced is not None else None
+        return self.priced if price is not None and (price.free_seconds_used or price.promotions) else None
+
 
 def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) -> Agreed:
-    """Redeem the order's quote, or price it now and reserve the free seconds and promotions of the price."""
+    """Redeem the order's quote, or price it now; the free seconds and promotions of that price are reserved later."""
     request = order.request
     quote = redeem(session, caller, request.quote_id, request, job_id, spec=order.spec) if request.quote_id else None
     if quote is not None:
@@ -110,9 +118,9 @@ def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) 
             total=quote.total,
             list_total=int(quote.body["list_minor"]),
             quote_id=quote.id,
+            priced=None,
         )
-    # Reserved under the job's own id, as there is no quote.
-    priced = price_and_reserve(session, caller, job_id, lambda: _price(session, caller, order))
+    priced = _price(session, caller, order)
     return Agreed(
         spec=priced.spec,
         model=priced.model,
@@ -123,19 +131,41 @@ def _agree(session: Session, caller: Caller, order: OrderIdentity, job_id: str) 
         total=priced.price.total.minor,
         list_total=priced.price.list_total.minor,
         quote_id=None,
+        priced=priced,
     )
 
 
 def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
-    request = order.request
+    """Write the job and its units, and then reserve the free seconds and promotions of its price.
+
+    Settlements lock the share before those counters (see app.lock_order), so an order does too. When another request
+    used them meanwhile, what was written is taken back with its locks, and the order is priced again.
+    """
     job_id = new_id("video")
-    agreed = _agree(session, caller, order, job_id)
-    spec, model = agreed.spec, agreed.model
-    if request.callback_url is not None:
-        check_url(request.callback_url, field="callback_url")
-    _check_cap(request, agreed.total, agreed.currency)
-    moment = now(session)
-    _check_queue(session, caller, agreed.membership)
+    for retries_left in reversed(range(PRICE_RETRIES_MAX)):
+        agreed = _agree(session, caller, order, job_id)
+        if order.request.callback_url is not None:
+            check_url(order.request.callback_url, field="callback_url")
+        _check_cap(order.request, agreed.total, agreed.currency)
+        _check_queue(session, caller, agreed.membership)
+        unreserved = None if caller.test else agreed.reserves
+        if unreserved is None:
+            return _write_rows(session, caller, order, job_id, agreed)
+        try:
+            with session.begin_nested():
+                job = _write_rows(session, caller, order, job_id, agreed)
+                # Under the job's own id, as there is no quote.
+                reserve_price(session, caller, job_id, unreserved)
+        except ReservationConflict:
+            if not retries_left:
+                raise
+        else:
+            return job
+    raise AssertionError("the last try returns or raises")
+
+
+def _write_rows(session: Session, caller: Caller, order: OrderIdentity, job_id: str, agreed: Agreed) -> Job:
+    request, spec, model, moment = order.request, agreed.spec, agreed.model, now(session)
     deadlines = deadlines_of(agreed.book.tier(spec.service_tier), moment, request.expires_after)
     pool = TEST_POOL if caller.test else model.pool
     job = Job(
@@ -172,7 +202,7 @@ def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     )
     session.add(job)
     session.flush()
-    # The share before the units: everything that locks both locks them in this order.
+    # The shares before the units, whose lanes they cover: see app.lock_order.
     _join_pools(session, caller, (pool, FINISH_POOL), agreed.membership)
     enqueue(session, job_id=job.id, account_id=job.account_id, spec=spec, model=model, pool=pool, at=moment)
     return job
@@ -180,7 +210,7 @@ def _write_job(session: Session, caller: Caller, order: OrderIdentity) -> Job:
 
 def _join_pools(session: Session, caller: Caller, pools: tuple[str, ...], membership: Membership) -> None:
     concurrency = _concurrency(session, caller, membership)
-    for pool in pools:
+    for pool in sorted(pools):
         join_share(session, pool, caller.account_id, weight=Decimal(membership.share_weight), concurrency=concurrency)
 
 

@@ -1,8 +1,8 @@
 """Reservations of free seconds and promotion budgets by a quote, or by a job without one.
 
-Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, and
-before anything in the wallet. A promotion is known by its id: a later book that carries the same id goes on counting.
-Free seconds count in the billing month in which they were reserved.
+Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, after
+shares and lanes, and before anything in the wallet (app.lock_order). A promotion is known by its id: a later book that
+carries the same id goes on counting. Free seconds count in the billing month in which they were reserved.
 """
 
 from collections.abc import Mapping

@@ -101,6 +101,13 @@ def balance(session: Session, account_id: str) -> Balance:
     )
 
 
+def lock_wallet(session: Session, account_id: str) -> None:
+    """Lock a wallet before the audit log, where one transaction does several actions. Raises AppError `not_found`."""
+    row = select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update(key_share=True)
+    if session.scalar(row) is None:
+        raise not_found("wallet", account_id)
+
+
 def set_credit_limit(session: Session, account_id: str, credit_limit: int) -> None:
     """Set how far below zero new holds may go, in minor units. Open holds stay as they are.
 

@@ -15,6 +15,7 @@ from app.audit_log.log import list_entries
 from app.audit_log.tables import AuditEntry
 from app.catalog.models import require_model
 from app.clock import now
+from app.db import commit_early
 from app.dispatch.eta import Outlook, forecasts
 from app.jobs import intake
 from app.jobs.find import receipt_of
@@ -156,6 +157,7 @@ def count_jobs(session: SessionDep, caller: AdminCaller) -> dict[str, Any]:
 def cancel_job(session: SessionDep, caller: OperatorCaller, job_id: str) -> VideoOut:
     """Cancel a job of any account: what was rendered before is delivered and charged, nothing else."""
     job = jobs.cancel_job(session, Actor.of(caller), job_id)
+    commit_early(session)
     return _job(session, job, forecasts(session, [job])[job.id])
 
 

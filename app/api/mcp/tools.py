@@ -17,7 +17,7 @@ from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.rate_limits import count_job
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
-from app.api.videos.routes import view
+from app.api.videos.routes import view, view_committed
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
@@ -108,7 +108,7 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
         fingerprint=quote_id,
         traceparent=request.state.traceparent,
     )
-    return view(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
+    return view_committed(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
 
 
 @in_session
@@ -119,7 +119,7 @@ def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
 @in_session
 def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
     job = request_cancel(session, find_job(session, caller, video_id, lock=True))
-    return view(session, job).model_dump(mode="json", exclude_none=True)
+    return view_committed(session, job).model_dump(mode="json", exclude_none=True)
 
 
 @in_session

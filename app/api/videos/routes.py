@@ -1,6 +1,7 @@
 """Video routes of the native interface: estimate, quote, create, list, get, cancel, delete, content and receipt."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
@@ -18,6 +20,7 @@ from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
 from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
+from app.db import commit_early
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
@@ -31,6 +34,8 @@ from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.request_session import SessionDep
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
@@ -87,6 +92,21 @@ def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, meter
     return show_job(job, queue_position=outlook.position, eta=outlook.eta())
 
 
+def view_committed(session: Session, job: Job) -> VideoOut:
+    """Commit what was done to a job, and return it in the native format as `view` does.
+
+    The forecast is read after the commit, so that nobody waits for it. Where that fails, the job is shown without one:
+    an error would make the caller repeat what is done.
+    """
+    commit_early(session)
+    try:
+        return view(session, job)
+    except SQLAlchemyError as error:
+        log.warning("The forecast of an answer could not be read: %s", error)
+        session.rollback()
+        return show_job(job)
+
+
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
 def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
     """Price a request. Nothing is stored, and the price is not locked."""
@@ -135,7 +155,7 @@ def accept_order(
     is_whole = complete is None and not has_inputs(order.request, files)
     job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
     response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
-    return view(session, job)
+    return view_committed(session, job)
 
 
 @router.get("")
@@ -170,7 +190,7 @@ def get_video(response: Response, session: SessionDep, caller: VideosCaller, vid
 @router.post("/{video_id}/cancel")
 def cancel_video(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
     """Cancel a video. What was already rendered is delivered and charged, and nothing else."""
-    return view(session, request_cancel(session, find_job(session, caller, video_id, lock=True)))
+    return view_committed(session, request_cancel(session, find_job(session, caller, video_id, lock=True)))
 
 
 @router.delete("/{video_id}")

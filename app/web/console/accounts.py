@@ -24,7 +24,7 @@ from app.reports.accounts import newest_jobs, search_accounts
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.settings import get_settings
-from app.wallet.balance import balance
+from app.wallet.balance import balance, lock_wallet
 from app.wallet.funds import list_transfers, signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.formats import field as field_label
@@ -109,6 +109,8 @@ def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: 
     """Set the account's own limits; an empty field means the membership's limit."""
     actor, account = Actor.of(visitor.caller), get_account(session, account_id)
     concurrency, queue_limit = (_parse_limit(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
+    # Two actions, so two entries of the audit log: its lock comes last, so the wallet is locked before the first.
+    lock_wallet(session, account_id)
     accounts.set_account_limits(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
     credit = parse_form_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
     if credit != balance(session, account_id).credit_limit:

@@ -1,0 +1,52 @@
+-- Write what waits, by pool, class and account: a forecast reads these rows, never the units. Rows that are as they were
+-- are not written again.
+--
+-- `marks` are up to 16 units of the line, evenly spaced from its oldest to its newest, each with its moment and with
+-- the units, jobs and seconds before it: the place of any job in its account's own line lies between two of them.
+WITH ready AS (
+    SELECT u.pool, u.class, u.account_id, u.job_id, u.queued_at, u.id,
+           u.frames * coalesce(t.p50, 1) AS p50, u.frames * coalesce(t.p90, 2) AS p90
+    FROM units AS u
+    JOIN jobs AS j ON j.id = u.job_id
+    LEFT JOIN paces AS t ON t.model = u.model AND t.kind = u.kind AND t.shape = j.spec ->> 'resolution'
+    WHERE u.state = 'ready'
+),
+placed AS (
+    SELECT *, row_number() OVER line AS place, count(*) OVER everything AS units,
+           lag(job_id) OVER line IS DISTINCT FROM job_id AS is_first
+    FROM ready
+    WINDOW line AS (PARTITION BY pool, class, account_id ORDER BY queued_at, id),
+           everything AS (PARTITION BY pool, class, account_id)
+),
+summed AS (
+    SELECT *, sum(is_first::int) OVER line AS jobs_to, sum(p50) OVER line AS p50_to, sum(p90) OVER line AS p90_to
+    FROM placed
+    WINDOW line AS (PARTITION BY pool, class, account_id ORDER BY queued_at, id ROWS UNBOUNDED PRECEDING)
+),
+fresh AS MATERIALIZED (
+    SELECT pool, class, account_id, max(units) AS units, max(jobs_to) AS jobs, sum(p50) AS p50, sum(p90) AS p90,
+           min(queued_at) AS oldest,
+           jsonb_agg(
+               jsonb_build_array(
+                   CAST(extract(epoch FROM queued_at) * 1000000 AS bigint), place - 1, jobs_to - is_first::int,
+                   round(p50_to - p50, 3), round(p90_to - p90, 3)
+               ) ORDER BY place
+           ) FILTER (
+               WHERE place = 1 OR (place - 1) * 15 / greatest(units - 1, 1) <> (place - 2) * 15 / greatest(units - 1, 1)
+           ) AS marks
+    FROM summed
+    GROUP BY pool, class, account_id
+),
+gone AS (
+    DELETE FROM queue_snapshots AS q
+    WHERE NOT EXISTS (
+        SELECT FROM fresh AS f WHERE f.pool = q.pool AND f.class = q.class AND f.account_id = q.account_id
+    )
+)
+INSERT INTO queue_snapshots AS q (pool, class, account_id, units, jobs, p50, p90, oldest, marks)
+SELECT pool, class, account_id, units, jobs, p50, p90, oldest, marks FROM fresh
+ON CONFLICT (pool, class, account_id) DO UPDATE SET
+    units = excluded.units, jobs = excluded.jobs, p50 = excluded.p50, p90 = excluded.p90, oldest = excluded.oldest,
+    marks = excluded.marks
+WHERE (q.units, q.jobs, q.p50, q.p90, q.oldest, q.marks)
+    IS DISTINCT FROM (excluded.units, excluded.jobs, excluded.p50, excluded.p90, excluded.oldest, excluded.marks)
