@@ -69,6 +69,14 @@ def database_url(servers: Servers, template: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
+def empty_database_url(servers: Servers) -> Iterator[str]:
+    """A database of this test's own without any table; for tests of migrations."""
+    with _database(servers.database_url) as (_, url):
+        yield url
+        forget_engines()
+
+
+@pytest.fixture
 def engine(database_url: str) -> Engine:
     """The engine of this test's own database, the same that `app.db.get_engine()` returns."""
     return get_engine()

@@ -1,5 +1,6 @@
 """Database migrations with Alembic."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +8,22 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 import app
 from app.db import TIME_OUTS, get_engine
+from app.errors import AppError
+from app.migrations.online import is_locked_out
+
+log = logging.getLogger(__name__)
 
 # The advisory lock of whoever migrates, and the pause in seconds between two tries to get it.
 _LOCK = 0x6D69_6772
 _POLL_SECONDS = 0.2
+# How often a revision is tried whose tables are in use, and the pause in seconds between two tries.
+_TRIES = 200
+_PAUSE_SECONDS = 1.0
 _SCRIPTS = Path(app.__file__).parent / "migrations"
 
 
@@ -30,19 +39,44 @@ def migrations(database_url: str | None = None) -> Config:
 def upgrade(database_url: str | None = None, revision: str = "head") -> None:
     """Apply every migration up to `revision` on `database_url` (default: the configured database).
 
-    One transaction per revision. Of several processes that migrate one database, one does and the others wait.
+    One transaction per revision. A statement waits for its lock for half a second only, because readers queue behind
+    it; then the revision is tried again. Raises AppError `unavailable` after some minutes of this. Of several processes
+    that migrate one database, one does and the others wait.
     `env.py` runs on the connection given in the attributes, so that URL and driver are chosen in app.db alone.
     """
     config = migrations(database_url)
     engine = get_engine(database_url)
-    with engine.connect() as guard, _only_one(guard), engine.connect() as connection:
+    with engine.connect() as guard, _only_one(guard):
+        tries = 1
+        while not _upgraded(config, engine, revision):
+            if tries == _TRIES:
+                raise AppError(
+                    "unavailable",
+                    f"A table that must change was in use {tries} times in a row. End the transaction that is open for"
+                    " so long (pg_stat_activity lists it), and run `cinemeter migrate` again: it goes on from there.",
+                )
+            tries += 1
+            time.sleep(_PAUSE_SECONDS)
+        with engine.begin() as connection:
+            set_time_outs(connection)
+
+
+def _upgraded(config: Config, engine: Engine, revision: str) -> bool:
+    """Apply the revisions that are missing. Returns False when a table was in use for longer than others may wait."""
+    with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-        connection.commit()
-        set_time_outs(connection)
-        connection.commit()
-        # These settings are for this connection alone; a pool must not hand it to somebody else.
-        connection.invalidate()
+        try:
+            command.upgrade(config, revision)
+            connection.commit()
+        except OperationalError as error:
+            if not is_locked_out(error):
+                raise
+            log.info("A table that must change is in use; trying again")
+            return False
+        finally:
+            # This connection has time-outs of its own; a pool must not hand it to somebody else.
+            connection.invalidate()
+    return True
 
 
 def set_time_outs(connection: Connection) -> None:

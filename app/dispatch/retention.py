@@ -35,7 +35,7 @@ FILMS_BATCH = 5
 ASSETS_BATCH = 20
 KEYS_BATCH = 500
 DELIVERIES_BATCH = 500
-WORKERS_BATCH = 500
+WORKERS_BATCH = 100
 # Files of a job that has no row: a restored backup may be older than the files, so they are kept for a day.
 UNKNOWN_JOB_AGE = timedelta(days=1)
 PARTIAL_AGE = timedelta(days=1)

@@ -190,6 +190,8 @@ class Worker(Base):
         one_of("state", WorkerState),
         # The past is not read: rows of processes that have ended are left out, and removed after a day.
         Index("ix_workers_live", "id", postgresql_where=text("state <> 'gone'")),
+        # No index on what a heartbeat changes (seen_at): its updates then stay within their page (HOT).
+        Index("ix_workers_gone", "started_at", postgresql_where=text("state = 'gone'")),
         {"postgresql_with": {"fillfactor": 50}},
     )
 

@@ -1,4 +1,4 @@
-"""Alembic's environment: it migrates over the connection that `cinemeter migrate` opens, in one transaction."""
+"""Alembic's environment: it migrates over the connection that `cinemeter migrate` opens."""
 
 import importlib
 from pathlib import Path
@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 import app
 from app.db import Base, get_engine
+from app.migrations.online import LOCK_WAIT
 
 # Every noun keeps its rows in a file whose name ends in tables.py; importing them fills the metadata.
 for _path in sorted(Path(app.__file__).parent.glob("*/*tables.py")):
@@ -25,9 +26,9 @@ def run() -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    # A migration that cannot get its lock gives up quickly; a queue of waiting statements behind it would be worse.
-    # Its statements may last: an index of a large table is built for minutes, which blocks nobody.
-    connection.execute(text("SET lock_timeout = '5s'"))
+    # A migration that cannot get its lock gives up quickly and is tried again; a queue of waiting statements behind it
+    # would be worse. Its statements may last: an index of a large table is built for minutes, which blocks nobody.
+    connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.migrations.online import add_index, drop_index, update_in_batches
+
 revision: str = "0006"
 down_revision: str | Sequence[str] | None = "0001"
 branch_labels: str | Sequence[str] | None = None
@@ -16,25 +18,27 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision."""
-    op.add_column("shares", sa.Column("jumped", sa.Numeric(precision=12, scale=3), server_default="0", nullable=False))
-    op.add_column("workers", sa.Column("leave_at", sa.DateTime(timezone=True), nullable=True))
-    op.add_column("jobs", sa.Column("promote_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "shares",
+        sa.Column("jumped", sa.Numeric(precision=12, scale=3), server_default="0", nullable=False),
+        if_not_exists=True,
+    )
+    op.add_column("workers", sa.Column("leave_at", sa.DateTime(timezone=True), nullable=True), if_not_exists=True)
+    op.add_column("jobs", sa.Column("promote_at", sa.DateTime(timezone=True), nullable=True), if_not_exists=True)
     # Flex jobs that already wait keep the rule that they were accepted under: two hours before their last moment.
-    op.execute(
-        "UPDATE jobs SET promote_at = not_after - interval '2 hours'"
-        " WHERE state = 'queued' AND not_after IS NOT NULL AND spec ->> 'service_tier' = 'flex'"
+    update_in_batches(
+        "jobs",
+        "promote_at = not_after - interval '2 hours'",
+        "state = 'queued' AND not_after IS NOT NULL AND promote_at IS NULL AND spec ->> 'service_tier' = 'flex'",
     )
-    op.create_index("ix_jobs_promotion", "jobs", ["promote_at"], postgresql_where=sa.text("promote_at IS NOT NULL"))
-    op.create_index("ix_jobs_queued", "jobs", ["created_at", "id"], postgresql_where=sa.text("state = 'queued'"))
-    op.create_index("ix_jobs_in_progress", "jobs", ["id"], postgresql_where=sa.text("state = 'in_progress'"))
-    op.create_index("ix_units_running", "units", ["id"], postgresql_where=sa.text("state = 'running'"))
-    op.create_index(
-        "ix_takes_running_segments",
-        "takes",
-        ["account_id", "pool"],
-        postgresql_where=sa.text("state = 'running' AND kind = 'segment'"),
+    add_index("ix_jobs_promotion", "jobs", ["promote_at"], where="promote_at IS NOT NULL")
+    add_index("ix_jobs_queued", "jobs", ["created_at", "id"], where="state = 'queued'")
+    add_index("ix_jobs_in_progress", "jobs", ["id"], where="state = 'in_progress'")
+    add_index("ix_units_running", "units", ["id"], where="state = 'running'")
+    add_index(
+        "ix_takes_running_segments", "takes", ["account_id", "pool"], where="state = 'running' AND kind = 'segment'"
     )
-    op.drop_index("ix_takes_running_account", table_name="takes")
+    drop_index("ix_takes_running_account", "takes")
     op.create_table(
         "forecasts",
         sa.Column("job_id", sa.Text(), nullable=False),
@@ -63,7 +67,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pool", "class", "account_id", "model", name=op.f("pk_lanes")),
         postgresql_with={"fillfactor": 50},
     )
-    # Nobody writes units between the count and the triggers.
+    # Nobody writes units between the count and the triggers. The count reads the index of ready units, not history.
+    op.execute("SET LOCAL enable_seqscan = off")
     op.execute("LOCK TABLE units IN SHARE ROW EXCLUSIVE MODE")
     op.execute(
         "INSERT INTO lanes SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready'"

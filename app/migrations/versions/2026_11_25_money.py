@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.migrations.online import add_constraint, replace_unique, set_not_null, update_in_batches
+
 revision: str = "0007"
 down_revision: str | Sequence[str] | None = "0006"
 branch_labels: str | Sequence[str] | None = None
@@ -16,27 +18,29 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision."""
-    op.add_column("hold_slices", sa.Column("refunded", sa.BigInteger(), server_default="0", nullable=False))
-    op.create_check_constraint(
-        op.f("ck_hold_slices_refunded_within_used"), "hold_slices", "refunded BETWEEN 0 AND coalesce(used, 0)"
+    op.add_column(
+        "hold_slices", sa.Column("refunded", sa.BigInteger(), server_default="0", nullable=False), if_not_exists=True
     )
-    op.add_column("lot_draws", sa.Column("cause", sa.Text(), nullable=True))
+    op.add_column("lot_draws", sa.Column("cause", sa.Text(), nullable=True), if_not_exists=True)
+    add_constraint(
+        "ck_hold_slices_refunded_within_used", "hold_slices", "CHECK (refunded BETWEEN 0 AND coalesce(used, 0))"
+    )
     # Until now the transfer was all that told: an expiry draws the lot that is over, a correction that takes draws what
     # is there, and whatever else left a lot paid a debt.
-    op.execute(
-        """
-        UPDATE lot_draws SET cause = CASE
+    update_in_batches(
+        "lot_draws",
+        """cause = CASE
             WHEN transfers.kind = 'expiry' AND credit_lots.expires_at <= transfers.at THEN 'expiry'
             WHEN transfers.kind = 'correction' AND transfers.credit = 'corrections' THEN 'correction'
-            ELSE 'debt' END
-        FROM transfers, credit_lots
-        WHERE transfers.id = lot_draws.transfer_id AND credit_lots.id = lot_draws.lot_id
-        """
+            ELSE 'debt' END""",
+        "transfers.id = lot_draws.transfer_id AND credit_lots.id = lot_draws.lot_id AND lot_draws.cause IS NULL",
+        sources=", transfers, credit_lots",
     )
-    op.alter_column("lot_draws", "cause", nullable=False)
-    op.create_check_constraint(op.f("ck_lot_draws_cause"), "lot_draws", "cause IN ('expiry', 'correction', 'debt')")
-    op.drop_constraint("uq_credit_lots_transfer_id", "credit_lots", type_="unique")
-    op.create_unique_constraint(op.f("uq_credit_lots_transfer_id_kind"), "credit_lots", ["transfer_id", "kind"])
+    set_not_null("lot_draws", "cause")
+    add_constraint("ck_lot_draws_cause", "lot_draws", "CHECK (cause IN ('expiry', 'correction', 'debt'))")
+    replace_unique(
+        "uq_credit_lots_transfer_id", "uq_credit_lots_transfer_id_kind", "credit_lots", ["transfer_id", "kind"]
+    )
     for statement in GUARDS:
         op.execute(statement)
 

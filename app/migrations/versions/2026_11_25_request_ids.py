@@ -16,8 +16,8 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision."""
-    op.add_column("jobs", sa.Column("request_id", sa.Text(), nullable=True))
-    op.add_column("events", sa.Column("request_id", sa.Text(), nullable=True))
+    op.add_column("jobs", sa.Column("request_id", sa.Text(), nullable=True), if_not_exists=True)
+    op.add_column("events", sa.Column("request_id", sa.Text(), nullable=True), if_not_exists=True)
 
 
 def downgrade() -> None:

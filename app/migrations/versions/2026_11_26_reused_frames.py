@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from alembic import op
 
+from app.migrations.online import update_in_batches
+
 revision: str = "0011"
 down_revision: str | Sequence[str] | None = "0010"
 branch_labels: str | Sequence[str] | None = None
@@ -15,15 +17,14 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision. Their receipts took all frames of reused shots off, so that is noted."""
-    op.execute(
-        """
-        UPDATE jobs SET film = film || jsonb_build_object('reused_frames', least(
+    update_in_batches(
+        "jobs",
+        """film = film || jsonb_build_object('reused_frames', least(
             (film ->> 'frames')::int,
             (SELECT coalesce(sum((shot ->> 'frames')::int), 0) FROM jsonb_array_elements(spec -> 'shots') AS shot
              WHERE jsonb_array_length(shot -> 'reuse_clips') > 0)
-        ))
-        WHERE film IS NOT NULL AND NOT film ? 'reused_frames'
-        """
+        ))""",
+        "film IS NOT NULL AND NOT film ? 'reused_frames'",
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+from app.migrations.online import add_index, drop_index
+
 revision: str = "0012"
 down_revision: str | Sequence[str] | None = "0011"
 branch_labels: str | Sequence[str] | None = None
@@ -16,21 +18,13 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision. Indices are built concurrently: readers and writers go on."""
-    op.add_column("takes", sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("takes", sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=True), if_not_exists=True)
     op.execute("ALTER TABLE takes SET (fillfactor = 80)")
     op.execute("ALTER TABLE workers SET (fillfactor = 50)")
-    with op.get_context().autocommit_block():
-        op.create_index("ix_takes_unit", "takes", ["unit_id"], postgresql_concurrently=True, if_not_exists=True)
-        op.create_index(
-            "ix_workers_live",
-            "workers",
-            ["id"],
-            postgresql_where=sa.text("state <> 'gone'"),
-            postgresql_concurrently=True,
-            if_not_exists=True,
-        )
-        op.drop_index("ix_takes_lease", table_name="takes", postgresql_concurrently=True, if_exists=True)
-        op.drop_index("ix_workers_seen", table_name="workers", postgresql_concurrently=True, if_exists=True)
+    add_index("ix_takes_unit", "takes", ["unit_id"])
+    add_index("ix_workers_live", "workers", ["id"], where="state <> 'gone'")
+    drop_index("ix_takes_lease", "takes")
+    drop_index("ix_workers_seen", "workers")
 
 
 def downgrade() -> None:

@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 
-from app.cli.migrate import migrations
+from app.cli.migrate import migrations, upgrade
 from app.db import get_engine, transaction
 from app.dispatch.retention import expired_films
 from app.jobs.tables import Job
@@ -66,11 +66,11 @@ def test_receipts_of_films_made_before_an_upgrade_can_still_be_made_again(world:
     film = make(world, STORYBOARD)
     finish(world, world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0}))
     config = migrations()
-    with get_engine().begin() as connection:
+    with get_engine().connect() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0010")
         assert connection.execute(text("SELECT count(*) FROM jobs WHERE film ? 'reused_frames'")).scalar_one() == 0
-        command.upgrade(config, "head")
+    upgrade()
     with transaction() as session:
         assert audit_books(session) == []
 
