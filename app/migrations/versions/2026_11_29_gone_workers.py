@@ -1,14 +1,14 @@
 """an index of the workers that are gone, so that their removal reads no others
 
-Revision: 0013, after 0012
+Revision: 0014, after 0013
 """
 
 from collections.abc import Sequence
 
 from app.migrations.online import add_index, drop_index
 
-revision: str = "0013"
-down_revision: str | Sequence[str] | None = "0012"
+revision: str = "0014"
+down_revision: str | Sequence[str] | None = "0013"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
