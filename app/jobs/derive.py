@@ -12,6 +12,7 @@ from app.errors import AppError
 from app.jobs.capability import check_length, check_model
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of
+from app.jobs.sound_files import sound_key
 from app.jobs.spec import Shot, Spec, film_frames
 from app.jobs.states import JobState, UnitState
 from app.jobs.tables import Job
@@ -83,7 +84,8 @@ def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
         if key is not None
     )
     storage = get_storage()
-    if not keys or any(storage.stat(key) is None for key in keys):
+    needed = [*keys, *(sound_key(key) for key in keys if spec.sound)]
+    if not keys or any(storage.stat(key) is None for key in needed):
         raise AppError("gone", f"The clips of shot {number} are no longer in storage.", shot=number)
     return shot.model_copy(update={"reuse_clips": keys})
 

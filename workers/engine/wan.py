@@ -30,6 +30,7 @@ from workers.engine.optimizations import apply_optimizations, reset_caches
 from workers.engine.preview import LatentPreview
 from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.self_test import SelfTest
+from workers.engine.sound import Sound
 from workers.engine.text import EmbeddingCache, TextStage
 
 # Messages of PyTorch about a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
@@ -44,6 +45,7 @@ class WanEngine:
         self.device = torch.device(device)
         self.meter = Meter()
         self.handover: Continuation | None = None
+        self.sound: Sound | None = None
         self._text_cache = text_cache
         self._loaded = False
 
@@ -94,7 +96,7 @@ class WanEngine:
     def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
         self.load()
-        self.meter, self.handover = Meter(), None
+        self.meter, self.handover, self.sound = Meter(), None, None
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         checkpoint = None
