@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
@@ -52,13 +53,10 @@ def sound_pieces(path: Path) -> Iterator[Samples]:
 
     Raises FilmError when it has no sound or cannot be decoded.
     """
-    with path.open("rb") as head:
-        media = sniff(head.read(HEAD_BYTES))
-    if media is None or "sound" not in media.kinds:
-        raise FilmError(f"{path.name} is no sound")
+    reader = _reader(path)
     resampler = av.AudioResampler(format="flt", layout="stereo", rate=SOUND_RATE)
     try:
-        with av.open(str(path), format=media.reader, options={"protocol_whitelist": "file"}) as file:
+        with av.open(str(path), format=reader, options={"protocol_whitelist": "file"}) as file:
             if not file.streams.audio:
                 raise FilmError(f"{path.name} has no sound")
             for frame in file.decode(file.streams.audio[0]):
@@ -69,6 +67,27 @@ def sound_pieces(path: Path) -> Iterator[Samples]:
                 yield piece.to_ndarray().reshape(-1, 2)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FilmError(f"{path.name} cannot be decoded as a sound: {error}") from error
+
+
+def fitted_sound(path: Path, samples: int) -> Any:
+    """Return the sound of a file as an ffmpeg stream of exactly `samples` samples at 48 kHz, cut or padded at its end.
+
+    Raises FilmError when the file is no sound.
+    """
+    return (
+        ffmpeg.input(str(path), f=_reader(path), protocol_whitelist="file")
+        .audio.filter("aresample", SOUND_RATE, first_pts=0)
+        .filter("apad", whole_len=samples)
+        .filter("atrim", end_sample=samples)
+    )
+
+
+def _reader(path: Path) -> str:
+    with path.open("rb") as file:
+        media = sniff(file.read(HEAD_BYTES))
+    if media is None or "sound" not in media.kinds:
+        raise FilmError(f"{path.name} is no sound")
+    return media.reader
 
 
 def _resampled(samples: Samples, rate: int, resampler: Any) -> Iterator[Any]:
