@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.workers.film.clips import HEIGHT, WIDTH, last_frames
+from tests.workers.film.clips import HEIGHT, WIDTH, clicks_in, white_frames
 from workers.film.clip_writer import ClipWriter
 from workers.film.encoding import SOUND_RATE, FilmError
 from workers.film.join import Transition, join
@@ -37,23 +37,6 @@ def write_marked(folder: Path, number: int, *, frames: int, marked: int, fps: Fr
     samples[begin : begin + MILLISECOND] = 0.5
     write_sound(folder / f"{number}.flac", samples)
     return ClipSound(folder / f"{number}.flac", frames)
-
-
-def clicks_in(samples: np.ndarray) -> list[int]:
-    """Return the samples at which clicks are loudest: peaks above a third of the loudest, half a frame apart."""
-    level = np.abs(samples).max(axis=1)
-    found: list[int] = []
-    for at in np.argsort(-level):
-        if level[at] < level.max() / 3:
-            break
-        if all(abs(int(at) - other) > SOUND_RATE // 60 for other in found):
-            found.append(int(at))
-    return sorted(found)
-
-
-def white_frames(film: Path) -> list[int]:
-    brightness = last_frames(film, count=10_000).mean(axis=(1, 2, 3))
-    return [int(number) for number in np.nonzero(brightness > 200)[0]]
 
 
 @pytest.mark.parametrize("fps", FILM_RATES, ids=str)
