@@ -43,8 +43,20 @@ class Seen:
     objects: tuple[Sighting, ...]
 
 
-def see(frames: np.ndarray) -> Seen:
-    """Describe a clip of native size, uint8 [F, H, W, 3]."""
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A clip taken apart: its background's word, and per object (by colour word) how much of each pixel it covers.
+
+    `masks` are 0..1, [F, H, W]; `aspect` is width ÷ height of a pixel as people see it.
+    """
+
+    background: str
+    masks: dict[str, np.ndarray]
+    aspect: float
+
+
+def segment_objects(frames: np.ndarray) -> Segmentation:
+    """Find the background and the one or two objects of a clip of native size, uint8 [F, H, W, 3]."""
     pixels = frames.astype(np.float32)
     _, height, width, _ = pixels.shape
     border = np.ones((height, width), bool)
@@ -52,14 +64,23 @@ def see(frames: np.ndarray) -> Seen:
     back = np.median(pixels[:, border].reshape(-1, 3), axis=0)
     background = _nearest(back, BACKGROUNDS)
     cores = _cores(pixels, back, background)
-    sightings = []
+    masks = {}
     for name, core in cores.items():
         color = np.median(pixels[core], axis=0)
         others = [np.median(pixels[other], axis=0) for key, other in cores.items() if key != name]
-        alpha = _alpha(pixels, back, color, others) * _around(core)
-        sightings.append(_describe(name, alpha, pixel_aspect(width, height)))
-    along = 0 if width >= height else 1
-    return Seen(background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along])))
+        masks[name] = _alpha(pixels, back, color, others) * _around(core)
+    return Segmentation(background, masks, pixel_aspect(width, height))
+
+
+def see(frames: np.ndarray) -> Seen:
+    """Describe a clip of native size, uint8 [F, H, W, 3]."""
+    return describe(segment_objects(frames), along=0 if frames.shape[2] >= frames.shape[1] else 1)
+
+
+def describe(found: Segmentation, along: int) -> Seen:
+    """Say in words what was found; objects are ordered by their place along an axis (0: from left to right)."""
+    sightings = [_describe(name, mask, found.aspect) for name, mask in found.masks.items()]
+    return Seen(found.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along])))
 
 
 def judge(frames: np.ndarray, scene: Scene) -> dict[str, bool]:
