@@ -37,7 +37,7 @@ WEIGHT = {"level": 3.0, "pitch": 6.0, "pan": 10.0, "click": 3.0, "shape": 0.3, "
 CLICK_WEIGHT = 6.0
 """Additional weight of control points at a contact, which are few."""
 
-CHECKED = 4
+CHECKED = 1
 """Shards of each kind that are kept from training, for the figures in the log."""
 
 
