@@ -80,7 +80,9 @@ def see(frames: np.ndarray) -> Seen:
 def describe(found: Segmentation, along: int) -> Seen:
     """Say in words what was found; objects are ordered by their place along an axis (0: from left to right)."""
     sightings = [_describe(name, mask, found.aspect) for name, mask in found.masks.items()]
-    return Seen(found.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along])))
+    return Seen(
+        found.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
+    )
 
 
 def judge(frames: np.ndarray, scene: Scene) -> dict[str, bool]:

@@ -27,7 +27,8 @@ def seen_tracks(frames: np.ndarray) -> list[Track]:
         contacts = spaced(np.array([*bounces(center, min(display)), *rests(center, min(display))]))
         at = np.minimum(control_times(count) * FPS, count - 1)
         fine = np.column_stack([np.interp(at, np.arange(count), column) for column in center.T])
-        tracks.append(make_track(sight.shape, fine, np.interp(at, np.arange(count), radius), display, contacts))
+        words = (sight.shape, sight.motion)
+        tracks.append(make_track(words, fine, np.interp(at, np.arange(count), radius), display, contacts))
     return tracks
 
 
@@ -102,5 +103,3 @@ def rests(center: Array, side: float) -> Iterator[float]:
     straight = np.sqrt(miss / len(place)) < 0.03 * side
     if straight and speed * FPS / side > GOING and later < RESTING * speed and np.ptp(after) < 0.05 * side:
         yield at / FPS
-
-

@@ -150,9 +150,7 @@ def controls_from(answer: Answer, frames: int) -> list[Controls]:
             contacts_in(1 / (1 + np.exp(-clicks[voice]))) if present[clip][voice] else () for voice in range(VOICES)
         ]
         words = [SHAPES[shapes[clip][voice]] if present[clip][voice] else "" for voice in range(VOICES)]
-        result.append(
-            Controls(level, pitch, np.clip(pan, 0.0, 1.0), (words[0], words[1]), (heard[0], heard[1]))
-        )
+        result.append(Controls(level, pitch, np.clip(pan, 0.0, 1.0), (words[0], words[1]), (heard[0], heard[1])))
     return result
 
 

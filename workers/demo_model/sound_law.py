@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from app.catalog.demo_words import SHAPES, Scene
+from app.catalog.demo_words import Scene
 from workers.demo_model.facts import FPS, pixel_aspect
 from workers.demo_model.world import paths
 
@@ -44,13 +44,14 @@ CLICK_LEAST_SECONDS = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One object's way through a clip at the control rate.
+    """One object's way through a clip at the control rate: its shape and motion in words, and where it is.
 
     `x` and `y` are shares of the picture's width and height, `radius` is in shorter display sides, `speed` in such
     sides per second, each [n]; `contacts` are seconds since the clip's first frame.
     """
 
     shape: str
+    motion: str
     x: Array
     y: Array
     radius: Array
@@ -84,9 +85,9 @@ def control_times(frames: int) -> Array:
 
 
 def make_track(
-    shape: str, center: Array, radius: Array, display: tuple[float, float], contacts: tuple[float, ...]
+    words: tuple[str, str], center: Array, radius: Array, display: tuple[float, float], contacts: tuple[float, ...]
 ) -> Track:
-    """A track from a way at the control rate.
+    """A track from a way at the control rate, and the words for its shape and motion.
 
     `center` [n, 2] and `radius` [n] are in display pixels; `display` is the picture's width and height in them.
     """
@@ -94,7 +95,7 @@ def make_track(
     half = PER_FRAME // 2 + 1
     padded = np.pad(np.column_stack([center, GROWTH_COUNTS * radius]) / side, ((half, half), (0, 0)), mode="edge")
     speed = np.linalg.norm(padded[2 * half :] - padded[: -2 * half], axis=1) * CONTROL_RATE / (2 * half)
-    return Track(shape, center[:, 0] / display[0], center[:, 1] / display[1], radius / side, speed, contacts)
+    return Track(*words, center[:, 0] / display[0], center[:, 1] / display[1], radius / side, speed, contacts)
 
 
 def world_tracks(
@@ -121,7 +122,7 @@ def world_tracks(
         center = np.pad(path.center[::fine], (tail, (0, 0)), mode="edge")
         radius = np.pad(path.radius[::fine], tail, mode="edge")
         contacts = _jolts(path.center, CONTROL_RATE * fine)
-        tracks.append(make_track(thing.shape, center, radius, display, contacts))
+        tracks.append(make_track((thing.shape, thing.motion), center, radius, display, contacts))
     return tracks
 
 
@@ -150,12 +151,12 @@ def controls_of(tracks: list[Track], frames: int) -> Controls:
     count = control_count(frames)
     level, pan = np.zeros((VOICES, count)), np.full((VOICES, count), 0.5)
     pitch = np.outer(REGISTERS, np.full(count, BASE_HERTZ))
-    shapes, contacts = ["", ""], [(), ()]  # type: list[str], list[tuple[float, ...]]
+    shapes = ["", ""]
+    contacts: list[tuple[float, ...]] = [(), ()]
     for voice, track in enumerate(tracks[:VOICES]):
         level[voice] = HUM + (LOUDEST - HUM) * (1 - np.exp(-track.speed / BRISK))
         octaves = np.log2(np.maximum(track.radius, 1e-3) / BASE_RADIUS) + HEIGHT_OCTAVES * (0.5 - track.y)
         pitch[voice] = REGISTERS[voice] * BASE_HERTZ * np.exp2(np.clip(octaves, -1.25, 1.25))
         pan[voice] = np.clip(track.x, 0.0, 1.0)
         shapes[voice], contacts[voice] = track.shape, track.contacts
-    assert all(shape in ("", *SHAPES) for shape in shapes)
     return Controls(level, pitch, pan, (shapes[0], shapes[1]), (contacts[0], contacts[1]))

@@ -1,4 +1,4 @@
-"""Listen to a clip's samples and say what is heard: clicks, voices, their pitch, place and timbre. It knows nothing else.
+"""Listen to a clip's samples and say what is heard: clicks, voices, their pitch, place and timbre.
 
 Two voices are told apart by their places: the first one sounds in the left half, the second one in the right half, as
 in wide pictures. (In upright ones two objects are above one another and may sound from one place.)
@@ -19,8 +19,14 @@ LOW_HERTZ, HIGH_HERTZ = 150.0, 900.0
 TONE_TOP_HERTZ = 6500.0
 CLICK_BOTTOM_HERTZ = 8000.0
 CLICK_WINDOW = 128
-ONE_PLACE = 0.02
-"""The places of all that sounds at one time spread by less than this where there is one voice."""
+ONE_PLACE = 4e-4
+"""Share of the power that does not come from the loudest place: less than this where there is one voice."""
+
+KNOWN_SHARE = 0.05
+"""A voice's place is known if it can be told from its pure partials in this share of the time, at least."""
+
+SECOND_SPANS = 48
+"""Points, about a second, over which two voices are taken to be uncorrelated."""
 
 IMPURE, AGREEING = 0.005, 0.004
 """Share of a bin's power out of phase between the channels, and difference between neighbours, that one voice has."""
@@ -66,14 +72,18 @@ def listen(samples: Samples) -> Heard:
     """Describe a clip's sound, float32 [n, 2] at 48 kHz, at least 0.25 s long."""
     left, right = (_spectra(samples[:, side]) for side in range(2))
     place, weight = _places(left, right)
-    voices = []
-    if _spread(place, weight) < ONE_PLACE:
-        middle = _modes(place, weight)
-        mono = left * np.cos(middle * np.pi / 2)[:, None] + right * np.sin(middle * np.pi / 2)[:, None]
-        voices = [_voice(mono, middle)]
+    main = _modes(place, weight)
+    if main is None:
+        return Heard(_clicks(samples), ())
+    along, across = _turned(left, right, main)
+    if _aside(along, across) < ONE_PLACE:
+        voices = [_voice(along, main)]
     else:
         first = _modes(place, np.where(place < 0.5, weight, 0.0))
         second = _modes(place, np.where(place >= 0.5, weight, 0.0))
+        if first is None or second is None:  # One voice never sounds alone in any bin: its partials are all covered.
+            other = _covered(along, across, main)
+            first, second = (other, main) if first is None else (main, other)
         voices = [
             _voice(mono, middle)
             for mono, middle in zip(_unmix(left, right, first, second), (first, second), strict=True)
@@ -108,15 +118,41 @@ def _places(left: Complex, right: Complex) -> tuple[Array, Array]:
     return np.clip(place, 0.0, 1.0), power**0.25 * pure * (strong & tonal)
 
 
-def _spread(place: Array, weight: Array) -> float:
-    """How far places spread at one time; the most of it but for a tenth of the time, in which voices may coincide."""
-    total = weight.sum(1) + 1e-12
-    mean = (place * weight).sum(1) / total
-    return float(np.percentile(np.sqrt((np.square(place - mean[:, None]) * weight).sum(1) / total), 90))
+def _turned(left: Complex, right: Complex, place: Array) -> tuple[Complex, Complex]:
+    """What sounds from a place, and what does not: the channels turned by the place's angle."""
+    cosine, sine = np.cos(place * np.pi / 2)[:, None], np.sin(place * np.pi / 2)[:, None]
+    return left * cosine + right * sine, right * cosine - left * sine
 
 
-def _modes(place: Array, weight: Array) -> Array:
-    """The place from which most bins sound, at each time, [T]; steady over neighbouring times."""
+def _aside(along: Complex, across: Complex) -> float:
+    """Share of the power that does not come from the main place, as the median over time."""
+    hertz = _hertz(along.shape[1])
+    tonal = (hertz > LOW_HERTZ) & (hertz < TONE_TOP_HERTZ)
+    here, aside = (np.square(np.abs(each[:, tonal])).sum(1) for each in (along, across))
+    return float(np.median(aside / (here + aside + 1e-12)))
+
+
+def _covered(along: Complex, across: Complex, main: Array) -> Array:
+    """The place of a voice whose partials coincide with the main one's: the two do not keep step over a second."""
+    power = np.square(np.abs(across))
+    top = _top(power)[:, None] + np.arange(-2, 3)
+    rows = np.arange(len(top))[:, None]
+    window = np.ones(min(SECOND_SPANS, len(top)))
+    common = np.convolve((along * across.conj()).real[rows, top].sum(1), window, "same")
+    alone = np.convolve(power[rows, top].sum(1), window, "same") + 1e-12
+    angle = np.arctan2(1.0, common / alone)  # 0..π away from the main place, on either side
+    other = main * np.pi / 2 + np.where(main < 0.5, angle, angle - np.pi)
+    return np.clip(other / (np.pi / 2), 0.0, 1.0)
+
+
+def _top(power: Array) -> npt.NDArray[np.intp]:
+    """The strongest bin at each time among those where fundamentals lie, [T]."""
+    low, high = np.searchsorted(_hertz(power.shape[1]), (LOW_HERTZ, HIGH_HERTZ))
+    return np.asarray(low + power[:, low:high].argmax(1))
+
+
+def _modes(place: Array, weight: Array) -> Array | None:
+    """The place from which most bins sound, at each time, [T], steady over neighbouring times; None if unknown."""
     edges = np.linspace(0.0, 1.0, 101)
     modes, support = np.full(len(place), 0.5), np.zeros(len(place))
     for index, (row, heavy) in enumerate(zip(place, weight, strict=True)):
@@ -127,8 +163,8 @@ def _modes(place: Array, weight: Array) -> Array:
         if support[index] > 0:
             modes[index] = (row * near).sum() / support[index]
     known = np.nonzero((support > 0) & (support >= 0.5 * np.percentile(support, 75)))[0]
-    if not len(known):
-        return modes
+    if len(known) <= KNOWN_SHARE * len(modes):
+        return None
     return _steady(np.interp(np.arange(len(modes)), known, modes[known]), 7)
 
 
@@ -148,9 +184,7 @@ def _unmix(left: Complex, right: Complex, first: Array, second: Array) -> tuple[
 def _voice(mono: Complex, pan: Array) -> Voice:
     """A voice from its spectra [T, bins] and its places."""
     power = np.square(np.abs(mono))
-    hertz = _hertz(mono.shape[1])
-    low, high = np.searchsorted(hertz, (LOW_HERTZ, HIGH_HERTZ))
-    top = low + power[:, low:high].argmax(1)
+    top = _top(power)
     rows = np.arange(len(power))
     before, here, after = (np.log(power[rows, top + shift] + 1e-20) for shift in (-1, 0, 1))
     shift = 0.5 * (before - after) / np.minimum(before - 2 * here + after, -1e-9)

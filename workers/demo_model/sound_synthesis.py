@@ -1,6 +1,6 @@
-"""Play controls as samples: additive voices, clicks and a soft hum, continuous from one segment of a shot to the next."""
+"""Play controls as samples: additive voices, clicks, a soft hum; without a step from segment to segment of a shot."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,20 +43,30 @@ class Click:
 
 
 @dataclass(frozen=True)
+class VoiceState:
+    """Where a voice stands at the end of a segment.
+
+    `phase` in turns, `level`, `octaves` (binary logarithm of Hz), `pan` 0..1, the amplitudes of its `partials`, and
+    `silent_for`: seconds since its last contact, or None.
+    """
+
+    phase: float
+    level: float
+    octaves: float
+    pan: float
+    partials: tuple[float, ...]
+    silent_for: float | None
+
+
+@dataclass(frozen=True)
 class SoundCarry:
     """What the next segment of a shot needs so that its sound goes on without a step: plain numbers, fit for JSON.
 
-    `samples` were made since the shot began. Per voice: `phases` in turns, `levels`, `pitches` in Hz, `pans`,
-    `partials` (amplitudes), `silent_for` (seconds since the last contact, or None), and the clicks that still sound.
+    `samples` were made since the shot began; `clicks` still sound.
     """
 
     samples: int
-    phases: tuple[float, ...]
-    levels: tuple[float, ...]
-    pitches: tuple[float, ...]
-    pans: tuple[float, ...]
-    partials: tuple[tuple[float, ...], ...]
-    silent_for: tuple[float | None, ...]
+    voices: tuple[VoiceState, ...]
     clicks: tuple[Click, ...]
 
     def to_facts(self) -> dict[str, Any]:
@@ -66,10 +76,9 @@ class SoundCarry:
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> "SoundCarry":
         """Back from JSON; raises KeyError or TypeError for what `to_facts` did not write."""
+        voices = tuple(VoiceState(**{**voice, "partials": tuple(voice["partials"])}) for voice in facts["voices"])
         clicks = tuple(Click(each["age"], each["pan"], (each["seed"][0], each["seed"][1])) for each in facts["clicks"])
-        lists = {name: tuple(facts[name]) for name in ("phases", "levels", "pitches", "pans", "silent_for")}
-        partials = tuple(tuple(row) for row in facts["partials"])
-        return cls(samples=facts["samples"], partials=partials, clicks=clicks, **lists)
+        return cls(int(facts["samples"]), voices, clicks)
 
 
 def synthesise(
@@ -79,55 +88,55 @@ def synthesise(
 
     `seed` decides the noise of clicks. With the carry of the segment before, the sound begins where that one ended.
     """
-    at = (start + np.arange(count + 1) / SOUND_RATE) * CONTROL_RATE
     stereo = np.zeros((2, count), np.float32)
-    ramp = _ramp(count) if carry else np.zeros(0)
-    ends = []
-    for voice in range(VOICES):
-        knobs = [np.interp(at, np.arange(len(row)), row) for row in _rows(controls, voice)]
-        if carry:
-            for knob, before in zip(knobs, (carry.levels[voice], np.log2(carry.pitches[voice]), carry.pans[voice])):
-                knob[: len(ramp)] += ramp * (before - knob[0])
-        amplitudes = _partials(controls.shapes[voice], float(controls.pitch[voice].max()))
-        before = np.array(carry.partials[voice]) if carry else amplitudes
-        if not controls.shapes[voice]:
-            amplitudes = before
-        phase = _play(stereo, knobs, amplitudes, before, ramp, carry.phases[voice] if carry else 0.0)
-        ends.append((phase, *(float(knob[-1]) for knob in knobs), tuple(float(each) for each in amplitudes)))
+    states = [_voice(stereo, controls, voice, start, carry.voices[voice] if carry else None) for voice in range(VOICES)]
     made = carry.samples if carry else 0
-    seconds = (made + np.arange(count)) / SOUND_RATE
-    stereo += (HUM_GAIN * np.sin(2 * np.pi * np.mod(HUM_HERTZ * seconds, 1.0))).astype(np.float32)
+    turns = np.mod((made + np.arange(count)) * (HUM_HERTZ / SOUND_RATE), 1.0)
+    stereo += (HUM_GAIN * np.sin(2 * np.pi * turns)).astype(np.float32)
     if carry is None:
         fade = min(int(FADE_IN_SECONDS * SOUND_RATE), count)
         stereo[:, :fade] *= np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    clicks, silent_for = _clicks(controls, count / SOUND_RATE, seed, start, carry)
+    seconds = count / SOUND_RATE
+    clicks, silent_for = _clicks(controls, seconds, seed, start, carry)
     for click in clicks:
         _strike(stereo, click)
     after = SoundCarry(
         samples=made + count,
-        phases=tuple(end[0] for end in ends),
-        levels=tuple(end[1] for end in ends),
-        pitches=tuple(float(np.exp2(end[2])) for end in ends),
-        pans=tuple(end[3] for end in ends),
-        partials=tuple(end[4] for end in ends),
-        silent_for=silent_for,
+        voices=tuple(replace(state, silent_for=since) for state, since in zip(states, silent_for, strict=True)),
         clicks=tuple(
-            Click(click.age + count / SOUND_RATE, click.pan, click.seed)
-            for click in clicks
-            if click.age + count / SOUND_RATE < CLICK_SECONDS
+            replace(click, age=click.age + seconds) for click in clicks if click.age + seconds < CLICK_SECONDS
         ),
     )
     return np.ascontiguousarray(np.clip(stereo, -1.0, 1.0).T), after
 
 
-def _rows(controls: Controls, voice: int) -> tuple[Array, Array, Array]:
-    """The voice's knobs as they are interpolated: level, octaves, pan."""
-    return controls.level[voice], np.log2(controls.pitch[voice]), controls.pan[voice]
+def _voice(stereo: Samples, controls: Controls, voice: int, start: float, before: VoiceState | None) -> VoiceState:
+    """Add one voice to the samples [2, n], from where it stood before, and return where it stands after them."""
+    count = stereo.shape[1]
+    at = (start + np.arange(count + 1) / SOUND_RATE) * CONTROL_RATE
+    points = np.arange(controls.level.shape[1])
+    rows = (controls.level[voice], np.log2(controls.pitch[voice]), controls.pan[voice])
+    level, octaves, pan = (np.interp(at, points, row) for row in rows)
+    partials = _partials(controls.shapes[voice], float(controls.pitch[voice].max()))
+    old, ramp = partials, np.zeros(0)
+    if before:
+        ramp = _ramp(count)
+        for knob, value in ((level, before.level), (octaves, before.octaves), (pan, before.pan)):
+            knob[: len(ramp)] += ramp * (value - knob[0])
+        old = np.array(before.partials)
+        partials = partials if controls.shapes[voice] else old  # A voice that ends fades out with the timbre it had.
+    level, pan = np.maximum(level, 0.0), np.clip(pan, 0.0, 1.0)
+    phase = _play(stereo, (level, octaves, pan), (partials, old, ramp), before.phase if before else 0.0)
+    return VoiceState(
+        phase, float(level[-1]), float(octaves[-1]), float(pan[-1]), tuple(float(each) for each in partials), None
+    )
 
 
 def _ramp(count: int) -> Array:
     """From 1 to 0 over a joint, with level ends."""
-    return 0.5 + 0.5 * np.cos(np.pi * np.arange(min(int(JOINT_SECONDS * SOUND_RATE), count + 1)) / (JOINT_SECONDS * SOUND_RATE))
+    return 0.5 + 0.5 * np.cos(
+        np.pi * np.arange(min(int(JOINT_SECONDS * SOUND_RATE), count + 1)) / (JOINT_SECONDS * SOUND_RATE)
+    )
 
 
 def _partials(shape: str, highest: float) -> Array:
@@ -139,14 +148,15 @@ def _partials(shape: str, highest: float) -> Array:
 
 
 def _play(
-    stereo: Samples, knobs: list[Array], amplitudes: Array, before: Array, ramp: Array, phase: float
+    stereo: Samples, knobs: tuple[Array, Array, Array], timbre: tuple[Array, Array, Array], phase: float
 ) -> float:
-    """Add one voice to the samples [2, n] and return its phase after them, in turns.
+    """Add a tone to the samples [2, n] and return its phase after them, in turns.
 
-    Knobs have one sample more than the sound. Partials follow from the first one by sin kφ = 2 cos φ · sin (k-1)φ -
-    sin (k-2)φ.
+    Knobs are level, octaves and pan, with one sample more than the sound; the timbre is the partials' amplitudes, what
+    they were before, and how these fade. Partials follow from the first by sin kφ = 2 cos φ sin (k-1)φ - sin (k-2)φ.
     """
-    level, octaves, pan = np.maximum(knobs[0], 0.0), knobs[1], np.clip(knobs[2], 0.0, 1.0)
+    level, octaves, pan = knobs
+    amplitudes, before, ramp = timbre
     turns = np.empty(len(octaves))
     turns[0] = phase
     turns[1:] = phase + np.cumsum(np.exp2(octaves[:-1])) / SOUND_RATE
@@ -179,7 +189,7 @@ def _clicks(
     clicks = list(carry.clicks) if carry else []
     silent_for: list[float | None] = []
     for voice in range(VOICES):
-        before = carry.silent_for[voice] if carry else None
+        before = carry.voices[voice].silent_for if carry else None
         last = -before if before is not None else -np.inf
         earliest = -SAME_CONTACT_SECONDS / 2 if carry else 0.0
         for number, contact in enumerate(controls.contacts[voice]):

@@ -7,7 +7,6 @@ minutes.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from time import process_time
 
@@ -22,7 +21,7 @@ from workers.demo_model.course import Course
 from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.sound_data import Shard, read_shards, write_shards
 from workers.demo_model.sound_head import Answer, SoundHead
-from workers.demo_model.sound_law import CONTROL_RATE, PER_FRAME, control_count
+from workers.demo_model.sound_law import control_count
 
 STAGES = ("painted", "sampled", "train", "export")
 LEARNING_RATE = 2e-3
@@ -57,7 +56,9 @@ def losses(answer: Answer, knobs: Tensor, shapes: Tensor) -> dict[str, Tensor]:
     share = there[:, :, None].expand(-1, -1, knobs.shape[-1])
     share = share / share.sum().clamp_min(1.0)
     wrong = {
-        name: (functional.smooth_l1_loss(answer.knobs[:, :, row], knobs[:, :, row], reduction="none", beta=0.05) * share).sum()
+        name: (
+            functional.smooth_l1_loss(answer.knobs[:, :, row], knobs[:, :, row], reduction="none", beta=0.05) * share
+        ).sum()
         for row, name in enumerate(("level", "pitch", "pan"))
     }
     bells = knobs[:, :, 3]
@@ -160,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
