@@ -13,7 +13,7 @@ from workers.demo_model.parts import WEIGHTS
 from workers.demo_model.sound_head import CHANNELS, SoundHead, controls_from
 from workers.demo_model.sound_law import Controls
 from workers.demo_model.sound_synthesis import SoundCarry, synthesise
-from workers.engine.sound import SOUND_RATE, Sound, sample_count
+from workers.engine.sound import SOUND_RATE, BadSound, Sound, sample_count
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class SoundModel:
     def controls(self, latents: Tensor) -> list[Controls]:
         """What is heard in clips, from their normalised latents [B, 16, f, h, w].
 
-        Raises ValueError for latents of another shape, or longer than the head knows.
+        Raises ValueError for latents of another shape, or longer than the head knows, and BadSound where the head
+        says what is no number.
         """
         if latents.ndim != 5 or latents.shape[1] != CHANNELS or latents.shape[2] > latent_frames(FRAMES_MAX):
             raise ValueError(f"latents are [B, {CHANNELS}, f, h, w] with f ≤ {latent_frames(FRAMES_MAX)}")
-        return controls_from(self.head(latents.float().cpu()), 1 + TEMPORAL * (latents.shape[2] - 1))
+        answer = self.head(latents.float().cpu())
+        if not all(torch.isfinite(part).all() for part in (answer.knobs, answer.shapes, answer.presence)):
+            raise BadSound("the sound head made numbers that are not finite")
+        return controls_from(answer, 1 + TEMPORAL * (latents.shape[2] - 1))
 
     def generate(
         self,
@@ -54,7 +58,7 @@ class SoundModel:
         `latents` [1, 16, f, h, w] are normalised and clean. `frames` are delivered, at `fps`; the sound has
         round(frames · 48000 / fps) samples. `start` is where the delivered part begins, in seconds of the clip: the
         native frames that a hand-over repeats, divided by 8. `seed` decides the noise of clicks.
-        Raises ValueError for latents of another shape, and BadSound where the weights make numbers that are no sound.
+        Raises ValueError for latents of another shape, and BadSound where the head makes no numbers.
         """
         (controls,) = self.controls(latents)
         count = sample_count(frames, fps, SOUND_RATE)

@@ -59,7 +59,7 @@ class Scores:
             self.tallies["timbre"].count(same and [v.shape for v in heard.voices] == [t.shape for t in tracks])
         for voice, track in zip(voices, tracks, strict=True):
             self.tallies["pan"].count(voice is not None and pan_right(voice, track))
-            if track.motion in ("grow", "shrink"):
+            if track.motion in ("grow", "shrink") and changes_size(track):
                 self.tallies["slope"].count(voice is not None and slope_right(voice, track))
                 self.tallies["rank"].count(voice is not None and rank_correlation(voice, track) >= 0.9)
 
@@ -87,15 +87,18 @@ def _sampled(row: Array, count: int) -> Array:
 
 
 def pan_right(voice: Voice, track: Track) -> bool:
-    """Whether a voice sounds where its object is, and wanders the same way if that moves left or right."""
+    """Whether a voice sounds where its object is, and wanders the same way if that goes left or right."""
     place = _sampled(track.x, len(voice.pan))
     if float(np.abs(voice.pan - place).mean()) > PAN_ERROR:
         return False
-    if track.motion not in ("left", "right"):
-        return True
     head = max(2, len(place) // 8)
-    moved = float(np.median(voice.pan[-head:]) - np.median(voice.pan[:head]))
-    return moved < 0 if track.motion == "left" else moved > 0
+    went, sounded = (float(np.median(row[-head:]) - np.median(row[:head])) for row in (place, voice.pan))
+    return abs(went) < PAN_ERROR or went * sounded > 0
+
+
+def changes_size(track: Track) -> bool:
+    """Whether an object's size changes by more than two semitones' worth: a clip may begin when it has grown up."""
+    return float(np.ptp(np.log2(track.radius))) > 2 * SEMITONE
 
 
 def slope_right(voice: Voice, track: Track) -> bool:

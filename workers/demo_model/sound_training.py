@@ -27,7 +27,10 @@ STAGES = ("painted", "sampled", "train", "export")
 LEARNING_RATE = 2e-3
 BATCH = 16
 LENGTHS = {11: 0.55, 10: 0.06, 9: 0.09, 8: 0.06, 7: 0.08, 5: 0.08, 3: 0.08}
-"""Latent frames of a batch: encoding is causal, so that a clip's beginning is a clip."""
+SHORT_LENGTHS = {11: 0.1, 7: 0.2, 5: 0.4, 3: 0.3}
+SHORT_SHARE = 0.35
+"""Latent frames of a batch: encoding is causal, so that a clip's beginning is a clip. The first third of the course
+takes mostly short ones, which teach where objects are for a third of the work."""
 
 NOISE = 0.08
 """Latents are made a little noisy, so that the head does not live on details that sampled ones lack."""
@@ -40,10 +43,11 @@ CHECKED = 1
 """Shards of each kind that are kept from training, for the figures in the log."""
 
 
-def draw_batch(shards: list[Shard], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def draw_batch(shards: list[Shard], rng: np.random.Generator, done: float) -> tuple[Tensor, Tensor, Tensor]:
     """Clips of one size and length: latents [B, 16, f, h, w], knobs [B, 2, 4, n], shapes [B, 2]."""
     shard = shards[int(rng.integers(len(shards)))]
-    length = int(rng.choice(list(LENGTHS), p=list(LENGTHS.values())))
+    lengths = SHORT_LENGTHS if done < SHORT_SHARE else LENGTHS
+    length = int(rng.choice(list(lengths), p=list(lengths.values())))
     rows = torch.from_numpy(rng.permutation(len(shard.latents))[:BATCH])
     latents = shard.latents[rows, :, :length].float()
     noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)) * NOISE * float(rng.random())
@@ -104,7 +108,7 @@ def train(folder: Path, minutes: float, seed: int) -> None:
     course = Course({"head": head}, folder / "head.pt", minutes, LEARNING_RATE, 0.998, outer, flat_share=0.4)
 
     def loss_of(done: float, step: int) -> Tensor:
-        latents, knobs, shapes = draw_batch(pool, np.random.default_rng([seed, step]))
+        latents, knobs, shapes = draw_batch(pool, np.random.default_rng([seed, step]), done)
         wrong = losses(head(latents), knobs, shapes)
         return torch.stack([WEIGHT[name] * value for name, value in wrong.items()]).sum()
 
