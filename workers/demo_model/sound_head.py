@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.catalog.demo_words import SHAPES
-from workers.demo_model.facts import FRAMES_MAX, SPATIAL, TEMPORAL, latent_frames, pixel_aspect
+from workers.demo_model.facts import FRAMES_MAX, TEMPORAL, latent_frames
 from workers.demo_model.sound_law import (
     BASE_HERTZ,
     CONTROL_RATE,
@@ -75,17 +75,19 @@ class _Block(nn.Module):
 
 
 class SoundHead(nn.Module):
-    """Latents [B, 16, f, h, w] in, an Answer for 1 + 4 (f - 1) native frames out."""
+    """Latents [B, 16, f, h, w] in, an Answer for 1 + 4 (f - 1) native frames out.
 
-    def __init__(self, near: int = 32, far: int = 72, width: int = 128, blocks: int = 2, looks: int = 8) -> None:
+    It sees how each cell differs from the picture's border, which is background, so that objects stand out from the
+    first step of training on; and for the whole picture and its halves it is told where the differences lie.
+    """
+
+    def __init__(self, far: int = 80, width: int = 128, blocks: int = 2, looks: int = 8) -> None:
         super().__init__()
-        self.stem = nn.Conv3d(CHANNELS + 4, near, 3, padding=1)
-        self.near = _Residual(near)
-        self.down = nn.Conv2d(near, far, 3, stride=2, padding=1)
+        self.stem = nn.Conv2d(2 * 4 * (CHANNELS + 1) + 4, far, 1)
         self.far = nn.Sequential(_Residual(far), _Residual(far))
         self.norm = nn.GroupNorm(4, far)
         self.look, self.value = nn.Conv2d(far, looks, 1), nn.Conv2d(far, 16 * looks, 1)
-        self.join = nn.Linear(looks * (16 + 5) + 2 * far, width)
+        self.join = nn.Linear(looks * (16 + len(MOMENTS)) + 2 * far + len(HALVES) * len(MOMENTS) + 1, width)
         self.time = nn.Parameter(torch.zeros(latent_frames(FRAMES_MAX), width))
         self.blocks = nn.Sequential(*(_Block(width, 4) for _ in range(blocks)))
         self.final = nn.LayerNorm(width)
@@ -94,11 +96,18 @@ class SoundHead(nn.Module):
 
     def forward(self, latents: Tensor) -> Answer:
         batch, _, count, height, width = latents.shape
-        where = coordinates(height, width).to(latents)  # [4, h, w]
-        maps = torch.cat([latents, where[None, :, None].expand(batch, -1, count, -1, -1)], dim=1)
-        near = self.stem(maps).transpose(1, 2).flatten(0, 1)  # [B f, 32, h, w]
-        far = functional.silu(self.norm(self.far(self.down(self.near(near)))))  # [B f, 72, h/2, w/2]
-        tokens = self.join(self._pool(far, where)).unflatten(0, (batch, count))
+        differing = latents - background(latents)
+        strength = differing.square().mean(1, keepdim=True)  # [B, 1, f, h, w]
+        cells = torch.cat([differing, strength.sqrt()], dim=1).transpose(1, 2)  # [B, f, 17, h, w]
+        cells = functional.pixel_unshuffle(cells, 2)  # [B, f, 68, h/2, w/2]
+        cells = torch.cat([cells, torch.cat([cells[:, :1], cells[:, :-1]], dim=1)], dim=2).flatten(0, 1)
+        where = coordinates(height // 2, width // 2).to(latents)
+        maps = torch.cat([cells, where.expand(len(cells), -1, -1, -1)], dim=1)
+        far = functional.silu(self.norm(self.far(self.stem(maps))))  # [B f, 80, h/2, w/2]
+        seen = torch.cat([self._pool(far, where), masses(strength.transpose(1, 2).flatten(0, 2))], dim=1)
+        tokens = self.join(torch.cat([seen, where[2, :1, :1].expand(len(seen), -1)], dim=1)).unflatten(
+            0, (batch, count)
+        )
         tokens = self.final(self.blocks(tokens + self.time[:count]))
         knobs = self.knobs(tokens).unflatten(-1, (TEMPORAL * PER_FRAME, VOICES, len(KNOBS)))
         knobs = knobs.flatten(1, 2).permute(0, 2, 3, 1)[..., (TEMPORAL - 1) * PER_FRAME :]  # the first covers one frame
@@ -106,18 +115,47 @@ class SoundHead(nn.Module):
         return Answer(knobs, words[..., :-1], words[..., -1])
 
     def _pool(self, maps: Tensor, where: Tensor) -> Tensor:
-        """What each look sees and where it looks, and mean and maximum of everything, [B f, looks · 21 + 144]."""
+        """What each look sees and where it looks, and mean and maximum of everything, [B f, …]."""
         weights = self.look(maps).flatten(2).softmax(-1)  # [B f, looks, cells]
         values = self.value(maps).flatten(2).unflatten(1, (weights.shape[1], 16))
         seen = (values * weights[:, :, None]).sum(-1).flatten(1)
-        x, y = functional.avg_pool2d(where[:2], 2, ceil_mode=True).flatten(1)
-        places = weights @ torch.stack([x, y, x * x, y * y, x * y], dim=1)
+        places = weights @ moments(where)
         return torch.cat([seen, places.flatten(1), maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
 
 
+MOMENTS = ("1", "x", "y", "xx", "yy", "xy")
+HALVES = ("all", "left", "right", "upper", "lower")
+
+
+def background(latents: Tensor) -> Tensor:
+    """What the picture's border shows most of the time, [B, 16, 1, 1, 1]."""
+    top, bottom = latents[..., 0, :].flatten(2), latents[..., -1, :].flatten(2)
+    left, right = latents[..., 0].flatten(2), latents[..., -1].flatten(2)
+    return torch.cat([top, bottom, left, right], dim=2).median(2).values[:, :, None, None, None]
+
+
+def moments(where: Tensor) -> Tensor:
+    """One, x, y and their products at each cell, [cells, 6]."""
+    x, y = where[:2].flatten(1)
+    return torch.stack([torch.ones_like(x), x, y, x * x, y * y, x * y], dim=1)
+
+
+def masses(strength: Tensor) -> Tensor:
+    """Moments of the differences [N, h, w] in the whole picture and in its halves, each over its own mass, [N, 30]."""
+    height, width = strength.shape[1:]
+    where = coordinates(height, width).to(strength)
+    x, y = where[:2]
+    parts = torch.stack([torch.ones_like(x), (x < 0).float(), (x > 0).float(), (y < 0).float(), (y > 0).float()])
+    weights = strength[:, None] * parts  # [N, 5, h, w]
+    total = weights.sum((2, 3)) + 1e-3
+    sums = (weights / total[..., None, None]).flatten(2) @ moments(where)  # [N, 5, 6]
+    sums[..., 0] = (total / (height * width)).log() / 4
+    return sums.flatten(1)
+
+
 def coordinates(height: int, width: int) -> Tensor:
-    """Places of latent cells, [4, h, w]: x and y in -1..1, the picture's shape, and ones (so that edges are felt)."""
-    wide = width * pixel_aspect(width * SPATIAL, height * SPATIAL) / height
+    """Places of cells, [4, h, w]: x and y in -1..1, the picture's shape, and ones (so that edges are felt)."""
+    wide = width / height
     x = ((torch.arange(width) + 0.5) / width * 2 - 1).expand(height, width)
     y = ((torch.arange(height) + 0.5) / height * 2 - 1)[:, None].expand(height, width)
     return torch.stack([x, y, torch.full_like(x, float(np.log(wide))), torch.ones_like(x)])

@@ -25,7 +25,7 @@ from workers.demo_model.sound_law import control_count
 
 STAGES = ("painted", "sampled", "train", "export")
 LEARNING_RATE = 2e-3
-BATCH = 16
+BATCH = 20
 LENGTHS = {11: 0.55, 10: 0.06, 9: 0.09, 8: 0.06, 7: 0.08, 5: 0.08, 3: 0.08}
 SHORT_LENGTHS = {11: 0.1, 7: 0.2, 5: 0.4, 3: 0.3}
 SHORT_SHARE = 0.35
@@ -44,7 +44,7 @@ CHECKED = 1
 
 
 def draw_batch(shards: list[Shard], rng: np.random.Generator, done: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Clips of one size and length: latents [B, 16, f, h, w], knobs [B, 2, 4, n], shapes [B, 2]."""
+    """Clips of one size and length for a point of the course: latents, knobs [B, 2, 4, n] and shapes [B, 2]."""
     shard = shards[int(rng.integers(len(shards)))]
     lengths = SHORT_LENGTHS if done < SHORT_SHARE else LENGTHS
     length = int(rng.choice(list(lengths), p=list(lengths.values())))
