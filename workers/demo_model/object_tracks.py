@@ -1,6 +1,6 @@
 """Follow the objects of a clip from its pixels alone: their ways, sizes and shapes, and when they hit something."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -72,14 +72,29 @@ def _fit_bounce(y: Array, low: int, period: float) -> float:
     """The frame, with its fraction, at which y = floor - height · |sin| has its nearest turn; `period` in frames."""
     reach = max(2, int(period * 0.45))
     index = np.arange(max(low - reach, 0), min(low + reach + 1, len(y)))
-    best = (np.inf, float(low))
-    for at in np.arange(low - 1.0, low + 1.001, 0.05):
-        arc = np.abs(np.sin(np.pi * (index - at) / period))
-        design = np.column_stack([np.ones(len(index)), arc])
-        solution = np.linalg.lstsq(design, y[index], rcond=None)[0]
-        miss = float(np.square(design @ solution - y[index]).sum())
-        best = min(best, (miss, float(at)))
-    return best[1]
+
+    def arc(at: float) -> Array:
+        return np.abs(np.sin(np.pi * (index - at) / period))
+
+    return _best(y[index], arc, low - 1.0, low + 1.0)[0]
+
+
+def _best(row: Array, curve: Callable[[float], Array], low: float, high: float) -> tuple[float, float, float]:
+    """Where a curve's free place must be, from low to high, so that row = offset + factor · curve fits best.
+
+    Returns the place, the factor, and the root mean square of what is missed. A coarse search, then a fine one.
+    """
+
+    def miss(at: float) -> tuple[float, float, float]:
+        shape = curve(at)
+        spread = shape - shape.mean()
+        factor = float(spread @ row / max(spread @ spread, 1e-9))
+        left = row - row.mean() - factor * spread
+        return float(np.sqrt(left @ left / len(row))), at, factor
+
+    coarse = min(miss(at) for at in np.arange(low, high + 1e-9, 0.5))[1]
+    error, at, factor = min(miss(at) for at in np.arange(max(coarse - 0.5, low), min(coarse + 0.5, high) + 1e-9, 0.05))
+    return float(at), factor, error
 
 
 def rests(center: Array, side: float) -> Iterator[float]:
@@ -91,15 +106,9 @@ def rests(center: Array, side: float) -> Iterator[float]:
         return
     place = way[:, axis] * np.sign(way[-1, axis] or 1.0)
     index = np.arange(len(place))
-    best = (np.inf, 0.0, 0.0)
-    for at in np.arange(0.5, len(place) - 2.9, 0.05):
-        design = np.column_stack([np.ones(len(place)), np.minimum(index - at, 0.0)])
-        solution = np.linalg.lstsq(design, place, rcond=None)[0]
-        miss = float(np.square(design @ solution - place).sum())
-        best = min(best, (miss, float(at), float(solution[1])))
-    miss, at, speed = best
+    at, speed, error = _best(place, lambda at: np.minimum(index - at, 0.0), 0.5, len(place) - 3.0)
     after = place[int(np.ceil(at)) :]
     later = abs(after[-1] - after[0]) / max(len(after) - 1, 1)
-    straight = np.sqrt(miss / len(place)) < 0.03 * side
+    straight = error < 0.03 * side
     if straight and speed * FPS / side > GOING and later < RESTING * speed and np.ptp(after) < 0.05 * side:
         yield at / FPS

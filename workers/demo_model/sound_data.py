@@ -1,6 +1,5 @@
 """Clips to train the sound head on: latents, and the controls that belong to them, made once in shards."""
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ from diffusers import WanPipeline
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from app.catalog.demo_words import Scene
 from workers.demo_model.facts import FRAMES_MAX, NATIVE_SIZES
 from workers.demo_model.object_tracks import seen_tracks
-from workers.demo_model.paint import paint
 from workers.demo_model.sample import decode, encode, generate_latents
+from workers.demo_model.sound_evaluation import paint_with_tracks
 from workers.demo_model.sound_head import targets_of
-from workers.demo_model.sound_law import Track, controls_of, world_tracks
+from workers.demo_model.sound_law import Track, controls_of
 from workers.demo_model.world import draw_scene
 
 SHARD = 32
@@ -34,17 +32,6 @@ class Shard:
     latents: Tensor
     knobs: Tensor
     shapes: Tensor
-
-
-def paint_with_tracks(
-    scene: Scene, width: int, height: int, frames: int, rng: np.random.Generator, *, start: float, anywhere: bool
-) -> tuple[np.ndarray, list[Track]]:
-    """A painted clip, uint8 [F, H, W, 3], and the exact tracks of its objects."""
-    twin = copy.deepcopy(rng)
-    twin.uniform(size=3)  # `paint` draws the background's colour before the ways.
-    tracks = world_tracks(scene, width, height, frames, twin, start=start, anywhere=anywhere)
-    pixels, _ = paint(scene, width, height, frames, rng, start=start, anywhere=anywhere)
-    return pixels.round().astype(np.uint8), tracks
 
 
 def _targets(every: list[list[Track]]) -> dict[str, Tensor]:

@@ -5,9 +5,11 @@ a short transformer follows them through time, and every latent frame answers fo
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +25,7 @@ from workers.demo_model.sound_law import (
     control_count,
     spaced,
 )
+from workers.engine.sound import BadSound
 
 CHANNELS = 16
 KNOBS = ("level", "pitch", "pan", "click")
@@ -204,3 +207,25 @@ def contacts_in(bells: np.ndarray) -> tuple[float, ...]:
         shift = 0.5 * (before - after) / bend if bend < -1e-6 else 0.0
         seconds.append((top + float(np.clip(shift, -0.5, 0.5))) / CONTROL_RATE)
     return spaced(np.array(seconds))
+
+
+def load_head(weights: Path) -> SoundHead:
+    """The trained head from a folder of the demo model's weights, in float32."""
+    head = SoundHead()
+    head.load_state_dict(load_file(weights / "sound_head" / "model.safetensors"))
+    return head.float().eval()
+
+
+@torch.no_grad()
+def hear_latents(head: SoundHead, latents: Tensor) -> list[Controls]:
+    """What clips sound like, from their normalised latents [B, 16, f, h, w].
+
+    Raises ValueError for latents of another shape, or longer than the head knows, and BadSound where the head says
+    what is no number.
+    """
+    if latents.ndim != 5 or latents.shape[1] != CHANNELS or latents.shape[2] > latent_frames(FRAMES_MAX):
+        raise ValueError(f"latents are [B, {CHANNELS}, f, h, w] with f ≤ {latent_frames(FRAMES_MAX)}")
+    answer = head(latents.float().cpu())
+    if not all(torch.isfinite(part).all() for part in (answer.knobs, answer.shapes, answer.presence)):
+        raise BadSound("the sound head made numbers that are not finite")
+    return controls_from(answer, 1 + TEMPORAL * (latents.shape[2] - 1))

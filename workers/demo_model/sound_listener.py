@@ -22,13 +22,14 @@ CLICK_WINDOW = 128
 ONE_PLACE = 4e-4
 """Share of the power that does not come from the loudest place: less than this where there is one voice."""
 
-KNOWN_SHARE = 0.05
-"""A voice's place is known if it can be told from its pure partials in this share of the time, at least."""
+KNOWN_SUPPORT, KNOWN_SHARE = 0.2, 0.05
+"""A voice's place is known at times when its pure partials have this share of their usual weight, if these are this
+share of the clip."""
 
 SECOND_SPANS = 48
 """Points, about a second, over which two voices are taken to be uncorrelated."""
 
-IMPURE, AGREEING = 0.005, 0.004
+IMPURE, AGREEING = 0.005, 0.01
 """Share of a bin's power out of phase between the channels, and difference between neighbours, that one voice has."""
 
 SILENT = 1e-4
@@ -72,9 +73,7 @@ def listen(samples: Samples) -> Heard:
     """Describe a clip's sound, float32 [n, 2] at 48 kHz, at least 0.25 s long."""
     left, right = (_spectra(samples[:, side]) for side in range(2))
     place, weight = _places(left, right)
-    main = _modes(place, weight)
-    if main is None:
-        return Heard(_clicks(samples), ())
+    main = _axis(left, right)
     along, across = _turned(left, right, main)
     if _aside(along, across) < ONE_PLACE:
         voices = [_voice(along, main)]
@@ -82,8 +81,7 @@ def listen(samples: Samples) -> Heard:
         first = _modes(place, np.where(place < 0.5, weight, 0.0))
         second = _modes(place, np.where(place >= 0.5, weight, 0.0))
         if first is None or second is None:  # One voice never sounds alone in any bin: its partials are all covered.
-            other = _covered(along, across, main)
-            first, second = (other, main) if first is None else (main, other)
+            first, second = _with_covered(left, right, first, second)
         voices = [
             _voice(mono, middle)
             for mono, middle in zip(_unmix(left, right, first, second), (first, second), strict=True)
@@ -102,6 +100,11 @@ def _hertz(bins: int) -> Array:
     return np.arange(bins) * SOUND_RATE / WINDOW
 
 
+def _tonal(bins: int) -> npt.NDArray[np.bool_]:
+    """The bins in which voices sound."""
+    return np.asarray((_hertz(bins) > LOW_HERTZ) & (_hertz(bins) < TONE_TOP_HERTZ))
+
+
 def _places(left: Complex, right: Complex) -> tuple[Array, Array]:
     """The place from which each bin sounds, 0..1, and its weight: strong, and one voice's alone. Both [T, bins]."""
     power_left, power_right = np.square(np.abs(left)), np.square(np.abs(right))
@@ -112,10 +115,18 @@ def _places(left: Complex, right: Complex) -> tuple[Array, Array]:
     pure = np.maximum(0.0, 1 - np.abs(cross.imag) / (IMPURE * power + 1e-12))
     apart = np.abs(np.diff(place, axis=1, prepend=np.inf, append=np.inf))
     pure *= np.minimum(apart[:, :-1], apart[:, 1:]) < AGREEING  # A partial fills neighbouring bins from one place.
-    hertz = _hertz(left.shape[1])
-    tonal = (hertz > LOW_HERTZ) & (hertz < TONE_TOP_HERTZ)
+    tonal = _tonal(left.shape[1])
     strong = power > 1e-4 * power[:, tonal].max(1, keepdims=True)
     return np.clip(place, 0.0, 1.0), power**0.25 * pure * (strong & tonal)
+
+
+def _axis(left: Complex, right: Complex) -> Array:
+    """The place from which most of the power comes, at each time, [T]."""
+    tonal = _tonal(left.shape[1])
+    left, right = left[:, tonal], right[:, tonal]
+    common = (left * right.conj()).real.sum(1)
+    apart = (np.square(np.abs(left)) - np.square(np.abs(right))).sum(1)
+    return _steady(np.clip(np.arctan2(2 * common, apart) / np.pi, 0.0, 1.0), 7)
 
 
 def _turned(left: Complex, right: Complex, place: Array) -> tuple[Complex, Complex]:
@@ -126,10 +137,17 @@ def _turned(left: Complex, right: Complex, place: Array) -> tuple[Complex, Compl
 
 def _aside(along: Complex, across: Complex) -> float:
     """Share of the power that does not come from the main place, as the median over time."""
-    hertz = _hertz(along.shape[1])
-    tonal = (hertz > LOW_HERTZ) & (hertz < TONE_TOP_HERTZ)
+    tonal = _tonal(along.shape[1])
     here, aside = (np.square(np.abs(each[:, tonal])).sum(1) for each in (along, across))
     return float(np.median(aside / (here + aside + 1e-12)))
+
+
+def _with_covered(left: Complex, right: Complex, first: Array | None, second: Array | None) -> tuple[Array, Array]:
+    """Both places where at most one is known, the left one first."""
+    known = first if first is not None else second
+    main = known if known is not None else _axis(left, right)
+    other = _covered(*_turned(left, right, main), main)
+    return (other, main) if first is None else (main, other)
 
 
 def _covered(along: Complex, across: Complex, main: Array) -> Array:
@@ -162,7 +180,7 @@ def _modes(place: Array, weight: Array) -> Array | None:
         support[index] = near.sum()
         if support[index] > 0:
             modes[index] = (row * near).sum() / support[index]
-    known = np.nonzero((support > 0) & (support >= 0.5 * np.percentile(support, 75)))[0]
+    known = np.nonzero((support > 0) & (support >= KNOWN_SUPPORT * np.percentile(support, 75)))[0]
     if len(known) <= KNOWN_SHARE * len(modes):
         return None
     return _steady(np.interp(np.arange(len(modes)), known, modes[known]), 7)

@@ -1,66 +1,63 @@
-"""Sound for a clip of the demo model: from the clean latents of its picture to samples, segment by segment."""
+"""Sound for a clip of the demo model: from what is seen in its pictures to samples, segment by segment of a shot."""
 
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from workers.demo_model.facts import FRAMES_MAX, TEMPORAL, latent_frames
-from workers.demo_model.parts import WEIGHTS
-from workers.demo_model.sound_head import CHANNELS, SoundHead, controls_from
-from workers.demo_model.sound_law import Controls
+from workers.demo_model.facts import FPS, NATIVE_SIZES, ratio_of
+from workers.demo_model.object_tracks import seen_tracks
+from workers.demo_model.sound_law import Controls, controls_of
 from workers.demo_model.sound_synthesis import SoundCarry, synthesise
-from workers.engine.sound import SOUND_RATE, BadSound, Sound, sample_count
+from workers.engine.sound import SOUND_RATE, Sound, sample_count
+
+Pictures = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
 class SoundModel:
-    """The trained head with the synthesiser behind it. It keeps nothing between calls."""
-
-    head: SoundHead
-
-    @classmethod
-    def load(cls, weights: Path = WEIGHTS) -> "SoundModel":
-        """Load the head from the folder of the demo model's weights, in float32."""
-        head = SoundHead()
-        head.load_state_dict(load_file(weights / "sound_head" / "model.safetensors"))
-        return cls(head.float().eval())
-
-    @torch.no_grad()
-    def controls(self, latents: Tensor) -> list[Controls]:
-        """What is heard in clips, from their normalised latents [B, 16, f, h, w].
-
-        Raises ValueError for latents of another shape, or longer than the head knows, and BadSound where the head
-        says what is no number.
-        """
-        if latents.ndim != 5 or latents.shape[1] != CHANNELS or latents.shape[2] > latent_frames(FRAMES_MAX):
-            raise ValueError(f"latents are [B, {CHANNELS}, f, h, w] with f ≤ {latent_frames(FRAMES_MAX)}")
-        answer = self.head(latents.float().cpu())
-        if not all(torch.isfinite(part).all() for part in (answer.knobs, answer.shapes, answer.presence)):
-            raise BadSound("the sound head made numbers that are not finite")
-        return controls_from(answer, 1 + TEMPORAL * (latents.shape[2] - 1))
+    """The law of sound, applied to the objects that are seen in a clip. It has no weights and keeps nothing."""
 
     def generate(
         self,
-        latents: Tensor,
+        pictures: Pictures,
         *,
         seed: int,
         frames: int,
         fps: int | Fraction,
+        pictures_fps: int | Fraction = FPS,
         start: float = 0.0,
         carry: SoundCarry | None = None,
     ) -> tuple[Sound, SoundCarry]:
-        """The sound of a segment, and what continues it.
+        """Make the sound of a segment, and what continues it in the next one.
 
-        `latents` [1, 16, f, h, w] are normalised and clean. `frames` are delivered, at `fps`; the sound has
-        round(frames · 48000 / fps) samples. `start` is where the delivered part begins, in seconds of the clip: the
-        native frames that a hand-over repeats, divided by 8. `seed` decides the noise of clicks.
-        Raises ValueError for latents of another shape, and BadSound where the head makes no numbers.
+        `pictures` uint8 [F, H, W, 3] are all frames that were decoded, at `pictures_fps`, those that a hand-over
+        repeats included: they show what moves when the delivered part begins, `start` seconds after the first of them.
+        `frames` are delivered at `fps`; the sound has round(frames · 48000 / fps) samples, and its last knobs hold if
+        the pictures end before. `seed` decides the noise of clicks. With the `carry` of the segment before, the sound
+        goes on without a step.
         """
-        (controls,) = self.controls(latents)
-        count = sample_count(frames, fps, SOUND_RATE)
-        samples, after = synthesise(controls, count, seed=seed, start=start, carry=carry)
-        return Sound(samples), after
+        samples, after = synthesise(
+            hear_pictures(pictures, pictures_fps), sample_count(frames, fps), seed=seed, start=start, carry=carry
+        )
+        return Sound(samples, SOUND_RATE), after
+
+
+def hear_pictures(pictures: Pictures, fps: int | Fraction = FPS) -> Controls:
+    """What a clip of any size and frame rate sounds like."""
+    native = native_pictures(pictures, fps)
+    return controls_of(seen_tracks(native), len(native))
+
+
+def native_pictures(pictures: Pictures, fps: int | Fraction = FPS) -> Pictures:
+    """A clip [F, H, W, 3] in the native size of its ratio and at the native frame rate, by nearest neighbours."""
+    count, height, width, _ = pictures.shape
+    every = Fraction(fps) / FPS
+    if every != 1:
+        rows = [round(index * every) for index in range(int((count - 1) / every) + 1)]
+        pictures = pictures[rows]
+    native_width, native_height = NATIVE_SIZES[ratio_of(width, height)]
+    if (native_width, native_height) == (width, height):
+        return pictures
+    across = ((np.arange(native_width) + 0.5) * width / native_width).astype(int)
+    down = ((np.arange(native_height) + 0.5) * height / native_height).astype(int)
+    return pictures[:, down[:, None], across[None, :]]

@@ -14,7 +14,7 @@ from workers.demo_model.facts import CONTINUATION_FRAMES, FPS, FRAMES_MAX, NATIV
 from workers.demo_model.object_tracks import seen_tracks
 from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.sample import decode, encode, generate_latents
-from workers.demo_model.sound_data import paint_with_tracks
+from workers.demo_model.sound_evaluation import paint_with_tracks
 from workers.demo_model.sound_head import contacts_in, targets_of
 from workers.demo_model.sound_law import Controls, control_times, controls_of, world_tracks
 from workers.demo_model.sound_listener import listen
