@@ -77,11 +77,11 @@ def see(frames: np.ndarray) -> Seen:
     return describe(segment_objects(frames), along=0 if frames.shape[2] >= frames.shape[1] else 1)
 
 
-def describe(found: Segmentation, along: int) -> Seen:
+def describe(segmentation: Segmentation, along: int) -> Seen:
     """Say in words what was found; objects are ordered by their place along an axis (0: from left to right)."""
-    sightings = [_describe(name, mask, found.aspect) for name, mask in found.masks.items()]
+    sightings = [_describe(name, mask, segmentation.aspect) for name, mask in segmentation.masks.items()]
     return Seen(
-        found.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
+        segmentation.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
     )
 
 

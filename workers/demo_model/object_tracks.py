@@ -18,12 +18,12 @@ RESTING, GOING = 0.3, 0.05
 def seen_tracks(frames: np.ndarray) -> list[Track]:
     """The tracks of a clip of native size, uint8 [F, H, W, 3], in the order of `checker.see`."""
     count, height, width, _ = frames.shape
-    found = segment_objects(frames)
-    sightings = describe(found, along=0 if width >= height else 1).objects
-    display = (width * found.aspect, float(height))
+    segmentation = segment_objects(frames)
+    sightings = describe(segmentation, along=0 if width >= height else 1).objects
+    display = (width * segmentation.aspect, float(height))
     tracks = []
     for sight in sightings:
-        center, radius = _outline(found, sight.color)
+        center, radius = _outline(segmentation, sight.color)
         contacts = spaced(np.array([*bounces(center, min(display)), *rests(center, min(display))]))
         at = np.minimum(control_times(count) * FPS, count - 1)
         fine = np.column_stack([np.interp(at, np.arange(count), column) for column in center.T])
@@ -32,14 +32,14 @@ def seen_tracks(frames: np.ndarray) -> list[Track]:
     return tracks
 
 
-def _outline(found: Segmentation, color: str) -> tuple[Array, Array]:
+def _outline(segmentation: Segmentation, color: str) -> tuple[Array, Array]:
     """Centre of mass [F, 2] and radius [F] of an object per frame, in display pixels; gaps are bridged."""
-    mask = found.masks[color].astype(np.float64)
+    mask = segmentation.masks[color].astype(np.float64)
     count, height, width = mask.shape
     weight = mask.sum((1, 2))
-    x = (mask.sum(1) @ ((np.arange(width) + 0.5) * found.aspect)) / np.maximum(weight, 1e-9)
+    x = (mask.sum(1) @ ((np.arange(width) + 0.5) * segmentation.aspect)) / np.maximum(weight, 1e-9)
     y = (mask.sum(2) @ (np.arange(height) + 0.5)) / np.maximum(weight, 1e-9)
-    area = weight * found.aspect
+    area = weight * segmentation.aspect
     visible = np.nonzero(area > CORE_PIXELS)[0]
     every = np.arange(count)
     x, y, radius = (np.interp(every, visible, row[visible]) for row in (x, y, np.sqrt(area / np.pi)))
@@ -106,7 +106,7 @@ def rests(center: Array, side: float) -> Iterator[float]:
         return
     place = way[:, axis] * np.sign(way[-1, axis] or 1.0)
     index = np.arange(len(place))
-    at, speed, error = _best(place, lambda at: np.minimum(index - at, 0.0), 0.5, len(place) - 3.0)
+    at, speed, error = _best(place, lambda at: np.minimum(index - at, 0.0), 0.5, len(place) - 2.0)
     after = place[int(np.ceil(at)) :]
     later = abs(after[-1] - after[0]) / max(len(after) - 1, 1)
     straight = error < 0.03 * side

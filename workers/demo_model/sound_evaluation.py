@@ -3,7 +3,7 @@
 A listener that knows only samples hears every clip; what it hears is compared with what happens in the picture:
 
 - `sampled`: clips of the picture model (the prompts of `evaluate`, every second one held out of training); the truth
-  is what is seen in the decoded frames, and for clips in which nothing but bounces clicks, also (`meant`) when the
+  is what is seen in the decoded frames, and for clips in which nothing but bounces clicks, also (`intended`) when the
   world would have them touch the ground;
 - `world`: clips of the world, painted, encoded and decoded by the codec; the truth is the world's own.
 
@@ -95,7 +95,7 @@ def paint_with_tracks(
     return pixels.round().astype(np.uint8), tracks
 
 
-def meant_tracks(clip: Clip) -> list[Track] | None:
+def intended_tracks(clip: Clip) -> list[Track] | None:
     """The tracks of a clip with the contacts that the world means its bounces to have; None where others click, too."""
     things = clip.scene.things
     if [track.motion for track in clip.tracks] != [thing.motion for thing in things]:
@@ -128,15 +128,15 @@ def score(clips: Iterator[Clip], head: SoundHead | None, *, world: bool) -> dict
             spent["head"] += process_time() - begun
         if world:
             sounds["truth"] = controls_of(clip.tracks, FRAMES_MAX)
-        meant = None if world else meant_tracks(clip)
+        intended = None if world else intended_tracks(clip)
         for name, controls in sounds.items():
             begun = process_time()
             samples, _ = synthesise(controls, sample_count(FRAMES, FPS), seed=clip.seed)
             spent["synthesis"] += (process_time() - begun) / len(sounds)
-            heard = listen(samples)
-            arms.setdefault(name, Scores()).add(heard, clip.tracks, FRAMES / FPS, timbre=clip.shapes_right)
-            if meant is not None:
-                arms.setdefault(f"{name}_meant", Scores()).add(heard, meant, FRAMES / FPS, timbre=False)
+            transcript = listen(samples)
+            arms.setdefault(name, Scores()).add(transcript, clip.tracks, FRAMES / FPS, timbre=clip.shapes_right)
+            if intended is not None:
+                arms.setdefault(f"{name}_intended", Scores()).add(transcript, intended, FRAMES / FPS, timbre=False)
     seconds = {name: round(value / max(count, 1), 4) for name, value in spent.items() if value}
     return {**{name: figures(scores) for name, scores in arms.items()}, "processor_seconds": seconds}
 
@@ -145,7 +145,7 @@ def figures(scores: Scores) -> dict[str, object]:
     """Scores as numbers: shares, with 95 % bounds and counts."""
     result: dict[str, object] = {
         "onset_f1": scores.f1(),
-        "onsets": {"matched": scores.matched, "heard": scores.heard, "happened": scores.happened},
+        "onsets": {"hits": scores.hits, "clicks": scores.clicks, "contacts": scores.contacts},
     }
     for name, tally in scores.tallies.items():
         result[name] = {"share": tally.share(), "bounds": wilson(tally.right, tally.asked), "of": tally.asked}

@@ -17,7 +17,7 @@ from workers.demo_model.world import paths
 Array = npt.NDArray[np.float64]
 
 CONTROL_RATE = 40
-"""Control points per second: positions of the voices' knobs, five per native frame."""
+"""Control points per second: values of the voices' curves, five per native frame."""
 
 PER_FRAME = CONTROL_RATE // FPS
 VOICES = 2
@@ -139,11 +139,11 @@ def _jolts(center: Array, rate: int) -> tuple[float, ...]:
 
 def spaced(seconds: Array) -> tuple[float, ...]:
     """Times in order, without those that follow another too closely."""
-    kept: list[float] = []
+    times: list[float] = []
     for second in np.sort(seconds):
-        if not kept or second - kept[-1] >= CLICK_LEAST_SECONDS:
-            kept.append(float(second))
-    return tuple(kept)
+        if not times or second - times[-1] >= CLICK_LEAST_SECONDS:
+            times.append(float(second))
+    return tuple(times)
 
 
 def controls_of(tracks: list[Track], frames: int) -> Controls:

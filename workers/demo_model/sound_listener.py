@@ -57,7 +57,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Transcript:
     """What is heard in a clip: clicks in seconds, and one or two voices, the left one first."""
 
     clicks: tuple[float, ...]
@@ -69,7 +69,7 @@ class Heard:
         return (np.arange(count) * HOP + WINDOW / 2) / SOUND_RATE
 
 
-def listen(samples: Samples) -> Heard:
+def listen(samples: Samples) -> Transcript:
     """Describe a clip's sound, float32 [n, 2] at 48 kHz, at least 0.25 s long."""
     left, right = (_spectra(samples[:, side]) for side in range(2))
     place, weight = _places(left, right)
@@ -86,7 +86,7 @@ def listen(samples: Samples) -> Heard:
             _voice(mono, middle)
             for mono, middle in zip(_unmix(left, right, first, second), (first, second), strict=True)
         ]
-    return Heard(_clicks(samples), tuple(voice for voice in voices if voice.level.max(initial=0.0) > SILENT))
+    return Transcript(_clicks(samples), tuple(voice for voice in voices if voice.level.max(initial=0.0) > SILENT))
 
 
 def _spectra(channel: Samples) -> Complex:

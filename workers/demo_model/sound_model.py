@@ -32,7 +32,7 @@ class SoundModel:
 
         `pictures` uint8 [F, H, W, 3] are all frames that were decoded, at `pictures_fps`, those that a hand-over
         repeats included: they show what moves when the delivered part begins, `start` seconds after the first of them.
-        `frames` are delivered at `fps`; the sound has round(frames · 48000 / fps) samples, and its last knobs hold if
+        `frames` are delivered at `fps`; the sound has round(frames · 48000 / fps) samples, and its last tones go on if
         the pictures end before. `seed` decides the noise of clicks. With the `carry` of the segment before, the sound
         goes on without a step.
         """

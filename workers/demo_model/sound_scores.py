@@ -6,7 +6,7 @@ import numpy as np
 
 from workers.demo_model.facts import FPS
 from workers.demo_model.sound_law import CONTROL_RATE, Array, Track, spaced
-from workers.demo_model.sound_listener import Heard, Voice
+from workers.demo_model.sound_listener import Transcript, Voice
 
 ONSET_SECONDS = 0.0625
 """A click belongs to a contact that is at most this far away: half a native frame."""
@@ -41,22 +41,22 @@ class Tally:
 class Scores:
     """Counts over many clips: clicks that belong to contacts, and voices whose pitch, place and timbre are right."""
 
-    matched: int = 0
-    heard: int = 0
-    happened: int = 0
+    hits: int = 0
+    clicks: int = 0
+    contacts: int = 0
     tallies: dict[str, Tally] = field(
         default_factory=lambda: {name: Tally() for name in ("voices", "slope", "rank", "pan", "timbre")}
     )
 
-    def add(self, heard: Heard, tracks: list[Track], seconds: float, *, timbre: bool = True) -> None:
+    def add(self, transcript: Transcript, tracks: list[Track], seconds: float, *, timbre: bool = True) -> None:
         """Score a clip of so many seconds; `timbre` False where its shapes are not what was asked for."""
-        matched, clicks, contacts = match_clicks(heard, tracks, seconds)
-        self.matched, self.heard, self.happened = self.matched + matched, self.heard + clicks, self.happened + contacts
-        same = len(heard.voices) == len(tracks)
+        hits, clicks, contacts = match_clicks(transcript, tracks, seconds)
+        self.hits, self.clicks, self.contacts = self.hits + hits, self.clicks + clicks, self.contacts + contacts
+        same = len(transcript.voices) == len(tracks)
         self.tallies["voices"].count(same)
-        voices: list[Voice | None] = list(heard.voices) if same else [None] * len(tracks)
+        voices: list[Voice | None] = list(transcript.voices) if same else [None] * len(tracks)
         if timbre:
-            self.tallies["timbre"].count(same and [v.shape for v in heard.voices] == [t.shape for t in tracks])
+            self.tallies["timbre"].count(same and [v.shape for v in transcript.voices] == [t.shape for t in tracks])
         for voice, track in zip(voices, tracks, strict=True):
             self.tallies["pan"].count(voice is not None and pan_right(voice, track))
             if track.motion in ("grow", "shrink") and changes_size(track):
@@ -65,14 +65,14 @@ class Scores:
 
     def f1(self) -> float:
         """The harmonic mean of precision and recall of clicks."""
-        return round(2 * self.matched / max(self.heard + self.happened, 1), 4)
+        return round(2 * self.hits / max(self.clicks + self.contacts, 1), 4)
 
 
-def match_clicks(heard: Heard, tracks: list[Track], seconds: float) -> tuple[int, int, int]:
+def match_clicks(transcript: Transcript, tracks: list[Track], seconds: float) -> tuple[int, int, int]:
     """How many clicks have a contact of their own, how many clicks there are, and how many contacts."""
     end = seconds - UNSEEN_SECONDS
     contacts = [each for each in spaced(np.array([each for track in tracks for each in track.contacts])) if each < end]
-    clicks = [each for each in heard.clicks if each < end]
+    clicks = [each for each in transcript.clicks if each < end]
     free = list(clicks)
     for contact in contacts:
         near = [click for click in free if abs(click - contact) <= ONSET_SECONDS]
@@ -83,7 +83,7 @@ def match_clicks(heard: Heard, tracks: list[Track], seconds: float) -> tuple[int
 
 def _sampled(row: Array, count: int) -> Array:
     """A track's row where a voice's points lie."""
-    return np.interp(Heard.times(count) * CONTROL_RATE, np.arange(len(row)), row)
+    return np.interp(Transcript.times(count) * CONTROL_RATE, np.arange(len(row)), row)
 
 
 def pan_right(voice: Voice, track: Track) -> bool:

@@ -26,7 +26,7 @@ CLICK_SECONDS = 0.15
 """Length of a click with the thump below it."""
 
 JOINT_SECONDS = 0.06
-"""Time in which the knobs go from where the last segment left them to where the new one wants them."""
+"""Time in which the curves go from where the last segment left them to where the new one wants them."""
 
 FADE_IN_SECONDS = 0.03
 SAME_CONTACT_SECONDS = 0.15
@@ -62,7 +62,7 @@ class VoiceState:
 class SoundCarry:
     """What the next segment of a shot needs so that its sound goes on without a step: plain numbers, fit for JSON.
 
-    `samples` were made since the shot began; `clicks` still sound.
+    `samples` counts those since the shot began; `clicks` still sound.
     """
 
     samples: int
@@ -90,8 +90,8 @@ def synthesise(
     """
     stereo = np.zeros((2, count), np.float32)
     states = [_voice(stereo, controls, voice, start, carry.voices[voice] if carry else None) for voice in range(VOICES)]
-    made = carry.samples if carry else 0
-    turns = np.mod((made + np.arange(count)) * (HUM_HERTZ / SOUND_RATE), 1.0)
+    position = carry.samples if carry else 0
+    turns = np.mod((position + np.arange(count)) * (HUM_HERTZ / SOUND_RATE), 1.0)
     stereo += (HUM_GAIN * np.sin(2 * np.pi * turns)).astype(np.float32)
     if carry is None:
         fade = min(int(FADE_IN_SECONDS * SOUND_RATE), count)
@@ -101,7 +101,7 @@ def synthesise(
     for click in clicks:
         _strike(stereo, click)
     after = SoundCarry(
-        samples=made + count,
+        samples=position + count,
         voices=tuple(replace(state, silent_for=since) for state, since in zip(states, silent_for, strict=True)),
         clicks=tuple(
             replace(click, age=click.age + seconds) for click in clicks if click.age + seconds < CLICK_SECONDS
@@ -121,8 +121,8 @@ def _voice(stereo: Samples, controls: Controls, voice: int, start: float, before
     old, ramp = partials, np.zeros(0)
     if before:
         ramp = _ramp(count)
-        for knob, value in ((level, before.level), (octaves, before.octaves), (pan, before.pan)):
-            knob[: len(ramp)] += ramp * (value - knob[0])
+        for curve, value in ((level, before.level), (octaves, before.octaves), (pan, before.pan)):
+            curve[: len(ramp)] += ramp * (value - curve[0])
         old = np.array(before.partials)
         partials = partials if controls.shapes[voice] else old  # A voice that ends fades out with the timbre it had.
     level, pan = np.maximum(level, 0.0), np.clip(pan, 0.0, 1.0)
@@ -148,14 +148,14 @@ def _partials(shape: str, highest: float) -> Array:
 
 
 def _play(
-    stereo: Samples, knobs: tuple[Array, Array, Array], timbre: tuple[Array, Array, Array], phase: float
+    stereo: Samples, curves: tuple[Array, Array, Array], timbre: tuple[Array, Array, Array], phase: float
 ) -> float:
     """Add a tone to the samples [2, n] and return its phase after them, in turns.
 
     Knobs are level, octaves and pan, with one sample more than the sound; the timbre is the partials' amplitudes, what
     they were before, and how these fade. Partials follow from the first by sin kφ = 2 cos φ sin (k-1)φ - sin (k-2)φ.
     """
-    level, octaves, pan = knobs
+    level, octaves, pan = curves
     amplitudes, before, ramp = timbre
     turns = np.empty(len(octaves))
     turns[0] = phase

@@ -43,7 +43,7 @@ def test_the_listener_is_right_about_every_sound_of_the_world():
         samples, _ = synthesise(controls_of(tracks, FRAMES_MAX), 240_000, seed=index)
         scores.add(listen(samples), tracks, 5.0)
     assert scores.f1() == 1.0
-    assert scores.matched > 8
+    assert scores.hits > 8
     for name, tally in scores.tallies.items():
         assert tally.right == tally.asked > 0, name
 
@@ -167,10 +167,10 @@ def test_a_continued_clip_sounds_on():
     steps = np.abs(np.diff(film, axis=0)).max(1)
     assert steps[joint - 1] <= steps[joint - 5000 : joint - 10].max()
     assert len(film) == len(whole.samples)
-    heard, wanted = listen(film), listen(whole.samples)
-    assert [voice.shape for voice in heard.voices] == ["triangle"]
-    assert np.abs(np.log2(heard.voices[0].pitch / wanted.voices[0].pitch)).max() < 1 / 24
-    assert np.abs(heard.voices[0].pan - wanted.voices[0].pan).max() < 0.02
+    joined, whole_film = listen(film), listen(whole.samples)
+    assert [voice.shape for voice in joined.voices] == ["triangle"]
+    assert np.abs(np.log2(joined.voices[0].pitch / whole_film.voices[0].pitch)).max() < 1 / 24
+    assert np.abs(joined.voices[0].pan - whole_film.voices[0].pan).max() < 0.02
 
 
 def test_larger_and_faster_pictures_sound_like_native_ones():
@@ -186,7 +186,7 @@ def test_larger_and_faster_pictures_sound_like_native_ones():
 
 def test_ten_prompts_sound_like_what_they_show():
     pipeline = load()
-    scores, meant = Scores(), Scores()
+    scores, intended = Scores(), Scores()
     motions = {"bounce", "grow", "shrink", "left", "down"}
     scenes = [scene for scene, _ in draw_prompts(60, 2) if {thing.motion for thing in scene.things} & motions][:10]
     clips = generate(pipeline, [scene.caption() for scene in scenes], *WIDE, FRAMES_MAX, list(range(10)))
@@ -194,9 +194,9 @@ def test_ten_prompts_sound_like_what_they_show():
         sound, _ = SoundModel().generate(frames, seed=index, frames=40, fps=FPS)
         scores.add(listen(sound.samples), seen_tracks(frames), 5.0)
         words = [thing.shape for thing in scenes[index].things]
-        meant.tallies["timbre"].count([voice.shape for voice in listen(sound.samples).voices] == words)
+        intended.tallies["timbre"].count([voice.shape for voice in listen(sound.samples).voices] == words)
     assert scores.f1() >= 0.95
-    assert meant.tallies["timbre"].share() >= 0.7
+    assert intended.tallies["timbre"].share() >= 0.7
     for name in ("timbre", "pan", "slope"):
         assert scores.tallies[name].share() >= 0.9, name
 
