@@ -125,6 +125,8 @@ class VideoModel(_Table):
             problems.append("lossy switches are allowed only in an entry whose id ends in -turbo")
         if self.family == "wan" and (not self.weights or self.architecture is None):
             problems.append("a wan model needs weights and [architecture]")
+        if self.family == "wan" and self.sound and self.vocabulary != "demo":
+            problems.append("a wan model makes no sound; only the demo's is made from its pictures")
         if problems:
             raise ValueError("; ".join(problems))
         return self
