@@ -51,6 +51,7 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "unknown_model": (422, "No enabled video model has this name."),
     "unsupported_size": (422, "The size is not one of the listed sizes."),
     "mode_unsupported": (422, "The model does not support this mode."),
+    "sound_unsupported": (422, "The model makes no sound."),
     "does_not_fit": (422, "No worker has a GPU with the memory that the model needs for this size and length."),
     "no_rate": (422, "The current price book has no rate for this; nothing is sold without a price."),
     "idempotency_mismatch": (422, "The Idempotency-Key was used before with another body."),

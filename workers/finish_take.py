@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,23 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_finish
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import StoredFilm
+from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.storage import get_storage
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
-from workers.film.join import Transition, join
+from workers.film.join import Transition, clip_frames, join
 from workers.film.measure import Measure, measure
+from workers.film.soundtrack import ClipSound, Joint, sample_at
 from workers.film.thumbnails import SheetGeometry, poster, spritesheet
+from workers.film.wave_image import wave_image
+from workers.finish_sound import FilmSound, make_sound
 from workers.render_control import TakeControl
 from workers.running_take import RunningTake
+
+# A film's sound ends with its pictures, up to one packet of AAC (1024 samples).
+SOUND_DEVIATION_SECONDS = Fraction(1024, 48_000)
 
 
 class BrokenFilm(FilmError):
@@ -31,9 +39,10 @@ class BrokenFilm(FilmError):
 
 
 class _Clip(NamedTuple):
-    """A fetched clip, its shot, and how it begins."""
+    """A fetched clip with its sound, its shot, and how it begins."""
 
     path: Path
+    sound: Path | None
     shot: int
     transition: Transition
 
@@ -44,7 +53,8 @@ class FinishTake(RunningTake):
     _spec: Spec
     _is_part: bool  # a cancelled job delivers the segments that were done
     _clips: list[_Clip]
-    _sound: Path | None = None
+    _track: Path | None = None
+    _sound = FilmSound(None, None)
     _sprites: SheetGeometry
     _film: StoredFilm
 
@@ -53,7 +63,7 @@ class FinishTake(RunningTake):
         self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
 
     def open(self) -> None:
-        """Read the job, and fetch its clips and its sound."""
+        """Read the job, and fetch its clips with their sounds, and its audio track."""
         with transaction() as session:
             job = session.get_one(Job, self.claim.job_id)
             self._spec = Spec.model_validate(job.spec)
@@ -63,33 +73,41 @@ class FinishTake(RunningTake):
                 .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
                 .order_by(Unit.shot, Unit.position)
             ).all()
-            sound_key = asset_key(session, self._spec.audio) if self._spec.audio else None
+            track_key = asset_key(session, self._spec.audio) if self._spec.audio else None
         self._clips = self._fetch_clips(list(units))
-        if sound_key is not None:
-            self._sound = self.folder / "sound"
-            get_storage().get_file(sound_key, self._sound)
+        if track_key is not None:
+            self._track = self.folder / "track"
+            get_storage().get_file(track_key, self._track)
         self._check_control()
 
     def render(self) -> None:
-        """Join the clips into the film, and make its poster and its sprite sheet."""
+        """Join the clips and their sounds into the film, and make its poster, its sprite sheet and its wave."""
         film = self.folder / "film.mp4"
+        self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
+        self._check_control()
         join(
             [clip.path for clip in self._clips],
             film,
             transitions=[clip.transition for clip in self._clips][1:],
             crossfade_frames=self._spec.crossfade_frames,
-            audio=self._sound,
+            audio=self._sound.film,
         )
         self._check_control()
         facts = measure(film, decode="keys")
         poster(film, self.folder / "poster.jpg", measure=facts)
         self._sprites = spritesheet(film, self.folder / "sprites.jpg", measure=facts)
+        if facts.has_audio:
+            wave_image(film, self.folder / "wave.png", samples=sample_at(facts.frames, facts.fps))
 
     def upload(self) -> None:
         """Store the pictures and the film, and measure the stored film. Raises BrokenFilm."""
         storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
         storage.put_file(f"{prefix}/poster.jpg", self.folder / "poster.jpg", "image/jpeg")
         storage.put_file(f"{prefix}/sprites.jpg", self.folder / "sprites.jpg", "image/jpeg")
+        if self._sound.of_model is not None:
+            storage.put_file(sound_key(f"{prefix}/film.mp4"), self._sound.of_model, "audio/flac")
+        if self._sound.film is not None:
+            storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
         stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "film.mp4", "video/mp4")
         self._check_control()
         # Read back from storage: the customer is charged for what is there.
@@ -111,7 +129,7 @@ class FinishTake(RunningTake):
             height=measured.height,
             has_audio=measured.has_audio,
             reused_frames=self._reused_frames(),
-            facts={"sprites": asdict(self._sprites)},
+            facts={"sprites": asdict(self._sprites)} | ({"wave": True} if measured.has_audio else {}),
         )
 
     def succeed(self, session: Session) -> None:
@@ -148,14 +166,28 @@ class FinishTake(RunningTake):
                     raise BrokenFilm(f"shot {number} has a segment without a clip")
                 path = self.folder / f"clip-{number:03d}-{index:03d}.mp4"
                 get_storage().get_file(key, path)
+                sound = path.with_suffix(".flac") if self._spec.sound else None
+                if sound is not None:
+                    get_storage().get_file(sound_key(key), sound)
                 is_join = index == 0 and number > 0 and is_previous_whole and is_whole
-                clips.append(_Clip(path, number, shot.transition if is_join else "cut"))
+                clips.append(_Clip(path, sound, number, shot.transition if is_join else "cut"))
             if not is_whole and not self._is_part:
                 raise BrokenFilm(f"shot {number} is not whole")
             is_previous_whole = is_whole
         if not clips:
             raise BrokenFilm("there is no clip to join")
         return clips
+
+    def _clip_sounds(self) -> list[ClipSound]:
+        """Return the sounds of the clips with the joints between them; none where the film has no sound of a model."""
+        sounds: list[ClipSound] = []
+        previous: _Clip | None = None
+        for clip in self._clips:
+            joint: Joint = "continued" if previous is not None and previous.shot == clip.shot else clip.transition
+            if clip.sound is not None:
+                sounds.append(ClipSound(clip.sound, clip_frames(clip.path), joint))
+            previous = clip
+        return sounds
 
     def _reused_frames(self) -> int:
         """Return how many of the film's frames show nothing but shots of another job."""
@@ -173,8 +205,12 @@ def _check(spec: Spec, measured: Measure, *, is_part: bool) -> None:
         wrong.append(f"{measured.fps} frames per second instead of {spec.fps}")
     if (measured.width, measured.height) != (spec.width, spec.height):
         wrong.append(f"{measured.width}x{measured.height} instead of {spec.width}x{spec.height}")
-    if measured.has_audio != (spec.audio is not None):
+    if measured.has_audio != spec.has_sound:
         wrong.append("sound" if measured.has_audio else "no sound")
+    elif spec.has_sound and abs(measured.audio_seconds - measured.seconds) > SOUND_DEVIATION_SECONDS:
+        wrong.append(f"{float(measured.audio_seconds):.3f} seconds of sound")
+    if spec.sound and measured.silent:
+        wrong.append("silent sound")
     if measured.blank:
         wrong.append("blank pictures")
     if wrong:

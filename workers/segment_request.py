@@ -46,6 +46,7 @@ def build_segment_request(segment: SegmentInput) -> SegmentRequest:
             resolution=spec.resolution,
             checkpoint_dir=checkpoint_folder(unit.id),
             key=unit.id,
+            sound=spec.sound,
         )
 
 

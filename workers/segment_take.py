@@ -13,16 +13,19 @@ from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
+from app.jobs.sound_files import sound_key
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
-from workers.engine import Continuation, Engine, Meter, SegmentRequest
+from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound
 from workers.engine.request import Frames
 from workers.engine_cache import EngineCache
 from workers.film.clip_writer import ClipWriter
+from workers.film.sound_file import write_sound
 from workers.prefetch import Prefetcher
 from workers.render_control import TakeControl
 from workers.running_take import RunningTake
 from workers.segment_input import SegmentInput, read_segment_input
+from workers.segment_sound import sold_sound
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Rendered:
     writer: ClipWriter
     meter: Meter
     handover: Continuation | None
+    sound: Sound | None
 
 
 class SegmentControl(TakeControl):
@@ -102,10 +106,12 @@ class SegmentTake(RunningTake):
                     writer.write(chunk)
                 self.control.mark_progress()
                 self.control.check()
-        self._rendered = Rendered(writer, engine.meter, engine.handover)
+        request = self._request
+        sound = sold_sound(engine.sound, frames=request.frames, fps=request.fps) if request.sound else None
+        self._rendered = Rendered(writer, engine.meter, engine.handover, sound)
 
     def upload(self) -> None:
-        """Finish the clip's file and store it, with the continuation for the next segment."""
+        """Finish the clip's file and store it, with its sound and the continuation for the next segment."""
         rendered = self._rendered
         assert rendered is not None
         self.control.mark_progress()
@@ -158,6 +164,11 @@ class SegmentTake(RunningTake):
     def _store(self, rendered: Rendered) -> None:
         storage, prefix = get_storage(), f"takes/{self.claim.job_id}/{self.claim.take_id}"
         self._clip_key = f"{prefix}/clip.mp4"
+        if rendered.sound is not None:
+            # Before the clip: a clip that is stored has its sound.
+            path = self.folder / "sound.flac"
+            write_sound(path, rendered.sound.samples, rate=rendered.sound.rate)
+            storage.put_file(sound_key(self._clip_key), path, "audio/flac")
         storage.put_file(self._clip_key, rendered.writer.path, "video/mp4")
         self.control.mark_progress()
         if self._segment.has_next and rendered.handover is not None:

@@ -1,5 +1,6 @@
 """The enabled models: capabilities, limits, and the caller's price per second."""
 
+from datetime import datetime
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -14,8 +15,8 @@ from app.errors import AppError
 from app.prices.find import book_at, contract_at
 from app.request_session import SessionDep
 from app.settings import get_settings
-from pricing.book import PriceError
-from pricing.price import price
+from pricing.book import PriceBook, PriceError
+from pricing.price import Price, price
 from pricing.rate_key import RateKey
 from pricing.usage import Customer, Usage
 
@@ -30,6 +31,9 @@ class ModelPrice(BaseModel):
     currency: str
     list_per_second: str
     per_second: str
+    # With sound, where the model makes it.
+    sound_list_per_second: str | None = None
+    sound_per_second: str | None = None
 
 
 class ModelOut(BaseModel):
@@ -44,6 +48,7 @@ class ModelOut(BaseModel):
     licence: str
     modes: list[str]
     last_frame: str
+    sound: bool
     fps: int
     seconds_max: int
     shots_max: int
@@ -90,6 +95,7 @@ def _show(session: SessionDep, caller: VideosCaller, model: VideoModel) -> Model
         licence=model.licence,
         modes=list(model.modes),
         last_frame=model.last_frame,
+        sound=model.sound,
         fps=model.fps,
         seconds_max=model.film_seconds_max,
         shots_max=model.shots_max,
@@ -108,18 +114,30 @@ def _prices(session: SessionDep, caller: VideosCaller, model: VideoModel) -> lis
     prices = []
     for resolution in model.native:
         for mode in model.modes:
-            usage = Usage(RateKey(model.id, resolution, mode), Fraction(1))
-            try:
-                one = price(book, usage, customer, moment)
-            except PriceError:
+            silent = _second(book, RateKey(model.id, resolution, mode), customer, moment)
+            sounding = _second(book, RateKey(model.id, resolution, mode, audio=True), customer, moment)
+            if not model.sound:
+                sounding = None
+            shown = silent or sounding
+            if shown is None:
                 continue
             prices.append(
                 ModelPrice(
                     resolution=resolution,
                     mode=mode,
-                    currency=one.currency,
-                    list_per_second=one.list_total.text,
-                    per_second=one.total.text,
+                    currency=shown.currency,
+                    list_per_second=shown.list_total.text,
+                    per_second=shown.total.text,
+                    sound_list_per_second=sounding.list_total.text if sounding else None,
+                    sound_per_second=sounding.total.text if sounding else None,
                 )
             )
     return prices
+
+
+def _second(book: PriceBook, key: RateKey, customer: Customer, moment: datetime) -> Price | None:
+    """Return the price of one second, or None where the book has no rate for it."""
+    try:
+        return price(book, Usage(key, Fraction(1)), customer, moment)
+    except PriceError:
+        return None

@@ -89,6 +89,7 @@ class VideoModel(_Table):
 
     modes: tuple[Mode, ...] = Field(min_length=1)
     last_frame: Literal["no", "optional", "required"] = "no"
+    sound: bool = Field(False, description="Whether the model makes the sound of its pictures.")
     fps: int = Field(gt=0, le=120)
     frames_max: int = Field(gt=0, description="Most frames that one segment may have.")
     frames_step: int = Field(4, gt=0, description="The model makes frames_step * k + 1 frames; surplus ones are cut.")
@@ -124,6 +125,8 @@ class VideoModel(_Table):
             problems.append("lossy switches are allowed only in an entry whose id ends in -turbo")
         if self.family == "wan" and (not self.weights or self.architecture is None):
             problems.append("a wan model needs weights and [architecture]")
+        if self.family == "wan" and self.sound and self.vocabulary != "demo":
+            problems.append("a wan model makes no sound; only the demo's is made from its pictures")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -230,3 +233,8 @@ def require_model(model_id: str, extra_dir: Path | None = None) -> VideoModel:
 def models_with(mode: Mode, extra_dir: Path | None = None) -> list[VideoModel]:
     """Return the enabled models that have a mode, for a refusal that names them and for `model: "auto"`."""
     return [each for each in load_catalog(extra_dir).values() if each.enabled and mode in each.modes]
+
+
+def models_that_sound(extra_dir: Path | None = None) -> list[VideoModel]:
+    """Return the enabled models that make sound, for a refusal that names them."""
+    return [each for each in load_catalog(extra_dir).values() if each.enabled and each.sound]

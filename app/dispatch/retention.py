@@ -24,6 +24,7 @@ from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
+from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
 from app.storage import Stat, get_storage
@@ -136,7 +137,7 @@ def _referenced_keys(session: Session, jobs: dict[str, Job]) -> set[str]:
     keys: set[str | None] = set()
     for job in jobs.values():
         if job.files_removed_at is None:
-            keys |= {job.film_key, job.poster_key, job.sprites_key}
+            keys |= {job.film_key, job.poster_key, job.sprites_key, *_beside_film(job.film_key)}
     units = session.execute(
         select(Unit.job_id, Unit.clip_key, Unit.handover_key, Unit.checkpoint_key).where(
             Unit.job_id.in_(jobs),
@@ -146,10 +147,18 @@ def _referenced_keys(session: Session, jobs: dict[str, Job]) -> set[str]:
     for job_id, clip, handover, checkpoint in units:
         job = jobs[job_id]
         if job.state not in FINAL:
-            keys |= {clip, handover, checkpoint}
+            keys |= {clip, handover, checkpoint, *_beside_clip(clip)}
         elif job.film_key is not None and job.files_removed_at is None:
-            keys.add(clip)
+            keys |= {clip, *_beside_clip(clip)}
     return {key for key in keys if key is not None}
+
+
+def _beside_clip(clip_key: str | None) -> tuple[str, ...]:
+    return (sound_key(clip_key),) if clip_key else ()
+
+
+def _beside_film(film_key: str | None) -> tuple[str, ...]:
+    return (sound_key(film_key), wave_key(film_key)) if film_key else ()
 
 
 def gone_workers(session: Session) -> int:

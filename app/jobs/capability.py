@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.catalog.memory_estimate import why_too_large
-from app.catalog.models import VideoModel, models_with
+from app.catalog.models import VideoModel, models_that_sound, models_with
 from app.catalog.sizes import Size
 from app.errors import AppError
 from app.jobs.plan import longest_render
@@ -29,6 +29,15 @@ def check_model(model: VideoModel, mode: Mode, size: Size) -> None:
         allowed = [f"{resolution} {ratio}" for resolution, ratios in model.native.items() for ratio in ratios]
         message = f"{model.name} cannot make {size.resolution} at {size.ratio}."
         raise AppError("unsupported_size", message, field="size", value=size.name, allowed=allowed)
+
+
+def check_sound(model: VideoModel) -> None:
+    """Raise AppError `sound_unsupported`, with the models that sound, unless this model does."""
+    if not model.sound:
+        able = sorted(each.id for each in models_that_sound(get_settings().catalog_dir))
+        others = f"these do: {', '.join(able)}" if able else "no enabled model does"
+        message = f"{model.name} makes no sound; {others}."
+        raise AppError("sound_unsupported", message, field="sound", model=model.id, allowed=able)
 
 
 def check_pictures(model: VideoModel, shots: list[ShotIn], mode: Mode) -> None:

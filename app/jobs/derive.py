@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
-from app.jobs.capability import check_length, check_model
+from app.jobs.capability import check_length, check_model, check_sound
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of
+from app.jobs.sound_files import sound_key
 from app.jobs.spec import Shot, Spec, film_frames
 from app.jobs.states import JobState, UnitState
 from app.jobs.tables import Job
@@ -83,7 +84,8 @@ def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
         if key is not None
     )
     storage = get_storage()
-    if not keys or any(storage.stat(key) is None for key in keys):
+    needed = [*keys, *(sound_key(key) for key in keys if spec.sound)]
+    if not keys or any(storage.stat(key) is None for key in needed):
         raise AppError("gone", f"The clips of shot {number} are no longer in storage.", shot=number)
     return shot.model_copy(update={"reuse_clips": keys})
 
@@ -122,14 +124,19 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
 
 
 def finished_spec(job: Job) -> Spec:
-    """Return the Spec of a job whose film can be reused. Raises AppError `conflict` or `gone`."""
+    """Return the Spec of a job whose film can be reused.
+
+    Raises AppError `conflict` or `gone`, and `sound_unsupported` where its model has lost its sound.
+    """
     if job.state != JobState.COMPLETED:
         message = f"The video is {job.state}; only a completed video can be reused."
         raise AppError("conflict", message, state=job.state)
     if job.files_removed_at is not None:
         raise AppError("gone", "The files of this video were deleted when their retention ended.")
     spec = Spec.model_validate(job.spec)
-    _model(spec)
+    model = _model(spec)
+    if spec.sound:
+        check_sound(model)
     return spec
 
 

@@ -10,7 +10,7 @@ from app.jobs.tables import Job
 from app.settings import get_settings
 from app.signed_tokens import InvalidToken, TokenPurpose, read_token, sign_token
 
-VARIANTS = ("video", "thumbnail", "spritesheet")
+VARIANTS = ("video", "thumbnail", "spritesheet", "waveform")
 LINK_SECONDS = 86_400
 
 

@@ -84,7 +84,7 @@ class Priced:
 def usage_of(spec: Spec) -> Usage:
     """Return the usage of a Spec in the terms of the price book: the seconds of new output, and those of input."""
     return Usage(
-        RateKey(spec.model, spec.resolution, spec.mode, audio=spec.audio is not None),
+        RateKey(spec.model, spec.resolution, spec.mode, audio=spec.has_sound),
         seconds=Fraction(spec.billed_frames(), spec.fps),
         input_seconds=Fraction(spec.video_seconds) if spec.mode in READING_MODES else Fraction(0),
         service_tier=spec.service_tier,

@@ -13,6 +13,7 @@ from app.catalog.models import STRENGTH_MODES, VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
 from app.jobs.capability import check_length, check_model, check_pictures
+from app.jobs.resolve_sound import resolve_sound
 from app.jobs.schemas import ShotIn, VideoRequest
 from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames
 from app.settings import get_settings
@@ -47,7 +48,8 @@ def resolve(
         shots = (_cut_to_clip(shots, clip, model, request),)
     check_length(model, shots, listed=request.shots is not None)
     crossfade_frames = max(1, int(CROSSFADE_SECONDS * model.fps))
-    sound = ready_asset(session, owner, request.audio, kind="sound", field="audio") if request.audio else None
+    sound = resolve_sound(request, model)
+    track = ready_asset(session, owner, request.audio, kind="sound", field="audio") if request.audio else None
     return Spec(
         model=model.id,
         mode=wanted_mode,
@@ -60,7 +62,8 @@ def resolve(
         crossfade_frames=crossfade_frames,
         shots=shots,
         seed=request.seed if request.seed is not None else seed if seed is not None else secrets.randbelow(2**31),
-        audio=sound.id if sound else None,
+        audio=track.id if track else None,
+        **sound,
         video=clip.id if clip else None,
         # The input is as long as the output: a longer clip is read only up to the film's length.
         video_seconds=str(Fraction(shots[0].frames, model.fps)) if clip else "0",
@@ -206,5 +209,7 @@ def resolved_facts(spec: Spec, model: VideoModel) -> dict[str, object]:
         "steps": model.steps,
         "guidance": str(model.guidance),
     }
+    if model.sound or spec.has_sound:
+        facts["sound"] = spec.sound
     terms = prompt_terms(model, [shot.prompt for shot in spec.shots])
     return facts if terms is None else {**facts, "prompt_terms": terms}

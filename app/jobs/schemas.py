@@ -39,6 +39,10 @@ def _no_float(value: Any) -> Any:
 MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=14, decimal_places=2)]
 
 
+# A gain in a mix, in decibels.
+Gain = Annotated[Decimal, Field(ge=-60, le=12, decimal_places=2)]
+
+
 class StrictModel(BaseModel):
     """A request schema: unknown fields are refused by name."""
 
@@ -96,6 +100,16 @@ class VideoRequest(StrictModel):
     last_frame: str | None = None
     video: str | None = Field(None, description="Asset id, URL or data URL of the input clip.")
     audio: str | None = Field(None, description="Asset id, URL or data URL of an audio track.")
+    sound: bool | Literal["auto"] = Field(
+        "auto",
+        description="Whether the model makes the sound. auto: where it can and there is no audio track, which is then "
+        "the only sound; with true, model and track are mixed.",
+    )
+    generate_audio: bool | None = Field(
+        None, description="The name of other services for sound: true is auto, false is false."
+    )
+    sound_gain: Gain | None = Field(None, description="Gain of the model's sound in a mix, in dB; default 0.")
+    audio_gain: Gain | None = Field(None, description="Gain of the audio track in a mix, in dB; default 0.")
     strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may depart from their source.")
     service_tier: str = Field("standard", max_length=32)
     project: str | None = Field(None, description="Project (business unit) of the job.")

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from pricing.rate_key import Mode
 
@@ -13,6 +13,10 @@ Transition = Literal["cut", "crossfade"]
 
 # A crossfade overlaps its two shots by half a second: long enough to read as a dissolve, short enough for a 1 s shot.
 CROSSFADE_SECONDS = Fraction(1, 2)
+
+# Fields that came later. With their defaults they are left out of what is stored and hashed, so that Specs, quotes and
+# receipts from before stay what they were, byte for byte.
+_LATER = ("sound", "sound_gain", "audio_gain")
 
 
 class Shot(BaseModel):
@@ -48,11 +52,28 @@ class Spec(BaseModel):
     crossfade_frames: int
     shots: tuple[Shot, ...]
     seed: int
-    audio: str | None = None  # asset id of an audio track
+    audio: str | None = None  # asset id of an audio track: alone it is the film's sound, with `sound` it is mixed in
+    sound: bool = False  # whether the model makes the sound
+    sound_gain: str = "0"  # of the model's sound in a mix, in dB, a decimal string
+    audio_gain: str = "0"  # of the track in a mix
     video: str | None = None  # asset id of the clip that v2v, edit and extend read
     video_seconds: str = "0"  # length of that clip in seconds, an exact fraction such as "81/16"
     strength: str | None = None  # share of noise for v2v and edit, a decimal string in (0, 1]
     service_tier: str = "standard"
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in _LATER or value != Spec.model_fields[name].default
+        }
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the film has sound, of the model or of a track."""
+        return self.sound or self.audio is not None
 
     def seconds(self) -> Fraction:
         """Return the film's length in seconds, exactly."""

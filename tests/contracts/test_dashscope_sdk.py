@@ -105,7 +105,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
     [
         ({"watermark": True}, "parameters.watermark"),
         ({"prompt_extend": True}, "parameters.prompt_extend"),
-        ({"audio": True}, "parameters.audio"),
+        ({"audio": "loud"}, "parameters.audio"),
         ({"shot_type": "multi"}, "parameters.shot_type"),
         ({"template": "flying"}, "input.template"),
         ({"reference_urls": ["https://example.com/a.png"]}, "input.reference_urls"),

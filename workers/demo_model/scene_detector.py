@@ -43,8 +43,20 @@ class DetectedScene:
     objects: tuple[Detection, ...]
 
 
-def detect_scene(frames: np.ndarray) -> DetectedScene:
-    """Describe a clip of native size, uint8 [F, H, W, 3]."""
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """A clip taken apart: its background's word, and per object (by colour word) how much of each pixel it covers.
+
+    `masks` are 0..1, [F, H, W]; `aspect` is width ÷ height of a pixel as people see it.
+    """
+
+    background: str
+    masks: dict[str, np.ndarray]
+    aspect: float
+
+
+def segment_objects(frames: np.ndarray) -> Segmentation:
+    """Find the background and the one or two objects of a clip of native size, uint8 [F, H, W, 3]."""
     pixels = frames.astype(np.float32)
     _, height, width, _ = pixels.shape
     border = np.ones((height, width), bool)
@@ -52,15 +64,24 @@ def detect_scene(frames: np.ndarray) -> DetectedScene:
     back = np.median(pixels[:, border].reshape(-1, 3), axis=0)
     background = _nearest(back, BACKGROUNDS)
     cores = _cores(pixels, back, background)
-    sightings = []
+    masks = {}
     for name, core in cores.items():
         color = np.median(pixels[core], axis=0)
         others = [np.median(pixels[other], axis=0) for key, other in cores.items() if key != name]
-        alpha = _alpha(pixels, back, color, others) * _around(core)
-        sightings.append(_describe(name, alpha, pixel_aspect(width, height)))
-    along = 0 if width >= height else 1
+        masks[name] = _alpha(pixels, back, color, others) * _around(core)
+    return Segmentation(background, masks, pixel_aspect(width, height))
+
+
+def detect_scene(frames: np.ndarray) -> DetectedScene:
+    """Describe a clip of native size, uint8 [F, H, W, 3]."""
+    return describe(segment_objects(frames), along=0 if frames.shape[2] >= frames.shape[1] else 1)
+
+
+def describe(segmentation: Segmentation, along: int) -> DetectedScene:
+    """Say in words what was found; objects are ordered by their place along an axis (0: from left to right)."""
+    sightings = [_describe(name, mask, segmentation.aspect) for name, mask in segmentation.masks.items()]
     return DetectedScene(
-        background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
+        segmentation.background, tuple(sorted((each for each in sightings if each), key=lambda each: each.place[along]))
     )
 
 
@@ -87,7 +108,8 @@ def _cores(pixels: np.ndarray, back: np.ndarray, background: str) -> dict[str, n
     """Inner pixels [F, H, W] of the one or two objects, by colour, the larger first."""
     names = [name for name in COLORS if name != background]
     palette = np.stack([back, *(np.array(COLORS[name], np.float32) for name in names)])
-    labels = np.argmin(np.square(pixels[..., None, :] - palette).sum(-1), axis=-1)  # [F, H, W]
+    # |p - c|² without |p|², which is the same for every colour; a product of matrices is many times quicker.
+    labels = np.argmin(np.square(palette).sum(-1) - 2 * (pixels @ palette.T), axis=-1)  # [F, H, W]
     objects = {}
     for index, name in enumerate(names, start=1):
         here = labels == index
@@ -141,8 +163,9 @@ def _describe(color: str, alpha: np.ndarray, aspect: float) -> Detection | None:
     alpha, area = alpha[valid], area[valid]
     center = (alpha * z).sum((1, 2)) * aspect / area
     spread = z[None] - center[:, None, None]
-    third = (alpha * spread**3).sum((1, 2)) * aspect / area**2.5
-    fourth = (alpha * spread**4).sum((1, 2)) * aspect / area**3
+    squared = spread * spread
+    third = (alpha * (squared * spread)).sum((1, 2)) * aspect / area**2.5
+    fourth = (alpha * (squared * squared)).sum((1, 2)) * aspect / area**3
     large = area >= np.median(area)  # Small outlines are the least certain ones.
     if abs(third[large].mean()) > TRIANGLE_THIRD / 2:
         shape = "triangle"

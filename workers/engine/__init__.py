@@ -6,8 +6,10 @@ from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, Model
 from workers.engine.meter import Meter
 from workers.engine.request import Engine, EngineControl, SegmentRequest
 from workers.engine.seeds import segment_seed
+from workers.engine.sound import BadSound, Sound
 
 __all__ = [
+    "BadSound",
     "Continuation",
     "DoesNotFit",
     "Engine",
@@ -18,6 +20,7 @@ __all__ = [
     "ModelRefused",
     "OutOfMemory",
     "SegmentRequest",
+    "Sound",
     "Stopped",
     "make_engine",
     "segment_seed",

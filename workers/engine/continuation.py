@@ -24,6 +24,8 @@ class Continuation:
     `frames` are the last frames that were delivered, float32 [n, H, W, 3] in 0..1, before any rounding to bytes.
     `anchor` is the mean and the standard deviation of each latent channel of the shot's first segment, float32
     [2, C], against which drift is corrected; None where a model has no latents.
+    `sound` are the last samples that were delivered, float32 [n, 2], for a model that continues from them: what it
+    makes again of them must not be delivered twice. None where a model makes no sound, or continues it by `facts`.
     `model` is the id of the model that made it and `segment` the index of the segment that ended here.
     """
 
@@ -31,6 +33,7 @@ class Continuation:
     segment: int
     frames: Floats
     anchor: Floats | None = None
+    sound: Floats | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, *, width: int, height: int) -> None:
@@ -40,7 +43,7 @@ class Continuation:
 
     def save(self, path: Path) -> None:
         """Write it as a safetensors file, durably: a reader sees the whole file or none."""
-        tensors = {"frames": self.frames, "anchor": self.anchor}
+        tensors = {"frames": self.frames, "anchor": self.anchor, "sound": self.sound}
         arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items() if tensor is not None}
         metadata = json.dumps({"model": self.model, "segment": self.segment, "facts": dict(self.facts)})
         write_durably(path, lambda temporary: save_file(arrays, temporary, metadata={"handover": metadata}))

@@ -17,6 +17,9 @@ from app.catalog.models import VideoModel
 from workers.engine.errors import DoesNotFit
 from workers.engine.host_info import host_bytes
 
+# Messages of PyTorch about a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
+OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU_THREADS_MAX = 4
 OFFLOADED = ("text_encoder", "image_encoder", "transformer", "transformer_2", "vae")
@@ -176,3 +179,10 @@ def check_memory(model: VideoModel, device: torch.device, width: int, height: in
     problem = why_too_large(model, width, height, frames, device_bytes(device))
     if problem is not None:
         raise DoesNotFit(problem)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, on CUDA or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)

@@ -24,16 +24,15 @@ from workers.engine.continuation import Continuation, Floats
 from workers.engine.decode import FrameSelection, decode_floats, smooth_seam, to_host, to_unit
 from workers.engine.denoise import DenoiseStage, Plan
 from workers.engine.errors import EngineError, EnginePoisoned, ModelRefused, OutOfMemory
-from workers.engine.load import Parts, check_memory, clone_scheduler, load_parts, set_cpu_threads
+from workers.engine.heard_pictures import HeardPictures
+from workers.engine.load import Parts, check_memory, clone_scheduler, is_out_of_memory, load_parts, set_cpu_threads
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.optimizations import apply_optimizations, reset_caches
 from workers.engine.preview import LatentPreview
 from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.self_test import SelfTest
+from workers.engine.sound import Sound
 from workers.engine.text import EmbeddingCache, TextStage
-
-# Messages of PyTorch about a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
-OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class WanEngine:
@@ -44,6 +43,7 @@ class WanEngine:
         self.device = torch.device(device)
         self.meter = Meter()
         self.handover: Continuation | None = None
+        self.sound: Sound | None = None
         self._text_cache = text_cache
         self._loaded = False
 
@@ -94,7 +94,7 @@ class WanEngine:
     def render(self, request: SegmentRequest, control: EngineControl) -> Generator[Frames]:
         """Yield the segment's frames as uint8 chunks [f, H, W, 3]; see `Engine.render`."""
         self.load()
-        self.meter, self.handover = Meter(), None
+        self.meter, self.handover, self.sound = Meter(), None, None
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         checkpoint = None
@@ -194,6 +194,9 @@ class WanEngine:
         with self.parts.on_device("vae") as vae:
             pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
             pictures = pieces if context is None else smooth_seam(pieces, context, shape.lead)
+            heard = HeardPictures()
+            if request.sound:
+                pictures = heard.keep(pictures)
             chunks = to_host(selection.select(pictures, control.check), self.device)
             while True:
                 with self.meter.stage("decode"):
@@ -202,9 +205,14 @@ class WanEngine:
                     break
                 self.meter.frames += len(chunk)
                 yield chunk
-        self._save_continuation(request, selection, latents)
+        if request.sound:
+            with self.meter.stage("decode"):
+                self.sound = heard.sound(request, lead=shape.lead, fps=request.fps)
+        self._save_continuation(request, selection, latents, heard.facts)
 
-    def _save_continuation(self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor) -> None:
+    def _save_continuation(
+        self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor, facts: dict[str, Any]
+    ) -> None:
         """Keep the continuation for the next segment, and read the memory's high-water mark."""
         frames = selection.context_frames()
         before = request.handover
@@ -217,7 +225,7 @@ class WanEngine:
             else frame_statistics(latents).cpu().numpy()
         )
         segment = before.segment + 1 if before is not None else 0
-        self.handover = Continuation(self.model.id, segment, frames[-usable:], anchor)
+        self.handover = Continuation(self.model.id, segment, frames[-usable:], anchor, facts=facts)
         cuda = self.device.type == "cuda"
         self.meter.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device) if cuda else peak_host_bytes()
 
@@ -268,7 +276,7 @@ class WanEngine:
             raise EnginePoisoned(f"nothing could be reset after {type(error).__name__}: {error}") from failure
         if not self.self_test.passes():
             raise EnginePoisoned(f"the self-test failed after {type(error).__name__}: {error}") from error
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise OutOfMemory(f"memory ran out while rendering: {error}") from error
 
     def _clean(self) -> None:
@@ -289,10 +297,3 @@ class WanEngine:
 def _repeats(request: SegmentRequest) -> bool:
     """Whether the context frames were delivered before, and are dropped from the output."""
     return request.handover is not None or request.mode == "extend"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out, on CUDA or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES)

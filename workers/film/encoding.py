@@ -9,7 +9,9 @@ TICKS_MIN = 12_000
 
 # Conversions between RGB and YUV that lose as little as eight bits allow.
 SCALE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
-AUDIO = {"c:a": "aac", "b:a": "192k", "ar": 48_000, "ac": 2}
+# Samples per second of every film's sound.
+SOUND_RATE = 48_000
+AUDIO = {"c:a": "aac", "b:a": "192k", "ar": SOUND_RATE, "ac": 2}
 
 
 def rate(fps: Fraction) -> str:

@@ -11,8 +11,8 @@ import imageio_ffmpeg
 from app.settings import get_settings
 from workers.film.encoding import FilmError
 
-# Quiet, and never waiting for a key press.
-GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-loglevel", "error")
+# Never waiting for a key press.
+GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-loglevel")
 STDERR_BYTES = 2000
 
 
@@ -22,21 +22,26 @@ def ffmpeg_binary() -> str:
     return get_settings().ffmpeg or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def command(graph: Any) -> list[str]:
+def command(graph: Any, *, log_level: str = "error") -> list[str]:
     """Return the command line of an ffmpeg-python output graph."""
-    compiled: list[str] = ffmpeg.compile(graph.global_args(*GLOBAL_ARGS), cmd=ffmpeg_binary(), overwrite_output=True)
+    quiet = graph.global_args(*GLOBAL_ARGS, log_level)
+    compiled: list[str] = ffmpeg.compile(quiet, cmd=ffmpeg_binary(), overwrite_output=True)
     return compiled
 
 
-def run(graph: Any, *, seconds_max: float) -> None:
-    """Run `graph` to its end.
+def run(graph: Any, *, seconds_max: float, log_level: str = "error") -> str:
+    """Run `graph` to its end and return the end of ffmpeg's log.
 
     `seconds_max` is a wall clock; past it ffmpeg is killed. Raises FilmError with the end of ffmpeg's log.
     """
     with tempfile.TemporaryFile() as stderr:
         # Its own process session: Ctrl-C and a drain signal are for the worker to handle, not for its encoder.
         process = subprocess.Popen(
-            command(graph), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+            command(graph, log_level=log_level),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
         )
         try:
             status = process.wait(seconds_max)
@@ -46,6 +51,7 @@ def run(graph: Any, *, seconds_max: float) -> None:
             kill(process)
         if status != 0:
             raise FilmError(f"ffmpeg ended with status {status}{stderr_tail(stderr)}")
+        return stderr_tail(stderr)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import av
 import ffmpeg
 
-from app.assets.sniff import HEAD_BYTES, sniff
 from workers.film.encoding import AUDIO, FilmError, h264, rate, ticks
 from workers.film.ffmpeg import run
+from workers.film.sound_file import fitted_sound
+from workers.film.soundtrack import sample_at
 
 Transition = Literal["cut", "crossfade"]
 
@@ -94,6 +95,11 @@ def cut(clip: Path, out: Path, *, frames: int) -> None:
         partial = Path(folder) / "clip.mp4"
         _copy([_Piece(source, 0, frames)], partial, frames=frames, audio=None, metadata={}, folder=Path(folder))
         shutil.move(partial, out)
+
+
+def clip_frames(path: Path) -> int:
+    """Return the number of frames of a clip, from its index. Raises FilmError when it is not one of ours."""
+    return _read(path).frames
 
 
 def _read(path: Path) -> _Clip:
@@ -236,25 +242,11 @@ def _copy(
     }
     streams = [source.video]
     if audio is not None:
-        streams.append(_sound(audio, Fraction(frames) / fps))
+        streams.append(fitted_sound(audio, sample_at(frames, fps)))
         options |= AUDIO
     # Numbered, because ffmpeg-python takes each option once; ffmpeg itself reads `g` and ignores the number.
     tags = {f"metadata:g:{number}": f"{key}={value}" for number, (key, value) in enumerate(metadata.items())}
     run(ffmpeg.output(*streams, str(out), **options, **tags), seconds_max=_SECONDS_MAX)
-
-
-def _sound(path: Path, seconds: Fraction) -> Any:
-    with path.open("rb") as file:
-        media = sniff(file.read(HEAD_BYTES))
-    if media is None or "sound" not in media.kinds:
-        raise FilmError(f"{path.name} is no sound")
-    source = ffmpeg.input(str(path), f=media.reader, protocol_whitelist="file").audio
-    samples = round(seconds * 48_000)
-    return (
-        source.filter("aresample", 48_000, first_pts=0)
-        .filter("apad", whole_len=samples)
-        .filter("atrim", end_sample=samples)
-    )
 
 
 def _entry(piece: _Piece) -> str:

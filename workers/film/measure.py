@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from workers.film.encoding import FilmError
+from workers.film.sound_file import SILENCE_PEAK, sound_pieces
 
 # A picture whose brightness and colours vary by less than this (standard deviation, of 255) is blank.
 FLAT_DEVIATION = 1.0
@@ -23,7 +24,8 @@ class Measure:
     """The facts of one film file. `fps` is exact; `frames / fps` is its length in seconds, exactly.
 
     `key_frames` are the numbers of pictures that decode on their own. `flat_frames` counts pictures of one colour only
-    among those that were decoded; `blank` says that all of them are.
+    among those that were decoded; `blank` says that all of them are. `audio_peak` is the loudest sample of the decoded
+    sound, in 0..1; None where there is none or it was not decoded.
     """
 
     frames: int
@@ -33,6 +35,7 @@ class Measure:
     codec: str
     has_audio: bool
     audio_seconds: Fraction
+    audio_peak: float | None
     bytes: int
     sha256: str
     decoded_frames: int
@@ -47,11 +50,15 @@ class Measure:
     def blank(self) -> bool:
         return self.flat_frames == self.decoded_frames
 
+    @property
+    def silent(self) -> bool:
+        return self.audio_peak is not None and self.audio_peak < SILENCE_PEAK
+
 
 def measure(path: Path, *, decode: Literal["all", "keys"] = "all") -> Measure:
     """Read the film at `path` and return its facts. Every stored picture is counted, whatever is decoded.
 
-    `decode="all"` decodes every picture. `"keys"` decodes the key frames (one per second and more): near
+    `decode="all"` decodes every picture and all sound. `"keys"` decodes the key frames (one per second and more): near
     a hundred times less work, and enough for a film that was joined by copying clips that were measured whole.
     Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
     """
@@ -103,6 +110,7 @@ def _measure(film: Any, path: Path, *, keys_only: bool) -> Measure:
         codec=str(video.codec_context.name),
         has_audio=sound is not None,
         audio_seconds=Fraction(sound.duration or 0) * sound.time_base if sound is not None else Fraction(0),
+        audio_peak=None if sound is None or keys_only else _peak(path),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
         decoded_frames=decoded,
@@ -117,6 +125,14 @@ def _rate(moments: Sequence[int], last_ticks: int, time_base: Fraction) -> Fract
     if span <= 0:
         raise FilmError("the film's pictures carry no times")
     return Fraction(len(moments)) / span
+
+
+def _peak(path: Path) -> float:
+    """Return the loudest sample of a film's sound. Raises FilmError when it cannot be decoded or is not finite."""
+    peak = max((float(np.abs(piece).max(initial=0.0)) for piece in sound_pieces(path)), default=0.0)
+    if not np.isfinite(peak):
+        raise FilmError(f"the sound of {path.name} holds samples that are no finite numbers")
+    return peak
 
 
 def _is_flat(frame: Any) -> bool:

@@ -46,17 +46,21 @@ INPUT = {
 }
 MEDIA = {"first_frame": "first_frame", "last_frame": "last_frame", "video": "video", "driving_audio": "audio"}
 PARAMETERS = {"resolution": "resolution", "ratio": "ratio", "duration": "seconds", "seed": "seed", "size": "size"}
+# Whether the model makes the sound. True is no demand, as clients send it with every model: a silent one stays silent.
+SOUND_SWITCHES = {"audio": "generate_audio", "generate_audio": "generate_audio"}
+PARAMETERS |= SOUND_SWITCHES
 # The 1.x client sends these with every call; they have no effect.
 SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False)}
 # Switches that are supported only when they are off.
-OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking", "audio")
+OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking")
 
 _MEDIUM = {"type": {"enum": [*MEDIA]}, "url": {"type": "string"}}
 _TEXTS = {name: {"type": "string"} for name in INPUT}
 _MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
 _INTEGERS = ("duration", "seed")
 _SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
-_SWITCHES = {name: {"const": False} for name in OFF_ONLY}
+_SWITCHES: dict[str, dict[str, Any]] = {name: {"const": False} for name in OFF_ONLY}
+_SWITCHES |= {name: {"type": "boolean"} for name in SOUND_SWITCHES}
 # The body of a task, for the OpenAPI document.
 TASK_BODY: dict[str, Any] = {
     "requestBody": {

@@ -8,15 +8,21 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from app.errors import AppError, not_found
 from app.jobs.links import open_link
+from app.jobs.sound_files import wave_key
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.parsing import parse_integer
 from app.request_session import SessionDep
 from app.storage import get_storage
 
-Variant = Literal["video", "thumbnail", "spritesheet"]
-CONTENT_TYPES = {"video": "video/mp4", "thumbnail": "image/jpeg", "spritesheet": "image/jpeg"}
-EXTENSIONS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg"}
+Variant = Literal["video", "thumbnail", "spritesheet", "waveform"]
+CONTENT_TYPES = {
+    "video": "video/mp4",
+    "thumbnail": "image/jpeg",
+    "spritesheet": "image/jpeg",
+    "waveform": "image/png",
+}
+EXTENSIONS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg", "waveform": "wave.png"}
 # The responses of `serve`, for the OpenAPI document.
 SERVED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
@@ -33,7 +39,10 @@ def content_key(job: Job, variant: Variant) -> str:
     """Return the storage key of a variant. Raises AppError `not_found`, `conflict` (not ready) or `gone`."""
     if job.files_removed_at is not None:
         raise AppError("gone", "The files of this video were removed when their retention ended.")
-    key = {"video": job.film_key, "thumbnail": job.poster_key, "spritesheet": job.sprites_key}[variant]
+    keys = {"video": job.film_key, "thumbnail": job.poster_key, "spritesheet": job.sprites_key}
+    # Films without sound have no wave.
+    key = wave_key(job.film_key) if job.film_key and (job.film or {}).get("wave") else None
+    key = keys.get(variant, key)
     if key is None:
         if not is_final(job.state):
             raise AppError("conflict", "The film is not finished yet.", state=job.state)

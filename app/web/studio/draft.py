@@ -6,11 +6,13 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 
+from app.catalog.models import load_catalog
 from app.errors import AppError
 from app.jobs.quote import Priced
 from app.jobs.schemas import ShotIn, VideoRequest, decimal_seconds
 from app.jobs.spec import Spec
 from app.parsing import parse_integer
+from app.settings import get_settings
 from app.web.auth import text_of, texts_of
 
 SHOTS_MAX = 24
@@ -39,6 +41,7 @@ class Draft:
     resolution: str = "720P"
     ratio: str = "16:9"
     service_tier: str = "standard"
+    sound: str = "auto"
     seed: str = ""
     project: str = ""
     negative_prompt: str = ""
@@ -70,7 +73,7 @@ def read_draft(form: FormData) -> Draft:
     )
     settings = {
         name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name)
-        for name in ("model", "resolution", "ratio", "service_tier", "seed", "project", "negative_prompt")
+        for name in ("model", "resolution", "ratio", "service_tier", "sound", "seed", "project", "negative_prompt")
     }
     return Draft(shots=shots, nonce=text_of(form, "nonce"), **settings)
 
@@ -125,6 +128,7 @@ def draft_request(draft: Draft, *, allow_empty_prompts: bool = False, max_price:
         "resolution": draft.resolution,
         "ratio": draft.ratio,
         "service_tier": draft.service_tier,
+        "sound": False if draft.sound == "off" else "auto",
         "shots": [_shot_in(shot) for shot in draft.shots],
         "negative_prompt": draft.negative_prompt or None,
         "seed": _seed(draft.seed),
@@ -152,6 +156,7 @@ def draft_of(spec: Spec) -> Draft:
         resolution=spec.resolution,
         ratio=spec.ratio,
         service_tier=spec.service_tier,
+        sound=_sound(spec),
         seed=str(spec.seed),
         negative_prompt=spec.shots[0].negative_prompt if spec.shots else "",
     )
@@ -187,6 +192,12 @@ def _shot_in(shot: ShotDraft) -> ShotIn:
             "last_frame": shot.last_frame or None,
         }
     )
+
+
+def _sound(spec: Spec) -> str:
+    """Return `off` for a film whose model could have made sound and was not to, else `auto`."""
+    model = load_catalog(get_settings().catalog_dir).get(spec.model)
+    return "off" if model is not None and model.sound and not spec.has_sound else "auto"
 
 
 def _seed(text: str) -> int | None:

@@ -34,6 +34,7 @@ class Card:
     may_cancel: bool
     is_ended: bool
     sprites: dict[str, Any] | None
+    has_wave: bool
 
     @property
     def id(self) -> str:
@@ -97,6 +98,7 @@ def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
         may_cancel=not ended and job.cancel_requested_at is None and job.stage != "finishing",
         is_ended=ended,
         sprites=dict(job.film["sprites"]) if job.film and "sprites" in job.film and not gone else None,
+        has_wave=bool(job.film and job.film.get("wave") and not gone),
     )
 
 

@@ -110,7 +110,7 @@ def send_file(
     session: SessionDep,
     visitor: CreatorDep,
     video_id: str,
-    variant: Literal["video", "thumbnail", "spritesheet"],
+    variant: Literal["video", "thumbnail", "spritesheet", "waveform"],
 ) -> Response:
     """Redirect to a file of the film by a signed link that expires."""
     job = find_job(session, visitor.caller, video_id)

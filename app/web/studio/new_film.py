@@ -214,6 +214,7 @@ def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
             {"id": each.id, "name": each.name, "note": each.note}
             for each in sorted(models, key=lambda each: each.family == "synthetic")
         ],
+        "sounding": [each.name for each in models if each.sound],
         "resolutions": RESOLUTIONS,
         "ratios": RATIOS,
         "tiers": [

@@ -73,7 +73,9 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
         # An edit is an ordinary request whose input clip is the old film.
         size = f"{spec.width}x{spec.height}"
         body, mode = (
-            body.model_copy(update={"video": source.id, "size": size, "seconds": _whole_seconds(job)}),
+            body.model_copy(
+                update={"video": source.id, "size": size, "seconds": _whole_seconds(job), "sound": spec.sound}
+            ),
             "edit",
         )
     return submit(session, caller, _order(form, job, options, body, spec if mode is None else None))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.film.clip_writer import ClipWriter
-from workers.film.encoding import FilmError
+from workers.film.encoding import SOUND_RATE, FilmError
 
 WIDTH, HEIGHT = 128, 96
 _BITS = 8
@@ -79,3 +79,21 @@ def last_frames(path: Path, *, count: int) -> npt.NDArray[np.uint8]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
     return np.stack(frames)  # [F, H, W, 3]
+
+
+def clicks_in(samples: npt.NDArray[np.float32]) -> list[int]:
+    """Return the samples at which clicks are loudest: peaks above a third of the loudest, half a frame apart."""
+    level = np.abs(samples).max(axis=1)
+    clicks: list[int] = []
+    for at in np.argsort(-level):
+        if level[at] < level.max() / 3:
+            break
+        if all(abs(int(at) - other) > SOUND_RATE // 60 for other in clicks):
+            clicks.append(int(at))
+    return sorted(clicks)
+
+
+def white_frames(film: Path) -> list[int]:
+    """Return the numbers of the white frames of a film."""
+    brightness = last_frames(film, count=10_000).mean(axis=(1, 2, 3))
+    return [int(number) for number in np.nonzero(brightness > 200)[0]]

@@ -16,7 +16,8 @@ class FilmPlayer extends HTMLElement {
     this.wrap = document.createElement("div");
     this.wrap.className = "strip-wrap";
     this.wrap.innerHTML = '<button class="strip" type="button" tabindex="-1" aria-hidden="true"><canvas></canvas><span class="needle"></span></button><span class="peek" hidden></span>';
-    this.append(this.wrap);
+    // Under the film and above its wave.
+    this.querySelector(".screen").after(this.wrap);
     const strip = this.wrap.querySelector(".strip");
     this.needle = this.wrap.querySelector(".needle");
     this.peek = this.wrap.querySelector(".peek");
