@@ -14,6 +14,8 @@ TOP = {
 }  # fmt: skip
 FILE_LINES_MAX = 300
 FUNCTION_LINES_MAX = 50
+# Migrations commit one revision after the other; nothing else of the application calls them.
+EDGES = {"app/db.py", "app/cli/migrate.py", "app/migrations/env.py"}
 SAYS_NOTHING = {"utils", "helpers", "common", "misc", "manager", "base_service", "util", "helper"}
 
 
@@ -49,7 +51,7 @@ def test_only_the_edge_commits():
         f"{path}:{node.lineno}"
         for path, tree in sources().items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and node.attr == "commit" and str(path) != "app/db.py"
+        if isinstance(node, ast.Attribute) and node.attr == "commit" and str(path) not in EDGES
     ]
     assert not calls
 

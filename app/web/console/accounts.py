@@ -26,6 +26,7 @@ from app.roles import Role
 from app.settings import get_settings
 from app.wallet.balance import balance, lock_wallet
 from app.wallet.funds import list_transfers, signed_text
+from app.wallet.tables import Transfer
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.formats import field as field_label
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
@@ -215,16 +216,7 @@ def account_page(
             for each in list_members(session, account_id)
         ],
         "jobs": newest_jobs(session, account_id),
-        "transfers": [
-            {
-                "kind": each.kind,
-                "amount": signed_text(each),
-                "reason": each.reason,
-                "at": each.at,
-                "job_id": each.job_id,
-            }
-            for each in list_transfers(session, account_id, limit=10)
-        ],
+        "transfers": [_transfer(each) for each in list_transfers(session, account_id, limit=10)],
         "contracts": _contracts(session, account_id, moment),
         "activity": _activity(session, account_id),
         # Random, so that two payments are two, however soon one follows the other.
@@ -238,6 +230,11 @@ def account_page(
         "may_write": Role.PRICING_AUTHOR in visitor.roles,
     }
     return page(request, "console/account.html", status=error.status if error else 200, title=account.name, **context)
+
+
+def _transfer(transfer: Transfer) -> dict[str, Any]:
+    facts = {name: getattr(transfer, name) for name in ("kind", "reason", "at", "job_id")}
+    return {**facts, "amount": signed_text(transfer)}
 
 
 def _facts(account: Account) -> dict[str, Any]:

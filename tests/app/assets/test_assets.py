@@ -106,13 +106,13 @@ def test_a_stream_without_end_is_cut_off(session: Session, storage: Storage, acc
         bytes_read = 0
 
         def read(self, size: int = -1) -> bytes:
-            self.given += size
+            self.bytes_read += size
             return b"\x89PNG\r\n\x1a\n".ljust(size, b"x")
 
     stream = Endless()
     with pytest.raises(AppError, match="larger than 31,457,280 bytes"):
         ingest_upload(session, account, stream, kind="picture")  # type: ignore[arg-type]
-    assert stream.given < 35 * 2**20
+    assert stream.bytes_read < 35 * 2**20
 
 
 def test_a_data_url_is_decoded(session: Session, storage: Storage, account: AssetOwner, picture: bytes) -> None:
