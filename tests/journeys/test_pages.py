@@ -19,6 +19,17 @@ pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(400)]
 
 SHOTS = ("a red circle moves left", "a yellow square bounces", "a white triangle grows")
 
+# Decode the film's sound as the browser plays it, and find where it clicks.
+CLICKS_OF_THE_FILM = """async () => {
+  const bytes = await (await fetch(document.querySelector("video").src)).arrayBuffer();
+  const sound = await new OfflineAudioContext(2, 1, 48000).decodeAudioData(bytes);
+  const level = sound.getChannelData(0), clicks = [];
+  level.forEach((value, at) => {
+    if (Math.abs(value) > 0.15 && (!clicks.length || at - clicks.at(-1) > 4800)) clicks.push(at);
+  });
+  return { seconds: sound.duration, clicks: clicks.map((at) => at / 48000) };
+}"""
+
 
 @pytest.fixture(scope="module")
 def browser(service: Service) -> Iterator[Browser]:
@@ -91,6 +102,14 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
 
     card.get_by_role("link").click()
     page.wait_for_url("**/films/video_*")
+    assert not page.locator("video").evaluate("video => video.muted"), "a film on its own page is heard"
+    expect(page.get_by_role("img", name="Sound of the film over time")).to_be_visible()
+    heard = page.evaluate(CLICKS_OF_THE_FILM)
+    # Frame 10 of each shot clicks, at 16 frames per second; the crossfade overlaps by 8 frames.
+    assert heard["seconds"] == 5.5
+    assert len(heard["clicks"]) == 3
+    for frame, second in zip((10, 42, 66), heard["clicks"], strict=True):
+        assert abs(second - frame / 16) < 0.001
     played = page.evaluate(
         """async () => {
           const video = document.querySelector("video");
