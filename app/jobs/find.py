@@ -1,5 +1,6 @@
 """Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from sqlalchemy import select, tuple_
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.errors import AppError, not_found
+from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
 
 PAGE_MAX = 100
@@ -65,3 +67,10 @@ def list_jobs(
 def receipt_of(session: Session, job: Job) -> ReceiptRow | None:
     """Return the receipt of a job, or None while it has not ended."""
     return session.get(ReceiptRow, job.id)
+
+
+def receipts_of(session: Session, jobs: Iterable[Job]) -> dict[str, ReceiptRow]:
+    """Return the receipts of those of these jobs that have ended, by job id, with one query."""
+    ended = [job.id for job in jobs if is_final(job.state)]
+    rows = session.scalars(select(ReceiptRow).where(ReceiptRow.job_id.in_(ended))) if ended else ()
+    return {row.job_id: row for row in rows}

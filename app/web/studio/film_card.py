@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.dispatch.eta import Outlook, forecast, forecasts
-from app.jobs.find import receipt_of
+from app.jobs.find import receipt_of, receipts_of
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
-from app.jobs.tables import Job
+from app.jobs.tables import Job, ReceiptRow
 
 TONES = {
     JobState.QUEUED: "info",
@@ -77,16 +77,16 @@ class Card:
 
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
-    """Return the cards of some jobs; their estimates are computed in one query."""
-    outlooks = forecasts(session, jobs)
-    return [card_of(session, job, outlooks[job.id]) for job in jobs]
+    """Return the cards of some jobs, whose forecasts and receipts are read at once."""
+    outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
+    return [card_of(session, job, outlooks[job.id], receipts.get(job.id)) for job in jobs]
 
 
-def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
+def card_of(session: Session, job: Job, outlook: Outlook | None = None, receipt: ReceiptRow | None = None) -> Card:
     """Return the card of a job in its current state."""
     ended = is_final(job.state)
     if ended:
-        video = show_job(job, receipt=receipt_of(session, job))
+        video = show_job(job, receipt=receipt or receipt_of(session, job))
     else:
         outlook = outlook or forecast(session, job)
         video = show_job(job, queue_position=outlook.position, eta=outlook.eta())

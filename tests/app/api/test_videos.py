@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
@@ -48,3 +48,15 @@ def test_too_little_money_is_402_before_anything_is_queued(world: World) -> None
     with transaction() as session:
         for table in ("jobs", "units", "holds", "events"):
             assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 0, table
+
+
+def test_a_list_of_ended_videos_reads_their_receipts_at_once(world: World, engine: Engine) -> None:
+    for _ in range(3):
+        world.post("/v1/videos", ORDER)
+    world.work()
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    page = world.get("/v1/videos").json()["data"]
+    assert [each["status"] for each in page] == ["completed"] * 3
+    assert all(each["charged"] == each["price"]["total"] for each in page)
+    assert sum("FROM receipts" in statement for statement in statements) == 1, statements
