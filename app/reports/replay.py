@@ -7,10 +7,25 @@ from app.jobs.settle import make_receipt, receipt_columns
 from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import book_by_hash
+from pricing.book import PriceBook
 from pricing.receipt import ReceiptError, read_receipt, replay
 
 
-def replay_row(session: Session, row: ReceiptRow) -> str | None:
+class Books:
+    """The price books that receipts name by their hash, each looked up once: their text never changes."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[str, PriceBook] = {}
+
+    def find(self, content_hash: str) -> PriceBook:
+        """Return the book. Raises AppError `not_found`."""
+        if content_hash not in self._known:
+            self._known[content_hash] = book_by_hash(self._session, content_hash).book
+        return self._known[content_hash]
+
+
+def replay_row(session: Session, row: ReceiptRow, books: Books | None = None) -> str | None:
     """Return what differs when a stored receipt is computed again, or None when every byte agrees.
 
     It is computed twice: from the inputs that it records, with the book of the recorded hash; and from its job's own
@@ -18,7 +33,7 @@ def replay_row(session: Session, row: ReceiptRow) -> str | None:
     """
     stored = row.body.encode()
     try:
-        again = replay(stored, book_by_hash(session, str(read_receipt(stored)["book"]["hash"])).book)
+        again = replay(stored, (books or Books(session)).find(str(read_receipt(stored)["book"]["hash"])))
     except ReceiptError as error:
         return str(error)
     except AppError as error:

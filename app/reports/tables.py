@@ -1,0 +1,28 @@
+"""The table of months whose receipts were audited and sealed."""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment, append_only
+
+
+class SealedMonth(Base):
+    """A closed month whose receipts an audit agreed with: what their rows said then, as one hash.
+
+    The digest covers the one of the month before, so nothing in the past can be rewritten without all that followed.
+    """
+
+    __tablename__ = "sealed_months"
+
+    month: Mapped[str] = mapped_column(Text, primary_key=True)  # such as `2026-05`, in UTC
+    receipts: Mapped[int] = mapped_column(BigInteger)
+    digest: Mapped[str] = mapped_column(Text)  # SHA-256 in hexadecimal digits
+    sealed_at: Mapped[datetime] = mapped_column(Moment)
+
+
+append_only(
+    Base.metadata.tables["sealed_months"],
+    "a sealed month is never changed or removed; `cinemeter audit --all` reads its receipts again",
+)
