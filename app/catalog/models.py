@@ -57,6 +57,9 @@ class EngineOptions(_Table):
     uniform_timestep: bool = Field(
         True, description="One timestep instead of equal ones per token; exact up to rounding."
     )
+    trim_text: bool = Field(
+        True, description="Kandinsky only: cut the text's padding instead of masking it; exact up to rounding."
+    )
     cfg_batch: bool = Field(False, description="Run the prompted and the unprompted pass as one batch of two.")
     offload: Literal["none", "model"] = Field("none", description="Move parts to the GPU only while they work.")
     vae_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -79,7 +82,7 @@ class VideoModel(_Table):
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
     name: str
-    family: Literal["wan", "synthetic"]
+    family: Literal["wan", "kandinsky6", "synthetic"]
     weights: str = Field("", description="Hub id, or a folder relative to the repository (or this package).")
     revision: str = Field("", description="Hub revision; empty takes the newest.")
     pool: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,31}$")

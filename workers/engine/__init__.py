@@ -6,8 +6,10 @@ from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, Model
 from workers.engine.meter import Meter
 from workers.engine.request import Engine, EngineControl, SegmentRequest
 from workers.engine.seeds import segment_seed
+from workers.engine.sound import BadSound, Sound
 
 __all__ = [
+    "BadSound",
     "Continuation",
     "DoesNotFit",
     "Engine",
@@ -18,6 +20,7 @@ __all__ = [
     "ModelRefused",
     "OutOfMemory",
     "SegmentRequest",
+    "Sound",
     "Stopped",
     "make_engine",
     "segment_seed",
@@ -33,6 +36,10 @@ def make_engine(model: VideoModel, device: str = "cpu") -> Engine:
         from workers.engine.synthetic import SyntheticEngine
 
         return SyntheticEngine(model)
+    if model.family == "kandinsky6":
+        from workers.engine.kandinsky6 import Kandinsky6Engine
+
+        return Kandinsky6Engine(model, device)
     from workers.engine.wan import WanEngine
 
     return WanEngine(model, device)

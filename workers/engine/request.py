@@ -13,6 +13,7 @@ from pricing.rate_key import Mode
 from workers.engine.continuation import Continuation
 from workers.engine.errors import Stopped
 from workers.engine.meter import Meter
+from workers.engine.sound import Sound
 
 Frames = npt.NDArray[np.uint8]
 
@@ -24,6 +25,7 @@ class SegmentRequest:
     `width` and `height` are the model's native size in pixels; `frames` counts the frames that come out, without
     those that a continuation repeats. Pictures are uint8 [H, W, 3] and videos uint8 [F, H, W, 3], both in native size.
     For `v2v` and `edit`, `video` holds the frames to change; for `extend`, those that the segment continues.
+    `sound` asks for the sound of the delivered frames; no frame depends on it.
     """
 
     prompt: str
@@ -44,6 +46,7 @@ class SegmentRequest:
     resolution: str = "720P"
     checkpoint_dir: Path | None = None
     key: str = ""
+    sound: bool = False
 
     @property
     def checkpoint_path(self) -> Path | None:
@@ -87,6 +90,7 @@ class Engine(Protocol):
 
     meter: Meter
     handover: Continuation | None
+    sound: Sound | None
 
     def load(self) -> None:
         """Load weights, choose the fastest exact kernels, and record the self-test. Idempotent."""
@@ -101,8 +105,9 @@ class Engine(Protocol):
         """Yield the segment's frames in order as uint8 chunks [f, H, W, 3], `request.frames` in all.
 
         Closing the generator early cleans up like its end. After the last chunk, `handover` continues into the next
-        segment and `meter` holds the seconds by stage; the next render begins new ones and leaves these alone.
-        Raises Stopped, ModelRefused, DoesNotFit, OutOfMemory, or EnginePoisoned (replace the process).
+        segment, `sound` is that of the delivered frames where the request asks for it, else None, and `meter` holds
+        the seconds by stage; the next render begins new ones and leaves these alone.
+        Raises Stopped, ModelRefused, DoesNotFit, OutOfMemory, BadSound, or EnginePoisoned (replace the process).
         """
 
     def close(self) -> None:
