@@ -12,6 +12,7 @@ from app.api.access import VideosCaller
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.errors import AppError
+from app.jobs.model_terms import on_sale
 from app.prices.find import book_at, contract_at
 from app.request_session import SessionDep
 from app.settings import get_settings
@@ -67,7 +68,7 @@ class ModelPage(BaseModel):
 @router.get("")
 def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
     """List the enabled models with the caller's price per second."""
-    models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
     return ModelPage(data=[_show(session, caller, each) for each in models])
 
 
@@ -75,7 +76,7 @@ def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
 def get_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
     """Return one enabled model."""
     model = load_catalog(get_settings().catalog_dir).get(model_id)
-    if model is None or not model.enabled:
+    if model is None or not on_sale(session, [model]):
         raise AppError("not_found", "There is no model with this id.", noun="model", id=model_id)
     return _show(session, caller, model)
 

@@ -9,6 +9,8 @@ RESERVE_BYTES = 1 << 30
 HIDDEN_COPIES = 10  # normed, modulated, q, k, v, attended, residual, in half and single precision
 FEED_FORWARD_COPIES = 2
 DECODE_COPIES = 32  # four frames in four live feature maps, and two cached frames of eight causal convolutions
+# HunyuanVideo's codec decodes 17 frames at a time, the widest maps with twice its base channels (three of them live).
+TILE_DECODE_COPIES = 17 * (3 * 2 + 2)
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def predict_peak(model: VideoModel, width: int, height: int, frames: int) -> Pea
     """
     sizes = _sizes(model)
     experts = 2 if model.boundary_ratio is not None else 1
-    transformer = sizes.transformer_params * sizes.weight_bytes
+    transformer = sizes.transformer_params * sizes.weight_bytes + sizes.full_params * (4 - min(sizes.weight_bytes, 4))
     text = sizes.text_params * sizes.weight_bytes
     small = (sizes.vae_params + sizes.image_params) * 4
     count = tokens(sizes, width, height, frames) * (2 if model.switches.cfg_batch else 1)
@@ -56,8 +58,11 @@ def predict_peak(model: VideoModel, width: int, height: int, frames: int) -> Pea
     if model.expand_timesteps:
         per_token += 3 * 6 * sizes.dim  # one modulation per token, in single precision, three copies
     denoise = count * per_token * 4
-    halving = 4 if sizes.spatial_scale == 16 else 1  # the Wan 2.2 decoder works on a grid of 2 x 2 pixel patches
-    decode = width * height * sizes.vae_base_dim * 4 * DECODE_COPIES // halving
+    if model.family == "kandinsky6":
+        decode = width * height * sizes.vae_base_dim * TILE_DECODE_COPIES * _vae_bytes(model)
+    else:
+        halving = 4 if sizes.spatial_scale == 16 else 1  # the Wan 2.2 decoder works on a grid of 2 x 2 pixel patches
+        decode = width * height * sizes.vae_base_dim * 4 * DECODE_COPIES // halving
     if model.switches.offload == "model":
         weights = max(transformer, text, small)
     else:
@@ -77,6 +82,11 @@ def why_too_large(model: VideoModel, width: int, height: int, frames: int, avail
         return None
     most = f"{available / 2**30:.1f} GiB"
     return f"{model.id} at {width}x{height} with {frames} frames needs about {needed / 2**30:.1f} GiB; there is {most}."
+
+
+def _vae_bytes(model: VideoModel) -> int:
+    """Return the bytes of one value in the picture codec."""
+    return 4 if model.switches.vae_dtype == "float32" else 2
 
 
 def _sizes(model: VideoModel) -> Architecture:

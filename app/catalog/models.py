@@ -36,7 +36,8 @@ class Architecture(_Table):
     ffn_dim: int = Field(gt=0, description="Inner width of its feed-forward layers.")
     layers: int = Field(gt=0)
     transformer_params: int = Field(gt=0, description="Parameters of one transformer (two-expert models have two).")
-    text_params: int = Field(gt=0, description="Parameters of the text encoder.")
+    full_params: int = Field(0, ge=0, description="Those of them that stay in float32 whatever their dtype.")
+    text_params: int = Field(gt=0, description="Parameters of the text encoders.")
     text_dim: int = Field(gt=0, description="Width of the text encoder's output.")
     vae_params: int = Field(gt=0)
     vae_base_dim: int = Field(gt=0, description="Base channels of the VAE decoder.")
@@ -56,6 +57,9 @@ class EngineOptions(_Table):
     quick_vae: bool = Field(True, description="Faster kernels for the VAE; exact up to float32 rounding.")
     uniform_timestep: bool = Field(
         True, description="One timestep instead of equal ones per token; exact up to rounding."
+    )
+    trim_text: bool = Field(
+        True, description="Kandinsky only: cut the text's padding instead of masking it; exact up to rounding."
     )
     cfg_batch: bool = Field(False, description="Run the prompted and the unprompted pass as one batch of two.")
     offload: Literal["none", "model"] = Field("none", description="Move parts to the GPU only while they work.")
@@ -79,13 +83,14 @@ class VideoModel(_Table):
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
     name: str
-    family: Literal["wan", "synthetic"]
+    family: Literal["wan", "kandinsky6", "synthetic"]
     weights: str = Field("", description="Hub id, or a folder relative to the repository (or this package).")
     revision: str = Field("", description="Hub revision; empty takes the newest.")
     pool: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,31}$")
     enabled: bool = False
     licence: str
     note: str = ""
+    acknowledge: str = Field("", description="Terms that an operator has to accept before the model is sold.")
 
     modes: tuple[Mode, ...] = Field(min_length=1)
     last_frame: Literal["no", "optional", "required"] = "no"
@@ -123,8 +128,10 @@ class VideoModel(_Table):
             problems.append(f"frames_max must be {self.frames_step} * k + 1")
         if self.switches.lossy and not self.id.endswith("-turbo"):
             problems.append("lossy switches are allowed only in an entry whose id ends in -turbo")
-        if self.family == "wan" and (not self.weights or self.architecture is None):
-            problems.append("a wan model needs weights and [architecture]")
+        if self.family != "synthetic" and (not self.weights or self.architecture is None):
+            problems.append(f"a {self.family} model needs weights and [architecture]")
+        if self.family == "kandinsky6":
+            problems += self._kandinsky6_problems()
         if self.family == "wan" and self.sound and self.vocabulary != "demo":
             problems.append("a wan model makes no sound; only the demo's is made from its pictures")
         if problems:
@@ -158,6 +165,22 @@ class VideoModel(_Table):
             problems.append(f"handover_frames must be {self.frames_step} * k + 1")
         if self.handover == "none" and self.shot_seconds_max * self.fps > self.frames_max:
             problems.append("shot_seconds_max does not fit into one segment and there is no handover")
+        return problems
+
+    def _kandinsky6_problems(self) -> list[str]:
+        """Return what a file of the family Kandinsky 6 asks for that the family does not have."""
+        switches = self.switches
+        problems = [
+            f"kandinsky6 has no switches.{name}"
+            for name in ("cfg_batch", "first_block_cache", "lora")
+            if getattr(switches, name)
+        ]
+        if self.last_frame != "no" or self.handover_frames != 1 or {"v2v", "edit"} & set(self.modes):
+            problems.append(
+                "kandinsky6 is shown one frame, the first: it has no last_frame, v2v, edit or further frames"
+            )
+        if switches.compile and switches.trim_text:
+            problems.append("compile needs trim_text = false: each length of text would be compiled anew")
         return problems
 
     def native_size(self, size: Size) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from app.cli.film import STORYBOARD, make_film, quote_table
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
+from app.cli.models import models
 from app.cli.options import Home, home_folder
 from app.cli.prices import prices
 from app.cli.server_urls import any_servers
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
 app.command("init")(init)
 app.command("sign-in-link")(print_sign_in_link)
 app.command("audit")(audit_commands.run_audit)

@@ -17,6 +17,7 @@ from app.db import new_id
 from app.errors import AppError, not_found
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
+from app.jobs.model_terms import check_terms
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Spec
@@ -139,12 +140,13 @@ def estimate(
     """Resolve and price a request; nothing is stored or reserved.
 
     For `model: "auto"` every enabled model that can make it is priced and the cheapest selected; of equal prices the
-    one with the most native pixels at the requested size, then the catalogue's order. Raises AppError as `resolve`,
-    `check_memory` and `price_spec` do; for `auto`, the refusal of the first model when none can make it.
+    one with the most native pixels at the requested size, then the catalogue's order. Raises AppError as `check_terms`,
+    `resolve`, `check_memory` and `price_spec` do; for `auto`, the refusal of the first model when none can make it.
     """
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
+            check_terms(session, model)
             spec = resolve(session, caller, request, model, seed=seed, mode=mode)
             check_memory(session, caller, spec, model)
             priced.append(price_spec(session, caller, spec, model))

@@ -20,6 +20,7 @@ from app.jobs.file_references import check_inputs
 from app.jobs.idempotency import OrderIdentity, earlier_job, free_key
 from app.jobs.intake import check_intake
 from app.jobs.low_balance import publish_low_balance
+from app.jobs.model_terms import check_terms
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.publish_event import publish_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec, redeem, reserve_price
@@ -54,6 +55,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     require_active(caller)
     job = _write_job(session, caller, order)
     check_intake(session, account_id=caller.account_id, model=job.model)
+    check_terms(session, load_catalog(get_settings().catalog_dir)[job.model])
     check_inputs(session, Spec.model_validate(job.spec))
     _hold_price(session, caller, job)
     session.add(

@@ -1,4 +1,4 @@
-"""Tables of orders: quotes, jobs, receipts, submissions and intake pauses. The queue is in queue_tables.py."""
+"""Tables of orders: quotes, jobs, receipts, submissions, intake pauses and terms. The queue is in queue_tables.py."""
 
 from datetime import datetime
 from typing import Any
@@ -190,3 +190,17 @@ class IntakePause(Base):
     paused_at: Mapped[datetime] = mapped_column(Moment)
     resumed_by: Mapped[str | None] = mapped_column(Text)
     resumed_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class AcknowledgedTerms(Base):
+    """The terms of a model, by the hash of their words, that an operator has accepted for this service."""
+
+    __tablename__ = "acknowledged_terms"
+
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    terms_hash: Mapped[str] = mapped_column(Text, primary_key=True)
+    person: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(Moment)
+
+
+append_only(Base.metadata.tables["acknowledged_terms"], "what an operator has accepted is never changed")

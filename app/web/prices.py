@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.errors import AppError
+from app.jobs.model_terms import on_sale
 from app.prices.find import book_at
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, SessionDep
@@ -61,7 +62,7 @@ def _default_membership(book: PriceBook) -> str:
 
 
 def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, Any]:
-    models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
     general = next((each.id for each in models if each.family != "synthetic"), "any")
     resolutions = [each for each in RESOLUTIONS if _price_per_second(book, general, each, "free", moment) is not None]
     return {

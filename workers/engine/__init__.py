@@ -36,6 +36,10 @@ def make_engine(model: VideoModel, device: str = "cpu") -> Engine:
         from workers.engine.synthetic import SyntheticEngine
 
         return SyntheticEngine(model)
+    if model.family == "kandinsky6":
+        from workers.engine.kandinsky6 import Kandinsky6Engine
+
+        return Kandinsky6Engine(model, device)
     from workers.engine.wan import WanEngine
 
     return WanEngine(model, device)

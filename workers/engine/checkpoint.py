@@ -24,10 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """The loop after `step` steps: its latents, float32 [1, C, T, h, w]."""
+    """The loop after `step` steps: the picture's latents, and those of the sound where it is made along with it."""
 
     step: int
     latents: torch.Tensor
+    sound: torch.Tensor | None = None
 
 
 def fingerprint(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> dict[str, str]:
@@ -39,16 +40,20 @@ def fingerprint(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> dic
     return header
 
 
-def snapshot(header: Mapping[str, str], progress: Progress, scheduler: Any) -> tuple[dict[str, torch.Tensor], str]:
+def snapshot(
+    header: Mapping[str, str], progress: Progress, scheduler: Any, sound_scheduler: Any = None
+) -> tuple[dict[str, torch.Tensor], str]:
     """Return a checkpoint's tensors, copied to the host, and its metadata as JSON. Nothing in it is pickled code."""
     tensors: dict[str, torch.Tensor] = {"latents": _on_host(progress.latents)}
-    state = {name: value for name, value in vars(scheduler).items() if name != "_internal_dict"}
     metadata = {
         "format": FORMAT,
         "step": progress.step,
         "header": dict(header),
-        "scheduler": _flatten(state, "scheduler", tensors),
+        "scheduler": _flatten(_state_of(scheduler), "scheduler", tensors),
     }
+    if progress.sound is not None:
+        tensors["sound"] = _on_host(progress.sound)
+        metadata["sound_scheduler"] = _flatten(_state_of(sound_scheduler), "sound_scheduler", tensors)
     return tensors, json.dumps(metadata)
 
 
@@ -57,10 +62,12 @@ def write_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: str
     write_durably(path, lambda temporary: save_file(tensors, temporary, metadata={"checkpoint": metadata}))
 
 
-def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, device: torch.device) -> Progress:
-    """Return the progress in a checkpoint and put its state into `scheduler`, which must be a fresh clone.
+def read_checkpoint(
+    path: Path, header: Mapping[str, str], scheduler: Any, device: torch.device, sound_scheduler: Any = None
+) -> Progress:
+    """Return the progress in a checkpoint and put its states into the schedulers, which must be fresh clones.
 
-    Raises CheckpointRejected for a broken file and for one whose header differs; the scheduler is then untouched.
+    Raises CheckpointRejected for a broken file and for one whose header differs; the schedulers are then untouched.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -74,10 +81,16 @@ def read_checkpoint(path: Path, header: Mapping[str, str], scheduler: Any, devic
             raise CheckpointRejected(f"{path.name} belongs to another render: {', '.join(differing)} differ")
         latents = tensors["latents"].to(device)
         state = _unflatten(metadata["scheduler"], tensors, device)
+        sound, sound_state = None, {}
+        if sound_scheduler is not None:
+            sound = tensors["sound"].to(device)
+            sound_state = _unflatten(metadata["sound_scheduler"], tensors, device)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointRejected(f"{path.name} is not a complete checkpoint: {error}") from error
     scheduler.__dict__.update(state)
-    return Progress(int(metadata["step"]), latents)
+    if sound_scheduler is not None:
+        sound_scheduler.__dict__.update(sound_state)
+    return Progress(int(metadata["step"]), latents, sound)
 
 
 def steps_done(path: Path) -> int:
@@ -106,18 +119,18 @@ class CheckpointFile:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def resume(self, scheduler: Any, device: torch.device) -> Progress | None:
+    def resume(self, scheduler: Any, device: torch.device, sound_scheduler: Any = None) -> Progress | None:
         """Return where the loop can continue, or None. A file that does not fit is removed: it never will."""
         if not self.path.exists():
             return None
         try:
-            return read_checkpoint(self.path, self.header, scheduler, device)
+            return read_checkpoint(self.path, self.header, scheduler, device, sound_scheduler)
         except CheckpointRejected as rejection:
             logger.warning("checkpoint refused: %s", rejection)
             self.path.unlink(missing_ok=True)
             return None
 
-    def offer(self, progress: Progress, scheduler: Any, *, is_last: bool = False) -> None:
+    def offer(self, progress: Progress, scheduler: Any, *, sound_scheduler: Any = None, is_last: bool = False) -> None:
         """Write the progress if `interval_seconds` have passed since the last time and no write is under way.
 
         The last one before the render stops is always written, so that a retry repeats no step. The loop's end is
@@ -128,7 +141,8 @@ class CheckpointFile:
         if too_soon and not is_last:
             return
         self._last = perf_counter()
-        self._writing = self._writer.submit(self._write, *snapshot(self.header, progress, scheduler))
+        contents = snapshot(self.header, progress, scheduler, sound_scheduler)
+        self._writing = self._writer.submit(self._write, *contents)
 
     def _write(self, tensors: dict[str, torch.Tensor], metadata: str) -> None:
         """Write on the writer's thread. A full disk costs the checkpoint, never the render."""
@@ -151,6 +165,11 @@ class CheckpointFile:
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     """Return a copy of a tensor in the host's memory that later steps cannot change."""
     return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def _state_of(scheduler: Any) -> dict[str, Any]:
+    """Return what a scheduler remembers; its configuration is the fresh clone's own."""
+    return {name: value for name, value in vars(scheduler).items() if name != "_internal_dict"}
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:

@@ -52,7 +52,7 @@ def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int
         raise ModelRefused(
             f"a segment has 1 to {model.frames_max} frames, {lead} of them repeated, not {request.frames}"
         )
-    channels = int(parts.vae.config.z_dim)
+    channels = parts.latent_channels
     frames = (rendered - 1) // parts.temporal_scale + 1
     return Shape(rendered, lead, (1, channels, frames, request.height // scale, request.width // scale))
 
@@ -108,10 +108,10 @@ class ConditionStage:
         device = self.parts.device
         generator = torch.Generator("cpu").manual_seed(request.seed)
         noise = randn_tensor(shape.latent, generator=generator, device=device, dtype=torch.float32)
-        first = _signed(context).to(device) if context is not None else None  # [1, 3, n, H, W]
+        first = signed_video(context).to(device) if context is not None else None  # [1, 3, n, H, W]
         last = None
         if request.last_frame is not None:
-            last = _signed(_unit(_checked(request.last_frame[None], request, "last frame"))).to(device)
+            last = signed_video(_unit(_checked(request.last_frame[None], request, "last frame"))).to(device)
         if self.parts.expand_timesteps:
             return self._clean_latents(noise, first, last, shape)
         if first is None:
@@ -181,7 +181,7 @@ class ConditionStage:
         missing = shape.rendered - len(video)
         video = np.concatenate([video, np.repeat(video[-1:], missing, axis=0)])
         with self.parts.on_device("vae") as vae:
-            return encode_video(vae, _signed(video).to(self.parts.device)).to(self.parts.device)
+            return encode_video(vae, signed_video(video).to(self.parts.device)).to(self.parts.device)
 
 
 def frame_statistics(latents: torch.Tensor) -> torch.Tensor:
@@ -222,7 +222,7 @@ def _unit(pictures: Frames) -> np.ndarray[Any, np.dtype[np.float32]]:
     return pictures.astype(np.float32) / 255.0
 
 
-def _signed(pictures: np.ndarray[Any, np.dtype[np.float32]]) -> torch.Tensor:
+def signed_video(pictures: np.ndarray[Any, np.dtype[np.float32]]) -> torch.Tensor:
     """Return pictures [n, H, W, 3] in 0..1 as a video tensor [1, 3, n, H, W] in -1..1."""
     return (2.0 * torch.from_numpy(np.ascontiguousarray(pictures)) - 1.0).permute(3, 0, 1, 2).unsqueeze(0).contiguous()
 

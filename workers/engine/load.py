@@ -1,7 +1,7 @@
 """Load a catalogue entry as the parts of a diffusers pipeline, on a device, in their dtypes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,13 @@ OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU_THREADS_MAX = 4
 OFFLOADED = ("text_encoder", "image_encoder", "transformer", "transformer_2", "vae")
+RESIDENT = ("text_encoder_2", "audio_vae", "vocoder")
+"""Parts that are too small to be worth moving: they stay on the device."""
 
 
 @dataclass
 class Parts:
-    """The loaded parts of one Wan pipeline, and their device. `scheduler` is a template: each render clones it."""
+    """The loaded parts of one pipeline, and their device. `scheduler` is a template: each render clones it."""
 
     pipeline: Any  # the diffusers pipeline; it only holds the parts, its __call__ is never used
     device: torch.device
@@ -75,12 +77,33 @@ class Parts:
         return [each for each in (self.transformer, self.transformer_2) if each is not None]
 
     @property
+    def audio_vae(self) -> Any:
+        """The codec of the sound's latents, or None for a silent model."""
+        return getattr(self.pipeline, "audio_vae", None)
+
+    @property
+    def vocoder(self) -> Any:
+        """What makes samples of the decoded spectrogram, or None for a silent model."""
+        return getattr(self.pipeline, "vocoder", None)
+
+    @property
     def spatial_scale(self) -> int:
-        return int(self.vae.config.scale_factor_spatial)
+        """Pixels per latent cell, along one side. Wan's codec and HunyuanVideo's name it differently."""
+        config = self.vae.config
+        return int(config["scale_factor_spatial" if "scale_factor_spatial" in config else "spatial_compression_ratio"])
 
     @property
     def temporal_scale(self) -> int:
-        return int(self.vae.config.scale_factor_temporal)
+        """Frames per latent frame, after the first."""
+        config = self.vae.config
+        name = "scale_factor_temporal" if "scale_factor_temporal" in config else "temporal_compression_ratio"
+        return int(config[name])
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the picture's latents."""
+        config = self.vae.config
+        return int(config["z_dim" if "z_dim" in config else "latent_channels"])
 
     @property
     def patch(self) -> tuple[int, int, int]:
@@ -119,19 +142,23 @@ def find_weights(model: VideoModel, repository: Path = REPOSITORY) -> str:
     return model.weights
 
 
-def load_parts(model: VideoModel, device: torch.device) -> Parts:
+def load_parts(model: VideoModel, device: torch.device, loaded: Mapping[str, Any] | None = None) -> Parts:
     """Load every part through diffusers' `from_pretrained`, in the catalogue's dtypes, onto the device.
 
-    `boundary_ratio` and `expand_timesteps` are the weights' own unless the catalogue states them.
+    `loaded` holds parts, by name, that the family has loaded itself. `boundary_ratio` and `expand_timesteps` are the
+    weights' own unless the catalogue states them.
     Raises OSError where the folder or hub id has no such model.
     """
     switches = model.switches
     working = getattr(torch, switches.transformer_dtype)
-    dtypes = {"default": working, "vae": getattr(torch, switches.vae_dtype), "image_encoder": torch.float32}
+    dtypes = {"default": working, "vae": getattr(torch, switches.vae_dtype)}
+    # Pictures for CLIP and waves lose what they gain in speed; these parts are small.
+    in_full = ("image_encoder",) if model.family == "wan" else ("audio_vae", "vocoder")
+    dtypes |= dict.fromkeys(in_full, torch.float32)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     pipeline = DiffusionPipeline.from_pretrained(
-        find_weights(model), dtype=dtypes, revision=model.revision or None, use_safetensors=True
+        find_weights(model), dtype=dtypes, revision=model.revision or None, use_safetensors=True, **(loaded or {})
     )
     if switches.lora:
         pipeline.load_lora_weights(switches.lora, weight_name=switches.lora_file or None)
@@ -143,6 +170,10 @@ def load_parts(model: VideoModel, device: torch.device) -> Parts:
         if part is not None:
             part.eval().requires_grad_(False)
             part.to("cpu" if offload else device)
+    for name in RESIDENT:
+        part = getattr(pipeline, name, None)
+        if part is not None:
+            part.eval().requires_grad_(False).to(device)
     config = pipeline.config
     return Parts(
         pipeline=pipeline,

@@ -1,9 +1,10 @@
 """The catalogue's switches, applied at load: the fastest exact attention, regional compilation, caches."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,10 +50,18 @@ class Kernels:
             yield
 
 
-def apply_optimizations(model: VideoModel, parts: Parts) -> Kernels:
-    """Set a model's switches on its loaded parts; return the chosen kernels."""
+def apply_optimizations(
+    model: VideoModel, parts: Parts, prove: Callable[[], object] | None = None, *, masked: bool = False
+) -> Kernels:
+    """Set a model's switches on its loaded parts; return the chosen kernels.
+
+    `prove` runs the transformer on a tiny input, to see whether compiled blocks work; the default is Wan's. With
+    `masked` the model attends with masks, which of the exact backends only the native one can.
+    """
     switches = model.switches
-    backend = probe_attention(parts) if switches.attention == "auto" else switches.attention
+    backend = switches.attention
+    if backend == "auto":
+        backend = "native" if masked else probe_attention(parts)
     for transformer in parts.transformers:
         if backend != "native":
             transformer.set_attention_backend(backend)
@@ -61,7 +70,7 @@ def apply_optimizations(model: VideoModel, parts: Parts) -> Kernels:
     if switches.quick_vae:
         speed_up_vae(parts.vae, parts.device)
     compiled = declared_shapes(model) if switches.compile and parts.device.type == "cuda" else frozenset()
-    if compiled and not compile_blocks(parts, len(compiled)):
+    if compiled and not compile_blocks(parts, len(compiled), prove or partial(run_one_block, parts)):
         compiled = frozenset()
     return Kernels(backend, compiled)
 
@@ -72,22 +81,23 @@ def declared_shapes(model: VideoModel) -> frozenset[tuple[int, int, int]]:
     return frozenset((width, height, model.frames_max) for width, height in sizes)
 
 
-def compile_blocks(parts: Parts, shapes: int) -> bool:
+def compile_blocks(parts: Parts, shapes: int, prove: Callable[[], object]) -> bool:
     """Compile the transformers' repeated blocks, one static kernel set per shape; return whether that works here.
 
-    Regional compilation (diffusers' `compile_repeated_blocks`) compiles one block and uses it for all. A tiny block
-    input proves the toolchain now, so that a missing compiler costs a log line and not the first customer's render.
+    Regional compilation (diffusers' `compile_repeated_blocks`) compiles one block and uses it for all. `prove` tries
+    the toolchain now, so that a missing compiler costs a log line and not the first customer's render.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * shapes + 4)
     try:
         for transformer in parts.transformers:
             transformer.compile_repeated_blocks(fullgraph=True, dynamic=False)
-        run_one_block(parts)
+        prove()
     except Exception as reason:  # noqa: BLE001 (compilers fail in many types; each means: run eagerly)
         logger.warning("blocks cannot be compiled here and run eagerly: %s", reason)
         for transformer in parts.transformers:
-            for block in transformer.blocks:
-                block._compiled_call_impl = None
+            for block in transformer.modules():
+                if type(block).__name__ in transformer._repeated_blocks:
+                    block._compiled_call_impl = None
         return False
     return True
 
@@ -120,11 +130,15 @@ def probe_attention(parts: Parts) -> str:
     if parts.device.type != "cuda":
         return "native"
     enable_flash_3()
-    config = parts.transformer.config
     for backend in EXACT_BACKENDS[:-1]:
-        if _works(backend, int(config.attention_head_dim), parts):
+        if _works(backend, head_dim(parts.transformer.config), parts):
             return backend
     return "native"
+
+
+def head_dim(config: Any) -> int:
+    """Return the width of one attention head. Kandinsky states the widths that its axes have in one."""
+    return int(config["attention_head_dim"]) if "attention_head_dim" in config else sum(config["axes_dims"])
 
 
 def enable_flash_3() -> bool:

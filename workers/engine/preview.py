@@ -1,5 +1,6 @@
 """Small previews of an unfinished clip: a linear map from latent cells to colours, fitted once per model."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,14 @@ class LatentPreview:
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, vae: Any) -> "LatentPreview":
-        """Fit the map on a picture of coloured fields that is a quarter gradient, encoded by the model's own VAE."""
-        scale = int(vae.config.scale_factor_spatial)
+    def fit(
+        cls, vae: Any, encode: Callable[[Any, torch.Tensor], torch.Tensor] = encode_video, scale: int | None = None
+    ) -> "LatentPreview":
+        """Fit the map on a picture of coloured fields that is a quarter gradient, encoded by the model's own VAE.
+
+        `encode` makes latents [1, C, f, h, w] of a video, `scale` is the VAE's pixels per cell; both default to Wan's.
+        """
+        scale = scale or int(vae.config.scale_factor_spatial)
         generator = np.random.default_rng(7)
         fields = generator.random((CELLS // 2, CELLS // 2, 3), dtype=np.float32).repeat(2, 0).repeat(2, 1)
         ramp = np.linspace(0, 1, CELLS, dtype=np.float32)
@@ -33,7 +39,7 @@ class LatentPreview:
         colours = torch.from_numpy(fields)  # [CELLS, CELLS, 3] in 0..1
         picture = colours.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
         video = (picture * 2 - 1).permute(2, 0, 1)[None, :, None]  # [1, 3, 1, H, W]
-        latents = encode_video(vae, video)[0, :, 0].flatten(1).T.float().cpu()  # [cells, C]
+        latents = encode(vae, video)[0, :, 0].flatten(1).T.float().cpu()  # [cells, C]
         inputs = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
         solution = torch.linalg.lstsq(inputs, colours.reshape(-1, 3), driver="gelsd").solution
         return cls(solution.to(vae.device))

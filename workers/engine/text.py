@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
+from typing import Any, Generic, TypeVar
 
 import torch
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
@@ -10,6 +11,7 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from workers.engine.load import Parts
 
 Key = tuple[str, str, int]
+Embedding = TypeVar("Embedding")
 CACHE_BYTES = 256 * 1024 * 1024
 
 
@@ -19,10 +21,10 @@ class EmbeddingCache:
     def __init__(self, bytes_max: int = CACHE_BYTES) -> None:
         self.bytes_max = bytes_max
         self.bytes_held = 0
-        self._entries: OrderedDict[Key, torch.Tensor] = OrderedDict()
+        self._entries: OrderedDict[Key, Any] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Key) -> torch.Tensor | None:
+    def get(self, key: Key) -> Any:
         """Return the embedding and make it the most recently used, or None."""
         with self._lock:
             embedding = self._entries.get(key)
@@ -30,9 +32,9 @@ class EmbeddingCache:
                 self._entries.move_to_end(key)
             return embedding
 
-    def put(self, key: Key, embedding: torch.Tensor) -> None:
-        """Store an embedding, unless it is larger than the whole cache."""
-        size = embedding.numel() * embedding.element_size()
+    def put(self, key: Key, embedding: Any) -> None:
+        """Store an embedding (a tensor, or a tuple of tensors and Nones), unless it is larger than the whole cache."""
+        size = _bytes_of(embedding)
         with self._lock:
             if size > self.bytes_max or key in self._entries:
                 return
@@ -40,14 +42,20 @@ class EmbeddingCache:
             self.bytes_held += size
             while self.bytes_held > self.bytes_max:
                 _, oldest = self._entries.popitem(last=False)
-                self.bytes_held -= oldest.numel() * oldest.element_size()
+                self.bytes_held -= _bytes_of(oldest)
 
     def __len__(self) -> int:
         return len(self._entries)
 
 
-class TextStage:
-    """The text encoder of one loaded model, with its cache and a prefetch thread."""
+def _bytes_of(embedding: Any) -> int:
+    """Return the bytes of an embedding's tensors."""
+    tensors = embedding if isinstance(embedding, tuple) else (embedding,)
+    return sum(each.numel() * each.element_size() for each in tensors if each is not None)
+
+
+class CachedEncoder(Generic[Embedding]):
+    """The text encoders of one loaded model, with their cache and a prefetch thread; see `_compute`."""
 
     def __init__(self, parts: Parts, model_key: str, length: int, cache: EmbeddingCache | None = None) -> None:
         self.parts = parts
@@ -58,14 +66,11 @@ class TextStage:
         self._lock = Lock()
         self._prefetch_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="text-prefetch")
 
-    def encode(self, text: str) -> tuple[torch.Tensor, bool]:
-        """Return the embedding of a text, and whether it came from the cache.
-
-        [1, length, text_dim], on the device in the transformer's dtype.
-        """
-        cleaned = prompt_clean(text)
+    def encode(self, text: str) -> tuple[Embedding, bool]:
+        """Return the embedding of a text, on the device in the transformer's dtype, and whether it was in the cache."""
+        cleaned = self._clean(text)
         key = (self.model_key, cleaned, self.length)
-        embedding = self.cache.get(key)
+        embedding: Embedding | None = self.cache.get(key)
         if embedding is not None:
             return embedding, True
         with self._lock:
@@ -99,6 +104,21 @@ class TextStage:
             for text in texts:
                 self.encode(text)
         stream.synchronize()
+
+    def _clean(self, text: str) -> str:
+        """Return a text as the encoders get it."""
+        return text
+
+    def _compute(self, cleaned: str) -> Embedding:
+        """Encode a cleaned text."""
+        raise NotImplementedError
+
+
+class TextStage(CachedEncoder[torch.Tensor]):
+    """The text encoder of a Wan model; embeddings are [1, length, text_dim]."""
+
+    def _clean(self, text: str) -> str:
+        return str(prompt_clean(text))
 
     @torch.no_grad()
     def _compute(self, cleaned: str) -> torch.Tensor:

@@ -15,6 +15,7 @@ CODES = {
     "unauthenticated": "InvalidApiKey",
     "forbidden": "AccessDenied",
     "account_suspended": "AccessDenied",
+    "terms_not_acknowledged": "AccessDenied",
     "insufficient_funds": "Arrearage",
     "budget_exceeded": "Arrearage",
     "not_found": "NotFound",

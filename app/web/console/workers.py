@@ -1,4 +1,4 @@
-"""Workers, the queues of their pools, and pauses of intake."""
+"""Workers, the queues of their pools, pauses of intake, and the terms of models."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from app.audit_log.actor import Actor
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
+from app.jobs.model_terms import acknowledge_terms, acknowledgement_of, models_with_terms, terms_hash
 from app.reports.display_names import display_names
 from app.reports.workers import list_worker_rows, read_pool_queues
 from app.roles import Role
@@ -43,6 +44,10 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
             for each in pauses
         ],
         "models": sorted(load_catalog(get_settings().catalog_dir)),
+        "terms": [
+            {"model": each, "accepted": acknowledgement_of(session, each), "words": terms_hash(each)}
+            for each in models_with_terms()
+        ],
         "tones": WORKER_TONES,
         "now": now(session),
         "may_act": Role.OPERATOR in visitor.roles,
@@ -76,6 +81,15 @@ def post_pause_end(
 ) -> Response:
     """End a pause: accept new films again."""
     resume_intake(session, Actor.of(visitor.caller), pause_id)
+    return redirect(request, "/admin/workers")
+
+
+@router.post("/models/{model_id}/acknowledge")
+def post_acknowledge(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, model_id: str
+) -> Response:
+    """Accept a model's terms for this service, in the words that the page showed."""
+    acknowledge_terms(session, Actor.of(visitor.caller), model_id, words=text_of(form, "words"))
     return redirect(request, "/admin/workers")
 
 

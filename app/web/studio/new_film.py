@@ -21,6 +21,7 @@ from app.jobs.file_retention import retention_end
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.intake import list_pauses
+from app.jobs.model_terms import on_sale
 from app.jobs.quote import estimate
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
@@ -208,7 +209,7 @@ def _price_meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, 
 def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
     """Return the form's options: enabled models, sizes, the service tiers of the book in force, and projects."""
     book = book_at(session, now(session)).book
-    models = [each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled]
+    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
     return {
         "models": [
             {"id": each.id, "name": each.name, "note": each.note}

@@ -84,6 +84,7 @@ def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
         ('"16:9" = [256, 144]', '"21:9" = [256, 144]', "no such ratio"),
         ('[native."720P"]', '[native."8K"]', "no such resolution"),
         ('family = "synthetic"', 'family = "wan"', "needs weights"),
+        ('family = "synthetic"', 'family = "kandinsky6"\nhandover_frames = 5', "shown one frame"),
         ("steps = 4", "steps = = 4", "not valid TOML"),
     ],
 )
@@ -91,6 +92,20 @@ def test_a_wrong_file_says_what_is_wrong(old: str, new: str, message: str) -> No
     with pytest.raises(CatalogError, match=message) as problem:
         parse_model(MINIMAL.replace(old, new, 1), "tiny.toml")
     assert "tiny.toml" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("cfg_batch = true", "no switches.cfg_batch"),
+        ('lora = "somebody/style"', "no switches.lora"),
+        ("compile = true", "trim_text = false"),
+    ],
+)
+def test_kandinsky_refuses_switches_that_it_does_not_have(switch: str, message: str) -> None:
+    text = MINIMAL.replace('"synthetic"', '"kandinsky6"', 1) + f"[switches]\n{switch}\n"
+    with pytest.raises(CatalogError, match=message):
+        parse_model(text, "tiny.toml")
 
 
 def test_a_lossy_switch_needs_a_name_that_says_so() -> None:

@@ -46,6 +46,7 @@ def test_commands_keep_their_names():
             "init",
             "keys",
             "migrate",
+            "models",
             "prices",
             "quote",
             "replay",
