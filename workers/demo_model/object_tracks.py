@@ -22,8 +22,10 @@ def seen_tracks(frames: np.ndarray) -> list[Track]:
     sightings = describe(segmentation, along=0 if width >= height else 1).objects
     display = (width * segmentation.aspect, float(height))
     tracks = []
-    for sight in sightings:
-        center, radius = _outline(segmentation, sight.color)
+    outlines = [(sight, *_outline(segmentation, sight.color)) for sight in sightings]
+    for sight, center, radius in outlines:
+        if any(_fringe_of(center, radius, *other) for _, *other in outlines):
+            continue
         contacts = spaced(np.array([*bounces(center, min(display)), *rests(center, min(display))]))
         at = np.minimum(control_times(count) * FPS, count - 1)
         fine = np.column_stack([np.interp(at, np.arange(count), column) for column in center.T])
@@ -44,6 +46,12 @@ def _outline(segmentation: Segmentation, color: str) -> tuple[Array, Array]:
     every = np.arange(count)
     x, y, radius = (np.interp(every, visible, row[visible]) for row in (x, y, np.sqrt(area / np.pi)))
     return np.column_stack([x, y]), radius
+
+
+def _fringe_of(center: Array, radius: Array, other: Array, wider: Array) -> bool:
+    """Whether an object is the soft edge of a larger one, which can look like a colour between the two."""
+    apart = np.linalg.norm(center - other, axis=1)
+    return bool(np.median(radius) < np.median(wider) and np.median(apart) < np.median(wider))
 
 
 def bounces(center: Array, side: float) -> Iterator[float]:

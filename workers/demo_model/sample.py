@@ -58,7 +58,7 @@ def decode(pipeline: WanPipeline, latents: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def generate_latents(
+def generate(
     pipeline: WanPipeline,
     prompts: list[str],
     width: int,
@@ -69,8 +69,8 @@ def generate_latents(
     *,
     steps: int = STEPS,
     guidance: float = GUIDANCE,
-) -> Tensor:
-    """Make one clip per prompt, as normalised latents float32 [B, 16, f, h, w].
+) -> np.ndarray:
+    """Make one clip per prompt, uint8 [B, F, H, W, 3].
 
     `prompts` are captions in the model's vocabulary. `width` and `height` are a native size in pixels, multiples of 16,
     and `frames` is 4k + 1. `seeds` has one per clip: the same seed makes the same clip whatever else is in the batch,
@@ -103,26 +103,7 @@ def generate_latents(
             without = pipeline.transformer(mixed, timestep=timestep, encoder_hidden_states=blank, return_dict=False)[0]
             velocity = without + guidance * (velocity - without)
         latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
-    return (1 - mask) * conditions + mask * latents
-
-
-def generate(
-    pipeline: WanPipeline,
-    prompts: list[str],
-    width: int,
-    height: int,
-    frames: int,
-    seeds: list[int],
-    known: ConditionFrames = ConditionFrames(),
-    *,
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
-) -> np.ndarray:
-    """Make one clip per prompt, uint8 [B, F, H, W, 3]; arguments as in `generate_latents`."""
-    clips = decode(
-        pipeline,
-        generate_latents(pipeline, prompts, width, height, frames, seeds, known, steps=steps, guidance=guidance),
-    )
+    clips = decode(pipeline, (1 - mask) * conditions + mask * latents)
     if known.lead is not None and known.lead.shape[1] > 1:
         clips = np.stack([_smoothed(clip, lead) for clip, lead in zip(clips, known.lead, strict=True)])
     return clips

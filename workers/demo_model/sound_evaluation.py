@@ -7,9 +7,8 @@ A listener that knows only samples hears every clip; what it hears is compared w
   world would have them touch the ground;
 - `world`: clips of the world, painted, encoded and decoded by the codec; the truth is the world's own.
 
-Sounds that are compared: `pictures` (what ships: the law of sound, applied to what is seen in decoded frames), `head`
-(a network that hears latents, where its weights lie beside the others), and in the world `truth` (the law applied to
-the world's own ways), which tells what the listener can hear.
+Sounds that are compared: `pictures` (what ships: the law of sound, applied to what is seen in decoded frames), and in
+the world `truth` (the law applied to the world's own ways), which tells what the listener can hear.
 """
 
 import argparse
@@ -23,7 +22,6 @@ from time import process_time
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from app.catalog.demo_words import Scene
 from workers.demo_model.components import WEIGHTS, load
@@ -31,9 +29,8 @@ from workers.demo_model.config import FPS, FRAMES_MAX, NATIVE_SIZES
 from workers.demo_model.evaluate import draw_prompts, wilson
 from workers.demo_model.object_tracks import seen_tracks
 from workers.demo_model.paint import paint
-from workers.demo_model.sample import decode, encode, generate_latents
+from workers.demo_model.sample import decode, encode, generate
 from workers.demo_model.scenes import BOUNCE_SECONDS, PACE, draw_scene
-from workers.demo_model.sound_head import SoundHead, hear_latents, load_head
 from workers.demo_model.sound_law import Controls, Track, controls_of, world_tracks
 from workers.demo_model.sound_listener import listen
 from workers.demo_model.sound_model import hear_pictures
@@ -50,10 +47,9 @@ BATCH = 10
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip to score: latents [1, 16, f, h, w], native frames uint8 [F, H, W, 3], tracks that are true for it."""
+    """A clip to score: native frames uint8 [F, H, W, 3], tracks that are true for it."""
 
     scene: Scene
-    latents: Tensor
     frames: np.ndarray
     tracks: list[Track]
     shapes_right: bool
@@ -67,11 +63,11 @@ def sampled_clips(weights: Path, prompts: int, seed: int) -> Iterator[Clip]:
     for first in range(0, prompts, BATCH):
         part = scenes[first : first + BATCH]
         seeds = [seed * 1_000_003 + first + index for index in range(len(part))]
-        latents = generate_latents(pipeline, [scene.caption() for scene in part], *SIZE, FRAMES_MAX, seeds)
-        for index, frames in enumerate(decode(pipeline, latents)):
+        clips = generate(pipeline, [scene.caption() for scene in part], *SIZE, FRAMES_MAX, seeds)
+        for index, frames in enumerate(clips):
             tracks = seen_tracks(frames)
             right = [track.shape for track in tracks] == [thing.shape for thing in part[index].things]
-            yield Clip(part[index], latents[index : index + 1], frames, tracks, right, seeds[index])
+            yield Clip(part[index], frames, tracks, right, seeds[index])
 
 
 def painted_clips(weights: Path, count: int, seed: int) -> Iterator[Clip]:
@@ -80,8 +76,7 @@ def painted_clips(weights: Path, count: int, seed: int) -> Iterator[Clip]:
     for index in range(count):
         scene = draw_scene(rng, held_out=index % 2 == 1)
         pixels, tracks = paint_with_tracks(scene, *SIZE, FRAMES_MAX, rng, start=0.0, anywhere=False)
-        latents = encode(pipeline, pixels[None])
-        yield Clip(scene, latents, decode(pipeline, latents)[0], tracks, True, seed * 1_000_003 + index)
+        yield Clip(scene, decode(pipeline, encode(pipeline, pixels[None]))[0], tracks, True, seed * 1_000_003 + index)
 
 
 def paint_with_tracks(
@@ -111,10 +106,10 @@ def intended_tracks(clip: Clip) -> list[Track] | None:
     return [replace(track, contacts=contacts) for track, contacts in zip(clip.tracks, times, strict=True)]
 
 
-def score(clips: Iterator[Clip], head: SoundHead | None, *, world: bool) -> dict[str, object]:
+def score(clips: Iterator[Clip], *, world: bool) -> dict[str, object]:
     """Figures of every sound over clips, and the processor seconds that each takes per clip."""
     arms: dict[str, Scores] = {}
-    spent = dict.fromkeys(("pictures", "head", "synthesis"), 0.0)
+    spent = dict.fromkeys(("pictures", "synthesis"), 0.0)
     count = 0
     for clip in clips:
         count += 1
@@ -122,10 +117,6 @@ def score(clips: Iterator[Clip], head: SoundHead | None, *, world: bool) -> dict
         begun = process_time()
         sounds["pictures"] = hear_pictures(clip.frames)
         spent["pictures"] += process_time() - begun
-        if head is not None:
-            begun = process_time()
-            (sounds["head"],) = hear_latents(head, clip.latents)
-            spent["head"] += process_time() - begun
         if world:
             sounds["truth"] = controls_of(clip.tracks, FRAMES_MAX)
         intended = None if world else intended_tracks(clip)
@@ -160,20 +151,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="print exactly one line of JSON")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
-    parser.add_argument("--head", type=Path, default=WEIGHTS, help="folder in which `sound_head` lies, if anywhere")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its choice")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    trained = (options.head / "sound_head").is_dir()
-    head = load_head(options.head) if trained else None
     result: dict[str, object] = {"prompts": options.prompts, "painted": options.painted, "seed": options.seed}
     if options.prompts:
         clips = sampled_clips(options.weights, options.prompts, options.seed)
-        result["sampled"] = score(clips, head, world=False)
+        result["sampled"] = score(clips, world=False)
     if options.painted:
         clips = painted_clips(options.weights, options.painted, options.seed)
-        result["world"] = score(clips, head, world=True)
+        result["world"] = score(clips, world=True)
     sys.stdout.write(json.dumps(result, indent=None if options.json else 2) + "\n")
 
 
