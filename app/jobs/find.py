@@ -1,5 +1,6 @@
 """Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from sqlalchemy import select, tuple_
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.errors import AppError, not_found
+from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
 
 PAGE_MAX = 100
@@ -65,3 +67,11 @@ def list_jobs(
 def receipt_of(session: Session, job: Job) -> ReceiptRow | None:
     """Return the receipt of a job, or None while it has not ended."""
     return session.get(ReceiptRow, job.id)
+
+
+def receipts_of(session: Session, jobs: Sequence[Job]) -> dict[str, ReceiptRow]:
+    """Return the receipts of those jobs that have ended, by the job's id, in one statement however many they are."""
+    ended = [job.id for job in jobs if is_final(job.state)]
+    if not ended:
+        return {}
+    return {row.job_id: row for row in session.scalars(select(ReceiptRow).where(ReceiptRow.job_id.in_(ended)))}

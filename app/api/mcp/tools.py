@@ -17,7 +17,7 @@ from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.rate_limits import count_job
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
-from app.api.videos.routes import view, view_committed
+from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
@@ -125,7 +125,10 @@ def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
 @in_session
 def _list(session: Session, caller: Caller, limit: int, after: str | None) -> dict[str, Any]:
     jobs, more = list_jobs(session, caller, limit=limit, after=after)
-    return {"data": [view(session, job).model_dump(mode="json", exclude_none=True) for job in jobs], "has_more": more}
+    return {
+        "data": [video.model_dump(mode="json", exclude_none=True) for video in views(session, jobs)],
+        "has_more": more,
+    }
 
 
 @in_session

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -21,11 +21,11 @@ from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
 from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
 from app.db import commit_early
-from app.dispatch.eta import Outlook, forecast, forecasts
+from app.dispatch.eta import forecast, forecasts
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
-from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of
+from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.meter import meter_of
 from app.jobs.present import show_job
@@ -81,15 +81,29 @@ BODY_SCHEMA: dict[str, Any] = {
 }
 
 
-def view(session: SessionDep, job: Job, *, outlook: Outlook | None = None, metered: bool = False) -> VideoOut:
+def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
     """Return a job in the native format: with its queue position while it waits, and its charge after it has ended.
 
-    With `metered`, an ended job includes its metering. Lists pass `outlook`, since they forecast all jobs at once.
+    With `metered`, an ended job includes its metering.
     """
     if is_final(job.state):
         return show_job(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
-    outlook = outlook or forecast(session, job)
+    outlook = forecast(session, job)
     return show_job(job, queue_position=outlook.position, eta=outlook.eta())
+
+
+def views(session: Session, jobs: Sequence[Job]) -> list[VideoOut]:
+    """Return a page of jobs in the native format, as `view` does, with as many statements as for one."""
+    outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
+    return [
+        show_job(
+            job,
+            receipt=receipts.get(job.id),
+            queue_position=outlooks[job.id].position,
+            eta=outlooks[job.id].eta(),
+        )
+        for job in jobs
+    ]
 
 
 def view_committed(session: Session, job: Job) -> VideoOut:
@@ -173,8 +187,7 @@ def list_videos(
     jobs, more = list_jobs(
         session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
     )
-    outlooks = forecasts(session, jobs)
-    data = [view(session, job, outlook=outlooks[job.id]) for job in jobs]
+    data = views(session, jobs)
     return VideoPage(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
 from app.accounts.members import get_member, list_members
-from app.accounts.memberships import list_periods, membership_at
+from app.accounts.memberships import list_periods, membership_at, memberships_at
 from app.accounts.tables import Account, AccountKind, Member
 from app.admin import accounts, money
 from app.audit_log.actor import Actor
@@ -179,13 +179,13 @@ def _accounts(
     if last is not None:
         query = query.where(tuple_(Account.created_at, Account.id) > (last.created_at, last.id))
     found = list(session.scalars(query.limit(PAGE + 1)))
-    moment = now(session)
+    held = memberships_at(session, [each.id for each in found[:PAGE]], now(session))
     rows = [
         {
             "id": each.id,
             "name": each.name,
             "kind": each.kind,
-            "membership": membership_at(session, each.id, moment),
+            "membership": held[each.id],
             "is_suspended": each.suspended_at is not None,
             "created_at": each.created_at,
         }

@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.dispatch.eta import Outlook, forecast, forecasts
-from app.jobs.find import receipt_of
+from app.dispatch.eta import Outlook, forecasts
+from app.jobs.find import receipts_of
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
-from app.jobs.tables import Job
+from app.jobs.tables import Job, ReceiptRow
 
 TONES = {
     JobState.QUEUED: "info",
@@ -78,18 +78,18 @@ class Card:
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
     """Return the cards of some jobs, whose ends are foretold together."""
-    outlooks = forecasts(session, jobs)
-    return [card_of(session, job, outlooks[job.id]) for job in jobs]
+    outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
+    return [_card(job, outlooks[job.id], receipts.get(job.id)) for job in jobs]
 
 
-def card_of(session: Session, job: Job, outlook: Outlook | None = None) -> Card:
+def card_of(session: Session, job: Job) -> Card:
     """Return the card of a job as it stands now."""
+    return cards_of(session, [job])[0]
+
+
+def _card(job: Job, outlook: Outlook, receipt: ReceiptRow | None) -> Card:
     ended = is_final(job.state)
-    if ended:
-        video = show_job(job, receipt=receipt_of(session, job))
-    else:
-        outlook = outlook or forecast(session, job)
-        video = show_job(job, queue_position=outlook.position, eta=outlook.eta())
+    video = show_job(job, receipt=receipt, queue_position=outlook.position, eta=outlook.eta())
     gone = job.files_removed_at is not None
     return Card(
         video=video,
