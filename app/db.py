@@ -1,16 +1,14 @@
 """Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
-import asyncio
 import logging
 import re
 import secrets
 import select
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.pq.abc import PGconn
@@ -301,29 +299,3 @@ def _run_after_commit(session: Session) -> None:
 def _drop_after_rollback(session: Session) -> None:
     if not session.in_nested_transaction():
         session.info.pop(_AFTER_COMMIT, None)
-
-
-# A request's session keeps its connection over several hops to the thread pool. Without this limit as many requests as
-# there are connections can each hold one and wait for a thread, while every thread waits for a connection: a deadlock
-# until the pool times out. Fewer sessions than connections leave some for streams, probes and the rest.
-_REQUESTS_MAX = 32
-_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
-
-
-async def get_session() -> AsyncIterator[Session]:
-    """Give a request its session; use it as `Depends(get_session, scope="function")`.
-
-    With that scope the commit happens before the response is sent, so a failed commit answers 500 and not 200. At most
-    32 requests of one process have a session at a time; the others wait here and hold nothing.
-    """
-    gate = _gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_REQUESTS_MAX))
-    async with gate:
-        block = transaction()
-        # Opening sends nothing to the database; ending it does, so that runs in a thread.
-        session = block.__enter__()
-        try:
-            yield session
-        except BaseException as error:
-            await asyncio.to_thread(block.__exit__, type(error), error, error.__traceback__)
-            raise
-        await asyncio.to_thread(block.__exit__, None, None, None)

@@ -1,8 +1,9 @@
 """Memberships are periods, from their first instant up to, and not including, their end; beyond them is `free`."""
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,6 +19,14 @@ def membership_at(session: Session, account_id: str, at: datetime) -> str:
     """Return the name of the membership that the account holds at an instant; `free` when none covers it."""
     period = _covering(session, account_id, at)
     return FREE if period is None else period.name
+
+
+def memberships_at(session: Session, account_ids: Collection[str], at: datetime) -> dict[str, str]:
+    """Return the name of the membership of each of these accounts at an instant, in one statement."""
+    covering = select(MembershipPeriod.account_id, MembershipPeriod.name).where(*_covers(at))
+    rows = session.execute(covering.where(MembershipPeriod.account_id.in_(account_ids)))
+    held = {row.account_id: row.name for row in rows}
+    return {account_id: held.get(account_id, FREE) for account_id in account_ids}
 
 
 def list_periods(session: Session, account_id: str) -> list[MembershipPeriod]:
@@ -88,10 +97,11 @@ def change_membership(
 
 
 def _covering(session: Session, account_id: str, at: datetime) -> MembershipPeriod | None:
-    return session.scalar(
-        select(MembershipPeriod).where(
-            MembershipPeriod.account_id == account_id,
-            MembershipPeriod.starts_at <= at,
-            or_(MembershipPeriod.ends_at.is_(None), MembershipPeriod.ends_at > at),
-        )
+    return session.scalar(select(MembershipPeriod).where(MembershipPeriod.account_id == account_id, *_covers(at)))
+
+
+def _covers(at: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        MembershipPeriod.starts_at <= at,
+        or_(MembershipPeriod.ends_at.is_(None), MembershipPeriod.ends_at > at),
     )

@@ -27,3 +27,8 @@ def idempotency_key(request: Request) -> str | None:
 def is_retry(request: Request) -> bool:
     """Return whether the headers say that a client library repeats the call, as OpenAI's does without a key."""
     return request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
+
+
+def is_first_try(request: Request) -> bool:
+    """Return whether the headers say that a client library which repeats calls by itself makes this one first."""
+    return request.headers.get("x-stainless-retry-count") == "0"

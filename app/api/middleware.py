@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.rate_limits import rate_limit_headers
-from app.api.request_body import ClientGone, whole_body
+from app.api.request_body import disconnect_check, whole_body
 from app.db import new_id
 from app.logs import bind_log_ids
 from app.metrics import REQUEST_SECONDS, REQUESTS
+from app.request_gate import ClientGone
 from app.trace import read_traceparent, span
 
 log = logging.getLogger("cinemeter.requests")
@@ -61,9 +62,10 @@ class RequestMiddleware:
 
         try:
             async with whole_body(request, receive) as complete_receive:
+                request.state.is_gone = disconnect_check(receive)
                 await self.app(scope, complete_receive, send_with_headers)
         except ClientGone:
-            log.debug("The client disconnected before it had sent its whole body")
+            log.debug("The client disconnected before its request was worked on")
         except Exception as error:
             # Unhandled errors are answered here: Starlette's own last handler lies outside of this middleware and would
             # answer without a request id and without counting. After the response has started, only the server can

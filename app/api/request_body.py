@@ -5,9 +5,10 @@ that send half a body and then stop would block everybody else. So only this mod
 """
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import Message, Receive
@@ -17,6 +18,7 @@ from app.api.problems import is_form
 from app.assets.limits import LIMITS
 from app.assets.links import PATH, open_upload_link
 from app.errors import AppError
+from app.request_gate import ClientGone
 from app.settings import get_settings
 
 # A larger body is kept on disk.
@@ -24,10 +26,6 @@ _MEMORY_BYTES = 2**20
 _CHUNK_BYTES = 2**16
 # A form with files may hold the pictures, the clip and the sound of one order, and its text fields.
 _FORM_BYTES = 2**20 + 2 * LIMITS["picture"].bytes_max + LIMITS["clip"].bytes_max + LIMITS["sound"].bytes_max
-
-
-class ClientGone(Exception):
-    """The client disconnected before it had sent its whole body; there is nobody to answer."""
 
 
 def body_limit(request: Request) -> int:
@@ -59,7 +57,10 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
     if declared > limit:
         raise _too_large(limit)
     if not declared and "transfer-encoding" not in request.headers:
-        yield receive
+        start = await receive()
+        if start["type"] != "http.request":
+            raise ClientGone
+        yield _start_again(start, receive)
         return
     gate = _gate(request)
     if gate is not None:
@@ -92,6 +93,29 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
             return {"type": "http.request", "body": chunk, "more_body": not is_complete}
 
         yield replay
+
+
+def _start_again(start: Message, receive: Receive) -> Receive:
+    """Return a `receive` that gives an empty body once more before it waits for the client to disconnect."""
+    messages = [start]
+
+    async def replay() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replay
+
+
+def disconnect_check(receive: Receive) -> Callable[[], Awaitable[bool]]:
+    """Return a function that tells whether the client has left. To be called once its whole body was read."""
+
+    async def is_gone() -> bool:
+        message: Message | None = None
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            message = await receive()
+        return message is not None and message["type"] == "http.disconnect"
+
+    return is_gone
 
 
 def _too_large(limit: int) -> AppError:

@@ -39,7 +39,10 @@ class EventOut(BaseModel):
 
 
 class EventList(BaseModel):
-    """A page of the feed, oldest first. Request the next one with `after=last_id`."""
+    """A page of the feed, oldest first. Request the next one with `after=last_id`.
+
+    A page can be empty and have more: `last_id` then is an event of another project, or of the other of test and live.
+    """
 
     object: Literal["list"] = "list"
     data: list[EventOut]
@@ -56,5 +59,5 @@ def show_event(event: Event) -> EventOut:
 def show_page(page: EventPage) -> EventList:
     """Return the API representation of a page of the feed."""
     events = [show_event(event) for event in page.events]
-    ends = (events[0].id, events[-1].id) if events else (None, None)
-    return EventList(data=events, first_id=ends[0], last_id=ends[1], has_more=page.has_more)
+    first_id = events[0].id if events else None
+    return EventList(data=events, first_id=first_id, last_id=page.cursor, has_more=page.has_more)

@@ -2,9 +2,9 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -30,6 +30,7 @@ class OrderIdentity:
     idempotency_key: str | None = None
     fingerprint: str = ""
     is_retry: bool = False
+    is_first_try: bool = False  # of a client library that would repeat the call by itself
     parent_id: str | None = None
     parent_kind: str | None = None
     spec: Spec | None = None  # derived from another job and already resolved
@@ -46,7 +47,8 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
 
     With an Idempotency-Key, the key decides for 24 hours; another body under it raises AppError
     `idempotency_mismatch`. A retry without a key is recognised by its API key and its body for 10 minutes, and a call
-    with a quote for as long as the quote exists. No call is answered with a job that its caller may not see.
+    with a quote for as long as the quote exists. A retry may overtake the call that it repeats: that one is answered
+    with the job that the retry made, once. No call is answered with a job that its caller may not see.
     """
     moment = now(session)
     submission: Submission | None = None
@@ -60,15 +62,14 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
             message = "This Idempotency-Key was used for another request; use a new key for a new order."
             raise AppError("idempotency_mismatch", message, field="Idempotency-Key", job=submission.job_id)
     elif order.is_retry:
-        submission = session.scalar(
-            select(Submission)
-            .join(Job, Job.id == Submission.job_id)
-            .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
-            .where(Submission.created_at > moment - timedelta(minutes=KEYLESS_RETRY_MINUTES))
-            .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
-            .order_by(Submission.created_at.desc())
-            .limit(1)
-        )
+        submission = session.scalar(_same_calls(caller, order, moment).limit(1))
+    elif order.is_first_try:
+        overtaken = _same_calls(caller, order, moment).where(Submission.overtook).limit(1)
+        submission = session.scalar(overtaken.with_for_update(of=Submission))
+        if submission is not None:
+            # Only one call was overtaken; the next one like it is another order.
+            submission.overtook = False
+            session.flush()
     if submission is None and order.request.quote_id is not None and order.fingerprint:
         # A quote is redeemed once, and the call that redeemed it may be repeated.
         redeemed = (
@@ -82,6 +83,18 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
             redeemed = redeemed.where(Job.project_id == caller.project_id)
         submission = session.scalar(redeemed)
     return session.get(Job, submission.job_id) if submission else None
+
+
+def _same_calls(caller: Caller, order: OrderIdentity, moment: datetime) -> Select[Submission]:
+    """Select the recent submissions with the body and the API key of an order, newest first."""
+    return (
+        select(Submission)
+        .join(Job, Job.id == Submission.job_id)
+        .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
+        .where(Submission.created_at > moment - timedelta(minutes=KEYLESS_RETRY_MINUTES))
+        .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
+        .order_by(Submission.created_at.desc())
+    )
 
 
 def _scoped_key(caller: Caller, order: OrderIdentity) -> str | None:

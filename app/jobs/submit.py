@@ -64,6 +64,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             account_id=caller.account_id,
             key=free_key(session, caller, order),
             fingerprint=order.fingerprint,
+            overtook=order.is_retry and order.idempotency_key is None,
             created_at=job.created_at,
         )
     )

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Integer,
     SmallInteger,
     Text,
+    false,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -164,6 +165,8 @@ class Submission(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     key: Mapped[str | None] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)  # SHA-256 of method, path and body
+    # A client's retry made the job before the call that it repeats has come in.
+    overtook: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, exists, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.accounts.memberships import membership_at
+from app.accounts.memberships import memberships_at
 from app.accounts.tables import Account, Member
 from app.clock import now
 from app.jobs.tables import Job
@@ -67,13 +67,13 @@ def newest_jobs(session: Session, account_id: str, *, limit: int = 10) -> list[J
 
 
 def _rows(session: Session, accounts: Sequence[Account]) -> list[AccountRow]:
-    moment = now(session)
+    memberships = memberships_at(session, [each.id for each in accounts], now(session))
     return [
         AccountRow(
             id=each.id,
             name=each.name,
             kind=each.kind,
-            membership=membership_at(session, each.id, moment),
+            membership=memberships[each.id],
             is_suspended=each.suspended_at is not None,
             created_at=each.created_at,
         )

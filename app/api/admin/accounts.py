@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts import accounts
 from app.accounts.keys import list_keys
-from app.accounts.memberships import list_periods, membership_at
+from app.accounts.memberships import list_periods, membership_at, memberships_at
 from app.accounts.projects import list_projects
 from app.accounts.tables import Account, Project
 from app.admin import accounts as admin_accounts
@@ -80,7 +80,8 @@ class AccountPage(BaseModel):
 def list_accounts(session: SessionDep, caller: AdminCaller, after: After = None, limit: Limit = 50) -> AccountPage:
     """List accounts."""
     rows = accounts.list_accounts(session, after=after, limit=limit + 1)
-    data = [_show(session, account) for account in rows[:limit]]
+    held = memberships_at(session, [account.id for account in rows[:limit]], now(session))
+    data = [AccountOut(**_facts(account, held[account.id])) for account in rows[:limit]]
     return AccountPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
@@ -222,23 +223,19 @@ def _amount(session: Session, account_id: str, text: str | None, field: str) -> 
     return None if text is None else parse_amount(session, account_id, text, field=field)
 
 
-def _show(session: Session, account: Account) -> AccountOut:
-    return AccountOut(**_facts(session, account))
-
-
 def _show_detail(session: Session, account: Account) -> AccountDetailOut:
     periods = [
         MembershipOut(membership=each.name, starts_at=each.starts_at, ends_at=each.ends_at)
         for each in list_periods(session, account.id)
     ]
-    return AccountDetailOut(**_facts(session, account), memberships=periods)
+    return AccountDetailOut(**_facts(account, membership_at(session, account.id, now(session))), memberships=periods)
 
 
-def _facts(session: Session, account: Account) -> dict[str, Any]:
+def _facts(account: Account, membership: str) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
     more = ("suspended_at", "suspended_reason", "created_at")
     facts = {name: getattr(account, name) for name in (*names, *more)}
-    return facts | {"membership": membership_at(session, account.id, now(session))}
+    return facts | {"membership": membership}
 
 
 def _project(account: Account, project: Project) -> dict[str, Any]:

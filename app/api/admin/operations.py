@@ -1,5 +1,6 @@
 """Operations routes: intake pauses, jobs of all accounts, workers, webhook deliveries, and the audit log."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,9 @@ from app.audit_log.tables import AuditEntry
 from app.catalog.models import require_model
 from app.clock import now
 from app.db import commit_early
-from app.dispatch.eta import Outlook, forecasts
+from app.dispatch.eta import forecasts
 from app.jobs import intake
-from app.jobs.find import receipt_of
+from app.jobs.find import receipts_of
 from app.jobs.present import show_job
 from app.jobs.queue_tables import Worker
 from app.jobs.schemas import VideoOut
@@ -140,8 +141,10 @@ def list_jobs(
     jobs, more = operations.list_all_jobs(
         session, state=state, account_id=account, model=model, after=after, limit=limit
     )
-    outlooks = forecasts(session, jobs)
-    data = [{"account": job.account_id, **_job(session, job, outlooks[job.id]).model_dump(mode="json")} for job in jobs]
+    data = [
+        {"account": job.account_id, **video.model_dump(mode="json")}
+        for job, video in zip(jobs, _videos(session, jobs), strict=True)
+    ]
     return OperationsPage(data=data, last_id=jobs[-1].id if jobs else None, has_more=more)
 
 
@@ -158,7 +161,7 @@ def cancel_job(session: SessionDep, caller: OperatorCaller, job_id: str) -> Vide
     """Cancel a job of any account: what was rendered before is delivered and charged, nothing else."""
     job = jobs.cancel_job(session, Actor.of(caller), job_id)
     commit_early(session)
-    return _job(session, job, forecasts(session, [job])[job.id])
+    return _videos(session, [job])[0]
 
 
 @router.get("/workers")
@@ -220,8 +223,12 @@ def _pause(pause: IntakePause) -> PauseOut:
     return PauseOut(account=pause.account_id, **{name: getattr(pause, name) for name in names})
 
 
-def _job(session: Session, job: Job, outlook: Outlook) -> VideoOut:
-    return show_job(job, receipt=receipt_of(session, job), queue_position=outlook.position, eta=outlook.eta())
+def _videos(session: Session, jobs: Sequence[Job]) -> list[VideoOut]:
+    outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
+    return [
+        show_job(job, receipt=receipts.get(job.id), queue_position=outlook.position, eta=outlook.eta())
+        for job, outlook in ((job, outlooks[job.id]) for job in jobs)
+    ]
 
 
 def _worker(worker: Worker) -> WorkerOut:

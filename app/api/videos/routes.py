@@ -21,7 +21,7 @@ from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
 from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
 from app.db import commit_early
-from app.dispatch.eta import Outlook, forecast, forecasts
+from app.dispatch.eta import forecast, forecasts
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
@@ -88,20 +88,22 @@ def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
     """
     if is_final(job.state):
         return show_job(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
-    return _show_unfinished(job, forecast(session, job))
+    outlook = forecast(session, job)
+    return show_job(job, queue_position=outlook.position, eta=outlook.eta())
 
 
 def views(session: Session, jobs: Sequence[Job]) -> list[VideoOut]:
-    """Return several jobs as `view` does; their forecasts and receipts are read at once."""
+    """Return a page of jobs in the native format, as `view` does, with as many statements as for one."""
     outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
     return [
-        show_job(job, receipt=receipts.get(job.id)) if is_final(job.state) else _show_unfinished(job, outlooks[job.id])
+        show_job(
+            job,
+            receipt=receipts.get(job.id),
+            queue_position=outlooks[job.id].position,
+            eta=outlooks[job.id].eta(),
+        )
         for job in jobs
     ]
-
-
-def _show_unfinished(job: Job, outlook: Outlook) -> VideoOut:
-    return show_job(job, queue_position=outlook.position, eta=outlook.eta())
 
 
 def view_committed(session: Session, job: Job) -> VideoOut:

@@ -7,7 +7,7 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller, require_active
-from app.api.idempotency import idempotency_key, is_retry
+from app.api.idempotency import idempotency_key, is_first_try, is_retry
 from app.api.rate_limits import count_job
 from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.submit import submit
@@ -27,7 +27,11 @@ def submit_order(
     """
     count_job(http, session, caller)
     identity = replace(
-        order, idempotency_key=idempotency_key(http), is_retry=is_retry(http), traceparent=http.state.traceparent
+        order,
+        idempotency_key=idempotency_key(http),
+        is_retry=is_retry(http),
+        is_first_try=is_first_try(http),
+        traceparent=http.state.traceparent,
     )
     if complete is not None:
         earlier = earlier_job(session, caller, identity)

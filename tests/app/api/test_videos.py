@@ -60,3 +60,19 @@ def test_a_list_of_ended_videos_reads_their_receipts_at_once(world: World, engin
     assert [each["status"] for each in page] == ["completed"] * 3
     assert all(each["charged"] == each["price"]["total"] for each in page)
     assert sum("FROM receipts" in statement for statement in statements) == 1, statements
+
+
+def test_a_retry_that_overtakes_its_first_call_makes_one_film(world: World) -> None:
+    """The first call hung before the API read it, the client repeated it, and both arrive in the other order."""
+    body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+    def call(count: int) -> str:
+        return world.post("/v1/videos", body, headers={"X-Stainless-Retry-Count": str(count)}).json()["id"]
+
+    retry = call(1)
+    assert call(0) == retry
+    assert call(2) == retry
+    assert call(0) != retry, "one call was overtaken, so the next is another order"
+    assert len(world.get("/v1/videos").json()["data"]) == 2
+    plain = world.post("/v1/videos", body).json()["id"]
+    assert plain != retry, "who never repeats by itself has overtaken nothing"

@@ -11,6 +11,7 @@ from app.accounts.tables import Account
 from app.clock import now
 from app.db import new_id, transaction
 from app.errors import AppError
+from app.events import feed
 from app.events.feed import list_events
 from app.events.record import record_event
 from app.events.schemas import show_event, show_page
@@ -179,3 +180,39 @@ def test_a_reader_that_follows_many_writers_sees_each_event_once(engine: Engine)
     assert followed[0] == followed[1]
     assert len(followed[0]) == len(set(followed[0])) == len(event_ids) == 80
     assert set(followed[0]) == set(event_ids)
+
+
+def test_one_read_numbers_at_most_a_page_and_the_next_goes_on(session: Session, monkeypatch: pytest.MonkeyPatch):
+    """A key that sees few of an account's events pays for a page of them at a time, not for all that is unread."""
+    monkeypatch.setattr(feed, "PAGE_MAX", 10)
+    monkeypatch.setattr(feed, "SCAN_MAX", 15)
+    account_id = open_account(session)
+    for _ in range(34):
+        write(session, account_id)
+    trial = write(session, account_id, test=True).id
+    unnumbered = session.query(Event).filter_by(account_id=account_id, position=None)
+    left, after, seen = [], None, []
+    for _ in range(8):
+        page = list_events(session, account_id, test=True, after=after, limit=5)
+        seen += [event.id for event in page.events]
+        left.append(unnumbered.count())
+        after = show_page(page).last_id
+        if not page.has_more:
+            break
+    assert left == [25, 15, 5, 0]
+    assert seen == [trial]
+    assert list_events(session, account_id, test=True, after=after, limit=5).events == []
+
+
+def test_a_cursor_far_ahead_of_the_feed_numbers_a_page_at_a_time(session: Session, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed, "PAGE_MAX", 10)
+    session.info["clock_at"] = now(session)
+    account_id = open_account(session)
+    events = []
+    for _ in range(25):
+        session.info["clock_at"] += timedelta(seconds=1)
+        events.append(write(session, account_id))
+    pages = [list_events(session, account_id, after=events[-1].id, limit=5) for _ in range(3)]
+    assert [(page.events, page.has_more) for page in pages] == [([], True), ([], True), ([], False)]
+    session.expire_all()
+    assert [event.position for event in events] == list(range(1, 26))

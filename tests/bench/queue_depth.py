@@ -1,0 +1,166 @@
+"""Measure what a deep queue costs: an order, a poll, a list of 20 and a claim with many units waiting, beside none.
+
+`python -m tests.bench.queue_depth [--units N] [--accounts N] [--rounds N]` starts servers of its own. The API runs in
+this process; the scheduler's snapshot is refreshed as it would be. The ratios hold on any machine; each is to be at
+most 1.3.
+"""
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from app.accounts.accounts import create_account, set_limits
+from app.accounts.keys import issue_key
+from app.accounts.memberships import grant_membership
+from app.api.application import create_app
+from app.clock import now
+from app.db import get_engine, transaction
+from app.dispatch.claim import claim
+from app.dispatch.queue_snapshot import refresh_queue_snapshot
+from app.dispatch.worker_registry import register_worker
+from app.prices.seed import seed_book
+from app.settings import set_environment
+from app.wallet.balance import open_wallet
+from app.wallet.funds import top_up
+from tests.bench.money import bench_servers
+
+ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 5, "resolution": "720P"}
+POOLS = ["synthetic"]
+
+
+def open_account() -> str:
+    """Open an account with money and a worker for its films; return its key."""
+    with transaction() as session:
+        seed_book(session)
+        account = create_account(session, "Bench")
+        open_wallet(session, account.id)
+        top_up(session, account.id, 10**9, kind="purchased", reference="bench")
+        grant_membership(session, account.id, "enterprise", starts_at=now(session) - timedelta(days=1))
+        set_limits(session, account.id, concurrency=None, queue_limit=1_000_000)
+        facts = {"host": "here", "pid": 1, "device": "cpu", "facts": {}}
+        register_worker(session, "worker-1", pools=["finish", *POOLS], **facts)
+        return issue_key(session, account.id, scopes=("videos",))[1]
+
+
+def deepen(units: int, accounts: int) -> None:
+    """Copy one queued job that often, spread over so many accounts, as rows that a forecast and a claim see."""
+    with transaction() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        job, account = session.execute(text("SELECT id, account_id FROM jobs WHERE state = 'queued' LIMIT 1")).one()
+        whose = f"'acct_q' || (1 + n % {accounts})"
+        moment = "now() - interval '1 hour' + n * interval '1 ms'"
+        copies: list[tuple[str, str, int, dict[str, str]]] = [
+            ("accounts", "id", accounts, {"id": "'acct_q' || n", "name": "'Q' || n"}),
+            ("shares", "account_id", accounts, {"account_id": "'acct_q' || n", "vtime": "1000000"}),
+            ("jobs", "job", units, {"id": "'video_q' || n", "account_id": whose, "created_at": moment}),
+            (
+                *("units", "unit", units),
+                {"id": "'unit_q' || n", "job_id": "'video_q' || n", "account_id": whose, "queued_at": moment},
+            ),
+        ]
+        wheres = {"id": "s.id = :account", "account_id": "s.account_id = :account", "job": "s.id = :job"}
+        wheres["unit"] = "s.job_id = :job"
+        columns = text(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = :table ORDER BY ordinal_position"
+        )
+        for table, where, count, values in copies:
+            names = session.scalars(columns, {"table": table}).all()
+            picked = ", ".join(values.get(name, f's."{name}"') for name in names)
+            listed = ", ".join(f'"{name}"' for name in names)
+            copy = f"INSERT INTO {table} ({listed}) SELECT {picked} FROM {table} AS s, generate_series(1, {count}) AS n"
+            session.execute(text(f"{copy} WHERE {wheres[where]}"), {"job": job, "account": account})
+        session.execute(text("DELETE FROM lanes"))
+        session.execute(
+            text(
+                "INSERT INTO lanes (pool, class, account_id, model, ready)"
+                " SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready' GROUP BY 1, 2, 3, 4"
+            )
+        )
+    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+
+
+def shorten() -> None:
+    """Remove the copies again."""
+    with transaction() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        for table, column in (("units", "id"), ("jobs", "id"), ("shares", "account_id"), ("lanes", "account_id")):
+            session.execute(text(f"DELETE FROM {table} WHERE {column} ~ '^(unit|video|acct)_q[0-9]+$'"))
+    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+
+
+def refresh() -> float:
+    """Refresh the snapshot as the scheduler does; return the seconds."""
+    began = perf_counter()
+    with transaction() as session:
+        refresh_queue_snapshot(session)
+    return perf_counter() - began
+
+
+def claim_one() -> None:
+    """Claim a unit and give it back."""
+    with transaction() as session:
+        claim(session, "worker-1", POOLS)
+        session.rollback()
+
+
+def measure(client: TestClient, video: str, rounds: int) -> dict[str, float]:
+    """Return the middle of the milliseconds of each action."""
+    actions: dict[str, Callable[[], object]] = {
+        "POST": lambda: client.post("/v1/videos", json=ORDER).raise_for_status(),
+        "GET": lambda: client.get(f"/v1/videos/{video}").raise_for_status(),
+        "list of 20": lambda: client.get("/v1/videos?limit=20").raise_for_status(),
+        "claim": claim_one,
+    }
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    # In turns, so that a busy machine is as busy for each.
+    for _ in range(rounds):
+        for name, action in actions.items():
+            began = perf_counter()
+            action()
+            times[name].append((perf_counter() - began) * 1000)
+    return {name: median(taken) for name, taken in times.items()}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--units", type=int, default=50_000)
+    parser.add_argument("--accounts", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=25)
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as home, bench_servers():
+        set_environment(secret="a secret of this bench", home=Path(home), log_level="ERROR", device="cpu")
+        headers = {"Authorization": f"Bearer {open_account()}"}
+        with TestClient(create_app(), headers=headers) as client:
+            videos = [client.post("/v1/videos", json=ORDER).raise_for_status().json()["id"] for _ in range(25)]
+            refresh()
+            measure(client, videos[-1], 3)
+            empty = measure(client, videos[-1], options.rounds)
+            deepen(options.units, options.accounts)
+            refresh()
+            measure(client, videos[-1], 3)
+            deep = measure(client, videos[-1], options.rounds)
+            print(f"snapshot of {options.units} units of {options.accounts} accounts: {refresh() * 1000:.0f} ms")
+            shorten()
+            refresh()
+            measure(client, videos[-1], 3)
+            again = measure(client, videos[-1], options.rounds)
+    for name in empty:
+        # Before and after, since a busy machine is seldom as busy for long.
+        alone = (empty[name] + again[name]) / 2
+        print(f"{name}: {alone:.1f} ms alone, {deep[name]:.1f} ms with the queue, ratio {deep[name] / alone:.2f}")
+
+
+if __name__ == "__main__":
+    main()
