@@ -108,6 +108,7 @@ class Job(Base):
     film: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # measurements of the stored film
     files_expire_at: Mapped[datetime | None] = mapped_column(Moment)
     files_removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    files_retry_at: Mapped[datetime | None] = mapped_column(Moment)  # removing them failed; not tried before
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
