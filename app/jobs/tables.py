@@ -63,6 +63,9 @@ class Job(Base):
         Index("ix_jobs_in_progress", "id", postgresql_where=text("state = 'in_progress'")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")),
         Index("ix_jobs_finished", "finished_at"),
+        # For the operators' list of all films, and of those in one state.
+        Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_state_created", "state", "created_at", "id"),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
     )
 

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select, tuple_
 
 from app.accounts.tables import Account
 from app.admin.operations import redeliver_event
@@ -12,6 +12,7 @@ from app.errors import not_found
 from app.events.tables import Event
 from app.roles import Role
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep
+from app.web.console.capped_count import capped_count
 from app.web.render import go, page
 from app.webhooks.tables import Attempt, Delivery, DeliveryState, Endpoint
 
@@ -31,7 +32,7 @@ def show_deliveries(
 ) -> Response:
     """Show the webhook deliveries of all accounts, or those in one state."""
     states = [str(each) for each in DeliveryState]
-    counts = dict(session.execute(select(Delivery.state, func.count()).group_by(Delivery.state)).all())
+    counts = {each: capped_count(session, Delivery.created_at, Delivery.state == each) for each in states}
     query = (
         select(Delivery, Event.type, Endpoint.url, Account.id, Account.name)
         .join(Event, Event.id == Delivery.event_id)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
@@ -20,6 +20,7 @@ from app.roles import Role
 from app.wallet.funds import signed_amount_text
 from app.wallet.tables import Transfer, TransferKind
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
+from app.web.console.capped_count import capped_count
 from app.web.console.display_names import names_of
 from app.web.render import go, page
 from app.web.studio.film_card import TONES, span
@@ -40,7 +41,7 @@ def show_films(
 ) -> Response:
     """Show the films of all accounts, or those in one state, or that a word is found in."""
     states = [str(each) for each in JobState]
-    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
+    counts = {each: capped_count(session, Job.created_at, Job.state == each) for each in states}
     query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
     if search:
         found = Job.prompt.icontains(search, autoescape=True) | Account.name.icontains(search, autoescape=True)
