@@ -130,6 +130,11 @@ def name_process(role: str) -> None:
     _role[0] = role
 
 
+def process_role() -> str:
+    """Return the role of this process, such as `api` or `worker`; `cli` until it is named."""
+    return _role[0]
+
+
 def application_name() -> str:
     """Return the name of this process's connections: `cinemeter-` and its role."""
     return f"cinemeter-{_role[0]}"

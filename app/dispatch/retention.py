@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle, islice
 
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.assets import remove as assets
@@ -37,6 +37,8 @@ ASSETS_BATCH = 20
 KEYS_BATCH = 500
 DELIVERIES_BATCH = 500
 WORKERS_BATCH = 100
+# How long a job is left alone whose files could not be removed.
+RETRY_AFTER = timedelta(minutes=10)
 # Files of a job that has no row: a restored backup may be older than the files, so they are kept for a day.
 UNKNOWN_JOB_AGE = timedelta(days=1)
 PARTIAL_AGE = timedelta(days=1)
@@ -47,22 +49,48 @@ TICK_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 
 
-def expired_films(session: Session) -> int:
-    """Delete the files of a few jobs whose retention has ended. Returns the number of jobs.
+def expired_films() -> int:
+    """Delete the files of a few jobs whose retention has ended, or that were deleted. Returns the number of jobs.
 
-    A film keeps its clips while an unfinished retake, or a retake of a retake, needs them.
+    A film keeps its clips while an unfinished retake, or a retake of a retake, needs them. A job whose files cannot be
+    removed is left alone for a while, and the others go on.
     """
+    with transaction() as session:
+        due = session.scalars(_expired_films(session).order_by(Job.files_expire_at).limit(FILMS_BATCH)).all()
+        job_ids = [job.id for job in due]
+    return sum(_remove_film(job_id) for job_id in job_ids)
+
+
+def _expired_films(session: Session) -> Select[Job]:
     moment = now(session)
-    due = session.scalars(
-        select(Job)
-        .where(Job.files_expire_at <= moment, Job.files_removed_at.is_(None), ~film_is_awaited())
-        .order_by(Job.files_expire_at)
-        .limit(FILMS_BATCH)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job in due:
-        remove_files(session, job)
-    return len(due)
+    return select(Job).where(
+        Job.files_expire_at <= moment,
+        Job.files_removed_at.is_(None),
+        or_(Job.files_retry_at.is_(None), Job.files_retry_at <= moment),
+        ~film_is_awaited(),
+    )
+
+
+def _remove_film(job_id: str) -> int:
+    """Delete the files of one job, and return 1; 0 when another process does, or the store refuses.
+
+    The row says so first, so that nothing new can refer to the files. After a crash in between, `unreferenced_films`
+    finds them.
+    """
+    with transaction() as session:
+        job = session.scalar(_expired_films(session).where(Job.id == job_id).with_for_update(skip_locked=True))
+        if job is None:
+            return 0
+        job.files_removed_at = now(session)
+    try:
+        remove_files(job_id)
+    except Exception:
+        log.exception("The files of %s could not be removed", job_id)
+        with transaction() as session:
+            job = session.get_one(Job, job_id, with_for_update=True)
+            job.files_removed_at, job.files_retry_at = None, now(session) + RETRY_AFTER
+        return 0
+    return 1
 
 
 def expired_assets(session: Session) -> int:
@@ -187,7 +215,7 @@ def chores() -> list[Chore]:
     """Return all chores. One pass over the takes and films in storage lasts about two hours."""
     parts: Iterator[str] = cycle(f"{folder}/video_{letter}" for folder in ("takes", "films") for letter in ID_LETTERS)
     return [
-        Chore("expired_films", lambda: _in_transaction(expired_films), 1.0),
+        Chore("expired_films", expired_films, 1.0),
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),

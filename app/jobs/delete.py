@@ -1,4 +1,4 @@
-"""Delete an ended job's files. Receipt and ledger entries are never deleted."""
+"""Delete an ended job and its files. Receipt and ledger entries are never deleted."""
 
 from sqlalchemy.orm import Session
 
@@ -11,8 +11,9 @@ from app.storage import get_storage
 
 
 def delete(session: Session, job: Job) -> None:
-    """Delete a final job from the caller's lists and its files from storage; the caller holds the row's lock.
+    """Delete a final job from the caller's lists and its links; the caller holds the row's lock.
 
+    Its files expire now, and retention removes them a moment later: no request waits for the store.
     Raises AppError `not_finished` for a job that has not ended, and `conflict` while another job needs its files.
     """
     if not is_final(job.state):
@@ -21,20 +22,17 @@ def delete(session: Session, job: Job) -> None:
     if child is not None:
         message = "Another video is being made from this one; delete this one after that has ended."
         raise AppError("conflict", message, video=child)
-    remove_files(session, job)
-    job.deleted_at = now(session)
+    job.deleted_at = job.files_expire_at = now(session)
 
 
-def remove_files(session: Session, job: Job) -> int:
+def remove_files(job_id: str) -> int:
     """Delete the film, its pictures and the clips of all takes from storage. Returns the number of files.
 
-    Deleting is idempotent, so a crash between storage and commit is repaired by a second call.
+    Deleting twice is harmless. Nobody holds a session meanwhile.
     """
     storage = get_storage()
-    prefixes = [f"films/{job.id}/", f"takes/{job.id}/"]
+    prefixes = [f"films/{job_id}/", f"takes/{job_id}/"]
     keys = [stat.key for prefix in prefixes for stat in storage.list(prefix)]
     for key in keys:
         storage.delete(key)
-    job.files_removed_at = now(session)
-    session.flush()
     return len(keys)

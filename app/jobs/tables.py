@@ -64,6 +64,9 @@ class Job(Base):
         Index("ix_jobs_in_progress", "id", postgresql_where=text("state = 'in_progress'")),
         Index("ix_jobs_start_by", "start_by", postgresql_where=text("state = 'queued' AND start_by IS NOT NULL")),
         Index("ix_jobs_finished", "finished_at"),
+        # For the operators' list of all films, and of those in one state.
+        Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_state_created", "state", "created_at", "id"),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
     )
 
@@ -109,6 +112,7 @@ class Job(Base):
     film: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # measurements of the stored film
     files_expire_at: Mapped[datetime | None] = mapped_column(Moment)
     files_removed_at: Mapped[datetime | None] = mapped_column(Moment)
+    files_retry_at: Mapped[datetime | None] = mapped_column(Moment)  # removing them failed; not tried before
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)

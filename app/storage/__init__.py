@@ -9,10 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from app.db import process_role
 from app.settings import get_settings
 from app.storage.files import FileStorage
 from app.storage.interface import Stat, Storage, StorageError, Stored, Upload
-from app.storage.s3 import S3Storage
+from app.storage.s3 import REQUEST_CONFIG, S3Storage
 
 __all__ = ["Stat", "Storage", "StorageError", "Stored", "Upload", "get_storage", "open_storage"]
 
@@ -47,6 +48,7 @@ def open_storage(url: str) -> Storage:
         create=options.get("create", "") == "1",
         access_key=settings.s3_access_key,
         secret_key=settings.s3_secret_key.get_secret_value(),
+        config=REQUEST_CONFIG if process_role() == "api" else None,
     )
 
 

@@ -146,6 +146,9 @@ class Delivery(Base):
         Index("ix_webhook_deliveries_endpoint", "endpoint_id", "created_at", "id"),
         Index("ix_webhook_deliveries_account", "account_id", "created_at", "id"),
         Index("ix_webhook_deliveries_event", "event_id"),
+        # For the operators' list of all deliveries, and of those in one state.
+        Index("ix_webhook_deliveries_created", "created_at", "id"),
+        Index("ix_webhook_deliveries_state_created", "state", "created_at", "id"),
         Index("ix_webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
     )
 

@@ -186,7 +186,7 @@ def time_simulation(count: int) -> None:
 COPY = r"""
     INSERT INTO {table} SELECT c.* FROM {table} AS r, generate_series(1, :count) AS n,
         jsonb_populate_record(NULL::{table}, regexp_replace(to_jsonb(r)::text,
-            '((video|acct|hold|lot|transfer|take|unit|quote|slice|event|evt)_[0-9a-z]{{18}})[0-9a-z]{{6}}',
+            '((video|acct|period|hold|lot|transfer|take|unit|quote|slice|event|evt)_[0-9a-z]{{18}})[0-9a-z]{{6}}',
             '\1' || lpad(n::text, 6, '0'), 'g')::jsonb || jsonb_build_object({changes})) AS c
 """
 COPIED = ("accounts", "wallets", "jobs", "units", "takes", "receipts", "events", "holds", "transfers", "credit_lots")

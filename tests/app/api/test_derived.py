@@ -173,12 +173,10 @@ def test_a_film_is_kept_for_the_retake_of_its_retake(world: World) -> None:
     with transaction() as session:
         job = session.get_one(Job, film["id"])
         job.files_expire_at = job.finished_at
-    with transaction() as session:
-        assert expired_films(session) == 0
+    assert expired_films() == 0
     world.work()
     assert world.get(f"/v1/videos/{third['id']}").json()["status"] == "completed"
-    with transaction() as session:
-        assert expired_films(session) == 1
+    assert expired_films() == 1
     assert world.delete(f"/v1/videos/{film['id']}").json()["deleted"] is True
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from app.admin.operations import list_all_deliveries, list_all_jobs
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.gauges import read_all
@@ -30,8 +31,11 @@ from app.dispatch.worker_registry import (
     release_takes_of_child,
 )
 from app.jobs.queue_tables import Take
+from app.jobs.tables import Job
+from app.reports.capped_count import capped_count
 from app.settings import get_settings
 from app.webhooks.secret import key_of
+from app.webhooks.tables import Delivery
 from tests.api_client import World
 from tests.app.dispatch.history import add_history, recording, scans
 from tests.app.net.receiver import Receiver
@@ -167,9 +171,21 @@ def deliveries(past: Past) -> None:
     past.deliver()
 
 
+def operators_lists(_past: Past) -> None:
+    with transaction() as session:
+        assert list_all_jobs(session)[1]
+        assert list_all_jobs(session, state="failed") == ([], False)
+        assert list_all_deliveries(session)[1]
+        assert list_all_deliveries(session, state="exhausted") == ([], False)
+        assert capped_count(session, Job.created_at, Job.state == "completed") == "1,000+"
+        assert capped_count(session, Job.created_at, Job.state == "expired") == "0"
+        assert capped_count(session, Delivery.created_at, Delivery.state == "delivered") == "1,000+"
+        assert capped_count(session, Delivery.created_at, Delivery.state == "pending") == "0"
+
+
 @pytest.mark.timeout(300)
 def test_no_statement_of_an_orders_life_reads_history(past: Past) -> None:
-    paths: tuple[Callable[[Past], None], ...] = (orders_and_polls, takes, scheduler_rounds, deliveries)
+    paths: tuple[Callable[[Past], None], ...] = (operators_lists, orders_and_polls, takes, scheduler_rounds, deliveries)
     before = scans(past.engine)
     reads: list[str] = []
     for path in paths:

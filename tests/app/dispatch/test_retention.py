@@ -15,13 +15,22 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import release_take, succeed_segment
-from app.dispatch.retention import Chore, clean, expired_films, run_retention, unreferenced_assets, unreferenced_films
+from app.dispatch.retention import (
+    FILMS_BATCH,
+    Chore,
+    clean,
+    expired_films,
+    run_retention,
+    unreferenced_assets,
+    unreferenced_films,
+)
 from app.jobs.delete import remove_files
 from app.jobs.queue_tables import Unit
 from app.jobs.states import JobState, advance
 from app.jobs.tables import Job
 from app.settings import get_settings
-from app.storage import get_storage
+from app.storage import StorageError, get_storage
+from app.storage.files import FileStorage
 from tests.factories import make_account, make_queued_job, make_spec
 
 
@@ -176,25 +185,57 @@ def test_a_film_stays_while_a_retake_of_it_is_made(put: Callable[[str], None]) -
         parent.film_key = f"films/{parent_id}/take_1/film.mp4"
         parent.files_expire_at = now(session) - timedelta(hours=1)
         session.get_one(Job, child_id).parent_id = parent_id
+    assert expired_films() == 0
     with transaction() as session:
-        assert expired_films(session) == 0
         advance(session.get_one(Job, child_id), JobState.FAILED, at=now(session))
-    with transaction() as session:
-        assert expired_films(session) == 1
+    assert expired_films() == 1
     assert keys() == set()
 
 
-def test_removing_is_repeated_after_a_crash_between_store_and_commit(put: Callable[[str], None]) -> None:
-    job_id = start_job()
-    put(f"films/{job_id}/take_1/film.mp4")
-    with transaction() as session:
-        remove_files(session, session.get_one(Job, job_id))
-        session.rollback()
+def expire(job_id: str, *, days: int) -> None:
+    """End a job whose files should have been removed some days ago."""
     with transaction() as session:
         job = session.get_one(Job, job_id)
-        assert job.files_removed_at is None
-        assert remove_files(session, job) == 0
-        assert job.files_removed_at is not None
+        advance(job, JobState.FAILED, at=now(session))
+        job.files_expire_at = now(session) - timedelta(days=days)
+
+
+def test_files_are_found_after_a_crash_between_the_row_and_the_store(put: Callable[[str], None]) -> None:
+    job_id = start_job()
+    expire(job_id, days=1)
+    put(f"films/{job_id}/take_1/film.mp4")
+    with transaction() as session:
+        session.get_one(Job, job_id).files_removed_at = now(session)
+    assert expired_films() == 0
+    assert sweep_files(job_id) == 1
+    assert remove_files(job_id) == 0
+
+
+def test_a_film_that_cannot_be_removed_does_not_stop_the_others(
+    put: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [start_job() for _ in range(FILMS_BATCH + 3)]
+    for number, job_id in enumerate(jobs):
+        put(f"films/{job_id}/take_1/film.mp4")
+        expire(job_id, days=30 - number)
+    delete = FileStorage.delete
+
+    def refuse(storage: FileStorage, key: str) -> None:
+        if jobs[0] in key:
+            raise StorageError("this object is locked")
+        delete(storage, key)
+
+    monkeypatch.setattr(FileStorage, "delete", refuse)
+    assert expired_films() == FILMS_BATCH - 1
+    assert expired_films() == 3
+    assert expired_films() == 0
+    assert keys("films/") == {f"films/{jobs[0]}/take_1/film.mp4"}
+    monkeypatch.setattr(FileStorage, "delete", delete)
+    assert expired_films() == 0, "it is left alone for a while"
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "700")
+    get_settings.cache_clear()
+    assert expired_films() == 1
+    assert keys("films/") == set()
 
 
 def test_a_store_that_is_away_stops_one_chore_and_no_other(engine: Engine, redis_url: str) -> None:
