@@ -1,23 +1,20 @@
 """Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
 import logging
-import re
 import secrets
-import select
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
 import psycopg
-from psycopg.pq.abc import PGconn
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.db_connections import answers, sqlalchemy_url
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -94,24 +91,11 @@ def get_engine(url: str | None = None) -> Engine:
     target = url or get_settings().database_url
     if not target:
         raise RuntimeError("CINEMETER_DATABASE_URL is not set; `cinemeter up` starts an embedded server.")
-    target = _sqlalchemy_url(target)
+    target = sqlalchemy_url(target)
     with _engines_lock:
         if target not in _engines:
             _engines[target] = _make_engine(target)
         return _engines[target]
-
-
-def _sqlalchemy_url(url: str) -> str:
-    """Return a URL as SQLAlchemy reads it, for psycopg. Several hosts, as libpq knows them, become its `host=` list."""
-    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)
-    parts = re.fullmatch(
-        r"(?P<scheme>[^:]+://)(?P<user>.*@)?(?P<hosts>[^/?@]+)(?P<path>/[^?]*)?(\?(?P<query>.*))?", url
-    )
-    if parts is None or "," not in parts["hosts"]:
-        return url
-    hosts = "&".join(f"host={host}" for host in parts["hosts"].split(","))
-    query = f"&{parts['query']}" if parts["query"] else ""
-    return f"{parts['scheme']}{parts['user'] or ''}{parts['path'] or '/'}?{hosts}{query}"
 
 
 # Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
@@ -180,7 +164,7 @@ def _make_engine(target: str) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-        if settings.database_ping_seconds and not _answers(connection.pgconn, settings.database_ping_seconds):
+        if settings.database_ping_seconds and not answers(connection.pgconn, settings.database_ping_seconds):
             raise InvalidatePoolError("the other end of this connection does not answer")
 
     @event.listens_for(engine, "handle_error")
@@ -200,29 +184,6 @@ def _make_engine(target: str) -> Engine:
             record.invalidate()
 
     return engine
-
-
-def _answers(connection: PGconn, seconds: float) -> bool:
-    """Return whether the server answers an empty query on an idle connection within some seconds.
-
-    SQLAlchemy's own ping waits as long as the connection is open. A proxy that has lost the server keeps it open for
-    ever, and every thread with such a connection would wait as long.
-    """
-    until = time.monotonic() + seconds
-    try:
-        poll = select.poll()
-        poll.register(connection.socket, select.POLLIN)
-        connection.send_query(b"")
-        connection.flush()
-        while True:
-            while connection.is_busy():
-                if not poll.poll(1000 * max(0.0, until - time.monotonic())):
-                    return False
-                connection.consume_input()
-            if connection.get_result() is None:
-                return True
-    except psycopg.OperationalError:
-        return False
 
 
 def allow_long(session: Session, *, statement_seconds: int = 0, idle_seconds: int = 0) -> None:
