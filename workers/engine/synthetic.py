@@ -1,4 +1,4 @@
-"""Colour bars with burnt-in frame numbers: an engine without weights, for test keys and fault tests."""
+"""Colour bars with burnt-in frame numbers, and a click: an engine without weights, for test keys and fault tests."""
 
 from collections.abc import Generator
 from hashlib import sha256
@@ -13,6 +13,7 @@ from workers.engine.continuation import Continuation
 from workers.engine.errors import ModelRefused
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.request import EngineControl, Frames, SegmentRequest
+from workers.engine.sound import SOUND_RATE, Sound, sample_count
 
 CHUNK_FRAMES = 8
 # The seven bars of SMPTE EG 1 at 75 %, as RGB; the seed decides their order, so that films can be told apart.
@@ -22,13 +23,21 @@ BARS = np.array(
 )
 
 
+CLICK_SAMPLES = SOUND_RATE // 1000
+CLICK_LEVEL = 0.5
+
+
 class SyntheticEngine:
-    """Draws frames that show their own number, deterministic per seed, with the interface of a real engine."""
+    """Draws frames that show their own number, deterministic per seed, with the interface of a real engine.
+
+    With sound, one frame of each clip is white (`marked_frame`), and a click of a millisecond begins with it.
+    """
 
     def __init__(self, model: VideoModel) -> None:
         self.model = model
         self.meter = Meter()
         self.handover: Continuation | None = None
+        self.sound: Sound | None = None
 
     def load(self) -> None:
         """Nothing needs loading."""
@@ -48,17 +57,23 @@ class SyntheticEngine:
             raise ModelRefused("a segment needs at least one frame and one pixel")
         if request.handover is not None:
             request.handover.check(width=request.width, height=request.height)
-        self.meter, self.handover = Meter(), None
+        self.meter, self.handover, self.sound = Meter(), None, None
         with self.meter.stage("denoise"):
             self._pretend_steps(request, control)
         first = int(request.handover.facts["next_frame"]) if request.handover is not None else 0
         background = _background(request)
+        marked = first + marked_frame(request.frames) if request.sound else None
         last: Frames | None = None
         for start in range(0, request.frames, CHUNK_FRAMES):
             control.check()
             began = perf_counter()
             numbers = range(first + start, first + min(start + CHUNK_FRAMES, request.frames))
-            chunk = np.stack([_frame(background, number, request) for number in numbers])  # [f, H, W, 3]
+            chunk = np.stack(
+                [
+                    _frame(np.full_like(background, 255) if number == marked else background, number, request)
+                    for number in numbers
+                ]
+            )  # [f, H, W, 3]
             last = chunk[-1:]
             self.meter.frames += len(chunk)
             self.meter.add("decode", perf_counter() - began)
@@ -67,6 +82,7 @@ class SyntheticEngine:
         segment = request.handover.segment + 1 if request.handover is not None else 0
         facts = {"next_frame": first + request.frames}
         self.handover = Continuation(self.model.id, segment, last.astype(np.float32) / np.float32(255), facts=facts)
+        self.sound = _click(request) if request.sound else None
         self.meter.peak_memory_bytes = peak_host_bytes()
 
     def _pretend_steps(self, request: SegmentRequest, control: EngineControl) -> None:
@@ -80,6 +96,19 @@ class SyntheticEngine:
             preview = np.broadcast_to(np.uint8(255 * (step + 1) // request.steps), (9, 16, 3)).copy()
             control.on_step(step + 1, request.steps, preview)
         control.check()
+
+
+def marked_frame(frames: int) -> int:
+    """Return the number of the frame, in a clip of `frames`, that is white and clicks where the clip has sound."""
+    return frames // 3
+
+
+def _click(request: SegmentRequest) -> Sound:
+    """Return a clip's sound: silence but for a click that begins with the marked frame."""
+    samples = np.zeros((sample_count(request.frames, request.fps), 2), np.float32)
+    begin = sample_count(marked_frame(request.frames), request.fps)
+    samples[begin : begin + CLICK_SAMPLES] = np.float32(CLICK_LEVEL)
+    return Sound(samples)
 
 
 def _background(request: SegmentRequest) -> Frames:
