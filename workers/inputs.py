@@ -62,27 +62,20 @@ def _video(work: Work, native: Size, place: Path) -> Frames | None:
     if spec.video is None or (spec.mode == "extend" and unit.position > 0):
         return None
     _fetch_asset(spec.video, place)
-    pace = Fraction(spec.fps)
-    if spec.mode == "extend":
-        # The clip is the film that the shots before this one are; its last frames are continued.
-        end, wanted = sum(shot.frames for shot in spec.shots[: unit.shot]), work.model.handover_frames
-        return read_frames(
-            place,
-            width=native[0],
-            height=native[1],
-            fps=pace,
-            frames_max=wanted,
-            start_frame=max(0, end - wanted),
-        )
+    # The model reads every native frame; what an upscaler draws between them is left out.
+    pace = work.model.pace(spec.fps)
     # A clip is made anew as one shot, so the place in the shot is the place in the clip.
-    return read_frames(
-        place,
-        width=native[0],
-        height=native[1],
-        fps=pace,
-        frames_max=unit.frames,
-        start_frame=work.frames_before,
+    start, count = work.frames_before, unit.frames
+    if spec.mode == "extend":
+        # The clip is the film that the shots before this one are; its last frames are continued. The last one that is
+        # read is one native frame before the first new one.
+        end = sum(shot.frames for shot in spec.shots[: unit.shot])
+        count = pace * min(work.model.handover_frames, max(1, end // pace))
+        start = max(0, end - count)
+    frames = read_frames(
+        place, width=native[0], height=native[1], fps=Fraction(spec.fps), frames_max=count, start_frame=start
     )
+    return frames[::pace]
 
 
 def _handover(work: Work, place: Path) -> Handover | None:

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 
 from sqlalchemy.orm import Session
 
@@ -55,13 +56,14 @@ def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahea
     attempt.leaving.callback(keeper.close)
     attempt.before_giving_back = keeper.flush
     control.keep_checkpoints(keeper.offer)
-    writer = _encoder(attempt, request)
     # Once for what is there now, beside the denoising; and once more when its end has come, for what came meanwhile.
     control.after_first_step(look_ahead)
     with closing(engine.render(request, control)) as chunks:
-        for number, chunk in enumerate(chunks):  # uint8 [f, H, W, 3]
-            if number == 0:
-                look_ahead()
+        first = next(chunks)
+        # An engine with an upscaler draws larger frames than the model's own, so the first ones say their size.
+        writer = _encoder(attempt, width=first.shape[2], height=first.shape[1])
+        look_ahead()
+        for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
             with engine.meter.stage("encode"):
                 writer.write(chunk)
             control.still_alive()
@@ -69,12 +71,13 @@ def _render(attempt: Attempt, engine: Engine, request: SegmentRequest, look_ahea
     return Rendered(writer, engine.meter, engine.handover)
 
 
-def _encoder(attempt: Attempt, request: SegmentRequest) -> ClipWriter:
+def _encoder(attempt: Attempt, *, width: int, height: int) -> ClipWriter:
+    """Return the writer of the segment's clip, for frames of this size in pixels; it is ended with the attempt."""
     work = attempt.work
     writer = ClipWriter(
         attempt.folder / "clip.mp4",
-        in_width=request.width,
-        in_height=request.height,
+        in_width=width,
+        in_height=height,
         width=work.spec.width,
         height=work.spec.height,
         fps=Fraction(work.spec.fps),

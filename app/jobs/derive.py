@@ -104,14 +104,14 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
     )
     following = Shot(prompt=prompt, seconds=seconds, frames=seconds * spec.fps)
     shots = (before, following)
-    check_length(model, (following,), listed=False, before=Fraction(frames, spec.fps))
+    check_length(model, (following,), fps=spec.fps, listed=False, before=Fraction(frames, spec.fps))
     return spec.model_copy(
         update={
             "mode": "extend",
             "shots": shots,
             "frames": film_frames(shots, spec.crossfade_frames),
             "video": source.id,
-            "video_seconds": str(Fraction(min(model.handover_frames, frames), spec.fps)),
+            "video_seconds": str(Fraction(min(model.handover_frames * model.pace(spec.fps), frames), spec.fps)),
             "strength": None,
             "seed": secrets.randbelow(2**31) if seed is None else seed,
         }
@@ -119,14 +119,18 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
 
 
 def finished_spec(job: Job) -> Spec:
-    """Return the Spec of a job whose film can be used again. Raises AppError `conflict` or `gone`."""
+    """Return the Spec of a job whose film can be used again.
+
+    Raises AppError `conflict` or `gone`, `unknown_model` where its model is off, and `mode_unsupported` where the
+    model no longer makes films at its rate.
+    """
     if job.state != "completed":
         message = f"The video is {job.state}; only a completed one can be used again."
         raise AppError("conflict", message, state=job.state)
     if job.files_removed_at is not None:
         raise AppError("gone", "The files of this video were removed when their retention ended.")
     spec = Spec.model_validate(job.spec)
-    _model(spec)
+    _model(spec).pace(spec.fps)
     return spec
 
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 def orthogonalised(update: Tensor, steps: int = 5) -> Tensor:
     """The nearest orthogonal matrices to a stack [..., R, C], by Newton-Schulz iterations (Keller Jordan's quintic)."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = (update / (update.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()  # A coarse step is as good, and faster.
+    x = update / (update.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    if x.device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        x = x.bfloat16()  # A coarse step is as good, and faster where the processor multiplies such numbers itself.
     tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
     for _ in range(steps):

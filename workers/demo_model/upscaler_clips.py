@@ -17,16 +17,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from app.catalog.demo_words import BACKGROUNDS, COLORS, Scene, Thing
+from app.catalog.demo_words import BACKGROUNDS, COLORS, Scene
 from workers.demo_model.facts import FPS, FRAMES_MAX, NATIVE_SIZES, SPATIAL, pixel_aspect
 from workers.demo_model.latents import RATIOS
 from workers.demo_model.paint import COLOR_JITTER, EDGE, signed_distance
 from workers.demo_model.parts import embed, token_ids
 from workers.demo_model.sample import decode, encode
-from workers.demo_model.upscaler import AFTER, BEFORE, PACE, SCALE
 from workers.demo_model.world import clip_times, draw_scene, paths
+from workers.engine.upscaler import AFTER, BEFORE
 
 KINDS = {"generated": 0.55, "decoded": 0.38, "picture": 0.07}
+SCALE, PACE = 4, 2
+"""Drawn pixels per native pixel along one side, and drawn frames per native frame; the catalogue says the same."""
+
 STARTS = (4, 5, 6, 7)
 """Steps of eight from which clips are denoised again: the fewer are left, the truer they stay to their scene."""
 
@@ -46,7 +49,9 @@ class Painting:
     things: tuple[tuple[str, np.ndarray, np.ndarray, np.ndarray], ...]  # shape, colour [3], centre [P, 2], radius [P]
 
     @classmethod
-    def of(cls, scene: Scene, width: int, height: int, frames: int, seed: list[int], start: float, anywhere: bool) -> "Painting":
+    def of(
+        cls, scene: Scene, width: int, height: int, frames: int, seed: list[int], start: float, anywhere: bool
+    ) -> "Painting":
         """Place a scene's objects at the native frames' times and half-way between them."""
         rng = np.random.default_rng(seed)
         times = clip_times(PACE * (frames - 1) + 1, start, FPS * PACE)
@@ -115,7 +120,9 @@ def make_shard(pipeline: WanPipeline, seed: int, number: int) -> tuple[Tensor, d
     latents = encode(pipeline, clips)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     if kind == "generated":
-        latents = denoise_again(pipeline, latents, [caption for caption, _ in drawn], int(rng.choice(STARTS)), generator)
+        latents = denoise_again(
+            pipeline, latents, [caption for caption, _ in drawn], int(rng.choice(STARTS)), generator
+        )
     elif rng.random() < 0.6:
         latents = latents + _noise(latents, generator) * float(rng.uniform(0.02, 0.25))
     return torch.from_numpy(decode(pipeline, latents)), words

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from workers.demo_model.course import Course
-from workers.demo_model.parts import load
-from workers.demo_model.upscaler import UPSCALER_WEIGHTS, Upscaler, save_upscaler
-from workers.demo_model.upscaler_clips import Pool
+from workers.demo_model.parts import WEIGHTS, load
+from workers.demo_model.upscaler_clips import PACE, SCALE, Pool
+from workers.engine.upscaler import FILE, Upscaler, save_upscaler
 
 LEARNING_RATE = 1.5e-3
 FIRST_SHARDS, STEPS_PER_SHARD, SHARDS_MAX = 8, 50, 96
@@ -41,7 +41,7 @@ def measure(upscaler: Upscaler, pool: Pool) -> dict[str, float]:
     """PSNR in dB of both frames of held windows, and that of enlarging bilinearly."""
     windows, missing, goals = pool.batch(48, 48, np.random.default_rng(99))
     drawn = upscaler(windows, missing).clamp(-1, 1)
-    plain = functional.interpolate(windows[:, 1], scale_factor=4.0, mode="bilinear")
+    plain = functional.interpolate(windows[:, 1], scale_factor=float(SCALE), mode="bilinear")
 
     def psnr(made: Tensor, wanted: Tensor) -> float:
         return round(float(-10 * torch.log10((made - wanted).square().mean() / 4)), 2)
@@ -63,7 +63,7 @@ def train(folder: Path, minutes: float, seed: int, weights: Path) -> Upscaler:
     pool, held = Pool(folder / "clips", seed), Pool(folder / "held", seed + 1000)
     for _ in range(4):
         held.grow(pipeline)
-    upscaler = Upscaler().to(memory_format=torch.channels_last)
+    upscaler = Upscaler(SCALE, PACE).to(memory_format=torch.channels_last)
     course = Course(
         modules={"upscaler": upscaler},
         checkpoint=folder / "upscaler.pt",
@@ -85,7 +85,7 @@ def train(folder: Path, minutes: float, seed: int, weights: Path) -> Upscaler:
         line = {"done": round(done, 4), "spent": round(process_time()), "shards": len(pool.shards), **figures}
         with (folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        average = Upscaler()
+        average = Upscaler(SCALE, PACE)
         average.load_state_dict(course.ema.weights_of("upscaler"))
         save_upscaler(average, folder / "model.safetensors")
 
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="clips, checkpoint and log")
     parser.add_argument("--minutes", type=float, default=50.0, help="processor minutes of the whole course")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--weights", type=Path, default=UPSCALER_WEIGHTS, help="where the trained weights go")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS / FILE, help="where the trained weights go")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What a render starts from: noise, and the pictures that bind it. One place knows how each Wan family is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from app.catalog.models import VideoModel
+from app.errors import AppError
 from workers.engine.decode import encode_video
 from workers.engine.errors import Refused
 from workers.engine.handover import Handover
@@ -38,6 +40,15 @@ class Conditions:
     condition: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
+
+
+def native_request(model: VideoModel, request: SegmentRequest) -> SegmentRequest:
+    """Return the request in the model's own frames, of which an upscaler draws more. Raises Refused for its rate."""
+    try:
+        pace = model.pace(request.fps)
+    except AppError as error:
+        raise Refused(error.message) from error
+    return replace(request, frames=ceil(request.frames / pace), fps=request.fps // pace)
 
 
 def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int) -> Shape:

@@ -172,14 +172,22 @@ class FrameSelection:
         self.shown = frozenset(int(index) for index in chosen[len(chosen) - min(tail, len(chosen)) :])
         self._tail: list[torch.Tensor] = []
 
+    def watch(self, pictures: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield all pictures as they come, keeping the floats of the shown ones."""
+        position = 0
+        for piece in pictures:
+            count = piece.shape[0]
+            self._tail += [piece[index].clone() for index in range(count) if position + index in self.shown]
+            position += count
+            yield piece
+
     def take(self, pictures: Iterator[torch.Tensor], check: Callable[[], None]) -> Iterator[torch.Tensor]:
         """Yield the delivered frames as uint8 chunks [f, H, W, 3] from pictures in 0..1, keeping the shown floats."""
         position = 0
-        for piece in pictures:
+        for piece in self.watch(pictures):
             check()
             count = piece.shape[0]
             wanted = [index for index in range(count) if position + index in self.delivered]
-            self._tail += [piece[index].clone() for index in range(count) if position + index in self.shown]
             position += count
             if wanted:
                 yield to_bytes(piece if len(wanted) == count else piece[wanted])

@@ -13,6 +13,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from app.catalog.models import VideoModel
+from workers.engine.upscaler import FILE as UPSCALER_FILE
+from workers.engine.upscaler import Upscaler, load_upscaler
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU_THREADS_MAX = 4
@@ -28,6 +30,7 @@ class Parts:
     boundary_ratio: float | None
     expand_timesteps: bool
     offload: bool
+    upscaler: Upscaler | None = None  # draws what the VAE decodes; never offloaded, for it is small
 
     @property
     def tokenizer(self) -> Any:
@@ -138,12 +141,17 @@ def load_parts(model: VideoModel, device: torch.device) -> Parts:
             part.eval().requires_grad_(False)
             part.to("cpu" if offload else device)
     config = pipeline.config
+    upscaler = None
+    if model.upscaler is not None:
+        path = Path(find_weights(model)) / UPSCALER_FILE
+        upscaler = load_upscaler(path, device, scale=model.upscaler.scale, pace=model.upscaler.pace)
     return Parts(
         pipeline=pipeline,
         device=device,
         boundary_ratio=model.boundary_ratio or config.get("boundary_ratio"),
         expand_timesteps=model.expand_timesteps or bool(config.get("expand_timesteps")),
         offload=offload,
+        upscaler=upscaler,
     )
 
 

@@ -18,6 +18,7 @@ from workers.engine.conditions import (
     Shape,
     correct_drift,
     look_of,
+    native_request,
     shape_of,
     shown_frames,
 )
@@ -26,15 +27,13 @@ from workers.engine.denoise import DenoiseStage, Plan
 from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory, Refused
 from workers.engine.handover import Floats, Handover
 from workers.engine.load import Parts, choose_threads, clone_scheduler, load_parts
-from workers.engine.memory import refuse_what_cannot_fit
+from workers.engine.memory import is_out_of_memory, refuse_what_cannot_fit
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.preview import LatentPreview
 from workers.engine.request import Control, Frames, SegmentRequest
 from workers.engine.switches import apply_switches, reset_caches
 from workers.engine.text import EmbeddingCache, TextStage
-
-# How PyTorch words a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
-OUT_OF_MEMORY_WORDS = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
+from workers.engine.upscaler import deliver
 
 
 class WanEngine:
@@ -101,14 +100,15 @@ class WanEngine:
         checkpoint = None
         try:
             control.check()
-            shown = shown_frames(self.model, request)
-            self.conditions.check(request, shown)
-            lead = len(shown) if shown is not None and _repeats(request) else 0
-            shape = shape_of(self.model, self.parts, request, lead)
-            refuse_what_cannot_fit(self.model, self.device, request.width, request.height, shape.rendered)
-            checkpoint = self._checkpoint(request, shape, shown, control)
-            latents = self._latents(request, shape, shown, control, checkpoint)
-            yield from self._frames(request, shape, shown, latents, control)
+            native = native_request(self.model, request)
+            shown = shown_frames(self.model, native)
+            self.conditions.check(native, shown)
+            lead = len(shown) if shown is not None and _repeats(native) else 0
+            shape = shape_of(self.model, self.parts, native, lead)
+            refuse_what_cannot_fit(self.model, self.device, native.width, native.height, shape.rendered)
+            checkpoint = self._checkpoint(native, shape, shown, control)
+            latents = self._latents(native, shape, shown, control, checkpoint)
+            yield from self._frames(request, native, shape, shown, latents, control)
         except EngineError:
             raise
         except Exception as error:
@@ -179,6 +179,7 @@ class WanEngine:
     def _frames(
         self,
         request: SegmentRequest,
+        native: SegmentRequest,
         shape: Shape,
         shown: Floats | None,
         latents: torch.Tensor,
@@ -188,14 +189,16 @@ class WanEngine:
         selection = FrameSelection(
             rendered=shape.rendered,
             lead=shape.lead,
-            frames=request.frames,
+            frames=native.frames,
             tail=self.model.handover_frames,
             keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
         )
         with self.parts.at_work("vae") as vae:
             pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
             pictures = pieces if shown is None else mend_seam(pieces, shown, shape.lead)
-            chunks = to_host(selection.take(pictures, control.check), self.device)
+            delivery = {"first": shape.lead, "frames": request.frames, "pace": request.fps // native.fps}
+            delivered = deliver(self.parts.upscaler, selection, pictures, **delivery, check=control.check)
+            chunks = to_host(delivered, self.device)
             while True:
                 with self.meter.stage("decode"):
                     chunk = next(chunks, None)
@@ -203,7 +206,7 @@ class WanEngine:
                     break
                 self.meter.frames += len(chunk)
                 yield chunk
-        self._hand_over(request, selection, latents)
+        self._hand_over(native, selection, latents)
 
     def _hand_over(self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor) -> None:
         """Keep what the next segment needs, and read the memory's high-water mark."""
@@ -269,7 +272,7 @@ class WanEngine:
             raise EnginePoisoned(f"nothing could be reset after {type(error).__name__}: {error}") from failure
         if not self.canary.sings():
             raise EnginePoisoned(f"the canary failed after {type(error).__name__}: {error}") from error
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise OutOfMemory(f"memory ran out while rendering: {error}") from error
 
     def _clean(self) -> None:
@@ -290,10 +293,3 @@ class WanEngine:
 def _repeats(request: SegmentRequest) -> bool:
     """Whether the frames that the segment is shown were delivered before, and are dropped from its output."""
     return request.handover is not None or request.mode == "extend"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out, on CUDA or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
