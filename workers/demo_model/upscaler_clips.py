@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from app.catalog.demo_words import BACKGROUNDS, COLORS, Scene
-from workers.demo_model.facts import FPS, FRAMES_MAX, NATIVE_SIZES, SPATIAL, pixel_aspect
+from workers.demo_model.facts import FPS, FRAMES_MAX, NATIVE_SIZES, pixel_aspect
 from workers.demo_model.latents import RATIOS
 from workers.demo_model.paint import COLOR_JITTER, EDGE, signed_distance
 from workers.demo_model.parts import embed, token_ids
 from workers.demo_model.sample import decode, encode
 from workers.demo_model.world import clip_times, draw_scene, paths
-from workers.engine.upscaler import AFTER, BEFORE
+from workers.engine.upscaler import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW
 
 KINDS = {"generated": 0.55, "decoded": 0.38, "picture": 0.07}
 SCALE, PACE = 4, 2
@@ -34,6 +34,10 @@ STARTS = (4, 5, 6, 7)
 """Steps of eight from which clips are denoised again: the fewer are left, the truer they stay to their scene."""
 
 SHARD = 8
+
+
+Placed = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+"""An object's shape, colour [3], centres [P, 2] and radii [P]."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Painting:
     width: int
     height: int
     back: np.ndarray  # [3]
-    things: tuple[tuple[str, np.ndarray, np.ndarray, np.ndarray], ...]  # shape, colour [3], centre [P, 2], radius [P]
+    things: tuple[Placed, ...]
 
     @classmethod
     def of(
@@ -68,24 +72,34 @@ class Painting:
         )
         return cls(width, height, back, things)
 
-    def paint(self, moments: np.ndarray, scale: int, left: int = 0, top: int = 0, side: int = 0) -> np.ndarray:
-        """Pixels float32 in 0..255 [F, h, w, 3] at half native frames `moments`, `scale` times as large as native.
-
-        `left`, `top` and `side` choose a square window in native pixels; a side of 0 paints the whole picture.
-        """
-        wide, high = (side, side) if side else (self.width, self.height)
-        aspect = pixel_aspect(self.width, self.height)
-        x = ((np.arange(wide * scale, dtype=np.float32) + 0.5) / scale + left) * aspect
-        y = (np.arange(high * scale, dtype=np.float32) + 0.5) / scale + top
+    def paint(self, moments: np.ndarray, scale: int = 1) -> np.ndarray:
+        """Pixels float32 in 0..255 [F, scale H, scale W, 3] at moments, which count half native frames."""
+        x, y = self._grid(scale, 0, 0, self.width, self.height)
         pixels = np.empty((len(moments), len(y), len(x), 3), np.float32)
         pixels[:] = self.back
-        for shape, color, center, radius in self.things:
-            at = center[moments].astype(np.float32)
-            dx, dy = x[None, None, :] - at[:, 0, None, None], y[None, :, None] - at[:, 1, None, None]
-            distance = signed_distance(shape, dx, dy, radius[moments].astype(np.float32)[:, None, None])
-            cover = np.clip(0.5 - distance * (scale / EDGE), 0.0, 1.0)
-            pixels += cover[..., None] * (color.astype(np.float32) - pixels)
+        for thing in self.things:
+            cover = np.clip(0.5 - self._distance(thing, moments, x, y) * (scale / EDGE), 0.0, 1.0)
+            pixels += cover[..., None] * (thing[1].astype(np.float32) - pixels)
         return np.clip(pixels, 0.0, 255.0)
+
+    def outlines(self, moments: np.ndarray, scale: int, left: int, top: int, side: int) -> np.ndarray:
+        """Signed distances [F, scale side, scale side] in native pixels, in a square window, to the nearest outline."""
+        x, y = self._grid(scale, left, top, side, side)
+        return np.minimum.reduce([self._distance(thing, moments, x, y) for thing in self.things])
+
+    def _grid(self, scale: int, left: int, top: int, wide: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of pixels in native display pixels, x [scale wide] and y [scale high]."""
+        x = (np.arange(wide * scale, dtype=np.float32) + 0.5) / scale + left
+        y = (np.arange(high * scale, dtype=np.float32) + 0.5) / scale + top
+        return x * np.float32(pixel_aspect(self.width, self.height)), y
+
+    @staticmethod
+    def _distance(thing: Placed, moments: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Signed distances [F, H, W] to one object's outline."""
+        shape, _, center, radius = thing
+        at = center[moments].astype(np.float32)
+        dx, dy = x[None, None, :] - at[:, 0, None, None], y[None, :, None] - at[:, 1, None, None]
+        return signed_distance(shape, dx, dy, radius[moments].astype(np.float32)[:, None, None])
 
     def focus(self, moment: int, rng: np.random.Generator) -> tuple[float, float]:
         """A point on or near an object's outline, x and y in native pixels."""
@@ -116,7 +130,7 @@ def make_shard(pipeline: WanPipeline, seed: int, number: int) -> tuple[Tensor, d
         return torch.zeros(0), words
     drawn = [draw_painting([seed, number, row], ratio, generated=kind == "generated") for row in range(SHARD)]
     moments = np.arange(0, PACE * FRAMES_MAX - 1, PACE)
-    clips = np.stack([painting.paint(moments, 1) for _, painting in drawn]).round().astype(np.uint8)
+    clips = np.stack([painting.paint(moments) for _, painting in drawn]).round().astype(np.uint8)
     latents = encode(pipeline, clips)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     if kind == "generated":
@@ -182,7 +196,7 @@ class Pool:
         self.shards.append((words, clips, paintings))
 
     def batch(self, count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows [B, 4, 3, side, side], what is missing [B, 2], and goals [B, 2, 3, 4 side, 4 side], in -1..1."""
+        """Windows [B, 4, 3, side, side] in -1..1, what is missing [B, 2], and outlines [B, 3, 2 side, 2 side]."""
         rows = [self._row(side, rng) for _ in range(count)]
         windows, missing, goals = (torch.stack(column) for column in zip(*rows, strict=True))
         return windows, missing, goals
@@ -206,9 +220,8 @@ class Pool:
         chosen = [min(max(index, 0), last) for index in range(frame - BEFORE, frame + AFTER + 1)]
         beyond = torch.tensor([float(frame + 1 + index > last) for index in range(AFTER)])
         cut = clip[chosen, top : top + side, left : left + side].permute(0, 3, 1, 2).float() / 127.5 - 1
-        moments = np.array([PACE * frame, PACE * frame + 1])
-        goal = torch.from_numpy(painting.paint(moments, SCALE, left, top, side)).permute(0, 3, 1, 2) / 127.5 - 1
-        return cut, beyond, goal
+        moments = np.arange(PACE + 1) + PACE * frame
+        return cut, beyond, torch.from_numpy(painting.outlines(moments, OUTLINE_SCALE, left, top, side))
 
 
 def _placed(point: float, side: int, length: int, rng: np.random.Generator) -> int:
@@ -218,9 +231,9 @@ def _placed(point: float, side: int, length: int, rng: np.random.Generator) -> i
 
 
 def _still(side: int, rng: np.random.Generator, beyond: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture of blurred noise that stands still."""
-    cells = int(rng.integers(3, SPATIAL * 3))
+    """A picture of blurred noise that stands still, and has no outlines."""
+    cells = int(rng.integers(3, 24))
     coarse = torch.from_numpy(rng.uniform(-1.3, 1.3, (1, 3, cells, cells)).astype(np.float32))
-    large = functional.interpolate(coarse, size=(SCALE * side, SCALE * side), mode="bicubic").clamp(-1, 1)
-    small = functional.avg_pool2d(large, SCALE)
-    return small.expand(BEFORE + 1 + AFTER, -1, -1, -1), beyond, large.expand(PACE, -1, -1, -1)
+    picture = functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(-1, 1)
+    nothing = torch.full((PACE + 1, OUTLINE_SCALE * side, OUTLINE_SCALE * side), REACH)
+    return picture.expand(WINDOW, -1, -1, -1), beyond, nothing

@@ -1,7 +1,9 @@
-"""The upscaler: what a small model decodes becomes larger pictures and more of them, drawn by a network of its own.
+"""The upscaler: what a small model decodes becomes larger pictures and more of them, with edges drawn anew.
 
-A U-Net looks at four neighbouring frames at native size and draws the second of them large, and what lies between it
-and the third. Where the clip ends it draws the frames between from the past alone.
+A small U-Net looks at four neighbouring frames and says how far each point lies outside the outline of what moves
+there (a signed distance, which is smooth and so can be enlarged), at the second frame's time, at times between it and
+the third, and at the third's. Colours come from the frames themselves: what lies well inside an outline and what lies
+well outside it. Where the net sees no outline, as in a photograph, the decoded picture stays what it is.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +23,22 @@ WINDOW = BEFORE + 1 + AFTER
 FILE = Path("upscaler") / "model.safetensors"
 """Where the weights lie in the folder of a model's weights."""
 
-_WIDTHS = (32, 56, 96)
+REACH = 4.0
+"""Distances beyond so many native pixels are all alike."""
+
+OUTLINE_SCALE = 2
+"""Distances per native pixel, along one side."""
+
+EDGE = 1.4
+"""Width of a drawn edge, in drawn pixels."""
+
+SURE = 1.5
+"""A point farther than so many native pixels from an outline shows one colour unmixed."""
+
+NOISE = 0.1
+"""What a frame's flat parts may stray from their neighbourhood's colour and be smoothed away, of a range of 2."""
+
+_WIDTHS = (24, 40, 64)
 
 
 class _Residual(nn.Module):
@@ -39,9 +56,9 @@ class _Residual(nn.Module):
 class Upscaler(nn.Module):
     """Draws `pace` frames [B, pace, 3, scale H, scale W] from a window of four [B, 4, 3, H, W], all in -1..1.
 
-    H and W divide by four, `scale` by two. The first drawn frame is the window's second one, the others follow it at
-    equal distances, before the third. `missing` [B, 2] is 1 where the window's third or fourth frame lies beyond the
-    clip's end; it then repeats the clip's last one. A window at the clip's beginning repeats the first one.
+    H and W divide by four. The first drawn frame is the window's second one, the others follow it at equal distances,
+    before the third. `missing` [B, 2] is 1 where the window's third or fourth frame lies beyond the clip's end; it
+    then repeats the clip's last one. A window at the clip's beginning repeats the first one.
     """
 
     def __init__(self, scale: int = 4, pace: int = 2) -> None:
@@ -53,21 +70,16 @@ class Upscaler(nn.Module):
         self.down_middle = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
         self.middle_in = _Residual(middle)
         self.down_coarse = nn.Conv2d(middle, coarse, 3, stride=2, padding=1)
-        self.coarse = nn.Sequential(*(_Residual(coarse) for _ in range(3)))
+        self.coarse = nn.Sequential(*(_Residual(coarse) for _ in range(4)))
         self.up_middle = nn.Conv2d(coarse, middle, 1)
         self.middle_out = _Residual(middle)
         self.up_fine = nn.Conv2d(middle, fine, 1)
         self.fine_out = _Residual(fine)
-        self.color = nn.Conv2d(fine, 3 * pace, 1)
-        self.detail = nn.Conv2d(fine, 64, 3, padding=1)
-        self.conv_out = nn.Conv2d(16, 3 * pace * (scale // 2) ** 2, 3, padding=1)
-        for layer in (self.conv_out, self.color):  # It begins as a plain enlargement.
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        self.conv_out = nn.Conv2d(fine, (pace + 1) * OUTLINE_SCALE**2, 3, padding=1)
 
-    def forward(self, window: Tensor, missing: Tensor) -> Tensor:
-        batch, _, _, height, width = window.shape
+    def outlines(self, window: Tensor, missing: Tensor) -> Tensor:
+        """Signed distances in native pixels, negative inside, [B, pace + 1, 2H, 2W]; the last is the third frame's."""
+        height, width = window.shape[-2:]
         planes = missing.to(window)[:, :, None, None].expand(-1, -1, height, width)
         seen = torch.cat([window.flatten(1, 2), planes], dim=1).contiguous(memory_format=torch.channels_last)
         fine = self.fine_in(self.conv_in(seen))
@@ -77,13 +89,61 @@ class Upscaler(nn.Module):
         middle = self.middle_out(middle)
         fine = fine + functional.interpolate(self.up_fine(middle), scale_factor=2.0, mode="nearest")
         fine = functional.relu(self.fine_out(fine))
-        now, following = window[:, BEFORE], window[:, BEFORE + 1]
-        blends = [torch.lerp(now, following, index / self.pace) for index in range(self.pace)]
-        base = torch.cat(blends, dim=1) + self.color(fine)
-        large = functional.interpolate(base, scale_factor=float(self.scale), mode="bilinear")
-        detail = functional.relu(functional.pixel_shuffle(self.detail(fine), 2))
-        large = large + functional.pixel_shuffle(self.conv_out(detail), self.scale // 2)
-        return large.view(batch, self.pace, 3, self.scale * height, self.scale * width)
+        return functional.pixel_shuffle(self.conv_out(fine), OUTLINE_SCALE)
+
+    def forward(self, window: Tensor, missing: Tensor) -> Tensor:
+        return compose(window, self.outlines(window, missing), self.scale)
+
+
+def compose(window: Tensor, outlines: Tensor, scale: int) -> Tensor:
+    """Draw the frames [B, pace, 3, scale H, scale W] of a window [B, 4, 3, H, W] along their outlines; see Upscaler."""
+    pace = outlines.shape[1] - 1
+    seen = window[:, BEFORE : BEFORE + 2]  # [B, 2, 3, H, W]
+    small = functional.avg_pool2d(outlines, OUTLINE_SCALE)
+    distance = small[:, [0, pace]].unsqueeze(2)  # [B, 2, 1, H, W]: the second and the third frame's
+    back = _colors(seen, (distance - SURE).clamp(0, 1))  # [B, 3, H, W]
+    front = _colors(seen, (-distance - SURE).clamp(0, 1))
+    flat = back.unsqueeze(1) + (0.5 - distance / EDGE).clamp(0, 1) * (front - back).unsqueeze(1)
+    rest = (seen - flat) * (distance.abs() > 2 * SURE)
+    rest = rest.sign() * (rest.abs() - NOISE).clamp_min(0)  # [B, 2, 3, H, W]: what is in the frames and no flat colour
+    back, front = _enlarged(back, scale), _enlarged(front, scale)
+    field = functional.interpolate(outlines[:, :pace], scale_factor=scale / OUTLINE_SCALE, mode="bilinear")
+    cover = (0.5 - field * (scale / EDGE)).clamp(0, 1).unsqueeze(2)  # [B, pace, 1, scale H, scale W]
+    drawn = torch.addcmul(back.unsqueeze(1), cover, (front - back).unsqueeze(1))
+    if bool(rest.any()):
+        shares = torch.arange(pace, device=rest.device).view(1, -1, 1, 1, 1) / pace
+        between = torch.lerp(rest[:, :1], rest[:, 1:], shares.to(rest))
+        drawn = drawn + _enlarged(between.flatten(0, 1), scale).view_as(drawn)
+    return drawn
+
+
+def _enlarged(pictures: Tensor, scale: int) -> Tensor:
+    """Pictures [B, C, H, W] at `scale` times the size."""
+    return functional.interpolate(pictures, scale_factor=float(scale), mode="bilinear")
+
+
+def _colors(seen: Tensor, weight: Tensor) -> Tensor:
+    """The colour [B, 3, H, W] around each point of what `weight` [B, 2, 1, H, W] covers in frames [B, 2, 3, H, W].
+
+    It is that of a wide neighbourhood, which is free of noise, where the nearest points agree with it; else theirs.
+    """
+    mass = torch.cat([seen * weight, weight], dim=2).sum(1)  # [B, 4, H, W]
+    mean = mass.sum((-2, -1), keepdim=True)
+    mean = torch.cat([mean[:, :3] / mean[:, 3:].clamp_min(1e-6), torch.ones_like(mean[:, 3:])], dim=1)
+    wide = functional.avg_pool2d(mass, 4)
+    wide = _blurred(wide, 5) + 1e-3 * mean
+    wide = functional.interpolate(wide[:, :3] / wide[:, 3:], scale_factor=4.0, mode="bilinear")
+    near = _blurred(mass, 3)
+    near = (near[:, :3] + 1e-2 * wide) / (near[:, 3:] + 1e-2)
+    differs = ((near - wide).abs().amax(1, keepdim=True) / NOISE - 1).clamp(0, 1)
+    return torch.lerp(wide, near, differs)
+
+
+def _blurred(pictures: Tensor, side: int) -> Tensor:
+    """Pictures averaged twice over squares of `side` pixels; beyond the border lies zero."""
+    for _ in range(2):
+        pictures = functional.avg_pool2d(pictures, side, stride=1, padding=side // 2)
+    return pictures
 
 
 def save_upscaler(upscaler: Upscaler, path: Path) -> None:
