@@ -35,8 +35,11 @@ EDGE = 1.4
 SURE = 1.5
 """A point farther than so many native pixels from an outline shows one colour unmixed."""
 
-NOISE = 0.1
-"""What a frame's flat parts may stray from their neighbourhood's colour and be smoothed away, of a range of 2."""
+NOISE, ALIKE = 0.1, 0.2
+"""What a frame's flat parts stray from their colour, and what two colours differ at least; of a range of 2."""
+
+SPOTS = 0.015
+"""Share of a picture that may show something other than flat colours and be left out."""
 
 _WIDTHS = (24, 40, 64)
 
@@ -101,16 +104,14 @@ def compose(window: Tensor, outlines: Tensor, scale: int) -> Tensor:
     seen = window[:, BEFORE : BEFORE + 2]  # [B, 2, 3, H, W]
     small = functional.avg_pool2d(outlines, OUTLINE_SCALE)
     distance = small[:, [0, pace]].unsqueeze(2)  # [B, 2, 1, H, W]: the second and the third frame's
-    back = _colors(seen, (distance - SURE).clamp(0, 1))  # [B, 3, H, W]
-    front = _colors(seen, (-distance - SURE).clamp(0, 1))
-    flat = back.unsqueeze(1) + (0.5 - distance / EDGE).clamp(0, 1) * (front - back).unsqueeze(1)
-    rest = (seen - flat) * (distance.abs() > 2 * SURE)
-    rest = rest.sign() * (rest.abs() - NOISE).clamp_min(0)  # [B, 2, 3, H, W]: what is in the frames and no flat colour
-    back, front = _enlarged(back, scale), _enlarged(front, scale)
+    back, front = _background(seen, distance), _foreground(seen, distance)  # [B, 3, H, W]
+    flat = torch.lerp(back.unsqueeze(1), front.unsqueeze(1), (0.5 - distance / EDGE).clamp(0, 1))
+    colors = _enlarged(torch.cat([back, front - back], dim=1), scale).unsqueeze(1)
     field = functional.interpolate(outlines[:, :pace], scale_factor=scale / OUTLINE_SCALE, mode="bilinear")
     cover = (0.5 - field * (scale / EDGE)).clamp(0, 1).unsqueeze(2)  # [B, pace, 1, scale H, scale W]
-    drawn = torch.addcmul(back.unsqueeze(1), cover, (front - back).unsqueeze(1))
-    if bool(rest.any()):
+    drawn = torch.addcmul(colors[:, :, :3], cover, colors[:, :, 3:])
+    rest = _unexplained(seen - flat, distance)
+    if rest is not None:
         shares = torch.arange(pace, device=rest.device).view(1, -1, 1, 1, 1) / pace
         between = torch.lerp(rest[:, :1], rest[:, 1:], shares.to(rest))
         drawn = drawn + _enlarged(between.flatten(0, 1), scale).view_as(drawn)
@@ -122,28 +123,70 @@ def _enlarged(pictures: Tensor, scale: int) -> Tensor:
     return functional.interpolate(pictures, scale_factor=float(scale), mode="bilinear")
 
 
-def _colors(seen: Tensor, weight: Tensor) -> Tensor:
-    """The colour [B, 3, H, W] around each point of what `weight` [B, 2, 1, H, W] covers in frames [B, 2, 3, H, W].
-
-    It is that of a wide neighbourhood, which is free of noise, where the nearest points agree with it; else theirs.
-    """
-    mass = torch.cat([seen * weight, weight], dim=2).sum(1)  # [B, 4, H, W]
-    mean = mass.sum((-2, -1), keepdim=True)
-    mean = torch.cat([mean[:, :3] / mean[:, 3:].clamp_min(1e-6), torch.ones_like(mean[:, 3:])], dim=1)
-    wide = functional.avg_pool2d(mass, 4)
-    wide = _blurred(wide, 5) + 1e-3 * mean
-    wide = functional.interpolate(wide[:, :3] / wide[:, 3:], scale_factor=4.0, mode="bilinear")
-    near = _blurred(mass, 3)
-    near = (near[:, :3] + 1e-2 * wide) / (near[:, 3:] + 1e-2)
-    differs = ((near - wide).abs().amax(1, keepdim=True) / NOISE - 1).clamp(0, 1)
-    return torch.lerp(wide, near, differs)
-
-
-def _blurred(pictures: Tensor, side: int) -> Tensor:
-    """Pictures averaged twice over squares of `side` pixels; beyond the border lies zero."""
+def _background(seen: Tensor, distance: Tensor) -> Tensor:
+    """The colour [B, 3, H, W] behind the outlines of frames [B, 2, 3, H, W]: a wide average, free of noise."""
+    weight = (distance - SURE).clamp(0, 1) + 1e-4
+    mean = _mean(seen, weight)
+    mass = torch.cat([seen * weight, weight], dim=2) * _trust(seen, mean)
+    wide = functional.avg_pool2d(mass.sum(1), 4)
     for _ in range(2):
-        pictures = functional.avg_pool2d(pictures, side, stride=1, padding=side // 2)
-    return pictures
+        wide = functional.avg_pool2d(wide, 5, stride=1, padding=2)
+    mean = mean.flatten(1, 2)
+    wide = (wide[:, :3] + 1e-3 * mean) / (wide[:, 3:] + 1e-3)
+    return _enlarged(wide, 4)
+
+
+def _foreground(seen: Tensor, distance: Tensor) -> Tensor:
+    """The colour [B, 3, H, W] within the outlines of frames [B, 2, 3, H, W]: one for each half, or one for both.
+
+    Two objects never share a half of the picture's longer side. Halves whose colours are nearly alike show one object.
+    """
+    weight = (-distance - SURE).clamp(0, 1) + 1e-3 * (distance < 0) + 1e-6
+    axis = -1 if seen.shape[-1] >= seen.shape[-2] else -2
+    whole = _robust_mean(seen, weight)
+    halves = [
+        _robust_mean(frames, heavy, whole)
+        for frames, heavy in zip(seen.chunk(2, axis), weight.chunk(2, axis), strict=True)
+    ]
+    apart = (((halves[0] - halves[1]).abs().amax(2, keepdim=True) - ALIKE) / NOISE).clamp(0, 1)
+    sides = [
+        torch.lerp(whole, half, apart).expand_as(frames[:, :1])[:, 0]
+        for half, frames in zip(halves, seen.chunk(2, axis), strict=True)
+    ]
+    return torch.cat(sides, axis)
+
+
+def _mean(seen: Tensor, weight: Tensor) -> Tensor:
+    """The weighted mean colour [B, 1, 3, 1, 1] of frames [B, 2, 3, H, W]."""
+    return (seen * weight).sum((1, 3, 4), keepdim=True) / weight.sum((1, 3, 4), keepdim=True)
+
+
+def _trust(seen: Tensor, mean: Tensor) -> Tensor:
+    """Little for points whose colour is far from the mean, [B, 2, 1, H, W]: they lie there by a mistake."""
+    return 1 / (1 + ((seen - mean).abs().amax(2, keepdim=True) / ALIKE) ** 4)
+
+
+def _robust_mean(seen: Tensor, weight: Tensor, otherwise: Tensor | None = None) -> Tensor:
+    """The mean colour [B, 1, 3, 1, 1] without points far from it; `otherwise` counts like one point."""
+    mean = _mean(seen, weight)
+    weight = weight * _trust(seen, mean)
+    if otherwise is None:
+        return _mean(seen, weight)
+    total = (seen * weight).sum((1, 3, 4), keepdim=True) + otherwise
+    return total / (weight.sum((1, 3, 4), keepdim=True) + 1)
+
+
+def _unexplained(rest: Tensor, distance: Tensor) -> Tensor | None:
+    """What frames show beside flat colours, [B, 2, 3, H, W], or None for clips of nothing but flat shapes.
+
+    Faint differences are the codec's noise, those near an outline its softness, and small spots a mistake of either.
+    """
+    size = rest.abs()
+    rest = rest * ((size - NOISE) / NOISE).clamp(0, 1) * (distance.abs() > 2 * SURE)
+    share = ((rest.abs() > NOISE).amax(2, keepdim=True)).float().mean((1, 3, 4), keepdim=True)
+    if not bool((share > SPOTS).any()):
+        return None
+    return rest * ((share - SPOTS) / SPOTS).clamp(0, 1)
 
 
 def save_upscaler(upscaler: Upscaler, path: Path) -> None:
