@@ -24,7 +24,7 @@ from workers.demo_model.paint import COLOR_JITTER, EDGE, signed_distance
 from workers.demo_model.parts import embed, token_ids
 from workers.demo_model.sample import decode, encode
 from workers.demo_model.world import clip_times, draw_scene, paths
-from workers.engine.upscaler import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW
+from workers.engine.upscaler import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW, coverage_of
 
 KINDS = {"generated": 0.55, "decoded": 0.38, "picture": 0.07}
 SCALE, PACE = 4, 2
@@ -196,7 +196,7 @@ class Pool:
         self.shards.append((words, clips, paintings))
 
     def batch(self, count: int, side: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Windows [B, 4, 3, side, side] in -1..1, what is missing [B, 2], and outlines [B, 3, 2 side, 2 side]."""
+        """Coverages [B, 4, side, side], what is missing [B, 2], and outlines [B, 3, 2 side, 2 side]."""
         rows = [self._row(side, rng) for _ in range(count)]
         windows, missing, goals = (torch.stack(column) for column in zip(*rows, strict=True))
         return windows, missing, goals
@@ -219,7 +219,8 @@ class Pool:
         last = min(FRAMES_MAX - 1, frame + AFTER - missing)
         chosen = [min(max(index, 0), last) for index in range(frame - BEFORE, frame + AFTER + 1)]
         beyond = torch.tensor([float(frame + 1 + index > last) for index in range(AFTER)])
-        cut = clip[chosen, top : top + side, left : left + side].permute(0, 3, 1, 2).float() / 127.5 - 1
+        seen = coverage_of(clip[chosen].permute(0, 3, 1, 2).float()[None] / 127.5 - 1)[0]
+        cut = seen[:, top : top + side, left : left + side]
         moments = np.arange(PACE + 1) + PACE * frame
         return cut, beyond, torch.from_numpy(painting.outlines(moments, OUTLINE_SCALE, left, top, side))
 
@@ -236,4 +237,4 @@ def _still(side: int, rng: np.random.Generator, beyond: Tensor) -> tuple[Tensor,
     coarse = torch.from_numpy(rng.uniform(-1.3, 1.3, (1, 3, cells, cells)).astype(np.float32))
     picture = functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(-1, 1)
     nothing = torch.full((PACE + 1, OUTLINE_SCALE * side, OUTLINE_SCALE * side), REACH)
-    return picture.expand(WINDOW, -1, -1, -1), beyond, nothing
+    return coverage_of(picture.expand(1, WINDOW, -1, -1, -1))[0], beyond, nothing

@@ -19,8 +19,8 @@ from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.upscaler_clips import PACE, SCALE, Pool
 from workers.engine.upscaler import FILE, REACH, Upscaler, save_upscaler
 
-LEARNING_RATE = 1.5e-3
-FIRST_SHARDS, STEPS_PER_SHARD, SHARDS_MAX = 12, 100, 96
+LEARNING_RATE = 4e-3
+FIRST_SHARDS, STEPS_PER_SHARD, SHARDS_MAX = 16, 150, 96
 BATCHES = ((16, 32), (12, 48), (8, 64))
 """Batch and side in native pixels of the windows, small ones first."""
 

@@ -1,9 +1,9 @@
 """The upscaler: what a small model decodes becomes larger pictures and more of them, with edges drawn anew.
 
-A small U-Net looks at four neighbouring frames and says how far each point lies outside the outline of what moves
-there (a signed distance, which is smooth and so can be enlarged), at the second frame's time, at times between it and
-the third, and at the third's. Colours come from the frames themselves: what lies well inside an outline and what lies
-well outside it. Where the net sees no outline, as in a photograph, the decoded picture stays what it is.
+A small U-Net looks at how much of each point of four neighbouring frames is an object, and says how far each point lies
+outside the objects' outlines (a signed distance, which is smooth and so can be enlarged), at the second frame's time,
+at times between it and the third, and at the third's. Colours come from the frames themselves: what lies well inside an
+outline and what lies well outside it. Where the net sees no outline, as in a photograph, the decoded picture stays.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ NOISE, ALIKE = 0.1, 0.2
 SPOTS = 0.015
 """Share of a picture that may show something other than flat colours and be left out."""
 
-_WIDTHS = (24, 40, 64)
+_WIDTHS = (16, 32, 48)
 
 
 class _Residual(nn.Module):
@@ -51,6 +51,8 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.zeros_(self.second.weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden + self.second(functional.relu(self.first(functional.relu(hidden))))
@@ -68,7 +70,7 @@ class Upscaler(nn.Module):
         super().__init__()
         self.scale, self.pace = scale, pace
         fine, middle, coarse = _WIDTHS
-        self.conv_in = nn.Conv2d(3 * WINDOW + AFTER, fine, 3, padding=1)
+        self.conv_in = nn.Conv2d(WINDOW + AFTER, fine, 3, padding=1)
         self.fine_in = _Residual(fine)
         self.down_middle = nn.Conv2d(fine, middle, 3, stride=2, padding=1)
         self.middle_in = _Residual(middle)
@@ -80,11 +82,14 @@ class Upscaler(nn.Module):
         self.fine_out = _Residual(fine)
         self.conv_out = nn.Conv2d(fine, (pace + 1) * OUTLINE_SCALE**2, 3, padding=1)
 
-    def outlines(self, window: Tensor, missing: Tensor) -> Tensor:
-        """Signed distances in native pixels, negative inside, [B, pace + 1, 2H, 2W]; the last is the third frame's."""
-        height, width = window.shape[-2:]
-        planes = missing.to(window)[:, :, None, None].expand(-1, -1, height, width)
-        seen = torch.cat([window.flatten(1, 2), planes], dim=1).contiguous(memory_format=torch.channels_last)
+    def outlines(self, coverage: Tensor, missing: Tensor) -> Tensor:
+        """Signed distances in native pixels, negative inside, [B, pace + 1, 2H, 2W]; the last is the third frame's.
+
+        `coverage` [B, 4, H, W] says how much of each point is an object, about 0 to 1; see `coverage_of`.
+        """
+        height, width = coverage.shape[-2:]
+        planes = missing.to(coverage)[:, :, None, None].expand(-1, -1, height, width)
+        seen = torch.cat([coverage, planes], dim=1).contiguous(memory_format=torch.channels_last)
         fine = self.fine_in(self.conv_in(seen))
         middle = self.middle_in(self.down_middle(functional.relu(fine)))
         coarse = self.coarse(self.down_coarse(functional.relu(middle)))
@@ -95,7 +100,30 @@ class Upscaler(nn.Module):
         return functional.pixel_shuffle(self.conv_out(fine), OUTLINE_SCALE)
 
     def forward(self, window: Tensor, missing: Tensor) -> Tensor:
-        return compose(window, self.outlines(window, missing), self.scale)
+        return compose(window, self.outlines(coverage_of(window), missing), self.scale)
+
+
+def coverage_of(window: Tensor) -> Tensor:
+    """How much of each point is an object's colour and not the background's, about 0 to 1: [B, 4, H, W].
+
+    `window` is [B, 4, 3, H, W]. The background is the border's median colour; an object's is what differs most from it,
+    in either half of the longer side, because two objects never share one. Whatever their colours are, objects then
+    look alike to the network.
+    """
+    rim = 2
+    rows = torch.cat([window[..., :rim, :], window[..., -rim:, :]], dim=-2).flatten(3)
+    columns = torch.cat([window[..., :rim], window[..., -rim:]], dim=-1).flatten(3)
+    border = torch.cat([rows, columns], dim=-1).transpose(1, 2).flatten(2)  # [B, 3, points]
+    apart = window - border.median(dim=-1).values[:, None, :, None, None]
+    weight = apart.square().sum(2, keepdim=True).square()  # [B, 4, 1, H, W]
+    axis = -1 if window.shape[-1] >= window.shape[-2] else -2
+    whole = torch.cat([apart * weight, weight], dim=2).sum((1, 3, 4), keepdim=True)
+    covers = []
+    for part, heavy in zip(apart.chunk(2, axis), weight.chunk(2, axis), strict=True):
+        mass = torch.cat([part * heavy, heavy], dim=2).sum((1, 3, 4), keepdim=True) + 0.02 * whole
+        way = mass[:, :, :3] / mass[:, :, 3:].clamp_min(1e-6)  # [B, 1, 3, 1, 1]: from the background to the object
+        covers.append((part * way).sum(2) / way.square().sum(2).clamp_min(0.02))
+    return torch.cat(covers, axis).clamp(-0.5, 1.5)
 
 
 def compose(window: Tensor, outlines: Tensor, scale: int) -> Tensor:
