@@ -177,11 +177,13 @@ class Pool:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.shards: list[tuple[dict[str, str], Tensor, list[Painting]]] = []
 
-    def grow(self, pipeline: WanPipeline) -> None:
-        """Add the next shard: read it, or make and store it."""
+    def grow(self, pipeline: WanPipeline | None) -> None:
+        """Add the next shard: read it, or make it with a pipeline and store it. Raises ValueError with neither."""
         number = len(self.shards)
         path = self.folder / f"{number:04d}.safetensors"
         if not path.exists():
+            if pipeline is None:
+                raise ValueError(f"{path} is missing, and there is no pipeline to make it")
             clips, words = make_shard(pipeline, self.seed, number)
             partial = path.with_suffix(".partial")
             save_file({"clips": clips.contiguous()}, partial, words)
