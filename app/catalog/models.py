@@ -169,6 +169,15 @@ class VideoModel(_Table):
         """Return the width and height in pixels that the model renders for a sold size, or None if it cannot."""
         return self.native.get(size.resolution, {}).get(size.ratio)
 
+    def pixel_aspect(self, width: int, height: int) -> float:
+        """Return how many times as wide as high the pixels of a native size are, in a film of the ratio it serves."""
+        for ratios in self.native.values():
+            for ratio, sides in ratios.items():
+                if sides == (width, height):
+                    wide, high = ratio.split(":")
+                    return int(wide) * height / (int(high) * width)
+        return 1.0
+
     @property
     def native_fps(self) -> int:
         """The frames per second that the model itself makes; an upscaler draws further ones between them."""

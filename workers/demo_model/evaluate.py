@@ -22,7 +22,7 @@ from torch.nn.functional import avg_pool2d
 
 from app.catalog.demo_words import Scene
 from workers.demo_model.checker import judge
-from workers.demo_model.facts import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
+from workers.demo_model.facts import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS, pixel_aspect
 from workers.demo_model.paint import paint
 from workers.demo_model.parts import WEIGHTS, load
 from workers.demo_model.sample import Given, generate
@@ -51,10 +51,11 @@ def as_shown(upscaler: Upscaler | None, clips: np.ndarray, first: int = 0) -> np
     if upscaler is None:
         return clips[:, first:]
     frames = upscaler.pace * (clips.shape[1] - first)
+    aspect = pixel_aspect(clips.shape[3], clips.shape[2])
     films = []
     for clip in clips:
         pieces = iter(torch.from_numpy(clip).float().div(255).split(8))
-        chunks = draw_frames(upscaler, pieces, first=first, frames=frames, pace=upscaler.pace)
+        chunks = draw_frames(upscaler, pieces, first=first, frames=frames, pace=upscaler.pace, aspect=aspect)
         small = [avg_pool2d(chunk.permute(0, 3, 1, 2).float(), upscaler.scale) for chunk in chunks]
         films.append(torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.stack(films)

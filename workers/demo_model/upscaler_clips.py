@@ -24,7 +24,7 @@ from workers.demo_model.paint import COLOR_JITTER, EDGE, signed_distance
 from workers.demo_model.parts import embed, token_ids
 from workers.demo_model.sample import decode, encode
 from workers.demo_model.world import clip_times, draw_scene, paths
-from workers.engine.upscaler import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW, coverage_of
+from workers.engine.shape_drawing import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW, coverage_of
 
 KINDS = {"generated": 0.55, "decoded": 0.38, "picture": 0.07}
 SCALE, PACE = 4, 2

@@ -16,8 +16,10 @@ from torch.nn import functional
 
 from workers.demo_model.course import Course
 from workers.demo_model.parts import WEIGHTS, load
+from workers.demo_model.path_training import train_paths
 from workers.demo_model.upscaler_clips import PACE, SCALE, Pool
-from workers.engine.upscaler import FILE, REACH, Upscaler, save_upscaler
+from workers.engine.shape_drawing import REACH
+from workers.engine.upscaler import FILE, Upscaler, save_upscaler
 
 LEARNING_RATE = 4e-3
 FIRST_SHARDS, STEPS_PER_SHARD, SHARDS_MAX = 16, 150, 96
@@ -61,6 +63,7 @@ def train(folder: Path, minutes: float, seed: int, weights: Path) -> Upscaler:
     for _ in range(4):
         held.grow(pipeline)
     upscaler = Upscaler(SCALE, PACE).to(memory_format=torch.channels_last)
+    upscaler.path.requires_grad_(False)  # It is trained without pictures, at the end.
     course = Course(
         modules={"upscaler": upscaler},
         checkpoint=folder / "upscaler.pt",
@@ -87,8 +90,9 @@ def train(folder: Path, minutes: float, seed: int, weights: Path) -> Upscaler:
         save_upscaler(average, folder / "model.safetensors")
 
     course.run(loss_of, lambda: measure(upscaler, held), report)
+    path_error = train_paths(upscaler.path, seed)
     save_upscaler(upscaler, weights)
-    report(1.0, {"step": course.step, **measure(upscaler, held)})
+    report(1.0, {"step": course.step, "path": path_error, **measure(upscaler, held)})
     return upscaler
 
 

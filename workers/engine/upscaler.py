@@ -1,9 +1,10 @@
 """The upscaler: what a small model decodes becomes larger pictures and more of them, with edges drawn anew.
 
-A small U-Net looks at how much of each point of four neighbouring frames is an object, and says how far each point lies
-outside the objects' outlines (a signed distance, which is smooth and so can be enlarged), at the second frame's time,
-at times between it and the third, and at the third's. Colours come from the frames themselves: what lies well inside an
-outline and what lies well outside it. Where the net sees no outline, as in a photograph, the decoded picture stays.
+Outlines are signed distances, which are smooth and so can be enlarged: at a frame's time, at times between it and the
+next, and at the next one's. Where a frame shows circles, squares or triangles, a tracker says where these are at each
+time. Where it shows something else, a small U-Net that looks at four neighbouring frames draws the outlines freely.
+Colours come from the frames themselves: what lies well inside an outline and what lies well outside it. Where there is
+no outline, as in a photograph, the decoded picture stays.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,31 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workers.engine.decode import FrameSelection, to_bytes
+from workers.engine.shape_drawing import AFTER, BEFORE, OUTLINE_SCALE, REACH, WINDOW, compose, coverage_of
+from workers.engine.shape_tracking import PathNet, Tracker
 
-BEFORE, AFTER = 1, 2
-"""Native frames that the network sees before and after the one that it draws."""
-
-WINDOW = BEFORE + 1 + AFTER
 FILE = Path("upscaler") / "model.safetensors"
 """Where the weights lie in the folder of a model's weights."""
-
-REACH = 4.0
-"""Distances beyond so many native pixels are all alike."""
-
-OUTLINE_SCALE = 2
-"""Distances per native pixel, along one side."""
-
-EDGE = 1.4
-"""Width of a drawn edge, in drawn pixels."""
-
-SURE = 1.5
-"""A point farther than so many native pixels from an outline shows one colour unmixed."""
-
-NOISE, ALIKE = 0.1, 0.2
-"""What a frame's flat parts stray from their colour, and what two colours differ at least; of a range of 2."""
-
-SPOTS = 0.015
-"""Share of a picture that may show something other than flat colours and be left out."""
 
 _WIDTHS = (16, 32, 48)
 
@@ -80,6 +61,7 @@ class Upscaler(nn.Module):
         self.middle_out = _Residual(middle)
         self.up_fine = nn.Conv2d(middle, fine, 1)
         self.fine_out = _Residual(fine)
+        self.path = PathNet(pace)
         self.conv_out = nn.Conv2d(fine, (pace + 1) * OUTLINE_SCALE**2, 3, padding=1)
 
     def outlines(self, coverage: Tensor, missing: Tensor) -> Tensor:
@@ -99,122 +81,17 @@ class Upscaler(nn.Module):
         fine = functional.relu(self.fine_out(fine))
         return functional.pixel_shuffle(self.conv_out(fine), OUTLINE_SCALE)
 
-    def forward(self, window: Tensor, missing: Tensor) -> Tensor:
-        return compose(window, self.outlines(coverage_of(window), missing), self.scale)
-
-
-def coverage_of(window: Tensor) -> Tensor:
-    """How much of each point is an object's colour and not the background's, about 0 to 1: [B, 4, H, W].
-
-    `window` is [B, 4, 3, H, W]. The background is the border's median colour; an object's is what differs most from it,
-    in either half of the longer side, because two objects never share one. Whatever their colours are, objects then
-    look alike to the network.
-    """
-    rim = 2
-    rows = torch.cat([window[..., :rim, :], window[..., -rim:, :]], dim=-2).flatten(3)
-    columns = torch.cat([window[..., :rim], window[..., -rim:]], dim=-1).flatten(3)
-    border = torch.cat([rows, columns], dim=-1).transpose(1, 2).flatten(2)  # [B, 3, points]
-    apart = window - border.median(dim=-1).values[:, None, :, None, None]
-    weight = apart.square().sum(2, keepdim=True).square()  # [B, 4, 1, H, W]
-    axis = -1 if window.shape[-1] >= window.shape[-2] else -2
-    whole = torch.cat([apart * weight, weight], dim=2).sum((1, 3, 4), keepdim=True)
-    covers = []
-    for part, heavy in zip(apart.chunk(2, axis), weight.chunk(2, axis), strict=True):
-        mass = torch.cat([part * heavy, heavy], dim=2).sum((1, 3, 4), keepdim=True) + 0.02 * whole
-        way = mass[:, :, :3] / mass[:, :, 3:].clamp_min(1e-6)  # [B, 1, 3, 1, 1]: from the background to the object
-        covers.append((part * way).sum(2) / way.square().sum(2).clamp_min(0.02))
-    return torch.cat(covers, axis).clamp(-0.5, 1.5)
-
-
-def compose(window: Tensor, outlines: Tensor, scale: int) -> Tensor:
-    """Draw the frames [B, pace, 3, scale H, scale W] of a window [B, 4, 3, H, W] along their outlines; see Upscaler."""
-    pace = outlines.shape[1] - 1
-    seen = window[:, BEFORE : BEFORE + 2]  # [B, 2, 3, H, W]
-    small = functional.avg_pool2d(outlines, OUTLINE_SCALE)
-    distance = small[:, [0, pace]].unsqueeze(2)  # [B, 2, 1, H, W]: the second and the third frame's
-    back, front = _background(seen, distance), _foreground(seen, distance)  # [B, 3, H, W]
-    flat = torch.lerp(back.unsqueeze(1), front.unsqueeze(1), (0.5 - distance / EDGE).clamp(0, 1))
-    colors = _enlarged(torch.cat([back, front - back], dim=1), scale).unsqueeze(1)
-    field = functional.interpolate(outlines[:, :pace], scale_factor=scale / OUTLINE_SCALE, mode="bilinear")
-    cover = (0.5 - field * (scale / EDGE)).clamp(0, 1).unsqueeze(2)  # [B, pace, 1, scale H, scale W]
-    drawn = torch.addcmul(colors[:, :, :3], cover, colors[:, :, 3:])
-    rest = _unexplained(seen - flat, distance)
-    if rest is not None:
-        shares = torch.arange(pace, device=rest.device).view(1, -1, 1, 1, 1) / pace
-        between = torch.lerp(rest[:, :1], rest[:, 1:], shares.to(rest))
-        drawn = drawn + _enlarged(between.flatten(0, 1), scale).view_as(drawn)
-    return drawn
-
-
-def _enlarged(pictures: Tensor, scale: int) -> Tensor:
-    """Pictures [B, C, H, W] at `scale` times the size."""
-    return functional.interpolate(pictures, scale_factor=float(scale), mode="bilinear")
-
-
-def _background(seen: Tensor, distance: Tensor) -> Tensor:
-    """The colour [B, 3, H, W] behind the outlines of frames [B, 2, 3, H, W]: a wide average, free of noise."""
-    weight = (distance - SURE).clamp(0, 1) + 1e-4
-    mean = _mean(seen, weight)
-    mass = torch.cat([seen * weight, weight], dim=2) * _trust(seen, mean)
-    wide = functional.avg_pool2d(mass.sum(1), 4)
-    for _ in range(2):
-        wide = functional.avg_pool2d(wide, 5, stride=1, padding=2)
-    mean = mean.flatten(1, 2)
-    wide = (wide[:, :3] + 1e-3 * mean) / (wide[:, 3:] + 1e-3)
-    return _enlarged(wide, 4)
-
-
-def _foreground(seen: Tensor, distance: Tensor) -> Tensor:
-    """The colour [B, 3, H, W] within the outlines of frames [B, 2, 3, H, W]: one for each half, or one for both.
-
-    Two objects never share a half of the picture's longer side. Halves whose colours are nearly alike show one object.
-    """
-    weight = (-distance - SURE).clamp(0, 1) + 1e-3 * (distance < 0) + 1e-6
-    axis = -1 if seen.shape[-1] >= seen.shape[-2] else -2
-    whole = _robust_mean(seen, weight)
-    halves = [
-        _robust_mean(frames, heavy, whole)
-        for frames, heavy in zip(seen.chunk(2, axis), weight.chunk(2, axis), strict=True)
-    ]
-    apart = (((halves[0] - halves[1]).abs().amax(2, keepdim=True) - ALIKE) / NOISE).clamp(0, 1)
-    sides = [
-        torch.lerp(whole, half, apart).expand_as(frames[:, :1])[:, 0]
-        for half, frames in zip(halves, seen.chunk(2, axis), strict=True)
-    ]
-    return torch.cat(sides, axis)
-
-
-def _mean(seen: Tensor, weight: Tensor) -> Tensor:
-    """The weighted mean colour [B, 1, 3, 1, 1] of frames [B, 2, 3, H, W]."""
-    return (seen * weight).sum((1, 3, 4), keepdim=True) / weight.sum((1, 3, 4), keepdim=True)
-
-
-def _trust(seen: Tensor, mean: Tensor) -> Tensor:
-    """Little for points whose colour is far from the mean, [B, 2, 1, H, W]: they lie there by a mistake."""
-    return 1 / (1 + ((seen - mean).abs().amax(2, keepdim=True) / ALIKE) ** 4)
-
-
-def _robust_mean(seen: Tensor, weight: Tensor, otherwise: Tensor | None = None) -> Tensor:
-    """The mean colour [B, 1, 3, 1, 1] without points far from it; `otherwise` counts like one point."""
-    mean = _mean(seen, weight)
-    weight = weight * _trust(seen, mean)
-    if otherwise is None:
-        return _mean(seen, weight)
-    total = (seen * weight).sum((1, 3, 4), keepdim=True) + otherwise
-    return total / (weight.sum((1, 3, 4), keepdim=True) + 1)
-
-
-def _unexplained(rest: Tensor, distance: Tensor) -> Tensor | None:
-    """What frames show beside flat colours, [B, 2, 3, H, W], or None for clips of nothing but flat shapes.
-
-    Faint differences are the codec's noise, those near an outline its softness, and small spots a mistake of either.
-    """
-    size = rest.abs()
-    rest = rest * ((size - NOISE) / NOISE).clamp(0, 1) * (distance.abs() > 2 * SURE)
-    share = ((rest.abs() > NOISE).amax(2, keepdim=True)).float().mean((1, 3, 4), keepdim=True)
-    if not bool((share > SPOTS).any()):
-        return None
-    return rest * ((share - SPOTS) / SPOTS).clamp(0, 1)
+    def forward(self, window: Tensor, missing: Tensor, tracker: Tracker, skip: int = 0) -> Tensor:
+        """Draw the windows of a clip, in its order; the first `skip` ones are looked at and not drawn."""
+        coverage = coverage_of(window)
+        shapes = tracker.follow(window, coverage, missing, OUTLINE_SCALE)
+        window, fits = window[skip:], shapes.fits[skip:].view(-1, 1, 1, 1)
+        drawn = compose(window, shapes.outlines[skip:].clamp(-REACH, REACH), self.scale, shapes.colors[skip:])
+        if bool(fits.all()):
+            return drawn
+        outlines = self.outlines(coverage[skip:], missing[skip:])
+        free = compose(window, outlines.clamp(-REACH, REACH), self.scale)
+        return torch.where(fits.unsqueeze(1), drawn, free)
 
 
 def save_upscaler(upscaler: Upscaler, path: Path) -> None:
@@ -242,11 +119,12 @@ def deliver(
     upscaler: Upscaler | None,
     selection: FrameSelection,
     pictures: Iterator[Tensor],
+    check: Callable[[], None],
     *,
     first: int,
     frames: int,
     pace: int,
-    check: Callable[[], None],
+    aspect: float,
 ) -> Iterator[Tensor]:
     """Yield the delivered frames of a render as uint8 chunks: those selected, drawn large where there is an upscaler.
 
@@ -255,7 +133,7 @@ def deliver(
     if upscaler is None:
         return selection.take(pictures, check)
     native = selection.watch(pictures)
-    return draw_frames(upscaler, native, first=first, frames=frames, pace=pace, check=check)
+    return draw_frames(upscaler, native, first=first, frames=frames, pace=pace, aspect=aspect, check=check)
 
 
 @torch.no_grad()
@@ -266,33 +144,37 @@ def draw_frames(
     first: int,
     frames: int,
     pace: int,
+    aspect: float = 1.0,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Tensor]:
     """Yield exactly `frames` large frames as uint8 chunks [f, scale H, scale W, 3].
 
     `pieces` are native pictures [f, H, W, 3] in 0..1 in order, of which at most a piece and three more are held. The
     first drawn frame is native frame `first`; those before it are only looked at. `pace` frames are drawn for each
-    native frame, as many as the network draws or fewer: with 1, nothing is drawn between. `check` is called for each
-    piece. Raises ValueError where the pieces end too early.
+    native frame, as many as the network draws or fewer: with 1, nothing is drawn between. Native pixels are shown
+    `aspect` times as wide as high. `check` is called for each piece. Raises ValueError where the pieces end too early.
     """
-    left = frames
-    for windows, missing in _windows(pieces, first):
+    left, position = frames, 0
+    tracker = Tracker(upscaler.path, aspect)
+    for windows, missing in _windows(pieces):
         check()
+        skip = min(max(first - position, 0), len(windows))
+        position += len(windows)
         if left > 0:
-            large = upscaler(windows, missing)[:, :pace].flatten(0, 1)[:left]  # [f, 3, scale H, scale W]
+            large = upscaler(windows, missing, tracker, skip)[:, :pace].flatten(0, 1)[:left]  # [f, 3, scale H, scale W]
             left -= len(large)
             yield to_bytes((large * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1))
     if left > 0:
         raise ValueError(f"the clip ended {left} frames too early")
 
 
-def _windows(pieces: Iterator[Tensor], first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the windows [B, 4, 3, H, W] in -1..1 of all frames from `first` on, and which of their frames are missing.
+def _windows(pieces: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the windows [B, 4, 3, H, W] in -1..1 of all frames, and which of their frames are missing.
 
     `pieces` are native pictures [f, H, W, 3] in 0..1.
     """
     held: list[Tensor] = []  # The frames from `base` on, each [3, H, W].
-    base, center = 0, first
+    base, center = 0, 0
     for piece in pieces:
         held += (piece * 2 - 1).permute(0, 3, 1, 2).unbind()
         ready = range(center, base + len(held) - AFTER)

@@ -197,8 +197,9 @@ class WanEngine:
             pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
             pictures = pieces if shown is None else mend_seam(pieces, shown, shape.lead)
             delivery = {"first": shape.lead, "frames": request.frames, "pace": request.fps // native.fps}
-            delivered = deliver(self.parts.upscaler, selection, pictures, **delivery, check=control.check)
-            chunks = to_host(delivered, self.device)
+            aspect = self.model.pixel_aspect(native.width, native.height)
+            frames = deliver(self.parts.upscaler, selection, pictures, control.check, aspect=aspect, **delivery)
+            chunks = to_host(frames, self.device)
             while True:
                 with self.meter.stage("decode"):
                     chunk = next(chunks, None)

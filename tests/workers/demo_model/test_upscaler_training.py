@@ -13,7 +13,8 @@ from workers.demo_model.paint import EDGE, paint
 from workers.demo_model.upscaler_clips import PACE, SHARD, Painting, Pool, draw_painting
 from workers.demo_model.upscaler_training import outline_loss
 from workers.demo_model.world import draw_scene
-from workers.engine.upscaler import Upscaler, coverage_of
+from workers.engine.shape_drawing import coverage_of
+from workers.engine.upscaler import Upscaler
 
 SEED = 5
 

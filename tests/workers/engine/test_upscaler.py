@@ -14,11 +14,10 @@ from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.tiny_wan import tiny_model
 from workers.engine import Refused, make_engine
 from workers.engine.request import Control, Frames
+from workers.engine.shape_drawing import REACH, compose
 from workers.engine.upscaler import (
     FILE,
-    REACH,
     Upscaler,
-    compose,
     draw_frames,
     load_upscaler,
     save_upscaler,
