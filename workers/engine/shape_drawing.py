@@ -63,10 +63,10 @@ def compose(window: Tensor, outlines: Tensor, scale: int, colors: Tensor | None 
     back = _background(seen, distance)  # [B, 3, H, W]
     front = _foreground(seen, distance) if colors is None else colors
     flat = torch.lerp(back.unsqueeze(1), front.unsqueeze(1), (0.5 - distance / EDGE).clamp(0, 1))
-    colors = _enlarged(torch.cat([back, front - back], dim=1), scale).unsqueeze(1)
+    tints = _enlarged(torch.cat([back, front - back], dim=1), scale).unsqueeze(1)
     field = functional.interpolate(outlines[:, :pace], scale_factor=scale / OUTLINE_SCALE, mode="bilinear")
     cover = (0.5 - field * (scale / EDGE)).clamp(0, 1).unsqueeze(2)  # [B, pace, 1, scale H, scale W]
-    drawn = torch.addcmul(colors[:, :, :3], cover, colors[:, :, 3:])
+    drawn = torch.addcmul(tints[:, :, :3], cover, tints[:, :, 3:])
     rest = _unexplained(seen - flat, distance) if colors is None else None
     if rest is not None:
         shares = torch.arange(pace, device=rest.device).view(1, -1, 1, 1, 1) / pace
