@@ -27,6 +27,9 @@ NOISE, ALIKE = 0.1, 0.2
 SPOTS = 0.015
 """Share of a picture that may show something other than flat colours and be left out."""
 
+STRAY = 5e-4
+"""Weight of the other half's object beside a half's own: enough where that half shows nothing but noise."""
+
 
 def coverage_of(window: Tensor) -> Tensor:
     """How much of each point is an object's colour and not the background's, about 0 to 1: [B, 4, H, W].
@@ -45,7 +48,7 @@ def coverage_of(window: Tensor) -> Tensor:
     whole = torch.cat([apart * weight, weight], dim=2).sum((1, 3, 4), keepdim=True)
     covers = []
     for part, heavy in zip(apart.chunk(2, axis), weight.chunk(2, axis), strict=True):
-        mass = torch.cat([part * heavy, heavy], dim=2).sum((1, 3, 4), keepdim=True) + 0.02 * whole
+        mass = torch.cat([part * heavy, heavy], dim=2).sum((1, 3, 4), keepdim=True) + STRAY * whole
         way = mass[:, :, :3] / mass[:, :, 3:].clamp_min(1e-6)  # [B, 1, 3, 1, 1]: from the background to the object
         covers.append((part * way).sum(2) / way.square().sum(2).clamp_min(0.02))
     return torch.cat(covers, axis).clamp(-0.5, 1.5)
