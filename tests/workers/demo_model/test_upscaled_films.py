@@ -42,9 +42,9 @@ def drawn(upscaler: Upscaler, clip: np.ndarray) -> np.ndarray:
     """The film of a clip, uint8 [2 F, 4 H, 4 W, 3]."""
     aspect = pixel_aspect(clip.shape[2], clip.shape[1])
     pieces = iter(torch.from_numpy(clip).float().div(255).split(4))
-    return torch.cat(
-        list(draw_frames(upscaler, pieces, first=0, frames=PACE * len(clip), pace=PACE, aspect=aspect))
-    ).numpy()
+    chunks = draw_frames(upscaler, pieces, first=0, frames=PACE * len(clip), pace=PACE, aspect=aspect)
+    film: np.ndarray = torch.cat(list(chunks)).numpy()
+    return film
 
 
 def test_the_catalogue_and_the_weights_say_the_same() -> None:

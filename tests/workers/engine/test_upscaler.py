@@ -30,7 +30,9 @@ FACTS = "upscaler = {scale = 4, pace = 2}"
 def upscaler() -> Upscaler:
     """Random weights, which draw something of every frame they see."""
     torch.manual_seed(3)
-    return Upscaler(4, 2).eval()
+    net = Upscaler(4, 2)
+    net.eval()
+    return net
 
 
 def clip(frames: int) -> Tensor:
