@@ -18,6 +18,8 @@ from workers.engine.conditioning import (
     context_frames,
     correct_drift,
     frame_statistics,
+    native_request,
+    repeated_frames,
     shape_of,
 )
 from workers.engine.continuation import Continuation, Floats
@@ -33,6 +35,7 @@ from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.self_test import SelfTest
 from workers.engine.sound import Sound
 from workers.engine.text import EmbeddingCache, TextStage
+from workers.engine.upscaler import deliver
 
 
 class WanEngine:
@@ -100,14 +103,14 @@ class WanEngine:
         checkpoint = None
         try:
             control.check()
-            context = context_frames(self.model, request)
-            self.conditions.check(request, context)
-            lead = len(context) if context is not None and _repeats(request) else 0
-            shape = shape_of(self.model, self.parts, request, lead)
-            check_memory(self.model, self.device, request.width, request.height, shape.rendered)
-            checkpoint = self._checkpoint(request, shape, context, control)
-            latents = self._latents(request, shape, context, control, checkpoint)
-            yield from self._frames(request, shape, context, latents, control)
+            native = native_request(self.model, request)
+            context = context_frames(self.model, native)
+            self.conditions.check(native, context)
+            shape = shape_of(self.model, self.parts, native, repeated_frames(native, context))
+            check_memory(self.model, self.device, native.width, native.height, shape.rendered)
+            checkpoint = self._checkpoint(native, shape, context, control)
+            latents = self._latents(native, shape, context, control, checkpoint)
+            yield from self._frames(request, native, shape, context, latents, control)
         except EngineError:
             raise
         except Exception as error:
@@ -178,6 +181,7 @@ class WanEngine:
     def _frames(
         self,
         request: SegmentRequest,
+        native: SegmentRequest,
         shape: Shape,
         context: Floats | None,
         latents: torch.Tensor,
@@ -187,7 +191,7 @@ class WanEngine:
         selection = FrameSelection(
             rendered=shape.rendered,
             lead=shape.lead,
-            frames=request.frames,
+            frames=native.frames,
             context=self.model.handover_frames,
             keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
         )
@@ -195,9 +199,11 @@ class WanEngine:
             pieces = (to_unit(piece) for piece in decode_floats(vae, latents))
             pictures = pieces if context is None else smooth_seam(pieces, context, shape.lead)
             heard = HeardPictures()
-            if request.sound:
-                pictures = heard.keep(pictures)
-            chunks = to_host(selection.select(pictures, control.check), self.device)
+            pictures = heard.keep(pictures) if request.sound else pictures
+            delivery = {"first": shape.lead, "frames": request.frames, "pace": request.fps // native.fps}
+            aspect = self.model.pixel_aspect(native.width, native.height)
+            frames = deliver(self.parts.upscaler, selection, pictures, control.check, aspect=aspect, **delivery)
+            chunks = to_host(frames, self.device)
             while True:
                 with self.meter.stage("decode"):
                     chunk = next(chunks, None)
@@ -207,8 +213,8 @@ class WanEngine:
                 yield chunk
         if request.sound:
             with self.meter.stage("decode"):
-                self.sound = heard.sound(request, lead=shape.lead, fps=request.fps)
-        self._save_continuation(request, selection, latents, heard.facts)
+                self.sound = heard.sound(request, lead=shape.lead, fps=native.fps)
+        self._save_continuation(native, selection, latents, heard.facts)
 
     def _save_continuation(
         self, request: SegmentRequest, selection: FrameSelection, latents: torch.Tensor, facts: dict[str, Any]
@@ -292,8 +298,3 @@ class WanEngine:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _repeats(request: SegmentRequest) -> bool:
-    """Whether the context frames were delivered before, and are dropped from the output."""
-    return request.handover is not None or request.mode == "extend"
