@@ -74,7 +74,7 @@ def make_queued_job(
         prompt="a test",
         extra={},
         resolved={},
-        units_total=len([shot for shot in spec.shots for _ in model.segments(shot.frames)]),
+        units_total=len([shot for shot in spec.shots for _ in model.segments(shot.frames, spec.fps)]),
         created_at=moment,
         **columns,
     )

@@ -58,32 +58,25 @@ def _picture(asset_id: str | None, native: Size, path: Path) -> Frames | None:
 
 
 def _video(segment: SegmentInput, native: Size, path: Path) -> Frames | None:
-    """Return the source clip's frames in native size and the film's rate, uint8 [F, H, W, 3], or None."""
+    """Return the source clip's frames in native size and at the model's own rate, uint8 [F, H, W, 3], or None."""
     spec, unit = segment.spec, segment.unit
     if spec.video is None or (spec.mode == "extend" and unit.position > 0):
         return None
     _fetch_asset(spec.video, path)
-    fps = Fraction(spec.fps)
-    if spec.mode == "extend":
-        # The clip is the film of the shots before this one; its last frames are continued.
-        end, count = sum(shot.frames for shot in spec.shots[: unit.shot]), segment.model.handover_frames
-        return read_frames(
-            path,
-            width=native[0],
-            height=native[1],
-            fps=fps,
-            frames_max=count,
-            start_frame=max(0, end - count),
-        )
+    # The model reads every native frame; what an upscaler draws between them is left out.
+    pace = segment.model.pace(spec.fps)
     # The whole clip is one shot, so a position in the shot is the position in the clip.
-    return read_frames(
-        path,
-        width=native[0],
-        height=native[1],
-        fps=fps,
-        frames_max=unit.frames,
-        start_frame=segment.frames_before,
+    start, count = segment.frames_before, unit.frames
+    if spec.mode == "extend":
+        # The clip is the film of the shots before this one; its last frames are continued. The last one that is read
+        # is one native frame before the first new one.
+        end = sum(shot.frames for shot in spec.shots[: unit.shot])
+        count = pace * min(segment.model.handover_frames, max(1, end // pace))
+        start = max(0, end - count)
+    frames = read_frames(
+        path, width=native[0], height=native[1], fps=Fraction(spec.fps), frames_max=count, start_frame=start
     )
+    return frames[::pace]
 
 
 def _handover(segment: SegmentInput, path: Path) -> Continuation | None:

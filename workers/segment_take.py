@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,15 @@ class SegmentTake(RunningTake):
 
     def render(self) -> None:
         """Render the segment and stream its frames into the encoder as they are decoded."""
-        engine, writer = self._engine, self._open_encoder()
+        engine = self._engine
         assert engine is not None
         with closing(engine.render(self._request, self.control)) as chunks:
-            for number, chunk in enumerate(chunks):  # uint8 [f, H, W, 3]
-                if number == 0:
-                    # The control looked after the first step; look once more for what was ordered since.
-                    self._prefetcher.look()
+            first = next(chunks)
+            # An engine with an upscaler draws larger frames than the model's own, so the first ones say their size.
+            writer = self._open_encoder(width=first.shape[2], height=first.shape[1])
+            # The control looked after the first step; look once more for what was ordered since.
+            self._prefetcher.look()
+            for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
                 with engine.meter.stage("encode"):
                     writer.write(chunk)
                 self.control.mark_progress()
@@ -146,12 +149,13 @@ class SegmentTake(RunningTake):
             return None
         return self._engine.meter.as_dict()
 
-    def _open_encoder(self) -> ClipWriter:
-        segment, request = self._segment, self._request
+    def _open_encoder(self, *, width: int, height: int) -> ClipWriter:
+        """Return the writer of the segment's clip, for frames of this size in pixels; it is closed with the take."""
+        segment = self._segment
         writer = ClipWriter(
             self.folder / "clip.mp4",
-            in_width=request.width,
-            in_height=request.height,
+            in_width=width,
+            in_height=height,
             width=segment.spec.width,
             height=segment.spec.height,
             fps=Fraction(segment.spec.fps),

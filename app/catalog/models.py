@@ -78,6 +78,13 @@ class EngineOptions(_Table):
         return self.first_block_cache > 0 or bool(self.lora)
 
 
+class Upscaler(_Table):
+    """A network behind the decoder that draws each frame larger, and further frames between the model's own."""
+
+    scale: int = Field(gt=1, multiple_of=2, description="Drawn pixels per native pixel, along one side.")
+    pace: int = Field(gt=0, description="Drawn frames per native frame; `fps` counts the drawn ones.")
+
+
 class VideoModel(_Table):
     """One video model: the facts that APIs show, the planner counts with, and the engine runs by."""
 
@@ -96,10 +103,10 @@ class VideoModel(_Table):
     last_frame: Literal["no", "optional", "required"] = "no"
     sound: bool = Field(False, description="Whether the model makes the sound of its pictures.")
     fps: int = Field(gt=0, le=120)
-    frames_max: int = Field(gt=0, description="Most frames that one segment may have.")
+    frames_max: int = Field(gt=0, description="Most native frames that one segment may have.")
     frames_step: int = Field(4, gt=0, description="The model makes frames_step * k + 1 frames; surplus ones are cut.")
     handover: Literal["none", "frames"] = Field("none", description="Whether a segment can continue another's frames.")
-    handover_frames: int = Field(1, ge=1, description="Frames of the last segment that the next one is shown.")
+    handover_frames: int = Field(1, ge=1, description="Native frames of the last segment that the next one is shown.")
     drift_correction: float = Field(0.0, ge=0, le=1, description="Share of AdaIN towards the first segment's latents.")
     shot_seconds_max: int = Field(gt=0)
     film_seconds_max: int = Field(gt=0)
@@ -118,6 +125,7 @@ class VideoModel(_Table):
     strength: float = Field(0.8, gt=0, le=1, description="Default strength of v2v and edit.")
 
     architecture: Architecture | None = None
+    upscaler: Upscaler | None = None
     switches: EngineOptions = EngineOptions()
 
     @model_validator(mode="after")
@@ -134,6 +142,8 @@ class VideoModel(_Table):
             problems += self._kandinsky6_problems()
         if self.family == "wan" and self.sound and self.vocabulary != "demo":
             problems.append("a wan model makes no sound; only the demo's is made from its pictures")
+        if self.upscaler is not None and self.fps % self.upscaler.pace:
+            problems.append("fps must be a multiple of the upscaler's pace")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -163,7 +173,7 @@ class VideoModel(_Table):
             problems.append("handover_frames must be smaller than frames_max")
         if self.handover != "none" and (self.handover_frames - 1) % self.frames_step:
             problems.append(f"handover_frames must be {self.frames_step} * k + 1")
-        if self.handover == "none" and self.shot_seconds_max * self.fps > self.frames_max:
+        if self.handover == "none" and self.shot_seconds_max * self.native_fps > self.frames_max:
             problems.append("shot_seconds_max does not fit into one segment and there is no handover")
         return problems
 
@@ -187,16 +197,52 @@ class VideoModel(_Table):
         """Return the width and height in pixels that the model renders for a sold size, or None if it cannot."""
         return self.native.get(size.resolution, {}).get(size.ratio)
 
+    def pixel_aspect(self, width: int, height: int) -> float:
+        """Return how many times as wide as high the pixels of a native size are, in a film of the ratio it serves."""
+        for ratios in self.native.values():
+            for ratio, sides in ratios.items():
+                if sides == (width, height):
+                    wide, high = ratio.split(":")
+                    return int(wide) * height / (int(high) * width)
+        return 1.0
+
+    @property
+    def native_fps(self) -> int:
+        """The frames per second that the model itself makes; an upscaler draws further ones between them."""
+        return self.fps // self.upscaler.pace if self.upscaler else self.fps
+
+    def pace(self, fps: int) -> int:
+        """Return how many frames of a film at `fps` come from one native frame.
+
+        Films that were made before the model had an upscaler are at its native rate: nothing is drawn between. Raises
+        AppError `mode_unsupported` for a rate that the upscaler cannot draw.
+        """
+        if self.upscaler is None or fps == self.native_fps:
+            return 1
+        if fps == self.fps:
+            return self.upscaler.pace
+        message = f"{self.name} makes films of {self.native_fps} or {self.fps} frames per second, not of {fps}."
+        raise AppError("mode_unsupported", message, model=self.id, fps=fps, allowed=[self.native_fps, self.fps])
+
+    def native_frames(self, frames: int, fps: int) -> int:
+        """Return how many native frames `frames` frames of a film at `fps` come from; raises as `pace` does."""
+        return ceil(frames / self.pace(fps))
+
     def rendered_frames(self, frames: int) -> int:
-        """Return the least number of frames that the model can make which is no less than `frames`."""
+        """Return the least number of native frames that the model can make which is no less than `frames`."""
         return ceil((frames - 1) / self.frames_step) * self.frames_step + 1
 
-    def segments(self, frames: int) -> tuple[int, ...]:
-        """Split a shot of `frames` frames into the new frames of each segment, as few and as equal as can be.
+    def segments(self, frames: int, fps: int) -> tuple[int, ...]:
+        """Split a shot of `frames` frames at `fps` into the new frames of each segment, as few and as equal as can be.
 
-        Later segments also render the frames that they are shown (`handover_frames`), which are dropped again.
-        Raises AppError `mode_unsupported` where the model cannot continue a segment and one does not suffice.
+        Later segments also render the frames that they are shown (`handover_frames`), which are dropped again. Each
+        begins with a native frame. Raises AppError `mode_unsupported` where the model cannot continue a segment and
+        one does not suffice.
         """
+        pace = self.pace(fps)
+        if pace > 1:
+            parts = [pace * part for part in self.segments(ceil(frames / pace), self.native_fps)]
+            return (*parts[:-1], frames - sum(parts[:-1]))
         if frames <= self.frames_max:
             return (frames,)
         if self.handover == "none":

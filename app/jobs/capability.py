@@ -66,7 +66,9 @@ def _can_show(model: VideoModel, shot: ShotIn) -> bool:
     return model.last_frame != "no" and (shot.first_frame is not None or "t2v" in model.modes)
 
 
-def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, before: Fraction = Fraction(0)) -> None:
+def check_length(
+    model: VideoModel, shots: tuple[Shot, ...], *, fps: int, listed: bool, before: Fraction = Fraction(0)
+) -> None:
     """Raise AppError `invalid_request` for too many shots, or a shot or film that is too long for the model.
 
     `listed` means that the request listed its shots, so that the error names the field of the request; `before` are
@@ -81,7 +83,7 @@ def check_length(model: VideoModel, shots: tuple[Shot, ...], *, listed: bool, be
             allowed = f"1 to {model.shot_seconds_max}"
             message = f"{model.name} makes shots of at most {model.shot_seconds_max} seconds."
             raise AppError("invalid_request", message, field=field, value=shot.seconds, allowed=allowed)
-        model.segments(shot.frames)
+        model.segments(shot.frames, fps)
     total = sum(shot.seconds for shot in shots)
     if before + total > model.film_seconds_max:
         left = int(model.film_seconds_max - before)

@@ -109,14 +109,14 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
     )
     following = Shot(prompt=prompt, seconds=seconds, frames=seconds * spec.fps)
     shots = (before, following)
-    check_length(model, (following,), listed=False, before=Fraction(frames, spec.fps))
+    check_length(model, (following,), fps=spec.fps, listed=False, before=Fraction(frames, spec.fps))
     return spec.model_copy(
         update={
             "mode": "extend",
             "shots": shots,
             "frames": film_frames(shots, spec.crossfade_frames),
             "video": source.id,
-            "video_seconds": str(Fraction(min(model.handover_frames, frames), spec.fps)),
+            "video_seconds": str(Fraction(min(model.handover_frames * model.pace(spec.fps), frames), spec.fps)),
             "strength": None,
             "seed": secrets.randbelow(2**31) if seed is None else seed,
         }
@@ -126,7 +126,8 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
 def finished_spec(job: Job) -> Spec:
     """Return the Spec of a job whose film can be reused.
 
-    Raises AppError `conflict` or `gone`, and `sound_unsupported` where its model has lost its sound.
+    Raises AppError `conflict` or `gone`, `unknown_model` where its model is off, `mode_unsupported` where the model no
+    longer makes films at its rate, and `sound_unsupported` where its model has lost its sound.
     """
     if job.state != JobState.COMPLETED:
         message = f"The video is {job.state}; only a completed video can be reused."
@@ -135,6 +136,7 @@ def finished_spec(job: Job) -> Spec:
         raise AppError("gone", "The files of this video were deleted when their retention ended.")
     spec = Spec.model_validate(job.spec)
     model = _model(spec)
+    model.pace(spec.fps)
     if spec.sound:
         check_sound(model)
     return spec

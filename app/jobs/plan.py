@@ -37,17 +37,18 @@ def plan_segments(spec: Spec, model: VideoModel) -> list[Segment]:
         Segment(shot=number, position=position, frames=frames)
         for number, shot in enumerate(spec.shots)
         if not shot.reuse_clips
-        for position, frames in enumerate(model.segments(shot.frames))
+        for position, frames in enumerate(model.segments(shot.frames, spec.fps))
     ]
 
 
 def longest_render(spec: Spec, model: VideoModel) -> int:
-    """Return the frames of the longest render that a Spec needs, including the handover frames that it repeats.
+    """Return the native frames of the longest render that a Spec needs, including the handover frames that it repeats.
 
     It is 0 when every shot is reused.
     """
     renders = [
-        segment.frames + (model.handover_frames if segment.position or spec.mode == "extend" else 0)
+        model.native_frames(segment.frames, spec.fps)
+        + (model.handover_frames if segment.position or spec.mode == "extend" else 0)
         for segment in plan_segments(spec, model)
     ]
     return model.rendered_frames(max(renders)) if renders else 0

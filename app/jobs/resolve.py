@@ -46,7 +46,7 @@ def resolve(
     shots = tuple(_shot(session, owner, request, model, shot, n) for n, shot in enumerate(shots_in))
     if clip is not None:
         shots = (_cut_to_clip(shots, clip, model, request),)
-    check_length(model, shots, listed=request.shots is not None)
+    check_length(model, shots, fps=model.fps, listed=request.shots is not None)
     crossfade_frames = max(1, int(CROSSFADE_SECONDS * model.fps))
     sound = resolve_sound(request, model)
     track = ready_asset(session, owner, request.audio, kind="sound", field="audio") if request.audio else None

@@ -34,3 +34,22 @@ def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp
         seen += [number_of(frame) for frame in video]
     assert len(set(lengths)) > 1, "segments of one length would hide a wrong place"
     assert seen == list(range(SECONDS * FPS))
+
+
+def test_a_model_with_an_upscaler_reads_its_own_frames_only(world: World, tmp_path: Path) -> None:
+    """The demo model makes every second frame of its films, so it is shown every second frame of a clip."""
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(SECONDS * FPS), fps=Fraction(FPS))
+    with clip.open("rb") as file:
+        asset = world.post("/v1/assets", files={"file": ("clip.mp4", file, "video/mp4")}).json()
+    body = {"model": "demo", "prompt": "a red circle", "video": asset["id"], "resolution": "480P", "ratio": "4:3"}
+    job = world.post("/v1/videos/edits", body).json()
+    seen = []
+    with transaction() as session:
+        units = [unit for unit in units_of(session, session.get_one(Job, job["id"])) if unit.kind == "segment"]
+    for unit in units:
+        with transaction() as session:
+            request = build_segment_request(read_segment_input(session, unit.id))
+        assert (request.frames, request.fps) == (unit.frames, FPS)
+        assert request.video is not None
+        seen += [number_of(frame) for frame in request.video]
+    assert seen == list(range(0, SECONDS * FPS, 2))

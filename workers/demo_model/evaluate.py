@@ -1,7 +1,9 @@
 """Measure how well the weights follow prompts: `python -m workers.demo_model.evaluate --prompts 500 --seed 1 --json`.
 
 Prompts are drawn from the seed, every second one from combinations that were held out of training. Every clip is
-judged by the checker, which sees only pixels. `--modes` adds the first-frame and the continuation measures.
+judged by the checker, which sees only pixels: those of the film, drawn by the upscaler at 16 frames per second and
+reduced to native size, or with `--native` those that the codec decodes. `--modes` adds the first-frame and the
+continuation measures.
 """
 
 import argparse
@@ -16,14 +18,16 @@ import torch
 from diffusers import WanPipeline
 from rich.console import Console
 from rich.progress import Progress
+from torch.nn.functional import avg_pool2d
 
 from app.catalog.demo_words import Scene
 from workers.demo_model.components import WEIGHTS, load
-from workers.demo_model.config import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS
+from workers.demo_model.config import CONTINUATION_FRAMES, FRAMES_MAX, GUIDANCE, NATIVE_SIZES, STEPS, pixel_aspect
 from workers.demo_model.paint import paint
 from workers.demo_model.sample import ConditionFrames, generate
 from workers.demo_model.scene_detector import score_prompt
 from workers.demo_model.scenes import draw_scene
+from workers.engine.upscaler import FILE, Upscaler, draw_frames, load_upscaler
 
 ASPECTS = ("background", "color", "shape", "motion", "all")
 BATCH = 10
@@ -37,6 +41,24 @@ def wilson(hits: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     reach = z / (1 + z * z / trials) * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     return round(max(0.0, middle - reach), 4), round(min(1.0, middle + reach), 4)
+
+
+def as_shown(upscaler: Upscaler | None, clips: np.ndarray, first: int = 0) -> np.ndarray:
+    """What the films of native clips, uint8 [B, F, H, W, 3], show from native frame `first` on, at native size.
+
+    Without an upscaler these are the clips themselves; with one, two frames for each of theirs.
+    """
+    if upscaler is None:
+        return clips[:, first:]
+    frames = upscaler.pace * (clips.shape[1] - first)
+    aspect = pixel_aspect(clips.shape[3], clips.shape[2])
+    films = []
+    for clip in clips:
+        pieces = iter(torch.from_numpy(clip).float().div(255).split(8))
+        chunks = draw_frames(upscaler, pieces, first=first, frames=frames, pace=upscaler.pace, aspect=aspect)
+        small = [avg_pool2d(chunk.permute(0, 3, 1, 2).float(), upscaler.scale) for chunk in chunks]
+        films.append(torch.cat(small).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.stack(films)
 
 
 def draw_prompts(count: int, seed: int) -> list[tuple[Scene, bool]]:
@@ -53,6 +75,7 @@ def psnr(rendered: np.ndarray, expected: np.ndarray) -> float:
 
 def evaluate_prompts(
     pipeline: WanPipeline,
+    upscaler: Upscaler | None,
     prompts: int,
     seed: int,
     ratio: str,
@@ -79,7 +102,8 @@ def evaluate_prompts(
             steps=steps,
             guidance=guidance,
         )
-        verdicts += [score_prompt(clip, scene) for clip, (scene, _) in zip(clips, part, strict=True)]
+        films = as_shown(upscaler, clips)
+        verdicts += [score_prompt(film, scene) for film, (scene, _) in zip(films, part, strict=True)]
         progress.update(task, advance=len(part))
     held_out_flags = [held_out for _, held_out in scenes]
     single = [len(scene.things) == 1 for scene, _ in scenes]
@@ -105,7 +129,9 @@ def _share(verdicts: list[dict[str, bool]], aspect: str) -> float:
     return round(sum(verdict[aspect] for verdict in verdicts) / max(len(verdicts), 1), 4)
 
 
-def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, progress: Progress) -> dict[str, object]:
+def evaluate_modes(
+    pipeline: WanPipeline, upscaler: Upscaler | None, clips: int, seed: int, ratio: str, progress: Progress
+) -> dict[str, object]:
     """First-frame, last-frame and continuation measures on painted pictures and the model's own clips.
 
     `joint` compares the step from a clip's last frame to its continuation's first new frame with the median step
@@ -124,14 +150,15 @@ def evaluate_modes(pipeline: WanPipeline, clips: int, seed: int, ratio: str, pro
         seeds = [seed * 1_000_003 + 500_000 + begin + index for index in range(len(scenes))]
         size = (width, height, FRAMES_MAX, seeds)
         rendered = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1]))
-        first += [psnr(clip[0], expected[0]) for clip, expected in zip(rendered, painted, strict=True)]
-        verdicts += [score_prompt(clip, scene) for clip, scene in zip(rendered, scenes, strict=True)]
+        films = as_shown(upscaler, rendered)
+        first += [psnr(film[0], expected[0]) for film, expected in zip(films, painted, strict=True)]
+        verdicts += [score_prompt(film, scene) for film, scene in zip(films, scenes, strict=True)]
         both = generate(pipeline, words, *size, ConditionFrames(lead=painted[:, :1], last=painted[:, -1]))
-        last += [psnr(clip[-1], expected[-1]) for clip, expected in zip(both, painted, strict=True)]
-        more = generate(pipeline, words, *size, ConditionFrames(lead=rendered[:, -CONTINUATION_FRAMES:]))[
-            :, CONTINUATION_FRAMES:
-        ]
-        for before, after in zip(rendered.astype(np.float32), more.astype(np.float32), strict=True):
+        ends = as_shown(upscaler, both)[:, -upscaler.pace if upscaler else -1]
+        last += [psnr(end, expected[-1]) for end, expected in zip(ends, painted, strict=True)]
+        more = generate(pipeline, words, *size, ConditionFrames(lead=rendered[:, -CONTINUATION_FRAMES:]))
+        following = as_shown(upscaler, more, CONTINUATION_FRAMES)
+        for before, after in zip(films.astype(np.float32), following.astype(np.float32), strict=True):
             steps = np.abs(np.diff(np.concatenate([before, after]), axis=0)).mean((1, 2, 3))
             joint.append((float(steps[len(before) - 1]), float(np.median(steps))))
         progress.update(task, advance=len(scenes))
@@ -161,6 +188,7 @@ def main() -> None:
     parser.add_argument(
         "--modes", type=int, default=0, metavar="N", help="also measure N first-frame clips and continuations"
     )
+    parser.add_argument("--native", action="store_true", help="judge the decoded frames, not the upscaler's")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its choice")
     options = parser.parse_args()
@@ -168,9 +196,11 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     begun = perf_counter()
     pipeline = load(options.weights)
+    upscaler = None if options.native else load_upscaler(options.weights / FILE)
     with Progress(console=Console(stderr=True), disable=options.json) as progress:
         figures = evaluate_prompts(
             pipeline,
+            upscaler,
             options.prompts,
             options.seed,
             options.ratio,
@@ -180,10 +210,11 @@ def main() -> None:
             progress,
         )
         if options.modes:
-            figures |= evaluate_modes(pipeline, options.modes, options.seed, options.ratio, progress)
+            figures |= evaluate_modes(pipeline, upscaler, options.modes, options.seed, options.ratio, progress)
     facts = {
         "modes": options.modes,
         "prompts": options.prompts,
+        "native": options.native,
         "seed": options.seed,
         "ratio": options.ratio,
         "frames": options.frames,

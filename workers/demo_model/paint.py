@@ -20,17 +20,20 @@ def coverage(shape: str, path: Path, width: int, height: int) -> np.ndarray:
     y = np.arange(height, dtype=np.float32) + 0.5
     dx = x[None, None, :] - path.center[:, 0].astype(np.float32)[:, None, None]  # [F, 1, W]
     dy = y[None, :, None] - path.center[:, 1].astype(np.float32)[:, None, None]  # [F, H, 1]
-    radius = path.radius.astype(np.float32)[:, None, None]
-    if shape == "circle":
-        distance = np.sqrt(dx * dx + dy * dy) - radius
-    elif shape == "square":
-        distance = np.maximum(np.abs(dx), np.abs(dy)) - 0.8862 * radius
-    elif shape == "triangle":  # upright and equilateral: three half planes at 0.7776 radii from the centre of mass
-        slope = np.sqrt(np.float32(3.0)) / 2
-        distance = np.maximum(np.abs(dx) * slope - dy * 0.5, dy) - 0.7776 * radius
-    else:
-        raise ValueError(f"No such shape: {shape}")
+    distance = signed_distance(shape, dx, dy, path.radius.astype(np.float32)[:, None, None])
     return np.clip(0.5 - distance / EDGE, 0.0, 1.0)
+
+
+def signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius: np.ndarray) -> np.ndarray:
+    """How far points at dx, dy from an object's centre of mass lie outside its outline, in the unit of the three."""
+    if shape == "circle":
+        return np.sqrt(dx * dx + dy * dy) - radius
+    if shape == "square":
+        return np.maximum(np.abs(dx), np.abs(dy)) - 0.8862 * radius
+    if shape == "triangle":  # upright and equilateral: three half planes at 0.7776 radii from the centre of mass
+        slope = np.sqrt(np.float32(3.0)) / 2
+        return np.maximum(np.abs(dx) * slope - dy * 0.5, dy) - 0.7776 * radius
+    raise ValueError(f"No such shape: {shape}")
 
 
 def paint(

@@ -75,7 +75,7 @@ def listen(samples: Samples) -> Transcript:
     place, weight = _places(left, right)
     main = _axis(left, right)
     along, across = _turned(left, right, main)
-    if _aside(along, across) < ONE_PLACE:
+    if _offset(along, across) < ONE_PLACE:
         voices = [_voice(along, main)]
     else:
         first = _modes(place, np.where(place < 0.5, weight, 0.0))
@@ -135,7 +135,7 @@ def _turned(left: Complex, right: Complex, place: Array) -> tuple[Complex, Compl
     return left * cosine + right * sine, right * cosine - left * sine
 
 
-def _aside(along: Complex, across: Complex) -> float:
+def _offset(along: Complex, across: Complex) -> float:
     """Share of the power that does not come from the main place, as the median over time."""
     tonal = _tonal(along.shape[1])
     here, aside = (np.square(np.abs(each[:, tonal])).sum(1) for each in (along, across))

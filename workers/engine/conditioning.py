@@ -1,6 +1,7 @@
 """Conditioning: the noise, image and mask inputs of a render, for each variant of Wan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
 from app.catalog.models import VideoModel
+from app.errors import AppError
 from workers.engine.continuation import Continuation
 from workers.engine.decode import encode_video
 from workers.engine.errors import ModelRefused
@@ -41,6 +43,15 @@ class Conditioning:
     image_embeds: torch.Tensor | None = None
 
 
+def native_request(model: VideoModel, request: SegmentRequest) -> SegmentRequest:
+    """Return the request in native frames, of which an upscaler draws more. Raises ModelRefused for its rate."""
+    try:
+        pace = model.pace(request.fps)
+    except AppError as error:
+        raise ModelRefused(error.message) from error
+    return replace(request, frames=ceil(request.frames / pace), fps=request.fps // pace)
+
+
 def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int) -> Shape:
     """Return the sizes of a render. Raises ModelRefused for sizes or frame counts that the model cannot make."""
     scale = parts.spatial_scale
@@ -55,6 +66,12 @@ def shape_of(model: VideoModel, parts: Parts, request: SegmentRequest, lead: int
     channels = parts.latent_channels
     frames = (rendered - 1) // parts.temporal_scale + 1
     return Shape(rendered, lead, (1, channels, frames, request.height // scale, request.width // scale))
+
+
+def repeated_frames(request: SegmentRequest, context: np.ndarray[Any, np.dtype[np.float32]] | None) -> int:
+    """Return how many of the context frames were delivered before, and are dropped from the output."""
+    repeats = request.handover is not None or request.mode == "extend"
+    return len(context) if context is not None and repeats else 0
 
 
 def context_frames(model: VideoModel, request: SegmentRequest) -> np.ndarray[Any, np.dtype[np.float32]] | None:

@@ -172,14 +172,22 @@ class FrameSelection:
         self.context = frozenset(int(index) for index in indices[len(indices) - min(context, len(indices)) :])
         self._context_frames: list[torch.Tensor] = []
 
+    def keep_context(self, pictures: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield all pictures in 0..1 as they come, keeping the floats of the context frames."""
+        position = 0
+        for piece in pictures:
+            count = piece.shape[0]
+            self._context_frames += [piece[index].clone() for index in range(count) if position + index in self.context]
+            position += count
+            yield piece
+
     def select(self, pictures: Iterator[torch.Tensor], check: Callable[[], None]) -> Iterator[torch.Tensor]:
         """Yield the delivered frames as uint8 chunks [f, H, W, 3] from pictures in 0..1, keeping the context floats."""
         position = 0
-        for piece in pictures:
+        for piece in self.keep_context(pictures):
             check()
             count = piece.shape[0]
             delivered = [index for index in range(count) if position + index in self.delivered]
-            self._context_frames += [piece[index].clone() for index in range(count) if position + index in self.context]
             position += count
             if delivered:
                 yield to_bytes(piece if len(delivered) == count else piece[delivered])

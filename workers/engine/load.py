@@ -16,6 +16,8 @@ from app.catalog.memory_estimate import why_too_large
 from app.catalog.models import VideoModel
 from workers.engine.errors import DoesNotFit
 from workers.engine.host_info import host_bytes
+from workers.engine.upscaler import FILE as UPSCALER_FILE
+from workers.engine.upscaler import Upscaler, load_upscaler
 
 # Messages of PyTorch about a lack of memory that it raises as a plain RuntimeError: its host allocator, and cuBLAS.
 OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator: ", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -36,6 +38,7 @@ class Parts:
     boundary_ratio: float | None
     expand_timesteps: bool
     offload: bool
+    upscaler: Upscaler | None = None  # draws what the VAE decodes; never offloaded, for it is small
 
     @property
     def tokenizer(self) -> Any:
@@ -175,12 +178,17 @@ def load_parts(model: VideoModel, device: torch.device, loaded: Mapping[str, Any
         if part is not None:
             part.eval().requires_grad_(False).to(device)
     config = pipeline.config
+    upscaler = None
+    if model.upscaler is not None:
+        path = Path(find_weights(model)) / UPSCALER_FILE
+        upscaler = load_upscaler(path, device, scale=model.upscaler.scale, pace=model.upscaler.pace)
     return Parts(
         pipeline=pipeline,
         device=device,
         boundary_ratio=model.boundary_ratio or config.get("boundary_ratio"),
         expand_timesteps=model.expand_timesteps or bool(config.get("expand_timesteps")),
         offload=offload,
+        upscaler=upscaler,
     )
 
 

@@ -1,5 +1,6 @@
 """Text embeddings: an encoder behind a least-recently-used cache that is bounded by bytes."""
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -54,7 +55,7 @@ def _bytes_of(embedding: Any) -> int:
     return sum(each.numel() * each.element_size() for each in tensors if each is not None)
 
 
-class CachedEncoder(Generic[Embedding]):
+class CachedEncoder(ABC, Generic[Embedding]):
     """The text encoders of one loaded model, with their cache and a prefetch thread; see `_compute`."""
 
     def __init__(self, parts: Parts, model_key: str, length: int, cache: EmbeddingCache | None = None) -> None:
@@ -109,9 +110,9 @@ class CachedEncoder(Generic[Embedding]):
         """Return a text as the encoders get it."""
         return text
 
+    @abstractmethod
     def _compute(self, cleaned: str) -> Embedding:
         """Encode a cleaned text."""
-        raise NotImplementedError
 
 
 class TextStage(CachedEncoder[torch.Tensor]):

@@ -1,7 +1,8 @@
 """What every engine on torch shares: loading, the clean room around a render, delivery of frames, and checkpoints."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -25,7 +26,7 @@ from workers.engine.sound import Sound
 from workers.engine.text import CachedEncoder, EmbeddingCache
 
 
-class TorchEngine:
+class TorchEngine(ABC):
     """One loaded model on one device. Renders one segment at a time; none leaves state for the next.
 
     A family sets its stages up in `adopt` and implements `render` inside `_clean_room`.
@@ -64,9 +65,9 @@ class TorchEngine:
         """Return the loaded parts; a family may load some of them in its own way."""
         return load_parts(self.model, self.device)
 
+    @abstractmethod
     def adopt(self, parts: Parts) -> None:
         """Use loaded parts: set the model's switches on them, record the self-test, and set `_loaded`."""
-        raise NotImplementedError
 
     def prefetch(self, request: SegmentRequest) -> None:
         """Encode the next request's text during the running render; see `Engine.prefetch`."""
@@ -83,9 +84,9 @@ class TorchEngine:
             self._loaded = False
             self._free_memory()
 
+    @abstractmethod
     def _stage_names(self) -> tuple[str, ...]:
         """Return the attributes that `adopt` sets: all that hold weights."""
-        raise NotImplementedError
 
     def _begin(self) -> None:
         """Begin a render: its meter, its hand-over and its sound are its own."""
@@ -109,21 +110,21 @@ class TorchEngine:
     def _deliver(
         self,
         pieces: Iterator[torch.Tensor],
-        selection: FrameSelection,
+        draw: Callable[[Iterator[torch.Tensor]], Iterator[torch.Tensor]],
         context: Floats | None,
         lead: int,
-        control: EngineControl,
         heard: HeardPictures | None = None,
     ) -> Iterator[Frames]:
         """Yield exactly the requested frames of pieces [1, 3, f, H, W]; the time of the caller is not counted.
 
-        `heard` keeps the pictures of which a sound is made afterwards.
+        `draw` makes the delivered frames of the decoded pictures; `heard` keeps the pictures of which a sound is made
+        afterwards.
         """
         units = (to_unit(piece) for piece in pieces)
         pictures = units if context is None else smooth_seam(units, context, lead)
         if heard is not None:
             pictures = heard.keep(pictures)
-        chunks = to_host(selection.select(pictures, control.check), self.device)
+        chunks = to_host(draw(pictures), self.device)
         while True:
             with self.meter.stage("decode"):
                 chunk = next(chunks, None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from workers.engine.conditioning import (
     Shape,
     context_frames,
     correct_drift,
+    native_request,
+    repeated_frames,
     shape_of,
 )
 from workers.engine.continuation import Floats
@@ -27,7 +30,8 @@ from workers.engine.preview import LatentPreview
 from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.self_test import SelfTest
 from workers.engine.text import TextStage
-from workers.engine.torch_engine import TorchEngine, repeats_context
+from workers.engine.torch_engine import TorchEngine
+from workers.engine.upscaler import deliver
 
 
 class WanEngine(TorchEngine):
@@ -60,14 +64,14 @@ class WanEngine(TorchEngine):
             checkpoint = None
             try:
                 control.check()
-                context = context_frames(self.model, request)
-                self.conditions.check(request, context)
-                lead = len(context) if context is not None and repeats_context(request) else 0
-                shape = shape_of(self.model, self.parts, request, lead)
-                check_memory(self.model, self.device, request.width, request.height, shape.rendered)
-                checkpoint = self._checkpoint(request, shape.latent, context, control)
-                latents = self._latents(request, shape, context, control, checkpoint)
-                yield from self._frames(request, shape, context, latents, control)
+                native = native_request(self.model, request)
+                context = context_frames(self.model, native)
+                self.conditions.check(native, context)
+                shape = shape_of(self.model, self.parts, native, repeated_frames(native, context))
+                check_memory(self.model, self.device, native.width, native.height, shape.rendered)
+                checkpoint = self._checkpoint(native, shape.latent, context, control)
+                latents = self._latents(native, shape, context, control, checkpoint)
+                yield from self._frames(request, native, shape, context, latents, control)
             finally:
                 if checkpoint is not None:
                     checkpoint.close()
@@ -132,6 +136,7 @@ class WanEngine(TorchEngine):
     def _frames(
         self,
         request: SegmentRequest,
+        native: SegmentRequest,
         shape: Shape,
         context: Floats | None,
         latents: torch.Tensor,
@@ -141,15 +146,25 @@ class WanEngine(TorchEngine):
         selection = FrameSelection(
             rendered=shape.rendered,
             lead=shape.lead,
-            frames=request.frames,
+            frames=native.frames,
             context=self.model.handover_frames,
             keep_last=request.last_frame is not None and not self.parts.expand_timesteps,
         )
         with self.parts.on_device("vae") as vae:
             heard = HeardPictures()
+            draw = partial(
+                deliver,
+                self.parts.upscaler,
+                selection,
+                check=control.check,
+                aspect=self.model.pixel_aspect(native.width, native.height),
+                first=shape.lead,
+                frames=request.frames,
+                pace=request.fps // native.fps,
+            )
             pieces = decode_floats(vae, latents)
-            yield from self._deliver(pieces, selection, context, shape.lead, control, heard if request.sound else None)
+            yield from self._deliver(pieces, draw, context, shape.lead, heard if request.sound else None)
         if request.sound:
             with self.meter.stage("decode"):
-                self.sound = heard.sound(request, lead=shape.lead, fps=request.fps)
-        self._save_continuation(request, selection, latents, heard.facts)
+                self.sound = heard.sound(request, lead=shape.lead, fps=native.fps)
+        self._save_continuation(native, selection, latents, heard.facts)

@@ -115,18 +115,41 @@ def test_a_lossy_switch_needs_a_name_that_says_so() -> None:
     assert parse_model(lossy.replace('"tiny"', '"tiny-turbo"', 1), "tiny.toml").switches.lossy
 
 
-@given(st.sampled_from(sorted(load_catalog())), st.integers(1, 2000))
-def test_segments_give_exactly_the_frames_and_fit_the_model(model_id: str, frames: int) -> None:
+@given(st.sampled_from(sorted(load_catalog())), st.integers(1, 2000), st.booleans())
+def test_segments_give_exactly_the_frames_and_fit_the_model(model_id: str, frames: int, is_native: bool) -> None:
     model = load_catalog()[model_id]
+    fps = model.native_fps if is_native else model.fps
     if model.handover == "none" and frames > model.frames_max:
         with pytest.raises(AppError):
-            model.segments(frames)
+            model.segments(frames, fps)
         return
-    segments = model.segments(frames)
+    segments = model.segments(frames, fps)
     assert sum(segments) == frames
     for index, fresh in enumerate(segments):
         assert fresh > 0
-        assert model.rendered_frames(fresh + (model.handover_frames if index else 0)) <= model.frames_max
+        rendered = model.native_frames(fresh, fps) + (model.handover_frames if index else 0)
+        assert model.rendered_frames(rendered) <= model.frames_max
+    for fresh in segments[:-1]:
+        assert fresh % model.pace(fps) == 0, "the next segment begins with a native frame"
+
+
+def test_an_upscaler_draws_films_at_its_own_rate_and_at_the_models() -> None:
+    """Films of before it was there are at the model's own rate, and their segments are what they were."""
+    model = require_model("demo")
+    assert (model.fps, model.native_fps) == (16, 8)
+    assert (model.pace(16), model.pace(8)) == (2, 1)
+    assert model.segments(5 * 16, 16) == (80,)
+    assert model.segments(5 * 8, 8) == (40,)
+    assert model.segments(81, 16) == (81,), "41 native frames, and nothing is drawn behind the last"
+    assert sum(model.segments(10 * 16, 16)) == 2 * sum(model.segments(10 * 8, 8))
+    with pytest.raises(AppError, match="8 or 16 frames per second, not of 12") as refusal:
+        model.pace(12)
+    assert refusal.value.code == "mode_unsupported"
+
+
+def test_a_rate_that_its_upscaler_cannot_divide_is_no_catalogue() -> None:
+    with pytest.raises(CatalogError, match="multiple of the upscaler's pace"):
+        parse_model(MINIMAL + "[upscaler]\nscale = 2\npace = 3\n", "tiny.toml")
 
 
 @given(st.integers(1, 500))

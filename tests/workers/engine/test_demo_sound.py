@@ -45,6 +45,17 @@ def test_the_sound_changes_no_picture_and_lasts_as_long(engine: Engine) -> None:
     np.testing.assert_array_equal(engine.sound.samples, again)
 
 
+def test_a_film_of_twice_the_native_rate_sounds_the_same(engine: Engine) -> None:
+    """The upscaler draws frames between; what is seen in the native ones, and when, stays."""
+    film(engine, bouncing(sound=True))
+    assert engine.sound is not None
+    native = engine.sound.samples
+    assert film(engine, bouncing(sound=True, frames=48, fps=16)).shape == (48, 256, 448, 3)
+    np.testing.assert_array_equal(engine.sound.samples, native)
+    film(engine, bouncing(sound=True, frames=47, fps=16))
+    assert len(engine.sound.samples) == round(47 * SOUND_RATE / 16)
+
+
 def test_a_shot_sounds_on_without_a_step(engine: Engine, tmp_path: Path) -> None:
     film(engine, bouncing(sound=True))
     assert engine.sound is not None

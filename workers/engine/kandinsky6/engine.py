@@ -134,7 +134,8 @@ class Kandinsky6Engine(TorchEngine):
             keep_last=False,
         )
         with self.parts.on_device("vae") as vae:
-            yield from self._deliver(decode_picture(vae, latents), selection, context, shape.lead, control)
+            draw = partial(selection.select, check=control.check)
+            yield from self._deliver(decode_picture(vae, latents), draw, context, shape.lead)
         self._save_continuation(request, selection, latents)
 
     def _decode_sound(self, request: SegmentRequest, shape: Shape, waves: torch.Tensor, control: EngineControl) -> None:
