@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.catalog.models import Architecture, VideoModel
+from app.catalog.engine_facts import Architecture
+from app.catalog.models import VideoModel
 
 RESERVE_BYTES = 1 << 30
 # Live copies at the widest moment, counted in diffusers 0.42 (transformer_wan.py, autoencoder_kl_wan.py).

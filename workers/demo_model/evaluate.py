@@ -175,8 +175,7 @@ def evaluate_modes(
     }
 
 
-def main() -> None:
-    """Read the options, measure, print."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompts", type=int, default=100, help="how many prompts")
     parser.add_argument("--seed", type=int, default=1)
@@ -191,7 +190,12 @@ def main() -> None:
     parser.add_argument("--native", action="store_true", help="judge the decoded frames, not the upscaler's")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=0, help="threads of torch; 0 leaves its choice")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    options = _parser().parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     begun = perf_counter()

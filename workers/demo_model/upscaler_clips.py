@@ -169,7 +169,7 @@ def denoise_again(
     return latents
 
 
-class Pool:
+class ClipPool:
     """Shards on disk and in memory, from which windows are cut; it grows while training goes on."""
 
     def __init__(self, folder: Path, seed: int) -> None:

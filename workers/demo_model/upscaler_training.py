@@ -17,7 +17,7 @@ from torch.nn import functional
 from workers.demo_model.components import WEIGHTS, load
 from workers.demo_model.path_training import train_paths
 from workers.demo_model.training_loop import TrainingLoop
-from workers.demo_model.upscaler_clips import PACE, SCALE, Pool
+from workers.demo_model.upscaler_clips import PACE, SCALE, ClipPool
 from workers.engine.shape_drawing import REACH
 from workers.engine.upscaler import FILE, Upscaler, save_upscaler
 
@@ -41,7 +41,7 @@ def outline_loss(drawn: Tensor, wanted: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure(upscaler: Upscaler, pool: Pool) -> dict[str, float]:
+def measure(upscaler: Upscaler, pool: ClipPool) -> dict[str, float]:
     """Mean errors of distances near outlines, in native pixels: at a frame, between two, and at a clip's end."""
     windows, missing, wanted = pool.batch(96, 48, np.random.default_rng(99))
     error = (upscaler.outlines(windows, missing) - wanted).abs()
@@ -59,7 +59,7 @@ def train(folder: Path, minutes: float, seed: int, weights: Path) -> Upscaler:
     pipeline = load()
     for part in (pipeline.vae, pipeline.transformer, pipeline.text_encoder):
         part.requires_grad_(False)
-    pool, held_out = Pool(folder / "clips", seed), Pool(folder / "held", seed + 1000)
+    pool, held_out = ClipPool(folder / "clips", seed), ClipPool(folder / "held", seed + 1000)
     for _ in range(4):
         held_out.grow(pipeline)
     upscaler = Upscaler(SCALE, PACE).to(memory_format=torch.channels_last)

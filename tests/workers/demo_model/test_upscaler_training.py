@@ -11,7 +11,7 @@ from workers.demo_model.config import FRAMES_MAX, NATIVE_SIZES
 from workers.demo_model.muon import optimisers
 from workers.demo_model.paint import EDGE, paint
 from workers.demo_model.scenes import draw_scene
-from workers.demo_model.upscaler_clips import PACE, SHARD, Painting, Pool, draw_painting
+from workers.demo_model.upscaler_clips import PACE, SHARD, ClipPool, Painting, draw_painting
 from workers.demo_model.upscaler_training import outline_loss
 from workers.engine.shape_drawing import coverage_of
 from workers.engine.upscaler import Upscaler
@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> ClipPool:
     """One shard of clips as they are painted, as if the codec lost nothing."""
     folder = tmp_path_factory.mktemp("clips")
     words = {"kind": "decoded", "ratio": "16:9", "seed": json.dumps([SEED, 0])}
@@ -31,7 +31,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     paintings = [draw_painting([SEED, 0, row], "16:9", generated=False)[1] for row in range(SHARD)]
     clips = np.stack([each.paint(moments) for each in paintings]).round().astype(np.uint8)
     save_file({"clips": torch.from_numpy(clips)}, folder / "0000.safetensors", words)
-    pool = Pool(folder, SEED)
+    pool = ClipPool(folder, SEED)
     pool.grow(None)
     return pool
 
@@ -71,7 +71,7 @@ def test_coverage_does_not_know_colours() -> None:
     assert (coverage_of(frames)[0] - wanted).abs().max() < 0.05
 
 
-def test_training_learns_outlines(pool: Pool) -> None:
+def test_training_learns_outlines(pool: ClipPool) -> None:
     """A few steps bring the distance error well below that of knowing nothing."""
     torch.manual_seed(1)
     upscaler = Upscaler()
