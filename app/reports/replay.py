@@ -6,7 +6,7 @@ from app.errors import AppError, not_found
 from app.jobs.settle import make_receipt, receipt_columns
 from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
-from app.prices.find import book_by_hash
+from app.prices.find import StoredBook, book_by_hash
 from pricing.book import PriceBook
 from pricing.receipt import ReceiptError, read_receipt, replay
 
@@ -16,13 +16,14 @@ class Books:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._known: dict[str, PriceBook] = {}
+        # The rows, not only what they say: a session forgets a row that nobody holds, and would ask for it again.
+        self._known: dict[str, StoredBook] = {}
 
     def find(self, content_hash: str) -> PriceBook:
         """Return the book. Raises AppError `not_found`."""
         if content_hash not in self._known:
-            self._known[content_hash] = book_by_hash(self._session, content_hash).book
-        return self._known[content_hash]
+            self._known[content_hash] = book_by_hash(self._session, content_hash)
+        return self._known[content_hash].book
 
 
 def replay_row(session: Session, row: ReceiptRow, books: Books | None = None) -> str | None:
