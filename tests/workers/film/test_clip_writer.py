@@ -121,7 +121,7 @@ def test_abort_kills_ffmpeg_and_removes_what_it_wrote(tmp_path: Path) -> None:
     clip.abort()
     assert clip._process.poll() is not None
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(FilmError, match="stopped taking frames"):
+    with pytest.raises(FilmError, match="stopped accepting frames"):
         clip.write(pictures(5))
 
 
@@ -153,13 +153,13 @@ def test_abort_from_another_thread_frees_a_waiting_writer(tmp_path: Path) -> Non
     clip.abort()
     thread.join(10)
     assert not thread.is_alive()
-    assert "stopped taking frames" in failures[0]
+    assert "stopped accepting frames" in failures[0]
 
 
 def test_an_ffmpeg_that_stalls_is_given_up(tmp_path: Path) -> None:
     clip = writer(tmp_path / "clip.mp4", frames=1000, waiting_bytes_max=1, stall_seconds=1.0)
     clip._process.send_signal(19)
-    with pytest.raises(FilmError, match="took no frame for 1 seconds"):  # noqa: PT012
+    with pytest.raises(FilmError, match="accepted no frame for 1 seconds"):  # noqa: PT012
         for _ in range(100):
             clip.write(pictures(10))
     assert clip._process.poll() is not None
