@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.clock import now
+from app.db import allow_long
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
 from app.jobs.queue_tables import Take, Unit
@@ -48,6 +49,8 @@ def clone(session: Session, job_id: str, count: int) -> None:
         ),
         "holds": ("job_id", "'id', t.id || '-' || n, 'job_id', t.job_id || '-' || n, 'amount', 0"),
     }
+    # Thousands of rows in one statement take longer than the service allows itself.
+    allow_long(session)
     for table, (key, renamed) in tables.items():
         session.execute(text(CLONE.format(table=table, key=key, renamed=renamed)), {"count": count, "template": job_id})
 
