@@ -1,4 +1,4 @@
-"""Operators' view of jobs, workers and deliveries of all accounts, and their actions on them."""
+"""Operators' view of jobs, workers and deliveries of all accounts, draining and redelivery; jobs.py cancels."""
 
 from datetime import datetime
 from typing import Any

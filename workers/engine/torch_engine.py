@@ -227,8 +227,3 @@ class TorchEngine(ABC):
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def repeats_context(request: SegmentRequest) -> bool:
-    """Whether the context frames were delivered before, and are dropped from the output."""
-    return request.handover is not None or request.mode == "extend"

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from workers.engine.checkpoint import CheckpointFile
-from workers.engine.conditioning import Shape, context_frames, correct_drift, shape_of, signed_video
+from workers.engine.conditioning import Shape, context_frames, correct_drift, repeated_frames, shape_of, signed_video
 from workers.engine.continuation import Floats
 from workers.engine.decode import FrameSelection
 from workers.engine.errors import ModelRefused
@@ -19,7 +19,7 @@ from workers.engine.load import Parts, check_memory, find_weights, load_parts
 from workers.engine.optimizations import apply_optimizations
 from workers.engine.preview import LatentPreview
 from workers.engine.request import EngineControl, Frames, SegmentRequest
-from workers.engine.torch_engine import TorchEngine, repeats_context
+from workers.engine.torch_engine import TorchEngine
 
 
 class Kandinsky6Engine(TorchEngine):
@@ -58,7 +58,7 @@ class Kandinsky6Engine(TorchEngine):
                 control.check()
                 context = context_frames(self.model, request)
                 self._check(request, context)
-                lead = len(context) if context is not None and repeats_context(request) else 0
+                lead = repeated_frames(request, context)
                 shape = shape_of(self.model, self.parts, request, lead)
                 check_memory(self.model, self.device, request.width, request.height, shape.rendered)
                 more = {"fps": request.fps}  # the sound's length follows from it
