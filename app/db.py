@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError, OperationalError
-from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db_connections import answers, sqlalchemy_url
@@ -20,6 +20,7 @@ from app.settings import get_settings
 log = logging.getLogger(__name__)
 
 _AFTER_COMMIT = "cinemeter_after_commit"
+_COMMITTED = "cinemeter_committed"
 
 # Constraint names are spelled out so that migrations can name what they drop.
 NAMING = {
@@ -235,33 +236,38 @@ def transaction(engine: Engine | None = None) -> Iterator[Session]:
 def commit_early(session: Session) -> None:
     """Commit what a block of `transaction` has done; what follows in the block is a transaction of its own.
 
-    For the edge only, where an answer takes more reads than the locks of the work before should be held for.
+    For the edge, where an answer takes more reads than the locks of the work before should be held for, and for
+    whatever waits for the store, Redis or another server: until its next statement the session holds no connection.
     """
     session.commit()
 
 
-def after_commit(session: Session, action: Callable[[], object]) -> None:
-    """Call `action` after this transaction commits, and never after a rollback.
+def after_commit(session: Session, action: Callable[[], object], *, name: str | None = None) -> None:
+    """Call `action` after this transaction commits, when its connection is free again; never after a rollback.
 
-    An exception of `action` is logged and not raised: the transaction is committed by then.
+    Of several actions of one name only the last is called. An exception of `action` is logged and not raised: the
+    transaction is committed by then.
     """
-    actions: list[Callable[[], object]] = session.info.setdefault(_AFTER_COMMIT, [])
-    actions.append(action)
+    actions: dict[str, Callable[[], object]] = session.info.setdefault(_AFTER_COMMIT, {})
+    actions[name or f"action {len(actions)}"] = action
 
 
 @event.listens_for(Session, "after_commit")
-def _run_after_commit(session: Session) -> None:
+def _remember_commit(session: Session) -> None:
     # after_commit also fires for savepoints; only the outermost commit counts.
-    if session.in_nested_transaction():
-        return
-    for action in session.info.pop(_AFTER_COMMIT, []):
-        try:
-            action()
-        except Exception:
-            log.exception("An action after a commit failed")
-
-
-@event.listens_for(Session, "after_rollback")
-def _drop_after_rollback(session: Session) -> None:
     if not session.in_nested_transaction():
-        session.info.pop(_AFTER_COMMIT, None)
+        session.info[_COMMITTED] = True
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _run_after_commit(session: Session, ended: SessionTransaction) -> None:
+    # The connection is back in the pool by now: an action may wait for Redis, and nobody else should.
+    if ended.parent is not None:
+        return
+    actions = session.info.pop(_AFTER_COMMIT, {})
+    if session.info.pop(_COMMITTED, False):
+        for action in actions.values():
+            try:
+                action()
+            except Exception:
+                log.exception("An action after a commit failed")

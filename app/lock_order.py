@@ -15,7 +15,7 @@ LOCK_ORDER = (
     "reservation",
     "free seconds",
     "promotions of an account",  # by their names, as the next
-    "promotions of everybody",
+    "budgets of promotions",  # a shard that nobody has locked, or all of them by their numbers
     "hold",
     "budgets",  # of the key, then of the project
     "wallet",  # covers its credit lots

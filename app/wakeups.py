@@ -7,9 +7,9 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Queue
 from redis.exceptions import RedisError
-from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from app.db import after_commit
 from app.redis_client import TIMEOUT_SECONDS, get_redis, is_redis_down, mark_redis_down
 from app.settings import get_settings
 
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 
 WAKEUP_TASK = "cinemeter.answer"  # unchanged for rolling upgrades: older workers and senders use this name
 KEY_PREFIX = "cinemeter:"
-_POOLS = "cinemeter_wakeups"
 
 
 def queue_name(pool: str) -> str:
@@ -110,21 +109,9 @@ def wake_after_commit(session: Session, pool: str) -> None:
     While an unanswered wake-up is queued no second one is sent: no worker is idle, and each that becomes idle claims
     by itself.
     """
-    pools: set[str] = session.info.setdefault(_POOLS, set())
-    pools.add(pool)
+    after_commit(session, lambda: _wake_silent_pool(pool), name=f"wake {pool}")
 
 
-@event.listens_for(Session, "after_commit")
-def _send_after_commit(session: Session) -> None:
-    # after_commit also fires for savepoints; only the outermost commit sends wake-ups.
-    if session.in_nested_transaction():
-        return
-    for pool in session.info.pop(_POOLS, set()):
-        if wakeups_waiting(pool) == 0:
-            send_wakeup(pool)
-
-
-@event.listens_for(Session, "after_rollback")
-def _drop_after_rollback(session: Session) -> None:
-    if not session.in_nested_transaction():
-        session.info.pop(_POOLS, None)
+def _wake_silent_pool(pool: str) -> None:
+    if wakeups_waiting(pool) == 0:
+        send_wakeup(pool)

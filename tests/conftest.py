@@ -17,10 +17,25 @@ from app.cli.embedded import Servers, embedded
 from app.db import Base, forget_engines, get_engine
 from app.settings import get_settings
 from tests.live_service import Service, start, stop
+from tests.session_guard import watch
 
 pytest_plugins = ["tests.api_client"]
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def _waits() -> Iterator[list[str]]:
+    with watch() as waits:
+        yield waits
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_with_a_transaction(_waits: list[str]) -> Iterator[None]:
+    """Fail a test in which the service waits for the store, Redis or another server with a transaction open."""
+    _waits.clear()
+    yield
+    assert not _waits, "\n".join(dict.fromkeys(_waits))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 POOLS = ["finish", "synthetic"]
 # Wake-ups, live messages and metrics follow a commit; here nobody listens, and only the rows count.
-_FOLLOWS = ("cinemeter_wakeups", "cinemeter_after_commit")
+_FOLLOWS = "cinemeter_after_commit"
 
 
 class Line:
@@ -53,8 +53,7 @@ class Line:
         except BaseException:
             self.session.rollback()
             raise
-        for name in _FOLLOWS:
-            self.session.info.pop(name, None)
+        self.session.info.pop(_FOLLOWS, None)
         self.session.commit()
         # No two acts share a moment, so their order is never left to a random id.
         self.session.info["clock_at"] += timedelta(milliseconds=1)

@@ -83,7 +83,7 @@ class SegmentTake(RunningTake):
         """Read the segment, load its model, and fetch its inputs and its last checkpoint."""
         with transaction() as session:
             self._segment = read_segment_input(session, self.claim.unit_id)
-            self._queue_seconds = _queue_seconds(session, self._segment, self.claim)
+            self._queue_seconds = queue_seconds(session, self._segment, self.claim)
         self.control.set_share(self._segment.share_done, self._segment.share)
         engine = self._engines.engine_for(self.claim)
         # The engine begins a new meter with the render; until then it still has the last take's.
@@ -188,7 +188,7 @@ def _key_frames(segment: SegmentInput) -> tuple[int, ...]:
     return tuple(frame for frame in (overlap, frames - overlap) if 0 < frame < frames)
 
 
-def _queue_seconds(session: Session, segment: SegmentInput, claim: Claim) -> float:
+def queue_seconds(session: Session, segment: SegmentInput, claim: Claim) -> float:
     """Return the seconds that the unit was ready before this take: since its order, its predecessor or its last take.
 
     The time in which a segment is blocked by the one before it is not queueing, and neither is that of earlier takes.

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.accounts.keys import authenticate
-from app.api.rate_limits import count_request
+from app.api.rate_limits import count_known_key, count_request
 from app.db import transaction
 from app.errors import AppError
 from app.request_session import SessionDep
@@ -51,12 +51,15 @@ def authorize(request: Request, session: Session, scope: Scope | None, *roles: s
 
     Raises AppError `unauthenticated`, `forbidden` and `rate_limited`.
     """
-    caller = authenticate(session, bearer_key(request))
+    key = bearer_key(request)
+    counted = count_known_key(request, key)
+    caller = authenticate(session, key)
     if scope is not None:
         require_scope(caller, scope)
     if roles:
         require_role(caller, *roles)
-    count_request(request, session, caller)
+    if not counted:
+        count_request(request, session, caller, key)
     return caller
 
 

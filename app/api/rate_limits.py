@@ -1,5 +1,6 @@
 """Rate limits per key, kept in Redis. While Redis is unavailable they fail open, with a line in the log."""
 
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.accounts.memberships import membership_at
 from app.clock import now
+from app.db import commit_early
 from app.errors import AppError
 from app.prices.find import book_at
 from app.redis_client import is_redis_down, mark_redis_down
@@ -26,6 +28,8 @@ WINDOW_SECONDS = 60
 # A membership's limits change rarely, so they are not read from the database at every request.
 _CACHE_SECONDS = 10.0
 _cache: dict[str, tuple[float, int, int]] = {}
+# By the hash of an API key that was authenticated: until when that is remembered, its id, and its requests per minute.
+_known_keys: dict[bytes, tuple[float, str, int]] = {}
 # A Redis that hangs delays one request by this long; after that it is not used for a while (`app.redis_client`).
 _TIMEOUT_SECONDS = 0.5
 
@@ -51,14 +55,43 @@ def rate_limit_headers(statuses: list[LimitStatus]) -> dict[str, str]:
     }
 
 
-def count_request(request: Request, session: Session, caller: Caller) -> None:
-    """Count a request against its key's limit. Raises AppError `rate_limited`."""
-    _count(request, "requests", caller.via, _limits_of(session, caller)[0])
+def count_known_key(request: Request, key: str) -> bool:
+    """Count a request before its session is used, if its API key was authenticated within the last seconds.
+
+    Returns whether it was counted; otherwise `count_request` does it. Raises AppError `rate_limited`.
+    """
+    expires_at, key_id, limit = _known_keys.get(_digest(key), (0.0, "", 0))
+    if expires_at <= time.monotonic():
+        return False
+    _count(request, "requests", key_id, limit)
+    return True
+
+
+def count_request(request: Request, session: Session, caller: Caller, key: str) -> None:
+    """Count a request against the limit of its authenticated API key. Raises AppError `rate_limited`.
+
+    What the session has done before is committed first: Redis may be slow.
+    """
+    limit = _limits_of(session, caller)[0]
+    commit_early(session)
+    if len(_known_keys) > 10_000:
+        _known_keys.clear()
+    _known_keys[_digest(key)] = (time.monotonic() + _CACHE_SECONDS, caller.via, limit)
+    _count(request, "requests", caller.via, limit)
 
 
 def count_job(request: Request, session: Session, caller: Caller) -> None:
-    """Count an order of a film against its key's limit, at any interface. Raises AppError `rate_limited`."""
-    _count(request, "jobs", caller.via, _limits_of(session, caller)[1])
+    """Count an order of a film against its key's limit, at any interface. Raises AppError `rate_limited`.
+
+    What the session has done before is committed first: Redis may be slow.
+    """
+    limit = _limits_of(session, caller)[1]
+    commit_early(session)
+    _count(request, "jobs", caller.via, limit)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 def _count(request: Request, name: str, key_id: str, limit: int) -> None:

@@ -12,9 +12,11 @@ from app.errors import AppError, not_found
 
 
 def get_asset(session: Session, owner: AssetOwner, asset_id: str, *, lock: bool = False) -> Asset:
-    """Return the owner's asset. Raises AppError `not_found` for one that is deleted or another owner's."""
+    """Return the owner's asset, with `lock` as it is now. Raises AppError `not_found` for a deleted or foreign one."""
     query = select(Asset).where(Asset.id == asset_id, *owned(owner))
-    asset = session.scalars(query.with_for_update() if lock else query).one_or_none()
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    asset = session.scalars(query).one_or_none()
     if asset is None:
         raise not_found("asset", asset_id)
     return asset

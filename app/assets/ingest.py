@@ -1,8 +1,13 @@
-"""Ingest a customer's file: from a request body, a data URL, or a URL that is fetched."""
+"""Ingest a customer's file: from a request body, a data URL, or a URL that is fetched.
+
+Nobody holds a transaction while a file is received, probed and stored: `read_upload` and `read_url` do that without a
+session, and `add_asset` writes the row.
+"""
 
 import base64
 import binascii
 import re
+import secrets
 import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,15 +23,13 @@ from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
-from app.db import long_work, new_id
+from app.db import commit_early, new_id
 from app.errors import AppError
 from app.net.fetch import fetch_to
 from app.storage import Stored, get_storage
 
 _CHUNK_BYTES = 2**20
 _FETCH_SECONDS = 60.0
-# How long a transaction may stand while a customer's file is received, re-encoded and stored.
-INGEST_SECONDS = 600
 _FILENAME_LENGTH_MAX = 200
 _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
@@ -44,24 +47,12 @@ def ingest_upload(
 ) -> Asset:
     """Read `file` to its end and store it as a ready asset of the owner; `kind` None accepts any kind.
 
-    `asset_id` is for an API whose clients name a file before they send it; None creates a new one. Raises AppError
-    `asset_refused`, with the reason and the field, when it is too large or cannot be used, and `rate_limited` or
-    `unavailable` while too many files are being ingested.
+    What the session has done before is committed first. `asset_id` is for an API whose clients name a file before they
+    send it; None creates a new one. Raises AppError as `read_upload` does.
     """
-
-    def receive(path: Path) -> None:
-        write_capped(file, path, bytes_max=bytes_max(kind))
-
-    return _ingest(
-        session,
-        owner,
-        receive,
-        kind=kind,
-        field=field,
-        filename=filename,
-        expires_at=expires_at,
-        asset_id=asset_id,
-    )
+    commit_early(session)
+    asset = read_upload(owner, file, kind=kind, field=field, filename=filename, asset_id=asset_id)
+    return add_asset(session, asset, expires_at=expires_at)
 
 
 def ingest_url(
@@ -75,7 +66,41 @@ def ingest_url(
 ) -> Asset:
     """Fetch `url` (https: or data:) and store the file as a ready asset of the owner.
 
-    Raises AppError `url_refused` when it cannot be fetched, and as `ingest_upload` does.
+    What the session has done before is committed first. Raises AppError as `read_url` does.
+    """
+    commit_early(session)
+    return add_asset(session, read_url(owner, url, kind=kind, field=field), expires_at=expires_at)
+
+
+def read_upload(
+    owner: AssetOwner,
+    file: BinaryIO,
+    *,
+    kind: Kind | None = None,
+    field: str = "file",
+    filename: str = "",
+    asset_id: str | None = None,
+    stored: bool = True,
+) -> Asset:
+    """Read `file` to its end and return its asset, which `add_asset` writes. Call it without a transaction.
+
+    `stored` False reads only the facts: for a price. Raises AppError `asset_refused`, with the reason and the field,
+    when the file is too large or cannot be used, and `rate_limited` or `unavailable` while too many are being ingested.
+    """
+
+    def receive(path: Path) -> None:
+        write_capped(file, path, bytes_max=bytes_max(kind))
+
+    asset = new_asset(owner, filename=filename, asset_id=asset_id)
+    return _ingest(asset, receive, kind=kind, field=field, stored=stored)
+
+
+def read_url(
+    owner: AssetOwner, url: str, *, kind: Kind | None = None, field: str = "url", stored: bool = True
+) -> Asset:
+    """Fetch `url` (https: or data:) and return its asset, which `add_asset` writes. Call it without a transaction.
+
+    Raises AppError `url_refused` when it cannot be fetched, and as `read_upload` does.
     """
     if url[:5].lower() == "data:":
 
@@ -87,13 +112,27 @@ def ingest_url(
         def receive(path: Path) -> None:
             fetch_to(path, url, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
-    return _ingest(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
+    return _ingest(new_asset(owner, filename=""), receive, kind=kind, field=field, stored=stored)
 
 
-def store_asset(session: Session, asset: Asset, result: ProbeResult) -> None:
-    """Store the re-encoded file and make `asset` ready with its facts."""
-    key = f"assets/{asset.account_id}/{asset.id}.{_ENDINGS[result.kind]}"
-    stored: Stored = get_storage().put_file(key, result.path, result.content_type)
+def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
+    """Write the row of an asset, which by default expires after KEEP_DAYS."""
+    asset.created_at = now(session)
+    asset.expires_at = expires_at or asset.created_at + timedelta(days=KEEP_DAYS)
+    session.add(asset)
+    session.flush()
+    return asset
+
+
+def store_file(asset: Asset, result: ProbeResult) -> tuple[str, Stored]:
+    """Store the re-encoded file of an asset under a key of its own; return the key and what was stored."""
+    # Two requests may read one upload at once; each has its own file, and one of them its row.
+    key = f"assets/{asset.account_id}/{asset.id}-{secrets.token_hex(4)}.{_ENDINGS[result.kind]}"
+    return key, get_storage().put_file(key, result.path, result.content_type)
+
+
+def make_ready(asset: Asset, result: ProbeResult, key: str, stored: Stored) -> None:
+    """Make an asset ready with the facts of its stored file."""
     asset.state, asset.kind, asset.key, asset.content_type = (
         AssetState.READY,
         result.kind,
@@ -105,11 +144,8 @@ def store_asset(session: Session, asset: Asset, result: ProbeResult) -> None:
     asset.fps, asset.seconds, asset.has_audio = result.fps, result.seconds, result.has_audio
 
 
-def new_asset(
-    session: Session, owner: AssetOwner, *, filename: str, expires_at: datetime | None, asset_id: str | None = None
-) -> Asset:
-    """Return a new pending asset, not yet added to the session; by default it expires after KEEP_DAYS."""
-    moment = now(session)
+def new_asset(owner: AssetOwner, *, filename: str, asset_id: str | None = None) -> Asset:
+    """Return a new pending asset without a row; see `add_asset`."""
     return Asset(
         id=asset_id or new_id("asset"),
         account_id=owner.account_id,
@@ -118,8 +154,6 @@ def new_asset(
         state=AssetState.PENDING,
         filename=re.sub(r"[\x00-\x1f\x7f]", "", filename.replace("\\", "/").rsplit("/", 1)[-1])[:_FILENAME_LENGTH_MAX],
         has_audio=False,
-        created_at=moment,
-        expires_at=expires_at or moment + timedelta(days=KEEP_DAYS),
     )
 
 
@@ -139,34 +173,23 @@ def bytes_max(kind: Kind | None) -> int:
     return LIMITS[kind].bytes_max if kind else BYTES_MAX
 
 
-def _ingest(
-    session: Session,
-    owner: AssetOwner,
-    receive: Callable[[Path], None],
-    *,
-    kind: Kind | None,
-    field: str,
-    filename: str,
-    expires_at: datetime | None,
-    asset_id: str | None = None,
-) -> Asset:
+def _ingest(asset: Asset, receive: Callable[[Path], None], *, kind: Kind | None, field: str, stored: bool) -> Asset:
     # The received file is alone in its folder, and the output in another: there is nothing that it could refer to.
     with (
-        ingest_slot(owner.account_id),
+        ingest_slot(asset.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
     ):
         path = Path(received) / "file"
-        with long_work(session, idle_seconds=INGEST_SECONDS):
-            try:
-                receive(path)
-                result = probe_file(path, Path(output), want=kind)
-            except RefusedError as refused:
-                raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
-            asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
-            store_asset(session, asset, result)
-    session.add(asset)
-    session.flush()
+        try:
+            receive(path)
+            result = probe_file(path, Path(output), want=kind)
+        except RefusedError as refused:
+            raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
+        if stored:
+            make_ready(asset, result, *store_file(asset, result))
+        else:
+            make_ready(asset, result, "assets/unstored", Stored("assets/unstored", result.path.stat().st_size, ""))
     return asset
 
 

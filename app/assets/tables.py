@@ -34,6 +34,11 @@ class Asset(Base):
         CheckConstraint("state <> 'ready' OR (key IS NOT NULL AND kind IS NOT NULL)", name="ready_has_a_file"),
         CheckConstraint("(state = 'refused') = (refused_reason IS NOT NULL)", name="refused_for_a_reason"),
         Index("ix_assets_account", "account_id", "created_at", "id", postgresql_where=text("state <> 'deleted'")),
+        Index(
+            "ix_assets_files_to_remove",
+            "expires_at",
+            postgresql_where=text("state = 'deleted' AND key IS NOT NULL"),
+        ),
         Index("ix_assets_expiry", "expires_at", postgresql_where=text("state <> 'deleted'")),
     )
 

@@ -1,4 +1,8 @@
-"""Uploads in two steps: begin (the client gets an upload URL), then confirm (the file is re-encoded and stored)."""
+"""Uploads in two steps: begin (the client gets an upload URL), then confirm (the file is re-encoded and stored).
+
+The store is never waited for with a transaction open: the row is read, the file is handled, and then the row is
+locked, checked again and written.
+"""
 
 import tempfile
 from datetime import datetime, timedelta
@@ -9,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
-from app.assets.ingest import INGEST_SECONDS, bytes_max, new_asset, store_asset, write_capped
+from app.assets.ingest import add_asset, bytes_max, make_ready, new_asset, store_file, write_capped
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import AssetOwner
@@ -17,7 +21,7 @@ from app.assets.sandbox_probe import probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
 from app.clock import now
-from app.db import long_work
+from app.db import commit_early
 from app.errors import AppError, not_found
 from app.storage import Upload, get_storage
 
@@ -40,11 +44,9 @@ def begin_upload(
     pending = select(func.count()).where(Asset.account_id == owner.account_id, Asset.state == AssetState.PENDING)
     if session.scalars(pending).one() >= PENDING_MAX:
         raise AppError("conflict", f"{PENDING_MAX} uploads are pending; confirm or delete some first.")
-    expires_at = now(session) + timedelta(hours=PENDING_HOURS)
-    asset = new_asset(session, owner, filename=filename, expires_at=expires_at)
+    asset = new_asset(owner, filename=filename)
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
-    session.add(asset)
-    session.flush()
+    add_asset(session, asset, expires_at=now(session) + timedelta(hours=PENDING_HOURS))
     upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
     if upload is None:
         until = now(session) + timedelta(seconds=UPLOAD_SECONDS)
@@ -60,14 +62,13 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
     """
     if link.token.has_expired(now(session)):
         raise AppError("gone", "This upload URL has expired; start the upload again.")
-    asset = session.get(Asset, link.asset_id, with_for_update=True)
+    asset = session.get(Asset, link.asset_id)
     if asset is None or asset.state == AssetState.DELETED:
         raise not_found("asset", link.asset_id)
     _require_pending(asset)
-    with (
-        long_work(session, idle_seconds=INGEST_SECONDS),
-        tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder,
-    ):
+    # Where it is confirmed or deleted meanwhile, the file has no row and is removed with others of that kind.
+    commit_early(session)
+    with ingest_slot(asset.account_id), tempfile.TemporaryDirectory(prefix="cinemeter-received-") as folder:
         path = Path(folder) / "file"
         try:
             write_capped(file, path, bytes_max=link.size)
@@ -81,36 +82,55 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
 def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
     """Re-encode and store the uploaded file, and return the asset: ready, or refused with the reason.
 
-    A refusal is stored on the asset and not raised, because an exception would roll it back and the file would be read
-    again. Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
-    `rate_limited` or `unavailable` while too many files are being ingested.
+    What the session has done before is committed first. A refusal is stored on the asset and not raised, because an
+    exception would roll it back and the file would be read again. Raises AppError `not_found`, `conflict` when the
+    asset is not pending, was confirmed meanwhile or its file has not arrived, and `rate_limited` or `unavailable` while
+    too many files are being ingested.
     """
-    asset = get_asset(session, owner, asset_id, lock=True)
+    asset = get_asset(session, owner, asset_id)
     _require_pending(asset)
-    storage, raw_key = get_storage(), str(asset.key)
-    stat = storage.stat(raw_key)
-    if stat is None:
-        raise AppError("conflict", "The file has not arrived yet; upload it first.", id=asset_id)
+    raw_key = str(asset.key)
+    commit_early(session)
     with (
         ingest_slot(owner.account_id),
         tempfile.TemporaryDirectory(prefix="cinemeter-received-") as received,
         tempfile.TemporaryDirectory(prefix="cinemeter-asset-") as output,
-        long_work(session, idle_seconds=INGEST_SECONDS),
     ):
-        path = Path(received) / "file"
+        reason, key = "", None
         try:
-            if stat.bytes > bytes_max(asset.kind):
-                raise RefusedError(f"it has {stat.bytes:,} bytes; {bytes_max(asset.kind):,} are allowed")
-            # Only the measured size: the client may still replace the file by another one.
-            with path.open("wb") as copy:
-                copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
-            store_asset(session, asset, probe_file(path, Path(output), want=asset.kind))
-            asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
+            _read_raw(raw_key, asset, Path(received) / "file")
+            result = probe_file(Path(received) / "file", Path(output), want=asset.kind)
+            key, stored = store_file(asset, result)
         except RefusedError as refused:
-            asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None
-    storage.delete(raw_key)
+            reason = f"{refused}."
+    asset = get_asset(session, owner, asset_id, lock=True)
+    if asset.state != AssetState.PENDING:
+        commit_early(session)
+        if key is not None:
+            get_storage().delete(key)
+        _require_pending(asset)
+    if key is None:
+        asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, reason, None
+    else:
+        make_ready(asset, result, key, stored)
+        asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
     session.flush()
+    commit_early(session)
+    get_storage().delete(raw_key)
     return asset
+
+
+def _read_raw(raw_key: str, asset: Asset, path: Path) -> None:
+    """Copy an uploaded file to `path`. Raises AppError `conflict` before it has arrived, and RefusedError."""
+    storage = get_storage()
+    stat = storage.stat(raw_key)
+    if stat is None:
+        raise AppError("conflict", "The file has not arrived yet; upload it first.", id=asset.id)
+    if stat.bytes > bytes_max(asset.kind):
+        raise RefusedError(f"it has {stat.bytes:,} bytes; {bytes_max(asset.kind):,} are allowed")
+    # Only the measured size: the client may still replace the file by another one.
+    with path.open("wb") as copy:
+        copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
 
 
 def _require_pending(asset: Asset) -> None:

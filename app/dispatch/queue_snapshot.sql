@@ -1,15 +1,42 @@
--- Write what waits, by pool, class and account: a forecast reads these rows, never the units. Rows that are as they were
--- are not written again.
+-- Write what waits, by pool, class and account: a forecast reads these rows, never the units.
+--
+-- Only queues that have changed are read: each change of a queue writes its lanes, so a queue is as it was where its
+-- lanes are the same rows in the same place by the same transactions. Throughput changes the seconds of a queue that has
+-- not changed; so :aged queues that were read more than a minute ago are read again.
 --
 -- `marks` are up to 16 units of the line, evenly spaced from its oldest to its newest, each with its moment and with
 -- the units, jobs and seconds before it: the place of any job in its account's own line lies between two of them.
-WITH ready AS (
-    SELECT u.pool, u.class, u.account_id, u.job_id, u.queued_at, u.id,
+WITH lines AS MATERIALIZED (
+    SELECT pool, class, account_id,
+           hashtextextended(
+               string_agg(concat_ws(' ', model, ready, CAST(xmin AS text), CAST(ctid AS text)), ',' ORDER BY model), 0
+           ) AS version
+    FROM lanes
+    WHERE ready > 0
+    GROUP BY pool, class, account_id
+),
+due AS MATERIALIZED (
+    SELECT l.pool, l.class, l.account_id, l.version
+    FROM lines AS l
+    LEFT JOIN queue_snapshots AS q ON q.pool = l.pool AND q.class = l.class AND q.account_id = l.account_id
+    WHERE q.version IS DISTINCT FROM l.version
+    UNION ALL
+    (
+        SELECT q.pool, q.class, q.account_id, q.version
+        FROM queue_snapshots AS q
+        JOIN lines AS l ON q.pool = l.pool AND q.class = l.class AND q.account_id = l.account_id
+        WHERE q.version = l.version AND q.refreshed_at < CAST(:now AS timestamptz) - interval '1 minute'
+        ORDER BY q.refreshed_at
+        LIMIT :aged
+    )
+),
+ready AS (
+    SELECT d.version, u.pool, u.class, u.account_id, u.job_id, u.queued_at, u.id,
            u.frames * coalesce(t.p50, 1) AS p50, u.frames * coalesce(t.p90, 2) AS p90
-    FROM units AS u
+    FROM due AS d
+    JOIN units AS u ON u.pool = d.pool AND u.class = d.class AND u.account_id = d.account_id AND u.state = 'ready'
     JOIN jobs AS j ON j.id = u.job_id
     LEFT JOIN paces AS t ON t.model = u.model AND t.kind = u.kind AND t.shape = j.spec ->> 'resolution'
-    WHERE u.state = 'ready'
 ),
 placed AS (
     SELECT *, row_number() OVER line AS place, count(*) OVER everything AS units,
@@ -24,7 +51,7 @@ summed AS (
     WINDOW line AS (PARTITION BY pool, class, account_id ORDER BY queued_at, id ROWS UNBOUNDED PRECEDING)
 ),
 fresh AS MATERIALIZED (
-    SELECT pool, class, account_id, max(units) AS units, max(jobs_to) AS jobs, sum(p50) AS p50, sum(p90) AS p90,
+    SELECT pool, class, account_id, max(version) AS version, max(units) AS units, max(jobs_to) AS jobs, sum(p50) AS p50, sum(p90) AS p90,
            min(queued_at) AS oldest,
            jsonb_agg(
                jsonb_build_array(
@@ -40,13 +67,13 @@ fresh AS MATERIALIZED (
 gone AS (
     DELETE FROM queue_snapshots AS q
     WHERE NOT EXISTS (
-        SELECT FROM fresh AS f WHERE f.pool = q.pool AND f.class = q.class AND f.account_id = q.account_id
+        SELECT FROM lines AS l WHERE l.pool = q.pool AND l.class = q.class AND l.account_id = q.account_id
     )
 )
-INSERT INTO queue_snapshots AS q (pool, class, account_id, units, jobs, p50, p90, oldest, marks)
-SELECT pool, class, account_id, units, jobs, p50, p90, oldest, marks FROM fresh
+INSERT INTO queue_snapshots AS q (
+    pool, class, account_id, units, jobs, p50, p90, oldest, marks, version, refreshed_at
+)
+SELECT pool, class, account_id, units, jobs, p50, p90, oldest, marks, version, CAST(:now AS timestamptz) FROM fresh
 ON CONFLICT (pool, class, account_id) DO UPDATE SET
     units = excluded.units, jobs = excluded.jobs, p50 = excluded.p50, p90 = excluded.p90, oldest = excluded.oldest,
-    marks = excluded.marks
-WHERE (q.units, q.jobs, q.p50, q.p90, q.oldest, q.marks)
-    IS DISTINCT FROM (excluded.units, excluded.jobs, excluded.p50, excluded.p90, excluded.oldest, excluded.marks)
+    marks = excluded.marks, version = excluded.version, refreshed_at = excluded.refreshed_at

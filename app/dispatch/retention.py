@@ -93,9 +93,11 @@ def _remove_film(job_id: str) -> int:
     return 1
 
 
-def expired_assets(session: Session) -> int:
-    """Delete a few expired uploads that no unfinished job reads. Returns how many."""
-    return assets.remove_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
+def expired_assets() -> int:
+    """Delete a few expired uploads that no unfinished job reads, and the files of deleted ones. Returns how many."""
+    with transaction() as session:
+        expired = assets.delete_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
+    return len({*expired, *assets.remove_files(limit=ASSETS_BATCH)})
 
 
 def old_deliveries(session: Session) -> int:
@@ -216,7 +218,7 @@ def chores() -> list[Chore]:
     parts: Iterator[str] = cycle(f"{folder}/video_{letter}" for folder in ("takes", "films") for letter in ID_LETTERS)
     return [
         Chore("expired_films", expired_films, 1.0),
-        Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
+        Chore("expired_assets", expired_assets, 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
         Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),

@@ -41,6 +41,8 @@ class QueueSnapshot(Base):
     oldest: Mapped[datetime] = mapped_column(Moment)
     # Some units from the oldest to the newest: [microseconds since 1970, units, jobs, p50, p90 before it].
     marks: Mapped[list[Any]] = mapped_column(JSONB)
+    version: Mapped[int] = mapped_column(BigInteger, server_default="0")  # of the lanes from which it was read
+    refreshed_at: Mapped[datetime] = mapped_column(Moment, server_default=text("'epoch'"))
 
 
 class Forecast(Base):

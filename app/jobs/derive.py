@@ -6,8 +6,10 @@ from fractions import Fraction
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.assets.limits import ingest_slot
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
+from app.db import commit_early
 from app.errors import AppError
 from app.jobs.capability import check_length, check_model, check_sound
 from app.jobs.queue_tables import Unit
@@ -45,8 +47,9 @@ def retake(
 ) -> Spec:
     """Return the Spec of a film in which one shot (counted from 0) is rendered again and every other clip is reused.
 
-    Only the new shot's seconds are paid. Raises AppError `invalid_request` for a shot that does not exist, `conflict`
-    for a film of one shot, and `gone` when clips to reuse are no longer in storage.
+    Only the new shot's seconds are paid. Before it is ordered, `check_clips` looks whether the clips are still stored.
+    Raises AppError `invalid_request` for a shot that does not exist, `conflict` for a film of one shot, and `gone` when
+    a shot has no clips to reuse.
     """
     spec = finished_spec(job)
     if not 0 <= shot < len(spec.shots):
@@ -83,11 +86,28 @@ def _reused(session: Session, job: Job, spec: Spec, number: int) -> Shot:
         )
         if key is not None
     )
-    storage = get_storage()
-    needed = [*keys, *(sound_key(key) for key in keys if spec.sound)]
-    if not keys or any(storage.stat(key) is None for key in needed):
-        raise AppError("gone", f"The clips of shot {number} are no longer in storage.", shot=number)
+    if not keys:
+        raise _clips_gone(number)
     return shot.model_copy(update={"reuse_clips": keys})
+
+
+def check_clips(session: Session, account_id: str, spec: Spec) -> None:
+    """Check that the clips which a retake reuses are still in storage.
+
+    What the session has done before is committed first. Raises AppError `gone`, and `rate_limited` or `unavailable`
+    while too many files are being read.
+    """
+    commit_early(session)
+    storage = get_storage()
+    with ingest_slot(account_id):
+        for number, shot in enumerate(spec.shots):
+            needed = [*shot.reuse_clips, *(sound_key(key) for key in shot.reuse_clips if spec.sound)]
+            if any(storage.stat(key) is None for key in needed):
+                raise _clips_gone(number)
+
+
+def _clips_gone(number: int) -> AppError:
+    return AppError("gone", f"The clips of shot {number} are no longer in storage.", shot=number)
 
 
 def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int | None = None) -> Spec:

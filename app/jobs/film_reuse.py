@@ -10,11 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.assets.ingest import INGEST_SECONDS, new_asset, store_asset
+from app.assets.ingest import add_asset, make_ready, new_asset, store_file
+from app.assets.limits import ingest_slot
 from app.assets.owner import OwnerIds
 from app.assets.sandbox_probe import ProbeResult
 from app.assets.tables import Asset
-from app.db import long_work
+from app.db import commit_early
+from app.errors import AppError
 from app.jobs.derive import finished_spec
 from app.jobs.file_retention import retention_end
 from app.jobs.tables import Job, ReceiptRow
@@ -24,20 +26,28 @@ _CHUNK_BYTES = 2**20
 
 
 def film_as_asset(session: Session, job: Job) -> Asset:
-    """Return a finished job's film as a clip asset of the job's account. Raises AppError `conflict` or `gone`.
+    """Return a finished job's film as a clip asset of the job's account. Raises AppError as `copy_film` does."""
+    return add_asset(session, copy_film(session, job), expires_at=retention_end(session, job.account_id))
+
+
+def copy_film(session: Session, job: Job) -> Asset:
+    """Store a finished job's film once more, as a clip of its account, and return the asset, which has no row yet.
 
     We wrote and measured it ourselves, so it is neither probed nor transcoded, nor limited as an untrusted clip is.
+    What the session has done before is committed first. Raises AppError `conflict`, `gone`, and `rate_limited` or
+    `unavailable` while too many files are being read.
     """
     spec, film = finished_spec(job), job.film or {}
     frames, fps = int(film.get("frames", spec.frames)), Fraction(film.get("fps", spec.fps))
     owner = OwnerIds(job.account_id, job.project_id, job.test)
-    asset = new_asset(session, owner, filename=f"{job.id}.mp4", expires_at=retention_end(session, job.account_id))
-    with (
-        long_work(session, idle_seconds=INGEST_SECONDS),
-        tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder,
-    ):
+    asset = new_asset(owner, filename=f"{job.id}.mp4")
+    commit_early(session)
+    with ingest_slot(job.account_id), tempfile.TemporaryDirectory(prefix="cinemeter-again-") as folder:
         path = Path(folder) / "film.mp4"
-        get_storage().get_file(str(job.film_key), path)
+        try:
+            get_storage().get_file(str(job.film_key), path)
+        except FileNotFoundError:
+            raise AppError("gone", "The film is no longer in storage.", id=job.id) from None
         facts = ProbeResult(
             path=path,
             kind="clip",
@@ -49,9 +59,7 @@ def film_as_asset(session: Session, job: Job) -> Asset:
             seconds=str(frames / fps),
             has_audio=bool(film.get("has_audio")),
         )
-        store_asset(session, asset, facts)
-    session.add(asset)
-    session.flush()
+        make_ready(asset, facts, *store_file(asset, facts))
     return asset
 
 

@@ -27,13 +27,21 @@ RULES: dict[str, str] = {
                coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
                coalesce(p.reserved, 0) || ' reserved, ' || coalesce(p.spent, 0) || ' spent'
         FROM promotion_uses p FULL JOIN (
-            SELECT each.key AS promotion, whose.account_id,
+            SELECT each.key AS promotion, account_id,
                    sum(each.value::bigint) FILTER (WHERE state = 'held') AS held,
                    sum((promotions_used ->> each.key)::bigint) AS used
             FROM reservations CROSS JOIN LATERAL jsonb_each_text(promotions) AS each
-                 CROSS JOIN LATERAL (VALUES (''), (reservations.account_id)) AS whose (account_id)
             GROUP BY 1, 2) r USING (promotion, account_id)
-        WHERE coalesce(p.reserved, 0) <> coalesce(r.held, 0) OR coalesce(p.spent, 0) <> coalesce(r.used, 0)""",
+        WHERE account_id <> ''
+          AND (coalesce(p.reserved, 0) <> coalesce(r.held, 0) OR coalesce(p.spent, 0) <> coalesce(r.used, 0))""",
+    "promotion_budget_adds_up": """
+        SELECT promotion, 'a budget of ' || s.budget, s.room || ' left, ' || coalesce(p.used, 0) || ' used'
+        FROM (
+            SELECT promotion, max(budget) AS budget, sum(room) AS room FROM promotion_shards GROUP BY 1
+        ) AS s LEFT JOIN (
+            SELECT promotion, sum(reserved + spent) AS used FROM promotion_uses WHERE account_id <> '' GROUP BY 1
+        ) AS p USING (promotion)
+        WHERE s.budget <> s.room + coalesce(p.used, 0)""",
 }
 
 

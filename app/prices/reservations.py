@@ -1,8 +1,8 @@
 """Reservations of free seconds and promotion budgets by a quote, or by a job without one.
 
-Counters are kept by conditional updates, in the order free seconds, promotions per account, promotions in all, after
-shares and lanes, and before anything in the wallet (app.lock_order). A promotion is known by its id: a later book that
-carries the same id goes on counting. Free seconds count in the billing month in which they were reserved.
+Counters are kept by conditional updates, in the order free seconds, promotions per account, budgets of promotions,
+after shares and lanes, and before anything in the wallet (app.lock_order). A promotion is known by its id: a later book
+that carries the same id goes on counting. Free seconds count in the billing month in which they were reserved.
 """
 
 from collections.abc import Mapping
@@ -22,17 +22,16 @@ from app.accounts.memberships import membership_at
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
+from app.prices.promotion_budgets import budgets_left, reserve_of_budget, return_to_budget
 from app.prices.tables import FreeUse, PromotionUse, Reservation
 from pricing.book import PriceBook
 from pricing.exact import parse_exact
-from pricing.money import require_integer
+from pricing.money import Money, require_integer
 from pricing.rules import Promotion
 
 # A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
 # so that counters are whole numbers and lose nothing. https://github.com/facebookarchive/Flicks
 FLICKS_PER_SECOND = 705_600_000
-# The account by which a promotion's budget for everybody is counted.
-EVERYBODY = ""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def allowance(session: Session, account_id: str, book: PriceBook, membership: st
         ).scalar_one_or_none()
         free = max(Fraction(0), limit - Fraction(use or 0, FLICKS_PER_SECOND))
     capped = [promotion for promotion in book.promotions_at(at) if promotion.capped]
-    used = _used(session, account_id, [promotion.id for promotion in capped])
-    return Allowance(free, {promotion.id: _left(promotion, account_id, used) for promotion in capped})
+    return Allowance(free, _discounts_left(session, account_id, capped))
 
 
 def reserve(
@@ -96,8 +94,13 @@ def reserve(
             limit = member.free_seconds_per_month * FLICKS_PER_SECOND
             if not _reserve(session, FreeUse, {"account_id": account_id, "month": month}, flicks, limit):
                 raise ReservationConflict("Free seconds")
-        for name, cap_of, whose in _promotion_steps(counted, caps, account_id):
-            if not _reserve(session, PromotionUse, {"promotion": name, "account_id": whose}, counted[name], cap_of):
+        # All of the account's own counts before the budgets, each by name: one order of locks for every price.
+        for name, minor in counted.items():
+            own = {"promotion": name, "account_id": account_id}
+            if not _reserve(session, PromotionUse, own, minor, _minor(caps[name].cap_per_account)):
+                raise ReservationConflict(f"Discounts of the promotion {name}")
+        for name, minor in counted.items():
+            if not reserve_of_budget(session, name, minor, _minor(caps[name].budget)):
                 raise ReservationConflict(f"Discounts of the promotion {name}")
         session.add(
             Reservation(
@@ -142,30 +145,27 @@ def release_reservation(session: Session, owner: str) -> bool:
     return True
 
 
-def _used(session: Session, account_id: str, names: list[str]) -> dict[tuple[str, str], int]:
-    if not names:
+def _discounts_left(session: Session, account_id: str, capped: list[Promotion]) -> dict[str, int | None]:
+    """Return what is left to an account of each capped promotion, in minor units."""
+    if not capped:
         return {}
-    rows = session.execute(
-        select(PromotionUse.promotion, PromotionUse.account_id, PromotionUse.reserved + PromotionUse.spent).where(
-            PromotionUse.promotion.in_(names), PromotionUse.account_id.in_([account_id, EVERYBODY])
-        )
+    own = select(PromotionUse.promotion, PromotionUse.reserved + PromotionUse.spent).where(
+        PromotionUse.promotion.in_([promotion.id for promotion in capped]), PromotionUse.account_id == account_id
     )
-    return {(name, whose): int(used) for name, whose, used in rows}
+    used = {name: int(minor) for name, minor in session.execute(own)}
+    budgets = {promotion.id: promotion.budget.minor for promotion in capped if promotion.budget is not None}
+    of_everybody = budgets_left(session, budgets)
+    left: dict[str, int | None] = {}
+    for promotion in capped:
+        cap = _minor(promotion.cap_per_account)
+        limits = [] if cap is None else [cap - used.get(promotion.id, 0)]
+        limits += [of_everybody[promotion.id]] if promotion.id in of_everybody else []
+        left[promotion.id] = max(0, min(limits))
+    return left
 
 
-def _left(promotion: Promotion, account_id: str, used: Mapping[tuple[str, str], int]) -> int:
-    limits = ((promotion.cap_per_account, account_id), (promotion.budget, EVERYBODY))
-    left = [limit.minor - used.get((promotion.id, whose), 0) for limit, whose in limits if limit is not None]
-    return max(0, min(left))
-
-
-def _promotion_steps(
-    counted: Mapping[str, int], caps: Mapping[str, Promotion], account_id: str
-) -> list[tuple[str, int | None, str]]:
-    # All accounts' rows before everybody's, each by name: one order of locks for every quote.
-    own = [(name, caps[name].cap_per_account, account_id) for name in counted]
-    everybody = [(name, caps[name].budget, EVERYBODY) for name in counted]
-    return [(name, None if cap is None else cap.minor, whose) for name, cap, whose in (*own, *everybody)]
+def _minor(limit: Money | None) -> int | None:
+    return None if limit is None else limit.minor
 
 
 def _reserve(
@@ -210,7 +210,8 @@ def _count(session: Session, reservation: Reservation, free_used: int, used: Map
             FreeUse.account_id == reservation.account_id,
             FreeUse.month == reservation.month,
         )
-    for whose in (reservation.account_id, EVERYBODY):
-        for name in sorted(reservation.promotions):
-            own = (PromotionUse.promotion == name, PromotionUse.account_id == whose)
-            move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)
+    for name in sorted(reservation.promotions):
+        own = (PromotionUse.promotion == name, PromotionUse.account_id == reservation.account_id)
+        move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)
+    for name in sorted(reservation.promotions):
+        return_to_budget(session, name, reservation.promotions[name] - used.get(name, 0))

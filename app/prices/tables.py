@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -126,7 +126,7 @@ class FreeUse(Base):
 
 
 class PromotionUse(Base):
-    """How much discount a promotion has reserved and given, to one account or (account empty) to all together."""
+    """How much discount a promotion has reserved and given to one account."""
 
     __tablename__ = "promotion_uses"
     __table_args__ = (
@@ -138,6 +138,18 @@ class PromotionUse(Base):
     account_id: Mapped[str] = mapped_column(Text, primary_key=True)
     reserved: Mapped[int] = mapped_column(BigInteger, default=0)  # minor units of discount
     spent: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class PromotionShard(Base):
+    """A part of what a promotion's budget for all accounts has left; see `app.prices.promotion_budgets`."""
+
+    __tablename__ = "promotion_shards"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+
+    promotion: Mapped[str] = mapped_column(Text, primary_key=True)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    budget: Mapped[int] = mapped_column(BigInteger)  # minor units: the whole budget that was divided
+    room: Mapped[int] = mapped_column(BigInteger)  # minor units
 
 
 class Reservation(Base):

@@ -9,6 +9,7 @@ from app.accounts.accounts import get_account
 from app.accounts.invitations import accept_invitation, read_invitation
 from app.accounts.members import record_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
+from app.db import commit_early
 from app.errors import AppError
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
@@ -54,6 +55,7 @@ def post_sign_in(request: Request, session: SessionDep, form: FormDep) -> Respon
     except AppError as error:
         context = _sign_in_context(next_path)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
+    commit_early(session)
     clear_tries(f"member:{email}")
     return_try(f"machine:{client_ip}")
     return _open_session(request, session, caller.member_id or "", safe_path(next_path, home_path(caller.roles)))

@@ -19,8 +19,8 @@ START_SECONDS = 30.0
 
 
 @contextmanager
-def pgbouncer(database_url: str) -> Iterator[str]:
-    """Run PgBouncer for the block and yield the database's URL through it."""
+def pgbouncer(database_url: str, *, pool_size: int = POOL_SIZE) -> Iterator[str]:
+    """Run PgBouncer with so many server connections for the block; yield the database's URL through it."""
     # Debian's program is not on the PATH of every user.
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
     assert Path(program).exists(), "PgBouncer is not installed; `make pgbouncer` installs it."
@@ -38,8 +38,9 @@ def pgbouncer(database_url: str) -> Iterator[str]:
         unix_socket_dir =
         auth_type = any
         pool_mode = transaction
-        default_pool_size = {POOL_SIZE}
+        default_pool_size = {pool_size}
         max_client_conn = 200
+        admin_users = {url.username}
         """.replace("\n        ", "\n"),
         encoding="utf-8",
     )

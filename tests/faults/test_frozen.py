@@ -202,22 +202,22 @@ def test_a_frozen_endpoint_stops_no_delivery_of_others(line: Line) -> None:
         assert still.stands()
 
 
-def test_a_frozen_order_of_a_promotion_stops_the_others_until_the_database_ends_it(
-    line_on: Callable[..., Line],
-) -> None:
+def test_a_frozen_order_of_a_promotion_stops_no_order_cancel_or_film_of_others(line_on: Callable[..., Line]) -> None:
     line = line_on(budgeted_book())
-    alice, bob = line.open("Alice"), line.open("Bob")
+    alice, bob, carol = line.open("Alice"), line.open("Bob"), line.open("Carol")
+    finish = start_finish(line, bob)
+    of_carol = line.order(carol)
+    film = line.film(finish)
     line.session.commit()
-    end_frozen_soon()
-
-    def order_of_bob() -> Job:
-        with transaction() as session:
-            return order(session, bob)
-
     with frozen(lambda session: order(session, alice)) as still:
-        job = eventually(order_of_bob)
-        assert job.account_id == bob.account_id
-        assert not still.stands()
+        for _ in range(3):
+            with transaction() as session:
+                assert order(session, bob).account_id == bob.account_id
+        with transaction() as session:
+            request_cancel(session, find_job(session, carol, of_carol.id, lock=True))
+        with transaction() as session:
+            assert succeed_finish(session, finish, film, meter={"gpu_seconds": "0"}).state == "completed"
+        assert still.stands()
     line.work()
     line.check()
 

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from psycopg.rows import dict_row
+from sqlalchemy import Engine, event, text
+from sqlalchemy.engine import make_url
 
 from app.cli.doctor_database import check_database
 from app.cli.migrate import set_time_outs
@@ -85,3 +87,42 @@ def test_an_exception_from_the_time_outs_ends_with_its_transaction(engine: Engin
         pass
     with transaction() as session:
         assert session.scalar(show) == "15s"
+
+
+@pytest.mark.parametrize(("ping_seconds", "patient"), [("0.1", False), ("0", True)])
+def test_who_waits_in_a_saturated_pooler_is_not_taken_for_dead(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, ping_seconds: str, patient: bool
+) -> None:
+    """A ping at check-out would wait in the pooler's queue too, and each that is given up makes the queue longer."""
+    monkeypatch.setenv("CINEMETER_DATABASE_PREPARE", "0")
+    monkeypatch.setenv("CINEMETER_DATABASE_PING_SECONDS", ping_seconds)
+    get_settings.cache_clear()
+    connections: list[object] = []
+    with pgbouncer(database_url, pool_size=1) as url, ThreadPoolExecutor(1) as pool:
+        engine = get_engine(url)
+        event.listen(engine, "connect", lambda connection, _record: connections.append(connection))
+
+        def ask() -> int:
+            with transaction(engine) as session:
+                return int(session.scalar(text("SELECT 1")) or 0)
+
+        assert pool.submit(ask).result(60) == 1
+        with psycopg.connect(url) as busy:
+            busy.execute("SELECT 1")
+            waiting = pool.submit(ask)
+            while not (clients_waiting(url) if patient else len(connections) > 1):
+                assert not waiting.done()
+            busy.rollback()
+        error = waiting.exception(60)
+    if patient:
+        assert error is None
+        assert len(connections) == 1
+    forget_engines()
+
+
+def clients_waiting(url: str) -> int:
+    """Return how many clients wait for a connection of the server, as PgBouncer says."""
+    console = make_url(url).set(database="pgbouncer").render_as_string(hide_password=False)
+    with psycopg.connect(console, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
+        pools = connection.cursor(row_factory=dict_row).execute("SHOW POOLS").fetchall()
+    return sum(int(each["cl_waiting"]) for each in pools)

@@ -561,9 +561,9 @@ class Machine(RuleBasedStateMachine):
         # Shared budgets are reserved for exactly the open promises.
         counted = self.session.execute(select(PromotionUse.account_id, PromotionUse.reserved + PromotionUse.spent))
         offers = {account_id: used for account_id, used in counted if used}
-        for who, name in [*enumerate(customer.account_id for customer in self.customers), (None, "")]:
-            assert offers.get(name, 0) == sum(each.offer for each in self.promised if who in (None, each.owner))
-        assert offers.get("", 0) <= BUDGET
+        for who, customer in enumerate(self.customers):
+            assert offers.get(customer.account_id, 0) == sum(each.offer for each in self.promised if who == each.owner)
+        assert sum(offers.values()) <= BUDGET
         free = self.session.scalars(select(FreeUse.reserved + FreeUse.spent)).all()
         assert sum(free) == sum(each.free for each in self.promised) * FLICKS_PER_SECOND
         assert all(used <= FREE_SECONDS[1] * FLICKS_PER_SECOND for used in free)

@@ -5,7 +5,10 @@ from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
+from sqlalchemy.orm import Session
 
+from app.concurrency import ConcurrencyLimit
+from app.db import commit_early
 from app.errors import AppError, not_found
 from app.jobs.links import open_link
 from app.jobs.sound_files import wave_key
@@ -33,6 +36,9 @@ SERVED: dict[int | str, dict[str, Any]] = {
 }
 # Validity of a presigned URL: long enough to start a download, short enough not to be shared.
 PRESIGNED_SECONDS = 900
+# Requests that wait for the store at once, of an account and of a process: a store that hangs must not use up the
+# places of requests.
+_read_slot = ConcurrencyLimit("files", "read", each=8, together=16).hold
 
 
 def content_key(job: Job, variant: Variant) -> str:
@@ -50,15 +56,20 @@ def content_key(job: Job, variant: Variant) -> str:
     return key
 
 
-def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
-    """Return the response that delivers a variant of a job's film."""
+def serve(session: Session, job: Job, variant: Variant, range_header: str | None) -> Response:
+    """Return the response that delivers a variant of a job's film. What the session has done before is committed first.
+
+    Raises AppError as `content_key` does, `gone`, and `rate_limited` or `unavailable` while the store is slow.
+    """
     key = content_key(job, variant)
     storage = get_storage()
     filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
     url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
     if url is not None:
         return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
-    stat = storage.stat(key)
+    commit_early(session)
+    with _read_slot(job.account_id):
+        stat = storage.stat(key)
     if stat is None:
         raise AppError("gone", "The file is no longer in storage.")
     headers = {
@@ -104,4 +115,4 @@ router = APIRouter(tags=["files"])
 def get_file(http: Request, session: SessionDep, token: str) -> Response:
     """Download the file of a signed link, until the link expires."""
     job, variant = open_link(session, token)
-    return serve(job, cast(Variant, variant), http.headers.get("range"))
+    return serve(session, job, cast(Variant, variant), http.headers.get("range"))

@@ -12,7 +12,7 @@ from app.api.access import VideosCaller
 from app.api.videos.routes import accept_order
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
-from app.jobs.derive import extension, remix, retake
+from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
@@ -76,7 +76,12 @@ def retake_shot(
         seed=body.seed,
     )
     order = _order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json())
-    return accept_order(http, response, session, caller, replace(order, spec=spec))
+
+    def with_clips(identity: OrderIdentity) -> OrderIdentity:
+        check_clips(session, caller.account_id, spec)
+        return identity
+
+    return accept_order(http, response, session, caller, replace(order, spec=spec), complete=with_clips)
 
 
 def _body_schema(model: str) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
-from app.assets.ingest import ingest_upload, ingest_url
+from app.assets.ingest import add_asset, read_upload, read_url
 from app.assets.sniff import Kind
 from app.assets.tables import Asset
+from app.db import commit_early
 from app.errors import AppError
 from app.jobs.file_retention import retention_end
 from app.jobs.schemas import VideoRequest
-from app.storage import get_storage
 
 KINDS: dict[str, Kind] = {"first_frame": "picture", "last_frame": "picture", "video": "clip", "audio": "sound"}
 FRAMES = ("first_frame", "last_frame")
@@ -27,24 +27,36 @@ def ingest_inputs(
     """Return the request with every image, clip and sound file named by asset id.
 
     An id stays as it is. An https or data URL is fetched, and an uploaded file stored; each is probed and re-encoded
-    before it can be used. Raises AppError for a file that cannot be used, naming the field.
+    before it can be used. What the session has done before is then committed first. Raises AppError for a file that
+    cannot be used, naming the field.
     """
-    return _InputIngest(session, caller).run(request, files)
+    if not has_inputs(request, files):
+        return request
+    ingest = _InputIngest(session, caller)
+    changed = ingest.run(request, files)
+    ingest.save()
+    return changed
 
 
 @contextmanager
 def borrowed_inputs(
     session: Session, caller: Caller, request: VideoRequest, files: Mapping[str, UploadFile]
 ) -> Iterator[VideoRequest]:
-    """Yield what `ingest_inputs` returns, and delete the new assets when the block ends. Raises as it does."""
-    ingest, savepoint = _InputIngest(session, caller), session.begin_nested()
+    """Yield what `ingest_inputs` returns; the new assets exist until the block ends, and their files are not stored.
+
+    For prices, which depend only on the facts of a file. Raises as `ingest_inputs` does.
+    """
+    if not has_inputs(request, files):
+        yield request
+        return
+    ingest = _InputIngest(session, caller, stored=False)
+    changed = ingest.run(request, files)
+    savepoint = session.begin_nested()
     try:
-        yield ingest.run(request, files)
+        ingest.save()
+        yield changed
     finally:
-        keys = [str(asset.key) for asset in ingest.assets]
         savepoint.rollback()
-        for key in keys:
-            get_storage().delete(key)
 
 
 def has_inputs(request: VideoRequest, files: Mapping[str, UploadFile]) -> bool:
@@ -55,16 +67,18 @@ def has_inputs(request: VideoRequest, files: Mapping[str, UploadFile]) -> bool:
 
 
 class _InputIngest:
-    """Ingest the inputs of one request, and keep a list of the new assets."""
+    """Ingest the inputs of one request: first every file, without a transaction, and then the rows of the assets."""
 
-    def __init__(self, session: Session, caller: Caller) -> None:
+    def __init__(self, session: Session, caller: Caller, *, stored: bool = True) -> None:
         self.session = session
         self.owner = caller
+        self.stored = stored
         self.until: datetime = retention_end(session, caller.account_id)
         self.assets: list[Asset] = []
 
     def run(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
-        """Return the request with every input named by asset id."""
+        """Return the request with every input named by the id of an asset, which `save` writes."""
+        commit_early(self.session)
         changes: dict[str, Any] = {}
         for field, file in files.items():
             if field not in KINDS:
@@ -89,16 +103,19 @@ class _InputIngest:
         return request.model_copy(update=changes) if changes else request
 
     def _from_file(self, file: UploadFile, field: str) -> str:
-        return self._add(
-            ingest_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, expires_at=self.until)
-        )
+        return self._add(read_upload(self.owner, file.file, kind=KINDS[field], field=field, stored=self.stored))
 
     def _from_url(self, url: str, kind: Kind, field: str) -> str:
-        return self._add(ingest_url(self.session, self.owner, url, kind=kind, field=field, expires_at=self.until))
+        return self._add(read_url(self.owner, url, kind=kind, field=field, stored=self.stored))
 
     def _add(self, asset: Asset) -> str:
         self.assets.append(asset)
         return asset.id
+
+    def save(self) -> None:
+        """Write the rows of the new assets."""
+        for asset in self.assets:
+            add_asset(self.session, asset, expires_at=self.until)
 
 
 def _is_url(value: str | None) -> bool:

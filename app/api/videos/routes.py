@@ -218,7 +218,7 @@ def get_video_content(
     http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
 ) -> Response:
     """Download the film, its thumbnail or its sprite sheet. Byte ranges work; files on S3 are served by redirect."""
-    return serve(find_job(session, caller, video_id), variant, http.headers.get("range"))
+    return serve(session, find_job(session, caller, video_id), variant, http.headers.get("range"))
 
 
 @router.get("/{video_id}/receipt")

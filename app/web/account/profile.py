@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.members import set_password, sign_in
 from app.clock import now
+from app.db import commit_early
 from app.errors import AppError
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
 from app.web.render import page, redirect
@@ -28,6 +29,7 @@ def show_profile(request: Request, session: SessionDep, visitor: MemberDep) -> R
 def post_password(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """Change the password; every other session ends."""
     member_id = visitor.caller.member_id or ""
+    commit_early(session)
     try:
         count_try(f"member:{visitor.email}")
         sign_in(session, visitor.email, str(form.get("current") or ""))

@@ -10,6 +10,7 @@ from starlette.datastructures import FormData
 
 from app.accounts.projects import list_projects
 from app.clock import now
+from app.db import commit_early
 from app.errors import AppError
 from app.events.types import EVENT_TYPES
 from app.parsing import parse_integer
@@ -95,8 +96,10 @@ def post_state(request: Request, session: SessionDep, visitor: OwnerDep, form: F
 
 
 @router.post("/{endpoint_id}/sample")
-def post_sample(request: Request, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
-    """Send a test event now and show the endpoint's response. It holds no database session: this may take seconds."""
+def post_sample(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, endpoint_id: str) -> Response:
+    """Send a test event now and show the endpoint's response."""
+    # It may take seconds, in which the session, which has read the visitor, holds no connection.
+    commit_early(session)
     result = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
     context: dict[str, Any] = {"title": "Test event", "result": result, "endpoint_id": endpoint_id}
     return page(request, "account/sample.html", **context)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from sqlalchemy.orm import Session
 
 from app.admin.operations import drain_worker
 from app.audit_log.actor import Actor
 from app.catalog.models import load_catalog
 from app.clock import now
+from app.db import commit_early
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.model_terms import acknowledge_terms, acknowledgement_of, models_with_terms, terms_hash
 from app.reports.display_names import display_names
@@ -29,9 +29,10 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     """Show the workers, the queues of their pools, and what is paused."""
     pauses = list_pauses(session)
     names = display_names(session, [each for pause in pauses for each in (pause.account_id, pause.paused_by)])
+    known_pools = {model.pool for model in load_catalog(get_settings().catalog_dir).values() if model.enabled}
     context: dict[str, Any] = {
         "workers": list_worker_rows(session),
-        "queues": _queues(session),
+        "queues": read_pool_queues(session, known_pools | {"finish"}),
         "pauses": [
             {
                 "id": each.id,
@@ -52,7 +53,10 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
         "now": now(session),
         "may_act": Role.OPERATOR in visitor.roles,
     }
-    return page(request, "console/workers.html", title="Workers", **context)
+    # Redis is asked when the rows have been read: it may be slow.
+    commit_early(session)
+    wakeups = {queue.pool: wakeups_waiting(queue.pool) for queue in context["queues"]}
+    return page(request, "console/workers.html", title="Workers", wakeups=wakeups, **context)
 
 
 @router.post("/workers/{worker_id}/drain")
@@ -91,12 +95,3 @@ def post_acknowledge(
     """Accept a model's terms for this service, in the words that the page showed."""
     acknowledge_terms(session, Actor.of(visitor.caller), model_id, words=text_of(form, "words"))
     return redirect(request, "/admin/workers")
-
-
-def _queues(session: Session) -> list[dict[str, Any]]:
-    """Return the queue of each pool, with the number of wake-ups queued for it (None while Redis is unavailable)."""
-    known_pools = {model.pool for model in load_catalog(get_settings().catalog_dir).values() if model.enabled}
-    return [
-        {"queue": queue, "wakeups": wakeups_waiting(queue.pool)}
-        for queue in read_pool_queues(session, known_pools | {"finish"})
-    ]

@@ -127,8 +127,7 @@ def post_variation(
     """Order a variation at no more than the price that its form showed; errors are shown on the film's page."""
     job = find_job(session, visitor.caller, video_id)
     try:
-        with session.begin_nested():
-            new = order_variation(session, visitor.caller, form, job)
+        new = order_variation(session, visitor.caller, form, job)
     except AppError as error:
         shown_error = order_error(error, text_of(form, "max_price"))
         context = film_context(session, visitor.caller, job, form=form)

@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.accounts.caller import Caller
+from app.assets.ingest import add_asset
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
-from app.jobs.derive import extension, finished_spec, remix, retake
-from app.jobs.film_reuse import film_as_asset
+from app.jobs.derive import check_clips, extension, finished_spec, remix, retake
+from app.jobs.file_retention import retention_end
+from app.jobs.film_reuse import copy_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.quote import price_spec
@@ -61,8 +63,11 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     options = _read(form)
     if not options.prompt:
         raise AppError("invalid_request", "Write a prompt for the new film.", field="prompt")
-    source = film_as_asset(session, job) if options.kind in ("extension", "edit") else _PLACEHOLDER_SOURCE
+    copied = options.kind in ("extension", "edit")
+    source = copy_film(session, job) if copied else _PLACEHOLDER_SOURCE
     spec, mode = _spec(session, job, options, source=source), None
+    if options.kind == "retake":
+        check_clips(session, caller.account_id, spec)
     body = VideoRequest(
         prompt=options.prompt,
         model=job.model,
@@ -78,7 +83,11 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
             ),
             "edit",
         )
-    return submit(session, caller, _order(form, job, options, body, spec if mode is None else None))
+    # A failure writes nothing.
+    with session.begin_nested():
+        if copied:
+            add_asset(session, source, expires_at=retention_end(session, job.account_id))
+        return submit(session, caller, _order(form, job, options, body, spec if mode is None else None))
 
 
 def variations_of(session: Session, caller: Caller, job: Job, form: FormData | None = None) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from app.accounts.invitations import create_invitation
 from app.accounts.keys import authenticate, issue_key
 from app.accounts.members import list_members
 from app.accounts.projects import create_project
-from app.assets.ingest import new_asset
+from app.assets.ingest import add_asset, new_asset
 from app.assets.owner import OwnerIds
 from app.db import transaction
 from app.jobs.tables import Job
@@ -107,8 +107,7 @@ def alices_objects(site: Site) -> dict[str, str]:
     with transaction() as session:
         [job] = session.scalars(select(Job))
         [delivery] = session.scalars(select(Delivery))
-        asset = new_asset(session, OwnerIds(account), filename="a.png", expires_at=None)
-        session.add(asset)
+        asset = add_asset(session, new_asset(OwnerIds(account), filename="a.png"))
         return {
             "video_id": job.id,
             "job_id": job.id,

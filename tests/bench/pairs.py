@@ -1,0 +1,66 @@
+"""The same actions on two databases in turns, so that whatever else the machine does slows both alike."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import psycopg
+
+from app.db import forget_engines, get_engine
+from app.settings import get_settings, set_environment
+
+WARM_UP = 4
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two databases on one server: one as it was set up, and a copy of it that is to be filled."""
+
+    plain: str
+    filled: str
+
+    @classmethod
+    def copy_configured(cls) -> "Pair":
+        """Copy the configured database, to which nobody may be connected."""
+        plain = get_settings().database_url
+        forget_engines()
+        name = plain.rpartition("/")[2]
+        with psycopg.connect(plain.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}_filled" TEMPLATE "{name}"')  # type: ignore[arg-type]
+        return cls(plain, f"{plain}_filled")
+
+    def use(self, url: str) -> None:
+        """Let everything of this process use one of the two; connections to both stay open."""
+        set_environment(database_url=url)
+
+    def measure(self, actions: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, tuple[float, float]]:
+        """Return the medians of the milliseconds of each action on the plain and on the filled database."""
+        times: dict[tuple[str, str], list[float]] = {(name, url): [] for name in actions for url in self._urls}
+        for number in range(WARM_UP + rounds):
+            for name, action in actions.items():
+                for url in self._urls if number % 2 else self._urls[::-1]:
+                    self.use(url)
+                    began = perf_counter()
+                    action()
+                    if number >= WARM_UP:
+                        times[name, url].append((perf_counter() - began) * 1000)
+        self.use(self.plain)
+        return {name: (median(times[name, self.plain]), median(times[name, self.filled])) for name in actions}
+
+    @property
+    def _urls(self) -> tuple[str, str]:
+        return self.plain, self.filled
+
+
+def vacuum() -> None:
+    """Vacuum and analyze the configured database, as autovacuum does with time."""
+    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def print_ratio(name: str, plain: float, filled: float, *, bar: float, what: str) -> None:
+    """Print the milliseconds of an action on both databases, their ratio, and whether it is within its bar."""
+    ratio = filled / plain
+    mark = "pass" if ratio <= bar else "MISS"
+    print(f"{mark}  {name}: {plain:.1f} ms, {filled:.1f} ms with {what}, ratio {ratio:.2f} (bar {bar})")
