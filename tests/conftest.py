@@ -25,17 +25,18 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def _waits() -> Iterator[list[str]]:
+def watched_waits() -> Iterator[list[str]]:
+    """What waited for the store, Redis or another server with a transaction open."""
     with watch() as waits:
         yield waits
 
 
 @pytest.fixture(autouse=True)
-def _nobody_waits_with_a_transaction(_waits: list[str]) -> Iterator[None]:
-    """Fail a test in which the service waits for the store, Redis or another server with a transaction open."""
-    _waits.clear()
-    yield
-    assert not _waits, "\n".join(dict.fromkeys(_waits))
+def waits(watched_waits: list[str]) -> Iterator[list[str]]:
+    """The waits of this test, which fails if there are any at its end."""
+    watched_waits.clear()
+    yield watched_waits
+    assert not watched_waits, "\n".join(dict.fromkeys(watched_waits))
 
 
 @pytest.fixture(scope="session")

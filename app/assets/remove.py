@@ -64,7 +64,7 @@ def remove_files(*, limit: int = 100) -> list[str]:
             Asset.state == AssetState.DELETED, Asset.key.is_not(None), Asset.expires_at <= now(session)
         )
         due = session.execute(deleted.order_by(Asset.expires_at).limit(limit)).all()
-    return [asset_id for asset_id, key in due if _remove_file(asset_id, key)]
+    return [asset_id for asset_id, key in due if key is not None and _remove_file(asset_id, key)]
 
 
 def _remove_file(asset_id: str, key: str) -> bool:

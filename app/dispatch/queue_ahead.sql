@@ -20,7 +20,6 @@ ahead AS (
     SELECT a.job_id, w.jobs, w.p50, w.p90, w.units AS all_units,
            CASE
                WHEN w.class < a.class THEN w.units
-               WHEN w.vtime > a.turn + :epsilon THEN 0
                WHEN w.length <= 0 THEN w.units
                -- At the same virtual time the older one goes first.
                ELSE least(
@@ -33,6 +32,7 @@ ahead AS (
            END AS units
     FROM asked AS a
     JOIN waiting AS w ON w.pool = a.pool AND w.class <= a.class AND w.account_id <> a.account_id
+        AND (w.class < a.class OR w.vtime <= a.turn + :epsilon)
 )
 SELECT job_id, CAST(sum(ceil(jobs * units / all_units - :epsilon)) AS bigint) AS jobs, sum(p50 * units / all_units) AS p50,
        sum(p90 * units / all_units) AS p90

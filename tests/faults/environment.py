@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
-from sqlalchemy import create_engine
-from sqlalchemy.orm import Session
 
 from app.cli.embedded import EmbeddedServers
+from app.cli.ports import free_port
 from app.cli.postgres import DATABASE, USER
 from app.settings import child_environment
 from tests.contracts.storage_servers import ACCESS_KEY, SECRET_KEY, rclone
@@ -41,6 +41,7 @@ class Ground:
     environment: dict[str, str]
     service: Service = field(init=False)
     helpers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    console_port: int = field(default_factory=free_port)
 
     @property
     def database_url(self) -> str:
@@ -53,6 +54,8 @@ class Ground:
 
     def helper(self, name: str, role: str, **settings: str) -> subprocess.Popen[bytes]:
         """Run a further process of a role. It leads a session of its own, so that it ends with its children."""
+        if role == "api":
+            settings = {"CINEMETER_PORT": str(self.console_port), **settings}
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -100,14 +103,10 @@ class Ground:
                 " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
             )
 
-    @contextlib.contextmanager
-    def session(self, *, over_wire: bool = False) -> Iterator[Session]:
-        """A session on the service's own database, past the wire or over it."""
-        url = self.environment["CINEMETER_DATABASE_URL"] if over_wire else self.database_url
-        engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
-        with Session(engine) as session:
-            yield session
-        engine.dispose()
+    def console(self) -> httpx.Client:
+        """An operator's client of the API process that serves operators alone."""
+        url = f"http://127.0.0.1:{self.console_port}"
+        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {self.service.keys['admin']}"})
 
     def processes(self, role: str) -> list[psutil.Process]:
         """The processes of a role under `up`, and those of the helpers of that role."""
@@ -130,6 +129,7 @@ class Ground:
 LASTING: dict[str, tuple[str, dict[str, str]]] = {
     "finisher": ("worker", {"CINEMETER_POOLS": "finish"}),
     "standby": ("scheduler", {}),
+    "console": ("api", {}),
 }
 
 
@@ -137,6 +137,8 @@ def _of_role(process: psutil.Process, role: str) -> list[psutil.Process]:
     command = process.cmdline()
     if role == "scheduler":
         return [process] if command[-1:] == ["scheduler"] else []
+    if role == "console":
+        return [process, *process.children(recursive=True)] if command[-1:] == ["api"] else []
     if role == "finisher":
         is_worker = "workers.main" in command or command[-1:] == ["worker"]
         return [child for child in process.children() if _spawned(child)] if is_worker else []

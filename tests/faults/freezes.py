@@ -2,20 +2,21 @@
 
 import contextlib
 import random
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import psutil
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from app.wallet.funds import top_up
 from tests.faults.environment import IDLE_SECONDS, Ground
 
 # How long a role stands still: longer than its transactions may.
 FROZEN_SECONDS = IDLE_SECONDS + 2.0
+# How long a console may take until it answers: it may have started just now.
+START_SECONDS = 60.0
+THREADS = 4
 
 
 class Freezes:
@@ -23,6 +24,7 @@ class Freezes:
 
     ground: Ground
     random: random.Random
+    top_ups: list[str]  # references of the top-ups that were answered
 
     def freeze_api(self) -> None:
         """Stop the API in the middle of requests for longer than the time-outs, then cut its lines to the database."""
@@ -38,14 +40,9 @@ class Freezes:
         self._stand_still("courier")
 
     def freeze_console(self) -> None:
-        """A top-up in the console stands still with the wallet locked, on a line that is cut as well."""
-        with contextlib.suppress(DBAPIError), self.ground.session(over_wire=True) as session:
-            account_id = session.scalar(text("SELECT account_id FROM wallets ORDER BY account_id LIMIT 1"))
-            top_up(session, str(account_id), 100, kind="purchased", reference=f"frozen {time.monotonic()}")
-            session.flush()
-            self._cut_lines([psutil.Process()])
-            time.sleep(FROZEN_SECONDS)
-            session.invalidate()
+        """Stop the API process that operators use in the middle of top-ups, then cut its lines to the database."""
+        with self._operators():
+            self._stand_still("console")
 
     def _stand_still(self, role: str, *, count: int | None = None) -> None:
         """Stop a role for longer than the time-outs; when it goes on, its lines to the database pass nothing."""
@@ -65,6 +62,27 @@ class Freezes:
         wire.vanish(ports)
 
     @contextlib.contextmanager
+    def _operators(self) -> Iterator[None]:
+        """Top up a customer's wallet at the console's process, from several threads during the block."""
+        account_id = self.ground.ask("SELECT account_id FROM wallets ORDER BY account_id LIMIT 1")[0][0]
+        path, done = f"/v1/admin/accounts/{account_id}/top_ups", threading.Event()
+        stop = threading.Event()
+
+        def top_up() -> None:
+            with self.ground.console() as client:
+                while not stop.is_set():
+                    reference = f"storm {secrets.token_hex(8)}"
+                    body = {"amount": "1.00", "kind": "purchased", "reference": reference}
+                    with contextlib.suppress(httpx.HTTPError):
+                        if client.post(path, json=body, timeout=5).status_code == 201:
+                            self.top_ups.append(reference)
+                            done.set()
+
+        with _threads(top_up, stop):
+            assert done.wait(START_SECONDS), "the console answers nothing"
+            yield
+
+    @contextlib.contextmanager
     def _customers(self) -> Iterator[None]:
         """Ask the API for quotes, which lock what orders lock, from several threads during the block."""
         stop = threading.Event()
@@ -76,13 +94,8 @@ class Freezes:
                     with contextlib.suppress(httpx.HTTPError):
                         client.post("/v1/quotes", json=body, timeout=5)
 
-        threads = [threading.Thread(target=ask, daemon=True) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        yield
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with _threads(ask, stop):
+            yield
 
     def _freeze(self, processes: list[psutil.Process], seconds: float) -> None:
         for process in processes:
@@ -92,3 +105,17 @@ class Freezes:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.resume()
+
+
+@contextlib.contextmanager
+def _threads(act: Callable[[], None], stop: threading.Event) -> Iterator[None]:
+    """Run `act` in several threads during the block, then set `stop` and wait for them."""
+    threads = [threading.Thread(target=act, daemon=True) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()

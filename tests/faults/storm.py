@@ -6,10 +6,10 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import psutil
-import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -17,9 +17,8 @@ from app.wakeups import KEY_PREFIX, WAKEUP_TASK, make_celery, queue_name
 from tests.faults.environment import LEASE_SECONDS, Ground
 from tests.faults.freezes import Freezes
 
-# Between two faults some work gets done: a service that is only ever hit shows nothing but its back-off.
-LULL_JOBS = 4
-LULL_SECONDS = 20.0
+# After a fault the storm waits for so long until a take that began after it has succeeded.
+LULL_SECONDS = 120.0
 COME_BACK_SECONDS = 60.0
 
 
@@ -27,71 +26,91 @@ COME_BACK_SECONDS = 60.0
 class Storm(Freezes):
     """Faults against one service, dealt from a seeded deck: each comes once before any comes again.
 
-    `tally` counts them, and `recovery` tells for each how long it was until a take that began after it had succeeded.
+    A fault that lasts some seconds comes together with the next one of the deck, where they hit different parts.
+    `tally` counts faults, and `recovery` has for each how long it was until a take that began after it had succeeded.
     """
 
     ground: Ground
     seed: int
     tally: Counter[str] = field(default_factory=Counter)
     recovery: dict[str, list[float]] = field(default_factory=dict)
+    top_ups: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self.faults: list[Callable[[], None]] = [
-            self.kill_worker_child,
-            self.kill_worker_parent,
-            self.kill_finisher,
-            self.freeze_worker_past_its_lease,
-            self.kill_api,
-            self.kill_scheduler,
-            self.kill_courier,
-            self.freeze_api,
-            self.freeze_scheduler,
-            self.freeze_courier,
-            self.freeze_console,
-            self.restart_redis,
-            self.flush_redis,
-            self.freeze_redis,
-            self.half_open_redis,
-            self.lose_a_ring_in_a_dead_worker,
-            self.rings_double_and_out_of_order,
-            self.restart_postgres,
-            self.drop_backends,
-            self.half_open_postgres,
-            self.storage_refuses,
-            self.storage_is_slow,
-            self.a_clock_an_hour_ahead,
-            self.a_clock_an_hour_behind,
-        ]
+        # What each fault hits, and whether it lasts for seconds.
+        self.faults: dict[Callable[[], None], tuple[str, bool]] = {
+            self.kill_worker_child: ("worker", False),
+            self.kill_worker_parent: ("worker", False),
+            self.kill_finisher: ("finisher", False),
+            self.freeze_worker_past_its_lease: ("worker", True),
+            self.kill_api: ("api", False),
+            self.kill_scheduler: ("scheduler", False),
+            self.kill_courier: ("courier", False),
+            self.freeze_api: ("api", True),
+            self.freeze_scheduler: ("scheduler", True),
+            self.freeze_courier: ("courier", True),
+            self.freeze_console: ("console", True),
+            self.restart_redis: ("redis", False),
+            self.flush_redis: ("redis", False),
+            self.freeze_redis: ("redis", True),
+            self.half_open_redis: ("redis", False),
+            self.lose_a_ring_in_a_dead_worker: ("worker", False),
+            self.rings_double_and_out_of_order: ("redis", False),
+            self.restart_postgres: ("postgres", False),
+            self.drop_backends: ("postgres", False),
+            self.half_open_postgres: ("postgres", False),
+            self.storage_refuses: ("storage", True),
+            self.storage_is_slow: ("storage", True),
+            self.a_clock_an_hour_ahead: ("clock", True),
+            self.a_clock_an_hour_behind: ("clock", True),
+        }
 
-    def blow(self, ended: Callable[[], int], done: Callable[[], bool], *, count: int) -> None:
-        """Let one fault follow another until `count` have come and `done`, with a lull after each."""
+    def blow(self, feed: Callable[[], None], *, count: int) -> None:
+        """Let `count` faults come, one or two at a time, with a lull after them. `feed` is called often: it orders."""
         deck: list[Callable[[], None]] = []
-        while self.tally.total() < count or not done():
+        while self.tally.total() < count:
             if not deck:
-                deck = self.random.sample(self.faults, len(self.faults))
-            fault = deck.pop()
+                deck = self.random.sample(list(self.faults), len(self.faults))
+            faults = [deck.pop()]
+            if self.tally.total() + 1 < count:
+                faults += self._companion(faults[0], deck)
             began = time.monotonic()
-            fault()
-            self.tally[fault.__name__] += 1
-            self._lull(fault.__name__, began, ended, done)
+            with ThreadPoolExecutor(len(faults)) as pool:
+                for blown in [pool.submit(fault) for fault in faults]:
+                    while not blown.done():
+                        feed()
+                        time.sleep(0.1)
+                    blown.result()
+            names = [fault.__name__ for fault in faults]
+            self.tally.update(names)
+            self._lull(names, began, feed)
 
-    def _lull(self, name: str, began: float, ended: Callable[[], int], done: Callable[[], bool]) -> None:
-        mark = self.ground.ask("SELECT max(fence) FROM takes", fallback=None)[0][0]
-        enough = ended() + self.random.randint(1, LULL_JOBS)
+    def _companion(self, fault: Callable[[], None], deck: list[Callable[[], None]]) -> list[Callable[[], None]]:
+        """Take from the deck the next fault that comes together with a lasting one; none where that makes no sense."""
+        subject, lasts = self.faults[fault]
+        for other in reversed(deck) if lasts else ():
+            # Nothing is learnt while the database is away, and a stranger among the workers must meet work.
+            if self.faults[other][0] not in (subject, "postgres", "clock"):
+                deck.remove(other)
+                return [other]
+        return []
+
+    def _lull(self, names: list[str], began: float, feed: Callable[[], None]) -> None:
+        """Wait until a take that began after the faults has succeeded, and record how long that took."""
+        mark: int | None = None
         until = time.monotonic() + LULL_SECONDS
-        recovered = False
-        while time.monotonic() < until and not (recovered and ended() >= enough):
+        while time.monotonic() < until:
             self.ground.tend()
+            feed()
             if mark is None:
-                mark = self.ground.ask("SELECT max(fence) FROM takes", fallback=None)[0][0]
-            elif not recovered:
+                mark = self.ground.ask("SELECT coalesce(max(fence), 0) FROM takes", fallback=None)[0][0]
+            else:
                 after = "SELECT count(*) FROM takes WHERE state = 'succeeded' AND fence > %s"
-                recovered = bool(self.ground.ask(after, mark, fallback=0)[0][0])
-                if recovered:
-                    self.recovery.setdefault(name, []).append(time.monotonic() - began)
-            if done():
-                return
+                if self.ground.ask(after, mark, fallback=0)[0][0]:
+                    for name in names:
+                        self.recovery.setdefault(name, []).append(time.monotonic() - began)
+                    return
             time.sleep(0.1)
 
     def kill_worker_child(self) -> None:
@@ -177,14 +196,15 @@ class Storm(Freezes):
 
     def drop_backends(self) -> None:
         """Cut every connection to PostgreSQL, in the middle of whatever it was doing."""
-        try:
-            with psycopg.connect(self.ground.database_url, autocommit=True) as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                )
-        except psycopg.OperationalError:
-            self.tally["drop_backends"] -= 1
+        cut = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+        until = time.monotonic() + COME_BACK_SECONDS
+        while self.ground.ask(cut, fallback=None)[0][0] is None:
+            assert time.monotonic() < until, "the database did not come back within a minute"
+            self.ground.tend()
+            time.sleep(0.05)
 
     def storage_refuses(self) -> None:
         """Storage resets every connection for some seconds."""
