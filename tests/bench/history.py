@@ -46,14 +46,20 @@ def add_takes(count: int) -> None:
             ("jobs", "id", jobs, {"id": "'video_p' || n", **ended, "promote_at": "NULL", "not_after": "NULL"}),
             (
                 *("units", "job_id", jobs * UNITS),
-                {"id": "'unit_p' || n", "job_id": f"'video_p' || n / {UNITS}", "state": "'done'", "queued_at": moment},
+                {
+                    "id": "'unit_p' || n",
+                    "job_id": f"'video_p' || (n - 1) / {UNITS} + 1",
+                    "position": f"(n - 1) % {UNITS}",
+                    "state": "'done'",
+                    "queued_at": moment,
+                },
             ),
             (
                 *("takes", "job_id", count),
                 {
                     "id": "'take_p' || n",
-                    "unit_id": f"'unit_p' || n * {UNITS} / {TAKES}",
-                    "job_id": f"'video_p' || n / {TAKES}",
+                    "unit_id": f"'unit_p' || (n - 1) * {UNITS} / {TAKES} + 1",
+                    "job_id": f"'video_p' || (n - 1) / {TAKES} + 1",
                     "state": "'succeeded'",
                     "ended_at": moment,
                     "started_at": moment,

@@ -59,7 +59,7 @@ def deepen(units: int, accounts: int) -> None:
         moment = "now() - interval '1 hour' + n * interval '1 ms'"
         copies: list[tuple[str, str, int, dict[str, str]]] = [
             ("accounts", "id", accounts, {"id": "'acct_q' || n", "name": "'Q' || n"}),
-            ("shares", "account_id", accounts, {"account_id": "'acct_q' || n", "vtime": "1000000"}),
+            ("shares", "account_id", accounts, {"account_id": "'acct_q' || n", "vtime": "n % 100"}),
             ("jobs", "job", units, {"id": "'video_q' || n", "account_id": whose, "created_at": moment}),
             (
                 *("units", "unit", units),
