@@ -21,7 +21,7 @@ from app.dispatch.lease import (
     renew_lease,
 )
 from app.dispatch.retention import chores, clean
-from app.dispatch.scheduler import record_forecasts, resend_lost_wakeups, run_round
+from app.dispatch.scheduler import record_forecasts, refresh_snapshot, resend_lost_wakeups, run_round
 from app.dispatch.worker_registry import (
     WORKER_DIED,
     ask_host_to_leave,
@@ -160,6 +160,7 @@ def scheduler_rounds(past: Past) -> None:
     for _ in range(2):
         resend_lost_wakeups(leadership)
         run_round(leadership)
+        refresh_snapshot(leadership)
         record_forecasts(leadership)
     clean(chores())
     assert read_all()
