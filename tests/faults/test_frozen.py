@@ -218,6 +218,7 @@ def test_a_frozen_order_of_a_promotion_stops_no_order_cancel_or_film_of_others(l
         with transaction() as session:
             assert succeed_finish(session, finish, film, meter={"gpu_seconds": "0"}).state == "completed"
         assert still.stands()
+    line.session.expire_all()
     line.work()
     line.check()
 

@@ -127,7 +127,7 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         assert steps == sorted(steps, key=LOCK_ORDER.index), steps
     seen = {step for steps in transactions for step in steps}
     # The shipped book caps no promotion.
-    assert seen == set(LOCK_ORDER) - {"promotions of an account", "promotions of everybody"}
+    assert seen == set(LOCK_ORDER) - {"promotions of an account", "budgets of promotions"}
     audit(line)
 
 
