@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.prices.tables import PromotionShard, PromotionUse
+from pricing.money import require_integer
 
 SHARDS = 16
 
@@ -61,6 +62,7 @@ def reserve_of_budget(session: Session, promotion: str, amount: int, budget: int
     The account's own use of the promotion is counted first, in the same transaction. Without a budget in the book in
     force everything fits, and is counted where there was one before.
     """
+    require_integer(amount, "amount")
     if budget is None:
         _add(session, promotion, -amount)
         return True
@@ -72,7 +74,7 @@ def reserve_of_budget(session: Session, promotion: str, amount: int, budget: int
 
 def return_to_budget(session: Session, promotion: str, amount: int) -> None:
     """Return `amount` of a reservation (minor units) that was not used."""
-    if amount:
+    if require_integer(amount, "amount", least=None):
         _add(session, promotion, amount)
 
 
@@ -99,14 +101,13 @@ def _reserve_in_several(session: Session, promotion: str, amount: int, budget: i
         count += 1
     for limit in (count, SHARDS):
         # Shards that are not enough are released at once: whoever waits for all of them may hold none.
-        savepoint = session.begin_nested()
-        rows = session.execute(largest.limit(limit).with_for_update(skip_locked=True)).all()
-        left = sum(row.room for row in rows) - amount
-        if left >= 0:
-            _spread(session, promotion, budget, left, [row.shard for row in rows])
-            savepoint.commit()
-            return True
-        savepoint.rollback()
+        with session.begin_nested() as savepoint:
+            rows = session.execute(largest.limit(limit).with_for_update(skip_locked=True)).all()
+            left = sum(row.room for row in rows) - amount
+            if left >= 0:
+                _spread(session, promotion, budget, left, [row.shard for row in rows])
+                return True
+            savepoint.rollback()
     return False
 
 

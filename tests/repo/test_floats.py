@@ -25,6 +25,7 @@ from app.admin import accounts, money
 from app.admin.accounts import KeyOptions
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
+from app.prices.promotion_budgets import reserve_of_budget, return_to_budget
 from app.prices.reservations import reserve
 from app.prices.reservations import settle_reservation as settle_reservation
 from app.prices.seed import seed_book
@@ -130,6 +131,12 @@ def calls(session: Session, account: str) -> dict[str, Call]:
             session, account, posted_change=it
         ),
         "app.wallet.transfer.change_wallet(held_change)": lambda it: change_wallet(session, account, held_change=it),
+        "app.prices.promotion_budgets.reserve_of_budget(amount)": lambda it: reserve_of_budget(
+            session, "launch-2026", it, 100
+        ),
+        "app.prices.promotion_budgets.return_to_budget(amount)": lambda it: return_to_budget(
+            session, "launch-2026", it
+        ),
         "app.prices.reservations.reserve(free_seconds)": lambda it: reserve(
             session, account, "quote_x", free_seconds=it, promotions={}
         ),
