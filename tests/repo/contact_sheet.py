@@ -1,8 +1,8 @@
 """The README's pictures of films, made through the real API: `python -m tests.repo.contact_sheet`.
 
 It starts a service in a home of its own, orders the films as a customer does, and writes `demo.png` (the storyboard of
-`make demo`, four frames of each shot above the wave of its sound) and `contact-sheet.png` (twelve prompts, three frames of each) into
-deploy/pictures. Two minutes on two cores.
+`make demo`, four frames of each shot above the wave of its sound) and `contact-sheet.png` (twelve prompts, three
+frames of each) into deploy/pictures. Two minutes on two cores.
 """
 
 import tempfile
