@@ -1,4 +1,4 @@
-"""What every test may ask for: real PostgreSQL and Redis, a migrated database of its own, a session rolled back."""
+"""Fixtures for every test: real PostgreSQL and Redis, a migrated database of its own, a session rolled back."""
 
 import importlib
 import itertools

@@ -24,7 +24,7 @@ def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
     with rclone(tmp_path / "store") as server:
         service = start(
             tmp_path / "home",
-            CINEMETER_STORAGE_URL=f"s3://films/house?endpoint={server.endpoint}",
+            CINEMETER_STORAGE_URL=f"s3://films/main?endpoint={server.endpoint}",
             CINEMETER_S3_ACCESS_KEY=server.access_key,
             CINEMETER_S3_SECRET_KEY=server.secret_key,
             CINEMETER_LOG_FORMAT="json",
