@@ -158,9 +158,9 @@ def test_a_transaction_that_is_open_for_long_stops_the_migration_and_no_reader(e
 
 
 @pytest.mark.timeout(120)
-def test_of_two_that_migrate_one_does_and_the_other_waits(empty_database_url: str) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(upgrade, empty_database_url) for _ in range(2)]:
+def test_of_three_that_migrate_one_does_and_the_others_wait(empty_database_url: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        for done in [pool.submit(upgrade, empty_database_url) for _ in range(3)]:
             done.result()
     with get_engine(empty_database_url).connect() as connection:
         versions = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
