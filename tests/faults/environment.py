@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class Ground:
     service: Service = field(init=False)
     helpers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     console_port: int = field(default_factory=free_port)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def database_url(self) -> str:
@@ -79,10 +81,17 @@ class Ground:
 
     def tend(self) -> None:
         """Start again what has died, as whoever runs these in production does."""
-        self.servers.restart_stopped()
-        for name, process in list(self.helpers.items()):
-            if process.poll() is not None and name in LASTING:
-                self.helper(name, *LASTING[name][:1], **LASTING[name][1])
+        self.restart_servers()
+        # Two faults at once: what one of them has started the other must not start again.
+        with self._lock:
+            for name, process in list(self.helpers.items()):
+                if process.poll() is not None and name in LASTING:
+                    self.helper(name, *LASTING[name][:1], **LASTING[name][1])
+
+    def restart_servers(self) -> bool:
+        """Start the servers again that have stopped; return whether all run."""
+        with self._lock:
+            return bool(self.servers.restart_stopped())
 
     def ask(self, query: str, *values: Any, fallback: Any = None) -> list[Any]:
         """The rows of a query, or one row with the fallback while the database is away."""
@@ -111,7 +120,7 @@ class Ground:
     def processes(self, role: str) -> list[psutil.Process]:
         """The processes of a role under `up`, and those of the helpers of that role."""
         found = self.service.processes(role)
-        for process in self.helpers.values():
+        for process in list(self.helpers.values()):
             with contextlib.suppress(psutil.Error):
                 found += _of_role(psutil.Process(process.pid), role)
         return found

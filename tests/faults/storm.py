@@ -227,16 +227,16 @@ class Storm(Freezes):
         self._strange_clock(-3600)
 
     def _strange_clock(self, offset: int) -> None:
-        taken = "SELECT count(*) FROM takes WHERE worker_id IN (SELECT id FROM workers WHERE started_at > %s)"
-        since = self.ground.ask("SELECT clock_timestamp()")[0][0]
         settings = {"CINEMETER_POOLS": "synthetic", "CINEMETER_CLOCK_OFFSET_SECONDS": str(offset)}
-        self.ground.helper("strange", "worker", **settings)
-        until = time.monotonic() + COME_BACK_SECONDS
-        while since is not None and time.monotonic() < until and not self.ground.ask(taken, since, fallback=0)[0][0]:
+        # A worker's id ends in the process ids of the parent and of its child.
+        pattern = f"%-{self.ground.helper('strange', 'worker', **settings).pid}-%"
+        takes = "SELECT count(*) FROM takes WHERE worker_id LIKE %s"
+        # It loads all libraries of a worker first.
+        until = time.monotonic() + LULL_SECONDS
+        while not self.ground.ask(takes, pattern, fallback=0)[0][0]:
+            assert time.monotonic() < until, "the worker with a strange clock takes no work"
             self.ground.tend()
             time.sleep(0.1)
-            if not self.ground.ask("SELECT count(*) FROM units WHERE state = 'ready'", fallback=1)[0][0]:
-                break
         self.ground.end_helper("strange")
 
     def _kill(self, role: str, *, count: int | None = None) -> None:
@@ -255,7 +255,7 @@ class Storm(Freezes):
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
         until = time.monotonic() + COME_BACK_SECONDS
-        while not self.ground.servers.restart_stopped():
+        while not self.ground.restart_servers():
             assert time.monotonic() < until, "the server did not come back within a minute"
             time.sleep(0.05)
 
