@@ -88,10 +88,10 @@ class Ground:
                 if process.poll() is not None and name in LASTING:
                     self.helper(name, *LASTING[name][:1], **LASTING[name][1])
 
-    def restart_servers(self) -> bool:
-        """Start the servers again that have stopped; return whether all run."""
+    def restart_servers(self) -> None:
+        """Start the servers again that have stopped."""
         with self._lock:
-            return bool(self.servers.restart_stopped())
+            self.servers.restart_stopped()
 
     def ask(self, query: str, *values: Any, fallback: Any = None) -> list[Any]:
         """The rows of a query, or one row with the fallback while the database is away."""

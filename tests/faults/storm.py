@@ -13,6 +13,7 @@ import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.cli.subprocesses import ServerProcess
 from app.wakeups import KEY_PREFIX, WAKEUP_TASK, make_celery, queue_name
 from tests.faults.environment import LEASE_SECONDS, Ground
 from tests.faults.freezes import Freezes
@@ -153,7 +154,7 @@ class Storm(Freezes):
 
     def restart_redis(self) -> None:
         """kill -9 Redis; it comes back empty."""
-        self._end(self.ground.servers.redis.process)
+        self._end(self.ground.servers.redis)
 
     def flush_redis(self) -> None:
         """Lose every ring, and every rate limit, at once."""
@@ -192,7 +193,7 @@ class Storm(Freezes):
 
     def restart_postgres(self) -> None:
         """kill -9 the postmaster; it comes back and replays its log."""
-        self._end(self.ground.servers.postgres.process)
+        self._end(self.ground.servers.postgres)
 
     def drop_backends(self) -> None:
         """Cut every connection to PostgreSQL, in the middle of whatever it was doing."""
@@ -250,13 +251,15 @@ class Storm(Freezes):
             self.ground.tend()
             time.sleep(0.05)
 
-    def _end(self, process: object) -> None:
-        pid = getattr(process, "pid", None)
+    def _end(self, server: ServerProcess) -> None:
+        """kill -9 a server and wait until it runs again; another fault at the same time may start it first."""
+        pid = getattr(server.process, "pid", None)
         with contextlib.suppress(psutil.NoSuchProcess):
             psutil.Process(pid).kill()
         until = time.monotonic() + COME_BACK_SECONDS
-        while not self.ground.restart_servers():
+        while getattr(server.process, "pid", None) == pid or not server.running():
             assert time.monotonic() < until, "the server did not come back within a minute"
+            self.ground.restart_servers()
             time.sleep(0.05)
 
     def _ring(self, *pools: str) -> None:
