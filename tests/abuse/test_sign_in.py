@@ -120,7 +120,10 @@ def test_a_waiting_try_holds_no_session(site: Site, monkeypatch: pytest.MonkeyPa
 
     async def sleep(seconds: float) -> None:
         with transaction() as session:
-            query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'"
+            query = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
             in_transaction.append(int(session.connection().exec_driver_sql(query).scalar() or 0))
 
     monkeypatch.setattr("app.web.signin.sleep", sleep)
