@@ -183,7 +183,7 @@ class QuoteOut(PriceOut):
 
 
 class VideoError(BaseModel):
-    """Why a job failed: an error code and a message."""
+    """Why a job failed, was cancelled or expired: an error code and a message."""
 
     code: str
     message: str

@@ -11,6 +11,7 @@ from sqlalchemy import update
 from app.accounts.keys import issue_key
 from app.accounts.projects import create_project
 from app.db import transaction
+from app.dispatch.scheduler import run_round
 from app.jobs.tables import Job
 from app.reports.statement_csv import FORMULA_SIGNS
 from app.settings import get_settings
@@ -163,3 +164,18 @@ def test_refusals_of_mcp_are_json(
     assert (problem["code"], problem.get("field")) == (code, field)
     assert problem["message"]
     assert "pydantic" not in json.dumps(problem)
+
+
+def test_every_end_without_the_ordered_film_says_why(world: World) -> None:
+    cancelled = world.post("/v1/videos", ORDER).json()
+    assert cancelled["error"] is None
+    world.post(f"/v1/videos/{cancelled['id']}/cancel")
+    expired = world.post("/v1/videos", {**ORDER, "expires_after": 60}).json()
+    with transaction() as session:
+        past = session.get_one(Job, expired["id"]).created_at
+        session.execute(update(Job).where(Job.id == expired["id"]).values(not_after=past))
+    run_round()
+    for video, code in ((cancelled, "cancelled"), (expired, "expired")):
+        end = world.get(f"/v1/videos/{video['id']}").json()
+        assert (end["status"], end["error"]["code"]) == (code, code)
+    assert ended(world)["error"] is None

@@ -129,7 +129,7 @@ def test_only_a_trusted_proxy_names_the_address_that_is_counted(site: Site, trus
     environment = child_environment(trusted_proxies=trusted, port=port)
     api = subprocess.Popen([sys.executable, "-m", "app.cli.serve", "api"], env=environment)
     try:
-        with Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             wait_until_ready(client, api)
             for number in range(4):
                 headers = {"x-forwarded-for": f"198.51.100.{number}", "sec-fetch-site": "same-origin"}
