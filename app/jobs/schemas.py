@@ -122,14 +122,14 @@ class VideoRequest(StrictModel):
     )
 
 
-def in_one_order(value: Any) -> Any:
-    """Return a JSON value with all keys in alphabetical order, so that equal bodies are equal bytes.
+def in_one_order(content: Any) -> Any:
+    """Return JSON content with all keys in alphabetical order, so that equal bodies are equal bytes.
 
     The database keeps JSON with its keys in an order of its own: a job just made would differ from one that was read.
     """
-    if isinstance(value, dict):
-        return {name: in_one_order(inner) for name, inner in sorted(value.items())}
-    return [in_one_order(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(content, dict):
+        return {name: in_one_order(inner) for name, inner in sorted(content.items())}
+    return [in_one_order(inner) for inner in content] if isinstance(content, list) else content
 
 
 Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]
