@@ -118,13 +118,15 @@ def _last_seen(session: Session, account_id: str, position: int) -> Event | None
 
 def _follows(session: Session, account_id: str, position: int) -> bool:
     """Return whether there are events after a position, with a number or without."""
-    later = select(Event.id).where(Event.account_id == account_id, Event.position > position).limit(1)
+    # In the order of the index: without an order PostgreSQL may read the table until it meets a row.
+    later = select(Event.id).where(Event.account_id == account_id, Event.position > position)
+    later = later.order_by(Event.position).limit(1)
     return session.scalar(later) is not None or _unnumbered(session, account_id)
 
 
 def _unnumbered(session: Session, account_id: str) -> bool:
-    waiting = select(Event.id).where(Event.account_id == account_id, Event.position.is_(None)).limit(1)
-    return session.scalar(waiting) is not None
+    waiting = select(Event.id).where(Event.account_id == account_id, Event.position.is_(None))
+    return session.scalar(waiting.order_by(Event.occurred_at).limit(1)) is not None
 
 
 def _number_new(session: Session, account_id: str) -> bool:

@@ -178,7 +178,9 @@ def test_an_upload_url_accepts_its_own_files_once(service: Service, base_url: st
     assert put(key).status_code == 200
     assert put(key).json()["code"] == "UnsupportedOperation"
     assert put("another/a.png").json()["code"] == "InvalidParameter"
-    forged = put(key, policy["upload_host"][:-1] + ("A" if policy["upload_host"][-1] != "A" else "B"))
+    # The last character of base64 also holds bits that count for nothing; the one before it does not.
+    *start, changed, last = policy["upload_host"]
+    forged = put(key, "".join((*start, "A" if changed != "A" else "B", last)))
     assert (forged.status_code, forged.json()["code"]) == (403, "AccessDenied")
 
 
