@@ -41,6 +41,8 @@ class BrokenWorker:
     world: World
     faults: Path
     process: subprocess.Popen[bytes]
+    # How long this machine, with whatever else it does, needs for the start of a worker.
+    start_seconds: float = 0.0
 
     def break_next(self, *faults: str) -> None:
         """Break the next renders by these faults, one render each."""
@@ -93,6 +95,7 @@ def worker(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     get_settings.cache_clear()
     settings = {"pools": "finish,synthetic", "device": "cpu", "heartbeat_seconds": 1, "stall_seconds": STALL_SECONDS}
     settings["takes_error_max"] = 1
+    began = time.monotonic()
     with (tmp_path / "worker.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "app.cli.serve", "worker"],
@@ -104,6 +107,7 @@ def worker(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     broken = BrokenWorker(world, faults, process)
     try:
         wait_until(lambda: broken.child() is not None, "the worker is ready", PATIENCE_SECONDS)
+        broken.start_seconds = time.monotonic() - began
         yield broken
     finally:
         process.terminate()
@@ -164,8 +168,10 @@ def test_the_job_goes_on_in_a_fresh_process_in_time(worker: BrokenWorker, fault:
     began = time.monotonic()
     job = worker.order()
     assert worker.film(job) == film
-    # A stalled take is recognised only after its limit; the other processes are gone or silent at once.
-    assert time.monotonic() - began < LEASE_SECONDS + 15 + (STALL_SECONDS if fault == "hang" else 0)
+    seconds = time.monotonic() - began
+    # On an idle machine a worker starts within five seconds, so this is the promised lease and 15 seconds. A stalled
+    # take is recognised only after its limit; the other processes are gone or silent at once.
+    assert seconds < LEASE_SECONDS + 10 + worker.start_seconds + (STALL_SECONDS if fault == "hang" else 0)
     assert states_of(job) == ["lost", "succeeded"]
     worker.check_books()
 
