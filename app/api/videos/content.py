@@ -57,9 +57,12 @@ def serve(job: Job, variant: Variant, request: Request) -> Response:
     key = content_key(job, variant)
     storage = get_storage()
     filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
-    url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
-    if url is not None:
-        return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
+    is_head = request.method == "HEAD"
+    if not is_head:
+        # A presigned URL is for one method only, so HEAD is answered here.
+        url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
+        if url is not None:
+            return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
     stat = storage.stat(key)
     if stat is None:
         raise AppError("gone", "The file is no longer in storage.")
@@ -69,7 +72,7 @@ def serve(job: Job, variant: Variant, request: Request) -> Response:
         "cache-control": "private, max-age=3600",
         "x-content-type-options": "nosniff",
     }
-    if request.method == "HEAD":
+    if is_head:
         # A range is for GET only (RFC 9110 §14.2).
         return Response(media_type=content_type, headers={**headers, "content-length": str(stat.bytes)})
     span = byte_range(request.headers.get("range"), stat.bytes)
