@@ -50,7 +50,7 @@ class World:
         return {"Authorization": f"Bearer {key or self.alice}", **headers}  # type: ignore[dict-item]
 
     def work(self) -> None:
-        """Do all the work that is queued, in this process, as one worker would."""
+        """Run all queued units in this process, as one worker would."""
         worker = WorkerLoop("worker-in-test", ["finish", "synthetic"])
         worker.open()
         try:

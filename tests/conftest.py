@@ -1,4 +1,4 @@
-"""What every test may ask for: real PostgreSQL and Redis, a migrated database of its own, a session rolled back."""
+"""Fixtures for every test: real PostgreSQL and Redis, a migrated database of its own, a session rolled back."""
 
 import importlib
 import itertools
@@ -21,6 +21,40 @@ from tests.live_service import Service, start, stop
 pytest_plugins = ["tests.api_client"]
 
 _numbers = itertools.count(1)
+
+# Where the tests are that last longest. Begun last, one of two processes would end long after the other.
+LONG = (
+    "tests/journeys/",
+    "tests/faults/",
+    "tests/deploy/",
+    "tests/app/cli/",
+    "tests/app/dispatch/test_history.py",
+    "tests/app/wallet/test_wallet_model.py",
+    "tests/workers/demo_model/",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests out with `--dist loadgroup`: those that share what costs much to start stay in one process.
+
+    Tests of one xdist_group share the running service; tests that use a fixture of their module share that. All
+    others go one by one to the process that is free. Long ones come first.
+    """
+    groups = {}
+    for item in items:
+        marker = item.get_closest_marker("xdist_group")
+        groups[item] = marker.args[0] if marker else ""
+        if marker is None and _has_fixture_of_module(item):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: (groups[item] != "service", not item.nodeid.startswith(LONG)))
+
+
+def _has_fixture_of_module(item: pytest.Item) -> bool:
+    info = getattr(item, "_fixtureinfo", None)
+    return info is not None and any(
+        fixture.scope == "module" for fixtures in info.name2fixturedefs.values() for fixture in fixtures
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
-"""The line without pictures: orders go through the real verbs on the real database, and what a worker would render,
-join and measure is set by the test. A virtual clock moves only when the test moves it."""
+"""A service without pictures: orders go through the real functions on the real database, and the test sets what a
+worker would render, join and measure. A virtual clock moves only when the test moves it."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ _FOLLOWS = ("cinemeter_wakeups", "cinemeter_after_commit")
 
 
 class Line:
-    """One service on one session. Every act is a transaction of its own, and the clock stands between them."""
+    """One service on one session. Every action is a transaction of its own, and the clock stands still between them."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -47,7 +47,7 @@ class Line:
         self.act(lambda: seed_book(session))
 
     def act(self, verb: Callable[[], Result]) -> Result:
-        """Do one act in a transaction of its own; what it raises is rolled back."""
+        """Run one action in a transaction of its own, which is rolled back if it raises."""
         try:
             done = verb()
         except BaseException:
@@ -148,7 +148,7 @@ class Line:
         return {name: one(name) for name in names or REPAIRS}
 
     def work(self) -> None:
-        """Make all that is queued."""
+        """Run all queued units."""
         while (lease := self.start()) is not None:
             if lease.kind == "finish":
                 self.deliver(lease)
@@ -156,7 +156,7 @@ class Line:
                 self.make(lease)
 
     def lost(self, act: Callable[[], object]) -> bool:
-        """Say whether an act found its lease gone."""
+        """Return whether an action failed because its lease was lost."""
         try:
             act()
         except LeaseLost:

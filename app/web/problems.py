@@ -19,8 +19,8 @@ from app.web.render import is_htmx, page, render
 
 # The longest return path that the sign-in accepts.
 NEXT_LENGTH_MAX = 500
-# These paths answer with JSON whatever the Accept header says.
-_API_PATHS = ("/v1/", "/api/", "/files/", "/mcp", "/openapi.json", "/healthz", "/readyz", "/metrics")
+# These paths, and those of every API interface, answer with JSON whatever the Accept header says.
+_API_PATHS = ("/api/", "/files/", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _TITLES = {401: "Sign in", 402: "Not enough balance", 403: "No access", 404: "Page not found", 409: "Not possible now"}
 # Errors that this module turns into messages, and errors that the API's handlers turn into messages and log.
 _REQUEST_ERRORS = (AppError, RequestValidationError, ValidationError, HTTPException)
@@ -51,7 +51,8 @@ def _page_handler(previous: Handler) -> Handler:
 
 def wants_page(request: Request) -> bool:
     """Return whether a browser requested a page or a part of one."""
-    if request.url.path.startswith(_API_PATHS):
+    prefixes = (each.prefix for each in request.app.state.interfaces)
+    if request.url.path.startswith((*_API_PATHS, *prefixes)):
         return False
     return is_htmx(request) or "text/html" in request.headers.get("accept", "")
 

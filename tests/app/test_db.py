@@ -1,4 +1,4 @@
-"""Sessions over lines that die without a word."""
+"""Database sessions whose connections break without being closed."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,7 +22,7 @@ def wire(database_url: str) -> Iterator[Wire]:
     forget_engines()
 
 
-def test_a_line_whose_other_end_is_silent_is_left_for_a_new_one(
+def test_a_silent_database_connection_is_replaced(
     database_url: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CINEMETER_DATABASE_PING_SECONDS", "0.1")

@@ -1,4 +1,4 @@
-"""Lines that say what they are about, in both forms, across the threads that a request hops to."""
+"""Log lines carry their ids, in both formats and in every thread of a request."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def test_a_json_line_carries_the_ids_of_its_block() -> None:
     assert "job_id" not in json.loads(form.format(record()))
 
 
-def test_a_text_line_ends_in_them() -> None:
+def test_a_text_log_line_ends_with_the_ids() -> None:
     with bind_log_ids(request_id="req_1"):
         assert TextLines("api").format(record()).endswith("cinemeter.test: a fact [request_id=req_1]")
     assert TextLines("api").format(record()).endswith("a fact")

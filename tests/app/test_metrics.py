@@ -121,7 +121,9 @@ def test_every_gauge_reads_an_empty_database(engine: object, redis_url: str) -> 
     assert read["cinemeter_database_up"] == read["cinemeter_redis_up"] == {(): 1.0}
 
 
-def test_what_is_away_is_a_fact_and_no_error(engine: object, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_database_or_redis_is_a_gauge_of_zero(
+    engine: object, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CINEMETER_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     get_settings.cache_clear()
     assert gauges() == {"cinemeter_database_up": {(): 0.0}, "cinemeter_redis_up": {(): 1.0}}

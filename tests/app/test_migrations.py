@@ -1,4 +1,4 @@
-"""The migrations make the tables that the code names: neither knows something that the other does not."""
+"""The migrations create exactly the tables that the code defines."""
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext

@@ -63,7 +63,7 @@ class World:
                 self.endpoints.append((caller, made.id))
 
     def tell(self, start: int, count: int) -> None:
-        """Write events in one transaction, to the endpoints in turn."""
+        """Write events in one transaction, for the endpoints in turn."""
         with transaction() as session:
             numbers = range(start, start + count)
             written = [(publish(session, self.callers[n % ENDPOINTS]).id, n % ENDPOINTS) for n in numbers]
@@ -134,7 +134,7 @@ def delays(world: World, *, hanging: int, seconds: int, rate: int = 50) -> list[
 
 
 def kills(world: World, events: int) -> str:
-    """Kill couriers again and again (SIGKILL) while they carry a backlog; count what is lost and what comes twice."""
+    """Kill couriers repeatedly (SIGKILL) while they deliver a backlog; count lost and repeated deliveries."""
     world.open()
     world.committed.clear()
     for start in range(0, events, BATCH):

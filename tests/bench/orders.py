@@ -1,9 +1,9 @@
-"""Measure the line: submissions per second beside pgbench running the same statements, and how soon a take starts.
+"""Measure orders: submissions per second beside pgbench running the same statements, and how soon a take starts.
 
 `python -m tests.bench.orders [--seconds N] [--takes N]` starts servers of its own. Sixteen clients order at once, in as
-many threads of two processes, through the verb that every door calls (`app.jobs.submit`); pgbench runs what one such
-order was seen to send, with as many clients. The ratio says what Python costs and holds on any machine. Then a whole
-service stands idle and is given one job after another: the time from the request to the take's beginning is told by
+many threads of two processes, through the function that every interface calls (`app.jobs.submit`); pgbench runs the
+recorded statements of one such order, with as many clients. The ratio says what Python costs and holds on any machine.
+Then an idle service gets one job after another: the time from the request to the start of the take is measured with
 the database's clock.
 """
 
@@ -45,7 +45,7 @@ LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
 def order_one(session: Session, account_id: str) -> None:
-    """Order one film as a door does."""
+    """Order one film as an API interface does."""
     caller = Caller(get_account(session, account_id), SCOPES, frozenset())
     asked = VideoRequest(model="synthetic", prompt="bars", seconds=5, resolution="720P")
     submit(session, caller, OrderIdentity(asked))

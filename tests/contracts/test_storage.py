@@ -106,7 +106,7 @@ def test_what_is_missing_is_said_so(storage: Storage, tmp_path: Path) -> None:
     assert list(storage.list("")) == []
 
 
-def test_stat_tells_size_and_time(storage: Storage, tmp_path: Path) -> None:
+def test_stat_returns_size_and_time(storage: Storage, tmp_path: Path) -> None:
     random_file(tmp_path / "in", 17)
     before = datetime.now(UTC)  # noqa: TID251 - the stores have clocks of their own
     storage.put_file("key", tmp_path / "in", "text/plain")
@@ -116,7 +116,7 @@ def test_stat_tells_size_and_time(storage: Storage, tmp_path: Path) -> None:
     assert abs(stat.modified_at - before) < timedelta(minutes=1)
 
 
-def test_a_deleted_file_is_gone_and_its_neighbour_stays(storage: Storage, tmp_path: Path) -> None:
+def test_a_deleted_file_is_gone_and_others_stay(storage: Storage, tmp_path: Path) -> None:
     random_file(tmp_path / "in", 10)
     for key in ("a/b/one", "a/b/two"):
         storage.put_file(key, tmp_path / "in", "text/plain")

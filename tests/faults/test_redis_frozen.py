@@ -42,6 +42,7 @@ def idle_workers() -> int:
         return len(session.scalars(select(Worker.id).where(Worker.state == "idle")).all())
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(300)
 def test_films_go_on_while_redis_is_frozen(
     world: World, servers_of_redis: EmbeddedServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

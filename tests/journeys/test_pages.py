@@ -212,6 +212,8 @@ def test_an_order_waits_for_the_picture_that_is_uploading(service: Service, brow
     page.locator(".meter").get_by_role("button", name="Generate").click()
     expect(page.get_by_text("Rendering…")).to_be_visible()
     assert len(orders) == 1, "the first click must not order"
+    # Its end would be announced on the page of the next test, in place of the price that is expected there.
+    expect(page.locator(".film").first.get_by_text("completed")).to_be_visible()
     assert not watch.faults
 
 

@@ -10,7 +10,7 @@ from pricing.books import DEFAULT as DEFAULT_NAME
 from pricing.books import shipped
 from pricing.check import check_examples, validate
 from pricing.contract import Contract, parse_contract
-from pricing.rate_key import RateKey
+from pricing.rate_key import RESOLUTIONS, RateKey
 from pricing.schema import BookError
 from tests.pricing.inputs import AT, DEFAULT, DEFAULT_TEXT, book, book_content, contract, membership, promotion, tier
 
@@ -76,7 +76,7 @@ def test_every_problem_is_named_at_once():
         "memberships[0].share_weight",
         "memberships[0].retention_days",
     }
-    assert "480P, 720P, 1080P, *" in report["rates[0].resolution"]
+    assert f"{', '.join(RESOLUTIONS)}, *" in report["rates[0].resolution"]
     assert "a whole number from 1 to 1000" in report["memberships[0].concurrency"]
     assert "CNY" in report["currency"]
 
@@ -112,9 +112,9 @@ def test_references_must_be_met():
     assert "'turbo' is not in this book" in report["promotions[0].service_tiers"]
 
 
-def test_twins_are_refused():
-    twins = [{"id": "a", "per_second": "1"}, {"id": "b", "per_second": "2"}]
-    assert "'a' matches" in problems(rates=twins)["rates[1]"]
+def test_two_rates_with_one_pattern_or_one_id_are_refused():
+    rates = [{"id": "a", "per_second": "1"}, {"id": "b", "per_second": "2"}]
+    assert "'a' matches" in problems(rates=rates)["rates[1]"]
     assert "used twice" in problems(memberships=[membership("free"), membership("free")])["memberships[1].id"]
 
 
@@ -189,7 +189,7 @@ def test_unknown_memberships_and_tiers_are_refused_with_the_known():
         assert caught.value.facts["allowed"]
 
 
-def test_an_example_that_fails_is_told_with_what_came_out():
+def test_a_failing_example_is_reported_with_its_result():
     wrong = DEFAULT_TEXT.replace('total = "4.39"', 'total = "4.40"', 1)
     report = validate(wrong)
     assert [problem.path for problem in report] == ["examples[3]"]

@@ -8,7 +8,7 @@ def test_the_same_book_has_no_differences():
     assert all(figure.before == figure.after for figure in figures(DEFAULT, DEFAULT, AT))
 
 
-def test_changes_are_told_in_words_and_figures():
+def test_changes_are_described_in_words_and_figures():
     new = parse_book(DEFAULT_TEXT.replace('per_second = "0.90"', 'per_second = "0.80"'))
     (change,) = diff(DEFAULT, new)
     assert change.path == "rates.list-720p.per_second"

@@ -94,7 +94,7 @@ def test_a_receipt_is_never_above_its_quote_and_replays(book, usage, customer, o
 
 @shared
 @given(books(), films, customers())
-def test_a_whole_film_in_time_costs_what_was_quoted(book, usage, customer):
+def test_a_complete_film_in_time_costs_what_was_quoted(book, usage, customer):
     promise = quoted(book, usage, customer)
     bill = receipt(book, promise, Delivered("completed", usage.seconds))
     assert bill.total == promise.total

@@ -77,7 +77,7 @@ def test_a_receipt_never_spends_more_of_a_budget_than_its_quote_reserved():
     assert bill.price.promotions == {"p": 58}
 
 
-def test_a_promise_is_kept_even_if_the_arithmetic_was_changed_since():
+def test_a_quote_keeps_its_price_after_a_change_of_the_code():
     promise = quoted(usage(10), total=Money(400, "CNY"))
     bill = receipt(DEFAULT, promise, Delivered("completed", Fraction(10)))
     assert bill.total.text == "4.00"

@@ -117,7 +117,7 @@ def test_contracts_tiers_and_free_seconds_count():
         simulate(DEFAULT, past)
 
 
-def test_what_the_book_would_not_sell_is_told_and_left_out():
+def test_jobs_without_a_rate_are_reported_and_left_out():
     lonely = book(rates=[{"id": "only", "resolution": "720P", "per_second": "0.90"}])
     past = [PastJob(case(membership="free"), AT, "a", 1, 450, 5), PastJob(case(resolution="480P"), AT, "a", 4, 900, 5)]
     outcome = simulate(lonely, past)

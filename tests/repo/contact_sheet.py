@@ -1,12 +1,13 @@
 """The README's pictures of films, made through the real API: `python -m tests.repo.contact_sheet`.
 
 It starts a service in a home of its own, orders the films as a customer does, and writes `demo.png` (the storyboard of
-`make demo`, four frames of each shot) and `contact-sheet.png` (twelve prompts, three frames of each) into
-deploy/pictures. Two minutes on two cores.
+`make demo`, four frames of each shot above the wave of its sound) and `contact-sheet.png` (twelve prompts, three
+frames of each) into deploy/pictures. Two minutes on two cores.
 """
 
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -35,6 +36,8 @@ FRAME = (200, 112)
 """Width and height of one frame on the contact sheet, in pixels."""
 
 MARGIN, CAPTION = 12, 22
+WAVE_HEIGHT = 60
+"""Height of the wave below a shot's frames, in pixels."""
 
 
 def frames_of(film: Path, moments: Sequence[float], size: tuple[int, int]) -> list[Image.Image]:
@@ -62,14 +65,25 @@ def contact_sheet(films: Sequence[tuple[str, Path]], columns: int = 2) -> Image.
     return sheet
 
 
-def storyboard(film: Path, seconds: Sequence[float]) -> Image.Image:
-    """One row of four frames for each shot, given the shots' lengths in seconds."""
-    sheet = Image.new("RGB", (4 * 320, len(seconds) * 180))
+def storyboard(film: Path, seconds: Sequence[float], wave: Image.Image) -> Image.Image:
+    """One row of four frames for each shot, given the shots' lengths in seconds, and its part of the wave below."""
+    row_height = 180 + WAVE_HEIGHT
+    sheet = Image.new("RGB", (4 * 320, len(seconds) * row_height), (250, 250, 250))
     for row, length in enumerate(seconds):
-        moments = [(sum(seconds[:row]) + share * length) / sum(seconds) for share in (0.05, 0.35, 0.65, 0.95)]
+        start = sum(seconds[:row])
+        moments = [(start + share * length) / sum(seconds) for share in (0.05, 0.35, 0.65, 0.95)]
         for index, frame in enumerate(frames_of(film, moments, (320, 180))):
-            sheet.paste(frame, (index * 320, row * 180))
+            sheet.paste(frame, (index * 320, row * row_height))
+        columns = [round(wave.width * at / sum(seconds)) for at in (start, start + length)]
+        part = wave.crop((columns[0], 0, columns[1], wave.height)).resize((sheet.width, WAVE_HEIGHT))
+        sheet.paste(part, (0, row * row_height + 180), part)
     return sheet
+
+
+def wave_of(client: httpx.Client, film: Path) -> Image.Image:
+    """The picture of a film's sound that its page shows, with transparency; the file is named by the film's id."""
+    answer = client.get(f"/v1/videos/{film.stem}/content", params={"variant": "waveform"}).raise_for_status()
+    return Image.open(BytesIO(answer.content)).convert("RGBA")
 
 
 def order(client: httpx.Client, folder: Path, **asked: object) -> Path:
@@ -89,13 +103,13 @@ def main() -> None:
         try:
             with service.client("pro") as client:
                 demo = order(client, Path(folder), **STORYBOARD)
+                wave = wave_of(client, demo)
                 films = [
                     (prompt, order(client, Path(folder), model="demo", prompt=prompt, seconds=5, resolution="480P"))
                     for prompt in PROMPTS
                 ]
-            storyboard(demo, [shot["seconds"] for shot in STORYBOARD["shots"]]).save(
-                pictures / "demo.png", optimize=True
-            )
+            sheet = storyboard(demo, [shot["seconds"] for shot in STORYBOARD["shots"]], wave)
+            sheet.save(pictures / "demo.png", optimize=True)
             contact_sheet(films).quantize(128).save(pictures / "contact-sheet.png", optimize=True)
         finally:
             stop(service)

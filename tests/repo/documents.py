@@ -4,7 +4,7 @@
 
 With `--check` it only compares.
 
-A part stands between `<!-- name -->` and `<!-- /name -->`; what is between them is nobody's to edit.
+A part stands between `<!-- name -->` and `<!-- /name -->`; do not edit it by hand.
 """
 
 import re

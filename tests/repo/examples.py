@@ -1,6 +1,6 @@
-"""Record the examples of the OpenAPI document: of each operation one exchange that really took place in the tests.
+"""Record the examples of the OpenAPI document: for each operation, one request and response of the tests.
 
-`make examples` runs the tests of the doors with this plugin and writes app/api/examples.json. Of several exchanges
+`make examples` runs the tests of the API with this plugin and writes app/api/examples.json. Of several exchanges
 the one that says most within MOST_CHARACTERS is kept. Secrets are cut, hosts and ports of the test are replaced.
 """
 
@@ -25,7 +25,7 @@ _REPLACED = (
 
 
 class Recorder:
-    """Listens to every client of the tests, and keeps what it heard by operation."""
+    """Records the exchanges of every client of the tests, by operation."""
 
     def __init__(self) -> None:
         self.kept: dict[str, dict[str, Any]] = {}
@@ -47,7 +47,7 @@ class Recorder:
             self.kept[operation] = example
 
     def write(self) -> None:
-        """Write what was heard over what was there; operations that were not heard keep their examples."""
+        """Write the new examples; operations without a recorded exchange keep their old ones."""
         merged = dict(sorted({**read_examples(), **self.kept}.items()))
         FILE.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
 
@@ -86,7 +86,7 @@ _recorder = Recorder()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Any:
-    """Listen while the tests run."""
+    """Record while the tests run."""
     ask, known = TestClient.request, {}
 
     def listen(client: TestClient, *args: Any, **options: Any) -> httpx.Response:

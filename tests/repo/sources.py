@@ -1,4 +1,4 @@
-"""The sources of the house, read once: what the tests of conventions look at."""
+"""The source modules, parsed once for the tests of conventions."""
 
 import ast
 from functools import cache
@@ -10,7 +10,7 @@ PACKAGES = ("app", "pricing", "workers")
 
 @cache
 def sources() -> dict[Path, ast.Module]:
-    """Return every module of the house by its path from the root, but no migrations: they are history."""
+    """Return every module by its path from the root, except migrations, which do not change any more."""
     found = (path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
     return {
         path: ast.parse((ROOT / path).read_text(encoding="utf-8"), str(path))

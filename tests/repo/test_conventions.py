@@ -1,4 +1,4 @@
-"""The habits of the house that no linter knows."""
+"""Conventions that no linter checks."""
 
 import ast
 import re
@@ -19,18 +19,18 @@ EDGES = {"app/db.py", "app/cli/migrate.py", "app/migrations/env.py"}
 SAYS_NOTHING = {"utils", "helpers", "common", "misc", "manager", "base_service", "util", "helper"}
 
 
-def test_nothing_lies_beside_the_house():
+def test_the_root_has_only_known_entries():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     entries = {line.partition("/")[0] for line in listed.splitlines()}
     assert {entry for entry in entries if not entry.startswith(".")} <= TOP
 
 
-def test_files_stay_short_enough_to_hold_one_noun_or_verb():
+def test_files_stay_short():
     long = {str(path): _lines(path) for path in sources() if _lines(path) > FILE_LINES_MAX}
     assert not long
 
 
-def test_functions_fit_on_a_screen():
+def test_functions_stay_short():
     long = {}
     for path, tree in sources().items():
         for node in ast.walk(tree):
@@ -46,7 +46,7 @@ def test_names_say_what_is_inside():
 
 
 def test_only_the_edge_commits():
-    """A verb that commits would tear its caller's transaction apart."""
+    """A function that commits would end its caller's transaction."""
     calls = [
         f"{path}:{node.lineno}"
         for path, tree in sources().items()
@@ -64,7 +64,7 @@ def test_errors_are_codes_below_the_interfaces():
 
 
 def test_a_jobs_state_is_written_in_one_place():
-    """`advance()` alone moves a job; the other states that rows have are their own nouns' business."""
+    """Only `advance()` writes `job.state`; other tables have states of their own."""
     writers = [
         f"{path}:{node.lineno}"
         for path, tree in sources().items()

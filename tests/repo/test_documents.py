@@ -22,7 +22,7 @@ def test_every_generated_part_is_there():
 
 
 def test_the_tree_names_every_folder_and_no_other():
-    """One comment per folder: a new folder is explained, a removed one is forgotten."""
+    """Each folder has one line in the README's tree, and each line a folder."""
     tree = README.split("## Where things are", 1)[1].split("```text\n", 1)[1].split("```", 1)[0]
     named = set()
     stack: list[str] = []
@@ -37,7 +37,7 @@ def test_the_tree_names_every_folder_and_no_other():
 
 
 def test_every_word_of_the_glossary_is_a_class_of_that_name():
-    """One word, one meaning: what the glossary explains is what the code calls so."""
+    """One word, one meaning: each word of the glossary is a class of the code."""
     glossary = TEXT.split("## Words", 1)[1]
     words = re.findall(r"^\| \*\*(\w+)\*\* \| `([\w.]+)` \|", glossary, flags=re.MULTILINE)
     assert len(words) >= 20

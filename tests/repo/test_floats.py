@@ -208,7 +208,7 @@ def refuses(session: Session, call: Call, value: float) -> bool:
     return False
 
 
-def test_a_wish_for_a_key_with_a_float_is_refused_too(session: Session) -> None:
+def test_a_key_request_with_a_float_is_refused(session: Session) -> None:
     account = create_account(session, "Wu").id
     with pytest.raises(TypeError):
         accounts.create_key(session, SYSTEM_ACTOR, account, KeyOptions(scopes=("videos",), budget_total=1.5))  # type: ignore[arg-type]

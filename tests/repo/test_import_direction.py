@@ -1,4 +1,4 @@
-"""`make check` holds the import direction: each kind of forbidden import is tried, and each is refused."""
+"""The import contracts refuse each kind of forbidden import."""
 
 import shutil
 import subprocess
@@ -13,29 +13,29 @@ pytestmark = pytest.mark.deep
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, in which a forbidden import can be tried."""
-    copy = tmp_path_factory.mktemp("house")
+    copy = tmp_path_factory.mktemp("checkout")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__", "weights"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     return copy
 
 
-def lint(house: Path) -> subprocess.CompletedProcess[str]:
+def lint(checkout: Path) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).parent / "lint-imports"
     return subprocess.run(
         [program, "--no-logo", "--no-cache"],
-        cwd=house,
+        cwd=checkout,
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(house)},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(checkout)},
     )
 
 
-def test_the_house_as_it_is_keeps_every_contract(house: Path):
-    answer = lint(house)
+def test_the_sources_keep_every_import_contract(checkout: Path):
+    answer = lint(checkout)
     assert answer.returncode == 0, answer.stdout
 
 
@@ -56,23 +56,23 @@ def test_the_house_as_it_is_keeps_every_contract(house: Path):
         ("workers/tasks.py", "import ffmpeg"),
     ],
 )
-def test_a_forbidden_import_is_refused(house: Path, module: str, line: str):
-    file = house / module
+def test_a_forbidden_import_is_refused(checkout: Path, module: str, line: str):
+    file = checkout / module
     before = file.read_text(encoding="utf-8")
     file.write_text(f"{before}\n{line}\n", encoding="utf-8")
     try:
-        answer = lint(house)
+        answer = lint(checkout)
         assert answer.returncode == 1
         assert "BROKEN" in answer.stdout
     finally:
         file.write_text(before, encoding="utf-8")
 
 
-def test_a_new_room_without_a_floor_is_refused(house: Path):
-    room = house / "app" / "utils"
+def test_a_new_package_without_a_layer_is_refused(checkout: Path):
+    room = checkout / "app" / "utils"
     room.mkdir()
     (room / "__init__.py").touch()
     try:
-        assert lint(house).returncode == 1
+        assert lint(checkout).returncode == 1
     finally:
         shutil.rmtree(room)

@@ -1,4 +1,4 @@
-"""One word, one meaning: names are nouns for values and verbs for functions, in the field's terms."""
+"""One word, one meaning: values are named by nouns and functions by verbs, in the field's terms."""
 
 import ast
 from pathlib import Path
@@ -41,6 +41,6 @@ def test_local_variables_are_nouns():
         (lambda modules: participle_locals(modules)[0], "found = 1", "def read(told): ..."),
     ],
 )
-def test_each_rule_finds_what_breaks_it(rule, first: str, second: str):
+def test_each_rule_detects_what_breaks_it(rule, first: str, second: str):
     assert rule({Path("app/one.py"): ast.parse(first), Path("app/two.py"): ast.parse(second)})
     assert not rule({Path("app/one.py"): ast.parse("class Job:\n    held: int\n\ndef close_take(job): ...")})

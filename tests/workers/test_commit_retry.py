@@ -1,4 +1,4 @@
-"""A connection that drops at the very end of a take: before its commit, or with the answer to it."""
+"""The database connection breaks at the end of a take: before its commit, or before the answer to it."""
 
 import psycopg
 import pytest

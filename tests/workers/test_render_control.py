@@ -1,4 +1,4 @@
-"""A worker fences itself: the step loop stops by the clock, whatever the heartbeat thread hangs in."""
+"""The step loop stops when its lease has passed, even if the heartbeat thread hangs."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from workers.heartbeat import Heartbeat
 from workers.render_control import TakeControl
 
 
-def test_the_step_loop_stops_when_the_fence_has_passed_and_nobody_told_it() -> None:
+def test_the_step_loop_stops_by_itself_when_its_lease_has_passed() -> None:
     control = TakeControl()
     control.fence_at(time.monotonic() + 60)
     control.check()

@@ -1,4 +1,4 @@
-"""Sound that was sold: what an engine may not hand over, and what the take then says."""
+"""Ordered sound: which sound of an engine is refused, and with which error."""
 
 from fractions import Fraction
 from pathlib import Path

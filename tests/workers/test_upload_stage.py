@@ -219,7 +219,7 @@ def test_a_cancel_during_the_upload_costs_nothing_and_the_worker_goes_on(world: 
 
 
 def test_what_comes_during_an_upload_is_begun_beside_it(engine: Engine, gate: Gate) -> None:
-    """The worker had found nothing more to do, and looks again before the upload has ended."""
+    """The worker's queue was empty, and it looks again before the upload has ended."""
     [only] = order(1)
     worker = ObservedWorker(POOL)
     later: list[str] = []
@@ -247,7 +247,7 @@ class Ended(BaseException):
 
 
 @pytest.mark.parametrize("end", ["poisoned", "grown"])
-def test_a_process_that_must_go_ends_its_upload_first(
+def test_a_process_that_must_end_finishes_its_upload_first(
     engine: Engine, gate: Gate, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     first, second = order(1, 1)

@@ -101,7 +101,7 @@ def test_a_worker_that_must_stop_while_it_loads_ends_at_once(
     gone = threading.Event()
 
     class Endless(SyntheticEngine):
-        """An engine whose weights come from a disk that is slower than any patience."""
+        """An engine whose weights never finish loading."""
 
         def load(self) -> None:
             with transaction(engine) as session:

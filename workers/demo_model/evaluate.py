@@ -1,8 +1,8 @@
 """Measure how well the weights follow prompts: `python -m workers.demo_model.evaluate --prompts 500 --seed 1 --json`.
 
 Prompts are drawn from the seed, every second one from combinations that were held out of training. Every clip is
-judged by the checker, which sees only pixels: those of the film, drawn by the upscaler at 16 frames per second and
-reduced to native size, or with `--native` those that the codec decodes. `--modes` adds the first-frame and the
+judged by the scene detector, which sees only pixels: those of the film, drawn by the upscaler at 16 frames per second
+and reduced to native size, or with `--native` those that the codec decodes. `--modes` adds the first-frame and the
 continuation measures.
 """
 

@@ -16,7 +16,7 @@ RESTING, GOING = 0.3, 0.05
 
 
 def seen_tracks(frames: np.ndarray) -> list[Track]:
-    """The tracks of a clip of native size, uint8 [F, H, W, 3], in the order of `checker.see`."""
+    """The tracks of a clip of native size, uint8 [F, H, W, 3], in the order of `scene_detector.describe`."""
     count, height, width, _ = frames.shape
     segmentation = segment_objects(frames)
     sightings = describe(segmentation, along=0 if width >= height else 1).objects

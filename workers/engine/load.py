@@ -28,6 +28,9 @@ OFFLOADED = ("text_encoder", "image_encoder", "transformer", "transformer_2", "v
 RESIDENT = ("text_encoder_2", "audio_vae", "vocoder")
 """Parts that are too small to be worth moving: they stay on the device."""
 
+IN_FLOAT32 = {"wan": ("image_encoder",), "kandinsky6": ("audio_vae", "vocoder")}
+"""Parts of each family that stay in float32: half precision would cost quality, and they are small."""
+
 
 @dataclass
 class Parts:
@@ -155,9 +158,7 @@ def load_parts(model: VideoModel, device: torch.device, loaded: Mapping[str, Any
     switches = model.switches
     working = getattr(torch, switches.transformer_dtype)
     dtypes = {"default": working, "vae": getattr(torch, switches.vae_dtype)}
-    # Pictures for CLIP and waves lose what they gain in speed; these parts are small.
-    in_full = ("image_encoder",) if model.family == "wan" else ("audio_vae", "vocoder")
-    dtypes |= dict.fromkeys(in_full, torch.float32)
+    dtypes |= dict.fromkeys(IN_FLOAT32[model.family], torch.float32)
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     pipeline = DiffusionPipeline.from_pretrained(

@@ -1,4 +1,4 @@
-"""Keys: how they are spelled, who they let in, and what nobody can hand out."""
+"""API keys: their format, authentication, and which rights they can pass on."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -39,7 +39,7 @@ def test_a_key_is_spelled_so_that_a_mistyped_one_is_known_without_the_database(t
     assert parse_key_id("") is None
 
 
-def test_a_key_lets_its_account_in_and_only_its_hash_is_kept(session: Session) -> None:
+def test_a_key_authenticates_its_account_and_only_its_hash_is_stored(session: Session) -> None:
     account = create_account(session, "Studio Wu")
     project = create_project(session, account.id, "trailers")
     key, secret = issue_key(session, account.id, scopes=["billing", "videos"], project_id=project.id, name="render")
@@ -67,7 +67,7 @@ def test_a_revoked_an_expired_and_a_foreign_secret_read_the_same(session: Sessio
     assert [known.id for known in list_keys(session, account.id)]
 
 
-def test_a_key_is_found_by_its_id_and_let_in_by_its_secret(session: Session) -> None:
+def test_a_key_is_found_by_its_id_and_checked_by_its_secret(session: Session) -> None:
     account = create_account(session, "Studio Wu")
     _, secret = issue_key(session, account.id, scopes=["videos"])
     forged = new_key(test=False)
@@ -168,7 +168,7 @@ def test_a_test_account_has_test_keys_only(session: Session) -> None:
     assert authenticate(session, secret).test
 
 
-def test_nobody_hands_out_what_they_do_not_have(session: Session) -> None:
+def test_nobody_grants_rights_that_they_lack(session: Session) -> None:
     account = create_account(session, "House")
     _, secret = issue_key(session, account.id, scopes=["admin", "videos"], roles=["pricing_author"])
     author = authenticate(session, secret)

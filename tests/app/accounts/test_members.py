@@ -155,7 +155,7 @@ def test_an_owner_invites_creators_and_owners_but_no_admins(session: Session) ->
 
 def test_an_invitation_is_accepted_once(session: Session) -> None:
     account = create_account(session, "Studio Wu")
-    invitation, token = create_invitation(session, account.id, "Bob@example.com", roles=["creator"], by="house")
+    invitation, token = create_invitation(session, account.id, "Bob@example.com", roles=["creator"], by="operator")
     assert token not in invitation.token_hash
     member = accept_invitation(session, token, PASSWORD, name="Bob")
     assert (member.account_id, member.email, member.roles) == (account.id, "bob@example.com", ["creator"])
@@ -166,8 +166,8 @@ def test_an_invitation_is_accepted_once(session: Session) -> None:
 
 def test_an_invitation_ends_by_time_or_by_being_taken_back(session: Session) -> None:
     account = create_account(session, "Studio Wu")
-    _, late = create_invitation(session, account.id, "late@example.com", roles=["creator"], by="house")
-    back, withdrawn = create_invitation(session, account.id, "back@example.com", roles=["creator"], by="house")
+    _, late = create_invitation(session, account.id, "late@example.com", roles=["creator"], by="operator")
+    back, withdrawn = create_invitation(session, account.id, "back@example.com", roles=["creator"], by="operator")
     assert code_of(lambda: withdraw_invitation(session, "acct_other", back.id)) == "not_found"
     withdraw_invitation(session, account.id, back.id)
     assert code_of(lambda: accept_invitation(session, withdrawn, PASSWORD)) == "not_found"
@@ -178,11 +178,11 @@ def test_an_invitation_ends_by_time_or_by_being_taken_back(session: Session) -> 
     assert list_invitations(session, account.id) == []
 
 
-def test_strangers_sign_up_only_where_it_is_open(session: Session) -> None:
+def test_visitors_sign_up_only_where_it_is_open(session: Session) -> None:
     assert code_of(lambda: sign_up(session, "new@example.com", PASSWORD, name="New")) == "forbidden"
 
 
-def test_a_stranger_who_signs_up_owns_a_new_account(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_visitor_who_signs_up_owns_a_new_account(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CINEMETER_SIGNUP", "open")
     get_settings.cache_clear()
     try:

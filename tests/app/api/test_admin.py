@@ -201,7 +201,7 @@ def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, eng
         assert audit_books(session) == []
 
 
-def test_people_are_invited_and_nobody_hands_out_more_than_they_have(admin: AdminClient) -> None:
+def test_invitations_grant_no_more_than_the_inviter_has(admin: AdminClient) -> None:
     path = f"/accounts/{admin.world.alice_id}"
     invitation = admin.done("POST", f"{path}/invitations", {"email": "Wu@example.com", "roles": ["owner"]})
     assert invitation["token"]
@@ -332,9 +332,9 @@ def test_members_are_seen_given_roles_and_let_go(admin: AdminClient, engine: Eng
 
 def test_other_keys_are_forbidden(admin: AdminClient) -> None:
     paths = admin.world.app.get("/openapi.json").json()["paths"]
-    doors = [(method.upper(), path) for path in paths if path.startswith("/v1/admin") for method in paths[path]]
-    assert len(doors) > 45
-    for method, path in doors:
+    routes = [(method.upper(), path) for path in paths if path.startswith("/v1/admin") for method in paths[path]]
+    assert len(routes) > 45
+    for method, path in routes:
         address = re.sub(r"\{\w+\}", "some_id", path.removeprefix("/v1/admin"))
         stranger = admin.call(method, address, {}, key=admin.world.alice)
         assert (stranger.status_code, stranger.json()["code"]) == (403, "forbidden"), (method, path)

@@ -51,7 +51,7 @@ def half(address: tuple[str, int], path: str, key: str, content_type: str) -> so
         ("/api/v1/services/aigc/video-generation/video-synthesis", "application/json"),
     ],
 )
-def test_a_crowd_that_sends_half_a_body_keeps_nobody_waiting(
+def test_many_unfinished_bodies_delay_no_other_request(
     world: World, address: tuple[str, int], path: str, content_type: str
 ) -> None:
     crowd = [half(address, path, world.alice, content_type) for _ in range(CROWD)]

@@ -184,9 +184,7 @@ def test_without_redis_events_come_from_the_rows(world: World, monkeypatch: pyte
     assert "id: 3\n" in text
 
 
-def test_a_line_to_redis_that_went_dead_is_left_for_a_new_one(
-    world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_connection_to_redis_is_replaced(world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first connection goes silent without being closed; live updates resume on their own."""
     monkeypatch.setattr(progress, "_PING_SECONDS", 0.1)
     monkeypatch.setattr(progress, "_SILENT_SECONDS", 1.0)
@@ -235,7 +233,7 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
     assert asyncio.run(watch())
 
 
-class Incessant(LiveFeed):
+class EndlessFeed(LiveFeed):
     """A live feed that receives the same update again and again, without a pause."""
 
     @asynccontextmanager
@@ -258,7 +256,7 @@ def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
 
     async def watch() -> list[bytes]:
         pieces = []
-        async with Incessant(silent_seconds=60) as feed:
+        async with EndlessFeed(silent_seconds=60) as feed:
             async for piece in events.stream_events(feed, video_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n" and pieces.count(piece) == 1:

@@ -1,4 +1,4 @@
-"""A store that hangs stops nobody who does not ask for a file."""
+"""A store that hangs delays only requests that need a file."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 60
 
 
 @pytest.mark.timeout(180)
-def test_forty_deletes_beside_a_store_that_hangs_hold_up_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forty_deletes_with_a_hanging_store_delay_no_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with transaction() as session:
         jobs = [make_queued_job(session, world.alice_id) for _ in range(DELETES)]
         for job in jobs:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
-from app.api.application import create_app
+from app.api.application import INTERFACES, create_app
 from app.api.interface import ApiInterface, UploadGate, add_interfaces, upload_gate_of
 from app.api.problems import install
 from app.errors import AppError
@@ -57,6 +57,6 @@ def test_a_form_passes_the_gate_of_its_path() -> None:
 def test_two_applications_share_no_interface() -> None:
     client(make_interface("/v1/", "elsewhere"))
     first, second = create_app(), create_app()
-    assert {each.prefix for each in first.state.interfaces} == {"/v1/", "/v1/admin/", "/api/v1/", "/mcp"}
+    assert len({each.prefix for each in first.state.interfaces}) == len(INTERFACES)
     assert TestClient(second).get("/v1/nothing").json()["code"] == "not_found"
     assert not {id(each) for each in first.state.interfaces} & {id(each) for each in second.state.interfaces}

@@ -1,4 +1,4 @@
-"""Films of before their model had an upscaler are retaken and extended at their own rate, or refused unpaid."""
+"""Films made before their model had an upscaler are retaken and extended at their own rate, or refused unpaid."""
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""The API against its own document: whatever is sent, it answers as documented, and never with a 500."""
+"""The API against its own document: every response is as documented, and none is a 500."""
 
 import threading
 from collections.abc import Iterator

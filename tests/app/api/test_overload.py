@@ -1,4 +1,4 @@
-"""More requests at once than a process can answer: some are refused at once, and none is begun for nobody."""
+"""More requests at once than a process can answer: some are refused, and none is begun for a client that has left."""
 
 import asyncio
 import json
@@ -101,7 +101,7 @@ def test_callers_above_the_ceiling_are_refused_before_anything_is_done(crowd: Wo
 
 @pytest.mark.timeout(300)
 def test_orders_whose_callers_have_left_are_not_begun(crowd: World, engine: Engine) -> None:
-    """The first orders wait in the database; everybody leaves; the others are never begun."""
+    """The first orders wait in the database; all callers leave; the others are never begun."""
 
     async def leave(port: int) -> None:
         connections = await connect(port, 120)

@@ -284,7 +284,7 @@ def test_a_moment_before_the_calendar_begins(world: World, name: str) -> None:
         ({"first": "2026-01-02", "last": "2026-01-01"}, "last"),
     ],
 )
-def test_usage_of_days_that_nobody_can_count(world: World, days: dict[str, str], field: str) -> None:
+def test_usage_of_impossible_days_is_refused(world: World, days: dict[str, str], field: str) -> None:
     answer = send(world, "GET", "/v1/usage", params=days)
     assert_native(answer, 422, "invalid_request")
     assert answer.json()["field"] == field

@@ -2,24 +2,30 @@
 
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine
 
 from app.api.dashscope.translate import to_native
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.catalog.models import load_catalog
+from app.clock import now
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.quote import usage_of
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job
+from app.prices.books import approve_book, draft_book, schedule_book
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.wallet.balance import balance
+from pricing.books import read_shipped
 from tests.api_client import World
 from tests.workers.film.clips import clicks_in, white_frames
 from workers.engine import Sound
@@ -29,6 +35,15 @@ from workers.film.measure import measure
 from workers.film.sound_file import read_sound, write_sound
 
 BARS = {"model": "synthetic", "prompt": "bars", "resolution": "480P"}
+
+SOUND_RATE_OF_480P = """
+[[rates]]
+id = "sound-480p"
+resolution = "480P"
+audio = true
+per_second = "0.60"
+input_per_second = "0.15"
+"""
 
 
 @pytest.fixture
@@ -134,6 +149,33 @@ def test_the_models_say_which_of_them_sound_and_at_what_rate(world: World, silen
         assert price["sound_per_second"] == price["per_second"], "the default book asks nothing more"
         assert price["sound_list_per_second"] == price["list_per_second"]
     assert {price["sound_per_second"] for price in models[silent_model]["prices"]} == {None}
+
+
+def test_a_book_may_ask_more_for_sound(
+    world: World, engine: Engine, silent_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = read_shipped().replace('name = "2026-04-27"', 'name = "sound"\nbased_on = "2026-04-27"', 1)
+    with transaction(engine) as session:
+        book = draft_book(session, SYSTEM_ACTOR, text + SOUND_RATE_OF_480P)
+        approve_book(session, SYSTEM_ACTOR, book.id, content_hash=book.content_hash)
+        schedule_book(session, SYSTEM_ACTOR, book.id, now(session) + timedelta(seconds=30))
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "60")
+    get_settings.cache_clear()
+    models = {each["id"]: each for each in world.get("/v1/models").json()["data"]}
+    price = next(each for each in models["synthetic"]["prices"] if each["resolution"] == "480P")
+    assert (price["list_per_second"], price["sound_list_per_second"]) == ("0.45", "0.60")
+    before = balance_of(world)
+    # 2 s at 0.60 or 0.45, x 0.65 for the membership, x 0.75 for the launch offer.
+    sounding, silenced, silent = (
+        order(world, seconds=2, **fields) for fields in ({}, {"sound": False}, {"model": silent_model})
+    )
+    assert [video["price"]["total"] for video in (sounding, silenced, silent)] == ["0.59", "0.44", "0.44"]
+    assert [finished(world, video["id"])["charged"] for video in (sounding, silenced)] == ["0.59", "0.44"]
+    receipt = world.get(f"/v1/videos/{sounding['id']}/receipt").json()
+    assert receipt["lines"][0]["rule"] == "rate:sound-480p", receipt
+    with transaction() as session:
+        assert audit_books(session) == []
+    assert balance_of(world) == before - 59 - 44 - 44, "the silent model's film is still on hold"
 
 
 def test_a_track_replaces_or_is_mixed(world: World, tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def test_bracket_keys_become_nested_values() -> None:
     }
 
 
-def test_a_client_that_sends_column_by_column_is_read_alike() -> None:
+def test_fields_may_be_sent_column_by_column() -> None:
     assert placed(
         ("shots[][prompt]", "one"), ("shots[][prompt]", "two"), ("shots[][seconds]", "2"), ("shots[][seconds]", "3")
     ) == {"shots": [{"prompt": "one", "seconds": "2"}, {"prompt": "two", "seconds": "3"}]}
 
 
-def test_elements_that_cannot_be_told_apart_are_refused() -> None:
+def test_ambiguous_form_elements_are_refused() -> None:
     values = placed(("shots[][prompt]", "one"), ("shots[][prompt]", "two"), ("shots[][seconds]", "2"))
     with pytest.raises(AppError) as refused:
         resolve_lists(values)

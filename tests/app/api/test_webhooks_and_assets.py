@@ -95,9 +95,9 @@ def test_an_estimate_with_a_picture_keeps_nothing(world: World) -> None:
     assert list(get_storage().list("")) == []
 
 
-@pytest.mark.parametrize("door", ["native", "dashscope"])
+@pytest.mark.parametrize("interface", ["native", "dashscope"])
 def test_a_repeated_order_does_not_fetch_its_url_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, door: str
+    world: World, monkeypatch: pytest.MonkeyPatch, interface: str
 ) -> None:
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
@@ -116,18 +116,18 @@ def test_a_repeated_order_does_not_fetch_its_url_again(
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Once) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/a.png"
-        first, again = (order_with(world, door, address, "a") for _ in range(2))
+        first, again = (order_with(world, interface, address, "a") for _ in range(2))
         server.shutdown()
     assert (first.status_code, again.status_code) == (200, 200), again.text
-    id_of = {"native": lambda body: body["id"], "dashscope": lambda body: body["output"]["task_id"]}[door]
+    id_of = {"native": lambda body: body["id"], "dashscope": lambda body: body["output"]["task_id"]}[interface]
     assert id_of(first.json()) == id_of(again.json())
     assert len(urls) == len(world.get("/v1/assets").json()["data"]) == 1
 
 
-def order_with(world: World, door: str, address: str, key: str) -> Response:
+def order_with(world: World, interface: str, address: str, key: str) -> Response:
     """Order a film that starts with the picture at a URL."""
     headers = {"Idempotency-Key": key}
-    if door == "native":
+    if interface == "native":
         return world.post("/v1/videos", {**ORDER, "first_frame": address}, headers=headers)
     task = {
         "model": "synthetic",
@@ -138,7 +138,7 @@ def order_with(world: World, door: str, address: str, key: str) -> Response:
     return world.post(path, task, headers={**headers, "X-DashScope-Async": "enable"})
 
 
-def test_test_sends_to_a_hanging_endpoint_keep_nobody_else_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_sends_to_a_hanging_endpoint_block_no_other_request(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CINEMETER_WEBHOOK_ALLOW_PRIVATE", "1")
     get_settings.cache_clear()
     with Receiver() as receiver:

@@ -13,7 +13,7 @@ from workers.film.ffmpeg import ffmpeg_binary
 
 
 def make(path: Path, *words: str) -> Path:
-    """Run ffmpeg with these words and write to `path`."""
+    """Run ffmpeg with these arguments and write to `path`."""
     command = [ffmpeg_binary(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *words, str(path)]
     subprocess.run(command, check=True, timeout=120)
     return path
@@ -54,7 +54,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class Trap:
-    """A web server inside our network that should never hear from a reader; `hits` says who came."""
+    """A web server in the private network that a reader must never call; `hits` lists the requests."""
 
     def __enter__(self) -> "Trap":
         self.hits: list[str] = []

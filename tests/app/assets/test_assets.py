@@ -126,7 +126,7 @@ def test_a_data_url_is_decoded(session: Session, storage: Storage, account: Asse
         ingest_url(session, account, "data:;base64," + "A" * (70 * 2**20), kind="picture")
 
 
-def test_a_url_is_fetched_through_the_guarded_door(
+def test_a_url_is_fetched_through_the_guard(
     session: Session, storage: Storage, account: AssetOwner, picture: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What customers may bring, and what is kept of it."""
+"""Which files customers may upload, and what is stored of them."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,9 +1,12 @@
 """Sizes: the sold ones are exact, another is refused with the nearest."""
 
+import re
+
 import pytest
 
-from app.catalog.sizes import SIZES, Size, nearest_size, resolve_size
+from app.catalog.sizes import RESOLUTIONS, SIZES, Size, nearest_size, resolve_size
 from app.errors import AppError
+from pricing import rate_key
 
 SOLD = (
     "832x480 480x832 624x624 704x528 528x704 1280x720 720x1280 960x960 1088x832 832x1088 "
@@ -13,6 +16,16 @@ SOLD = (
 
 def test_the_sold_sizes_are_those_of_the_design() -> None:
     assert " ".join(size.name for size in SIZES) == SOLD
+
+
+def test_every_sold_resolution_can_be_priced() -> None:
+    assert RESOLUTIONS == rate_key.RESOLUTIONS, (
+        "app/catalog/sizes.toml and RESOLUTIONS in pricing/rate_key.py must name the same resolutions in the same "
+        "order: a resolution that only one of them has cannot be ordered, or has no price."
+    )
+    assert all(re.fullmatch(r"\d+P", name) for name in RESOLUTIONS), (
+        "DashScope's usage shows the number of lines: 2160P"
+    )
 
 
 def test_the_default_is_720p_wide() -> None:

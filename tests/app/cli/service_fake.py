@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Heard:
+class ReceivedRequest:
     """One received request."""
 
     method: str
@@ -24,10 +24,10 @@ class FakeService:
     """Answers per `METHOD path`, returned one after the other; the last one is repeated."""
 
     answers: dict[str, list[tuple[int, dict[str, str], bytes]]] = field(default_factory=dict)
-    heard: list[Heard] = field(default_factory=list)
+    received: list[ReceivedRequest] = field(default_factory=list)
     url: str = ""
 
-    def say(self, request: str, body: Any, status: int = 200, **headers: str) -> None:
+    def add_answer(self, request: str, body: Any, status: int = 200, **headers: str) -> None:
         """Add an answer to `request`, such as "GET /v1/videos/video_1"."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.answers.setdefault(request, []).append(
@@ -44,7 +44,7 @@ def fake_service() -> Iterator[FakeService]:
         def answer(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = json.loads(raw) if raw else None
-            service.heard.append(Heard(self.command, self.path, dict(self.headers), body))
+            service.received.append(ReceivedRequest(self.command, self.path, dict(self.headers), body))
             waiting = service.answers[f"{self.command} {self.path}"]
             status, headers, data = waiting.pop(0) if len(waiting) > 1 else waiting[0]
             self.send_response(status)

@@ -44,12 +44,14 @@ def order_goes_through(service: FakeService, **ended: object) -> None:
         "seconds": "1",
         "size": "1280x720",
     }
-    service.say("POST /v1/videos/quotes", {"id": "quote_1", "book": "2026-04-27", **PRICE})
-    service.say("POST /v1/videos", video)
-    service.say("GET /v1/videos/video_1", video)
-    service.say("GET /v1/videos/video_1", {**video, "status": "completed", "progress": 100, "video_url": "x", **ended})
-    service.say("GET /v1/videos/video_1/receipt", RECEIPT)
-    service.say("GET /v1/videos/video_1/content", FILM)
+    service.add_answer("POST /v1/videos/quotes", {"id": "quote_1", "book": "2026-04-27", **PRICE})
+    service.add_answer("POST /v1/videos", video)
+    service.add_answer("GET /v1/videos/video_1", video)
+    service.add_answer(
+        "GET /v1/videos/video_1", {**video, "status": "completed", "progress": 100, "video_url": "x", **ended}
+    )
+    service.add_answer("GET /v1/videos/video_1/receipt", RECEIPT)
+    service.add_answer("GET /v1/videos/video_1/content", FILM)
 
 
 def test_a_film_is_quoted_ordered_by_that_quote_and_left_in_the_folder(service: FakeService, tmp_path: Path):
@@ -57,7 +59,7 @@ def test_a_film_is_quoted_ordered_by_that_quote_and_left_in_the_folder(service: 
     screen = io.StringIO()
     make_film(Client(service.url, "cm_live_x"), ORDER, tmp_path / "film.mp4", Console(file=screen, width=200))
     assert (tmp_path / "film.mp4").read_bytes() == FILM
-    create = next(each for each in service.heard if (each.method, each.path) == ("POST", "/v1/videos"))
+    create = next(each for each in service.received if (each.method, each.path) == ("POST", "/v1/videos"))
     assert create.body == {**ORDER, "quote_id": "quote_1"}
     assert create.headers["Authorization"] == "Bearer cm_live_x"
     for words in ("Quote quote_1", "List price: 1 s", "Receipt R-1", "Pro membership (×0.65)", f"{tmp_path}/film.mp4"):
@@ -75,31 +77,31 @@ def test_a_failed_job_leaves_no_file_and_says_why(service: FakeService, tmp_path
 
 def test_an_error_is_reported_with_the_services_message(service: FakeService):
     problem = {"code": "unsupported_size", "detail": "There is no such size.", "field": "size", "allowed": "1280x720"}
-    service.say("POST /v1/videos", problem, status=422)
+    service.add_answer("POST /v1/videos", problem, status=422)
     with pytest.raises(ApiError, match=r"^There is no such size\. \(field: size\) Allowed: 1280x720\.$") as caught:
         Client(service.url, "k").post("/v1/videos", {})
     assert (caught.value.code, caught.value.status) == ("unsupported_size", 422)
 
 
 def test_a_request_is_repeated_with_the_same_idempotency_key(service: FakeService):
-    service.say("POST /v1/videos", {"code": "unavailable", "detail": "Away."}, status=503)
-    service.say("POST /v1/videos", {"id": "video_1"})
+    service.add_answer("POST /v1/videos", {"code": "unavailable", "detail": "Away."}, status=503)
+    service.add_answer("POST /v1/videos", {"id": "video_1"})
     assert Client(service.url, "k").post("/v1/videos", ORDER) == {"id": "video_1"}
-    first, second = service.heard
+    first, second = service.received
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
 
 
 def test_a_redirect_to_storage_is_followed_without_the_key(service: FakeService, tmp_path: Path):
     with fake_service() as storage:
-        storage.say("GET /bucket/film", FILM)
-        service.say("GET /v1/videos/video_1/content", b"", status=302, Location=f"{storage.url}/bucket/film")
+        storage.add_answer("GET /bucket/film", FILM)
+        service.add_answer("GET /v1/videos/video_1/content", b"", status=302, Location=f"{storage.url}/bucket/film")
         Client(service.url, "cm_live_x").download("/v1/videos/video_1/content", tmp_path / "film.mp4")
-        assert "Authorization" not in storage.heard[0].headers
+        assert "Authorization" not in storage.received[0].headers
     assert (tmp_path / "film.mp4").read_bytes() == FILM
 
 
 def test_a_download_that_breaks_off_leaves_nothing(service: FakeService, tmp_path: Path):
-    service.say("GET /film", FILM, Content_Length="1000", Connection="close")
+    service.add_answer("GET /film", FILM, Content_Length="1000", Connection="close")
     with pytest.raises(ApiError, match="stopped after 12 of 1000 bytes"):
         Client(service.url, "k").download("/film", tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []

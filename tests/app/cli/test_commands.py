@@ -111,7 +111,7 @@ def test_the_shipped_book_is_sound_and_a_broken_one_is_named(tmp_path: Path):
     assert "2.19" in broken.stderr
 
 
-def test_a_book_is_published_with_four_eyes_for_a_moment_to_come(home: Path, tmp_path: Path):
+def test_a_book_is_published_by_two_admins_for_a_later_time(home: Path, tmp_path: Path):
     book = tmp_path / "book.toml"
     book.write_text(read_shipped().replace("2026-04-27", "2026-04-28", 1), encoding="utf-8")
     moment = (local_now() + timedelta(days=1)).replace(microsecond=0)

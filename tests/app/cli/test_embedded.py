@@ -1,4 +1,4 @@
-"""The embedded servers: real, private, one owner at a time, and back after a crash."""
+"""The embedded servers: with passwords, one service per home, and usable after a crash."""
 
 import os
 import shutil

@@ -39,7 +39,7 @@ def test_a_model_without_terms_has_none_to_accept(home: Path, model: str) -> Non
     assert "There is no model with terms" in answer.output
 
 
-def test_who_is_asked_may_say_no(home: Path) -> None:  # noqa: F811
+def test_terms_are_not_accepted_without_a_yes(home: Path) -> None:  # noqa: F811
     assert run("models", "acknowledge", MODEL, "--home", home).exit_code == 1
     with transaction() as session:
         assert list_entries(session, subject=MODEL) == []

@@ -68,7 +68,7 @@ def test_a_role_that_cannot_start_is_reported_with_its_log(tmp_path: Path):
     tree.stop()
 
 
-def test_a_role_that_ignores_the_request_is_ended_all_the_same(tmp_path: Path):
+def test_a_role_that_ignores_the_request_is_killed(tmp_path: Path):
     deaf = ProcessRole("deaf", [sys.executable, "-c", FINISHING.replace("leave)", "signal.SIG_IGN)"), "deaf"], {})
     deaf.stop_seconds = 0.2
     tree = start_tree(tmp_path, deaf)

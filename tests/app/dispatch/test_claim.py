@@ -1,4 +1,4 @@
-"""The fair order on the real SQL: classes, virtual time, weights, caps, affinity, and that it is never unfair."""
+"""The fair order on the real SQL: classes, virtual time, weights, limits and model affinity."""
 
 import itertools
 import threading
@@ -119,7 +119,7 @@ def test_idleness_earns_no_credit(session: Session) -> None:
     assert abs(served[idle.id] - served[busy.id]) <= 2
 
 
-def test_charges_that_were_guessed_too_high_let_nobody_go_before_who_comes_by_the_clock(session: Session) -> None:
+def test_charges_guessed_too_high_do_not_delay_a_new_account(session: Session) -> None:
     flood, late = make_account(session, "Flood"), make_account(session, "Late")
     for _ in range(30):
         make_queued_job(session, flood.id, concurrency=4)
@@ -200,8 +200,8 @@ def test_a_resident_model_passes_its_own_accounts_older_units_only_for_a_window(
     assert session.get_one(Share, ("demo", account.id)).jumped == 0, "the window starts again"
 
 
-def test_priority_customers_do_not_move_the_present_of_those_who_wait(session: Session) -> None:
-    """Who waits all along keeps their place, however much a better class is given meanwhile."""
+def test_priority_customers_do_not_move_the_clock_of_waiting_accounts(session: Session) -> None:
+    """A waiting account keeps its place, however many takes a higher class gets meanwhile."""
     rich, patient, other = (make_account(session, name) for name in ("Rich", "Patient", "Other"))
     for _ in range(30):
         make_queued_job(session, rich.id, spec=make_spec(tier="priority"))
@@ -283,7 +283,7 @@ def test_a_worker_that_was_asked_to_drain_claims_nothing(session: Session) -> No
     assert (worker.state, worker.take_id) == ("busy", claimed.take_id), "no wake-up is sent for it from here on"
 
 
-def test_a_claim_charges_what_its_like_was_measured_to_use(session: Session) -> None:
+def test_a_claim_charges_the_measured_cost_of_such_units(session: Session) -> None:
     """Else an account could take ten hour-long units at the price of ten short films before the first is corrected."""
     account = make_account(session)
     make_queued_job(session, account.id)

@@ -50,7 +50,7 @@ def workers(session: Session, count: int, *pools: str) -> None:
         register_worker(session, f"worker-{number}", pools=list(pools or ("demo", "finish")), **facts)
 
 
-def test_a_job_alone_starts_at_once_and_lasts_as_long_as_its_like(session: Session) -> None:
+def test_a_job_alone_starts_at_once_and_lasts_as_long_as_similar_jobs(session: Session) -> None:
     job = make_queued_job(session, make_account(session).id)
     assert forecast(session, job).eta() is None, "nobody serves the pool, so nothing is promised"
     workers(session, 1)
@@ -60,7 +60,7 @@ def test_a_job_alone_starts_at_once_and_lasts_as_long_as_its_like(session: Sessi
 
 
 def test_what_runs_now_is_waited_for(session: Session) -> None:
-    """An empty queue before busy workers is no promise to start at once."""
+    """With an empty queue and busy workers, a job does not start at once."""
     account = make_account(session)
     make_queued_job(session, account.id)
     workers(session, 1)
@@ -129,7 +129,7 @@ def test_weights_classes_and_virtual_time_decide_who_is_before(session: Session)
     assert forecast(session, jobs[1]).position == 1 + 5 + 1
 
 
-def test_a_page_of_jobs_is_foretold_as_each_alone_and_for_little_more(session: Session) -> None:
+def test_a_page_of_forecasts_equals_single_forecasts_with_few_statements(session: Session) -> None:
     """Waiting, rendering, finishing and ended jobs of two accounts, and one that waits in another pool."""
     one, two = make_account(session, "One"), make_account(session, "Two")
     moment = now(session)

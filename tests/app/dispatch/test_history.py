@@ -1,4 +1,4 @@
-"""History costs nothing: on the way of an order, from its price to its delivery, no statement reads the past."""
+"""History costs nothing: from the price of an order to its delivery, no statement scans ended jobs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

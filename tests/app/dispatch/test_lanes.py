@@ -42,7 +42,7 @@ def test_a_lane_follows_its_units_through_every_state(session: Session) -> None:
     assert rows(session, COUNTED) == rows(session, TRUE) == []
 
 
-def test_many_at_once_count_alike(database_url: str, engine: Engine) -> None:
+def test_lanes_count_the_same_under_concurrent_changes(database_url: str, engine: Engine) -> None:
     """Eight threads create, claim and release the units of two accounts; lanes come and go meanwhile."""
     with transaction() as session:
         accounts = [make_account(session, name).id for name in ("Alice", "Bob")]

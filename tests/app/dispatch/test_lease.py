@@ -248,7 +248,7 @@ def test_an_outage_of_storage_leaves_the_budget_of_errors_untouched(line: Line) 
     line.check()
 
 
-def test_a_worker_that_is_to_leave_is_told_how_long_it_has(session: Session, job: Job) -> None:
+def test_a_worker_that_must_stop_learns_how_much_time_it_has(session: Session, job: Job) -> None:
     register_worker(session, "host-1-2", pools=["demo"], host="here", pid=1, device="cpu", facts={})
     claimed = take(session, "host-1-2")
     ask_host_to_leave(session, "host-1")

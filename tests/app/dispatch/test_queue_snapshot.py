@@ -1,4 +1,4 @@
-"""Forecasts are answered from a snapshot of the queue: they read no unit that waits, however many there are."""
+"""Forecasts are answered from a snapshot of the queue: they read no waiting unit, however many there are."""
 
 from collections.abc import Callable
 from datetime import timedelta

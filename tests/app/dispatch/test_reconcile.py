@@ -1,4 +1,4 @@
-"""Nothing accepted stands still for ever: every way in which a job's rows can disagree is put into the database, and
+"""No accepted job is stuck for ever: every way in which a job's rows can disagree is put into the database, and
 the scheduler's repairs bring the job to its one end, with one receipt and a clean audit."""
 
 from collections.abc import Callable
@@ -130,8 +130,8 @@ def test_a_finish_that_was_opened_too_early_waits(line: Line) -> None:
 
 
 @pytest.mark.parametrize("has_clip", [True, False])
-def test_a_wish_to_cancel_that_was_left_half_done_is_done(line: Line, has_clip: bool) -> None:
-    """What was made before the wish is delivered and paid; where nothing was, it ends and costs nothing."""
+def test_a_half_done_cancel_is_completed(line: Line, has_clip: bool) -> None:
+    """What was made before the cancel is delivered and paid; a job without any costs nothing."""
     alice = line.open()
     job = line.order(alice, shots=SHOTS)
     lease = line.start()
@@ -156,7 +156,7 @@ def test_a_queued_job_without_a_unit_to_claim_is_found_by_the_scan(line: Line) -
     until_the_end(line, jobs[3].id, "completed")
 
 
-def test_a_job_whose_units_are_gone_is_given_up_and_costs_nothing(line: Line) -> None:
+def test_a_job_without_units_fails_and_costs_nothing(line: Line) -> None:
     job = line.order(line.open(), seconds=1)
     line.session.execute(delete(Unit).where(Unit.job_id == job.id))
     line.session.commit()
@@ -165,7 +165,7 @@ def test_a_job_whose_units_are_gone_is_given_up_and_costs_nothing(line: Line) ->
 
 
 @pytest.mark.parametrize("left", ["take", "ready"])
-def test_what_an_ended_job_left_behind_is_dropped(line: Line, left: str) -> None:
+def test_units_left_by_an_ended_job_are_removed(line: Line, left: str) -> None:
     alice = line.open()
     job = line.order(alice, seconds=1)
     lease = line.start()
@@ -184,7 +184,7 @@ def test_what_an_ended_job_left_behind_is_dropped(line: Line, left: str) -> None
     line.check()
 
 
-def test_a_job_that_is_well_is_left_alone(line: Line) -> None:
+def test_a_consistent_job_is_left_alone(line: Line) -> None:
     job, _ = begun(line)
     assert list(stalled_jobs(line.session, limit=10)) == []
     before = [(unit.id, unit.state) for unit in line.units(job)]

@@ -1,4 +1,4 @@
-"""Retention on real rows and a real folder: what is over leaves, what is needed stays, receipts stay for ever."""
+"""Retention on real rows and a real folder: expired files are removed, needed ones stay, and receipts stay for ever."""
 
 import itertools
 import threading
@@ -238,7 +238,7 @@ def test_a_film_that_cannot_be_removed_does_not_stop_the_others(
     assert keys("films/") == set()
 
 
-def test_a_store_that_is_away_stops_one_chore_and_no_other(engine: Engine, redis_url: str) -> None:
+def test_a_store_that_is_away_stops_one_task_and_no_other(engine: Engine, redis_url: str) -> None:
     def broken() -> int:
         raise OSError("the store is away")
 

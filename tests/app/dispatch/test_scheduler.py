@@ -20,7 +20,7 @@ from tests.ledger_simulation import Line
 
 @pytest.fixture
 def line(engine: Engine, redis_url: str) -> Iterator[Line]:
-    """A line whose clock is two days ago, so that its leftovers are due by now."""
+    """A service whose clock is two days ago, so that its rows are due for removal now."""
     with Session(engine, expire_on_commit=False) as session:
         session.info["clock_at"] = now(session) - timedelta(days=2)
         yield Line(session)

@@ -104,7 +104,7 @@ def test_test_and_live_and_projects_are_feeds_of_their_own(session: Session):
     assert list_events(session, account_id, project_id="proj_1").events == []
 
 
-def test_a_cursor_told_by_a_webhook_works_before_the_feed_was_read(session: Session):
+def test_a_cursor_from_a_webhook_works_before_the_feed_was_read(session: Session):
     account_id = open_account(session)
     events = [write(session, account_id) for _ in range(3)]
     rest = list_events(session, account_id, after=events[0].id).events

@@ -1,4 +1,4 @@
-"""Two acts on one job at the same moment, on two connections: one of them wins, and the books are clean either way."""
+"""Two actions on one job at the same moment, on two connections: one succeeds, and the audit is clean either way."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def line(engine: Engine, redis_url: str) -> Iterator[Line]:
 
 
 def at_once(engine: Engine, *acts: Callable[[Session], object]) -> list[str]:
-    """Do acts at the same moment, each in a transaction of its own, and return how each ended."""
+    """Run actions at the same moment, each in a transaction of its own, and return how each ended."""
     ready = threading.Barrier(len(acts))
     ends = [""] * len(acts)
 

@@ -1,4 +1,4 @@
-"""Cancelling: what ended before the wish is delivered and paid, nothing else is, and nothing is paid twice."""
+"""Cancelling: takes that ended before it are delivered and paid, others are not, and nothing is paid twice."""
 
 import pytest
 from sqlalchemy import select
@@ -37,7 +37,7 @@ def test_nothing_made_is_free_and_ends_at_once(line: Line) -> None:
     line.check()
 
 
-def test_only_what_ended_before_the_wish_is_paid(line: Line) -> None:
+def test_only_takes_that_ended_before_the_cancel_are_paid(line: Line) -> None:
     alice = line.open()
     job = line.order(alice, shots=TWO)
     first, second = take(line), take(line)
@@ -71,7 +71,7 @@ def test_once_finishing_it_is_too_late(line: Line) -> None:
     line.check()
 
 
-def test_a_take_that_is_cancelled_renders_for_nobody(line: Line) -> None:
+def test_a_cancelled_take_stops_rendering(line: Line) -> None:
     alice = line.open()
     job = line.order(alice, seconds=2)
     running = take(line)
@@ -87,7 +87,7 @@ def test_a_take_that_is_cancelled_renders_for_nobody(line: Line) -> None:
 
 
 def test_two_finishes_of_one_job(line: Line) -> None:
-    """The first finisher falls silent, a second one is leased; whoever is late writes nothing."""
+    """The first finisher stops responding and a second one is leased; the late one writes nothing."""
     alice = line.open()
     job = line.order(alice, seconds=2)
     line.make(take(line))

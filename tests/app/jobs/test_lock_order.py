@@ -298,7 +298,7 @@ def test_orders_that_expire_while_others_are_ordered_and_claimed_do_not_deadlock
     audit(line)
 
 
-def test_a_claim_leaves_out_an_account_whose_cancel_stands_still(engine: Engine, line: Line) -> None:
+def test_a_claim_leaves_out_an_account_whose_cancel_is_frozen(engine: Engine, line: Line) -> None:
     alice, bob = line.open(), line.open("Bob")
     waiting = line.order(alice, seconds=2)
     line.order(alice, seconds=2)

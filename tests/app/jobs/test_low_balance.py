@@ -27,7 +27,7 @@ def low_balance_events(line: Line, caller: Caller) -> list[str]:
     return [json.loads(body)["data"]["available"] for body in bodies]
 
 
-def test_a_low_balance_is_told_once_a_fall(session: Session) -> None:
+def test_a_low_balance_event_is_sent_once_for_each_fall(session: Session) -> None:
     line = Line(session)
     alice = line.open(membership="free", credit=1_000)
     line.act(lambda: set_low_balance(session, alice.account_id, 600))
@@ -43,7 +43,7 @@ def test_a_low_balance_is_told_once_a_fall(session: Session) -> None:
     line.check()
 
 
-def test_credit_that_expires_is_told_when_it_is_booked_and_once(session: Session) -> None:
+def test_credit_expiry_sends_one_low_balance_event_when_it_is_booked(session: Session) -> None:
     line = Line(session)
     alice = line.open(membership="free", credit=500)
     ends = now(session) + timedelta(days=1)
@@ -60,7 +60,7 @@ def test_credit_that_expires_is_told_when_it_is_booked_and_once(session: Session
     line.check()
 
 
-def test_a_top_up_that_leaves_it_low_beside_expired_credit_does_not_tell_the_same_fall_twice(session: Session) -> None:
+def test_a_top_up_that_leaves_the_balance_low_sends_no_second_event_for_the_same_fall(session: Session) -> None:
     line = Line(session)
     alice = line.open(membership="free", credit=500)
     ends = now(session) + timedelta(days=1)
@@ -76,7 +76,7 @@ def test_a_top_up_that_leaves_it_low_beside_expired_credit_does_not_tell_the_sam
     line.check()
 
 
-def test_a_correction_that_takes_and_a_lowered_credit_limit_are_told(session: Session) -> None:
+def test_a_debit_correction_and_a_lowered_credit_limit_send_a_low_balance_event(session: Session) -> None:
     line = Line(session)
     alice = line.open(membership="free", credit=1_000)
     account = alice.account_id
@@ -110,7 +110,7 @@ def test_what_comes_back_from_a_hold_arms_it_again(session: Session) -> None:
     line.check()
 
 
-def test_an_order_that_is_refused_tells_nothing(session: Session) -> None:
+def test_a_refused_order_publishes_no_event(session: Session) -> None:
     line = Line(session)
     alice = line.open(membership="free", credit=100)
     line.act(lambda: set_low_balance(session, alice.account_id, 50))

@@ -126,7 +126,7 @@ LARGE = {"transformer_params = 1_230_000": "transformer_params = 9_000_000_000",
 
 
 def work_with(session: Session, memory: int | None, *, name: str = "worker-1", pool: str = "demo") -> None:
-    """Let a worker with so many bytes of memory sign on."""
+    """Register a worker with so many bytes of memory."""
     facts = {} if memory is None else {"memory_bytes": memory}
     register_worker(session, name, pools=[pool], host="here", pid=1, device="cuda:0", facts=facts)
 

@@ -1,4 +1,4 @@
-"""A model with terms is off until an operator has accepted them, and again when their words change."""
+"""A model with terms is off until an operator has accepted them, and again when their text changes."""
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files

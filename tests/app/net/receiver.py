@@ -180,7 +180,7 @@ class Receiver:
         writer.transport.abort()
 
     async def _do_close(self, writer: asyncio.StreamWriter, rest: list[str], query: dict[str, str]) -> None:
-        """Close without a word."""
+        """Close without a response."""
 
     async def _do_garbage(self, writer: asyncio.StreamWriter, rest: list[str], query: dict[str, str]) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")

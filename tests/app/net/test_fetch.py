@@ -34,7 +34,7 @@ def refused(folder: Path, url: str, **rules: object) -> AppError:
     return caught.value
 
 
-def test_a_file_arrives_whole_with_its_hash(receiver: Receiver, tmp_path: Path):
+def test_a_file_arrives_complete_with_its_hash(receiver: Receiver, tmp_path: Path):
     fetched = fetch(tmp_path, receiver.url("/file/300000"))
     assert fetched.path.read_bytes() == b"f" * 300_000
     assert (fetched.bytes, fetched.content_type) == (300_000, "image/png")
@@ -50,7 +50,7 @@ def test_redirects_are_followed_up_to_five(receiver: Receiver, tmp_path: Path):
     assert len(receiver.requests) == 2 + 6
 
 
-def test_a_redirect_into_the_house_reads_like_an_unreachable_address(receiver: Receiver, tmp_path: Path):
+def test_a_redirect_to_a_private_address_reads_like_an_unreachable_one(receiver: Receiver, tmp_path: Path):
     inward = refused(tmp_path, receiver.url("/redirect?to=http://169.254.169.254/latest/meta-data/"))
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
@@ -63,12 +63,12 @@ def test_a_redirect_to_another_scheme_is_refused(receiver: Receiver, tmp_path: P
     refused(tmp_path, receiver.url("/redirect?to=file:///etc/passwd"))
 
 
-def test_the_guard_stands_before_every_dial(receiver: Receiver, tmp_path: Path):
+def test_the_guard_checks_every_connection(receiver: Receiver, tmp_path: Path):
     refused(tmp_path, receiver.url("/file/10"), egress=GUARDED)
     assert receiver.connections == 0
 
 
-def test_a_name_that_turns_inward_between_two_redirects_is_stopped(receiver: Receiver, tmp_path: Path):
+def test_a_name_that_becomes_private_between_two_redirects_is_blocked(receiver: Receiver, tmp_path: Path):
     answers = ["127.0.0.1", "169.254.169.254"]
 
     def turning(host: str, port: int) -> AddressList:
@@ -90,7 +90,7 @@ def test_a_dripping_server_meets_the_deadline(receiver: Receiver, tmp_path: Path
 
 
 @pytest.mark.parametrize("path", ["/status/404", "/bomb", "/reset", "/garbage", "/status/500"])
-def test_other_answers_are_refused_in_words(receiver: Receiver, tmp_path: Path, path: str):
+def test_other_responses_are_refused_with_a_message(receiver: Receiver, tmp_path: Path, path: str):
     refused(tmp_path, receiver.url(path))
 
 

@@ -35,7 +35,7 @@ def post(*urls: str, egress: Egress = LOOSE, seconds: float = 5.0, lookup: Looku
 
 
 class Names:
-    """A name server with memory: answers each lookup with the next of its prepared answers, then the last one."""
+    """A name server that answers each lookup with the next of its prepared answers, then the last one."""
 
     def __init__(self, *answers: list[str]) -> None:
         self.answers = list(answers)
@@ -47,7 +47,7 @@ class Names:
         return [(socket.AF_INET6 if ":" in address else socket.AF_INET, address) for address in answer]
 
 
-def test_a_good_receiver_gets_the_exact_bytes_and_nothing_of_ours(receiver: Receiver):
+def test_a_receiver_gets_the_exact_bytes_and_no_internal_headers(receiver: Receiver):
     [answer] = post(receiver.url("/ok"))
     [request] = receiver.requests
     assert (answer.status, answer.body, answer.fault, answer.ip) == (200, b"ok", None, "127.0.0.1")
@@ -114,7 +114,7 @@ def test_a_redirect_is_not_followed(receiver: Receiver):
     ("path", "fault"),
     [("/reset", "disconnected"), ("/close", "disconnected"), ("/garbage", "bad_answer"), ("/hugeheader", "bad_answer")],
 )
-def test_broken_answers_have_a_word_each(receiver: Receiver, path: str, fault: str):
+def test_each_malformed_response_has_an_error_code(receiver: Receiver, path: str, fault: str):
     [answer] = post(receiver.url(path))
     assert (answer.status, answer.fault) == (None, fault)
 
@@ -124,7 +124,7 @@ def test_retry_after_is_kept_with_the_status(receiver: Receiver):
     assert (answer.status, answer.headers["retry-after"]) == (429, "7")
 
 
-def test_nobody_at_home(receiver: Receiver):
+def test_a_receiver_that_does_not_listen_is_unreachable(receiver: Receiver):
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         [answer] = post(f"http://127.0.0.1:{busy.getsockname()[1]}/")
@@ -155,7 +155,7 @@ def test_of_several_answers_all_must_be_public(receiver: Receiver):
     assert receiver.connections == 0
 
 
-def test_a_name_is_judged_at_every_dial_so_a_rebound_name_stays_out(receiver: Receiver):
+def test_a_name_is_checked_at_every_connection_so_rebinding_fails(receiver: Receiver):
     names = Names(["127.0.0.1"], ["169.254.169.254"])
     # The first answer closes its connection, so that the second request has to connect again.
     closing = receiver.url("/file/1", host="rebinding.example")
@@ -165,7 +165,7 @@ def test_a_name_is_judged_at_every_dial_so_a_rebound_name_stays_out(receiver: Re
     assert len(receiver.requests) == 1
 
 
-def test_only_the_judged_answers_are_dialled_never_a_second_lookup(receiver: Receiver):
+def test_connections_use_the_checked_answers_of_one_lookup(receiver: Receiver):
     names = Names(["127.0.0.1"], ["10.0.0.1"])
     [answer] = post(receiver.url("/ok", host="hooks.example"), lookup=names)
     assert (answer.status, names.asked) == (200, ["hooks.example"])
@@ -178,7 +178,7 @@ def test_the_environments_proxy_is_ignored(receiver: Receiver, monkeypatch: pyte
     assert post(receiver.url("/ok"))[0].status == 200
 
 
-def test_with_an_egress_proxy_only_the_proxy_is_dialled(receiver: Receiver):
+def test_with_an_egress_proxy_connections_go_to_the_proxy_only(receiver: Receiver):
     names = Names(["10.9.9.9"])
     behind = Egress(allow_private=False, strict_urls=False, proxy=receiver.url(""))
     [answer] = post("http://hooks.example/ok", egress=behind, lookup=names)

@@ -11,7 +11,7 @@ from pricing.books import read_shipped
 AUTHOR = Actor("ada", "key_ada", frozenset({Role.PRICING_AUTHOR}))
 APPROVER = Actor("bob", "key_bob", frozenset({Role.PRICING_APPROVER}))
 OPERATOR = Actor("eve", "key_eve", frozenset({Role.OPERATOR}))
-# One person who is both, as in a house of one.
+# One person who is both author and approver, as in a company of one.
 ALONE = Actor("ada", "key_ada", frozenset({Role.PRICING_AUTHOR, Role.PRICING_APPROVER}))
 
 CONTRACT = """

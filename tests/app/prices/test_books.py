@@ -56,7 +56,7 @@ def test_the_first_book_is_in_force_at_once_and_seeding_again_changes_nothing(se
 
 @pytest.mark.usefixtures("first")
 def test_nobody_approves_their_own_book_by_a_key_that_they_gave_out(session: Session) -> None:
-    account = create_account(session, "House")
+    account = create_account(session, "Company")
     roles = [Role.PRICING_AUTHOR, Role.PRICING_APPROVER, Role.OPERATOR]
     ada = add_member(session, account.id, "ada@example.com", roles=roles)
     bob = add_member(session, account.id, "bob@example.com", roles=roles)
@@ -99,16 +99,16 @@ def test_only_the_right_roles_act(session: Session) -> None:
 
 @pytest.mark.usefixtures("first")
 def test_nobody_approves_their_own_book_while_somebody_else_could(session: Session) -> None:
-    house = create_account(session, "House")
-    other, _ = issue_key(session, house.id, scopes=["admin"], roles=["pricing_approver"])
+    company = create_account(session, "Company")
+    other, _ = issue_key(session, company.id, scopes=["admin"], roles=["pricing_approver"])
     stored = draft_book(session, ALONE, book_text("x"))
     refused("forbidden", lambda: approve_book(session, ALONE, stored.id, content_hash=stored.content_hash))
-    assert approvers(session) == {house.id}
-    revoke_key(session, house.id, other.id)
-    member = add_member(session, house.id, "zoe@example.com", roles=["pricing_approver"])
+    assert approvers(session) == {company.id}
+    revoke_key(session, company.id, other.id)
+    member = add_member(session, company.id, "zoe@example.com", roles=["pricing_approver"])
     assert approvers(session) == {member.id}
     refused("forbidden", lambda: approve_book(session, ALONE, stored.id, content_hash=stored.content_hash))
-    suspend(session, house.id, "left")
+    suspend(session, company.id, "left")
     assert approvers(session) == set()
     approve_book(session, ALONE, stored.id, content_hash=stored.content_hash)
     assert stored.sole_admin
@@ -262,7 +262,7 @@ def test_the_moment_of_a_withdrawn_book_is_free_again(session: Session, first: S
     ],
 )
 @pytest.mark.usefixtures("first")
-def test_the_database_itself_keeps_books_and_trail_as_they_were(session: Session, statement: str) -> None:
+def test_the_database_refuses_changes_to_books_and_audit_log(session: Session, statement: str) -> None:
     draft_book(session, AUTHOR, book_text("draft"))
     approved(session, "approved")
     withdraw_book(session, AUTHOR, approved(session, "gone").id, reason="drill")
@@ -272,7 +272,7 @@ def test_the_database_itself_keeps_books_and_trail_as_they_were(session: Session
 
 
 @pytest.mark.usefixtures("first")
-def test_the_audit_sees_a_rewritten_text_and_a_broken_trail(session: Session) -> None:
+def test_the_audit_detects_a_rewritten_text_and_a_broken_audit_log(session: Session) -> None:
     approved(session, "next")
     assert audit_prices(session) == []
     session.execute(text("ALTER TABLE price_books DISABLE TRIGGER ALL"))
@@ -287,7 +287,7 @@ def test_the_audit_sees_a_rewritten_text_and_a_broken_trail(session: Session) ->
     assert [finding.rule for finding in audit_prices(session)] == bent
 
 
-def test_acts_at_once_leave_one_unbroken_trail(engine: Engine) -> None:
+def test_concurrent_actions_leave_one_unbroken_audit_log(engine: Engine) -> None:
     with transaction(engine) as session:
         seed_book(session)
 

@@ -69,7 +69,7 @@ def test_nothing_reserved_leaves_no_row(session: Session, account: str) -> None:
     assert session.execute(text("SELECT count(*) FROM reservations")).scalar_one() == 0
 
 
-def test_what_is_reserved_is_left_to_nobody_else_and_comes_back(session: Session, account: str) -> None:
+def test_a_reservation_excludes_others_and_can_be_released(session: Session, account: str) -> None:
     assert left(session, account) == Allowance(Fraction(FREE), {"welcome": 300})
     take(session, account, "quote_1", Fraction(121, 24), welcome=120)
     assert left(session, account) == Allowance(FREE - Fraction(121, 24), {"welcome": 180})

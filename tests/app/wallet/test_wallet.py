@@ -1,4 +1,4 @@
-"""The wallet, act by act: what comes in, what is held, what is captured, refunded and corrected."""
+"""The wallet's functions: top-ups, holds, captures, refunds and corrections."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -113,7 +113,7 @@ def test_nothing_captured_is_a_captured_hold_and_no_transfer(session: Session, a
 
 @pytest.mark.parametrize("first", ["captured", "released"])
 @pytest.mark.parametrize("second", ["captured", "released"])
-def test_the_second_resolution_is_told_the_first(session: Session, account: str, first: str, second: str) -> None:
+def test_the_second_request_returns_the_first_decision(session: Session, account: str, first: str, second: str) -> None:
     give(session, account, 1000)
     hold(session, account_id=account, job_id="video_1", amount=600)
     acts = {"captured": lambda: capture(session, "video_1", 600), "released": lambda: release(session, "video_1")}
@@ -394,7 +394,7 @@ def test_a_correction_takes_what_is_there_and_leaves_a_debt(session: Session, ac
     assert audit_wallet(session) == []
 
 
-def test_a_low_balance_is_told_once_for_each_fall(session: Session, account: str) -> None:
+def test_the_api_sends_one_low_balance_event_for_each_fall(session: Session, account: str) -> None:
     set_low_balance(session, account, 300)
     give(session, account, 1000)
     assert crossed_low_balance(session, account) is None
@@ -490,7 +490,7 @@ def test_a_keys_budget_lasts_its_whole_life_and_survives_rotation(session: Sessi
         "UPDATE holds SET state = 'captured', captured_amount = amount + 1, resolved_at = now() WHERE state = 'held'",
     ],
 )
-def test_the_database_itself_refuses_to_bend_the_ledger(session: Session, account: str, statement: str) -> None:
+def test_the_database_refuses_changes_to_transfers(session: Session, account: str, statement: str) -> None:
     give(session, account, 1000)
     hold(session, account_id=account, job_id="video_done", amount=300)
     hold(session, account_id=account, job_id="video_1", amount=300)
@@ -511,7 +511,7 @@ def test_the_database_itself_refuses_to_bend_the_ledger(session: Session, accoun
         ("DELETE FROM lot_draws", "lot_remaining_is_amount_less_what_left_it"),
     ],
 )
-def test_the_audit_names_what_was_bent(session: Session, account: str, statement: str, rule: str) -> None:
+def test_the_audit_names_the_changed_rows(session: Session, account: str, statement: str, rule: str) -> None:
     project = create_project(session, account, "trailers")
     give(session, account, 1000)
     hold(session, account_id=account, job_id="video_1", amount=300, project_id=project.id)

@@ -1,4 +1,4 @@
-"""Any order of acts on a wallet, against a model in memory that keeps the same books in a few lines of Python."""
+"""Any sequence of actions on a wallet, against a model in memory that keeps the same books in a few lines of Python."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -126,7 +126,7 @@ class Books:
 
 
 class Machine(RuleBasedStateMachine):
-    """Acts in any order; after each the audit is clean and the wallet says what the model says."""
+    """Actions in any order; after each the audit is clean and the wallet says what the model says."""
 
     engine: Engine
 
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         return f"n{self.number}"
 
     def attempt(self, act: Callable[[], object]) -> AppError | None:
-        """Do an act, or nothing of it; return its refusal."""
+        """Run an action in a savepoint; return its error code."""
         try:
             with self.session.begin_nested():
                 act()
@@ -271,7 +271,7 @@ def run(engine: Engine, **options: Any) -> None:
     )
 
 
-def test_any_order_of_acts_keeps_the_books(shared_engine: Engine) -> None:
+def test_any_sequence_of_wallet_actions_keeps_the_books(shared_engine: Engine) -> None:
     # Without shrinking, so that a failure is told before the test's time is over; the deep test shrinks.
     phases = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
     run(shared_engine, max_examples=25, stateful_step_count=30, derandomize=True, phases=phases)
@@ -279,5 +279,5 @@ def test_any_order_of_acts_keeps_the_books(shared_engine: Engine) -> None:
 
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
-def test_any_order_of_many_acts_keeps_the_books(shared_engine: Engine) -> None:
+def test_any_long_sequence_of_wallet_actions_keeps_the_books(shared_engine: Engine) -> None:
     run(shared_engine, max_examples=200, stateful_step_count=50)

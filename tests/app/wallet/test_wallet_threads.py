@@ -31,7 +31,7 @@ def parallel(acts: list[Callable[[], Any]]) -> list[Any]:
 
 
 def tried(engine: Engine, act: Callable[[Session], object]) -> str:
-    """Run one act in a transaction of its own; return `done`, or the code word of its refusal."""
+    """Run one action in a transaction of its own; return `done`, or the code of its error."""
     try:
         with transaction(engine) as session:
             act(session)
@@ -111,7 +111,7 @@ def test_a_hold_is_resolved_by_one_of_many(engine: Engine, account: str) -> None
         assert audit_wallet(session) == []
 
 
-def test_one_payment_told_by_many_counts_once(engine: Engine, account: str) -> None:
+def test_one_payment_reported_many_times_counts_once(engine: Engine, account: str) -> None:
     outcomes = parallel(
         [lambda: tried(engine, lambda session: top_up(session, account, 250, kind="purchased", reference="bank-77"))]
         * THREADS

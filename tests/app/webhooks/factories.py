@@ -1,4 +1,4 @@
-"""An account with endpoints, events and deliveries, built by the real verbs; and answers as receivers give them."""
+"""An account with endpoints, events and deliveries, made by the real functions; and responses of receivers."""
 
 from datetime import datetime, timedelta
 

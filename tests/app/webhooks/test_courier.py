@@ -64,7 +64,7 @@ def test_events_arrive_signed_once_each_and_are_logged(engine: Engine, caller: C
         assert (attempt.ip, attempt.status_code, attempt.excerpt) == ("127.0.0.1", 200, "ok")
 
 
-def test_a_callback_url_is_told_under_the_accounts_secret(engine: Engine, caller: Caller, receiver: Receiver):
+def test_a_callback_is_signed_with_the_accounts_secret(engine: Engine, caller: Caller, receiver: Receiver):
     with transaction(engine) as session:
         secret = rotate_callback_secret(session, caller, keep_old_hours=0).signing_secret
         publish(session, caller, callback_url=receiver.url("/ok?job=1"))
@@ -76,7 +76,9 @@ def test_a_callback_url_is_told_under_the_accounts_secret(engine: Engine, caller
     Webhook(secret).verify(request.body.decode(), request.headers)
 
 
-def test_hostile_receivers_get_a_word_each_and_hold_up_nobody(engine: Engine, caller: Caller, receiver: Receiver):
+def test_each_hostile_receiver_has_an_error_code_and_delays_no_other(
+    engine: Engine, caller: Caller, receiver: Receiver
+):
     expected = {
         "/hang": (None, "timeout", "pending"),
         "/drip": (None, "timeout", "pending"),

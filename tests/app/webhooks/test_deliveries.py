@@ -48,7 +48,7 @@ def test_a_delivery_is_shown_with_its_attempts(session: Session, caller: Caller)
 
 
 @pytest.mark.parametrize("fault", ["blocked", "dns_failed", "connect_failed"])
-def test_customers_cannot_tell_what_is_behind_our_walls(session: Session, caller: Caller, fault: str):
+def test_customers_cannot_distinguish_private_addresses(session: Session, caller: Caller, fault: str):
     open_endpoint(session, caller)
     publish(session, caller)
     [request] = claim_due(session)
@@ -189,7 +189,7 @@ def test_recover_goes_no_further_back_than_the_log(session: Session, caller: Cal
     assert claim_due(session) == [], "what had arrived is not sent again"
 
 
-def test_strangers_see_no_delivery(session: Session, caller: Caller):
+def test_other_accounts_see_no_delivery(session: Session, caller: Caller):
     project = open_project(session, caller)
     endpoint = open_endpoint(session, caller)
     publish(session, caller)

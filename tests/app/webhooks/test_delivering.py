@@ -1,4 +1,4 @@
-"""The life of a delivery, step by step: claimed, answered, retried over 75 hours, ended. Time is ours to move."""
+"""The life of a delivery, step by step: claimed, answered, retried over 75 hours, ended. Tests move the clock."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ def test_a_good_answer_delivers(session: Session, caller: Caller):
     assert (delivery.next_attempt_at, delivery.lease) == (None, None)
 
 
-def test_the_attempt_log_tells_what_happened(session: Session, caller: Caller):
+def test_the_attempt_log_records_each_attempt(session: Session, caller: Caller):
     open_endpoint(session, caller)
     publish(session, caller)
     [request] = claim_due(session)
@@ -81,7 +81,7 @@ def test_ten_attempts_over_three_days_and_then_no_more(session: Session, caller:
         assert 0.79 * step <= wait <= 1.21 * step + timedelta(seconds=1)
 
 
-def test_a_courier_that_dies_loses_nothing_and_spends_nothing(session: Session, caller: Caller):
+def test_a_courier_that_dies_loses_nothing_and_uses_up_no_attempt(session: Session, caller: Caller):
     open_endpoint(session, caller)
     publish(session, caller)
     [lost] = claim_due(session, lease_seconds=30)
@@ -108,7 +108,7 @@ def test_a_lost_lease_changes_nothing_unless_the_event_arrived(session: Session,
     assert reload(session, second.delivery_id).state == "delivered"
 
 
-def test_410_disables_the_endpoint_and_tells_the_others(session: Session, caller: Caller):
+def test_status_410_disables_the_endpoint_and_notifies_the_others(session: Session, caller: Caller):
     gone = open_endpoint(session, caller, "https://gone.example.com/")
     other = open_endpoint(session, caller, "https://other.example.com/", event_types=["endpoint.*"])
     publish(session, caller)
@@ -174,7 +174,7 @@ def test_one_success_starts_the_five_days_anew(session: Session, caller: Caller)
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "failing"
 
 
-def test_the_breaker_defers_without_spending_attempts(session: Session, caller: Caller):
+def test_the_breaker_defers_without_using_up_attempts(session: Session, caller: Caller):
     endpoint = open_endpoint(session, caller)
     for _ in range(30):
         publish(session, caller)
@@ -199,7 +199,7 @@ def test_the_breaker_defers_without_spending_attempts(session: Session, caller: 
     assert show_endpoint_of(session, find_endpoint(session, caller, endpoint.id)).status == "enabled"
 
 
-def test_retry_after_holds_the_whole_endpoint_back(session: Session, caller: Caller):
+def test_retry_after_pauses_the_endpoint(session: Session, caller: Caller):
     open_endpoint(session, caller)
     for _ in range(20):
         publish(session, caller)
@@ -210,7 +210,7 @@ def test_retry_after_holds_the_whole_endpoint_back(session: Session, caller: Cal
     assert len(claim_due(session)) == 10
 
 
-def test_a_refused_address_is_not_walked_through_the_schedule(session: Session, caller: Caller):
+def test_a_refused_address_is_not_retried_on_the_schedule(session: Session, caller: Caller):
     open_endpoint(session, caller)
     publish(session, caller)
     [request] = claim_due(session)
@@ -219,7 +219,7 @@ def test_a_refused_address_is_not_walked_through_the_schedule(session: Session, 
     assert (delivery.state, delivery.ended_reason, delivery.attempts) == ("abandoned", "unreachable", 1)
 
 
-def test_what_broke_on_our_side_spends_nothing_but_ends_some_day(session: Session, caller: Caller):
+def test_failures_of_ours_use_up_no_attempt_and_end_after_a_time(session: Session, caller: Caller):
     open_endpoint(session, caller)
     publish(session, caller)
     [request] = claim_due(session)

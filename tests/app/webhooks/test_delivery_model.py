@@ -137,10 +137,10 @@ def run(machine: type[Deliveries], examples: int, steps: int) -> None:
     )
 
 
-def test_any_order_of_what_can_happen(machine: type[Deliveries]):
+def test_any_sequence_of_deliveries_loses_nothing(machine: type[Deliveries]):
     run(machine, examples=10, steps=25)
 
 
 @pytest.mark.deep
-def test_any_long_order_of_what_can_happen(machine: type[Deliveries]):
+def test_any_long_sequence_of_deliveries_loses_nothing(machine: type[Deliveries]):
     run(machine, examples=100, steps=60)

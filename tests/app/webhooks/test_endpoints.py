@@ -61,7 +61,7 @@ def test_no_secret_lies_in_the_database(session: Session):
     assert endpoint.signing_secret[6:-4] not in stored
 
 
-def test_a_rotation_overlaps_for_as_long_as_asked(session: Session):
+def test_a_rotation_overlaps_for_the_requested_time(session: Session):
     caller = open_account(session)
     old = open_endpoint(session, caller)
     new = rotate_secret(session, caller, old.id, keep_old_hours=24)
@@ -164,7 +164,7 @@ def test_an_update_changes_only_what_is_given(session: Session):
         update_endpoint(session, caller, endpoint.id, EndpointUpdate(url="ftp://new.example.com/"))
 
 
-def test_what_is_on_its_way_follows_a_new_address(session: Session):
+def test_pending_deliveries_follow_a_new_address(session: Session):
     caller = open_account(session)
     endpoint = open_endpoint(session, caller)
     publish(session, caller)

@@ -44,14 +44,14 @@ def test_projects_accounts_and_test_mode_stay_apart(session: Session):
     assert targets(session, publish(session, trial).id) == {"trial"}
 
 
-def test_a_disabled_endpoint_is_not_told(session: Session):
+def test_a_disabled_endpoint_receives_nothing(session: Session):
     caller = open_account(session)
     endpoint = open_endpoint(session, caller)
     update_endpoint(session, caller, endpoint.id, EndpointUpdate(enabled=False))
     assert targets(session, publish(session, caller).id) == set()
 
 
-def test_a_callback_url_is_told_the_end_of_its_job_only(session: Session):
+def test_a_callback_url_receives_the_end_of_its_own_job_only(session: Session):
     caller = open_account(session)
     urls = ["https://app.example.com/done?job=1", "https://app.example.com/done?job=2", "https://b.example.com/"]
     for url in urls:
@@ -74,7 +74,7 @@ def test_an_event_is_fanned_out_once(session: Session):
         fan_out(session, event)
 
 
-def test_an_event_is_under_way_to_an_endpoint_once(session: Session):
+def test_an_event_has_one_open_delivery_to_an_endpoint(session: Session):
     caller = open_account(session)
     endpoint = open_endpoint(session, caller)
     event = publish(session, caller)

@@ -43,13 +43,13 @@ def test_an_open_breaker_lets_nothing_out_and_then_one_probe():
     assert allow(replace(broken, in_flight=1), NOON + timedelta(seconds=1)) == 0
 
 
-def test_retry_after_holds_back_without_a_breaker():
+def test_retry_after_pauses_without_opening_the_breaker():
     deferred = replace(LANE, deferred_until=NOON + timedelta(seconds=30))
     assert allow(deferred, NOON) == 0
     assert allow(deferred, NOON + timedelta(seconds=30)) == 10
 
 
-def test_the_rate_holds_over_time():
+def test_the_rate_applies_over_time():
     lane = replace(LANE, rate_per_second=5, max_in_flight=100)
     moment, total = NOON, 0
     for _ in range(100):
@@ -62,7 +62,7 @@ def test_the_rate_holds_over_time():
     assert 50 <= total <= 55
 
 
-def test_places_are_dealt_in_turns():
+def test_places_are_allocated_in_turns():
     long, short = LANE, replace(LANE, endpoint_id="whe_b", account_id="acct_b", due=2)
     assert shares(long, short, free=6) == {"whe_a": 4, "whe_b": 2}
     assert shares(long, short, free=1) == {"whe_a": 1}

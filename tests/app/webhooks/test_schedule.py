@@ -42,7 +42,7 @@ def test_jitter_stays_within_a_fifth(attempts: int, spread: float):
     assert wait <= 1.2 * step + 1e-6
 
 
-def test_a_busy_or_slow_receiver_is_left_alone_for_a_minute():
+def test_a_busy_or_slow_receiver_is_paused_for_a_minute():
     assert seconds_after(1, status=429) == 60
     assert seconds_after(1, status=None, fault="timeout") == 60
     assert seconds_after(1, status=503) == 5
@@ -79,7 +79,7 @@ def test_retry_after_is_read_with_care(value: str, seconds: int | None):
 
 @settings(deadline=None)
 @given(st.text(max_size=60))
-def test_no_retry_after_can_break_us(value: str):
+def test_no_retry_after_breaks_the_courier(value: str):
     delay = parse_retry_after(value, NOON)
     assert delay is None or timedelta(0) <= delay <= timedelta(hours=1)
 

@@ -10,8 +10,8 @@ from workers.demo_model.scene_detector import detect_scene, score_prompt
 from workers.demo_model.scenes import clip_times, draw_scene, is_held_out, paths
 
 
-def test_the_checker_is_right_on_every_painted_clip() -> None:
-    """On ground truth the checker scores 100 %, in every ratio, for one object and for two."""
+def test_the_scene_detector_is_right_on_every_painted_clip() -> None:
+    """On painted clips the scene detector scores 100 %, in every ratio, for one object and for two."""
     rng = np.random.default_rng(5)
     for index in range(120):
         ratio = list(NATIVE_SIZES)[index % len(NATIVE_SIZES)]
@@ -21,7 +21,7 @@ def test_the_checker_is_right_on_every_painted_clip() -> None:
         assert score_prompt(frames, scene)["all"], (ratio, scene.caption(), detect_scene(frames))
 
 
-def test_the_checker_says_no_to_every_single_mistake() -> None:
+def test_the_scene_detector_reports_every_single_mistake() -> None:
     """A clip of one scene fails exactly the aspects in which another scene differs."""
     rng = np.random.default_rng(6)
     pixels, _ = paint(Scene("blue", (Thing("red", "circle", "left"),)), 112, 64, FRAMES_MAX, rng)
@@ -37,7 +37,7 @@ def test_the_checker_says_no_to_every_single_mistake() -> None:
         assert wrong == {aspect, "all"}
 
 
-def test_the_checker_survives_an_empty_clip() -> None:
+def test_the_scene_detector_accepts_an_empty_clip() -> None:
     """A clip without any object, or of noise, is no error, only wrong."""
     scene = Scene("blue", (Thing("red", "circle", "left"),))
     noise = np.random.default_rng(1).integers(0, 256, (17, 64, 112, 3)).astype(np.uint8)

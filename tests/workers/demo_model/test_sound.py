@@ -114,7 +114,7 @@ def test_a_sound_has_exactly_the_samples_of_its_frames(frames: int, fps: int | F
     assert carry.samples == samples
 
 
-def test_a_shot_cut_in_two_sounds_like_one():
+def test_a_shot_of_two_segments_has_the_sound_of_one():
     controls = world_controls(BOTH)
     whole, _ = synthesise(controls, 240_000, seed=1)
     for cut in (76_900, 100_000, 153_700):  # the first and the last one lie in the sound of a click

@@ -56,7 +56,7 @@ def test_muon_learns_a_matrix() -> None:
     assert losses[-1] < losses[0] / 5
 
 
-def test_measuring_takes_the_average_and_gives_the_present_weights_back(tmp_path: Path) -> None:
+def test_measuring_uses_the_averaged_weights_and_restores_the_current_ones(tmp_path: Path) -> None:
     """Figures on the way are those of the averaged weights, which training does not see."""
     model = nn.Linear(2, 2)
     course = _course(tmp_path, 1.0, model)

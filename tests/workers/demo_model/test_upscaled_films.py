@@ -77,7 +77,7 @@ def test_nothing_flickers(upscaler: Upscaler) -> None:
     assert (changes.max(-1) > 24).mean() < 0.004, "and its edge keeps its place to a fraction of a drawn pixel"
 
 
-def test_the_checker_sees_the_same_scene(upscaler: Upscaler) -> None:
+def test_the_scene_detector_sees_the_same_scene(upscaler: Upscaler) -> None:
     for ratio in ("16:9", "9:16"):
         _, clip = painted(ratio)
         [film] = as_shown(upscaler, clip[None])

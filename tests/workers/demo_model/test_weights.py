@@ -50,7 +50,7 @@ def test_the_tokenizer_knows_its_words_and_marks_others() -> None:
     assert tokenizer("Zebra").input_ids == [tokenizer.unk_token_id, tokenizer.eos_token_id]
 
 
-def test_two_prompts_make_two_films_that_the_checker_tells_apart(pipeline: WanPipeline) -> None:
+def test_the_scene_detector_distinguishes_the_films_of_two_prompts(pipeline: WanPipeline) -> None:
     """Each clip shows all four things its own prompt asks for, and none of the other's."""
     clips = generate(pipeline, [FIRST.caption(), SECOND.caption()], 112, 64, 41, [1, 2])
     for clip, wanted, other in zip(clips, (FIRST, SECOND), (SECOND, FIRST), strict=True):

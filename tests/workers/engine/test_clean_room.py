@@ -22,7 +22,7 @@ def engine(tiny_wan: TinyWan) -> WanEngine:
     return loaded
 
 
-class Saboteur:
+class FailingPart:
     """Makes a part of a loaded model raise at its n-th call, then work again."""
 
     def __init__(self, part: torch.nn.Module, call: int, error: Exception) -> None:
@@ -85,7 +85,7 @@ def test_an_abandoned_render_leaves_nothing_behind(engine: WanEngine) -> None:
 )
 def test_after_an_error_the_next_frames_are_those_of_a_fresh_process(engine: WanEngine, part: str, call: int) -> None:
     fresh = film(engine, request())
-    Saboteur(_part(engine, part), call, RuntimeError("broken"))
+    FailingPart(_part(engine, part), call, RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         film(engine, request(prompt="a blue circle", seed=3, mode="i2v", first_frame=pictures(1)[0]))
     np.testing.assert_array_equal(film(engine, request()), fresh)
@@ -125,7 +125,7 @@ def _lack_of_host_memory() -> Exception:
 )
 def test_out_of_memory_leaves_a_proven_process(engine: WanEngine, error: Exception) -> None:
     fresh = film(engine, request())
-    Saboteur(_part(engine, "transformer"), 3, error)
+    FailingPart(_part(engine, "transformer"), 3, error)
     with pytest.raises(OutOfMemory):
         film(engine, request(prompt="a blue circle", seed=3))
     np.testing.assert_array_equal(film(engine, request()), fresh)
@@ -133,7 +133,7 @@ def test_out_of_memory_leaves_a_proven_process(engine: WanEngine, error: Excepti
 
 def test_a_process_that_fails_its_self_test_is_poisoned(engine: WanEngine) -> None:
     film(engine, request())
-    Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
+    FailingPart(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
     with torch.no_grad():
         engine.parts.transformer.proj_out.weight.mul_(-1)
     with pytest.raises(EnginePoisoned):
@@ -148,7 +148,7 @@ def test_a_process_whose_self_test_raises_is_poisoned(engine: WanEngine) -> None
 
 def test_a_process_that_cannot_be_reset_is_poisoned(engine: WanEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is broken for good raises at the first call that asks it, which is not always the self-test's."""
-    Saboteur(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
+    FailingPart(_part(engine, "transformer"), 3, RuntimeError("illegal memory access"))
     monkeypatch.setattr(engine, "_free_memory", _always_broken)
     with pytest.raises(EnginePoisoned, match="illegal memory access"):
         film(engine, request(seed=3))

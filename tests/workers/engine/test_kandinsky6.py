@@ -160,7 +160,7 @@ def test_a_chain_repeats_neither_frames_nor_sound(tiny_k6: TinyKandinsky6) -> No
     np.testing.assert_allclose(own.samples, whole.sound.samples[lead : lead + len(own.samples)], atol=1e-3)
 
 
-def test_the_picture_does_not_depend_on_the_wish_for_sound(tiny_k6: TinyKandinsky6) -> None:
+def test_the_picture_does_not_depend_on_whether_sound_is_requested(tiny_k6: TinyKandinsky6) -> None:
     engine = Kandinsky6Engine(tiny_kandinsky6("base", tiny_k6("base")), "cpu")
     loud = film(engine, segment("base"))
     assert engine.sound is not None

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.workers.engine.conftest import TinyKandinsky6
 from tests.workers.engine.segment_requests import STEPS, Watcher, film, pictures
-from tests.workers.engine.test_clean_room import Saboteur
+from tests.workers.engine.test_clean_room import FailingPart
 from tests.workers.engine.test_kandinsky6 import KINDS, segment
 from tests.workers.engine.tiny_kandinsky6 import tiny_kandinsky6
 from workers.engine import EnginePoisoned, OutOfMemory, SegmentRequest, Stopped, make_engine
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_render_is_refused(
     assert engine.meter.resumed_from_step == 0
 
 
-def test_each_step_is_told_with_a_preview_of_the_picture(engine: Kandinsky6Engine) -> None:
+def test_each_step_is_reported_with_a_preview(engine: Kandinsky6Engine) -> None:
     watcher = Watcher()
     film(engine, segment("distilled", mode="i2v", first_frame=pictures(1)[0]), watcher)
     assert watcher.steps == [(step, STEPS) for step in range(1, STEPS + 1)]
@@ -115,7 +115,7 @@ def test_after_an_error_the_next_render_is_that_of_a_fresh_process(
     before = both(engine, segment("distilled"))
     first, _, rest = part.partition(".")
     module: torch.nn.Module = getattr(engine.parts, first)
-    Saboteur(module.get_submodule(rest), call, RuntimeError("broken"))
+    FailingPart(module.get_submodule(rest), call, RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         film(engine, segment("distilled", prompt="blue", seed=3, mode="i2v", first_frame=pictures(1)[0]))
     assert engine.sound is None
@@ -134,14 +134,14 @@ def test_an_abandoned_render_leaves_nothing_behind(engine: Kandinsky6Engine) -> 
 
 
 def test_out_of_memory_leaves_a_proven_process(engine: Kandinsky6Engine) -> None:
-    Saboteur(engine.parts.transformer, 2, torch.OutOfMemoryError("CUDA out of memory"))
+    FailingPart(engine.parts.transformer, 2, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(OutOfMemory):
         film(engine, segment("distilled"))
 
 
 @pytest.mark.parametrize("name", ["transformer", "vae", "vocoder"])
 def test_a_process_that_fails_its_self_test_is_poisoned(engine: Kandinsky6Engine, name: str) -> None:
-    Saboteur(engine.parts.transformer, 2, RuntimeError("illegal memory access"))
+    FailingPart(engine.parts.transformer, 2, RuntimeError("illegal memory access"))
     part: Any = getattr(engine.parts, name)
     with torch.no_grad():
         for parameter in part.parameters():

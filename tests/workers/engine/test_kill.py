@@ -22,8 +22,8 @@ STEPS = 5
 KILLS = 20
 
 
-class Telling(EngineControl):
-    """Tells each step through a pipe and waits for leave, so that a kill falls exactly where the test wants it."""
+class ReportingControl(EngineControl):
+    """Reports each step through a pipe and waits for the answer, so that the test can kill it at a chosen step."""
 
     def __init__(self, wire: Connection, segment: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Telling(EngineControl):
 
 
 def work(model: VideoModel, folder: Path, wire: Connection) -> None:
-    """Do what is left of the job, as a worker does that finds it half done."""
+    """Render the rest of the job, as a worker does that resumes it."""
     engine, handover = make_engine(model, "cpu"), None
     for segment, frames in enumerate(SEGMENTS):
         clip, state = folder / f"{segment}.npy", folder / f"{segment}.handover"
@@ -47,7 +47,7 @@ def work(model: VideoModel, folder: Path, wire: Connection) -> None:
             )  # fmt: skip
             wire.send(("begin", segment, 0))
             wire.recv()
-            output = film(engine, segment, Telling(wire, segment))
+            output = film(engine, segment, ReportingControl(wire, segment))
             assert engine.handover is not None
             engine.handover.save(state)
             _store(clip, output)

@@ -99,7 +99,7 @@ def test_a_real_render_is_metered(tiny_wan: TinyWan) -> None:
     assert peak_host_bytes() >= resident_bytes() // 2
 
 
-def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     write_durably(path, lambda temporary: temporary.write_text("one") and None)
     assert path.read_text() == "one"
@@ -140,7 +140,7 @@ def test_threads_leave_a_core_to_the_service() -> None:
         torch.set_num_threads(before)
 
 
-def test_the_machine_is_told_with_the_memory_that_admission_counts_with() -> None:
+def test_the_machine_reports_the_memory_that_admission_uses() -> None:
     facts = machine_facts("cpu")
     assert facts["memory_bytes"] == device_bytes(torch.device("cpu")) > 2**28
     assert facts["torch"] == torch.__version__
@@ -158,7 +158,7 @@ def test_a_container_has_the_memory_that_it_was_given(tmp_path: Path, monkeypatc
     assert host_info.host_bytes() == host
 
 
-def test_a_worker_without_a_gpu_is_told_without_torch() -> None:
+def test_a_worker_without_a_gpu_is_recognised_without_torch() -> None:
     program = (
         "import sys; from workers.engine.host_info import machine_facts; "
         "assert machine_facts('cpu')['memory_bytes']; assert 'torch' not in sys.modules"

@@ -1,4 +1,4 @@
-"""Embeddings: equal to the pipeline's, computed once, bounded by bytes, and prefetched."""
+"""Embeddings: equal to the pipeline's, computed once, cached up to a limit in bytes, and prefetched."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,7 +45,7 @@ def test_models_and_lengths_do_not_share_embeddings(tiny_wan: TinyWan) -> None:
     assert len(cache) == 3
 
 
-def test_the_cache_holds_its_bytes_and_forgets_the_least_recently_used() -> None:
+def test_the_cache_is_bounded_in_bytes_and_drops_the_least_recently_used() -> None:
     cache = EmbeddingCache(bytes_max=3 * 400)
     for name in "abc":
         cache.put((name, "", 1), torch.zeros(100))

@@ -156,7 +156,7 @@ def test_abort_from_another_thread_frees_a_waiting_writer(tmp_path: Path) -> Non
     assert "stopped accepting frames" in failures[0]
 
 
-def test_an_ffmpeg_that_stalls_is_given_up(tmp_path: Path) -> None:
+def test_a_stalled_ffmpeg_is_killed(tmp_path: Path) -> None:
     clip = writer(tmp_path / "clip.mp4", frames=1000, waiting_bytes_max=1, stall_seconds=1.0)
     clip._process.send_signal(19)
     with pytest.raises(FilmError, match="accepted no frame for 1 seconds"):  # noqa: PT012
@@ -173,7 +173,7 @@ def test_a_killed_ffmpeg_is_an_error_at_the_next_frames(tmp_path: Path) -> None:
             clip.write(pictures(10))
 
 
-def test_ffmpegs_last_words_are_passed_on(tmp_path: Path) -> None:
+def test_ffmpegs_error_output_is_passed_on(tmp_path: Path) -> None:
     clip = writer(tmp_path / "no such folder" / "clip.mp4")
     with pytest.raises(FilmError, match="No such file or directory"):  # noqa: PT012
         clip.write(pictures(10))

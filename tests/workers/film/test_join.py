@@ -65,7 +65,7 @@ def test_clips_of_different_headers_still_make_one_film(tmp_path: Path) -> None:
     assert numbers_in(tmp_path / "film.mp4") == [*range(30)] * 3
 
 
-def test_the_film_can_start_before_it_is_whole(tmp_path: Path) -> None:
+def test_the_film_can_start_before_it_is_downloaded(tmp_path: Path) -> None:
     join([write_clip(tmp_path / "clip.mp4", numbers=range(9))], tmp_path / "film.mp4")
     head = (tmp_path / "film.mp4").read_bytes()
     assert head.index(b"moov") < head.index(b"mdat")

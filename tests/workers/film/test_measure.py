@@ -1,4 +1,4 @@
-"""A film is measured from its pictures, and damage is never hidden."""
+"""A film is measured by decoding its pictures, and damage is reported."""
 
 import hashlib
 from fractions import Fraction
