@@ -13,12 +13,14 @@ from app.storage import get_storage
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 def get_health() -> dict[str, str]:
     """Report that this process is alive. No other service is checked."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "A service that orders need is unavailable."}})
 def get_readiness(response: Response) -> dict[str, Any]:
     """Report whether orders can be accepted: database and storage must respond; Redis may be down."""

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
+from app.api.mcp.problems import ProblemServer, tool_error
 from app.api.rate_limits import count_job
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view, view_committed, views
@@ -65,12 +65,6 @@ def tool_request(context: Context[Any, Any]) -> Request:
     if not isinstance(request, Request):
         raise LookupError("a tool was called without an HTTP request")
     return request
-
-
-def tool_error(error: AppError) -> ToolError:
-    """Return an error as a tool error whose text is JSON."""
-    facts = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
-    return ToolError(json.dumps({name: value for name, value in facts.items() if value is not None}, default=str))
 
 
 @in_session
@@ -193,7 +187,7 @@ TOOLS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 
 def make_server() -> MCPServer[Any]:
     """Return an MCP server with these tools."""
-    server: MCPServer[Any] = MCPServer("cinemeter", instructions=INSTRUCTIONS)
+    server = ProblemServer("cinemeter", instructions=INSTRUCTIONS)
     for name, tool in TOOLS.items():
         server.add_tool(tool, name=name)
     return server

@@ -39,6 +39,8 @@ PRESIGNED_SECONDS = 900
 # Requests that wait for the store at once, of an account and of a process: a store that hangs must not use up the
 # places of requests.
 _read_slot = ConcurrencyLimit("files", "read", each=8, together=16).hold
+# When a client that asks for a film before its end may ask again.
+RETRY_SECONDS = 5
 
 
 def content_key(job: Job, variant: Variant) -> str:
@@ -51,22 +53,26 @@ def content_key(job: Job, variant: Variant) -> str:
     key = keys.get(variant, key)
     if key is None:
         if not is_final(job.state):
-            raise AppError("conflict", "The film is not finished yet.", state=job.state)
+            raise AppError("conflict", "The film is not finished yet.", state=job.state, retry_after=RETRY_SECONDS)
         raise not_found("content", job.id)
     return key
 
 
-def serve(session: Session, job: Job, variant: Variant, range_header: str | None) -> Response:
-    """Return the response that delivers a variant of a job's film. What the session has done before is committed first.
+def serve(session: Session, job: Job, variant: Variant, request: Request) -> Response:
+    """Return the response that delivers a variant of a job's film, or its header fields alone for HEAD.
 
-    Raises AppError as `content_key` does, `gone`, and `rate_limited` or `unavailable` while the store is slow.
+    What the session has done before is committed first. Raises AppError as `content_key` does, `gone`, and
+    `rate_limited` or `unavailable` while the store is slow.
     """
     key = content_key(job, variant)
     storage = get_storage()
     filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
-    url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
-    if url is not None:
-        return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
+    is_head = request.method == "HEAD"
+    if not is_head:
+        # A presigned URL is for one method only, so HEAD is answered here.
+        url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
+        if url is not None:
+            return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
     commit_early(session)
     with _read_slot(job.account_id):
         stat = storage.stat(key)
@@ -78,7 +84,10 @@ def serve(session: Session, job: Job, variant: Variant, range_header: str | None
         "cache-control": "private, max-age=3600",
         "x-content-type-options": "nosniff",
     }
-    span = byte_range(range_header, stat.bytes)
+    if is_head:
+        # A range is for GET only (RFC 9110 §14.2).
+        return Response(media_type=content_type, headers={**headers, "content-length": str(stat.bytes)})
+    span = byte_range(request.headers.get("range"), stat.bytes)
     if span is None:
         headers["content-length"] = str(stat.bytes)
         return StreamingResponse(storage.read_range(key, 0, stat.bytes), media_type=content_type, headers=headers)
@@ -111,8 +120,9 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 router = APIRouter(tags=["files"])
 
 
+@router.head("/files/{token}", include_in_schema=False)
 @router.get("/files/{token}", response_class=Response, responses=SERVED)
 def get_file(http: Request, session: SessionDep, token: str) -> Response:
     """Download the file of a signed link, until the link expires."""
     job, variant = open_link(session, token)
-    return serve(session, job, cast(Variant, variant), http.headers.get("range"))
+    return serve(session, job, cast(Variant, variant), http)

@@ -1,14 +1,14 @@
 """an index of the deleted assets whose files are still to be removed
 
-Revision: 0020, after 0019
+Revision: 0021, after 0020
 """
 
 from collections.abc import Sequence
 
 from app.migrations.online import add_index, drop_index
 
-revision: str = "0020"
-down_revision: str | Sequence[str] | None = "0019"
+revision: str = "0021"
+down_revision: str | Sequence[str] | None = "0020"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -3,7 +3,7 @@
 The row of all accounts together in `promotion_uses` stays for releases that run beside this one during an upgrade, and
 is no longer read.
 
-Revision: 0021, after 0020
+Revision: 0022, after 0021
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0021"
-down_revision: str | Sequence[str] | None = "0020"
+revision: str = "0022"
+down_revision: str | Sequence[str] | None = "0021"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
