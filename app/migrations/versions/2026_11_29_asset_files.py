@@ -1,14 +1,14 @@
 """an index of the deleted assets whose files are still to be removed
 
-Revision: 0021, after 0020
+Revision: 0022, after 0021
 """
 
 from collections.abc import Sequence
 
 from app.migrations.online import add_index, drop_index
 
-revision: str = "0021"
-down_revision: str | Sequence[str] | None = "0020"
+revision: str = "0022"
+down_revision: str | Sequence[str] | None = "0021"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -3,7 +3,7 @@
 The row of all accounts together in `promotion_uses` stays for releases that run beside this one during an upgrade, and
 is no longer read.
 
-Revision: 0022, after 0021
+Revision: 0023, after 0022
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0022"
-down_revision: str | Sequence[str] | None = "0021"
+revision: str = "0023"
+down_revision: str | Sequence[str] | None = "0022"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
