@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.rate_limits import rate_limit_headers
 from app.api.request_body import disconnect_check, whole_body
+from app.api.route_index import limits_of_route
 from app.db import new_id
+from app.jobs.rate_limits import rate_limit_headers
 from app.logs import bind_log_ids
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_gate import ClientGone
+from app.request_session import admit, end_admission
 from app.trace import read_traceparent, span
 
 log = logging.getLogger("cinemeter.requests")
@@ -54,6 +56,7 @@ class RequestMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                end_admission(request)
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
@@ -63,6 +66,7 @@ class RequestMiddleware:
         try:
             async with whole_body(request, receive) as complete_receive:
                 request.state.is_gone = disconnect_check(receive)
+                await admit(request, limits_of_route(request).work)
                 await self.app(scope, complete_receive, send_with_headers)
         except ClientGone:
             log.debug("The client disconnected before its request was worked on")
@@ -75,6 +79,7 @@ class RequestMiddleware:
             response = await error_response(request, error)
             await response(scope, receive, send_with_headers)
         finally:
+            end_admission(request)
             seconds = time.perf_counter() - started
             log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
             # The route's pattern, not the path: ids in labels would create one time series per job.

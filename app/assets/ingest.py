@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, ingest_slot
 from app.assets.owner import AssetOwner
+from app.assets.quota import check_quota
 from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -27,6 +28,8 @@ _CHUNK_BYTES = 2**20
 _FETCH_SECONDS = 60.0
 # How long a transaction may stand while a customer's file is received, re-encoded and stored.
 INGEST_SECONDS = 600
+# Escaped characters of a data: URL; each is an object of its own while they are decoded.
+_ESCAPES_MAX = 100_000
 _FILENAME_LENGTH_MAX = 200
 _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
@@ -41,12 +44,14 @@ def ingest_upload(
     filename: str = "",
     expires_at: datetime | None = None,
     asset_id: str | None = None,
+    quota_bytes: int | None = None,
 ) -> Asset:
     """Read `file` to its end and store it as a ready asset of the owner; `kind` None accepts any kind.
 
-    `asset_id` is for an API whose clients name a file before they send it; None creates a new one. Raises AppError
-    `asset_refused`, with the reason and the field, when it is too large or cannot be used, and `rate_limited` or
-    `unavailable` while too many files are being ingested.
+    `asset_id` is for an API whose clients name a file before they send it; None creates a new one. `quota_bytes` is
+    what all files of the account may have together. Raises AppError `asset_refused`, with the reason and the field,
+    when it is too large or cannot be used, `storage_full`, and `rate_limited` or `unavailable` while too many files are
+    being ingested.
     """
 
     def receive(path: Path) -> None:
@@ -61,6 +66,7 @@ def ingest_upload(
         filename=filename,
         expires_at=expires_at,
         asset_id=asset_id,
+        quota_bytes=quota_bytes,
     )
 
 
@@ -72,6 +78,7 @@ def ingest_url(
     kind: Kind | None = None,
     field: str = "url",
     expires_at: datetime | None = None,
+    quota_bytes: int | None = None,
 ) -> Asset:
     """Fetch `url` (https: or data:) and store the file as a ready asset of the owner.
 
@@ -87,7 +94,17 @@ def ingest_url(
         def receive(path: Path) -> None:
             fetch_to(path, url, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
-    return _ingest(session, owner, receive, kind=kind, field=field, filename="", expires_at=expires_at)
+    return _ingest(
+        session,
+        owner,
+        receive,
+        kind=kind,
+        field=field,
+        filename="",
+        expires_at=expires_at,
+        asset_id=None,
+        quota_bytes=quota_bytes,
+    )
 
 
 def store_asset(session: Session, asset: Asset, result: ProbeResult) -> None:
@@ -148,8 +165,11 @@ def _ingest(
     field: str,
     filename: str,
     expires_at: datetime | None,
-    asset_id: str | None = None,
+    asset_id: str | None,
+    quota_bytes: int | None,
 ) -> Asset:
+    # Asked first, so that nothing is read for an account that may store nothing.
+    check_quota(session, owner.account_id, 1, quota_bytes=quota_bytes)
     # The received file is alone in its folder, and the output in another: there is nothing that it could refer to.
     with (
         ingest_slot(owner.account_id),
@@ -163,6 +183,7 @@ def _ingest(
                 result = probe_file(path, Path(output), want=kind)
             except RefusedError as refused:
                 raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
+            check_quota(session, owner.account_id, result.path.stat().st_size, quota_bytes=quota_bytes)
             asset = new_asset(session, owner, filename=filename, expires_at=expires_at, asset_id=asset_id)
             store_asset(session, asset, result)
     session.add(asset)
@@ -178,6 +199,8 @@ def _data(url: str, bytes_max: int) -> bytes:
     # Base64 has four characters for three bytes, so the length is checked before anything is decoded.
     if len(body) > bytes_max * 2:
         raise RefusedError(f"it is larger than {bytes_max:,} bytes")
+    if body.count("%") > _ESCAPES_MAX:
+        raise RefusedError("its data: URL has too many escaped characters; encode it as base64")
     raw = unquote_to_bytes(body)
     if head.lower().endswith(";base64"):
         try:

@@ -13,6 +13,7 @@ from app.assets.ingest import INGEST_SECONDS, bytes_max, new_asset, store_asset,
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import AssetOwner
+from app.assets.quota import check_quota
 from app.assets.sandbox_probe import probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -26,13 +27,20 @@ UPLOAD_SECONDS = 900
 
 
 def begin_upload(
-    session: Session, owner: AssetOwner, *, kind: Kind | None, filename: str, content_type: str, size: int
+    session: Session,
+    owner: AssetOwner,
+    *,
+    kind: Kind | None,
+    filename: str,
+    content_type: str,
+    size: int,
+    quota_bytes: int | None = None,
 ) -> tuple[Asset, Upload]:
     """Return a pending asset and the URL to which the client puts its file of `size` bytes within UPLOAD_SECONDS.
 
     When storage has no presigned URLs, the URL is one of our API, whose route calls `receive`. Either way the client
-    needs no key. Raises AppError `asset_refused` for a size beyond the limit and `conflict` when too many uploads are
-    pending.
+    needs no key. `quota_bytes` is what all files of the account may have together, this one included. Raises AppError
+    `asset_refused` for a size beyond the limit, `conflict` when too many uploads are pending, and `storage_full`.
     """
     if size > bytes_max(kind):
         message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
@@ -40,9 +48,11 @@ def begin_upload(
     pending = select(func.count()).where(Asset.account_id == owner.account_id, Asset.state == AssetState.PENDING)
     if session.scalars(pending).one() >= PENDING_MAX:
         raise AppError("conflict", f"{PENDING_MAX} uploads are pending; confirm or delete some first.")
+    check_quota(session, owner.account_id, size, quota_bytes=quota_bytes)
     expires_at = now(session) + timedelta(hours=PENDING_HOURS)
     asset = new_asset(session, owner, filename=filename, expires_at=expires_at)
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
+    asset.bytes = size
     session.add(asset)
     session.flush()
     upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
@@ -78,12 +88,20 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
         get_storage().put_file(str(asset.key), path, str(asset.content_type))
 
 
-def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
+def confirm(
+    session: Session,
+    owner: AssetOwner,
+    asset_id: str,
+    *,
+    expires_at: datetime | None = None,
+    quota_bytes: int | None = None,
+) -> Asset:
     """Re-encode and store the uploaded file, and return the asset: ready, or refused with the reason.
 
     A refusal is stored on the asset and not raised, because an exception would roll it back and the file would be read
-    again. Raises AppError `not_found`, `conflict` when the asset is not pending or its file has not arrived, and
-    `rate_limited` or `unavailable` while too many files are being ingested.
+    again. `quota_bytes` is as in `begin_upload`. Raises AppError `not_found`, `conflict` when the asset is not pending
+    or its file has not arrived, `storage_full`, and `rate_limited` or `unavailable` while too many files are being
+    ingested.
     """
     asset = get_asset(session, owner, asset_id, lock=True)
     _require_pending(asset)
@@ -104,7 +122,11 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
             # Only the measured size: the client may still replace the file by another one.
             with path.open("wb") as copy:
                 copy.writelines(storage.read_range(raw_key, 0, stat.bytes))
-            store_asset(session, asset, probe_file(path, Path(output), want=asset.kind))
+            result = probe_file(path, Path(output), want=asset.kind)
+            # The announced bytes are counted already; the re-encoded file may have more.
+            more = result.path.stat().st_size - (asset.bytes or 0)
+            check_quota(session, owner.account_id, more, quota_bytes=quota_bytes)
+            store_asset(session, asset, result)
             asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
         except RefusedError as refused:
             asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, f"{refused}.", None

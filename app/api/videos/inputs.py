@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,7 +12,7 @@ from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.sniff import Kind
 from app.assets.tables import Asset
 from app.errors import AppError
-from app.jobs.file_retention import retention_end
+from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.schemas import VideoRequest
 from app.storage import get_storage
 
@@ -60,7 +59,10 @@ class _InputIngest:
     def __init__(self, session: Session, caller: Caller) -> None:
         self.session = session
         self.owner = caller
-        self.until: datetime = retention_end(session, caller.account_id)
+        self.terms: dict[str, Any] = {
+            "expires_at": retention_end(session, caller.account_id),
+            "quota_bytes": storage_quota(session, caller.account_id),
+        }
         self.assets: list[Asset] = []
 
     def run(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
@@ -90,11 +92,11 @@ class _InputIngest:
 
     def _from_file(self, file: UploadFile, field: str) -> str:
         return self._add(
-            ingest_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, expires_at=self.until)
+            ingest_upload(self.session, self.owner, file.file, kind=KINDS[field], field=field, **self.terms)
         )
 
     def _from_url(self, url: str, kind: Kind, field: str) -> str:
-        return self._add(ingest_url(self.session, self.owner, url, kind=kind, field=field, expires_at=self.until))
+        return self._add(ingest_url(self.session, self.owner, url, kind=kind, field=field, **self.terms))
 
     def _add(self, asset: Asset) -> str:
         self.assets.append(asset)
