@@ -160,7 +160,9 @@ def _make_engine(target: str) -> Engine:
     if not settings.database_prepare:
         connect["prepare_threshold"] = None
     size, overflow = _POOLS.get(_role[0], _POOLS["api"])
-    engine = create_engine(target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect)
+    engine = create_engine(
+        target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect, hide_parameters=True
+    )
 
     @event.listens_for(engine, "checkout")
     def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
@@ -174,7 +176,11 @@ def _make_engine(target: str) -> Engine:
             return None
         context.is_disconnect = True
         return OperationalError(
-            context.statement, context.parameters, context.original_exception, connection_invalidated=True
+            context.statement,
+            context.parameters,
+            context.original_exception,
+            hide_parameters=True,
+            connection_invalidated=True,
         )
 
     @event.listens_for(engine, "checkin")

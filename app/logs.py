@@ -1,17 +1,39 @@
-"""Logging: one line per fact, as text for people or JSON for machines, each with the ids that it concerns."""
+"""Logging: one line per fact, as text for people or JSON for machines, each with the ids that it concerns.
+
+Lines carry route patterns and ids. They never carry what opens something: tokens of links, keys, passwords, cookies,
+and the queries of customers' URLs. Control characters are escaped, so that no text of a stranger can move the cursor
+of a terminal or pretend to be a line of its own.
+"""
 
 import json
 import logging
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from app.settings import get_settings
 
 # The ids that this task or thread works on now: request_id, job_id, take_id, delivery_id. The mapping is shared with
 # the threads that a request uses, so that ids which a handler adds are on the request's own line.
 _IDS: ContextVar[dict[str, str] | None] = ContextVar("cinemeter_ids", default=None)
+
+
+# Control characters, and the marks that change the direction or the lines of a text.
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPES = {number: f"\\u{number:04x}" for number in _CONTROLS}
+# In a traceback the ends of lines stay; each line is indented, which none of our own lines is.
+_ESCAPES_OF_LINES = {number: escape for number, escape in _ESCAPES.items() if chr(number) not in "\n\t"}
+# A public id: it says which object a line concerns, and opens nothing without a key.
+_ID = re.compile(r"[a-z]+(?:_[a-z]+)*_[0-9a-z]{20,32}")
+
+
+def ids_of_path(parameters: Mapping[str, object]) -> dict[str, str]:
+    """Return the public ids among a route's path parameters; tokens are left out. A video's id is the job's."""
+    ids = {name: value for name, value in parameters.items() if isinstance(value, str) and _ID.fullmatch(value)}
+    return {"job_id" if name == "video_id" else name: value for name, value in ids.items()}
 
 
 @contextmanager
@@ -54,7 +76,8 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # JSON itself escapes the characters below 0x20; the others get the same form.
+        return json.dumps(line, ensure_ascii=False).translate(_ESCAPES)
 
 
 class TextLines(logging.Formatter):
@@ -66,7 +89,11 @@ class TextLines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         ids = " ".join(f"{name}={value}" for name, value in current_ids().items())
         line = super().formatMessage(record)
-        return f"{line} [{ids}]" if ids else line
+        return (f"{line} [{ids}]" if ids else line).translate(_ESCAPES)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).translate(_ESCAPES_OF_LINES)
+        return "\n".join(f"  {line}" for line in lines.split("\n"))
 
 
 def set_up_logs(role: str) -> None:

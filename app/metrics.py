@@ -87,6 +87,12 @@ STAGE_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=_SECONDS,
 )
+SIGN_INS = Counter(
+    "cinemeter_sign_ins",
+    "Tries to sign in by password: `ok`, `wrong`, `slowed` (had to wait) or `refused` (would have waited too long).",
+    ["result"],
+    registry=REGISTRY,
+)
 ATTEMPTS = Counter("cinemeter_attempts", "Webhook requests, by outcome.", ["outcome"], registry=REGISTRY)
 
 

@@ -40,8 +40,8 @@ class Settings(BaseSettings):
         description="Base URL that customers use, for links in events and answers; empty derives it from host and port.",
     )
     trusted_proxies: str = Field(
-        "127.0.0.1",
-        description="Proxies in front of the API whose X-Forwarded-For and -Proto are trusted (addresses or CIDR, separated by commas).",
+        "",
+        description="Proxies in front of the API whose X-Forwarded-For and -Proto are trusted (addresses or CIDR, separated by commas); empty trusts none.",
     )
     secret: SecretStr = Field(
         SecretStr(""), description="Secret that signs file links and sessions; empty makes one under the home."
@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     log_format: str = Field("text", pattern="^(text|json)$", description="Log lines as text or json.")
     log_level: str = Field("INFO", description="Minimum level that is logged.")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP); empty sends no traces.")
+    synthetic_faults: Path | None = Field(
+        None,
+        description="Folder whose files break renders of the synthetic model, each file one render; for tests and drills only.",
+    )
     metrics_port: int = Field(
         0,
         ge=0,

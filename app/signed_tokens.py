@@ -24,6 +24,7 @@ class TokenPurpose(StrEnum):
     ASSET_UPLOAD = "cinemeter-upload"
     DASHSCOPE_UPLOAD = "cinemeter-dashscope-upload"
     NEW_PASSWORD = "welcome"
+    DEVICE = "cinemeter-device"
 
 
 class InvalidToken(Exception):

@@ -21,7 +21,10 @@ from app.logs import set_up_logs
 from app.metrics import serve_metrics
 from app.settings import get_settings, keep_from_children
 from app.wakeups import make_celery
+from workers.beats import ChildMonitor, late_seconds
 from workers.supervisor_hooks import parent_name, run_in_background
+from workers.temp_dirs import beats_folder
+from workers.watchdog import start_watchdog
 from workers.worker_loop import start_worker, stop_worker
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,12 @@ def _children_set_up_their_own(**_: Any) -> None:
     keep_from_children("_MP_FORK_LOGLEVEL_")
 
 
+@celeryd_after_setup.connect
+def _parent_watches(**_: Any) -> None:
+    late = late_seconds(get_settings().lease_seconds)
+    ChildMonitor(beats_folder(os.getpid()), late_seconds=late).start()
+
+
 @worker_process_init.connect
 def _child_starts(**_: Any) -> None:
     try:
@@ -63,6 +72,7 @@ def _child_starts(**_: Any) -> None:
     # The child counts, so the child is scraped; the parent only supervises it.
     serve_metrics("worker")
     worker.warm_up()
+    start_watchdog(os.getppid())
 
 
 def release_takes_of_predecessor() -> None:

@@ -4,6 +4,8 @@ import io
 import math
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ from workers.engine.request import EngineControl as EngineControl
 # Previews are for watching, not for keeping: small, and at most one a second.
 PREVIEW_WIDTH = 320
 PREVIEW_PAUSE_SECONDS = 1.0
+# Seconds in which a take that was told to stop must return, or twice its longest step if that is longer.
+RETURN_SECONDS = 5.0
 
 
 class TakeControl(EngineControl):
@@ -29,6 +33,10 @@ class TakeControl(EngineControl):
         self._fence_at = math.inf
         self._stop_at = math.inf
         self._progress_at = time.monotonic()
+        # The longest pause between two marks of progress since the second step; None while that says nothing.
+        self._longest_pause: float | None = None
+        # Set while a model is loaded, which may take longer than any step.
+        self.is_loading = False
         self._preview: npt.NDArray[np.uint8] | None = None
         self._preview_at = 0.0
 
@@ -39,13 +47,36 @@ class TakeControl(EngineControl):
     def on_step(self, step: int, steps: int, preview: npt.NDArray[np.uint8] | None = None) -> None:
         """Record that `step` of `steps` is done; `preview` is a small RGB picture, uint8 [H, W, 3]."""
         self.step, self.steps = step, steps
-        self.mark_progress()
+        pause = self.mark_progress()
+        if self._longest_pause is None and step > 1:
+            self._longest_pause = pause
         if preview is not None and self._progress_at - self._preview_at > PREVIEW_PAUSE_SECONDS:
             self._preview, self._preview_at = preview, self._progress_at
 
-    def mark_progress(self) -> None:
-        """Record that work advances, also outside the denoising steps (decode, encode, upload)."""
-        self._progress_at = time.monotonic()
+    def mark_progress(self) -> float:
+        """Record that work advances, also outside the denoising steps (decode, encode, upload).
+
+        Returns the seconds since the last progress.
+        """
+        moment = time.monotonic()
+        pause, self._progress_at = moment - self._progress_at, moment
+        if self._longest_pause is not None:
+            self._longest_pause = max(self._longest_pause, pause)
+        return pause
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Let the block take as long as a model needs to be loaded, without progress."""
+        self.is_loading = True
+        try:
+            yield
+        finally:
+            self.is_loading = False
+            self.mark_progress()
+
+    def forget_pace(self) -> None:
+        """Record that what follows waits for other systems, so that the pauses between steps say nothing about it."""
+        self._longest_pause = None
 
     def cancelled(self) -> bool:
         """Return whether the step loop must stop now: on request, at its time to leave, or when its lease is in doubt.
@@ -64,7 +95,18 @@ class TakeControl(EngineControl):
 
     def is_fenced(self) -> bool:
         """Return whether the lease can no longer be trusted."""
-        return time.monotonic() > self._fence_at
+        return self.seconds_since_fence() > 0
+
+    def seconds_since_fence(self) -> float:
+        """Return the seconds for which the lease can no longer be trusted; negative while it can."""
+        return time.monotonic() - self._fence_at
+
+    def seconds_to_return(self) -> float:
+        """Return how long a take that was told to stop may go on, in seconds.
+
+        Without known steps (loading, text, uploads, a finish) only the limit of a stalled take ends it.
+        """
+        return math.inf if self._longest_pause is None else max(RETURN_SECONDS, 2 * self._longest_pause)
 
     def stop_at(self, at: float) -> None:
         """Stop the step loop at this moment of the monotonic clock; the take is handed back and made elsewhere."""

@@ -14,7 +14,7 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, release_take
 from app.storage import StorageError
 from workers.commit_retry import commit_with_retry
-from workers.engine import BadSound, DoesNotFit, EnginePoisoned, ModelRefused, Stopped
+from workers.engine import BadFrames, BadSound, DoesNotFit, EnginePoisoned, ModelRefused, Stopped
 from workers.film.encoding import FilmError
 from workers.heartbeat import Heartbeat
 from workers.render_control import TakeControl
@@ -155,6 +155,8 @@ def failure_code(kind: str, error: Exception) -> str:
             return "does_not_fit"
         case BadSound():
             return "bad_sound"
+        case BadFrames():
+            return "bad_frames"
         case FilmError():
             return "encode_failed"
         case _:

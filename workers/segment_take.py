@@ -85,7 +85,8 @@ class SegmentTake(RunningTake):
             self._segment = read_segment_input(session, self.claim.unit_id)
             self._queue_seconds = _queue_seconds(session, self._segment, self.claim)
         self.control.set_share(self._segment.share_done, self._segment.share)
-        engine = self._engines.engine_for(self.claim)
+        with self.control.loading():
+            engine = self._engines.engine_for(self.claim)
         # The engine begins a new meter with the render; until then it still has the last take's.
         self._engine, self._last_meter = engine, engine.meter
         self._request = self._prefetcher.request_for(self._segment)
@@ -118,6 +119,7 @@ class SegmentTake(RunningTake):
         rendered = self._rendered
         assert rendered is not None
         self.control.mark_progress()
+        self.control.forget_pace()
         # Most of the encoder's work was done during the decoding; wait here for the rest.
         with rendered.meter.stage_in_background("encode"):
             rendered.writer.close()

@@ -14,6 +14,11 @@ def make_temp_dir(kind: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}-{kind}-")
 
 
+def beats_folder(parent_pid: int) -> Path:
+    """Return the folder in which the child processes of this parent keep their beat files; it need not exist."""
+    return Path(tempfile.gettempdir()) / f"{_prefix()}{parent_pid}-beats"
+
+
 def remove_stale_temp_dirs() -> int:
     """Remove the folders of worker processes of this host that no longer exist. Returns how many.
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, tuple_
 
 from app.api.access import BillingCaller
-from app.errors import AppError
+from app.jobs.find import receipt_after
 from app.jobs.tables import Job, ReceiptRow
 from app.request_session import SessionDep
 from app.wallet.balance import balance
@@ -72,9 +72,7 @@ def list_receipts(
     if caller.project_id is not None:
         query = query.where(ReceiptRow.project_id == caller.project_id)
     if after is not None:
-        last = session.get(ReceiptRow, after)
-        if last is None or last.account_id != caller.account_id:
-            raise AppError("invalid_request", "There is no receipt for this video to continue after.", field="after")
+        last = receipt_after(session, caller, after)
         query = query.where(position < tuple_(last.settled_at, last.job_id))
     rows = session.execute(query.limit(limit + 1)).all()
     data = [

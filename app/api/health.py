@@ -18,6 +18,7 @@ router = APIRouter(tags=["health"])
 _checks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = WeakKeyDictionary()
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 @request_limits(RequestLimits(WorkKind.NONE))
 async def get_health() -> dict[str, str]:
@@ -25,6 +26,7 @@ async def get_health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "A service that orders need is unavailable."}})
 @request_limits(RequestLimits(WorkKind.NONE))
 async def get_readiness(response: Response) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.request_body import disconnect_check, whole_body
-from app.api.route_index import limits_of_route
+from app.api.route_index import limits_of_route, pattern_of
 from app.db import new_id
 from app.jobs.rate_limits import rate_limit_headers
-from app.logs import bind_log_ids
+from app.logs import add_log_ids, bind_log_ids, ids_of_path
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_gate import ClientGone
 from app.request_session import admit, end_admission
@@ -22,6 +22,7 @@ from app.trace import read_traceparent, span
 
 log = logging.getLogger("cinemeter.requests")
 
+METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 
@@ -81,10 +82,13 @@ class RequestMiddleware:
         finally:
             end_admission(request)
             seconds = time.perf_counter() - started
-            log.info("%s %s %s in %s ms", request.method, request.url.path, status, int(1000 * seconds))
-            # The route's pattern, not the path: ids in labels would create one time series per job.
-            route = getattr(scope.get("route"), "path", "-")
-            REQUESTS.labels(route, request.method, status).inc()
+            # The route's pattern, not the path: paths hold tokens that open something, and ids in labels would create
+            # one time series per job. Strangers choose the method freely, too.
+            route = getattr(scope.get("route"), "path", None) or pattern_of(request)
+            method = request.method if request.method in METHODS else "other"
+            add_log_ids(**ids_of_path(scope.get("path_params") or {}))
+            log.info("%s %s %s in %s ms", method, route, status, int(1000 * seconds))
+            REQUESTS.labels(route, method, status).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
 
 

@@ -37,3 +37,9 @@ def limits_of_route(request: Request) -> RequestLimits:
         if request.method in (route.methods or ()) and route.path_regex.match(request.url.path):
             return limits  # type: ignore[no-any-return]
     return DEFAULT_LIMITS
+
+
+def pattern_of(request: Request) -> str:
+    """Return the pattern of a request's route, for one that is refused before it is routed; `-` where there is none."""
+    routes = (route for route in iter_routes(request.app) if route.path_regex.match(request.url.path))
+    return next((route.path for route in routes if request.method in (route.methods or ())), "-")

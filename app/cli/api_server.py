@@ -68,6 +68,8 @@ def make_server(site: FastAPI, *, port: int | None = None) -> ApiServer:
         site,
         host=settings.host,
         port=settings.port if port is None else port,
+        # Whoever else sends X-Forwarded-For would choose the address that its tries are counted for.
+        proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
         http=DeadlineProtocol,
         log_config=None,

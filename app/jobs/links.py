@@ -15,17 +15,29 @@ LINK_SECONDS = 86_400
 
 
 def make_link(session: Session, job: Job, variant: str = "video") -> str:
-    """Return a URL that delivers a variant of a job's film for a day without a key."""
+    """Return a URL that delivers a variant of a job's film for a day without a key, until links are revoked."""
     expires_at = now(session) + timedelta(seconds=LINK_SECONDS)
-    return f"{get_settings().base_url()}/files/{sign_token(TokenPurpose.FILM, job.id, variant, expires_at=expires_at)}"
+    token = sign_token(TokenPurpose.FILM, job.id, variant, *_generation(job), expires_at=expires_at)
+    return f"{get_settings().base_url()}/files/{token}"
+
+
+def revoke_links(job: Job) -> None:
+    """Void all links to a job's film that were made before; the caller holds the row's lock. New ones work.
+
+    Downloads that have begun go on, and so do the storage's own URLs, for some minutes.
+    """
+    job.links_revoked += 1
 
 
 def open_link(session: Session, token: str) -> tuple[Job, str]:
-    """Return the job and variant of a token. Raises AppError `not_found` for an invalid one, `gone` when expired."""
+    """Return the job and variant of a token.
+
+    Raises AppError `not_found` for an invalid one, and `gone` for one that has expired or was revoked.
+    """
     not_found = AppError("not_found", "There is no file at this URL.")
     try:
         link = read_token(TokenPurpose.FILM, token)
-        job_id, variant = link.values
+        job_id, variant, *generation = link.values
     except (InvalidToken, ValueError):
         raise not_found from None
     if variant not in VARIANTS:
@@ -35,4 +47,11 @@ def open_link(session: Session, token: str) -> tuple[Job, str]:
     job = session.get(Job, job_id)
     if job is None or job.deleted_at is not None:
         raise not_found
+    if generation != _generation(job):
+        raise AppError("gone", "This link was revoked; request a new one.")
     return job, variant
+
+
+def _generation(job: Job) -> list[str]:
+    """Return what a token holds beside the job and the variant: nothing before the first revocation."""
+    return [str(job.links_revoked)] if job.links_revoked else []

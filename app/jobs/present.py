@@ -38,7 +38,7 @@ def show_job(
         remixed_from_video_id=job.parent_id if job.parent_kind == "remix" else None,
         seconds=seconds,
         size=f"{spec.width}x{spec.height}",
-        error=VideoError(code=job.error_code, message=job.error_message or "") if job.error_code else None,
+        error=_error(job),
         stage=None if is_final(state) else job.stage,
         queue_position=queue_position,
         eta=eta,
@@ -57,6 +57,24 @@ def show_job(
         video_url=_video_url(job),
         meter=meter,
     )
+
+
+# Why a job has no film, or a shorter one, though nothing failed. Clients that wait for an end look at `error` only.
+_ENDS = {
+    JobState.CANCELLED: VideoError(
+        code="cancelled", message="The video was cancelled. Only what was rendered before is delivered and charged."
+    ),
+    JobState.EXPIRED: VideoError(
+        code="expired", message="The video was not started before its deadline. Nothing is charged."
+    ),
+}
+
+
+def _error(job: Job) -> VideoError | None:
+    """Return why a job ended otherwise than ordered; None for one that is open or completed."""
+    if job.error_code:
+        return VideoError(code=job.error_code, message=job.error_message or "")
+    return _ENDS.get(JobState(job.state))
 
 
 def _video_url(job: Job) -> str | None:

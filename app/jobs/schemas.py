@@ -122,6 +122,19 @@ class VideoRequest(StrictModel):
     )
 
 
+def in_one_order(content: Any) -> Any:
+    """Return JSON content with all keys in alphabetical order, so that equal bodies are equal bytes.
+
+    The database keeps JSON with its keys in an order of its own: a job just made would differ from one that was read.
+    """
+    if isinstance(content, dict):
+        return {name: in_one_order(inner) for name, inner in sorted(content.items())}
+    return [in_one_order(inner) for inner in content] if isinstance(content, list) else content
+
+
+Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]
+
+
 class PriceLine(BaseModel):
     """One line of a price: its label, the price rule, and the amount as a decimal string."""
 
@@ -150,7 +163,7 @@ class EstimateOut(PriceOut):
     object: Literal["video.estimate"] = "video.estimate"
     start_by: int | None = None
     not_after: int | None = None
-    resolved: dict[str, Any]
+    resolved: Facts
 
 
 class QuoteOut(PriceOut):
@@ -166,11 +179,11 @@ class QuoteOut(PriceOut):
     expires_at: int
     start_by: int | None = None
     not_after: int | None = None
-    resolved: dict[str, Any]
+    resolved: Facts
 
 
 class VideoError(BaseModel):
-    """Why a job failed: an error code and a message."""
+    """Why a job failed, was cancelled or expired: an error code and a message."""
 
     code: str
     message: str
@@ -224,8 +237,8 @@ class VideoOut(BaseModel):
     seed: int
     service_tier: str
     project: str | None = None
-    metadata: dict[str, str]
-    resolved: dict[str, Any]
+    metadata: Annotated[dict[str, str], AfterValidator(in_one_order)]
+    resolved: Facts
     parent: dict[str, str] | None = None
     video_url: str | None = None
     meter: MeterOut | None = None

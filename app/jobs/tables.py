@@ -114,6 +114,7 @@ class Job(Base):
     files_removed_at: Mapped[datetime | None] = mapped_column(Moment)
     files_retry_at: Mapped[datetime | None] = mapped_column(Moment)  # removing them failed; not tried before
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
+    links_revoked: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")  # how often
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     traceparent: Mapped[str | None] = mapped_column(Text)

@@ -123,6 +123,14 @@ def url_refusal(url: str, *, http: bool = False, strict: bool = True) -> str | N
     return _host_refusal(host or "")
 
 
+def without_query(url: str) -> str:
+    """Return a customer's URL as logs may show it: without user, query and fragment, which may be credentials."""
+    try:
+        return str(URL(url).with_user(None).with_query(None).with_fragment(None))
+    except ValueError:
+        return "a malformed URL"
+
+
 def _host_refusal(host: str) -> str | None:
     # Resolvers treat a name whose last label is a number as an IPv4 address (WHATWG URL, "ends in a number").
     labels = host.removesuffix(".").split(".")

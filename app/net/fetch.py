@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from app.errors import AppError
-from app.net.addresses import url_refusal
+from app.net.addresses import url_refusal, without_query
 from app.net.guard import Egress, Exchange, Lookup, current_exchange, system_lookup
 from app.net.post import open_session
 
@@ -58,11 +58,16 @@ def fetch_to(
         message = f"The file behind this URL did not arrive within {seconds:g} seconds."
         raise AppError("url_refused", message, field=field, url=url[:200]) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        log.info("fetching %s failed: %s", url, error)
+        log.info("A file could not be fetched from %s: %s", without_query(url), _describe(error))
         raise AppError("url_refused", "This URL cannot be reached.", field=field, url=url[:200]) from error
     finally:
         draft.unlink(missing_ok=True)
     return FetchResult(path, *fetched)
+
+
+def _describe(error: Exception) -> str:
+    """Return what a line may say of an error: the messages of other kinds may hold the whole URL."""
+    return f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
 
 
 class _RefusedError(Exception):

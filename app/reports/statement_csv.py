@@ -89,6 +89,10 @@ def _videos(rows: Any, names: dict[str, str], statement: Statement, language: La
         )
 
 
+# Some East Asian spreadsheets also take the signs in full width for the beginning of a formula.
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
 def _inert(cell: object) -> object:
     """Return a cell that no spreadsheet takes for a formula: a project may be named anything."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_SIGNS) else cell

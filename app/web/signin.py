@@ -1,8 +1,9 @@
 """Sign in, sign up, sign out, accept an invitation, set a password by link, and choose theme or test mode."""
 
+from asyncio import sleep, to_thread
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
@@ -10,11 +11,13 @@ from app.accounts.invitations import accept_invitation, read_invitation
 from app.accounts.members import record_sign_in, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.errors import AppError
+from app.metrics import SIGN_INS
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.web.auth import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
 from app.web.csrf import safe_path
+from app.web.devices import machine, network, remember_device
 from app.web.password_links import member_of_link
 from app.web.problems import NEXT_LENGTH_MAX
 from app.web.render import THEME_COOKIE, THEMES, page, redirect
@@ -27,7 +30,7 @@ from app.web.sessions import (
     set_cookie,
     set_test_mode,
 )
-from app.web.signin_limits import clear_tries, count_try, return_try
+from app.web.signin_limits import admit_try, forget_try, limit_tries
 
 router = APIRouter(include_in_schema=False)
 
@@ -42,21 +45,40 @@ def show_sign_in(request: Request, visitor: MaybeVisitor, next: Next = None) -> 
     return page(request, "signin/sign_in.html", **_sign_in_context(next))
 
 
+async def _wait_for_turn(request: Request, form: FormDep) -> AppError | None:
+    """Wait as long as this try to sign in must, without a thread or a session. Returns the refusal of a longer wait."""
+    email = text_of(form, "email").lower()
+    try:
+        seconds = await to_thread(admit_try, email, machine(request, email))
+    except AppError as error:
+        return error
+    await sleep(seconds)
+    return None
+
+
+# Declared before the session, which is opened after the wait.
+TurnDep = Annotated[AppError | None, Depends(_wait_for_turn)]
+
+
 @router.post("/sign-in")
-def post_sign_in(request: Request, session: SessionDep, form: FormDep) -> Response:
+def post_sign_in(request: Request, refusal: TurnDep, session: SessionDep, form: FormDep) -> Response:
     """Sign a member in with e-mail and password."""
     email, next_path = text_of(form, "email").lower(), text_of(form, "next")
-    password = str(form.get("password") or "")
-    client_ip = request.client.host if request.client else "unknown"
     try:
-        count_try(f"member:{email}", f"machine:{client_ip}")
-        caller = sign_in(session, email, password)
+        if refusal is not None:
+            raise refusal
+        caller = sign_in(session, email, str(form.get("password") or ""))
     except AppError as error:
+        if error.code == "unauthenticated":
+            SIGN_INS.labels("wrong").inc()
         context = _sign_in_context(next_path)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
-    clear_tries(f"member:{email}")
-    return_try(f"machine:{client_ip}")
-    return _open_session(request, session, caller.member_id or "", safe_path(next_path, home_path(caller.roles)))
+    SIGN_INS.labels("ok").inc()
+    forget_try(email, machine(request, email))
+    path = safe_path(next_path, home_path(caller.roles))
+    response = _open_session(request, session, caller.member_id or "", path)
+    remember_device(request, response, session, email)
+    return response
 
 
 @router.get("/sign-up")
@@ -69,7 +91,7 @@ def show_sign_up(request: Request) -> Response:
 def post_sign_up(request: Request, session: SessionDep, form: FormDep) -> Response:
     """Open an account, where the operator allows sign-up, and sign its owner in."""
     email, name = text_of(form, "email").lower(), text_of(form, "name")
-    count_try(f"sign-up:{request.client.host if request.client else 'unknown'}")
+    limit_tries(f"sign-up:{network(request)}")
     # A failure writes nothing: the savepoint rolls back the account of a rejected member.
     try:
         with session.begin_nested():

@@ -42,6 +42,7 @@ class Storm(Freezes):
             self.kill_worker_parent,
             self.kill_finisher,
             self.freeze_worker_past_its_lease,
+            self.stop_worker_for_good,
             self.kill_api,
             self.kill_scheduler,
             self.kill_courier,
@@ -125,6 +126,18 @@ class Storm(Freezes):
     def freeze_worker_past_its_lease(self) -> None:
         """Freeze the rendering process past its lease; when it wakes it may try to finish, and must not succeed."""
         self._freeze(self.ground.processes("worker-child"), LEASE_SECONDS + 1.5)
+
+    def stop_worker_for_good(self) -> None:
+        """Stop the rendering process and never let it go on; its parent must replace it."""
+        stopped = self.ground.processes("worker-child")
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        until = time.monotonic() + COME_BACK_SECONDS
+        while any(process.is_running() for process in stopped) or not self.ground.processes("worker-child"):
+            assert time.monotonic() < until, "the stopped process was not replaced within a minute"
+            self.ground.tend()
+            time.sleep(0.05)
 
     def freeze_redis(self) -> None:
         """SIGSTOP Redis: connections stand, nothing answers."""

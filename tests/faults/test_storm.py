@@ -17,7 +17,7 @@ import pytest
 from tests.faults.environment import Ground, ground
 from tests.faults.storm import Storm
 
-KINDS = 24
+KINDS = 25
 FAULTS = int(os.environ.get("CINEMETER_STORM_FAULTS", str(KINDS)))  # noqa: TID251 — a knob of this test alone
 SEED = int(os.environ.get("CINEMETER_STORM_SEED", "1"))  # noqa: TID251
 # About as many as end in the lulls between the faults.

@@ -4,13 +4,22 @@ from typing import assert_never
 
 from app.catalog.models import VideoModel
 from workers.engine.continuation import Continuation
-from workers.engine.errors import DoesNotFit, EngineError, EnginePoisoned, ModelRefused, OutOfMemory, Stopped
+from workers.engine.errors import (
+    BadFrames,
+    DoesNotFit,
+    EngineError,
+    EnginePoisoned,
+    ModelRefused,
+    OutOfMemory,
+    Stopped,
+)
 from workers.engine.meter import Meter
 from workers.engine.request import Engine, EngineControl, SegmentRequest
 from workers.engine.seeds import segment_seed
 from workers.engine.sound import BadSound, Sound
 
 __all__ = [
+    "BadFrames",
     "BadSound",
     "Continuation",
     "DoesNotFit",

@@ -8,6 +8,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
 from workers.engine.continuation import Floats
+from workers.engine.errors import BadFrames
 from workers.engine.request import Frames
 
 RING_SLOTS = 2
@@ -91,6 +92,20 @@ def smooth_seam(pictures: Iterator[torch.Tensor], context: Floats, lead: int) ->
                 piece = (piece + share.view(-1, 1, 1, 1) * missing).clamp(0, 1)
         position += count
         yield piece
+
+
+def refuse_nan(pictures: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield all pictures as they are. Raises BadFrames after the last where any of them holds NaN.
+
+    The flags stay on the device until the end, so that the decoder waits for none of them.
+    """
+    is_broken: torch.Tensor | None = None
+    for piece in pictures:
+        flag = piece.isnan().any()
+        is_broken = flag if is_broken is None else is_broken | flag
+        yield piece
+    if is_broken is not None and bool(is_broken):
+        raise BadFrames("the model made pictures that hold NaN")
 
 
 def to_bytes(pictures: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,10 @@ class ModelRefused(EngineError):
     """The request is outside what this model can do, such as a first frame of another size."""
 
 
+class BadFrames(EngineError):
+    """The model made pictures that hold NaN; in a film they would be black or noise."""
+
+
 class DoesNotFit(EngineError):
     """The predicted peak memory of the request is above the memory of the device; it was refused before it began."""
 

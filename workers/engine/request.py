@@ -107,7 +107,8 @@ class Engine(Protocol):
         Closing the generator early cleans up like its end. After the last chunk, `handover` continues into the next
         segment, `sound` is that of the delivered frames where the request asks for it, else None, and `meter` holds
         the seconds by stage; the next render begins new ones and leaves these alone.
-        Raises Stopped, ModelRefused, DoesNotFit, OutOfMemory, BadSound, or EnginePoisoned (replace the process).
+        Raises Stopped, ModelRefused, DoesNotFit, OutOfMemory, BadFrames, BadSound, or EnginePoisoned (replace the
+        process).
         """
 
     def close(self) -> None:

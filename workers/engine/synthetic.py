@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from app.catalog.models import VideoModel
+from app.settings import get_settings
 from workers.engine.continuation import Continuation
 from workers.engine.errors import ModelRefused
+from workers.engine.faults import break_frames, break_process, next_fault
 from workers.engine.meter import Meter, peak_host_bytes
 from workers.engine.request import EngineControl, Frames, SegmentRequest
 from workers.engine.sound import SOUND_RATE, Sound, sample_count
@@ -30,6 +32,7 @@ CLICK_LEVEL = 0.5
 class SyntheticEngine:
     """Draws frames that show their own number, deterministic per seed, with the interface of a real engine.
 
+    A test can break its renders; see `workers.engine.faults`.
     With sound, one frame of each clip is white (`marked_frame`), and a click of a millisecond begins with it.
     """
 
@@ -58,8 +61,9 @@ class SyntheticEngine:
         if request.handover is not None:
             request.handover.check(width=request.width, height=request.height)
         self.meter, self.handover, self.sound = Meter(), None, None
+        fault = next_fault(get_settings().synthetic_faults)
         with self.meter.stage("denoise"):
-            self._pretend_steps(request, control)
+            self._pretend_steps(request, control, fault)
         first = int(request.handover.facts["next_frame"]) if request.handover is not None else 0
         background = _background(request)
         marked = first + marked_frame(request.frames) if request.sound else None
@@ -74,6 +78,7 @@ class SyntheticEngine:
                     for number in numbers
                 ]
             )  # [f, H, W, 3]
+            chunk = break_frames(fault, chunk, is_first=start == 0)
             last = chunk[-1:]
             self.meter.frames += len(chunk)
             self.meter.add("decode", perf_counter() - began)
@@ -85,11 +90,16 @@ class SyntheticEngine:
         self.sound = _click(request) if request.sound else None
         self.meter.peak_memory_bytes = peak_host_bytes()
 
-    def _pretend_steps(self, request: SegmentRequest, control: EngineControl) -> None:
-        """Go through the request's steps as a model would, each lasting the catalogue's `step_seconds`."""
+    def _pretend_steps(self, request: SegmentRequest, control: EngineControl, fault: str | None) -> None:
+        """Go through the request's steps as a model would, each lasting the catalogue's `step_seconds`.
+
+        A fault of the process comes in the middle of them.
+        """
         never = Event()
         for step in range(request.steps):
             control.check()
+            if step == request.steps // 2:
+                break_process(fault)
             if self.model.switches.step_seconds:
                 never.wait(self.model.switches.step_seconds)
             self.meter.steps += 1

@@ -14,8 +14,8 @@ from app.catalog.models import VideoModel
 from workers.engine.checkpoint import CheckpointFile, fingerprint
 from workers.engine.conditioning import frame_statistics
 from workers.engine.continuation import Continuation, Floats
-from workers.engine.decode import FrameSelection, smooth_seam, to_host, to_unit
-from workers.engine.errors import EngineError, EnginePoisoned, OutOfMemory
+from workers.engine.decode import FrameSelection, refuse_nan, smooth_seam, to_host, to_unit
+from workers.engine.errors import BadFrames, EngineError, EnginePoisoned, OutOfMemory
 from workers.engine.heard_pictures import HeardPictures
 from workers.engine.load import Parts, is_out_of_memory, load_parts, set_cpu_threads
 from workers.engine.meter import Meter, peak_host_bytes
@@ -99,6 +99,10 @@ class TorchEngine(ABC):
         """Leave nothing of the render inside the block behind, however it ends; see `_check_process`."""
         try:
             yield
+        except BadFrames as error:
+            # A device that has begun to fail makes such numbers too.
+            self._check_process(error)
+            raise
         except EngineError:
             raise
         except Exception as error:
@@ -120,7 +124,7 @@ class TorchEngine(ABC):
         `draw` makes the delivered frames of the decoded pictures; `heard` keeps the pictures of which a sound is made
         afterwards.
         """
-        units = (to_unit(piece) for piece in pieces)
+        units = refuse_nan(to_unit(piece) for piece in pieces)
         pictures = units if context is None else smooth_seam(units, context, lead)
         if heard is not None:
             pictures = heard.keep(pictures)

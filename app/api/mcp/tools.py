@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 from sqlalchemy.orm import Session
 from starlette.requests import Request
@@ -15,10 +14,11 @@ from starlette.requests import Request
 from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
+from app.api.mcp.problems import ProblemServer, tool_error
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
-from app.errors import AppError, not_found, shortened
+from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.idempotency import OrderIdentity
@@ -77,13 +77,6 @@ def tool_request(context: Context[Any, Any]) -> Request:
     if not isinstance(request, Request):
         raise LookupError("a tool was called without an HTTP request")
     return request
-
-
-def tool_error(error: AppError) -> ToolError:
-    """Return an error as a tool error whose text is JSON."""
-    error = shortened(error)
-    facts = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
-    return ToolError(json.dumps({name: value for name, value in facts.items() if value is not None}, default=str))
 
 
 @in_session(WorkKind.ORDER)
@@ -206,7 +199,7 @@ TOOLS: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
 
 def make_server() -> MCPServer[Any]:
     """Return an MCP server with these tools."""
-    server: MCPServer[Any] = MCPServer("cinemeter", instructions=INSTRUCTIONS)
+    server = ProblemServer("cinemeter", instructions=INSTRUCTIONS)
     for name, tool in TOOLS.items():
         server.add_tool(tool, name=name)
     return server

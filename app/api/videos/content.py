@@ -33,6 +33,8 @@ SERVED: dict[int | str, dict[str, Any]] = {
 }
 # Validity of a presigned URL: long enough to start a download, short enough not to be shared.
 PRESIGNED_SECONDS = 900
+# When a client that asks for a film before its end may ask again.
+RETRY_SECONDS = 5
 
 
 def content_key(job: Job, variant: Variant) -> str:
@@ -45,19 +47,22 @@ def content_key(job: Job, variant: Variant) -> str:
     key = keys.get(variant, key)
     if key is None:
         if not is_final(job.state):
-            raise AppError("conflict", "The film is not finished yet.", state=job.state)
+            raise AppError("conflict", "The film is not finished yet.", state=job.state, retry_after=RETRY_SECONDS)
         raise not_found("content", job.id)
     return key
 
 
-def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
-    """Return the response that delivers a variant of a job's film."""
+def serve(job: Job, variant: Variant, request: Request) -> Response:
+    """Return the response that delivers a variant of a job's film, or its header fields alone for HEAD."""
     key = content_key(job, variant)
     storage = get_storage()
     filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
-    url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
-    if url is not None:
-        return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
+    is_head = request.method == "HEAD"
+    if not is_head:
+        # A presigned URL is for one method only, so HEAD is answered here.
+        url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
+        if url is not None:
+            return RedirectResponse(url, status_code=302, headers={"cache-control": "no-store"})
     stat = storage.stat(key)
     if stat is None:
         raise AppError("gone", "The file is no longer in storage.")
@@ -67,7 +72,10 @@ def serve(job: Job, variant: Variant, range_header: str | None) -> Response:
         "cache-control": "private, max-age=3600",
         "x-content-type-options": "nosniff",
     }
-    span = byte_range(range_header, stat.bytes)
+    if is_head:
+        # A range is for GET only (RFC 9110 §14.2).
+        return Response(media_type=content_type, headers={**headers, "content-length": str(stat.bytes)})
+    span = byte_range(request.headers.get("range"), stat.bytes)
     if span is None:
         headers["content-length"] = str(stat.bytes)
         return StreamingResponse(storage.read_range(key, 0, stat.bytes), media_type=content_type, headers=headers)
@@ -100,8 +108,9 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 router = APIRouter(tags=["files"])
 
 
+@router.head("/files/{token}", include_in_schema=False)
 @router.get("/files/{token}", response_class=Response, responses=SERVED)
 def get_file(http: Request, session: SessionDep, token: str) -> Response:
     """Download the file of a signed link, until the link expires."""
     job, variant = open_link(session, token)
-    return serve(job, cast(Variant, variant), http.headers.get("range"))
+    return serve(job, cast(Variant, variant), http)

@@ -28,6 +28,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
+from app.jobs.links import revoke_links
 from app.jobs.meter import meter_of
 from app.jobs.present import show_job
 from app.jobs.quote import estimate, make_quote, show_quote
@@ -221,12 +222,21 @@ def delete_video(session: SessionDep, caller: VideosCaller, video_id: str) -> Vi
     return VideoDeleted(id=video_id)
 
 
+@router.post("/{video_id}/revoke_links")
+def revoke_video_links(session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
+    """Revoke every link to this film that works without a key, before it expires by itself. New links work."""
+    job = find_job(session, caller, video_id, lock=True)
+    revoke_links(job)
+    return view(session, job)
+
+
+@router.head("/{video_id}/content", include_in_schema=False)
 @router.get("/{video_id}/content", response_class=Response, responses=SERVED)
 def get_video_content(
     http: Request, session: SessionDep, caller: VideosCaller, video_id: str, variant: Variant = "video"
 ) -> Response:
     """Download the film, its thumbnail or its sprite sheet. Byte ranges work; files on S3 are served by redirect."""
-    return serve(find_job(session, caller, video_id), variant, http.headers.get("range"))
+    return serve(find_job(session, caller, video_id), variant, http)
 
 
 @router.get("/{video_id}/receipt")

@@ -12,7 +12,7 @@ from app.errors import AppError
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
-from app.web.signin_limits import count_try
+from app.web.signin_limits import limit_tries
 from app.web.tables import WebSession
 
 router = APIRouter(include_in_schema=False)
@@ -29,7 +29,7 @@ def post_password(request: Request, session: SessionDep, visitor: MemberDep, for
     """Change the password; every other session ends."""
     member_id = visitor.caller.member_id or ""
     try:
-        count_try(f"member:{visitor.email}")
+        limit_tries(f"password:{visitor.session_id}")
         sign_in(session, visitor.email, str(form.get("current") or ""))
         set_password(session, visitor.caller.account_id, member_id, str(form.get("password") or ""))
     except AppError as error:

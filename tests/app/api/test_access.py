@@ -199,6 +199,9 @@ def test_another_tenants_things_are_not_found(site: World, theirs: dict[str, str
         )
         expected = 200 if (method, route.path) == ("GET", "/api/v1/tasks/{task_id}") else 404
         assert strange.status_code == expected, (method, route.path, strange.status_code, strange.text)
+        if method == "HEAD":
+            assert absent.status_code == expected
+            continue
         # The response equals that for an id that never existed, so it does not reveal that the object exists.
         assert shape(strange.json()) == shape(absent.json()), (method, route.path)
     assert seen >= 24

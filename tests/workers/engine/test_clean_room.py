@@ -10,7 +10,7 @@ import torch
 from tests.workers.engine.conftest import TinyWan
 from tests.workers.engine.segment_requests import STEPS, Watcher, film, pictures, request
 from tests.workers.engine.tiny_wan import tiny_model
-from workers.engine import DoesNotFit, EnginePoisoned, ModelRefused, OutOfMemory, Stopped
+from workers.engine import BadFrames, DoesNotFit, EnginePoisoned, ModelRefused, OutOfMemory, Stopped
 from workers.engine.wan import WanEngine
 
 
@@ -88,6 +88,22 @@ def test_after_an_error_the_next_frames_are_those_of_a_fresh_process(engine: Wan
     FailingPart(_part(engine, part), call, RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         film(engine, request(prompt="a blue circle", seed=3, mode="i2v", first_frame=pictures(1)[0]))
+    np.testing.assert_array_equal(film(engine, request()), fresh)
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae.decoder"])
+def test_pictures_with_nan_fail_and_leave_nothing_behind(engine: WanEngine, part: str) -> None:
+    fresh = film(engine, request())
+
+    def break_once(module: torch.nn.Module, inputs: Any, output: Any) -> Any:
+        hook.remove()
+        first = output[0] if isinstance(output, tuple) else output
+        first.flatten()[0] = torch.nan
+        return output
+
+    hook = _part(engine, part).register_forward_hook(break_once)
+    with pytest.raises(BadFrames):
+        film(engine, request(prompt="a blue circle", seed=3))
     np.testing.assert_array_equal(film(engine, request()), fresh)
 
 
