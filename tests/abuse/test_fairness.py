@@ -1,5 +1,6 @@
 """One customer's burst: its own requests wait and are refused; everybody else's are answered."""
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -7,16 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import Engine, text
 from starlette.requests import Request
 
 from app.accounts.keys import issue_key
 from app.api import health
+from app.cli.asgi import create_site
 from app.db import transaction
 from app.event_stream import STREAMS_EACH_MAX, stream_slot
 from app.request_client import client_of
 from app.request_gate import WORK_LIMITS
 from app.request_limits import WorkKind
+from app.web import signin
 from tests.api_client import SCOPES, World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -100,6 +104,29 @@ def test_made_up_credentials_are_counted_by_their_address(world: World, credenti
     request = Request({"type": "http", "headers": fields, "client": ("192.0.2.7", 1), "state": {}})
     client = client_of(request)()
     assert (client.name, client.is_known) == ("192.0.2.7", False)
+
+
+def test_a_sign_in_that_waits_for_its_turn_leaves_its_place_to_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More strangers wait at the sign-in than there are places for strangers; another stranger is answered."""
+    begun: list[float] = []
+    go_on = threading.Event()
+
+    async def pause(seconds: float) -> None:
+        begun.append(seconds)
+        await asyncio.to_thread(go_on.wait, 60)
+
+    monkeypatch.setattr(signin, "admit_try", lambda *_: 1.0)
+    monkeypatch.setattr(signin, "sleep", pause)
+    with TestClient(create_site()) as site, ThreadPoolExecutor(5) as pool:
+        headers = {"sec-fetch-site": "same-origin"}
+        waiting = [pool.submit(site.post, "/sign-in", data={"email": "a@b.c"}, headers=headers) for _ in range(5)]
+        while len(begun) < 5:
+            threading.Event().wait(0.01)
+        assert site.get("/prices").status_code == 200
+        go_on.set()
+        assert {each.result().status_code for each in waiting} == {401}
 
 
 def test_readiness_is_checked_once_for_all_who_ask(
