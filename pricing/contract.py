@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pricing.money import MINOR_DIGITS
@@ -13,11 +14,12 @@ from pricing.schema import IDENTIFIER, Table, read_document, read_toml
 from pricing.window import ALWAYS, Title, Window
 
 FORMAT = 1
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def canonical(content: object) -> bytes:
     """Return the canonical form of plain values: JSON with sorted keys, no spaces, UTF-8."""
-    return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _CANONICAL.encode(content).encode()
 
 
 def content_hash(content: object) -> str:
@@ -79,7 +81,7 @@ class Contract:
         }
         return values | ({"based_on": self.based_on} if self.based_on else {})
 
-    @property
+    @cached_property
     def content_hash(self) -> str:
         """`sha256:…` over the canonical content."""
         return content_hash(self.content())
@@ -87,6 +89,12 @@ class Contract:
     def rate_for(self, key: RateKey) -> Rate | None:
         """Return the agreed rate for this film, or None where the list price applies."""
         return best_rate(self.rates, key)
+
+
+@lru_cache(maxsize=256)
+def recorded_contract(text: bytes) -> Contract:
+    """Return the contract of the canonical form of its plain values, as orders record it; each is read once."""
+    return Contract.from_content(json.loads(text))
 
 
 def parse_contract(text: str) -> Contract:

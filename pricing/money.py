@@ -143,8 +143,10 @@ def split(total: Money, parts: Sequence[Exact]) -> tuple[Money, ...]:
         raise ValueError(f"the parts do not settle to {total}")
     scale = minor_per_major(total.currency)
     shares = [part.numerator * scale // part.denominator for part in exacts]
-    lost = [part * scale - share for part, share in zip(exacts, shares, strict=True)]
     missing = total.minor - sum(shares)
+    if not missing:
+        return tuple(Money(share, total.currency) for share in shares)
+    lost = [part * scale - share for part, share in zip(exacts, shares, strict=True)]
     for index in sorted(range(len(shares)), key=lambda i: (-lost[i], i))[:missing]:
         shares[index] += 1
     return tuple(Money(share, total.currency) for share in shares)

@@ -9,18 +9,20 @@ the lines are then split by largest remainder, so that they sum to the total tha
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from pricing.book import PriceBook, PriceError
 from pricing.contract import Contract
-from pricing.exact import exact_text
+from pricing.exact import exact_text, fraction_of
 from pricing.labels import label_text
 from pricing.money import Money, minor_per_major, only_money, round_to_minor, split
 from pricing.rate import Rate
 from pricing.rules import Membership, Promotion, ServiceTier
 from pricing.usage import Customer, Usage
-from pricing.window import Title, moment
+from pricing.window import Epochs, Title, moment
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class _Running:
         """Round once, and split the lines so that they sum to the total."""
         total = round_to_minor(self.amount, self.currency)
         shares = split(total, [line.exact for line in self.lines])
-        return total, tuple(replace(line, amount=share) for line, share in zip(self.lines, shares, strict=True))
+        lines = zip(self.lines, shares, strict=True)
+        return total, tuple(Line(each.key, each.rule, share, each.exact, each.facts) for each, share in lines)
 
 
 def price(book: PriceBook, usage: Usage, customer: Customer, at: datetime, *, tier_kept: bool = True) -> Price:
@@ -108,24 +111,36 @@ def price(book: PriceBook, usage: Usage, customer: Customer, at: datetime, *, ti
     `tier_kept` False drops the service tier's line: its promise was missed. Raises PriceError when the book has no
     rate, membership or tier for it, or when the contract is in another currency.
     """
-    instant = moment(at)
+    return _price(book, usage, customer, _stretches(book, customer.contract).of(moment(at)), tier_kept)
+
+
+@lru_cache(maxsize=64)
+def _stretches(book: PriceBook, contract: Contract | None) -> Epochs:
+    """Return the stretches of time in which the same promotions and contract are in force."""
+    windows = [promotion.window for promotion in book.promotions]
+    return Epochs(windows if contract is None else [*windows, contract.window])
+
+
+# Most films are ordered in a few shapes. A price is never changed, so equal arguments may share one.
+@lru_cache(maxsize=4096)
+def _price(book: PriceBook, usage: Usage, customer: Customer, instant: datetime, tier_kept: bool) -> Price:
     membership, tier = book.membership(customer.membership), book.tier(usage.service_tier)
     running = _Running(book.currency)
     listed = book.rate_for(usage.key)
     free = _list_and_free(running, listed, usage, customer.free_seconds)
     list_total = round_to_minor(
-        sum((line.exact for line in running.lines if line.exact > 0), Fraction(0)), book.currency
+        sum((line.exact for line in running.lines if line.exact.numerator > 0), Fraction(0)), book.currency
     )
 
     contract = _contract(running, book, listed, usage, usage.seconds - free, customer.contract, instant)
     if contract is None or contract.membership_applies:
-        discount = running.amount * (1 - Fraction(membership.factor))
+        discount = running.amount * (1 - fraction_of(membership.factor))
         running.move("membership", f"membership:{membership.id}", -discount, _factor(membership))
     if contract is None or contract.promotions_apply:
         for promotion in book.promotions_at(instant):
             _promotion(running, promotion, usage, customer, instant)
     if tier_kept:
-        surcharge = running.amount * (Fraction(tier.factor) - 1)
+        surcharge = running.amount * (fraction_of(tier.factor) - 1)
         running.move("service_tier", f"tier:{tier.id}", surcharge, _factor(tier))
 
     total, lines = running.settled()
@@ -155,8 +170,9 @@ def per_second(book: PriceBook, usage: Usage, customer: Customer, at: datetime) 
 
 def tax_inside(book: PriceBook, total: Money) -> Money:
     """Return how much of a total is tax: prices include it, at the book's rate."""
-    rate = Fraction(book.tax_rate)
-    return round_to_minor(Fraction(only_money(total).major) * rate / (1 + rate), total.currency)
+    rate = fraction_of(book.tax_rate)
+    amount = Fraction(only_money(total).minor, minor_per_major(total.currency))
+    return round_to_minor(amount * rate / (1 + rate), total.currency)
 
 
 def _titles(title: Title) -> dict[str, str]:
@@ -169,8 +185,8 @@ def _factor(rule: Membership | Promotion | ServiceTier) -> dict[str, str]:
 
 def _list_and_free(running: _Running, rate: Rate, usage: Usage, free_seconds: Fraction) -> Fraction:
     """Add the list price of all seconds, then take off the first delivered ones that are free; return how many."""
-    per_second = Fraction(rate.per_second)
-    reads = Fraction(rate.input_per_second or 0)
+    per_second = fraction_of(rate.per_second)
+    reads = fraction_of(rate.input_per_second or Decimal(0))
     rule, free = f"rate:{rate.id}", min(free_seconds, usage.seconds)
     facts = {"currency": running.currency, **usage.key.facts()}
     film = {"seconds": exact_text(usage.seconds), "per_second": exact_text(per_second)}
@@ -215,7 +231,7 @@ def _promotion(running: _Running, promotion: Promotion, usage: Usage, customer: 
     """Apply one promotion once, its discount cut to what its caps have left."""
     if not promotion.fits(usage.key, customer.membership, usage.service_tier, at):
         return
-    discount = running.amount * (1 - Fraction(promotion.factor))
+    discount = running.amount * (1 - fraction_of(promotion.factor))
     left = promotion.left(customer.promotions_left)
     if left is not None:
         discount = min(discount, Fraction(left, minor_per_major(running.currency)))

@@ -161,9 +161,12 @@ def receipt(book: PriceBook, quoted: Quoted, delivered: Delivered) -> Receipt:
     tier = book.tier(quoted.usage.service_tier)
     is_tier_kept = delivered.started_in_time or tier.start_within is None
     charged = price(book, billed, quoted.customer, quoted.at, tier_kept=is_tier_kept)
-    reserved = price(book, quoted.usage, quoted.customer, quoted.at).promotions
-    spent = {name: min(minor, reserved.get(name, 0)) for name, minor in charged.promotions.items()}
-    charged = _ceiling(book, replace(charged, promotions=spent), quoted.total)
+    # What is charged as it was quoted spends what was reserved, and a price without a promotion spends nothing.
+    if charged.promotions and not (is_tier_kept and billed == quoted.usage):
+        reserved = price(book, quoted.usage, quoted.customer, quoted.at).promotions
+        spent = {name: min(minor, reserved.get(name, 0)) for name, minor in charged.promotions.items()}
+        charged = replace(charged, promotions=spent)
+    charged = _ceiling(book, charged, quoted.total)
     return Receipt(book.name, book.content_hash, quoted, delivered, billed.seconds, charged)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from pricing.contract import Contract
+from pricing.contract import Contract, canonical, recorded_contract
 from pricing.exact import exact_number, exact_text, parse_exact
 from pricing.rate_key import DIMENSIONS, READING_MODES, RateKey, require_text
 
@@ -105,7 +105,7 @@ class Customer:
         contract = content["contract"]
         return cls(
             membership=content["membership"],
-            contract=None if contract is None else Contract.from_content(contract),
+            contract=None if contract is None else recorded_contract(canonical(contract)),
             free_seconds=exact_number(content["free_seconds"]),
             promotions_left=content["promotions_left"],
         )

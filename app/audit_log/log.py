@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.audit_log.actor import Actor
 from app.audit_log.tables import AuditEntry
@@ -84,6 +84,26 @@ def last_simulation(session: Session, book_id: str, content_hash: str) -> int | 
             AuditEntry.facts["content_hash"].astext == content_hash,
         )
     )
+
+
+def broken_among(session: Session, entries: Sequence[AuditEntry]) -> list[int]:
+    """Return the numbers of those of these entries that were changed, or whose predecessor was removed or inserted."""
+    other = aliased(AuditEntry)
+    previous = (
+        select(other.hash)
+        .where(other.number < AuditEntry.number)
+        .order_by(other.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    numbers = [entry.number for entry in entries]
+    rows = session.execute(select(AuditEntry.number, previous).where(AuditEntry.number.in_(numbers)))
+    hashes: dict[int, str | None] = dict(rows.tuples())
+    return [
+        entry.number
+        for entry in entries
+        if entry.previous_hash != (hashes[entry.number] or FIRST) or entry.hash != entry_hash(entry)
+    ]
 
 
 def broken_entries(session: Session) -> Iterator[int]:

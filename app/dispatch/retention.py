@@ -20,6 +20,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.service_figures import add_closed_figures
 from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
@@ -203,11 +204,12 @@ def partial_uploads() -> int:
 
 @dataclass
 class Chore:
-    """A periodic deletion, with the pause in seconds between two runs."""
+    """A periodic piece of work, most often a deletion, with the pause in seconds between two runs."""
 
     name: str
     do: Callable[[], int]
     pause_seconds: float
+    is_counted: bool = True  # among the repairs that metrics and the console show
     due_at: float = 0.0  # on the monotonic clock
 
 
@@ -219,6 +221,7 @@ def chores() -> list[Chore]:
         Chore("expired_assets", lambda: _in_transaction(expired_assets), 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
+        Chore("service_figures", add_closed_figures, 1.0, is_counted=False),
         Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),
         Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
         Chore("unnamed_assets", unreferenced_assets, 3600.0),
@@ -235,7 +238,7 @@ def clean(chores_to_run: Iterable[Chore]) -> dict[str, int]:
         try:
             removed[chore.name] = chore.do()
             chore.due_at = time.monotonic() + chore.pause_seconds
-            if removed[chore.name]:
+            if removed[chore.name] and chore.is_counted:
                 with transaction() as session:
                     count_repairs(session, chore.name, removed[chore.name])
         except Exception:

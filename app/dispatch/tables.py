@@ -1,4 +1,4 @@
-"""Tables of the dispatcher: measured throughput, ETA forecasts, leaders and repair counts."""
+"""Tables of the dispatcher: measured throughput, ETA forecasts, leaders, repair counts and figures of the service."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -80,3 +80,21 @@ class SweepCount(Base):
     repair: Mapped[str] = mapped_column(Text, primary_key=True)
     count: Mapped[int] = mapped_column(BigInteger, default=0)
     last_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class ServiceFigures(Base):
+    """Sums over the whole service in a quarter of an hour, for operators; see app.dispatch.service_figures.
+
+    Rows are derived from receipts, transfers and takes, and may be removed: they are summed again.
+    """
+
+    __tablename__ = "service_figures"
+
+    starts_at: Mapped[datetime] = mapped_column(Moment, primary_key=True)
+    error_code: Mapped[str] = mapped_column(Text, primary_key=True)  # of failed films; empty for everything else
+    charged: Mapped[int] = mapped_column(BigInteger)  # minor units, as is refunded
+    refunded: Mapped[int] = mapped_column(BigInteger)
+    films: Mapped[int] = mapped_column(BigInteger)  # settled ones, with those that failed
+    failed: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[Decimal] = mapped_column(Numeric)  # delivered
+    gpu_seconds: Mapped[Decimal] = mapped_column(Numeric)

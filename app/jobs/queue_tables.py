@@ -43,6 +43,8 @@ class Unit(Base):
             postgresql_where=text("state = 'ready'"),
         ),
         Index("ix_units_running", "id", postgresql_where=text("state = 'running'")),
+        # For the operators' count of what waits for another unit of its job.
+        Index("ix_units_blocked", "pool", postgresql_where=text("state = 'blocked'")),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -128,6 +130,8 @@ class Take(Base):
             postgresql_where=text("state = 'running' AND kind = 'segment'"),
         ),
         Index("ix_takes_job", "job_id"),
+        # For the GPU time of a day.
+        Index("ix_takes_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("ix_takes_unsettled", "ended_at", postgresql_where=text("state <> 'running' AND NOT share_settled")),
         {"postgresql_with": {"fillfactor": 80}},
     )

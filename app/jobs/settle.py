@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -15,18 +15,14 @@ from app.jobs.fair_share import lock_shares
 from app.jobs.meter import end_take
 from app.jobs.publish_event import publish_job_event
 from app.jobs.queue_tables import Take, Unit
+from app.jobs.receipts import make_receipt, receipt_columns
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import book_by_id
 from app.prices.reservations import settle_reservation as settle_reservation
 from app.wallet.hold import capture, release
-from pricing.exact import exact_text
-from pricing.money import Money
-from pricing.receipt import Delivered, Quoted, Receipt
-from pricing.receipt import receipt as compute_receipt
-from pricing.simulation_result import Case
-from pricing.usage import Customer, Usage
+from pricing.receipt import Receipt
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def _end(session: Session, job: Job, state: JobState) -> Receipt:
     advance(job, state, at=moment)
     if state is JobState.COMPLETED:
         job.progress = 100
-    receipt = make_receipt(session, job)
+    receipt = make_receipt(book_by_id(session, str(job.pricing["book"])).book, job)
     row = ReceiptRow(
         job_id=job.id,
         body=receipt.to_json().decode(),
@@ -135,41 +131,6 @@ def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: i
         JOB_SECONDS.labels(job.model, tier).observe(age_seconds)
 
 
-def receipt_columns(job: Job, receipt: Receipt) -> dict[str, Any]:
-    """Return the columns of a receipt's row by which receipts are searched and added up."""
-    return {
-        "account_id": job.account_id,
-        "project_id": job.project_id,
-        "outcome": receipt.delivered.outcome,
-        "currency": job.currency,
-        "quoted": job.total,
-        "total": receipt.total.minor,
-        "list_total": receipt.price.list_total.minor,
-        "film_key": job.film_key,
-        "film_sha256": receipt.delivered.facts.get("sha256"),
-        "pricing_case": pricing_case(receipt),
-        "priced_at": receipt.quoted.at,
-        "test": job.test,
-        "settled_at": job.finished_at,
-    }
-
-
-def pricing_case(receipt: Receipt) -> str:
-    """Return the inputs of the receipt's price except the time, as canonical JSON, by which a simulation groups."""
-    usage, customer = receipt.quoted.usage, receipt.quoted.customer
-    share = receipt.billed_seconds / usage.seconds if usage.seconds else Fraction(0)
-    return Case(
-        key=usage.key,
-        seconds=exact_text(receipt.billed_seconds),
-        input_seconds=exact_text(usage.input_seconds * share),
-        service_tier=usage.service_tier,
-        tier_kept=receipt.delivered.started_in_time,
-        membership=customer.membership,
-        contract=customer.contract.content_hash if customer.contract else "",
-        free_seconds=exact_text(receipt.price.free_seconds_used),
-    ).to_json()
-
-
 def gpu_milliseconds(session: Session, job: Job) -> int:
     """Return the GPU time of all takes of a job in milliseconds, failed and lost ones included."""
     seconds = session.scalar(select(func.coalesce(func.sum(Take.gpu_seconds), 0)).where(Take.job_id == job.id))
@@ -188,34 +149,6 @@ def _move_money(session: Session, job: Job, amount: int) -> int:
     else:
         release(session, job.id, ours=our_fault)
     return charge
-
-
-def make_receipt(session: Session, job: Job) -> Receipt:
-    """Return the receipt of a job that has ended: a pure function of its row and of its price book.
-
-    So an audit can compute it again without trusting the stored receipt.
-    """
-    quoted = Quoted(
-        id=job.quote_id or job.id,
-        usage=Usage.from_content(job.pricing["usage"]),
-        customer=Customer.from_content(job.pricing["customer"]),
-        at=datetime.fromisoformat(str(job.pricing["at"])),
-        total=Money(job.total, job.currency),
-    )
-    return compute_receipt(book_by_id(session, str(job.pricing["book"])).book, quoted, _delivered(job))
-
-
-def _delivered(job: Job) -> Delivered:
-    """Return what an ended job delivered, from the measurements of its stored film."""
-    in_time = job.start_by is None or (job.started_at is not None and job.started_at <= job.start_by)
-    facts, seconds = {"job": job.id}, Fraction(0)
-    if job.error_code is not None:
-        facts["error"] = job.error_code
-    if job.film is not None:
-        film = {name: str(job.film[name]) for name in ("sha256", "frames", "fps")}
-        facts |= {"film": str(job.film_key), **film, "size": f"{job.film['width']}x{job.film['height']}"}
-        seconds = Fraction(job.film["frames"] - job.film["reused_frames"]) / Fraction(job.film["fps"])
-    return Delivered(outcome=str(job.state), seconds=seconds, started_in_time=in_time, facts=facts)
 
 
 def drop_work(session: Session, job: Job) -> None:

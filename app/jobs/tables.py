@@ -67,6 +67,9 @@ class Job(Base):
         # For the operators' list of all films, and of those in one state.
         Index("ix_jobs_created", "created_at", "id"),
         Index("ix_jobs_state_created", "state", "created_at", "id"),
+        Index("ix_jobs_model_created", "model", "created_at", "id"),
+        # For operators who have the beginning of an id.
+        Index("ix_jobs_id_prefix", "id", postgresql_ops={"id": "text_pattern_ops"}),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
     )
 

@@ -21,8 +21,19 @@ def is_locked_out(error: OperationalError) -> bool:
     return isinstance(error.orig, psycopg.errors.LockNotAvailable)
 
 
-def add_index(name: str, table: str, columns: list[str], *, unique: bool = False, where: str | None = None) -> None:
-    """Build an index while others read and write the table. One that was left half built is built again."""
+def add_index(
+    name: str,
+    table: str,
+    columns: list[str],
+    *,
+    unique: bool = False,
+    where: str | None = None,
+    operators: dict[str, str] | None = None,
+) -> None:
+    """Build an index while others read and write the table. One that was left half built is built again.
+
+    `operators` are operator classes by column, such as `text_pattern_ops`.
+    """
     with op.get_context().autocommit_block():
         # It waits for older transactions without any lock that stops others, however long they last.
         op.execute("SET lock_timeout = 0")
@@ -34,6 +45,7 @@ def add_index(name: str, table: str, columns: list[str], *, unique: bool = False
             columns,
             unique=unique,
             postgresql_where=None if where is None else text(where),
+            postgresql_ops=operators or {},
             postgresql_concurrently=True,
             if_not_exists=True,
         )

@@ -3,45 +3,66 @@
 from collections.abc import Callable
 from functools import lru_cache
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.audit_finding import AuditFinding
 from app.audit_log.log import broken_entries
+from app.audit_sums import EVERYTHING, AuditScope, AuditSum, run_rules
 from app.prices.tables import StoredBook, StoredContract
 from pricing.book import PriceBook, parse_book
 from pricing.contract import Contract, parse_contract
 from pricing.schema import BookError
 
+_FREE, _PROMOTION = "account_id || ' ' || month", "each.key || ' ' || whose.account_id"
+_PROMOTIONS = """reservations CROSS JOIN LATERAL jsonb_each_text(promotions) AS each
+    CROSS JOIN LATERAL (VALUES (''), (reservations.account_id)) AS whose (account_id)"""
+_GIVEN = "coalesce((promotions_used ->> each.key)::bigint, 0)"
+FREE = AuditSum(
+    "free",
+    f"""
+    SELECT {_FREE} AS subject, sum(free_used) AS amount FROM reservations
+    WHERE resolved_at >= :since AND resolved_at < :until GROUP BY 1""",
+)
+DISCOUNTS = AuditSum(
+    "promotion",
+    f"""
+    SELECT {_PROMOTION} AS subject, sum({_GIVEN}) AS amount FROM {_PROMOTIONS}
+    WHERE resolved_at >= :since AND resolved_at < :until GROUP BY 1""",
+)
+SUMS = (FREE, DISCOUNTS)
+
+# What reservations set aside and have used, beside the counter; a counter that is missing counts nothing.
+_COUNTED = """
+    SELECT subject, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
+           coalesce(c.reserved, 0) || ' reserved, ' || coalesce(c.spent, 0) || ' spent'
+    FROM (SELECT {counter} AS subject, reserved, spent FROM {table}) c FULL JOIN (
+        SELECT subject, sum(held) AS held, sum(used) AS used FROM (
+            SELECT {subject} AS subject, {held} AS held, {used} AS used FROM {rows} WHERE resolved_at IS NULL
+            UNION ALL SELECT subject, 0, total FROM ({sum.total}) AS resolved
+        ) AS parts GROUP BY subject) r USING (subject)
+    WHERE coalesce(c.reserved, 0) <> coalesce(r.held, 0) OR coalesce(c.spent, 0) <> coalesce(r.used, 0)"""
+
 # Each query returns subject, expected value and actual value.
 RULES: dict[str, str] = {
-    "free_seconds_count_their_reservations": """
-        SELECT account_id || ' ' || month, coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
-               coalesce(f.reserved, 0) || ' reserved, ' || coalesce(f.spent, 0) || ' spent'
-        FROM free_uses f FULL JOIN (
-            SELECT account_id, month, sum(free) FILTER (WHERE state = 'held') AS held, sum(free_used) AS used
-            FROM reservations GROUP BY account_id, month) r USING (account_id, month)
-        WHERE coalesce(f.reserved, 0) <> coalesce(r.held, 0) OR coalesce(f.spent, 0) <> coalesce(r.used, 0)""",
-    "promotion_counts_its_reservations": """
-        SELECT promotion || ' ' || account_id,
-               coalesce(r.held, 0) || ' reserved, ' || coalesce(r.used, 0) || ' spent',
-               coalesce(p.reserved, 0) || ' reserved, ' || coalesce(p.spent, 0) || ' spent'
-        FROM promotion_uses p FULL JOIN (
-            SELECT each.key AS promotion, whose.account_id,
-                   sum(each.value::bigint) FILTER (WHERE state = 'held') AS held,
-                   sum((promotions_used ->> each.key)::bigint) AS used
-            FROM reservations CROSS JOIN LATERAL jsonb_each_text(promotions) AS each
-                 CROSS JOIN LATERAL (VALUES (''), (reservations.account_id)) AS whose (account_id)
-            GROUP BY 1, 2) r USING (promotion, account_id)
-        WHERE coalesce(p.reserved, 0) <> coalesce(r.held, 0) OR coalesce(p.spent, 0) <> coalesce(r.used, 0)""",
+    "free_seconds_count_their_reservations": _COUNTED.format(
+        counter=_FREE, table="free_uses", subject=_FREE, held="free", used="free_used", rows="reservations", sum=FREE
+    ),
+    "promotion_counts_its_reservations": _COUNTED.format(
+        counter="promotion || ' ' || account_id",
+        table="promotion_uses",
+        subject=_PROMOTION,
+        held="each.value::bigint",
+        used=_GIVEN,
+        rows=_PROMOTIONS,
+        sum=DISCOUNTS,
+    ),
 }
 
 
-def audit_prices(session: Session) -> list[AuditFinding]:
+def audit_prices(session: Session, scope: AuditScope = EVERYTHING) -> list[AuditFinding]:
     """Return every disagreement; an empty list is a clean one. Reads only."""
-    findings = [
-        AuditFinding.of_values(rule, *row) for rule, query in RULES.items() for row in session.execute(text(query))
-    ]
+    findings = run_rules(session, RULES, scope)
     for table, parse in ((StoredBook, parse_book), (StoredContract, parse_contract)):
         for document_id, recorded, toml in session.execute(select(table.id, table.content_hash, table.toml)):
             # Parsed from the text itself, not looked up in the cache by its hash, so that a rewritten text shows.

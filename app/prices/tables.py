@@ -148,6 +148,8 @@ class Reservation(Base):
         one_of("state", ("held", "settled", "returned")),
         CheckConstraint("free_used BETWEEN 0 AND free", name="free_used_within_free"),
         CheckConstraint("(state = 'held') = (resolved_at IS NULL)", name="resolved_has_moment"),
+        # Open ones have no such moment.
+        Index("ix_reservations_resolved", "resolved_at"),
     )
 
     quote_id: Mapped[str] = mapped_column(Text, primary_key=True)

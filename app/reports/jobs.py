@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Account
@@ -13,8 +13,15 @@ from app.events.tables import Event
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.states import JobState
 from app.jobs.tables import Job
+from app.reports.accounts import matches_account
 from app.reports.capped_count import capped_count
 from app.wallet.tables import Transfer, TransferKind
+
+# A search reads the films of so many accounts at most.
+ACCOUNT_MATCHES_MAX = 20
+# The beginning of an id has its prefix and at least four random letters, which one film in a million shares.
+ID_PREFIX_MIN = len("video_") + 4
+ID_MATCHES_MAX = 200
 
 
 @dataclass(frozen=True)
@@ -67,20 +74,37 @@ def search_jobs(
 ) -> tuple[list[tuple[Job, str]], bool]:
     """Return a page of jobs with their account's name, newest first, and whether more follow.
 
-    `search` matches a part of the prompt or of the account's name, or the id of the job or account. An unknown `after`
-    starts at the newest.
+    `search` is the id of a film or its beginning, or the id of an account, or a part of its name or of a member's
+    e-mail. Prompts are not searched: that would read the films of all time. An unknown `after` starts at the newest.
     """
-    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
-    if search:
-        by_text = Job.prompt.icontains(search, autoescape=True) | Account.name.icontains(search, autoescape=True)
-        query = query.where(by_text | (Job.id == search) | (Job.account_id == search))
-    if state is not None:
-        query = query.where(Job.state == state)
+    conditions = [] if state is None else [Job.state == state]
     last = session.get(Job, after) if after else None
     if last is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+        conditions.append(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))
+    query = select(Job, Account.name).join(Account, Account.id == Job.account_id)
+    if search.strip():
+        job_ids = _find_jobs(session, search.strip(), conditions, limit + 1)
+        query = query.where(Job.id.in_(job_ids))
+    else:
+        query = query.where(*conditions)
     rows = session.execute(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)).all()
     return [(job, name) for job, name in rows[:limit]], len(rows) > limit
+
+
+def _find_jobs(session: Session, search: str, conditions: list[ColumnElement[bool]], limit: int) -> list[str]:
+    """Return the ids of the newest jobs that match a search: by id, and of each account that matches, by its index."""
+    exact = select(Job.id).where(Job.id == search, *conditions)
+    if session.scalar(exact) is not None:
+        return [search]
+    newest = select(Job.id).where(*conditions).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    queries = []
+    if len(search) >= ID_PREFIX_MIN:
+        by_id = select(Job.id).where(Job.id.startswith(search, autoescape=True), *conditions)
+        queries.append(by_id.limit(ID_MATCHES_MAX))
+    accounts = select(Account.id).where(matches_account(search)).order_by(Account.created_at, Account.id)
+    for account_id in session.scalars(accounts.limit(ACCOUNT_MATCHES_MAX)):
+        queries.append(newest.where(Job.account_id == account_id))
+    return [job_id for query in queries for job_id in session.scalars(query)]
 
 
 def find_any_job(session: Session, job_id: str) -> Job:

@@ -5,12 +5,13 @@ from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Numeric, cast, func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from app.jobs.queue_tables import Take, Unit, Worker
-from app.jobs.tables import Job, ReceiptRow
-from app.wallet.tables import Transfer, TransferKind
+from app.audit_sums import NEVER
+from app.dispatch.service_figures import FIGURES, summed_until
+from app.jobs.queue_tables import Unit, Worker
+from app.jobs.tables import Job
 
 PRIORITY_TITLES = {0: "Priority", 1: "Standard", 2: "Flex"}
 # Waiting times are those of the last day, so that they describe the present.
@@ -46,31 +47,33 @@ class WaitFigures(NamedTuple):
     p95: int
 
 
+# Figures of whole quarters from `:start` on, and those of the rows that no quarter has summed yet.
+_SINCE = f"""
+    SELECT starts_at, charged, refunded, films, seconds, gpu_seconds, failed, error_code
+    FROM service_figures WHERE starts_at >= :start
+    UNION ALL SELECT * FROM ({FIGURES}) AS unsummed"""
+_BY_DAY = text(f"""
+    SELECT CAST(timezone(:zone, starts_at) AS date) AS day, sum(charged) AS charged, sum(refunded) AS refunded,
+           sum(films) AS films, sum(seconds) AS seconds, sum(gpu_seconds) AS gpu_seconds
+    FROM ({_SINCE}) AS figures GROUP BY day
+""")
+_FAILURES = text(f"""
+    SELECT error_code, sum(failed) AS failed FROM ({_SINCE}) AS figures WHERE error_code <> ''
+    GROUP BY error_code ORDER BY error_code
+""")
+
+
 def read_days(session: Session, first: date, zone: ZoneInfo) -> dict[date, DayFigures]:
-    """Return the figures of each day since `first`, without test jobs.
+    """Return the figures of each day since `first` that has any, without test jobs.
 
     Charges count on the day of settlement, refunds on the day of the refund, GPU-seconds on the day a take ended.
     """
-    start = _start_of(first, zone)
-    days = _delivered(session, start, zone)
-    refund_day = func.date(func.timezone(str(zone), Transfer.at))
-    refunds = session.execute(
-        select(refund_day, func.sum(Transfer.amount))
-        .where(Transfer.kind == str(TransferKind.REFUND), Transfer.at >= start)
-        .group_by(refund_day)
-    )
-    for day, amount in refunds:
-        days[day] = days.get(day, DayFigures())._replace(refunded=int(amount))
-    end_day = func.date(func.timezone(str(zone), Take.ended_at))
-    gpu_use = session.execute(
-        select(end_day, func.sum(Take.gpu_seconds))
-        .join(Job, Job.id == Take.job_id)
-        .where(Take.ended_at >= start, Job.test.is_(False))
-        .group_by(end_day)
-    )
-    for day, gpu_seconds in gpu_use:
-        days[day] = days.get(day, DayFigures())._replace(gpu_seconds=Decimal(gpu_seconds))
-    return days
+    rows = session.execute(_BY_DAY, {"zone": str(zone), **_span(session, first, zone)})
+    figures = {
+        row.day: DayFigures(int(row.charged), int(row.refunded), int(row.films), row.seconds, row.gpu_seconds)
+        for row in rows
+    }
+    return {day: each for day, each in figures.items() if any(each)}
 
 
 def read_queue(session: Session, moment: datetime) -> list[QueueFigures]:
@@ -101,12 +104,7 @@ def read_queue(session: Session, moment: datetime) -> list[QueueFigures]:
 
 def read_failures(session: Session, first: date, zone: ZoneInfo) -> list[tuple[str, int]]:
     """Return (error code, failed jobs) since a day, without test jobs."""
-    rows = session.execute(
-        select(Job.error_code, func.count())
-        .where(Job.state == "failed", Job.finished_at >= _start_of(first, zone), Job.test.is_(False))
-        .group_by(Job.error_code)
-    )
-    return [(code or "unknown", count) for code, count in rows]
+    return [(code, int(count)) for code, count in session.execute(_FAILURES, _span(session, first, zone))]
 
 
 def count_workers(session: Session) -> dict[str, int]:
@@ -115,20 +113,10 @@ def count_workers(session: Session) -> dict[str, int]:
     return dict(rows.all())
 
 
-def _start_of(day: date, zone: ZoneInfo) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone)
-
-
-def _delivered(session: Session, start: datetime, zone: ZoneInfo) -> dict[date, DayFigures]:
-    settled_day = func.date(func.timezone(str(zone), ReceiptRow.settled_at))
-    length = cast(Job.film["frames"].astext, Numeric) / cast(Job.spec["fps"].astext, Numeric)
-    rows = session.execute(
-        select(settled_day, func.sum(ReceiptRow.total), func.count(), func.sum(func.coalesce(length, 0)))
-        .join(Job, Job.id == ReceiptRow.job_id)
-        .where(Job.test.is_(False), ReceiptRow.settled_at >= start)
-        .group_by(settled_day)
-    )
-    return {day: DayFigures(int(total), 0, films, Decimal(seconds)) for day, total, films, seconds in rows}
+def _span(session: Session, first: date, zone: ZoneInfo) -> dict[str, datetime]:
+    """Return the start of a day, and from when up to when rows are read that no quarter has summed yet."""
+    start = datetime(first.year, first.month, first.day, tzinfo=zone)
+    return {"start": start, "since": max(start, summed_until(session) or start), "until": NEVER}
 
 
 def _read_waits(session: Session, moment: datetime) -> dict[str, WaitFigures]:

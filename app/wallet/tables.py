@@ -104,6 +104,9 @@ class Transfer(Base):
         ),
         Index("ix_transfers_account_at", "account_id", "at"),
         Index("ix_transfers_job", "job_id", postgresql_where=text("job_id IS NOT NULL")),
+        # For audits of the months that are not sealed, and for the refunds of a day.
+        Index("ix_transfers_at", "at"),
+        Index("ix_transfers_refunds", "at", postgresql_where=text("kind = 'refund'")),
         Index("uq_transfers_capture", "job_id", unique=True, postgresql_where=text("kind = 'capture'")),
     )
 
@@ -131,6 +134,7 @@ class Hold(Base):
         CheckConstraint("state = 'captured' OR captured_amount = 0", name="captured_only_if_captured"),
         CheckConstraint("(state = 'held') = (resolved_at IS NULL)", name="resolved_has_moment"),
         Index("ix_holds_open", "account_id", postgresql_where=text("state = 'held'")),
+        Index("ix_holds_resolved", "resolved_at", postgresql_where=text("resolved_at IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -183,6 +187,7 @@ class HoldSlice(Base):
         CheckConstraint("used BETWEEN 0 AND amount", name="used_within_amount"),
         CheckConstraint("refunded BETWEEN 0 AND coalesce(used, 0)", name="refunded_within_used"),
         Index("ix_hold_slices_lot", "lot_id"),
+        Index("ix_hold_slices_refunded", "lot_id", postgresql_where=text("refunded > 0")),
     )
 
     hold_id: Mapped[str] = mapped_column(ForeignKey("holds.id"), primary_key=True)

@@ -31,14 +31,12 @@ from app.clock import now
 from app.db import forget_engines, get_engine, new_id, transaction
 from app.prices.find import book_at
 from app.prices.seed import seed_book
-from app.reports.parallel_audit import audit_in_parallel
 from app.reports.simulation import simulate_book
 from app.settings import child_environment, get_settings, set_environment
 from app.wallet.audit import audit_wallet
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from app.wallet.hold import hold
-from tests.ledger_simulation import Line
 
 CLIENTS = 8
 WALLETS = (1, 1000)
@@ -181,50 +179,6 @@ def time_simulation(count: int) -> None:
     print(f"simulation of {count} past jobs: {took:.1f} s in {found.groups} prices ({os.cpu_count()} processors)")
 
 
-# Every id ends in its own random letters; a copy has the number of the copy in place of the last six of them, in every
-# column and inside every body, so that copies agree with each other as the originals do.
-COPY = r"""
-    INSERT INTO {table} SELECT c.* FROM {table} AS r, generate_series(1, :count) AS n,
-        jsonb_populate_record(NULL::{table}, regexp_replace(to_jsonb(r)::text,
-            '((video|acct|period|hold|lot|transfer|take|unit|quote|slice|event|evt)_[0-9a-z]{{18}})[0-9a-z]{{6}}',
-            '\1' || lpad(n::text, 6, '0'), 'g')::jsonb || jsonb_build_object({changes})) AS c
-"""
-COPIED = ("accounts", "wallets", "jobs", "units", "takes", "receipts", "events", "holds", "transfers", "credit_lots")
-COPIED += ("hold_slices", "budgets", "free_uses", "reservations", "shares", "membership_periods", "submissions")
-FRESH = {"takes": "fence", "receipts": "number"}
-
-
-def time_audit(count: int) -> None:
-    """Print how many receipts a second two processes audit, and how long the second audit of sealed months takes."""
-    # A few films are made by the code, the others are copies of them.
-    with Session(get_engine(), expire_on_commit=False) as session:
-        session.info["clock_at"] = now(session) - timedelta(days=70)
-        line = Line(session)
-        alice = line.open("Audited", membership="studio", credit=10_000_000)
-        for number in range(20):
-            line.order(alice, seconds=1 + number % 5)
-        line.work()
-        seen = len(session.execute(text("SELECT FROM receipts WHERE account_id = :id"), {"id": alice.account_id}).all())
-    copies = max(1, count // seen - 1)
-    with transaction() as session:
-        session.execute(text("SET LOCAL session_replication_role = replica"))
-        for table in COPIED:
-            fresh = FRESH.get(table)
-            changes = f"'{fresh}', nextval(pg_get_serial_sequence('{table}', '{fresh}'))" if fresh else ""
-            session.execute(text(COPY.format(table=table, changes=changes)), {"count": copies})
-    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
-    started = monotonic()
-    report = audit_in_parallel(processes=2)
-    took = monotonic() - started
-    assert report.findings == [], report.findings[:3]
-    print(f"audit of {report.receipts} receipts in 2 processes: {took:.1f} s, {report.receipts / took:.0f}/s", end="; ")
-    print(f"a million: {took * 1_000_000 / report.receipts / 60:.1f} minutes")
-    started = monotonic()
-    again = audit_in_parallel(processes=2)
-    print(f"the next audit, all months sealed: {monotonic() - started:.1f} s, {again.receipts} receipts computed")
-
-
 @contextmanager
 def bench_servers() -> Iterator[Path]:
     """Start embedded servers for the block and point the settings at them."""
@@ -240,14 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="per side and number of wallets")
     parser.add_argument("--receipts", type=int, default=1_000_000, help="of the simulation")
-    parser.add_argument("--audited", type=int, default=20_000, help="receipts of the audit")
-    parser.add_argument("--only-audit", action="store_true")
     asked = parser.parse_args()
     with bench_servers() as folder:
-        time_audit(asked.audited)
-        if not asked.only_audit:
-            compare_holds(asked.seconds, folder)
-            time_simulation(asked.receipts)
+        compare_holds(asked.seconds, folder)
+        time_simulation(asked.receipts)
 
 
 if __name__ == "__main__":

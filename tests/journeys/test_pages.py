@@ -494,7 +494,7 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     approver.goto("/admin/trail")
     for act in ("book.drafted", "book.approved", "book.scheduled"):
         expect(approver.get_by_text(act).first).to_be_visible()
-    expect(approver.get_by_text("Verified: no entry was changed.")).to_be_visible()
+    expect(approver.get_by_text("Verified: no entry on this page was changed.")).to_be_visible()
     assert not [*author_watch.faults, *approver_watch.faults, *creator_watch.faults]
 
 

@@ -15,7 +15,7 @@ from app.settings import get_settings
 
 # Enough that PostgreSQL prefers an index wherever there is one that fits.
 JOBS = 4_000
-WORKERS = 8_000
+WORKERS = 20_000
 ACCOUNTS = 100
 # What grows with every order, and never shrinks or only after weeks. Nothing on the way of an order may read it all.
 HISTORY = frozenset(
@@ -55,7 +55,7 @@ STATEMENTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 def add_history(engine: Engine, *, jobs: int = JOBS, workers: int = WORKERS) -> None:
     """Copy every job in the database, with all that belongs to it, `jobs` times; add workers that are long gone.
 
-    The copies are a minute apart and go back into the past. Half of them stay with their account, the others are
+    The copies are ten minutes apart and go back into the past. Half of them stay with their account, the others are
     spread over accounts of their own.
     """
     with engine.begin() as connection:
@@ -96,7 +96,7 @@ def _copy(connection: Connection, table: str, names: tuple[str, ...], count: int
     changes = [f"'{name}', r.{name} || 'p' || n" for name in names]
     for name, kind in columns:
         if kind == "timestamp with time zone":
-            changes.append(f"'{name}', r.{name} - n * interval '1 minute'")
+            changes.append(f"'{name}', r.{name} - n * interval '10 minutes'")
         if name == "account_id" and table not in OWN:
             changes.append(f"'{name}', CASE WHEN n % 2 = 0 THEN r.{name} ELSE 'acct_past' || n % {ACCOUNTS} END")
     if table in SEQUENCES:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, text
 
-from app.admin.operations import list_all_deliveries, list_all_jobs
+from app.admin.operations import jobs_by_state, list_all_deliveries, list_all_jobs
+from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.gauges import read_all
@@ -22,6 +25,7 @@ from app.dispatch.lease import (
 )
 from app.dispatch.retention import chores, clean
 from app.dispatch.scheduler import record_forecasts, resend_lost_wakeups, run_round
+from app.dispatch.service_figures import add_figures
 from app.dispatch.worker_registry import (
     WORKER_DIED,
     ask_host_to_leave,
@@ -30,14 +34,20 @@ from app.dispatch.worker_registry import (
     register_worker,
     release_takes_of_child,
 )
+from app.jobs.intake import list_pauses
 from app.jobs.queue_tables import Take
 from app.jobs.tables import Job
+from app.reports.accounts import search_accounts
 from app.reports.capped_count import capped_count
+from app.reports.deliveries import list_delivery_rows
+from app.reports.jobs import search_jobs
+from app.reports.service_overview import count_workers, read_days, read_failures, read_queue
+from app.reports.workers import list_worker_rows, read_pool_queues
 from app.settings import get_settings
 from app.webhooks.secret import key_of
 from app.webhooks.tables import Delivery
 from tests.api_client import World
-from tests.app.dispatch.history import add_history, recording, scans
+from tests.app.dispatch.history import JOBS, add_history, recording, scans
 from tests.app.net.receiver import Receiver
 from tests.app.webhooks.couriers import courier_thread
 
@@ -89,6 +99,10 @@ def past(world: World, engine: Engine, receiver: Receiver, monkeypatch: pytest.M
     past.deliver()
     world.get("/v1/events")
     add_history(engine)
+    # The scheduler has summed what is over, a day at a time.
+    with transaction() as session:
+        while add_figures(session):
+            pass
     return past
 
 
@@ -181,11 +195,43 @@ def operators_lists(_past: Past) -> None:
         assert capped_count(session, Job.created_at, Job.state == "expired") == "0"
         assert capped_count(session, Delivery.created_at, Delivery.state == "delivered") == "1,000+"
         assert capped_count(session, Delivery.created_at, Delivery.state == "pending") == "0"
+        assert list_all_jobs(session, model="no-such-model") == ([], False)
+        assert jobs_by_state(session, since=now(session) - timedelta(days=1))
+        assert list_worker_rows(session)
+        assert read_pool_queues(session, {"synthetic"})
+        assert list_delivery_rows(session, state="exhausted", limit=20) == ([], False)
+        assert list_delivery_rows(session, limit=20)[1]
+
+
+def overview(_past: Past) -> None:
+    with transaction() as session:
+        moment, zone = now(session), ZoneInfo("Asia/Shanghai")
+        first = moment.astimezone(zone).date() - timedelta(days=90)
+        days = read_days(session, first, zone)
+        assert sum(day.films for day in days.values()) > JOBS
+        read_failures(session, first, zone)
+        read_queue(session, moment)
+        count_workers(session)
+        list_pauses(session)
+
+
+def searches(past: Past) -> None:
+    with transaction() as session:
+        newest = list_all_jobs(session, limit=1)[0][0]
+        for search in (newest.id, newest.id[:14], newest.account_id, "alice", "ALICE@example", "no such thing"):
+            for state in (None, "failed"):
+                search_jobs(session, search, state=state, limit=20)
+        assert [job.id for job, _ in search_jobs(session, newest.id, limit=20)[0]] == [newest.id]
+        search_jobs(session, limit=20)
+        search_accounts(session, "alice", limit=20)
 
 
 @pytest.mark.timeout(300)
 def test_no_statement_of_an_orders_life_reads_history(past: Past) -> None:
-    paths: tuple[Callable[[Past], None], ...] = (operators_lists, orders_and_polls, takes, scheduler_rounds, deliveries)
+    paths: tuple[Callable[[Past], None], ...] = (
+        *(operators_lists, overview, searches),
+        *(orders_and_polls, takes, scheduler_rounds, deliveries),
+    )
     before = scans(past.engine)
     reads: list[str] = []
     for path in paths:

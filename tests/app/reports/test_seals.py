@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.jobs.tables import ReceiptRow
 from app.reports import parallel_audit
 from app.reports.parallel_audit import AuditReport, audit_in_parallel
+from app.wallet.funds import refund
 from tests.ledger_simulation import Line
 
 OLD_FILMS, NEW_FILMS = 3, 2
@@ -81,6 +82,8 @@ def test_a_sealed_month_is_not_computed_again_and_a_change_to_it_is_noticed(
         "UPDATE events SET body = replace(body, '\"total\":', '\"sum\":') WHERE job_id = :job",
         "UPDATE holds SET captured_amount = captured_amount - 1 WHERE job_id = :job",
         "DELETE FROM receipts WHERE job_id = :job",
+        "UPDATE transfers SET reason = 'another' WHERE job_id = :job",
+        "UPDATE hold_slices SET used = used - 1 WHERE hold_id = (SELECT id FROM holds WHERE job_id = :job)",
     ],
 )
 def test_whatever_of_a_sealed_month_is_bent_breaks_its_seal(books: list[str], statement: str) -> None:
@@ -100,6 +103,34 @@ def test_nothing_is_sealed_while_a_row_disagrees_or_a_month_was_left_out(books: 
     assert disagreeing.sealed == []
     with pytest.raises(AppError, match="2026-05"):
         audit(since="May")
+
+
+@pytest.mark.timeout(240)
+def test_no_rule_reads_a_sealed_month_again(books: list[str]) -> None:
+    assert audit().sealed
+    with transaction() as fresh:
+        # Money still moves about old films.
+        refund(fresh, books[0], 50, reference="flicker", reason="flicker")
+    assert rules(audit()) == set()
+    # Rules would name each of these. Only the digest does, and `--trust-seals` reads nothing of it.
+    bend("UPDATE transfers SET amount = amount + 1 WHERE job_id = :job AND kind = 'capture'", job=books[0])
+    bend("UPDATE holds SET captured_amount = captured_amount - 1 WHERE job_id = :job", job=books[1])
+    bend("UPDATE receipts SET total = total - 1 WHERE job_id = :job", job=books[2])
+    assert rules(audit()) == {"sealed_month_is_unchanged"}
+    trusting = audit(trust_seals=True)
+    assert (trusting.findings, trusting.receipts) == ([], NEW_FILMS)
+    assert {"wallet_posted_is_sum_of_transfers", "captured_hold_has_its_transfer", "receipt_equals_capture"} <= rules(
+        audit(everything=True)
+    )
+
+
+@pytest.mark.timeout(240)
+def test_a_changed_sum_over_sealed_months_is_noticed(books: list[str]) -> None:
+    assert audit().sealed
+    bend("UPDATE sealed_sums SET amount = amount + 1 WHERE kind = 'posted'")
+    bend("UPDATE wallets SET posted = posted + 1")
+    assert rules(audit(trust_seals=True)) == {"sealed_sums_are_unchanged", "lots_hold_what_is_posted"}
+    assert "sealed_sum_is_that_of_its_rows" in rules(audit(everything=True))
 
 
 def test_a_seal_stays(books: list[str]) -> None:

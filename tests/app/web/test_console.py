@@ -101,10 +101,13 @@ def test_a_film_is_found_and_followed_from_the_console(site: Site):
         browser.get(path)
         assert re.search(r"waiting, 0 %, about \d+(–\d+)? (s|min)", browser.text())
     site.work()
-    browser.get("/admin/films?search=look into")
-    assert "a film to look into" in browser.text()
-    browser.get("/admin/films?search=nothing like it")
-    assert "a film to look into" not in browser.text()
+    video = film.rsplit("/", 1)[-1]
+    for search in (video, video[:12], site.accounts["alice"], "ALICE@example", "alice"):
+        browser.get(f"/admin/films?search={search}")
+        assert "a film to look into" in browser.text(), search
+    for search in ("video_", "nothing like it", site.accounts["bob"], "bob@example", "look into"):
+        browser.get(f"/admin/films?search={search}")
+        assert "a film to look into" not in browser.text(), search
     browser.get(f"/admin{film}")
     page = browser.text()
     for words in ("video.created", "video.completed", "Shot 1, segment 1", "succeeded", "worker-in-test", "receipt 1"):
