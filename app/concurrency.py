@@ -23,26 +23,26 @@ class ConcurrencyLimit:
         self._in_use: Counter[str] = Counter()
 
     @contextmanager
-    def hold(self, account_id: str) -> Iterator[None]:
-        """Hold a slot during the block.
+    def hold(self, account_id: str, *, amount: int = 1) -> Iterator[None]:
+        """Hold a slot, or `amount` of them, during the block.
 
         Raises AppError `rate_limited` when the account uses all of its slots, and `unavailable` when all are in use.
         """
         with self._lock:
-            if self._in_use[account_id] >= self._each:
+            if self._in_use[account_id] + amount > self._each:
                 message = (
-                    f"{self._each} {self._things} of this account are being {self._action} already; "
-                    "send the next when one is done."
+                    f"As many {self._things} of this account as are allowed ({self._each}) are being {self._action} "
+                    "already; send the next when one is done."
                 )
                 raise AppError("rate_limited", message, allowed=self._each, retry_after=_RETRY_SECONDS)
-            if self._in_use.total() >= self._together:
+            if self._in_use.total() + amount > self._together:
                 message = f"Too many {self._things} are being {self._action} at this moment; try again in some seconds."
                 raise AppError("unavailable", message, retry_after=_RETRY_SECONDS)
-            self._in_use[account_id] += 1
+            self._in_use[account_id] += amount
         try:
             yield
         finally:
             with self._lock:
-                self._in_use[account_id] -= 1
+                self._in_use[account_id] -= amount
                 if not self._in_use[account_id]:
                     del self._in_use[account_id]

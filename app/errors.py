@@ -1,6 +1,12 @@
 """Application errors: a code, a message, and facts. The one table that maps codes to HTTP statuses is here."""
 
+import json
 from typing import Any
+
+# What a refusal may repeat of a request: a body with a million unknown fields gets no answer of 90 MB.
+FINDINGS_MAX = 20
+REFUSAL_BYTES_MAX = 16 * 1024
+_ENVELOPE_BYTES = 1024
 
 
 class AppError(Exception):
@@ -41,10 +47,12 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "terms_not_acknowledged": (403, "No operator of this service has accepted the terms of the model yet."),
     "not_found": (404, "The object does not exist, or belongs to another account."),
     "method_not_allowed": (405, "This URL does not support this method."),
+    "request_timeout": (408, "The body did not arrive in time; send it again, over a faster connection."),
     "conflict": (409, "The state of the object does not allow this."),
     "not_finished": (409, "The job has not ended yet; cancel it first."),
     "too_late": (409, "The film is already being finished and can no longer be cancelled."),
     "already_final": (409, "The job has already ended."),
+    "storage_full": (409, "The account's uploaded files have as many bytes as its membership allows."),
     "gone": (410, "The file was deleted when its retention ended."),
     "body_too_large": (413, "The body is larger than this URL accepts."),
     "unsupported_media_type": (415, "This URL does not accept this content type."),
@@ -76,3 +84,30 @@ HTTP_STATUS: dict[str, int] = {code: status for code, (status, _) in ERROR_CODES
 def not_found(noun: str, identifier: str) -> AppError:
     """Return the error for an object that does not exist, or belongs to another tenant: the two look the same."""
     return AppError("not_found", f"There is no {noun} with this id.", noun=noun, id=identifier)
+
+
+def shortened(error: AppError) -> AppError:
+    """Return an error whose document has fewer than REFUSAL_BYTES_MAX bytes, whatever the request held.
+
+    Messages and facts repeat parts of the request (a field's name, its value); where they are too long, texts and lists
+    are cut.
+    """
+    for text_max in (2_000, 400, 50):
+        # A document has the message and the field twice each.
+        document = [error.message, error.message, error.field, error.field, error.facts]
+        if len(json.dumps(document, default=str)) < REFUSAL_BYTES_MAX - _ENVELOPE_BYTES:
+            break
+        facts = {name: _cut(value, text_max) for name, value in error.facts.items()}
+        error = AppError(error.code, _cut(error.message, text_max), field=_cut(error.field, text_max), **facts)
+    return error
+
+
+def _cut(value: Any, text_max: int) -> Any:
+    """Return a value with its texts cut to `text_max` characters and its lists to FINDINGS_MAX elements."""
+    if isinstance(value, str):
+        return value if len(value) <= text_max else f"{value[: text_max - 1]}…"
+    if isinstance(value, dict):
+        return {name: _cut(each, text_max) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_cut(each, text_max) for each in list(value)[:FINDINGS_MAX]]
+    return value

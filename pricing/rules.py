@@ -13,6 +13,9 @@ from pricing.rate_key import MODEL_PATTERN, MODES, RESOLUTIONS, RateKey, model_m
 from pricing.schema import IDENTIFIER, Table
 from pricing.window import Title, Window, moment_text
 
+# Where a membership names no storage of its own.
+STORAGE_GIB_PER_WEIGHT = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -21,7 +24,8 @@ class Membership:
     `factor` multiplies the price (0.65 = 35 % off). `share_weight` is the weight of the account's GPU share,
     `concurrency` the segments it may have running, `queue_limit` its unfinished jobs, `retention_days` how long
     films are kept, `free_seconds_per_month` its free seconds per month of the billing zone. The two rates are
-    requests of any kind, and new jobs, per minute.
+    requests of any kind, and new jobs, per minute. `storage_gib` is how many GiB its uploaded files may have; where it
+    is absent, that follows from the share.
     """
 
     id: str
@@ -34,6 +38,12 @@ class Membership:
     free_seconds_per_month: int
     requests_per_minute: int
     jobs_per_minute: int
+    storage_gib: int | None = None
+
+    @property
+    def storage_bytes(self) -> int:
+        """How many bytes the account's uploaded files may have."""
+        return (self.storage_gib or STORAGE_GIB_PER_WEIGHT * self.share_weight) * 2**30
 
     @classmethod
     def read(cls, table: Table) -> "Membership":
@@ -49,13 +59,14 @@ class Membership:
             free_seconds_per_month=table.count("free_seconds_per_month", 0, 1_000_000),
             requests_per_minute=table.count("requests_per_minute", 1, 1_000_000),
             jobs_per_minute=table.count("jobs_per_minute", 1, 1_000_000),
+            storage_gib=table.whole("storage_gib", 1, 1_000_000, required=False),
         )
         table.close()
         return membership
 
     def content(self) -> dict[str, Any]:
-        """Return the membership as plain values."""
-        values = {name: getattr(self, name) for name in self.__slots__}
+        """Return the membership as plain values; an absent figure is left out, so that older books keep their bytes."""
+        values = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
         return values | {"title": self.title.content(), "factor": exact_text(self.factor)}
 
 

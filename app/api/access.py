@@ -1,19 +1,21 @@
 """Authenticate the caller of a request by its API key, and check the scope and roles that a route requires."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.accounts.caller import Caller
 from app.accounts.keys import authenticate
-from app.api.rate_limits import count_known_key, count_request
 from app.db import transaction
 from app.errors import AppError
-from app.request_session import SessionDep
+from app.jobs.rate_limits import count_known_key, count_request
+from app.request_client import client_of, remember_client
+from app.request_session import SessionDep, gate_place
 from app.roles import Scope, require_role, require_scope
 
 # Declares the scheme in the OpenAPI document. The key itself is read below, so that the error has our format.
@@ -31,17 +33,23 @@ def bearer_key(request: Request) -> str:
     return key.strip()
 
 
-def require_key(request: Request) -> None:
-    """Check that a request carries a valid key, whatever its scopes.
+def require_key(request: Request) -> str:
+    """Check that a request carries a valid key, whatever its scopes; return the account's id.
 
-    Raises AppError `unauthenticated`, and `unavailable` while the database cannot be reached.
+    A key that was valid within the last minute is believed: this decides only whether a body is read, and the route
+    authenticates again. Raises AppError `unauthenticated`, and `unavailable` while the database cannot be reached.
     """
+    key, client = bearer_key(request), client_of(request)()
+    if client.is_known:
+        return client.name
     try:
         with transaction() as session:
-            authenticate(session, bearer_key(request))
+            account_id = authenticate(session, key).account_id
     except SQLAlchemyError as error:
         message = "The service cannot reach its database now."
         raise AppError("unavailable", message, retry_after=2) from error
+    remember_client(request, account_id)
+    return account_id
 
 
 def authorize(request: Request, session: Session, scope: Scope | None, *roles: str) -> Caller:
@@ -54,6 +62,7 @@ def authorize(request: Request, session: Session, scope: Scope | None, *roles: s
     key = bearer_key(request)
     counted = count_known_key(request, key)
     caller = authenticate(session, key)
+    remember_client(request, caller.account_id)
     if scope is not None:
         require_scope(caller, scope)
     if roles:
@@ -79,12 +88,16 @@ def needs(scope: Scope | None, *roles: str) -> Callable[..., Caller]:
     return find_caller
 
 
-def needs_without_session(scope: Scope) -> Callable[..., Caller]:
+def needs_without_session(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """Return the same dependency for routes that hold no database session while they work (streams, test sends)."""
 
-    def find_caller(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Caller:
+    def find_in_transaction(request: Request) -> Caller:
         with transaction() as session:
             return authorize(request, session, scope)
+
+    async def find_caller(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Caller:
+        async with gate_place(request):
+            return await run_in_threadpool(find_in_transaction, request)
 
     find_caller.scope, find_caller.roles = scope, ()  # type: ignore[attr-defined]
     return find_caller

@@ -16,6 +16,7 @@ from app.api.middleware import RequestMiddleware
 from app.api.openapi_examples import add_examples
 from app.api.problems import ProblemOut, install
 from app.api.videos.derived import ExtensionRequest
+from app.assets.schemas import AssetFromUrl
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
 
@@ -43,6 +44,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         402: "Insufficient funds",
         403: "Not allowed",
         404: "Not found",
+        408: "The body did not arrive in time",
         409: "Not possible in the current state",
         413: "Body too large",
         415: "Content type not supported",
@@ -94,7 +96,7 @@ def _complete_document(api: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = make_document()
-        for model in (VideoRequest, ExtensionRequest):
+        for model in (VideoRequest, ExtensionRequest, AssetFromUrl):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             for name, part in schema.pop("$defs", {}).items():
                 document["components"]["schemas"].setdefault(name, part)

@@ -9,16 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.caller import require_active
 from app.api.access import VideosCaller
-from app.api.videos.translate import Body, read_body
+from app.api.videos.translate import Body, read_body, read_json
 from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
-from app.assets.links import open_upload_link
+from app.assets.limits import ORDER_FORM_BYTES_MAX
+from app.assets.links import PATH, open_upload_link
 from app.assets.schemas import AssetFromUrl, AssetOut, AssetUpload, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
+from app.db import transaction
 from app.errors import AppError
-from app.jobs.file_retention import retention_end
+from app.jobs.file_retention import retention_end, storage_quota
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/assets", tags=["assets"])
@@ -71,7 +74,17 @@ UPLOAD_SCHEMA: dict[str, Any] = {
 }
 
 
+# Parsed by the route too: a data URL may be large, and is parsed in a thread.
+FROM_URL_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/AssetFromUrl"}}},
+    }
+}
+
+
 @router.post("", openapi_extra=UPLOAD_SCHEMA)
+@request_limits(RequestLimits(WorkKind.UPLOAD, form_bytes_max=ORDER_FORM_BYTES_MAX))
 def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body, Depends(read_body)]) -> AssetOut:
     """Upload a file with the request. It is probed and re-encoded in a sandbox before it can be used."""
     require_active(caller)
@@ -80,16 +93,29 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
     if file is None or len(body.files) > 1:
         raise AppError("invalid_request", "The form must contain exactly one file, in the field `file`.", field="file")
     until = retention_end(session, caller.account_id)
-    asset = ingest_upload(session, caller, file.file, kind=form.kind, filename=file.filename or "", expires_at=until)
+    asset = ingest_upload(
+        session,
+        caller,
+        file.file,
+        kind=form.kind,
+        filename=file.filename or "",
+        expires_at=until,
+        quota_bytes=storage_quota(session, caller.account_id),
+    )
     return AssetOut.of(asset)
 
 
-@router.post("/from_url")
-def create_asset_from_url(session: SessionDep, caller: VideosCaller, body: AssetFromUrl) -> AssetOut:
+@router.post("/from_url", openapi_extra=FROM_URL_SCHEMA)
+@request_limits(RequestLimits(WorkKind.UPLOAD, data_urls=True))
+def create_asset_from_url(
+    session: SessionDep, caller: VideosCaller, values: Annotated[dict[str, Any], Depends(read_json)]
+) -> AssetOut:
     """Fetch a file from an https: or data: URL. Every redirect is checked."""
     require_active(caller)
+    body = AssetFromUrl.model_validate(values)
     until = retention_end(session, caller.account_id)
-    return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until))
+    quota = storage_quota(session, caller.account_id)
+    return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until, quota_bytes=quota))
 
 
 @router.post("/uploads")
@@ -103,6 +129,7 @@ def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUp
         filename=body.filename,
         content_type=body.content_type,
         size=body.bytes,
+        quota_bytes=storage_quota(session, caller.account_id),
     )
     expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
     return AssetOut.of(asset, upload=UploadOut.of(upload, expires_at=expires_at))
@@ -117,7 +144,19 @@ async def _put_body(http: Request) -> AsyncIterator[BinaryIO]:
         yield cast(BinaryIO, file)
 
 
+def _authorize_put(http: Request) -> str:
+    """Return the account for whose asset a request brings the bytes. Raises AppError `not_found` for other URLs."""
+    link = open_upload_link(http.url.path.removeprefix(PATH))
+    with transaction() as session:
+        return find.account_of(session, link.asset_id)
+
+
+def _put_bytes_max(http: Request) -> int:
+    return open_upload_link(http.url.path.removeprefix(PATH)).size
+
+
 @router.put("/uploads/{token}", response_class=Response)
+@request_limits(RequestLimits(WorkKind.UPLOAD, bytes_max=_put_bytes_max, authorize=_authorize_put))
 def put_asset_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], session: SessionDep) -> Response:
     """Receive the bytes of an upload where the storage accepts none itself. The signed URL replaces the key."""
     receive(session, open_upload_link(token), file)
@@ -125,11 +164,13 @@ def put_asset_upload(token: str, file: Annotated[BinaryIO, Depends(_put_body)], 
 
 
 @router.post("/{asset_id}/confirm")
+@request_limits(RequestLimits(WorkKind.UPLOAD))
 def confirm_asset(session: SessionDep, caller: VideosCaller, asset_id: str) -> AssetOut:
     """Confirm that the file of an upload is stored. It is probed and re-encoded now."""
     require_active(caller)
     until = retention_end(session, caller.account_id)
-    return AssetOut.of(confirm(session, caller, asset_id, expires_at=until))
+    quota = storage_quota(session, caller.account_id)
+    return AssetOut.of(confirm(session, caller, asset_id, expires_at=until, quota_bytes=quota))
 
 
 @router.get("")

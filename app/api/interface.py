@@ -18,29 +18,20 @@ async def no_lifespan() -> AsyncIterator[None]:
 
 
 @dataclass(frozen=True)
-class UploadGate:
-    """Where an interface accepts forms with files, and who may send them.
-
-    `authorize` runs before any of the body is read, and raises AppError for a sender who may not upload.
-    """
-
-    path_prefixes: tuple[str, ...]
-    authorize: Callable[[Request], None]
-
-
-@dataclass(frozen=True)
 class ApiInterface:
     """One API interface of the application.
 
     Errors of every request whose path starts with `prefix` are answered by `error_response`; of two prefixes that
-    match, the longer one decides. `routes` are plain Starlette routes that FastAPI does not document. `lifespan`
-    surrounds the whole time in which the application answers requests.
+    match, the longer one decides. `authorize` decides whether the sender of a request may send a body, before any of it
+    is read, at every route that declares no other: it returns the account's id, and raises AppError. `routes` are plain
+    Starlette routes that FastAPI does not document. `lifespan` surrounds the whole time in which the application
+    answers requests.
     """
 
     prefix: str
     routers: tuple[APIRouter, ...]
     error_response: Callable[[AppError, Request], JSONResponse]
-    upload_gate: UploadGate | None = None
+    authorize: Callable[[Request], str]
     routes: tuple[BaseRoute, ...] = ()
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = no_lifespan
 
@@ -59,10 +50,3 @@ def interface_of(request: Request) -> ApiInterface | None:
     path = request.url.path
     matches = [each for each in request.app.state.interfaces if path.startswith(each.prefix)]
     return max(matches, key=lambda each: len(each.prefix), default=None)
-
-
-def upload_gate_of(request: Request) -> UploadGate | None:
-    """Return the gate that a form with files has to pass at this path, or None where no files are accepted."""
-    path = request.url.path
-    gates = (each.upload_gate for each in request.app.state.interfaces if each.upload_gate is not None)
-    return next((gate for gate in gates if path.startswith(gate.path_prefixes)), None)

@@ -10,12 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.rate_limits import rate_limit_headers
 from app.api.request_body import disconnect_check, whole_body
+from app.api.route_index import limits_of_route, pattern_of
 from app.db import new_id
+from app.jobs.rate_limits import rate_limit_headers
 from app.logs import add_log_ids, bind_log_ids, ids_of_path
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_gate import ClientGone
+from app.request_session import admit, end_admission
 from app.trace import read_traceparent, span
 
 log = logging.getLogger("cinemeter.requests")
@@ -55,6 +57,7 @@ class RequestMiddleware:
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                end_admission(request)
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
@@ -64,6 +67,7 @@ class RequestMiddleware:
         try:
             async with whole_body(request, receive) as complete_receive:
                 request.state.is_gone = disconnect_check(receive)
+                await admit(request, limits_of_route(request).work)
                 await self.app(scope, complete_receive, send_with_headers)
         except ClientGone:
             log.debug("The client disconnected before its request was worked on")
@@ -76,10 +80,11 @@ class RequestMiddleware:
             response = await error_response(request, error)
             await response(scope, receive, send_with_headers)
         finally:
+            end_admission(request)
             seconds = time.perf_counter() - started
             # The route's pattern, not the path: paths hold tokens that open something, and ids in labels would create
             # one time series per job. Strangers choose the method freely, too.
-            route = getattr(scope.get("route"), "path", "-")
+            route = getattr(scope.get("route"), "path", None) or pattern_of(request)
             method = request.method if request.method in METHODS else "other"
             add_log_ids(**ids_of_path(scope.get("path_params") or {}))
             log.info("%s %s %s in %s ms", method, route, status, int(1000 * seconds))

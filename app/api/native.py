@@ -2,7 +2,7 @@
 
 from app.api import assets, billing, billing_reports, health, keys, models, projects, webhooks
 from app.api.access import require_key
-from app.api.interface import ApiInterface, UploadGate
+from app.api.interface import ApiInterface
 from app.api.problems import problem_document
 from app.api.videos import content, derived, events
 from app.api.videos import routes as videos
@@ -18,5 +18,5 @@ def make_interface() -> ApiInterface:
         prefix="/v1/",
         routers=tuple(module.router for module in modules),
         error_response=problem_document,
-        upload_gate=UploadGate(("/v1/assets", "/v1/videos"), require_key),
+        authorize=require_key,
     )

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from app.api.interface import interface_of
 from app.api.route_index import allowed_methods
-from app.errors import AppError
+from app.errors import FINDINGS_MAX, AppError, shortened
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ _NUL_IN_JSON = "22P05"
 
 def problem(error: AppError, request: Request) -> JSONResponse:
     """Return the response to an error in the format of the interface that was called, else a problem document."""
-    interface = interface_of(request)
-    return problem_document(error, request) if interface is None else interface.error_response(error, request)
+    interface, short = interface_of(request), shortened(error)
+    return problem_document(short, request) if interface is None else interface.error_response(short, request)
 
 
 def problem_document(error: AppError, request: Request) -> JSONResponse:
@@ -78,6 +78,9 @@ def problem_headers(error: AppError) -> dict[str, str]:
     if error.status == 409 or error.code == "idempotency_mismatch":
         # The OpenAI and DashScope clients retry a 409 automatically, which would only repeat the error.
         headers["x-should-retry"] = "false"
+    if error.code == "request_timeout":
+        # The rest of the body is not waited for.
+        headers["connection"] = "close"
     if error.code == "unauthenticated":
         headers["www-authenticate"] = "Bearer"
     if error.code == "method_not_allowed":
@@ -100,14 +103,14 @@ def _plain(value: Any) -> Any:
 
 
 def from_validation(errors: Sequence[Any]) -> AppError:
-    """Return the AppError for Pydantic's validation errors: the message names the first one, `errors` lists all."""
+    """Return the AppError for Pydantic's validation errors: the message names the first, `errors` lists some."""
     findings = [
         {
             "field": ".".join(str(part) for part in each["loc"] if part not in ("body", "query", "path", "header")),
             "message": each["msg"],
             "type": each["type"],
         }
-        for each in errors
+        for each in errors[:FINDINGS_MAX]
     ]
     first = findings[0]
     if first["type"] == "json_invalid":
@@ -142,6 +145,11 @@ def from_http(error: HTTPException, request: Request) -> AppError:
 def is_form(request: Request) -> bool:
     """Return whether a request's body is a form, with files or without."""
     return media_type(request) in ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+def is_json(request: Request) -> bool:
+    """Return whether a request's body is JSON; a body without a content type is."""
+    return media_type(request) == "application/json" or media_type(request).endswith("+json")
 
 
 def media_type(request: Request) -> str:

@@ -63,3 +63,11 @@ def asset_key(session: Session, asset_id: str) -> str:
     if asset is None or asset.key is None or asset.state != AssetState.READY:
         raise AppError("gone", f"The asset {asset_id} was deleted before it was used.", id=asset_id)
     return asset.key
+
+
+def account_of(session: Session, asset_id: str) -> str:
+    """Return the account that an asset belongs to. Raises AppError `not_found`."""
+    account_id = session.scalar(select(Asset.account_id).where(Asset.id == asset_id, Asset.state != AssetState.DELETED))
+    if account_id is None:
+        raise not_found("asset", asset_id)
+    return account_id

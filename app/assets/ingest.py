@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, ingest_slot
 from app.assets.owner import AssetOwner
+from app.assets.quota import NO_LIMIT, StorageRoom, storage_room
 from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -30,6 +31,8 @@ from app.storage import Stored, get_storage
 
 _CHUNK_BYTES = 2**20
 _FETCH_SECONDS = 60.0
+# Escaped characters of a data: URL; each is an object of its own while they are decoded.
+_ESCAPES_MAX = 100_000
 _FILENAME_LENGTH_MAX = 200
 _ENDINGS: dict[Kind, str] = {"picture": "png", "clip": "mp4", "sound": "flac"}
 
@@ -44,14 +47,17 @@ def ingest_upload(
     filename: str = "",
     expires_at: datetime | None = None,
     asset_id: str | None = None,
+    quota_bytes: int | None = None,
 ) -> Asset:
     """Read `file` to its end and store it as a ready asset of the owner; `kind` None accepts any kind.
 
     What the session has done before is committed first. `asset_id` is for an API whose clients name a file before they
-    send it; None creates a new one. Raises AppError as `read_upload` does.
+    send it; None creates a new one. `quota_bytes` is what all files of the account may have together. Raises AppError
+    as `read_upload` does.
     """
+    room = storage_room(session, owner.account_id, quota_bytes=quota_bytes)
     commit_early(session)
-    asset = read_upload(owner, file, kind=kind, field=field, filename=filename, asset_id=asset_id)
+    asset = read_upload(owner, file, kind=kind, field=field, filename=filename, asset_id=asset_id, room=room)
     return add_asset(session, asset, expires_at=expires_at)
 
 
@@ -63,13 +69,15 @@ def ingest_url(
     kind: Kind | None = None,
     field: str = "url",
     expires_at: datetime | None = None,
+    quota_bytes: int | None = None,
 ) -> Asset:
     """Fetch `url` (https: or data:) and store the file as a ready asset of the owner.
 
     What the session has done before is committed first. Raises AppError as `read_url` does.
     """
+    room = storage_room(session, owner.account_id, quota_bytes=quota_bytes)
     commit_early(session)
-    return add_asset(session, read_url(owner, url, kind=kind, field=field), expires_at=expires_at)
+    return add_asset(session, read_url(owner, url, kind=kind, field=field, room=room), expires_at=expires_at)
 
 
 def read_upload(
@@ -81,22 +89,30 @@ def read_upload(
     filename: str = "",
     asset_id: str | None = None,
     stored: bool = True,
+    room: StorageRoom | None = None,
 ) -> Asset:
     """Read `file` to its end and return its asset, which `add_asset` writes. Call it without a transaction.
 
-    `stored` False reads only the facts: for a price. Raises AppError `asset_refused`, with the reason and the field,
-    when the file is too large or cannot be used, and `rate_limited` or `unavailable` while too many are being ingested.
+    `stored` False reads only the facts: for a price. `room` is what the account may still store; None is no limit.
+    Raises AppError `asset_refused`, with the reason and the field, when the file is too large or cannot be used,
+    `storage_full`, and `rate_limited` or `unavailable` while too many are being ingested.
     """
 
     def receive(path: Path) -> None:
         write_capped(file, path, bytes_max=bytes_max(kind))
 
     asset = new_asset(owner, filename=filename, asset_id=asset_id)
-    return _ingest(asset, receive, kind=kind, field=field, stored=stored)
+    return _ingest(asset, receive, kind=kind, field=field, stored=stored, room=room)
 
 
 def read_url(
-    owner: AssetOwner, url: str, *, kind: Kind | None = None, field: str = "url", stored: bool = True
+    owner: AssetOwner,
+    url: str,
+    *,
+    kind: Kind | None = None,
+    field: str = "url",
+    stored: bool = True,
+    room: StorageRoom | None = None,
 ) -> Asset:
     """Fetch `url` (https: or data:) and return its asset, which `add_asset` writes. Call it without a transaction.
 
@@ -112,7 +128,8 @@ def read_url(
         def receive(path: Path) -> None:
             fetch_to(path, url, bytes_max=bytes_max(kind), seconds=_FETCH_SECONDS, field=field)
 
-    return _ingest(new_asset(owner, filename=""), receive, kind=kind, field=field, stored=stored)
+    asset = new_asset(owner, filename="")
+    return _ingest(asset, receive, kind=kind, field=field, stored=stored, room=room)
 
 
 def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
@@ -173,7 +190,18 @@ def bytes_max(kind: Kind | None) -> int:
     return LIMITS[kind].bytes_max if kind else BYTES_MAX
 
 
-def _ingest(asset: Asset, receive: Callable[[Path], None], *, kind: Kind | None, field: str, stored: bool) -> Asset:
+def _ingest(
+    asset: Asset,
+    receive: Callable[[Path], None],
+    *,
+    kind: Kind | None,
+    field: str,
+    stored: bool,
+    room: StorageRoom | None,
+) -> Asset:
+    # Checked first, so that nothing is read for an account that may store nothing.
+    room = room or NO_LIMIT
+    room.check(1)
     # The received file is alone in its folder, and the output in another: there is nothing that it could refer to.
     with (
         ingest_slot(asset.account_id),
@@ -186,10 +214,12 @@ def _ingest(asset: Asset, receive: Callable[[Path], None], *, kind: Kind | None,
             result = probe_file(path, Path(output), want=kind)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
+        size = result.path.stat().st_size
+        room.check(size)
         if stored:
             make_ready(asset, result, *store_file(asset, result))
         else:
-            make_ready(asset, result, "assets/unstored", Stored("assets/unstored", result.path.stat().st_size, ""))
+            make_ready(asset, result, "assets/unstored", Stored("assets/unstored", size, ""))
     return asset
 
 
@@ -201,6 +231,8 @@ def _data(url: str, bytes_max: int) -> bytes:
     # Base64 has four characters for three bytes, so the length is checked before anything is decoded.
     if len(body) > bytes_max * 2:
         raise RefusedError(f"it is larger than {bytes_max:,} bytes")
+    if body.count("%") > _ESCAPES_MAX:
+        raise RefusedError("its data: URL has too many escaped characters; encode it as base64")
     raw = unquote_to_bytes(body)
     if head.lower().endswith(";base64"):
         try:

@@ -28,6 +28,8 @@ LIMITS: dict[Kind, AssetLimits] = {
     "sound": AssetLimits(bytes_max=60 * MEBIBYTE, seconds_max=600),
 }
 BYTES_MAX = max(limits.bytes_max for limits in LIMITS.values())
+# A form with files may hold the pictures, the clip and the sound of one order, and its text fields.
+ORDER_FORM_BYTES_MAX = MEBIBYTE + 2 * LIMITS["picture"].bytes_max + LIMITS["clip"].bytes_max + LIMITS["sound"].bytes_max
 
 # Frames per second of a stored clip; faster clips lose frames.
 FPS_MAX = 60

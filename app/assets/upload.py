@@ -17,6 +17,7 @@ from app.assets.ingest import add_asset, bytes_max, make_ready, new_asset, store
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import AssetOwner
+from app.assets.quota import check_quota, storage_room
 from app.assets.sandbox_probe import probe_file
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
@@ -30,13 +31,20 @@ UPLOAD_SECONDS = 900
 
 
 def begin_upload(
-    session: Session, owner: AssetOwner, *, kind: Kind | None, filename: str, content_type: str, size: int
+    session: Session,
+    owner: AssetOwner,
+    *,
+    kind: Kind | None,
+    filename: str,
+    content_type: str,
+    size: int,
+    quota_bytes: int | None = None,
 ) -> tuple[Asset, Upload]:
     """Return a pending asset and the URL to which the client puts its file of `size` bytes within UPLOAD_SECONDS.
 
     When storage has no presigned URLs, the URL is one of our API, whose route calls `receive`. Either way the client
-    needs no key. Raises AppError `asset_refused` for a size beyond the limit and `conflict` when too many uploads are
-    pending.
+    needs no key. `quota_bytes` is what all files of the account may have together, this one included. Raises AppError
+    `asset_refused` for a size beyond the limit, `conflict` when too many uploads are pending, and `storage_full`.
     """
     if size > bytes_max(kind):
         message = f"The file was refused: it has {size:,} bytes; {bytes_max(kind):,} are allowed."
@@ -44,8 +52,10 @@ def begin_upload(
     pending = select(func.count()).where(Asset.account_id == owner.account_id, Asset.state == AssetState.PENDING)
     if session.scalars(pending).one() >= PENDING_MAX:
         raise AppError("conflict", f"{PENDING_MAX} uploads are pending; confirm or delete some first.")
+    check_quota(session, owner.account_id, size, quota_bytes=quota_bytes)
     asset = new_asset(owner, filename=filename)
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
+    asset.bytes = size
     add_asset(session, asset, expires_at=now(session) + timedelta(hours=PENDING_HOURS))
     upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
     if upload is None:
@@ -79,17 +89,24 @@ def receive(session: Session, link: UploadLink, file: BinaryIO) -> None:
         get_storage().put_file(str(asset.key), path, str(asset.content_type))
 
 
-def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: datetime | None = None) -> Asset:
+def confirm(
+    session: Session,
+    owner: AssetOwner,
+    asset_id: str,
+    *,
+    expires_at: datetime | None = None,
+    quota_bytes: int | None = None,
+) -> Asset:
     """Re-encode and store the uploaded file, and return the asset: ready, or refused with the reason.
 
     What the session has done before is committed first. A refusal is stored on the asset and not raised, because an
-    exception would roll it back and the file would be read again. Raises AppError `not_found`, `conflict` when the
-    asset is not pending, was confirmed meanwhile or its file has not arrived, and `rate_limited` or `unavailable` while
-    too many files are being ingested.
+    exception would roll it back and the file would be read again. `quota_bytes` is as in `begin_upload`. Raises
+    AppError `not_found`, `conflict` when the asset is not pending, was confirmed meanwhile or its file has not arrived,
+    `storage_full`, and `rate_limited` or `unavailable` while too many files are being ingested.
     """
     asset = get_asset(session, owner, asset_id)
     _require_pending(asset)
-    raw_key = str(asset.key)
+    raw_key, room = str(asset.key), storage_room(session, owner.account_id, quota_bytes=quota_bytes)
     commit_early(session)
     with (
         ingest_slot(owner.account_id),
@@ -100,6 +117,8 @@ def confirm(session: Session, owner: AssetOwner, asset_id: str, *, expires_at: d
         try:
             _read_raw(raw_key, asset, Path(received) / "file")
             result = probe_file(Path(received) / "file", Path(output), want=asset.kind)
+            # The announced bytes are counted already; the re-encoded file may have more.
+            room.check(result.path.stat().st_size - (asset.bytes or 0))
             key, stored = store_file(asset, result)
         except RefusedError as refused:
             reason = f"{refused}."

@@ -24,6 +24,7 @@ from app.jobs.model_terms import check_terms
 from app.jobs.plan import FINISH_POOL, TEST_POOL, enqueue, plan_segments
 from app.jobs.publish_event import publish_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec, redeem, reserve_price
+from app.jobs.rate_limits import share_of_tests
 from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import PriceOut, VideoRequest
 from app.jobs.spec import Spec
@@ -241,9 +242,16 @@ def _check_cap(request: VideoRequest, total: int, currency: str) -> None:
 def _check_queue(session: Session, caller: Caller, membership: Membership) -> None:
     limit = session.get_one(Account, caller.account_id).queue_limit
     limit = membership.queue_limit if limit is None else limit
-    waiting = session.scalar(select(func.count()).where(Job.account_id == caller.account_id, Job.state.in_(UNFINISHED)))
+    if caller.test:
+        limit = share_of_tests(limit)
+    waiting = session.scalar(
+        select(func.count()).where(
+            Job.account_id == caller.account_id, Job.test == caller.test, Job.state.in_(UNFINISHED)
+        )
+    )
     if (waiting or 0) >= limit:
-        message = f"The account has {waiting} unfinished jobs; its membership allows {limit}."
+        mode = "unfinished test jobs" if caller.test else "unfinished jobs"
+        message = f"The account has {waiting} {mode}; its membership allows {limit}."
         raise AppError("queue_full", message, allowed=limit)
 
 

@@ -10,9 +10,13 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
+from app.db import transaction
 from app.errors import AppError
+from app.request_client import client_of, remember_client
+from app.request_limits import RequestLimits, WorkKind
 from app.request_session import SessionDep as SessionDep
 from app.roles import ADMIN_ROLES, Role
+from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.csrf import CSRF_FIELD, require_csrf
 from app.web.sessions import cookie_name, read_web_session
@@ -88,6 +92,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
+    remember_client(request, visitor.caller.account_id)
     return visitor
 
 
@@ -123,6 +128,32 @@ OwnerDep = Annotated[Visitor, Depends(needs_role(Role.OWNER))]
 AdminDep = Annotated[Visitor, Depends(needs_role(*sorted(ADMIN_ROLES)))]
 OperatorDep = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
 AuthorDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_AUTHOR))]
+
+
+# A storyboard of 24 shots in Chinese, each character as nine bytes.
+_DRAFT_BYTES_MAX = 256 * 1024
+
+
+def _require_signed_in(request: Request) -> str:
+    """Return the account of the visitor who sends a body. Raises AppError `unauthenticated`."""
+    client = client_of(request)()
+    if client.is_known:
+        return client.name
+    with transaction() as session:
+        visitor = find_visitor(request, session)
+    if visitor is None:
+        raise AppError("unauthenticated", "Sign in to see this page.")
+    return visitor.caller.account_id
+
+
+def _draft_bytes_max(request: Request) -> int:
+    is_upload = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    return get_settings().body_bytes_max if is_upload else _DRAFT_BYTES_MAX
+
+
+def draft_limits(work: WorkKind) -> RequestLimits:
+    """Return the limits of a page to which members send storyboards or pictures, whose bodies may be larger."""
+    return RequestLimits(work, bytes_max=_draft_bytes_max, authorize=_require_signed_in)
 
 
 async def read_form(request: Request) -> AsyncIterator[FormData]:

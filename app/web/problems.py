@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from app.errors import AppError
+from app.errors import AppError, shortened
 from app.logs import bind_log_ids
 from app.web.formats import field as field_label
 from app.web.render import is_htmx, page, render
@@ -93,6 +93,7 @@ def _return_path(request: Request) -> str:
 
 def problem_page(request: Request, error: AppError) -> Response:
     """Return the page or notice of an error; visitors who are not signed in are redirected to the sign-in and back."""
+    error = shortened(error)
     if error.code == "unauthenticated" and not request.url.path.startswith("/sign-in"):
         back = _return_path(request) if request.method == "GET" and not is_htmx(request) else "/studio"
         target = f"/sign-in?next={quote(back)}"

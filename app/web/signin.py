@@ -13,6 +13,7 @@ from app.accounts.passwords import LENGTH_MIN
 from app.db import commit_early
 from app.errors import AppError
 from app.metrics import SIGN_INS
+from app.request_session import end_admission
 from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
@@ -53,6 +54,9 @@ async def _wait_for_turn(request: Request, form: FormDep) -> AppError | None:
         seconds = await to_thread(admit_try, email, machine(request, email))
     except AppError as error:
         return error
+    if seconds:
+        # Whoever waits has no place at the gate: others are answered meanwhile.
+        end_admission(request)
     await sleep(seconds)
     return None
 

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.errors import AppError
-from app.request_gate import ClientGone, RequestGate
+from app.request_client import RequestClient
+from app.request_gate import ClientGone, GatePlace, RequestGate, WorkLimit
+from app.request_limits import WorkKind
 
 
 async def settle() -> None:
@@ -22,16 +24,29 @@ class Crowd:
     def __init__(self, gate: RequestGate) -> None:
         self.gate = gate
         self.inside: list[str] = []
+        self.places: dict[str, GatePlace] = {}
         self.ends: Counter[str] = Counter()
         self.tasks: list[asyncio.Task[None]] = []
         self._doors: dict[str, asyncio.Event] = {}
 
-    def come(self, name: str, caller: str, is_gone: Callable[[], Awaitable[bool]] | None = None) -> asyncio.Task[None]:
+    def come(
+        self,
+        name: str,
+        caller: str,
+        is_gone: Callable[[], Awaitable[bool]] | None = None,
+        *,
+        work: WorkKind = WorkKind.LIGHT,
+        is_known: bool = True,
+        is_patient: bool = False,
+    ) -> asyncio.Task[None]:
         self._doors[name] = asyncio.Event()
+        client = RequestClient(caller, is_known)
 
         async def request() -> None:
             try:
-                async with self.gate.place(caller, is_gone):
+                async with self.gate.place(lambda: client, work, is_gone=is_gone, is_patient=is_patient) as self.places[
+                    name
+                ]:
                     self.inside.append(name)
                     await self._doors[name].wait()
                     self.inside.remove(name)
@@ -66,7 +81,7 @@ def test_one_caller_gets_at_most_half_of_the_places_and_of_the_queue() -> None:
             crowd.come(f"flood {number}", "flood")
         await settle()
         assert len(crowd.inside) == 2
-        assert crowd.ends == {"unavailable": 20 - 2 - 3}
+        assert crowd.ends == {"rate_limited": 20 - 2 - 3}
         crowd.come("single", "single")
         await settle()
         assert "single" in crowd.inside, "the other half is free"
@@ -147,5 +162,59 @@ def test_a_request_whose_client_has_gone_is_not_begun() -> None:
         await settle()
         assert (crowd.inside, crowd.ends["gone"]) == (["stays"], 1)
         await crowd.end()
+
+    run(test)
+
+
+def test_a_kind_of_work_has_a_share_of_its_own() -> None:
+    async def test() -> None:
+        limits = {WorkKind.ORDER: WorkLimit(each=1, together=2)}
+        crowd = Crowd(RequestGate(places=8, waiting_max=20, wait_seconds=0.01, work_limits=limits))
+        tasks = [crowd.come(f"a{number}", "a", work=WorkKind.ORDER) for number in range(2)]
+        crowd.come("a reads", "a")
+        crowd.come("b", "b", work=WorkKind.ORDER)
+        tasks.append(crowd.come("c", "c", work=WorkKind.ORDER))
+        await settle()
+        assert crowd.inside == ["a0", "a reads", "b"]
+        await asyncio.wait(tasks[1:])
+        assert crowd.ends == {"rate_limited": 1, "unavailable": 1}, "a has too many; c waits for others"
+        await crowd.end()
+
+    run(test)
+
+
+def test_strangers_share_a_part_and_who_turns_out_to_be_known_leaves_it() -> None:
+    async def test() -> None:
+        crowd = Crowd(RequestGate(places=16, waiting_max=200, wait_seconds=60))
+        for address in "wxyz":
+            for number in range(3):
+                crowd.come(f"{address}{number}", address, is_known=False)
+        await settle()
+        assert crowd.inside == ["w0", "w1", "x0", "x1"], "an eighth each, a quarter together"
+        crowd.come("account", "account")
+        await settle()
+        assert "account" in crowd.inside
+        crowd.places["w0"].count_for(RequestClient("another account", is_known=True))
+        await settle()
+        assert crowd.inside[-1] == "y0", "no address has fewer places"
+        await crowd.end()
+
+    run(test)
+
+
+def test_work_that_was_admitted_before_waits_for_as_long_as_it_takes() -> None:
+    async def test() -> None:
+        crowd = Crowd(RequestGate(places=1, waiting_max=1, wait_seconds=0.01))
+        crowd.come("first", "a")
+        for number in range(3):
+            crowd.come(f"patient {number}", "a", is_patient=True)
+        await settle()
+        await crowd.come("impatient", "b")
+        assert crowd.ends == {"unavailable": 1}
+        crowd.leave("first")
+        await settle()
+        assert crowd.inside == ["patient 0"]
+        await crowd.end()
+        assert crowd.ends == {"unavailable": 1, "answered": 4}
 
     run(test)

@@ -1,5 +1,6 @@
 """The admin interface: every router under /v1/admin."""
 
+from app.api.access import require_key
 from app.api.admin import accounts, contracts, members, money, operations, prices
 from app.api.interface import ApiInterface
 from app.api.problems import problem_document
@@ -12,4 +13,5 @@ def make_interface() -> ApiInterface:
         prefix="/v1/admin/",
         routers=tuple(module.router for module in modules),
         error_response=problem_document,
+        authorize=require_key,
     )

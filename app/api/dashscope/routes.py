@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from sqlalchemy import Select, func, select
 
 from app.accounts.caller import Caller
-from app.api.access import VideosCaller
+from app.api.access import VideosCaller, require_key
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
-from app.api.interface import ApiInterface, UploadGate
+from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
-from app.api.text_validation import parse_json_object
+from app.api.text_validation import parse_json_object, parse_large
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.submit_order import submit_order
 from app.errors import AppError
@@ -24,13 +24,14 @@ from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 
 PREFIX = "/api/v1"
 router = APIRouter(
     prefix=PREFIX,
     tags=["dashscope"],
-    responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 405, 413, 415, 429, 503)},
+    responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 405, 408, 413, 415, 429, 503)},
 )
 
 
@@ -40,7 +41,7 @@ def make_interface() -> ApiInterface:
         prefix=f"{PREFIX}/",
         routers=(router, uploads.router),
         error_response=error_response,
-        upload_gate=UploadGate((f"{uploads.PATH}/",), uploads.authorize_upload),
+        authorize=require_key,
     )
 
 
@@ -52,7 +53,7 @@ async def read_values(request: Request) -> tuple[dict[str, Any], bytes]:
     if media_type(request) != "application/json":
         raise wrong_type(request, ["application/json"])
     raw = await request.body()
-    return parse_json_object(raw), raw
+    return await parse_large(parse_json_object, raw), raw
 
 
 BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]
@@ -66,6 +67,7 @@ BodyDep = Annotated[tuple[dict[str, Any], bytes], Depends(read_values)]
 @router.post(
     "/services/aigc/image2video/video-synthesis", openapi_extra=TASK_BODY, operation_id="create_image_to_video_task"
 )
+@request_limits(RequestLimits(work=WorkKind.ORDER, data_urls=True))
 def create_task(
     http: Request,
     session: SessionDep,

@@ -16,13 +16,14 @@ from app.accounts.caller import require_active
 from app.api.access import VideosCaller
 from app.api.videos.translate import Body, read_body
 from app.assets.ingest import ingest_upload
-from app.assets.limits import BYTES_MAX, MEBIBYTE
+from app.assets.limits import BYTES_MAX, MEBIBYTE, ORDER_FORM_BYTES_MAX
 from app.assets.owner import OwnerIds
 from app.assets.tables import Asset
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.jobs.file_retention import retention_end
+from app.jobs.file_retention import retention_end, storage_quota
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 from app.settings import get_settings
 from app.signed_tokens import InvalidToken, SignedToken, TokenPurpose, read_token, sign_token
@@ -76,9 +77,9 @@ def verify_policy(session: SessionDep, permit: str) -> tuple[OwnerIds, str]:
     return owner, folder
 
 
-def authorize_upload(request: Request) -> None:
-    """Check that we issued the upload URL of a request. Raises AppError `forbidden` if we did not."""
-    _read(request.url.path.rpartition("/")[2])
+def authorize_upload(request: Request) -> str:
+    """Return the account for which we issued the upload URL of a request. Raises AppError `forbidden` if we did not."""
+    return _read(request.url.path.rpartition("/")[2])[0].account_id
 
 
 def _read(permit: str) -> tuple[OwnerIds, str, SignedToken]:
@@ -108,6 +109,7 @@ _FORM: dict[str, Any] = {
 
 
 @router.post("/{permit}", openapi_extra=_FORM)
+@request_limits(RequestLimits(WorkKind.UPLOAD, form_bytes_max=ORDER_FORM_BYTES_MAX, authorize=authorize_upload))
 def upload_file(
     http: Request,
     session: SessionDep,
@@ -126,7 +128,8 @@ def upload_file(
         raise AppError("conflict", f"A file with the key {key} already exists.", field="key")
     until = retention_end(session, owner.account_id)
     name = key.removeprefix(f"{folder}/")
-    ingest_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id)
+    quota = storage_quota(session, owner.account_id)
+    ingest_upload(session, owner, file.file, filename=name, expires_at=until, asset_id=asset_id, quota_bytes=quota)
     return {"request_id": http.state.request_id, "key": key}
 
 

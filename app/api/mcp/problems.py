@@ -11,11 +11,12 @@ from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import ValidationError
 
 from app.api.problems import from_validation
-from app.errors import AppError
+from app.errors import AppError, shortened
 
 
 def tool_error(error: AppError) -> ToolError:
     """Return an error as a tool error whose text is JSON."""
+    error = shortened(error)
     facts = {"code": error.code, "message": error.message, "field": error.field, **error.facts}
     return ToolError(json.dumps({name: value for name, value in facts.items() if value is not None}, default=str))
 

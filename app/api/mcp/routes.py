@@ -9,17 +9,20 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.access import authorize
+from app.api.access import authorize, require_key
 from app.api.interface import ApiInterface
 from app.api.mcp.tools import make_server
 from app.api.problems import problem, problem_document
 from app.db import transaction
 from app.errors import AppError
+from app.request_limits import RequestLimits, request_limits
+from app.request_session import gate_place
 from app.roles import Scope as KeyScope
 
 PATH = "/mcp"
 
 
+@request_limits(RequestLimits(data_urls=True))
 class AuthorizedMcp:
     """ASGI middleware that passes on only requests of callers with the scope `videos`."""
 
@@ -29,7 +32,8 @@ class AuthorizedMcp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            await run_in_threadpool(_authorize, request)
+            async with gate_place(request):
+                await run_in_threadpool(_authorize, request)
         except AppError as error:
             await problem(error, request)(scope, receive, send)
             return
@@ -48,7 +52,12 @@ def make_interface() -> ApiInterface:
     # a GET stream would never carry anything and would stay open for as long as the client likes.
     route = Route(PATH, server.app, methods=["POST"], include_in_schema=False)
     return ApiInterface(
-        prefix=PATH, routers=(), error_response=problem_document, routes=(route,), lifespan=server.running
+        prefix=PATH,
+        routers=(),
+        error_response=problem_document,
+        authorize=require_key,
+        routes=(route,),
+        lifespan=server.running,
     )
 
 

@@ -15,7 +15,6 @@ from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.mcp.problems import ProblemServer, tool_error
-from app.api.rate_limits import count_job
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
@@ -24,9 +23,12 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.quote import estimate, find_quote, make_quote, show_quote
+from app.jobs.rate_limits import count_job
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
+from app.request_limits import WorkKind
+from app.request_session import gate_place
 from app.roles import Scope, require_scope
 from pricing.money import Money
 
@@ -37,11 +39,19 @@ pays, and only when they agree call `generate` with the quote's id and the same 
 VideoId = Annotated[str, Field(description="The id of one of your videos.")]
 
 
-def in_session(tool: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[dict[str, Any]]]:
-    """Run a tool in a thread, in one transaction, as the caller whose key the HTTP request carries.
+Tool = Callable[..., dict[str, Any]]
 
-    Errors become tool errors with the content of a problem document: code, message, field and facts.
+
+def in_session(work: WorkKind) -> Callable[[Tool], Callable[..., Awaitable[dict[str, Any]]]]:
+    """Return the decorator that runs a tool of this kind of work in a thread and in one transaction.
+
+    It runs as the caller whose key the HTTP request carries, in a place at the gate. Errors become tool errors with the
+    content of a problem document: code, message, field and facts.
     """
+    return functools.partial(_in_session, work)
+
+
+def _in_session(work: WorkKind, tool: Tool) -> Callable[..., Awaitable[dict[str, Any]]]:
 
     def call_tool(request: Request, *arguments: Any) -> dict[str, Any]:
         with transaction() as session:
@@ -51,8 +61,10 @@ def in_session(tool: Callable[..., dict[str, Any]]) -> Callable[..., Awaitable[d
 
     @functools.wraps(tool)
     async def run(context: Context[Any, Any], *arguments: Any) -> dict[str, Any]:
+        request = tool_request(context)
         try:
-            return await to_thread.run_sync(call_tool, tool_request(context), *arguments)
+            async with gate_place(request, work):
+                return await to_thread.run_sync(call_tool, request, *arguments)
         except AppError as error:
             raise tool_error(error) from error
 
@@ -67,21 +79,21 @@ def tool_request(context: Context[Any, Any]) -> Request:
     return request
 
 
-@in_session
+@in_session(WorkKind.ORDER)
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
         priced = estimate(session, caller, request)
     return {**priced.body(), **priced.deadlines(order.expires_after), "resolved": priced.resolved()}
 
 
-@in_session
+@in_session(WorkKind.ORDER)
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     require_active(caller)
     quote = make_quote(session, caller, ingest_inputs(session, caller, order, {}))
     return show_quote(quote).model_dump(mode="json")
 
 
-@in_session
+@in_session(WorkKind.ORDER)
 def _generate(session: Session, caller: Caller, request: Request, quote_id: str, confirm_total: str) -> dict[str, Any]:
     quote = find_quote(session, caller, quote_id)
     total = Money(quote.total, quote.currency).text
@@ -105,25 +117,25 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
     return view_committed(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
 
 
-@in_session
+@in_session(WorkKind.LIGHT)
 def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
     return view(session, find_job(session, caller, video_id)).model_dump(mode="json", exclude_none=True)
 
 
-@in_session
+@in_session(WorkKind.LIGHT)
 def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
     job = request_cancel(session, find_job(session, caller, video_id, lock=True))
     return view_committed(session, job).model_dump(mode="json", exclude_none=True)
 
 
-@in_session
+@in_session(WorkKind.LIGHT)
 def _list(session: Session, caller: Caller, limit: int, after: str | None) -> dict[str, Any]:
     jobs, more = list_jobs(session, caller, limit=limit, after=after)
     data = [each.model_dump(mode="json", exclude_none=True) for each in views(session, jobs)]
     return {"data": data, "has_more": more}
 
 
-@in_session
+@in_session(WorkKind.LIGHT)
 def _receipt(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
     row = receipt_of(session, find_job(session, caller, video_id))
     if row is None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.api.access import VideosCaller
-from app.api.videos.routes import accept_order
+from app.api.videos.routes import ORDER_LIMITS, accept_order
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.derive import check_clips, extension, remix, retake
@@ -18,6 +18,7 @@ from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
 from app.jobs.tables import Job
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -51,6 +52,7 @@ class ExtensionRequest(StrictModel):
 
 
 @router.post("/{video_id}/remix")
+@request_limits(RequestLimits(WorkKind.ORDER))
 def remix_video(
     http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, body: RemixRequest
 ) -> VideoOut:
@@ -62,6 +64,7 @@ def remix_video(
 
 
 @router.post("/{video_id}/retakes")
+@request_limits(RequestLimits(WorkKind.ORDER))
 def retake_shot(
     http: Request, response: Response, session: SessionDep, caller: VideosCaller, video_id: str, body: RetakeRequest
 ) -> VideoOut:
@@ -91,6 +94,7 @@ def _body_schema(model: str) -> dict[str, Any]:
 
 
 @router.post("/edits", openapi_extra=_body_schema("VideoRequest"))
+@request_limits(ORDER_LIMITS)
 def edit_video(http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoOut:
     """Change a clip as a prompt says. `video` is a file, an asset id, a URL, or the id of one of your videos."""
     values = dict(body.values)
@@ -116,6 +120,7 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
 
 
 @router.post("/extensions", openapi_extra=_body_schema("ExtensionRequest"))
+@request_limits(ORDER_LIMITS)
 def extend_video(
     http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep
 ) -> VideoOut:

@@ -12,20 +12,21 @@ from sqlalchemy import select
 from app.api.access import VideosCaller
 from app.db import transaction
 from app.dispatch.eta import forecast
+from app.event_stream import EventStream
 from app.events.tables import Event
 from app.events.types import TERMINAL_TYPES
 from app.jobs.find import find_job
 from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
 from app.jobs.states import is_final
 from app.jobs.tables import Job
-from app.request_session import SessionDep
+from app.request_limits import RequestLimits, WorkKind, request_limits
+from app.request_session import SessionDep, read_in_turn
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 # Comments at this interval keep proxies from closing a quiet stream, and show us that the client has disconnected.
 HEARTBEAT_SECONDS = 15.0
 RETRY_MS = 2000
-HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _DOCUMENTED: dict[int | str, dict[str, Any]] = {
     200: {"description": "A stream that ends after the video's last event", "content": {"text/event-stream": {}}},
     204: {"description": "The client has received the video's last event; it should not reconnect"},
@@ -33,6 +34,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/{video_id}/events", response_class=StreamingResponse, responses=_DOCUMENTED)
+@request_limits(RequestLimits(work=WorkKind.STREAM))
 def stream_video_events(
     http: Request,
     session: SessionDep,
@@ -51,14 +53,17 @@ def stream_video_events(
     if ended is not None and last_event_id >= ended:
         return Response(status_code=204)
     # The database session ends with this function, before the first byte is streamed.
-    stream = stream_events(http.app.state.live_feed, job.id, after=last_event_id)
-    return StreamingResponse(stream, media_type="text/event-stream", headers=HEADERS)
+    feed: LiveFeed = http.app.state.live_feed
+    return EventStream(job.account_id, stream_events(feed, job.id, account_id=job.account_id, after=last_event_id))
 
 
 async def stream_events(
-    feed: LiveFeed, job_id: str, *, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    feed: LiveFeed, job_id: str, *, account_id: str, after: int = 0, heartbeat_seconds: float = HEARTBEAT_SECONDS
 ) -> AsyncIterator[bytes]:
-    """Yield a job's server-sent events: the stored ones after sequence `after`, then live ones, up to the terminal."""
+    """Yield a job's server-sent events: the stored ones after sequence `after`, then live ones, up to the terminal.
+
+    `account_id` is the account that follows it, `heartbeat_seconds` the longest time without a byte.
+    """
     yield f"retry: {RETRY_MS}\n\n".encode()
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX
@@ -77,7 +82,7 @@ async def stream_events(
                 sent_at = clock()
             # A quiet stream reads the rows as well: the queue position may have changed, or an update may be lost.
             if update is None or is_quiet or update.news or (update.sequence or 0) > seen:
-                events, facts = await asyncio.to_thread(read, job_id, seen)
+                events, facts = await read_in_turn(account_id, read, job_id, seen)
                 for event in events:
                     yield frame(event.type, event.body, sequence=event.sequence)
                     seen = event.sequence or seen

@@ -10,11 +10,12 @@ from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
 from app.assets.ingest import add_asset, read_upload, read_url
+from app.assets.quota import StorageRoom, storage_room
 from app.assets.sniff import Kind
 from app.assets.tables import Asset
 from app.db import commit_early
 from app.errors import AppError
-from app.jobs.file_retention import retention_end
+from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.schemas import VideoRequest
 
 KINDS: dict[str, Kind] = {"first_frame": "picture", "last_frame": "picture", "video": "clip", "audio": "sound"}
@@ -74,6 +75,8 @@ class _InputIngest:
         self.owner = caller
         self.stored = stored
         self.until: datetime = retention_end(session, caller.account_id)
+        quota_bytes = storage_quota(session, caller.account_id)
+        self.room: StorageRoom = storage_room(session, caller.account_id, quota_bytes=quota_bytes)
         self.assets: list[Asset] = []
 
     def run(self, request: VideoRequest, files: Mapping[str, UploadFile]) -> VideoRequest:
@@ -103,13 +106,16 @@ class _InputIngest:
         return request.model_copy(update=changes) if changes else request
 
     def _from_file(self, file: UploadFile, field: str) -> str:
-        return self._add(read_upload(self.owner, file.file, kind=KINDS[field], field=field, stored=self.stored))
+        terms: dict[str, Any] = {"room": self.room, "stored": self.stored}
+        return self._add(read_upload(self.owner, file.file, kind=KINDS[field], field=field, **terms))
 
     def _from_url(self, url: str, kind: Kind, field: str) -> str:
-        return self._add(read_url(self.owner, url, kind=kind, field=field, stored=self.stored))
+        terms: dict[str, Any] = {"room": self.room, "stored": self.stored}
+        return self._add(read_url(self.owner, url, kind=kind, field=field, **terms))
 
     def _add(self, asset: Asset) -> str:
         self.assets.append(asset)
+        self.room = self.room.less(asset.bytes or 0)
         return asset.id
 
     def save(self) -> None:

@@ -20,6 +20,7 @@ from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
 from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
+from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.db import commit_early
 from app.dispatch.eta import forecast, forecasts
 from app.errors import AppError, not_found
@@ -34,6 +35,7 @@ from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,9 @@ def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> V
     require_active(caller)
     return ingest_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
 
+
+# An order may hold data URLs, or come as a form with its files.
+ORDER_LIMITS = RequestLimits(WorkKind.ORDER, data_urls=True, form_bytes_max=ORDER_FORM_BYTES_MAX)
 
 RequestDep = Annotated[VideoRequest, Depends(video_request)]
 
@@ -123,6 +128,7 @@ def view_committed(session: Session, job: Job) -> VideoOut:
 
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
+@request_limits(ORDER_LIMITS)
 def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
     """Price a request. Nothing is stored, and the price is not locked."""
     with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
@@ -131,12 +137,14 @@ def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> 
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
+@request_limits(ORDER_LIMITS)
 def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     return show_quote(make_quote(session, caller, request))
 
 
 @router.post("", openapi_extra=BODY_SCHEMA)
+@request_limits(ORDER_LIMITS)
 def create_video(
     http: Request,
     response: Response,

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
-from app.api.rate_limits import count_job
 from app.jobs.idempotency import OrderIdentity, earlier_job
+from app.jobs.rate_limits import count_job
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from app.api.problems import is_form, media_type, wrong_type
-from app.api.text_validation import parse_json_object, require_text
+from app.api.body_checks import JSON_BYTES_MAX, check_json
+from app.api.problems import is_form, is_json, wrong_type
+from app.api.text_validation import parse_json_object, parse_large, require_text
 from app.errors import AppError
 from app.jobs.idempotency import body_fingerprint
 from app.parsing import parse_integer
@@ -21,6 +22,9 @@ _PART = re.compile(r"\[([^\[\]]*)\]")
 # Field names of OpenAI's clients, and the native names.
 RENAMED = {"input_reference": "first_frame"}
 DEPTH_MAX = 8
+# A storyboard of fifty shots has about 320 fields.
+FORM_FIELDS_MAX = 500
+FORM_FILES_MAX = 16
 
 
 @dataclass
@@ -39,17 +43,27 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
     itself.
     """
     if is_form(request):
-        async with request.form(max_files=16, max_fields=1000) as form:
-            files = [value for value in form.values() if isinstance(value, UploadFile)]
-            hashes = await run_in_threadpool(lambda: {id(each): _content_hash(each) for each in files})
-            yield _read_form(request, form, hashes)
+        async with request.form(
+            max_files=FORM_FILES_MAX, max_fields=FORM_FIELDS_MAX, max_part_size=JSON_BYTES_MAX
+        ) as form:
+            yield await run_in_threadpool(_read_form, request, form)
         return
-    if media_type(request) != "application/json" and not media_type(request).endswith("+json"):
+    if not is_json(request):
         raise wrong_type(request, ["application/json", "multipart/form-data"])
-    raw = await request.body()
-    values = parse_json_object(raw) if raw.strip() else {}
-    rename_fields(values)
-    yield Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
+
+    def read(raw: bytes) -> Body:
+        values = parse_json_object(raw) if raw.strip() else {}
+        rename_fields(values)
+        return Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
+
+    yield await parse_large(read, await request.body())
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """Return a JSON body. Raises AppError `invalid_json` and `unsupported_media_type`."""
+    if not is_json(request):
+        raise wrong_type(request, ["application/json"])
+    return await parse_large(parse_json_object, await request.body())
 
 
 def _content_hash(file: UploadFile) -> str:
@@ -58,7 +72,7 @@ def _content_hash(file: UploadFile) -> str:
     return digest
 
 
-def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> Body:
+def _read_form(request: Request, form: FormData) -> Body:
     values: dict[str, Any] = {}
     files: dict[str, UploadFile] = {}
     parts: list[str] = []
@@ -66,7 +80,7 @@ def _read_form(request: Request, form: FormData, hashes: Mapping[int, str]) -> B
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
             files[RENAMED.get(key, key)] = value
-            parts.append(f"{key}=file:{value.filename}:{hashes[id(value)]}")
+            parts.append(f"{key}=file:{value.filename}:{_content_hash(value)}")
         else:
             insert_field(values, key, value)
             parts.append(f"{key}={value}")
@@ -135,6 +149,7 @@ def resolve_lists(values: dict[str, Any]) -> None:
     """Parse lists that a form contains as JSON text, and reject `[]` lists whose elements have different fields."""
     shots = values.get("shots")
     if isinstance(shots, str):
+        check_json(shots.encode("utf-8", "replace"))
         try:
             values["shots"] = json.loads(shots, parse_float=str)
         except (ValueError, RecursionError) as error:

@@ -17,6 +17,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.links import make_link
+from app.jobs.rate_limits import count_job
 from app.jobs.schemas import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
@@ -24,6 +25,7 @@ from app.jobs.tables import Job, ReceiptRow
 from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statements import project_names
 from app.reports.translations import Language
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.storage import get_storage
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import download, is_htmx, page, redirect
@@ -121,12 +123,14 @@ def send_file(
 
 
 @router.post("/films/{video_id}/variations")
+@request_limits(RequestLimits(WorkKind.ORDER))
 def post_variation(
     request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
 ) -> Response:
     """Order a variation at no more than the price that its form showed; errors are shown on the film's page."""
     job = find_job(session, visitor.caller, video_id)
     try:
+        count_job(request, session, visitor.caller)
         new = order_variation(session, visitor.caller, form, job)
     except AppError as error:
         shown_error = order_error(error, text_of(form, "max_price"))

@@ -17,19 +17,21 @@ from app.catalog.sizes import RATIOS, RESOLUTIONS
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
-from app.jobs.file_retention import retention_end
+from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.intake import list_pauses
 from app.jobs.model_terms import on_sale
 from app.jobs.quote import estimate
+from app.jobs.rate_limits import count_job
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.prices.find import book_at
+from app.request_limits import WorkKind, request_limits
 from app.settings import get_settings
 from app.wallet.balance import balance
-from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, file_of, text_of
+from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
 from app.web.studio.draft import (
@@ -72,6 +74,7 @@ def show_studio(
 
 
 @router.post("/studio/draft")
+@request_limits(draft_limits(WorkKind.UPLOAD))
 def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Add, move or remove a shot; an htmx request gets only the storyboard."""
     draft = edit_draft(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
@@ -81,20 +84,23 @@ def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, for
 
 
 @router.post("/studio/meter")
+@request_limits(draft_limits(WorkKind.ORDER))
 def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Return the price of the form's current content."""
     return page(request, "studio/meter.html", is_part=True, **_price_meter(session, visitor, read_draft(form)))
 
 
 @router.post("/studio/orders")
+@request_limits(draft_limits(WorkKind.ORDER))
 def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Order the film at no more than the price that the meter showed."""
     draft = read_draft(form)
     try:
         # A rejected order stores nothing but the pictures that were submitted with it.
         draft = _with_uploads(session, visitor, form, draft)
+        order_request = draft_request(draft, max_price=text_of(form, "max_price"))
+        count_job(request, session, visitor.caller)
         with session.begin_nested():
-            order_request = draft_request(draft, max_price=text_of(form, "max_price"))
             job = submit(session, visitor.caller, _order(order_request, draft))
     except ValidationError as error:
         return _refused(request, session, visitor, draft, validation_error(error))
@@ -104,6 +110,7 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
 
 
 @router.post("/studio/pictures")
+@request_limits(draft_limits(WorkKind.UPLOAD))
 def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
     """Store a picture that was dropped onto a shot; return its asset id."""
     file = file_of(form, "file")
@@ -129,7 +136,15 @@ def _with_uploads(session: Session, visitor: Visitor, form: FormData, draft: Dra
 def _store_picture(session: Session, visitor: Visitor, file: UploadFile, *, field: str) -> Asset:
     require_active(visitor.caller)
     expires_at = retention_end(session, visitor.caller.account_id)
-    return ingest_upload(session, visitor.caller, file.file, kind="picture", field=field, expires_at=expires_at)
+    return ingest_upload(
+        session,
+        visitor.caller,
+        file.file,
+        kind="picture",
+        field=field,
+        expires_at=expires_at,
+        quota_bytes=storage_quota(session, visitor.caller.account_id),
+    )
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 
 from app.db import transaction
 from app.errors import AppError
+from app.event_stream import EventStream
 from app.jobs.find import find_job
 from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
 from app.jobs.states import is_final
+from app.request_limits import RequestLimits, WorkKind, request_limits
+from app.request_session import read_in_turn
 from app.web.auth import CreatorDep, SessionDep, Visitor, find_visitor
 from app.web.render import render
 from app.web.studio.film_card import card_of
@@ -29,12 +30,13 @@ FilmUpdate = tuple[str, JobUpdate | None]
 
 
 @router.get("/films/live")
+@request_limits(RequestLimits(work=WorkKind.STREAM))
 def follow_films(
     request: Request,
     session: SessionDep,
     visitor: CreatorDep,
     id: Annotated[list[str], Query(min_length=1, max_length=FILMS_MAX)],
-) -> StreamingResponse:
+) -> EventStream:
     """Stream the updates of these films: `progress` while they render, `card` when one changes, `done` at the end."""
     for each in id:
         find_job(session, visitor.caller, each)
@@ -42,8 +44,7 @@ def follow_films(
     feed: LiveFeed | None = getattr(request.app.state, "live_feed", None)
     if feed is None:
         raise AppError("unavailable", "Live progress is not available here; pages poll instead.")
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_stream(request, visitor, feed, id), media_type="text/event-stream", headers=headers)
+    return EventStream(visitor.caller.account_id, _stream(request, visitor, feed, id))
 
 
 async def _stream(request: Request, visitor: Visitor, feed: LiveFeed, ids: Sequence[str]) -> AsyncIterator[str]:
@@ -65,7 +66,7 @@ async def _stream(request: Request, visitor: Visitor, feed: LiveFeed, ids: Seque
                 check_at = clock() + PING_SECONDS
                 # No final event: the page reconnects, and is admitted or redirected to the sign-in.
                 is_over = feed.is_closing or clock() >= deadline
-                if is_over or not await run_in_threadpool(_is_still_allowed, request, visitor):
+                if is_over or not await read_in_turn(visitor.caller.account_id, _is_still_allowed, request, visitor):
                     return
             if job_id not in open_ids:
                 continue
@@ -95,7 +96,7 @@ async def _card(
     request: Request, visitor: Visitor, job_id: str, last_html: dict[str, str], open_ids: set[str]
 ) -> AsyncIterator[str]:
     """Yield a film's card if it changed since the last time; stop following the film if it has ended."""
-    html, ended = await run_in_threadpool(_render_card, request, visitor, job_id)
+    html, ended = await read_in_turn(visitor.caller.account_id, _render_card, request, visitor, job_id)
     if ended:
         open_ids.discard(job_id)
     if last_html.get(job_id) != html:

@@ -24,6 +24,7 @@ from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.parsing import parse_integer
+from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
@@ -48,6 +49,7 @@ class VariationOptions:
 
 
 @router.post("/{video_id}/variations/price")
+@request_limits(RequestLimits(WorkKind.ORDER))
 def show_price(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
     """Return the price of a variation."""
     job, options = find_job(session, visitor.caller, video_id), _read(form)

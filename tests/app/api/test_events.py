@@ -169,7 +169,7 @@ def test_without_redis_events_come_from_the_rows(world: World, monkeypatch: pyte
     async def watch() -> str:
         async with LiveFeed(silent_seconds=0.05) as feed:
             text, worker = "", None
-            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=60):
+            async for piece in events.stream_events(feed, video_id, account_id=world.alice_id, heartbeat_seconds=60):
                 text += piece.decode()
                 worker = worker or asyncio.create_task(asyncio.to_thread(world.work))
             if worker is not None:
@@ -221,7 +221,7 @@ def test_a_quiet_stream_sends_comments_and_reads_the_row(world: World) -> None:
     async def watch() -> list[bytes]:
         pieces: list[bytes] = []
         async with LiveFeed(silent_seconds=60) as feed:
-            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=0.05):
+            async for piece in events.stream_events(feed, video_id, account_id=world.alice_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n":
                     with transaction() as session:
@@ -257,7 +257,7 @@ def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
     async def watch() -> list[bytes]:
         pieces = []
         async with EndlessFeed(silent_seconds=60) as feed:
-            async for piece in events.stream_events(feed, video_id, heartbeat_seconds=0.05):
+            async for piece in events.stream_events(feed, video_id, account_id=world.alice_id, heartbeat_seconds=0.05):
                 pieces.append(piece)
                 if piece == b": alive\n\n" and pieces.count(piece) == 1:
                     await asyncio.to_thread(world.post, f"/v1/videos/{video_id}/cancel")

@@ -1,4 +1,4 @@
-"""API interfaces: each application has its own list, and each interface its own errors and upload gate."""
+"""API interfaces: each application has its own list, and each interface its own errors and senders."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
 from app.api.application import INTERFACES, create_app
-from app.api.interface import ApiInterface, UploadGate, add_interfaces, upload_gate_of
+from app.api.interface import ApiInterface, add_interfaces, interface_of
 from app.api.problems import install
 from app.errors import AppError
 
@@ -22,14 +22,15 @@ def make_interface(prefix: str, name: str) -> ApiInterface:
 
     @router.post("/files")
     def post_files(request: Request) -> dict[str, Any]:
-        gate = upload_gate_of(request)
-        return {"gated": gate is not None and gate.path_prefixes}
+        interface = interface_of(request)
+        return {"sender": interface is not None and interface.authorize(request)}
 
     def error_response(error: AppError, request: Request) -> JSONResponse:
         return JSONResponse({"by": name, "code": error.code}, status_code=error.status)
 
-    gate = UploadGate((f"{prefix}files",), lambda request: None)
-    return ApiInterface(prefix=prefix, routers=(router,), error_response=error_response, upload_gate=gate)
+    return ApiInterface(
+        prefix=prefix, routers=(router,), error_response=error_response, authorize=lambda request: f"sender of {name}"
+    )
 
 
 def client(*interfaces: ApiInterface) -> TestClient:
@@ -48,10 +49,10 @@ def test_each_interface_answers_errors_in_its_own_format() -> None:
     assert api.get("/nothing").json()["detail"] == "Not found: /nothing."
 
 
-def test_a_form_passes_the_gate_of_its_path() -> None:
+def test_each_interface_decides_who_may_send_a_body() -> None:
     api = client(make_interface("/a/", "outer"), make_interface("/b/", "other"))
-    assert api.post("/a/files").json() == {"gated": ["/a/files"]}
-    assert api.post("/b/files").json() == {"gated": ["/b/files"]}
+    assert api.post("/a/files").json() == {"sender": "sender of outer"}
+    assert api.post("/b/files").json() == {"sender": "sender of other"}
 
 
 def test_two_applications_share_no_interface() -> None:

@@ -1,4 +1,8 @@
-"""Rate limits per key, kept in Redis. While Redis is unavailable they fail open, with a line in the log."""
+"""Rate limits of accounts, kept in Redis. While Redis is unavailable they fail open, with a line in the log.
+
+An account's keys and its members on pages count together, so that neither a second key nor the one that replaces it
+has a minute of its own. Test jobs cost nothing and count by themselves, against a part of the limit.
+"""
 
 import hashlib
 import logging
@@ -6,12 +10,12 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 
-from fastapi import Request
 from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
+from starlette.requests import Request
 
 from app.accounts.caller import Caller
 from app.accounts.memberships import membership_at
@@ -20,16 +24,21 @@ from app.db import commit_early
 from app.errors import AppError
 from app.prices.find import book_at
 from app.redis_client import is_redis_down, mark_redis_down
+from app.roles import ADMIN_ROLES, Scope
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
 WINDOW_SECONDS = 60
+OPERATOR_REQUESTS_PER_MINUTE = 6_000
+# Test jobs get this part of each limit: one half.
+TEST_SHARE = 2
 # A membership's limits change rarely, so they are not read from the database at every request.
 _CACHE_SECONDS = 10.0
 _cache: dict[str, tuple[float, int, int]] = {}
-# By the hash of an API key that was authenticated: until when that is remembered, its id, and its requests per minute.
-_known_keys: dict[bytes, tuple[float, str, int]] = {}
+# By the hash of an API key that was authenticated: until when that is remembered, its account, whether it is a test
+# key, and its requests per minute.
+_known_keys: dict[bytes, tuple[float, str, bool, int]] = {}
 # A Redis that hangs delays one request by this long; after that it is not used for a while (`app.redis_client`).
 _TIMEOUT_SECONDS = 0.5
 
@@ -60,49 +69,60 @@ def count_known_key(request: Request, key: str) -> bool:
 
     Returns whether it was counted; otherwise `count_request` does it. Raises AppError `rate_limited`.
     """
-    expires_at, key_id, limit = _known_keys.get(_digest(key), (0.0, "", 0))
+    expires_at, account_id, test, limit = _known_keys.get(_digest(key), (0.0, "", False, 0))
     if expires_at <= time.monotonic():
         return False
-    _count(request, "requests", key_id, limit)
+    _count(request, "requests", account_id, test=test, limit=limit)
     return True
 
 
 def count_request(request: Request, session: Session, caller: Caller, key: str) -> None:
-    """Count a request against the limit of its authenticated API key. Raises AppError `rate_limited`.
+    """Count a request with an authenticated API key against its account's limit. Raises AppError `rate_limited`.
 
     What the session has done before is committed first: Redis may be slow.
     """
     limit = _limits_of(session, caller)[0]
+    # Whoever runs the service holds no membership; an installation is not run at the pace of a trial.
+    if Scope.ADMIN in caller.scopes and caller.roles & ADMIN_ROLES:
+        limit = max(limit, OPERATOR_REQUESTS_PER_MINUTE)
     commit_early(session)
     if len(_known_keys) > 10_000:
         _known_keys.clear()
-    _known_keys[_digest(key)] = (time.monotonic() + _CACHE_SECONDS, caller.via, limit)
-    _count(request, "requests", caller.via, limit)
+    _known_keys[_digest(key)] = (time.monotonic() + _CACHE_SECONDS, caller.account_id, caller.test, limit)
+    _count(request, "requests", caller.account_id, test=caller.test, limit=limit)
 
 
 def count_job(request: Request, session: Session, caller: Caller) -> None:
-    """Count an order of a film against its key's limit, at any interface. Raises AppError `rate_limited`.
+    """Count an order of a film against its account's limit, at any interface. Raises AppError `rate_limited`.
 
     What the session has done before is committed first: Redis may be slow.
     """
     limit = _limits_of(session, caller)[1]
     commit_early(session)
-    _count(request, "jobs", caller.via, limit)
+    _count(request, "jobs", caller.account_id, test=caller.test, limit=limit)
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _count(request: Request, name: str, key_id: str, limit: int) -> None:
-    status = _count_one(name, key_id, limit)
+def share_of_tests(limit: int) -> int:
+    """Return the part of an account's limit that is for its test jobs."""
+    return max(1, limit // TEST_SHARE)
+
+
+def _count(request: Request, name: str, account_id: str, *, test: bool, limit: int) -> None:
+    if test:
+        limit = share_of_tests(limit)
+    status = _count_one(name, f"{account_id}:{'test' if test else 'live'}", limit)
     if status is None:
         return
     statuses: list[LimitStatus] = getattr(request.state, "limit_statuses", [])
     # Stored before the error is raised, so that a 429 response has the headers too.
     request.state.limit_statuses = [*statuses, status]
     if not status.allowed:
-        message = f"This key is limited to {limit} {name} per minute. Retry in {status.reset_seconds} seconds."
+        mode = "test " if test else ""
+        message = f"The account is limited to {limit} {mode}{name} per minute. Retry in {status.reset_seconds} seconds."
         raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy=name)
 
 
@@ -132,15 +152,15 @@ def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
     return SlidingWindowCounterRateLimiter(storage)
 
 
-def _count_one(name: str, key_id: str, limit: int) -> LimitStatus | None:
-    """Count one use against a key's limit per minute; return its status, or None while Redis is unavailable."""
+def _count_one(name: str, subject: str, limit: int) -> LimitStatus | None:
+    """Count one use against a limit per minute; return its status, or None while Redis is unavailable."""
     if is_redis_down():
         return None
     item = RateLimitItemPerMinute(limit)
     try:
         limiter = _limiter(get_settings().redis_url)
-        allowed = limiter.hit(item, name, key_id)
-        window = limiter.get_window_stats(item, name, key_id)
+        allowed = limiter.hit(item, name, subject)
+        window = limiter.get_window_stats(item, name, subject)
     except (RedisError, OSError) as error:
         mark_redis_down()
         log.warning("Rate limits are not enforced while Redis is away: %s", error)
