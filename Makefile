@@ -44,7 +44,7 @@ up: $(RUNS) ## Start the whole service here and stay up; prints the studio's URL
 	$(BIN)/cinemeter up
 
 test: $(TESTS) browser pgbouncer ## Run every test but the deep ones
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests of the pages need a real browser: Debian's, since Playwright's own is not downloaded.
 browser:
@@ -61,10 +61,10 @@ pgbouncer:
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; }
 
 coverage: $(TESTS) browser pgbouncer ## Run every test but the deep ones and print the lines that none of them reaches
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
 test-deep: $(TESTS) ## Run the storms, fuzzing and long runs
-	$(PYTEST) -n 2 --dist loadgroup --no-loadscope-reorder -m deep
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m deep
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
 	CINEMETER_STORM_FAULTS=$(or $(FAULTS),1000) CINEMETER_STORM_SEED=$(or $(SEED),1) $(PYTEST) -q -m deep tests/faults/test_storm.py

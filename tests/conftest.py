@@ -4,13 +4,16 @@ import importlib
 import itertools
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.orm import Session
+from xdist.scheduler import LoadScopeScheduling
 
 import app
 from app.cli.embedded import Servers, embedded
@@ -21,41 +24,49 @@ from tests.session_guard import watch
 
 pytest_plugins = ["tests.api_client"]
 
+ROOT = Path(__file__).parents[1]
+
 _numbers = itertools.count(1)
 
 # Where the tests are that last longest. Begun last, one of two processes would end long after the other.
 LONG = (
-    "tests/journeys/",
     "tests/faults/",
     "tests/deploy/",
     "tests/app/cli/",
     "tests/app/dispatch/test_history.py",
     "tests/app/wallet/test_wallet_model.py",
     "tests/workers/demo_model/",
+    "tests/journeys/",
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Deal the tests out with `--dist loadgroup`: those that share what costs much to start stay in one process.
+class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Deal tests out by files; the files that share the running service are one scope, so that it is started once.
 
-    Tests of one xdist_group share the running service; tests that use a fixture of their module share that. All
-    others go one by one to the process that is free. Long ones come first.
+    xdist's own groups have no effect with this version of pytest: it no longer reads the name that they are written to.
     """
-    groups = {}
-    for item in items:
-        marker = item.get_closest_marker("xdist_group")
-        groups[item] = marker.args[0] if marker else ""
-        if marker is None and _has_fixture_of_module(item):
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-    items.sort(key=lambda item: (groups[item] != "service", not item.nodeid.startswith(LONG)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        return SERVICE if _shares_service(path) else path
 
 
-def _has_fixture_of_module(item: pytest.Item) -> bool:
-    info = getattr(item, "_fixtureinfo", None)
-    return info is not None and any(
-        fixture.scope == "module" for fixtures in info.name2fixturedefs.values() for fixture in fixtures
-    )
+SERVICE = "service"
+
+
+@cache
+def _shares_service(path: str) -> bool:
+    return f'xdist_group("{SERVICE}")' in (ROOT / path).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling | None:
+    """Schedule by files and the shared service where `--dist loadfile` is asked for."""
+    return FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of the shared service, then with the long ones (`--no-loadscope-reorder` keeps this)."""
+    items.sort(key=lambda item: (not _shares_service(item.location[0]), not item.nodeid.startswith(LONG)))
 
 
 @pytest.fixture(scope="session")

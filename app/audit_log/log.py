@@ -98,7 +98,7 @@ def broken_among(session: Session, entries: Sequence[AuditEntry]) -> list[int]:
     )
     numbers = [entry.number for entry in entries]
     rows = session.execute(select(AuditEntry.number, previous).where(AuditEntry.number.in_(numbers)))
-    hashes: dict[int, str | None] = dict(rows.tuples())
+    hashes = {number: previous_hash for number, previous_hash in rows.tuples()}
     return [
         entry.number
         for entry in entries
