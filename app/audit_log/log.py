@@ -98,7 +98,8 @@ def broken_among(session: Session, entries: Sequence[AuditEntry]) -> list[int]:
     )
     numbers = [entry.number for entry in entries]
     rows = session.execute(select(AuditEntry.number, previous).where(AuditEntry.number.in_(numbers)))
-    hashes = {number: previous_hash for number, previous_hash in rows.tuples()}
+    # `dict` would take the result itself for a mapping: it has `keys`.
+    hashes: dict[int, str | None] = dict(rows.tuples().all())
     return [
         entry.number
         for entry in entries
