@@ -71,6 +71,8 @@ class Job(Base):
         # For operators who have the beginning of an id.
         Index("ix_jobs_id_prefix", "id", postgresql_ops={"id": "text_pattern_ops"}),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
+        # A page is pruned once less than this share is free: it must be more than a row, so that progress stays in it.
+        {"postgresql_with": {"fillfactor": 80}},
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -20,6 +20,7 @@ def upgrade() -> None:
     """Bring the database to this revision. Indices are built concurrently: readers and writers go on."""
     op.add_column("takes", sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=True), if_not_exists=True)
     op.execute("ALTER TABLE takes SET (fillfactor = 80)")
+    op.execute("ALTER TABLE jobs SET (fillfactor = 80)")
     op.execute("ALTER TABLE workers SET (fillfactor = 50)")
     add_index("ix_takes_unit", "takes", ["unit_id"])
     add_index("ix_workers_live", "workers", ["id"], where="state <> 'gone'")
@@ -34,5 +35,6 @@ def downgrade() -> None:
     op.drop_index("ix_workers_live", table_name="workers")
     op.drop_index("ix_takes_unit", table_name="takes")
     op.execute("ALTER TABLE workers RESET (fillfactor)")
+    op.execute("ALTER TABLE jobs RESET (fillfactor)")
     op.execute("ALTER TABLE takes RESET (fillfactor)")
     op.drop_column("takes", "renewed_at")
