@@ -37,7 +37,8 @@ def test_a_token_returns_its_values_and_expires(purpose: TokenPurpose) -> None:
 
 def test_a_token_opens_nothing_of_another_purpose() -> None:
     for purpose in TokenPurpose:
-        tokens = (sign_token(purpose, "a", expires_at=EXPIRES_AT), LEGACY[purpose])
+        legacy = [LEGACY[purpose]] if purpose in LEGACY else []
+        tokens = (sign_token(purpose, "a", expires_at=EXPIRES_AT), *legacy)
         for other in set(TokenPurpose) - {purpose}:
             for token in tokens:
                 with pytest.raises(InvalidToken):
@@ -62,7 +63,7 @@ def test_another_secret_invalidates_every_token(monkeypatch: pytest.MonkeyPatch)
             read_token(TokenPurpose.FILM, invalid)
 
 
-@pytest.mark.parametrize("purpose", TokenPurpose)
+@pytest.mark.parametrize("purpose", LEGACY)
 def test_a_token_of_an_older_version_works_until_it_expires(purpose: TokenPurpose) -> None:
     token = read_token(purpose, LEGACY[purpose])
     assert list(token.values) == LEGACY[purpose].split(".")[:-2]
