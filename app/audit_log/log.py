@@ -99,7 +99,7 @@ def broken_among(session: Session, entries: Sequence[AuditEntry]) -> list[int]:
     numbers = [entry.number for entry in entries]
     rows = session.execute(select(AuditEntry.number, previous).where(AuditEntry.number.in_(numbers)))
     # `dict` would take the result itself for a mapping: it has `keys`.
-    hashes: dict[int, str | None] = dict(rows.tuples().all())
+    hashes: dict[int, str | None] = dict(rows.all())
     return [
         entry.number
         for entry in entries
