@@ -2,8 +2,8 @@
 
 `python -m tests.bench.audit [--receipts N] [--profile]` starts servers of its own. Sixty films of ten
 accounts are ordered, made and settled by the code (lengths, resolutions, tiers, memberships, free seconds, a promotion,
-cancelled and failed ones); the others are copies of them, spread over a month that is over. Nothing is remembered from
-one receipt to the next but parsed price books and contracts, so copies cost what originals cost.
+cancelled and failed ones); the others are copies of them, spread over a month that is over. Equal inputs of a price
+share one computation, so copies cost less than films whose prices all differ.
 """
 
 import argparse
