@@ -28,7 +28,8 @@ def test_the_segments_of_an_edit_read_its_clip_from_end_to_end(world: World, tmp
         units = units_of(session, session.get_one(Job, job["id"]))
     for each in (unit for unit in units if unit.kind == "segment"):
         with transaction() as session:
-            video = build_segment_request(read_segment_input(session, each.id)).video
+            segment = read_segment_input(session, each.id)
+        video = build_segment_request(segment).video
         assert video is not None
         lengths.append(len(video))
         seen += [number_of(frame) for frame in video]
@@ -48,7 +49,8 @@ def test_a_model_with_an_upscaler_reads_its_own_frames_only(world: World, tmp_pa
         units = [unit for unit in units_of(session, session.get_one(Job, job["id"])) if unit.kind == "segment"]
     for unit in units:
         with transaction() as session:
-            request = build_segment_request(read_segment_input(session, unit.id))
+            segment = read_segment_input(session, unit.id)
+        request = build_segment_request(segment)
         assert (request.frames, request.fps) == (unit.frames, FPS)
         assert request.video is not None
         seen += [number_of(frame) for frame in request.video]
