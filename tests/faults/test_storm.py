@@ -75,6 +75,7 @@ def test_a_storm_loses_nothing_and_doubles_nothing(stormy: Ground, capsys: pytes
     with capsys.disabled():
         print(f"\nstorm of seed {SEED}: {storm.tally.total()} faults in {blown:.0f} s")
         print(f"jobs {jobs}, {poisoned} of them given up as poison; takes {takes}; quiet after {quiet:.1f} s")
+        print(f"workers with a strange clock that were given no work: {storm.idle_strangers}")
         print("seconds from a fault until a take that began after it had succeeded (median, worst):")
         for name, number in sorted(storm.tally.items()):
             times = storm.recovery.get(name, [])
