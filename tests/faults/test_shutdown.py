@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import re
 import signal
@@ -29,6 +30,8 @@ from app.settings import child_environment
 from tests.api_client import SCOPES, World
 
 # What an operator is promised: a process that is told to stop has ended after so many seconds.
+# CINEMETER_STOPS=500 takes ten minutes or more.
+STOPS = int(os.environ.get("CINEMETER_STOPS", "100"))  # noqa: TID251 — the length of this test, no setting
 SECONDS = 5.0
 # A machine that is busy with other tests may take longer; what hangs, hangs for ever.
 PATIENCE_SECONDS = 60.0
@@ -141,9 +144,9 @@ def test_an_api_that_is_told_to_stop_ends(customer: Customer, busy_redis: None) 
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(600)
-def test_an_api_that_is_told_to_stop_ends_five_hundred_times(customer: Customer, busy_redis: None) -> None:
-    assert in_thread(stops(customer, 500, seconds=SECONDS, at_once=2)) == []
+@pytest.mark.timeout(1800)
+def test_an_api_that_is_told_to_stop_ends_every_time(customer: Customer, busy_redis: None) -> None:
+    assert in_thread(stops(customer, STOPS, seconds=SECONDS, at_once=2)) == []
 
 
 def in_thread(work: Coroutine[Any, Any, list[str]]) -> list[str]:
