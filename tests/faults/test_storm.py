@@ -82,6 +82,8 @@ def test_a_storm_loses_nothing_and_doubles_nothing(stormy: Ground, capsys: pytes
             summary = f"{statistics.median(times):.1f} {max(times):.1f}" if times else "never"
             print(f"  {number} × {name}: {summary}")
     assert len(storm.faults) == KINDS
+    clocks = sum(storm.tally[fault.__name__] for fault in (storm.a_clock_an_hour_ahead, storm.a_clock_an_hour_behind))
+    assert storm.idle_strangers < max(1, clocks), "no worker with a strange clock was given work"
     # A deck is dealt before the next, so each kind has come as often as any other, or once less.
     assert min(storm.tally[fault.__name__] for fault in storm.faults) >= FAULTS // KINDS
     assert {name: len(storm.recovery.get(name, [])) for name in storm.tally} == storm.tally, "work goes on after each"
