@@ -103,7 +103,7 @@ def peek(session: Session, pool: str, resident_model: str | None = None) -> str 
 
     Nothing is locked or charged: by the time of the claim another unit may be the fair choice.
     """
-    choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
+    choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, now(session))).one_or_none()
     return None if choice is None else str(choice.unit_id)
 
 
@@ -114,9 +114,10 @@ def has_ready(session: Session, pools: Collection[str]) -> bool:
     return bool(session.scalar(ready.limit(1)))
 
 
-def _choice_inputs(
+def choice_inputs(
     pool: str, resident_model: str | None, moment: datetime, excluded: Collection[str] = ()
 ) -> dict[str, Any]:
+    """Return the parameters of claim.sql; `excluded` are the accounts to leave out."""
     return {
         "excluded": list(excluded),
         "pool": pool,
@@ -135,7 +136,7 @@ def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str
     excluded: dict[str, str] = {}  # account → its unit that was chosen first
     no_lease = NoLease.UNCHANGED
     for _ in range(CHOICES_MAX):
-        choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, moment, excluded)).one_or_none()
+        choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, moment, excluded)).one_or_none()
         if choice is None:
             break
         rows = lock_free_rows(session, choice.unit_id)
@@ -165,7 +166,7 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
             raise
         return None
     read_again(session)
-    choice = session.execute(CLAIM_SQL, _choice_inputs(pool, resident_model, now(session))).one_or_none()
+    choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, now(session))).one_or_none()
     if choice is None or choice.unit_id != unit_id or is_overdue(session, rows[0]) or not _may_start(session, *rows):
         return None
     return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)

@@ -19,6 +19,8 @@ from sqlalchemy import select
 from app.db import transaction
 from app.dispatch.scheduler import run_round
 from app.jobs.queue_tables import Take, Worker
+from app.jobs.states import is_final
+from app.jobs.tables import Job
 from app.reports.audit import audit_books
 from app.settings import child_environment, get_settings
 from app.wallet.balance import balance
@@ -62,14 +64,18 @@ class BrokenWorker:
         return str(answer.json()["id"])
 
     def ended(self, video_id: str) -> dict[str, Any]:
-        """The job once it has ended. This process does the repairs of a scheduler meanwhile."""
+        """The job once it has ended. This process does the repairs of a scheduler meanwhile.
 
-        def video() -> dict[str, Any]:
+        The state is read from the database: so many polls would reach the account's limit of requests.
+        """
+
+        def is_ended() -> bool:
             run_round()
-            return dict(self.world.get(f"/v1/videos/{video_id}").json())
+            with transaction() as session:
+                return is_final(session.get_one(Job, video_id).state)
 
-        wait_until(lambda: video()["status"] not in ("queued", "in_progress"), "the job ends", PATIENCE_SECONDS)
-        return video()
+        wait_until(is_ended, "the job ends", PATIENCE_SECONDS)
+        return dict(self.world.get(f"/v1/videos/{video_id}").json())
 
     def film(self, video_id: str) -> bytes:
         video = self.ended(video_id)

@@ -13,11 +13,12 @@ from datetime import timedelta
 from random import Random
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.db import allow_long
+from app.db_connections import sqlalchemy_url
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import close_take
 from app.jobs.queue_tables import Take, Unit
@@ -124,7 +125,7 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
     body = {"model": "storm", "prompt": "flood", "seconds": 1, "resolution": "480P"}
     with stands.service.client("enterprise") as client:
         flooding = client.post("/v1/videos", json=body).raise_for_status().json()
-    with stands.session() as session:
+    with Session(create_engine(sqlalchemy_url(stands.database_url))) as session:
         session.execute(text("UPDATE jobs SET test = true WHERE id = :id"), {"id": flooding["id"]})
         clone(session, flooding["id"], 10_000)
         # A template that a worker has already taken would give clones that nobody can take.

@@ -2,26 +2,24 @@
 
 import json
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.dispatch.claim import CLAIM_SQL
+from app.dispatch.claim import CLAIM_SQL, choice_inputs
 from app.jobs.queue_tables import Share
 from tests.factories import make_account, make_queued_job
 
 ACCOUNTS = 5
-POOLS = {"pool": "demo", "finish_pool": "finish", "test_pool": "synthetic"}
 # With the head's own model on the GPU, and with another.
 RESIDENTS = ("demo", "another")
 
 
 def pages(session: Session, resident: str) -> int:
     """The pages that one claim touches, hit or read, after vacuum has marked the visible ones."""
-    inputs: dict[str, Any] = {**POOLS, "affinity": 120, "resident": resident, "now": now(session)}
+    inputs = choice_inputs("demo", resident, now(session))
     plan = session.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CLAIM_SQL.text}"), inputs)
     top = plan.scalar_one()
     top = json.loads(top) if isinstance(top, str) else top
