@@ -136,7 +136,7 @@ BENT: list[tuple[str | Callable[[Session], None], str]] = [
 ]
 
 
-def test_each_row_that_is_bent_is_named_by_its_rule(session: Session) -> None:
+def test_the_audit_names_the_broken_rule_of_each_corrupted_row(session: Session) -> None:
     history(session)
     for table in GUARDED:
         session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
@@ -177,7 +177,7 @@ KEPT = (
 )
 
 
-def test_the_database_itself_keeps_what_was_charged_and_told(session: Session) -> None:
+def test_the_database_refuses_changes_to_what_was_charged_and_reported(session: Session) -> None:
     history(session)
     for statement, words in KEPT:
         if "IS NOT NULL" in statement:

@@ -85,7 +85,7 @@ BENT = (
 )
 
 
-def test_whatever_of_a_sealed_month_is_bent_breaks_its_seal(books: list[str]) -> None:
+def test_any_change_to_a_sealed_month_breaks_its_seal(books: list[str]) -> None:
     assert audit().sealed
     for statement in BENT:
         with Session(get_engine()) as session:
@@ -138,7 +138,7 @@ def test_a_changed_sum_over_sealed_months_is_noticed(books: list[str]) -> None:
     assert "sealed_sum_is_that_of_its_rows" in rules(audit(everything=True))
 
 
-def test_a_seal_stays(books: list[str]) -> None:
+def test_a_seal_cannot_be_deleted(books: list[str]) -> None:
     assert audit().sealed
     with pytest.raises(IntegrityError, match="sealed month"), transaction() as session:
         session.execute(text("DELETE FROM sealed_months"))
