@@ -34,6 +34,8 @@ def test_an_operator_changes_an_account(site: Site):
     browser.send(f"{account}/membership", {"membership": "free"})
     browser.send(f"{account}/limits", {"concurrency": "3", "queue_limit": "", "credit_limit": "50"})
     browser.send(f"{account}/top-up", {"amount": "12.50", "kind": "purchased", "reference": "invoice 7"})
+    assert "¥12.50 of purchased credit are added." in browser.text()
+    browser.send(f"{account}/top-up", fields(browser))
     browser.send(f"{account}/suspension", {"reason": "asked to"})
     assert "Suspended" in browser.text()
     browser.send(f"{account}/reinstatement")
