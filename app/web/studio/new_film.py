@@ -172,7 +172,7 @@ def _studio(
         # A submitted form shows what was submitted; a new one may be filled from the draft stored in the browser.
         "is_fresh": request.method == "GET",
         "closed": _closed_reasons(session, visitor),
-        "options": _options(session, visitor),
+        "options": _options(session, visitor, draft.model),
         "cards": cards_of(session, jobs),
         "more": more,
         "ordered": request.query_params.get("ordered", ""),
@@ -221,10 +221,17 @@ def _price_meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, 
     return {"meter": price_preview(priced, funds), "price_error": None}
 
 
-def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
-    """Return the form's options: enabled models, sizes, the service tiers of the book in force, and projects."""
+def _options(session: Session, visitor: Visitor, selected: str) -> dict[str, Any]:
+    """Return the form's options: models, sizes, the service tiers of the book in force, and projects.
+
+    The synthetic model renders test films. It is offered in test mode only, unless the draft has it already.
+    """
     book = book_at(session, now(session)).book
-    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
+    models = [
+        each
+        for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())
+        if each.family != "synthetic" or visitor.test or each.id == selected
+    ]
     return {
         "models": [
             {"id": each.id, "name": each.name, "note": each.note}
