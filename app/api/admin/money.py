@@ -107,7 +107,7 @@ def list_account_transfers(
     return TransferPage(data=data, last_id=data[-1].id if data else None, has_more=len(rows) > limit)
 
 
-@router.post("/top_ups", status_code=201, responses={202: {"model": TopUpRequestOut}})
+@router.post("/top_ups", status_code=201)
 def top_up_account(
     response: Response, session: SessionDep, caller: OperatorCaller, account_id: str, body: TopUpIn
 ) -> TransferOut | TopUpRequestOut:
