@@ -1,7 +1,7 @@
 """The demo model's words in Chinese, and how a Chinese prompt is cut into them. Standard library only.
 
-Each Chinese word stands for one English word, which is then read as if it had been written. The longest known word wins:
-Chinese has no spaces.
+Each Chinese word stands for one English word, which is then read as if it had been written. Chinese has no spaces, so
+the longest known word wins.
 """
 
 import re

@@ -36,12 +36,13 @@ _COUNTS = frozenset(("two", "three", "four", "five", "six", "seven", "eight", "n
 """Words that are no misspelling of a shape ("three" of "tree"), and that the model does not follow."""
 
 _SILENT = frozenset(
-    """
-    an the this that it its is are was were be being been has have of to from by for as or but not no then than so
-    some one film video clip scene shot picture image animation shows showing show along away toward towards next
-    off out off very
-    """.split()
-).union(_PLACES, _BACKDROPS, _FILLER, vocabulary())
+    (
+        "an", "the", "this", "that", "it", "its", "is", "are", "was", "were", "be", "being", "been",
+        "has", "have", "of", "to", "from", "by", "for", "as", "or", "but", "not", "no", "then", "than",
+        "so", "some", "one", "film", "video", "clip", "scene", "shot", "picture", "image", "animation",
+        "shows", "showing", "show", "along", "away", "toward", "towards", "next", "off", "out", "very",
+    )
+).union(_PLACES, _BACKDROPS, _FILLER, vocabulary())  # fmt: skip
 """Words that decide nothing, and of which nobody expects that they do."""
 
 _CONTRAST = {"white": "black", "gray": "black", "yellow": "blue", "orange": "blue"}

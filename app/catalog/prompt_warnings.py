@@ -6,14 +6,19 @@ from typing import Any
 
 # Nouns that look like the shape that they are drawn as: a ball is a circle, a dog is not.
 _LOOKS_LIKE_IT = frozenset(
-    """
-    circle circles ball balls sphere spheres disc discs disk disks dot dots orb orbs round sun moon planet coin marble
-    bubble balloon wheel ring globe square squares box boxes cube cubes block blocks rectangle rectangles tile tiles
-    dice die triangle triangles pyramid pyramids cone cones wedge arrow arrows
-    圆 圆形 圆圈 球 圆球 小球 球体 圆点 点 圆盘 气球 太阳 月亮 行星 星球 轮子 车轮 正方形 方形 方块 方 盒子 箱子
-    正方体 立方体 长方形 矩形 骰子 三角形 三角 金字塔 圆锥
-    """.split()
-)
+    (
+        "circle", "circles", "ball", "balls", "sphere", "spheres", "disc", "discs", "disk", "disks",
+        "dot", "dots", "orb", "orbs", "round", "sun", "moon", "planet", "coin", "marble", "bubble",
+        "balloon", "wheel", "ring", "globe", "square", "squares", "box", "boxes", "cube", "cubes",
+        "block", "blocks", "rectangle", "rectangles", "tile", "tiles", "dice", "die", "triangle",
+        "triangles", "pyramid", "pyramids", "cone", "cones", "wedge", "arrow", "arrows", "圆",
+        "圆形",
+        "圆圈", "球", "圆球", "小球", "球体", "圆点", "点", "圆盘", "气球",
+        "太阳", "月亮", "行星", "星球", "轮子", "车轮", "正方形",
+        "方形", "方块", "方", "盒子", "箱子", "正方体", "立方体", "长方形", "矩形",
+        "骰子", "三角形", "三角", "金字塔", "圆锥",
+    )
+)  # fmt: skip
 
 Terms = Sequence[Mapping[str, Any]]
 
@@ -55,7 +60,7 @@ def prompt_warnings(resolved: Mapping[str, Any]) -> list[PromptWarning]:
 def knows_subject(terms: Terms) -> bool:
     """Return whether each shape that is drawn was named in the prompt, by a word for something that looks like it."""
     shapes = [term for term in terms if term["kind"] == "shape"]
-    return all(term["known"] and term["said"] or term["said"] in _LOOKS_LIKE_IT for term in shapes)
+    return all((term["known"] and term["said"]) or term["said"] in _LOOKS_LIKE_IT for term in shapes)
 
 
 def _substitute(terms: Terms) -> str:

@@ -52,9 +52,7 @@ Size = Annotated[
 # The choices are those of the catalogue.
 ResolutionChoice = StrEnum("ResolutionChoice", {each: each for each in RESOLUTIONS})  # type: ignore[misc]
 RatioChoice = StrEnum("RatioChoice", {each: each for each in RATIOS})  # type: ignore[misc]
-Resolution = Annotated[
-    ResolutionChoice | None, typer.Option(help="Resolution.", show_default="720P")
-]
+Resolution = Annotated[ResolutionChoice | None, typer.Option(help="Resolution.", show_default="720P")]
 Ratio = Annotated[RatioChoice | None, typer.Option(help="Aspect ratio.", show_default="16:9")]
 Tier = Annotated[
     str | None,

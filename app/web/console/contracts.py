@@ -147,7 +147,9 @@ def _apply(session: Session, visitor: Visitor, contract_id: str, action: str, fo
 def _present_rates(session: Session, account: Account) -> str:
     """Return a contract under which the account pays exactly what it pays now: the rates of the book in force."""
     rates = [rate.content() for rate in book_at(session, now(session)).book.rates]
-    tables = ["".join(f"{name} = {json.dumps(value)}\n" for name, value in each.items() if value != "*") for each in rates]
+    tables = [
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in each.items() if value != "*") for each in rates
+    ]
     return "\n[[rates]]\n".join((_TEMPLATE.format(currency=account.currency), *tables))
 
 

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
 from app.accounts.tables import Account
+from app.admin.money import top_up_ceiling
 from app.admin.tables import TopUpRequest
 from app.admin.top_ups import TopUp, add_funds, approve_top_up, needs_second_operator, withdraw_top_up
 from app.audit_log.actor import Actor
@@ -89,6 +90,8 @@ def _order(form: FormData, account: Account, zone: str) -> TopUp:
 def _confirmation(session: Session, visitor: Visitor, account: Account, order: TopUp, form: FormData) -> Confirmation:
     waits = needs_second_operator(session, Actor.of(visitor.caller), order.amount, account.currency)
     effect = f"of {order.kind} credit " + ("are requested; another operator approves it" if waits else "are added")
+    if not waits and order.amount > top_up_ceiling(account.currency):
+        effect += ", without a second operator: you are the only one, and the audit log says so"
     if order.expires_at is not None:
         effect += f"; what is left expires on {when(order.expires_at, visitor.zone)}"
     back = f"/admin/accounts/{account.id}"

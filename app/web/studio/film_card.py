@@ -60,6 +60,12 @@ class Card:
         return STAGE_TEXTS.get(self.video.stage or "", "in progress")
 
     @property
+    def eta_range(self) -> tuple[int, int] | None:
+        """Its estimated seconds, p50 and p90, from which the page counts down; None when unknown or ended."""
+        eta = self.video.eta
+        return None if self.is_ended or eta is None else (eta["seconds_p50"], eta["seconds_p90"])
+
+    @property
     def outlook(self) -> str:
         """Its queue position and estimated time as text; empty when unknown or ended."""
         if self.is_ended:

@@ -137,7 +137,8 @@ def post_variation(
     except AppError as error:
         shown_error = order_error(error, text_of(form, "max_price"))
         context = film_context(session, visitor.caller, job, form=form)
-        return page(request, "studio/film.html", status=error.status, **{**context, "error": shown_error})
+        status = 200 if error.facts.get("question") else error.status
+        return page(request, "studio/film.html", status=status, **{**context, "error": shown_error})
     return redirect(request, f"/films/{new.id}")
 
 

@@ -181,7 +181,9 @@ def _ask(session: Session, visitor: Visitor, draft: Draft, *, is_confirmed: bool
 
 
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
-    return _studio(request, session, visitor, draft, error=error, status=error.status)
+    # A question is no failure: the page asks, and its button orders.
+    status = 200 if error.facts.get("question") else error.status
+    return _studio(request, session, visitor, draft, error=error, status=status)
 
 
 def _studio(

@@ -10,7 +10,9 @@ from app.jobs.intake import list_pauses
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.web.auth import Visitor
 
-NO_WORKER = "No worker is running. Your film starts when one returns. Until then nothing is charged; cancelling is free."
+NO_WORKER = (
+    "No worker is running. Your film starts when one returns. Until then nothing is charged; cancelling is free."
+)
 PAUSED = "Films that are ordered already go on; refused orders cost nothing."
 
 

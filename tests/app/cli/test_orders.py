@@ -46,7 +46,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_ordered(
 
 def test_a_film_that_cannot_be_written_after_all_is_still_to_be_had(service: FakeService, tmp_path: Path):
     order_goes_through(service)
-    with pytest.raises(ApiError, match="The film is made, but could not be written to .*Download it from x$"):
+    with pytest.raises(ApiError, match=r"The film is made, but could not be written to .*Download it from x$"):
         make_film(Client(service.url, "k"), ORDER, tmp_path / "none" / "film.mp4", Console(file=StringIO()))
 
 
