@@ -30,6 +30,20 @@ def test_posters_of_every_ratio_are_whole():
         assert declaration in rule
 
 
+BANNED = (
+    *("The letter", "Write the letter", "Take back", "Rings waiting", "Leave it", "Take it along", "Make something of it"),
+    *("The bytes that replay", "Not for you", "Not here", "To the start", "Films kept", "to play with"),
+    *("Half waited", "Look it over", "Money moved", "Who did what", "Order it", "Wait for another", "What to avoid"),
+    *("Begins with a cut", "First picture", "Last picture", "Every act of", "chain of seals", "Give back", "by chance"),
+)
+
+
+def test_no_template_has_a_word_that_the_review_bans():
+    for path in (Path(app.web.__file__).parent / "templates").rglob("*.html"):
+        text = path.read_text(encoding="utf-8").lower()
+        assert [words for words in BANNED if words.lower() in text] == [], path
+
+
 @pytest.mark.parametrize("path", ["/account/nothing", "/admin/prices", "/nothing/at/all"])
 def test_an_unknown_path_keeps_the_menu(site: Site, path: str):
     browser = site.browser("alice")
