@@ -17,6 +17,8 @@ from app.cli.seed import MAIL_HOST, SEEDS
 from app.settings import child_environment
 from tests.live_service import Service, start, stop
 
+pytestmark = pytest.mark.xdist_group("service")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
