@@ -31,7 +31,15 @@ def test_posters_of_every_ratio_are_whole():
 
 
 BANNED = (
-    *("The letter", "Write the letter", "Take back", "Rings waiting", "Leave it", "Take it along", "Make something of it"),
+    *(
+        "The letter",
+        "Write the letter",
+        "Take back",
+        "Rings waiting",
+        "Leave it",
+        "Take it along",
+        "Make something of it",
+    ),
     *("The bytes that replay", "Not for you", "Not here", "To the start", "Films kept", "to play with"),
     *("Half waited", "Look it over", "Money moved", "Who did what", "Order it", "Wait for another", "What to avoid"),
     *("Begins with a cut", "First picture", "Last picture", "Every act of", "chain of seals", "Give back", "by chance"),
