@@ -6,7 +6,7 @@ from app.web.studio.draft import Draft, ShotDraft
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleStoryboard:
     """A storyboard that one click puts into the form."""
 
     id: str
@@ -14,9 +14,9 @@ class Example:
     draft: Draft
 
 
-def _example(name: str, title: str, *shots: tuple[str, int, str]) -> Example:
+def _example(name: str, title: str, *shots: tuple[str, int, str]) -> ExampleStoryboard:
     drafts = (ShotDraft(prompt=prompt, seconds=seconds, transition=transition) for prompt, seconds, transition in shots)
-    return Example(name, title, Draft(shots=tuple(drafts)))
+    return ExampleStoryboard(name, title, Draft(shots=tuple(drafts)))
 
 
 EXAMPLES = (
