@@ -93,7 +93,7 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     assert not serious_faults(page)
 
     page.locator(".meter").get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     card = page.locator(".film").first
     expect(card.get_by_text("completed")).to_be_visible()
     expect(card).to_contain_text("¥2.41")
@@ -143,7 +143,7 @@ def test_a_shot_that_is_dragged_is_priced_where_it_was_dropped(service: Service,
     expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[1])
     expect(page.locator("#meter output")).to_have_text("¥2.63")
     page.locator(".meter").get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     assert not watch.faults
 
 
@@ -170,7 +170,7 @@ def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Brow
         # 5.5 seconds of 480P
         expect(price).to_have_text("¥1.21")
     page.locator(".meter").get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[0])
     expect(page.get_by_label("Seed", exact=True)).to_have_value("")
     page.get_by_label("Prompt of shot 1").fill("the next one")
@@ -211,7 +211,7 @@ def test_an_order_waits_for_the_picture_that_is_uploading(service: Service, brow
     page.get_by_role("button", name="Remove shot 2").click()
     expect(page.locator(".shot")).to_have_count(1)
     page.locator(".meter").get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     assert len(orders) == 1, "the first click must not order"
     # Its end would be announced on the page of the next test, in place of the price that is expected there.
     expect(page.locator(".film").first.get_by_text("completed")).to_be_visible()
@@ -258,7 +258,7 @@ def test_the_studio_needs_no_mouse(service: Service, browser: Browser):
     expect(page.get_by_label("Model")).to_have_value("demo")
     tab_to(page.locator(".meter").get_by_role("button", name="Generate"))
     page.keyboard.press("Enter")
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     card = page.locator(".film").first
     expect(card.get_by_text("completed")).to_be_visible()
     tab_to(card.get_by_role("link"))
@@ -291,7 +291,7 @@ def test_pages_work_without_scripts(service: Service, browser: Browser):
     expect(page.get_by_label("Prompt of shot 1")).to_have_value("none at all")
     expect(page.locator("#meter output")).to_have_text("¥0.88")
     page.locator(".meter").get_by_role("button", name="Generate").click()
-    expect(page.get_by_text("Rendering…")).to_be_visible()
+    expect(page.get_by_role("link", name="Open film")).to_be_visible()
     page.locator(".film").first.get_by_role("link").click()
     receipt = page.get_by_role("region", name=re.compile("Receipt"))
     for _ in range(120):
