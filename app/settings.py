@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         30, ge=4, description="Days for which ended deliveries and their attempts are kept; events are kept for ever."
     )
     courier_parallel: int = Field(100, ge=1, description="Maximum deliveries in flight per courier.")
+    top_up_max: str = Field(
+        "100000.00",
+        pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$",
+        description="Largest amount that one operator adds to a wallet alone, in the account's currency (decimal); above it a second operator approves.",
+    )
     gpu_second_cost: str = Field(
         "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
     )

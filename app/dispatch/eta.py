@@ -8,7 +8,7 @@ from functools import cache
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Select, cast, func, select
+from sqlalchemy import Select, case, cast, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ from app.clock import lease_now
 from app.db import Moment
 from app.dispatch.queue_snapshot import OwnQueues, Place, Work, films_waiting, work_of_others_before
 from app.dispatch.tables import Throughput
-from app.dispatch.throughput import estimate_seconds
+from app.dispatch.throughput import PRIOR, PRIORS, estimate_seconds
 from app.dispatch.worker_registry import live_workers
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.queue_tables import Share, Take, Unit
@@ -119,9 +119,12 @@ class _Busy:
 _IDLE = _Busy(0, _ZERO, _ZERO)
 
 
-# Seconds of a unit by its measured throughput; where none is known, the default of app.dispatch.throughput.
-_P50 = Unit.frames * func.coalesce(Throughput.p50, 1)
-_P90 = Unit.frames * func.coalesce(Throughput.p90, 2)
+# Seconds of a unit by its measured throughput; where none is known, the prior of app.dispatch.throughput.
+_P50, _P90 = (
+    Unit.frames
+    * func.coalesce(measured, case(*((Unit.model == name, each[at]) for name, each in PRIORS.items()), else_=PRIOR[at]))
+    for at, measured in enumerate((Throughput.p50, Throughput.p90))
+)
 
 
 def _with_throughput(*columns: Any) -> Select[Any]:

@@ -24,7 +24,7 @@ from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.quote import estimate, find_quote, make_quote, show_quote
 from app.jobs.rate_limits import count_job
-from app.jobs.schemas import VideoRequest
+from app.jobs.schemas import EstimateOut, VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.request_limits import WorkKind
@@ -83,7 +83,8 @@ def tool_request(context: Context[Any, Any]) -> Request:
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
         priced = estimate(session, caller, request)
-    return {**priced.body(), **priced.deadlines(order.expires_after), "resolved": priced.resolved()}
+    answer = EstimateOut(**priced.body(), **priced.deadlines(order.expires_after), resolved=priced.resolved())
+    return answer.model_dump(mode="json")
 
 
 @in_session(WorkKind.ORDER)
