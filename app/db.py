@@ -103,17 +103,35 @@ def get_engine(url: str | None = None) -> Engine:
 # Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
 # of its threads: claim and render, upload, heartbeat, presence.
 _POOLS = {"worker": (4, 2), "api": (20, 20)}
+# What several API processes on one machine share; each has at least so many and so many more.
+_SHARED_MIN = 6
 _role = ["cli"]
+_processes = [1]
 
 
-def connections_max(role: str) -> int:
-    """Return how many connections one process of a role opens at most."""
-    return sum(_POOLS.get(role, _POOLS["api"]))
+def connections_max(role: str, *, processes: int = 1) -> int:
+    """Return how many connections one process of a role opens at most, where so many share the role on its machine."""
+    return sum(_pool_size(role, processes))
 
 
-def name_process(role: str) -> None:
-    """Set the role that `pg_stat_activity` shows for this process's later connections, such as `api` or `worker`."""
-    _role[0] = role
+def _pool_size(role: str, processes: int) -> tuple[int, int]:
+    keeps, more = _POOLS.get(role, _POOLS["api"])
+    if processes == 1:
+        return keeps, more
+    return max(_SHARED_MIN, keeps // processes), max(_SHARED_MIN, more // processes)
+
+
+def name_process(role: str, *, processes: int = 1) -> None:
+    """Set the role that `pg_stat_activity` shows for this process's later connections, such as `api` or `worker`.
+
+    `processes`: how many share the role on this machine, and with it the connections and the places at the gate.
+    """
+    _role[0], _processes[0] = role, processes
+
+
+def sharing_processes() -> int:
+    """Return how many processes share this one's role on its machine, itself included."""
+    return _processes[0]
 
 
 def process_role() -> str:
@@ -161,7 +179,7 @@ def _make_engine(target: str) -> Engine:
     connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
     if not settings.database_prepare:
         connect["prepare_threshold"] = None
-    size, overflow = _POOLS.get(_role[0], _POOLS["api"])
+    size, overflow = _pool_size(_role[0], _processes[0])
     engine = create_engine(
         target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect, hide_parameters=True
     )
