@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies coverage test-deep storm check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser proxies coverage test-deep storm load check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test-deep: $(TESTS) ## Run the storms, fuzzing and long runs
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
 	CINEMETER_STORM_FAULTS=$(or $(FAULTS),1000) CINEMETER_STORM_SEED=$(or $(SEED),1) $(PYTEST) -q -m deep tests/faults/test_storm.py
+
+load: $(TESTS) ## Send orders, polls and cancels to a whole service and kill its workers (MINUTES=5 RATE=2 SEED=1), or with JOBS=100000 run a day by a virtual clock
+	$(BIN)/python -m tests.load $(if $(JOBS),virtual --jobs $(JOBS) --gpus $(or $(GPUS),100),live --minutes $(or $(MINUTES),5) --rate $(or $(RATE),2)) --seed $(or $(SEED),1)
 
 check: $(TESTS) ## Formatting, lint, types, import direction, documents that must match the code
 	$(BIN)/ruff format --check .

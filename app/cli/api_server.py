@@ -59,6 +59,7 @@ class ApiServer(uvicorn.Server):
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in list(self.server_state.connections):
+            assert isinstance(connection, DeadlineProtocol), "the protocol of make_server"
             if connection.cycle is not None and not connection.cycle.response_complete:
                 connection.cycle.keep_alive = False
         self._end_streams()

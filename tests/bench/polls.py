@@ -46,10 +46,11 @@ def api_process(home: Path) -> Iterator[tuple[psutil.Process, int]]:
         process.wait(30)
 
 
-def backend_seconds() -> float:
-    """Return the processor seconds that PostgreSQL has used for the API's connections."""
+def backend_seconds(role: str = "api") -> float:
+    """Return the processor seconds that PostgreSQL has used for the open connections of a role."""
     with psycopg.connect(get_settings().database_url) as database:
-        pids = database.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'cinemeter-api'").fetchall()
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        pids = database.execute(query, (f"cinemeter-{role}",)).fetchall()
     return sum(processor_seconds(psutil.Process(pid)) for (pid,) in pids)
 
 
