@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db_connections import answers, sqlalchemy_url
+from app.process_role import application_name, pool_size
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -100,50 +101,6 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
-# Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
-# of its threads: claim and render, upload, heartbeat, presence.
-_POOLS = {"worker": (4, 2), "api": (20, 20)}
-# What several API processes on one machine share; each has at least so many and so many more.
-_SHARED_MIN = 6
-_role = ["cli"]
-_processes = [1]
-
-
-def connections_max(role: str, *, processes: int = 1) -> int:
-    """Return how many connections one process of a role opens at most, where so many share the role on its machine."""
-    return sum(_pool_size(role, processes))
-
-
-def _pool_size(role: str, processes: int) -> tuple[int, int]:
-    keeps, more = _POOLS.get(role, _POOLS["api"])
-    if processes == 1:
-        return keeps, more
-    return max(_SHARED_MIN, keeps // processes), max(_SHARED_MIN, more // processes)
-
-
-def name_process(role: str, *, processes: int = 1) -> None:
-    """Set the role that `pg_stat_activity` shows for this process's later connections, such as `api` or `worker`.
-
-    `processes`: how many share the role on this machine, and with it the connections and the places at the gate.
-    """
-    _role[0], _processes[0] = role, processes
-
-
-def sharing_processes() -> int:
-    """Return how many processes share this one's role on its machine, itself included."""
-    return _processes[0]
-
-
-def process_role() -> str:
-    """Return the role of this process, such as `api` or `worker`; `cli` until it is named."""
-    return _role[0]
-
-
-def application_name() -> str:
-    """Return the name of this process's connections: `cinemeter-` and its role."""
-    return f"cinemeter-{_role[0]}"
-
-
 # A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
 # a quarter of an hour: a worker would continue to render long after another worker has its unit.
 _CONNECT = {
@@ -179,7 +136,7 @@ def _make_engine(target: str) -> Engine:
     connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
     if not settings.database_prepare:
         connect["prepare_threshold"] = None
-    size, overflow = _pool_size(_role[0], _processes[0])
+    size, overflow = pool_size()
     engine = create_engine(
         target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect, hide_parameters=True
     )

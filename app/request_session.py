@@ -10,7 +10,8 @@ from fastapi import Depends
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
-from app.db import sharing_processes, transaction
+from app.db import transaction
+from app.process_role import sharing_processes
 from app.request_client import RequestClient, client_of
 from app.request_gate import PLACES, PLACES_MIN, GatePlace, RequestGate
 from app.request_limits import WorkKind, declared_limits

@@ -4,7 +4,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.health_check import HealthCheck
-from app.db import TIME_OUTS, connections_max, get_engine
+from app.db import TIME_OUTS, get_engine
+from app.process_role import connections_max
 from app.settings import get_settings
 
 _POSTGRES_MIN = 15

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from app.db import name_process
 from app.logs import set_up_logs
 from app.metrics import METRICS_FOLDER, forget_process, serve_metrics, serve_summed_metrics
+from app.process_role import name_process
 from app.settings import Settings, child_environment, get_settings
 from app.wakeups import queue_name
 
