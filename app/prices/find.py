@@ -1,12 +1,16 @@
 """Find books and contracts, and which one is in force at a moment."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
+from app.prices.parse_cache import CACHE_SIZE
 from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
+from pricing.book import PriceBook
 from pricing.contract import Contract
 
 __all__ = [
@@ -19,7 +23,11 @@ __all__ = [
     "contracts_by_hash",
     "list_books",
     "list_contracts",
+    "recorded_book",
 ]
+
+# By id and content hash: a book that has priced something never changes.
+_recorded: dict[tuple[str, str], PriceBook] = {}
 
 
 def book_at(session: Session, at: datetime) -> StoredBook:
@@ -54,6 +62,20 @@ def book_by_id(session: Session, book_id: str) -> StoredBook:
     if stored is None:
         raise not_found("price book", book_id)
     return stored
+
+
+def recorded_book(session: Session, pricing: Mapping[str, Any]) -> PriceBook:
+    """Return the book of a price's recorded inputs, which name it by id and content; each process reads it once.
+
+    Raises AppError `not_found`.
+    """
+    key = (str(pricing["book"]), str(pricing["book_hash"]))
+    book = _recorded.get(key)
+    if book is None:
+        if len(_recorded) >= CACHE_SIZE:
+            _recorded.clear()
+        book = _recorded[key] = book_by_id(session, key[0]).book
+    return book
 
 
 def book_by_hash(session: Session, content_hash: str) -> StoredBook:

@@ -5,14 +5,14 @@ after shares and lanes, and before anything in the wallet (app.lock_order). A pr
 that carries the same id goes on counting. Free seconds count in the billing month in which they were reserved.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
-from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,7 @@ from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.promotion_budgets import budgets_left, reserve_of_budget, return_to_budget
 from app.prices.tables import FreeUse, PromotionUse, Reservation
+from app.statements import sql_file
 from pricing.book import PriceBook
 from pricing.exact import parse_exact
 from pricing.money import Money, require_integer
@@ -32,6 +33,8 @@ from pricing.rules import Promotion
 # A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
 # so that counters are whole numbers and lose nothing. https://github.com/facebookarchive/Flicks
 FLICKS_PER_SECOND = 705_600_000
+
+_RESOLVE = sql_file("app.prices", "resolve_reservation.sql")
 
 
 @dataclass(frozen=True)
@@ -125,24 +128,12 @@ def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, 
     discounts = {
         name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()
     }
-    reservation = _resolve(session, owner, "settled")
-    if reservation is None:
-        return False
-    free_used = min(reservation.free, flicks)
-    used = {name: min(amount, max(0, discounts.get(name, 0))) for name, amount in reservation.promotions.items()}
-    _count(session, reservation, free_used, used)
-    reservation.free_used, reservation.promotions_used = free_used, used
-    session.flush()
-    return True
+    return _resolve(session, owner, "settled", flicks, {name: max(0, minor) for name, minor in discounts.items()})
 
 
 def release_reservation(session: Session, owner: str) -> bool:
     """Release a reservation: the quote expired, or its job used nothing; return whether this call did it."""
-    reservation = _resolve(session, owner, "returned")
-    if reservation is None:
-        return False
-    _count(session, reservation, 0, {})
-    return True
+    return _resolve(session, owner, "returned", 0, {})
 
 
 def _discounts_left(session: Session, account_id: str, capped: list[Promotion]) -> dict[str, int | None]:
@@ -183,35 +174,11 @@ def _reserve(
     return session.execute(upsert).one_or_none() is not None
 
 
-def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
-    return session.scalars(
-        update(Reservation)
-        .where(Reservation.quote_id == owner, Reservation.state == "held")
-        .values(state=state, resolved_at=now(session))
-        .returning(Reservation)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-
-
-def _count(session: Session, reservation: Reservation, free_used: int, used: Mapping[str, int]) -> None:
-    def move(table: type[FreeUse | PromotionUse], reserved: int, spent: int, *where: Any) -> None:
-        session.execute(
-            update(table)
-            .where(*where)
-            .values(reserved=table.reserved - reserved, spent=table.spent + spent)
-            .execution_options(synchronize_session=False)
-        )
-
-    if reservation.free:
-        move(
-            FreeUse,
-            reservation.free,
-            free_used,
-            FreeUse.account_id == reservation.account_id,
-            FreeUse.month == reservation.month,
-        )
-    for name in sorted(reservation.promotions):
-        own = (PromotionUse.promotion == name, PromotionUse.account_id == reservation.account_id)
-        move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)
-    for name in sorted(reservation.promotions):
-        return_to_budget(session, name, reservation.promotions[name] - used.get(name, 0))
+def _resolve(session: Session, owner: str, state: str, flicks: int, discounts: Mapping[str, int]) -> bool:
+    inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
+    row = session.execute(_RESOLVE, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    if row is None:
+        return False
+    for name in sorted(row.promotions):
+        return_to_budget(session, name, row.promotions[name] - row.promotions_used.get(name, 0))
+    return True

@@ -1,0 +1,43 @@
+"""Statements in `.sql` files, and the session's objects for the rows that such a statement writes."""
+
+from importlib.resources import files
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import TextClause, inspect, text
+from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.orm.attributes import set_committed_value
+
+from app.db import Base
+
+
+def sql_file(package: str, name: str) -> TextClause:
+    """Return the statement of a package's `.sql` file, without the lines of its comments."""
+    lines = files(package).joinpath(name).read_text(encoding="utf-8").splitlines()
+    return text("\n".join(line for line in lines if not line.lstrip().startswith("--")))
+
+
+Row = TypeVar("Row", bound=Base)
+
+
+def loaded(session: Session, row_type: type[Row], **columns: Any) -> Row:
+    """Return the session's object for a row that a statement has just written; nothing is read or written for it.
+
+    `columns` are the attributes of the row, its primary key among them. Others are read when they are used.
+    """
+    mapper = inspect(row_type)
+    key = tuple(columns[mapper.get_property_by_column(column).key] for column in mapper.primary_key)
+    row = session.identity_map.get(mapper.identity_key_from_primary_key(key))
+    if row is None:
+        row = row_type(**columns)
+        make_transient_to_detached(row)
+        session.add(row)
+    else:
+        for name, value in columns.items():
+            set_committed_value(row, name, value)
+    return cast(Row, row)
+
+
+def mark_written(row: Base, *names: str) -> None:
+    """Say that a statement has written these attributes of an object as they are now: a flush leaves them out."""
+    for name in names:
+        set_committed_value(row, name, getattr(row, name))
