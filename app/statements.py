@@ -28,13 +28,21 @@ def loaded(session: Session, row_type: type[Row], **columns: Any) -> Row:
     key = tuple(columns[mapper.get_property_by_column(column).key] for column in mapper.primary_key)
     row = session.identity_map.get(mapper.identity_key_from_primary_key(key))
     if row is None:
-        row = row_type(**columns)
-        make_transient_to_detached(row)
-        session.add(row)
+        row = attach(session, row_type(**columns))
     else:
         for name, value in columns.items():
             set_committed_value(row, name, value)
     return cast(Row, row)
+
+
+def attach(session: Session, row: Row) -> Row:
+    """Make an object whose row a statement has just written the session's own; nothing is read or written for it.
+
+    Attributes that were not set are read from the database when they are used.
+    """
+    make_transient_to_detached(row)
+    session.add(row)
+    return row
 
 
 def mark_written(row: Base, *names: str) -> None:

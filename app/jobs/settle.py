@@ -101,7 +101,7 @@ def _end(
         drop_work(session, job)
         session.flush()
         facts = _read_facts(session, job)
-    book = recorded_book(session, job.pricing)
+    book = recorded_book(session, str(job.pricing["book"]), str(job.pricing["book_hash"]))
     advance(job, state, at=moment)
     job.progress = 100 if state is JobState.COMPLETED else job.progress
     if error is not None:
