@@ -1,7 +1,5 @@
 """How many statements an order, a claim, a heartbeat, the end of a segment and the end of a film send at most."""
 
-from fractions import Fraction
-
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
@@ -9,20 +7,15 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.accounts.keys import issue_key
 from app.accounts.projects import create_project
-from app.accounts.tables import Account
 from app.db import transaction
-from app.dispatch.claim import Claim, claim
-from app.dispatch.lease import renew_lease, succeed_finish, succeed_segment
+from app.dispatch.lease import renew_lease
 from app.dispatch.worker_registry import heartbeat
-from app.jobs.idempotency import OrderIdentity
-from app.jobs.settle import StoredFilm
-from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.prices.find import recorded_book
 from app.reports.audit import audit_books
 from tests.factories import make_worker
-from tests.ledger_simulation import Line, request
-from tests.statement_count import recorded_statements
+from tests.ledger_simulation import Line
+from tests.statement_count import end_film, end_segment, listed, next_claim, order, recorded_statements
 
 # One more than these is a regression: the load that one database carries is counted in statements.
 ORDER_MAX = 5
@@ -31,7 +24,6 @@ ORDER_WITH_FREE_SECONDS_MAX = 8
 SEGMENT_END_MAX = 6
 FILM_END_MAX = 10
 BEAT_MAX = 2
-METER = {"gpu_seconds": "1.5"}
 
 
 @pytest.fixture(params=["studio", "professional"])
@@ -46,53 +38,6 @@ def caller(engine: Engine, redis_url: str, request: pytest.FixtureRequest) -> Ca
         )
         make_worker(session, "worker-1", pools=("finish", "synthetic"))
     return Caller(owner.account, owner.scopes, owner.roles, project_id=project.id, key_id=key.id)
-
-
-def order(engine: Engine, caller: Caller, *, key: str | None = None, seconds: int = 2) -> list[str]:
-    """Order a film; return the statements, without those that find the account again, as a request has done already."""
-    wanted = request(seconds=seconds)
-    with transaction(engine) as session:
-        session.get_one(Account, caller.account_id)
-        with recorded_statements(engine) as statements:
-            submit(session, caller, OrderIdentity(wanted, fingerprint=wanted.model_dump_json(), idempotency_key=key))
-    return statements
-
-
-def next_claim(engine: Engine) -> Claim:
-    with transaction(engine) as session:
-        lease = claim(session, "worker-1", ["finish", "synthetic"])
-    assert lease is not None
-    return lease
-
-
-def end_segment(engine: Engine, lease: Claim) -> list[str]:
-    with recorded_statements(engine) as statements, transaction(engine) as session:
-        succeed_segment(session, lease, clip_key="clip.mp4", handover_key=None, meter=METER)
-    return statements
-
-
-def end_film(engine: Engine, lease: Claim, *, frames: int) -> list[str]:
-    film = StoredFilm(
-        key="film.mp4",
-        poster_key="film.jpg",
-        sprites_key="sprites.jpg",
-        sha256="0" * 64,
-        bytes=1000,
-        frames=frames,
-        fps=Fraction(16),
-        width=1280,
-        height=720,
-        has_audio=True,
-        reused_frames=0,
-        facts={},
-    )
-    with recorded_statements(engine) as statements, transaction(engine) as session:
-        succeed_finish(session, lease, film, meter={"gpu_seconds": "0"})
-    return statements
-
-
-def listed(statements: list[str]) -> str:
-    return "\n".join(f"{number} {statement[:160]}" for number, statement in enumerate(statements, 1))
 
 
 def test_an_order_sends_few_statements(engine: Engine, caller: Caller) -> None:
