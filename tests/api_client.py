@@ -16,7 +16,6 @@ from app.accounts.memberships import grant_membership
 from app.api.application import create_app
 from app.clock import now
 from app.db import transaction
-from app.prices.seed import seed_book
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
@@ -71,7 +70,6 @@ def world(engine: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("CINEMETER_DEVICE", "cpu")
     get_settings.cache_clear()
     with transaction(engine) as session:
-        seed_book(session)
         keys, ids = [], []
         for name in ("Alice", "Bob"):
             account = create_account(session, name)

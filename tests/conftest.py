@@ -1,14 +1,11 @@
 """Fixtures for every test: real PostgreSQL and Redis, a migrated database of its own, a session rolled back."""
 
 import importlib
-import itertools
-import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from redis import Redis
 from sqlalchemy import Engine, create_engine
@@ -18,7 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 import app
 from app.cli.embedded import Servers, embedded
 from app.db import Base, forget_engines, get_engine
+from app.prices.seed import seed_book
 from app.settings import get_settings
+from tests.databases import Database, DatabasePool
 from tests.live_service import Service, start, stop
 from tests.session_guard import watch
 
@@ -26,7 +25,8 @@ pytest_plugins = ["tests.api_client"]
 
 ROOT = Path(__file__).parents[1]
 
-_numbers = itertools.count(1)
+# The shared service while it runs.
+_services: list[Service] = []
 
 # Where the tests are that last longest. Begun last, one of two processes would end long after the other.
 LONG = (
@@ -65,8 +65,27 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduli
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests of the shared service, then with the long ones (`--no-loadscope-reorder` keeps this)."""
+    """Begin with the tests of the shared service, then with the long ones (`--no-loadscope-reorder` keeps this).
+
+    A file that uses the service without the mark would start one more, so it is refused.
+    """
+    unmarked = {item.location[0] for item in items if _uses_service(item) and not _shares_service(item.location[0])}
+    if unmarked:
+        raise pytest.UsageError(f"these files use the shared service without its mark: {', '.join(sorted(unmarked))}")
     items.sort(key=lambda item: (not _shares_service(item.location[0]), not item.nodeid.startswith(LONG)))
+
+
+def _uses_service(item: pytest.Item) -> bool:
+    definitions = item._fixtureinfo.name2fixturedefs.get("service", ()) if isinstance(item, pytest.Function) else ()
+    return any(
+        definition.func.__name__ == service.__name__ and definition.scope == "session" for definition in definitions
+    )
+
+
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Stop the shared service after its last test: an idle one takes a fifth of a core from all other tests."""
+    if _services and (nextitem is None or not _shares_service(nextitem.location[0])):
+        assert stop(_services.pop()) == 0
 
 
 @pytest.fixture(scope="session")
@@ -101,39 +120,74 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def template(servers: Servers) -> Iterator[str]:
     """The name of a migrated, empty database, from which each test's own is cloned."""
-    with _database(servers.database_url) as (name, url):
-        engine = _engine(url)
-        _migrate(url, engine)
+    with Database(servers.database_url) as database:
+        engine = _engine(database.url)
+        _migrate(database.url, engine)
         engine.dispose()
-        yield name
+        yield database.name
 
 
 @pytest.fixture(scope="session")
 def shared_engine(servers: Servers, template: str) -> Iterator[Engine]:
-    with _database(servers.database_url, template) as (_, url):
-        engine = _engine(url)
+    with Database(servers.database_url, template) as database:
+        engine = _engine(database.url)
         yield engine
         engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def databases(servers: Servers, template: str) -> Iterator[DatabasePool]:
+    """Migrated databases without content."""
+    pool = DatabasePool(servers.database_url, template)
+    yield pool
+    pool.drop()
+
+
+@pytest.fixture(scope="session")
+def databases_with_book(servers: Servers, template: str) -> Iterator[DatabasePool]:
+    """Migrated databases with the default price book, in which the tests of the API begin."""
+    pool = DatabasePool(servers.database_url, template, _seed_book)
+    yield pool
+    pool.drop()
+
+
 @pytest.fixture
-def database_url(servers: Servers, template: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """A migrated database of this test's own, set as the configured one; for tests that commit."""
-    with _database(servers.database_url, template) as (_, url):
-        monkeypatch.setenv("CINEMETER_DATABASE_URL", url)
-        monkeypatch.setenv("CINEMETER_HOME", str(tmp_path / "home"))
-        get_settings.cache_clear()
-        yield url
-        forget_engines()
-        monkeypatch.undo()
-        get_settings.cache_clear()
+def database_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """A migrated database of this test's own, set as the configured one; for tests that commit.
+
+    It has the default price book where the test uses `world` or `site`. A test that looks at pages, plans or
+    statistics is marked `new_database`, as the files of a database that was used before have their traces.
+    """
+    pool: DatabasePool = request.getfixturevalue("databases_with_book" if _begins_with_book(request) else "databases")
+    if request.node.get_closest_marker("new_database"):
+        pool.drop()
+    restorable = pool.get()
+    monkeypatch.setenv("CINEMETER_DATABASE_URL", restorable.database.url)
+    monkeypatch.setenv("CINEMETER_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    yield restorable.database.url
+    pool.put(restorable)
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
+def _begins_with_book(request: pytest.FixtureRequest) -> bool:
+    return not {"world", "site"}.isdisjoint(request.fixturenames)
+
+
+def _seed_book(url: str) -> None:
+    engine = _engine(url)
+    with Session(engine) as session:
+        seed_book(session)
+        session.commit()
+    engine.dispose()
 
 
 @pytest.fixture
 def empty_database_url(servers: Servers) -> Iterator[str]:
     """A database of this test's own without any table; for tests of migrations."""
-    with _database(servers.database_url) as (_, url):
-        yield url
+    with Database(servers.database_url) as database:
+        yield database.url
         forget_engines()
 
 
@@ -172,30 +226,10 @@ def redis_url(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A whole service as a customer meets it, in a home with spaces in its path; shared by all tests of a run."""
-    running = start(tmp_path_factory.mktemp("a home with spaces") / "home")
-    yield running
-    assert stop(running) == 0
-
-
-class _database:
-    """A database on the server at `url`, dropped at the end of the block."""
-
-    def __init__(self, url: str, template: str = "template0") -> None:
-        self.url = url
-        self.template = template
-        # Parallel runs share an outside server, so a name holds the process and a number.
-        self.name = f"cinemeter_test_{os.getpid()}_{next(_numbers)}"
-
-    def __enter__(self) -> tuple[str, str]:
-        self._run(f"CREATE DATABASE {self.name} TEMPLATE {self.template} STRATEGY FILE_COPY")
-        return self.name, self.url.rsplit("/", 1)[0] + f"/{self.name}"
-
-    def __exit__(self, *_: object) -> None:
-        self._run(f"DROP DATABASE {self.name} WITH (FORCE)")
-
-    def _run(self, statement: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement)
+    _services.append(start(tmp_path_factory.mktemp("a home with spaces") / "home"))
+    yield _services[0]
+    while _services:
+        stop(_services.pop())
 
 
 def _engine(url: str) -> Engine:

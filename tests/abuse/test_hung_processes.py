@@ -138,6 +138,7 @@ def states_of(video_id: str) -> list[str]:
 BROKEN_RENDERS = (("memory", "render_failed"), ("encode", "encode_failed"), ("nan", "bad_frames"))
 
 
+@pytest.mark.deep
 def test_broken_renders_cost_nothing_and_a_stopped_process_is_replaced(worker: BrokenWorker) -> None:
     """One worker, because its start is the longest part."""
     funds = worker.available()

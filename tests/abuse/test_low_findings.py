@@ -107,6 +107,7 @@ def test_an_unfinished_film_says_when_to_ask_again(world: World) -> None:
     assert (early.status_code, early.headers["retry-after"]) == (409, "5")
 
 
+@pytest.mark.deep
 def test_a_project_s_name_is_no_formula_in_any_spreadsheet(world: World) -> None:
     names = [f"{sign}1+1" for sign in FORMULA_SIGNS if sign.strip()]
     assert {"＝1+1", "＋1+1", "－1+1", "＠1+1"} <= set(names)

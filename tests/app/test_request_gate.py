@@ -90,7 +90,7 @@ def test_one_caller_gets_at_most_half_of_the_places_and_of_the_queue() -> None:
     run(test)
 
 
-def test_who_has_fewest_places_goes_next_and_the_oldest_of_theirs() -> None:
+def test_the_caller_with_the_fewest_places_goes_next_oldest_request_first() -> None:
     async def test() -> None:
         crowd = Crowd(RequestGate(places=2, waiting_max=20, wait_seconds=60))
         for name in ("a1", "b1", "a2", "a3", "c1", "c2"):
@@ -109,7 +109,7 @@ def test_who_has_fewest_places_goes_next_and_the_oldest_of_theirs() -> None:
     run(test)
 
 
-def test_the_wait_ends_and_then_nothing_is_begun() -> None:
+def test_a_request_that_waited_too_long_is_refused_and_not_begun() -> None:
     async def test() -> None:
         crowd = Crowd(RequestGate(places=1, waiting_max=10, wait_seconds=0.01))
         crowd.come("first", "a")
@@ -126,7 +126,7 @@ def test_the_wait_ends_and_then_nothing_is_begun() -> None:
 
 
 @pytest.mark.parametrize("moment", ["waiting", "granted"])
-def test_a_request_that_is_cancelled_leaves_its_place_to_others(moment: str) -> None:
+def test_a_cancelled_request_gives_its_place_to_others(moment: str) -> None:
     async def test() -> None:
         crowd = Crowd(RequestGate(places=1, waiting_max=10, wait_seconds=60))
         crowd.come("first", "a")
@@ -183,7 +183,7 @@ def test_a_kind_of_work_has_a_share_of_its_own() -> None:
     run(test)
 
 
-def test_strangers_share_a_part_and_who_turns_out_to_be_known_leaves_it() -> None:
+def test_strangers_share_some_places_until_their_key_is_known() -> None:
     async def test() -> None:
         crowd = Crowd(RequestGate(places=16, waiting_max=200, wait_seconds=60))
         for address in "wxyz":
@@ -202,7 +202,7 @@ def test_strangers_share_a_part_and_who_turns_out_to_be_known_leaves_it() -> Non
     run(test)
 
 
-def test_work_that_was_admitted_before_waits_for_as_long_as_it_takes() -> None:
+def test_admitted_work_waits_without_a_limit() -> None:
     async def test() -> None:
         crowd = Crowd(RequestGate(places=1, waiting_max=1, wait_seconds=0.01))
         crowd.come("first", "a")

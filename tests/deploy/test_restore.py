@@ -110,6 +110,7 @@ dc() {
 """
 
 
+@pytest.mark.deep
 def test_the_same_with_the_commands_for_compose_and_a_bucket(
     world: World, shell: Callable[..., str], tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

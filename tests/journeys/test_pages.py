@@ -498,7 +498,7 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     assert not [*author_watch.faults, *approver_watch.faults, *creator_watch.faults]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.deep)])
 def test_the_api_reference_loads_from_this_host_only(service: Service, browser: Browser, scheme: str):
     """The reference loads from this host only, and a call that is tried sends its key to this host only."""
     phone = {"width": 390, "height": 844}
@@ -557,7 +557,7 @@ def something_to_see(service: Service) -> None:
 
 @pytest.mark.usefixtures("something_to_see")
 @pytest.mark.parametrize("name", ROOTS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.deep)])
 def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, name: str | None, scheme: str):
     """Visit one page of each kind: axe-core finds no serious fault, nothing is wider than a phone, no script fails,
     and no request leaves the host."""

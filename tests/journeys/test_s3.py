@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import av
 import httpx
+import pytest
 
 from tests.contracts.storage_servers import rclone
 from tests.journeys.test_film import follow
@@ -20,6 +21,7 @@ from tests.live_service import start, stop
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 2, "resolution": "480P"}
 
 
+@pytest.mark.deep
 def test_a_film_is_made_on_s3_and_played_from_there(tmp_path: Path) -> None:
     with rclone(tmp_path / "store") as server:
         service = start(

@@ -268,6 +268,7 @@ def test_notes_that_say_nothing_new_keep_no_comment_back(world: World) -> None:
     assert b"video.cancelled" in pieces[-1], "the rows are read beside the comment"
 
 
+@pytest.mark.deep
 def test_two_hundred_streams_hold_no_database_session(world: World, address: str) -> None:
     video_id = order(world)
 

@@ -117,7 +117,7 @@ class Traffic:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("first", ["0001", "0011"])
+@pytest.mark.parametrize("first", ["0001", pytest.param("0011", marks=pytest.mark.deep)])
 def test_a_filled_database_is_upgraded_while_readers_and_heartbeats_go_on(empty_database_url: str, first: str) -> None:
     upgrade(empty_database_url, "0001")
     engine = get_engine(empty_database_url)

@@ -16,6 +16,8 @@ from app.cli.ports import free_port
 from app.settings import child_environment
 from tests.live_service import Service, start, stop
 
+pytestmark = pytest.mark.xdist_group("service")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -52,6 +52,7 @@ def grow(session: Session, accounts: list[str], *, past: int, waiting: int) -> N
         connection.execute(text("VACUUM ANALYZE units, lanes"))
 
 
+@pytest.mark.new_database
 @pytest.mark.deep
 @pytest.mark.timeout(900)
 def test_a_million_past_and_a_hundred_thousand_waiting_jobs_cost_a_claim_no_more_pages(

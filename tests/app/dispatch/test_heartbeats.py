@@ -1,5 +1,6 @@
 """Heartbeats change no index: their updates stay within their page (HOT), so that history does not make them slower."""
 
+import pytest
 from sqlalchemy import Engine, text
 
 from app.db import forget_engines, get_engine, transaction
@@ -12,6 +13,7 @@ BEATS = 300
 TABLES = ("takes", "workers", "jobs")
 
 
+@pytest.mark.new_database
 def test_the_heartbeats_of_a_long_take_are_hot_updates(engine: Engine, redis_url: str) -> None:
     with transaction() as session:
         account_id = make_account(session).id

@@ -227,6 +227,7 @@ def searches(past: Past) -> None:
         search_accounts(session, "alice", limit=20)
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(300)
 def test_no_statement_of_an_orders_life_reads_history(past: Past) -> None:
     paths: tuple[Callable[[Past], None], ...] = (

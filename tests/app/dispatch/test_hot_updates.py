@@ -1,5 +1,6 @@
 """Heartbeats change only columns that no index has, so that PostgreSQL writes no index for them."""
 
+import pytest
 from sqlalchemy import Engine, text
 
 from app.db import transaction
@@ -11,6 +12,7 @@ from tests.factories import make_account, make_queued_job, make_worker
 BEATS = 60
 
 
+@pytest.mark.new_database
 def test_most_updates_of_takes_and_workers_are_hot(engine: Engine, redis_url: str) -> None:
     with transaction() as session:
         make_queued_job(session, make_account(session).id)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
@@ -42,6 +43,7 @@ def test_a_lane_follows_its_units_through_every_state(session: Session) -> None:
     assert rows(session, COUNTED) == rows(session, TRUE) == []
 
 
+@pytest.mark.deep
 def test_lanes_count_the_same_under_concurrent_changes(database_url: str, engine: Engine) -> None:
     """Eight threads create, claim and release the units of two accounts; lanes come and go meanwhile."""
     with transaction() as session:

@@ -263,6 +263,7 @@ def together(engine: Engine, *threads_of_acts: list[Callable[[Session], object]]
     return ends
 
 
+@pytest.mark.deep
 def test_orders_and_cancels_of_an_account_with_free_seconds_do_not_deadlock(engine: Engine, line: Line) -> None:
     alice = line.open(membership="studio")
     jobs = [line.order(alice, seconds=2).id for _ in range(24)]
@@ -273,6 +274,7 @@ def test_orders_and_cancels_of_an_account_with_free_seconds_do_not_deadlock(engi
     audit(line)
 
 
+@pytest.mark.deep
 def test_orders_that_expire_while_others_are_ordered_and_claimed_do_not_deadlock(
     engine: Engine, line: Line, caplog: pytest.LogCaptureFixture
 ) -> None:

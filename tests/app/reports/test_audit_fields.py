@@ -83,7 +83,7 @@ def bends(session: Session, job: str) -> Iterator[tuple[str, str]]:
         session.expire_all()
 
 
-def test_an_audit_names_every_field_that_another_row_speaks_of(session: Session, film: str) -> None:
+def test_the_audit_checks_every_field_that_another_row_repeats(session: Session, film: str) -> None:
     unseen = {bent for bent in bends(session, film) if audit_books(session) == []}
     assert unseen == ONLY_SEALED
     assert audit_books(session) == []

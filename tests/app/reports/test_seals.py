@@ -8,10 +8,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.db import transaction
+from app.db import get_engine, transaction
 from app.errors import AppError
 from app.jobs.tables import ReceiptRow
 from app.reports import parallel_audit
+from app.reports.audit import audit_books
 from app.reports.parallel_audit import AuditReport, audit_in_parallel
 from app.wallet.funds import refund
 from tests.ledger_simulation import Line
@@ -73,23 +74,27 @@ def test_a_sealed_month_is_not_computed_again_and_a_change_to_it_is_noticed(
     assert rules(audit(everything=True)) == {"sealed_month_is_unchanged", "receipt_replays"}
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE receipts SET settled_at = settled_at - interval '400 days' WHERE job_id = :job",
-        "UPDATE receipts SET gpu_milliseconds = gpu_milliseconds + 1 WHERE job_id = :job",
-        "UPDATE events SET body = replace(body, '\"total\":', '\"sum\":') WHERE job_id = :job",
-        "UPDATE holds SET captured_amount = captured_amount - 1 WHERE job_id = :job",
-        "DELETE FROM receipts WHERE job_id = :job",
-        "UPDATE transfers SET reason = 'another' WHERE job_id = :job",
-        "UPDATE hold_slices SET used = used - 1 WHERE hold_id = (SELECT id FROM holds WHERE job_id = :job)",
-    ],
+BENT = (
+    "UPDATE receipts SET settled_at = settled_at - interval '400 days' WHERE job_id = :job",
+    "UPDATE receipts SET gpu_milliseconds = gpu_milliseconds + 1 WHERE job_id = :job",
+    "UPDATE events SET body = replace(body, '\"total\":', '\"sum\":') WHERE job_id = :job",
+    "UPDATE holds SET captured_amount = captured_amount - 1 WHERE job_id = :job",
+    "DELETE FROM receipts WHERE job_id = :job",
+    "UPDATE transfers SET reason = 'another' WHERE job_id = :job",
+    "UPDATE hold_slices SET used = used - 1 WHERE hold_id = (SELECT id FROM holds WHERE job_id = :job)",
 )
-def test_whatever_of_a_sealed_month_is_bent_breaks_its_seal(books: list[str], statement: str) -> None:
+
+
+def test_any_change_to_a_sealed_month_breaks_its_seal(books: list[str]) -> None:
     assert audit().sealed
-    bend(statement, job=books[1])
-    assert "sealed_month_is_unchanged" in rules(audit())
+    for statement in BENT:
+        with Session(get_engine()) as session:
+            session.execute(text("SET LOCAL session_replication_role = replica"))
+            assert session.execute(text(statement), {"job": books[1]}).rowcount > 0, statement  # type: ignore[attr-defined]
+            assert "sealed_month_is_unchanged" in {finding.rule for finding in audit_books(session)}, statement
+            session.rollback()
+    with Session(get_engine()) as session:
+        assert audit_books(session) == []
 
 
 @pytest.mark.timeout(120)
@@ -133,7 +138,7 @@ def test_a_changed_sum_over_sealed_months_is_noticed(books: list[str]) -> None:
     assert "sealed_sum_is_that_of_its_rows" in rules(audit(everything=True))
 
 
-def test_a_seal_stays(books: list[str]) -> None:
+def test_a_seal_cannot_be_deleted(books: list[str]) -> None:
     assert audit().sealed
     with pytest.raises(IntegrityError, match="sealed month"), transaction() as session:
         session.execute(text("DELETE FROM sealed_months"))

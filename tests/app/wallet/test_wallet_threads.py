@@ -139,6 +139,7 @@ def test_parallel_refunds_never_give_more_than_was_charged(engine: Engine, accou
         assert audit_wallet(session) == []
 
 
+@pytest.mark.deep
 def test_everything_at_once_on_one_wallet_neither_deadlocks_nor_loses_a_fen(engine: Engine, account: str) -> None:
     with transaction(engine) as session:
         key = issue_key(session, account, scopes=["videos"], budget_total=100_000)[0].id

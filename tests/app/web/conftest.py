@@ -20,7 +20,6 @@ from app.accounts.passwords import hash_password
 from app.cli.asgi import create_site
 from app.clock import now
 from app.db import transaction
-from app.prices.seed import seed_book
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
@@ -108,7 +107,6 @@ def site(engine: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
     page_headers.cache_clear()
     accounts = {}
     with transaction(engine) as session:
-        seed_book(session)
         for name, roles in PEOPLE.items():
             account = create_account(session, name.title())
             open_wallet(session, account.id)

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from workers.demo_model.evaluate import ASPECTS, draw_prompts, wilson
 
 
@@ -24,6 +26,7 @@ def test_prompts_come_from_the_seed_and_half_are_held_out() -> None:
     assert sum(held_out for _, held_out in prompts) == 20
 
 
+@pytest.mark.deep
 def test_it_prints_exactly_one_line_of_json() -> None:
     """Programs can read the figures: fractions between 0 and 1 and their bounds."""
     command = [sys.executable, "-m", "workers.demo_model.evaluate", "--prompts", "2", "--seed", "1", "--json"]

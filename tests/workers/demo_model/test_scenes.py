@@ -10,6 +10,7 @@ from workers.demo_model.scene_detector import detect_scene, score_prompt
 from workers.demo_model.scenes import clip_times, draw_scene, is_held_out, paths
 
 
+@pytest.mark.deep
 def test_the_scene_detector_is_right_on_every_painted_clip() -> None:
     """On painted clips the scene detector scores 100 %, in every ratio, for one object and for two."""
     rng = np.random.default_rng(5)

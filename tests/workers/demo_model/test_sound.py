@@ -34,6 +34,7 @@ def painted(scene: Scene, seed: int = 1, *, start: float = 0.0) -> np.ndarray:
     return paint_with_tracks(scene, *WIDE, FRAMES_MAX, rng, start=start, anywhere=False)[0]
 
 
+@pytest.mark.deep
 def test_the_listener_is_right_about_every_sound_of_the_world():
     scores, rng = Scores(), np.random.default_rng(1)
     for index in range(24):
@@ -184,6 +185,7 @@ def test_larger_and_faster_pictures_sound_like_native_ones():
     assert all(tally.right == tally.asked for tally in scores.tallies.values())
 
 
+@pytest.mark.deep
 def test_ten_prompts_sound_like_what_they_show():
     pipeline = load()
     scores, intended = Scores(), Scores()

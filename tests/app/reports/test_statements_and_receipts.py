@@ -91,7 +91,7 @@ def test_usage_and_statement_add_up_to_what_was_charged(line: Line) -> None:
     assert (of_project.whole.total, of_project.opening, of_project.project) == (219, None, "=广告 & Trailer")
 
 
-def test_another_tenants_project_and_a_strange_month_are_refused(line: Line) -> None:
+def test_another_accounts_project_and_an_invalid_month_are_refused(line: Line) -> None:
     alice, bob = line.open("Alice"), line.open("Bob")
     project = line.act(lambda: create_project(line.session, bob.account_id, "Secret"))
     for month, project_id, code in ((month_of(line), project.id, "not_found"), ("May", None, "invalid_request")):
@@ -143,13 +143,13 @@ def test_a_rewritten_receipt_does_not_replay(line: Line) -> None:
     assert replay_job(line.session, job.id)[1] is not None
 
 
-def test_every_word_is_said_in_both_languages() -> None:
+def test_every_label_has_both_languages() -> None:
     for english, chinese in WORDS.values():
         assert english
         assert any("\u4e00" <= sign <= "\u9fff" for sign in chinese)
 
 
-def test_papers_come_through_the_door(world: World) -> None:
+def test_statements_and_receipts_are_served_by_the_api(world: World) -> None:
     order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
     job = world.post("/v1/videos", order).json()
     world.work()
