@@ -1,19 +1,38 @@
 """Statements in `.sql` files, and the session's objects for the rows that such a statement writes."""
 
+import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import TextClause, inspect, text
+from sqlalchemy import CursorResult, inspect
 from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.orm.attributes import set_committed_value
 
 from app.db import Base
 
 
-def sql_file(package: str, name: str) -> TextClause:
+class Statement:
+    """A statement as the driver reads it: the mapper's work for it would cost more than the statement itself."""
+
+    def __init__(self, sql: str) -> None:
+        """`sql` names its parameters `:name`; a cast is written CAST(…), and it has no colon of another kind."""
+        self.sql = re.sub(r":([a-z_][a-z0-9_]*)", r"%(\1)s", sql.replace("%", "%%"))
+
+    def run(self, session: Session, inputs: Mapping[str, Any], *, flush: bool = True) -> CursorResult[Any]:
+        """Execute the statement in the session's transaction, after what the session has still to write.
+
+        Without `flush` that stays to be written: for a statement that writes it itself (see `mark_written`).
+        """
+        if flush:
+            session.flush()
+        return session.connection().exec_driver_sql(self.sql, dict(inputs))
+
+
+def sql_file(package: str, name: str) -> Statement:
     """Return the statement of a package's `.sql` file, without the lines of its comments."""
     lines = files(package).joinpath(name).read_text(encoding="utf-8").splitlines()
-    return text("\n".join(line for line in lines if not line.lstrip().startswith("--")))
+    return Statement("\n".join(line for line in lines if not line.lstrip().startswith("--")))
 
 
 Row = TypeVar("Row", bound=Base)

@@ -58,7 +58,7 @@ def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percen
         "steps": steps,
         "percent": percent,
     }
-    orders = session.execute(_RENEW_LEASE, inputs).one_or_none()
+    orders = _RENEW_LEASE.run(session, inputs).one_or_none()
     if orders is None:
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
@@ -150,8 +150,7 @@ def _end_take(
         "units_done": job.units_done,
         "stage": job.stage,
     }
-    with session.no_autoflush:
-        session.execute(_END_TAKE, inputs)
+    _END_TAKE.run(session, inputs, flush=False)
     mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "clip_key", "share_settled")
     mark_written(unit, "state", "done_at", "clip_key", "handover_key", "checkpoint_key")
     mark_written(job, "units_done", "stage")

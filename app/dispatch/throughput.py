@@ -41,7 +41,7 @@ def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: D
     """Move the quantiles of a model, kind and resolution by one take: its seconds and GPU-seconds per frame."""
     model, kind, shape = key
     inputs = {"model": model, "kind": kind, "shape": shape, "seconds": seconds, "gpu_seconds": gpu_seconds}
-    session.execute(_RECORD, {**inputs, "gain": GAIN})
+    _RECORD.run(session, {**inputs, "gain": GAIN})
 
 
 def estimate_seconds(session: Session, model: str, kind: str, resolution: str, frames: int) -> tuple[Decimal, Decimal]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.billing_periods import billing_month
@@ -17,12 +16,12 @@ from app.jobs.price_terms import PriceTerms
 from app.jobs.rate_limits import share_of_tests
 from app.prices.find import no_book, recorded_book, recorded_contract
 from app.prices.reservations import allowance_beside
-from app.statements import sql_file
+from app.statements import Statement, sql_file
 from pricing.rules import Membership
 from pricing.usage import Customer
 
 # One submission per account at a time: limits are counted, and a key is looked up, before the job is written.
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtext(:submissions))")
+_LOCK = Statement("SELECT pg_advisory_xact_lock(hashtext(:submissions))")
 _READ = sql_file("app.jobs", "order_read.sql")
 
 
@@ -95,7 +94,7 @@ def read_order_facts(session: Session, caller: Caller, order: OrderIdentity) -> 
     request = order.request
     project_id = caller.project_id if request.project is None else request.project
     is_keyless = order.idempotency_key is None and (order.is_retry or order.is_first_try)
-    session.execute(_LOCK, {"submissions": f"submit:{caller.account_id}"})
+    _LOCK.run(session, {"submissions": f"submit:{caller.account_id}"})
     inputs = {
         "account_id": caller.account_id,
         "test": caller.test,
@@ -106,7 +105,7 @@ def read_order_facts(session: Session, caller: Caller, order: OrderIdentity) -> 
         "retry_time": timedelta(minutes=KEYLESS_RETRY_MINUTES),
         "quote_id": request.quote_id if order.fingerprint else None,
     }
-    row = session.execute(_READ, inputs | clock_inputs(session)).one()
+    row = _READ.run(session, inputs | clock_inputs(session)).one()
     remember_now(session, row.now)
     is_own = row.project is not None and row.project[0] == caller.account_id
     return OrderFacts(

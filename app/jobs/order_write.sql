@@ -5,14 +5,16 @@
 -- statement, so after them (app.lock_order). As in start-time fair queueing, idleness earns no credit: the virtual time
 -- of a share is at least its pool's. A share in which nothing changes is locked, and not written.
 WITH job AS (
-    INSERT INTO jobs (id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing,
-        price, quote_id, total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind,
-        callback_url, progress, units_total, units_done, created_at, not_after, promote_at, start_by, traceparent,
-        request_id)
-    VALUES (:job_id, :account_id, :project_id, :key_id, :test, :state, :stage, CAST(:spec AS jsonb), :spec_hash, :model,
-        :pool, CAST(:pricing AS jsonb), CAST(:price AS jsonb), :quote_id, :total, :list_total, :currency, :prompt,
-        CAST(:metadata AS jsonb), CAST(:resolved AS jsonb), :door, :parent_id, :parent_kind, :callback_url, 0,
-        :units_total, 0, :now, :not_after, :promote_at, :start_by, :traceparent, :request_id)
+    INSERT INTO jobs (
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
+        units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
+    )
+    SELECT
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
+        units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
+    FROM jsonb_populate_record(CAST(NULL AS jobs), CAST(:job AS jsonb))
 ),
 quote AS (
     UPDATE quotes SET state = 'redeemed', job_id = :job_id WHERE id = :quote_id

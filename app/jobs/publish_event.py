@@ -65,7 +65,7 @@ def new_job_event(
     endpoints: Collection[tuple[str, list[str]]],
     receipt: ReceiptRow | None = None,
 ) -> JobEvent:
-    """Return the event of a fact about a job, the `sequence`-th of it; the live message follows the commit.
+    """Return the event of a fact about a job, the `sequence`-th of it.
 
     `endpoints` are the ids and filters of the account's endpoints for it.
     """
@@ -83,7 +83,6 @@ def new_job_event(
         request_id=job.request_id,
     )
     targets: list[Target] = [(endpoint, None) for endpoint, filters in endpoints if is_subscribed(filters, type_)]
-    publish_after_commit(session, job.id, {"type": type_})
     return JobEvent(event, targets + callback_targets(session, event))
 
 

@@ -22,6 +22,7 @@ from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import recorded_book
 from app.prices.reservations import settle_reservation
+from app.progress import publish_after_commit
 from app.statements import mark_written, sql_file
 from app.wallet.hold import capture, release
 from pricing.receipt import Receipt
@@ -138,7 +139,7 @@ def _read_facts(session: Session, job: Job) -> Row[Any]:
         "project_id": job.project_id,
         "test": job.test,
     }
-    return session.execute(_READ, inputs).one()
+    return _READ.run(session, inputs).one()
 
 
 # The attributes of a job that its end sets.
@@ -164,9 +165,9 @@ def _write_end(session: Session, job: Job, receipt: Receipt, facts: Row[Any]) ->
     inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs()
     inputs |= {"job_id": job.id, "body": row.body, "now": job.finished_at}
     inputs["film"] = None if job.film is None else json.dumps(job.film)
-    with session.no_autoflush:
-        session.execute(_WRITE, inputs)
+    _WRITE.run(session, inputs, flush=False)
     mark_written(job, *_ENDED)
+    publish_after_commit(session, job.id, {"type": event.event.type})
 
 
 def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: int) -> None:

@@ -1,6 +1,7 @@
 """Accept an order, in one transaction: read what it has to know, price it, write it, and hold its money."""
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -45,7 +46,6 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
 
     Raises AppError and writes nothing when the order cannot be made, priced, afforded or queued.
     """
-    session.flush()
     facts = read_order_facts(session, caller, order)
     if facts.may_repeat:
         earlier = earlier_job(session, caller, order)
@@ -154,8 +154,13 @@ def _write(
     }
     job = Job(**columns)
     event = new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints)
-    inputs = columns | {
+    inputs = {
+        "job": json.dumps(columns | {"metadata": columns["extra"]}, default=datetime.isoformat),
         "job_id": job_id,
+        "account_id": caller.account_id,
+        "project_id": facts.project_id,
+        "test": caller.test,
+        "quote_id": columns["quote_id"],
         "now": moment,
         "units": json.dumps(units),
         "pools": sorted({pool, FINISH_POOL}),
@@ -164,11 +169,9 @@ def _write(
         "key": scoped_key(caller, order),
         "fingerprint": order.fingerprint,
         "overtook": order.is_retry and order.idempotency_key is None,
-        "metadata": json.dumps(columns["extra"]),
-        **{name: json.dumps(columns[name]) for name in ("spec", "pricing", "price", "resolved")},
         **event.inputs(),
     }
-    session.execute(_WRITE, inputs)
+    _WRITE.run(session, inputs)
     if priced.quote is not None:
         priced.quote.state, priced.quote.job_id = QuoteState.REDEEMED, job_id
         mark_written(priced.quote, "state", "job_id")

@@ -135,7 +135,7 @@ def reserve_by(
         "free_limit": membership.free_seconds_per_month * FLICKS_PER_SECOND,
         "promotions": json.dumps({name: (counted[name], _minor(caps[name].cap_per_account)) for name in counted}),
     }
-    fits = session.execute(_RESERVE, inputs).one()
+    fits = _RESERVE.run(session, inputs).one()
     if flicks and not fits.has_free:
         raise ReservationConflict("Free seconds")
     for name in counted:
@@ -189,7 +189,7 @@ def _minor(limit: Money | None) -> int | None:
 
 def _resolve(session: Session, owner: str, state: str, flicks: int, discounts: Mapping[str, int]) -> bool:
     inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
-    row = session.execute(_RESOLVE, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    row = _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
     if row is None:
         return False
     for name in sorted(row.promotions):

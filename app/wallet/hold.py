@@ -113,7 +113,7 @@ def place_hold(
         "project_budget_id": new_id("budget"),
         "now": now(session),
     }
-    outcome = session.execute(_HOLD, inputs).one()
+    outcome = _HOLD.run(session, inputs).one()
     if not outcome.is_new:
         raise AppError("conflict", "This job has a hold already.", job=job_id)
     _check_budgets(session, inputs, outcome, currency)
@@ -189,8 +189,7 @@ def _resolve(
     """Resolve a hold: budgets, transfer, wallet and credit lots. Returns it, and the transfer of a captured amount."""
     moment, transfer_id = now(session), new_id("transfer")
     inputs = {"job_id": job_id, "state": str(state), "spent": amount, "now": moment, "transfer_id": transfer_id}
-    session.flush()
-    row = session.execute(_RESOLVE_HOLD, inputs).one_or_none()
+    row = _RESOLVE_HOLD.run(session, inputs).one_or_none()
     if row is None:
         existing = get_hold(session, job_id)
         if existing.state != HoldState.HELD:

@@ -19,22 +19,7 @@ from pricing.money import require_integer
 # How long credit is valid again that expired under a hold which failed through our fault, not the customer's.
 REGRANT_LIFE = timedelta(days=30)
 
-# The order in which lots are spent. The hold's pin and its capture must agree on it.
-_PIN = text("""
-WITH ordered AS (
-    SELECT id, remaining, (sum(remaining) OVER spending)::bigint - remaining AS before
-    FROM credit_lots
-    WHERE account_id = :account_id AND remaining > 0 AND (expires_at IS NULL OR expires_at > :now)
-    WINDOW spending AS (ORDER BY expires_at NULLS LAST, kind = 'purchased', created_at, id)
-), taken AS (
-    SELECT id, least(remaining, CAST(:amount AS bigint) - before) AS amount
-    FROM ordered WHERE before < CAST(:amount AS bigint)
-), lowered AS (
-    UPDATE credit_lots SET remaining = credit_lots.remaining - taken.amount FROM taken WHERE credit_lots.id = taken.id
-)
-INSERT INTO hold_slices (hold_id, lot_id, amount) SELECT :hold_id, id, amount FROM taken
-""")
-
+_PIN = sql_file("app.wallet", "pin.sql")
 _UNPIN = sql_file("app.wallet", "unpin.sql")
 
 _DEBT = text("""
@@ -56,7 +41,7 @@ def add_lot(session: Session, transfer: Transfer, kind: str, expires_at: datetim
 def pin(session: Session, account_id: str, hold_id: str, amount: int) -> None:
     """Pin lots for a hold. What they do not cover is covered by the credit limit and has no slice."""
     facts = {"account_id": account_id, "hold_id": hold_id, "amount": require_integer(amount), "now": now(session)}
-    session.execute(_PIN, facts)
+    _PIN.run(session, facts)
 
 
 def unpin(session: Session, hold: Hold, spent: int, transfer_id: str | None, *, ours: bool) -> None:
@@ -66,8 +51,7 @@ def unpin(session: Session, hold: Hold, spent: int, transfer_id: str | None, *, 
     owed is paid out of what came back. `transfer_id` is the capture's, if there is one.
     """
     facts = {"hold_id": hold.id, "account_id": hold.account_id, "spent": require_integer(spent, "spent")}
-    session.flush()
-    row = session.execute(_UNPIN, {**facts, "now": now(session)}).one()
+    row = _UNPIN.run(session, {**facts, "now": now(session)}).one()
     if row.is_expired:
         _unpin_expired(session, hold, spent, transfer_id, ours=ours)
     elif row.debt > 0:
