@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.catalog.models import VideoModel
-from app.db import new_id
+from app.db import Base, new_id
 from app.jobs.queue_tables import Unit
 from app.jobs.spec import Spec
 from app.jobs.states import UnitState
@@ -100,5 +100,5 @@ def enqueue_finish(session: Session, *, job_id: str, account_id: str, priority: 
     """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
     row = _finish(spec, priority) | {"job_id": job_id, "account_id": account_id, "queued_at": at}
     key = [Unit.job_id, Unit.kind, Unit.shot, Unit.position]
-    fresh = insert(Unit.__table__).values({**row, "takes_lost": 0, "takes_error": 0})
+    fresh = insert(Base.metadata.tables["units"]).values({**row, "takes_lost": 0, "takes_error": 0})
     session.execute(fresh.on_conflict_do_update(index_elements=key, set_={"state": UnitState.READY}))
