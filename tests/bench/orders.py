@@ -48,9 +48,14 @@ VARIED = re.compile(r"acct_1\b|(?:video|unit|hold|evt|whd|budget|slice|lot)_[0-9
 LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
-def order_one(session: Session, account_id: str) -> None:
+def caller_of(account_id: str) -> Caller:
+    """Return a caller of an account, as an API interface has authenticated it before the order."""
+    with transaction() as session:
+        return Caller(get_account(session, account_id), SCOPES, frozenset())
+
+
+def order_one(session: Session, caller: Caller) -> None:
     """Order one film as an API interface does."""
-    caller = Caller(get_account(session, account_id), SCOPES, frozenset())
     asked = VideoRequest(model="synthetic", prompt="bars", seconds=5, resolution="720P")
     submit(session, caller, OrderIdentity(asked))
 
@@ -60,11 +65,12 @@ def order_for(numbers: list[int], seconds: float, found: Any) -> None:
     took: list[float] = []
 
     def client(number: int) -> None:
+        caller = caller_of(ACCOUNT.format(number))
         until = monotonic() + seconds
         while monotonic() < until:
             began = perf_counter()
             with transaction() as session:
-                order_one(session, ACCOUNT.format(number))
+                order_one(session, caller)
             took.append(perf_counter() - began)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in numbers]
@@ -92,6 +98,7 @@ def submissions(seconds: float) -> list[float]:
 def seen_statements() -> list[str]:
     """Return the statements of one order, with their values in place."""
     sent: list[tuple[str, Any]] = []
+    caller = caller_of(ACCOUNT.format(1))
 
     def see(_connection: Connection, _cursor: object, statement: str, parameters: Any, _: object, many: bool) -> None:
         sent.extend((statement, each) for each in (parameters if many else [parameters]))
@@ -99,7 +106,7 @@ def seen_statements() -> list[str]:
     with Session(get_engine()) as session:
         event.listen(get_engine(), "before_cursor_execute", see)
         try:
-            order_one(session, ACCOUNT.format(1))
+            order_one(session, caller)
             session.flush()
         finally:
             event.remove(get_engine(), "before_cursor_execute", see)
