@@ -76,10 +76,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _uses_service(item: pytest.Item) -> bool:
+    """Whether a test uses the shared service, and no fixture of its own by that name."""
     definitions = item._fixtureinfo.name2fixturedefs.get("service", ()) if isinstance(item, pytest.Function) else ()
-    return any(
-        definition.func.__name__ == service.__name__ and definition.scope == "session" for definition in definitions
-    )
+    return bool(definitions) and definitions[-1].scope == "session"
 
 
 def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:

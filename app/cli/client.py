@@ -113,13 +113,23 @@ class Client:
             except HTTPError as error:
                 with error:
                     api_error = _api_error(error)
-                if error.code != 503 or not left:
+                # A poll that comes too often waits for as long as it is asked to; an order says so at once.
+                is_early = error.code == 429 and request.get_method() == "GET"
+                if not left or not (is_early or error.code == 503):
                     raise api_error from None
+                pause = _retry_after(error) if is_early else _POLL_SECONDS
             except (URLError, BrokenAnswer, TimeoutError, ConnectionError) as error:
                 if not left:
                     raise ApiError(_unreachable(self.base_url, error)) from None
-            time.sleep(_POLL_SECONDS)
+                pause = _POLL_SECONDS
+            time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _retry_after(error: HTTPError) -> float:
+    """Return the seconds after which to ask again: what the service says, at most a minute."""
+    seconds = error.headers.get("Retry-After", "")
+    return min(60.0, float(seconds)) if seconds.isdecimal() else _POLL_SECONDS
 
 
 def _unreachable(base_url: str, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """The command line's client: what it sends, what it prints, and how it reports errors."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,14 @@ def test_a_failed_job_leaves_no_file_and_says_why(service: FakeService, tmp_path
     with pytest.raises(ApiError, match=r"No film: The model broke"):
         make_film(Client(service.url, "k"), ORDER, tmp_path / "film.mp4", Console(file=io.StringIO()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_poll_that_comes_too_often_waits_as_it_is_asked_to(service: FakeService, tmp_path: Path):
+    order_goes_through(service)
+    early = {"code": "rate_limited", "detail": "Retry in 0 seconds."}
+    service.answers["GET /v1/videos/video_1"].insert(0, (429, {"Retry-After": "0"}, json.dumps(early).encode()))
+    make_film(Client(service.url, "cm_live_x"), ORDER, tmp_path / "film.mp4", Console(file=io.StringIO()))
+    assert (tmp_path / "film.mp4").read_bytes() == FILM
 
 
 def test_an_error_is_reported_with_the_services_message(service: FakeService):
