@@ -1,6 +1,7 @@
 """The service's clock: database time, read once per transaction, plus an offset for tests and drills."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session
@@ -21,6 +22,20 @@ def now(session: Session) -> datetime:
         moment = session.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC) + offset(session)
         session.info[_NOW] = moment
     return moment
+
+
+def clock_inputs(session: Session) -> dict[str, Any]:
+    """Return the parameters by which a statement reads the clock as `now` does.
+
+    `at` is the moment of this transaction, or NULL where it is not read yet: the database's clock then, plus `shift`.
+    Pass what the statement returns to `remember_now`.
+    """
+    return {"at": session.info.get("clock_at") or session.info.get(_NOW), "shift": offset(session)}
+
+
+def remember_now(session: Session, moment: datetime) -> None:
+    """Make a moment that a statement read with `clock_inputs` the moment of this transaction."""
+    session.info[_NOW] = moment.astimezone(UTC)
 
 
 def read_again(session: Session) -> None:

@@ -1,6 +1,6 @@
 """Makers of rows for tests: an account with money, a job with its units, as a submission would have written them."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ from app.clock import now
 from app.db import new_id
 from app.dispatch.worker_registry import register_worker
 from app.jobs.fair_share import join_share
-from app.jobs.plan import FINISH_POOL, enqueue
+from app.jobs.plan import FINISH_POOL, plan_units
 from app.jobs.queue_tables import Unit
 from app.jobs.spec import Shot, Spec
 from app.jobs.tables import Job
@@ -82,7 +82,10 @@ def make_queued_job(
     session.flush()
     for name in (pool, FINISH_POOL):
         join_share(session, name, account_id, weight=Decimal(weight), concurrency=concurrency)
-    enqueue(session, job_id=job.id, account_id=account_id, spec=spec, model=model, pool=pool, at=moment)
+    for number, columns in enumerate(plan_units(spec, model, pool)):
+        priority, queued_at = columns.pop("class"), moment + timedelta(microseconds=number)
+        columns["estimate"] = Decimal(columns["estimate"])
+        session.add(Unit(**columns, priority=priority, job_id=job.id, account_id=account_id, queued_at=queued_at))
     session.flush()
     return job
 

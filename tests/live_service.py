@@ -70,7 +70,12 @@ def start(home: Path, *options: str, **settings: str) -> Service:
         [sys.executable, "-m", "app.cli.main", "up", "--json", "--home", str(home), "--port", "0", *options],
         stdout=subprocess.PIPE,
         text=True,
-        env={**child_environment(), "CINEMETER_WEBHOOK_ALLOW_PRIVATE": "1", **settings},
+        # One process of the API starts sooner than two, and a test can freeze or kill it.
+        env={
+            **child_environment(api_processes=1),
+            "CINEMETER_WEBHOOK_ALLOW_PRIVATE": "1",
+            **settings,
+        },
     )
     assert process.stdout is not None
     line = process.stdout.readline()

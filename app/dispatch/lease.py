@@ -1,6 +1,8 @@
 """Leases of takes: renew, succeed, fail, release and lose. Every write is fenced; a lost lease can write nothing."""
 
-from datetime import timedelta
+import json
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +12,8 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now, now
 from app.dispatch.claim import Claim
 from app.dispatch.throughput import record_throughput_after_commit
-from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_for
-from app.jobs.fair_share import lock_shares, settle_share
+from app.dispatch.worker_registry import WORKER_DIED, WorkerOrders, orders_of
+from app.jobs.fair_share import settle_share
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
@@ -21,6 +23,7 @@ from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.metrics import STALE_WRITES
 from app.settings import get_settings
+from app.statements import mark_written, sql_file
 from app.wakeups import wake_after_commit
 
 # A segment whose takes crashed two workers is poison: its job fails and is refunded before a third worker crashes.
@@ -34,6 +37,10 @@ BACKOFF_SECONDS = 2
 BACKOFF_SECONDS_MAX = 300
 
 
+_RENEW_LEASE = sql_file("app.dispatch", "renew_lease.sql")
+_END_TAKE = sql_file("app.dispatch", "end_take.sql")
+
+
 class LeaseLost(Exception):
     """The take is no longer this worker's: its lease expired, or the job ended. Its output is discarded."""
 
@@ -41,32 +48,39 @@ class LeaseLost(Exception):
 def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percent: int | None = None) -> WorkerOrders:
     """Renew the lease and report progress (`step` of `steps`). Raises LeaseLost when the take is no longer ours."""
     moment = lease_now(session)
-    until = moment + timedelta(seconds=get_settings().lease_seconds)
-    if percent is not None:
-        # Lock the job before its take, as everywhere: a cancel may lock the same rows now. Progress never goes back,
-        # though a retry starts at 0; where the lease is lost, this is rolled back with the rest.
-        session.execute(update(Job).where(Job.id == claim.job_id, Job.progress < percent).values(progress=percent))
-    renewed = session.execute(
-        update(Take)
-        .where(Take.id == claim.take_id, Take.fence == claim.fence, Take.state == TakeState.RUNNING)
-        .where(Take.lease_until > moment)
-        .values(lease_until=until, renewed_at=moment, step=step, steps=steps)
-        .returning(Take.worker_id)
-    ).one_or_none()
-    if renewed is None:
+    inputs = {
+        "take_id": claim.take_id,
+        "job_id": claim.job_id,
+        "fence": claim.fence,
+        "now": moment,
+        "until": moment + timedelta(seconds=get_settings().lease_seconds),
+        "step": step,
+        "steps": steps,
+        "percent": percent,
+    }
+    orders = _RENEW_LEASE.run(session, inputs).one_or_none()
+    if orders is None:
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
-    return orders_for(session, renewed.worker_id)
+    return orders_of(session, drain=orders.drain_requested, leave_at=orders.leave_at)
 
 
-def lock_take(session: Session, claim: Claim) -> tuple[Job, Take]:
-    """Lock the job and the take, in this order, and verify the lease. Raises LeaseLost."""
-    job = session.get_one(Job, claim.job_id, with_for_update=True, populate_existing=True)
-    take = session.get_one(Take, claim.take_id, with_for_update=True, populate_existing=True)
+def lock_take(session: Session, claim: Claim) -> tuple[Job, Take, Unit]:
+    """Lock the job, the take and the unit, in this order, and verify the lease. Raises LeaseLost."""
+    # Each row is locked in the order of `of`, and returned as it is once it is locked.
+    rows = (
+        select(Job, Take, Unit)
+        .join(Take, Take.job_id == Job.id)
+        .join(Unit, Unit.id == Take.unit_id)
+        .where(Job.id == claim.job_id, Take.id == claim.take_id)
+        .with_for_update(of=[Job, Take, Unit])
+        .execution_options(populate_existing=True)
+    )
+    job, take, unit = session.execute(rows).one()
     if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= lease_now(session):
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
-    return job, take
+    return job, take, unit
 
 
 def keep_checkpoint(session: Session, claim: Claim, key: str) -> None:
@@ -82,67 +96,88 @@ def succeed_segment(
 
     `meter` holds the take's seconds by stage and `gpu_seconds` (decimal string). Raises LeaseLost.
     """
-    job, take = lock_take(session, claim)
-    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
-    if job.units_done + 1 == job.units_total:
-        # The finish becomes ready with the last segment, so its lane is covered too.
-        lock_shares(session, job.account_id, {take.pool, FINISH_POOL})
-    close_take(session, take, TakeState.SUCCEEDED, meter=meter)
-    take.clip_key = clip_key
-    unit.state = UnitState.DONE
-    unit.clip_key, unit.handover_key, unit.done_at = clip_key, handover_key, take.ended_at
-    unit.checkpoint_key = None
+    job, take, unit = lock_take(session, claim)
+    is_last = job.units_done + 1 == job.units_total
     job.units_done += 1
+    job.stage = Stage.FINISHING if is_last else job.stage
+    unit.clip_key, unit.handover_key = clip_key, handover_key
+    # The finish becomes ready with the last segment, so its lane is covered too.
+    _end_take(session, job, take, unit, meter=meter, pools={take.pool, FINISH_POOL} if is_last else {take.pool})
     record_throughput_after_commit(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
-    session.flush()
-    _open_next(session, job, unit)
+    wake_after_commit(session, unit.pool)
+    if is_last:
+        terms: dict[str, Any] = {"priority": unit.priority, "spec": Spec.model_validate(job.spec)}
+        enqueue_finish(session, job_id=job.id, account_id=job.account_id, at=now(session), **terms)
+        wake_after_commit(session, FINISH_POOL)
+    else:
+        _open_next(session, job, unit)
 
 
 def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
     """Record the finished film: the job completes, is receipted and paid in this transaction. Raises LeaseLost."""
-    job, take = lock_take(session, claim)
-    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
-    close_take(session, take, TakeState.SUCCEEDED, meter=meter)
-    unit.state, unit.done_at = UnitState.DONE, take.ended_at
+    job, take, unit = lock_take(session, claim)
+    _end_take(session, job, take, unit, meter=meter, pools={take.pool})
     record_throughput_after_commit(session, take, frames=film.frames, resolution=str(job.spec["resolution"]))
-    session.flush()
     complete(session, job, film)
     return job
 
 
+def _end_take(
+    session: Session, job: Job, take: Take, unit: Unit, *, meter: dict[str, Any], pools: Collection[str]
+) -> None:
+    """Write in one statement that a take has succeeded: the take, its unit, its job and its account's share.
+
+    `pools` are those whose lanes change with the transaction.
+    """
+    moment = lease_now(session)
+    end_take(session, take, TakeState.SUCCEEDED, ended_at=moment, meter=meter)
+    correction = Decimal(0) if take.share_settled else _used(take, moment) - take.charged
+    take.clip_key, take.share_settled = unit.clip_key, True
+    unit.state, unit.done_at, unit.checkpoint_key = UnitState.DONE, moment, None
+    inputs = {
+        "account_id": take.account_id,
+        "pool": take.pool,
+        "pools": sorted(pools),
+        "correction": correction,
+        "take_id": take.id,
+        "now": moment,
+        "meter": json.dumps(meter),
+        "gpu_seconds": take.gpu_seconds,
+        "clip_key": unit.clip_key,
+        "unit_id": unit.id,
+        "handover_key": unit.handover_key,
+        "job_id": job.id,
+        "units_done": job.units_done,
+        "stage": job.stage,
+    }
+    _END_TAKE.run(session, inputs, flush=False)
+    mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "clip_key", "share_settled")
+    mark_written(unit, "state", "done_at", "clip_key", "handover_key", "checkpoint_key")
+    mark_written(job, "units_done", "stage")
+
+
 def _open_next(session: Session, job: Job, unit: Unit) -> None:
-    """Make the next segment of the shot ready, or the finish when this was the job's last segment."""
+    """Make the next segment of the shot ready, if it has one."""
     session.execute(
         update(Unit)
         .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == unit.shot)
         .where(Unit.position == unit.position + 1, Unit.state == UnitState.BLOCKED)
         .values(state=UnitState.READY)
     )
-    wake_after_commit(session, unit.pool)
-    if job.units_done == job.units_total:
-        job.stage = Stage.FINISHING
-        enqueue_finish(
-            session,
-            job_id=job.id,
-            account_id=job.account_id,
-            priority=unit.priority,
-            spec=Spec.model_validate(job.spec),
-            at=now(session),
-        )
-        wake_after_commit(session, FINISH_POOL)
 
 
 def close_take(
     session: Session, take: Take, state: TakeState, *, meter: dict[str, Any] | None = None, refund: bool = False
 ) -> None:
-    """End a take and correct its account's share to what it used, or refund all of it when the fault was ours.
-
-    A segment uses GPU-seconds, a finish the seconds of its worker.
-    """
+    """End a take and correct its account's share to what it used, or refund all of it when the fault was ours."""
     moment = lease_now(session)
     end_take(session, take, state, ended_at=moment, meter=meter)
-    used = take.gpu_seconds if take.kind == "segment" else Decimal(str((moment - take.started_at).total_seconds()))
-    settle_share(session, take, Decimal(0) if refund else used)
+    settle_share(session, take, Decimal(0) if refund else _used(take, moment))
+
+
+def _used(take: Take, ended_at: datetime) -> Decimal:
+    """Return what an ended take used of its account's share: GPU-seconds, or the seconds of a finish."""
+    return take.gpu_seconds if take.kind == "segment" else Decimal(str((ended_at - take.started_at).total_seconds()))
 
 
 def fail_take(
@@ -153,8 +188,7 @@ def fail_take(
     A storage failure is no error of the unit's and has a budget of its own (`code` is STORAGE_FAILED). `permanent`
     means that a retry would fail in the same way. Raises LeaseLost.
     """
-    job, take = lock_take(session, claim)
-    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    job, take, unit = lock_take(session, claim)
     close_take(session, take, TakeState.FAILED, meter=meter, refund=True)
     take.error_code, take.error_message = code, message[:2000]
     if code == STORAGE_FAILED:
@@ -178,8 +212,7 @@ def _storage_failures(session: Session, unit: Unit) -> int:
 
 def release_take(session: Session, claim: Claim, *, meter: dict[str, Any] | None = None) -> None:
     """Release a take without penalty, as a draining worker does; the unit is ready at once. Raises LeaseLost."""
-    _, take = lock_take(session, claim)
-    unit = session.get_one(Unit, claim.unit_id, with_for_update=True)
+    _, take, unit = lock_take(session, claim)
     close_take(session, take, TakeState.RELEASED, meter=meter, refund=True)
     unit.state = UnitState.READY
     wake_after_commit(session, unit.pool)

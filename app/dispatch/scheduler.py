@@ -24,9 +24,9 @@ from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
 from app.jobs.deadlines import is_overdue
 from app.jobs.fair_share import lock_shares, refresh_share, settle_share, stale_shares
 from app.jobs.low_balance import publish_low_balance
+from app.jobs.open_quotes import expire_quote, quotes_past_expiry
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.quote import expire_quote, quotes_past_expiry
 from app.jobs.settle import expire
 from app.jobs.states import JobState, TakeState, UnitState
 from app.jobs.tables import Job

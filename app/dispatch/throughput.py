@@ -2,12 +2,12 @@
 
 from decimal import Decimal
 
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.db import after_commit, transaction
 from app.dispatch.tables import Throughput
 from app.jobs.queue_tables import Take, Unit
+from app.statements import sql_file
 
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
 # Robbins and Monro): enough to follow a new GPU within some tens of takes, too little for one outlier to matter.
@@ -19,8 +19,8 @@ PRIORS = {
     "finish": (Decimal("0.02"), Decimal("0.06")),
 }
 PRIOR = (Decimal(1), Decimal(2))
-_SCALE = Decimal("0.000001")
 _CHARGE = Decimal("0.001")
+_RECORD = sql_file("app.dispatch", "record_throughput.sql")
 
 
 def record_throughput_after_commit(session: Session, take: Take, *, frames: int, resolution: str) -> None:
@@ -47,21 +47,8 @@ def record_throughput_after_commit(session: Session, take: Take, *, frames: int,
 def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: Decimal, gpu_seconds: Decimal) -> None:
     """Move the quantiles of a model, kind and resolution by one take: its seconds and GPU-seconds per frame."""
     model, kind, shape = key
-    first = {"model": model, "kind": kind, "shape": shape}
-    # Two takes may be the first of their resolution at once; a conflict means that the other's row exists.
-    row = insert(Throughput).values(**first, samples=0, p50=seconds, p90=seconds, gpu_p50=gpu_seconds)
-    session.execute(row.on_conflict_do_nothing())
-    throughput = session.get_one(Throughput, key, with_for_update=True, populate_existing=True)
-    throughput.samples += 1
-    throughput.p50 = _step(throughput.p50, seconds, Decimal("0.5"))
-    throughput.p90 = _step(throughput.p90, seconds, Decimal("0.9"))
-    throughput.gpu_p50 = _step(throughput.gpu_p50, gpu_seconds, Decimal("0.5"))
-
-
-def _step(estimate: Decimal, sample: Decimal, quantile: Decimal) -> Decimal:
-    """Move a quantile estimate towards a sample, further on the side where the quantile lies."""
-    weight = quantile if sample > estimate else 1 - quantile
-    return (estimate + 2 * GAIN * weight * (sample - estimate)).quantize(_SCALE)
+    inputs = {"model": model, "kind": kind, "shape": shape, "seconds": seconds, "gpu_seconds": gpu_seconds}
+    _RECORD.run(session, {**inputs, "gain": GAIN})
 
 
 def estimate_seconds(session: Session, model: str, kind: str, resolution: str, frames: int) -> tuple[Decimal, Decimal]:

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import case, delete, literal_column, select, update
@@ -65,22 +65,19 @@ def heartbeat(
     session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None
 ) -> WorkerOrders:
     """Record a worker's state, and return its orders."""
-    session.execute(
+    row = session.execute(
         update(Worker)
         .where(Worker.id == worker_id)
         .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=lease_now(session))
-    )
-    return orders_for(session, worker_id)
+        .returning(Worker.drain_requested, Worker.leave_at)
+    ).one_or_none()
+    return WorkerOrders() if row is None else orders_of(session, drain=row.drain_requested, leave_at=row.leave_at)
 
 
-def orders_for(session: Session, worker_id: str) -> WorkerOrders:
-    """Return a worker's orders; an unregistered one has none."""
-    query = select(Worker.drain_requested, Worker.leave_at).where(Worker.id == worker_id)
-    row = session.execute(query).one_or_none()
-    if row is None:
-        return WorkerOrders()
-    leave_in = (row.leave_at - lease_now(session)).total_seconds() if row.leave_at else None
-    return WorkerOrders(drain=row.drain_requested, leave_in=leave_in)
+def orders_of(session: Session, *, drain: bool | None, leave_at: datetime | None) -> WorkerOrders:
+    """Return a worker's orders from the columns of its row; an unregistered one, without a row, has none."""
+    leave_in = (leave_at - lease_now(session)).total_seconds() if leave_at else None
+    return WorkerOrders(drain=bool(drain), leave_in=leave_in)
 
 
 def set_draining(session: Session, worker_id: str, *, drain: bool = True) -> Worker:

@@ -34,15 +34,49 @@ def record_event(
     receiver, while it stays a test here. Raises ValueError for an unknown type or for data without an id: both are
     bugs of ours, not errors of a customer.
     """
-    if type not in EVENT_TYPES or (shown_as is not None and type != "webhook.test"):
-        raise ValueError(f"event type {type!r} is not in EVENT_TYPES, or may not be shown as another")
-    if not data.get("id"):
-        raise ValueError("the data of an event needs the id of its subject")
-    moment = now(session)
     sequence = None
     if job_id is not None:
         last = session.scalar(select(func.max(Event.sequence)).where(Event.job_id == job_id))
         sequence = (last or 0) + 1
+    event = new_event(
+        account_id=account_id,
+        project_id=project_id,
+        job_id=job_id,
+        type=type,
+        data=data,
+        at=now(session),
+        sequence=sequence,
+        callback_url=callback_url,
+        test=test,
+        shown_as=shown_as,
+        traceparent=traceparent,
+        request_id=request_id,
+    )
+    session.add(event)
+    session.flush()
+    return event
+
+
+def new_event(
+    *,
+    account_id: str,
+    project_id: str | None,
+    job_id: str | None,
+    type: str,
+    data: dict[str, Any],
+    at: datetime,
+    sequence: int | None,
+    callback_url: str | None = None,
+    test: bool = False,
+    shown_as: str | None = None,
+    traceparent: str | None = None,
+    request_id: str | None = None,
+) -> Event:
+    """Return an event that is still to be written, the `sequence`-th of its job. Raises as `record_event` does."""
+    if type not in EVENT_TYPES or (shown_as is not None and type != "webhook.test"):
+        raise ValueError(f"event type {type!r} is not in EVENT_TYPES, or may not be shown as another")
+    if not data.get("id"):
+        raise ValueError("the data of an event needs the id of its subject")
     event = Event(
         id=new_id("evt"),
         account_id=account_id,
@@ -52,13 +86,11 @@ def record_event(
         type=type,
         sequence=sequence,
         callback_url=callback_url,
-        occurred_at=moment,
+        occurred_at=at,
         traceparent=traceparent,
         request_id=request_id,
     )
-    event.body = _body(event, shown_as or type, moment, data)
-    session.add(event)
-    session.flush()
+    event.body = _body(event, shown_as or type, at, data)
     return event
 
 

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -55,7 +55,7 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
     if order.idempotency_key is not None:
         submission = session.scalar(
             select(Submission)
-            .where(Submission.account_id == caller.account_id, Submission.key == _scoped_key(caller, order))
+            .where(Submission.account_id == caller.account_id, Submission.key == scoped_key(caller, order))
             .where(Submission.created_at > moment - timedelta(hours=IDEMPOTENCY_HOURS))
         )
         if submission is not None and submission.fingerprint != order.fingerprint:
@@ -97,7 +97,7 @@ def _same_calls(caller: Caller, order: OrderIdentity, moment: datetime) -> Selec
     )
 
 
-def _scoped_key(caller: Caller, order: OrderIdentity) -> str | None:
+def scoped_key(caller: Caller, order: OrderIdentity) -> str | None:
     """Return the stored key, prefixed so that test and live orders, and those of two projects, never collide."""
     if order.idempotency_key is None:
         return None
@@ -105,14 +105,8 @@ def _scoped_key(caller: Caller, order: OrderIdentity) -> str | None:
     return f"{mode}{'/' + caller.project_id if caller.project_id else ''}:{order.idempotency_key}"
 
 
-def free_key(session: Session, caller: Caller, order: OrderIdentity) -> str | None:
-    """Return the key to store; clear it on an expired submission, so that the key may be used again."""
-    key = _scoped_key(caller, order)
-    if key is not None:
-        expired = session.scalar(
-            select(Submission).where(Submission.account_id == caller.account_id, Submission.key == key)
-        )
-        if expired is not None:
-            expired.key = None
-            session.flush()
-    return key
+def free_key(session: Session, caller: Caller, order: OrderIdentity) -> None:
+    """Clear the order's key, if it has one, on an expired submission, so that the key may be used again."""
+    if order.idempotency_key is not None:
+        mine = (Submission.account_id == caller.account_id, Submission.key == scoped_key(caller, order))
+        session.execute(update(Submission).where(*mine).values(key=None))

@@ -1,6 +1,6 @@
 """Terms of models that an operator of the service has to accept before the model is sold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import sha256
 
 from sqlalchemy import select
@@ -57,9 +57,18 @@ def acknowledgement_of(session: Session, model: VideoModel) -> AcknowledgedTerms
     return session.get(AcknowledgedTerms, (model.id, terms_hash(model)))
 
 
-def check_terms(session: Session, model: VideoModel) -> None:
-    """Refuse a model whose terms no operator has accepted. Raises AppError `terms_not_acknowledged`."""
-    if model.acknowledge and acknowledgement_of(session, model) is None:
+def check_terms(session: Session, model: VideoModel, *, accepted: Collection[tuple[str, str]] | None = None) -> None:
+    """Refuse a model whose terms no operator has accepted. Raises AppError `terms_not_acknowledged`.
+
+    `accepted` are the models and hashes of the accepted terms where the caller has read them already.
+    """
+    if not model.acknowledge:
+        return
+    if accepted is None:
+        is_accepted = acknowledgement_of(session, model) is not None
+    else:
+        is_accepted = (model.id, terms_hash(model)) in accepted
+    if not is_accepted:
         message = (
             f"{model.name} is off until an operator of this service accepts its terms: in the console under Workers, "
             f"or with `cinemeter models acknowledge {model.id}`."

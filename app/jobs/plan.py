@@ -1,14 +1,15 @@
 """Plan the work of a Spec: shots become segments, and segments become units in the queue of record."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.catalog.models import VideoModel
-from app.db import new_id
+from app.db import Base, new_id
 from app.jobs.queue_tables import Unit
 from app.jobs.spec import Spec
 from app.jobs.states import UnitState
@@ -54,59 +55,50 @@ def longest_render(spec: Spec, model: VideoModel) -> int:
     return model.rendered_frames(max(renders)) if renders else 0
 
 
-def enqueue(
-    session: Session, *, job_id: str, account_id: str, spec: Spec, model: VideoModel, pool: str, at: datetime
-) -> None:
-    """Write the units of a new job: the first segment of each shot is ready, the later ones wait for it.
+def plan_units(spec: Spec, model: VideoModel, pool: str) -> list[dict[str, Any]]:
+    """Return the columns of a new job's units: the first segment of each shot is ready, the later ones wait for it.
 
-    Shots render in parallel; the segments of one shot run one after another because each continues the last.
+    Shots render in parallel; the segments of one shot run one after another because each continues the last. Where
+    every shot is reused (a film joined from existing clips), there is nothing to render, only to join.
     """
     priority = CLASS_OF_TIER.get(spec.service_tier, 1)
     units = [
-        Unit(
-            id=new_id("unit"),
-            job_id=job_id,
-            account_id=account_id,
-            kind="segment",
-            pool=pool,
-            model=spec.model,
-            state=UnitState.READY if segment.position == 0 else UnitState.BLOCKED,
-            priority=priority,
-            shot=segment.shot,
-            position=segment.position,
-            frames=segment.frames,
-            estimate=Decimal(segment.frames) / spec.fps,
-            # A microsecond apart, so that a storyboard starts with its first shot.
-            queued_at=at + timedelta(microseconds=number),
-        )
-        for number, segment in enumerate(plan_segments(spec, model))
+        {
+            "id": new_id("unit"),
+            "kind": "segment",
+            "pool": pool,
+            "model": spec.model,
+            "state": str(UnitState.READY if segment.position == 0 else UnitState.BLOCKED),
+            "class": priority,
+            "shot": segment.shot,
+            "position": segment.position,
+            "frames": segment.frames,
+            "estimate": str(Decimal(segment.frames) / spec.fps),
+        }
+        for segment in plan_segments(spec, model)
     ]
-    session.add_all(units)
-    if not units:
-        # Every shot is reused (a film joined from existing clips): nothing to render, only to join.
-        enqueue_finish(session, job_id=job_id, account_id=account_id, priority=priority, spec=spec, at=at)
+    return units or [_finish(spec, priority)]
+
+
+def _finish(spec: Spec, priority: int) -> dict[str, Any]:
+    """Return the columns of a job's finish."""
+    return {
+        "id": new_id("unit"),
+        "kind": "finish",
+        "pool": FINISH_POOL,
+        "model": FINISH_POOL,
+        "state": str(UnitState.READY),
+        "class": min(priority, 1),
+        "shot": 0,
+        "position": 0,
+        "frames": spec.frames,
+        "estimate": "1",
+    }
 
 
 def enqueue_finish(session: Session, *, job_id: str, account_id: str, priority: int, spec: Spec, at: datetime) -> None:
     """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
-    row = insert(Unit).values(
-        {
-            Unit.id: new_id("unit"),
-            Unit.job_id: job_id,
-            Unit.account_id: account_id,
-            Unit.kind: "finish",
-            Unit.pool: FINISH_POOL,
-            Unit.model: FINISH_POOL,
-            Unit.state: UnitState.READY,
-            Unit.priority: min(priority, 1),
-            Unit.shot: 0,
-            Unit.position: 0,
-            Unit.frames: spec.frames,
-            Unit.estimate: Decimal(1),
-            Unit.queued_at: at,
-            Unit.takes_lost: 0,
-            Unit.takes_error: 0,
-        }
-    )
+    row = _finish(spec, priority) | {"job_id": job_id, "account_id": account_id, "queued_at": at}
     key = [Unit.job_id, Unit.kind, Unit.shot, Unit.position]
-    session.execute(row.on_conflict_do_update(index_elements=key, set_={"state": UnitState.READY}))
+    fresh = insert(Base.metadata.tables["units"]).values({**row, "takes_lost": 0, "takes_error": 0})
+    session.execute(fresh.on_conflict_do_update(index_elements=key, set_={"state": UnitState.READY}))

@@ -1,34 +1,37 @@
 """Prices before an order: an estimate binds nobody, a quote binds for some minutes and is redeemed once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.accounts.memberships import membership_at
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
-from app.errors import AppError, not_found
+from app.errors import AppError
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
 from app.jobs.model_terms import check_terms
+from app.jobs.order_facts import OrderFacts
+from app.jobs.price_terms import read_price_terms
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
-from app.jobs.schemas import PriceLine, PriceOut, QuoteOut, VideoRequest, unix
+from app.jobs.schemas import PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Spec
 from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
-from app.prices.find import StoredBook, book_at, contract_at
-from app.prices.reservations import Allowance, ReservationConflict, allowance, release_reservation, reserve
+from app.prices.find import recorded_book
+from app.prices.reservations import ReservationConflict, reserve
 from app.settings import get_settings
 from pricing.book import PriceBook, PriceError
+from pricing.money import Money
 from pricing.price import Price, price
 from pricing.rate_key import READING_MODES, Mode, RateKey
+from pricing.rules import Membership
 from pricing.usage import Customer, Usage
 from pricing.window import moment_text
 
@@ -40,7 +43,7 @@ ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_pri
 
 @dataclass(frozen=True)
 class Priced:
-    """A Spec with its price and with all inputs of the price."""
+    """A Spec with its price and all inputs of the price: one that is computed now, or the frozen one of a quote."""
 
     spec: Spec
     model: VideoModel
@@ -51,6 +54,7 @@ class Priced:
     at: datetime
     price: Price
     choice: str | None = None  # why `auto` selected this model
+    quote: Quote | None = None
 
     @property
     def native_pixels(self) -> int:
@@ -58,8 +62,20 @@ class Priced:
         width, height = self.model.native[self.spec.resolution][self.spec.ratio]
         return width * height
 
+    @property
+    def membership(self) -> Membership:
+        """The membership of the price; its limits apply to the order."""
+        return self.book.membership(self.customer.membership)
+
+    @property
+    def is_unreserved(self) -> bool:
+        """Whether the price uses free seconds or promotions that are still to be reserved: a quote has reserved its."""
+        return self.quote is None and bool(self.price.free_seconds_used or self.price.promotions)
+
     def inputs(self) -> dict[str, Any]:
         """Return the recorded inputs of the price, as plain values."""
+        if self.quote is not None:
+            return self.quote.pricing
         return {
             "book": self.book_id,
             "book_hash": self.book.content_hash,
@@ -75,11 +91,25 @@ class Priced:
 
     def body(self) -> dict[str, Any]:
         """Return the API representation of the price."""
-        return price_out(self.price, self.book.name).model_dump()
+        if self.quote is not None:
+            return {name: self.quote.body[name] for name in PriceOut.model_fields}
+        return price_out(self.price, self.book.name)
 
     def deadlines(self, expires_after: int | None = None) -> dict[str, int | None]:
         """Return the deadlines of an order that is accepted now, in Unix seconds."""
         return deadlines_of(self.book.tier(self.spec.service_tier), self.at, expires_after).as_unix()
+
+
+def quoted_price(session: Session, quote: Quote) -> Priced:
+    """Return the price that a quote has frozen. Its totals are the quote's, whatever a later release computes."""
+    spec, inputs = Spec.model_validate(quote.spec), quote.pricing
+    book = recorded_book(session, str(inputs["book"]), str(inputs["book_hash"]))
+    usage, customer = Usage.from_content(inputs["usage"]), Customer.from_content(inputs["customer"])
+    at = datetime.fromisoformat(str(inputs["at"]))
+    total, list_total = Money(quote.total, quote.currency), Money(int(quote.body["list_minor"]), quote.currency)
+    amount = replace(price(book, usage, customer, at), total=total, list_total=list_total)
+    model = load_catalog(get_settings().catalog_dir)[spec.model]
+    return Priced(spec, model, book, str(inputs["book"]), usage, customer, at, amount, quote=quote)
 
 
 def usage_of(spec: Spec) -> Usage:
@@ -92,39 +122,35 @@ def usage_of(spec: Spec) -> Usage:
     )
 
 
-def price_out(amount: Price, book_name: str) -> PriceOut:
-    """Return the API representation of a price."""
-    return PriceOut(
-        currency=amount.currency,
-        list_total=amount.list_total.text,
-        total=amount.total.text,
-        lines=[PriceLine(label=line.label, rule=line.rule, amount=line.amount.text) for line in amount.lines],
-        book=book_name,
-    )
+def price_out(amount: Price, book_name: str) -> dict[str, Any]:
+    """Return the API representation of a price, the values of a PriceOut."""
+    return {
+        "currency": amount.currency,
+        "list_total": amount.list_total.text,
+        "total": amount.total.text,
+        "lines": [{"label": line.label, "rule": line.rule, "amount": line.amount.text} for line in amount.lines],
+        "book": book_name,
+    }
 
 
-def price_spec(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> Priced:
-    """Price a Spec for the caller's account now. Raises AppError `no_rate` when the book has none."""
+def price_spec(
+    session: Session, caller: Caller, spec: Spec, model: VideoModel, *, facts: OrderFacts | None = None
+) -> Priced:
+    """Price a Spec for the caller's account now, by the `facts` of its order where they are read already.
+
+    Raises AppError `no_rate` when the book has no rate for it.
+    """
     if not spec.billed_frames():
         raise AppError(
             "invalid_request", "Every shot of this film is reused; there is nothing to render.", field="shots"
         )
-    moment = now(session)
-    stored: StoredBook = book_at(session, moment)
-    membership = stored.book.known_membership(membership_at(session, caller.account_id, moment))
-    left: Allowance = allowance(session, caller.account_id, stored.book, membership, moment)
-    customer = Customer(
-        membership=membership,
-        contract=contract_at(session, caller.account_id, moment),
-        free_seconds=left.free_seconds,
-        promotions_left=left.promotions,
-    )
+    terms = read_price_terms(session, caller.account_id) if facts is None else facts.price_terms(session)
     usage = usage_of(spec)
     try:
-        amount = price(stored.book, usage, customer, moment)
+        amount = price(terms.book, usage, terms.customer, terms.at)
     except PriceError as error:
-        raise _app_error(error, stored.book) from error
-    return Priced(spec, model, stored.book, stored.id, usage, customer, moment, amount)
+        raise _app_error(error, terms.book) from error
+    return Priced(spec, model, terms.book, terms.book_id, usage, terms.customer, terms.at, amount)
 
 
 def _app_error(error: PriceError, book: PriceBook) -> AppError:
@@ -135,21 +161,29 @@ def _app_error(error: PriceError, book: PriceBook) -> AppError:
 
 
 def estimate(
-    session: Session, caller: Caller, request: VideoRequest, *, seed: int | None = None, mode: Mode | None = None
+    session: Session,
+    caller: Caller,
+    request: VideoRequest,
+    *,
+    seed: int | None = None,
+    mode: Mode | None = None,
+    facts: OrderFacts | None = None,
 ) -> Priced:
     """Resolve and price a request; nothing is stored or reserved.
 
     For `model: "auto"` every enabled model that can make it is priced and the cheapest selected; of equal prices the
-    one with the most native pixels at the requested size, then the catalogue's order. Raises AppError as `check_terms`,
-    `resolve`, `check_memory` and `price_spec` do; for `auto`, the refusal of the first model when none can make it.
+    one with the most native pixels at the requested size, then the catalogue's order. `facts` are those of its order
+    where they are read already. Raises AppError as `check_terms`, `resolve`, `check_memory` and `price_spec` do; for
+    `auto`, the refusal of the first model when none can make it.
     """
+    accepted = None if facts is None else facts.accepted_terms
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
-            check_terms(session, model)
+            check_terms(session, model, accepted=accepted)
             spec = resolve(session, caller, request, model, seed=seed, mode=mode)
             check_memory(session, caller, spec, model)
-            priced.append(price_spec(session, caller, spec, model))
+            priced.append(price_spec(session, caller, spec, model, facts=facts))
         except AppError as refusal:
             refusals.append(refusal)
     if not priced:
@@ -236,61 +270,6 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     session.add(quote)
     session.flush()
     return quote
-
-
-def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
-    """Return the caller's quote. Raises AppError `not_found`, the same for another tenant's quote."""
-    quote = session.get(Quote, quote_id, with_for_update=lock)
-    # A test key's quote has reserved nothing, so a live key cannot use it; a project's key sees only its own.
-    if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
-        raise not_found("quote", quote_id)
-    if caller.project_id is not None and quote.project_id != caller.project_id:
-        raise not_found("quote", quote_id)
-    return quote
-
-
-def redeem(
-    session: Session, caller: Caller, quote_id: str, request: VideoRequest, job_id: str, *, spec: Spec | None = None
-) -> Quote:
-    """Redeem an open quote for a job with the same body, or with the quote's own `spec` when no body is repeated.
-
-    Raises AppError `quote_expired`, `quote_used` and `quote_mismatch`.
-    """
-    quote = find_quote(session, caller, quote_id, lock=True)
-    if quote.state == QuoteState.REDEEMED:
-        raise AppError("quote_used", "The quote has already been redeemed.", field="quote_id", job=quote.job_id)
-    if quote.state == QuoteState.EXPIRED or quote.expires_at <= now(session):
-        raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
-    agreed = Spec.model_validate(quote.spec)
-    model = load_catalog(get_settings().catalog_dir)[agreed.model]
-    if request.model not in (AUTO, agreed.model):
-        raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
-    requested = spec or resolve(session, caller, request, model, seed=agreed.seed, mode=agreed.mode)
-    if requested.fingerprint() != quote.spec_hash:
-        fields = [name for name, value in requested if getattr(agreed, name) != value]
-        message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."
-        raise AppError("quote_mismatch", message, field=fields[0] if fields else "quote_id", differs=fields)
-    quote.state, quote.job_id = QuoteState.REDEEMED, job_id
-    return quote
-
-
-def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
-    """Return the ids of open quotes past their expiry."""
-    due = select(Quote.id).where(Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
-    return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
-
-
-def expire_quote(session: Session, quote_id: str) -> bool:
-    """Expire an open quote past its expiry and release its reservation; return whether this call did it."""
-    expired = session.scalar(
-        update(Quote)
-        .where(Quote.id == quote_id, Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
-        .values(state=QuoteState.EXPIRED)
-        .returning(Quote.id)
-    )
-    if expired is not None:
-        release_reservation(session, quote_id)
-    return expired is not None
 
 
 def show_quote(quote: Quote) -> QuoteOut:

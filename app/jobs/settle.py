@@ -1,28 +1,34 @@
 """The end of a job, in one transaction: final state, receipt, money, reservations, event. It happens exactly once."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.fair_share import lock_shares
 from app.jobs.meter import end_take
-from app.jobs.publish_event import publish_job_event
+from app.jobs.publish_event import new_job_event
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.receipts import make_receipt, receipt_columns
 from app.jobs.states import JobState, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
-from app.prices.find import book_by_id
-from app.prices.reservations import settle_reservation as settle_reservation
+from app.prices.find import recorded_book
+from app.prices.reservations import settle_reservation
+from app.progress import publish_after_commit
+from app.statements import mark_written, sql_file
 from app.wallet.hold import capture, release
 from pricing.receipt import Receipt
+
+_READ = sql_file("app.jobs", "settle_read.sql")
+_WRITE = sql_file("app.jobs", "settle_write.sql")
 
 
 @dataclass(frozen=True)
@@ -62,19 +68,13 @@ def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
 
     The caller holds the job's lock and has verified the lease of the finish. The delivered seconds are charged.
     """
-    job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
-    job.film = film.measured()
-    book = book_by_id(session, str(job.pricing["book"])).book
-    membership = book.membership(str(job.pricing["customer"]["membership"]))
-    job.files_expire_at = now(session) + timedelta(days=membership.retention_days)
     state = JobState.CANCELLED if job.cancel_requested_at else JobState.COMPLETED
-    return _end(session, job, state)
+    return _end(session, job, state, film=film)
 
 
 def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
     """End a job that failed. It costs nothing, and its clips are never served."""
-    job.error_code, job.error_message = code, message[:2000]
-    return _end(session, job, JobState.FAILED)
+    return _end(session, job, JobState.FAILED, error=(code, message[:2000]))
 
 
 def cancel_unrendered(session: Session, job: Job) -> Receipt:
@@ -87,28 +87,37 @@ def expire(session: Session, job: Job) -> Receipt:
     return _end(session, job, JobState.EXPIRED)
 
 
-def _end(session: Session, job: Job, state: JobState) -> Receipt:
+def _end(
+    session: Session,
+    job: Job,
+    state: JobState,
+    *,
+    film: StoredFilm | None = None,
+    error: tuple[str, str] | None = None,
+) -> Receipt:
     moment = now(session)
-    drop_work(session, job)
-    advance(job, state, at=moment)
-    if state is JobState.COMPLETED:
-        job.progress = 100
-    receipt = make_receipt(book_by_id(session, str(job.pricing["book"])).book, job)
-    row = ReceiptRow(
-        job_id=job.id,
-        body=receipt.to_json().decode(),
-        gpu_milliseconds=gpu_milliseconds(session, job),
-        **receipt_columns(job, receipt),
-    )
-    session.add(row)
-    settle_reservation(
-        session,
-        job.quote_id or job.id,
-        free_seconds=receipt.price.free_seconds_used,
-        promotions=receipt.price.promotions,
-    )
     session.flush()
-    publish_job_event(session, job, f"video.{state}", receipt=row)
+    facts = _read_facts(session, job)
+    if facts.has_work:
+        drop_work(session, job)
+        session.flush()
+        facts = _read_facts(session, job)
+    book = recorded_book(session, str(job.pricing["book"]), str(job.pricing["book_hash"]))
+    advance(job, state, at=moment)
+    job.progress = 100 if state is JobState.COMPLETED else job.progress
+    if error is not None:
+        job.error_code, job.error_message = error
+    if film is not None:
+        membership = book.membership(str(job.pricing["customer"]["membership"]))
+        job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
+        job.film = film.measured()
+        job.files_expire_at = moment + timedelta(days=membership.retention_days)
+    receipt = make_receipt(book, job)
+    _write_end(session, job, receipt, facts)
+    if facts.has_reservation:
+        used = receipt.price
+        terms: dict[str, Any] = {"free_seconds": used.free_seconds_used, "promotions": used.promotions}
+        settle_reservation(session, job.quote_id or job.id, **terms)
     charge = _move_money(session, job, receipt.total.minor)
     age_seconds = (moment - job.created_at).total_seconds()
     tier = str(job.spec["service_tier"])
@@ -121,6 +130,46 @@ def _end(session: Session, job: Job, state: JobState) -> Receipt:
     return receipt
 
 
+def _read_facts(session: Session, job: Job) -> Row[Any]:
+    """Return what settle_read.sql reads of a job."""
+    inputs = {
+        "job_id": job.id,
+        "owner": job.quote_id or job.id,
+        "account_id": job.account_id,
+        "project_id": job.project_id,
+        "test": job.test,
+    }
+    return _READ.run(session, inputs).one()
+
+
+# The attributes of a job that its end sets.
+_ENDED = (
+    *("state", "finished_at", "progress", "error_code", "error_message"),
+    *("film_key", "poster_key", "sprites_key", "film", "files_expire_at"),
+)
+
+
+def _write_end(session: Session, job: Job, receipt: Receipt, facts: Row[Any]) -> None:
+    """Write the job's end, its receipt and its last event in one statement."""
+    columns = receipt_columns(job, receipt)
+    columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)
+    row = ReceiptRow(job_id=job.id, body=receipt.to_json().decode(), **columns)
+    event = new_job_event(
+        session,
+        job,
+        f"video.{job.state}",
+        sequence=facts.last_sequence + 1,
+        endpoints=facts.endpoints or (),
+        receipt=row,
+    )
+    inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs()
+    inputs |= {"job_id": job.id, "body": row.body, "now": job.finished_at}
+    inputs["film"] = None if job.film is None else json.dumps(job.film)
+    _WRITE.run(session, inputs, flush=False)
+    mark_written(job, *_ENDED)
+    publish_after_commit(session, job.id, {"type": event.event.type})
+
+
 def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: int) -> None:
     JOBS_ENDED.labels(job.state, job.model, job.test).inc()
     if job.test:
@@ -129,12 +178,6 @@ def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: i
     DELIVERED_SECONDS.labels(job.model).inc(seconds)
     if job.state == JobState.COMPLETED:
         JOB_SECONDS.labels(job.model, tier).observe(age_seconds)
-
-
-def gpu_milliseconds(session: Session, job: Job) -> int:
-    """Return the GPU time of all takes of a job in milliseconds, failed and lost ones included."""
-    seconds = session.scalar(select(func.coalesce(func.sum(Take.gpu_seconds), 0)).where(Take.job_id == job.id))
-    return int((seconds or 0) * 1000)
 
 
 def _move_money(session: Session, job: Job, amount: int) -> int:

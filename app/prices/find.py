@@ -1,12 +1,16 @@
 """Find books and contracts, and which one is in force at a moment."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
+from app.prices.parse_cache import CACHE_SIZE
 from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
+from pricing.book import PriceBook
 from pricing.contract import Contract
 
 __all__ = [
@@ -19,7 +23,16 @@ __all__ = [
     "contracts_by_hash",
     "list_books",
     "list_contracts",
+    "no_book",
+    "recorded_book",
+    "recorded_contract",
 ]
+
+Document = TypeVar("Document", PriceBook, Contract)
+
+# By id and content hash: a document that has taken effect never changes.
+_books: dict[tuple[str, str], PriceBook] = {}
+_contracts: dict[tuple[str, str], Contract] = {}
 
 
 def book_at(session: Session, at: datetime) -> StoredBook:
@@ -34,7 +47,7 @@ def book_at(session: Session, at: datetime) -> StoredBook:
         .limit(1)
     )
     if stored is None:
-        raise AppError("no_rate", "No price book is in force; nothing is sold without a price.")
+        raise no_book()
     return stored
 
 
@@ -54,6 +67,30 @@ def book_by_id(session: Session, book_id: str) -> StoredBook:
     if stored is None:
         raise not_found("price book", book_id)
     return stored
+
+
+def no_book() -> AppError:
+    """Return the refusal of a price at a moment at which no book is in force."""
+    return AppError("no_rate", "No price book is in force; nothing is sold without a price.")
+
+
+def recorded_book(session: Session, book_id: str, content_hash: str) -> PriceBook:
+    """Return a book that has taken effect, by its id and content; each process reads it once. Raises `not_found`."""
+    return _recall(_books, (book_id, content_hash), lambda: book_by_id(session, book_id).book)
+
+
+def recorded_contract(session: Session, contract_id: str, content_hash: str) -> Contract:
+    """Return a contract that has taken effect, by its id and content; each process reads it once."""
+    return _recall(_contracts, (contract_id, content_hash), lambda: contract_by_id(session, contract_id).contract)
+
+
+def _recall(known: dict[tuple[str, str], Document], key: tuple[str, str], read: Callable[[], Document]) -> Document:
+    document = known.get(key)
+    if document is None:
+        if len(known) >= CACHE_SIZE:
+            known.clear()
+        document = known[key] = read()
+    return document
 
 
 def book_by_hash(session: Session, content_hash: str) -> StoredBook:

@@ -5,15 +5,14 @@ after shares and lanes, and before anything in the wallet (app.lock_order). A pr
 that carries the same id goes on counting. Free seconds count in the billing month in which they were reserved.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
-from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
@@ -23,15 +22,19 @@ from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.promotion_budgets import budgets_left, reserve_of_budget, return_to_budget
-from app.prices.tables import FreeUse, PromotionUse, Reservation
+from app.prices.tables import FreeUse, PromotionUse
+from app.statements import sql_file
 from pricing.book import PriceBook
 from pricing.exact import parse_exact
 from pricing.money import Money, require_integer
-from pricing.rules import Promotion
+from pricing.rules import Membership, Promotion
 
 # A flick, 1/705,600,000 of a second, divides the frame of every usual rate (24, 25, 30, 50, 60, 1001ths among them),
 # so that counters are whole numbers and lose nothing. https://github.com/facebookarchive/Flicks
 FLICKS_PER_SECOND = 705_600_000
+
+_RESERVE = sql_file("app.prices", "reserve.sql")
+_RESOLVE = sql_file("app.prices", "resolve_reservation.sql")
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,20 @@ class ReservationConflict(AppError):
 
 def allowance(session: Session, account_id: str, book: PriceBook, membership: str, at: datetime) -> Allowance:
     """Return what an account may still use at a moment, as `pricing.usage.Customer` expects it."""
-    limit = book.membership(membership).free_seconds_per_month
-    free = Fraction(0)
-    if limit:
+    used = 0
+    if book.membership(membership).free_seconds_per_month:
         month = billing_month(get_account(session, account_id).billing_zone, at)
-        use = session.execute(
-            select(FreeUse.reserved + FreeUse.spent).where(FreeUse.account_id == account_id, FreeUse.month == month)
-        ).scalar_one_or_none()
-        free = max(Fraction(0), limit - Fraction(use or 0, FLICKS_PER_SECOND))
+        mine = select(FreeUse.reserved + FreeUse.spent).where(FreeUse.account_id == account_id, FreeUse.month == month)
+        used = session.execute(mine).scalar_one_or_none() or 0
+    return allowance_beside(session, account_id, book, membership, at, free_used=used)
+
+
+def allowance_beside(
+    session: Session, account_id: str, book: PriceBook, membership: str, at: datetime, *, free_used: int
+) -> Allowance:
+    """Return what an account may still use at a moment when it has used `free_used` flicks of the month's seconds."""
+    limit = book.membership(membership).free_seconds_per_month
+    free = max(Fraction(0), limit - Fraction(free_used, FLICKS_PER_SECOND)) if limit else Fraction(0)
     capped = [promotion for promotion in book.promotions_at(at) if promotion.capped]
     return Allowance(free, _discounts_left(session, account_id, capped))
 
@@ -81,39 +90,61 @@ def reserve(
     """
     moment = now(session)
     book = book_at(session, moment).book
+    membership = book.membership(book.known_membership(membership_at(session, account_id, moment)))
+    month = billing_month(get_account(session, account_id).billing_zone, moment)
+    with session.begin_nested():
+        reserve_by(
+            session,
+            account_id,
+            owner,
+            free_seconds=free_seconds,
+            promotions=promotions,
+            book=book,
+            membership=membership,
+            month=month,
+        )
+
+
+def reserve_by(
+    session: Session,
+    account_id: str,
+    owner: str,
+    *,
+    free_seconds: Fraction,
+    promotions: Mapping[str, int],
+    book: PriceBook,
+    membership: Membership,
+    month: str,
+) -> None:
+    """Do what `reserve` does, by a book, a membership and a billing month that the caller knows are of now.
+
+    Raises ReservationConflict where others were faster: the caller takes back what was written.
+    """
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
     discounts = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
     counted = {name: minor for name, minor in discounts.items() if name in caps and minor}
     flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
     if not flicks and not counted:
         return
-    month = billing_month(get_account(session, account_id).billing_zone, moment)
-    with session.begin_nested():
-        if flicks:
-            member = book.membership(book.known_membership(membership_at(session, account_id, moment)))
-            limit = member.free_seconds_per_month * FLICKS_PER_SECOND
-            if not _reserve(session, FreeUse, {"account_id": account_id, "month": month}, flicks, limit):
-                raise ReservationConflict("Free seconds")
-        # All of the account's own counts before the budgets, each by name: one order of locks for every price.
-        for name, minor in counted.items():
-            own = {"promotion": name, "account_id": account_id}
-            if not _reserve(session, PromotionUse, own, minor, _minor(caps[name].cap_per_account)):
-                raise ReservationConflict(f"Discounts of the promotion {name}")
-        for name, minor in counted.items():
-            if not reserve_of_budget(session, name, minor, _minor(caps[name].budget)):
-                raise ReservationConflict(f"Discounts of the promotion {name}")
-        session.add(
-            Reservation(
-                quote_id=owner,
-                account_id=account_id,
-                month=month,
-                free=flicks,
-                free_used=0,
-                promotions=counted,
-                promotions_used={},
-                created_at=moment,
-            )
-        )
+    inputs = {
+        "account_id": account_id,
+        "owner": owner,
+        "month": month,
+        "now": now(session),
+        "free": flicks,
+        "free_limit": membership.free_seconds_per_month * FLICKS_PER_SECOND,
+        "promotions": json.dumps({name: (counted[name], _minor(caps[name].cap_per_account)) for name in counted}),
+    }
+    fits = _RESERVE.run(session, inputs).one()
+    if flicks and not fits.has_free:
+        raise ReservationConflict("Free seconds")
+    for name in counted:
+        if name not in (fits.promotions or ()):
+            raise ReservationConflict(f"Discounts of the promotion {name}")
+    # All of the account's own counts before the budgets, each by name: one order of locks for every price.
+    for name, minor in counted.items():
+        if not reserve_of_budget(session, name, minor, _minor(caps[name].budget)):
+            raise ReservationConflict(f"Discounts of the promotion {name}")
 
 
 def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, promotions: Mapping[str, int]) -> bool:
@@ -125,24 +156,12 @@ def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, 
     discounts = {
         name: require_integer(minor, f"the discount of {name}", least=None) for name, minor in promotions.items()
     }
-    reservation = _resolve(session, owner, "settled")
-    if reservation is None:
-        return False
-    free_used = min(reservation.free, flicks)
-    used = {name: min(amount, max(0, discounts.get(name, 0))) for name, amount in reservation.promotions.items()}
-    _count(session, reservation, free_used, used)
-    reservation.free_used, reservation.promotions_used = free_used, used
-    session.flush()
-    return True
+    return _resolve(session, owner, "settled", flicks, {name: max(0, minor) for name, minor in discounts.items()})
 
 
 def release_reservation(session: Session, owner: str) -> bool:
     """Release a reservation: the quote expired, or its job used nothing; return whether this call did it."""
-    reservation = _resolve(session, owner, "returned")
-    if reservation is None:
-        return False
-    _count(session, reservation, 0, {})
-    return True
+    return _resolve(session, owner, "returned", 0, {})
 
 
 def _discounts_left(session: Session, account_id: str, capped: list[Promotion]) -> dict[str, int | None]:
@@ -168,50 +187,11 @@ def _minor(limit: Money | None) -> int | None:
     return None if limit is None else limit.minor
 
 
-def _reserve(
-    session: Session, table: type[FreeUse | PromotionUse], key: Mapping[str, str], amount: int, limit: int | None
-) -> bool:
-    if limit is not None and amount > limit:
+def _resolve(session: Session, owner: str, state: str, flicks: int, discounts: Mapping[str, int]) -> bool:
+    inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
+    row = _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    if row is None:
         return False
-    fits = None if limit is None else table.spent + table.reserved + amount <= limit
-    upsert = (
-        insert(table)
-        .values(**key, reserved=amount, spent=0)
-        .on_conflict_do_update(index_elements=list(key), set_={"reserved": table.reserved + amount}, where=fits)
-        .returning(table.account_id)
-    )
-    return session.execute(upsert).one_or_none() is not None
-
-
-def _resolve(session: Session, owner: str, state: str) -> Reservation | None:
-    return session.scalars(
-        update(Reservation)
-        .where(Reservation.quote_id == owner, Reservation.state == "held")
-        .values(state=state, resolved_at=now(session))
-        .returning(Reservation)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-
-
-def _count(session: Session, reservation: Reservation, free_used: int, used: Mapping[str, int]) -> None:
-    def move(table: type[FreeUse | PromotionUse], reserved: int, spent: int, *where: Any) -> None:
-        session.execute(
-            update(table)
-            .where(*where)
-            .values(reserved=table.reserved - reserved, spent=table.spent + spent)
-            .execution_options(synchronize_session=False)
-        )
-
-    if reservation.free:
-        move(
-            FreeUse,
-            reservation.free,
-            free_used,
-            FreeUse.account_id == reservation.account_id,
-            FreeUse.month == reservation.month,
-        )
-    for name in sorted(reservation.promotions):
-        own = (PromotionUse.promotion == name, PromotionUse.account_id == reservation.account_id)
-        move(PromotionUse, reservation.promotions[name], used.get(name, 0), *own)
-    for name in sorted(reservation.promotions):
-        return_to_budget(session, name, reservation.promotions[name] - used.get(name, 0))
+    for name in sorted(row.promotions):
+        return_to_budget(session, name, row.promotions[name] - row.promotions_used.get(name, 0))
+    return True

@@ -1,7 +1,8 @@
 """Two-phase holds: money is reserved when a job is accepted, and captured or released once, when it ends."""
 
-from sqlalchemy import BigInteger, bindparam, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, Row, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
@@ -9,11 +10,12 @@ from app.accounts.billing_periods import billing_month
 from app.clock import now
 from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
+from app.statements import loaded, sql_file
 from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
-from app.wallet.budgets import hold_budgets, settle_budgets
+from app.wallet.budgets import above_cap, budget_exceeded
 from app.wallet.lots import expire_lots, pin, unpin
-from app.wallet.tables import Hold, HoldState, Transfer, TransferKind, Wallet
-from app.wallet.transfer import apply_transfer, change_wallet, write_transfer
+from app.wallet.tables import INTERNAL_ACCOUNT, BudgetScope, Hold, HoldState, Transfer, TransferKind, Wallet
+from app.wallet.transfer import change_wallet, wallet_side
 from pricing.money import require_integer
 
 # Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
@@ -30,6 +32,17 @@ _HOLD_IN_WALLET = (
     .values(held=Wallet.held + bindparam("wanted", type_=BigInteger))
     .returning(Wallet.account_id)
 )
+
+
+_HOLD = sql_file("app.wallet", "hold.sql")
+_RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
+
+
+class PlacedHold(NamedTuple):
+    """A hold that was placed, and whether it may have taken the wallet below the balance that its owner watches."""
+
+    hold_id: str
+    is_low: bool
 
 
 class HoldResolved(AppError):
@@ -51,47 +64,83 @@ def hold(
     project_id: str | None = None,
     key_id: str | None = None,
 ) -> Hold:
+    """Set an amount aside for a job, as `place_hold` does, and return its hold."""
+    account = get_account(session, account_id)
+    terms: dict[str, Any] = {
+        "account_id": account_id,
+        "job_id": job_id,
+        "amount": amount,
+        "project_id": project_id,
+        "key_id": key_id,
+        "month": billing_month(account.billing_zone, now(session)),
+    }
+    placed = place_hold(session, **terms, currency=account.currency)
+    rest = {"captured_amount": 0, "created_at": now(session), "resolved_at": None}
+    return loaded(session, Hold, id=placed.hold_id, state=str(HoldState.HELD), **terms, **rest)
+
+
+def place_hold(
+    session: Session,
+    *,
+    account_id: str,
+    job_id: str,
+    amount: int,
+    month: str,
+    currency: str,
+    project_id: str | None = None,
+    key_id: str | None = None,
+) -> PlacedHold:
     """Set an amount aside for a job: in the key's budget, the project's, and last in the wallet.
 
     When it raises, the transaction must be rolled back: part of it may have been written.
 
-    `account_id`: whose wallet. `job_id`: the job; it has one hold in its life. `amount`: minor units, 0 or more; a free
-    job has a hold of nothing. `project_id`: the project in whose month it counts, if any. `key_id`: the key in whose
-    life it counts, if any.
+    `account_id`: whose wallet, which is kept in `currency`. `job_id`: the job; it has one hold in its life. `amount`:
+    minor units, 0 or more; a free job has a hold of nothing. `month`: the billing month of now. `project_id`: the
+    project in whose month it counts, if any. `key_id`: the key in whose life it counts, if any.
 
     Raises TypeError, ValueError for an amount that is not whole or negative. Raises AppError `insufficient_funds`,
     `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
     """
-    require_integer(amount)
-    account = get_account(session, account_id)
-    new_hold = session.scalars(
-        insert(Hold)
-        .values(
-            id=new_id("hold"),
-            job_id=job_id,
-            account_id=account_id,
-            project_id=project_id,
-            key_id=key_id,
-            month=billing_month(account.billing_zone, now(session)),
-            amount=amount,
-            state=str(HoldState.HELD),
-            captured_amount=0,
-            created_at=now(session),
-        )
-        .on_conflict_do_nothing(index_elements=["job_id"])
-        .returning(Hold)
-    ).one_or_none()
-    if new_hold is None:
+    inputs = {
+        "hold_id": new_id("hold"),
+        "account_id": account_id,
+        "job_id": job_id,
+        "amount": require_integer(amount),
+        "month": month,
+        "project_id": project_id,
+        "key_id": key_id,
+        "key_budget_id": new_id("budget"),
+        "project_budget_id": new_id("budget"),
+        "now": now(session),
+    }
+    outcome = _HOLD.run(session, inputs).one()
+    if not outcome.is_new:
         raise AppError("conflict", "This job has a hold already.", job=job_id)
-    hold_budgets(session, new_hold, account.currency)
-    if not _reserve(session, new_hold):
+    _check_budgets(session, inputs, outcome, currency)
+    is_low = outcome.is_low
+    if not outcome.fits_wallet:
         # Expired credit that is not booked yet may have been counted twice against it; book it and try again.
         expire_lots(session, account_id)
-        if not _reserve(session, new_hold):
-            raise _insufficient_funds(session, new_hold)
+        facts = {"wallet": account_id, "wanted": amount, "moment": now(session)}
+        if session.execute(_HOLD_IN_WALLET, facts).one_or_none() is None:
+            raise _insufficient_funds(session, account_id, amount)
+        is_low = True
     if amount:
-        pin(session, new_hold)
-    return new_hold
+        pin(session, account_id, str(inputs["hold_id"]), amount)
+    return PlacedHold(str(inputs["hold_id"]), is_low)
+
+
+def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Row[Any], currency: str) -> None:
+    """Raise AppError `price_above_cap` or `budget_exceeded` where the key or the project did not allow the hold."""
+    terms: dict[str, Any] = {"amount": inputs["amount"], "currency": currency}
+    if inputs["key_id"] is not None and not outcome.fits_key:
+        if outcome.job_cap is not None and inputs["amount"] > outcome.job_cap:
+            raise above_cap(inputs["amount"], outcome.job_cap, currency)
+        limit = outcome.budget_total or 0
+        raise budget_exceeded(session, BudgetScope.KEY, outcome.lineage, "", limit=limit, **terms)
+    if inputs["project_id"] is not None and not outcome.fits_project:
+        project_id, month, limit = inputs["project_id"], inputs["month"], outcome.budget_month or 0
+        raise budget_exceeded(session, BudgetScope.PROJECT, project_id, month, limit=limit, **terms)
 
 
 def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -> Transfer | None:
@@ -102,19 +151,7 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
     Raises HoldResolved the second time, saying how it was resolved the first time. Raises ValueError above the held
     amount, AppError `not_found`.
     """
-    resolved = _resolve(session, job_id, HoldState.CAPTURED, require_integer(amount))
-    settle_budgets(session, resolved, amount)
-    transfer = None
-    if amount:
-        transfer, _ = write_transfer(
-            session, resolved.account_id, TransferKind.CAPTURE, amount, reference=job_id, outward=True, job_id=job_id
-        )
-        apply_transfer(session, transfer, held_change=-resolved.amount)
-    else:
-        change_wallet(session, resolved.account_id, held_change=-resolved.amount)
-    unpin(session, resolved, amount, transfer, ours=ours)
-    reset_low_balance(session, resolved.account_id)
-    return transfer
+    return _resolve(session, job_id, HoldState.CAPTURED, require_integer(amount), ours=ours)[1]
 
 
 def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
@@ -124,12 +161,7 @@ def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
 
     Raises HoldResolved the second time, saying how it was resolved the first time, AppError `not_found`.
     """
-    resolved = _resolve(session, job_id, HoldState.RELEASED, 0)
-    settle_budgets(session, resolved, 0)
-    change_wallet(session, resolved.account_id, held_change=-resolved.amount)
-    unpin(session, resolved, 0, None, ours=ours)
-    reset_low_balance(session, resolved.account_id)
-    return resolved
+    return _resolve(session, job_id, HoldState.RELEASED, 0, ours=ours)[0]
 
 
 def get_hold(session: Session, job_id: str) -> Hold:
@@ -140,34 +172,63 @@ def get_hold(session: Session, job_id: str) -> Hold:
     return row
 
 
-def _reserve(session: Session, new_hold: Hold) -> bool:
-    """Raise `held` if the wallet and its credit limit allow it: the one conditional update that stops overdrawing."""
-    facts = {"wallet": new_hold.account_id, "wanted": new_hold.amount, "moment": now(session)}
-    return session.execute(_HOLD_IN_WALLET, facts).one_or_none() is not None
-
-
-def _insufficient_funds(session: Session, new_hold: Hold) -> AppError:
-    has = balance(session, new_hold.account_id)
+def _insufficient_funds(session: Session, account_id: str, amount: int) -> AppError:
+    has = balance(session, account_id)
     return AppError(
         "insufficient_funds",
         "The wallet cannot hold the price of this job.",
-        price=decimal_text(new_hold.amount, has.currency),
+        price=decimal_text(amount, has.currency),
         available=decimal_text(has.available, has.currency),
         currency=has.currency,
     )
 
 
-def _resolve(session: Session, job_id: str, state: HoldState, amount: int) -> Hold:
-    resolved = session.scalars(
-        update(Hold)
-        .where(Hold.job_id == job_id, Hold.state == str(HoldState.HELD), Hold.amount >= amount)
-        .values(state=str(state), captured_amount=amount, resolved_at=now(session))
-        .returning(Hold)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if resolved is not None:
-        return resolved
-    existing = get_hold(session, job_id)
-    if existing.state != HoldState.HELD:
-        raise HoldResolved(existing)
-    raise ValueError(f"{amount} is more than the {existing.amount} that is held for {job_id}")
+def _resolve(
+    session: Session, job_id: str, state: HoldState, amount: int, *, ours: bool
+) -> tuple[Hold, Transfer | None]:
+    """Resolve a hold: budgets, transfer, wallet and credit lots. Returns it, and the transfer of a captured amount."""
+    moment, transfer_id = now(session), new_id("transfer")
+    inputs = {"job_id": job_id, "state": str(state), "spent": amount, "now": moment, "transfer_id": transfer_id}
+    row = _RESOLVE_HOLD.run(session, inputs).one_or_none()
+    if row is None:
+        existing = get_hold(session, job_id)
+        if existing.state != HoldState.HELD:
+            raise HoldResolved(existing)
+        raise ValueError(f"{amount} is more than the {existing.amount} that is held for {job_id}")
+    resolved = loaded(
+        session,
+        Hold,
+        id=row.id,
+        job_id=job_id,
+        account_id=row.account_id,
+        project_id=row.project_id,
+        key_id=row.key_id,
+        month=row.month,
+        amount=row.amount,
+        state=str(state),
+        captured_amount=amount,
+        resolved_at=moment,
+    )
+    is_told_low = change_wallet(session, row.account_id, posted_change=-amount, held_change=-row.amount)
+    unpin(session, resolved, amount, transfer_id if amount else None, ours=ours)
+    if is_told_low:
+        reset_low_balance(session, row.account_id)
+    return resolved, _captured(session, resolved, transfer_id, row.currency) if amount else None
+
+
+def _captured(session: Session, resolved: Hold, transfer_id: str, currency: str) -> Transfer:
+    """Return the transfer that resolve_hold.sql has written for a captured hold."""
+    return loaded(
+        session,
+        Transfer,
+        id=transfer_id,
+        account_id=resolved.account_id,
+        debit=wallet_side(resolved.account_id),
+        credit=INTERNAL_ACCOUNT[TransferKind.CAPTURE],
+        amount=resolved.captured_amount,
+        currency=currency,
+        kind=str(TransferKind.CAPTURE),
+        job_id=resolved.job_id,
+        reason="",
+        at=resolved.resolved_at,
+    )

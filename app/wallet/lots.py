@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.db import new_id
+from app.statements import sql_file
 from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import apply_transfer, write_transfer
 from pricing.money import require_integer
@@ -18,21 +19,8 @@ from pricing.money import require_integer
 # How long credit is valid again that expired under a hold which failed through our fault, not the customer's.
 REGRANT_LIFE = timedelta(days=30)
 
-# The order in which lots are spent. The hold's pin and its capture must agree on it.
-_PIN = text("""
-WITH ordered AS (
-    SELECT id, remaining, (sum(remaining) OVER spending)::bigint - remaining AS before
-    FROM credit_lots
-    WHERE account_id = :account_id AND remaining > 0 AND (expires_at IS NULL OR expires_at > :now)
-    WINDOW spending AS (ORDER BY expires_at NULLS LAST, kind = 'purchased', created_at, id)
-), taken AS (
-    SELECT id, least(remaining, CAST(:amount AS bigint) - before) AS amount
-    FROM ordered WHERE before < CAST(:amount AS bigint)
-), lowered AS (
-    UPDATE credit_lots SET remaining = credit_lots.remaining - taken.amount FROM taken WHERE credit_lots.id = taken.id
-)
-INSERT INTO hold_slices (hold_id, lot_id, amount) SELECT :hold_id, id, amount FROM taken
-""")
+_PIN = sql_file("app.wallet", "pin.sql")
+_UNPIN = sql_file("app.wallet", "unpin.sql")
 
 _DEBT = text("""
 SELECT (SELECT coalesce(sum(remaining), 0) FROM credit_lots WHERE account_id = :account_id AND remaining > 0)
@@ -50,33 +38,39 @@ def add_lot(session: Session, transfer: Transfer, kind: str, expires_at: datetim
     return lot
 
 
-def pin(session: Session, hold: Hold) -> None:
+def pin(session: Session, account_id: str, hold_id: str, amount: int) -> None:
     """Pin lots for a hold. What they do not cover is covered by the credit limit and has no slice."""
-    facts = {"account_id": hold.account_id, "hold_id": hold.id, "amount": hold.amount, "now": now(session)}
-    session.execute(_PIN, facts)
+    facts = {"account_id": account_id, "hold_id": hold_id, "amount": require_integer(amount), "now": now(session)}
+    _PIN.run(session, facts)
 
 
-def unpin(session: Session, hold: Hold, spent: int, transfer: Transfer | None, *, ours: bool) -> None:
+def unpin(session: Session, hold: Hold, spent: int, transfer_id: str | None, *, ours: bool) -> None:
     """Spend a resolved hold's slices up to `spent`, and give the rest back to their lots.
 
-    What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew.
+    What goes back to a lot that has expired meanwhile is breakage; where the fault was ours it is granted anew. What is
+    owed is paid out of what came back. `transfer_id` is the capture's, if there is one.
     """
-    require_integer(spent, "spent")
-    left, owing = spent, False
+    facts = {"hold_id": hold.id, "account_id": hold.account_id, "spent": require_integer(spent, "spent")}
+    row = _UNPIN.run(session, {**facts, "now": now(session)}).one()
+    if row.is_expired:
+        _unpin_expired(session, hold, spent, transfer_id, ours=ours)
+    elif row.debt > 0:
+        _draw_debt(session, hold.account_id, int(row.debt), transfer_id)
+
+
+def _unpin_expired(session: Session, hold: Hold, spent: int, transfer_id: str | None, *, ours: bool) -> None:
+    """Do what `unpin` does where something goes back to a lot that has expired."""
+    left = spent
     for piece, lot in _slices(session, hold):
         piece.used = min(piece.amount, left)
         left -= piece.used
         back = piece.amount - piece.used
         if back:
             lot.remaining += back
-            owing = True
             if lot.expires_at is not None and lot.expires_at <= now(session):
                 session.flush()
                 _expire(session, lot, back, f"{hold.id}:{lot.id}", regrant=ours)
-    session.flush()
-    if left or owing:
-        # Credit was spent, or credit came back: what is owed is paid out of what is there.
-        pay_debt(session, hold.account_id, None if transfer is None else transfer.id)
+    pay_debt(session, hold.account_id, transfer_id)
 
 
 def return_to_lots(session: Session, hold: Hold, transfer: Transfer, refunded: int) -> None:
@@ -168,7 +162,11 @@ def pay_debt(session: Session, account_id: str, transfer_id: str | None) -> None
     session.flush()
     debt = _debt(session, account_id)
     if debt > 0:
-        draw(session, account_id, debt, transfer_id or _last_transfer(session, account_id), DrawCause.DEBT)
+        _draw_debt(session, account_id, debt, transfer_id)
+
+
+def _draw_debt(session: Session, account_id: str, debt: int, transfer_id: str | None) -> None:
+    draw(session, account_id, debt, transfer_id or _last_transfer(session, account_id), DrawCause.DEBT)
 
 
 def expire_lots(session: Session, account_id: str) -> int:

@@ -2,15 +2,26 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.db import new_id
+from app.db import Base, new_id
 from app.errors import AppError, not_found
 from app.wallet.tables import INTERNAL_ACCOUNT, Transfer, TransferKind, Wallet
 from pricing.money import require_integer
+
+# Built once, and on the table: it is part of every settlement.
+_CHANGE_WALLET = (
+    update(Base.metadata.tables["wallets"])
+    .where(Wallet.account_id == bindparam("wallet"))
+    .values(
+        posted=Wallet.posted + bindparam("posted_change", type_=BigInteger),
+        held=Wallet.held + bindparam("held_change", type_=BigInteger),
+    )
+    .returning(Wallet.low_balance_told_at.is_not(None))
+)
 
 
 def wallet_side(account_id: str) -> str:
@@ -75,16 +86,15 @@ def apply_transfer(session: Session, transfer: Transfer, *, held_change: int = 0
     )
 
 
-def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
-    """Change the two sums of a wallet; its row is locked from here to the end of the transaction."""
+def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> bool:
+    """Change the two sums of a wallet; its row is locked from here to the end of the transaction.
+
+    Returns whether its owner has been notified of a low balance, so that a higher one is to be noticed.
+    """
     require_integer(posted_change, "posted_change", least=None)
     require_integer(held_change, "held_change", least=None)
-    session.execute(
-        update(Wallet)
-        .where(Wallet.account_id == account_id)
-        .values(posted=Wallet.posted + posted_change, held=Wallet.held + held_change)
-        .execution_options(synchronize_session=False)
-    )
+    inputs = {"wallet": account_id, "posted_change": posted_change, "held_change": held_change}
+    return bool(session.execute(_CHANGE_WALLET, inputs).scalar_one_or_none())
 
 
 def _same_order(session: Session, values: dict[str, Any]) -> Transfer:

@@ -14,19 +14,27 @@ from app.events.types import TERMINAL_TYPES
 from app.webhooks.secret import ensure_callback_secret
 from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
+# An endpoint, and the URL where it is not the endpoint's own.
+Target = tuple[str, str | None]
+
 
 def fan_out(session: Session, event: Event) -> list[Delivery]:
     """Write a delivery of `event` for each subscribed endpoint, and for the job's own callback URL; return them.
 
     A callback URL receives only the terminal event of its job; for every step, customers register an endpoint.
     """
-    targets: list[tuple[str, str | None]] = [(endpoint.id, None) for endpoint in subscribed_endpoints(session, event)]
-    if event.callback_url and event.type in TERMINAL_TYPES:
-        targets.append((_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url))
-    deliveries = [new_delivery(session, event, endpoint_id, url) for endpoint_id, url in targets]
+    targets: list[Target] = [(endpoint.id, None) for endpoint in subscribed_endpoints(session, event)]
+    deliveries = [new_delivery(session, event, *target) for target in targets + callback_targets(session, event)]
     session.add_all(deliveries)
     session.flush()
     return deliveries
+
+
+def callback_targets(session: Session, event: Event) -> list[Target]:
+    """Return the target for the job's own callback URL, if it has one and this is its last event."""
+    if not event.callback_url or event.type not in TERMINAL_TYPES:
+        return []
+    return [(_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url)]
 
 
 def subscribed_endpoints(session: Session, event: Event) -> list[Endpoint]:

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.api.body_checks import FIELDS_MAX, JSON_BYTES_MAX, VALUES_MAX, check_form, check_json
+from app.api.mcp.routes import BODY_BYTES_MAX as MCP_BODY_BYTES_MAX
 from app.cli.asgi import create_site
 from app.errors import FINDINGS_MAX, REFUSAL_BYTES_MAX, AppError
 from tests.abuse.bodies import JSON, MEBIBYTE, hostile_bodies, routes_with_bodies
@@ -77,6 +78,15 @@ def test_a_customer_is_refused_at_every_route_by_few_bytes(site: World, select_p
         assert answer.status_code in expected or name == "gzip", (method, path, name, answer.status_code, answer.text)
         assert answer.status_code < 500, (method, path, name)
         assert len(answer.content) < REFUSAL_BYTES_MAX, (method, path, name)
+
+
+def test_a_large_picture_is_not_sent_to_mcp_in_a_call(world: World) -> None:
+    """The MCP library would parse it on the event loop, while every other request waits."""
+    url = "data:image/png;base64," + "A" * MCP_BODY_BYTES_MAX
+    arguments = {"order": {"prompt": "a", "first_frame": url}}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "estimate", "arguments": arguments}}
+    answer = world.post("/mcp", call, headers={"Accept": "application/json, text/event-stream"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("name", ["parts without end", "line ends", "after the last part"])

@@ -6,6 +6,7 @@ on any machine.
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from time import monotonic
+from typing import Any
 
 import psycopg
 from psycopg import ClientCursor
@@ -36,9 +38,10 @@ from app.settings import child_environment, get_settings, set_environment
 from app.wallet.audit import audit_wallet
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from app.wallet.hold import hold
+from app.wallet.hold import place_hold
 
 CLIENTS = 8
+PROCESSES = 2
 WALLETS = (1, 1000)
 ACCOUNT, JOB = "acct_{}", "job_{}"
 
@@ -62,26 +65,47 @@ def open_accounts(count: int) -> None:
             top_up(session, account.id, 10**12, kind="purchased", reference=f"bench {number}")
 
 
-def holds_per_second(wallets: int, seconds: float) -> float:
-    """Hold from CLIENTS threads, each job on a random wallet, and return how many were committed per second."""
-    done = [0] * CLIENTS
-    until = monotonic() + seconds
+def hold_one(session: Session, account_id: str, job_id: str) -> None:
+    """Hold an amount as an order does, which has read the account before."""
+    place_hold(session, account_id=account_id, job_id=job_id, amount=100, month="2026-05", currency="CNY")
+
+
+def hold_for(clients: int, seed: int, wallets: int, seconds: float, found: Any) -> None:
+    """Hold from so many threads, each job on a random wallet; put how many were committed per second into `found`."""
+    done = [0] * clients
+    started = monotonic()
+    until = started + seconds
 
     def client(which: int) -> None:
-        random = Random(which)
+        random = Random(seed + which)
         while monotonic() < until:
             with transaction() as session:
-                account_id = ACCOUNT.format(random.randint(1, wallets))
-                hold(session, account_id=account_id, job_id=new_id("job"), amount=100)
+                hold_one(session, ACCOUNT.format(random.randint(1, wallets)), new_id("job"))
             done[which] += 1
 
-    threads = [threading.Thread(target=client, args=(which,)) for which in range(CLIENTS)]
-    started = monotonic()
+    threads = [threading.Thread(target=client, args=(which,)) for which in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(done) / (monotonic() - started)
+    found.put(sum(done) / (monotonic() - started))
+
+
+def holds_per_second(wallets: int, seconds: float) -> float:
+    """Hold from CLIENTS threads of PROCESSES processes, as the processes of an API do; return how many a second."""
+    context = multiprocessing.get_context("spawn")
+    found = context.Queue()
+    each = CLIENTS // PROCESSES
+    workers = [
+        context.Process(target=hold_for, args=(each, each * number, wallets, seconds, found))
+        for number in range(PROCESSES)
+    ]
+    for worker in workers:
+        worker.start()
+    rates = [found.get(timeout=seconds + 120) for _ in workers]
+    for worker in workers:
+        worker.join()
+    return float(sum(rates))
 
 
 def seen_statements() -> list[str]:
@@ -94,7 +118,7 @@ def seen_statements() -> list[str]:
     with Session(get_engine()) as session:
         event.listen(get_engine(), "before_cursor_execute", see)
         try:
-            hold(session, account_id=ACCOUNT.format(1), job_id=JOB.format(1), amount=100)
+            hold_one(session, ACCOUNT.format(1), JOB.format(1))
         finally:
             event.remove(get_engine(), "before_cursor_execute", see)
         session.rollback()
@@ -109,7 +133,7 @@ def pgbench_script(wallets: int) -> str:
     for statement in seen_statements():
         varied = statement.replace(f"'{ACCOUNT.format(1)}'", "('acct_' || :wallet)")
         varied = varied.replace(f"'{JOB.format(1)}'", "('job_' || :job)")
-        varied = re.sub(r"'hold_[0-9a-z]+'", "('hold_' || :job)", varied)
+        varied = re.sub(r"'(hold|budget)_[0-9a-z]+'", r"('\1_' || :job)", varied)
         lines.append(" ".join(varied.split()) + ";")
     return "\n".join([*lines, "COMMIT;"]) + "\n"
 
@@ -180,9 +204,9 @@ def time_simulation(count: int) -> None:
 
 
 @contextmanager
-def bench_servers() -> Iterator[Path]:
-    """Start embedded servers for the block and point the settings at them."""
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home") as servers:
+def bench_servers(*, throwaway: bool = False) -> Iterator[Path]:
+    """Start embedded servers for the block and point the settings at them; `throwaway` skips the disk."""
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home", throwaway=throwaway) as servers:
         set_environment(database_url=servers.database_url, redis_url=servers.redis_url)
         upgrade()
         yield Path(folder)

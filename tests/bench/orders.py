@@ -4,7 +4,8 @@
 many threads of two processes, through the function that every interface calls (`app.jobs.submit`); pgbench runs the
 recorded statements of one such order, with as many clients. The ratio says what Python costs and holds on any machine.
 Then an idle service gets one job after another: the time from the request to the start of the take is measured with
-the database's clock.
+the database's clock. Its workers are then stopped, and the processor time of the API is measured per order and per poll
+of a film that waits. Last are the statements of an order, of the ends of a segment and a film, and of a heartbeat.
 """
 
 import argparse
@@ -21,32 +22,40 @@ from typing import Any
 
 import psycopg
 from psycopg import ClientCursor
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account, set_limits
 from app.accounts.caller import Caller
 from app.cli.server_binaries import postgres_programs
 from app.db import get_engine, transaction
+from app.dispatch.lease import renew_lease
+from app.dispatch.worker_registry import register_worker
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.schemas import VideoRequest
 from app.jobs.submit import submit
 from app.prices.seed import seed_book
 from app.settings import child_environment, get_settings
 from tests.bench.money import ACCOUNT, bench_servers, open_accounts
-from tests.live_service import follow, start, stop
+from tests.live_service import Service, follow, start, stop
+from tests.statement_count import end_film, end_segment, next_claim, order, recorded_statements
 
 CLIENTS = 16
 PROCESSES = 2
 SCOPES = frozenset({"videos"})
 # What differs from one order to the next: the account, and the ids of new rows.
-VARIED = re.compile(r"acct_1\b|(?:video|unit|hold|evt|delivery|slice|lot)_[0-9a-z]{24}")
+VARIED = re.compile(r"acct_1\b|(?:video|unit|hold|evt|whd|budget|slice|lot)_[0-9a-z]{24}")
 LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
-def order_one(session: Session, account_id: str) -> None:
+def caller_of(account_id: str) -> Caller:
+    """Return a caller of an account, as an API interface has authenticated it before the order."""
+    with transaction() as session:
+        return Caller(get_account(session, account_id), SCOPES, frozenset())
+
+
+def order_one(session: Session, caller: Caller) -> None:
     """Order one film as an API interface does."""
-    caller = Caller(get_account(session, account_id), SCOPES, frozenset())
     asked = VideoRequest(model="synthetic", prompt="bars", seconds=5, resolution="720P")
     submit(session, caller, OrderIdentity(asked))
 
@@ -56,11 +65,12 @@ def order_for(numbers: list[int], seconds: float, found: Any) -> None:
     took: list[float] = []
 
     def client(number: int) -> None:
+        caller = caller_of(ACCOUNT.format(number))
         until = monotonic() + seconds
         while monotonic() < until:
             began = perf_counter()
             with transaction() as session:
-                order_one(session, ACCOUNT.format(number))
+                order_one(session, caller)
             took.append(perf_counter() - began)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in numbers]
@@ -88,6 +98,7 @@ def submissions(seconds: float) -> list[float]:
 def seen_statements() -> list[str]:
     """Return the statements of one order, with their values in place."""
     sent: list[tuple[str, Any]] = []
+    caller = caller_of(ACCOUNT.format(1))
 
     def see(_connection: Connection, _cursor: object, statement: str, parameters: Any, _: object, many: bool) -> None:
         sent.extend((statement, each) for each in (parameters if many else [parameters]))
@@ -95,7 +106,7 @@ def seen_statements() -> list[str]:
     with Session(get_engine()) as session:
         event.listen(get_engine(), "before_cursor_execute", see)
         try:
-            order_one(session, ACCOUNT.format(1))
+            order_one(session, caller)
             session.flush()
         finally:
             event.remove(get_engine(), "before_cursor_execute", see)
@@ -198,16 +209,78 @@ def time_starts(takes: int, folder: Path) -> None:
     print(f"idle system: its take starts after {spread(waited[1:])} ({takes} orders)")
 
 
+def time_processor(calls: int, folder: Path) -> None:
+    """Print the processor time that the processes of the API use for an order, and for a poll of a queued film."""
+    service = start(folder / "processor")
+    body = {"model": "synthetic", "prompt": "bars", "seconds": 5, "resolution": "720P"}
+    try:
+        with service.client("enterprise") as client:
+            stopped = [*service.processes("worker"), *service.processes("worker-child")]
+            for process in stopped:
+                process.suspend()
+
+            def create() -> str:
+                video: dict[str, Any] = client.post("/v1/videos", json=body).raise_for_status().json()
+                return str(video["id"])
+
+            def poll() -> None:
+                client.get(f"/v1/videos/{queued}").raise_for_status()
+
+            queued = create()
+            for name, call in (("an order", create), ("a poll of a queued film", poll)):
+                for _ in range(calls // 5):
+                    call()
+                before = api_seconds(service)
+                for _ in range(calls):
+                    call()
+                print(f"processor time of the API: {name} {(api_seconds(service) - before) / calls * 1000:.1f} ms")
+            for process in stopped:
+                process.resume()
+    finally:
+        stop(service)
+
+
+def api_seconds(service: Service) -> float:
+    """Return the processor seconds that the API's processes have used."""
+    processes = {each.pid: each for api in service.processes("api") for each in (api, *api.children(recursive=True))}
+    return sum(each.cpu_times().user + each.cpu_times().system for each in processes.values())
+
+
+def print_statements() -> None:
+    """Print how many statements an order, the ends of a segment and a film, and a heartbeat send."""
+    engine = get_engine()
+    with transaction() as session:
+        caller = Caller(get_account(session, ACCOUNT.format(1)), SCOPES, frozenset())
+        register_worker(session, "worker-1", pools=["finish"], host="here", pid=1, device="cpu", facts={})
+        # The films of the orders before are not made.
+        session.execute(text("DELETE FROM units WHERE state = 'ready'"))
+    counts = [len(order(engine, caller)) for _ in range(2)]
+    lease = next_claim(engine)
+    with recorded_statements(engine) as beats, transaction() as session:
+        renew_lease(session, lease, step=1, steps=8, percent=10)
+    segment = end_segment(engine, lease)
+    film = [end_film(engine, next_claim(engine), frames=32)]
+    end_segment(engine, next_claim(engine))
+    film.append(end_film(engine, next_claim(engine), frames=32))
+    print(
+        f"statements: an order {counts[-1]}, the end of a segment {len(segment)}, of a film {len(film[-1])}, "
+        f"a heartbeat {len(beats)}"
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="per side")
     parser.add_argument("--takes", type=int, default=50)
+    parser.add_argument("--calls", type=int, default=200, help="per processor time")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         time_starts(asked.takes, Path(place))
+        time_processor(asked.calls, Path(place))
     with bench_servers() as folder:
         compare_orders(asked.seconds, folder)
+        print_statements()
 
 
 if __name__ == "__main__":

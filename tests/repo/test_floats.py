@@ -32,11 +32,11 @@ from app.prices.reservations import settle_reservation as settle_reservation
 from app.prices.seed import seed_book
 from app.reports.translations import decimals
 from app.wallet.balance import decimal_text, open_wallet, set_credit_limit, set_low_balance
-from app.wallet.budgets import refund_budgets, settle_budgets
+from app.wallet.budgets import above_cap, budget_exceeded, refund_budgets
 from app.wallet.funds import correct, refund, top_up
-from app.wallet.hold import capture, hold
-from app.wallet.lots import draw, unpin
-from app.wallet.tables import DrawCause, TransferKind
+from app.wallet.hold import capture, hold, place_hold
+from app.wallet.lots import draw, pin, unpin
+from app.wallet.tables import BudgetScope, DrawCause, TransferKind
 from app.wallet.transfer import apply_transfer, change_wallet, write_transfer
 from pricing.diff import figure_text
 from pricing.exact import exact_text, parse_exact
@@ -113,7 +113,10 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.balance.open_wallet(credit_limit)": lambda it: open_wallet(session, account, credit_limit=it),
         "app.wallet.balance.set_credit_limit(credit_limit)": lambda it: set_credit_limit(session, account, it),
         "app.wallet.balance.set_low_balance(threshold)": lambda it: set_low_balance(session, account, it),
-        "app.wallet.budgets.settle_budgets(spent)": lambda it: settle_budgets(session, held, it),
+        "app.wallet.budgets.above_cap(amount)": lambda it: above_cap(it, 1, "CNY"),
+        "app.wallet.budgets.budget_exceeded(amount)": lambda it: budget_exceeded(
+            session, BudgetScope.KEY, "key_x", "", amount=it, limit=1, currency="CNY"
+        ),
         "app.wallet.budgets.refund_budgets(amount)": lambda it: refund_budgets(session, held, it),
         "app.wallet.funds.top_up(amount)": lambda it: top_up(
             session, account, it, kind="granted", reference="x", expires_at=until
@@ -121,7 +124,11 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.funds.refund(amount)": lambda it: refund(session, "video_paid", it, reference="x", reason="x"),
         "app.wallet.funds.correct(amount)": lambda it: correct(session, account, it, reference="x", reason="x"),
         "app.wallet.hold.hold(amount)": lambda it: hold(session, account_id=account, job_id="video_x", amount=it),
+        "app.wallet.hold.place_hold(amount)": lambda it: place_hold(
+            session, account_id=account, job_id="video_y", amount=it, month="2026-05", currency="CNY"
+        ),
         "app.wallet.hold.capture(amount)": lambda it: capture(session, "video_held", it),
+        "app.wallet.lots.pin(amount)": lambda it: pin(session, account, held.id, it),
         "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
         "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
         "app.wallet.transfer.write_transfer(amount)": lambda it: write_transfer(

@@ -18,11 +18,19 @@ from app.errors import AppError
 from app.request_limits import RequestLimits, request_limits
 from app.request_session import gate_place
 from app.roles import Scope as KeyScope
+from app.settings import get_settings
 
 PATH = "/mcp"
+# The MCP library parses a body on the event loop and copies it several times: one of 31 MiB kept all other requests
+# waiting for 0.4 s. Larger pictures are uploaded, and named by their id.
+BODY_BYTES_MAX = 8 * 2**20
 
 
-@request_limits(RequestLimits(data_urls=True))
+def _body_bytes_max(_request: Request) -> int:
+    return min(BODY_BYTES_MAX, get_settings().body_bytes_max)
+
+
+@request_limits(RequestLimits(data_urls=True, bytes_max=_body_bytes_max))
 class AuthorizedMcp:
     """ASGI middleware that passes on only requests of callers with the scope `videos`."""
 

@@ -22,7 +22,8 @@ from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.idempotency import OrderIdentity
-from app.jobs.quote import estimate, find_quote, make_quote, show_quote
+from app.jobs.open_quotes import find_quote
+from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.rate_limits import count_job
 from app.jobs.schemas import EstimateOut, VideoRequest
 from app.jobs.spec import Spec

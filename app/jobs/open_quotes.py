@@ -1,0 +1,71 @@
+"""Quotes after they were made: found, redeemed once by an order, or expired."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.clock import now
+from app.errors import AppError, not_found
+from app.jobs.quote import Priced, quoted_price
+from app.jobs.resolve import AUTO, resolve
+from app.jobs.schemas import VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.states import QuoteState
+from app.jobs.tables import Quote
+from app.prices.reservations import release_reservation
+
+
+def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
+    """Return the caller's quote. Raises AppError `not_found`, the same for another tenant's quote."""
+    quote = session.get(Quote, quote_id, with_for_update=lock)
+    # A test key's quote has reserved nothing, so a live key cannot use it; a project's key sees only its own.
+    if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
+        raise not_found("quote", quote_id)
+    if caller.project_id is not None and quote.project_id != caller.project_id:
+        raise not_found("quote", quote_id)
+    return quote
+
+
+def open_quote(
+    session: Session, caller: Caller, quote_id: str, request: VideoRequest, *, spec: Spec | None = None
+) -> Priced:
+    """Lock an open quote for a job with the same body, or with the quote's own `spec` when no body is repeated.
+
+    Returns its price; order_write.sql redeems it. Raises AppError `quote_expired`, `quote_used` and `quote_mismatch`.
+    """
+    quote = find_quote(session, caller, quote_id, lock=True)
+    if quote.state == QuoteState.REDEEMED:
+        raise AppError("quote_used", "The quote has already been redeemed.", field="quote_id", job=quote.job_id)
+    if quote.state == QuoteState.EXPIRED or quote.expires_at <= now(session):
+        raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
+    priced = quoted_price(session, quote)
+    agreed = priced.spec
+    if request.model not in (AUTO, agreed.model):
+        raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
+    requested = spec or resolve(session, caller, request, priced.model, seed=agreed.seed, mode=agreed.mode)
+    if requested.fingerprint() != quote.spec_hash:
+        fields = [name for name, value in requested if getattr(agreed, name) != value]
+        message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."
+        raise AppError("quote_mismatch", message, field=fields[0] if fields else "quote_id", differs=fields)
+    return priced
+
+
+def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
+    """Return the ids of open quotes past their expiry."""
+    due = select(Quote.id).where(Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
+    return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
+
+
+def expire_quote(session: Session, quote_id: str) -> bool:
+    """Expire an open quote past its expiry and release its reservation; return whether this call did it."""
+    expired = session.scalar(
+        update(Quote)
+        .where(Quote.id == quote_id, Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
+        .values(state=QuoteState.EXPIRED)
+        .returning(Quote.id)
+    )
+    if expired is not None:
+        release_reservation(session, quote_id)
+    return expired is not None

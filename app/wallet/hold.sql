@@ -1,0 +1,69 @@
+-- Hold an amount for a job: write the hold, and set the amount aside in the budget of the key, in that of the project,
+-- and in the wallet, in this order (app.lock_order). Each step reads the one before it, so it is written after it.
+--
+-- Returned are what was written and, where a budget was too small, its limit: after a refusal the transaction is rolled
+-- back. What costs nothing fits, also where a lowered limit lies under what was spent. The budget of a rotated key is
+-- that of the key it came from.
+WITH new_hold AS (
+    INSERT INTO holds (id, job_id, account_id, project_id, key_id, month, amount, state, captured_amount, created_at)
+    VALUES (:hold_id, :job_id, :account_id, :project_id, :key_id, :month, :amount, 'held', 0, :now)
+    ON CONFLICT (job_id) DO NOTHING
+    RETURNING id
+),
+key_limits AS (
+    SELECT lineage, budget_total, job_cap FROM api_keys WHERE id = :key_id
+),
+project_limits AS (
+    SELECT id, budget_month FROM projects WHERE id = :project_id
+),
+key_budget AS (
+    INSERT INTO budgets AS b (id, account_id, scope, subject_id, month, held, spent)
+    SELECT :key_budget_id, :account_id, 'key', k.lineage, '', :amount, 0
+    FROM key_limits AS k
+    WHERE EXISTS (SELECT FROM new_hold)
+      AND CAST(:amount AS bigint) <= least(k.job_cap, k.budget_total, CAST(:amount AS bigint))
+    ON CONFLICT (scope, subject_id, month) DO UPDATE SET held = b.held + excluded.held
+    WHERE excluded.held = 0
+       OR b.spent + b.held + excluded.held
+          <= coalesce((SELECT budget_total FROM key_limits), b.spent + b.held + excluded.held)
+    RETURNING b.id
+),
+project_budget AS (
+    INSERT INTO budgets AS b (id, account_id, scope, subject_id, month, held, spent)
+    SELECT :project_budget_id, :account_id, 'project', p.id, :month, :amount, 0
+    FROM project_limits AS p
+    WHERE (SELECT count(*) FROM key_budget) = (SELECT count(*) FROM key_limits)
+      AND CAST(:amount AS bigint) <= least(p.budget_month, CAST(:amount AS bigint))
+    ON CONFLICT (scope, subject_id, month) DO UPDATE SET held = b.held + excluded.held
+    WHERE excluded.held = 0
+       OR b.spent + b.held + excluded.held
+          <= coalesce((SELECT budget_month FROM project_limits), b.spent + b.held + excluded.held)
+    RETURNING b.id
+),
+wallet AS (
+    UPDATE wallets SET held = held + :amount
+    WHERE account_id = :account_id
+      AND EXISTS (SELECT FROM new_hold)
+      AND (SELECT count(*) FROM project_budget) = (SELECT count(*) FROM project_limits)
+      AND (SELECT count(*) FROM key_budget) = (SELECT count(*) FROM key_limits)
+      -- As app.wallet.balance.available_now. A hold of nothing (a test job, a film in free seconds) succeeds even with a
+      -- negative balance.
+      AND (CAST(:amount AS bigint) = 0 OR posted - held + credit_limit - (
+              SELECT coalesce(sum(l.remaining), 0) FROM credit_lots AS l
+              WHERE l.account_id = :account_id AND l.remaining > 0 AND l.expires_at <= :now
+          ) >= CAST(:amount AS bigint))
+    RETURNING low_balance_told_at IS NULL AND posted - held + credit_limit - (
+        SELECT coalesce(sum(l.remaining), 0) FROM credit_lots AS l
+        WHERE l.account_id = :account_id AND l.remaining > 0 AND l.expires_at <= :now
+    ) < low_balance AS is_low
+)
+SELECT
+    EXISTS (SELECT FROM new_hold) AS is_new,
+    k.lineage, k.budget_total, k.job_cap, p.budget_month,
+    EXISTS (SELECT FROM key_budget) AS fits_key,
+    EXISTS (SELECT FROM project_budget) AS fits_project,
+    EXISTS (SELECT FROM wallet) AS fits_wallet,
+    coalesce((SELECT is_low FROM wallet), false) AS is_low
+FROM (SELECT 1) AS one
+LEFT JOIN key_limits AS k ON true
+LEFT JOIN project_limits AS p ON true
