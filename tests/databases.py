@@ -36,9 +36,10 @@ TABLES = """
     SELECT relname FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relispartition ORDER BY relname
 """
-USED_SEQUENCES = (
-    "SELECT sequencename, start_value FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL"
-)
+USED_SEQUENCES = """
+    SELECT sequencename, start_value, last_value FROM pg_sequences
+    WHERE schemaname = 'public' AND last_value IS NOT NULL
+"""
 OTHERS = """
     SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
@@ -72,12 +73,13 @@ class Database:
 
 @dataclass
 class Restorable:
-    """A database and what it held at first: its schema, and the rows of its tables."""
+    """A database and what it held at first: its schema, the rows of its tables, and the numbers of its sequences."""
 
     database: Database
     schema: str
     size: int  # bytes
     rows: dict[str, bytes]  # table → what COPY wrote
+    numbers: dict[str, int]  # sequence → its last number
 
     def restore(self) -> bool:
         """Bring the database back to its first content; return whether that was possible."""
@@ -95,8 +97,11 @@ class Restorable:
                     copy_in = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))
                     with connection.cursor().copy(copy_in) as copy:
                         copy.write(content)
-                for name, start in connection.execute(USED_SEQUENCES).fetchall():
-                    connection.execute("SELECT setval(%s::regclass, %s, false)", (name, start))
+                for name, start, _ in connection.execute(USED_SEQUENCES).fetchall():
+                    # The next number follows those of the rows that were there at first.
+                    number = self.numbers.get(name)
+                    values = (name, start if number is None else number, number is not None)
+                    connection.execute("SELECT setval(%s::regclass, %s, %s)", values)
         return True
 
 
@@ -136,7 +141,8 @@ class DatabasePool:
         database = Database(self.server, self._template()).__enter__()
         with psycopg.connect(database.url, autocommit=True) as connection:
             rows = {table: _content(connection, table) for table in _filled(connection)}
-            return Restorable(database, _schema(connection), _size(connection), rows)
+            numbers = {name: last for name, _, last in connection.execute(USED_SEQUENCES).fetchall()}
+            return Restorable(database, _schema(connection), _size(connection), rows, numbers)
 
     def _template(self) -> str:
         if self.fill is None:

@@ -46,7 +46,7 @@ def test_a_form_alone_builds_a_storyboard_and_orders_it(site: Site):
     # 5.5 seconds, since a crossfade overlaps by half a second: 5.5 x 0.45 x 0.65 x 0.75
     assert total(browser) == "¥1.21"
     browser.send("/studio/orders", {**STORYBOARD, "max_price": "1.21"})
-    assert "Rendering…" in browser.text()
+    assert "Open film" in browser.text()
     site.work()
     browser.get("/films?search=second")
     film = re.search(r'href="(/films/video_\w+)"', browser.page.text)[1]
@@ -134,7 +134,7 @@ def test_a_film_never_costs_more_than_the_shown_price(site: Site):
     assert "a red circle</textarea>" in browser.page.text
     cap = re.search(r'name="max_price" value="([^"]+)"', browser.page.text)[1]
     browser.send("/studio/orders", {**FILM, "max_price": cap})
-    assert "Rendering…" in browser.text()
+    assert "Open film" in browser.text()
     assert [job.total for job in jobs()] == [int(cap.replace(".", ""))]
 
 
