@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser pgbouncer coverage test-deep storm check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser proxies coverage test-deep storm load check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress
 up: $(RUNS) ## Start the whole service here and stay up; prints the studio's URL and keys
 	$(BIN)/cinemeter up
 
-test: $(TESTS) browser pgbouncer ## Run every test but the deep ones
+test: $(TESTS) browser proxies ## Run every test but the deep ones
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests of the pages need a real browser: Debian's, since Playwright's own is not downloaded.
@@ -53,14 +53,16 @@ browser:
 	  echo "Installing Chromium for the tests of the pages"; \
 	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-# Many operators run it before PostgreSQL; there is no wheel of it. Debian's program is not on the PATH of every user.
-pgbouncer:
-	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || { \
-	  command -v apt-get >/dev/null || { echo "The tests of connection pooling need PgBouncer, and there is no apt here to install it: put a 'pgbouncer' on the PATH."; exit 1; }; \
-	  echo "Installing PgBouncer for the tests of connection pooling"; \
-	  $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; }
+# Operators run them before PostgreSQL and the API; there are no wheels of them. Debian's are not on the PATH of all users.
+proxies:
+	@for name in pgbouncer haproxy; do \
+	  PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || { \
+	    command -v apt-get >/dev/null || { echo "The tests of proxies need a '$$name' on the PATH, and there is no apt here to install it."; exit 1; }; \
+	    echo "Installing $$name for the tests of proxies"; \
+	    $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$name >/dev/null; }; \
+	done
 
-coverage: $(TESTS) browser pgbouncer ## Run every test but the deep ones and print the lines that none of them reaches
+coverage: $(TESTS) browser proxies ## Run every test but the deep ones and print the lines that none of them reaches
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
 test-deep: $(TESTS) browser pgbouncer ## Run the storms, fuzzing and long runs
@@ -68,6 +70,9 @@ test-deep: $(TESTS) browser pgbouncer ## Run the storms, fuzzing and long runs
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
 	CINEMETER_STORM_FAULTS=$(or $(FAULTS),1000) CINEMETER_STORM_SEED=$(or $(SEED),1) $(PYTEST) -q -m deep tests/faults/test_storm.py
+
+load: $(TESTS) ## Send orders, polls and cancels to a whole service and kill its workers (MINUTES=5 RATE=2 SEED=1), or with JOBS=100000 run a day by a virtual clock
+	$(BIN)/python -m tests.load $(if $(JOBS),virtual --jobs $(JOBS) --gpus $(or $(GPUS),100),live --minutes $(or $(MINUTES),5) --rate $(or $(RATE),2)) --seed $(or $(SEED),1)
 
 check: $(TESTS) ## Formatting, lint, types, import direction, documents that must match the code
 	$(BIN)/ruff format --check .

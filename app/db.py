@@ -1,6 +1,7 @@
 """Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,13 +9,14 @@ from threading import Lock
 from typing import Any
 
 import psycopg
-from sqlalchemy import DDL, CheckConstraint, DateTime, Engine, MetaData, Table, create_engine, event, text
+from sqlalchemy import DDL, CheckConstraint, Connection, DateTime, Engine, MetaData, Table, create_engine, event, text
 from sqlalchemy.engine.interfaces import ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.db_connections import answers, sqlalchemy_url
+from app.process_role import application_name, pool_size
 from app.settings import get_settings
 
 log = logging.getLogger(__name__)
@@ -99,32 +101,6 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
-# Connections that a process of a role keeps, and that it may open beyond them for a moment. A worker uses one for each
-# of its threads: claim and render, upload, heartbeat, presence.
-_POOLS = {"worker": (4, 2), "api": (20, 20)}
-_role = ["cli"]
-
-
-def connections_max(role: str) -> int:
-    """Return how many connections one process of a role opens at most."""
-    return sum(_POOLS.get(role, _POOLS["api"]))
-
-
-def name_process(role: str) -> None:
-    """Set the role that `pg_stat_activity` shows for this process's later connections, such as `api` or `worker`."""
-    _role[0] = role
-
-
-def process_role() -> str:
-    """Return the role of this process, such as `api` or `worker`; `cli` until it is named."""
-    return _role[0]
-
-
-def application_name() -> str:
-    """Return the name of this process's connections: `cinemeter-` and its role."""
-    return f"cinemeter-{_role[0]}"
-
-
 # A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
 # a quarter of an hour: a worker would continue to render long after another worker has its unit.
 _CONNECT = {
@@ -160,7 +136,7 @@ def _make_engine(target: str) -> Engine:
     connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
     if not settings.database_prepare:
         connect["prepare_threshold"] = None
-    size, overflow = _POOLS.get(_role[0], _POOLS["api"])
+    size, overflow = pool_size()
     engine = create_engine(
         target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect, hide_parameters=True
     )
@@ -237,6 +213,22 @@ def transaction(engine: Engine | None = None) -> Iterator[Session]:
             session.rollback()
             raise
         session.commit()
+
+
+@contextmanager
+def autocommit() -> Iterator[Connection]:
+    """Open a connection whose statements each commit by themselves, for the one or two reads of a frequent request.
+
+    It saves the round trips of BEGIN and COMMIT, and what a session costs. What is written in the block stays, whatever
+    happens after it.
+    """
+    with get_engine().execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        yield connection
+
+
+def driver_sql(statement: str) -> str:
+    """Return a statement with `:name` parameters as `Connection.exec_driver_sql` takes it, which compiles nothing."""
+    return re.sub(r"(?<!:):(?=[a-z])(\w+)", r"%(\1)s", statement.replace("%", "%%"))
 
 
 def commit_early(session: Session) -> None:

@@ -2,7 +2,8 @@
 
 Every role serves `/metrics` on CINEMETER_METRICS_PORT, separate from the customers' port and without a key: the
 operator decides who can reach that port. Counters live in the process that does the work and are summed by Prometheus;
-gauges of the database are read when the scheduler is scraped (app.dispatch.gauges).
+those of the API's processes on one machine are summed before (`serve_summed_metrics`). Gauges of the database are read
+when the scheduler is scraped (app.dispatch.gauges).
 """
 
 import logging
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 from app.settings import get_settings
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 # A second series for each counter with its time of creation would add nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
+# A process with this variable keeps its metrics in files of the folder that it names (read by prometheus_client).
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1200, 3600)
 
 REQUESTS = Counter(
@@ -34,7 +38,7 @@ REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60),
 )
-STREAMS = Gauge("cinemeter_streams", "Open event streams.", registry=REGISTRY)
+STREAMS = Gauge("cinemeter_streams", "Open event streams.", registry=REGISTRY, multiprocess_mode="livesum")
 JOBS_ACCEPTED = Counter(
     "cinemeter_jobs_accepted", "Jobs accepted.", ["model", "service_tier", "door", "test"], registry=REGISTRY
 )
@@ -102,13 +106,32 @@ def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None
     Returns the port, or None when none is set. A port that is in use is a warning and no error: the process can work
     without metrics.
     """
+    for collector in collectors:
+        REGISTRY.register(collector)
+    return _serve(role, REGISTRY)
+
+
+def serve_summed_metrics(role: str, folder: str) -> int | None:
+    """Serve the metrics of several processes as one, summed from the files that they keep in `folder`.
+
+    Each is started with METRICS_FOLDER in its environment. Returns as `serve_metrics` does.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    return _serve(role, registry)
+
+
+def forget_process(folder: str, pid: int) -> None:
+    """Remove the gauges of a process that has ended from the sums; what it has counted stays."""
+    mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]
+
+
+def _serve(role: str, registry: CollectorRegistry) -> int | None:
     settings = get_settings()
     if not settings.metrics_port:
         return None
-    for collector in collectors:
-        REGISTRY.register(collector)
     try:
-        server, _ = start_http_server(settings.metrics_port, settings.host, REGISTRY)
+        server, _ = start_http_server(settings.metrics_port, settings.host, registry)
     except OSError as error:
         log.warning("The metrics of this %s are not served: port %s: %s", role, settings.metrics_port, error)
         return None

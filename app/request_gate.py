@@ -19,6 +19,8 @@ from app.request_limits import WorkKind
 # there are connections can each hold one and wait for a thread, while every thread waits for a connection: a deadlock
 # until the pool times out. Fewer sessions than connections leave some for streams, probes and the rest.
 PLACES = 32
+# Several API processes on one machine share the places; each has at least so many.
+PLACES_MIN = 8
 WAITING_MAX = 200
 WAIT_SECONDS = 2.0
 RETRY_SECONDS = 2

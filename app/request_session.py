@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from app.db import transaction
+from app.process_role import sharing_processes
 from app.request_client import RequestClient, client_of
-from app.request_gate import GatePlace, RequestGate
+from app.request_gate import PLACES, PLACES_MIN, GatePlace, RequestGate
 from app.request_limits import WorkKind, declared_limits
 
 Params = ParamSpec("Params")
@@ -88,7 +89,10 @@ async def read_in_turn(
 
 
 def _gate() -> RequestGate:
-    return _gates.setdefault(asyncio.get_running_loop(), RequestGate())
+    loop = asyncio.get_running_loop()
+    if loop not in _gates:
+        _gates[loop] = RequestGate(places=max(PLACES_MIN, PLACES // sharing_processes()))
+    return _gates[loop]
 
 
 # Scope "function": the session is committed and closed before the response is sent.

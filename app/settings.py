@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr = Field(SecretStr(""), description="S3 secret key.")
     host: str = Field("127.0.0.1", description="IP address that the API and /metrics listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 chooses a free one.")
+    api_processes: int = Field(
+        0, ge=0, le=1024, description="Processes of the API that share its port; 0 is one for each processor."
+    )
     public_url: str = Field(
         "",
         description="Base URL that customers use, for links in events and answers; empty derives it from host and port.",
@@ -93,6 +96,11 @@ class Settings(BaseSettings):
         30, ge=4, description="Days for which ended deliveries and their attempts are kept; events are kept for ever."
     )
     courier_parallel: int = Field(100, ge=1, description="Maximum deliveries in flight per courier.")
+    top_up_max: str = Field(
+        "100000.00",
+        pattern=r"^[0-9]{1,12}(\.[0-9]{1,2})?$",
+        description="Largest amount that one operator adds to a wallet alone, in the account's currency (decimal); above it a second operator approves.",
+    )
     gpu_second_cost: str = Field(
         "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
     )
@@ -115,6 +123,10 @@ class Settings(BaseSettings):
         description="Port of /metrics of each role (under `up`: this one for the api, the next ones for scheduler, courier, worker); 0 serves none.",
     )
     clock_offset_seconds: int = Field(0, description="Shift of the service's clock, for tests and drills, in seconds.")
+
+    def api_process_count(self) -> int:
+        """Return how many processes the API has: as many as set, else one for each processor that it may use."""
+        return self.api_processes or len(os.sched_getaffinity(0))
 
     def storage(self) -> str:
         """Return the storage URL, which defaults to a folder under the home."""

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Service:
     keys: dict[str, str]
     home: Path
     process: subprocess.Popen[str]
+    links: dict[str, str] = field(default_factory=dict)
 
     def client(self, key: str = "creator", **headers: str) -> httpx.Client:
         secret = self.keys.get(key, key)
@@ -69,13 +70,18 @@ def start(home: Path, *options: str, **settings: str) -> Service:
         [sys.executable, "-m", "app.cli.main", "up", "--json", "--home", str(home), "--port", "0", *options],
         stdout=subprocess.PIPE,
         text=True,
-        env={**child_environment(), "CINEMETER_WEBHOOK_ALLOW_PRIVATE": "1", **settings},
+        # One process of the API starts sooner than two, and a test can freeze or kill it.
+        env={
+            **child_environment(api_processes=1),
+            "CINEMETER_WEBHOOK_ALLOW_PRIVATE": "1",
+            **settings,
+        },
     )
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, "the service did not come up"
     record: dict[str, Any] = json.loads(line)
-    return Service(record["base_url"], record["keys"], home, process)
+    return Service(record["base_url"], record["keys"], home, process, record["links"])
 
 
 def stop(service: Service) -> int:

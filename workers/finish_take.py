@@ -27,7 +27,7 @@ from workers.film.soundtrack import ClipSound, Joint, sample_at
 from workers.film.thumbnails import SheetGeometry, poster, spritesheet
 from workers.film.wave_image import wave_image
 from workers.finish_sound import FilmSound, make_sound
-from workers.render_control import TakeControl
+from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
 
 # A film's sound ends with its pictures, up to one packet of AAC (1024 samples).
@@ -59,7 +59,7 @@ class FinishTake(RunningTake):
     _film: StoredFilm
 
     def __init__(self, claim: Claim) -> None:
-        super().__init__(claim, TakeControl(share_done=0.99, share=0.0))
+        super().__init__(claim, TakeControl(share_done=RENDERING_SHARE, share=0.0))
         self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
 
     def open(self) -> None:

@@ -15,10 +15,11 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from app.db import forget_engines, name_process, transaction
+from app.db import forget_engines, transaction
 from app.dispatch.worker_registry import ask_host_to_leave, release_takes_of_child
 from app.logs import set_up_logs
 from app.metrics import serve_metrics
+from app.process_role import name_process
 from app.settings import get_settings, keep_from_children
 from app.wakeups import make_celery
 from workers.beats import ChildMonitor, late_seconds

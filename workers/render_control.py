@@ -15,6 +15,8 @@ from workers.engine.request import EngineControl as EngineControl
 
 # Previews are for watching, not for keeping: small, and at most one a second.
 PREVIEW_WIDTH = 320
+# Part of a job's progress that its segments have together; the rest is for joining them.
+RENDERING_SHARE = 0.9
 PREVIEW_PAUSE_SECONDS = 1.0
 # Seconds in which a take that was told to stop must return, or twice its longest step if that is longer.
 RETURN_SECONDS = 5.0

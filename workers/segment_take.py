@@ -23,7 +23,7 @@ from workers.engine_cache import EngineCache
 from workers.film.clip_writer import ClipWriter
 from workers.film.sound_file import write_sound
 from workers.prefetch import Prefetcher
-from workers.render_control import TakeControl
+from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
 from workers.segment_input import SegmentInput, read_segment_input
 from workers.segment_sound import sold_sound
@@ -84,7 +84,7 @@ class SegmentTake(RunningTake):
         with transaction() as session:
             self._segment = read_segment_input(session, self.claim.unit_id)
             self._queue_seconds = queue_seconds(session, self._segment, self.claim)
-        self.control.set_share(self._segment.share_done, self._segment.share)
+        self.control.set_share(RENDERING_SHARE * self._segment.share_done, RENDERING_SHARE * self._segment.share)
         with self.control.loading():
             engine = self._engines.engine_for(self.claim)
         # The engine begins a new meter with the render; until then it still has the last take's.

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
@@ -19,7 +20,7 @@ from app.roles import RoleHolder, Scope, read_roles, read_scopes, require_may_gr
 from pricing.money import require_integer
 
 # Without a minimum interval a busy key would write its row at every request.
-_USE_RECORDED_EVERY = timedelta(minutes=1)
+USE_RECORDED_EVERY = timedelta(minutes=1)
 
 
 def issue_key(
@@ -90,7 +91,7 @@ def authenticate(session: Session, secret: str) -> Caller:
 
     Raises AppError `unauthenticated`; the answer is the same for a key that never was and one that no longer is.
     """
-    refused = AppError("unauthenticated", "The API key is missing, unknown, expired or revoked.")
+    refused = unauthenticated()
     keyid = parse_key_id(secret)
     if keyid is None:
         raise refused
@@ -115,7 +116,21 @@ def authenticate(session: Session, secret: str) -> Caller:
     )
 
 
-def is_live(key: ApiKey, at: datetime) -> bool:
+def unauthenticated() -> AppError:
+    """Return the one error of all keys that do not work."""
+    return AppError("unauthenticated", "The API key is missing, unknown, expired or revoked.")
+
+
+class KeyPeriod(Protocol):
+    """When a key stops working: once it is revoked, and when it expires."""
+
+    @property
+    def revoked_at(self) -> datetime | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+
+
+def is_live(key: KeyPeriod, at: datetime) -> bool:
     """Say whether a key works at a moment: neither revoked nor expired."""
     return (key.revoked_at is None or key.revoked_at > at) and (key.expires_at is None or key.expires_at > at)
 
@@ -206,13 +221,13 @@ def _check(
 
 def _record_use(session: Session, key: ApiKey) -> None:
     moment = now(session)
-    if key.last_used_at is not None and moment - key.last_used_at < _USE_RECORDED_EVERY:
+    if key.last_used_at is not None and moment - key.last_used_at < USE_RECORDED_EVERY:
         return
     # Requests of one key come in parallel: a request that finds the row locked leaves the update to the other.
     free = (
         select(ApiKey.id)
         .where(ApiKey.id == key.id)
-        .where(or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= moment - _USE_RECORDED_EVERY))
+        .where(or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= moment - USE_RECORDED_EVERY))
         .with_for_update(skip_locked=True, key_share=True)
         .scalar_subquery()
     )

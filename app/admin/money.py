@@ -1,6 +1,4 @@
-"""Operators' actions on money: top-ups, credit, corrections and refunds, each recorded in the audit log."""
-
-from datetime import datetime
+"""Operators' actions on money: credit, corrections and refunds, each in the audit log; top_ups.py adds money."""
 
 from sqlalchemy.orm import Session
 
@@ -11,10 +9,11 @@ from app.errors import AppError, not_found
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.tables import Job
 from app.roles import Role, require_role
+from app.settings import get_settings
 from app.wallet.balance import balance, set_credit_limit, set_low_balance
-from app.wallet.funds import correct, refund, signed_text, top_up
+from app.wallet.funds import correct, refund, signed_text
 from app.wallet.tables import Transfer
-from pricing.money import Money
+from pricing.money import Money, require_integer
 
 
 def parse_amount(session: Session, account_id: str, text: str, *, field: str = "amount") -> int:
@@ -30,30 +29,6 @@ def parse_amount(session: Session, account_id: str, text: str, *, field: str = "
         raise AppError("invalid_request", message, field=field, value=text, currency=currency) from None
 
 
-def add_funds(
-    session: Session,
-    actor: Actor,
-    account_id: str,
-    amount: int,
-    *,
-    kind: str,
-    reference: str,
-    expires_at: datetime | None = None,
-    reason: str = "",
-) -> Transfer:
-    """Top a wallet up by minor units; the same reference again returns the first transfer.
-
-    Raises AppError `forbidden`, `not_found`, `invalid_request`; `conflict` for a reference of another transfer.
-    """
-    require_role(actor, Role.OPERATOR)
-    _require_positive(amount)
-    get_account(session, account_id)
-    transfer = top_up(session, account_id, amount, kind=kind, reference=reference, expires_at=expires_at, reason=reason)
-    expiry = expires_at.isoformat() if expires_at else None
-    _record(session, actor, "wallet.topped_up", transfer, kind=kind, expires_at=expiry, reason=reason)
-    return transfer
-
-
 def correct_balance(
     session: Session,
     actor: Actor,
@@ -66,16 +41,22 @@ def correct_balance(
 ) -> Transfer:
     """Correct a wallet's balance: a positive amount gives, a negative one takes, even below the credit limit.
 
-    Raises AppError `forbidden`, `not_found`, `invalid_request`, `conflict`.
+    Raises AppError `forbidden`, `not_found`, `invalid_request`, also for a correction that adds more than the ceiling
+    of a top-up, `conflict`.
     """
     require_role(actor, Role.OPERATOR)
     if not amount:
         raise AppError("invalid_request", "A correction is not 0.", field="amount")
+    currency = get_account(session, account_id).currency
+    ceiling = Money(top_up_ceiling(currency), currency)
+    if amount > ceiling.minor:
+        message = f"A correction adds at most {ceiling.text}. Add more as a top-up, which a second operator approves."
+        raise AppError("invalid_request", message, field="amount", allowed=f"up to {ceiling.text}")
     if job_id is not None:
         _job_of(session, account_id, job_id)
     transfer = correct(session, account_id, amount, reference=reference, reason=reason, job_id=job_id)
     publish_low_balance(session, account_id)
-    _record(session, actor, "wallet.corrected", transfer, reason=reason)
+    record_transfer(session, actor, "wallet.corrected", transfer, reason=reason)
     return transfer
 
 
@@ -87,12 +68,12 @@ def refund_job(
     Raises AppError `forbidden`, `not_found`, `invalid_request`; `conflict` above what is left of the charge.
     """
     require_role(actor, Role.OPERATOR)
-    _require_positive(amount)
+    require_positive(amount)
     if not reason.strip():
         raise AppError("invalid_request", "A refund needs a reason.", field="reason")
     _job_of(session, account_id, job_id)
     transfer = refund(session, job_id, amount, reference=reference, reason=reason)
-    _record(session, actor, "job.refunded", transfer, reason=reason)
+    record_transfer(session, actor, "job.refunded", transfer, reason=reason)
     return transfer
 
 
@@ -124,8 +105,14 @@ def set_low_balance_alert(session: Session, actor: Actor, account_id: str, thres
     record_action(session, actor, "wallet.low_balance_set", account_id, after=limit)
 
 
-def _require_positive(amount: int) -> None:
-    if amount <= 0:
+def top_up_ceiling(currency: str) -> int:
+    """Return the largest amount that one operator adds to a wallet alone, in minor units."""
+    return Money.parse(get_settings().top_up_max, currency).minor
+
+
+def require_positive(amount: int) -> None:
+    """Raise AppError `invalid_request` for an amount (minor units) that is not more than 0, TypeError for a float."""
+    if require_integer(amount, least=None) <= 0:
         raise AppError("invalid_request", "The amount is more than 0.", field="amount")
 
 
@@ -136,7 +123,8 @@ def _job_of(session: Session, account_id: str, job_id: str) -> Job:
     return job
 
 
-def _record(session: Session, actor: Actor, act: str, transfer: Transfer, **facts: object) -> None:
+def record_transfer(session: Session, actor: Actor, act: str, transfer: Transfer, **facts: object) -> None:
+    """Record a transfer of an operator in the audit log, once however often its order is repeated."""
     # A repeated order moves nothing; a second entry would record twice the money.
     if list_entries(session, subject=transfer.id, limit=1):
         return

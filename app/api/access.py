@@ -3,15 +3,17 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import HTTPBearer
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.caller import Caller
+from app.accounts.key_holder import KeyHolder, holder_of, read_key_holder
 from app.accounts.keys import authenticate
-from app.db import transaction
+from app.db import autocommit, transaction
 from app.errors import AppError
 from app.jobs.rate_limits import count_known_key, count_request
 from app.request_client import client_of, remember_client
@@ -101,6 +103,36 @@ def needs_without_session(scope: Scope) -> Callable[..., Awaitable[Caller]]:
 
     find_caller.scope, find_caller.roles = scope, ()  # type: ignore[attr-defined]
     return find_caller
+
+
+def answers_poll(
+    scope: Scope, answer: Callable[[Request, Connection, KeyHolder], Response]
+) -> Callable[..., Awaitable[Response]]:
+    """Return the dependency that yields what `answer` returns to the holder of a key with this scope.
+
+    For frequent reads: the key is checked and the answer made in one piece of work of one thread, over a connection
+    that commits each statement.
+    """
+
+    def check_and_answer(request: Request) -> Response:
+        key = bearer_key(request)
+        is_counted = count_known_key(request, key)
+        if not is_counted:
+            with transaction() as session:
+                holder = holder_of(authorize(request, session, scope))
+        with autocommit() as connection:
+            if is_counted:
+                holder = read_key_holder(connection, key)
+                remember_client(request, holder.account_id)
+                require_scope(holder, scope)
+            return answer(request, connection, holder)
+
+    async def find_answer(request: Request, _documented: Annotated[object, Depends(_BEARER)] = None) -> Response:
+        async with gate_place(request):
+            return await run_in_threadpool(check_and_answer, request)
+
+    find_answer.scope, find_answer.roles = scope, ()  # type: ignore[attr-defined]
+    return find_answer
 
 
 AnyCaller = Annotated[Caller, Depends(needs(None))]

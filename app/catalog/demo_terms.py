@@ -1,15 +1,19 @@
 """Understand any prompt as a scene of the demo model: known words as they are, others by the nearest known one.
 
+Prompts are English or Chinese; Chinese words are read as English ones (`app.catalog.demo_chinese`).
+
 Pure and quick, so that the API can answer `resolved.prompt_terms` before anything is rendered.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from app.catalog.demo_chinese import cut, is_chinese, name_backdrop
 from app.catalog.demo_synonyms import MOVING, SYNONYMS, TYPICAL
-from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, Thing
+from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS, Scene, Thing, vocabulary
 from app.catalog.models import VideoModel
 
 _PLACES = frozenset(
@@ -28,6 +32,18 @@ _FILLER = frozenset(
     )
 )  # fmt: skip
 """Words that are no misspelling of a colour."""
+_COUNTS = frozenset(("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "many", "several"))
+"""Words that are no misspelling of a shape ("three" of "tree"), and that the model does not follow."""
+
+_SILENT = frozenset(
+    (
+        "an", "the", "this", "that", "it", "its", "is", "are", "was", "were", "be", "being", "been",
+        "has", "have", "of", "to", "from", "by", "for", "as", "or", "but", "not", "no", "then", "than",
+        "so", "some", "one", "film", "video", "clip", "scene", "shot", "picture", "image", "animation",
+        "shows", "showing", "show", "along", "away", "toward", "towards", "next", "off", "out", "very",
+    )
+).union(_PLACES, _BACKDROPS, _FILLER, vocabulary())  # fmt: skip
+"""Words that decide nothing, and of which nobody expects that they do."""
 
 _CONTRAST = {"white": "black", "gray": "black", "yellow": "blue", "orange": "blue"}
 """Colour that an object takes when its own is the background's; else white."""
@@ -58,6 +74,7 @@ class ParsedPrompt:
     prompt: str
     scene: Scene
     terms: tuple[Term, ...]
+    ignored: tuple[str, ...] = ()  # words of the prompt that decided nothing, although they may have been meant to
 
 
 @dataclass(frozen=True)
@@ -99,16 +116,46 @@ def parse_prompt(prompt: str) -> ParsedPrompt:
     Returns the sentence the model was trained to read, the scene, and one term per word that decided something, in the
     prompt's order, followed by what had to be assumed (with `said` empty).
     """
-    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    read = list(_words(prompt))
+    said, words = [each[0] for each in read], [each[1] for each in read]
     hits = [hit for index in range(len(words)) if (hit := _hit(words, index)) is not None]
     backdrop = _backdrop(words, hits)
     drafts = _drafts([hit for hit in hits if hit is not backdrop])
     used = [hit for draft in drafts for hit in draft.hits.values()]
     if backdrop is not None:
         used.append(replace(backdrop, term=replace(backdrop.term, kind="background")))
-    scene, assumed = _settle(drafts, backdrop.term.taken if backdrop else None)
-    terms = [hit.term for hit in sorted(used, key=lambda hit: hit.place)]
-    return ParsedPrompt(scene.caption(), scene, (*terms, *assumed))
+    scene, assumed = _settle(drafts, words, backdrop.term.taken if backdrop else None)
+    # An English word stands for itself; a phrase ("in a circle") has been put together from several.
+    terms = [
+        replace(hit.term, said=said[hit.place]) if said[hit.place] != words[hit.place] else hit.term
+        for hit in sorted(used, key=lambda hit: hit.place)
+    ]
+    ignored = [said[place] for place in _ignored(words, hits, used)]
+    return ParsedPrompt(scene.caption(), scene, (*terms, *assumed), tuple(dict.fromkeys(ignored)))
+
+
+def _words(prompt: str) -> Iterator[tuple[str, str]]:
+    """Yield each word of a prompt as it is written, in lower case, and as it is read: in English."""
+    for word in re.findall(r"[^\W\d_]+", name_backdrop(prompt.lower())):
+        if is_chinese(word):
+            yield from cut(word)
+        else:
+            yield word, word
+
+
+def _ignored(words: list[str], hits: list["_Hit"], used: list["_Hit"]) -> list[int]:
+    """Return the places of the words that decided nothing: unknown ones, and known ones that had no effect."""
+    places = {hit.place: hit for hit in hits}
+    effects = {(hit.term.kind.replace("background", "color"), hit.term.taken) for hit in used}
+    ignored = []
+    for place, word in enumerate(words):
+        hit = places.get(place)
+        if hit is None:
+            if word not in _SILENT and (len(word) > 1 or is_chinese(word)):
+                ignored.append(place)
+        elif not hit.weak and (hit.term.kind.replace("background", "color"), hit.term.taken) not in effects:
+            ignored.append(place)
+    return ignored
 
 
 def _hit(words: list[str], index: int) -> _Hit | None:
@@ -120,7 +167,7 @@ def _hit(words: list[str], index: int) -> _Hit | None:
     if word == "circles" and before[-1:] == ["in"]:
         return _Hit(Term("in circles", "orbit", "motion", False), index)
     entry = _look_up(word)
-    if entry is None and len(word) > 4 and word not in _FILLER:
+    if entry is None and len(word) > 4 and word not in _SILENT and word not in _COUNTS:
         near = get_close_matches(word, _LONG_WORDS, n=1, cutoff=0.8)
         entry = _look_up(near[0]) if near else None
     if entry is None:
@@ -176,7 +223,7 @@ def _drafts(hits: list[_Hit]) -> list[_Draft]:
     return drafts
 
 
-def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[Term]]:
+def _settle(drafts: list[_Draft], words: list[str], background: str | None) -> tuple[Scene, list[Term]]:
     """Fill in usual words, so that no object has its background's or its neighbour's colour."""
     assumed: list[Term] = []
 
@@ -192,7 +239,7 @@ def _settle(drafts: list[_Draft], background: str | None) -> tuple[Scene, list[T
     for draft in drafts:
         used_colors = [background, *(thing.color for thing in things)]
         shape = draft.hits.get("shape")
-        color = draft.word("color") or assume("color", _usual_color(shape.term.said if shape else "", used_colors))
+        color = draft.word("color") or assume("color", _usual_color(words[shape.place] if shape else "", used_colors))
         if color in used_colors:
             near = _CONTRAST.get(color, "white")
             color = assume("color", next(name for name in (near, "white", "black", "blue") if name not in used_colors))
@@ -220,7 +267,14 @@ def model_prompt(model: VideoModel, prompt: str) -> str:
 
 
 def prompt_terms(model: VideoModel, prompts: list[str]) -> list[list[dict[str, Any]]] | None:
-    """Return, per prompt, which of its words a closed vocabulary understood as what; None for an open one."""
+    """Return, per prompt, which of its words a closed vocabulary understood as what; None for an open one.
+
+    Words that decided nothing come last, with `taken` and `kind` empty.
+    """
     if model.vocabulary != "demo":
         return None
-    return [[term.as_dict() for term in parse_prompt(prompt).terms] for prompt in prompts]
+    parsed = [parse_prompt(prompt) for prompt in prompts]
+    return [
+        [term.as_dict() for term in (*each.terms, *(Term(word, "", "", False) for word in each.ignored))]
+        for each in parsed
+    ]

@@ -19,7 +19,7 @@ from app.cli.server_urls import any_servers
 from app.db import transaction
 from app.errors import AppError
 from app.prices.seed import seed_book
-from app.roles import ADMIN_ROLES, Scope
+from app.roles import ADMIN_ROLES, Role, Scope
 from app.settings import set_environment
 from app.wallet.balance import open_wallet
 from app.web.password_links import sign_in_link, welcome_links
@@ -49,7 +49,9 @@ def init(
             account = create_account(session, OPERATOR_ACCOUNT)
             open_wallet(session, account.id)
             roles = sorted(ADMIN_ROLES)
-            member = add_member(session, account.id, email, roles=roles, name=OPERATOR_ACCOUNT)
+            # The operator is a customer of this account too, to try the studio in test mode or after a top-up.
+            member_roles = [*roles, Role.OWNER, Role.CREATOR]
+            member = add_member(session, account.id, email, roles=member_roles, name=OPERATOR_ACCOUNT)
             _, secret = issue_key(
                 session, account.id, scopes=[Scope.ADMIN], roles=roles, name="first key", member_id=member.id
             )

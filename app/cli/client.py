@@ -117,9 +117,17 @@ class Client:
                     raise api_error from None
             except (URLError, BrokenAnswer, TimeoutError, ConnectionError) as error:
                 if not left:
-                    raise ApiError(f"{self.base_url} cannot be reached: {error}") from None
+                    raise ApiError(_unreachable(self.base_url, error)) from None
             time.sleep(_POLL_SECONDS)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _unreachable(base_url: str, error: Exception) -> str:
+    """Return why a service does not answer, and what to do about it, as a sentence."""
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, ConnectionRefusedError):
+        return f"Nothing answers at {base_url}. Start the service with `cinemeter up`."
+    return f"{base_url} cannot be reached: {reason}"
 
 
 def answers(url: str) -> bool:
@@ -143,9 +151,10 @@ def _api_error(error: HTTPError) -> ApiError:
         message = f"{problem['detail']}"
         if problem.get("field"):
             message += f" (field: {problem['field']})"
-        if problem.get("allowed"):
-            allowed = problem["allowed"]
-            message += f" Allowed: {', '.join(map(str, allowed)) if isinstance(allowed, list) else allowed}."
+        allowed = problem.get("allowed")
+        listed = ", ".join(map(str, allowed)) if isinstance(allowed, list) else str(allowed or "")
+        if listed and listed not in message:
+            message += f" Allowed: {listed}."
         return ApiError(message, code=problem["code"], status=error.code)
     except (ValueError, KeyError, TypeError):
         return ApiError(f"The service answered {error.code} {error.reason}.", status=error.code)

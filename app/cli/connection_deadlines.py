@@ -6,15 +6,17 @@ A reverse proxy does the same; without one, each such connection would stay open
 import asyncio
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # From the opening of a connection, or from the end of the last answer, to the end of the next request's head.
 HEAD_SECONDS = 10.0
+# Bytes of a head, or of the trailers of a body. The parser itself has no limit.
+HEAD_BYTES_MAX = 64 * 1024
 
 
-class DeadlineProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol with a deadline for what it waits for between two requests.
+class DeadlineProtocol(HttpToolsProtocol):
+    """Uvicorn's HTTP protocol with a deadline and a size for what it waits for between two requests.
 
     Bodies that are read have a deadline of their own (app.api.request_body).
     """
@@ -24,6 +26,9 @@ class DeadlineProtocol(H11Protocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline: asyncio.TimerHandle | None = None
+        # Bytes that have arrived since the parser last completed something, and those of this request's headers.
+        self._pending_bytes = 0
+        self._header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -33,20 +38,44 @@ class DeadlineProtocol(H11Protocol):
         super().connection_lost(exc)
         self._clear_deadline()
 
-    def handle_events(self) -> None:
-        super().handle_events()
-        self._set_deadline()
+    def data_received(self, data: bytes) -> None:
+        self._pending_bytes += len(data)
+        super().data_received(data)
+        if self._pending_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEAD_BYTES_MAX:
+            raise HttpParserError("The head of the request is too large.")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._pending_bytes = 0
+        self._clear_deadline()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._pending_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._pending_bytes = 0
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._set_deadline()
+        # Where the next request has arrived already, its answer sets the deadline.
+        if self.cycle.response_complete:
+            self._set_deadline()
 
     def _set_deadline(self) -> None:
-        """Start the timer while a head is expected, or the rest of a body that was refused; stop it otherwise."""
-        is_refused = self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
-        if self.conn.their_state is not h11.IDLE and not is_refused:
-            self._clear_deadline()
-        elif self._deadline is None and not self.transport.is_closing():
+        """Start the timer for the next head, or for the rest of a body that was refused."""
+        if self._deadline is None and not self.transport.is_closing():
             self._deadline = self.loop.call_later(self.head_seconds, self.transport.close)
 
     def _clear_deadline(self) -> None:

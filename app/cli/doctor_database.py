@@ -4,7 +4,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.health_check import HealthCheck
-from app.db import TIME_OUTS, connections_max, get_engine
+from app.db import TIME_OUTS, get_engine
+from app.process_role import connections_max
+from app.settings import get_settings
 
 _POSTGRES_MIN = 15
 # Connections that are left for scheduler, courier, migrations, metrics and an operator's own tools.
@@ -68,8 +70,9 @@ def _connections(connection: Connection) -> HealthCheck:
             """
         )
     ).one()
-    api = connections_max("api")
-    processes = max(1, seen.hosts, -(-seen.open // api))
+    each_host = get_settings().api_process_count()
+    api = connections_max("api", processes=each_host)
+    processes = max(max(1, seen.hosts) * each_host, -(-seen.open // api))
     needed = workers * connections_max("worker") + processes * api + _OTHERS
     sums = f"{workers} workers × {connections_max('worker')} + {processes} API × {api} + {_OTHERS} = {needed}"
     fix = (

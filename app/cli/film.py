@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -27,7 +28,8 @@ STORYBOARD: dict[str, Any] = {
 def make_film(client: Client, order: Mapping[str, Any], target: Path, console: Console) -> dict[str, Any]:
     """Quote `order`, redeem the quote, follow the job, show its receipt, and write the film to `target`.
 
-    Return the ended video. Raises ApiError when the service refuses, or when the film was not made.
+    Return the ended video. Raises ApiError when the service refuses, when the film was not made, or when it was made
+    and cannot be written: then its message has the download URL.
     """
     quote = client.post("/v1/videos/quotes", dict(order))
     console.print(quote_table(quote))
@@ -43,11 +45,25 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
     if video["status"] != "completed" and not video.get("video_url"):
         error = video.get("error") or {"code": video["status"], "message": f"The job ended as {video['status']}."}
         raise ApiError(f"No film: {error['message']}", code=error["code"])
-    size = client.download(f"/v1/videos/{video['id']}/content", target)
+    path = f"/v1/videos/{video['id']}/content"
+    try:
+        size = client.download(path, target)
+    except (OSError, ApiError) as error:
+        url = video.get("video_url") or f"{client.base_url}{path}"
+        message = f"The film is made, but could not be written to {target}: {error}. Download it from {url}"
+        raise ApiError(message, code="not_written") from None
     console.print(
         f"Film: [bold]{target.resolve()}[/bold] ({video['seconds']} s, {video['size']}, {size:,} bytes)", soft_wrap=True
     )
     return video
+
+
+def warn_of_prompts(estimate: Mapping[str, Any], console: Console) -> bool:
+    """Print what the model does not understand of an order; return whether that is the subject of a shot."""
+    warnings: Sequence[Mapping[str, Any]] = estimate.get("warnings") or ()
+    for each in warnings:
+        console.print(f"[yellow]warning[/yellow] {escape(str(each['message']))}", highlight=False, soft_wrap=True)
+    return any(each["code"] == "unknown_subject" for each in warnings)
 
 
 def follow_job(client: Client, video: Mapping[str, Any], console: Console) -> dict[str, Any]:

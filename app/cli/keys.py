@@ -8,9 +8,11 @@ from rich.console import Console
 
 from app.accounts.accounts import list_accounts
 from app.accounts.keys import issue_key, list_keys, revoke_key
+from app.cli.home import KEYS_RECORD, read_record
 from app.cli.options import Home, home_folder
 from app.cli.server_urls import any_servers
 from app.db import transaction
+from app.errors import AppError
 
 err = Console(stderr=True)
 keys = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -37,6 +39,19 @@ def list_all(home: Home = None) -> None:
                         until,
                     )
                     sys.stdout.write("\t".join(columns) + "\n")
+
+
+@keys.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a sample account: creator, pro, enterprise, admin or approver.")],
+    home: Home = None,
+) -> None:
+    """Print the key of one of the home's sample accounts."""
+    known = read_record(home_folder(home) / KEYS_RECORD)
+    if name not in known:
+        names = ", ".join(known) or "none; `cinemeter up` makes them"
+        raise AppError("not_found", f"This home has no key of {name!r}. It has: {names}.")
+    sys.stdout.write(f"{known[name]}\n")
 
 
 @keys.command("issue")

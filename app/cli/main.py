@@ -2,27 +2,25 @@
 
 import json
 import sys
-from decimal import Decimal
-from pathlib import Path
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from app.cli import audit_commands, serve
+from app.cli import audit_commands, orders, serve
 from app.cli.bootstrap import init, print_sign_in_link
-from app.cli.client import ApiError, Client
+from app.cli.client import ApiError
 from app.cli.doctor import diagnose, report_table
-from app.cli.film import STORYBOARD, make_film, quote_table
-from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.keys import keys
 from app.cli.migrate import upgrade
 from app.cli.models import models
 from app.cli.options import Home, home_folder
 from app.cli.prices import prices
 from app.cli.server_urls import any_servers
-from app.cli.up import run_up, running_service
+from app.cli.up import run_up
+from app.cli.welcome import welcome_text
 from app.errors import AppError
 from app.settings import set_environment
 
@@ -42,16 +40,36 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(1) from None
 
 
+def show_version(is_wanted: bool) -> None:
+    """Print the version and exit."""
+    if is_wanted:
+        sys.stdout.write(f"cinemeter {version('cinemeter')}\n")
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Cinemeter: video generation billed by the second of delivered video.",
 )
+
+
+@app.callback()
+def main(
+    is_version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Cinemeter: video generation billed by the second of delivered video."""
+
+
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.command("demo")(orders.demo)
+app.command("generate")(orders.generate)
+app.command("quote")(orders.quote)
 app.command("init")(init)
 app.command("sign-in-link")(print_sign_in_link)
 app.command("audit")(audit_commands.run_audit)
@@ -70,124 +88,14 @@ def up(
 
     def ready(record: dict[str, Any]) -> None:
         if json_line:
-            print(json.dumps({name: record[name] for name in ("base_url", "keys")}), flush=True)
+            print(json.dumps({name: record[name] for name in ("base_url", "keys", "links")}), flush=True)
             return
-        out.print(
-            f"\nCinemeter is running at [bold]{record['base_url']}[/bold]. Stop it with Ctrl-C.\n", highlight=False
-        )
-        for name, key in record["keys"].items():
-            out.print(f"  {name:<11}{key}", highlight=False, soft_wrap=True)
-        if record["links"]:
-            out.print("\nLinks to set a password for the web pages (each works once):\n", highlight=False)
-        for email, link in record["links"].items():
-            out.print(f"  {email:<26}{link}", highlight=False, soft_wrap=True)
+        for line in welcome_text(record):
+            out.print(line, highlight=False, soft_wrap=True)
 
     run_up(
         home_folder(home), port, say=lambda message: err.print(message, highlight=False, soft_wrap=True), ready=ready
     )
-
-
-@app.command("demo")
-def demo(
-    home: Home = None,
-    target: Annotated[Path, typer.Option("--out", help="File to write the film to.")] = Path("demo.mp4"),
-) -> None:
-    """Render a three-shot storyboard on this machine, with quote, progress, receipt and film; then stop."""
-    with running_service(home_folder(home)) as service:
-        make_film(Client(service["base_url"], service["keys"]["pro"]), STORYBOARD, target, out)
-
-
-Prompt = Annotated[list[str], typer.Argument(help="What the film shows; several prompts make a storyboard.")]
-Seconds = Annotated[int, typer.Option(min=1, help="Length of each shot in seconds.")]
-Optional = Annotated[str | None, typer.Option()]
-BaseUrl = Annotated[str | None, typer.Option(help="URL of the service. Default: the one running in the home.")]
-Key = Annotated[str | None, typer.Option(help="API key. Default: the home's key of the account `pro`.")]
-
-
-@app.command("generate")
-def generate(
-    prompt: Prompt,
-    seconds: Seconds = 5,
-    model: Optional = None,
-    size: Optional = None,
-    resolution: Optional = None,
-    ratio: Optional = None,
-    negative_prompt: Optional = None,
-    service_tier: Optional = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
-    max_price: Optional = None,
-    target: Annotated[
-        Path | None, typer.Option("--out", help="File to write the film to.", show_default="film.mp4")
-    ] = None,
-    base_url: BaseUrl = None,
-    key: Key = None,
-    home: Home = None,
-) -> None:
-    """Order a film and show its quote, progress, receipt and path."""
-    body = order(
-        prompt,
-        seconds,
-        model=model,
-        size=size,
-        resolution=resolution,
-        ratio=ratio,
-        negative_prompt=negative_prompt,
-        service_tier=service_tier,
-        seed=seed,
-        max_price=max_price,
-    )
-    make_film(client(base_url, key, home), body, target or free_name(Path("film.mp4")), out)
-
-
-@app.command("quote")
-def quote(
-    prompt: Prompt,
-    seconds: Seconds = 5,
-    model: Optional = None,
-    size: Optional = None,
-    resolution: Optional = None,
-    ratio: Optional = None,
-    service_tier: Optional = None,
-    base_url: BaseUrl = None,
-    key: Key = None,
-    home: Home = None,
-) -> None:
-    """Show what a film would cost. Nothing is reserved, and the price is not locked."""
-    body = order(prompt, seconds, model=model, size=size, resolution=resolution, ratio=ratio, service_tier=service_tier)
-    estimate = client(base_url, key, home).post("/v1/videos/estimates", body)
-    out.print(quote_table(estimate))
-
-
-def order(prompts: list[str], seconds: int, **fields: Any) -> dict[str, Any]:
-    """Return the body of an order: one prompt, or a storyboard of equally long shots; unset fields are left out."""
-    options = {name: value for name, value in fields.items() if value is not None}
-    if "max_price" in options:
-        options["max_price"] = str(Decimal(options["max_price"]))
-    if len(prompts) == 1:
-        return {"prompt": prompts[0], "seconds": seconds, **options}
-    return {"shots": [{"prompt": prompt, "seconds": seconds} for prompt in prompts], **options}
-
-
-def client(base_url: str | None, key: str | None, home: Path | None) -> Client:
-    """Return a client for the service at a URL, or for the one in the home. Raises AppError `unavailable`."""
-    folder = home_folder(home)
-    record = read_record(folder / ADDRESS_RECORD) if is_claimed(folder) else {}
-    url = base_url or record.get("base_url")
-    secret = key or record.get("keys", {}).get("pro")
-    if not url or not secret:
-        message = f"No service is running in {folder}. Start one with `cinemeter up`, or pass --base-url and --key."
-        raise AppError("unavailable", message)
-    return Client(url, secret)
-
-
-def free_name(path: Path) -> Path:
-    """Return `path`, or the same name with the next free number, so that no film is overwritten."""
-    number = 1
-    candidate = path
-    while candidate.exists():
-        number += 1
-        candidate = path.with_stem(f"{path.stem}-{number}")
-    return candidate
 
 
 @app.command("doctor")

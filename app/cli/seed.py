@@ -101,5 +101,6 @@ def _open_account(session: Session, each: Seed) -> Member:
     if each.membership != FREE:
         grant_membership(session, account.id, each.membership, starts_at=now(session))
     # The member who signs in to the pages; the link of the first run lets them set a password.
-    roles = each.roles or (Role.OWNER, Role.CREATOR)
+    # Operators are customers of their own account too, so that they can try the studio.
+    roles = (*each.roles, Role.OWNER, Role.CREATOR)
     return add_member(session, account.id, f"{each.name}@{MAIL_HOST}", roles=roles, name=each.name)

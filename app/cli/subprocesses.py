@@ -67,6 +67,23 @@ def spawn(
     return process
 
 
+def spawn_inheriting(
+    argv: Sequence[str], *, environment: Mapping[str, str], files: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start `argv` with this process's folder, output and open `files`, and return the process.
+
+    It ends as a child of `spawn` does: by SIGTERM with the thread that started it, and never by Ctrl-C.
+    """
+    return subprocess.Popen(
+        list(argv),
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        pass_fds=tuple(files),
+        start_new_session=True,
+        preexec_fn=_die_with_parent(signal.SIGTERM),
+    )
+
+
 class ServerProcess:
     """A server that runs as a child process of this one."""
 

@@ -1,27 +1,27 @@
 """Queue position and ETA: when a job will probably start and end, from measured throughput."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cache
+from importlib.resources import files
 from math import ceil
 from typing import Any
 
-from sqlalchemy import Select, cast, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now
-from app.db import Moment
-from app.dispatch.queue_snapshot import OwnQueues, Place, Work, films_waiting, work_of_others_before
-from app.dispatch.tables import Throughput
-from app.dispatch.throughput import estimate_seconds
-from app.dispatch.worker_registry import live_workers
 from app.jobs.plan import FINISH_POOL, TEST_POOL
-from app.jobs.queue_tables import Share, Take, Unit
-from app.jobs.states import Stage, TakeState, UnitState, is_final
+from app.jobs.states import is_final
 from app.jobs.tables import Job
+
+# Ends with the CTE `facts`, one row for each unfinished job of `:ids`; a statement that reads more selects from it too.
+FACTS_SQL = files("app.dispatch").joinpath("forecast.sql").read_text()
+_FORECAST_SQL = text(f"{FACTS_SQL} SELECT * FROM facts")
+# Below what a snapshot resolves: durations are rounded to milliseconds.
+_EPSILON = 1e-6
+_ZERO = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -53,199 +53,68 @@ def forecast(session: Session, job: Job) -> Outlook:
 def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
     """Return the outlook of each job, by id; see `forecast`.
 
-    What waits is read from the snapshot that the scheduler refreshes about once a second, and everything is queried
-    once for all jobs: a page costs little more than one job, and a long queue no more than a short one.
+    One statement, however many jobs there are. What waits is read from the snapshot that the scheduler refreshes about
+    once a second: a long queue costs little more than a short one.
     """
     outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
-    unfinished = [job for job in jobs if not is_final(job.state)]
+    unfinished = [job.id for job in jobs if not is_final(job.state)]
     if unfinished:
-        facts = _SharedFacts(session, unfinished)
-        outlooks |= {job.id: _outlook(job, facts) for job in unfinished}
+        session.flush()
+        for facts in session.execute(_FORECAST_SQL, forecast_inputs(unfinished, lease_now(session))):
+            outlooks[facts.facts_id] = outlook_of(facts)
     return outlooks
 
 
-def _outlook(job: Job, facts: "_SharedFacts") -> Outlook:
-    key = facts.sort_keys.get(job.id)
-    ahead, own_ahead = facts.ahead.get(job.id, (Work(), Work()))
-    workers = facts.workers(job.pool)
-    position = 0 if job.started_at else ahead.jobs
-    if not workers:
+def forecast_inputs(ids: Sequence[str], at: datetime | None = None) -> dict[str, Any]:
+    """Return the parameters of FACTS_SQL for the jobs of these ids, at a moment of the clock of leases (None: now)."""
+    return {
+        "ids": list(ids),
+        "now": at,
+        "epsilon": _EPSILON,
+        "finish_pool": FINISH_POOL,
+        "test_pool": TEST_POOL,
+    }
+
+
+def outlook_of(facts: Any) -> Outlook:
+    """Return the forecast that follows from a row of the CTE `facts`; its columns are named there."""
+    other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (facts.other_p50, facts.other_p90))
+    is_waiting = facts.concurrency is not None
+    ahead = int(facts.other_jobs) + int(facts.own_jobs) if is_waiting else 0
+    position = 0 if facts.has_started else ahead
+    if not facts.workers:
         return Outlook(position, None, None, None)
-    start = [_ZERO, _ZERO] if key is None else _start(facts.busy(job.pool), ahead, workers)
-    own, shots = facts.own_work(job)
-    parallel = min(workers, max(1, shots), key.concurrency if key else workers)
-    if key is not None:
+    start, parallel = [_ZERO, _ZERO], min(facts.workers, max(1, facts.open_shots))
+    if is_waiting:
         # The account's own older work runs on no more workers than its concurrency limit allows.
-        own_start = _start(facts.busy_for(job), own_ahead, min(workers, key.concurrency))
-        start = [max(pair) for pair in zip(start, own_start, strict=True)]
+        own_workers = min(facts.workers, facts.concurrency)
+        parallel = min(parallel, facts.concurrency)
+        busy = (facts.busy_p50 + facts.own_p50 + other_p50, facts.busy_p90 + facts.own_p90 + other_p90)
+        own_busy = (
+            facts.account_p50 - facts.running_p50 + facts.own_p50,
+            facts.account_p90 - facts.running_p90 + facts.own_p90,
+        )
+        of_pool = _start(bool(ahead), facts.busy_takes, busy, facts.workers)
+        of_account = _start(bool(facts.own_jobs), facts.account_takes, own_busy, own_workers)
+        start = [max(pair) for pair in zip(of_pool, of_account, strict=True)]
+    rendering = (facts.rest_p50 + facts.running_p50, facts.rest_p90 + facts.running_p90)
     ends = [
-        begin + rendering / parallel + finishing
-        for begin, rendering, finishing in zip(start, own, facts.finish(job), strict=True)
+        begin + own / parallel + finishing
+        for begin, own, finishing in zip(start, rendering, _finish(facts), strict=True)
     ]
-    start_p50 = 0 if job.started_at else ceil(start[0])
+    start_p50 = 0 if facts.has_started else ceil(start[0])
     return Outlook(position, start_p50, ceil(ends[0]), ceil(max(ends)))
 
 
-_ZERO = Decimal(0)
-
-
-def _start(busy: "_Busy", ahead: Work, workers: int) -> list[Decimal]:
-    """Return the p50 and p90 seconds until one of `workers` is free for the job behind `ahead`."""
-    if not ahead.jobs and busy.takes < workers:
+def _start(is_behind: bool, takes: int, seconds: tuple[Decimal, Decimal], workers: int) -> list[Decimal]:
+    """Return the p50 and p90 seconds until one of `workers` is free: `takes` run, and `seconds` of work go before."""
+    if not is_behind and takes < workers:
         return [_ZERO, _ZERO]
-    return [(busy.p50 + ahead.p50) / workers, (busy.p90 + ahead.p90) / workers]
+    return [each / workers for each in seconds]
 
 
-@dataclass(frozen=True)
-class _SortKey:
-    """The sort key of a waiting job in the fair order: priority, its account's virtual time, and age."""
-
-    priority: int
-    queued_at: datetime
-    vtime: Decimal
-    weight: Decimal
-    concurrency: int
-
-
-@dataclass(frozen=True)
-class _Busy:
-    """Running takes, and the seconds that are left of them."""
-
-    takes: int
-    p50: Decimal
-    p90: Decimal
-
-
-_IDLE = _Busy(0, _ZERO, _ZERO)
-
-
-# Seconds of a unit by its measured throughput; where none is known, the default of app.dispatch.throughput.
-_P50 = Unit.frames * func.coalesce(Throughput.p50, 1)
-_P90 = Unit.frames * func.coalesce(Throughput.p90, 2)
-
-
-def _with_throughput(*columns: Any) -> Select[Any]:
-    """Select units joined with their measured throughput."""
-    shape = Job.spec["resolution"].astext
-    matches = (Throughput.model == Unit.model) & (Throughput.kind == Unit.kind) & (Throughput.shape == shape)
-    return select(*columns).select_from(Unit).join(Job, Job.id == Unit.job_id).outerjoin(Throughput, matches)
-
-
-def _ahead_of(session: Session, jobs: Sequence[Job], keys: Mapping[str, _SortKey]) -> dict[str, tuple[Work, Work]]:
-    """Return the work that will go before each waiting job, by id: all of it, and the part of its own account.
-
-    Of its own account that is what is older; of other accounts all of a higher priority, and their share of its own.
-    """
-    waiting = [job for job in jobs if job.id in keys]
-    queues = OwnQueues(session, [job.pool for job in waiting], [job.account_id for job in waiting])
-    own: dict[str, Work] = {}
-    places: dict[str, Place] = {}
-    for job in waiting:
-        key = keys[job.id]
-        own[job.id] = queues.before(job.pool, job.account_id, key.priority, key.queued_at)
-        turn = key.vtime + own[job.id].p50 / key.weight  # the virtual time at which this job is next
-        places[job.id] = Place(job.pool, key.priority, job.account_id, key.queued_at, turn)
-    others = work_of_others_before(session, places)
-    return {job_id: (work + others.get(job_id, Work()), work) for job_id, work in own.items()}
-
-
-class _SharedFacts:
-    """Facts that the forecasts of several jobs share, queried once however many jobs there are."""
-
-    def __init__(self, session: Session, jobs: Sequence[Job]) -> None:
-        ids = [job.id for job in jobs]
-        self.sort_keys = _sort_keys(session, ids)
-        self.ahead = _ahead_of(session, jobs, self.sort_keys) if self.sort_keys else {}
-        self._rest = _rest(session, ids)
-        self._running = _running(session, Take.job_id, Take.job_id.in_(ids), Take.kind == "segment")
-        self._busy = _running(session, Take.pool, Take.pool.in_({job.pool for job in jobs}))
-        accounts = {job.account_id for job in jobs}
-        # An account's limit counts its segments in all pools, those of test orders apart, as a claim counts them.
-        self._of_accounts = {
-            test: _running(
-                session,
-                Take.account_id,
-                Take.account_id.in_(accounts),
-                Take.kind == "segment",
-                (Take.pool == TEST_POOL).is_(test),
-            )
-            for test in {job.pool == TEST_POOL for job in jobs}
-        }
-        self.workers = cache(lambda pool: live_workers(session, pool))
-        self._films = cache(lambda: films_waiting(session, FINISH_POOL))
-        finishing = [job.id for job in jobs if job.stage == Stage.FINISHING]
-        self._films_ready = _films_ready(session, finishing) if finishing else set()
-        self._joins = cache(lambda shape, frames: estimate_seconds(session, FINISH_POOL, "finish", shape, frames))
-
-    def busy(self, pool: str) -> _Busy:
-        """Return the takes that run in a pool, and the seconds left of them."""
-        return self._busy.get(pool, _IDLE)
-
-    def busy_for(self, job: Job) -> _Busy:
-        """Return the segments that run for the job's account, and the seconds left of those of its other jobs."""
-        theirs = self._of_accounts[job.pool == TEST_POOL].get(job.account_id, _IDLE)
-        mine = self._running.get(job.id, _IDLE)
-        return _Busy(theirs.takes, theirs.p50 - mine.p50, theirs.p90 - mine.p90)
-
-    def own_work(self, job: Job) -> tuple[list[Decimal], int]:
-        """Return the p50 and p90 seconds of the job's remaining segments, and how many can run in parallel."""
-        p50, p90, shots = self._rest.get(job.id, (_ZERO, _ZERO, 0))
-        running = self._running.get(job.id, _IDLE)
-        return [p50 + running.p50, p90 + running.p90], shots
-
-    def finish(self, job: Job) -> list[Decimal]:
-        """Return the p50 and p90 seconds from the last segment to the end: waiting films first, then this one."""
-        own = self._joins(str(job.spec["resolution"]), int(job.spec["frames"]))
-        waiting = self._films()
-        if job.id in self._films_ready:
-            # It is itself among the films that wait.
-            waiting = [max(_ZERO, films - own_film) for films, own_film in zip(waiting, own, strict=True)]
-        workers = max(1, self.workers(FINISH_POOL))
-        return [own_film + others / workers for own_film, others in zip(own, waiting, strict=True)]
-
-
-def _sort_keys(session: Session, ids: Sequence[str]) -> dict[str, _SortKey]:
-    """Return the sort key of each job's first ready unit; a job without one runs, or is being finished."""
-    rows = session.execute(
-        select(Unit.job_id, Unit.priority, Unit.queued_at, Share.vtime, Share.weight, Share.concurrency)
-        .ext(distinct_on(Unit.job_id))
-        .join(Job, (Job.id == Unit.job_id) & (Job.pool == Unit.pool))
-        .outerjoin(Share, (Share.pool == Unit.pool) & (Share.account_id == Unit.account_id))
-        .where(Unit.job_id.in_(ids), Unit.state == UnitState.READY)
-        .order_by(Unit.job_id, Unit.priority, Unit.queued_at)
-    )
-    return {row[0]: _SortKey(row[1], row[2], row[3] or _ZERO, row[4] or Decimal(1), row[5] or 1) for row in rows}
-
-
-def _rest(session: Session, ids: Sequence[str]) -> dict[str, tuple[Decimal, Decimal, int]]:
-    """Return for each job the p50 and p90 seconds of the segments that have not started, and its open shots.
-
-    A shot is open while a segment of it waits or runs; its segments render one after another.
-    """
-    waits = Unit.state.in_((UnitState.BLOCKED, UnitState.READY))
-    lengths = [func.coalesce(func.sum(length).filter(waits), 0) for length in (_P50, _P90)]
-    rows = session.execute(
-        _with_throughput(Unit.job_id, *lengths, func.count(Unit.shot.distinct()))
-        .where(Unit.job_id.in_(ids), Unit.kind == "segment", waits | (Unit.state == UnitState.RUNNING))
-        .group_by(Unit.job_id)
-    )
-    return {row[0]: (row[1], row[2], row[3]) for row in rows}
-
-
-def _running(session: Session, by: Any, *which: Any) -> dict[str, _Busy]:
-    """Return the running takes and the seconds left of them (never below 0), grouped by a column."""
-    elapsed = func.extract("epoch", cast(lease_now(session), Moment) - Take.started_at)
-    left = [func.sum(func.greatest(length - elapsed, 0)) for length in (_P50, _P90)]
-    rows = session.execute(
-        _with_throughput(by, func.count(), *left)
-        .join(Take, Take.unit_id == Unit.id)
-        .where(Take.state == TakeState.RUNNING, *which)
-        .group_by(by)
-    )
-    return {row[0]: _Busy(row[1], Decimal(row[2]), Decimal(row[3])) for row in rows}
-
-
-def _films_ready(session: Session, ids: Sequence[str]) -> set[str]:
-    """Return which of these jobs wait to be finished."""
-    ready = (Unit.job_id.in_(ids), Unit.kind == "finish", Unit.state == UnitState.READY)
-    return set(session.scalars(select(Unit.job_id).where(*ready)))
+def _finish(facts: Any) -> list[Decimal]:
+    """Return the p50 and p90 seconds from the last segment to the end: waiting films first, then this one."""
+    workers = max(1, facts.finish_workers)
+    pairs = ((facts.finish_p50, facts.films_p50), (facts.finish_p90, facts.films_p90))
+    return [own + max(_ZERO, films - own if facts.is_film_ready else films) / workers for own, films in pairs]

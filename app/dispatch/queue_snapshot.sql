@@ -32,7 +32,8 @@ due AS MATERIALIZED (
 ),
 ready AS (
     SELECT d.version, u.pool, u.class, u.account_id, u.job_id, u.queued_at, u.id,
-           u.frames * coalesce(t.p50, 1) AS p50, u.frames * coalesce(t.p90, 2) AS p90
+           u.frames * coalesce(t.p50, CASE u.model WHEN 'demo' THEN 0.1 WHEN 'finish' THEN 0.02 ELSE 1 END) AS p50,
+           u.frames * coalesce(t.p90, CASE u.model WHEN 'demo' THEN 0.4 WHEN 'finish' THEN 0.06 ELSE 2 END) AS p90
     FROM due AS d
     JOIN units AS u ON u.pool = d.pool AND u.class = d.class AND u.account_id = d.account_id AND u.state = 'ready'
     JOIN jobs AS j ON j.id = u.job_id

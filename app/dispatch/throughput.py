@@ -12,6 +12,13 @@ from app.sql_statements import sql_file
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
 # Robbins and Monro): enough to follow a new GPU within some tens of takes, too little for one outlier to matter.
 GAIN = Decimal("0.1")
+# Seconds per frame, p50 and p90, before the first take was measured: of the shipped model, which runs on any machine,
+# and of joining a film; then of any other model.
+PRIORS = {
+    "demo": (Decimal("0.1"), Decimal("0.4")),
+    "finish": (Decimal("0.02"), Decimal("0.06")),
+}
+PRIOR = (Decimal(1), Decimal(2))
 _CHARGE = Decimal("0.001")
 _RECORD = sql_file("app.dispatch", "record_throughput.sql")
 
@@ -45,10 +52,11 @@ def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: D
 
 
 def estimate_seconds(session: Session, model: str, kind: str, resolution: str, frames: int) -> tuple[Decimal, Decimal]:
-    """Return the p50 and p90 seconds of a take of `frames`; 1 and 2 seconds per frame where nothing is known."""
+    """Return the p50 and p90 seconds of a take of `frames`, from the model's prior where nothing is measured."""
     throughput = session.get(Throughput, (model, kind, resolution))
     if throughput is None:
-        return Decimal(frames), Decimal(frames) * 2
+        p50, p90 = PRIORS.get(model, PRIOR)
+        return p50 * frames, p90 * frames
     return throughput.p50 * frames, throughput.p90 * frames
 
 

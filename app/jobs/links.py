@@ -1,6 +1,6 @@
 """Expiring links to a film, for clients that download without a key: `/files/{token}`."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,12 @@ LINK_SECONDS = 86_400
 
 def make_link(session: Session, job: Job, variant: str = "video") -> str:
     """Return a URL that delivers a variant of a job's film for a day without a key, until links are revoked."""
-    expires_at = now(session) + timedelta(seconds=LINK_SECONDS)
+    return make_link_at(now(session), job, variant)
+
+
+def make_link_at(moment: datetime, job: Job, variant: str = "video") -> str:
+    """Return the same URL, made at a moment (aware)."""
+    expires_at = moment + timedelta(seconds=LINK_SECONDS)
     token = sign_token(TokenPurpose.FILM, job.id, variant, *_generation(job), expires_at=expires_at)
     return f"{get_settings().base_url()}/files/{token}"
 

@@ -1,11 +1,11 @@
 """The resources that a job used: the meters of its takes, added up. They explain margins; they never make a price."""
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import after_commit
@@ -15,21 +15,21 @@ from app.jobs.states import TakeState
 from app.metrics import record_take_end
 
 
-def meter_of(session: Session, job_id: str) -> MeterOut:
-    """Add up the takes of a job that have ended, lost ones included."""
-    takes = session.scalars(select(Take).where(Take.job_id == job_id, Take.state != TakeState.RUNNING)).all()
+def add_meters(takes: Iterable[tuple[dict[str, Any] | None, Decimal]]) -> MeterOut:
+    """Add up the takes of a job that have ended, lost ones included: the meter and the GPU-seconds of each."""
     seconds, cpu_seconds = Counter[str](), Counter[str]()
-    peak = 0
-    for take in takes:
-        meter = take.meter or {}
+    count, peak, gpu_seconds = 0, 0, Decimal(0)
+    for meter, take_gpu_seconds in takes:
+        meter = meter or {}
         seconds.update(meter.get("seconds", {}))
         cpu_seconds.update(meter.get("cpu_seconds", {}))
         peak = max(peak, int(meter.get("peak_memory_bytes", 0)))
+        count, gpu_seconds = count + 1, gpu_seconds + take_gpu_seconds
     return MeterOut(
-        takes=len(takes),
+        takes=count,
         seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
         cpu_seconds={stage: round(spent, 3) for stage, spent in cpu_seconds.items()},
-        gpu_seconds=f"{sum((take.gpu_seconds for take in takes), Decimal(0)):.3f}",
+        gpu_seconds=f"{gpu_seconds:.3f}",
         peak_memory_bytes=peak,
     )
 

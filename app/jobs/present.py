@@ -1,17 +1,26 @@
 """Present a job: the one representation that the APIs, pages and webhooks share."""
 
+from typing import Protocol
+
 from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, is_final
-from app.jobs.tables import Job, ReceiptRow
+from app.jobs.tables import Job
 from app.settings import get_settings
 from pricing.money import Money
+
+
+class Charge(Protocol):
+    """What is shown of a receipt: its total, in minor units."""
+
+    @property
+    def total(self) -> int: ...
 
 
 def show_job(
     job: Job,
     *,
-    receipt: ReceiptRow | None = None,
+    receipt: Charge | None = None,
     queue_position: int | None = None,
     eta: dict[str, int] | None = None,
     meter: MeterOut | None = None,
@@ -84,7 +93,7 @@ def _video_url(job: Job) -> str | None:
     return f"{get_settings().base_url()}/v1/videos/{job.id}/content"
 
 
-def _charged(job: Job, receipt: ReceiptRow | None) -> str | None:
+def _charged(job: Job, receipt: Charge | None) -> str | None:
     """Return the job's charge as a decimal string; a test job is never charged."""
     if receipt is None:
         return None

@@ -9,11 +9,11 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
+from typing import Any
 
-from limits import RateLimitItemPerMinute
-from limits.storage import RedisStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import RedisError
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
@@ -37,8 +37,12 @@ TEST_SHARE = 2
 _CACHE_SECONDS = 10.0
 _cache: dict[str, tuple[float, int, int]] = {}
 # By the hash of an API key that was authenticated: until when that is remembered, its account, whether it is a test
-# key, and its requests per minute.
+# key, and its requests per minute. A client that polls rarely is known by its second poll.
 _known_keys: dict[bytes, tuple[float, str, bool, int]] = {}
+_KNOWN_SECONDS = 60.0
+_KEY_PREFIX = "cinemeter:uses"
+_COUNT_USE = files("app.jobs").joinpath("count_use.lua").read_text()
+_COUNT_USE_SHA = hashlib.sha1(_COUNT_USE.encode(), usedforsecurity=False).hexdigest()
 # A Redis that hangs delays one request by this long; after that it is not used for a while (`app.redis_client`).
 _TIMEOUT_SECONDS = 0.5
 
@@ -65,7 +69,7 @@ def rate_limit_headers(statuses: list[LimitStatus]) -> dict[str, str]:
 
 
 def count_known_key(request: Request, key: str) -> bool:
-    """Count a request before its session is used, if its API key was authenticated within the last seconds.
+    """Count a request before its session is used, if its API key was authenticated within the last minute.
 
     Returns whether it was counted; otherwise `count_request` does it. Raises AppError `rate_limited`.
     """
@@ -88,7 +92,7 @@ def count_request(request: Request, session: Session, caller: Caller, key: str) 
     commit_early(session)
     if len(_known_keys) > 10_000:
         _known_keys.clear()
-    _known_keys[_digest(key)] = (time.monotonic() + _CACHE_SECONDS, caller.account_id, caller.test, limit)
+    _known_keys[_digest(key)] = (time.monotonic() + _KNOWN_SECONDS, caller.account_id, caller.test, limit)
     _count(request, "requests", caller.account_id, test=caller.test, limit=limit)
 
 
@@ -142,29 +146,33 @@ def _limits_of(session: Session, caller: Caller) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1)
-def _limiter(redis_url: str) -> SlidingWindowCounterRateLimiter:
-    storage = RedisStorage(
-        redis_url,
-        key_prefix="cinemeter:limits",
-        socket_timeout=_TIMEOUT_SECONDS,
-        socket_connect_timeout=_TIMEOUT_SECONDS,
-    )
-    return SlidingWindowCounterRateLimiter(storage)
+def _redis(redis_url: str) -> Redis:
+    return Redis.from_url(redis_url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
+
+
+def count_use(redis: Redis, key: str, limit: int) -> tuple[bool, int, int]:
+    """Count one use of `key` against a limit per minute, by one round trip to Redis.
+
+    Returns whether it was counted, the uses left, and after how many seconds one more will be. Raises RedisError.
+    """
+    arguments = (1, f"{_KEY_PREFIX}:{key}", limit, WINDOW_SECONDS)
+    try:
+        answer: Any = redis.evalsha(_COUNT_USE_SHA, *arguments)
+    except NoScriptError:
+        # Redis has started anew; this sends the script again and keeps it.
+        answer = redis.eval(_COUNT_USE, *arguments)
+    allowed, left, seconds = answer
+    return bool(allowed), left, seconds
 
 
 def _count_one(name: str, subject: str, limit: int) -> LimitStatus | None:
     """Count one use against a limit per minute; return its status, or None while Redis is unavailable."""
     if is_redis_down():
         return None
-    item = RateLimitItemPerMinute(limit)
     try:
-        limiter = _limiter(get_settings().redis_url)
-        allowed = limiter.hit(item, name, subject)
-        window = limiter.get_window_stats(item, name, subject)
+        allowed, left, seconds = count_use(_redis(get_settings().redis_url), f"{name}:{subject}", limit)
     except (RedisError, OSError) as error:
         mark_redis_down()
         log.warning("Rate limits are not enforced while Redis is away: %s", error)
         return None
-    # The window's end is a time on this machine's clock; only the difference is used.
-    reset = max(1, round(window.reset_time - time.time()))  # noqa: TID251 — the library uses Unix seconds.
-    return LimitStatus(name, limit, max(0, window.remaining), min(reset, WINDOW_SECONDS), allowed)
+    return LimitStatus(name, limit, left, seconds, allowed)

@@ -4,8 +4,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
 
+from app.catalog.prompt_warnings import prompt_warnings
 from app.jobs.states import JobState
 
 PROMPT_MAX = 5000
@@ -135,6 +136,24 @@ def in_one_order(content: Any) -> Any:
 Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]
 
 
+class PromptWarningOut(BaseModel):
+    """What a model did not understand of a prompt: `unknown_subject`, `not_understood` or `nearest_words`."""
+
+    code: str
+    message: str
+    field: str
+
+
+class WithWarnings(BaseModel):
+    """What has resolved facts, in the field `resolved`, and warns of what the model did not understand of them."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def warnings(self) -> list[PromptWarningOut]:
+        """Return what the model did not understand of the prompts; it refuses nothing."""
+        return [PromptWarningOut(**each.as_dict()) for each in prompt_warnings(vars(self)["resolved"])]
+
+
 class PriceLine(BaseModel):
     """One line of a price: its label, the price rule, and the amount as a decimal string."""
 
@@ -153,7 +172,7 @@ class PriceOut(BaseModel):
     book: str
 
 
-class EstimateOut(PriceOut):
+class EstimateOut(PriceOut, WithWarnings):
     """The price of a request now. It is not binding and stores nothing.
 
     `start_by` and `not_after` are the service tier's deadlines for an order that is accepted now; the video has its
@@ -166,7 +185,7 @@ class EstimateOut(PriceOut):
     resolved: Facts
 
 
-class QuoteOut(PriceOut):
+class QuoteOut(PriceOut, WithWarnings):
     """A price that binds until it expires.
 
     `start_by` (priority) is the latest start of a film that is ordered now, or the surcharge is dropped; `not_after`
@@ -207,7 +226,7 @@ class MeterOut(BaseModel):
     peak_memory_bytes: int
 
 
-class VideoOut(BaseModel):
+class VideoOut(WithWarnings):
     """A job in every API, page and webhook: OpenAI's video object and additional fields."""
 
     id: str

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.accounts.tables import Account, ApiKey, Member
+from app.accounts.role_holders import persons_with_role
 from app.audit_log.actor import SYSTEM_ACTOR, Actor
 from app.audit_log.log import record_action
 from app.clock import now, read_again
@@ -141,21 +141,7 @@ def withdraw_document(
 
 def approvers(session: Session) -> set[str]:
     """Return the persons who can approve: members with the role, and those behind live keys that carry it."""
-    members = session.execute(
-        select(Member.id)
-        .join(Account, Account.id == Member.account_id)
-        .where(Member.removed_at.is_(None), Account.suspended_at.is_(None))
-        .where(Member.roles.contains([str(Role.PRICING_APPROVER)]))
-    ).scalars()
-    moment = now(session)
-    keys = session.execute(
-        select(func.coalesce(ApiKey.member_id, ApiKey.issued_by, ApiKey.account_id))
-        .join(Account, Account.id == ApiKey.account_id)
-        .where(ApiKey.revoked_at.is_(None) | (ApiKey.revoked_at > moment), Account.suspended_at.is_(None))
-        .where(ApiKey.expires_at.is_(None) | (ApiKey.expires_at > moment))
-        .where(ApiKey.roles.contains([str(Role.PRICING_APPROVER)]))
-    ).scalars()
-    return {*members, *keys}
+    return persons_with_role(session, Role.PRICING_APPROVER)
 
 
 def _reload(session: Session, document: StoredDocument) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from app.accounts.memberships import memberships_at
 from app.accounts.tables import Account, Member
 from app.clock import now
-from app.jobs.tables import Job
+from app.jobs.find import receipts_of
+from app.jobs.tables import Job, ReceiptRow
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,13 @@ class AccountRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """One film of an account. `total` is the quoted price in minor units."""
+    """One film of an account. `total` is the quoted price in minor units, `charged` the charge, None until it ends."""
 
     id: str
     prompt: str  # its first line
     state: str
     total: int
+    charged: int | None
     currency: str
     created_at: datetime
     test: bool
@@ -59,10 +61,28 @@ def search_accounts(
 def newest_jobs(session: Session, account_id: str, *, limit: int = 10) -> list[JobRow]:
     """Return the newest films of an account, newest first."""
     query = select(Job).where(Job.account_id == account_id).order_by(Job.created_at.desc(), Job.id).limit(limit)
+    jobs = session.scalars(query).all()
+    receipts = receipts_of(session, jobs)
     return [
-        JobRow(job.id, job.prompt.partition("\n")[0], job.state, job.total, job.currency, job.created_at, job.test)
-        for job in session.scalars(query)
+        JobRow(
+            id=job.id,
+            prompt=job.prompt.partition("\n")[0],
+            state=job.state,
+            total=job.total,
+            charged=charge_of(job, receipts.get(job.id)),
+            currency=job.currency,
+            created_at=job.created_at,
+            test=job.test,
+        )
+        for job in jobs
     ]
+
+
+def charge_of(job: Job, receipt: ReceiptRow | None) -> int | None:
+    """Return what a film was charged in minor units, 0 for a test film, or None where it has not ended."""
+    if receipt is None:
+        return None
+    return 0 if job.test else receipt.total
 
 
 def _rows(session: Session, accounts: Sequence[Account]) -> list[AccountRow]:

@@ -1,5 +1,7 @@
 """Workers with their current takes, and the queues of their pools, for operators."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -62,6 +64,24 @@ def list_worker_rows(session: Session) -> list[WorkerRow]:
         )
         for worker, take in (*live, *session.execute(gone))
     ]
+
+
+def pools_without_others(workers: Sequence[WorkerRow]) -> dict[str, list[str]]:
+    """Return by worker the pools that no other worker serves: draining it leaves their queues standing."""
+    live = [each for each in workers if each.state not in ("gone", "draining") and not each.drain_requested]
+    serving = Counter(pool for each in live for pool in each.pools)
+    return {each.id: [pool for pool in each.pools if serving[pool] == 1] for each in live}
+
+
+def standing_queues(workers: Sequence[WorkerRow], queues: Sequence[PoolQueue]) -> list[str]:
+    """Return the pools in which work waits and that no worker serves."""
+    served = {
+        pool
+        for each in workers
+        if each.state not in ("gone", "draining") and not each.drain_requested
+        for pool in each.pools
+    }
+    return [each.pool for each in queues if each.ready and each.pool not in served]
 
 
 def read_pool_queues(session: Session, known_pools: set[str]) -> list[PoolQueue]:

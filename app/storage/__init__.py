@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from app.db import process_role
+from app.process_role import process_role
 from app.settings import get_settings
 from app.storage.files import FileStorage
 from app.storage.interface import Stat, Storage, StorageError, Stored, Upload

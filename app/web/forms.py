@@ -1,5 +1,6 @@
 """Parse form fields, and fill a rejected form again with what was typed into it."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -9,6 +10,10 @@ from starlette.datastructures import FormData
 from app.errors import AppError
 from app.web.auth import text_of, texts_of
 from pricing.money import Money
+
+# `1,234.50`; and `12,5`, which is refused with `12.50` as the way to write it.
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"(-?[0-9]{1,15}),([0-9]{1,2})")
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,32 @@ NO_FORM = SubmittedForm()
 
 
 def parse_form_amount(text: str, currency: str, field: str, *, minimum: int = 0) -> int:
-    """Parse a typed amount into minor units; thousands commas and a leading currency symbol are ignored.
+    """Parse a typed amount into minor units; a leading currency symbol and commas between thousands are ignored.
+
+    A comma anywhere else is refused: half of the world writes 12,5 for 12.50.
 
     Raises AppError `invalid_request` when the text is not an amount or is below `minimum` (minor units).
     """
-    plain = text.replace(",", "").lstrip("¥$€£ ").strip()
+    plain = text.strip().lstrip("¥$€£ ").strip()
+    if _THOUSANDS.fullmatch(plain):
+        plain = plain.replace(",", "")
     try:
         minor = Money.parse(plain, currency).minor
     except ValueError:
-        message = f"{text!r} is not an amount. Write it as 100 or 99.50."
-        raise AppError("invalid_request", message, field=field, value=text) from None
+        raise AppError("invalid_request", _not_an_amount(text, plain), field=field, value=text) from None
     if minor < minimum:
         minimum_text = Money(minimum, currency).text
         raise AppError("invalid_request", f"The amount must be at least {minimum_text}.", field=field, value=text)
     return minor
+
+
+def _not_an_amount(text: str, plain: str) -> str:
+    """Return the message for a text that is no amount, with what to write instead."""
+    decimal = _DECIMAL_COMMA.fullmatch(plain)
+    if decimal is None:
+        return f"{text!r} is not an amount. Write it as 100 or 99.50."
+    whole, part = decimal.groups()
+    return f"{text!r} is not an amount. Write {whole}.{part:<02}, with a point before the decimals."
 
 
 def parse_optional_amount(text: str, currency: str, field: str) -> int | None:

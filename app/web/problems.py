@@ -2,20 +2,25 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from app.db import transaction
 from app.errors import AppError, shortened
 from app.logs import bind_log_ids
+from app.web.auth import find_visitor
 from app.web.formats import field as field_label
 from app.web.render import is_htmx, page, render
+from app.web.sessions import cookie_name
 
 # The longest return path that the sign-in accepts.
 NEXT_LENGTH_MAX = 500
@@ -39,6 +44,7 @@ def install_page_problems(api: FastAPI) -> None:
 def _page_handler(previous: Handler) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         if wants_page(request) and isinstance(error, _REQUEST_ERRORS):
+            await run_in_threadpool(_recognise_visitor, request)
             return problem_page(request, as_app_error(request, error))
         # The log line carries the request id that the page shows, even after the request's own log context has ended.
         with bind_log_ids(request_id=getattr(request.state, "request_id", "")):
@@ -47,6 +53,15 @@ def _page_handler(previous: Handler) -> Handler:
         return problem_page(request, _problem_of(response)) if wants_page(request) else response
 
     return handle
+
+
+def _recognise_visitor(request: Request) -> None:
+    """Read who is signed in, for the menu of a page whose path matches no route."""
+    if getattr(request.state, "visitor", None) is not None or cookie_name() not in request.cookies:
+        return
+    # The error is to be shown even where the database does not answer.
+    with suppress(DBAPIError, PoolTimeout), transaction() as session:
+        find_visitor(request, session)
 
 
 def wants_page(request: Request) -> bool:

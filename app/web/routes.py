@@ -15,6 +15,7 @@ from app.web.console import (
     money,
     overview,
     simulation,
+    top_ups,
     workers,
 )
 from app.web.headers import PageHeaders
@@ -56,6 +57,7 @@ ROUTERS = (
     # Before accounts.router: /admin/accounts/{account_id}/{action} would match their paths too.
     contracts.router,
     money.router,
+    top_ups.router,
     accounts.router,
     workers.router,
     jobs.router,

@@ -188,8 +188,8 @@ def show_start(request: Request, visitor: MaybeVisitor) -> Response:
 
 
 def home_path(roles: frozenset[str]) -> str:
-    """Return the home page of a member with these roles: the console for admins who cannot create films."""
-    return "/admin" if roles and roles <= ADMIN_ROLES else "/studio"
+    """Return the home page of a member with these roles: the console for admins."""
+    return "/admin" if roles & ADMIN_ROLES else "/studio"
 
 
 def _open_session(request: Request, session: Session, member_id: str, path: str) -> Response:

@@ -1,6 +1,7 @@
 """Requests that never end: their connections are closed, their bodies bounded, and nothing of them stays."""
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import uvicorn
 
 from app.api import request_body
 from app.api.application import create_app
-from app.cli.connection_deadlines import DeadlineProtocol
+from app.cli.connection_deadlines import HEAD_BYTES_MAX, DeadlineProtocol
 from app.concurrency import ConcurrencyLimit
 from app.settings import get_settings
 from tests.api_client import World
@@ -65,6 +66,30 @@ def test_a_connection_that_asks_for_nothing_is_closed(address: tuple[str, int], 
         connection.sendall(first)
         answer = answer_of(connection)
     assert answer.count(b"200 OK") == first.count(HEALTH)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /" + b"a" * HEAD_BYTES_MAX + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * HEAD_BYTES_MAX,
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * HEAD_BYTES_MAX,
+        b"POST /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: a\r\n" * HEAD_BYTES_MAX,
+    ],
+    ids=["an address", "a header", "headers", "trailers"],
+)
+def test_a_head_without_an_end_is_refused(address: tuple[str, int], endless: bytes) -> None:
+    with closing(socket.create_connection(address)) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(endless)
+        answer = answer_of(connection)
+        assert b" 200 OK" not in answer
+
+
+def test_two_lengths_of_one_body_are_refused(address: tuple[str, int]) -> None:
+    both = b"POST /v1/videos HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with closing(socket.create_connection(address)) as connection:
+        connection.sendall(both)
+        assert answer_of(connection).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_stops_is_answered_and_its_connection_closed(world: World, address: tuple[str, int]) -> None:

@@ -204,9 +204,9 @@ def time_simulation(count: int) -> None:
 
 
 @contextmanager
-def bench_servers() -> Iterator[Path]:
-    """Start embedded servers for the block and point the settings at them."""
-    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home") as servers:
+def bench_servers(*, throwaway: bool = False) -> Iterator[Path]:
+    """Start embedded servers for the block and point the settings at them; `throwaway` skips the disk."""
+    with tempfile.TemporaryDirectory() as folder, embedded(Path(folder) / "home", throwaway=throwaway) as servers:
         set_environment(database_url=servers.database_url, redis_url=servers.redis_url)
         upgrade()
         yield Path(folder)

@@ -81,7 +81,7 @@ def test_a_linter_finds_nothing_in_the_dockerfiles(dockerfile: Path) -> None:
 
 def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str, Any]) -> None:
     services = compose["services"]
-    assert set(services) == ROLES | {"postgres", "redis", "storage", "migrate", "prometheus"}
+    assert set(services) == ROLES | {"postgres", "redis", "storage", "migrate", "proxy", "prometheus"}
     commands = {command.name or command.callback.__name__ for command in cli.registered_commands}
     known = {f"CINEMETER_{name.upper()}" for name in Settings.model_fields}
     for name in ROLES | {"migrate"}:

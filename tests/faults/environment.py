@@ -138,7 +138,7 @@ class Ground:
 LASTING: dict[str, tuple[str, dict[str, str]]] = {
     "finisher": ("worker", {"CINEMETER_POOLS": "finish"}),
     "standby": ("scheduler", {}),
-    "console": ("api", {}),
+    "console": ("api", {"CINEMETER_API_PROCESSES": "1"}),
 }
 
 

@@ -23,7 +23,7 @@ def pgbouncer(database_url: str, *, pool_size: int = POOL_SIZE) -> Iterator[str]
     """Run PgBouncer with so many server connections for the block; yield the database's URL through it."""
     # Debian's program is not on the PATH of every user.
     program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
-    assert Path(program).exists(), "PgBouncer is not installed; `make pgbouncer` installs it."
+    assert Path(program).exists(), "PgBouncer is not installed; `make proxies` installs it."
     url, port, owner = make_url(database_url), free_port(), servers_owner()
     folder = Path(tempfile.mkdtemp(prefix="cinemeter-pgbouncer-"))
     config = folder / "pgbouncer.ini"

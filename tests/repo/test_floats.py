@@ -23,6 +23,7 @@ from app.accounts.keys import issue_key
 from app.accounts.projects import create_project, set_budget
 from app.admin import accounts, money
 from app.admin.accounts import KeyOptions
+from app.admin.top_ups import needs_second_operator
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.prices.promotion_budgets import reserve_of_budget, return_to_budget
@@ -177,9 +178,6 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.admin.accounts.set_project_budget(budget_month)": lambda it: accounts.set_project_budget(
             session, SYSTEM_ACTOR, account, project, it
         ),
-        "app.admin.money.add_funds(amount)": lambda it: money.add_funds(
-            session, SYSTEM_ACTOR, account, it, kind="granted", reference="x"
-        ),
         "app.admin.money.correct_balance(amount)": lambda it: money.correct_balance(
             session, SYSTEM_ACTOR, account, it, reference="x", reason="x"
         ),
@@ -188,6 +186,10 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         ),
         "app.admin.money.set_low_balance_alert(threshold)": lambda it: money.set_low_balance_alert(
             session, SYSTEM_ACTOR, account, it
+        ),
+        "app.admin.money.require_positive(amount)": money.require_positive,
+        "app.admin.top_ups.needs_second_operator(amount)": lambda it: needs_second_operator(
+            session, SYSTEM_ACTOR, it, "CNY"
         ),
         "app.reports.translations.decimals(number)": decimals,
     }

@@ -12,7 +12,7 @@ from app.settings import get_settings
 from tests.factories import make_account, make_queued_job
 from workers.engine import Stopped
 from workers.heartbeat import Heartbeat
-from workers.render_control import TakeControl
+from workers.render_control import RENDERING_SHARE, TakeControl
 
 
 def test_the_step_loop_stops_by_itself_when_its_lease_has_passed() -> None:
@@ -60,3 +60,9 @@ def test_a_heartbeat_that_hangs_behind_a_lock_lets_the_take_fence_itself(
 def until(happens: object) -> None:
     while not happens():  # type: ignore[operator]
         time.sleep(0.01)
+
+
+def test_the_last_tenth_of_a_jobs_progress_is_for_joining() -> None:
+    control = TakeControl(share_done=RENDERING_SHARE * 0.5, share=RENDERING_SHARE * 0.5)
+    assert control.percent() == 45
+    assert TakeControl(share_done=RENDERING_SHARE, share=0.0).percent() == 90

@@ -3,11 +3,15 @@
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
+from app.accounts.accounts import get_account
 from app.admin import money
 from app.admin.money import parse_amount
+from app.admin.tables import TopUpRequest
+from app.admin.top_ups import TopUp, add_funds
 from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
 from app.api.admin.schemas import CorrectionIn, CreditLimitIn, LowBalanceIn, RefundIn, TopUpIn
 from app.audit_log.actor import Actor
@@ -56,6 +60,22 @@ class TransferOut(BaseModel):
     at: datetime
 
 
+class TopUpRequestOut(BaseModel):
+    """A top-up above the ceiling that waits for a second operator."""
+
+    id: str
+    object: Literal["top_up_request"] = "top_up_request"
+    account: str
+    state: str
+    amount: str
+    currency: str
+    kind: str
+    reference: str
+    reason: str
+    expires_at: datetime | None
+    requested_at: datetime
+
+
 class TransferPage(BaseModel):
     """A page of transfers, newest first."""
 
@@ -88,20 +108,20 @@ def list_account_transfers(
 
 
 @router.post("/top_ups", status_code=201)
-def top_up_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: TopUpIn) -> TransferOut:
-    """Add money to a wallet as a credit lot of its own. A repeated reference does nothing new."""
-    amount = parse_amount(session, account_id, body.amount)
-    transfer = money.add_funds(
-        session,
-        Actor.of(caller),
-        account_id,
-        amount,
-        kind=body.kind,
-        reference=body.reference,
-        expires_at=body.expires_at,
-        reason=body.reason,
-    )
-    return _transfer(transfer)
+def top_up_account(
+    response: Response, session: SessionDep, caller: OperatorCaller, account_id: str, body: TopUpIn
+) -> TransferOut | TopUpRequestOut:
+    """Add money to a wallet as a credit lot of its own. A repeated reference does nothing new.
+
+    Above the ceiling (CINEMETER_TOP_UP_MAX) it answers 202, and the money is added when a second operator sends the
+    same top-up or approves it in the console. A sole operator needs no second one.
+    """
+    order = TopUp(**{**dict(body), "amount": parse_amount(session, account_id, body.amount)})
+    added = add_funds(session, Actor.of(caller), account_id, order)
+    if isinstance(added, Transfer):
+        return _transfer(added)
+    response.status_code = 202
+    return _top_up_request(session, added)
 
 
 @router.post("/corrections", status_code=201)
@@ -166,6 +186,17 @@ def _wallet(wallet: Balance) -> AdminWalletOut:
         next_expiry_at=wallet.next_expiry_at,
         low_balance=None if wallet.low_balance is None else Money(wallet.low_balance, wallet.currency).text,
         **{name: Money(getattr(wallet, name), wallet.currency).text for name in amounts},
+    )
+
+
+def _top_up_request(session: Session, request: TopUpRequest) -> TopUpRequestOut:
+    currency = get_account(session, request.account_id).currency
+    names = ("id", "state", "kind", "reference", "reason", "expires_at", "requested_at")
+    return TopUpRequestOut(
+        account=request.account_id,
+        amount=Money(request.amount, currency).text,
+        currency=currency,
+        **{name: getattr(request, name) for name in names},
     )
 
 

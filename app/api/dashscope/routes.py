@@ -4,11 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
-from sqlalchemy import Select, func, select
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection, Select, func, select
 
 from app.accounts.caller import Caller
-from app.api.access import VideosCaller, require_key
+from app.accounts.key_holder import KeyHolder
+from app.api.access import VideosCaller, answers_poll, require_key
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
@@ -16,16 +18,20 @@ from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import parse_json_object, parse_large
 from app.api.videos.inputs import has_inputs, ingest_inputs
+from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
+from app.clock import local_now, now
+from app.dispatch.poll import poll_job
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
-from app.jobs.links import make_link
+from app.jobs.links import make_link_at
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
+from app.roles import Scope
 
 PREFIX = "/api/v1"
 router = APIRouter(
@@ -93,26 +99,39 @@ def create_task(
 
         is_whole = not has_inputs(order.request, {})
         job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
-        return _task(http, session, job)
+        return _task(http, now(session), job)
 
 
-@router.get("/tasks/{task_id}")
-def get_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
-    """Return a task. An unknown id, or another tenant's, is answered with 200 and UNKNOWN, as clients expect."""
+def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
+    """Return the answer to a poll of a task."""
+    task_id = http.path_params["task_id"]
     try:
-        job = find_job(session, caller, task_id)
+        polled = poll_job(connection, holder, task_id)
     except AppError as error:
         if error.code != "not_found":
             raise
         output = {"task_id": task_id, "task_status": "UNKNOWN"}
-        return {"request_id": http.state.request_id, "output": output}
-    return _task(http, session, job)
+        return JSONResponse({"request_id": http.state.request_id, "output": output})
+    seconds = poll_seconds(polled.row.state, polled.outlook.eta())
+    headers = {} if seconds is None else {"retry-after": str(seconds)}
+    return JSONResponse(_task(http, local_now(), polled.row), headers=headers)
+
+
+@router.get("/tasks/{task_id}", response_model=dict[str, Any])
+async def get_task(
+    task_id: str, answer: Annotated[Response, Depends(answers_poll(Scope.VIDEOS, _answer_poll))]
+) -> Response:
+    """Return a task. An unknown id, or another tenant's, is answered with 200 and UNKNOWN, as clients expect.
+
+    `Retry-After` says when to ask again, in seconds.
+    """
+    return answer
 
 
 @router.post("/tasks/{task_id}/cancel")
 def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
     """Cancel a task, even one that is running. What was already rendered is delivered and charged."""
-    return _task(http, session, request_cancel(session, find_job(session, caller, task_id, lock=True)))
+    return _task(http, now(session), request_cancel(session, find_job(session, caller, task_id, lock=True)))
 
 
 @router.get("/tasks")
@@ -149,7 +168,7 @@ def list_tasks(
         query = query.where(Job.state.in_(STATES_OF_STATUS[status]))
     total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
     page = query.order_by(Job.created_at.desc(), Job.id).limit(page_size).offset((page_no - 1) * page_size)
-    tasks = [_listed(_task(http, session, job), job) for job in session.scalars(page)]
+    tasks = [_listed(_task(http, now(session), job), job) for job in session.scalars(page)]
     return {
         "request_id": http.state.request_id,
         "page_no": page_no,
@@ -174,8 +193,8 @@ def _own_tasks(caller: Caller) -> Select[Job]:
     return query if caller.project_id is None else query.where(Job.project_id == caller.project_id)
 
 
-def _task(http: Request, session: SessionDep, job: Job) -> dict[str, Any]:
-    video_url = make_link(session, job) if job.film_key and job.files_removed_at is None else None
+def _task(http: Request, moment: datetime, job: Job) -> dict[str, Any]:
+    video_url = make_link_at(moment, job) if job.film_key and job.files_removed_at is None else None
     answer = {"request_id": http.state.request_id, "output": to_output(job, video_url)}
     usage = to_usage(job)
     return answer if usage is None else {**answer, "usage": usage}

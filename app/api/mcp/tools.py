@@ -25,7 +25,7 @@ from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
 from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.rate_limits import count_job
-from app.jobs.schemas import VideoRequest
+from app.jobs.schemas import EstimateOut, VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.request_limits import WorkKind
@@ -84,7 +84,8 @@ def tool_request(context: Context[Any, Any]) -> Request:
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
         priced = estimate(session, caller, request)
-    return {**priced.body(), **priced.deadlines(order.expires_after), "resolved": priced.resolved()}
+    answer = EstimateOut(**priced.body(), **priced.deadlines(order.expires_after), resolved=priced.resolved())
+    return answer.model_dump(mode="json")
 
 
 @in_session(WorkKind.ORDER)

@@ -10,15 +10,13 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
 from app.api.access import VideosCaller
-from app.db import transaction
-from app.dispatch.eta import forecast
+from app.db import autocommit
+from app.dispatch.poll import StoredEvent, read_progress
 from app.event_stream import EventStream
 from app.events.tables import Event
 from app.events.types import TERMINAL_TYPES
 from app.jobs.find import find_job
 from app.jobs.live_feed import STREAM_SECONDS_MAX, JobUpdate, LiveFeed
-from app.jobs.states import is_final
-from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep, read_in_turn
 
@@ -128,14 +126,7 @@ def frame(name: str, data: str, *, sequence: int | None = None) -> bytes:
     return f"{identified}event: {name}\ndata: {data}\n\n".encode()
 
 
-def read(job_id: str, seen: int) -> tuple[list[Event], dict[str, Any]]:
+def read(job_id: str, seen: int) -> tuple[list[StoredEvent], dict[str, Any]]:
     """Return a job's stored events after the sequence `seen`, oldest first, and its current progress facts."""
-    with transaction() as session:
-        query = select(Event).where(Event.job_id == job_id, Event.sequence > seen).order_by(Event.sequence)
-        events = list(session.scalars(query))
-        job = session.get_one(Job, job_id)
-        facts: dict[str, Any] = {"progress": job.progress}
-        if not is_final(job.state):
-            outlook = forecast(session, job)
-            facts |= {"stage": job.stage, "queue_position": outlook.position, "eta": outlook.eta()}
-    return events, facts
+    with autocommit() as connection:
+        return read_progress(connection, job_id, seen)

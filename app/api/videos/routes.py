@@ -9,27 +9,30 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller, require_active
-from app.api.access import VideosCaller
+from app.accounts.key_holder import KeyHolder
+from app.api.access import VideosCaller, answers_poll
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
+from app.api.videos.polling import matches_etag, poll_headers, video_etag
 from app.api.videos.submit_order import Complete, submit_order
 from app.api.videos.translate import Body, read_body
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.db import commit_early
 from app.dispatch.eta import forecast, forecasts
+from app.dispatch.poll import poll_job
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import revoke_links
-from app.jobs.meter import meter_of
 from app.jobs.present import show_job
 from app.jobs.quote import estimate, make_quote, show_quote
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
@@ -37,13 +40,13 @@ from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
+from app.roles import Scope
 
 log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 BodyDep = Annotated[Body, Depends(read_body)]
-POLL_AFTER_MS = "1000"
 
 
 class VideoPage(BaseModel):
@@ -87,13 +90,10 @@ BODY_SCHEMA: dict[str, Any] = {
 }
 
 
-def view(session: SessionDep, job: Job, *, metered: bool = False) -> VideoOut:
-    """Return a job in the native format: with its queue position while it waits, and its charge after it has ended.
-
-    With `metered`, an ended job includes its metering.
-    """
+def view(session: Session, job: Job) -> VideoOut:
+    """Return a job in the native format: with its queue position while it waits, and its charge after it has ended."""
     if is_final(job.state):
-        return show_job(job, receipt=receipt_of(session, job), meter=meter_of(session, job.id) if metered else None)
+        return show_job(job, receipt=receipt_of(session, job))
     outlook = forecast(session, job)
     return show_job(job, queue_position=outlook.position, eta=outlook.eta())
 
@@ -177,8 +177,9 @@ def accept_order(
 
     is_whole = complete is None and not has_inputs(order.request, files)
     job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
-    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
-    return view_committed(session, job)
+    video = view_committed(session, job)
+    response.headers.update(poll_headers(video))
+    return video
 
 
 @router.get("")
@@ -202,11 +203,26 @@ def list_videos(
     )
 
 
-@router.get("/{video_id}")
-def get_video(response: Response, session: SessionDep, caller: VideosCaller, video_id: str) -> VideoOut:
-    """Return a video in its current state."""
-    response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
-    return view(session, find_job(session, caller, video_id), metered=True)
+def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
+    """Return the answer to a poll: the video, or 304 where the client has it as it is."""
+    video = poll_job(connection, holder, http.path_params["video_id"]).video()
+    headers = {"cache-control": "private, no-cache", "etag": video_etag(video), **poll_headers(video)}
+    if matches_etag(http.headers.get("if-none-match", ""), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(video.model_dump_json(), media_type="application/json", headers=headers)
+
+
+@router.get("/{video_id}", response_model=VideoOut, responses={304: {"description": "The client has it as it is"}})
+async def get_video(
+    video_id: str,
+    answer: Annotated[Response, Depends(answers_poll(Scope.VIDEOS, _answer_poll))],
+    if_none_match: Annotated[str | None, Header(description="The ETag of an earlier answer.")] = None,
+) -> Response:
+    """Return a video in its current state, and in `openai-poll-after-ms` when to ask again.
+
+    With `If-None-Match` the answer is 304 without a body while nothing but the countdown of `eta` has changed.
+    """
+    return answer
 
 
 @router.post("/{video_id}/cancel")

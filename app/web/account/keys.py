@@ -34,11 +34,14 @@ def post_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
     currency = visitor.currency
     try:
         require_active(visitor.caller)
+        scopes = [scope for scope in SCOPES if scope in texts_of(form, "scopes")]
+        if not scopes:
+            raise AppError("invalid_request", "Tick at least one permission.", field="permissions")
         with session.begin_nested():
             _, secret = issue_key(
                 session,
                 visitor.caller.account_id,
-                scopes=[scope for scope in SCOPES if scope in texts_of(form, "scopes")],
+                scopes=scopes,
                 name=text_of(form, "name"),
                 test=text_of(form, "mode") == "test",
                 project_id=text_of(form, "project") or None,

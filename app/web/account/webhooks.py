@@ -29,7 +29,7 @@ from app.webhooks.endpoints import (
     show_endpoint_of,
     update_endpoint,
 )
-from app.webhooks.schemas import EndpointCreate, EndpointOut, EndpointUpdate
+from app.webhooks.schemas import EndpointCreate, EndpointOut, EndpointUpdate, SampleOut
 from app.webhooks.tables import DeliveryState
 from app.webhooks.test_send import send_test
 
@@ -38,6 +38,15 @@ router = APIRouter(prefix="/account/webhooks", include_in_schema=False)
 ROTATION_OVERLAP_HOURS = 24
 TONES = {"enabled": "good", "held_back": "busy", "failing": "bad", "disabled": ""}
 DELIVERY_TONES = {"pending": "info", "delivered": "good", "exhausted": "bad", "abandoned": ""}
+
+FAULT_TEXTS = {
+    "unreachable": "the host cannot be reached",
+    "tls_failed": "no secure connection to the host",
+    "timeout": "no answer in time",
+    "disconnected": "the host closed the connection",
+    "bad_answer": "the answer is not valid HTTP",
+    "internal": "an error of this service",
+}
 
 
 @router.get("")
@@ -101,7 +110,12 @@ def post_sample(request: Request, session: SessionDep, visitor: OwnerDep, form: 
     # It may take seconds, in which the session, which has read the visitor, holds no connection.
     commit_early(session)
     result = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
-    context: dict[str, Any] = {"title": "Test event", "result": result, "endpoint_id": endpoint_id}
+    context: dict[str, Any] = {
+        "title": "Test event",
+        "result": result,
+        "outcome": sample_outcome(result),
+        "endpoint_id": endpoint_id,
+    }
     return page(request, "account/sample.html", **context)
 
 
@@ -139,6 +153,17 @@ def post_redelivery(
     """Resend an event now."""
     delivery = redeliver(session, visitor.caller, delivery_id)
     return redirect(request, f"/account/webhooks/deliveries/{delivery.id}")
+
+
+def sample_outcome(result: SampleOut) -> str:
+    """Return what became of a test event, as a sentence: `Delivered: 200 in 84 ms.`"""
+    attempt = result.attempt
+    duration = "" if attempt.total_ms is None else f" in {attempt.total_ms} ms"
+    if result.success:
+        return f"Delivered: {result.status_code}{duration}."
+    if result.status_code:
+        return f"Not delivered: the endpoint answered {result.status_code}{duration}."
+    return f"Not delivered: {FAULT_TEXTS.get(attempt.fault or '', 'no answer')}{duration}."
 
 
 def _events(form: FormData) -> list[str]:

@@ -1,4 +1,4 @@
-"""Accounts: search, details, and operators' actions: membership, limits, top-up, suspension, sign-in links."""
+"""Accounts: search, details, and operators' actions: membership, limits, suspension, sign-in links."""
 
 import secrets
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import Account, AccountKind
 from app.admin import accounts, money
+from app.admin.tables import TopUpRequest
+from app.admin.top_ups import open_top_ups
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.clock import now
@@ -75,7 +77,7 @@ def show_account(request: Request, session: SessionDep, visitor: AdminDep, accou
 def post_action(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, action: str
 ) -> Response:
-    """Run an action on an account: membership, limits, top-up or suspension; errors are shown on its page."""
+    """Run an action on an account: membership, limits or suspension; errors are shown on its page."""
     if action not in _ACTIONS:
         raise AppError("not_found", "Unknown action.")
     try:
@@ -118,27 +120,6 @@ def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: 
         money.set_account_credit_limit(session, actor, account_id, credit)
 
 
-def _add_funds(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Add purchased or granted credit to the account's wallet; repeating a reference changes nothing."""
-    reference = text_of(form, "reference")
-    if not reference:
-        raise AppError(
-            "invalid_request",
-            "Enter the payment or order number. It makes sure that the amount is added only once.",
-            field="reference",
-        )
-    money.add_funds(
-        session,
-        Actor.of(visitor.caller),
-        account_id,
-        parse_form_amount(text_of(form, "amount"), get_account(session, account_id).currency, "amount", minimum=1),
-        kind=text_of(form, "kind", "granted"),
-        reference=reference,
-        expires_at=parse_optional_local_time(text_of(form, "expires_at"), visitor.zone, "expires_at"),
-        reason=text_of(form, "reason"),
-    )
-
-
 def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; accepted films are finished."""
     accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
@@ -152,7 +133,6 @@ def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: s
 _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "membership": _change_membership,
     "limits": _set_limits,
-    "top-up": _add_funds,
     "suspension": _suspend,
     "reinstatement": _reinstate,
 }
@@ -216,6 +196,7 @@ def account_page(
             for each in list_members(session, account_id)
         ],
         "jobs": newest_jobs(session, account_id),
+        "top_ups": [_top_up(each, visitor) for each in open_top_ups(session, account_id)],
         "transfers": [_transfer(each) for each in list_transfers(session, account_id, limit=10)],
         "contracts": _contracts(session, account_id, moment),
         "activity": _activity(session, account_id),
@@ -230,6 +211,12 @@ def account_page(
         "may_write": Role.PRICING_AUTHOR in visitor.roles,
     }
     return page(request, "console/account.html", status=error.status if error else 200, title=account.name, **context)
+
+
+def _top_up(request: TopUpRequest, visitor: Visitor) -> dict[str, Any]:
+    """Return a top-up that waits for a second operator."""
+    facts = {name: getattr(request, name) for name in ("id", "amount", "kind", "reference", "reason", "requested_at")}
+    return {**facts, "is_own": request.requested_by == visitor.caller.person}
 
 
 def _transfer(transfer: Transfer) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Price books: draft with a live preview of its examples, compare, approve, schedule, withdraw, history."""
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -17,6 +18,7 @@ from app.reports.display_names import display_names
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.draft_preview import preview_book
+from app.web.console.schedule_review import PriceChange, ScheduleReview, review_page
 from app.web.forms import parse_local_time, to_local
 from app.web.render import page, redirect
 
@@ -125,13 +127,17 @@ def post_approval(request: Request, session: SessionDep, visitor: AdminDep, form
 
 @router.post("/{book_id}/publication")
 def post_publication(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, book_id: str) -> Response:
-    """Schedule an approved book for a time in the future."""
+    """Schedule an approved book for a time in the future: the first form leads to the review page, its form does it."""
     try:
-        with session.begin_nested():
+        with session.begin_nested() as change:
             at = parse_local_time(text_of(form, "effective_at"), visitor.zone, "effective_at")
             schedule_book(session, Actor.of(visitor.caller), book_id, at)
+            if not text_of(form, "sure"):
+                change.rollback()
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
+    if not text_of(form, "sure"):
+        return _review(request, session, book_id, at, text_of(form, "effective_at"))
     return redirect(request, f"/admin/price-books/{book_id}")
 
 
@@ -144,6 +150,16 @@ def post_withdrawal(request: Request, session: SessionDep, visitor: AdminDep, fo
     except AppError as error:
         return _book(request, session, visitor, book_id, error=error)
     return redirect(request, f"/admin/price-books/{book_id}")
+
+
+def _review(request: Request, session: Session, book_id: str, at: datetime, effective_at: str) -> Response:
+    """Return the page that shows what a scheduled book changes, before it is scheduled."""
+    book = book_by_id(session, book_id)
+    figures = preview_book(session, book.toml, book.based_on)["figures"]
+    changes = [PriceChange(each["what"], each["before"], each["after"], each["percent"]) for each in figures]
+    back = f"/admin/price-books/{book_id}"
+    review = ScheduleReview("Schedule price book", at, "", changes, f"{back}/publication", back, effective_at)
+    return review_page(request, review)
 
 
 def _text(form: Any) -> str:

@@ -1,5 +1,6 @@
 """Contracts: the agreed rates of single accounts. They have the lifecycle of price books."""
 
+import json
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,12 +20,13 @@ from app.prices.contracts import (
     schedule_contract,
     withdraw_contract,
 )
-from app.prices.find import contract_by_id, list_contracts, newest_contract
+from app.prices.find import book_at, contract_by_id, list_contracts, newest_contract
 from app.prices.tables import PriceDocumentState, StoredContract
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.draft_preview import preview_contract
+from app.web.console.schedule_review import PriceChange, ScheduleReview, review_page
 from app.web.forms import parse_local_time, parse_optional_local_time, to_local
 from app.web.render import page, redirect
 
@@ -32,17 +34,13 @@ router = APIRouter(prefix="/admin", include_in_schema=False)
 
 TONES = {"draft": "info", "approved": "busy", "scheduled": "busy", "published": "good", "withdrawn": ""}
 _TEMPLATE = """# The agreed rates of one account. Each replaces the list rate that it matches; other list rates stay.
+# It starts from the present list rates, with membership and promotions: nothing is agreed until you change a rate.
 format = 1
 name = "agreed-rates"
 title = {{ en = "Agreed rates", zh = "协议价" }}
 currency = "{currency}"
-membership_applies = false   # whether the membership's factor also applies to an agreed rate
-promotions_apply = false
-
-[[rates]]
-id = "agreed-720p"
-resolution = "720P"
-per_second = "0.40"
+membership_applies = true   # whether the membership's factor also applies to an agreed rate
+promotions_apply = true
 """
 
 
@@ -62,7 +60,7 @@ def show_contracts(request: Request, session: SessionDep, visitor: AdminDep) -> 
 def show_new(request: Request, session: SessionDep, visitor: AuthorDep, account_id: str) -> Response:
     """Show the form for an account's new contract, filled with its newest one."""
     account, base = get_account(session, account_id), newest_contract(session, account_id)
-    toml = base.toml if base else _TEMPLATE.format(currency=account.currency)
+    toml = base.toml if base else _present_rates(session, account)
     return _edit(request, session, f"/admin/accounts/{account_id}/contracts", account, toml, "")
 
 
@@ -113,16 +111,21 @@ def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: F
     return redirect(request, f"/admin/contracts/{contract_id}")
 
 
-@router.post("/contracts/{contract_id}/{act}")
+@router.post("/contracts/{contract_id}/{action}")
 def post_action(
     request: Request, session: SessionDep, visitor: AdminDep, form: FormDep, contract_id: str, action: str
 ) -> Response:
-    """Approve, schedule, withdraw or end a contract."""
+    """Approve, schedule, withdraw or end a contract. Scheduling leads to the review page first."""
+    is_review = action == "publication" and not text_of(form, "sure")
     try:
-        with session.begin_nested():
+        with session.begin_nested() as change:
             _apply(session, visitor, contract_id, action, form)
+            if is_review:
+                change.rollback()
     except AppError as error:
         return _contract(request, session, visitor, contract_id, error=error)
+    if is_review:
+        return _review(request, session, visitor, contract_id, text_of(form, "effective_at"))
     return redirect(request, f"/admin/contracts/{contract_id}")
 
 
@@ -139,6 +142,30 @@ def _apply(session: Session, visitor: Visitor, contract_id: str, action: str, fo
         end_contract(session, actor, contract_id, parse_local_time(text_of(form, "at"), zone, "at"), reason=reason)
     else:
         raise AppError("not_found", "Unknown action.")
+
+
+def _present_rates(session: Session, account: Account) -> str:
+    """Return a contract under which the account pays exactly what it pays now: the rates of the book in force."""
+    rates = [rate.content() for rate in book_at(session, now(session)).book.rates]
+    tables = [
+        "".join(f"{name} = {json.dumps(value)}\n" for name, value in each.items() if value != "*") for each in rates
+    ]
+    return "\n[[rates]]\n".join((_TEMPLATE.format(currency=account.currency), *tables))
+
+
+def _review(request: Request, session: Session, visitor: Visitor, contract_id: str, effective_at: str) -> Response:
+    """Return the page that shows what a scheduled contract changes, before it is scheduled."""
+    stored = contract_by_id(session, contract_id)
+    at = parse_optional_local_time(effective_at, visitor.zone, "effective_at") or now(session)
+    account = get_account(session, stored.account_id).name
+    rows = [
+        PriceChange(each["what"], each["before"], each["after"])
+        for each in preview_contract(session, stored.toml, stored.account_id)["figures"]
+        if each["before"] != each["after"]
+    ]
+    back = f"/admin/contracts/{contract_id}"
+    review = ScheduleReview("Schedule contract", at, account, rows, f"{back}/publication", back, effective_at)
+    return review_page(request, review)
 
 
 def _text(form: Any) -> str:

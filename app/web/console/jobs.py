@@ -9,9 +9,10 @@ from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
-from app.jobs.find import receipt_of
+from app.jobs.find import receipt_of, receipts_of
 from app.jobs.states import JobState, is_final
-from app.jobs.tables import Job
+from app.jobs.tables import Job, ReceiptRow
+from app.reports.accounts import charge_of
 from app.reports.display_names import display_names
 from app.reports.jobs import (
     count_jobs,
@@ -47,7 +48,8 @@ def show_films(
     states = [str(each) for each in JobState]
     rows, has_more = search_jobs(session, search, state=state if state in states else None, after=after, limit=PAGE)
     outlooks = forecasts(session, [job for job, _ in rows])
-    films = [_film(job, name, outlooks[job.id]) for job, name in rows]
+    receipts = receipts_of(session, [job for job, _ in rows])
+    films = [_film(job, name, outlooks[job.id], receipts.get(job.id)) for job, name in rows]
     context: dict[str, Any] = {
         "films": films,
         "states": states,
@@ -117,7 +119,7 @@ def _details(job: Job) -> dict[str, Any]:
     return {name: getattr(job, name) for name in _DETAILS}
 
 
-def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
+def _film(job: Job, account: str, outlook: Outlook, receipt: ReceiptRow | None) -> dict[str, Any]:
     return {
         "id": job.id,
         "account_id": job.account_id,
@@ -130,6 +132,7 @@ def _film(job: Job, account: str, outlook: Outlook) -> dict[str, Any]:
         "model": job.model,
         "error": job.error_message,
         "total": job.total,
+        "charged": charge_of(job, receipt),
         "currency": job.currency,
         "test": job.test,
         "created_at": job.created_at,

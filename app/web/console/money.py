@@ -62,7 +62,7 @@ def post_refund(request: Request, session: SessionDep, visitor: OperatorDep, for
                 back=back,
                 fields=_confirmed_fields(form, "amount"),
             )
-            return _confirmation_page(request, confirmation)
+            return confirmation_page(request, confirmation)
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
             money.refund_job(session, actor, job.account_id, job_id, amount, reference=reference, reason=reason)
@@ -95,7 +95,7 @@ def post_correction(
                 back=back,
                 fields=_confirmed_fields(form, "amount", "direction"),
             )
-            return _confirmation_page(request, confirmation)
+            return confirmation_page(request, confirmation)
         with session.begin_nested():
             actor, reference = Actor.of(visitor.caller), _reference(form)
             signed = amount if adds else -amount
@@ -105,7 +105,8 @@ def post_correction(
     return redirect(request, f"{back}?done=correction")
 
 
-def _confirmation_page(request: Request, confirmation: Confirmation) -> Response:
+def confirmation_page(request: Request, confirmation: Confirmation) -> Response:
+    """Return the review page of a change of money."""
     return page(request, "console/money.html", title=confirmation.title, confirmation=confirmation)
 
 

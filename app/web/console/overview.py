@@ -11,6 +11,7 @@ from app.clock import now
 from app.jobs.intake import list_pauses
 from app.prices.find import book_at
 from app.reports.service_overview import DayFigures, count_workers, read_days, read_failures, read_queue
+from app.reports.workers import list_worker_rows, read_pool_queues, standing_queues
 from app.settings import get_settings
 from app.web.auth import AdminDep, SessionDep
 from app.web.charts import HALF_WIDTH, bar_chart, shares
@@ -64,6 +65,7 @@ def show_overview(
             [(code, number, count(number, "film")) for code, number in read_failures(session, calendar[0], zone)]
         ),
         "workers": count_workers(session),
+        "standing": standing_queues(list_worker_rows(session), read_pool_queues(session, set())),
         "pauses": [
             {"reason": each.reason, "model": each.model, "account": each.account_id} for each in list_pauses(session)
         ],

@@ -12,7 +12,7 @@ from app.db import commit_early
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.model_terms import acknowledge_terms, acknowledgement_of, models_with_terms, terms_hash
 from app.reports.display_names import display_names
-from app.reports.workers import list_worker_rows, read_pool_queues
+from app.reports.workers import list_worker_rows, pools_without_others, read_pool_queues, standing_queues
 from app.roles import Role
 from app.settings import get_settings
 from app.wakeups import wakeups_waiting
@@ -30,9 +30,13 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     pauses = list_pauses(session)
     names = display_names(session, [each for pause in pauses for each in (pause.account_id, pause.paused_by)])
     known_pools = {model.pool for model in load_catalog(get_settings().catalog_dir).values() if model.enabled}
+    workers = list_worker_rows(session)
+    queues = read_pool_queues(session, known_pools | {"finish"})
     context: dict[str, Any] = {
-        "workers": list_worker_rows(session),
-        "queues": read_pool_queues(session, known_pools | {"finish"}),
+        "workers": workers,
+        "alone": pools_without_others(workers),
+        "standing": standing_queues(workers, queues),
+        "queues": queues,
         "pauses": [
             {
                 "id": each.id,

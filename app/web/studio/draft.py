@@ -17,6 +17,7 @@ from app.web.auth import text_of, texts_of
 
 SHOTS_MAX = 24
 SECONDS_MAX = 60
+SEED_MAX = 2**31 - 1
 # The prompt that an empty shot is priced with.
 _EMPTY_PROMPT = "…"
 
@@ -27,6 +28,8 @@ class ShotDraft:
 
     prompt: str = ""
     seconds: int = 5
+    # What was typed as seconds where it is not a length that a shot may have; `seconds` is the nearest one then.
+    refused_seconds: str | None = None
     transition: str = "cut"
     first_frame: str = ""
     last_frame: str = ""
@@ -61,10 +64,12 @@ def read_draft(form: FormData) -> Draft:
     def cell(column: list[str], row: int, default: str) -> str:
         return column[row] if row < len(column) and column[row] else default
 
+    lengths = [_parse_seconds(columns[0][row] if row < len(columns[0]) else "5") for row in range(len(prompts))]
     shots = tuple(
         ShotDraft(
             prompt=prompt,
-            seconds=_parse_seconds(cell(columns[0], row, "5")),
+            seconds=lengths[row][0],
+            refused_seconds=lengths[row][1],
             transition="crossfade" if cell(columns[1], row, "cut") == "crossfade" else "cut",
             first_frame=cell(columns[2], row, ""),
             last_frame=cell(columns[3], row, ""),
@@ -120,6 +125,9 @@ def draft_request(draft: Draft, *, allow_empty_prompts: bool = False, max_price:
     Raises AppError `invalid_request` for a shot without a prompt, and pydantic's ValidationError.
     """
     for number, shot in enumerate(draft.shots, 1):
+        if shot.refused_seconds is not None:
+            message = f"Shot {number}: 1–{SECONDS_MAX} whole seconds."
+            raise AppError("invalid_request", message, field=f"shots.{number - 1}.seconds")
         if not shot.prompt and not allow_empty_prompts:
             message = f"Shot {number} has no prompt." if len(draft.shots) > 1 else "Write a prompt for the film."
             raise AppError("invalid_request", message, field=f"shots.{number - 1}.prompt")
@@ -204,14 +212,17 @@ def _seed(text: str) -> int | None:
     if not text:
         return None
     seed = parse_integer(text)
-    if seed is None:
-        raise AppError("invalid_request", "The seed must be a whole number, 0 or more.", field="seed", value=text)
+    if seed is None or seed > SEED_MAX:
+        raise AppError("invalid_request", f"Seed: a whole number from 0 to {SEED_MAX:,}.", field="seed", value=text)
     return seed
 
 
-def _parse_seconds(text: str) -> int:
+def _parse_seconds(text: str) -> tuple[int, str | None]:
+    """Return the seconds of a shot, and the text where it is none that a shot may have."""
     number = parse_integer(text)
-    return 5 if number is None else max(1, min(SECONDS_MAX, number))
+    if number is not None and 1 <= number <= SECONDS_MAX:
+        return number, None
+    return (5 if number is None else max(1, min(SECONDS_MAX, number))), text
 
 
 def timeline(shots: Sequence[ShotDraft]) -> list[dict[str, int]]:

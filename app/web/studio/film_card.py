@@ -12,6 +12,7 @@ from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
+from app.web.studio.queue_notice import NO_WORKER
 
 TONES = {
     JobState.QUEUED: "info",
@@ -59,21 +60,26 @@ class Card:
         return STAGE_TEXTS.get(self.video.stage or "", "in progress")
 
     @property
+    def eta_range(self) -> tuple[int, int] | None:
+        """Its estimated seconds, p50 and p90, from which the page counts down; None when unknown or ended."""
+        eta = self.video.eta
+        return None if self.is_ended or eta is None else (eta["seconds_p50"], eta["seconds_p90"])
+
+    @property
     def outlook(self) -> str:
         """Its queue position and estimated time as text; empty when unknown or ended."""
         if self.is_ended:
             return ""
-        parts = []
+        if self.video.eta is None:
+            return NO_WORKER
+        parts: list[str] = []
         if self.video.queue_position:
             ahead = self.video.queue_position
             parts.append(f"{ahead} {'film' if ahead == 1 else 'films'} ahead")
         elif self.video.queue_position == 0 and self.video.status == JobState.QUEUED:
             parts.append("next in line")
-        eta = self.video.eta
-        if eta is not None:
-            low, high = eta["seconds_p50"], eta["seconds_p90"]
-            parts.append(f"about {span(low, high)}")
-        return ", ".join(parts)
+        low, high = self.video.eta["seconds_p50"], self.video.eta["seconds_p90"]
+        return ", ".join((*parts, f"about {span(low, high)}"))
 
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:

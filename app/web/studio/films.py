@@ -1,6 +1,7 @@
 """Films: the gallery, the page of one film, its files, and its actions."""
 
 import json
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -24,7 +25,7 @@ from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statements import project_names
-from app.reports.translations import Language
+from app.reports.translations import Language, decimals
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.storage import get_storage
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
@@ -33,6 +34,7 @@ from app.web.studio.errors import order_error
 from app.web.studio.film_card import card_of, cards_of
 from app.web.studio.film_history import callbacks_of, refunds_of
 from app.web.studio.variations import order_variation, variations_of
+from pricing.exact import exact_number
 from pricing.labels import label_text
 from pricing.money import Money
 
@@ -135,7 +137,8 @@ def post_variation(
     except AppError as error:
         shown_error = order_error(error, text_of(form, "max_price"))
         context = film_context(session, visitor.caller, job, form=form)
-        return page(request, "studio/film.html", status=error.status, **{**context, "error": shown_error})
+        status = 200 if error.facts.get("question") else error.status
+        return page(request, "studio/film.html", status=status, **{**context, "error": shown_error})
     return redirect(request, f"/films/{new.id}")
 
 
@@ -229,6 +232,15 @@ def _no_film_text(job: Job) -> str:
     }.get(JobState(job.state), "")
 
 
+def _reuse(job: Job, body: dict[str, Any], frames: int, fps: int) -> dict[str, str]:
+    """Return the seconds of a retake that were rendered and paid, and those that were reused; else empty texts."""
+    billed = exact_number(body["billed_seconds"])
+    reused = Fraction(frames, fps) - billed
+    if job.parent_kind != "retake" or reused <= 0:
+        return {"billed": "", "reused": ""}
+    return {"billed": decimals(billed), "reused": decimals(reused)}
+
+
 def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
     """Return a receipt's content with English labels."""
     body = json.loads(row.body)
@@ -240,6 +252,7 @@ def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
         "quoted": Money(row.quoted, row.currency).text,
         "book": body["book"]["name"],
         "seconds": decimal_seconds(int(frames), int(fps)) if frames and fps else "0",
+        **_reuse(job, body, int(frames or 0), int(fps or 1)),
         "lines": [
             {"label": label_text(line["key"], line["facts"], "en"), "rule": line["rule"], "amount": line["amount"]}
             for line in body["lines"]

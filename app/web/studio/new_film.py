@@ -20,7 +20,6 @@ from app.errors import AppError
 from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
-from app.jobs.intake import list_pauses
 from app.jobs.model_terms import on_sale
 from app.jobs.quote import estimate
 from app.jobs.rate_limits import count_job
@@ -48,7 +47,11 @@ from app.web.studio.draft import (
     with_picture,
 )
 from app.web.studio.errors import order_error
+from app.web.studio.examples import EXAMPLES, example_draft
 from app.web.studio.film_card import cards_of
+from app.web.studio.order_code import order_snippets
+from app.web.studio.queue_notice import closed_reasons, waiting_reason
+from app.web.studio.understood import ask_about_subject, understood_prompts
 
 router = APIRouter(include_in_schema=False)
 
@@ -61,15 +64,23 @@ def show_studio(
     session: SessionDep,
     visitor: CreatorDep,
     source: Annotated[str | None, Query(alias="from", max_length=64)] = None,
+    ordered: Annotated[str | None, Query(max_length=64)] = None,
+    example: Annotated[str, Query(max_length=32)] = "",
+    model: Annotated[str, Query(max_length=64)] = "auto",
 ) -> Response:
-    """Show the form, empty or with the settings of a film, and the newest films below it."""
-    if source is None:
-        return _studio(request, session, visitor, Draft())
-    job = find_job(session, visitor.caller, source)
+    """Show the form: empty, with an example or with the settings of a film; the newest films are below it.
+
+    After an order it keeps what was ordered, without its seed: ordered again, it is another film.
+    """
+    if source is None and ordered is None:
+        return _studio(request, session, visitor, replace(example_draft(example), model=model))
+    job = find_job(session, visitor.caller, source or ordered or "")
     spec = Spec.model_validate(job.spec)
     # An archived project accepts no new films.
     open_ids = {each.id for each in list_projects(session, visitor.caller.account_id)}
     draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
+    if source is None:
+        return _studio(request, session, visitor, replace(draft, seed=""), ordered=job.id)
     return _studio(request, session, visitor, draft, omitted=_omitted_inputs(spec))
 
 
@@ -79,14 +90,15 @@ def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, for
     """Add, move or remove a shot; an htmx request gets only the storyboard."""
     draft = edit_draft(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
     if is_htmx(request):
-        return page(request, "studio/board.html", **_storyboard(draft))
+        understood = _price_meter(session, visitor, draft)["understood"]
+        return page(request, "studio/board.html", understood=understood, error=None, **_storyboard(draft))
     return _studio(request, session, visitor, draft)
 
 
 @router.post("/studio/meter")
 @request_limits(draft_limits(WorkKind.ORDER))
 def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
-    """Return the price of the form's current content."""
+    """Return the price of the form's current content, and what the model takes from its prompts."""
     return page(request, "studio/meter.html", is_part=True, **_price_meter(session, visitor, read_draft(form)))
 
 
@@ -99,6 +111,7 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         # A rejected order stores nothing but the pictures that were submitted with it.
         draft = _with_uploads(session, visitor, form, draft)
         order_request = draft_request(draft, max_price=text_of(form, "max_price"))
+        _ask(session, visitor, draft, is_confirmed=bool(text_of(form, "anyway")))
         count_job(request, session, visitor.caller)
         with session.begin_nested():
             job = submit(session, visitor.caller, _order(order_request, draft))
@@ -106,7 +119,19 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         return _refused(request, session, visitor, draft, validation_error(error))
     except AppError as error:
         return _refused(request, session, visitor, draft, order_error(error, text_of(form, "max_price")))
-    return redirect(request, f"/studio?ordered={job.id}#reel")
+    return redirect(request, f"/studio?ordered={job.id}")
+
+
+@router.post("/studio/code")
+@request_limits(draft_limits(WorkKind.ORDER))
+def show_code(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+    """Show the form's order as code; an htmx request gets only the snippets."""
+    draft = _with_uploads(session, visitor, form, read_draft(form))
+    meter = _price_meter(session, visitor, draft)["meter"]
+    snippets = order_snippets(draft, meter["total"]) if meter else []
+    if is_htmx(request):
+        return page(request, "studio/code.html", snippets=snippets)
+    return _studio(request, session, visitor, draft, snippets=snippets)
 
 
 @router.post("/studio/pictures")
@@ -147,8 +172,18 @@ def _store_picture(session: Session, visitor: Visitor, file: UploadFile, *, fiel
     )
 
 
+def _ask(session: Session, visitor: Visitor, draft: Draft, *, is_confirmed: bool) -> None:
+    """Ask before an order whose subject the model does not know. Raises AppError with the fact `question`."""
+    if visitor.test or is_confirmed:
+        return
+    model = estimate(session, visitor.caller, draft_request(draft)).model
+    ask_about_subject(model, [shot.prompt for shot in draft.shots], is_confirmed=is_confirmed)
+
+
 def _refused(request: Request, session: Session, visitor: Visitor, draft: Draft, error: AppError) -> Response:
-    return _studio(request, session, visitor, draft, error=error, status=error.status)
+    # A question is no failure: the page asks, and its button orders.
+    status = 200 if error.facts.get("question") else error.status
+    return _studio(request, session, visitor, draft, error=error, status=status)
 
 
 def _studio(
@@ -160,6 +195,8 @@ def _studio(
     error: AppError | None = None,
     status: int = 200,
     omitted: str = "",
+    ordered: str = "",
+    snippets: list[dict[str, str]] | None = None,
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
@@ -167,15 +204,17 @@ def _studio(
         "is_part": False,
         "error": error,
         "omitted": omitted,
+        "snippets": snippets,
         "draft": draft,
         "nonce": new_id("form"),
         # A submitted form shows what was submitted; a new one may be filled from the draft stored in the browser.
         "is_fresh": request.method == "GET",
-        "closed": _closed_reasons(session, visitor),
-        "options": _options(session, visitor),
+        "closed": closed_reasons(session, visitor),
+        "options": _options(session, visitor, draft.model),
         "cards": cards_of(session, jobs),
         "more": more,
-        "ordered": request.query_params.get("ordered", ""),
+        "ordered": ordered,
+        "examples": [] if any(shot.prompt for shot in draft.shots) else EXAMPLES,
         **_storyboard(draft),
         **_price_meter(session, visitor, draft),
     }
@@ -192,19 +231,6 @@ def _omitted_inputs(spec: Spec) -> str:
     return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
 
 
-def _closed_reasons(session: Session, visitor: Visitor) -> list[str]:
-    """Return why some or all new films are refused now, one sentence per reason."""
-    account = visitor.caller.account
-    reasons = []
-    if account.suspended_at is not None:
-        reasons.append(f"This account is suspended: {account.suspended_reason}. It cannot order new films.")
-    for pause in list_pauses(session):
-        if pause.account_id in (None, account.id):
-            films = f"New films with {pause.model}" if pause.model else "New films"
-            reasons.append(f"{films} are paused: {pause.reason}")
-    return reasons
-
-
 def _storyboard(draft: Draft) -> dict[str, Any]:
     return {"shots": draft.shots, "blocks": timeline(draft.shots), "shots_max": SHOTS_MAX, "seconds_max": SECONDS_MAX}
 
@@ -212,20 +238,32 @@ def _storyboard(draft: Draft) -> dict[str, Any]:
 def _price_meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
     """Return the price preview, or the error that prevents one."""
     funds = None if visitor.test else balance(session, visitor.caller.account_id).available
+    nothing: dict[str, Any] = {"meter": None, "understood": [None] * len(draft.shots)}
     try:
         priced = estimate(session, visitor.caller, draft_request(draft, allow_empty_prompts=True))
     except ValidationError as error:
-        return {"meter": None, "price_error": validation_error(error)}
+        return {**nothing, "price_error": validation_error(error)}
     except AppError as error:
-        return {"meter": None, "price_error": error}
-    return {"meter": price_preview(priced, funds), "price_error": None}
+        return {**nothing, "price_error": error}
+    understood = nothing["understood"]
+    if not visitor.test:
+        understood = understood_prompts(priced.model, [shot.prompt for shot in draft.shots])
+    return {"meter": price_preview(priced, funds), "price_error": None, "understood": understood}
 
 
-def _options(session: Session, visitor: Visitor) -> dict[str, Any]:
-    """Return the form's options: enabled models, sizes, the service tiers of the book in force, and projects."""
+def _options(session: Session, visitor: Visitor, selected: str) -> dict[str, Any]:
+    """Return the form's options: models, sizes, the service tiers of the book in force, and projects.
+
+    The synthetic model renders test films. It is offered in test mode only, unless the draft has it already.
+    """
     book = book_at(session, now(session)).book
-    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
+    models = [
+        each
+        for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())
+        if each.family != "synthetic" or visitor.test or each.id == selected
+    ]
     return {
+        "waiting": waiting_reason(session, visitor, models),
         "models": [
             {"id": each.id, "name": each.name, "note": each.note}
             for each in sorted(models, key=lambda each: each.family == "synthetic")

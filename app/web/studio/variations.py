@@ -28,6 +28,7 @@ from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
+from app.web.studio.understood import ask_about_subject
 from pricing.rate_key import Mode
 
 router = APIRouter(prefix="/films", include_in_schema=False)
@@ -65,6 +66,8 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     options = _read(form)
     if not options.prompt:
         raise AppError("invalid_request", "Write a prompt for the new film.", field="prompt")
+    model = load_catalog(get_settings().catalog_dir)[finished_spec(job).model]
+    ask_about_subject(model, [options.prompt], is_confirmed=bool(text_of(form, "anyway")))
     copied = options.kind in ("extension", "edit")
     source = copy_film(session, job) if copied else _PLACEHOLDER_SOURCE
     spec, mode = _spec(session, job, options, source=source), None

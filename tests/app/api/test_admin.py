@@ -143,6 +143,26 @@ def test_a_contract_prices_the_account_that_signed_it(admin: AdminClient) -> Non
     assert admin.acts(draft["id"]) == ["contract.drafted", "contract.approved", "contract.scheduled", "contract.ended"]
 
 
+def test_a_top_up_above_the_ceiling_needs_the_same_order_of_a_second_operator(
+    admin: AdminClient, engine: Engine
+) -> None:
+    account = admin.done("POST", "/accounts", {"name": "Studio Wu"})["id"]
+    path, order = f"/accounts/{account}/top_ups", {"amount": "1000000.00", "kind": "purchased", "reference": "tt-1"}
+    with transaction(engine) as session:
+        other = issue_key(session, create_account(session, "Second").id, scopes=["admin"], roles=["operator"])[1]
+    for _ in range(2):
+        answer = admin.call("POST", path, order, key=admin.operator)
+        assert (answer.status_code, answer.json()["object"], answer.json()["state"]) == (202, "top_up_request", "open")
+    admin.refused("conflict", "POST", path, {**order, "amount": "1000001.00"}, key=other)
+    first, again = (admin.done("POST", path, order, key=key)["id"] for key in (other, admin.operator))
+    assert first == again
+    assert admin.done("GET", f"/accounts/{account}/wallet")["posted"] == "1000000.00"
+    assert admin.acts(answer.json()["id"]) == ["wallet.top_up_requested"]
+    [entry] = admin.done("GET", "/audit_trail", params={"subject": first})["data"]
+    assert entry["facts"]["sole_operator"] is False
+    assert entry["facts"]["requested_by"] != entry["actor"]
+
+
 def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, engine: Engine) -> None:
     account = admin.done("POST", "/accounts", {"name": "Studio Wu", "kind": "invoiced"})
     path = f"/accounts/{account['id']}"

@@ -37,6 +37,20 @@ def test_an_order_is_held_rendered_paid_and_audited(world: World) -> None:
         assert audit_books(session) == []
 
 
+def test_an_unknown_subject_is_a_warning_and_no_refusal(world: World) -> None:
+    order = {"model": "demo", "prompt": "golden retriever surfing", "seconds": 1, "resolution": "480P"}
+    for path in ("/v1/videos/estimates", "/v1/videos/quotes", "/v1/videos"):
+        answer = world.post(path, order)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        codes = {each["code"]: each["field"] for each in body["warnings"]}
+        assert codes == dict.fromkeys(("unknown_subject", "not_understood", "nearest_words"), "shots.0.prompt")
+        assert {"said": "surfing", "taken": "", "kind": "", "known": False} in body["resolved"]["prompt_terms"][0]
+    assert world.get(f"/v1/videos/{body['id']}").json()["warnings"] == body["warnings"]
+    clear = {**order, "prompt": "a red circle moves left on a blue background"}
+    assert world.post("/v1/videos/estimates", clear).json()["warnings"] == []
+
+
 def test_too_little_money_is_402_before_anything_is_queued(world: World) -> None:
     with transaction() as session:
         poor = create_account(session, "Poor")

@@ -111,5 +111,5 @@ def test_a_service_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("app.cli.client._POLL_SECONDS", 0.0)
     url = f"http://127.0.0.1:{free_port()}"
     assert not answers(url)
-    with pytest.raises(ApiError, match=f"{url} cannot be reached"):
+    with pytest.raises(ApiError, match=f"Nothing answers at {url}. Start the service with `cinemeter up`."):
         Client(url, "k").get("/v1/models")

@@ -4,12 +4,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from app.accounts.keys import authenticate
+from app.accounts.tables import Member
 from app.cli.main import app
 from app.cli.seed import SEEDS, seed
 from app.clock import local_now
@@ -98,6 +99,19 @@ def test_a_key_is_issued_works_and_is_revoked(home: Path):
     assert f"{account}\tA professional\t{key_id}\t…{secret[-4:]}\tvideos\tno expiry" in run("keys", "list").stdout
     assert run("keys", "revoke", account, key_id).exit_code == 0
     assert f"{key_id}\t…{secret[-4:]}\tvideos\trevoked" in run("keys", "list").stdout
+
+
+def test_the_key_of_a_sample_account_is_shown_by_name(home: Path):
+    assert run("keys", "show", "pro", "--home", home).stdout.strip() == seed(home)["pro"]
+    unknown = run("keys", "show", "nobody", "--home", home)
+    assert (unknown.exit_code, "It has: creator, pro" in unknown.stderr) == (1, True)
+
+
+def test_an_operator_may_try_the_studio(home: Path):
+    seed(home)
+    with transaction() as session:
+        roles = session.scalars(select(Member.roles).where(Member.email == "admin@cinemeter.home")).one()
+    assert {"owner", "creator", "operator", "pricing_author"} == set(roles)
 
 
 def test_the_shipped_book_is_sound_and_a_broken_one_is_named(tmp_path: Path):

@@ -88,7 +88,11 @@ def test_a_database_that_lets_everybody_stand_still_is_a_fault(database_url: str
     assert of_database()["database encoding"].ok
 
 
-def test_more_workers_than_the_database_has_connections_for_are_a_remark(database_url: str):
+def test_more_workers_than_the_database_has_connections_for_are_a_remark(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CINEMETER_API_PROCESSES", "2")
+    get_settings.cache_clear()
     assert of_database()["connections"].ok
     with transaction() as session:
         for number in range(100):
@@ -96,6 +100,6 @@ def test_more_workers_than_the_database_has_connections_for_are_a_remark(databas
         make_worker(session, "gone", state="gone")
     budget = of_database()["connections"]
     assert budget.ok is None
-    assert budget.result.startswith("100 workers × 6 + 1 API × 40 + 10 = 650 of ")
+    assert budget.result.startswith("100 workers × 6 + 2 API × 20 + 10 = 650 of ")
     assert "max_connections of PostgreSQL to 670" in budget.fix
     assert "PgBouncer" in budget.fix

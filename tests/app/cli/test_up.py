@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli.main import app
 from app.cli.ports import free_port
+from app.cli.seed import MAIL_HOST, SEEDS
 from app.settings import child_environment
 from tests.live_service import Service, start, stop
 
@@ -44,6 +45,12 @@ def test_the_record_of_the_running_service_is_for_its_user_only(service: Service
     record = service.home / "up.json"
     assert record.stat().st_mode & 0o077 == 0
     assert json.loads(record.read_text(encoding="utf-8"))["keys"] == service.keys
+
+
+def test_the_line_for_programs_has_the_links_to_the_pages(service: Service):
+    record = json.loads((service.home / "up.json").read_text(encoding="utf-8"))
+    assert service.links == record["links"]
+    assert set(service.links) == {f"{each.name}@{MAIL_HOST}" for each in SEEDS}
 
 
 def test_a_quote_asks_the_service_that_is_up_in_the_home(service: Service):

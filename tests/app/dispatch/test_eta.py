@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+import app.dispatch
 from app.clock import now
 from app.dispatch import eta
 from app.dispatch.claim import claim
 from app.dispatch.eta_accuracy import accuracy, forget_forecasts, record_eta_forecasts, score_eta_forecasts
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
 from app.dispatch.tables import Forecast, Throughput
+from app.dispatch.throughput import PRIOR, PRIORS
 from app.dispatch.worker_registry import register_worker, set_draining
 from app.jobs.plan import enqueue_finish
 from app.jobs.queue_tables import Share, Unit
@@ -218,3 +221,21 @@ def test_how_far_etas_were_off_is_measured(session: Session) -> None:
     assert result.within == 1.0
     line.wait(days=31)
     assert line.act(lambda: forget_forecasts(session)) == 2
+
+
+def test_the_first_film_of_the_shipped_model_is_promised_in_seconds(session: Session) -> None:
+    line = Line(session)
+    alice = line.open()
+    line.act(lambda: workers(session, 1, "demo", "finish"))
+    # Nothing is measured at this resolution yet.
+    job = line.order(alice, model="demo", seconds=5, resolution="480P")
+    outlook = line.act(lambda: forecast(session, job))
+    assert outlook.end_p90 is not None
+    assert outlook.end_p90 < 60
+
+
+def test_queues_are_estimated_with_the_same_priors() -> None:
+    sql = (Path(app.dispatch.__file__).parent / "queue_snapshot.sql").read_text(encoding="utf-8")
+    for at, column in enumerate(("p50", "p90")):
+        cases = " ".join(f"WHEN '{model}' THEN {prior[at]}" for model, prior in PRIORS.items())
+        assert f"coalesce(t.{column}, CASE u.model {cases} ELSE {PRIOR[at]} END)" in sql

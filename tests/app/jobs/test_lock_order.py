@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.admin import accounts as admin_accounts
 from app.admin import money
+from app.admin.top_ups import TopUp, add_funds
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.db import transaction
@@ -119,7 +120,7 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.wait(hours=1)
         line.start()
         line.sweep()
-        line.act(lambda: money.add_funds(session, OPERATOR, account, 5, kind="granted", reference="r"))
+        line.act(lambda: add_funds(session, OPERATOR, account, TopUp(5, "granted", "r")))
         line.act(lambda: money.correct_balance(session, OPERATOR, account, -5, reference="c", reason="a test"))
         line.act(lambda: money.refund_job(session, OPERATOR, account, quoted.id, 1, reference="b", reason="a test"))
         line.act(lambda: money.set_account_credit_limit(session, OPERATOR, account, 7))

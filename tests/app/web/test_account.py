@@ -11,6 +11,7 @@ from app.db import transaction
 from app.settings import get_settings
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import PASSWORD, Site
+from tests.app.web.test_console import fields
 from tests.app.web.test_ends import order
 from tests.app.webhooks.factories import answered, claim_due, finish
 from workers.worker_loop import WorkerLoop
@@ -172,6 +173,9 @@ def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
     assert approver.send(f"{book}/publication", {"effective_at": "2020-01-01T00:00"}).status_code == 422
     approver.get(book)
     approver.send(f"{book}/publication", {"effective_at": "2030-01-01T00:00"})
+    assert "Nothing has changed yet." in approver.text()
+    assert "No price per second changes." in approver.text()
+    approver.send(f"{book}/publication", fields(approver))
     assert "1 Jan 2030, 00:00:00" in approver.text()
     approver.send(f"{book}/withdrawal", {"reason": "not now"})
     history = approver.text()

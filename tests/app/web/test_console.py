@@ -34,6 +34,8 @@ def test_an_operator_changes_an_account(site: Site):
     browser.send(f"{account}/membership", {"membership": "free"})
     browser.send(f"{account}/limits", {"concurrency": "3", "queue_limit": "", "credit_limit": "50"})
     browser.send(f"{account}/top-up", {"amount": "12.50", "kind": "purchased", "reference": "invoice 7"})
+    assert "¥12.50 of purchased credit are added." in browser.text()
+    browser.send(f"{account}/top-up", fields(browser))
     browser.send(f"{account}/suspension", {"reason": "asked to"})
     assert "Suspended" in browser.text()
     browser.send(f"{account}/reinstatement")
@@ -223,17 +225,46 @@ def test_a_balance_is_adjusted_both_ways_after_a_review(site: Site):
     assert audited_actions() == ["wallet.corrected", "wallet.corrected"]
 
 
+def new_contract(browser: Browser, account: str) -> str:
+    """Return the text with which the form of a new contract starts."""
+    browser.get(f"/admin/accounts/{account}/contracts/new")
+    return unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
+
+
+def test_a_new_contract_starts_from_the_present_prices(site: Site):
+    browser = site.browser("author")
+    new_contract(browser, site.accounts["alice"])
+    table = browser.page.text.partition("Price per second, membership")[2].partition("</table>")[0]
+    rows = re.findall(r'<td class="number faint">([^<]+)</td><td class="number"><span class="faint">([^<]+)<', table)
+    assert ("¥0.44", "¥0.44") in rows
+    assert len(rows) == table.count("<th scope") - 3, "each price is as it was"
+    assert all(before == after for before, after in rows)
+
+
 def test_a_contract_is_previewed_while_it_is_edited(site: Site):
     alice, browser = site.accounts["alice"], site.browser("author")
-    browser.get(f"/admin/accounts/{alice}/contracts/new")
-    toml = unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", browser.page.text, re.DOTALL)[1])
-    # A professional pays 0.44 per second of 720P; the contract has a rate of 0.40, and none for 1080P.
-    assert "720P ¥0.44 ¥0.40" in browser.text()
-    assert "1080P ¥0.78 ¥0.78" in browser.text()
-    form = {"account": alice, "toml": toml.replace('"0.40"', '"0.37"')}
+    toml = new_contract(browser, alice).replace('"0.9"', '"0.8"')
+    # A professional pays 0.44 per second of 720P; eight ninths of it by the contract.
+    browser.send("/admin/contracts/check", {"account": alice, "toml": toml}, **{"hx-request": "true"})
+    assert "720P ¥0.44 ¥0.39" in browser.text()
+    new_contract(browser, alice)
+    form = {"account": alice, "toml": toml.replace('"0.8"', "0.8")}
     browser.send("/admin/contracts/check", form, **{"hx-request": "true"})
-    assert "720P ¥0.44 ¥0.37" in browser.text()
-    browser.get(f"/admin/accounts/{alice}/contracts/new")
-    browser.send("/admin/contracts/check", {**form, "toml": toml.replace('"0.40"', "0.40")}, **{"hx-request": "true"})
-    assert "1 problem" in browser.text()
+    assert "2 problems" in browser.text()
     assert "per_second" in browser.text()
+
+
+def test_a_contract_is_approved_and_scheduled_after_a_review(site: Site):
+    author, approver = site.browser("author"), site.browser("approver")
+    toml = new_contract(author, site.accounts["alice"]).replace('"0.9"', '"0.8"')
+    path = f"/admin/accounts/{site.accounts['alice']}/contracts"
+    contract = author.send(path, {"toml": toml, "note": "agreed"}).url.path
+    approver.get(contract)
+    [content_hash] = re.findall(r'name="content_hash" value="([^"]+)"', approver.page.text)
+    approver.send(f"{contract}/approval", {"content_hash": content_hash})
+    approver.send(f"{contract}/publication", {"effective_at": "2030-01-01T00:00"})
+    assert "From 1 Jan 2030, 00:00:00 CST for Alice" in approver.text()
+    assert "720P costs ¥0.39 per second instead of ¥0.44." in approver.text()
+    assert audited_actions() == ["contract.drafted", "contract.approved"]
+    approver.send(f"{contract}/publication", fields(approver))
+    assert audited_actions() == ["contract.drafted", "contract.approved", "contract.scheduled"]

@@ -4,6 +4,23 @@
 const POLL_MS = 3000;
 const FAILURES_MAX = 3;
 
+// As `span` of film_card.py says it: `20–40 s`, `3–5 min`.
+function span(low, high) {
+  if (high < 90) return low === high ? `${low} s` : `${low}–${high} s`;
+  const [least, most] = [low, high].map((seconds) => Math.max(1, Math.round(seconds / 60)));
+  return least === most ? `${least} min` : `${least}–${most} min`;
+}
+
+// An estimate counts down until the server sends a new one.
+setInterval(() => {
+  for (const outlook of document.querySelectorAll(".outlook[data-low]")) {
+    outlook.since ??= Date.now();
+    const elapsed = Math.round((Date.now() - outlook.since) / 1000);
+    const left = [outlook.dataset.low, outlook.dataset.high].map((seconds) => Math.max(1, seconds - elapsed));
+    outlook.textContent = outlook.textContent.replace(/about .*/, `about ${span(...left)}`);
+  }
+}, 1000);
+
 class LiveReel extends HTMLElement {
   connectedCallback() {
     this.failures = 0;
@@ -90,7 +107,15 @@ class LiveReel extends HTMLElement {
       if (ended || !html.includes("data-live")) return window.location.reload();
       for (const part of [".state", ".outlook"]) {
         const element = film.querySelector(part);
-        if (element) element.textContent = fresh.querySelector(part)?.textContent ?? "";
+        const now = fresh.querySelector(part);
+        if (!element) continue;
+        element.textContent = now?.textContent ?? "";
+        // The estimate counts down from the new one.
+        delete element.since;
+        for (const name of ["low", "high"]) {
+          if (now?.dataset[name]) element.dataset[name] = now.dataset[name];
+          else delete element.dataset[name];
+        }
       }
       return;
     }

@@ -31,3 +31,12 @@ for (const kind of ["dragover", "drop"]) {
     if (event.dataTransfer?.types.includes("Files") && !event.target.closest?.("frame-drop")) event.preventDefault();
   });
 }
+
+// The field that a refusal names is marked and focused. The studio's form is marked by the server.
+const refusal = document.querySelector(".notice[data-field]");
+if (refusal && !document.querySelector("[aria-invalid=true]")) {
+  const fields = [...document.getElementsByName(refusal.dataset.field)].filter((field) => field.type !== "hidden");
+  const wrong = fields.find((field) => field.value === refusal.dataset.value) ?? fields[0];
+  wrong?.setAttribute("aria-invalid", "true");
+  wrong?.focus();
+}

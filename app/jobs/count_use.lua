@@ -1,0 +1,45 @@
+-- Count one use against a limit per window, by one round trip. The uses of the window before count for the share of it
+-- that lies within the last window's length (a sliding window counter).
+--
+-- KEYS[1]: what is counted. ARGV: the limit, and the window's length in seconds.
+-- Returns 1 if the use was counted or 0 if the limit was used up; the uses left; and after how many seconds one more
+-- will be left, or a refused use will be counted.
+local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
+
+-- The first use begins a window, and the windows follow each other for as long as there are uses.
+local stored = redis.call('HMGET', KEYS[1], 'start', 'current', 'previous')
+local start, current, previous = now, 0, 0
+if stored[1] then
+    local ended = math.floor((now - tonumber(stored[1])) / length)
+    if ended <= 0 then
+        start, current, previous = tonumber(stored[1]), tonumber(stored[2]), tonumber(stored[3])
+    elseif ended == 1 then
+        start, previous = tonumber(stored[1]) + length, tonumber(stored[2])
+    end
+end
+local rest = math.min(length, start + length - now)
+
+local function uses()
+    return math.floor(previous * rest / length + current)
+end
+
+-- The seconds until at most so many uses count.
+local function seconds_until(count)
+    if current <= count and previous > 0 then
+        return rest - length * (count + 1 - current) / previous
+    end
+    local share = current > 0 and (count + 1) / current or 1
+    return rest + length * (1 - share)
+end
+
+local allowed = uses() < limit
+if allowed then
+    current = current + 1
+    redis.call('HSET', KEYS[1], 'start', string.format('%.6f', start), 'current', current, 'previous', previous)
+    redis.call('EXPIRE', KEYS[1], 2 * length)
+end
+local target = allowed and uses() - 1 or limit - 1
+local seconds = math.max(1, math.min(length, math.ceil(seconds_until(target))))
+return {allowed and 1 or 0, math.max(0, limit - uses()), seconds}

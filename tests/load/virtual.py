@@ -1,0 +1,296 @@
+"""A busy day by a virtual clock: the service's own functions and SQL, GPUs that only pass time, no row that is cloned.
+
+Orders, claims, heartbeats, ends, cancels, crashes and the scheduler's rounds happen one after the other, each at its
+moment on a clock that jumps from one to the next. Every transaction reads that clock instead of the database's.
+"""
+
+import heapq
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+from sqlalchemy import event, text, update
+from sqlalchemy.orm import Session, SessionTransaction
+
+from app.db import get_engine, transaction
+from app.dispatch.claim import Claim, claim
+from app.dispatch.lease import LeaseLost, renew_lease, succeed_finish, succeed_segment
+from app.dispatch.queue_snapshot import refresh_queue_snapshot
+from app.dispatch.scheduler import run_round
+from app.dispatch.worker_registry import register_worker
+from app.errors import AppError
+from app.jobs.cancel import request_cancel
+from app.jobs.find import find_job
+from app.jobs.idempotency import OrderIdentity
+from app.jobs.plan import FINISH_POOL
+from app.jobs.queue_tables import Unit, Worker
+from app.jobs.schemas import VideoRequest
+from app.jobs.settle import StoredFilm
+from app.jobs.submit import submit
+from app.jobs.tables import Job
+from app.settings import set_environment
+from tests.load.demand import Arrival, Customer, arrivals, open_customers
+from tests.load.figures import StepTimes
+
+POOL = "synthetic"
+GPU_SECONDS_PER_FRAME = 0.25
+# A take's length varies by this standard deviation of its logarithm.
+SPREAD = 0.2
+FINISH_SECONDS = 1.0
+LEASE_SECONDS = 120
+BEAT_SECONDS = 40.0
+ROUND_SECONDS = 10.0
+RESTART_SECONDS = 30.0
+CRASH_PART = 0.002
+# The mean load of the GPUs. At the peaks of the day there is more to do than they can.
+LOAD = 0.85
+MEAN_GPU_SECONDS = 16 * GPU_SECONDS_PER_FRAME * 5.6
+WAITING = text(
+    "SELECT count(*) FROM units WHERE job_id = :job_id AND kind = 'segment' AND state IN ('ready', 'blocked')"
+)
+OPEN = text(
+    "SELECT EXISTS (SELECT FROM jobs WHERE state = 'queued') OR EXISTS (SELECT FROM jobs WHERE state = 'in_progress')"
+)
+METER = {"seconds": {}, "peak_memory_bytes": 0}
+
+
+@dataclass
+class Day:
+    """What a virtual day measured: seconds are those of its clock."""
+
+    customers: list[Customer]
+    jobs: int = 0
+    seconds: float = 0.0
+    refused: int = 0
+    crashes: int = 0
+    lost_ends: int = 0
+    busy_seconds: float = 0.0
+    # Of each account: its waiting segments, the seconds in which it had some, and the GPU-seconds that it began then.
+    waiting: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    waiting_since: dict[str, float] = field(default_factory=dict)
+    waiting_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    served: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def changes(self, account_id: str, at: float, by: int) -> None:
+        """Count `by` more segments that wait for an account."""
+        before = self.waiting[account_id]
+        after = self.waiting[account_id] = max(0, before + by)
+        if after and not before:
+            self.waiting_since[account_id] = at
+        if before and not after:
+            self.waiting_seconds[account_id] += at - self.waiting_since.pop(account_id)
+
+    def rates(self, *, seconds_min: float) -> list[float]:
+        """Return the GPU-seconds by weight that each account began in each second in which it had work waiting.
+
+        Left out are accounts that waited for less than `seconds_min` in all: they had what they asked for.
+        """
+        weights = {each.account_id: each.weight for each in self.customers}
+        return [
+            self.served[account] / weights[account] / seconds
+            for account, seconds in self.waiting_seconds.items()
+            if seconds >= seconds_min
+        ]
+
+
+class VirtualDay:
+    """Runs so many jobs on so many GPUs; `run` returns what it measured."""
+
+    def __init__(self, *, jobs: int, gpus: int, accounts: int, seed: int) -> None:
+        self._random, self._jobs_max = Random(seed), jobs
+        self._at, self._epoch = 0.0, datetime(2026, 1, 5, tzinfo=UTC)
+        self._numbers, self._events = itertools.count(), list[tuple[float, int, Any]]()
+        self.steps = StepTimes()
+        set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR")
+        with self.clock():
+            self.day = Day(open_customers(accounts))
+            self._gpus = [f"gpu-{number}" for number in range(gpus)]
+            self._finishers = [f"finisher-{number}" for number in range(max(1, gpus // 8))]
+            with transaction() as session:
+                for worker in (*self._gpus, *self._finishers):
+                    facts = {"host": "virtual", "pid": 1, "device": "virtual", "facts": {}}
+                    register_worker(session, worker, pools=self._pools(worker), **facts)
+        self._idle = {POOL: list(self._gpus), FINISH_POOL: list(self._finishers)}
+        rate = LOAD * gpus / MEAN_GPU_SECONDS
+        self._arrivals = arrivals(self._random, accounts, rate)
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """During the block every transaction reads the virtual clock."""
+
+        def set_clock(session: Session, _transaction: SessionTransaction, _connection: object) -> None:
+            session.info["clock_at"] = self._moment()
+
+        event.listen(Session, "after_begin", set_clock)
+        try:
+            yield
+        finally:
+            event.remove(Session, "after_begin", set_clock)
+
+    def _moment(self) -> datetime:
+        return self._epoch + timedelta(seconds=self._at)
+
+    def _pools(self, worker: str) -> list[str]:
+        return [POOL] if worker.startswith("gpu") else [FINISH_POOL]
+
+    def _later(self, seconds: float, what: Any) -> None:
+        heapq.heappush(self._events, (self._at + seconds, next(self._numbers), what))
+
+    def run(self) -> Day:
+        """Run until every job has ended."""
+        self.steps.watch(get_engine())
+        with self.clock():
+            self._next_arrival()
+            self._later(ROUND_SECONDS, self._round)
+            while self._events:
+                self._at, _, action = heapq.heappop(self._events)
+                action()
+        self.day.seconds = self._at
+        return self.day
+
+    def _next_arrival(self) -> None:
+        if self.day.jobs < self._jobs_max:
+            self.day.jobs += 1
+            arrival = next(self._arrivals)
+            self._later(max(0.0, arrival.at - self._at), lambda: self._order(arrival))
+
+    def _order(self, arrival: Arrival) -> None:
+        customer = self.day.customers[arrival.customer]
+        try:
+            with self.steps.step("order"), transaction() as session:
+                session.add(customer.caller.account)
+                request = VideoRequest.model_validate(arrival.body())
+                job = submit(session, customer.caller, OrderIdentity(request))
+                job_id, segments = job.id, job.units_total
+        except AppError:
+            self.day.refused += 1
+            segments = 0
+        if segments:
+            self.day.changes(customer.account_id, self._at, segments)
+            if arrival.cancelled_after is not None:
+                self._later(arrival.cancelled_after, lambda: self._cancel(customer, job_id))
+            self._answer(POOL)
+        self._next_arrival()
+
+    def _cancel(self, customer: Customer, job_id: str) -> None:
+        with self.steps.step("cancel"), transaction() as session:
+            waiting = session.scalar(WAITING, {"job_id": job_id}) or 0
+            try:
+                request_cancel(session, find_job(session, customer.caller, job_id, lock=True))
+            except AppError:
+                return  # It has ended, or is being finished.
+        self.day.changes(customer.account_id, self._at, -waiting)
+        self._answer(FINISH_POOL)
+
+    def _answer(self, pool: str) -> None:
+        """Have an idle worker of the pool claim, as a wake-up does."""
+        if self._idle[pool]:
+            self._claim(self._idle[pool].pop())
+
+    def _claim(self, worker: str) -> None:
+        pool = self._pools(worker)[0]
+        with self.steps.step(f"claim {pool}"), transaction() as session:
+            lease = claim(session, worker, [pool])
+            if lease is None:
+                session.execute(update(Worker).where(Worker.id == worker).values(state="idle", take_id=None))
+                lasts, account_id = 0.0, ""
+            else:
+                unit = session.get_one(Unit, lease.unit_id)
+                lasts, account_id = self._seconds_of(unit), unit.account_id
+        if lease is None:
+            self._idle[pool].append(worker)
+            return
+        if lease.kind == "segment":
+            self.day.busy_seconds += lasts
+            self.day.served[account_id] += lasts
+            self.day.changes(account_id, self._at, -1)
+        if self._random.random() < CRASH_PART:
+            self.day.crashes += 1
+            self._later(lasts / 2 + RESTART_SECONDS, lambda: self._claim(worker))
+            return
+        self._go_on(worker, lease, lasts)
+
+    def _seconds_of(self, unit: Unit) -> float:
+        if unit.kind == "finish":
+            return FINISH_SECONDS
+        return unit.frames * GPU_SECONDS_PER_FRAME * self._random.lognormvariate(0, SPREAD)
+
+    def _go_on(self, worker: str, lease: Claim, seconds: float) -> None:
+        """Plan the next heartbeat of a take that lasts so much longer, or its end."""
+        if seconds > BEAT_SECONDS:
+            self._later(BEAT_SECONDS, lambda: self._beat(worker, lease, seconds - BEAT_SECONDS))
+        else:
+            self._later(seconds, lambda: self._end(worker, lease))
+
+    def _beat(self, worker: str, lease: Claim, seconds: float) -> None:
+        try:
+            with self.steps.step("beat"), transaction() as session:
+                renew_lease(session, lease, step=1, steps=8, percent=10)
+        except LeaseLost:
+            self.day.lost_ends += 1
+            self._claim(worker)
+            return
+        self._go_on(worker, lease, seconds)
+
+    def _end(self, worker: str, lease: Claim) -> None:
+        try:
+            with self.steps.step(f"end of a {lease.kind}"), transaction() as session:
+                if lease.kind == "segment":
+                    frames = session.get_one(Unit, lease.unit_id).frames
+                    meter = {**METER, "gpu_seconds": f"{frames * GPU_SECONDS_PER_FRAME:.3f}"}
+                    succeed_segment(session, lease, clip_key=f"clips/{lease.take_id}", handover_key=None, meter=meter)
+                else:
+                    job = session.get_one(Job, lease.job_id)
+                    succeed_finish(session, lease, film_of(job), meter={**METER, "gpu_seconds": "0"})
+        except LeaseLost:
+            self.day.lost_ends += 1
+        self._claim(worker)
+        self._answer(FINISH_POOL)
+
+    def _round(self) -> None:
+        """Run a round of the scheduler, with the heartbeats of all workers, and have idle workers look for work."""
+        with self.steps.step("scheduler"):
+            with transaction() as session:
+                session.execute(text("UPDATE workers SET seen_at = :now"), {"now": self._moment()})
+                refresh_queue_snapshot(session)
+            run_round()
+        for pool in (POOL, FINISH_POOL):
+            self._answer(pool)
+        with transaction() as session:
+            is_open = bool(self._events) or bool(session.scalar(OPEN))
+        if is_open:
+            self._later(ROUND_SECONDS, self._round)
+
+
+def film_of(job: Job) -> StoredFilm:
+    """Return the film that a finish of this job would have stored: all of the frames of its finished shots."""
+    spec = job.spec
+    return StoredFilm(
+        key=f"films/{job.id}",
+        poster_key=f"posters/{job.id}",
+        sprites_key=f"sprites/{job.id}",
+        sha256="0" * 64,
+        bytes=1_000_000,
+        frames=int(spec["frames"]),
+        fps=Fraction(spec["fps"]),
+        width=int(spec["width"]),
+        height=int(spec["height"]),
+        has_audio=True,
+        reused_frames=0,
+        facts={},
+    )
+
+
+def run_virtual(*, jobs: int, gpus: int, accounts: int, seed: int) -> tuple[Day, StepTimes, float]:
+    """Run a virtual day on the configured, empty database; return it, its steps and its real seconds."""
+    simulation = VirtualDay(jobs=jobs, gpus=gpus, accounts=accounts, seed=seed)
+    began = time.monotonic()
+    day = simulation.run()
+    return day, simulation.steps, time.monotonic() - began
