@@ -23,7 +23,7 @@ from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.metrics import STALE_WRITES
 from app.settings import get_settings
-from app.statements import mark_written, sql_file
+from app.sql_statements import mark_written, sql_file
 from app.wakeups import wake_after_commit
 
 # A segment whose takes crashed two workers is poison: its job fails and is refunded before a third worker crashes.

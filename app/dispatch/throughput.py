@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from app.db import after_commit, transaction
 from app.dispatch.tables import Throughput
 from app.jobs.queue_tables import Take, Unit
-from app.statements import sql_file
+from app.sql_statements import sql_file
 
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
 # Robbins and Monro): enough to follow a new GPU within some tens of takes, too little for one outlier to matter.

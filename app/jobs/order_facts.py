@@ -16,12 +16,12 @@ from app.jobs.price_terms import PriceTerms
 from app.jobs.rate_limits import share_of_tests
 from app.prices.find import no_book, recorded_book, recorded_contract
 from app.prices.reservations import allowance_beside
-from app.statements import Statement, sql_file
+from app.sql_statements import SqlStatement, sql_file
 from pricing.rules import Membership
 from pricing.usage import Customer
 
 # One submission per account at a time: limits are counted, and a key is looked up, before the job is written.
-_LOCK = Statement("SELECT pg_advisory_xact_lock(hashtext(:submissions))")
+_LOCK = SqlStatement("SELECT pg_advisory_xact_lock(hashtext(:submissions))")
 _READ = sql_file("app.jobs", "order_read.sql")
 
 

@@ -23,7 +23,7 @@ from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import recorded_book
 from app.prices.reservations import settle_reservation
 from app.progress import publish_after_commit
-from app.statements import mark_written, sql_file
+from app.sql_statements import mark_written, sql_file
 from app.wallet.hold import capture, release
 from pricing.receipt import Receipt
 

@@ -33,7 +33,7 @@ from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
-from app.statements import attach, mark_written, sql_file
+from app.sql_statements import attach, mark_written, sql_file
 from app.wakeups import wake_after_commit
 from app.wallet.hold import place_hold
 from pricing.money import Money

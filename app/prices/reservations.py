@@ -23,7 +23,7 @@ from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.promotion_budgets import budgets_left, reserve_of_budget, return_to_budget
 from app.prices.tables import FreeUse, PromotionUse
-from app.statements import sql_file
+from app.sql_statements import sql_file
 from pricing.book import PriceBook
 from pricing.exact import parse_exact
 from pricing.money import Money, require_integer

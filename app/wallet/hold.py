@@ -10,7 +10,7 @@ from app.accounts.billing_periods import billing_month
 from app.clock import now
 from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
-from app.statements import loaded, sql_file
+from app.sql_statements import loaded, sql_file
 from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
 from app.wallet.budgets import above_cap, budget_exceeded
 from app.wallet.lots import expire_lots, pin, unpin

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.db import new_id
-from app.statements import sql_file
+from app.sql_statements import sql_file
 from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
 from app.wallet.transfer import apply_transfer, write_transfer
 from pricing.money import require_integer

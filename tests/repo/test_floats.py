@@ -27,7 +27,7 @@ from app.admin.top_ups import needs_second_operator
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.prices.promotion_budgets import reserve_of_budget, return_to_budget
-from app.prices.reservations import reserve
+from app.prices.reservations import reserve, reserve_by
 from app.prices.reservations import settle_reservation as settle_reservation
 from app.prices.seed import seed_book
 from app.reports.translations import decimals
@@ -98,6 +98,7 @@ def calls(session: Session, account: str) -> dict[str, Call]:
     paid = capture(session, "video_paid", 100)
     assert paid is not None
     until = now(session) + timedelta(days=1)
+    terms: dict[str, Any] = {"book": DEFAULT, "membership": DEFAULT.membership("free"), "month": "2026-05"}
     acts: dict[str, Call] = {
         "pricing.diff.figure_text(amount)": figure_text,
         "pricing.exact.parse_exact(value)": parse_exact,
@@ -150,6 +151,12 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         ),
         "app.prices.reservations.reserve(promotions)": lambda it: reserve(
             session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
+        ),
+        "app.prices.reservations.reserve_by(free_seconds)": lambda it: reserve_by(
+            session, account, "quote_x", free_seconds=it, promotions={}, **terms
+        ),
+        "app.prices.reservations.reserve_by(promotions)": lambda it: reserve_by(
+            session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}, **terms
         ),
         "app.prices.reservations.settle_reservation(free_seconds)": lambda it: settle_reservation(
             session, "quote_x", free_seconds=it, promotions={}

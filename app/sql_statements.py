@@ -12,7 +12,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 from app.db import Base
 
 
-class Statement:
+class SqlStatement:
     """A statement as the driver reads it: the mapper's work for it would cost more than the statement itself."""
 
     def __init__(self, sql: str) -> None:
@@ -29,10 +29,10 @@ class Statement:
         return session.connection().exec_driver_sql(self.sql, dict(inputs))
 
 
-def sql_file(package: str, name: str) -> Statement:
+def sql_file(package: str, name: str) -> SqlStatement:
     """Return the statement of a package's `.sql` file, without the lines of its comments."""
     lines = files(package).joinpath(name).read_text(encoding="utf-8").splitlines()
-    return Statement("\n".join(line for line in lines if not line.lstrip().startswith("--")))
+    return SqlStatement("\n".join(line for line in lines if not line.lstrip().startswith("--")))
 
 
 Row = TypeVar("Row", bound=Base)
