@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,8 @@ def _begins_with_book(request: pytest.FixtureRequest) -> bool:
 def _seed_book(url: str) -> None:
     engine = _engine(url)
     with Session(engine) as session:
+        # The first test that needs it may have set the clock.
+        session.info["clock_at"] = datetime.now(UTC)  # noqa: TID251 — the clock of the machine, not of the service
         seed_book(session)
         session.commit()
     engine.dispose()

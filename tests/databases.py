@@ -136,6 +136,7 @@ class DatabasePool:
             self._free.pop().database.__exit__()
         if self._filled_template is not None:
             self._filled_template.__exit__()
+            self._filled_template = None
 
     def _make(self) -> Restorable:
         database = Database(self.server, self._template()).__enter__()

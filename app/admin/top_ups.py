@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -55,6 +55,7 @@ def add_funds(session: Session, actor: Actor, account_id: str, order: TopUp) -> 
     require_positive(order.amount)
     account = get_account(session, account_id)
     if order.amount <= top_up_ceiling(account.currency) or _is_repeated(session, account_id, order):
+        _check_open_request(session, account_id, order)
         return _transfer(session, actor, account_id, order)
     request, is_new = _request(session, actor, account_id, order)
     others = persons_with_role(session, Role.OPERATOR) - {actor.person}
@@ -111,15 +112,30 @@ def _request(session: Session, actor: Actor, account_id: str, order: TopUp) -> t
         .on_conflict_do_nothing()
         .returning(TopUpRequest.id)
     )
+    request = session.scalars(_same_reference(account_id, order)).one()
+    _check_terms(request, order)
+    return request, new is not None
+
+
+def _check_open_request(session: Session, account_id: str, order: TopUp) -> None:
+    """Refuse a reference under which another top-up waits: it could never be approved. Raises AppError `conflict`."""
+    request = session.scalars(_same_reference(account_id, order)).one_or_none()
+    if request is not None and request.state == TopUpRequestState.OPEN:
+        _check_terms(request, order)
+
+
+def _same_reference(account_id: str, order: TopUp) -> Select[tuple[TopUpRequest]]:
     same = (
         TopUpRequest.account_id == account_id,
         TopUpRequest.kind == order.kind,
         TopUpRequest.reference == order.reference,
     )
-    request = session.scalars(select(TopUpRequest).where(*same).with_for_update()).one()
+    return select(TopUpRequest).where(*same).with_for_update()
+
+
+def _check_terms(request: TopUpRequest, order: TopUp) -> None:
     if (request.amount, request.expires_at) != (order.amount, order.expires_at):
         raise AppError("conflict", "This reference was used for another top-up.", field="reference")
-    return request, new is not None
 
 
 def _is_repeated(session: Session, account_id: str, order: TopUp) -> bool:

@@ -19,7 +19,8 @@ from app.prices.reservations import release_reservation
 
 def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
     """Return the caller's quote. Raises AppError `not_found`, the same for another tenant's quote."""
-    quote = session.get(Quote, quote_id, with_for_update=lock)
+    # A quote that was read before is read again under its lock.
+    quote = session.get(Quote, quote_id, with_for_update=lock, populate_existing=lock)
     # A test key's quote has reserved nothing, so a live key cannot use it; a project's key sees only its own.
     if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
         raise not_found("quote", quote_id)

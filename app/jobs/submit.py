@@ -74,7 +74,7 @@ def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: 
         priced = _price(session, caller, order, facts)
         _check(session, caller, order, facts, priced)
         if caller.test or not priced.is_unreserved:
-            return _write(session, caller, order, facts, priced, job_id)
+            return attach(session, _write(session, caller, order, facts, priced, job_id))
         try:
             with session.begin_nested():
                 job = _write(session, caller, order, facts, priced, job_id)
@@ -94,7 +94,8 @@ def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: 
                 raise
             facts = read_order_facts(session, caller, order)
         else:
-            return job
+            # Not within the savepoint: the session would keep the object of a job that was taken back.
+            return attach(session, job)
     raise AssertionError("the last try returns or raises")
 
 
@@ -142,7 +143,7 @@ def _check_cap(request: VideoRequest, total: Money) -> None:
 def _write(
     session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced, job_id: str
 ) -> Job:
-    """Write the order in one statement, and return its job."""
+    """Write the order in one statement, and return its job, which is not the session's own yet."""
     moment, membership = facts.now, priced.membership
     pool = TEST_POOL if caller.test else priced.model.pool
     units = plan_units(priced.spec, priced.model, pool)
@@ -175,7 +176,7 @@ def _write(
     if priced.quote is not None:
         priced.quote.state, priced.quote.job_id = QuoteState.REDEEMED, job_id
         mark_written(priced.quote, "state", "job_id")
-    return attach(session, job)
+    return job
 
 
 def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> dict[str, Any]:

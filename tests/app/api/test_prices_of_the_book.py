@@ -6,7 +6,7 @@ from math import ceil, floor
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
@@ -34,17 +34,17 @@ def set_clock(moment: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
     get_settings.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def before_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The book takes effect before its first example does."""
-    set_clock(BEFORE, monkeypatch)
-
-
 @pytest.fixture
-def keys(world: World, engine: Engine) -> dict[str, str]:
-    """A key of an account of each membership, new, so that no free second is used."""
+def keys(world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A key of an account of each membership, new, so that no free second is used.
+
+    The book takes effect before its first example does.
+    """
+    set_clock(BEFORE, monkeypatch)
     keys_by_membership = {}
     with transaction(engine) as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        session.execute(text("UPDATE price_books SET effective_at = :at"), {"at": BEFORE})
         for name in BOOK.memberships:
             account = create_account(session, name)
             open_wallet(session, account.id)
