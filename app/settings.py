@@ -36,7 +36,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="IP address that the API and /metrics listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 chooses a free one.")
     api_processes: int = Field(
-        0, ge=0, le=1024, description="Processes of the API that share its port; 0 is one for each processor."
+        0,
+        ge=0,
+        le=1024,
+        description="Processes of the API that share its port; 0 is one for each processor, at most 8.",
     )
     public_url: str = Field(
         "",
@@ -125,8 +128,8 @@ class Settings(BaseSettings):
     clock_offset_seconds: int = Field(0, description="Shift of the service's clock, for tests and drills, in seconds.")
 
     def api_process_count(self) -> int:
-        """Return how many processes the API has: as many as set, else one for each processor that it may use."""
-        return self.api_processes or len(os.sched_getaffinity(0))
+        """Return how many processes the API has: as many as set, else one for each of up to 8 processors."""
+        return self.api_processes or min(8, len(os.sched_getaffinity(0)))
 
     def storage(self) -> str:
         """Return the storage URL, which defaults to a folder under the home."""

@@ -28,6 +28,8 @@ READY_SECONDS = 120.0
 # A drained process ends by itself within app.cli.api_server's limits; after so long it is stopped.
 DRAINED_SECONDS = 45.0
 STOP_SECONDS = 12.0
+# After a longer pause of the parent itself (a frozen machine or container) silence says nothing about the others.
+PAUSE_SECONDS = 5.0
 # Before a process is started again that ended without ever having answered: longer after each failure in a row.
 RESTART_DELAYS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _TICK_SECONDS = 0.2
@@ -96,8 +98,9 @@ class ApiProcesses:
         self._draining: list[tuple[ApiProcess, float]] = []
         self._outdated: list[ApiProcess] = []
         self._successor: ApiProcess | None = None
-        self._failures, self._start_after = 0, 0.0
-        self._is_stopping = False
+        self._failures, self._failed_at, self._start_after = 0, 0.0, 0.0
+        self._listened_at = time.monotonic()
+        self._is_stopping = self._must_replace = False
 
     def run(self) -> None:
         """Start the processes and keep them running until SIGTERM or SIGINT. Raises DidNotStart."""
@@ -135,11 +138,20 @@ class ApiProcesses:
         for each in self._all():
             if each.alive in readable:
                 each.listen()
-        if any(each.is_ready for each in self._serving):
+        self._forgive_silence(time.monotonic())
+        if any(each.is_ready and each.started_at > self._failed_at for each in self._serving):
             self._failures = 0
         if readable:
             # A pipe whose writer has ended is readable at once, again and again.
             time.sleep(_TICK_SECONDS / 4)
+
+    def _forgive_silence(self, now: float) -> None:
+        """Begin to wait anew for what the others say, where this process itself stood still."""
+        if now - self._listened_at > PAUSE_SECONDS:
+            for each in self._all():
+                each.started_at = now
+                each.heard_at = now if each.is_ready else None
+        self._listened_at = now
 
     def _remove_ended(self) -> None:
         now = time.monotonic()
@@ -168,9 +180,14 @@ class ApiProcesses:
             self._successor, self._outdated = None, []
             return
         self._serving.remove(each)
-        self._outdated = [old for old in self._outdated if old is not each]
+        if each in self._outdated:
+            self._outdated.remove(each)
+            if self._successor is not None:
+                self._serving.append(self._successor)
+                self._successor = None
         if not each.is_ready:
             self._failures += 1
+            self._failed_at = time.monotonic()
             if self._failures >= max(3, self._count) and not any(other.is_ready for other in self._serving):
                 raise DidNotStart
             delay = RESTART_DELAYS[min(self._failures, len(RESTART_DELAYS)) - 1]
@@ -178,6 +195,10 @@ class ApiProcesses:
 
     def _replace_outdated(self) -> None:
         """Take the next step of a replacement: start a successor, or drain an old process whose successor answers."""
+        if self._must_replace:
+            self._must_replace = False
+            # A successor that is starting may be of the release before, too.
+            self._outdated = [*self._serving, *([self._successor] if self._successor is not None else [])]
         if not self._outdated or self._draining:
             return
         if self._successor is None:
@@ -187,9 +208,12 @@ class ApiProcesses:
             self._serving[self._serving.index(old)] = self._successor
             self._successor = None
             self._draining.append((old, time.monotonic() + DRAINED_SECONDS))
-            old.process.send_signal(signal.SIGHUP)
+            # One that does not answer yet would not drain.
+            old.process.send_signal(signal.SIGHUP if old.is_ready else signal.SIGTERM)
 
     def _stop(self) -> None:
+        # While this process held the socket open, the kernel would accept connections that nobody answers.
+        self._listener.close()
         processes = self._all()
         for each in processes:
             if not each.has_ended():
@@ -208,7 +232,7 @@ class ApiProcesses:
             self._is_stopping = True
 
         def replace(number: int, frame: FrameType | None) -> None:
-            self._outdated = list(self._serving)
+            self._must_replace = True
 
         handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: replace}
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}

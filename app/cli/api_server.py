@@ -45,6 +45,7 @@ class ApiServer(uvicorn.Server):
         super().__init__(config)
         self._site, self._on_alive = site, on_alive
         self._drained_by: float | None = None
+        self._was_empty = False
 
     def drain(self) -> None:
         """Accept no more connections, and end once those that are open have: each is closed after its next answer.
@@ -54,7 +55,7 @@ class ApiServer(uvicorn.Server):
         if self._drained_by is not None:
             return
         self._drained_by = time.monotonic() + DRAIN_SECONDS
-        for server in self.servers:
+        for server in getattr(self, "servers", ()):
             server.close()
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
@@ -70,7 +71,10 @@ class ApiServer(uvicorn.Server):
             self._on_alive()
         if self._drained_by is not None:
             is_over = time.monotonic() > self._drained_by
-            self.should_exit = self.should_exit or is_over or not self.server_state.connections
+            # A connection that was accepted in the very moment is seen one tick later.
+            is_empty = not self.server_state.connections
+            self.should_exit = self.should_exit or is_over or (is_empty and self._was_empty)
+            self._was_empty = is_empty
         return await super().on_tick(counter)
 
     def _end_streams(self) -> None:

@@ -6,7 +6,7 @@ A reverse proxy does the same; without one, each such connection would stay open
 import asyncio
 from typing import Any
 
-from httptools import HttpParserError
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # From the opening of a connection, or from the end of the last answer, to the end of the next request's head.
@@ -29,6 +29,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         # Bytes that have arrived since the parser last completed something, and those of this request's headers.
         self._pending_bytes = 0
         self._header_bytes = 0
+        # Whether the request asks for another protocol, which the parser believes to begin after the head.
+        self._is_upgrade = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,9 +42,38 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._pending_bytes += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._pending_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what arrived, as uvicorn does; but a request for another protocol is answered like any other.
+
+        The parser would take its body for the beginning of that protocol, and what follows for the next request: a
+        client that offers HTTP/2 would order with an empty body, and a stranger could hide a request in another's.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._is_upgrade = False
+            if self.parser.get_method() == b"CONNECT":
+                self.send_400_response("CONNECT is not possible here.")
+                return
+            head = self._head_without_upgrade()
+            self.parser = HttpRequestParser(self)
+            self._parse(head + data[upgrade.args[0] :])
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _head_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        kept = [line for line in self.headers if line[0] not in (b"connection", b"upgrade", b"http2-settings")]
+        if any(b"close" in value.lower() for name, value in self.headers if name == b"connection"):
+            kept.append((b"connection", b"close"))
+        lines = [method + b" " + self.url + b" HTTP/" + version, *(name + b": " + value for name, value in kept)]
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -56,6 +87,9 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._pending_bytes = 0
+        self._is_upgrade = self.parser.should_upgrade()
+        if self._is_upgrade:
+            return
         self._clear_deadline()
         super().on_headers_complete()
 
@@ -65,7 +99,8 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._pending_bytes = 0
-        super().on_message_complete()
+        if not self._is_upgrade:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

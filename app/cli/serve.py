@@ -37,6 +37,8 @@ def run_api() -> None:
         return
     from app.cli.api_server import serve_site
 
+    # There is nothing to replace; the default would end the process without its grace.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     serve_metrics("api")
     serve_site()
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.cli.api_processes import STOP_SECONDS
 from app.cli.client import answers
 from app.cli.embedded import EmbeddedServers
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record, write_record
@@ -69,7 +70,8 @@ def roles() -> list[ProcessRole]:
         return child_environment(**({"metrics_port": first + number} if first else {}))
 
     return [
-        ProcessRole("api", [*command, "api"], environment(0)),
+        # Longer than the API gives its own processes.
+        ProcessRole("api", [*command, "api"], environment(0), stop_seconds=STOP_SECONDS + 5),
         ProcessRole("scheduler", [*command, "scheduler"], environment(1)),
         ProcessRole("courier", [*command, "courier"], environment(2), stop_seconds=20.0),
         # A worker killed with the tree has no database left to sign off from; its leases expire instead.

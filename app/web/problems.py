@@ -44,8 +44,11 @@ def install_page_problems(api: FastAPI) -> None:
 def _page_handler(previous: Handler) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
         if wants_page(request) and isinstance(error, _REQUEST_ERRORS):
-            await run_in_threadpool(_recognise_visitor, request)
-            return problem_page(request, as_app_error(request, error))
+            problem = as_app_error(request, error)
+            # Where requests are refused because there are too many, a refusal reads nothing.
+            if problem.code not in ("rate_limited", "unavailable"):
+                await run_in_threadpool(_recognise_visitor, request)
+            return problem_page(request, problem)
         # The log line carries the request id that the page shows, even after the request's own log context has ended.
         with bind_log_ids(request_id=getattr(request.state, "request_id", "")):
             response = previous(request, error)

@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 from app.accounts.keys import issue_key, revoke_key
 from app.accounts.tables import ApiKey
 from app.api.application import create_app
+from app.cli.connection_deadlines import DeadlineProtocol
 from app.clock import now
 from app.db import transaction
 from app.jobs.tables import Job
@@ -84,7 +85,9 @@ def test_no_address_of_a_special_network_is_reached(network: IPv4Network | IPv6N
 @pytest.fixture
 def port(world: World) -> Iterator[int]:
     """The API on a port of its own, for bytes that no client would send."""
-    server = uvicorn.Server(uvicorn.Config(create_app(), port=0, log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(), port=0, http=DeadlineProtocol, log_config=None, access_log=False)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -122,6 +125,27 @@ def test_a_request_torn_anywhere_makes_no_job(world: World, port: int) -> None:
         assert len(session.scalars(select(Job.id)).all()) == 1
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_a_request_that_offers_another_protocol_keeps_its_body(world: World, port: int, protocol: str) -> None:
+    body = b'{"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}'
+    head = (
+        f"POST /v1/videos/estimates HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {world.alice}\r\n"
+        f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    second = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    # In one piece, and the body in a second one, as a client that waits for an answer to its offer would not send it.
+    for pieces in ((head + body + second,), (head, body, second), (head[:40], head[40:] + body[:9], body[9:] + second)):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for piece in pieces:
+                line.sendall(piece)
+            answer = b"".join(iter(lambda: line.recv(65_536), b""))
+        assert answer.count(b"HTTP/1.1 200") == 2, answer
+        assert b'"total":' in answer
+        assert answer.endswith(b'{"status":"ok"}')
+
+
 def test_a_request_that_is_no_request_is_refused(world: World, port: int) -> None:
     bodies = (
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -130,6 +154,7 @@ def test_a_request_that_is_no_request_is_refused(world: World, port: int) -> Non
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
         b"POST /v1/videos HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
     )
     for body in bodies:
         answer = send(port, body)

@@ -17,6 +17,7 @@ import pytest
 
 from app.cli.api_processes import open_listener
 from app.cli.client import answers
+from app.cli.ports import free_port
 from app.settings import child_environment
 from tests.api_client import World
 
@@ -47,7 +48,7 @@ listener = open_listener("127.0.0.1", 0)
 listener.setblocking(False)
 print(listener.getsockname()[1], flush=True)
 command = [sys.executable, "-c", sys.argv[1]]
-ApiProcesses(command, 2, listener, dict(os.environ), hung_seconds=1.0).run()
+ApiProcesses(command, 2, listener, dict(os.environ), hung_seconds=3.0).run()
 """
 
 
@@ -135,7 +136,7 @@ def test_no_request_is_refused_while_the_processes_are_replaced(
 ) -> None:
     with closing(open_listener("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    metrics = port + 1 if port < 65_000 else port - 1
+    metrics = free_port()
     environment = child_environment(port=port, api_processes=2, metrics_port=metrics, home=tmp_path)
     api = subprocess.Popen([sys.executable, "-P", "-m", "app.cli.serve", "api"], env=environment)
     process, base_url = psutil.Process(api.pid), f"http://127.0.0.1:{port}"
