@@ -124,7 +124,7 @@ def _check_open_request(session: Session, account_id: str, order: TopUp) -> None
         _check_terms(request, order)
 
 
-def _same_reference(account_id: str, order: TopUp) -> Select[tuple[TopUpRequest]]:
+def _same_reference(account_id: str, order: TopUp) -> Select[TopUpRequest]:
     same = (
         TopUpRequest.account_id == account_id,
         TopUpRequest.kind == order.kind,
