@@ -65,7 +65,7 @@ proxies:
 coverage: $(TESTS) browser proxies ## Run every test but the deep ones and print the lines that none of them reaches
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
-test-deep: $(TESTS) browser pgbouncer ## Run the storms, fuzzing and long runs
+test-deep: $(TESTS) browser proxies ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m deep
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)
