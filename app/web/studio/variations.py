@@ -66,8 +66,10 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     options = _read(form)
     if not options.prompt:
         raise AppError("invalid_request", "Write a prompt for the new film.", field="prompt")
-    model = load_catalog(get_settings().catalog_dir)[finished_spec(job).model]
-    ask_about_subject(model, [options.prompt], is_confirmed=bool(text_of(form, "anyway")))
+    model = load_catalog(get_settings().catalog_dir).get(finished_spec(job).model)
+    # A model that has left the catalogue is refused below, in the words of every other way of ordering.
+    if model is not None:
+        ask_about_subject(model, [options.prompt], is_confirmed=bool(text_of(form, "anyway")))
     copied = options.kind in ("extension", "edit")
     source = copy_film(session, job) if copied else _PLACEHOLDER_SOURCE
     spec, mode = _spec(session, job, options, source=source), None
