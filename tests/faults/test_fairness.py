@@ -125,7 +125,8 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
     body = {"model": "storm", "prompt": "flood", "seconds": 1, "resolution": "480P"}
     with stands.service.client("enterprise") as client:
         flooding = client.post("/v1/videos", json=body).raise_for_status().json()
-    with Session(create_engine(sqlalchemy_url(stands.database_url))) as session:
+    engine = create_engine(sqlalchemy_url(stands.database_url))
+    with Session(engine) as session:
         session.execute(text("UPDATE jobs SET test = true WHERE id = :id"), {"id": flooding["id"]})
         clone(session, flooding["id"], 10_000)
         # A template that a worker has already taken would give clones that nobody can take.
@@ -143,6 +144,7 @@ def test_a_flood_of_ten_thousand_before_real_workers(stands: Ground, capsys: pyt
             text("UPDATE units SET state = 'ready' WHERE job_id LIKE :clones"), {"clones": f"{flooding['id']}-%"}
         )
         session.commit()
+    engine.dispose()
     until(stands, "SELECT count(*) FROM takes WHERE job_id LIKE %s", f"{flooding['id']}-%", least=3)
     began = time.monotonic()
     with stands.service.client("creator") as client:
