@@ -13,7 +13,8 @@ from app.sql_statements import sql_file
 # Robbins and Monro): enough to follow a new GPU within some tens of takes, too little for one outlier to matter.
 GAIN = Decimal("0.1")
 # Seconds per frame, p50 and p90, before the first take was measured: of the shipped model, which runs on any machine,
-# and of joining a film; then of any other model.
+# and of joining a film; then of any other model. forecast.sql and queue_snapshot.sql repeat them, and a test holds them
+# equal.
 PRIORS = {
     "demo": (Decimal("0.1"), Decimal("0.4")),
     "finish": (Decimal("0.02"), Decimal("0.06")),
@@ -49,15 +50,6 @@ def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: D
     model, kind, shape = key
     inputs = {"model": model, "kind": kind, "shape": shape, "seconds": seconds, "gpu_seconds": gpu_seconds}
     _RECORD.run(session, {**inputs, "gain": GAIN})
-
-
-def estimate_seconds(session: Session, model: str, kind: str, resolution: str, frames: int) -> tuple[Decimal, Decimal]:
-    """Return the p50 and p90 seconds of a take of `frames`, from the model's prior where nothing is measured."""
-    throughput = session.get(Throughput, (model, kind, resolution))
-    if throughput is None:
-        p50, p90 = PRIORS.get(model, PRIOR)
-        return p50 * frames, p90 * frames
-    return throughput.p50 * frames, throughput.p90 * frames
 
 
 def estimate_use(session: Session, unit: Unit, *, resolution: str) -> Decimal:

@@ -239,3 +239,8 @@ def test_queues_are_estimated_with_the_same_priors() -> None:
     for at, column in enumerate(("p50", "p90")):
         cases = " ".join(f"WHEN '{model}' THEN {prior[at]}" for model, prior in PRIORS.items())
         assert f"coalesce(t.{column}, CASE u.model {cases} ELSE {PRIOR[at]} END)" in sql
+    values = ", ".join(f"('{model}', {p50}, {p90})" for model, (p50, p90) in PRIORS.items())
+    assert f"VALUES {values}" in eta.FACTS_SQL
+    for column, prior, film in zip(("p50", "p90"), PRIOR, PRIORS["finish"], strict=True):
+        assert f"coalesce(p.{column}, prior.{column}, {prior})" in eta.FACTS_SQL
+        assert f"coalesce(film.{column}, {film})" in eta.FACTS_SQL
