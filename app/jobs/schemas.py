@@ -66,7 +66,7 @@ class ShotIn(StrictModel):
 
 
 class VideoRequest(StrictModel):
-    """An order for a film: one prompt, or a storyboard of shots. Defaults are resolved before pricing."""
+    """An order for a film: one prompt, or a storyboard of shots in one style. Defaults are resolved before pricing."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -89,7 +89,9 @@ class VideoRequest(StrictModel):
     model: str = Field(
         "auto", max_length=64, description="A model of GET /v1/models, or auto: the cheapest capable one."
     )
-    prompt: Prompt | None = None
+    prompt: Prompt | None = Field(
+        None, description="What the film shows; with shots, the style line that each of them begins with."
+    )
     shots: list[ShotIn] | None = Field(None, min_length=1, max_length=SHOTS_MAX)
     seconds: Seconds | None = Field(None, description="Whole seconds; default 5.")
     size: str | None = Field(None, max_length=16, description="Width x height in pixels, such as 1280x720.")

@@ -54,6 +54,23 @@ def test_fields_beyond_openai_travel_in_extra_body(client: openai.OpenAI) -> Non
     assert client.videos.retrieve(video.id).id == video.id
 
 
+def test_the_prompt_of_a_storyboard_is_its_style_line(client: openai.OpenAI) -> None:
+    shots = [{"prompt": "one", "seconds": 1}, {"prompt": "two", "seconds": 1}]
+    video = client.videos.create(
+        prompt="Watercolour, soft light", extra_body={"model": "synthetic", "shots": shots, "resolution": "480P"}
+    )
+    assert [shot["prompt"] for shot in video.shots] == [  # type: ignore[attr-defined]
+        "Watercolour, soft light\none",
+        "Watercolour, soft light\ntwo",
+    ]
+    assert video.resolved["style"] == "Watercolour, soft light"  # type: ignore[attr-defined]
+    done = client.videos.poll(video.id, poll_interval_ms=200)
+    assert (done.status, done.seconds) == ("completed", "2")
+    with pytest.raises(openai.UnprocessableEntityError, match="With its style line") as refused:
+        client.videos.create(prompt="x" * 5_000, extra_body={"model": "synthetic", "shots": shots})
+    assert refused.value.param == "shots.0.prompt"
+
+
 def test_an_uploaded_reference_is_the_first_frame(client: openai.OpenAI) -> None:
     file = io.BytesIO()
     Image.new("RGB", (640, 360), (200, 30, 30)).save(file, "PNG")
