@@ -47,7 +47,7 @@ def show_job(
         remixed_from_video_id=job.parent_id if job.parent_kind == "remix" else None,
         seconds=seconds,
         size=f"{spec.width}x{spec.height}",
-        error=_error(job),
+        error=error_of(job),
         stage=None if is_final(state) else job.stage,
         queue_position=queue_position,
         eta=eta,
@@ -79,7 +79,7 @@ _ENDS = {
 }
 
 
-def _error(job: Job) -> VideoError | None:
+def error_of(job: Job) -> VideoError | None:
     """Return why a job ended otherwise than ordered; None for one that is open or completed."""
     if job.error_code:
         return VideoError(code=job.error_code, message=job.error_message or "")

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.api.dashscope.uploads import STORED, stored_asset
 from app.errors import AppError
+from app.jobs.present import error_of
 from app.jobs.schemas import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
@@ -23,6 +24,8 @@ STATUS = {
     JobState.CANCELLED: "CANCELED",
     JobState.EXPIRED: "FAILED",
 }
+# DashScope's codes of tasks that ended without a film; every other failure is InternalError.Algo.
+ERROR_CODES = {"cancelled": "JobCanceled", "expired": "JobExpired"}
 STATES_OF_STATUS = {
     "PENDING": ("queued",),
     "RUNNING": ("in_progress",),
@@ -176,9 +179,10 @@ def to_output(job: Job, video_url: str | None) -> dict[str, Any]:
     }
     if video_url is not None:
         output["video_url"] = video_url
-    if job.state in (JobState.FAILED, JobState.EXPIRED):
-        output["code"] = "JobExpired" if job.state == JobState.EXPIRED else "InternalError.Algo"
-        output["message"] = job.error_message or "The task was not started in time. Nothing was charged."
+    error = error_of(job)
+    if error is not None:
+        output["code"] = ERROR_CODES.get(error.code, "InternalError.Algo")
+        output["message"] = error.message
     return {key: value for key, value in output.items() if value is not None}
 
 

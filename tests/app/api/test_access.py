@@ -29,6 +29,7 @@ PUBLIC = {
     "/healthz",
     "/readyz",
     "/openapi.json",
+    "/llms.txt",
     # Their last path segment is signed, refers to one object, and expires.
     "/files/{token}",
     "/api/v1/uploads/{permit}",
