@@ -61,11 +61,11 @@ async def get_readiness(response: Response) -> ReadinessOut:
 
     A load balancer keeps an API whose storage, Redis or workers are away: it still answers, and accepts orders.
     """
-    required, redis, storage = await asyncio.gather(
-        asyncio.shield(_shared("required", _check_required)),
+    redis, storage = await asyncio.gather(
         _within_patience(_shared("redis", lambda: _status_of(_check_redis))),
         _within_patience(_shared("storage", lambda: _status_of(_check_storage))),
     )
+    required: ReadinessOut = await asyncio.shield(_shared("required", _check_required))
     if required.status != "ok":
         response.status_code = 503
     return required.model_copy(update={"parts": {**required.parts, "redis": redis, "storage": storage}})

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.clock import now
 from app.errors import AppError
+from app.jobs.order_warnings import OrderWarning
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote, Submission
@@ -35,6 +36,7 @@ class OrderIdentity:
     parent_kind: str | None = None
     spec: Spec | None = None  # derived from another job and already resolved
     traceparent: str | None = None
+    warnings: tuple[OrderWarning, ...] = ()  # what the interface ignored of the call
 
 
 def body_fingerprint(method: str, path: str, body: bytes) -> str:

@@ -12,6 +12,7 @@ from app.catalog.demo_terms import prompt_terms
 from app.catalog.models import STRENGTH_MODES, VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
+from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_length, check_model, check_pictures
 from app.jobs.resolve_sound import resolve_sound
 from app.jobs.schemas import PROMPT_MAX, ShotIn, VideoRequest
@@ -37,6 +38,7 @@ def resolve(
     `seed` is the default where the request has none, so that a quote and its redemption resolve alike; `mode` is set
     by API routes that imply one (edits, extensions). Raises AppError for what cannot be made, naming the field.
     """
+    request = with_ratio(session, owner, request)
     size = resolve_size(request.size, request.resolution, request.ratio)
     shots_in = storyboard(request)
     wanted_mode = mode or mode_of(request, shots_in)

@@ -21,6 +21,7 @@ from app.jobs.low_balance import publish_low_balance
 from app.jobs.model_terms import check_terms
 from app.jobs.open_quotes import open_quote
 from app.jobs.order_facts import OrderFacts, read_order_facts
+from app.jobs.order_warnings import with_order_warnings
 from app.jobs.plan import FINISH_POOL, TEST_POOL, plan_units
 from app.jobs.publish_event import new_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec
@@ -203,7 +204,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "currency": priced.price.currency,
         "prompt": "\n".join(shot.prompt for shot in spec.shots),
         "extra": dict(request.metadata),
-        "resolved": resolved_facts(spec, priced.model),
+        "resolved": with_order_warnings(resolved_facts(spec, priced.model), order.warnings),
         "door": order.door,
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,

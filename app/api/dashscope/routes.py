@@ -14,6 +14,7 @@ from app.api.access import VideosCaller, answers_poll, require_key
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
+from app.api.handling import Handling, HandlingDep
 from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import parse_json_object, parse_large
@@ -79,6 +80,7 @@ def create_task(
     session: SessionDep,
     caller: VideosCaller,
     body: BodyDep,
+    handling: HandlingDep,
     x_dashscope_async: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
     """Submit a video task. It becomes a job like any other, with the same price and visible at every interface."""
@@ -86,11 +88,12 @@ def create_task(
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
-    task = to_native(values)
+    task = to_native(values, is_strict=handling is Handling.STRICT)
     with caller_field_names(task.names):
         order = OrderIdentity(
             request=VideoRequest.model_validate(task.values),
             door="dashscope",
+            warnings=tuple(task.warnings),
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
 

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.api.access import VideosCaller
+from app.api.handling import HandlingDep
+from app.api.videos.received_order import receive_order
 from app.api.videos.routes import ORDER_LIMITS, accept_order
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
@@ -95,7 +97,9 @@ def _body_schema(model: str) -> dict[str, Any]:
 
 @router.post("/edits", openapi_extra=_body_schema("VideoRequest"))
 @request_limits(ORDER_LIMITS)
-def edit_video(http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoOut:
+def edit_video(
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep
+) -> VideoOut:
     """Change a clip as a prompt says. `video` is a file, an asset id, a URL, or the id of one of your videos."""
     values = dict(body.values)
     parent = _named_job(session, caller, values, body)
@@ -104,8 +108,10 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         values.setdefault("model", parent.model)
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     files = {} if parent is not None else body.files
+    received = receive_order(replace(body, values=values), handling)
     order = OrderIdentity(
-        request=VideoRequest.model_validate(values),
+        request=received.request,
+        warnings=received.warnings,
         mode="edit",
         fingerprint=body.fingerprint,
         parent_id=parent.id if parent else None,

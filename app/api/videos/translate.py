@@ -171,6 +171,6 @@ def rename_fields(values: dict[str, Any]) -> None:
     for other, native in RENAMED.items():
         if other in values:
             value = values.pop(other)
-            if isinstance(value, dict):
+            while isinstance(value, dict):
                 value = value.get("image_url") or value.get("file_id") or value.get("url")
             values[native] = value
