@@ -272,6 +272,13 @@ class VideoOut(WithWarnings):
     resolved: Facts
     parent: dict[str, str] | None = None
     video_url: str | None = None
+    # The names of inference servers; times and memory are those of the takes, once the job has ended.
+    num_frames: int
+    fps: int
+    duration_s: float
+    inference_time_s: float | None = None
+    stage_durations: dict[str, float] | None = None
+    peak_memory_mb: float | None = None
     meter: MeterOut | None = None
 
 

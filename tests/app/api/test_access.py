@@ -30,6 +30,7 @@ PUBLIC = {
     "/readyz",
     "/openapi.json",
     "/llms.txt",
+    "/health",
     # Their last path segment is signed, refers to one object, and expires.
     "/files/{token}",
     "/api/v1/uploads/{permit}",
