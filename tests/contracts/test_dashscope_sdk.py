@@ -264,3 +264,22 @@ def test_the_second_surface_raises_what_its_users_catch(service: Service, base_u
         pytest.raises(AuthenticationError),
     ):
         stranger.videos.jobs.list()
+
+
+def test_a_bad_order_raises_its_own_exception_and_holds_nothing(service: Service, base_url: str) -> None:
+    with service.client("admin") as operator:
+        account = operator.post("/v1/admin/accounts", json={"name": "Poor"}).raise_for_status().json()["id"]
+        scopes = {"scopes": ["videos", "billing"]}
+        key = operator.post(f"/v1/admin/accounts/{account}/keys", json=scopes).raise_for_status().json()["secret"]
+    bad_orders: list[tuple[dict[str, Any], str, str]] = [
+        ({"model": "no-such"}, "ModelNotFound", "There is no enabled video model"),
+        ({"image_url": "https://localhost/a.png"}, "InvalidURL", "URL"),
+        ({"prompt": "x" * 5_001}, "InvalidParameter", "at most 5000 characters"),
+        ({}, "Arrearage", "The wallet cannot hold"),
+    ]
+    with dashscope.Client(api_key=key, base_url=base_url) as client, service.client(key) as http:
+        for changes, code, sentence in bad_orders:
+            with pytest.raises(APIStatusError, match=sentence) as refused:
+                client.videos.jobs.create(**{**SMALL, "prompt": "bars", **changes})
+            assert refused.value.code == code
+            assert http.get("/v1/wallet").json()["held"] == "0.00"
