@@ -1,7 +1,6 @@
 """Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -224,11 +223,6 @@ def autocommit() -> Iterator[Connection]:
     """
     with get_engine().execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         yield connection
-
-
-def driver_sql(statement: str) -> str:
-    """Return a statement with `:name` parameters as `Connection.exec_driver_sql` takes it, which compiles nothing."""
-    return re.sub(r"(?<!:):(?=[a-z])(\w+)", r"%(\1)s", statement.replace("%", "%%"))
 
 
 def commit_early(session: Session) -> None:
