@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -200,6 +201,7 @@ def forget_engines() -> None:
         for engine in _engines.values():
             engine.dispose()
         _engines.clear()
+        _autocommit_engine.cache_clear()
 
 
 @contextmanager
@@ -221,8 +223,14 @@ def autocommit() -> Iterator[Connection]:
     It saves the round trips of BEGIN and COMMIT, and what a session costs. What is written in the block stays, whatever
     happens after it.
     """
-    with get_engine().execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    with _autocommit_engine(get_engine()).connect() as connection:
         yield connection
+
+
+@lru_cache(maxsize=4)
+def _autocommit_engine(engine: Engine) -> Engine:
+    """Return the view of an engine, with the same pool, whose connections commit each statement."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def commit_early(session: Session) -> None:

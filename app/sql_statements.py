@@ -87,7 +87,7 @@ Row = TypeVar("Row", bound=Base)
 
 
 def loaded(session: Session, row_type: type[Row], **columns: Any) -> Row:
-    """Return the session's object for a row that a statement has just written; nothing is read or written for it.
+    """Return the session's object for a row that a statement has just written or read; nothing more is sent for it.
 
     `columns` are the attributes of the row, its primary key among them. Others are read when they are used.
     """
@@ -95,15 +95,24 @@ def loaded(session: Session, row_type: type[Row], **columns: Any) -> Row:
     key = tuple(columns[mapper.get_property_by_column(column).key] for column in mapper.primary_key)
     row = session.identity_map.get(mapper.identity_key_from_primary_key(key))
     if row is None:
-        row = attach(session, row_type(**columns))
-    else:
-        for name, value in columns.items():
-            set_committed_value(row, name, value)
+        return attach(session, new_row(row_type, columns))
+    for name, value in columns.items():
+        set_committed_value(row, name, value)
     return cast(Row, row)
 
 
+def new_row(row_type: type[Row], columns: Mapping[str, Any]) -> Row:
+    """Return an object of no session for a row that a statement writes or has read, see `attach`.
+
+    Its attributes are set as the mapper sets those that it has read: none counts as changed.
+    """
+    row = row_type()
+    vars(row).update(columns)
+    return row
+
+
 def attach(session: Session, row: Row) -> Row:
-    """Make an object whose row a statement has just written the session's own; nothing is read or written for it.
+    """Make an object whose row a statement has just written or read the session's own; nothing is sent for it.
 
     Attributes that were not set are read from the database when they are used.
     """

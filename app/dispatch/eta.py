@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.clock import lease_now
+from app.clock import lease_clock_input
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -59,7 +59,7 @@ def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
     outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
     unfinished = [job.id for job in jobs if not is_final(job.state)]
     if unfinished:
-        for facts in _FORECAST.run(session, forecast_inputs(unfinished, lease_now(session))):
+        for facts in _FORECAST.run(session, forecast_inputs(unfinished, lease_clock_input(session))):
             outlooks[facts.facts_id] = outlook_of(facts)
     return outlooks
 

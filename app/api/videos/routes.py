@@ -17,6 +17,7 @@ from starlette.datastructures import UploadFile
 from app.accounts.caller import Caller, require_active
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll
+from app.api.direct_answers import answered_directly
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
@@ -212,10 +213,14 @@ def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Re
     return Response(video.model_dump_json(), media_type="application/json", headers=headers)
 
 
+_poll = answers_poll(Scope.VIDEOS, _answer_poll)
+
+
 @router.get("/{video_id}", response_model=VideoOut, responses={304: {"description": "The client has it as it is"}})
+@answered_directly(_poll)
 async def get_video(
     video_id: str,
-    answer: Annotated[Response, Depends(answers_poll(Scope.VIDEOS, _answer_poll))],
+    answer: Annotated[Response, Depends(_poll)],
     if_none_match: Annotated[str | None, Header(description="The ETag of an earlier answer.")] = None,
 ) -> Response:
     """Return a video in its current state, and in `openai-poll-after-ms` when to ask again.
