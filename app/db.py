@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -76,13 +77,12 @@ def append_only(table: Table, message: str) -> None:
 
 
 # Crockford's alphabet without look-alikes: ids are read aloud in support calls.
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
 def new_id(prefix: str) -> str:
     """Return a new unguessable id such as `video_8h2k…`: the noun's prefix and 120 random bits in base 32."""
-    number = secrets.randbits(120)
-    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(115, -5, -5))
+    return f"{prefix}_{b32encode(secrets.token_bytes(15)).translate(_ALPHABET).decode()}"
 
 
 _engines: dict[str, Engine] = {}
