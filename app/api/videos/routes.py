@@ -2,9 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -12,17 +10,16 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from starlette.datastructures import UploadFile
 
-from app.accounts.caller import Caller, require_active
+from app.accounts.caller import require_active
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll
 from app.api.direct_answers import answered_directly
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
-from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
+from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.polling import matches_etag, poll_headers, video_etag
-from app.api.videos.submit_order import Complete, submit_order
+from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.db import commit_early
@@ -157,27 +154,11 @@ def create_video(
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now; what is delivered is charged at the end."""
     order = OrderIdentity(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
-    return accept_order(http, response, session, caller, order, body.files)
+    return answer_order(response, session, submit_order(http, session, caller, order, body.files))
 
 
-def accept_order(
-    http: Request,
-    response: Response,
-    session: Session,
-    caller: Caller,
-    order: OrderIdentity,
-    files: Mapping[str, UploadFile] = MappingProxyType({}),
-    *,
-    complete: Complete | None = None,
-) -> VideoOut:
-    """Submit an order and return its video. `complete` is called before the order's input files are ingested."""
-
-    def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-        identity = identity if complete is None else complete(identity)
-        return replace(identity, request=ingest_inputs(session, caller, identity.request, files))
-
-    is_whole = complete is None and not has_inputs(order.request, files)
-    job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+def answer_order(response: Response, session: Session, job: Job) -> VideoOut:
+    """Commit an order, and return the video of its job, with the headers of a poll."""
     video = view_committed(session, job)
     response.headers.update(poll_headers(video))
     return video
