@@ -34,7 +34,7 @@ from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
-from app.sql_statements import attach, mark_written, sql_file
+from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
 from app.wallet.hold import place_hold
 from pricing.money import Money
@@ -154,7 +154,7 @@ def _write(
         "units_total": sum(unit["kind"] == "segment" for unit in units),
         "created_at": moment,
     }
-    job = Job(**columns)
+    job = new_row(Job, columns)
     event = new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints)
     inputs = {
         "job": json.dumps(columns | {"metadata": columns["extra"]}, default=datetime.isoformat),

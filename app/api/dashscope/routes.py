@@ -1,6 +1,5 @@
 """Routes of the DashScope interface: submit, get, list and cancel video tasks."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -18,7 +17,6 @@ from app.api.handling import Handling, HandlingDep
 from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import parse_json_object, parse_large
-from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.clock import local_now, now
@@ -96,12 +94,7 @@ def create_task(
             warnings=tuple(task.warnings),
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
-
-        def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-            return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
-
-        is_whole = not has_inputs(order.request, {})
-        job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        job = submit_order(http, session, caller, order)
         return _task(http, now(session), job)
 
 

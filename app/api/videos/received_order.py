@@ -21,7 +21,7 @@ class ReceivedOrder:
     warnings: tuple[OrderWarning, ...]
 
 
-def receive_order(body: Body, handling: Handling | None) -> ReceivedOrder:
+def read_order(body: Body, handling: Handling | None) -> ReceivedOrder:
     """Return the order in a body.
 
     Fields of other servers are translated. Unknown ones are refused by name, unless the handling is lenient; fields

@@ -2,9 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -12,18 +10,18 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from starlette.datastructures import UploadFile
 
-from app.accounts.caller import Caller, require_active
+from app.accounts.caller import require_active
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll
+from app.api.direct_answers import answered_directly
 from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
-from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
+from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.polling import matches_etag, poll_headers, video_etag
-from app.api.videos.received_order import receive_order
-from app.api.videos.submit_order import Complete, submit_order
+from app.api.videos.received_order import read_order
+from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.db import commit_early
@@ -126,7 +124,7 @@ def view_committed(session: Session, job: Job) -> VideoOut:
 @request_limits(ORDER_LIMITS)
 def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> EstimateOut:
     """Price a request. Nothing is stored, and the price is not locked."""
-    order = receive_order(body, handling)
+    order = read_order(body, handling)
     with borrowed_inputs(session, caller, order.request, order.files) as request:
         priced = estimate(session, caller, request)
     resolved = with_order_warnings(priced.resolved(), order.warnings)
@@ -138,7 +136,7 @@ def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep, han
 def quote_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> QuoteOut:
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     require_active(caller)
-    order = receive_order(body, handling)
+    order = read_order(body, handling)
     request = ingest_inputs(session, caller, order.request, order.files)
     return show_quote(make_quote(session, caller, request), order.warnings)
 
@@ -156,29 +154,13 @@ def create_video(
     _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now; what is delivered is charged at the end."""
-    received = receive_order(body, handling)
+    received = read_order(body, handling)
     order = OrderIdentity(request=received.request, fingerprint=body.fingerprint, warnings=received.warnings)
-    return accept_order(http, response, session, caller, order, received.files)
+    return answer_order(response, session, submit_order(http, session, caller, order, received.files))
 
 
-def accept_order(
-    http: Request,
-    response: Response,
-    session: Session,
-    caller: Caller,
-    order: OrderIdentity,
-    files: Mapping[str, UploadFile] = MappingProxyType({}),
-    *,
-    complete: Complete | None = None,
-) -> VideoOut:
-    """Submit an order and return its video. `complete` is called before the order's input files are ingested."""
-
-    def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-        identity = identity if complete is None else complete(identity)
-        return replace(identity, request=ingest_inputs(session, caller, identity.request, files))
-
-    is_whole = complete is None and not has_inputs(order.request, files)
-    job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+def answer_order(response: Response, session: Session, job: Job) -> VideoOut:
+    """Commit an order, and return the video of its job, with the headers of a poll."""
     video = view_committed(session, job)
     response.headers.update(poll_headers(video))
     return video
@@ -214,10 +196,14 @@ def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Re
     return Response(video.model_dump_json(), media_type="application/json", headers=headers)
 
 
+_poll = answers_poll(Scope.VIDEOS, _answer_poll)
+
+
 @router.get("/{video_id}", response_model=VideoOut, responses={304: {"description": "The client has it as it is"}})
+@answered_directly(_poll)
 async def get_video(
     video_id: str,
-    answer: Annotated[Response, Depends(answers_poll(Scope.VIDEOS, _answer_poll))],
+    answer: Annotated[Response, Depends(_poll)],
     if_none_match: Annotated[str | None, Header(description="The ETag of an earlier answer.")] = None,
 ) -> Response:
     """Return a video in its current state, and in `openai-poll-after-ms` when to ask again.

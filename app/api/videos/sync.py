@@ -15,8 +15,9 @@ from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import serve
 from app.api.videos.events import read
 from app.api.videos.polling import poll_seconds
-from app.api.videos.received_order import receive_order
-from app.api.videos.routes import BODY_SCHEMA, ORDER_LIMITS, accept_order
+from app.api.videos.received_order import read_order
+from app.api.videos.routes import BODY_SCHEMA, ORDER_LIMITS, answer_order
+from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.db import transaction
 from app.errors import AppError
@@ -61,9 +62,9 @@ def create_video_and_wait(
     is rendered all the same: the same call with the same Idempotency-Key waits for it again and orders nothing. A film
     that ends otherwise is a 409 with its `error`.
     """
-    received = receive_order(body, handling)
+    received = read_order(body, handling)
     order = OrderIdentity(request=received.request, fingerprint=body.fingerprint, warnings=received.warnings)
-    video = accept_order(http, response, session, caller, order, received.files)
+    video = answer_order(response, session, submit_order(http, session, caller, order, received.files))
     # The session ends with this function, before anything is waited for.
     return FilmResponse(http, caller.account_id, video, seconds=_wait_seconds(http))
 
