@@ -55,11 +55,21 @@ _PROPERTIES: dict[str, Any] = {
     "callbackUrl": {"type": "string"},
 }
 
+_EXAMPLE = {
+    "prompt": "a red circle moves left on a blue background",
+    "n": 1,
+    "aspectRatio": "16:9",
+    "duration": 5,
+    "seed": 7,
+    "providerOptions": {},
+}
+
 
 def call_schema(title: str) -> dict[str, Any]:
     """Return the request body of a call, for the OpenAPI document."""
     schema = {"title": title, "type": "object", "properties": _PROPERTIES}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    content = {"schema": schema, "example": _EXAMPLE}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 @dataclass
