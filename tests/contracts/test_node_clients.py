@@ -14,13 +14,13 @@ pytestmark = [
     pytest.mark.skipif(MISSING is not None, reason=MISSING or ""),
 ]
 CLIENTS = ("gateway", "replicate", "openai", "aiReplicate", "aiAlibaba")
-# The error class of each client, for all refusals and for an unknown model.
+# The error classes of each client, for an unknown model, for too little money, and for the rest.
 ERRORS = {
-    "gateway": ("GatewayInvalidRequestError", "GatewayModelNotFoundError"),
-    "replicate": ("ApiError", "ApiError"),
-    "openai": ("Error", "Error"),
-    "aiReplicate": ("AI_APICallError", "AI_APICallError"),
-    "aiAlibaba": ("AI_APICallError", "AI_APICallError"),
+    "gateway": ("GatewayModelNotFoundError", "GatewayInvalidRequestError", "GatewayInvalidRequestError"),
+    "replicate": ("ApiError",) * 3,
+    "openai": ("UnprocessableEntityError", "APIError", "UnprocessableEntityError"),
+    "aiReplicate": ("AI_APICallError",) * 3,
+    "aiAlibaba": ("AI_APICallError",) * 3,
 }
 
 
@@ -50,7 +50,8 @@ def test_bad_input_is_refused_in_the_clients_own_class_with_our_sentence(
     of_client: Callable[[str], dict[str, Any]], name: str
 ) -> None:
     refused = of_client(name)["refused"]
-    of_all, of_model = ERRORS[name]
+    of_model, of_money, others = ERRORS[name]
+    classes = {"model": of_model, "money": of_money}
     sentences = {
         "model": "no-such-model",
         "picture": "This URL cannot be",
@@ -59,7 +60,7 @@ def test_bad_input_is_refused_in_the_clients_own_class_with_our_sentence(
     }
     for case, sentence in sentences.items():
         assert sentence in refused[case]["message"], (case, refused[case])
-        assert refused[case]["name"] == (of_model if case == "model" else of_all), (case, refused[case])
+        assert refused[case]["name"] == classes.get(case, others), (case, refused[case])
         assert 400 <= refused[case]["status"] < 500, (case, refused[case])
 
 

@@ -103,8 +103,11 @@ def to_native(model_id: str, body: dict[str, Any]) -> VideoCall:
     if body.get("inputReferences"):
         message = "inputReferences is not supported: no model here takes references."
         raise AppError("invalid_request", message, field="inputReferences")
-    call.set("first_frame", _file(body.get("image"), "image"), "image")
     _read_frames(call, body.get("frameImages"))
+    image = _file(body.get("image"), "image")
+    # The client sends its first frame under both names.
+    if image != call.values.get("first_frame"):
+        call.set("first_frame", image, "image")
     call.set("callback_url", body.get("callbackUrl"), "callbackUrl")
     _read_options(call, body.get("providerOptions"))
     _read_fps(call, model, body.get("fps"))

@@ -3,6 +3,7 @@
 import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.settings import get_settings
 from tests.api_client import World
 
 CALL: dict[str, Any] = {"prompt": "bars", "n": 1, "resolution": "832x480", "duration": 1, "providerOptions": {}}
+PICTURE = Path(__file__).parents[2] / "contracts" / "node" / "frame.png"
 MODEL = {"ai-model-id": "cinemeter/synthetic"}
 
 
@@ -101,6 +103,18 @@ def test_a_cancelled_film_is_cancelled_and_an_operation_must_be_one(world: World
     assert status(world, operation)["status"] == "cancelled"
     refused = world.post("/v4/ai/video-model/status", {"operation": "video"})
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, "operation")
+
+
+def test_the_clients_first_frame_may_come_under_both_of_its_names(world: World) -> None:
+    data = base64.b64encode(PICTURE.read_bytes()).decode()
+    image = {"type": "file", "mediaType": "image/png", "data": data}
+    frames = [{"frameType": "first_frame", "image": image}]
+    started = call(world, "/start", image=image, frameImages=frames).json()
+    video = world.get(f"/v1/videos/{started['operation']['id']}").json()
+    assert video["resolved"]["mode"] == "i2v"
+    other = {"type": "url", "url": "https://example.com/a.png"}
+    refused = call(world, "/start", image=other, frameImages=frames)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "image")
 
 
 def test_the_models_are_listed(world: World) -> None:
