@@ -122,7 +122,8 @@ def _create(
     seconds = _wait_seconds(prefer)
     if seconds is None or is_final(job.state):
         return JSONResponse(content, status_code=201)
-    return AwaitedPrediction(http, holder_of(caller), content, seconds)
+    # Its clients take an answer with any other status for the end of the prediction.
+    return AwaitedPrediction(http, holder_of(caller), {**content, "status": "starting"}, seconds)
 
 
 def _wait_seconds(prefer: str) -> int | None:
