@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Select, func, select
 from app.accounts.caller import Caller
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll, require_key
+from app.api.caller_fields import caller_field_names
 from app.api.dashscope import uploads
-from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
+from app.api.dashscope.errors import ErrorOut, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
 from app.api.handling import Handling, HandlingDep
 from app.api.interface import ApiInterface

@@ -50,7 +50,7 @@ def receive_order(http: Request, session: Session, caller: Caller, order: OrderI
     return replace(
         order,
         idempotency_key=idempotency_key(http),
-        is_retry=is_retry(http),
+        is_retry=order.is_retry or is_retry(http),
         is_first_try=is_first_try(http),
         traceparent=http.state.traceparent,
     )
