@@ -8,9 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
 from app.api.access import VideosCaller, require_key
 from app.api.caller_fields import caller_field_names
 from app.api.gateway.errors import (
@@ -33,7 +31,6 @@ from app.api.gateway.translate import (
 )
 from app.api.idempotency import idempotency_key
 from app.api.interface import ApiInterface
-from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.api.videos.wait_for_end import wait_for_end
@@ -84,14 +81,6 @@ def _order(http: Request, call: VideoCall, model_id: str, body: Body) -> OrderId
     )
 
 
-def _submit(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> Job:
-    def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-        return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
-
-    is_whole = not has_inputs(order.request, {})
-    return submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
-
-
 @router.post(
     "/video-model", openapi_extra=call_schema("VideoCall"), response_class=StreamingResponse, responses=_STREAM
 )
@@ -117,7 +106,7 @@ def generate_gateway_video(
                 job = earlier
                 text = "An identical call ordered this film. Send another seed or an Idempotency-Key for a new one."
                 call.warnings.append({"type": "other", "message": text})
-        job = job or _submit(http, session, caller, order)
+        job = job or submit_order(http, session, caller, order)
     feed: LiveFeed = http.app.state.live_feed
     return EventStream(job.account_id, _stream_result(feed, job.id, job.account_id, call.warnings))
 

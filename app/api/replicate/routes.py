@@ -1,7 +1,6 @@
 """Routes of the Replicate interface: predictions, made, listed, read and cancelled."""
 
 import re
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -26,7 +25,6 @@ from app.api.replicate.translate import (
     to_prediction,
     unknown_model,
 )
-from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
@@ -112,12 +110,7 @@ def _create(
         order = OrderIdentity(
             request=VideoRequest.model_validate(prediction.values), door="replicate", fingerprint=body.fingerprint
         )
-
-        def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-            return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
-
-        is_whole = not has_inputs(order.request, {})
-        job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        job = submit_order(http, session, caller, order)
     content = _shown(job, prediction.ignored)
     seconds = _wait_seconds(prefer)
     if seconds is None or is_final(job.state):
