@@ -20,6 +20,7 @@ from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.links import make_link
 from app.jobs.rate_limits import count_job
 from app.jobs.schemas import decimal_seconds
+from app.jobs.shot_progress import shot_progress
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
@@ -181,6 +182,7 @@ def film_context(session: Session, caller: Caller, job: Job, *, form: FormData |
         "title": card.title[:60],
         "card": card,
         "fps": spec.fps,
+        "tiles": [] if card.is_ended else shot_progress(session, job),
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
         "no_film_text": _no_film_text(job),

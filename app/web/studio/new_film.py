@@ -1,7 +1,7 @@
 """The studio page: the form, its live price, and the order."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
@@ -51,10 +51,12 @@ def show_studio(
     ordered: Annotated[str | None, Query(max_length=64)] = None,
     example: Annotated[str, Query(max_length=32)] = "",
     model: Annotated[str, Query(max_length=64)] = "auto",
+    seed: Literal["", "new"] = "",
 ) -> Response:
     """Show the form: empty, with an example or with the settings of a film; the newest films are below it.
 
-    After an order it keeps what was ordered, without its seed: ordered again, it is another film.
+    After an order it keeps what was ordered, without its seed: ordered again, it is another film. `seed=new` drops the
+    seed of a film too.
     """
     if source is None and ordered is None:
         return _studio(request, session, visitor, replace(example_draft(example), model=model))
@@ -65,6 +67,7 @@ def show_studio(
     draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
     if source is None:
         return _studio(request, session, visitor, replace(draft, seed=""), ordered=job.id)
+    draft = replace(draft, seed="") if seed else draft
     return _studio(request, session, visitor, draft, omitted=_omitted_inputs(spec))
 
 

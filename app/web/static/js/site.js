@@ -3,6 +3,7 @@ import "./shot-board.js";
 import "./frame-drop.js";
 import "./live-reel.js";
 import "./film-player.js";
+import "./shot-progress.js";
 import "./copy-text.js";
 import "./confirm-first.js";
 

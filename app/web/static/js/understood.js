@@ -18,6 +18,8 @@ function place(news) {
     }
   }
   mark(news.querySelector("[data-wrong]"));
+  // What is left are the words that the board has already.
+  news.replaceChildren();
 }
 
 function mark(reason) {
