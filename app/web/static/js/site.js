@@ -4,6 +4,7 @@ import "./frame-drop.js";
 import "./live-reel.js";
 import "./film-player.js";
 import "./shot-progress.js";
+import "./film-hover.js";
 import "./copy-text.js";
 import "./confirm-first.js";
 
