@@ -15,7 +15,7 @@ from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.db_connections import answers, sqlalchemy_url
+from app.db_connections import BoundedConnection, answers, limit_answers, restore_answers, sqlalchemy_url
 from app.process_role import application_name, pool_size
 from app.settings import get_settings
 
@@ -141,6 +141,10 @@ def _make_engine(target: str) -> Engine:
         target, pool_size=size, max_overflow=overflow, pool_timeout=10, connect_args=connect, hide_parameters=True
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
+        return BoundedConnection.connect(*arguments, **options)
+
     @event.listens_for(engine, "checkout")
     def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
         if settings.database_ping_seconds and not answers(connection.pgconn, settings.database_ping_seconds):
@@ -161,7 +165,8 @@ def _make_engine(target: str) -> Engine:
         )
 
     @event.listens_for(engine, "checkin")
-    def _close_late_ones(_connection: object, record: ConnectionPoolEntry) -> None:
+    def _close_late_ones(connection: object, record: ConnectionPoolEntry) -> None:
+        restore_answers(connection)
         # A thread may return its connection after `forget_engines`; nothing else would close that one.
         if _engines.get(target) is not engine:
             record.invalidate()
@@ -174,6 +179,7 @@ def allow_long(session: Session, *, statement_seconds: int = 0, idle_seconds: in
 
     A limit of 0 seconds is none.
     """
+    limit_answers(session.connection().connection.driver_connection, statement_seconds)
     session.execute(text(f"SET LOCAL statement_timeout = '{statement_seconds}s'"))
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'"))
 
@@ -188,6 +194,7 @@ def long_work(session: Session, *, statement_seconds: int = 30, idle_seconds: in
     yield
     for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
         session.execute(text(f"SET LOCAL {name} TO DEFAULT"))
+    restore_answers(session.connection().connection.driver_connection)
 
 
 def is_lock_timeout(error: BaseException) -> bool:

@@ -1,11 +1,55 @@
-"""Connections to PostgreSQL: their URL, and whether the other end still answers."""
+"""Connections to PostgreSQL: their URL, how long they wait for an answer, and whether the other end still answers."""
 
 import re
 import select
 import time
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
+from psycopg.rows import TupleRow, tuple_row
+
+Result = TypeVar("Result")
+
+# The database ends a statement after 30 seconds (`TIME_OUTS` in db.py) and says so. A connection that says nothing for
+# longer leads nowhere.
+ANSWER_MARGIN_SECONDS = 5.0
+ANSWER_SECONDS = 30.0 + ANSWER_MARGIN_SECONDS
+
+
+class BoundedConnection(psycopg.Connection[TupleRow]):
+    """A connection that is closed when a statement is not answered within `answer_seconds`; None waits for ever.
+
+    The kernel notices a peer that acknowledges nothing. A proxy that has lost the server acknowledges everything, and a
+    thread that waits for its answer would wait as long as the process lives.
+    """
+
+    def __init__(self, pgconn: PGconn, row_factory: Any = tuple_row) -> None:
+        super().__init__(pgconn, row_factory)
+        self.answer_seconds: float | None = ANSWER_SECONDS
+
+    def wait(self, gen: PQGen[Result], interval: float = 0.1, timeout: float | None = None) -> Result:
+        """Wait for an answer. Raises OperationalError, with the connection closed, if there is none in time."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, self.answer_seconds)
+        except psycopg.errors._WaitTimeout as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError(f"the database has not answered for {self.answer_seconds:g} s") from error
+
+
+def limit_answers(connection: Any, statement_seconds: float) -> None:
+    """Have a driver's connection wait as long as its statements may last, and some seconds more; 0 is without limit."""
+    if isinstance(connection, BoundedConnection):
+        connection.answer_seconds = statement_seconds + ANSWER_MARGIN_SECONDS if statement_seconds else None
+
+
+def restore_answers(connection: Any) -> None:
+    """Have a driver's connection wait for an answer as long as a new one."""
+    if isinstance(connection, BoundedConnection):
+        connection.answer_seconds = ANSWER_SECONDS
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Connections that end in time: one that says nothing, sends half a head or a body that nobody reads is closed.
+"""Connections that end in time: one that says nothing, sends half a head or does not read its answer is closed.
 
 A reverse proxy does the same; without one, each such connection would stay open until its client closes it.
 """
@@ -13,19 +13,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_SECONDS = 10.0
 # Bytes of a head, or of the trailers of a body. The parser itself has no limit.
 HEAD_BYTES_MAX = 64 * 1024
+# How long a client may leave an answer unread once this process's buffer and the kernel's are full. A player that was
+# paused for longer asks for the rest by its range. nginx's `send_timeout` has the same length.
+READ_SECONDS = 60.0
 
 
 class DeadlineProtocol(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol with a deadline and a size for what it waits for between two requests.
+    """Uvicorn's HTTP protocol with deadlines for the head of a request and for whoever reads the answer.
 
     Bodies that are read have a deadline of their own (app.api.request_body).
     """
 
     head_seconds = HEAD_SECONDS
+    read_seconds = READ_SECONDS
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._deadline: asyncio.TimerHandle | None = None
+        self._read_deadline: asyncio.TimerHandle | None = None
         # Bytes that have arrived since the parser last completed something, and those of this request's headers.
         self._pending_bytes = 0
         self._header_bytes = 0
@@ -39,6 +44,17 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._clear_deadline()
+        self._clear_read_deadline()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._clear_read_deadline()
+        # What the client has not read is of no use to it any more, so it is not sent before the connection is closed.
+        self._read_deadline = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._clear_read_deadline()
 
     def data_received(self, data: bytes) -> None:
         self._pending_bytes += len(data)
@@ -117,3 +133,8 @@ class DeadlineProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _clear_read_deadline(self) -> None:
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None

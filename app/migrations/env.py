@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 
 import app
 from app.db import Base, get_engine
+from app.db_connections import limit_answers
 from app.migrations.online import LOCK_WAIT
 
 # Every noun keeps its rows in a file whose name ends in tables.py; importing them fills the metadata.
@@ -29,6 +30,7 @@ def _migrate(connection: Connection) -> None:
     # A migration that cannot get its lock gives up quickly and is tried again; a queue of waiting statements behind it
     # would be worse. Its statements may last: an index of a large table is built for minutes, which blocks nobody.
     connection.execute(text(f"SET lock_timeout = '{LOCK_WAIT}'"))
+    limit_answers(connection.connection.driver_connection, 0)
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(text("SET idle_in_transaction_session_timeout = 0"))
     connection.commit()

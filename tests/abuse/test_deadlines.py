@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -21,8 +22,8 @@ SECONDS = 0.3
 
 
 @contextmanager
-def server(protocol: type[asyncio.Protocol]) -> Iterator[tuple[str, int]]:
-    config = uvicorn.Config(create_app(), port=0, http=protocol, log_config=None, timeout_graceful_shutdown=1)
+def server(app: Any, protocol: type[asyncio.Protocol]) -> Iterator[uvicorn.Server]:
+    config = uvicorn.Config(app, port=0, http=protocol, log_config=None, timeout_graceful_shutdown=1)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run)
     thread.start()
@@ -30,18 +31,23 @@ def server(protocol: type[asyncio.Protocol]) -> Iterator[tuple[str, int]]:
         assert thread.is_alive()
         threading.Event().wait(0.01)
     try:
-        yield running.servers[0].sockets[0].getsockname()
+        yield running
     finally:
         running.should_exit = True
         thread.join()
+
+
+def address_of(running: uvicorn.Server) -> tuple[str, int]:
+    where: tuple[str, int] = running.servers[0].sockets[0].getsockname()
+    return where
 
 
 @pytest.fixture
 def address(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
     monkeypatch.setattr(DeadlineProtocol, "head_seconds", SECONDS)
     monkeypatch.setattr(request_body, "GRACE_SECONDS", SECONDS)
-    with server(DeadlineProtocol) as where:
-        yield where
+    with server(create_app(), DeadlineProtocol) as running:
+        yield address_of(running)
 
 
 def answer_of(connection: socket.socket) -> bytes:
@@ -108,8 +114,11 @@ def test_the_rest_of_a_body_that_was_refused_is_not_waited_for(address: tuple[st
     assert b" 401 " in answer
 
 
-def test_a_body_that_goes_on_may_take_longer(world: World, address: tuple[str, int]) -> None:
+def test_a_body_that_goes_on_may_take_longer(
+    world: World, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each byte that arrives moves the deadline: this body takes more than the grace in all."""
+    monkeypatch.setattr(request_body, "GRACE_SECONDS", 2.0)
     pieces = [b'{"model": "', b"x" * 40_000, b'", "', b"y" * 40_000, b'": "', b"z" * 40_000, b'"}']
     head = (
         f"POST /v1/videos HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {world.alice}\r\nConnection: close\r\n"
@@ -119,8 +128,28 @@ def test_a_body_that_goes_on_may_take_longer(world: World, address: tuple[str, i
         connection.sendall(head.encode())
         for piece in pieces:
             connection.sendall(piece)
-            threading.Event().wait(SECONDS / 3)
+            threading.Event().wait(0.3)
         assert b" 422 " in answer_of(connection)
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeadlineProtocol, "read_seconds", SECONDS)
+    length = 64 * 1024 * 1024
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % length)]})
+        for _ in range(1024):
+            await send({"type": "http.response.body", "body": bytes(length // 1024), "more_body": True})
+        await send({"type": "http.response.body"})
+
+    with server(app, DeadlineProtocol) as running, closing(socket.create_connection(address_of(running))) as connection:
+        connection.sendall(HEALTH)
+        assert connection.recv(1)
+        while running.server_state.connections:
+            threading.Event().wait(0.01)
+        # What the kernel had taken already is read, or cut off as well.
+        with contextlib.suppress(ConnectionError):
+            assert len(answer_of(connection)) < length
 
 
 def test_the_bytes_of_unfinished_bodies_are_bounded_and_given_back(

@@ -10,7 +10,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.db import forget_engines, get_engine, transaction
+from app import db_connections
+from app.db import allow_long, forget_engines, get_engine, transaction
 from app.settings import get_settings
 from tests.faults.tcp_proxy import Wire
 
@@ -39,10 +40,34 @@ def test_a_silent_database_connection_is_replaced(
     get_settings.cache_clear()
 
 
+def test_a_statement_that_nothing_answers_ends(database_url: str, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that lost the server acknowledges what is sent to it: no time-out of the kernel ends that wait."""
+    monkeypatch.setattr(db_connections, "ANSWER_SECONDS", 0.2)
+    url = make_url(database_url).set(host="127.0.0.1", port=wire.own_port, query={})
+    engine = get_engine(url.render_as_string(hide_password=False))
+    with Session(engine) as session:
+        session.execute(text("SELECT 1"))
+        wire.vanish()
+        with pytest.raises(OperationalError, match="has not answered") as error:
+            session.execute(text("SELECT 2"))
+        assert error.value.connection_invalidated
+    with transaction(engine) as session:
+        assert session.scalar(text("SELECT 3")) == 3
+
+
+def test_long_work_waits_for_its_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db_connections, "ANSWER_SECONDS", 0.2)
+    with transaction(engine) as session:
+        allow_long(session)
+        session.execute(text("SELECT pg_sleep(0.5)"))
+    with pytest.raises(OperationalError, match="has not answered"), transaction(engine) as session:
+        session.execute(text("SELECT pg_sleep(10)"))
+
+
 def test_a_process_that_stood_still_for_too_long_gets_a_new_connection(database_url: str, engine: Engine) -> None:
     with Session(engine) as session:
-        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
         pid = session.scalar(text("SELECT pg_backend_pid()"))
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
         with psycopg.connect(database_url, autocommit=True) as other:
             while other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone() is not None:
                 pass

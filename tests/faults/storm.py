@@ -18,9 +18,10 @@ from app.wakeups import KEY_PREFIX, WAKEUP_TASK, make_celery, queue_name
 from tests.faults.environment import LEASE_SECONDS, Ground
 from tests.faults.freezes import Freezes
 
-# After a fault the storm waits for so long until a take that began after it has succeeded.
-LULL_SECONDS = 120.0
-COME_BACK_SECONDS = 60.0
+# After a fault the storm waits for so long until a take that began after it has succeeded. A worker that was killed
+# loads its libraries again, with the processor shared: how fast work goes on is printed, that it does is asserted.
+LULL_SECONDS = 300.0
+COME_BACK_SECONDS = 180.0
 
 
 @dataclass
@@ -157,7 +158,7 @@ class Storm(Freezes):
                 process.suspend()
         until = time.monotonic() + COME_BACK_SECONDS
         while any(process.is_running() for process in stopped) or not self.ground.processes("worker-child"):
-            assert time.monotonic() < until, "the stopped process was not replaced within a minute"
+            assert time.monotonic() < until, "the stopped process was not replaced within three minutes"
             self.ground.tend()
             time.sleep(0.05)
 
@@ -218,7 +219,7 @@ class Storm(Freezes):
         )
         until = time.monotonic() + COME_BACK_SECONDS
         while self.ground.ask(cut, fallback=None)[0][0] is None:
-            assert time.monotonic() < until, "the database did not come back within a minute"
+            assert time.monotonic() < until, "the database did not come back within three minutes"
             self.ground.tend()
             time.sleep(0.05)
 
@@ -246,17 +247,22 @@ class Storm(Freezes):
         settings = {"CINEMETER_POOLS": "synthetic", "CINEMETER_CLOCK_OFFSET_SECONDS": str(offset)}
         # A worker's id ends in the process ids of the parent and of its child.
         pattern = f"%-{self.ground.helper('strange', 'worker', **settings).pid}-%"
-        takes = "SELECT count(*) FROM takes WHERE worker_id LIKE %s"
-        # It loads all libraries of a worker first.
-        until = time.monotonic() + COME_BACK_SECONDS
-        while not self.ground.ask(takes, pattern, fallback=0)[0][0]:
+        # It loads all libraries of a worker before it registers, which lasts on a busy machine.
+        self._wait_for("SELECT count(*) FROM workers WHERE id LIKE %s", pattern, COME_BACK_SECONDS)
+        if not self._wait_for("SELECT count(*) FROM takes WHERE worker_id LIKE %s", pattern, 60.0):
+            # The other worker was quicker each time; the storm's summary says how often.
+            self.idle_strangers += 1
+        self.ground.end_helper("strange")
+
+    def _wait_for(self, count: str, pattern: str, seconds: float) -> bool:
+        """Wait until a query counts something. Returns whether it did within some seconds."""
+        until = time.monotonic() + seconds
+        while not self.ground.ask(count, pattern, fallback=0)[0][0]:
             if time.monotonic() > until:
-                # The other worker was quicker each time; the storm's summary says how often.
-                self.idle_strangers += 1
-                break
+                return False
             self.ground.tend()
             time.sleep(0.1)
-        self.ground.end_helper("strange")
+        return True
 
     def _kill(self, role: str, *, count: int | None = None) -> None:
         found = self.ground.processes(role)
@@ -265,7 +271,7 @@ class Storm(Freezes):
                 process.send_signal(signal.SIGKILL)
         until = time.monotonic() + COME_BACK_SECONDS
         while not self.ground.processes(role):
-            assert time.monotonic() < until, f"{role} did not come back within a minute"
+            assert time.monotonic() < until, f"{role} did not come back within three minutes"
             self.ground.tend()
             time.sleep(0.05)
 
@@ -276,7 +282,7 @@ class Storm(Freezes):
             psutil.Process(pid).kill()
         until = time.monotonic() + COME_BACK_SECONDS
         while getattr(server.process, "pid", None) == pid or not server.running():
-            assert time.monotonic() < until, "the server did not come back within a minute"
+            assert time.monotonic() < until, "the server did not come back within three minutes"
             self.ground.restart_servers()
             time.sleep(0.05)
 
