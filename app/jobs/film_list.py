@@ -1,9 +1,7 @@
 """A page of an account's films by filters and order. One index holds all that is filtered: see `Job`'s table."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Select, or_, select, tuple_
 from sqlalchemy.orm import Session
@@ -13,8 +11,6 @@ from app.errors import AppError
 from app.jobs.find import own_jobs
 from app.jobs.label_tables import FilmLabel
 from app.jobs.tables import Job
-
-SORTS = ("newest", "oldest", "price")
 
 
 @dataclass(frozen=True)
@@ -40,20 +36,16 @@ def list_films(
     Raises AppError `invalid_request` for an `after` that is not one of the caller's own films.
     """
     query = _filtered(select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None)), wanted)
-    columns = _order(wanted.sort)
+    columns, is_oldest_first = (Job.created_at, Job.id), wanted.sort == "oldest"
     if after is not None:
         last = session.scalar(select(Job).where(Job.id == after, *own_jobs(caller)))
         if last is None:
             raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
-        mark = tuple_(*(getattr(last, column.key) for column in columns))
-        query = query.where(tuple_(*columns) > mark if wanted.sort == "oldest" else tuple_(*columns) < mark)
-    ordered = query.order_by(*(column if wanted.sort == "oldest" else column.desc() for column in columns))
+        mark = tuple_(last.created_at, last.id)
+        query = query.where(tuple_(*columns) > mark if is_oldest_first else tuple_(*columns) < mark)
+    ordered = query.order_by(*(column if is_oldest_first else column.desc() for column in columns))
     jobs = list(session.scalars(ordered.limit(limit + 1)))
     return jobs[:limit], len(jobs) > limit
-
-
-def _order(sort: str) -> Sequence[Any]:
-    return (Job.total, Job.created_at, Job.id) if sort == "price" else (Job.created_at, Job.id)
 
 
 def _filtered(query: Select[tuple[Job]], wanted: FilmFilter) -> Select[tuple[Job]]:

@@ -1,4 +1,4 @@
-"""names, favourites and the showcase of films
+"""names and favourites of films
 
 Revision: 0030, after 0025
 """
@@ -22,9 +22,6 @@ def upgrade() -> None:
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), server_default="", nullable=False),
         sa.Column("is_favourite", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("agreed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("shown_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("shown_by", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_film_labels_job_id_jobs")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_film_labels")),
     )
@@ -33,9 +30,6 @@ def upgrade() -> None:
         "film_labels",
         ["account_id", "job_id"],
         postgresql_where=sa.text("is_favourite"),
-    )
-    op.create_index(
-        "ix_film_labels_showcase", "film_labels", ["agreed_at"], postgresql_where=sa.text("agreed_at IS NOT NULL")
     )
 
 

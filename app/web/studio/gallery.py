@@ -25,7 +25,7 @@ router = APIRouter(include_in_schema=False)
 PAGE = 60
 
 Text = Annotated[str, Query(max_length=200)]
-SORT_TEXTS = {"newest": "Newest first", "oldest": "Oldest first", "price": "Highest price first"}
+SORT_TEXTS = {"newest": "Newest first", "oldest": "Oldest first"}
 
 
 @router.get("/films")
