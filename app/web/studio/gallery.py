@@ -67,7 +67,7 @@ def show_films(
         cards=cards_of(session, jobs),
         values=values,
         is_filtered=bool(filters),
-        has_more_filters=bool(filters.keys() - {"search", "favourites"}),
+        has_more_filters=bool(filters.keys() - {"search", "favourites", "sort"}),
         options={
             "project": projects,
             "model": models,
