@@ -6,17 +6,14 @@ those of the API's processes on one machine are summed before (`serve_summed_met
 when the scheduler is scraped (app.dispatch.gauges).
 """
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from app.settings import get_settings
-
-log = logging.getLogger(__name__)
+from app.metrics_server import serve_registry
 
 # A second series for each counter with its time of creation would add nothing.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -108,7 +105,7 @@ def serve_metrics(role: str, collectors: Iterable[Collector] = ()) -> int | None
     """
     for collector in collectors:
         REGISTRY.register(collector)
-    return _serve(role, REGISTRY)
+    return serve_registry(role, REGISTRY)
 
 
 def serve_summed_metrics(role: str, folder: str) -> int | None:
@@ -118,26 +115,12 @@ def serve_summed_metrics(role: str, folder: str) -> int | None:
     """
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
-    return _serve(role, registry)
+    return serve_registry(role, registry)
 
 
 def forget_process(folder: str, pid: int) -> None:
     """Remove the gauges of a process that has ended from the sums; what it has counted stays."""
     mark_process_dead(pid, path=folder)  # type: ignore[no-untyped-call]
-
-
-def _serve(role: str, registry: CollectorRegistry) -> int | None:
-    settings = get_settings()
-    if not settings.metrics_port:
-        return None
-    try:
-        server, _ = start_http_server(settings.metrics_port, settings.host, registry)
-    except OSError as error:
-        log.warning("The metrics of this %s are not served: port %s: %s", role, settings.metrics_port, error)
-        return None
-    port: int = server.server_port
-    log.info("The metrics of this %s are at http://%s:%s/metrics", role, settings.host, port)
-    return port
 
 
 def record_take_end(

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         le=65531,
         description="Port of /metrics of each role (under `up`: this one for the api, the next ones for scheduler, courier, worker); 0 serves none.",
     )
+    worker_name: str = Field(
+        "",
+        max_length=64,
+        pattern="^[A-Za-z0-9._-]*$",
+        description="Name of this host in the ids of its workers, where host names are not unique: a pod's uid. Empty: the host name.",
+    )
     clock_offset_seconds: int = Field(0, description="Shift of the service's clock, for tests and drills, in seconds.")
 
     def api_process_count(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from app.db import forget_engines, transaction
+from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,11 @@ RETRY_SECONDS = 1.0
 
 
 def parent_name(parent_pid: int) -> str:
-    """Return the name that all children of one Celery parent share; a child adds its own process id."""
-    return f"{socket.gethostname()}-{parent_pid}"
+    """Return the name that all children of one Celery parent share; a child adds its own process id.
+
+    Process ids repeat from container to container, so the host's part must be unique among all hosts.
+    """
+    return f"{get_settings().worker_name or socket.gethostname()}-{parent_pid}"
 
 
 def run_in_background(

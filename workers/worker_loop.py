@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NoReturn
@@ -13,6 +14,7 @@ from app.catalog.models import VideoModel, load_catalog
 from app.db import transaction
 from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
+from app.liveness import LIVENESS
 from app.logs import bind_log_ids
 from app.settings import get_settings
 from app.trace import span
@@ -212,6 +214,7 @@ class WorkerLoop:
         """Report to the registry each second, and follow its orders to drain or to leave."""
         while not self._closed.wait(REGISTRY_SECONDS):
             take = self.take
+            LIVENESS.record_round()
             try:
                 with transaction() as session:
                     orders = heartbeat(
@@ -228,8 +231,15 @@ class WorkerLoop:
                 self._draining.set()
             else:
                 self._draining.clear()
-            if orders.leave_in is not None and not self._ready.is_set():
-                self._exit_while_loading()
+            if orders.leave_in is not None:
+                self._leave(orders.leave_in, take)
+
+    def _leave(self, seconds: float, take: RunningTake | None) -> None:
+        """Have the running take stop within some seconds. It need not wait for the take's own beat, which is slower."""
+        if take is not None:
+            take.control.stop_at(time.monotonic() + seconds)
+        elif not self._ready.is_set():
+            self._exit_while_loading()
 
     def _state(self) -> str:
         """Return the worker's state as the registry names it."""

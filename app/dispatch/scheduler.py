@@ -30,6 +30,7 @@ from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import expire
 from app.jobs.states import JobState, TakeState, UnitState
 from app.jobs.tables import Job
+from app.liveness import LIVENESS
 from app.settings import get_settings
 from app.wakeups import send_wakeup, wakeups_waiting
 from app.wallet.lots import accounts_with_expired_lots, expire_lots
@@ -253,6 +254,7 @@ def run_scheduler(stop: threading.Event) -> None:
     retention.start()
     while not stop.is_set():
         began = time.monotonic()
+        LIVENESS.record_round()
         try:
             if leadership.acquire():
                 resend_lost_wakeups(leadership)

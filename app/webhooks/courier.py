@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import local_now
 from app.db import new_id, transaction
+from app.liveness import LIVENESS
 from app.logs import bind_log_ids
 from app.net import Egress, PostResult, Sender, Timings
 from app.settings import get_settings
@@ -82,6 +83,7 @@ class Courier:
             stopped = asyncio.create_task(stop.wait())
             wait = self._limits.poll_seconds
             while not stop.is_set():
+                LIVENESS.record_round()
                 requests = await self._claim()
                 for request in requests:
                     task = asyncio.create_task(self._deliver(sender, request))

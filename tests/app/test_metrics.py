@@ -14,6 +14,7 @@ from app.cli.ports import free_port
 from app.db import after_commit, transaction
 from app.dispatch.claim import claim
 from app.dispatch.gauges import QUERIES, DatabaseGauges
+from app.liveness import Liveness
 from app.metrics import REGISTRY, serve_metrics
 from app.redis_client import get_redis
 from app.settings import get_settings
@@ -141,8 +142,22 @@ def test_the_page_is_served_on_its_own_port(engine: object, redis_url: str, metr
     families = {family.name: family for family in text_string_to_metric_families(page)}
     assert {"cinemeter_takes_ended", "cinemeter_jobs", "cinemeter_queue_age_seconds"} <= set(families)
     assert all(family.documentation.endswith(".") for family in families.values()), "every metric says what it is"
+    assert httpx.get(f"http://127.0.0.1:{metrics_port}/anything").status_code == 404
     assert serve_metrics("scheduler") is None, "a port that is taken is a warning"
     REGISTRY.unregister(gauges_of_all)
+
+
+def test_the_probe_fails_where_the_loop_has_stopped(metrics_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    liveness = Liveness()
+    monkeypatch.setattr("app.metrics_server.LIVENESS", liveness)
+    serve_metrics("courier")
+    probe = f"http://127.0.0.1:{metrics_port}/livez"
+    assert httpx.get(probe).text == "ok\n", "a process without a loop lives as long as it answers"
+    liveness.record_round()
+    assert httpx.get(probe).status_code == 200
+    monkeypatch.setattr("app.liveness.SILENT_SECONDS", 0.0)
+    assert httpx.get(probe).status_code == 503
+    assert httpx.get(probe).text.startswith("The last round began ")
 
 
 def test_no_label_grows_with_jobs() -> None:

@@ -105,7 +105,7 @@ def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str,
 def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose: dict[str, Any]) -> None:
     for name in ROLES:
         service = compose["services"][name]
-        port = "8000/readyz" if name == "api" else f"{service['environment']['CINEMETER_METRICS_PORT']}/metrics"
+        port = "8000/readyz" if name == "api" else f"{service['environment']['CINEMETER_METRICS_PORT']}/livez"
         assert f"http://localhost:{port}" in service["healthcheck"]["test"][-1]
     assert compose["services"]["migrate"]["healthcheck"] == {"disable": True}, "it ends"
     given = {

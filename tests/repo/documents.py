@@ -36,7 +36,7 @@ STORAGE_PUBLIC_URL=http://localhost:8333
 MODELS_FOLDER=./models
 """
 # compose.yaml refuses to start without these.
-_MUST_BE_SET = ("secret", "s3_access_key", "s3_secret_key")
+_MUST_BE_SET = ("public_url", "secret", "s3_access_key", "s3_secret_key")
 
 
 def settings_table() -> str:

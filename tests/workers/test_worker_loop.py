@@ -11,10 +11,11 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import claim
+from app.jobs.plan import TEST_POOL
 from app.jobs.queue_tables import Worker
 from app.settings import get_settings
 from tests.factories import make_account, make_queued_job
-from tests.workers.worker_processes import ObservedWorker, wait_until
+from tests.workers.worker_processes import ObservedWorker, takes, wait_until
 from workers.engine.synthetic import SyntheticEngine
 from workers.engine_cache import EngineCache
 
@@ -123,3 +124,23 @@ def test_a_worker_that_must_stop_while_it_loads_ends_at_once(
         worker.warm_up()
     assert left[0] == 0
     assert registry_row(worker).state == "gone"
+
+
+def test_an_order_to_leave_reaches_a_take_before_its_own_beat(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.heartbeat.TICK_SECONDS", 3600.0)
+
+    def at_step(unit_id: str, step: int) -> None:
+        with transaction(engine) as session:
+            leaving = update(Worker).where(Worker.id == worker.worker_id)
+            session.execute(leaving.values(drain_requested=True, leave_at=now(session)))
+        take = worker.take
+        assert take is not None
+        wait_until(take.control.cancelled, "the take goes on until its own beat")
+
+    worker = ObservedWorker(POOLS, at_step)
+    with worker.opened():
+        worker.warm_up()
+        with transaction(engine) as session:
+            make_queued_job(session, make_account(session).id, pool=TEST_POOL)
+        worker.work()
+    assert [each.state for each in takes()] == ["released"]
