@@ -48,7 +48,7 @@ def list_films(
     return jobs[:limit], len(jobs) > limit
 
 
-def _filtered(query: Select[tuple[Job]], wanted: FilmFilter) -> Select[tuple[Job]]:
+def _filtered(query: Select[Job], wanted: FilmFilter) -> Select[Job]:
     conditions: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
