@@ -34,7 +34,7 @@ _COPIES = text("""
 
 def titles(browser: Browser, query: str = "") -> list[str]:
     browser.get(f"/films{query}")
-    return re.findall(r'<h3 class="film-title"><a href="[^"]+">([^<]*)</a>', browser.page.text)
+    return re.findall(r'<h3 class="film-title"[^>]*><a href="[^"]+">([^<]*)</a>', browser.page.text)
 
 
 def films(browser: Browser, **forms: dict[str, str]) -> dict[str, str]:
