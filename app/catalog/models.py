@@ -60,6 +60,9 @@ class VideoModel(StrictTable):
     expand_timesteps: bool = Field(False, description="One timestep per token (Wan 2.2 TI2V).")
     text_length: int = Field(512, gt=0, le=4096, description="Tokens that a prompt is padded to.")
     vocabulary: Literal["open", "demo"] = Field("open", description="A closed vocabulary reads any prompt as its own.")
+    prompt_words: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Words that the studio offers for prompts, by group (`Camera`, `Style`)."
+    )
     negative_prompt: str = Field("", description="Negative prompt where the request has none.")
     strength: float = Field(0.8, gt=0, le=1, description="Default strength of v2v and edit.")
 

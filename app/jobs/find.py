@@ -16,7 +16,7 @@ PAGE_MAX = 100
 
 def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = False) -> Job:
     """Return the caller's job. Raises AppError `not_found`, the same for another tenant's job."""
-    query = select(Job).where(Job.id == job_id, *_own(caller))
+    query = select(Job).where(Job.id == job_id, *own_jobs(caller))
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
     job = session.scalar(query)
@@ -40,7 +40,7 @@ def list_jobs(
 
     Raises AppError `invalid_request` for an `after` that is not one of the caller's own jobs, deleted ones included.
     """
-    query = select(Job).where(*_own(caller), Job.deleted_at.is_(None))
+    query = select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None))
     if state is not None:
         query = query.where(Job.state == state)
     if model is not None:
@@ -49,7 +49,7 @@ def list_jobs(
         query = query.where(Job.prompt.icontains(search, autoescape=True))
     sort_key = tuple_(Job.created_at, Job.id)
     if after is not None:
-        last = session.scalar(select(Job).where(Job.id == after, *_own(caller)))
+        last = session.scalar(select(Job).where(Job.id == after, *own_jobs(caller)))
         if last is None:
             raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
         last_key = tuple_(last.created_at, last.id)
@@ -65,14 +65,14 @@ def list_jobs(
 
 def receipt_after(session: Session, caller: Caller, job_id: str) -> ReceiptRow:
     """Return the caller's receipt after which a page begins. Raises AppError `invalid_request` for any other id."""
-    query = select(ReceiptRow).join(Job, Job.id == ReceiptRow.job_id).where(Job.id == job_id, *_own(caller))
+    query = select(ReceiptRow).join(Job, Job.id == ReceiptRow.job_id).where(Job.id == job_id, *own_jobs(caller))
     receipt = session.scalar(query)
     if receipt is None:
         raise AppError("invalid_request", "There is no receipt for this video to continue after.", field="after")
     return receipt
 
 
-def _own(caller: Caller) -> list[ColumnElement[bool]]:
+def own_jobs(caller: Caller) -> list[ColumnElement[bool]]:
     """Return the conditions of the caller's own jobs: of its account, its side (test or live), and its project."""
     conditions: list[ColumnElement[bool]] = [Job.account_id == caller.account_id, Job.test == caller.test]
     if caller.project_id is not None:

@@ -56,7 +56,12 @@ class Job(Base):
         one_of("state", JobState),
         one_of("stage", Stage),
         CheckConstraint("(state IN ('queued', 'in_progress')) = (finished_at IS NULL)", name="final_has_end"),
-        Index("ix_jobs_account_created", "account_id", "created_at", "id"),
+        # An account's films by time, and all by which they are filtered: others are passed over in the index.
+        Index(
+            "ix_jobs_films",
+            *("account_id", "created_at", "id", "test", "model", "project_id", "state"),
+            text("(spec ->> 'ratio')"),
+        ),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
         Index("ix_jobs_promotion", "promote_at", postgresql_where=text("promote_at IS NOT NULL")),

@@ -5,9 +5,11 @@ changed in batches, and a constraint is added without a look at the rows and val
 in the middle starts again from its beginning, so each of its steps must do nothing the second time.
 """
 
+from collections.abc import Sequence
+
 import psycopg
 from alembic import op
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import OperationalError
 
 # How long a statement waits for a lock that stops readers behind it. Then it gives up, and `cinemeter migrate` tries
@@ -24,7 +26,7 @@ def is_locked_out(error: OperationalError) -> bool:
 def add_index(
     name: str,
     table: str,
-    columns: list[str],
+    columns: Sequence[str | TextClause],
     *,
     unique: bool = False,
     where: str | None = None,
@@ -42,7 +44,7 @@ def add_index(
         op.create_index(
             name,
             table,
-            columns,
+            list(columns),
             unique=unique,
             postgresql_where=None if where is None else text(where),
             postgresql_ops=operators or {},

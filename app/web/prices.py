@@ -80,7 +80,8 @@ def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, A
                 "retention_days": each.retention_days,
                 "free_seconds": f"{each.free_seconds_per_month}",
             }
-            for each in book.memberships.values()
+            # The dearest price per second first: what each further membership saves can be read downwards.
+            for each in sorted(book.memberships.values(), key=lambda each: -_own_price(book, general, each.id, moment))
         ],
         "promotions": [
             {
@@ -128,6 +129,12 @@ def _price_per_second(
         return None
 
 
+def _own_price(book: PriceBook, model: str, membership: str, at: datetime) -> Fraction:
+    """Return a membership's price per second at the first resolution that has one, or 0."""
+    prices = (_price_per_second(book, model, each, membership, at) for each in RESOLUTIONS)
+    return next((each for each in prices if each is not None), Fraction(0))
+
+
 def _rounded(amount: Fraction, currency: str) -> str:
     """Return a price per second rounded for display; a film is priced as a whole and never from this."""
     return minor(round_to_minor(amount, currency).minor, currency)
@@ -137,13 +144,23 @@ def _special_rates(book: PriceBook) -> list[dict[str, Any]]:
     """Return the rates that apply to a particular model, mode or sound setting only."""
     return [
         {
-            "model": rate.pattern.model,
+            "model": _model_title(rate.pattern.model),
             "films": pattern_label(rate.pattern),
             "per_second": money(rate.per_second, book.currency),
         }
         for rate in book.rates
         if rate.pattern.is_special
     ]
+
+
+def _model_title(pattern: str) -> str:
+    """Return the name of the models that a rate's pattern selects; empty for all."""
+    if pattern == "*":
+        return ""
+    catalog = load_catalog(get_settings().catalog_dir)
+    if pattern in catalog:
+        return catalog[pattern].name
+    return "Turbo models" if pattern == "*-turbo" else pattern
 
 
 def _tier_text(tier: Any) -> str:

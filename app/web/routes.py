@@ -21,7 +21,7 @@ from app.web.console import (
 from app.web.headers import PageHeaders
 from app.web.problems import install_page_problems
 from app.web.render import page
-from app.web.studio import films, new_film, sse, variations
+from app.web.studio import films, gallery, new_film, shot_clips, sse, variations
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,8 +36,10 @@ ROUTERS = (
     static_files.router,
     signin.router,
     new_film.router,
-    # Before films.router: /films/{video_id} would match the stream's path too.
+    # Before films.router: /films/{video_id} and /films/{video_id}/{variant} would match their paths too.
     sse.router,
+    shot_clips.router,
+    gallery.router,
     films.router,
     variations.router,
     wallet.router,

@@ -208,6 +208,16 @@ def test_an_order_waits_for_the_picture_that_is_uploading(service: Service, brow
     page.get_by_role("button", name="Add shot").click()
     expect(page.locator(".shot")).to_have_count(2)
     expect(page.locator("frame-drop").first).to_have_attribute("state", "full")
+    page.get_by_label("Prompt of shot 2").fill("a blue square")
+    page.locator(".words summary").nth(1).click()
+    page.get_by_role("button", name="bounces", exact=True).click()
+    expect(page.get_by_label("Prompt of shot 2")).to_have_value("a blue square bounces")
+    expect(page.get_by_role("button", name="bounces", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#understood-2")).to_contain_text("bounces")
+    page.get_by_role("button", name="Remove shot 2").click()
+    expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    page.keyboard.press("Control+z")
+    expect(page.get_by_label("Prompt of shot 2")).to_have_value("a blue square bounces")
     page.get_by_role("button", name="Remove shot 2").click()
     expect(page.locator(".shot")).to_have_count(1)
     page.locator(".meter").get_by_role("button", name="Generate").click()
@@ -348,7 +358,8 @@ def test_a_film_is_followed_live_on_its_page(service: Service, browser: Browser)
         shots = [{"prompt": prompt, "seconds": 4} for prompt in SHOTS]
         film = pro.post("/v1/videos", json={"model": "demo", "shots": shots}).json()["id"]
         page.goto(f"/films/{film}")
-        expect(page.locator(".state")).to_have_text("queued")
+        expect(page.locator(".state").first).to_have_text("queued")
+        expect(page.locator(".shot-tile")).to_have_count(3)
         assert not serious_faults(page)
         # Recorded in session storage, because the page reloads at the end.
         page.evaluate(
@@ -592,6 +603,30 @@ def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, nam
     for path in ("/nothing-here", "/welcome/forged", "/invitations/forged", "/films/video_x", "/admin/films/video_x"):
         page.goto(path)
         assert not serious_faults(page), path
+
+
+def test_an_estimate_counts_down(service: Service, browser: Browser):
+    page, watch = open_page(browser, service)
+    page.clock.install(time=0)
+    page.goto("/prices")
+    page.clock.pause_at(60_000)
+    page.evaluate(
+        """() => {
+          const outlook = document.createElement("p");
+          outlook.className = "outlook";
+          Object.assign(outlook.dataset, { low: 20, high: 40 });
+          outlook.textContent = "2 films ahead, about 20–40 s";
+          document.querySelector("main").append(outlook);
+        }"""
+    )
+    outlook = page.locator(".outlook")
+    page.clock.run_for(1000)
+    expect(outlook).to_have_text("2 films ahead, about 20–40 s")
+    page.clock.run_for(5000)
+    expect(outlook).to_have_text("2 films ahead, about 15–35 s")
+    page.clock.run_for(60_000)
+    expect(outlook).to_have_text("2 films ahead, about 1 s")
+    assert not watch.faults
 
 
 def test_a_page_is_light(service: Service, browser: Browser):

@@ -161,7 +161,7 @@ def start_gateway_video(
     """Order a film. `operation` comes back to the status route; `callbackUrl` is called when the film has ended."""
     call = to_native(model_id, body.values)
     with caller_field_names(call.names):
-        job = _submit(http, session, caller, _order(http, call, model_id, body))
+        job = submit_order(http, session, caller, _order(http, call, model_id, body))
     return {
         "operation": {"id": job.id},
         "warnings": call.warnings,

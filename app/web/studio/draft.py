@@ -36,6 +36,14 @@ class ShotDraft:
 
 
 @dataclass(frozen=True)
+class RemovedShot:
+    """The shot that was removed last, and the row where it stood."""
+
+    shot: ShotDraft
+    row: int
+
+
+@dataclass(frozen=True)
 class Draft:
     """All fields of the studio's form."""
 
@@ -48,7 +56,9 @@ class Draft:
     seed: str = ""
     project: str = ""
     negative_prompt: str = ""
+    # Neither of these is a part of the order: one is for the page, one for its next button.
     nonce: str = field(default="", compare=False)
+    removed: RemovedShot | None = field(default=None, compare=False, repr=False)
 
     @property
     def seconds(self) -> int:
@@ -80,7 +90,24 @@ def read_draft(form: FormData) -> Draft:
         name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name)
         for name in ("model", "resolution", "ratio", "service_tier", "sound", "seed", "project", "negative_prompt")
     }
-    return Draft(shots=shots, nonce=text_of(form, "nonce"), **settings)
+    return Draft(shots=shots, nonce=text_of(form, "nonce"), removed=_removed_shot(form), **settings)
+
+
+def _removed_shot(form: FormData) -> RemovedShot | None:
+    """Return the removed shot that the form carries, which its button can restore."""
+    row = parse_integer(text_of(form, "removed_row"))
+    if row is None or row > SHOTS_MAX:
+        return None
+    seconds, refused = _parse_seconds(text_of(form, "removed_seconds"))
+    shot = ShotDraft(
+        prompt=text_of(form, "removed_prompt"),
+        seconds=seconds,
+        refused_seconds=refused,
+        transition="crossfade" if text_of(form, "removed_transition") == "crossfade" else "cut",
+        first_frame=text_of(form, "removed_first_frame"),
+        last_frame=text_of(form, "removed_last_frame"),
+    )
+    return RemovedShot(shot, row)
 
 
 def uploads_of(form: FormData, draft: Draft) -> list[tuple[int, str, UploadFile]]:
@@ -98,24 +125,6 @@ def with_picture(draft: Draft, row: int, name: str, asset_id: str) -> Draft:
     shots = list(draft.shots)
     change: dict[str, Any] = {name: asset_id}
     shots[row] = replace(shots[row], **change)
-    return replace(draft, shots=tuple(shots))
-
-
-def edit_draft(draft: Draft, action: str) -> Draft:
-    """Apply a storyboard button to a draft: `add`, `remove:2`, `up:2`, `down:0`; unknown actions change nothing."""
-    verb, _, where = action.partition(":")
-    shots = list(draft.shots)
-    row = parse_integer(where)
-    if row is not None and row >= len(shots):
-        row = None
-    if verb == "add" and len(shots) < SHOTS_MAX:
-        shots.append(ShotDraft(seconds=shots[-1].seconds if shots else 5))
-    elif verb == "remove" and row is not None and len(shots) > 1:
-        del shots[row]
-    elif verb == "up" and row:
-        shots[row - 1], shots[row] = shots[row], shots[row - 1]
-    elif verb == "down" and row is not None and row + 1 < len(shots):
-        shots[row + 1], shots[row] = shots[row], shots[row + 1]
     return replace(draft, shots=tuple(shots))
 
 

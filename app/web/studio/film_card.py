@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.dispatch.eta import Outlook, forecast, forecasts
+from app.jobs.film_labels import labels_of
 from app.jobs.find import receipt_of, receipts_of
+from app.jobs.label_tables import FilmLabel
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
@@ -36,6 +38,8 @@ class Card:
     is_ended: bool
     sprites: dict[str, Any] | None
     has_wave: bool
+    name: str
+    is_favourite: bool
 
     @property
     def id(self) -> str:
@@ -49,8 +53,8 @@ class Card:
 
     @property
     def title(self) -> str:
-        """The first line of its prompt."""
-        return self.video.prompt.partition("\n")[0]
+        """Its name, or else the first line of its prompt."""
+        return self.name or self.video.prompt.partition("\n")[0]
 
     @property
     def state_text(self) -> str:
@@ -83,13 +87,20 @@ class Card:
 
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
-    """Return the cards of some jobs, whose forecasts and receipts are read at once."""
+    """Return the cards of some jobs, whose forecasts, receipts and labels are read at once."""
     outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
-    return [card_of(session, job, outlooks[job.id], receipts.get(job.id)) for job in jobs]
+    labels = labels_of(session, [job.id for job in jobs])
+    return [_card(session, job, outlooks[job.id], receipts.get(job.id), labels.get(job.id)) for job in jobs]
 
 
-def card_of(session: Session, job: Job, outlook: Outlook | None = None, receipt: ReceiptRow | None = None) -> Card:
+def card_of(session: Session, job: Job) -> Card:
     """Return the card of a job in its current state."""
+    return _card(session, job, None, None, session.get(FilmLabel, job.id))
+
+
+def _card(
+    session: Session, job: Job, outlook: Outlook | None, receipt: ReceiptRow | None, label: FilmLabel | None
+) -> Card:
     ended = is_final(job.state)
     if ended:
         video = show_job(job, receipt=receipt or receipt_of(session, job))
@@ -105,6 +116,8 @@ def card_of(session: Session, job: Job, outlook: Outlook | None = None, receipt:
         is_ended=ended,
         sprites=dict(job.film["sprites"]) if job.film and "sprites" in job.film and not gone else None,
         has_wave=bool(job.film and job.film.get("wave") and not gone),
+        name="" if label is None else label.name,
+        is_favourite=label is not None and label.is_favourite,
     )
 
 

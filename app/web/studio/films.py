@@ -1,11 +1,11 @@
-"""Films: the gallery, the page of one film, its files, and its actions."""
+"""The page of one film, its files, and its actions."""
 
 import json
 from fractions import Fraction
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode, urlsplit
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
@@ -16,10 +16,11 @@ from app.db import new_id
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
-from app.jobs.find import find_job, list_jobs, receipt_of
+from app.jobs.find import find_job, receipt_of
 from app.jobs.links import make_link
 from app.jobs.rate_limits import count_job
 from app.jobs.schemas import decimal_seconds
+from app.jobs.shot_progress import shot_progress
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
@@ -31,7 +32,7 @@ from app.storage import get_storage
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import download, is_htmx, page, redirect
 from app.web.studio.errors import order_error
-from app.web.studio.film_card import card_of, cards_of
+from app.web.studio.film_card import card_of
 from app.web.studio.film_history import callbacks_of, refunds_of
 from app.web.studio.variations import order_variation, variations_of
 from pricing.exact import exact_number
@@ -40,44 +41,8 @@ from pricing.money import Money
 
 router = APIRouter(include_in_schema=False)
 
-PAGE = 24
 # How long a browser caches the redirect to a file; the signed link that it leads to is valid for longer.
 _REDIRECT_CACHE_SECONDS = 3600
-
-Text = Annotated[str, Query(max_length=200)]
-
-
-@router.get("/films")
-def show_films(
-    request: Request,
-    session: SessionDep,
-    visitor: CreatorDep,
-    search: Text = "",
-    state: Text = "",
-    after: Annotated[str | None, Query(max_length=64)] = None,
-) -> Response:
-    """Show the gallery: all films, or those that match a search or a state."""
-    states = [str(each) for each in JobState]
-    jobs, more = list_jobs(
-        session,
-        visitor.caller,
-        after=after,
-        limit=PAGE,
-        state=state if state in states else None,
-        search=search or None,
-    )
-    filters = {"search": search, "state": state}
-    return page(
-        request,
-        "studio/films.html",
-        title="Films",
-        cards=cards_of(session, jobs),
-        search=search,
-        state=state,
-        states=states,
-        empty_text="No film matches." if search or state or after else "No films yet.",
-        next=f"/films?{urlencode({**filters, 'after': jobs[-1].id})}" if more else None,
-    )
 
 
 @router.get("/films/{video_id}")
@@ -181,6 +146,7 @@ def film_context(session: Session, caller: Caller, job: Job, *, form: FormData |
         "title": card.title[:60],
         "card": card,
         "fps": spec.fps,
+        "tiles": [] if card.is_ended else shot_progress(session, job),
         "receipt": None if row is None else _receipt(row, job),
         "files_gone": job.files_removed_at is not None,
         "no_film_text": _no_film_text(job),

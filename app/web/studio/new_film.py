@@ -1,7 +1,7 @@
 """The studio page: the form, its live price, and the order."""
 
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
@@ -12,46 +12,30 @@ from app.accounts.caller import require_active
 from app.accounts.projects import list_projects
 from app.assets.ingest import ingest_upload
 from app.assets.tables import Asset
-from app.catalog.models import load_catalog
-from app.catalog.sizes import RATIOS, RESOLUTIONS
-from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
-from app.jobs.model_terms import on_sale
 from app.jobs.quote import estimate
 from app.jobs.rate_limits import count_job
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
-from app.prices.find import book_at
+from app.parsing import parse_integer
 from app.request_limits import WorkKind, request_limits
-from app.settings import get_settings
-from app.wallet.balance import balance
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
-from app.web.studio.draft import (
-    SECONDS_MAX,
-    SHOTS_MAX,
-    Draft,
-    draft_of,
-    draft_request,
-    edit_draft,
-    price_preview,
-    read_draft,
-    timeline,
-    uploads_of,
-    with_picture,
-)
+from app.web.studio.draft import Draft, draft_of, draft_request, read_draft, uploads_of, with_picture
+from app.web.studio.draft_edits import edit_draft
 from app.web.studio.errors import order_error
 from app.web.studio.examples import EXAMPLES, example_draft
 from app.web.studio.film_card import cards_of
+from app.web.studio.form_context import form_context, form_options, model_of
 from app.web.studio.order_code import order_snippets
-from app.web.studio.queue_notice import closed_reasons, waiting_reason
-from app.web.studio.understood import ask_about_subject, understood_prompts
+from app.web.studio.queue_notice import closed_reasons
+from app.web.studio.understood import ask_about_subject
 
 router = APIRouter(include_in_schema=False)
 
@@ -67,10 +51,12 @@ def show_studio(
     ordered: Annotated[str | None, Query(max_length=64)] = None,
     example: Annotated[str, Query(max_length=32)] = "",
     model: Annotated[str, Query(max_length=64)] = "auto",
+    seed: Literal["", "new"] = "",
 ) -> Response:
     """Show the form: empty, with an example or with the settings of a film; the newest films are below it.
 
-    After an order it keeps what was ordered, without its seed: ordered again, it is another film.
+    After an order it keeps what was ordered, without its seed: ordered again, it is another film. `seed=new` drops the
+    seed of a film too.
     """
     if source is None and ordered is None:
         return _studio(request, session, visitor, replace(example_draft(example), model=model))
@@ -81,6 +67,7 @@ def show_studio(
     draft = replace(draft_of(spec), project=job.project_id if job.project_id in open_ids else "")
     if source is None:
         return _studio(request, session, visitor, replace(draft, seed=""), ordered=job.id)
+    draft = replace(draft, seed="") if seed else draft
     return _studio(request, session, visitor, draft, omitted=_omitted_inputs(spec))
 
 
@@ -88,18 +75,19 @@ def show_studio(
 @request_limits(draft_limits(WorkKind.UPLOAD))
 def change_draft(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Add, move or remove a shot; an htmx request gets only the storyboard."""
-    draft = edit_draft(_with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action"))
+    draft, action = _with_uploads(session, visitor, form, read_draft(form)), text_of(form, "action")
+    model = model_of(session, visitor, draft) if action.startswith("word:") else None
+    draft = edit_draft(draft, action, model=model)
     if is_htmx(request):
-        understood = _price_meter(session, visitor, draft)["understood"]
-        return page(request, "studio/board.html", understood=understood, error=None, **_storyboard(draft))
-    return _studio(request, session, visitor, draft)
+        return page(request, "studio/board.html", opened=None, **form_context(session, visitor, draft))
+    return _studio(request, session, visitor, draft, opened=_shot_of(action))
 
 
 @router.post("/studio/meter")
 @request_limits(draft_limits(WorkKind.ORDER))
 def show_meter(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Return the price of the form's current content, and what the model takes from its prompts."""
-    return page(request, "studio/meter.html", is_part=True, **_price_meter(session, visitor, read_draft(form)))
+    return page(request, "studio/meter.html", is_part=True, **form_context(session, visitor, read_draft(form)))
 
 
 @router.post("/studio/orders")
@@ -127,7 +115,7 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
 def show_code(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
     """Show the form's order as code; an htmx request gets only the snippets."""
     draft = _with_uploads(session, visitor, form, read_draft(form))
-    meter = _price_meter(session, visitor, draft)["meter"]
+    meter = form_context(session, visitor, draft)["meter"]
     snippets = order_snippets(draft, meter["total"]) if meter else []
     if is_htmx(request):
         return page(request, "studio/code.html", snippets=snippets)
@@ -142,6 +130,12 @@ def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dic
     if file is None:
         raise AppError("invalid_request", "Choose a file.", field="file")
     return {"id": _store_picture(session, visitor, file, field="file").id}
+
+
+def _shot_of(action: str) -> int | None:
+    """Return the shot to whose prompt a button adds a word; the page shows its words again."""
+    verb, _, rest = action.partition(":")
+    return parse_integer(rest.partition(":")[0]) if verb == "word" else None
 
 
 def _order(order_request: VideoRequest, draft: Draft) -> OrderIdentity:
@@ -197,6 +191,7 @@ def _studio(
     omitted: str = "",
     ordered: str = "",
     snippets: list[dict[str, str]] | None = None,
+    opened: int | None = None,
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
@@ -210,13 +205,13 @@ def _studio(
         # A submitted form shows what was submitted; a new one may be filled from the draft stored in the browser.
         "is_fresh": request.method == "GET",
         "closed": closed_reasons(session, visitor),
-        "options": _options(session, visitor, draft.model),
+        "options": form_options(session, visitor, draft.model),
         "cards": cards_of(session, jobs),
         "more": more,
         "ordered": ordered,
         "examples": [] if any(shot.prompt for shot in draft.shots) else EXAMPLES,
-        **_storyboard(draft),
-        **_price_meter(session, visitor, draft),
+        "opened": opened,
+        **form_context(session, visitor, draft, error=error),
     }
     return page(request, "studio/studio.html", status=status, **context)
 
@@ -229,60 +224,3 @@ def _omitted_inputs(spec: Spec) -> str:
     }
     missing = [name for name, asset in parts.items() if asset is not None]
     return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
-
-
-def _storyboard(draft: Draft) -> dict[str, Any]:
-    return {"shots": draft.shots, "blocks": timeline(draft.shots), "shots_max": SHOTS_MAX, "seconds_max": SECONDS_MAX}
-
-
-def _price_meter(session: Session, visitor: Visitor, draft: Draft) -> dict[str, Any]:
-    """Return the price preview, or the error that prevents one."""
-    funds = None if visitor.test else balance(session, visitor.caller.account_id).available
-    nothing: dict[str, Any] = {"meter": None, "understood": [None] * len(draft.shots)}
-    try:
-        priced = estimate(session, visitor.caller, draft_request(draft, allow_empty_prompts=True))
-    except ValidationError as error:
-        return {**nothing, "price_error": validation_error(error)}
-    except AppError as error:
-        return {**nothing, "price_error": error}
-    understood = nothing["understood"]
-    if not visitor.test:
-        understood = understood_prompts(priced.model, [shot.prompt for shot in draft.shots])
-    return {"meter": price_preview(priced, funds), "price_error": None, "understood": understood}
-
-
-def _options(session: Session, visitor: Visitor, selected: str) -> dict[str, Any]:
-    """Return the form's options: models, sizes, the service tiers of the book in force, and projects.
-
-    The synthetic model renders test films. It is offered in test mode only, unless the draft has it already.
-    """
-    book = book_at(session, now(session)).book
-    models = [
-        each
-        for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())
-        if each.family != "synthetic" or visitor.test or each.id == selected
-    ]
-    return {
-        "waiting": waiting_reason(session, visitor, models),
-        "models": [
-            {"id": each.id, "name": each.name, "note": each.note}
-            for each in sorted(models, key=lambda each: each.family == "synthetic")
-        ],
-        "sounding": [each.name for each in models if each.sound],
-        "resolutions": RESOLUTIONS,
-        "ratios": RATIOS,
-        "tiers": [
-            {"id": each.id, "title": each.title.en, "factor": f"{each.factor.normalize():f}", "hint": _hint(each)}
-            for each in book.service_tiers.values()
-        ],
-        "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
-    }
-
-
-def _hint(tier: Any) -> str:
-    """Return what a service tier promises, as text."""
-    if tier.deadline is not None:
-        return f"Starts within {int(tier.deadline.total_seconds() // 3600)} hours, or expires free of charge"
-    if tier.start_within is not None:
-        return f"Starts within {int(tier.start_within.total_seconds() // 60)} minutes, or you pay the standard price"
-    return "Normal queue"

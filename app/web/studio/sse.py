@@ -22,7 +22,8 @@ from app.web.studio.film_card import card_of
 
 router = APIRouter(include_in_schema=False)
 
-FILMS_MAX = 24
+# As many as a page of the gallery shows.
+FILMS_MAX = 60
 # The longest time without a line, so that proxies keep the stream open and a closed browser is noticed.
 PING_SECONDS = 15.0
 

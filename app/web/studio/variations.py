@@ -182,8 +182,14 @@ def _whole_seconds(job: Job) -> int:
 def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, Any]:
     model: VideoModel = load_catalog(get_settings().catalog_dir)[spec.model]
     priced = price_spec(session, caller, spec, model)
-    lines = [{"label": line.label, "amount": line.amount.text} for line in priced.price.lines]
-    return {"currency": priced.price.currency, "total": priced.price.total.text, "lines": lines}
+    return {
+        "currency": priced.price.currency,
+        "total": priced.price.total.text,
+        "list_total": priced.price.list_total.text,
+        "is_less": priced.price.total < priced.price.list_total,
+        "seconds": priced.usage.seconds,
+        "context": priced.usage.input_seconds,
+    }
 
 
 def _order(form: FormData, job: Job, options: VariationOptions, body: VideoRequest, spec: Spec | None) -> OrderIdentity:

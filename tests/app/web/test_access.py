@@ -110,6 +110,8 @@ def alices_objects(site: Site) -> dict[str, str]:
         asset = add_asset(session, new_asset(OwnerIds(account), filename="a.png"))
         return {
             "video_id": job.id,
+            "shot": "0",
+            "position": "0",
             "job_id": job.id,
             "endpoint_id": endpoint,
             "delivery_id": delivery.id,

@@ -149,3 +149,15 @@ def test_the_last_worker_is_not_drained_without_a_question(site: Site):
     for page in ("/admin/workers", "/admin"):
         browser.get(page)
         assert "No worker serves synthetic, and work waits there." in browser.text()
+
+
+def test_the_price_page_sorts_memberships_by_price_and_names_turbo_models(site: Site):
+    browser = site.browser()
+    browser.get("/prices")
+    table = browser.page.text.split("<tbody>")[1].split("</tbody>")[0]
+    rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    prices = [[float(each) for each in re.findall(r">¥([\d.]+)</span>", row)] for row in rows]
+    assert len(prices) > 2
+    assert prices == sorted(prices, reverse=True)
+    assert "Turbo models 720P" in browser.text()
+    assert "*-turbo" not in browser.text()

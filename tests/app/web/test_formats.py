@@ -9,7 +9,8 @@ from app.errors import AppError
 from app.web.charts import bar_chart, shares
 from app.web.formats import ago, minor, money, seconds, size, when
 from app.web.forms import parse_form_amount
-from app.web.studio.draft import Draft, ShotDraft, draft_request, edit_draft
+from app.web.studio.draft import Draft, ShotDraft, draft_request
+from app.web.studio.draft_edits import edit_draft
 
 MOMENT = datetime(2026, 5, 3, 12, 5, tzinfo=UTC)
 

@@ -219,9 +219,7 @@ def test_variations_show_their_price_first(site: Site):
     refused = browser.send(f"{film}/variations", {**form, "max_price": "0.01"})
     assert (refused.status_code, "the page showed ¥0.01" in browser.text()) == (402, True)
     # The submitted form is open, with what was typed and the current price.
-    opened = re.search(
-        r'<details class="disclose" id="([^"]+)" name="variation" open>.*?</details>', refused.text, re.S
-    )
+    opened = re.search(r'<form class="way chosen" id="([^"]+)".*?</form>', refused.text, re.S)
     assert opened[1] == "retake-2"
     assert "second, in blue</textarea>" in opened[0]
     assert f'name="max_price" value="{price}"' in opened[0]

@@ -4,12 +4,28 @@
 class FilmPlayer extends HTMLElement {
   connectedCallback() {
     this.video = this.querySelector("video");
+    this.offerLoop();
     if (!this.hasAttribute("sprites")) return;
     this.geometry = JSON.parse(this.getAttribute("geometry"));
     this.fps = Number(this.getAttribute("fps"));
     this.sheet = new Image();
     this.sheet.addEventListener("load", () => this.draw(), { once: true });
     this.sheet.src = this.getAttribute("sprites");
+  }
+
+  // Whether films loop is remembered in this browser.
+  offerLoop() {
+    const label = document.createElement("label");
+    label.className = "check loop";
+    label.innerHTML = '<input type="checkbox"> Loop';
+    const box = label.firstElementChild;
+    box.checked = localStorage.getItem("loop films") === "yes";
+    this.video.loop = box.checked;
+    box.addEventListener("change", () => {
+      this.video.loop = box.checked;
+      localStorage.setItem("loop films", box.checked ? "yes" : "no");
+    });
+    this.append(label);
   }
 
   draw() {

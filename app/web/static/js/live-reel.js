@@ -73,6 +73,7 @@ class LiveReel extends HTMLElement {
   move({ id, progress, preview }) {
     const film = document.getElementById(id);
     if (!film) return;
+    document.dispatchEvent(new CustomEvent("film-moved"));
     const bar = film.querySelector("progress");
     if (bar && progress != null && progress >= bar.value) {
       bar.value = progress;
@@ -105,6 +106,7 @@ class LiveReel extends HTMLElement {
     if (this.hasAttribute("reload")) {
       // The film's own page shows more than a card, so it is reloaded once the film has ended.
       if (ended || !html.includes("data-live")) return window.location.reload();
+      document.dispatchEvent(new CustomEvent("film-moved"));
       for (const part of [".state", ".outlook"]) {
         const element = film.querySelector(part);
         const now = fresh.querySelector(part);

@@ -80,7 +80,7 @@ class ShotBoard extends HTMLElement {
     const action = event.detail.requestConfig.parameters.get?.("action") ?? event.detail.requestConfig.parameters.action;
     const [verb, row] = String(action ?? "").split(":");
     const at = Number(row);
-    const next = { add: `shot-${this.shots.length + 1}-prompt`, up: `up-${at}`, down: `down-${at + 2}`, remove: "add-shot" };
+    const next = { add: `shot-${this.shots.length + 1}-prompt`, up: `up-${at}`, down: `down-${at + 2}`, remove: "restore-shot", restore: "add-shot" };
     ShotBoard.focus = next[verb];
   }
 

@@ -1,8 +1,9 @@
-// Scripts of every page: the custom elements, each in a module of its own. Pages work without any of them.
+// Scripts of every page: the custom elements, each in a module of its own. Pages work without any of them. What a single
+// page needs, it loads itself.
 import "./shot-board.js";
 import "./frame-drop.js";
 import "./live-reel.js";
-import "./film-player.js";
+import "./film-hover.js";
 import "./copy-text.js";
 import "./confirm-first.js";
 

@@ -1,0 +1,73 @@
+"""A page of an account's films by filters and order. One index holds all that is filtered: see `Job`'s table."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.accounts.caller import Caller
+from app.errors import AppError
+from app.jobs.find import own_jobs
+from app.jobs.label_tables import FilmLabel
+from app.jobs.tables import Job
+
+
+@dataclass(frozen=True)
+class FilmFilter:
+    """What the films of a page have in common; empty values filter nothing. Times are aware, `until` is exclusive."""
+
+    search: str = ""
+    state: str = ""
+    project: str = ""
+    model: str = ""
+    ratio: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    is_favourite: bool = False
+    sort: str = "newest"
+
+
+def list_films(
+    session: Session, caller: Caller, wanted: FilmFilter, *, after: str | None = None, limit: int
+) -> tuple[list[Job], bool]:
+    """Return a page of the caller's films and whether more follow. `after` is the last id of the previous page.
+
+    Raises AppError `invalid_request` for an `after` that is not one of the caller's own films.
+    """
+    query = _filtered(select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None)), wanted)
+    columns, is_oldest_first = (Job.created_at, Job.id), wanted.sort == "oldest"
+    if after is not None:
+        last = session.scalar(select(Job).where(Job.id == after, *own_jobs(caller)))
+        if last is None:
+            raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
+        mark = tuple_(last.created_at, last.id)
+        query = query.where(tuple_(*columns) > mark if is_oldest_first else tuple_(*columns) < mark)
+    ordered = query.order_by(*(column if is_oldest_first else column.desc() for column in columns))
+    jobs = list(session.scalars(ordered.limit(limit + 1)))
+    return jobs[:limit], len(jobs) > limit
+
+
+def _filtered(query: Select[Job], wanted: FilmFilter) -> Select[Job]:
+    conditions: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in (
+            (Job.state, wanted.state),
+            (Job.project_id, wanted.project),
+            (Job.model, wanted.model),
+            (Job.spec["ratio"].astext, wanted.ratio),
+        )
+        if value
+    ]
+    if wanted.since is not None:
+        conditions.append(Job.created_at >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(Job.created_at < wanted.until)
+    if wanted.is_favourite:
+        favourites = select(FilmLabel.job_id).where(FilmLabel.account_id == Job.account_id, FilmLabel.is_favourite)
+        conditions.append(Job.id.in_(favourites))
+    if wanted.search:
+        name = FilmLabel.name.icontains(wanted.search, autoescape=True)
+        named = select(FilmLabel.job_id).where(FilmLabel.account_id == Job.account_id, name)
+        conditions.append(or_(Job.prompt.icontains(wanted.search, autoescape=True), Job.id.in_(named)))
+    return query.where(*conditions)

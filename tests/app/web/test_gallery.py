@@ -1,0 +1,139 @@
+"""The gallery: names, favourites, filters, order and pages of films; and its time with a full account."""
+
+import re
+import time
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from app.accounts.projects import create_project
+from app.clock import now
+from app.db import transaction
+from app.jobs.film_labels import mark_favourite, rename_film
+from app.jobs.tables import Job
+from app.web.studio import gallery
+from tests.app.web.conftest import Browser, Site
+from tests.app.web.test_ends import order
+
+# Copies of one film, one a minute into the past, in 10 projects, 5 ratios and 4 states.
+_COPIES = text("""
+    INSERT INTO jobs
+    SELECT copy.* FROM jobs AS j
+    CROSS JOIN generate_series(1, :count) AS n
+    CROSS JOIN LATERAL jsonb_populate_record(j, jsonb_build_object(
+        'id', 'video_copy' || lpad(n::text, 20, '0'), 'quote_id', NULL, 'prompt', j.prompt || ' ' || n,
+        'created_at', j.created_at - n * interval '1 minute', 'total', n % 1000,
+        'state', (ARRAY['completed', 'completed', 'failed', 'cancelled'])[1 + n % 4], 'finished_at', j.created_at,
+        'model', (ARRAY['demo', 'synthetic'])[1 + n % 2],
+        'spec', jsonb_set(j.spec, '{ratio}', to_jsonb((ARRAY['16:9', '9:16', '1:1', '4:3', '3:4'])[1 + n % 5]))
+    )) AS copy
+    WHERE j.id = :id
+""")
+
+
+def titles(browser: Browser, query: str = "") -> list[str]:
+    browser.get(f"/films{query}")
+    return re.findall(r'<h3 class="film-title"[^>]*><a href="[^"]+">([^<]*)</a>', browser.page.text)
+
+
+def films(browser: Browser, **forms: dict[str, str]) -> dict[str, str]:
+    """Order films by name; return the id of each. The name is the prompt."""
+    return {name: order(browser, shot_prompt=name, **form).removeprefix("/films/") for name, form in forms.items()}
+
+
+def test_films_are_filtered_by_each_thing_that_the_form_offers(site: Site):
+    browser = site.browser("alice")
+    with transaction() as session:
+        project = create_project(session, site.accounts["alice"], "Spring").id
+    ids = films(browser, plain={}, tall={"ratio": "9:16"}, long={"shot_seconds": "9"}, spring={"project": project})
+    with transaction() as session:
+        session.get_one(Job, ids["tall"]).created_at = now(session) - timedelta(days=40)
+        session.get_one(Job, ids["long"]).model = "demo"
+        mark_favourite(session, session.get_one(Job, ids["spring"]), True)
+        rename_film(session, session.get_one(Job, ids["long"]), "The  long one")
+        day = f"{now(session) - timedelta(days=2):%Y-%m-%d}"
+    assert titles(browser) == ["spring", "The long one", "plain", "tall"]
+    for query, names in (
+        (f"project={project}", ["spring"]),
+        ("model=demo", ["The long one"]),
+        ("ratio=9:16", ["tall"]),
+        (f"since={day}", ["spring", "The long one", "plain"]),
+        (f"until={day}", ["tall"]),
+        ("favourites=yes", ["spring"]),
+        ("search=LONG+one", ["The long one"]),
+        ("search=long", ["The long one"]),
+        ("sort=oldest", ["tall", "plain", "The long one", "spring"]),
+        (f"sort=oldest&since={day}&model=demo", ["The long one"]),
+        ("state=completed", []),
+        # What the form never sends filters nothing.
+        ("since=x&until=9999-12-31&ratio=x&project=x&sort=x&state=x", ["spring", "The long one", "plain", "tall"]),
+    ):
+        assert titles(browser, f"?{query}") == names, query
+    assert titles(site.browser("bob"), f"?project={project}") == []
+
+
+@pytest.mark.parametrize("sort", ["newest", "oldest"])
+def test_pages_of_films_miss_none(site: Site, monkeypatch: pytest.MonkeyPatch, sort: str):
+    monkeypatch.setattr(gallery, "PAGE", 2)
+    browser = site.browser("alice")
+    films(browser, one={}, two={}, three={}, four={}, five={})
+    query, seen = f"?sort={sort}", []
+    while query:
+        seen += titles(browser, query)
+        following = re.search(r'href="/films(\?[^"]*after=[^"]*)"', browser.page.text)
+        query = following[1].replace("&amp;", "&") if following else ""
+    assert len(seen) == 5 == len(set(seen))
+
+
+def test_a_film_is_named_and_marked_on_its_page(site: Site):
+    browser = site.browser("alice")
+    path = order(browser, shot_prompt="a red circle")
+    browser.get(path)
+    browser.send(f"{path}/name", {"name": "Opening"})
+    assert '<h1 class="break">Opening</h1>' in browser.page.text
+    assert browser.send(f"{path}/name", {"name": "x" * 121}).status_code == 422
+    browser.get(path)
+    browser.send(f"{path}/name", {"name": " "})
+    assert '<h1 class="break">a red circle</h1>' in browser.page.text
+    site.work()
+    browser.get(path)
+    browser.send(f"{path}/favourite", {"favourite": "yes"})
+    assert re.search(r'class="button small star" aria-pressed="true"', browser.page.text)
+    card = browser.send(f"{path}/favourite", {"favourite": "no"}, **{"hx-request": "true"})
+    assert card.text.lstrip().startswith("<article")
+    assert 'aria-pressed="false"' in card.text
+    bob = site.browser("bob")
+    bob.get("/films")
+    assert bob.send(f"{path}/name", {"name": "mine"}).status_code == 404
+    assert bob.send(f"{path}/favourite", {"favourite": "yes"}).status_code == 404
+
+
+@pytest.mark.deep
+def test_sixty_of_a_hundred_thousand_films_take_little_time(site: Site):
+    """Each filter is timed as a whole page, and printed; the median of five is held. A search has no index."""
+    browser = site.browser("alice")
+    path = order(browser, shot_prompt="a red circle")
+    site.work()
+    with transaction() as session:
+        session.execute(_COPIES, {"count": 100_000, "id": path.removeprefix("/films/")})
+    with transaction() as session:
+        session.execute(text("ANALYZE jobs"))
+    slow = {}
+    for query in (
+        "",
+        "?model=demo",
+        "?ratio=9:16&state=failed",
+        "?sort=oldest",
+        "?favourites=yes",
+        "?model=demo&ratio=9:16&since=2020-01-01&until=2020-02-01",
+        "?search=99999",
+    ):
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            assert browser.get(f"/films{query}").status_code == 200
+            seconds.append(time.perf_counter() - begin)
+        slow[query] = sorted(seconds)[2]
+        print(f"{1000 * slow[query]:7.1f} ms  /films{query}, {browser.page.text.count('<article')} films")
+    assert max(median for query, median in slow.items() if "search" not in query) <= 0.150
