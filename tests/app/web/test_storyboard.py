@@ -10,6 +10,7 @@ from app.dispatch.tables import QueueSnapshot
 from app.dispatch.tier_start import expected_starts
 from app.dispatch.worker_registry import register_worker
 from app.jobs.queue_tables import Unit
+from app.jobs.settle import fail
 from app.jobs.shot_progress import shot_progress
 from app.jobs.tables import Job
 from app.web.studio.draft_edits import has_word, toggled
@@ -150,6 +151,9 @@ def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
     assert len(clips) == browser.page.text.count('data-state="done"') == 3
     answer = browser.client.get(clips[2])
     assert (answer.headers["content-type"], answer.content[4:8]) == ("video/mp4", b"ftyp")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    part = browser.client.get(clips[2], headers={"range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
     assert site.browser("bob").get(clips[2]).status_code == 404
     with transaction() as session:
         first, second, _ = session.query(Unit).filter_by(job_id=job.id, kind="segment").order_by(Unit.shot)
@@ -157,3 +161,8 @@ def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
         states = [(each.state, each.percent) for each in shot_progress(session, session.get_one(Job, job.id))]
         assert states == [("rendering", 0), ("waiting", 0), ("done", 100)]
         session.rollback()
+    # A film that fails costs nothing, so its clips no longer play.
+    with transaction() as session:
+        fail(session, session.get_one(Job, job.id), code="out_of_memory", message="Out of memory.")
+    assert browser.get(clips[2]).status_code == 404
+    assert "<video" not in browser.get(f"/films/{job.id}/shots").text
