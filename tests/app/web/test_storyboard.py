@@ -52,6 +52,25 @@ def test_a_word_is_added_to_a_prompt_and_taken_out_again(separator: str):
     assert toggled("anime", "anime", separator=separator) == ""
 
 
+@pytest.mark.parametrize(
+    ("prompt", "after"),
+    [
+        ("a fox moves leftwards then moves left", "a fox moves leftwards then"),
+        ("moves left, then moves left again", "moves left, then again"),
+        ("a fox moves left. It runs", "a fox. It runs"),
+        ("a fox, moves left; it runs", "a fox; it runs"),
+        ("a fox\nmoves left\nit runs", "a fox\nit runs"),
+        ("moves left, a fox", "a fox"),
+        ("a fox moves\nleft", "a fox"),
+        ("a fox (moves left)", "a fox ()"),
+        ("a fox moves leftwards,", "a fox moves leftwards, moves left"),
+        ("a fox moves left-handed", "a fox moves left-handed, moves left"),
+    ],
+)
+def test_words_are_whole_words_and_the_last_one_goes(prompt: str, after: str):
+    assert toggled(prompt, "moves left", separator=", ") == after
+
+
 def test_a_button_adds_a_word_of_the_model_to_its_shot(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
