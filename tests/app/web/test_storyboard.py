@@ -6,6 +6,7 @@ import pytest
 
 from app.catalog.models import load_catalog
 from app.db import transaction
+from app.dispatch import tier_start
 from app.dispatch.tables import QueueSnapshot
 from app.dispatch.tier_start import expected_starts
 from app.dispatch.worker_registry import register_worker
@@ -85,6 +86,11 @@ def test_a_button_adds_a_word_of_the_model_to_its_shot(site: Site):
     assert 'class="word"' not in browser.page.text
 
 
+def test_the_start_of_a_tier_has_the_priors_of_forecasts():
+    assert str(tier_start._WAITING_SQL).lstrip().startswith("WITH priors (model, p50, p90) AS (")
+    assert "coalesce(p.p50, prior.p50, 1)" in str(tier_start._WAITING_SQL)
+
+
 def test_a_removed_shot_is_restored_where_it_was(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
@@ -149,6 +155,18 @@ def test_the_reason_stands_beside_the_field_that_is_wrong(site: Site, form: dict
     film = {"shot_prompt": "a red circle", "shot_seconds": "1", "model": "demo"}
     assert browser.send("/studio/orders", {**film, **form}).status_code == 422
     assert re.search(rf'<p class="wrong-text small" id="wrong-{name}">[^<]+</p>', browser.page.text)
+
+
+def test_only_a_refused_order_moves_the_cursor(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    film = {"shot_prompt": "a red circle", "shot_seconds": "0", "model": "demo"}
+    browser.send("/studio/draft", {**film, "action": "redraw"}, **{"hx-request": "true"})
+    assert 'aria-errormessage="wrong-shots-0-seconds"' in browser.page.text
+    assert "autofocus" not in browser.page.text
+    browser.get("/studio")
+    browser.send("/studio/orders", film)
+    assert 'aria-errormessage="wrong-shots-0-seconds" autofocus' in browser.page.text
 
 
 def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
