@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # What runs the service, and what tests it too: a first film does not wait for the tests' packages.
 RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.installed
+# The packages of Node whose clients the tests run.
+NODE := tests/contracts/node
 # Bytecode is written when a module is first imported; compiling every module of PyTorch ahead would take longer than the rest.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 # Where a shell forbids it, each worker would compile PyTorch and diffusers anew at its start, for twenty seconds.
@@ -17,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies coverage test-deep storm load check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +45,7 @@ demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress
 up: $(RUNS) ## Start the whole service here and stay up; prints the studio's URL and keys
 	$(BIN)/cinemeter up
 
-test: $(TESTS) browser proxies ## Run every test but the deep ones
+test: $(TESTS) browser proxies clients ## Run every test but the deep ones
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests of the pages need a real browser: Debian's, since Playwright's own is not downloaded.
@@ -62,10 +64,20 @@ proxies:
 	    $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$name >/dev/null; }; \
 	done
 
-coverage: $(TESTS) browser proxies ## Run every test but the deep ones and print the lines that none of them reaches
+# Clients of Node are tested as they are published. Where there is no Node, their tests are left out and say so.
+clients:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.installed; \
+	else echo "The tests of Node's clients are left out: they need Node.js 20 or newer, with npm, on the PATH."; fi
+
+$(NODE)/node_modules/.installed: $(NODE)/package-lock.json
+	@echo "Installing the clients of Node that the tests run …"
+	@cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+coverage: $(TESTS) browser proxies clients ## Run every test but the deep ones and print the lines that none of them reaches
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
-test-deep: $(TESTS) browser proxies ## Run the storms, fuzzing and long runs
+test-deep: $(TESTS) browser proxies clients ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m deep
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)

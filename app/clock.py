@@ -50,8 +50,19 @@ def lease_now(session: Session) -> datetime:
     after its death, or lose each one at once. A test that shifts the clock of its session shifts this one too.
     """
     shift = timedelta(seconds=get_settings().clock_offset_seconds)
-    test_clock = "clock_at" in session.info or "clock_offset" in session.info
-    return now(session) if test_clock else now(session) - shift
+    return now(session) if _has_test_clock(session) else now(session) - shift
+
+
+def lease_clock_input(session: Session) -> datetime | None:
+    """Return the moment of `lease_now` for a statement that reads the database's clock itself where it gets NULL.
+
+    It is NULL where this transaction has not read the clock yet.
+    """
+    return lease_now(session) if _has_test_clock(session) or _NOW in session.info else None
+
+
+def _has_test_clock(session: Session) -> bool:
+    return "clock_at" in session.info or "clock_offset" in session.info
 
 
 def offset(session: Session) -> timedelta:

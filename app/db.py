@@ -1,10 +1,11 @@
 """Access to PostgreSQL: engine, sessions, the declarative base, and ids."""
 
 import logging
-import re
 import secrets
+from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -76,13 +77,12 @@ def append_only(table: Table, message: str) -> None:
 
 
 # Crockford's alphabet without look-alikes: ids are read aloud in support calls.
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
 
 
 def new_id(prefix: str) -> str:
     """Return a new unguessable id such as `video_8h2k…`: the noun's prefix and 120 random bits in base 32."""
-    number = secrets.randbits(120)
-    return f"{prefix}_" + "".join(_ALPHABET[(number >> shift) & 31] for shift in range(115, -5, -5))
+    return f"{prefix}_{b32encode(secrets.token_bytes(15)).translate(_ALPHABET).decode()}"
 
 
 _engines: dict[str, Engine] = {}
@@ -208,6 +208,7 @@ def forget_engines() -> None:
         for engine in _engines.values():
             engine.dispose()
         _engines.clear()
+        _autocommit_engine.cache_clear()
 
 
 @contextmanager
@@ -229,13 +230,14 @@ def autocommit() -> Iterator[Connection]:
     It saves the round trips of BEGIN and COMMIT, and what a session costs. What is written in the block stays, whatever
     happens after it.
     """
-    with get_engine().execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    with _autocommit_engine(get_engine()).connect() as connection:
         yield connection
 
 
-def driver_sql(statement: str) -> str:
-    """Return a statement with `:name` parameters as `Connection.exec_driver_sql` takes it, which compiles nothing."""
-    return re.sub(r"(?<!:):(?=[a-z])(\w+)", r"%(\1)s", statement.replace("%", "%%"))
+@lru_cache(maxsize=4)
+def _autocommit_engine(engine: Engine) -> Engine:
+    """Return the view of an engine, with the same pool, whose connections commit each statement."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def commit_early(session: Session) -> None:

@@ -75,6 +75,7 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "queue_full": (429, "The account has as many waiting jobs as its membership allows."),
     "intake_paused": (503, "New jobs are paused for this model or account."),
     "unavailable": (503, "A required part of the service is unavailable now."),
+    "deadline_exceeded": (504, "The film was not finished while the call waited; it goes on, and is not lost."),
     "internal_error": (500, "An internal error; nothing was charged."),
 }
 

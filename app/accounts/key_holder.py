@@ -3,18 +3,17 @@
 import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.resources import files
 
 from sqlalchemy import Connection
 
 from app.accounts.caller import Caller
 from app.accounts.key_format import hash_key, parse_key_id
 from app.accounts.keys import USE_RECORDED_EVERY, is_live, unauthenticated
-from app.db import driver_sql
 from app.settings import get_settings
+from app.sql_statements import sql_file
 
-_KEY_SQL = driver_sql(files("app.accounts").joinpath("key_holder.sql").read_text())
-_USED_SQL = driver_sql(files("app.accounts").joinpath("key_used.sql").read_text())
+_KEY = sql_file("app.accounts", "key_holder.sql")
+_USED = sql_file("app.accounts", "key_used.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def read_key_holder(connection: Connection, secret: str) -> KeyHolder:
     `connection` commits each statement. Raises AppError `unauthenticated`.
     """
     keyid = parse_key_id(secret)
-    key = None if keyid is None else connection.exec_driver_sql(_KEY_SQL, {"keyid": keyid}).one_or_none()
+    key = None if keyid is None else _KEY.run_on(connection, {"keyid": keyid}).one_or_none()
     if key is None or not hmac.compare_digest(key.secret_hash, hash_key(secret)):
         raise unauthenticated()
     moment: datetime = key.moment + timedelta(seconds=get_settings().clock_offset_seconds)
@@ -47,5 +46,5 @@ def read_key_holder(connection: Connection, secret: str) -> KeyHolder:
         raise unauthenticated()
     before = moment - USE_RECORDED_EVERY
     if key.last_used_at is None or key.last_used_at <= before:
-        connection.exec_driver_sql(_USED_SQL, {"key_id": key.id, "before": before, "moment": moment})
+        _USED.run_on(connection, {"key_id": key.id, "before": before, "moment": moment})
     return KeyHolder(key.account_id, key.test, key.project_id, frozenset(key.scopes), frozenset(key.roles))

@@ -13,14 +13,18 @@ from app.accounts.caller import Caller
 from app.accounts.key_format import hash_key, new_key, parse_key_id
 from app.accounts.projects import get_project
 from app.accounts.tables import Account, ApiKey
-from app.clock import now
+from app.clock import clock_inputs, now, remember_now
 from app.db import new_id
 from app.errors import AppError, not_found
 from app.roles import RoleHolder, Scope, read_roles, read_scopes, require_may_grant
+from app.sql_statements import loaded, sql_file
 from pricing.money import require_integer
 
 # Without a minimum interval a busy key would write its row at every request.
 USE_RECORDED_EVERY = timedelta(minutes=1)
+
+_AUTHENTICATE = sql_file("app.accounts", "authenticate.sql")
+_ACCOUNT_COLUMNS = tuple(Account.__table__.columns.keys())
 
 
 def issue_key(
@@ -95,24 +99,22 @@ def authenticate(session: Session, secret: str) -> Caller:
     keyid = parse_key_id(secret)
     if keyid is None:
         raise refused
-    row = session.execute(
-        select(ApiKey, Account).join(Account, Account.id == ApiKey.account_id).where(ApiKey.keyid == keyid)
-    ).one_or_none()
+    row = _AUTHENTICATE.run(session, {"keyid": keyid, **clock_inputs(session)}).one_or_none()
     if row is None:
         raise refused
-    key, account = row
-    if not hmac.compare_digest(key.secret_hash, hash_key(secret)) or not is_live(key, now(session)):
+    remember_now(session, row.now)
+    if not hmac.compare_digest(row.secret_hash, hash_key(secret)) or not is_live(row, now(session)):
         raise refused
-    _record_use(session, key)
+    _record_use(session, row.key_id, row.last_used_at)
     return Caller(
-        account=account,
-        scopes=frozenset(key.scopes),
-        roles=frozenset(key.roles),
-        test=key.test,
-        project_id=key.project_id,
-        key_id=key.id,
-        member_id=key.member_id,
-        issued_by=key.issued_by,
+        account=loaded(session, Account, **{name: getattr(row, name) for name in _ACCOUNT_COLUMNS}),
+        scopes=frozenset(row.scopes),
+        roles=frozenset(row.roles),
+        test=row.key_test,
+        project_id=row.project_id,
+        key_id=row.key_id,
+        member_id=row.member_id,
+        issued_by=row.issued_by,
     )
 
 
@@ -219,14 +221,14 @@ def _check(
         raise AppError("invalid_request", "The key would have expired already.", field="expires_at")
 
 
-def _record_use(session: Session, key: ApiKey) -> None:
+def _record_use(session: Session, key_id: str, last_used_at: datetime | None) -> None:
     moment = now(session)
-    if key.last_used_at is not None and moment - key.last_used_at < USE_RECORDED_EVERY:
+    if last_used_at is not None and moment - last_used_at < USE_RECORDED_EVERY:
         return
     # Requests of one key come in parallel: a request that finds the row locked leaves the update to the other.
     free = (
         select(ApiKey.id)
-        .where(ApiKey.id == key.id)
+        .where(ApiKey.id == key_id)
         .where(or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at <= moment - USE_RECORDED_EVERY))
         .with_for_update(skip_locked=True, key_share=True)
         .scalar_subquery()

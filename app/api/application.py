@@ -10,11 +10,13 @@ from fastapi.routing import APIRoute
 from app.api import native
 from app.api.admin import routes as admin
 from app.api.dashscope import routes as dashscope
+from app.api.gateway import routes as gateway
 from app.api.interface import ApiInterface, add_interfaces
 from app.api.mcp import routes as mcp
 from app.api.middleware import RequestMiddleware
 from app.api.openapi_examples import add_examples
 from app.api.problems import ProblemOut, install
+from app.api.replicate import routes as replicate
 from app.api.videos.derived import ExtensionRequest
 from app.assets.schemas import AssetFromUrl
 from app.jobs.live_feed import LiveFeed
@@ -24,6 +26,8 @@ from app.jobs.schemas import VideoRequest
 INTERFACES: tuple[Callable[[], ApiInterface], ...] = (
     native.make_interface,
     dashscope.make_interface,
+    gateway.make_interface,
+    replicate.make_interface,
     admin.make_interface,
     mcp.make_interface,
 )

@@ -8,14 +8,16 @@ import re
 
 from app.errors import AppError
 
-# JSON without the contents of its data URLs. A storyboard of fifty shots has about 30 KiB.
+# JSON without the contents of its data URLs and of bare base64. A storyboard of fifty shots has about 30 KiB.
 JSON_BYTES_MAX = 256 * 1024
 # Fields and elements of a JSON body, and fields of a urlencoded form.
 VALUES_MAX = 5_000
 FIELDS_MAX = 1_000
 # A shorter data URL counts as text, so that their number is bounded too.
 _DATA_URL_BYTES_MIN = 1024
-_DATA_URL = b'"data:'
+_DATA_URL = b"data:"
+# What base64 consists of, and the escapes of its slashes. Some clients send pictures without the head of a data URL.
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\\"
 # Of a data URL's characters at most this share may be escaped; some clients write each slash of base64 as `\/`.
 _ESCAPED_SHARE_MAX = 1 / 32
 # A string, or the rest of the body after the opening of one that never ends.
@@ -48,11 +50,11 @@ def _count_values(text: bytes) -> int:
 
 
 def _without_data_urls(raw: bytes) -> bytes:
-    """Return JSON text without its long data URLs. Raises AppError `body_too_large` if too much remains."""
+    """Return JSON text without its data URLs and bare base64. Raises AppError `body_too_large` if much remains."""
     parts: list[bytes] = []
     start = remaining = 0
     while start < len(raw):
-        opening = raw.find(_DATA_URL, start)
+        opening = raw.find(b'"', start)
         end = len(raw) if opening < 0 else opening
         remaining += end - start
         if remaining > JSON_BYTES_MAX:
@@ -62,20 +64,21 @@ def _without_data_urls(raw: bytes) -> bytes:
         if opening < 0:
             break
         closing = raw.find(b'"', opening + 1)
-        is_data_url = closing >= 0 and raw[opening - 1 : opening] != b"\\" and _is_plain(raw[opening + 1 : closing])
-        # What is no data URL is text up to its next character.
-        start = closing + 1 if is_data_url else opening + 1
-        parts.append(b"0" if is_data_url else b'"')
+        is_long = closing - opening > _DATA_URL_BYTES_MIN and raw[opening - 1 : opening] != b"\\"
+        is_file = is_long and _is_file(raw[opening + 1 : closing])
+        # What is no file is text up to its next character.
+        start = closing + 1 if is_file else opening + 1
+        parts.append(b"0" if is_file else b'"')
         remaining += 1
     return b"".join(parts)
 
 
-def _is_plain(url: bytes) -> bool:
-    """Return whether a data URL is long, and is decoded without work for each of its characters."""
-    escaped = url.count(b"\\")
+def _is_file(text: bytes) -> bool:
+    """Return whether a long string is a data URL or base64, and is decoded without work for each of its characters."""
+    escaped = text.count(b"\\")
     return (
-        len(url) >= _DATA_URL_BYTES_MIN
-        and url.isascii()
-        and escaped == url.count(b"\\/")
-        and escaped <= len(url) * _ESCAPED_SHARE_MAX
+        text.isascii()
+        and escaped == text.count(b"\\/")
+        and escaped <= len(text) * _ESCAPED_SHARE_MAX
+        and (text.startswith(_DATA_URL) or not text.translate(None, _BASE64))
     )

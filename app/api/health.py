@@ -2,20 +2,47 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from app.db import get_engine
+from app.catalog.models import load_catalog
+from app.db import get_engine, transaction
+from app.dispatch.worker_registry import live_workers
+from app.jobs.plan import FINISH_POOL
+from app.migrations.revisions import lacks_revisions
 from app.redis_client import get_redis
 from app.request_limits import RequestLimits, WorkKind, request_limits
+from app.settings import get_settings
 from app.storage import get_storage
 
 router = APIRouter(tags=["health"])
 
-_checks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[dict[str, str]]] = WeakKeyDictionary()
+# What does not decide readiness is waited for so long; a store that hangs must not make the answer late.
+PATIENCE_SECONDS = 1.0
+NO_ANSWER = "no answer"
+
+_checks: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, asyncio.Task[Any]]] = WeakKeyDictionary()
+
+
+class SchemaTooOld(Exception):
+    """The database lacks revisions of this release: `cinemeter migrate` has not run."""
+
+
+class ReadinessOut(BaseModel):
+    """Whether this process can answer, and what else an operator wants to know.
+
+    `parts` is `ok` or the reason for each part; only `database` and `schema` decide the status. `pools_without_worker`
+    lists the pools of enabled models, and the one that finishes films, that no worker serves: their films wait.
+    """
+
+    status: Literal["ok", "unavailable"]
+    parts: dict[str, str]
+    pools_without_worker: list[str]
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -27,28 +54,45 @@ async def get_health() -> dict[str, str]:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses={503: {"description": "A service that orders need is unavailable."}})
+@router.get("/readyz", responses={503: {"model": ReadinessOut, "description": "Requests cannot be answered."}})
 @request_limits(RequestLimits(WorkKind.NONE))
-async def get_readiness(response: Response) -> dict[str, Any]:
-    """Report whether orders can be accepted: database and storage must respond; Redis may be down."""
-    # Whoever asks while a check is running waits for that one: anybody may ask, and each check occupies a thread.
-    loop = asyncio.get_running_loop()
-    check = _checks.get(loop)
-    if check is None or check.done():
-        check = _checks[loop] = loop.create_task(asyncio.to_thread(_check_parts))
-    parts = await asyncio.shield(check)
-    is_ready = parts["database"] == "ok" and parts["storage"] == "ok"
-    if not is_ready:
+async def get_readiness(response: Response) -> ReadinessOut:
+    """Report whether requests can be answered: the database responds and has the schema of this release.
+
+    A load balancer keeps an API whose storage, Redis or workers are away: it still answers, and accepts orders.
+    """
+    redis, storage = await asyncio.gather(
+        _within_patience(_shared("redis", lambda: _status_of(_check_redis))),
+        _within_patience(_shared("storage", lambda: _status_of(_check_storage))),
+    )
+    required: ReadinessOut = await asyncio.shield(_shared("required", _check_required))
+    if required.status != "ok":
         response.status_code = 503
-    return {"status": "ok" if is_ready else "unavailable", "parts": parts}
+    return required.model_copy(update={"parts": {**required.parts, "redis": redis, "storage": storage}})
 
 
-def _check_parts() -> dict[str, str]:
-    return {
-        "database": _status_of(_check_database),
-        "redis": _status_of(_check_redis),
-        "storage": _status_of(_check_storage),
-    }
+def _shared(name: str, check: Callable[[], Any]) -> asyncio.Task[Any]:
+    """Return the running check of this name, or begin one: anybody may ask, and each check occupies a thread."""
+    checks = _checks.setdefault(asyncio.get_running_loop(), {})
+    if name not in checks or checks[name].done():
+        checks[name] = asyncio.get_running_loop().create_task(asyncio.to_thread(check))
+    return checks[name]
+
+
+async def _within_patience(check: asyncio.Task[str]) -> str:
+    await asyncio.wait([check], timeout=PATIENCE_SECONDS)
+    return check.result() if check.done() else NO_ANSWER
+
+
+def _check_required() -> ReadinessOut:
+    database = _status_of(_check_database)
+    schema = _status_of(_check_schema) if database == "ok" else NO_ANSWER
+    if schema != "ok":
+        parts = {"database": database, "schema": schema}
+        return ReadinessOut(status="unavailable", parts=parts, pools_without_worker=[])
+    with transaction() as session:
+        pools = _pools_without_worker(session)
+    return ReadinessOut(status="ok", parts={"database": "ok", "schema": "ok"}, pools_without_worker=pools)
 
 
 def _status_of(check: Callable[[], None]) -> str:
@@ -62,6 +106,18 @@ def _status_of(check: Callable[[], None]) -> str:
 def _check_database() -> None:
     with get_engine().connect() as connection:
         connection.execute(text("SELECT 1"))
+
+
+def _check_schema() -> None:
+    with get_engine().connect() as connection:
+        if lacks_revisions(connection):
+            raise SchemaTooOld
+
+
+def _pools_without_worker(session: Session) -> list[str]:
+    models = load_catalog(get_settings().catalog_dir).values()
+    pools = {FINISH_POOL, *(model.pool for model in models if model.enabled)}
+    return [pool for pool in sorted(pools) if not live_workers(session, pool)]
 
 
 def _check_redis() -> None:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.direct_answers import direct_answer_of
 from app.api.request_body import disconnect_check, whole_body
 from app.api.route_index import limits_of_route, pattern_of
 from app.db import new_id
@@ -17,6 +18,7 @@ from app.jobs.rate_limits import rate_limit_headers
 from app.logs import add_log_ids, bind_log_ids, ids_of_path
 from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_gate import ClientGone
+from app.request_limits import declared_limits
 from app.request_session import admit, end_admission
 from app.trace import read_traceparent, span
 
@@ -67,8 +69,14 @@ class RequestMiddleware:
         try:
             async with whole_body(request, receive) as complete_receive:
                 request.state.is_gone = disconnect_check(receive)
-                await admit(request, limits_of_route(request).work)
-                await self.app(scope, complete_receive, send_with_headers)
+                direct_answer = direct_answer_of(request)
+                if direct_answer is None:
+                    await admit(request, limits_of_route(request).work)
+                    await self.app(scope, complete_receive, send_with_headers)
+                else:
+                    await admit(request, declared_limits(scope["route"].endpoint).work)
+                    response = await direct_answer(request)
+                    await response(scope, complete_receive, send_with_headers)
         except ClientGone:
             log.debug("The client disconnected before its request was worked on")
         except Exception as error:

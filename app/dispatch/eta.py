@@ -8,17 +8,17 @@ from importlib.resources import files
 from math import ceil
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.clock import lease_now
+from app.clock import lease_clock_input
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.sql_statements import SqlStatement
 
 # Ends with the CTE `facts`, one row for each unfinished job of `:ids`; a statement that reads more selects from it too.
 FACTS_SQL = files("app.dispatch").joinpath("forecast.sql").read_text()
-_FORECAST_SQL = text(f"{FACTS_SQL} SELECT * FROM facts")
+_FORECAST = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
 # Below what a snapshot resolves: durations are rounded to milliseconds.
 _EPSILON = 1e-6
 _ZERO = Decimal(0)
@@ -59,8 +59,7 @@ def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
     outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
     unfinished = [job.id for job in jobs if not is_final(job.state)]
     if unfinished:
-        session.flush()
-        for facts in session.execute(_FORECAST_SQL, forecast_inputs(unfinished, lease_now(session))):
+        for facts in _FORECAST.run(session, forecast_inputs(unfinished, lease_clock_input(session))):
             outlooks[facts.facts_id] = outlook_of(facts)
     return outlooks
 

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import Connection, inspect
 
 from app.accounts.key_holder import KeyHolder
-from app.db import driver_sql
 from app.dispatch.eta import FACTS_SQL, Outlook, forecast_inputs, outlook_of
 from app.errors import not_found
 from app.jobs.meter import add_meters
 from app.jobs.present import show_job
 from app.jobs.schemas import MeterOut, VideoOut
 from app.jobs.tables import Job
+from app.sql_statements import SqlStatement
 
 # What answers show of a job. Each column more costs every poll.
 _SHOWN = (
@@ -32,7 +32,7 @@ _SHOWN = (
     *("film", "film_key", "files_expire_at", "files_removed_at", "links_revoked", "error_code", "error_message"),
 )
 _COLUMNS = ", ".join(f'j."{inspect(Job).column_attrs[name].columns[0].name}" AS {name}' for name in _SHOWN)
-_POLL_SQL = driver_sql(f"""{FACTS_SQL}
+_POLL = SqlStatement(f"""{FACTS_SQL}
 SELECT {_COLUMNS}, facts.*, r.total AS receipt_total, CASE WHEN j.finished_at IS NOT NULL THEN (
     SELECT coalesce(jsonb_agg(jsonb_build_array(t.meter, CAST(t.gpu_seconds AS text))), '[]')
     FROM takes AS t WHERE t.job_id = j.id AND t.state <> 'running'
@@ -43,7 +43,7 @@ LEFT JOIN receipts AS r ON r.job_id = j.id
 WHERE j.id = :job_id AND j.account_id = :account_id AND j.test = :test AND j.deleted_at IS NULL
     AND (CAST(:project_id AS text) IS NULL OR j.project_id = :project_id)
 """)
-_PROGRESS_SQL = driver_sql(f"""{FACTS_SQL}
+_PROGRESS = SqlStatement(f"""{FACTS_SQL}
 SELECT j.state, j.stage, j.progress, facts.*, (
     SELECT coalesce(json_agg(json_build_array(e.sequence, e.type, e.body) ORDER BY e.sequence), '[]')
     FROM events AS e WHERE e.job_id = j.id AND e.sequence > :seen
@@ -108,7 +108,7 @@ def poll_job(connection: Connection, holder: KeyHolder, job_id: str) -> PolledJo
         "project_id": holder.project_id,
         **forecast_inputs([job_id]),
     }
-    row = connection.exec_driver_sql(_POLL_SQL, inputs).one_or_none()
+    row = _POLL.run_on(connection, inputs).one_or_none()
     if row is None:
         raise not_found("video", job_id)
     return PolledJob(row, NO_OUTLOOK if row.facts_id is None else outlook_of(row))
@@ -119,7 +119,7 @@ def read_progress(connection: Connection, job_id: str, seen: int) -> tuple[list[
 
     Raises sqlalchemy.exc.NoResultFound for a job that does not exist.
     """
-    row = connection.exec_driver_sql(_PROGRESS_SQL, {"job_id": job_id, "seen": seen, **forecast_inputs([job_id])}).one()
+    row = _PROGRESS.run_on(connection, {"job_id": job_id, "seen": seen, **forecast_inputs([job_id])}).one()
     facts: dict[str, Any] = {"progress": row.progress}
     if row.facts_id is not None:
         outlook = outlook_of(row)

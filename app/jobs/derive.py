@@ -33,7 +33,7 @@ def remix(job: Job, *, prompt: str, seed: int | None = None) -> Spec:
         message = "A storyboard cannot be remixed as a whole; retake its shots one by one."
         raise AppError("conflict", message, field="prompt")
     shot = spec.shots[0].model_copy(update={"prompt": prompt, "reuse_clips": ()})
-    return spec.model_copy(update={"shots": (shot,), "seed": spec.seed if seed is None else seed})
+    return spec.model_copy(update={"shots": (shot,), "style": "", "seed": spec.seed if seed is None else seed})
 
 
 def retake(
@@ -63,7 +63,7 @@ def retake(
         raise AppError("conflict", message, field="shot", value=shot, allowed="1")
     new_shot = old.model_copy(
         update={
-            "prompt": prompt or old.prompt,
+            "prompt": spec.styled(prompt) if prompt else old.prompt,
             "negative_prompt": old.negative_prompt if negative_prompt is None else negative_prompt,
             "reuse_clips": (),
         }
@@ -134,6 +134,7 @@ def extension(job: Job, source: Asset, *, prompt: str, seconds: int, seed: int |
         update={
             "mode": "extend",
             "shots": shots,
+            "style": "",
             "frames": film_frames(shots, spec.crossfade_frames),
             "video": source.id,
             "video_seconds": str(Fraction(min(model.handover_frames * model.pace(spec.fps), frames), spec.fps)),

@@ -4,12 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.clock import now
 from app.errors import AppError
+from app.jobs.order_warnings import OrderWarning
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote, Submission
@@ -35,6 +36,7 @@ class OrderIdentity:
     parent_kind: str | None = None
     spec: Spec | None = None  # derived from another job and already resolved
     traceparent: str | None = None
+    warnings: tuple[OrderWarning, ...] = ()  # what the interface ignored of the call
 
 
 def body_fingerprint(method: str, path: str, body: bytes) -> str:
@@ -87,14 +89,31 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
 
 def _same_calls(caller: Caller, order: OrderIdentity, moment: datetime) -> Select[Submission]:
     """Select the recent submissions with the body and the API key of an order, newest first."""
+    since = moment - timedelta(minutes=KEYLESS_RETRY_MINUTES)
+    return _identical_calls(caller, order).where(Submission.created_at > since)
+
+
+def _identical_calls(caller: Caller, order: OrderIdentity) -> Select[Submission]:
+    """Select all submissions with the body and the API key of an order, newest first."""
     return (
         select(Submission)
         .join(Job, Job.id == Submission.job_id)
         .where(Submission.account_id == caller.account_id, Submission.fingerprint == order.fingerprint)
-        .where(Submission.created_at > moment - timedelta(minutes=KEYLESS_RETRY_MINUTES))
         .where(Job.key_id.is_not_distinct_from(caller.key_id), Job.test == caller.test)
         .order_by(Submission.created_at.desc())
     )
+
+
+def identical_job(session: Session, caller: Caller, order: OrderIdentity) -> Job | None:
+    """Return the newest job of an identical call of the same API key that runs or has just ended, or None.
+
+    For calls that are answered with the film itself: their client may repeat one for as long as the film is made, and
+    for 10 minutes after its end.
+    """
+    since = now(session) - timedelta(minutes=KEYLESS_RETRY_MINUTES)
+    is_recent = or_(Job.finished_at.is_(None), Job.finished_at > since)
+    submission = session.scalar(_identical_calls(caller, order).where(is_recent).limit(1))
+    return session.get(Job, submission.job_id) if submission else None
 
 
 def scoped_key(caller: Caller, order: OrderIdentity) -> str | None:

@@ -1,6 +1,6 @@
 """Present a job: the one representation that the APIs, pages and webhooks share."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
@@ -31,9 +31,7 @@ def show_job(
     """
     spec = Spec.model_validate(job.spec)
     state = JobState(job.state)
-    seconds = decimal_seconds(spec.frames, spec.fps)
-    if job.film is not None:
-        seconds = decimal_seconds(int(job.film["frames"]), spec.fps)
+    frames = spec.frames if job.film is None else int(job.film["frames"])
     return VideoOut(
         id=job.id,
         model=job.model,
@@ -45,9 +43,9 @@ def show_job(
         expires_at=unix(job.files_expire_at),
         prompt=job.prompt,
         remixed_from_video_id=job.parent_id if job.parent_kind == "remix" else None,
-        seconds=seconds,
+        seconds=decimal_seconds(frames, spec.fps),
         size=f"{spec.width}x{spec.height}",
-        error=_error(job),
+        error=error_of(job),
         stage=None if is_final(state) else job.stage,
         queue_position=queue_position,
         eta=eta,
@@ -64,8 +62,26 @@ def show_job(
         resolved=job.resolved,
         parent={"id": job.parent_id, "kind": job.parent_kind or ""} if job.parent_id else None,
         video_url=_video_url(job),
+        num_frames=frames,
+        fps=spec.fps,
+        duration_s=round(frames / spec.fps, 3),
+        **({} if meter is None else _inference_facts(meter)),
         meter=meter,
     )
+
+
+# Stages in which the model works; the others load, write and store.
+_INFERENCE_STAGES = ("text", "denoise", "decode")
+
+
+def _inference_facts(meter: MeterOut) -> dict[str, Any]:
+    """Return a job's meter in the names of inference servers: seconds, milliseconds by stage, and mebibytes."""
+    spent = meter.seconds
+    return {
+        "inference_time_s": round(sum(spent.get(stage, 0.0) for stage in _INFERENCE_STAGES), 3),
+        "stage_durations": {f"{stage}_gen_ms": round(seconds * 1000, 1) for stage, seconds in spent.items()},
+        "peak_memory_mb": round(meter.peak_memory_bytes / 2**20, 1),
+    }
 
 
 # Why a job has no film, or a shorter one, though nothing failed. Clients that wait for an end look at `error` only.
@@ -79,7 +95,7 @@ _ENDS = {
 }
 
 
-def _error(job: Job) -> VideoError | None:
+def error_of(job: Job) -> VideoError | None:
     """Return why a job ended otherwise than ordered; None for one that is open or completed."""
     if job.error_code:
         return VideoError(code=job.error_code, message=job.error_message or "")

@@ -1,6 +1,6 @@
 """Prices before an order: an estimate binds nobody, a quote binds for some minutes and is redeemed once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -14,10 +14,12 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError
+from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
 from app.jobs.model_terms import check_terms
 from app.jobs.order_facts import OrderFacts
+from app.jobs.order_warnings import OrderWarning, with_order_warnings
 from app.jobs.price_terms import read_price_terms
 from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
 from app.jobs.schemas import PriceOut, QuoteOut, VideoRequest, unix
@@ -177,6 +179,7 @@ def estimate(
     `auto`, the refusal of the first model when none can make it.
     """
     accepted = None if facts is None else facts.accepted_terms
+    request = with_ratio(session, caller, request)
     priced, refusals = [], []
     for model in candidates(request, mode):
         try:
@@ -272,7 +275,8 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     return quote
 
 
-def show_quote(quote: Quote) -> QuoteOut:
-    """Return the API representation of a quote."""
-    fields = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after", "resolved")}
+def show_quote(quote: Quote, warnings: Sequence[OrderWarning] = ()) -> QuoteOut:
+    """Return the API representation of a quote, with what its caller should know."""
+    fields = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after")}
+    fields["resolved"] = with_order_warnings(quote.body["resolved"], warnings)
     return QuoteOut.model_validate({**fields, "id": quote.id, "expires_at": unix(quote.expires_at)})

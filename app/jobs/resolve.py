@@ -12,10 +12,11 @@ from app.catalog.demo_terms import prompt_terms
 from app.catalog.models import STRENGTH_MODES, VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
+from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_length, check_model, check_pictures
 from app.jobs.resolve_sound import resolve_sound
-from app.jobs.schemas import ShotIn, VideoRequest
-from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames
+from app.jobs.schemas import PROMPT_MAX, ShotIn, VideoRequest
+from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames, styled
 from app.settings import get_settings
 from pricing.rate_key import Mode
 
@@ -37,6 +38,7 @@ def resolve(
     `seed` is the default where the request has none, so that a quote and its redemption resolve alike; `mode` is set
     by API routes that imply one (edits, extensions). Raises AppError for what cannot be made, naming the field.
     """
+    request = with_ratio(session, owner, request)
     size = resolve_size(request.size, request.resolution, request.ratio)
     shots_in = storyboard(request)
     wanted_mode = mode or mode_of(request, shots_in)
@@ -61,6 +63,7 @@ def resolve(
         frames=film_frames(shots, crossfade_frames),
         crossfade_frames=crossfade_frames,
         shots=shots,
+        style=style_of(request),
         seed=request.seed if request.seed is not None else seed if seed is not None else secrets.randbelow(2**31),
         audio=track.id if track else None,
         **sound,
@@ -82,7 +85,7 @@ def _shot(
 ) -> Shot:
     prefix = f"shots.{number}." if request.shots else ""
     return Shot(
-        prompt=shot.prompt,
+        prompt=_styled_prompt(request, shot.prompt, field=f"{prefix}prompt"),
         negative_prompt=shot.negative_prompt or request.negative_prompt or "",
         seconds=shot.seconds,
         frames=shot.seconds * model.fps,
@@ -90,6 +93,19 @@ def _shot(
         first_frame=_picture(session, owner, shot.first_frame, f"{prefix}first_frame"),
         last_frame=_picture(session, owner, shot.last_frame, f"{prefix}last_frame"),
     )
+
+
+def style_of(request: VideoRequest) -> str:
+    """Return the style line of a storyboard, "" without one: the prompt of a request that lists its shots."""
+    return (request.prompt or "") if request.shots is not None else ""
+
+
+def _styled_prompt(request: VideoRequest, prompt: str, *, field: str) -> str:
+    text = styled(style_of(request), prompt)
+    if len(text) > PROMPT_MAX:
+        message = f"With its style line the prompt has {len(text)} characters; at most {PROMPT_MAX} are allowed."
+        raise AppError("invalid_request", message, field=field, allowed=PROMPT_MAX)
+    return text
 
 
 def _source(session: Session, owner: AssetOwner, request: VideoRequest, mode: Mode) -> Asset | None:
@@ -147,7 +163,8 @@ def candidates(request: VideoRequest, mode: Mode | None = None) -> list[VideoMod
 def storyboard(request: VideoRequest) -> list[ShotIn]:
     """Return the shots of a request: those it lists, or one made from its prompt.
 
-    Raises AppError `invalid_request` when it has neither or both, or when its seconds contradict its shots.
+    Beside shots the prompt is their style line. Raises AppError `invalid_request` when there is neither, or when the
+    seconds contradict the shots.
     """
     if request.shots is None:
         if request.prompt is None:
@@ -162,8 +179,6 @@ def storyboard(request: VideoRequest) -> list[ShotIn]:
                 last_frame=request.last_frame,
             )
         ]
-    if request.prompt is not None:
-        raise AppError("invalid_request", "A request has either a prompt or shots, not both.", field="prompt")
     for name in ("first_frame", "last_frame"):
         if getattr(request, name) is not None:
             message = f"With shots, {name} belongs to a shot: shots.0.{name}."
@@ -211,5 +226,7 @@ def resolved_facts(spec: Spec, model: VideoModel) -> dict[str, object]:
     }
     if model.sound or spec.has_sound:
         facts["sound"] = spec.sound
+    if spec.style:
+        facts["style"] = spec.style
     terms = prompt_terms(model, [shot.prompt for shot in spec.shots])
     return facts if terms is None else {**facts, "prompt_terms": terms}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
 
 from app.catalog.prompt_warnings import prompt_warnings
+from app.jobs.order_warnings import order_warnings
 from app.jobs.states import JobState
 
 PROMPT_MAX = 5000
@@ -66,7 +67,7 @@ class ShotIn(StrictModel):
 
 
 class VideoRequest(StrictModel):
-    """An order for a film: one prompt, or a storyboard of shots. Defaults are resolved before pricing."""
+    """An order for a film: one prompt, or a storyboard of shots in one style. Defaults are resolved before pricing."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -89,12 +90,16 @@ class VideoRequest(StrictModel):
     model: str = Field(
         "auto", max_length=64, description="A model of GET /v1/models, or auto: the cheapest capable one."
     )
-    prompt: Prompt | None = None
+    prompt: Prompt | None = Field(
+        None, description="What the film shows; with shots, the style line that each of them begins with."
+    )
     shots: list[ShotIn] | None = Field(None, min_length=1, max_length=SHOTS_MAX)
     seconds: Seconds | None = Field(None, description="Whole seconds; default 5.")
     size: str | None = Field(None, max_length=16, description="Width x height in pixels, such as 1280x720.")
     resolution: str | None = Field(None, max_length=8, description="480P, 720P (default) or 1080P.")
-    ratio: str | None = Field(None, max_length=8, description="16:9 (default), 9:16, 1:1, 4:3 or 3:4.")
+    ratio: str | None = Field(
+        None, max_length=8, description="16:9 (default), 9:16, 1:1, 4:3, 3:4, or adaptive: that of the first picture."
+    )
     negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     first_frame: str | None = None
@@ -136,8 +141,12 @@ def in_one_order(content: Any) -> Any:
 Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]
 
 
-class PromptWarningOut(BaseModel):
-    """What a model did not understand of a prompt: `unknown_subject`, `not_understood` or `nearest_words`."""
+class WarningOut(BaseModel):
+    """What was not honoured of an order.
+
+    Of a prompt: `unknown_subject`, `not_understood`, `nearest_words`. Of a field: `ignored`, `set_by_model`,
+    `default_used`.
+    """
 
     code: str
     message: str
@@ -145,13 +154,16 @@ class PromptWarningOut(BaseModel):
 
 
 class WithWarnings(BaseModel):
-    """What has resolved facts, in the field `resolved`, and warns of what the model did not understand of them."""
+    """What has resolved facts, in the field `resolved`, and warns of what was not honoured of the order."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def warnings(self) -> list[PromptWarningOut]:
-        """Return what the model did not understand of the prompts; it refuses nothing."""
-        return [PromptWarningOut(**each.as_dict()) for each in prompt_warnings(vars(self)["resolved"])]
+    def warnings(self) -> list[WarningOut]:
+        """Return which fields were not honoured, and what the model did not understand; both refuse nothing."""
+        resolved = vars(self)["resolved"]
+        warnings = [each.as_dict() for each in order_warnings(resolved)]
+        warnings += [each.as_dict() for each in prompt_warnings(resolved)]
+        return [WarningOut(**each) for each in warnings]
 
 
 class PriceLine(BaseModel):
@@ -260,6 +272,13 @@ class VideoOut(WithWarnings):
     resolved: Facts
     parent: dict[str, str] | None = None
     video_url: str | None = None
+    # The names of inference servers; times and memory are those of the takes, once the job has ended.
+    num_frames: int
+    fps: int
+    duration_s: float
+    inference_time_s: float | None = None
+    stage_durations: dict[str, float] | None = None
+    peak_memory_mb: float | None = None
     meter: MeterOut | None = None
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
@@ -130,7 +130,7 @@ def _end(
     return receipt
 
 
-def _read_facts(session: Session, job: Job) -> Row[Any]:
+def _read_facts(session: Session, job: Job) -> Any:
     """Return what settle_read.sql reads of a job."""
     inputs = {
         "job_id": job.id,
@@ -149,7 +149,7 @@ _ENDED = (
 )
 
 
-def _write_end(session: Session, job: Job, receipt: Receipt, facts: Row[Any]) -> None:
+def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any) -> None:
     """Write the job's end, its receipt and its last event in one statement."""
     columns = receipt_columns(job, receipt)
     columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)

@@ -16,7 +16,7 @@ CROSSFADE_SECONDS = Fraction(1, 2)
 
 # Fields that came later. With their defaults they are left out of what is stored and hashed, so that Specs, quotes and
 # receipts from before stay what they were, byte for byte.
-_LATER = ("sound", "sound_gain", "audio_gain")
+_LATER = ("sound", "sound_gain", "audio_gain", "style")
 
 
 class Shot(BaseModel):
@@ -51,6 +51,7 @@ class Spec(BaseModel):
     frames: int  # of the whole film, without the overlaps of crossfades
     crossfade_frames: int
     shots: tuple[Shot, ...]
+    style: str = ""  # of a storyboard: the line that each shot's prompt begins with
     seed: int
     audio: str | None = None  # asset id of an audio track: alone it is the film's sound, with `sound` it is mixed in
     sound: bool = False  # whether the model makes the sound
@@ -75,6 +76,10 @@ class Spec(BaseModel):
         """Whether the film has sound, of the model or of a track."""
         return self.sound or self.audio is not None
 
+    def styled(self, prompt: str) -> str:
+        """Return a shot's prompt with the style line before it, unless it begins with that line already."""
+        return styled(self.style, prompt)
+
     def seconds(self) -> Fraction:
         """Return the film's length in seconds, exactly."""
         return Fraction(self.frames, self.fps)
@@ -91,6 +96,11 @@ class Spec(BaseModel):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the canonical form, which binds a quote to exactly this order."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+def styled(style: str, prompt: str) -> str:
+    """Return a prompt with a style line before it, unless there is none or the prompt begins with it already."""
+    return prompt if not style or prompt == style or prompt.startswith(f"{style}\n") else f"{style}\n{prompt}"
 
 
 def film_frames(shots: tuple[Shot, ...], crossfade_frames: int) -> int:

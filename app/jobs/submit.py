@@ -21,6 +21,7 @@ from app.jobs.low_balance import publish_low_balance
 from app.jobs.model_terms import check_terms
 from app.jobs.open_quotes import open_quote
 from app.jobs.order_facts import OrderFacts, read_order_facts
+from app.jobs.order_warnings import with_order_warnings
 from app.jobs.plan import FINISH_POOL, TEST_POOL, plan_units
 from app.jobs.publish_event import new_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec
@@ -33,7 +34,7 @@ from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
-from app.sql_statements import attach, mark_written, sql_file
+from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
 from app.wallet.hold import place_hold
 from pricing.money import Money
@@ -153,7 +154,7 @@ def _write(
         "units_total": sum(unit["kind"] == "segment" for unit in units),
         "created_at": moment,
     }
-    job = Job(**columns)
+    job = new_row(Job, columns)
     event = new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints)
     inputs = {
         "job": json.dumps(columns | {"metadata": columns["extra"]}, default=datetime.isoformat),
@@ -203,7 +204,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "currency": priced.price.currency,
         "prompt": "\n".join(shot.prompt for shot in spec.shots),
         "extra": dict(request.metadata),
-        "resolved": resolved_facts(spec, priced.model),
+        "resolved": with_order_warnings(resolved_facts(spec, priced.model), order.warnings),
         "door": order.door,
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,

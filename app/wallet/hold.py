@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Row, bindparam, or_, select, update
+from sqlalchemy import BigInteger, bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
@@ -130,7 +130,7 @@ def place_hold(
     return PlacedHold(str(inputs["hold_id"]), is_low)
 
 
-def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Row[Any], currency: str) -> None:
+def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:
     """Raise AppError `price_above_cap` or `budget_exceeded` where the key or the project did not allow the hold."""
     terms: dict[str, Any] = {"amount": inputs["amount"], "currency": currency}
     if inputs["key_id"] is not None and not outcome.fits_key:

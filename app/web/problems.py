@@ -25,7 +25,7 @@ from app.web.sessions import cookie_name
 # The longest return path that the sign-in accepts.
 NEXT_LENGTH_MAX = 500
 # These paths, and those of every API interface, answer with JSON whatever the Accept header says.
-_API_PATHS = ("/api/", "/files/", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_API_PATHS = ("/api/", "/files/", "/openapi.json", "/llms.txt", "/health", "/healthz", "/readyz", "/metrics")
 _TITLES = {401: "Sign in", 402: "Not enough balance", 403: "No access", 404: "Page not found", 409: "Not possible now"}
 # Errors that this module turns into messages, and errors that the API's handlers turn into messages and log.
 _REQUEST_ERRORS = (AppError, RequestValidationError, ValidationError, HTTPException)

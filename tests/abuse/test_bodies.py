@@ -15,6 +15,7 @@ from app.api.body_checks import FIELDS_MAX, JSON_BYTES_MAX, VALUES_MAX, check_fo
 from app.api.mcp.routes import BODY_BYTES_MAX as MCP_BODY_BYTES_MAX
 from app.cli.asgi import create_site
 from app.errors import FINDINGS_MAX, REFUSAL_BYTES_MAX, AppError
+from app.jobs.order_warnings import FIELD_LENGTH_MAX, WARNINGS_MAX
 from tests.abuse.bodies import JSON, MEBIBYTE, hostile_bodies, routes_with_bodies
 from tests.api_client import World
 
@@ -110,9 +111,21 @@ def test_of_many_findings_a_refusal_names_twenty(world: World) -> None:
 def test_a_refusal_is_short_whatever_it_repeats(world: World, name: str) -> None:
     for path in ("/v1/videos", "/v1/webhook_endpoints", "/api/v1/services/aigc/video-generation/video-synthesis"):
         body = {name * 20_000 + str(number): 1 for number in range(2)}
-        answer = world.post(path, body, headers={"X-DashScope-Async": "enable"})
+        answer = world.post(path, body, headers={"X-DashScope-Async": "enable", "Prefer": "handling=strict"})
         assert answer.status_code in (400, 422), answer.text[:500]
         assert len(answer.content) < REFUSAL_BYTES_MAX
+
+
+def test_of_many_ignored_fields_a_video_names_twenty(world: World) -> None:
+    fields = {f"{'x' * 10}{number}": 1 for number in range(VALUES_MAX - 100)}
+    order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+    lenient = {"Prefer": "handling=lenient", "X-DashScope-Async": "enable"}
+    video = world.post("/v1/videos", {**order, **fields, "é" * 20_000: 1}, headers=lenient)
+    body = {"model": "synthetic", "input": {"prompt": "bars"}, **fields}
+    task = world.post("/api/v1/services/aigc/video-generation/video-synthesis", body, headers=lenient)
+    for warnings in (video.json()["warnings"], task.json()["output"]["warnings"]):
+        assert len(warnings) == WARNINGS_MAX
+        assert all(len(each["field"]) <= FIELD_LENGTH_MAX for each in warnings)
 
 
 def picture_url() -> str:
@@ -139,7 +152,7 @@ def test_a_data_url_may_be_larger_than_other_bodies(world: World) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b'{"a": "' + b"x" * JSON_BYTES_MAX + b'"}',
+        b'{"a": "' + b"x " * JSON_BYTES_MAX + b'"}',
         b'{"a": "data:' + b"\\n" * JSON_BYTES_MAX + b'"}',
         b'{"a": "\\"data:' + b"x" * JSON_BYTES_MAX + b'"}',
         b"[" + b"1," * VALUES_MAX + b"1]",
@@ -169,9 +182,10 @@ def test_json_of_another_encoding(encoding: str) -> None:
         b'{"prompt": "unfinished' + b",\\" * VALUES_MAX,
         b'{"a": "data:image/png;base64,' + b"A" * 10 * JSON_BYTES_MAX + b'"}',
         b'{"a": "data:;base64,' + (b"A" * 63 + b"\\/") * JSON_BYTES_MAX + b'", "b": ["data:' + b"A" * 2000 + b'"]}',
+        b'{"a": "' + b"A" * 10 * JSON_BYTES_MAX + b'==", "b": "' + (b"A" * 63 + b"\\/") * JSON_BYTES_MAX + b'"}',
         b"",
     ],
-    ids=["prose", "unfinished", "unfinished escape", "data URL", "escaped slashes", "nothing"],
+    ids=["prose", "unfinished", "unfinished escape", "data URL", "escaped slashes", "bare base64", "nothing"],
 )
 def test_json_that_may_be_parsed(raw: bytes) -> None:
     check_json(raw)

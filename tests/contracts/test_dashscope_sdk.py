@@ -103,10 +103,7 @@ def test_list_by_page_and_by_every_filter(service: Service, base_url: str) -> No
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"watermark": True}, "parameters.watermark"),
-        ({"prompt_extend": True}, "parameters.prompt_extend"),
         ({"audio": "loud"}, "parameters.audio"),
-        ({"shot_type": "multi"}, "parameters.shot_type"),
         ({"template": "flying"}, "input.template"),
         ({"reference_urls": ["https://example.com/a.png"]}, "input.reference_urls"),
         ({"duration": 0}, "parameters.duration"),
@@ -122,6 +119,29 @@ def test_what_cannot_be_honoured_is_refused_by_the_callers_own_name(
     refused = VideoSynthesis.async_call(api_key=service.keys["pro"], prompt="x", **{**SMALL, **changes})
     assert (refused.status_code, refused.code) == (400, "InvalidParameter")
     assert named in refused.message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"watermark": True}, {"prompt_extend": True}, {"shot_type": "multi"}, {"duration": -1}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_switches_that_leave_the_film_as_it_is_are_warnings(
+    service: Service, base_url: str, changes: dict[str, Any]
+) -> None:
+    [name] = changes
+    order = {"api_key": service.keys["enterprise"], "prompt": "x", **SMALL, **changes}
+    task = VideoSynthesis.async_call(**order)
+    assert task.status_code == HTTPStatus.OK, task
+    assert [each["field"] for each in task.output["warnings"]] == [f"parameters.{name}"]
+    VideoSynthesis.cancel(task, api_key=service.keys["enterprise"])
+    ended = VideoSynthesis.wait(task, api_key=service.keys["enterprise"])
+    assert ended.output.task_status in ("CANCELED", "SUCCEEDED")
+    if ended.output.task_status == "CANCELED":
+        assert (ended.output["code"], bool(ended.output["message"])) == ("JobCanceled", True)
+    refused = VideoSynthesis.async_call(**order, headers={"Prefer": "handling=strict"})
+    assert (refused.status_code, refused.code) == (400, "InvalidParameter")
+    assert f"parameters.{name}" in refused.message
 
 
 def test_unknown_ids_and_refusals_read_as_its_clients_expect(service: Service, base_url: str) -> None:
@@ -233,7 +253,7 @@ def test_the_second_surface_raises_what_its_users_catch(service: Service, base_u
         with pytest.raises(NotFoundError):
             jobs.cancel("nothing")
         with pytest.raises(BadRequestError):
-            jobs.create(prompt="x", watermark=True, **SMALL)
+            jobs.create(prompt="x", seed=-1, **SMALL)
         done = jobs.wait(jobs.create(prompt="x", **SMALL))
         with pytest.raises(APIStatusError) as refused:
             jobs.cancel(done.task_id)
@@ -244,3 +264,22 @@ def test_the_second_surface_raises_what_its_users_catch(service: Service, base_u
         pytest.raises(AuthenticationError),
     ):
         stranger.videos.jobs.list()
+
+
+def test_a_bad_order_raises_its_own_exception_and_holds_nothing(service: Service, base_url: str) -> None:
+    with service.client("admin") as operator:
+        account = operator.post("/v1/admin/accounts", json={"name": "Poor"}).raise_for_status().json()["id"]
+        scopes = {"scopes": ["videos", "billing"]}
+        key = operator.post(f"/v1/admin/accounts/{account}/keys", json=scopes).raise_for_status().json()["secret"]
+    bad_orders: list[tuple[dict[str, Any], str, str]] = [
+        ({"model": "no-such"}, "ModelNotFound", "There is no enabled video model"),
+        ({"image_url": "https://localhost/a.png"}, "InvalidURL", "URL"),
+        ({"prompt": "x" * 5_001}, "InvalidParameter", "at most 5000 characters"),
+        ({}, "Arrearage", "The wallet cannot hold"),
+    ]
+    with dashscope.Client(api_key=key, base_url=base_url) as client, service.client(key) as http:
+        for changes, code, sentence in bad_orders:
+            with pytest.raises(APIStatusError, match=sentence) as refused:
+                client.videos.jobs.create(**{**SMALL, "prompt": "bars", **changes})
+            assert refused.value.code == code
+            assert http.get("/v1/wallet").json()["held"] == "0.00"

@@ -54,6 +54,23 @@ def test_fields_beyond_openai_travel_in_extra_body(client: openai.OpenAI) -> Non
     assert client.videos.retrieve(video.id).id == video.id
 
 
+def test_the_prompt_of_a_storyboard_is_its_style_line(client: openai.OpenAI) -> None:
+    shots = [{"prompt": "one", "seconds": 1}, {"prompt": "two", "seconds": 1}]
+    video = client.videos.create(
+        prompt="Watercolour, soft light", extra_body={"model": "synthetic", "shots": shots, "resolution": "480P"}
+    )
+    assert [shot["prompt"] for shot in video.shots] == [  # type: ignore[attr-defined]
+        "Watercolour, soft light\none",
+        "Watercolour, soft light\ntwo",
+    ]
+    assert video.resolved["style"] == "Watercolour, soft light"  # type: ignore[attr-defined]
+    done = client.videos.poll(video.id, poll_interval_ms=200)
+    assert (done.status, done.seconds) == ("completed", "2")
+    with pytest.raises(openai.UnprocessableEntityError, match="With its style line") as refused:
+        client.videos.create(prompt="x" * 5_000, extra_body={"model": "synthetic", "shots": shots})
+    assert refused.value.param == "shots.0.prompt"
+
+
 def test_an_uploaded_reference_is_the_first_frame(client: openai.OpenAI) -> None:
     file = io.BytesIO()
     Image.new("RGB", (640, 360), (200, 30, 30)).save(file, "PNG")
@@ -93,6 +110,39 @@ def test_errors_read_as_the_sdk_expects(client: openai.OpenAI, service: Service)
     ):
         stranger.videos.list()
     assert {model.id for model in client.models.list()} >= {"demo", "synthetic"}
+
+
+BAD_ORDERS: dict[str, tuple[dict[str, Any], type[openai.APIStatusError], str]] = {
+    "unknown_model": ({"model": "no-such"}, openai.UnprocessableEntityError, "There is no enabled video model"),
+    "url_refused": ({"first_frame": "https://localhost/a.png"}, openai.UnprocessableEntityError, "URL"),
+    "price_above_cap": ({"max_price": "0.01"}, openai.APIStatusError, "above the cap"),
+    "insufficient_funds": ({}, openai.APIStatusError, "wallet"),
+    "invalid_request": ({"prompt": "x" * 5_001}, openai.UnprocessableEntityError, "at most 5000 characters"),
+}
+
+
+@pytest.fixture(scope="module")
+def poor_key(service: Service) -> str:
+    """A key of an account without money."""
+    with service.client("admin") as operator:
+        account = operator.post("/v1/admin/accounts", json={"name": "Poor"}).raise_for_status().json()["id"]
+        scopes = {"scopes": ["videos", "billing"]}
+        key = operator.post(f"/v1/admin/accounts/{account}/keys", json=scopes).raise_for_status().json()["secret"]
+    return str(key)
+
+
+@pytest.mark.parametrize("code", [*BAD_ORDERS])
+def test_a_bad_order_raises_its_own_exception_and_holds_nothing(service: Service, poor_key: str, code: str) -> None:
+    changes, kind, sentence = BAD_ORDERS[code]
+    with (
+        service.client(poor_key) as http,
+        openai.OpenAI(base_url=f"{service.base_url}/v1", api_key=poor_key, max_retries=0) as client,
+    ):
+        with pytest.raises(kind, match=sentence) as refused:
+            client.videos.create(prompt="bars", extra_body={"model": "synthetic", "resolution": "1080P", **changes})
+        assert refused.value.code == code
+        assert http.get("/v1/wallet").json()["held"] == "0.00"
+        assert http.get("/v1/videos").json()["data"] == []
 
 
 class LosesTheFirstAnswer(httpx.BaseTransport):

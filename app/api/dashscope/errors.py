@@ -1,13 +1,10 @@
 """Errors in DashScope's format: its codes and statuses, which its clients turn into their exceptions."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from app.api.problems import from_validation, problem_headers
+from app.api.problems import problem_headers
 from app.errors import HTTP_STATUS, AppError
 
 # DashScope's code for each of ours; the rest are InvalidParameter.
@@ -70,26 +67,3 @@ def error_response(error: AppError, request: Request) -> JSONResponse:
     return JSONResponse(
         body.model_dump(exclude_none=True), status_code=status_of(error.code), headers=problem_headers(error)
     )
-
-
-@contextmanager
-def caller_field_names(names: dict[str, str]) -> Iterator[None]:
-    """Rename the fields of errors inside the block to the caller's names: `parameters.duration`, not `seconds`.
-
-    `names` maps each native field that the order sets to the caller's name.
-    """
-    try:
-        yield
-    except ValidationError as error:
-        raise _renamed(from_validation(error.errors()), names) from error
-    except AppError as error:
-        raise _renamed(error, names) from error
-
-
-def _renamed(error: AppError, names: dict[str, str]) -> AppError:
-    name = names.get(error.field or "")
-    if name is None:
-        return error
-    message = error.message.replace(f"{error.field}:", f"{name}:", 1)
-    facts = {key: value for key, value in error.facts.items() if key != "errors"}
-    return AppError(error.code, message, field=name, **facts)

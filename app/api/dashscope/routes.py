@@ -1,6 +1,5 @@
 """Routes of the DashScope interface: submit, get, list and cancel video tasks."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,13 +10,14 @@ from sqlalchemy import Connection, Select, func, select
 from app.accounts.caller import Caller
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll, require_key
+from app.api.caller_fields import caller_field_names
 from app.api.dashscope import uploads
-from app.api.dashscope.errors import ErrorOut, caller_field_names, error_response
+from app.api.dashscope.errors import ErrorOut, error_response
 from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
+from app.api.handling import Handling, HandlingDep
 from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import parse_json_object, parse_large
-from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.clock import local_now, now
@@ -79,6 +79,7 @@ def create_task(
     session: SessionDep,
     caller: VideosCaller,
     body: BodyDep,
+    handling: HandlingDep,
     x_dashscope_async: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
     """Submit a video task. It becomes a job like any other, with the same price and visible at every interface."""
@@ -86,19 +87,15 @@ def create_task(
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
     values, raw = body
-    task = to_native(values)
+    task = to_native(values, is_strict=handling is Handling.STRICT)
     with caller_field_names(task.names):
         order = OrderIdentity(
             request=VideoRequest.model_validate(task.values),
             door="dashscope",
+            warnings=tuple(task.warnings),
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
-
-        def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-            return replace(identity, request=ingest_inputs(session, caller, identity.request, {}))
-
-        is_whole = not has_inputs(order.request, {})
-        job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+        job = submit_order(http, session, caller, order)
         return _task(http, now(session), job)
 
 

@@ -1,13 +1,22 @@
-"""Translate DashScope's video tasks to a VideoRequest and back. Unsupported parameters are refused by name."""
+"""Translate DashScope's video tasks to a VideoRequest and back.
 
-from dataclasses import dataclass
+Its clients send switches that ask for more than there is here. Those that leave the film what it is otherwise are
+ignored with a warning, unless the caller prefers strict handling; what would change its content is refused by name.
+"""
+
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
 from app.api.dashscope.uploads import STORED, stored_asset
+from app.api.handling import NEVER_IGNORED, ignored
+from app.api.inline_files import as_data_url
 from app.errors import AppError
-from app.jobs.schemas import decimal_seconds
+from app.jobs.order_warnings import OrderWarning, order_warnings
+from app.jobs.present import error_of
+from app.jobs.resolve import DEFAULT_SECONDS
+from app.jobs.schemas import SECONDS_MAX, decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
@@ -23,6 +32,8 @@ STATUS = {
     JobState.CANCELLED: "CANCELED",
     JobState.EXPIRED: "FAILED",
 }
+# DashScope's codes of tasks that ended without a film; every other failure is InternalError.Algo.
+ERROR_CODES = {"cancelled": "JobCanceled", "expired": "JobExpired"}
 STATES_OF_STATUS = {
     "PENDING": ("queued",),
     "RUNNING": ("in_progress",),
@@ -51,16 +62,31 @@ SOUND_SWITCHES = {"audio": "generate_audio", "generate_audio": "generate_audio"}
 PARAMETERS |= SOUND_SWITCHES
 # The 1.x client sends these with every call; they have no effect.
 SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False)}
-# Switches that are supported only when they are off.
-OFF_ONLY = ("prompt_extend", "watermark", "enable_thinking")
+# Switches that are supported only when they are off, and what happens instead.
+OFF_ONLY = {
+    "prompt_extend": "The prompt is used as it is written.",
+    "watermark": "No watermark of this kind is drawn.",
+    "enable_thinking": "The prompt is used as it is written.",
+}
+# What the media of Wan 2.7 and 3.0 that cannot be honoured here would ask for.
+REFUSED_MEDIA = {
+    "reference_image": "no model here takes references",
+    "reference_video": "no model here takes references",
+    "reference_audio": "no model here takes references",
+    "reference_voice": "no model here takes references",
+    "first_clip": "a clip is continued by POST /v1/videos/extensions",
+    "file": "no model here reads documents",
+    "link": "no model here reads documents",
+}
+# The source decides the length of an edit; elsewhere it is the default.
+SMART_DURATION = -1
 
 _MEDIUM = {"type": {"enum": [*MEDIA]}, "url": {"type": "string"}}
 _TEXTS = {name: {"type": "string"} for name in INPUT}
 _MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
 _INTEGERS = ("duration", "seed")
 _SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
-_SWITCHES: dict[str, dict[str, Any]] = {name: {"const": False} for name in OFF_ONLY}
-_SWITCHES |= {name: {"type": "boolean"} for name in SOUND_SWITCHES}
+_SWITCHES = {name: {"type": "boolean"} for name in (*OFF_ONLY, *SOUND_SWITCHES)}
 # The body of a task, for the OpenAPI document.
 TASK_BODY: dict[str, Any] = {
     "requestBody": {
@@ -71,7 +97,6 @@ TASK_BODY: dict[str, Any] = {
                     "title": "VideoTask",
                     "type": "object",
                     "required": ["model", "input"],
-                    "additionalProperties": False,
                     "properties": {
                         "model": {"type": "string"},
                         "input": {"type": "object", "properties": {**_TEXTS, "media": _MEDIA_LIST}},
@@ -86,18 +111,28 @@ TASK_BODY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """A task in native terms: the fields of the order, and the caller's name for each of them."""
+    """A task in native terms: the fields of the order, the caller's name for each of them, and warnings."""
 
     values: dict[str, Any]
     names: dict[str, str]
+    is_strict: bool = False
+    warnings: list[OrderWarning] = field(default_factory=list)
+
+    def warn(self, code: str, message: str, name: str, refusal: AppError) -> None:
+        """Add a warning about a field. Raises the refusal where the caller prefers strict handling."""
+        if self.is_strict:
+            raise refusal
+        self.warnings.append(OrderWarning(code, message, name))
 
 
-def to_native(values: dict[str, Any]) -> TaskRequest:
+def to_native(values: dict[str, Any], *, is_strict: bool = False) -> TaskRequest:
     """Translate a DashScope body to an order. Raises AppError `invalid_request`, naming the parameter."""
-    _refuse_unknown(values, ("model", "input", "parameters"), "")
+    task = TaskRequest({"model": values.get("model", "")}, {}, is_strict)
+    known = ("model", "input", "parameters")
+    for name in (each for each in values if each not in known):
+        task.warn(*_ignored(name), _unsupported(name, list(known)))
     inputs = _table(values, "input")
     parameters = _table(values, "parameters")
-    task = TaskRequest({"model": values.get("model", "")}, {})
     for name, value in inputs.items():
         if name in SDK_CONSTANTS and value in SDK_CONSTANTS[name]:
             continue
@@ -108,16 +143,51 @@ def to_native(values: dict[str, Any]) -> TaskRequest:
         else:
             raise _unsupported(f"input.{name}", [*INPUT, "media"])
     for name, value in parameters.items():
-        if name in OFF_ONLY and value in (False, None):
-            continue
-        if name == "shot_type" and value in ("single", None):
-            continue
-        if name not in PARAMETERS:
-            raise _unsupported(f"parameters.{name}", [*PARAMETERS])
-        _set(task, PARAMETERS[name], value, f"parameters.{name}")
+        if name in PARAMETERS:
+            _set(task, PARAMETERS[name], value, f"parameters.{name}")
+        else:
+            _read_other_parameter(task, name, value)
+    _complete(task)
+    return task
+
+
+def _read_other_parameter(task: TaskRequest, name: str, value: Any) -> None:
+    """Read a parameter without a native field."""
+    full_name, refusal = f"parameters.{name}", _unsupported(f"parameters.{name}", [*PARAMETERS])
+    if name in OFF_ONLY:
+        if value not in (False, None):
+            task.warn("ignored", f"{full_name} was ignored. {OFF_ONLY[name]}", full_name, refusal)
+    elif name == "shot_type":
+        if value not in ("single", None):
+            message = f"{full_name} was ignored: the film has one shot; a storyboard is ordered by POST /v1/videos."
+            task.warn("ignored", message, full_name, refusal)
+    elif name in ("n", "audio_setting"):
+        if value not in (1, "auto", None):
+            raise refusal
+    elif name in NEVER_IGNORED:
+        raise refusal
+    else:
+        task.warn(*_ignored(full_name), refusal)
+
+
+def _complete(task: TaskRequest) -> None:
+    """Read the values that DashScope writes otherwise: its sizes, pictures as bare base64, and the length -1."""
     if isinstance(task.values.get("size"), str):
         task.values["size"] = task.values["size"].replace("*", "x")
-    return task
+    for name in ("first_frame", "last_frame"):
+        if isinstance(task.values.get(name), str):
+            task.values[name] = as_data_url(task.values[name])
+    if task.values.get("seconds") == SMART_DURATION:
+        del task.values["seconds"]
+        full_name = task.names.pop("seconds")
+        if "video" not in task.values:
+            message = f"{full_name} -1 was read as {DEFAULT_SECONDS} seconds, the default."
+            task.warn("default_used", message, full_name, _unsupported(full_name, [1, SECONDS_MAX]))
+
+
+def _ignored(name: str) -> tuple[str, str, str]:
+    warning = ignored(name)
+    return warning.code, warning.message, warning.field
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -134,7 +204,8 @@ def _read_media(task: TaskRequest, media: Any) -> None:
         field = f"input.media.{number}"
         kind = item.get("type") if isinstance(item, dict) else None
         if not isinstance(kind, str) or kind not in MEDIA:
-            raise _unsupported(f"{field}.type", [*MEDIA])
+            reason = REFUSED_MEDIA.get(kind) if isinstance(kind, str) else None
+            raise _unsupported(f"{field}.type", [*MEDIA], reason and f"{kind}: {reason}")
         _refuse_unknown(item, ("type", "url"), f"{field}.")
         _set(task, MEDIA[kind], item.get("url"), f"{field}.url")
 
@@ -155,8 +226,9 @@ def _refuse_unknown(table: dict[str, Any], allowed: tuple[str, ...], prefix: str
             raise _unsupported(f"{prefix}{name}", list(allowed))
 
 
-def _unsupported(field: str, allowed: list[str]) -> AppError:
-    return AppError("invalid_request", f"{field} is not supported.", field=field, allowed=allowed)
+def _unsupported(field: str, allowed: list[Any], reason: str | None = None) -> AppError:
+    message = f"{field} is not supported{f' ({reason})' if reason else ''}."
+    return AppError("invalid_request", message, field=field, allowed=allowed)
 
 
 def task_time(at: datetime | None) -> str | None:
@@ -176,9 +248,13 @@ def to_output(job: Job, video_url: str | None) -> dict[str, Any]:
     }
     if video_url is not None:
         output["video_url"] = video_url
-    if job.state in (JobState.FAILED, JobState.EXPIRED):
-        output["code"] = "JobExpired" if job.state == JobState.EXPIRED else "InternalError.Algo"
-        output["message"] = job.error_message or "The task was not started in time. Nothing was charged."
+    warnings = [each.as_dict() for each in order_warnings(job.resolved)]
+    if warnings:
+        output["warnings"] = warnings
+    error = error_of(job)
+    if error is not None:
+        output["code"] = ERROR_CODES.get(error.code, "InternalError.Algo")
+        output["message"] = error.message
     return {key: value for key, value in output.items() if value is not None}
 
 

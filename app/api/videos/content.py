@@ -58,17 +58,18 @@ def content_key(job: Job, variant: Variant) -> str:
     return key
 
 
-def serve(session: Session, job: Job, variant: Variant, request: Request) -> Response:
+def serve(session: Session, job: Job, variant: Variant, request: Request, *, redirects: bool = True) -> Response:
     """Return the response that delivers a variant of a job's film, or its header fields alone for HEAD.
 
-    What the session has done before is committed first. Raises AppError as `content_key` does, `gone`, and
-    `rate_limited` or `unavailable` while the store is slow.
+    Without `redirects` it is delivered from here, whatever store holds it. What the session has done before is
+    committed first. Raises AppError as `content_key` does, `gone`, and `rate_limited` or `unavailable` while the store
+    is slow.
     """
     key = content_key(job, variant)
     storage = get_storage()
     filename, content_type = f"{job.id}.{EXTENSIONS[variant]}", CONTENT_TYPES[variant]
     is_head = request.method == "HEAD"
-    if not is_head:
+    if not is_head and redirects:
         # A presigned URL is for one method only, so HEAD is answered here.
         url = storage.presign_get(key, seconds=PRESIGNED_SECONDS, filename=filename, content_type=content_type)
         if url is not None:

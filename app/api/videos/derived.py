@@ -9,7 +9,10 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.api.access import VideosCaller
-from app.api.videos.routes import ORDER_LIMITS, accept_order
+from app.api.handling import HandlingDep
+from app.api.videos.received_order import read_order
+from app.api.videos.routes import ORDER_LIMITS, answer_order
+from app.api.videos.submit_order import receive_order, repeated_job, submit_order, with_inputs
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.derive import check_clips, extension, remix, retake
@@ -17,6 +20,7 @@ from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
+from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
@@ -59,8 +63,8 @@ def remix_video(
     """Order a variation of a completed video, with its settings and its seed."""
     job = find_job(session, caller, video_id)
     spec = remix(job, prompt=body.prompt, seed=body.seed)
-    order = _order(http, body.prompt, job, "remix", body.model_dump_json())
-    return accept_order(http, response, session, caller, replace(order, spec=spec))
+    order = replace(_order(http, body.prompt, job, "remix", body.model_dump_json()), spec=spec)
+    return answer_order(response, session, submit_order(http, session, caller, order))
 
 
 @router.post("/{video_id}/retakes")
@@ -78,13 +82,13 @@ def retake_shot(
         negative_prompt=body.negative_prompt,
         seed=body.seed,
     )
-    order = _order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json())
-
-    def with_clips(identity: OrderIdentity) -> OrderIdentity:
+    order = replace(_order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json()), spec=spec)
+    order = receive_order(http, session, caller, order)
+    retaken = repeated_job(session, caller, order)
+    if retaken is None:
         check_clips(session, caller.account_id, spec)
-        return identity
-
-    return accept_order(http, response, session, caller, replace(order, spec=spec), complete=with_clips)
+        retaken = submit(session, caller, order)
+    return answer_order(response, session, retaken)
 
 
 def _body_schema(model: str) -> dict[str, Any]:
@@ -95,7 +99,9 @@ def _body_schema(model: str) -> dict[str, Any]:
 
 @router.post("/edits", openapi_extra=_body_schema("VideoRequest"))
 @request_limits(ORDER_LIMITS)
-def edit_video(http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoOut:
+def edit_video(
+    http: Request, response: Response, session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep
+) -> VideoOut:
     """Change a clip as a prompt says. `video` is a file, an asset id, a URL, or the id of one of your videos."""
     values = dict(body.values)
     parent = _named_job(session, caller, values, body)
@@ -103,20 +109,25 @@ def edit_video(http: Request, response: Response, session: SessionDep, caller: V
         values["video"] = parent.id
         values.setdefault("model", parent.model)
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
-    files = {} if parent is not None else body.files
+    received = read_order(replace(body, values=values), handling)
     order = OrderIdentity(
-        request=VideoRequest.model_validate(values),
+        request=received.request,
+        warnings=received.warnings,
         mode="edit",
         fingerprint=body.fingerprint,
         parent_id=parent.id if parent else None,
         parent_kind="edit" if parent else None,
     )
 
-    def with_film(identity: OrderIdentity) -> OrderIdentity:
-        film = identity.request.video if parent is None else film_as_asset(session, parent).id
-        return replace(identity, request=identity.request.model_copy(update={"video": film}))
-
-    return accept_order(http, response, session, caller, order, files, complete=with_film if parent else None)
+    if parent is None:
+        return answer_order(response, session, submit_order(http, session, caller, order, body.files))
+    order = receive_order(http, session, caller, order)
+    job = repeated_job(session, caller, order)
+    if job is None:
+        film = film_as_asset(session, parent).id
+        order = replace(order, request=order.request.model_copy(update={"video": film}))
+        job = submit(session, caller, with_inputs(session, caller, order))
+    return answer_order(response, session, job)
 
 
 @router.post("/extensions", openapi_extra=_body_schema("ExtensionRequest"))
@@ -132,19 +143,18 @@ def extend_video(
         raise AppError("invalid_request", message, field="video")
     extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
     order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint)
-
-    def with_film(identity: OrderIdentity) -> OrderIdentity:
-        source = film_as_asset(session, parent)
+    order = receive_order(http, session, caller, order)
+    job = repeated_job(session, caller, order)
+    if job is None:
         spec = extension(
             parent,
-            source,
+            film_as_asset(session, parent),
             prompt=extension_request.prompt,
             seconds=extension_request.seconds,
             seed=extension_request.seed,
         )
-        return replace(identity, spec=spec)
-
-    return accept_order(http, response, session, caller, order, complete=with_film)
+        job = submit(session, caller, replace(order, spec=spec))
+    return answer_order(response, session, job)
 
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:

@@ -2,9 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -12,16 +10,18 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from starlette.datastructures import UploadFile
 
-from app.accounts.caller import Caller, require_active
+from app.accounts.caller import require_active
 from app.accounts.key_holder import KeyHolder
 from app.api.access import VideosCaller, answers_poll
+from app.api.direct_answers import answered_directly
+from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.videos.content import SERVED, Variant, serve
-from app.api.videos.inputs import borrowed_inputs, has_inputs, ingest_inputs
+from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.polling import matches_etag, poll_headers, video_etag
-from app.api.videos.submit_order import Complete, submit_order
+from app.api.videos.received_order import read_order
+from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.db import commit_early
@@ -33,9 +33,10 @@ from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import revoke_links
+from app.jobs.order_warnings import with_order_warnings
 from app.jobs.present import show_job
 from app.jobs.quote import estimate, make_quote, show_quote
-from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut, VideoRequest
+from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
@@ -67,16 +68,8 @@ class VideoDeleted(BaseModel):
     deleted: bool = True
 
 
-def video_request(session: SessionDep, caller: VideosCaller, body: BodyDep) -> VideoRequest:
-    """Return the validated request of a body, with its input files ingested as assets of the account."""
-    require_active(caller)
-    return ingest_inputs(session, caller, VideoRequest.model_validate(body.values), body.files)
-
-
 # An order may hold data URLs, or come as a form with its files.
 ORDER_LIMITS = RequestLimits(WorkKind.ORDER, data_urls=True, form_bytes_max=ORDER_FORM_BYTES_MAX)
-
-RequestDep = Annotated[VideoRequest, Depends(video_request)]
 
 # The route parses the body itself, because clients send it in three formats; this documents its schema.
 BODY_SCHEMA: dict[str, Any] = {
@@ -129,18 +122,23 @@ def view_committed(session: Session, job: Job) -> VideoOut:
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
 @request_limits(ORDER_LIMITS)
-def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep) -> EstimateOut:
+def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> EstimateOut:
     """Price a request. Nothing is stored, and the price is not locked."""
-    with borrowed_inputs(session, caller, VideoRequest.model_validate(body.values), body.files) as request:
+    order = read_order(body, handling)
+    with borrowed_inputs(session, caller, order.request, order.files) as request:
         priced = estimate(session, caller, request)
-    return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=priced.resolved())
+    resolved = with_order_warnings(priced.resolved(), order.warnings)
+    return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=resolved)
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
 @request_limits(ORDER_LIMITS)
-def quote_video(session: SessionDep, caller: VideosCaller, request: RequestDep) -> QuoteOut:
+def quote_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> QuoteOut:
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
-    return show_quote(make_quote(session, caller, request))
+    require_active(caller)
+    order = read_order(body, handling)
+    request = ingest_inputs(session, caller, order.request, order.files)
+    return show_quote(make_quote(session, caller, request), order.warnings)
 
 
 @router.post("", openapi_extra=BODY_SCHEMA)
@@ -151,32 +149,18 @@ def create_video(
     session: SessionDep,
     caller: VideosCaller,
     body: BodyDep,
+    handling: HandlingDep,
     _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
     _retries: Annotated[int, Header(alias="X-Stainless-Retry-Count", ge=0)] = 0,
 ) -> VideoOut:
     """Order a film. Its price is held in the wallet now; what is delivered is charged at the end."""
-    order = OrderIdentity(request=VideoRequest.model_validate(body.values), fingerprint=body.fingerprint)
-    return accept_order(http, response, session, caller, order, body.files)
+    received = read_order(body, handling)
+    order = OrderIdentity(request=received.request, fingerprint=body.fingerprint, warnings=received.warnings)
+    return answer_order(response, session, submit_order(http, session, caller, order, received.files))
 
 
-def accept_order(
-    http: Request,
-    response: Response,
-    session: Session,
-    caller: Caller,
-    order: OrderIdentity,
-    files: Mapping[str, UploadFile] = MappingProxyType({}),
-    *,
-    complete: Complete | None = None,
-) -> VideoOut:
-    """Submit an order and return its video. `complete` is called before the order's input files are ingested."""
-
-    def with_inputs(identity: OrderIdentity) -> OrderIdentity:
-        identity = identity if complete is None else complete(identity)
-        return replace(identity, request=ingest_inputs(session, caller, identity.request, files))
-
-    is_whole = complete is None and not has_inputs(order.request, files)
-    job = submit_order(http, session, caller, order, complete=None if is_whole else with_inputs)
+def answer_order(response: Response, session: Session, job: Job) -> VideoOut:
+    """Commit an order, and return the video of its job, with the headers of a poll."""
     video = view_committed(session, job)
     response.headers.update(poll_headers(video))
     return video
@@ -212,10 +196,14 @@ def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Re
     return Response(video.model_dump_json(), media_type="application/json", headers=headers)
 
 
+_poll = answers_poll(Scope.VIDEOS, _answer_poll)
+
+
 @router.get("/{video_id}", response_model=VideoOut, responses={304: {"description": "The client has it as it is"}})
+@answered_directly(_poll)
 async def get_video(
     video_id: str,
-    answer: Annotated[Response, Depends(answers_poll(Scope.VIDEOS, _answer_poll))],
+    answer: Annotated[Response, Depends(_poll)],
     if_none_match: Annotated[str | None, Header(description="The ETag of an earlier answer.")] = None,
 ) -> Response:
     """Return a video in its current state, and in `openai-poll-after-ms` when to ask again.

@@ -1,42 +1,74 @@
-"""Submit an order from any interface: count it, return an earlier job if it is a repeat, then ingest its inputs."""
+"""Submit an order from any interface: count it, return an earlier job if it is a repeat, then ingest its inputs.
 
-from collections.abc import Callable
+`receive_order` comes first, and nothing that has to be fetched, read or copied comes before `repeated_job`: that is
+expensive, and a URL may no longer exist when a call is repeated.
+"""
+
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from fastapi import Request
 from sqlalchemy.orm import Session
+from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
+from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.rate_limits import count_job
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 
-Complete = Callable[[OrderIdentity], OrderIdentity]
+NO_FILES: Mapping[str, UploadFile] = MappingProxyType({})
 
 
 def submit_order(
-    http: Request, session: Session, caller: Caller, order: OrderIdentity, *, complete: Complete | None = None
+    http: Request,
+    session: Session,
+    caller: Caller,
+    order: OrderIdentity,
+    files: Mapping[str, UploadFile] = NO_FILES,
 ) -> Job:
-    """Submit an order with the request's headers: its idempotency key, whether it is a retry, and its trace.
+    """Submit an order as it was called, with its uploaded files by field, and return its job.
 
-    `complete` adds to the order what has to be fetched, read or copied. That is expensive, and a URL may no longer
-    exist when a call is repeated, so it is skipped for repeated calls, and for callers over their limit or suspended.
-    Raises AppError as `count_job`, `complete` and `submit` do.
+    Raises AppError as `receive_order`, `ingest_inputs` and `submit` do.
+    """
+    order = receive_order(http, session, caller, order)
+    if not has_inputs(order.request, files):
+        return submit(session, caller, order)
+    job = repeated_job(session, caller, order)
+    return job or submit(session, caller, with_inputs(session, caller, order, files))
+
+
+def receive_order(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> OrderIdentity:
+    """Count an order, and return it with what its headers say: its idempotency key, whether it is a retry, its trace.
+
+    Raises AppError as `count_job` does.
     """
     count_job(http, session, caller)
-    identity = replace(
+    return replace(
         order,
         idempotency_key=idempotency_key(http),
-        is_retry=is_retry(http),
+        is_retry=order.is_retry or is_retry(http),
         is_first_try=is_first_try(http),
         traceparent=http.state.traceparent,
     )
-    if complete is not None:
-        earlier = earlier_job(session, caller, identity)
-        if earlier is not None:
-            return earlier
+
+
+def repeated_job(session: Session, caller: Caller, order: OrderIdentity) -> Job | None:
+    """Return the job that an earlier, identical call created, or None for a new order that its caller may make.
+
+    Raises AppError as `earlier_job` does, and `account_suspended`.
+    """
+    job = earlier_job(session, caller, order)
+    if job is None:
         require_active(caller)
-        identity = complete(identity)
-    return submit(session, caller, identity)
+    return job
+
+
+def with_inputs(
+    session: Session, caller: Caller, order: OrderIdentity, files: Mapping[str, UploadFile] = NO_FILES
+) -> OrderIdentity:
+    """Return an order whose input files have become assets of the account. Raises AppError as `ingest_inputs` does."""
+    return replace(order, request=ingest_inputs(session, caller, order.request, files))

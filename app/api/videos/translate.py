@@ -165,11 +165,12 @@ def rename_fields(values: dict[str, Any]) -> None:
 
     OpenAI's client always sends a prompt, so an empty one beside `shots` counts as none.
     """
-    if values.get("shots") and values.get("prompt") in ("", None):
+    prompt = values.get("prompt")
+    if values.get("shots") and (prompt is None or (isinstance(prompt, str) and not prompt.strip())):
         values.pop("prompt", None)
     for other, native in RENAMED.items():
         if other in values:
             value = values.pop(other)
-            if isinstance(value, dict):
+            while isinstance(value, dict):
                 value = value.get("image_url") or value.get("file_id") or value.get("url")
             values[native] = value

@@ -165,6 +165,7 @@ def _edit_spec(job: Job, source: Asset, prompt: str) -> Spec:
         update={
             "mode": "edit",
             "shots": (shot,),
+            "style": "",
             "frames": shot.frames,
             "video": source.id,
             "video_seconds": str(Fraction(frames, spec.fps)),

@@ -29,6 +29,8 @@ PUBLIC = {
     "/healthz",
     "/readyz",
     "/openapi.json",
+    "/llms.txt",
+    "/health",
     # Their last path segment is signed, refers to one object, and expires.
     "/files/{token}",
     "/api/v1/uploads/{permit}",
@@ -36,7 +38,7 @@ PUBLIC = {
 }
 ORDER = {"model": "synthetic", "prompt": "b", "seconds": 1, "resolution": "480P"}
 # Path parameters that name nothing of an account.
-GLOBAL_IDS = {"model_id"}
+GLOBAL_IDS = {"model_id", "owner", "version_id"}
 # Routes that a key may call whatever its scopes. A new one has to be added here, on purpose.
 OF_THE_KEY_ITSELF = {"/v1/keys/{key_id}", "/v1/keys/{key_id}/rotate"}
 
@@ -165,6 +167,7 @@ def theirs(world: World) -> dict[str, str]:
     return {
         "video_id": video,
         "task_id": video,
+        "prediction_id": video,
         "asset_id": asset.json()["id"],
         "endpoint_id": endpoint,
         "delivery_id": delivery,
@@ -239,6 +242,8 @@ def test_another_tenants_ids_open_nothing_in_queries_and_bodies(site: World, the
         ("/v1/videos/edits", {"prompt": "x", "video": {"id": theirs["video_id"]}}),
         ("/v1/videos/extensions", {"prompt": "x", "video": theirs["video_id"]}),
         ("/v1/webhook_endpoints", {"url": "https://example.com/", "project": project}),
+        ("/v4/ai/video-model/status", {"operation": {"id": theirs["video_id"]}}),
+        ("/replicate/v1/predictions", {"version": "synthetic", "input": {"prompt": "x", "image": theirs["asset_id"]}}),
     ]
     for path, body in bodies:
         answer = site.post(path, body)

@@ -24,7 +24,7 @@ from tests.api_client import World
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(1500), pytest.mark.filterwarnings("ignore")]
 
-schema = schemathesis.openapi.from_dict(create_app().openapi()).include(path_regex=r"^/(v1|api)/")
+schema = schemathesis.openapi.from_dict(create_app().openapi()).include(path_regex=r"^/(v1|v4|api|replicate)/")
 # No crash, no status and no content type that the document does not name, and no access without the key.
 CHECKED = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "ignored_auth"]
 # Nobody reads another's objects, deleted objects are gone, and created objects exist.
@@ -76,7 +76,7 @@ def test_chains_of_calls_keep_to_the_document_and_to_their_tenant(world: World, 
     must not see each other's things; what both are refused is called with the admin key.
     """
     chained = schemathesis.openapi.from_dict(create_app().openapi())
-    chained = chained.include(path_regex=r"^/(v1|api)/").exclude(path_regex="events$")
+    chained = chained.include(path_regex=r"^/(v1|v4|api|replicate)/").exclude(path_regex="events$")
     config = chained.config
     config.update(base_url=base_url, suppress_health_check=[AnyHealth.all])
     config.seed = 1

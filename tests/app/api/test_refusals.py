@@ -55,6 +55,79 @@ def assert_dashscope(answer: Any, status: int, code: str) -> None:
     assert (body["code"], body["request_id"]) == (code, answer.headers["x-request-id"])
 
 
+def assert_gateway(answer: Any, status: int, kind: str) -> None:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert set(body) == {"error", "request_id"}
+    assert (body["error"]["type"], body["request_id"]) == (kind, answer.headers["x-request-id"])
+
+
+def assert_replicate(answer: Any, status: int, code: str) -> None:
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert (body["status"], body["code"], body["request_id"]) == (status, code, answer.headers["x-request-id"])
+    assert body["detail"]
+
+
+PREDICTIONS = "/replicate/v1/models/cinemeter/synthetic/predictions"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"input": {"prompt": "x", "duration": 1.5}}, "input.duration"),
+        ({"input": {"prompt": "x", "lora": "a"}}, "input.lora"),
+        ({"input": {"prompt": "x", "seconds": 1, "duration": 1}}, "input.duration"),
+        ({"input": "x"}, "input"),
+        ({"input": {"prompt": "x"}, "webhook": "https://example.com/", "webhook_events_filter": ["start"]}, None),
+        ({"input": {"prompt": "x"}, "webhook": "ftp://example.com/"}, "webhook"),
+    ],
+)
+def test_what_a_prediction_cannot_ask_for_is_refused_by_name(
+    world: World, change: dict[str, Any], field: str | None
+) -> None:
+    refused = send(world, "POST", PREDICTIONS, json=change)
+    assert_replicate(refused, 422, "url_refused" if field == "webhook" else "invalid_request")
+    assert refused.json()["field"] == (field or "webhook_events_filter")
+    assert world.get("/v1/videos").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"n": 2}, "n"),
+        ({"duration": 1.5}, "duration"),
+        ({"inputReferences": [{"type": "url", "url": "https://example.com/a.png"}]}, "inputReferences"),
+        ({"image": {"type": "file", "mediaType": "image/png", "data": "?"}}, "image.data"),
+        ({"frameImages": [{"frameType": "middle"}]}, "frameImages.0.frameType"),
+        ({"providerOptions": {"cinemeter": {"seed": -1}}}, "providerOptions.cinemeter.seed"),
+        ({"knob": 1}, "knob"),
+    ],
+)
+def test_what_a_gateway_call_cannot_ask_for_is_refused_by_name(
+    world: World, change: dict[str, Any], field: str
+) -> None:
+    for path in ("/v4/ai/video-model", "/v4/ai/video-model/start"):
+        body = {"prompt": "x", "resolution": "832x480", "duration": 1, **change}
+        refused = send(world, "POST", path, json=body, headers={"ai-model-id": "cinemeter/synthetic"})
+        assert_gateway(refused, 422, "invalid_request_error")
+        assert refused.json()["error"]["param"] == field
+    assert world.get("/v1/videos").json()["data"] == []
+
+
+def test_unknown_models_and_ids_read_as_each_client_expects(world: World) -> None:
+    unknown = send(world, "POST", "/v4/ai/video-model", json={"prompt": "x"}, headers={"ai-model-id": "cinemeter/no"})
+    assert_gateway(unknown, 404, "model_not_found")
+    assert unknown.json()["error"]["param"] == {"modelId": "cinemeter/no"}
+    absent = send(world, "POST", "/v4/ai/video-model/status", json={"operation": {"id": "video_x"}})
+    assert_gateway(absent, 404, "not_found")
+    assert_replicate(send(world, "GET", "/replicate/v1/predictions/video_x"), 404, "not_found")
+    for path in ("models/other/synthetic", "models/cinemeter/no"):
+        assert_replicate(send(world, "GET", f"/replicate/v1/{path}"), 404, "unknown_model")
+    body = {"version": "other/synthetic", "input": {"prompt": "x"}}
+    assert_replicate(send(world, "POST", "/replicate/v1/predictions", json=body), 404, "unknown_model")
+
+
 def test_a_path_that_does_not_exist(world: World) -> None:
     missing = send(world, "GET", "/v1/nothing")
     assert_native(missing, 404, "not_found")

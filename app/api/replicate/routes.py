@@ -1,0 +1,196 @@
+"""Routes of the Replicate interface: predictions, made, listed, read and cancelled."""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+from starlette.types import Receive, Scope, Send
+
+from app.accounts.caller import Caller
+from app.accounts.key_holder import KeyHolder, holder_of
+from app.api.access import VideosCaller, answers_poll, require_key
+from app.api.caller_fields import caller_field_names
+from app.api.interface import ApiInterface
+from app.api.replicate import files, models
+from app.api.replicate.errors import REFUSALS, error_response
+from app.api.replicate.translate import (
+    OWNER,
+    PREDICTION_BODY,
+    PREFIX,
+    model_of,
+    to_native,
+    to_prediction,
+    unknown_model,
+)
+from app.api.videos.polling import poll_seconds
+from app.api.videos.submit_order import submit_order
+from app.api.videos.translate import Body, read_body
+from app.api.videos.wait_for_end import wait_for_end
+from app.clock import local_now
+from app.db import autocommit
+from app.dispatch.poll import poll_job
+from app.event_stream import stream_slot
+from app.jobs.cancel import request_cancel
+from app.jobs.find import find_job, list_jobs
+from app.jobs.idempotency import OrderIdentity
+from app.jobs.links import make_link_at
+from app.jobs.live_feed import LiveFeed
+from app.jobs.schemas import VideoRequest
+from app.jobs.states import is_final
+from app.request_limits import RequestLimits, WorkKind, request_limits
+from app.request_session import SessionDep, read_in_turn
+from app.roles import Scope as KeyScope
+from app.settings import get_settings
+
+# How long a call waits at most, and where it names no time.
+WAIT_SECONDS_MAX = 60
+PAGE_LENGTH = 20
+router = APIRouter(prefix=PREFIX, tags=["replicate"], responses=REFUSALS)
+
+BodyDep = Annotated[Body, Depends(read_body)]
+Prefer = Annotated[
+    str, Header(max_length=200, description="`wait` or `wait=N`: answer at the end, or after N seconds.")
+]
+CancelAfter = Annotated[
+    str | None, Header(max_length=20, description="Such as 30s or 5m: a film not started by then is not made.")
+]
+
+
+def make_interface() -> ApiInterface:
+    """Return the Replicate interface."""
+    return ApiInterface(
+        prefix=f"{PREFIX}/",
+        routers=(router, files.router, models.router),
+        error_response=error_response,
+        authorize=require_key,
+    )
+
+
+class AwaitedPrediction(JSONResponse):
+    """A prediction that is sent when it has ended, or after some seconds, as it is then.
+
+    It waits once the request's session has ended. Sending it raises AppError `rate_limited` or `unavailable`, before
+    its first byte, when too many calls wait.
+    """
+
+    def __init__(self, http: Request, holder: KeyHolder, content: dict[str, Any], seconds: int) -> None:
+        super().__init__(content, status_code=201)
+        self._http, self._holder, self._seconds = http, holder, seconds
+        self._job_id: str = content["id"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        feed: LiveFeed = self._http.app.state.live_feed
+        account_id = self._holder.account_id
+        with stream_slot(account_id):
+            if await wait_for_end(feed, self._job_id, account_id=account_id, seconds=self._seconds):
+                prediction = await read_in_turn(account_id, _read_prediction, self._holder, self._job_id)
+                self.body = self.render(prediction)
+                self.init_headers()
+        await super().__call__(scope, receive, send)
+
+
+def _read_prediction(holder: KeyHolder, job_id: str) -> dict[str, Any]:
+    with autocommit() as connection:
+        return _shown(poll_job(connection, holder, job_id).row)
+
+
+def _shown(row: Any, ignored: list[str] | None = None) -> dict[str, Any]:
+    has_film = row.film_key is not None and row.files_removed_at is None
+    return to_prediction(row, make_link_at(local_now(), row) if has_film else None, ignored)
+
+
+def _create(
+    http: Request, session: Session, caller: Caller, body: Body, model_id: str, prefer: str, cancel_after: str | None
+) -> Response:
+    prediction = to_native(model_id, body.values, cancel_after)
+    with caller_field_names(prediction.names):
+        order = OrderIdentity(
+            request=VideoRequest.model_validate(prediction.values), door="replicate", fingerprint=body.fingerprint
+        )
+        job = submit_order(http, session, caller, order)
+    content = _shown(job, prediction.ignored)
+    seconds = _wait_seconds(prefer)
+    if seconds is None or is_final(job.state):
+        return JSONResponse(content, status_code=201)
+    # Its clients take an answer with any other status for the end of the prediction.
+    return AwaitedPrediction(http, holder_of(caller), {**content, "status": "starting"}, seconds)
+
+
+def _wait_seconds(prefer: str) -> int | None:
+    """Return for how long a call waits for its film, or None where it does not."""
+    match = re.search(r"(?:^|[,;\s])wait(?:=(\d{1,4}))?(?:$|[,;\s])", prefer.lower())
+    if match is None:
+        return None
+    return min(int(match[1]) if match[1] else WAIT_SECONDS_MAX, WAIT_SECONDS_MAX)
+
+
+@router.post("/predictions", openapi_extra=PREDICTION_BODY, status_code=201, response_model=dict[str, Any])
+@request_limits(RequestLimits(work=WorkKind.ORDER, data_urls=True))
+def create_prediction(
+    http: Request,
+    session: SessionDep,
+    caller: VideosCaller,
+    body: BodyDep,
+    prefer: Prefer = "",
+    cancel_after: CancelAfter = None,
+) -> Response:
+    """Order a film of the model that `version` names. It is a job like any other, at the same price."""
+    return _create(http, session, caller, body, model_of(body.values.get("version")), prefer, cancel_after)
+
+
+@router.post(
+    "/models/{owner}/{model_id}/predictions",
+    openapi_extra=PREDICTION_BODY,
+    status_code=201,
+    response_model=dict[str, Any],
+)
+@request_limits(RequestLimits(work=WorkKind.ORDER, data_urls=True))
+def create_model_prediction(
+    http: Request,
+    session: SessionDep,
+    caller: VideosCaller,
+    body: BodyDep,
+    owner: str,
+    model_id: str,
+    prefer: Prefer = "",
+    cancel_after: CancelAfter = None,
+) -> Response:
+    """Order a film of a model. With `Prefer: wait` the answer comes when it is made, at the latest after a minute."""
+    if owner != OWNER:
+        raise unknown_model(f"{owner}/{model_id}")
+    return _create(http, session, caller, body, model_id, prefer, cancel_after)
+
+
+def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
+    polled = poll_job(connection, holder, http.path_params["prediction_id"])
+    seconds = poll_seconds(polled.row.state, polled.outlook.eta())
+    headers = {} if seconds is None else {"retry-after": str(seconds)}
+    return JSONResponse(_shown(polled.row), headers=headers)
+
+
+@router.get("/predictions/{prediction_id}", response_model=dict[str, Any])
+async def get_prediction(
+    prediction_id: str, answer: Annotated[Response, Depends(answers_poll(KeyScope.VIDEOS, _answer_poll))]
+) -> Response:
+    """Return a prediction in its current state. `logs` ends with its progress."""
+    return answer
+
+
+@router.post("/predictions/{prediction_id}/cancel")
+def cancel_prediction(session: SessionDep, caller: VideosCaller, prediction_id: str) -> dict[str, Any]:
+    """Cancel a prediction. What was already rendered is delivered and charged; one that has ended stays as it is."""
+    job = find_job(session, caller, prediction_id, lock=True)
+    return _shown(job if is_final(job.state) else request_cancel(session, job))
+
+
+@router.get("/predictions")
+def list_predictions(
+    session: SessionDep, caller: VideosCaller, cursor: Annotated[str | None, Query(max_length=64)] = None
+) -> dict[str, Any]:
+    """List the caller's predictions, newest first; `next` is the URL of the next page."""
+    jobs, has_more = list_jobs(session, caller, after=cursor, limit=PAGE_LENGTH)
+    address = f"{get_settings().base_url()}{PREFIX}/predictions?cursor={jobs[-1].id if jobs else ''}"
+    return {"previous": None, "next": address if has_more else None, "results": [_shown(job) for job in jobs]}

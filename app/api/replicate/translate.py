@@ -1,0 +1,276 @@
+"""Translate Replicate's predictions to a VideoRequest and back. Inputs that cannot be honoured are refused by name."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from app.assets.tables import Asset
+from app.catalog.models import VideoModel, load_catalog
+from app.errors import AppError
+from app.jobs.present import show_job
+from app.jobs.schemas import PROMPT_MAX, VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.states import JobState
+from app.jobs.tables import Job
+from app.settings import get_settings
+
+OWNER = "cinemeter"
+PREFIX = "/replicate/v1"
+STATUS = {
+    JobState.QUEUED: "starting",
+    JobState.IN_PROGRESS: "processing",
+    JobState.COMPLETED: "succeeded",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "canceled",
+    # Its clients know five words only, and end at any other.
+    JobState.EXPIRED: "failed",
+}
+# Inputs of video models at Replicate, and the native fields. Native names are understood as well.
+INPUTS = {
+    "image": "first_frame",
+    "start_image": "first_frame",
+    "first_frame_image": "first_frame",
+    "last_image": "last_frame",
+    "end_image": "last_frame",
+    "last_frame_image": "last_frame",
+    "aspect_ratio": "ratio",
+    "duration": "seconds",
+}
+# Fields of the order that are not inputs of its model, or that another part of the call sets.
+NOT_INPUTS = {"model", "callback_url", "expires_after"}
+NATIVE = {name: name for name in VideoRequest.model_fields if name not in NOT_INPUTS}
+# What the model decides by itself here. The first names also say how many frames a second has.
+FPS = ("fps", "frames_per_second")
+MODEL_DECIDES = ("num_inference_steps", "guidance_scale", "prompt_optimizer", "sample_shift", "go_fast")
+EVENTS = ("start", "output", "logs", "completed")
+_DURATION = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
+_FILE_URL = re.compile(r"/replicate/v1/files/(asset_[a-z0-9]+)$")
+_BAR = 20
+
+PREDICTION_PROPERTIES: dict[str, Any] = {
+    "input": {"type": "object", "description": "The inputs that the model's schema names."},
+    "webhook": {"type": "string"},
+    "webhook_events_filter": {"type": "array", "items": {"enum": [*EVENTS]}},
+    "version": {"type": "string", "description": "The model: `demo`, or `cinemeter/demo`."},
+}
+PREDICTION_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "title": "PredictionRequest",
+                    "type": "object",
+                    "required": ["input"],
+                    "properties": PREDICTION_PROPERTIES,
+                }
+            }
+        },
+    }
+}
+
+
+@dataclass
+class PredictionRequest:
+    """A prediction in native terms: the fields of the order, the caller's name for each, and ignored inputs."""
+
+    values: dict[str, Any]
+    names: dict[str, str]
+    ignored: list[str] = field(default_factory=list)
+
+
+def model_of(version: Any) -> str:
+    """Return the model's id of a version: the id itself, `owner/name`, or `owner/name:version`."""
+    if not isinstance(version, str) or not version:
+        raise AppError("invalid_request", "version must name a model, such as cinemeter/demo.", field="version")
+    owner, _, name = version.rpartition("/")
+    if owner not in ("", OWNER):
+        raise unknown_model(version)
+    return name.partition(":")[0]
+
+
+def unknown_model(name: str) -> AppError:
+    """Return the error for a model that is not here."""
+    message = f"There is no model {name!r}; the models are {OWNER}/ and an id of GET {PREFIX}/models."
+    return AppError("unknown_model", message, field="model")
+
+
+def to_native(model_id: str, body: dict[str, Any], cancel_after: str | None) -> PredictionRequest:
+    """Translate a prediction to an order. Raises AppError `invalid_request`, naming the caller's field."""
+    inputs = body.get("input")
+    if not isinstance(inputs, dict):
+        raise AppError("invalid_request", "input must be an object.", field="input")
+    prediction = PredictionRequest({"model": model_id}, {"model": "model"})
+    model = load_catalog(get_settings().catalog_dir).get(model_id)
+    for name, value in inputs.items():
+        native = INPUTS.get(name) or NATIVE.get(name)
+        if name in MODEL_DECIDES or (name in FPS and (model is None or value != model.fps)):
+            prediction.ignored.append(name)
+        elif native is not None:
+            _set(prediction, native, value, f"input.{name}")
+        elif name not in FPS:
+            allowed = [*NATIVE, *INPUTS]
+            raise AppError("invalid_request", f"input.{name} is not supported.", field=f"input.{name}", allowed=allowed)
+    if isinstance(prediction.values.get("resolution"), str):
+        prediction.values["resolution"] = prediction.values["resolution"].upper()
+    _set(prediction, "callback_url", _webhook(body), "webhook")
+    if cancel_after is not None:
+        _set(prediction, "expires_after", _read_duration(cancel_after), "Cancel-After")
+    return prediction
+
+
+def _set(prediction: PredictionRequest, name: str, value: Any, caller_name: str) -> None:
+    if value is None:
+        return
+    if name in prediction.values:
+        raise AppError("invalid_request", f"{caller_name} sets {name} a second time.", field=caller_name)
+    if isinstance(value, str) and (match := _FILE_URL.search(value)) is not None:
+        value = match[1]
+    prediction.values[name], prediction.names[name] = value, caller_name
+
+
+def _webhook(body: dict[str, Any]) -> Any:
+    """Return the URL to call at the end. Raises AppError `invalid_request` for a filter without the end."""
+    events = body.get("webhook_events_filter")
+    if events is None:
+        return body.get("webhook")
+    if not isinstance(events, list) or not set(map(str, events)) <= set(EVENTS):
+        message = "webhook_events_filter must be a list of events."
+        raise AppError("invalid_request", message, field="webhook_events_filter", allowed=[*EVENTS])
+    if body.get("webhook") is not None and "completed" not in events:
+        message = "webhook_events_filter must contain completed: the webhook of a prediction is called at its end."
+        raise AppError("invalid_request", message, field="webhook_events_filter", allowed=["completed"])
+    return body.get("webhook")
+
+
+def _read_duration(text: str) -> int:
+    """Return the seconds of a duration such as 30s, 5m or 1h30m."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
+        message = "Cancel-After must be a duration such as 30s, 5m or 1h30m."
+        raise AppError("invalid_request", message, field="Cancel-After", allowed="30s")
+    hours, minutes, seconds = (int(each or 0) for each in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def to_prediction(job: Any, film_url: str | None, ignored: list[str] | None = None) -> dict[str, Any]:
+    """Return a job as a prediction, with all keys that Replicate's clients read."""
+    state = JobState(job.state)
+    spec = Spec.model_validate(job.spec)
+    error = show_job(job).error
+    message = None if error is None else error.message
+    if message is None and STATUS[state] == "failed":
+        message = "The video was not started in time. Nothing was charged."
+    address = f"{get_settings().base_url()}{PREFIX}/predictions/{job.id}"
+    metrics: dict[str, Any] = {}
+    if job.finished_at is not None and job.started_at is not None:
+        metrics["predict_time"] = (job.finished_at - job.started_at).total_seconds()
+    return {
+        "id": job.id,
+        "model": f"{OWNER}/{job.model}",
+        "version": job.model,
+        "status": STATUS[state],
+        "input": {
+            "prompt": job.prompt,
+            "duration": sum(shot.seconds for shot in spec.shots),
+            "size": f"{spec.width}x{spec.height}",
+            "seed": spec.seed,
+        },
+        "output": film_url,
+        "logs": _logs(job, ignored or []),
+        "error": message if STATUS[state] == "failed" else None,
+        "metrics": metrics,
+        "created_at": time_text(job.created_at),
+        "started_at": time_text(job.started_at),
+        "completed_at": time_text(job.finished_at),
+        "source": "api",
+        "data_removed": job.files_removed_at is not None,
+        "urls": {"get": address, "cancel": f"{address}/cancel"},
+    }
+
+
+def _logs(job: Job, ignored: list[str]) -> str:
+    """Return the lines of a log: what was ignored, the price, and the progress as its clients parse it."""
+    lines = [f"input.{name} was ignored: the model decides it." for name in ignored]
+    lines.append(f"Price: {job.price['total']} {job.currency}")
+    full = job.progress * _BAR // 100
+    lines.append(f"{job.progress}%|{'█' * full}{' ' * (_BAR - full)}| {job.progress}/100")
+    return "\n".join(lines)
+
+
+def time_text(at: datetime | None) -> str | None:
+    """Return a time as Replicate writes it: UTC, to the millisecond."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_model(model: VideoModel) -> dict[str, Any]:
+    """Return a model as Replicate's clients read it, with the schema of its inputs."""
+    return {
+        "url": f"{get_settings().base_url()}{PREFIX}/models/{OWNER}/{model.id}",
+        "owner": OWNER,
+        "name": model.id,
+        "description": f"{model.name}. {model.note}".strip(),
+        "visibility": "public",
+        "github_url": None,
+        "paper_url": None,
+        "license_url": None,
+        "run_count": 0,
+        "cover_image_url": None,
+        "default_example": None,
+        "latest_version": to_version(model),
+    }
+
+
+def to_version(model: VideoModel) -> dict[str, Any]:
+    """Return the one version of a model, whose id is the model's."""
+    schemas = {"Input": _input_schema(model), "Output": {"type": "string", "format": "uri", "title": "Output"}}
+    return {
+        "id": model.id,
+        "created_at": "1970-01-01T00:00:00Z",
+        "cog_version": "",
+        "openapi_schema": {
+            "openapi": "3.0.2",
+            "info": {"title": model.name, "version": "1"},
+            "paths": {},
+            "components": {"schemas": schemas},
+        },
+    }
+
+
+def _input_schema(model: VideoModel) -> dict[str, Any]:
+    ratios = dict.fromkeys(ratio for sizes in model.native.values() for ratio in sizes)
+    properties: dict[str, Any] = {
+        "prompt": {"type": "string", "maxLength": PROMPT_MAX},
+        "negative_prompt": {"type": "string", "maxLength": PROMPT_MAX},
+        "duration": {"type": "integer", "minimum": 1, "maximum": model.film_seconds_max, "default": 5},
+        "resolution": {"type": "string", "enum": [*model.native]},
+        "aspect_ratio": {"type": "string", "enum": [*ratios]},
+        "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    }
+    if "i2v" in model.modes:
+        properties["image"] = {"type": "string", "format": "uri", "description": "The first frame."}
+    if model.last_frame != "no":
+        properties["last_frame_image"] = {"type": "string", "format": "uri", "description": "The last frame."}
+    if model.sound:
+        properties["generate_audio"] = {"type": "boolean"}
+    ordered = {name: {**schema, "x-order": number} for number, (name, schema) in enumerate(properties.items())}
+    return {"type": "object", "title": "Input", "required": ["prompt"], "properties": ordered}
+
+
+def to_file(asset: Asset) -> dict[str, Any]:
+    """Return an asset as one of Replicate's files."""
+    return {
+        "id": asset.id,
+        "name": asset.filename,
+        "content_type": asset.content_type or "application/octet-stream",
+        "size": asset.bytes or 0,
+        "etag": asset.sha256 or "",
+        "checksums": {} if asset.sha256 is None else {"sha256": asset.sha256},
+        "metadata": {},
+        "created_at": time_text(asset.created_at),
+        "expires_at": time_text(asset.expires_at),
+        "urls": {"get": f"{get_settings().base_url()}{PREFIX}/files/{asset.id}"},
+    }

@@ -1,0 +1,65 @@
+"""Readiness: the database and its schema decide; storage, Redis and workers are only reported."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from app.api import health
+from app.db import transaction
+from app.dispatch.worker_registry import register_worker
+from app.migrations.revisions import known_revisions
+from tests.api_client import World
+
+
+def away() -> None:
+    raise ConnectionError
+
+
+def test_storage_and_redis_that_are_away_are_reported_and_decide_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_check_storage", away)
+    monkeypatch.setattr(health, "_check_redis", away)
+    answer = world.app.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    parts = {"database": "ok", "schema": "ok", "redis": "ConnectionError", "storage": "ConnectionError"}
+    assert answer.json()["parts"] == parts
+
+
+def test_a_store_that_hangs_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(health, "_check_storage", go_on.wait)
+    answer = world.app.get("/readyz")
+    go_on.set()
+    assert (answer.status_code, answer.json()["parts"]["storage"]) == (200, health.NO_ANSWER)
+
+
+def test_the_schema_of_this_release_decides(world: World) -> None:
+    newest, older = known_revisions()[:2]
+    for revision, status in ((older, 503), ("of_a_later_release", 200), (newest, 200)):
+        with transaction() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+        answer = world.app.get("/readyz")
+        assert answer.status_code == status, revision
+        assert answer.json()["parts"]["schema"] == ("ok" if status == 200 else "SchemaTooOld")
+
+
+def test_pools_that_no_worker_serves_are_listed(world: World) -> None:
+    before = world.app.get("/readyz").json()["pools_without_worker"]
+    assert {"finish", "synthetic"} <= set(before)
+    with transaction() as session:
+        register_worker(session, "worker-1", pools=["finish"], host="h", pid=1, device="cpu", facts={})
+    assert world.app.get("/readyz").json()["pools_without_worker"] == [pool for pool in before if pool != "finish"]
+
+
+def test_agents_read_how_to_use_the_service(world: World) -> None:
+    guide = world.app.get("/llms.txt")
+    assert guide.headers["content-type"] == "text/plain; charset=utf-8"
+    assert guide.text.startswith("# Cinemeter\n\n> ")
+    assert "{base_url}" not in guide.text
+    described = world.app.get("/openapi.json").json()["paths"]
+    for path in ("/v1/models", "/v1/videos", "/v1/videos/estimates", "/v1/videos/quotes"):
+        assert path in described
+        assert path in guide.text
