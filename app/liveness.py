@@ -8,7 +8,7 @@ SILENT_SECONDS = 120.0
 
 
 class Liveness:
-    """The steps of a process's loop: its rounds, and each part of a long round. One that waits for its database goes on."""
+    """The steps of a process's loop: rounds, and each part of a long round. One that waits for its database goes on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
