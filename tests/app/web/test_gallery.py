@@ -111,8 +111,8 @@ def test_a_film_is_named_and_marked_on_its_page(site: Site):
 
 @pytest.mark.deep
 def test_sixty_of_a_hundred_thousand_films_take_little_time(site: Site):
-    """Each filter is timed as a whole page and printed: the quickest of five by the clock, and by processor time of this
-    process, which is held: other work of the machine hardly changes it. A search has no index."""
+    """Each filter is timed as a whole page and printed: the quickest of five, by the clock and by processor time of
+    this process. The latter is held: other work of the machine hardly changes it. A search has no index."""
     browser = site.browser("alice")
     path = order(browser, shot_prompt="a red circle")
     site.work()
