@@ -39,6 +39,11 @@ class BoundedConnection(psycopg.Connection[TupleRow]):
             self.pgconn.finish()
             raise psycopg.OperationalError(f"the database has not answered for {self.answer_seconds:g} s") from error
 
+    def rollback(self) -> None:
+        """Roll back. What is given up is not waited for as long as it was allowed to last."""
+        self.answer_seconds = ANSWER_SECONDS
+        super().rollback()
+
 
 def limit_answers(connection: Any, statement_seconds: float) -> None:
     """Have a driver's connection wait as long as its statements may last, and some seconds more; 0 is without limit."""

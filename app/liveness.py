@@ -1,32 +1,32 @@
-"""Whether this process still does its work: how long ago its loop last began a round, for the probe of its host."""
+"""Whether this process still does its work: how long ago its loop last took a step, for the probe of its host."""
 
 import threading
 import time
 
-# No round of a healthy process lasts longer, also where its database does not answer.
+# No step of a healthy process lasts longer, also where its database does not answer (db_connections.ANSWER_SECONDS).
 SILENT_SECONDS = 120.0
 
 
 class Liveness:
-    """The rounds of a process's loop. A loop that waits for its database goes on with its rounds."""
+    """The steps of a process's loop: rounds, and each part of a long round. One that waits for its database goes on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._round_at: float | None = None  # on the monotonic clock
+        self._step_at: float | None = None  # on the monotonic clock
 
-    def record_round(self) -> None:
-        """Record that the loop begins a round."""
+    def record_step(self) -> None:
+        """Record that the loop goes on."""
         with self._lock:
-            self._round_at = time.monotonic()
+            self._step_at = time.monotonic()
 
-    def seconds_since_round(self) -> float | None:
-        """Return the seconds since the last round began, or None where the process has no loop, or none yet."""
+    def seconds_since_step(self) -> float | None:
+        """Return the seconds since the last step, or None where the process has no loop, or none yet."""
         with self._lock:
-            return None if self._round_at is None else time.monotonic() - self._round_at
+            return None if self._step_at is None else time.monotonic() - self._step_at
 
     def is_alive(self) -> bool:
         """Return whether the process need not be replaced: it has no loop, or its loop goes on."""
-        seconds = self.seconds_since_round()
+        seconds = self.seconds_since_step()
         return seconds is None or seconds < SILENT_SECONDS
 
 

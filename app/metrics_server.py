@@ -59,8 +59,9 @@ def serve_registry(role: str, registry: CollectorRegistry) -> int | None:
 def metrics_app(registry: CollectorRegistry) -> Application:
     """Return the WSGI application of the metrics port.
 
-    `/livez` answers 200 while the loop of this process goes on, otherwise 503. It asks neither the database nor Redis:
-    a process is not restarted because they are away.
+    `/livez` answers 200 while the loop of this process goes on, otherwise 503; a process without such a loop (the API,
+    whose own port has /healthz) lives as long as it answers. It asks neither the database nor Redis: a process is not
+    restarted because they are away. A worker's loop here is its report to the registry; takes have their own watchdog.
     """
     metrics: Application = make_wsgi_app(registry)
 
@@ -70,9 +71,9 @@ def metrics_app(registry: CollectorRegistry) -> Application:
             return metrics(environ, start_response)
         status, text = ("404 Not Found", "Not found: /metrics and /livez are served here.\n")
         if path == "/livez":
-            is_alive, seconds = LIVENESS.is_alive(), LIVENESS.seconds_since_round()
+            is_alive, seconds = LIVENESS.is_alive(), LIVENESS.seconds_since_step()
             status = "200 OK" if is_alive else "503 Service Unavailable"
-            text = "ok\n" if seconds is None or is_alive else f"The last round began {seconds:.0f} s ago.\n"
+            text = "ok\n" if seconds is None or is_alive else f"Nothing has been done for {seconds:.0f} s.\n"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
         return [text.encode()]
 

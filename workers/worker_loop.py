@@ -214,7 +214,7 @@ class WorkerLoop:
         """Report to the registry each second, and follow its orders to drain or to leave."""
         while not self._closed.wait(REGISTRY_SECONDS):
             take = self.take
-            LIVENESS.record_round()
+            LIVENESS.record_step()
             try:
                 with transaction() as session:
                     orders = heartbeat(

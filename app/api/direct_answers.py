@@ -40,7 +40,7 @@ def direct_answer_of(request: Request) -> DirectAnswer | None:
     """
     if request.method != "GET":
         return None
-    state, path = request.app.state, request.url.path
+    state, path = request.app.state, request.scope["path"]
     if not hasattr(state, "direct_routes"):
         state.direct_routes = _direct_routes(list(iter_routes(request.app)))
     for route, others in state.direct_routes:

@@ -159,6 +159,7 @@ def run_round(leadership: Leadership | None = None) -> dict[str, int]:
     counts = dict.fromkeys(REPAIRS, 0)
     patience = LockPatience(LOCK_SECONDS)
     for name, repair in REPAIRS.items():
+        LIVENESS.record_step()
         try:
             with transaction() as session:
                 items = repair.find(session)
@@ -167,6 +168,7 @@ def run_round(leadership: Leadership | None = None) -> dict[str, int]:
             continue
         locked = 0
         for item in items:
+            LIVENESS.record_step()
             try:
                 if leadership is not None and not leadership.keep():
                     return counts
@@ -254,7 +256,7 @@ def run_scheduler(stop: threading.Event) -> None:
     retention.start()
     while not stop.is_set():
         began = time.monotonic()
-        LIVENESS.record_round()
+        LIVENESS.record_step()
         try:
             if leadership.acquire():
                 resend_lost_wakeups(leadership)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.clock import now
 from app.errors import not_found
-from app.wallet.tables import CreditLot, LotKind, Wallet
+from app.wallet.tables import IS_OPEN, CreditLot, LotKind, Wallet
 from pricing.money import Money, require_integer
 
 
@@ -60,7 +60,7 @@ def available_now(moment: datetime | ColumnElement[datetime]) -> ColumnElement[i
     """
     expired = (
         select(func.coalesce(func.sum(CreditLot.remaining), 0))
-        .where(CreditLot.account_id == Wallet.account_id, CreditLot.remaining > 0, CreditLot.expires_at <= moment)
+        .where(CreditLot.account_id == Wallet.account_id, IS_OPEN, CreditLot.expires_at <= moment)
         .correlate(Wallet)
         .scalar_subquery()
     )
@@ -80,7 +80,7 @@ def balance(session: Session, account_id: str) -> Balance:
     wallet, available = row
     lots = session.execute(
         select(CreditLot.kind, CreditLot.expires_at, func.sum(CreditLot.remaining))
-        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
+        .where(CreditLot.account_id == account_id, IS_OPEN)
         .group_by(CreditLot.kind, CreditLot.expires_at)
     ).all()
     expired = sum(int(amount) for _, at, amount in lots if at is not None and at <= moment)

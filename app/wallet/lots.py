@@ -12,7 +12,18 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.sql_statements import sql_file
-from app.wallet.tables import CreditLot, DrawCause, Hold, HoldSlice, LotDraw, LotKind, Transfer, TransferKind, Wallet
+from app.wallet.tables import (
+    IS_OPEN,
+    CreditLot,
+    DrawCause,
+    Hold,
+    HoldSlice,
+    LotDraw,
+    LotKind,
+    Transfer,
+    TransferKind,
+    Wallet,
+)
 from app.wallet.transfer import apply_transfer, write_transfer
 from pricing.money import require_integer
 
@@ -142,7 +153,7 @@ def draw(session: Session, account_id: str, amount: int, transfer_id: str, cause
     require_integer(amount)
     lots = session.scalars(
         select(CreditLot)
-        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0)
+        .where(CreditLot.account_id == account_id, IS_OPEN)
         .where(CreditLot.expires_at.is_(None) | (CreditLot.expires_at > now(session)))
         .order_by(CreditLot.expires_at.nulls_last(), CreditLot.kind == "purchased", CreditLot.created_at, CreditLot.id)
         .execution_options(populate_existing=True)
@@ -174,7 +185,7 @@ def expire_lots(session: Session, account_id: str) -> int:
     session.execute(select(Wallet.account_id).where(Wallet.account_id == account_id).with_for_update(key_share=True))
     lots = session.scalars(
         select(CreditLot)
-        .where(CreditLot.account_id == account_id, CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
+        .where(CreditLot.account_id == account_id, IS_OPEN, CreditLot.expires_at <= now(session))
         .order_by(CreditLot.expires_at, CreditLot.id)
         .execution_options(populate_existing=True)
     ).all()
@@ -187,7 +198,7 @@ def expire_lots(session: Session, account_id: str) -> int:
 
 def accounts_with_expired_lots(session: Session, *, limit: int = 100) -> list[str]:
     """Return accounts whose expired lots are still to be booked, for the reconciler: one transaction for each."""
-    query = select(CreditLot.account_id).where(CreditLot.remaining > 0, CreditLot.expires_at <= now(session))
+    query = select(CreditLot.account_id).where(IS_OPEN, CreditLot.expires_at <= now(session))
     return list(session.scalars(query.distinct().limit(limit)))
 
 

@@ -7,7 +7,7 @@ A wallet's `posted` is what its transfers add up to; its `held` is what its open
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, literal_column, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, append_only, install_trigger, one_of
@@ -176,6 +176,10 @@ class CreditLot(Base):
     expires_at: Mapped[datetime | None] = mapped_column(Moment)
     transfer_id: Mapped[str] = mapped_column(ForeignKey("transfers.id"))
     created_at: Mapped[datetime] = mapped_column(Moment)
+
+
+# Written out, or the planner could not tell from a prepared statement that the partial indexes have all such lots.
+IS_OPEN = CreditLot.remaining > literal_column("0")
 
 
 class HoldSlice(Base):

@@ -83,7 +83,7 @@ class Courier:
             stopped = asyncio.create_task(stop.wait())
             wait = self._limits.poll_seconds
             while not stop.is_set():
-                LIVENESS.record_round()
+                LIVENESS.record_step()
                 requests = await self._claim()
                 for request in requests:
                     task = asyncio.create_task(self._deliver(sender, request))

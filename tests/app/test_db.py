@@ -10,8 +10,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app import db_connections
-from app.db import allow_long, forget_engines, get_engine, transaction
+from app.db import allow_long, forget_engines, get_engine, long_work, transaction
+from app.db_connections import ANSWER_SECONDS, BoundedConnection
 from app.settings import get_settings
 from tests.faults.tcp_proxy import Wire
 
@@ -40,13 +40,19 @@ def test_a_silent_database_connection_is_replaced(
     get_settings.cache_clear()
 
 
-def test_a_statement_that_nothing_answers_ends(database_url: str, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+def driver_connection(session: Session) -> BoundedConnection:
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, BoundedConnection)
+    return connection
+
+
+def test_a_statement_that_nothing_answers_ends(database_url: str, wire: Wire) -> None:
     """A proxy that lost the server acknowledges what is sent to it: no time-out of the kernel ends that wait."""
-    monkeypatch.setattr(db_connections, "ANSWER_SECONDS", 0.2)
     url = make_url(database_url).set(host="127.0.0.1", port=wire.own_port, query={})
     engine = get_engine(url.render_as_string(hide_password=False))
     with Session(engine) as session:
         session.execute(text("SELECT 1"))
+        driver_connection(session).answer_seconds = 0.2
         wire.vanish()
         with pytest.raises(OperationalError, match="has not answered") as error:
             session.execute(text("SELECT 2"))
@@ -55,13 +61,19 @@ def test_a_statement_that_nothing_answers_ends(database_url: str, wire: Wire, mo
         assert session.scalar(text("SELECT 3")) == 3
 
 
-def test_long_work_waits_for_its_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db_connections, "ANSWER_SECONDS", 0.2)
+def test_long_work_may_wait_longer_for_its_answers(engine: Engine) -> None:
     with transaction(engine) as session:
+        with long_work(session, statement_seconds=100, idle_seconds=100):
+            assert driver_connection(session).answer_seconds == 105
+        assert driver_connection(session).answer_seconds == ANSWER_SECONDS
         allow_long(session)
-        session.execute(text("SELECT pg_sleep(0.5)"))
-    with pytest.raises(OperationalError, match="has not answered"), transaction(engine) as session:
-        session.execute(text("SELECT pg_sleep(10)"))
+        connection = driver_connection(session)
+        assert connection.answer_seconds is None
+        session.rollback()
+        assert connection.answer_seconds == ANSWER_SECONDS, "what is given up is not waited for"
+        allow_long(session)
+    with transaction(engine) as session:
+        assert driver_connection(session).answer_seconds == ANSWER_SECONDS
 
 
 def test_a_process_that_stood_still_for_too_long_gets_a_new_connection(database_url: str, engine: Engine) -> None:

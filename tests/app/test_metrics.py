@@ -153,11 +153,11 @@ def test_the_probe_fails_where_the_loop_has_stopped(metrics_port: int, monkeypat
     serve_metrics("courier")
     probe = f"http://127.0.0.1:{metrics_port}/livez"
     assert httpx.get(probe).text == "ok\n", "a process without a loop lives as long as it answers"
-    liveness.record_round()
+    liveness.record_step()
     assert httpx.get(probe).status_code == 200
     monkeypatch.setattr("app.liveness.SILENT_SECONDS", 0.0)
     assert httpx.get(probe).status_code == 503
-    assert httpx.get(probe).text.startswith("The last round began ")
+    assert httpx.get(probe).text.startswith("Nothing has been done ")
 
 
 def test_no_label_grows_with_jobs() -> None:

@@ -36,10 +36,11 @@ _COPIES = text("""
     WHERE j.id = :id
 """)
 
-# Every tenth copy has a name, every hundredth a star.
+# Every tenth copy has a name, every hundredth a star. Most labels are of another account.
 _LABELS = text("""
     INSERT INTO film_labels (job_id, account_id, name, is_favourite)
-    SELECT id, account_id, 'film ' || total, total % 100 = 0 FROM jobs WHERE total % 10 = 0
+    SELECT id, CASE WHEN total % 500 = 0 THEN account_id ELSE 'another' END, 'film ' || total, total % 100 = 0
+    FROM jobs WHERE total % 10 = 0
 """)
 
 

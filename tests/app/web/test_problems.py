@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.web.studio import films
+from app.web.studio import gallery
 from tests.app.web.conftest import Site
 
 FAILURES = [
@@ -32,7 +32,7 @@ def test_an_error_page_shows_the_request_id_of_its_log_line(
         raise failure
 
     browser = site.browser("alice")
-    monkeypatch.setattr(films, "list_jobs", broken)
+    monkeypatch.setattr(gallery, "list_films", broken)
     with caplog.at_level(logging.ERROR):
         answer = browser.get("/films")
     assert (answer.status_code, words in browser.text()) == (status, True)

@@ -12,10 +12,10 @@ function place(news) {
     target.replaceChildren(...line.childNodes);
   }
   board.dataset.model = news.dataset.model;
-  for (const name of ["start", "end"]) {
-    for (const drop of board.querySelectorAll(`frame-drop.${name === "start" ? "first" : "last"}-frame`)) {
-      drop.hidden = news.dataset[`${name}Frame`] === "no" && drop.getAttribute("state") === "empty";
-    }
+  for (const drop of board.querySelectorAll("frame-drop")) {
+    const { startFrame, endFrame } = news.dataset;
+    const isOffered = (drop.matches(".first-frame") ? startFrame : endFrame) === "yes";
+    drop.hidden = !isOffered && drop.getAttribute("state") === "empty";
   }
   mark(news.querySelector("[data-wrong]"));
   // What is left are the words that the board has already.
