@@ -57,7 +57,7 @@ def shot_clip(session: Session, job: Job, shot: int, position: int) -> str:
         )
     ).all()
     keys = {each.position: each.clip_key for each in segments}
-    key = keys.get(position) if all(each.state == UnitState.DONE for each in segments) else None
+    key: str | None = keys.get(position) if all(each.state == UnitState.DONE for each in segments) else None
     if key is None or not shots_play(job):
         raise not_found("clip", f"{job.id}, shot {shot}, segment {position}")
     return key
