@@ -7,7 +7,6 @@ taken out with a warning. What is left is judged by the native schema.
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from app.api.body_checks import check_json
@@ -23,6 +22,8 @@ JSON_TEXT = (
     *("metadata", "extra_params", "extra_body", "frame_images", "lora"),
     *("input_reference", "image_reference", "video_reference", "audio_reference"),
 )
+# Enough digits for every count of pixels, frames and seconds.
+_WHOLE = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Their fields are read as if they stood beside the others.
 NESTED = ("extra_params", "extra_body")
@@ -78,14 +79,14 @@ def translate_dialect(values: Values, *, is_strict: bool) -> list[OrderWarning]:
 
 
 def parse_whole(value: Any) -> int | None:
-    """Return an integer that is written as a number or as text (`5`, `"5"`, `"5.0"`), or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 20:
+    """Return an integer that is written as a number or as text (`5`, `"5"`, `"5.0"`), or None for anything else.
+
+    Text with an exponent is not accepted: a few characters could name a number that takes minutes to compute.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
         return None
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        return None
-    return int(number) if number.is_finite() and number == number.to_integral_value() else None
+    whole = _WHOLE.fullmatch(str(value).strip())
+    return int(whole[1]) if whole else None
 
 
 def _read_json_text(values: Values) -> None:

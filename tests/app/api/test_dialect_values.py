@@ -1,0 +1,55 @@
+"""Values that clients may send in the fields of other servers: large numbers, line breaks, JSON inside text."""
+
+from typing import Any
+
+import pytest
+
+from app.api.inline_files import as_data_url
+from app.api.videos.dialects import parse_whole, translate_dialect
+from app.errors import AppError
+
+ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars"}
+
+
+def translated(changes: dict[str, Any], *, is_strict: bool = False) -> dict[str, Any]:
+    values = {**ORDER, **changes}
+    translate_dialect(values, is_strict=is_strict)
+    return values
+
+
+def refused_field(changes: dict[str, Any], *, is_strict: bool = False) -> str | None:
+    with pytest.raises(AppError) as refused:
+        translated(changes, is_strict=is_strict)
+    assert refused.value.code == "invalid_request"
+    return refused.value.field
+
+
+def test_a_whole_number_is_read_from_digits() -> None:
+    values = (5, "5", " 5 ", "5.0", "5.", "+5", "-5")
+    assert [parse_whole(value) for value in values] == [5, 5, 5, 5, 5, 5, -5]
+    for value in (None, True, 5.0, "", "5.5", "1e1", "1e5000", "1e9999999", "1_0", "9" * 10, 10**10, "NaN", [5]):
+        assert parse_whole(value) is None, value
+
+
+@pytest.mark.parametrize("field", ["width", "height", "num_frames"])
+@pytest.mark.parametrize("number", ["1e5000", "1e9999999"])
+def test_an_exponent_is_refused(field: str, number: str) -> None:
+    sides = {"width": "832", "height": "480"} if field != "num_frames" else {}
+    assert refused_field({**sides, field: number}) == ("num_frames" if field == "num_frames" else "width")
+
+
+@pytest.mark.parametrize(
+    ("field", "native"), [("n", "n"), ("num_outputs_per_prompt", "n"), ("duration", "seconds"), ("fps", "fps")]
+)
+def test_an_exponent_is_left_to_the_schema(field: str, native: str) -> None:
+    assert translated({field: "1e9999999"}, is_strict=True)[native] == "1e9999999"
+
+
+def test_bare_base64_may_have_line_breaks_anywhere() -> None:
+    text = ("A" * 76 + "\r\n") * 3 + "AA=\n=\n"
+    assert as_data_url(text) == "data:;base64," + "A" * 230 + "=="
+
+
+def test_many_line_breaks_are_read_at_once() -> None:
+    text = "\n" * 1_000_000 + "!"
+    assert as_data_url(text) == text
