@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.api.body_checks import check_json
+from app.api.text_validation import require_text
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
 from app.jobs.order_warnings import OrderWarning
@@ -98,6 +99,7 @@ def _read_json_text(values: Values) -> None:
                 values[name] = json.loads(text, parse_float=str)
             except (ValueError, RecursionError) as error:
                 raise AppError("invalid_request", f"{name} is not valid JSON.", field=name) from error
+            require_text({name: values[name]})
 
 
 def _merge_nested(values: Values) -> None:

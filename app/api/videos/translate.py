@@ -154,6 +154,7 @@ def resolve_lists(values: dict[str, Any]) -> None:
             values["shots"] = json.loads(shots, parse_float=str)
         except (ValueError, RecursionError) as error:
             raise AppError("invalid_request", "shots is not valid JSON.", field="shots") from error
+        require_text({"shots": values["shots"]})
     for name, listed in values.items():
         if isinstance(listed, list) and len({frozenset(each) for each in listed if isinstance(each, dict)}) > 1:
             message = f"The elements of {name}[] have different fields; number them ({name}[0][…]) or send JSON."

@@ -6,6 +6,7 @@ import pytest
 
 from app.api.inline_files import as_data_url
 from app.api.videos.dialects import parse_whole, translate_dialect
+from app.api.videos.translate import resolve_lists
 from app.errors import AppError
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars"}
@@ -53,3 +54,13 @@ def test_bare_base64_may_have_line_breaks_anywhere() -> None:
 def test_many_line_breaks_are_read_at_once() -> None:
     text = "\n" * 1_000_000 + "!"
     assert as_data_url(text) == text
+
+
+@pytest.mark.parametrize("escape", ["\\u0000", "\\ud800"])
+def test_json_inside_text_is_checked_as_the_body_is(escape: str) -> None:
+    text = f'{{"scene": "a{escape}"}}'
+    for name in ("metadata", "extra_params", "input_reference"):
+        assert refused_field({name: text}) == f"{name}.scene"
+    with pytest.raises(AppError) as refused:
+        resolve_lists({"shots": f"[{text}]"})
+    assert refused.value.field == "shots.0.scene"
