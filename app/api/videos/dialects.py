@@ -65,6 +65,7 @@ def translate_dialect(values: Values, *, is_strict: bool) -> list[OrderWarning]:
         read(values)
     _read_size(values)
     _read_length(values)
+    _remove_same_rate(values)
     if parse_whole(values.get("n")) == 1:
         del values["n"]
     for name in OFF_ONLY:
@@ -174,7 +175,8 @@ def _read_model(values: Values) -> None:
     """Accept the hub id of a model's weights in place of its id."""
     catalog = load_catalog(get_settings().catalog_dir)
     name = values.get("model")
-    if isinstance(name, str) and name not in catalog:
+    # A model without weights has an empty name for them.
+    if isinstance(name, str) and name and name not in catalog:
         same = [each.id for each in catalog.values() if each.enabled and each.weights == name]
         if same:
             values["model"] = same[0]
@@ -188,7 +190,11 @@ def _read_size(values: Values) -> None:
     if width is None or height is None:
         raise AppError("invalid_request", "width and height are whole pixels, and come together.", field="width")
     del values["width"], values["height"]
-    _set(values, "size", f"{width}x{height}", "width", is_same=lambda size: size.replace("*", "x").lower())
+    _set(values, "size", f"{width}x{height}", "width", is_same=_size_text)
+
+
+def _size_text(size: Any) -> str:
+    return str(size).replace("*", "x").lower()
 
 
 def _read_length(values: Values) -> None:
@@ -212,7 +218,16 @@ def _read_length(values: Values) -> None:
         message = f"{frames} frames at {fps} a second are no whole seconds; the nearest are {allowed[0]}, {allowed[1]}."
         raise AppError("invalid_request", message, field="num_frames", allowed=allowed)
     del values["num_frames"]
+    if model is None:
+        values.pop("fps", None)
     _set(values, "seconds", seconds, "num_frames", is_same=parse_whole)
+
+
+def _remove_same_rate(values: Values) -> None:
+    """Remove `fps` where it is the model's frame rate: then nothing is set otherwise."""
+    model = load_catalog(get_settings().catalog_dir).get(str(values.get("model")))
+    if model and parse_whole(values.get("fps")) == model.fps:
+        del values["fps"]
 
 
 def _set(values: Values, native: str, value: Any, field: str, *, is_same: Callable[[Any], Any] = str) -> None:
