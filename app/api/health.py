@@ -8,7 +8,6 @@ from weakref import WeakKeyDictionary
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from app.catalog.models import load_catalog
 from app.db import get_engine, transaction
@@ -61,11 +60,12 @@ async def get_readiness(response: Response) -> ReadinessOut:
 
     A load balancer keeps an API whose storage, Redis or workers are away: it still answers, and accepts orders.
     """
-    redis, storage = await asyncio.gather(
+    required_check: asyncio.Task[ReadinessOut] = _shared("required", _check_required)
+    redis, storage, required = await asyncio.gather(
         _within_patience(_shared("redis", lambda: _status_of(_check_redis))),
         _within_patience(_shared("storage", lambda: _status_of(_check_storage))),
+        asyncio.shield(required_check),
     )
-    required: ReadinessOut = await asyncio.shield(_shared("required", _check_required))
     if required.status != "ok":
         response.status_code = 503
     return required.model_copy(update={"parts": {**required.parts, "redis": redis, "storage": storage}})
@@ -90,9 +90,9 @@ def _check_required() -> ReadinessOut:
     if schema != "ok":
         parts = {"database": database, "schema": schema}
         return ReadinessOut(status="unavailable", parts=parts, pools_without_worker=[])
-    with transaction() as session:
-        pools = _pools_without_worker(session)
-    return ReadinessOut(status="ok", parts={"database": "ok", "schema": "ok"}, pools_without_worker=pools)
+    pools: list[str] = []
+    parts = {"database": "ok", "schema": "ok", "pools": _status_of(lambda: pools.extend(_pools_without_worker()))}
+    return ReadinessOut(status="ok", parts=parts, pools_without_worker=pools)
 
 
 def _status_of(check: Callable[[], None]) -> str:
@@ -114,10 +114,11 @@ def _check_schema() -> None:
             raise SchemaTooOld
 
 
-def _pools_without_worker(session: Session) -> list[str]:
+def _pools_without_worker() -> list[str]:
     models = load_catalog(get_settings().catalog_dir).values()
     pools = {FINISH_POOL, *(model.pool for model in models if model.enabled)}
-    return [pool for pool in sorted(pools) if not live_workers(session, pool)]
+    with transaction() as session:
+        return [pool for pool in sorted(pools) if not live_workers(session, pool)]
 
 
 def _check_redis() -> None:

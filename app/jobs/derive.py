@@ -13,7 +13,7 @@ from app.db import commit_early
 from app.errors import AppError
 from app.jobs.capability import check_length, check_model, check_sound
 from app.jobs.queue_tables import Unit
-from app.jobs.resolve import size_of
+from app.jobs.resolve import size_of, styled_prompt
 from app.jobs.sound_files import sound_key
 from app.jobs.spec import Shot, Spec, film_frames
 from app.jobs.states import JobState, UnitState
@@ -48,8 +48,8 @@ def retake(
     """Return the Spec of a film in which one shot (counted from 0) is rendered again and every other clip is reused.
 
     Only the new shot's seconds are paid. Before it is ordered, `check_clips` looks whether the clips are still stored.
-    Raises AppError `invalid_request` for a shot that does not exist, `conflict` for a film of one shot, and `gone` when
-    a shot has no clips to reuse.
+    Raises AppError `invalid_request` for a shot that does not exist or a prompt too long, `conflict` for a film of one
+    shot, and `gone` when a shot has no clips to reuse.
     """
     spec = finished_spec(job)
     if not 0 <= shot < len(spec.shots):
@@ -63,7 +63,7 @@ def retake(
         raise AppError("conflict", message, field="shot", value=shot, allowed="1")
     new_shot = old.model_copy(
         update={
-            "prompt": spec.styled(prompt) if prompt else old.prompt,
+            "prompt": styled_prompt(spec.style, prompt, field="prompt") if prompt else old.prompt,
             "negative_prompt": old.negative_prompt if negative_prompt is None else negative_prompt,
             "reuse_clips": (),
         }

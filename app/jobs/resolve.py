@@ -85,7 +85,7 @@ def _shot(
 ) -> Shot:
     prefix = f"shots.{number}." if request.shots else ""
     return Shot(
-        prompt=_styled_prompt(request, shot.prompt, field=f"{prefix}prompt"),
+        prompt=styled_prompt(style_of(request), shot.prompt, field=f"{prefix}prompt"),
         negative_prompt=shot.negative_prompt or request.negative_prompt or "",
         seconds=shot.seconds,
         frames=shot.seconds * model.fps,
@@ -100,8 +100,9 @@ def style_of(request: VideoRequest) -> str:
     return (request.prompt or "") if request.shots is not None else ""
 
 
-def _styled_prompt(request: VideoRequest, prompt: str, *, field: str) -> str:
-    text = styled(style_of(request), prompt)
+def styled_prompt(style: str, prompt: str, *, field: str) -> str:
+    """Return a prompt with a style line before it. Raises AppError `invalid_request` where both are too long."""
+    text = styled(style, prompt)
     if len(text) > PROMPT_MAX:
         message = f"With its style line the prompt has {len(text)} characters; at most {PROMPT_MAX} are allowed."
         raise AppError("invalid_request", message, field=field, allowed=PROMPT_MAX)

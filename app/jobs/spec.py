@@ -76,10 +76,6 @@ class Spec(BaseModel):
         """Whether the film has sound, of the model or of a track."""
         return self.sound or self.audio is not None
 
-    def styled(self, prompt: str) -> str:
-        """Return a shot's prompt with the style line before it, unless it begins with that line already."""
-        return styled(self.style, prompt)
-
     def seconds(self) -> Fraction:
         """Return the film's length in seconds, exactly."""
         return Fraction(self.frames, self.fps)

@@ -130,7 +130,7 @@ def to_native(values: dict[str, Any], *, is_strict: bool = False) -> TaskRequest
     task = TaskRequest({"model": values.get("model", "")}, {}, is_strict)
     known = ("model", "input", "parameters")
     for name in (each for each in values if each not in known):
-        task.warn(*_ignored(name), _unsupported(name, list(known)))
+        _read_other_field(task, name, list(known))
     inputs = _table(values, "input")
     parameters = _table(values, "parameters")
     for name, value in inputs.items():
@@ -149,6 +149,15 @@ def to_native(values: dict[str, Any], *, is_strict: bool = False) -> TaskRequest
             _read_other_parameter(task, name, value)
     _complete(task)
     return task
+
+
+def _read_other_field(task: TaskRequest, name: str, known: list[str]) -> None:
+    """Read a field outside `input` and `parameters`. One that belongs there would change the film, and is refused."""
+    place = "parameters" if name in PARAMETERS else "input" if name in INPUT or name == "media" else None
+    refusal = _unsupported(name, known, place and f"it belongs in {place}")
+    if place or name in NEVER_IGNORED:
+        raise refusal
+    task.warn(*_ignored(name), refusal)
 
 
 def _read_other_parameter(task: TaskRequest, name: str, value: Any) -> None:

@@ -7,10 +7,10 @@ taken out with a warning. What is left is judged by the native schema.
 import json
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from app.api.body_checks import check_json
+from app.api.text_validation import require_text
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
 from app.jobs.order_warnings import OrderWarning
@@ -23,6 +23,8 @@ JSON_TEXT = (
     *("metadata", "extra_params", "extra_body", "frame_images", "lora"),
     *("input_reference", "image_reference", "video_reference", "audio_reference"),
 )
+# Enough digits for every count of pixels, frames and seconds.
+_WHOLE = re.compile(r"([+-]?[0-9]{1,9})(?:\.0*)?")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Their fields are read as if they stood beside the others.
 NESTED = ("extra_params", "extra_body")
@@ -63,6 +65,7 @@ def translate_dialect(values: Values, *, is_strict: bool) -> list[OrderWarning]:
         read(values)
     _read_size(values)
     _read_length(values)
+    _remove_same_rate(values)
     if parse_whole(values.get("n")) == 1:
         del values["n"]
     for name in OFF_ONLY:
@@ -78,14 +81,14 @@ def translate_dialect(values: Values, *, is_strict: bool) -> list[OrderWarning]:
 
 
 def parse_whole(value: Any) -> int | None:
-    """Return an integer that is written as a number or as text (`5`, `"5"`, `"5.0"`), or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > 20:
+    """Return an integer that is written as a number or as text (`5`, `"5"`, `"5.0"`), or None for anything else.
+
+    Text with an exponent is not accepted: a few characters could name a number that takes minutes to compute.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
         return None
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        return None
-    return int(number) if number.is_finite() and number == number.to_integral_value() else None
+    whole = _WHOLE.fullmatch(str(value).strip())
+    return int(whole[1]) if whole else None
 
 
 def _read_json_text(values: Values) -> None:
@@ -97,6 +100,7 @@ def _read_json_text(values: Values) -> None:
                 values[name] = json.loads(text, parse_float=str)
             except (ValueError, RecursionError) as error:
                 raise AppError("invalid_request", f"{name} is not valid JSON.", field=name) from error
+            require_text({name: values[name]})
 
 
 def _merge_nested(values: Values) -> None:
@@ -171,7 +175,8 @@ def _read_model(values: Values) -> None:
     """Accept the hub id of a model's weights in place of its id."""
     catalog = load_catalog(get_settings().catalog_dir)
     name = values.get("model")
-    if isinstance(name, str) and name not in catalog:
+    # A model without weights has an empty name for them.
+    if isinstance(name, str) and name and name not in catalog:
         same = [each.id for each in catalog.values() if each.enabled and each.weights == name]
         if same:
             values["model"] = same[0]
@@ -185,7 +190,11 @@ def _read_size(values: Values) -> None:
     if width is None or height is None:
         raise AppError("invalid_request", "width and height are whole pixels, and come together.", field="width")
     del values["width"], values["height"]
-    _set(values, "size", f"{width}x{height}", "width", is_same=lambda size: size.replace("*", "x").lower())
+    _set(values, "size", f"{width}x{height}", "width", is_same=_size_text)
+
+
+def _size_text(size: Any) -> str:
+    return str(size).replace("*", "x").lower()
 
 
 def _read_length(values: Values) -> None:
@@ -209,7 +218,16 @@ def _read_length(values: Values) -> None:
         message = f"{frames} frames at {fps} a second are no whole seconds; the nearest are {allowed[0]}, {allowed[1]}."
         raise AppError("invalid_request", message, field="num_frames", allowed=allowed)
     del values["num_frames"]
+    if model is None:
+        values.pop("fps", None)
     _set(values, "seconds", seconds, "num_frames", is_same=parse_whole)
+
+
+def _remove_same_rate(values: Values) -> None:
+    """Remove `fps` where it is the model's frame rate: then nothing is set otherwise."""
+    model = load_catalog(get_settings().catalog_dir).get(str(values.get("model")))
+    if model and parse_whole(values.get("fps")) == model.fps:
+        del values["fps"]
 
 
 def _set(values: Values, native: str, value: Any, field: str, *, is_same: Callable[[Any], Any] = str) -> None:

@@ -19,8 +19,8 @@ from app.jobs.idempotency import body_fingerprint
 from app.parsing import parse_integer
 
 _PART = re.compile(r"\[([^\[\]]*)\]")
-# Field names of OpenAI's clients, and the native names.
-RENAMED = {"input_reference": "first_frame"}
+# Names of file parts of OpenAI's clients, and the native names. As a value the field is read by `dialects`.
+RENAMED_FILES = {"input_reference": "first_frame"}
 DEPTH_MAX = 8
 # A storyboard of fifty shots has about 320 fields.
 FORM_FIELDS_MAX = 500
@@ -53,7 +53,7 @@ async def read_body(request: Request) -> AsyncIterator[Body]:
 
     def read(raw: bytes) -> Body:
         values = parse_json_object(raw) if raw.strip() else {}
-        rename_fields(values)
+        remove_empty_prompt(values)
         return Body(values, fingerprint=body_fingerprint(request.method, request.url.path, raw))
 
     yield await parse_large(read, await request.body())
@@ -79,13 +79,13 @@ def _read_form(request: Request, form: FormData) -> Body:
     has_numbers = any(re.search(r"\[\d", key) for key in form)
     for key, value in form.multi_items():
         if isinstance(value, UploadFile):
-            files[RENAMED.get(key, key)] = value
+            files[RENAMED_FILES.get(key, key)] = value
             parts.append(f"{key}=file:{value.filename}:{_content_hash(value)}")
         else:
             insert_field(values, key, value)
             parts.append(f"{key}={value}")
     require_text(values)
-    rename_fields(values)
+    remove_empty_prompt(values)
     if not has_numbers:
         resolve_lists(values)
     # The boundary of a multipart body is random, so the fingerprint covers the parsed fields.
@@ -154,23 +154,15 @@ def resolve_lists(values: dict[str, Any]) -> None:
             values["shots"] = json.loads(shots, parse_float=str)
         except (ValueError, RecursionError) as error:
             raise AppError("invalid_request", "shots is not valid JSON.", field="shots") from error
+        require_text({"shots": values["shots"]})
     for name, listed in values.items():
         if isinstance(listed, list) and len({frozenset(each) for each in listed if isinstance(each, dict)}) > 1:
             message = f"The elements of {name}[] have different fields; number them ({name}[0][…]) or send JSON."
             raise AppError("invalid_request", message, field=name)
 
 
-def rename_fields(values: dict[str, Any]) -> None:
-    """Rename fields of other clients to their native names. `input_reference` may also be an object with a URL.
-
-    OpenAI's client always sends a prompt, so an empty one beside `shots` counts as none.
-    """
+def remove_empty_prompt(values: dict[str, Any]) -> None:
+    """Remove an empty prompt beside `shots`: OpenAI's client always sends one."""
     prompt = values.get("prompt")
     if values.get("shots") and (prompt is None or (isinstance(prompt, str) and not prompt.strip())):
         values.pop("prompt", None)
-    for other, native in RENAMED.items():
-        if other in values:
-            value = values.pop(other)
-            while isinstance(value, dict):
-                value = value.get("image_url") or value.get("file_id") or value.get("url")
-            values[native] = value

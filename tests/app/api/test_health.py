@@ -23,7 +23,7 @@ def test_storage_and_redis_that_are_away_are_reported_and_decide_nothing(
     monkeypatch.setattr(health, "_check_redis", away)
     answer = world.app.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
-    parts = {"database": "ok", "schema": "ok", "redis": "ConnectionError", "storage": "ConnectionError"}
+    parts = {"database": "ok", "schema": "ok", "pools": "ok", "redis": "ConnectionError", "storage": "ConnectionError"}
     assert answer.json()["parts"] == parts
 
 
@@ -52,6 +52,31 @@ def test_pools_that_no_worker_serves_are_listed(world: World) -> None:
     with transaction() as session:
         register_worker(session, "worker-1", pools=["finish"], host="h", pid=1, device="cpu", facts={})
     assert world.app.get("/readyz").json()["pools_without_worker"] == [pool for pool in before if pool != "finish"]
+
+
+def test_a_catalogue_that_cannot_be_read_is_reported_and_decides_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "load_catalog", lambda _: away())
+    answer = world.app.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert (answer.json()["parts"]["pools"], answer.json()["pools_without_worker"]) == ("ConnectionError", [])
+
+
+def test_the_checks_begin_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = threading.Event()
+    check_database, waits = health._check_database, []
+
+    def check_and_tell() -> None:
+        begun.set()
+        check_database()
+
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 30)
+    monkeypatch.setattr(health, "_check_database", check_and_tell)
+    # The wait ends in any case before the patience does; only where the other check begins first, it is in vain.
+    monkeypatch.setattr(health, "_check_redis", lambda: waits.append(begun.wait(10)))
+    assert world.app.get("/readyz").status_code == 200
+    assert waits == [True]
 
 
 def test_agents_read_how_to_use_the_service(world: World) -> None:

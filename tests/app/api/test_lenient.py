@@ -199,3 +199,12 @@ def test_what_dashscope_cannot_have_here_is_refused_by_name(
     refused = task(world, content, parameters)
     assert (refused.status_code, refused.json()["field"]) == (400, named), refused.text
     assert world.get("/v1/wallet").json()["held"] == "0.00"
+
+
+@pytest.mark.parametrize(
+    "name", ["duration", "resolution", "generate_audio", "prompt", "img_url", "media", "n", "lora"]
+)
+def test_a_field_of_dashscope_outside_its_table_is_refused_if_it_would_change_the_film(world: World, name: str) -> None:
+    body = {"model": "synthetic", "input": {"prompt": "bars"}, "parameters": {"resolution": "480P"}, name: "1"}
+    refused = world.post(TASK, body, headers={"X-DashScope-Async": "enable"})
+    assert (refused.status_code, refused.json()["field"]) == (400, name), refused.text

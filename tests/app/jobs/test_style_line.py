@@ -31,6 +31,8 @@ def test_a_retaken_shot_keeps_it_once(world: World) -> None:
     for prompt in ("one, better", f"{STYLE}\none, better"):
         retake = world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0, "prompt": prompt}).json()
         assert prompts(retake) == [f"{STYLE}\none, better", f"{STYLE}\ntwo"]
+    refused = world.post(f"/v1/videos/{film['id']}/retakes", {"shot": 0, "prompt": "x" * 5_000}).json()
+    assert (refused["code"], refused["field"]) == ("invalid_request", "prompt")
 
 
 def test_a_shot_that_is_too_long_with_it_is_refused_by_name(world: World) -> None:
