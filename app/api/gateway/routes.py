@@ -31,6 +31,7 @@ from app.api.gateway.translate import (
 )
 from app.api.idempotency import idempotency_key
 from app.api.interface import ApiInterface
+from app.api.request_body import release_body
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
 from app.api.videos.wait_for_end import wait_for_end
@@ -107,14 +108,15 @@ def generate_gateway_video(
                 text = "An identical call ordered this film. Send another seed or an Idempotency-Key for a new one."
                 call.warnings.append({"type": "other", "message": text})
         job = job or submit_order(http, session, caller, order)
-    feed: LiveFeed = http.app.state.live_feed
-    return EventStream(job.account_id, _stream_result(feed, job.id, job.account_id, call.warnings))
+    return EventStream(job.account_id, _stream_result(http, job.id, job.account_id, call.warnings))
 
 
 async def _stream_result(
-    feed: LiveFeed, job_id: str, account_id: str, warnings: list[dict[str, str]]
+    http: Request, job_id: str, account_id: str, warnings: list[dict[str, str]]
 ) -> AsyncIterator[bytes]:
     """Yield comments until a job has ended, and then its result as the one event of the stream."""
+    await release_body(http)
+    feed: LiveFeed = http.app.state.live_feed
     yield b": the film is being made\n\n"
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX

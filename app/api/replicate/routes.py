@@ -25,6 +25,7 @@ from app.api.replicate.translate import (
     to_prediction,
     unknown_model,
 )
+from app.api.request_body import release_body
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
@@ -84,6 +85,7 @@ class AwaitedPrediction(JSONResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed: LiveFeed = self._http.app.state.live_feed
         account_id = self._holder.account_id
+        await release_body(self._http)
         with stream_slot(account_id):
             if await wait_for_end(feed, self._job_id, account_id=account_id, seconds=self._seconds):
                 prediction = await read_in_turn(account_id, _read_prediction, self._holder, self._job_id)

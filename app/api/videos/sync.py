@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.access import VideosCaller
 from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
+from app.api.request_body import release_body
 from app.api.videos.content import serve
 from app.api.videos.events import read
 from app.api.videos.polling import poll_seconds
@@ -86,6 +87,7 @@ class FilmResponse(Response):
         self._http, self._account_id, self._video, self._seconds = http, account_id, video, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await release_body(self._http)
         with stream_slot(self._account_id):
             feed: LiveFeed = self._http.app.state.live_feed
             is_gone = self._http.state.is_gone
