@@ -18,6 +18,8 @@ from app.sql_statements import SqlStatement
 
 # Ends with the CTE `facts`, one row for each unfinished job of `:ids`; a statement that reads more selects from it too.
 FACTS_SQL = files("app.dispatch").joinpath("forecast.sql").read_text()
+# Its first CTE, `priors (model, p50, p90)`, for other statements that estimate.
+PRIORS_SQL = FACTS_SQL[FACTS_SQL.index("priors (") : FACTS_SQL.index(",\nwanted")]
 _FORECAST = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
 # Below what a snapshot resolves: durations are rounded to milliseconds.
 _EPSILON = 1e-6

@@ -6,20 +6,25 @@ from math import ceil
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.dispatch.eta import PRIORS_SQL
+
 # What waits is read from the scheduler's snapshot, as forecasts do. Of another account's work of the same priority one
 # unit goes before: fair shares let this account's work begin next.
-_WAITING_SQL = text("""
-    WITH serving AS (
+_WAITING_SQL = text(f"""
+    WITH {PRIORS_SQL},
+    serving AS (
         SELECT count(*) AS workers FROM workers
         WHERE state IN ('starting', 'idle', 'busy') AND NOT drain_requested AND pools @> to_jsonb(CAST(:pool AS text))
     ),
     busy AS (
         SELECT count(*) AS takes, coalesce(sum(greatest(
-            u.frames * coalesce(p.p50, 1) - extract(epoch FROM clock_timestamp() - t.started_at), 0)), 0) AS seconds
+            u.frames * coalesce(p.p50, prior.p50, 1) - extract(epoch FROM clock_timestamp() - t.started_at), 0
+        )), 0) AS seconds
         FROM takes AS t
         JOIN units AS u ON u.id = t.unit_id
         JOIN jobs AS j ON j.id = t.job_id
         LEFT JOIN paces AS p ON p.model = u.model AND p.kind = u.kind AND p.shape = j.spec ->> 'resolution'
+        LEFT JOIN priors AS prior ON prior.model = u.model
         WHERE t.state = 'running' AND t.pool = :pool
     )
     SELECT s.workers, b.takes, b.seconds, q.class, q.account_id = :account_id AS is_own, q.units, q.p50

@@ -35,7 +35,7 @@ def list_films(
 
     Raises AppError `invalid_request` for an `after` that is not one of the caller's own films.
     """
-    query = _filtered(select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None)), wanted)
+    query = _filtered(select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None)), caller, wanted)
     columns, is_oldest_first = (Job.created_at, Job.id), wanted.sort == "oldest"
     if after is not None:
         last = session.scalar(select(Job).where(Job.id == after, *own_jobs(caller)))
@@ -48,7 +48,7 @@ def list_films(
     return jobs[:limit], len(jobs) > limit
 
 
-def _filtered(query: Select[Job], wanted: FilmFilter) -> Select[Job]:
+def _filtered(query: Select[Job], caller: Caller, wanted: FilmFilter) -> Select[Job]:
     conditions: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
@@ -63,11 +63,11 @@ def _filtered(query: Select[Job], wanted: FilmFilter) -> Select[Job]:
         conditions.append(Job.created_at >= wanted.since)
     if wanted.until is not None:
         conditions.append(Job.created_at < wanted.until)
+    # Labels are compared with the caller and not with the job: they are read once, and not once for each film.
+    labelled = select(FilmLabel.job_id).where(FilmLabel.account_id == caller.account_id)
     if wanted.is_favourite:
-        favourites = select(FilmLabel.job_id).where(FilmLabel.account_id == Job.account_id, FilmLabel.is_favourite)
-        conditions.append(Job.id.in_(favourites))
+        conditions.append(Job.id.in_(labelled.where(FilmLabel.is_favourite)))
     if wanted.search:
         name = FilmLabel.name.icontains(wanted.search, autoescape=True)
-        named = select(FilmLabel.job_id).where(FilmLabel.account_id == Job.account_id, name)
-        conditions.append(or_(Job.prompt.icontains(wanted.search, autoescape=True), Job.id.in_(named)))
+        conditions.append(or_(Job.prompt.icontains(wanted.search, autoescape=True), Job.id.in_(labelled.where(name))))
     return query.where(*conditions)

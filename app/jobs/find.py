@@ -1,6 +1,6 @@
 """Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from sqlalchemy import ColumnElement, select, tuple_
@@ -23,6 +23,13 @@ def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = Fals
     if job is None or job.deleted_at is not None:
         raise not_found("video", job_id)
     return job
+
+
+def find_jobs(session: Session, caller: Caller, job_ids: Sequence[str]) -> list[Job]:
+    """Return those of these jobs that the caller has, in the order of their ids here, with one query."""
+    query = select(Job).where(Job.id.in_(job_ids), *own_jobs(caller), Job.deleted_at.is_(None))
+    jobs = {job.id: job for job in session.scalars(query)}
+    return [jobs[each] for each in dict.fromkeys(job_ids) if each in jobs]
 
 
 def list_jobs(

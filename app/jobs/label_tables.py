@@ -11,6 +11,7 @@ class FilmLabel(Base):
 
     __tablename__ = "film_labels"
     __table_args__ = (
+        Index("ix_film_labels_account", "account_id"),
         Index("ix_film_labels_favourites", "account_id", "job_id", postgresql_where=text("is_favourite")),
     )
 

@@ -73,7 +73,7 @@ def complete(session: Session, job: Job, film: StoredFilm) -> Receipt:
 
 
 def fail(session: Session, job: Job, *, code: str, message: str) -> Receipt:
-    """End a job that failed. It costs nothing, and its clips are never served."""
+    """End a job that failed. It costs nothing, and from then on none of its clips is served (decision 0148)."""
     return _end(session, job, JobState.FAILED, error=(code, message[:2000]))
 
 

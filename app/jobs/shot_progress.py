@@ -1,7 +1,7 @@
 """How far each shot of an unfinished job is, and the clips of the shots that are rendered."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.spec import Spec
-from app.jobs.states import TakeState, UnitState
+from app.jobs.states import JobState, TakeState, UnitState, is_final
 from app.jobs.tables import Job
 
 
 @dataclass(frozen=True)
 class ShotProgress:
-    """One shot of a job that is being made: `state` is waiting, rendering or done; `clips` are its number of clips."""
+    """One shot of a job that is being made: `state` is waiting, rendering or done; `clips` are how many play."""
 
     number: int
     prompt: str
@@ -38,22 +38,34 @@ def shot_progress(session: Session, job: Job) -> list[ShotProgress]:
         .where(Unit.job_id == job.id, Unit.kind == "segment")
         .order_by(Unit.shot, Unit.position)
     ).all()
-    return [
+    tiles = [
         _progress(number, shot.prompt, [tuple(row)[1:] for row in rows if row.shot == number - 1])
         for number, shot in enumerate(spec.shots, 1)
     ]
+    return tiles if shots_play(job) else [replace(tile, clips=0) for tile in tiles]
 
 
 def shot_clip(session: Session, job: Job, shot: int, position: int) -> str:
-    """Return the storage key of one rendered segment of a shot. Raises AppError `not_found`."""
-    key = session.scalar(
-        select(Unit.clip_key).where(
-            Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == shot, Unit.position == position
+    """Return the storage key of one segment of a finished shot.
+
+    Raises AppError `not_found` for a shot that is not finished, and for all shots of a job that ended without its whole
+    film or whose files were removed.
+    """
+    segments = session.execute(
+        select(Unit.position, Unit.state, Unit.clip_key).where(
+            Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == shot
         )
-    )
-    if key is None:
+    ).all()
+    keys = {each.position: each.clip_key for each in segments}
+    key: str | None = keys.get(position) if all(each.state == UnitState.DONE for each in segments) else None
+    if key is None or not shots_play(job):
         raise not_found("clip", f"{job.id}, shot {shot}, segment {position}")
     return key
+
+
+def shots_play(job: Job) -> bool:
+    """Return whether finished shots of a job play: while it is made, and when all of it was made and is still there."""
+    return job.files_removed_at is None and (not is_final(job.state) or job.state == JobState.COMPLETED)
 
 
 def _progress(number: int, prompt: str, segments: Sequence[tuple[str, int, int | None, int | None]]) -> ShotProgress:

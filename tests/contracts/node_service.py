@@ -61,7 +61,7 @@ def run_clients(service: Service, keys: dict[str, str]) -> dict[str, Any]:
     """Return what each client of Node has seen of a service, by one process of Node."""
     inputs = json.dumps({"base_url": service.base_url, "keys": keys})
     done = subprocess.run(
-        ["node", "clients.mjs"], cwd=FOLDER, input=inputs, capture_output=True, text=True, timeout=300, check=False
+        ["node", "clients.mjs"], cwd=FOLDER, input=inputs, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout)

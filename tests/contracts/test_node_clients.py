@@ -10,6 +10,8 @@ from tests.live_service import Service
 
 MISSING = missing_node()
 pytestmark = [
+    pytest.mark.deep,
+    pytest.mark.timeout(900),
     pytest.mark.xdist_group("service"),
     pytest.mark.skipif(MISSING is not None, reason=MISSING or ""),
 ]

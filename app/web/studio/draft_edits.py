@@ -1,5 +1,6 @@
 """The storyboard's buttons: add, move and remove a shot, restore a removed one, and add a word to a prompt."""
 
+import re
 from dataclasses import replace
 
 from app.catalog.models import VideoModel
@@ -30,18 +31,28 @@ def edit_draft(draft: Draft, action: str, *, model: VideoModel | None = None) ->
 
 
 def toggled(prompt: str, word: str, *, separator: str) -> str:
-    """Return a prompt with a word or phrase added at its end, or without it where it is there already."""
-    if not has_word(prompt, word):
-        return f"{prompt}{separator}{word}" if prompt else word
-    for part in (f"{separator}{word}", word):
-        if part in prompt:
-            return prompt.replace(part, "", 1).strip(" ,")
-    return prompt
+    """Return a prompt with a word or phrase added at its end, or without the last one where it is there already."""
+    last = _last_match(prompt, word)
+    if last is None:
+        bare = _trimmed(prompt)
+        return f"{bare}{separator}{word}" if bare else word
+    return _trimmed(re.sub(r"[\s,]+\Z", "", prompt[: last.start()]) + prompt[last.end() :])
 
 
 def has_word(prompt: str, word: str) -> bool:
     """Return whether a prompt has a word or phrase that the studio offers."""
-    return f" {word} " in f" {prompt.replace(',', ' ')} "
+    return _last_match(prompt, word) is not None
+
+
+def _last_match(prompt: str, word: str) -> re.Match[str] | None:
+    """Return where a word or phrase stands last, as whole words. understood.js has the same rule."""
+    phrase = r"\s+".join(re.escape(part) for part in word.split())
+    matches = list(re.finditer(rf"(?<![\w-]){phrase}(?![\w-])", prompt))
+    return matches[-1] if matches else None
+
+
+def _trimmed(prompt: str) -> str:
+    return re.sub(r"\A[\s,]+|[\s,]+\Z", "", prompt)
 
 
 def word_separator(model: VideoModel) -> str:

@@ -43,6 +43,7 @@ def form_context(session: Session, visitor: Visitor, draft: Draft, *, error: App
         "meter": None if priced is None else price_preview(priced, funds),
         "price_error": price_error,
         "wrong": {problem.field: problem.message} if problem is not None and problem.field else {},
+        "is_refused": error is not None,
         "tiers": tier_offers(session, visitor, tiers, priced),
         "inputs": model_inputs(priced.model if priced else _catalog().get(draft.model)),
         "has_word": has_word,

@@ -3,13 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import StreamingResponse
 
-from app.db import commit_early
-from app.errors import not_found
+from app.file_delivery import deliver
 from app.jobs.find import find_job
 from app.jobs.shot_progress import shot_clip, shot_progress
-from app.storage import get_storage
 from app.web.auth import CreatorDep, SessionDep
 from app.web.render import page
 
@@ -27,14 +24,17 @@ def show_shots(request: Request, session: SessionDep, visitor: CreatorDep, video
 
 @router.get("/{video_id}/clips/{shot}/{position}")
 def send_clip(
-    session: SessionDep, visitor: CreatorDep, video_id: str, shot: Index, position: Index
-) -> StreamingResponse:
-    """Send one rendered segment of a shot. Raises AppError `not_found`."""
-    key, storage = shot_clip(session, find_job(session, visitor.caller, video_id), shot, position), get_storage()
-    # Nobody waits for the store with a transaction open.
-    commit_early(session)
-    stored = storage.stat(key)
-    if stored is None:
-        raise not_found("clip", f"{video_id}, shot {shot}, segment {position}")
-    headers = {"cache-control": "private, max-age=3600", "content-length": str(stored.bytes)}
-    return StreamingResponse(storage.read_range(key, 0, stored.bytes), media_type="video/mp4", headers=headers)
+    request: Request, session: SessionDep, visitor: CreatorDep, video_id: str, shot: Index, position: Index
+) -> Response:
+    """Send one segment of a finished shot. Raises AppError as `shot_clip` and `deliver` do."""
+    job = find_job(session, visitor.caller, video_id)
+    return deliver(
+        session,
+        request,
+        shot_clip(session, job, shot, position),
+        account_id=job.account_id,
+        filename=f"{job.id}-{shot}-{position}.mp4",
+        content_type="video/mp4",
+        # A copy in the browser would outlast a film that fails.
+        cache_control="private, no-store",
+    )

@@ -1,8 +1,8 @@
 import pytest
 
-from app.api.videos.content import byte_range
 from app.api.videos.translate import insert_field, resolve_lists
 from app.errors import AppError
+from app.file_delivery import byte_range
 
 
 def placed(*fields: tuple[str, str]) -> dict[str, object]:

@@ -6,10 +6,12 @@ import pytest
 
 from app.catalog.models import load_catalog
 from app.db import transaction
+from app.dispatch import tier_start
 from app.dispatch.tables import QueueSnapshot
 from app.dispatch.tier_start import expected_starts
 from app.dispatch.worker_registry import register_worker
 from app.jobs.queue_tables import Unit
+from app.jobs.settle import fail
 from app.jobs.shot_progress import shot_progress
 from app.jobs.tables import Job
 from app.web.studio.draft_edits import has_word, toggled
@@ -51,6 +53,25 @@ def test_a_word_is_added_to_a_prompt_and_taken_out_again(separator: str):
     assert toggled("anime", "anime", separator=separator) == ""
 
 
+@pytest.mark.parametrize(
+    ("prompt", "after"),
+    [
+        ("a fox moves leftwards then moves left", "a fox moves leftwards then"),
+        ("moves left, then moves left again", "moves left, then again"),
+        ("a fox moves left. It runs", "a fox. It runs"),
+        ("a fox, moves left; it runs", "a fox; it runs"),
+        ("a fox\nmoves left\nit runs", "a fox\nit runs"),
+        ("moves left, a fox", "a fox"),
+        ("a fox moves\nleft", "a fox"),
+        ("a fox (moves left)", "a fox ()"),
+        ("a fox moves leftwards,", "a fox moves leftwards, moves left"),
+        ("a fox moves left-handed", "a fox moves left-handed, moves left"),
+    ],
+)
+def test_words_are_whole_words_and_the_last_one_goes(prompt: str, after: str):
+    assert toggled(prompt, "moves left", separator=", ") == after
+
+
 def test_a_button_adds_a_word_of_the_model_to_its_shot(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
@@ -63,6 +84,11 @@ def test_a_button_adds_a_word_of_the_model_to_its_shot(site: Site):
     # The model without a language offers none, and frames that a model cannot take are not shown.
     browser.send("/studio/draft", {**SHOTS, "model": "synthetic", "action": "redraw"})
     assert 'class="word"' not in browser.page.text
+
+
+def test_the_start_of_a_tier_has_the_priors_of_forecasts():
+    assert str(tier_start._WAITING_SQL).lstrip().startswith("WITH priors (model, p50, p90) AS (")
+    assert "coalesce(p.p50, prior.p50, 1)" in str(tier_start._WAITING_SQL)
 
 
 def test_a_removed_shot_is_restored_where_it_was(site: Site):
@@ -131,6 +157,18 @@ def test_the_reason_stands_beside_the_field_that_is_wrong(site: Site, form: dict
     assert re.search(rf'<p class="wrong-text small" id="wrong-{name}">[^<]+</p>', browser.page.text)
 
 
+def test_only_a_refused_order_moves_the_cursor(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    film = {"shot_prompt": "a red circle", "shot_seconds": "0", "model": "demo"}
+    browser.send("/studio/draft", {**film, "action": "redraw"}, **{"hx-request": "true"})
+    assert 'aria-errormessage="wrong-shots-0-seconds"' in browser.page.text
+    assert "autofocus" not in browser.page.text
+    browser.get("/studio")
+    browser.send("/studio/orders", film)
+    assert 'aria-errormessage="wrong-shots-0-seconds" autofocus' in browser.page.text
+
+
 def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
     browser = site.browser("alice")
     browser.get("/studio")
@@ -150,6 +188,9 @@ def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
     assert len(clips) == browser.page.text.count('data-state="done"') == 3
     answer = browser.client.get(clips[2])
     assert (answer.headers["content-type"], answer.content[4:8]) == ("video/mp4", b"ftyp")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    part = browser.client.get(clips[2], headers={"range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, b"ftyp")
     assert site.browser("bob").get(clips[2]).status_code == 404
     with transaction() as session:
         first, second, _ = session.query(Unit).filter_by(job_id=job.id, kind="segment").order_by(Unit.shot)
@@ -157,3 +198,8 @@ def test_shots_show_their_progress_and_play_when_they_are_done(site: Site):
         states = [(each.state, each.percent) for each in shot_progress(session, session.get_one(Job, job.id))]
         assert states == [("rendering", 0), ("waiting", 0), ("done", 100)]
         session.rollback()
+    # A film that fails costs nothing, so its clips no longer play.
+    with transaction() as session:
+        fail(session, session.get_one(Job, job.id), code="out_of_memory", message="Out of memory.")
+    assert browser.get(clips[2]).status_code == 404
+    assert "<video" not in browser.get(f"/films/{job.id}/shots").text

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Engine, select, update
 
 from app.cli.asgi import create_site
 from app.clock import now
@@ -17,6 +17,7 @@ from app.web.studio import sse
 from app.web.tables import WebSession
 from app.webhooks.tables import Endpoint
 from tests.app.web.conftest import Browser, Site
+from tests.statement_count import recorded_statements
 
 FILM = {"shot_prompt": "a red circle", "shot_seconds": "2", "model": "synthetic", "resolution": "480P", "ratio": "16:9"}
 STORYBOARD = {
@@ -106,6 +107,22 @@ def test_a_stream_of_films_ends_with_the_session_and_after_its_time(site: Site, 
     again = site.browser("alice").client.get(path)
     assert again.text.count("event: card") == 1
     assert "event: done" not in again.text
+
+
+def test_the_first_cards_of_a_stream_are_read_at_once(site: Site, engine: Engine):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    counts = []
+    for number in (1, 2):
+        browser.send("/studio/orders", {**FILM, "nonce": f"order {number}"})
+        site.work()
+        path = "/films/live?" + "&".join(f"id={job.id}" for job in jobs())
+        with recorded_statements(engine) as statements:
+            answer = browser.client.get(path)
+        assert answer.text.count("event: card") == number
+        counts.append(len(statements))
+        browser.get("/studio")
+    assert counts[0] == counts[1]
 
 
 def test_a_form_submitted_twice_is_one_order(site: Site):

@@ -1,6 +1,23 @@
 // <film-player>: a strip of thumbnails under the film. Hovering enlarges one, a click seeks to it; the video element's
 // own controls stay, so keyboards and screen readers lose nothing.
 
+// Storage that is blocked or full throws; the player works without it.
+function remembered(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // It is forgotten when the page is left.
+  }
+}
+
 class FilmPlayer extends HTMLElement {
   connectedCallback() {
     this.video = this.querySelector("video");
@@ -19,11 +36,11 @@ class FilmPlayer extends HTMLElement {
     label.className = "check loop";
     label.innerHTML = '<input type="checkbox"> Loop';
     const box = label.firstElementChild;
-    box.checked = localStorage.getItem("loop films") === "yes";
+    box.checked = remembered("loop films") === "yes";
     this.video.loop = box.checked;
     box.addEventListener("change", () => {
       this.video.loop = box.checked;
-      localStorage.setItem("loop films", box.checked ? "yes" : "no");
+      remember("loop films", box.checked ? "yes" : "no");
     });
     this.append(label);
   }

@@ -23,13 +23,27 @@ function place(news) {
 }
 
 function mark(reason) {
-  for (const field of document.querySelectorAll("#compose [aria-invalid]")) field.removeAttribute("aria-invalid");
+  for (const field of document.querySelectorAll("#compose [aria-invalid]")) {
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-errormessage");
+  }
   for (const text of document.querySelectorAll("#compose .wrong-text")) text.remove();
   if (!reason) return;
   const [list, row, name] = reason.dataset.wrong.split(".");
-  const shot = document.getElementById(`shot-${Number(row) + 1}`);
-  const field = list === "shots" ? shot?.querySelector(`[name=shot_${name}]`) : document.getElementById(list);
-  field?.setAttribute("aria-invalid", "true");
+  const shot = document.getElementById(list === "prompt" ? "shot-1" : `shot-${Number(row) + 1}`);
+  const isInShot = list === "shots" || list === "prompt";
+  const field = isInShot ? shot?.querySelector(`[name=shot_${name ?? list}]`) : document.getElementById(list);
+  const choice = document.querySelector(`#compose fieldset [name="${CSS.escape(list)}"]`)?.closest("fieldset");
+  if (!field && !choice) return;
+  // As wrong.html writes it. Choices have their reason below all of them, and no field of their own.
+  const text = document.createElement("p");
+  text.className = "wrong-text small";
+  text.id = `wrong-${reason.dataset.wrong.replaceAll(".", "-")}`;
+  text.textContent = reason.textContent;
+  if (!field) return choice.append(text);
+  (field.closest("label") ?? field).after(text);
+  field.setAttribute("aria-invalid", "true");
+  field.setAttribute("aria-errormessage", text.id);
 }
 
 document.addEventListener("htmx:afterSwap", (event) => {
@@ -37,10 +51,24 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (news) place(news);
 });
 
+// Where a word or phrase stands last in a prompt, as whole words. draft_edits.py has the same rule.
+function lastMatch(prompt, word) {
+  const phrase = word.split(/\s+/).map((part) => part.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("\\s+");
+  return [...prompt.matchAll(new RegExp(`(?<![\\p{L}\\p{N}_\\-])${phrase}(?![\\p{L}\\p{N}_\\-])`, "gu"))].at(-1);
+}
+
+const trimmed = (prompt) => prompt.replace(/^[\s,]+|[\s,]+$/g, "");
+
+function toggled(prompt, word, separator) {
+  const last = lastMatch(prompt, word);
+  if (!last) return trimmed(prompt) ? trimmed(prompt) + separator + word : word;
+  return trimmed(prompt.slice(0, last.index).replace(/[\s,]+$/, "") + prompt.slice(last.index + last[0].length));
+}
+
 function press(shot) {
-  const prompt = ` ${shot.querySelector("[name=shot_prompt]").value.replaceAll(",", " ")} `;
+  const prompt = shot.querySelector("[name=shot_prompt]").value;
   for (const button of shot.querySelectorAll(".word")) {
-    button.setAttribute("aria-pressed", String(prompt.includes(` ${button.dataset.word} `)));
+    button.setAttribute("aria-pressed", String(Boolean(lastMatch(prompt, button.dataset.word))));
   }
 }
 
@@ -49,11 +77,7 @@ board?.addEventListener("click", (event) => {
   if (!button) return;
   event.preventDefault();
   const field = button.closest(".shot").querySelector("[name=shot_prompt]");
-  const { word, separator } = button.dataset;
-  if (button.getAttribute("aria-pressed") === "true") {
-    const part = field.value.includes(separator + word) ? separator + word : word;
-    field.value = field.value.replace(part, "").replace(/^[ ,]+|[ ,]+$/g, "");
-  } else field.value = field.value.trim() ? field.value.trim() + separator + word : word;
+  field.value = toggled(field.value, button.dataset.word, button.dataset.separator);
   field.dispatchEvent(new Event("input", { bubbles: true }));
 });
 
