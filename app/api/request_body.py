@@ -84,12 +84,25 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
         file = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES))
         size = await _read(receive, file, bytes_max)
         check = _check_of(request, limits)
-        if check is None:
-            yield _replay(file, size, receive)
-            return
-        async with _parsing_place(request, size):
+        if check is not None:
+            await _enter_parsing(stack, request, size)
             await _check(check, file, size)
-            yield _replay(file, size, receive)
+        # What a body occupies can be given back before its request has ended: see `release_body`.
+        request.state.body_stack = stack
+        yield _replay(file, size, receive)
+
+
+async def release_body(request: Request) -> None:
+    """Give back what the body of a request occupies: its places, its file, its form and its bytes in memory.
+
+    For a response that waits, once its handler has read the body. Nobody can read the body after it.
+    """
+    await request.close()
+    for name in ("_body", "_form"):
+        request.__dict__.pop(name, None)
+    stack: ExitStack | None = getattr(request.state, "body_stack", None)
+    if stack is not None:
+        stack.close()
 
 
 async def _authorize(request: Request, limits: RequestLimits) -> str:
@@ -108,20 +121,18 @@ async def _authorize(request: Request, limits: RequestLimits) -> str:
         return await run_in_threadpool(authorize, request)
 
 
-@asynccontextmanager
-async def _parsing_place(request: Request, size: int) -> AsyncIterator[None]:
-    """Hold a place for a large body that is parsed in memory; a small one needs none.
+async def _enter_parsing(stack: ExitStack, request: Request, size: int) -> None:
+    """Take a place, until `stack` is closed, for a large body that is parsed in memory; a small one needs none.
 
     Raises AppError `rate_limited` and `unavailable` as the gate does.
     """
     if size <= JSON_BYTES_MAX:
-        yield
         return
     gate = _parsing_gates.setdefault(
         asyncio.get_running_loop(), RequestGate(places=PARSED_TOGETHER_MAX, work_limits={})
     )
-    async with gate.place(client_of(request)):
-        yield
+    place = await gate.enter(client_of(request))
+    stack.callback(gate.leave, place)
 
 
 async def _read(receive: Receive, file: IO[bytes], bytes_max: int) -> int:
@@ -179,7 +190,7 @@ def _replay(file: IO[bytes], size: int, receive: Receive) -> Receive:
 
     async def replay() -> Message:
         nonlocal remaining, is_complete
-        if is_complete:
+        if is_complete or file.closed:
             return await receive()  # After the body comes only the message that the client has disconnected.
         # Nothing here waits, and whoever parses a large body would keep the event loop for all of it.
         await asyncio.sleep(0)

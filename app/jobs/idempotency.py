@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -31,6 +31,7 @@ class OrderIdentity:
     idempotency_key: str | None = None
     fingerprint: str = ""
     is_retry: bool = False
+    answers_with_film: bool = False  # without a key, `identical_job` decides what it repeats
     is_first_try: bool = False  # of a client library that would repeat the call by itself
     parent_id: str | None = None
     parent_kind: str | None = None
@@ -63,6 +64,10 @@ def earlier_job(session: Session, caller: Caller, order: OrderIdentity) -> Job |
         if submission is not None and submission.fingerprint != order.fingerprint:
             message = "This Idempotency-Key was used for another request; use a new key for a new order."
             raise AppError("idempotency_mismatch", message, field="Idempotency-Key", job=submission.job_id)
+    elif order.answers_with_film:
+        same = identical_job(session, caller, order)
+        if same is not None:
+            return same
     elif order.is_retry:
         submission = session.scalar(_same_calls(caller, order, moment).limit(1))
     elif order.is_first_try:
@@ -108,11 +113,13 @@ def identical_job(session: Session, caller: Caller, order: OrderIdentity) -> Job
     """Return the newest job of an identical call of the same API key that runs or has just ended, or None.
 
     For calls that are answered with the film itself: their client may repeat one for as long as the film is made, and
-    for 10 minutes after its end.
+    for 10 minutes after its end. A job that ended without a film, or whose film is no longer there, is no answer.
     """
     since = now(session) - timedelta(minutes=KEYLESS_RETRY_MINUTES)
-    is_recent = or_(Job.finished_at.is_(None), Job.finished_at > since)
-    submission = session.scalar(_identical_calls(caller, order).where(is_recent).limit(1))
+    has_film = and_(Job.finished_at > since, Job.film_key.is_not(None))
+    is_there = and_(Job.deleted_at.is_(None), Job.files_removed_at.is_(None))
+    is_answer = and_(is_there, or_(Job.finished_at.is_(None), has_film))
+    submission = session.scalar(_identical_calls(caller, order).where(is_answer).limit(1))
     return session.get(Job, submission.job_id) if submission else None
 
 

@@ -5,20 +5,28 @@ the film travels inside of the answer, up to a size.
 """
 
 import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 
+from starlette.concurrency import iterate_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from app.concurrency import ConcurrencyLimit
 from app.errors import AppError
+from app.event_stream import stream_slot
 from app.net.addresses import address_refusal
 from app.settings import get_settings
 from app.storage import get_storage
 
 BASE64_BYTES_MAX = 32 * 2**20
 MEDIA_TYPE = "video/mp4"
-# A film in an answer takes up to about 120 MiB of memory while it is encoded.
-_film_slot = ConcurrencyLimit("films", "sent as base64", each=4, together=8).hold
+# Requests that wait for the store at once, as at downloads.
+_stat_slot = ConcurrencyLimit("films", "read", each=8, together=16).hold
 
 
 def is_private_address() -> bool:
@@ -30,19 +38,69 @@ def is_private_address() -> bool:
         return "." not in host or host.endswith((".local", ".localhost", ".internal"))
 
 
-def film_data(account_id: str, film_key: str, link: str) -> dict[str, str]:
-    """Return a film as an entry of `videos`. To be called without a database session.
+@dataclass(frozen=True)
+class Film:
+    """The film of an account's job: its key in storage, and its URL."""
 
-    `link` is its URL. Raises AppError `gone` for a film that is no longer stored, and `rate_limited` and `unavailable`
-    while too many films are sent like this.
+    account_id: str
+    key: str
+    link: str
+
+
+@dataclass(frozen=True)
+class FilmEntry:
+    """A film as an answer holds it: its URL, or its stored file of so many bytes, sent as base64."""
+
+    film: Film
+    inline_bytes: int | None
+
+
+def find_film(film: Film) -> FilmEntry:
+    """Return how a film is sent. Waits for the store, so it is called in a thread and without a database session.
+
+    Raises AppError `gone` for a film that is no longer stored, and `rate_limited` and `unavailable` while the store is
+    slow.
     """
     if not is_private_address():
-        return {"type": "url", "url": link, "mediaType": MEDIA_TYPE}
-    with _film_slot(account_id):
-        stat = get_storage().stat(film_key)
-        if stat is None:
-            raise AppError("gone", "The file is no longer in storage.")
-        if stat.bytes > BASE64_BYTES_MAX:
-            return {"type": "url", "url": link, "mediaType": MEDIA_TYPE}
-        content = b"".join(get_storage().read_range(film_key, 0, stat.bytes))
-        return {"type": "base64", "data": base64.b64encode(content).decode(), "mediaType": MEDIA_TYPE}
+        return FilmEntry(film, None)
+    with _stat_slot(film.account_id):
+        stat = get_storage().stat(film.key)
+    if stat is None:
+        raise AppError("gone", "The file is no longer in storage.")
+    return FilmEntry(film, stat.bytes if stat.bytes <= BASE64_BYTES_MAX else None)
+
+
+async def with_film(content: dict[str, Any], entry: FilmEntry) -> AsyncIterator[bytes]:
+    """Yield the JSON of `content` with its `videos`, in pieces: never more than one of the film's is in memory."""
+    head = json.dumps(content)[:-1]
+    if entry.inline_bytes is None:
+        video = {"type": "url", "url": entry.film.link, "mediaType": MEDIA_TYPE}
+        yield f'{head}, "videos": [{json.dumps(video)}]}}'.encode()
+        return
+    yield f'{head}, "videos": [{{"type": "base64", "mediaType": "{MEDIA_TYPE}", "data": "'.encode()
+    async for piece in iterate_in_threadpool(_base64_pieces(entry.film.key, entry.inline_bytes)):
+        yield piece
+    yield b'"}]}'
+
+
+def _base64_pieces(key: str, size: int) -> Iterator[bytes]:
+    """Yield a stored file as base64. Three bytes are four characters, so each piece but the last is of whole threes."""
+    rest = b""
+    for chunk in get_storage().read_range(key, 0, size):
+        data = rest + chunk
+        end = len(data) - len(data) % 3
+        yield base64.b64encode(data[:end])
+        rest = data[end:]
+    yield base64.b64encode(rest)
+
+
+class FilmResponse(StreamingResponse):
+    """JSON with a film. It counts as a stream until it was sent, and raises AppError as EventStream does."""
+
+    def __init__(self, account_id: str, content: dict[str, Any], entry: FilmEntry) -> None:
+        super().__init__(with_film(content, entry), media_type="application/json")
+        self._account_id = account_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with stream_slot(self._account_id):
+            await super().__call__(scope, receive, send)

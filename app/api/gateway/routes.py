@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.api.access import VideosCaller, require_key
@@ -19,7 +19,7 @@ from app.api.gateway.errors import (
     status_of,
     type_of,
 )
-from app.api.gateway.film_data import film_data
+from app.api.gateway.film_data import Film, FilmResponse, find_film, with_film
 from app.api.gateway.translate import (
     CREATOR,
     VideoCall,
@@ -31,8 +31,10 @@ from app.api.gateway.translate import (
 )
 from app.api.idempotency import idempotency_key
 from app.api.interface import ApiInterface
+from app.api.json_body import JsonBodyDep
+from app.api.request_body import release_body
 from app.api.videos.submit_order import submit_order
-from app.api.videos.translate import Body, read_body
+from app.api.videos.translate import Body
 from app.api.videos.wait_for_end import wait_for_end
 from app.catalog.models import load_catalog
 from app.db import commit_early, transaction
@@ -44,10 +46,9 @@ from app.jobs.links import make_link
 from app.jobs.live_feed import STREAM_SECONDS_MAX, LiveFeed
 from app.jobs.model_terms import on_sale
 from app.jobs.schemas import VideoRequest
-from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.request_limits import RequestLimits, WorkKind, request_limits
-from app.request_session import SessionDep
+from app.request_session import SessionDep, read_in_turn
 from app.settings import get_settings
 
 PREFIX = "/v4/ai"
@@ -62,7 +63,6 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 _ORDER_LIMITS = RequestLimits(work=WorkKind.ORDER, data_urls=True)
 
-BodyDep = Annotated[Body, Depends(read_body)]
 ModelId = Annotated[str, Header(alias="ai-model-id", max_length=200, description="`cinemeter/demo`, or `demo`.")]
 
 
@@ -86,7 +86,7 @@ def _order(http: Request, call: VideoCall, model_id: str, body: Body) -> OrderId
 )
 @request_limits(_ORDER_LIMITS)
 def generate_gateway_video(
-    http: Request, session: SessionDep, caller: VideosCaller, body: BodyDep, model_id: ModelId = ""
+    http: Request, session: SessionDep, caller: VideosCaller, body: JsonBodyDep, model_id: ModelId = ""
 ) -> Response:
     """Order a film and answer with it, as one server-sent event; comments come until then.
 
@@ -99,22 +99,22 @@ def generate_gateway_video(
         job = None
         if idempotency_key(http) is None:
             earlier = identical_job(session, caller, order)
-            if earlier is None:
-                # Two that arrive at once are told apart under the lock of the order.
-                order = replace(order, is_retry=True)
-            elif not is_final(earlier.state) or earlier.state == JobState.COMPLETED:
+            # Two that arrive at once are told apart under the lock of the order.
+            order = replace(order, is_retry=True, answers_with_film=True)
+            if earlier is not None:
                 job = earlier
                 text = "An identical call ordered this film. Send another seed or an Idempotency-Key for a new one."
                 call.warnings.append({"type": "other", "message": text})
         job = job or submit_order(http, session, caller, order)
-    feed: LiveFeed = http.app.state.live_feed
-    return EventStream(job.account_id, _stream_result(feed, job.id, job.account_id, call.warnings))
+    return EventStream(job.account_id, _stream_result(http, job.id, job.account_id, call.warnings))
 
 
 async def _stream_result(
-    feed: LiveFeed, job_id: str, account_id: str, warnings: list[dict[str, str]]
+    http: Request, job_id: str, account_id: str, warnings: list[dict[str, str]]
 ) -> AsyncIterator[bytes]:
     """Yield comments until a job has ended, and then its result as the one event of the stream."""
+    await release_body(http)
+    feed: LiveFeed = http.app.state.live_feed
     yield b": the film is being made\n\n"
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX
@@ -127,22 +127,34 @@ async def _stream_result(
             yield _event(_error(f"{job_id} takes longer than a call may; ask for it with `poll`.", FAILED_TYPE, 424))
             return
         yield b": alive\n\n"
-    yield _event(await asyncio.to_thread(_result, job_id, warnings))
+    content, film = await read_in_turn(account_id, _result, job_id, warnings)
+    if film is None:
+        yield _event(content)
+        return
+    try:
+        entry = await asyncio.to_thread(find_film, film)
+    except AppError as error:
+        yield _event(_error(error.message, type_of(error.code), status_of(error.code), job_id))
+        return
+    yield b"data: "
+    async for piece in with_film(content, entry):
+        yield piece
+    yield b"\n\n"
 
 
-def _result(job_id: str, warnings: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the event that ends a call: the film of an ended job, or why it has none."""
+def _result(job_id: str, warnings: list[dict[str, str]]) -> tuple[dict[str, Any], Film | None]:
+    """Return the event that ends a call, and its film: that of an ended job, or why it has none."""
     with transaction() as session:
         job = session.get(Job, job_id)
-        if job is None or job.state != JobState.COMPLETED:
-            return _error(failure_of(job) if job else "The video was deleted.", FAILED_TYPE, FAILED_STATUS, job_id)
+        if job is None or job.deleted_at is not None or job.files_removed_at is not None:
+            return _error("The video was deleted.", type_of("gone"), status_of("gone"), job_id), None
+        # A cancelled job may have a film of what was rendered before.
+        if job.film_key is None:
+            return _error(failure_of(job), FAILED_TYPE, FAILED_STATUS, job_id), None
         account_id, film_key, link = job.account_id, str(job.film_key), make_link(session, job)
         metadata = to_metadata(job, receipt_of(session, job))
-    try:
-        video = film_data(account_id, film_key, link)
-    except AppError as error:
-        return _error(error.message, type_of(error.code), status_of(error.code), job_id)
-    return {"type": "result", "videos": [video], "warnings": warnings, "providerMetadata": metadata}
+    content = {"type": "result", "warnings": warnings, "providerMetadata": metadata}
+    return content, Film(account_id, film_key, link)
 
 
 def _error(message: str, kind: str, status: int, param: str | None = None) -> dict[str, Any]:
@@ -156,7 +168,7 @@ def _event(content: dict[str, Any]) -> bytes:
 @router.post("/video-model/start", openapi_extra=call_schema("VideoStart"))
 @request_limits(_ORDER_LIMITS)
 def start_gateway_video(
-    http: Request, session: SessionDep, caller: VideosCaller, body: BodyDep, model_id: ModelId = ""
+    http: Request, session: SessionDep, caller: VideosCaller, body: JsonBodyDep, model_id: ModelId = ""
 ) -> dict[str, Any]:
     """Order a film. `operation` comes back to the status route; `callbackUrl` is called when the film has ended."""
     call = to_native(model_id, body.values)
@@ -186,8 +198,8 @@ _STATUS_BODY: dict[str, Any] = {
 }
 
 
-@router.post("/video-model/status", openapi_extra=_STATUS_BODY)
-def get_gateway_status(session: SessionDep, caller: VideosCaller, body: BodyDep) -> dict[str, Any]:
+@router.post("/video-model/status", openapi_extra=_STATUS_BODY, response_model=dict[str, Any])
+def get_gateway_status(session: SessionDep, caller: VideosCaller, body: JsonBodyDep) -> Any:
     """Return the state of the film of an `operation`, and the film when it is completed."""
     operation = body.values.get("operation")
     job_id = operation.get("id") if isinstance(operation, dict) else None
@@ -195,15 +207,14 @@ def get_gateway_status(session: SessionDep, caller: VideosCaller, body: BodyDep)
         raise AppError("invalid_request", "operation must be what the start of the film answered.", field="operation")
     job = find_job(session, caller, job_id)
     receipt: ReceiptRow | None = receipt_of(session, job)
-    if job.state != JobState.COMPLETED:
-        return to_status(job, receipt, [])
-    if job.film_key is None or job.files_removed_at is not None:
+    if job.film_key is None:
+        return to_status(job, receipt)
+    if job.files_removed_at is not None:
         raise AppError("gone", "The files of this video were removed when their retention ended.")
-    film_key, link = job.film_key, make_link(session, job)
-    status = to_status(job, receipt, [])
-    account_id = job.account_id
+    film = Film(job.account_id, job.film_key, make_link(session, job))
+    status = to_status(job, receipt)
     commit_early(session)
-    return {**status, "videos": [film_data(account_id, film_key, link)]}
+    return FilmResponse(film.account_id, status, find_film(film))
 
 
 @router.get("/config")

@@ -197,11 +197,14 @@ def failure_of(job: Job) -> str:
     return error.message if error is not None else f"The video ended as {job.state}."
 
 
-def to_status(job: Job, receipt: ReceiptRow | None, videos: list[dict[str, str]]) -> dict[str, Any]:
-    """Return the state of a job as the gateway's operation status."""
+def to_status(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
+    """Return the state of a job as the gateway's operation status, without its film.
+
+    A job that was cancelled after some shots has a film of them, which is delivered.
+    """
     metadata = {"providerMetadata": to_metadata(job, receipt)}
-    if job.state == JobState.COMPLETED:
-        return {"status": "completed", "videos": videos, **metadata}
+    if job.film_key is not None:
+        return {"status": "completed", **metadata}
     if job.state == JobState.CANCELLED:
         return {"status": "cancelled", **metadata}
     if job.state in (JobState.FAILED, JobState.EXPIRED):

@@ -1,6 +1,7 @@
 """Routes of the Replicate interface: predictions, made, listed, read and cancelled."""
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -14,6 +15,7 @@ from app.accounts.key_holder import KeyHolder, holder_of
 from app.api.access import VideosCaller, answers_poll, require_key
 from app.api.caller_fields import caller_field_names
 from app.api.interface import ApiInterface
+from app.api.json_body import JsonBodyDep
 from app.api.replicate import files, models
 from app.api.replicate.errors import REFUSALS, error_response
 from app.api.replicate.translate import (
@@ -25,13 +27,15 @@ from app.api.replicate.translate import (
     to_prediction,
     unknown_model,
 )
+from app.api.request_body import release_body
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
-from app.api.videos.translate import Body, read_body
+from app.api.videos.translate import Body
 from app.api.videos.wait_for_end import wait_for_end
 from app.clock import local_now
 from app.db import autocommit
 from app.dispatch.poll import poll_job
+from app.errors import AppError
 from app.event_stream import stream_slot
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs
@@ -50,7 +54,6 @@ WAIT_SECONDS_MAX = 60
 PAGE_LENGTH = 20
 router = APIRouter(prefix=PREFIX, tags=["replicate"], responses=REFUSALS)
 
-BodyDep = Annotated[Body, Depends(read_body)]
 Prefer = Annotated[
     str, Header(max_length=200, description="`wait` or `wait=N`: answer at the end, or after N seconds.")
 ]
@@ -72,8 +75,7 @@ def make_interface() -> ApiInterface:
 class AwaitedPrediction(JSONResponse):
     """A prediction that is sent when it has ended, or after some seconds, as it is then.
 
-    It waits once the request's session has ended. Sending it raises AppError `rate_limited` or `unavailable`, before
-    its first byte, when too many calls wait.
+    It waits once the request's session has ended. It is sent at once when too many calls wait.
     """
 
     def __init__(self, http: Request, holder: KeyHolder, content: dict[str, Any], seconds: int) -> None:
@@ -84,7 +86,9 @@ class AwaitedPrediction(JSONResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed: LiveFeed = self._http.app.state.live_feed
         account_id = self._holder.account_id
-        with stream_slot(account_id):
+        await release_body(self._http)
+        # The film is ordered: where this cannot wait, the answer is the prediction as it was. An error would name none.
+        with suppress(AppError), stream_slot(account_id):
             if await wait_for_end(feed, self._job_id, account_id=account_id, seconds=self._seconds):
                 prediction = await read_in_turn(account_id, _read_prediction, self._holder, self._job_id)
                 self.body = self.render(prediction)
@@ -133,7 +137,7 @@ def create_prediction(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
-    body: BodyDep,
+    body: JsonBodyDep,
     prefer: Prefer = "",
     cancel_after: CancelAfter = None,
 ) -> Response:
@@ -152,7 +156,7 @@ def create_model_prediction(
     http: Request,
     session: SessionDep,
     caller: VideosCaller,
-    body: BodyDep,
+    body: JsonBodyDep,
     owner: str,
     model_id: str,
     prefer: Prefer = "",

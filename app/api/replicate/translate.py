@@ -40,12 +40,14 @@ INPUTS = {
 # Fields of the order that are not inputs of its model, or that another part of the call sets.
 NOT_INPUTS = {"model", "callback_url", "expires_after"}
 NATIVE = {name: name for name in VideoRequest.model_fields if name not in NOT_INPUTS}
+# Fields that name a file.
+FILE_FIELDS = ("first_frame", "last_frame", "video", "audio")
 # What the model decides by itself here. The first names also say how many frames a second has.
 FPS = ("fps", "frames_per_second")
 MODEL_DECIDES = ("num_inference_steps", "guidance_scale", "prompt_optimizer", "sample_shift", "go_fast")
 EVENTS = ("start", "output", "logs", "completed")
 _DURATION = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
-_FILE_URL = re.compile(r"/replicate/v1/files/(asset_[a-z0-9]+)$")
+_ASSET = re.compile(r"asset_[a-z0-9]+")
 _BAR = 20
 
 PREDICTION_PROPERTIES: dict[str, Any] = {
@@ -125,9 +127,20 @@ def _set(prediction: PredictionRequest, name: str, value: Any, caller_name: str)
         return
     if name in prediction.values:
         raise AppError("invalid_request", f"{caller_name} sets {name} a second time.", field=caller_name)
-    if isinstance(value, str) and (match := _FILE_URL.search(value)) is not None:
-        value = match[1]
-    prediction.values[name], prediction.names[name] = value, caller_name
+    prediction.values[name], prediction.names[name] = _with_assets(name, value), caller_name
+
+
+def _with_assets(name: str, value: Any) -> Any:
+    """Return an input with the asset in place of the URL of one of our files, in the fields that name a file."""
+    if name == "shots" and isinstance(value, list):
+        return [
+            {field: _with_assets(field, each) for field, each in shot.items()} if isinstance(shot, dict) else shot
+            for shot in value
+        ]
+    if name in FILE_FIELDS and isinstance(value, str):
+        asset = value.removeprefix(f"{get_settings().base_url()}{PREFIX}/files/")
+        return asset if _ASSET.fullmatch(asset) else value
+    return value
 
 
 def _webhook(body: dict[str, Any]) -> Any:

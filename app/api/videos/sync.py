@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from app.api.access import VideosCaller
 from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
+from app.api.request_body import release_body
 from app.api.videos.content import serve
 from app.api.videos.events import read
 from app.api.videos.polling import poll_seconds
@@ -45,6 +47,12 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 
 
+async def get_slots() -> AsyncIterator[ExitStack]:
+    """Give a request a stack for what it holds until its response was sent."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @router.post("/sync", openapi_extra=BODY_SCHEMA, response_class=Response, responses=_DOCUMENTED)
 @request_limits(ORDER_LIMITS)
 def create_video_and_wait(
@@ -54,6 +62,7 @@ def create_video_and_wait(
     caller: VideosCaller,
     body: Annotated[Body, Depends(read_body)],
     handling: HandlingDep,
+    slots: Annotated[ExitStack, Depends(get_slots)],
     _key: Annotated[str | None, Header(alias="Idempotency-Key", max_length=KEY_LENGTH_MAX)] = None,
 ) -> Response:
     """Order a film, wait for its end, and return it as mp4.
@@ -64,6 +73,8 @@ def create_video_and_wait(
     """
     received = read_order(body, handling)
     order = OrderIdentity(request=received.request, fingerprint=body.fingerprint, warnings=received.warnings)
+    # Before the order, so that a call that may not wait orders nothing.
+    slots.enter_context(stream_slot(caller.account_id))
     video = answer_order(response, session, submit_order(http, session, caller, order, received.files))
     # The session ends with this function, before anything is waited for.
     return FilmResponse(http, caller.account_id, video, seconds=_wait_seconds(http))
@@ -77,8 +88,8 @@ def _wait_seconds(http: Request) -> int:
 class FilmResponse(Response):
     """A response that waits for a job's end and is then its film.
 
-    Sending it raises AppError before the first byte: `deadline_exceeded`, `conflict` for a job without a film, and
-    `rate_limited` or `unavailable` while too many clients wait.
+    Sending it raises AppError before the first byte: `deadline_exceeded`, `conflict` for a job without a film, `gone`
+    for one that was deleted, and `rate_limited` or `unavailable` as the gate and the store do. Each names the video.
     """
 
     def __init__(self, http: Request, account_id: str, video: VideoOut, *, seconds: int) -> None:
@@ -86,12 +97,18 @@ class FilmResponse(Response):
         self._http, self._account_id, self._video, self._seconds = http, account_id, video, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with stream_slot(self._account_id):
-            feed: LiveFeed = self._http.app.state.live_feed
-            is_gone = self._http.state.is_gone
+        await release_body(self._http)
+        feed: LiveFeed = self._http.app.state.live_feed
+        is_gone = self._http.state.is_gone
+        try:
             await wait_for_end(feed, self._account_id, self._video.id, seconds=self._seconds, is_gone=is_gone)
-        async with gate_place(self._http):
-            response = await run_in_threadpool(self._answer)
+            async with gate_place(self._http):
+                response = await run_in_threadpool(self._answer)
+        except AppError as error:
+            error.facts.setdefault("video", self._video.id)
+            if error.status in (429, 503):
+                error.facts.setdefault("retry_after", int(LOOK_SECONDS))
+            raise
         await response(scope, receive, send)
 
     def _answer(self) -> Response:
@@ -99,8 +116,11 @@ class FilmResponse(Response):
             job = session.get_one(Job, self._video.id)
             if job.state in (JobState.QUEUED, JobState.IN_PROGRESS):
                 raise self._too_late(job)
+            if job.deleted_at is not None:
+                raise AppError("gone", "The video was deleted.")
             error = error_of(job)
-            if error is not None:
+            # A cancelled job may have a film of what was rendered before.
+            if error is not None and job.film_key is None:
                 facts = {"video": job.id, "state": job.state, "reason": error.code}
                 raise AppError("conflict", f"There is no film: {error.message}", **facts)
             return serve(session, job, "video", self._http, redirects=False)

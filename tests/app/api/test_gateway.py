@@ -2,7 +2,8 @@
 
 import base64
 import json
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.api_client import World
 
 CALL: dict[str, Any] = {"prompt": "bars", "n": 1, "resolution": "832x480", "duration": 1, "providerOptions": {}}
 PICTURE = Path(__file__).parents[2] / "contracts" / "node" / "frame.png"
+_tick = threading.Event()
 MODEL = {"ai-model-id": "cinemeter/synthetic"}
 
 
@@ -39,6 +41,16 @@ def event_of(answer: Any) -> dict[str, Any]:
 def films() -> list[str]:
     with transaction() as session:
         return list(session.scalars(select(Job.id).order_by(Job.created_at)))
+
+
+def wait_for_orders(count: int, answer: Future[Any]) -> None:
+    """Wait until so many films were ordered, by a call that has no answer yet."""
+    for _ in range(1_200):
+        assert not answer.done(), answer.result().text[:500]
+        if len(films()) >= count:
+            return
+        _tick.wait(0.05)
+    raise AssertionError("the call has not ordered its film in time")
 
 
 def test_start_and_status_lead_to_the_film_inside_of_the_answer(world: World) -> None:
@@ -69,8 +81,7 @@ def test_where_our_address_is_public_the_film_is_a_url(world: World, monkeypatch
 def test_one_call_answers_with_the_film_and_a_repeated_one_with_the_same(world: World) -> None:
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(call, world)
-        while not films():
-            pass
+        wait_for_orders(1, answer)
         world.work()
         first = event_of(answer.result())
     assert first["type"] == "result"
@@ -84,15 +95,13 @@ def test_one_call_answers_with_the_film_and_a_repeated_one_with_the_same(world: 
 def test_a_call_that_ended_without_a_film_is_no_answer_to_the_next(world: World) -> None:
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(call, world)
-        while not films():
-            pass
+        wait_for_orders(1, answer)
         world.post(f"/v1/videos/{films()[0]}/cancel")
         refused = event_of(answer.result())
         assert (refused["type"], refused["errorType"], refused["statusCode"]) == ("error", "failed_dependency", 424)
         assert "cancelled" in refused["message"]
         answer = thread.submit(call, world)
-        while len(films()) == 1:
-            pass
+        wait_for_orders(2, answer)
         world.work()
         assert event_of(answer.result())["type"] == "result"
 
@@ -121,3 +130,23 @@ def test_the_models_are_listed(world: World) -> None:
     models = world.get("/v4/ai/config").json()["models"]
     assert {each["id"] for each in models} >= {"cinemeter/demo", "cinemeter/synthetic"}
     assert {each["modelType"] for each in models} == {"video"}
+
+
+def test_a_deleted_film_is_no_answer_to_the_next_call(world: World) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(call, world)
+        wait_for_orders(1, answer)
+        world.work()
+        assert event_of(answer.result())["type"] == "result"
+        assert world.delete(f"/v1/videos/{films()[0]}").status_code < 300
+        answer = thread.submit(call, world)
+        wait_for_orders(2, answer)
+        world.work()
+        assert event_of(answer.result())["providerMetadata"]["cinemeter"]["id"] == films()[1]
+
+
+def test_a_form_is_refused(world: World) -> None:
+    refused = world.post(
+        "/v4/ai/video-model/start", headers=MODEL, data={"prompt": "bars"}, files={"image": PICTURE.read_bytes()}
+    )
+    assert refused.status_code == 415, refused.text

@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import hmac
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from app.event_stream import STREAMS_EACH_MAX, stream_slot
 from app.jobs.tables import Job
 from tests.api_client import World
 
@@ -93,3 +95,22 @@ def test_the_secret_of_webhooks_is_the_same_until_it_is_rotated(world: World) ->
     rotated = world.post("/v1/webhook_callback_secret/rotate", {}).json()["signing_secret"]
     assert not hmac.compare_digest(first, rotated)
     assert world.get("/replicate/v1/webhooks/default/secret").json() == {"key": rotated}
+
+
+def test_a_call_that_may_not_wait_is_answered_with_its_prediction(world: World) -> None:
+    with ExitStack() as stack:
+        for _ in range(STREAMS_EACH_MAX):
+            stack.enter_context(stream_slot(world.alice_id))
+        answer = world.post(f"{OF_MODEL}/predictions", {"input": INPUT}, headers={"Prefer": "wait"})
+    assert (answer.status_code, answer.json()["status"]) == (201, "starting"), answer.text
+
+
+def test_a_prompt_may_end_with_the_path_of_a_file(world: World) -> None:
+    prompt = "bars /replicate/v1/files/asset_x"
+    prediction = world.post(PREDICTIONS, {"version": "synthetic", "input": {**INPUT, "prompt": prompt}}).json()
+    assert prediction["input"]["prompt"] == prompt
+
+
+def test_a_form_is_refused(world: World) -> None:
+    refused = world.post(PREDICTIONS, data={"prompt": "bars"}, files={"image": PICTURE.read_bytes()})
+    assert refused.status_code == 415, refused.text

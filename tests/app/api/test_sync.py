@@ -1,11 +1,15 @@
 """Films of one waiting call, and what inference servers tell about themselves and their jobs."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
+from app.event_stream import STREAMS_EACH_MAX, stream_slot
 from tests.api_client import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+_tick = threading.Event()
 AT_ONCE = {"Prefer": "wait=0, handling=lenient"}
 
 
@@ -13,7 +17,7 @@ def test_a_call_waits_for_its_film(world: World) -> None:
     with ThreadPoolExecutor(1) as pool:
         film = pool.submit(world.post, "/v1/videos/sync", ORDER)
         while not film.done() and not world.get("/v1/videos").json()["data"]:
-            pass
+            _tick.wait(0.05)
         world.work()
         answer = film.result(timeout=60)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4"), answer.text[:500]
@@ -66,3 +70,21 @@ def test_a_job_shows_its_times_in_the_names_of_inference_servers(world: World) -
     assert done["inference_time_s"] > 0
     assert done["stage_durations"]["denoise_gen_ms"] == round(1000 * done["meter"]["seconds"]["denoise"], 1)
     assert done["peak_memory_mb"] > 0
+
+
+def test_a_call_that_may_not_wait_orders_nothing(world: World) -> None:
+    with ExitStack() as stack:
+        for _ in range(STREAMS_EACH_MAX):
+            stack.enter_context(stream_slot(world.alice_id))
+        refused = world.post("/v1/videos/sync", ORDER)
+    assert refused.status_code == 429, refused.text
+    assert world.get("/v1/videos").json()["data"] == []
+
+
+def test_a_deleted_film_is_gone_under_its_key(world: World) -> None:
+    key = {"Idempotency-Key": "film-1", **AT_ONCE}
+    video_id = world.post("/v1/videos/sync", ORDER, headers=key).json()["video"]
+    world.work()
+    assert world.delete(f"/v1/videos/{video_id}").status_code < 300
+    gone = world.post("/v1/videos/sync", ORDER, headers=key)
+    assert (gone.status_code, gone.json()["video"]) == (410, video_id), gone.text
