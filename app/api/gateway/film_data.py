@@ -94,7 +94,7 @@ def _base64_pieces(key: str, size: int) -> Iterator[bytes]:
     yield base64.b64encode(rest)
 
 
-class FilmResponse(StreamingResponse):
+class InlineFilmResponse(StreamingResponse):
     """JSON with a film. It counts as a stream until it was sent, and raises AppError as EventStream does."""
 
     def __init__(self, account_id: str, content: dict[str, Any], entry: FilmEntry) -> None:

@@ -19,7 +19,7 @@ from app.api.gateway.errors import (
     status_of,
     type_of,
 )
-from app.api.gateway.film_data import Film, FilmResponse, find_film, with_film
+from app.api.gateway.film_data import Film, InlineFilmResponse, find_film, with_film
 from app.api.gateway.translate import (
     CREATOR,
     VideoCall,
@@ -214,7 +214,7 @@ def get_gateway_status(session: SessionDep, caller: VideosCaller, body: JsonBody
     film = Film(job.account_id, job.film_key, make_link(session, job))
     status = to_status(job, receipt)
     commit_early(session)
-    return FilmResponse(film.account_id, status, find_film(film))
+    return InlineFilmResponse(film.account_id, status, find_film(film))
 
 
 @router.get("/config")
