@@ -24,7 +24,8 @@ class ReplicateErrorOut(BaseModel):
 
 # The errors of each route, for the OpenAPI document.
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ReplicateErrorOut} for status in (400, 401, 402, 403, 404, 405, 408, 413, 415, 422, 429, 503)
+    status: {"model": ReplicateErrorOut, "content": {PROBLEM: {}}}
+    for status in (400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 429, 503)
 }
 
 

