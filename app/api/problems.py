@@ -21,10 +21,8 @@ log = logging.getLogger(__name__)
 PROBLEM = "application/problem+json"
 
 
-class ProblemOut(BaseModel):
-    """An error: its code, the field, what is wrong and what is allowed."""
-
-    model_config = ConfigDict(extra="allow")
+class ProblemFields(BaseModel):
+    """The fields of an error that every problem document has."""
 
     type: str
     title: str
@@ -33,6 +31,13 @@ class ProblemOut(BaseModel):
     code: str
     field: str | None = None
     request_id: str | None = None
+
+
+class ProblemOut(ProblemFields):
+    """An error: its code, the field, what is wrong and what is allowed."""
+
+    model_config = ConfigDict(extra="allow")
+
     errors: list[dict[str, Any]] = []
     error: dict[str, Any]
 

@@ -4,22 +4,13 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 
-from app.api.problems import PROBLEM, problem_headers
+from app.api.problems import PROBLEM, ProblemFields, problem_headers
 from app.errors import HTTP_STATUS, AppError
 
 
-class ReplicateErrorOut(BaseModel):
+class ReplicateErrorOut(ProblemFields):
     """An error in the format of Replicate's clients, with our code and the input that it is about."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    field: str | None = None
-    request_id: str | None = None
 
 
 # The errors of each route, for the OpenAPI document.
