@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy import text
 
 from app.api.application import create_app
-from app.db import forget_engines, transaction
+from app.db import allow_long, forget_engines, transaction
 from app.dispatch.claim import claim
 from app.dispatch.gauges import DatabaseGauges
 from app.dispatch.leader import Leadership
@@ -39,6 +39,7 @@ def add_takes(count: int) -> None:
     moment = "now() - n * interval '1 minute'"
     ended = {"state": "'completed'", "created_at": moment, "started_at": moment, "finished_at": moment}
     with transaction() as session:
+        allow_long(session)
         session.execute(text("SET LOCAL session_replication_role = replica"))
         job_id = session.scalar(text("SELECT job_id FROM takes LIMIT 1"))
         columns = text("SELECT column_name FROM information_schema.columns WHERE table_name = :table")
@@ -85,6 +86,7 @@ def add_takes(count: int) -> None:
 def add_workers(count: int) -> None:
     """Add rows of so many worker processes that ended within the last day."""
     with transaction() as session:
+        allow_long(session)
         session.execute(
             text(
                 "INSERT INTO workers (id, pools, host, pid, device, state, drain_requested, started_at, seen_at, facts)"
