@@ -24,6 +24,7 @@ class SegmentInput:
     frames_before: int  # of the shot, in the segments before this one
     share_done: float  # part of the job's frames that is already done
     share: float  # part of the job's frames that this segment has
+    mark_id: int | None  # what the watermark carries; None for an order from before there were watermarks
 
     @property
     def model(self) -> VideoModel:
@@ -34,7 +35,8 @@ class SegmentInput:
 def read_segment_input(session: Session, unit_id: str) -> SegmentInput:
     """Return the order of this unit. Nothing is locked: a Spec never changes, and a done unit stays done."""
     unit = session.get_one(Unit, unit_id)
-    spec = Spec.model_validate(session.get_one(Job, unit.job_id).spec)
+    job = session.get_one(Job, unit.job_id)
+    spec = Spec.model_validate(job.spec)
     units = session.scalars(select(Unit).where(Unit.job_id == unit.job_id, Unit.kind == "segment")).all()
     siblings = {other.position: other for other in units if other.shot == unit.shot}
     total = sum(other.frames for other in units) or 1
@@ -48,4 +50,5 @@ def read_segment_input(session: Session, unit_id: str) -> SegmentInput:
         frames_before=sum(other.frames for other in siblings.values() if other.position < unit.position),
         share_done=done / total,
         share=unit.frames / total,
+        mark_id=job.mark_id,
     )

@@ -7,6 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -15,6 +17,8 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
 from app.jobs.sound_files import sound_key
+from app.provenance.mark_ids import watermark_key
+from app.provenance.watermark import Watermark, amplitude_for
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
 from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound
@@ -103,9 +107,13 @@ class SegmentTake(RunningTake):
             first = next(chunks)
             # An engine with an upscaler draws larger frames than the model's own, so the first ones say their size.
             writer = self._open_encoder(width=first.shape[2], height=first.shape[1])
+            watermark = self._watermark(first[0])
             # The control looked after the first step; look once more for what was ordered since.
             self._prefetcher.look()
             for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
+                if watermark is not None:
+                    with engine.meter.stage("watermark"):
+                        chunk = watermark.draw(chunk)
                 with engine.meter.stage("encode"):
                     writer.write(chunk)
                 self.control.mark_progress()
@@ -166,6 +174,14 @@ class SegmentTake(RunningTake):
         )
         self.cleanup.callback(writer.abort)
         return writer
+
+    def _watermark(self, first: npt.NDArray[np.uint8]) -> Watermark | None:
+        """Return the film's watermark for a take that begins with this frame, uint8 [H, W, 3]."""
+        mark_id = self._segment.mark_id
+        if mark_id is None:
+            return None
+        height, width, _ = first.shape
+        return Watermark(watermark_key(), mark_id, height=height, width=width, amplitude=amplitude_for(first))
 
     def _store(self, rendered: Rendered) -> None:
         storage, prefix = get_storage(), f"takes/{self.claim.job_id}/{self.claim.take_id}"

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Sequence,
     SmallInteger,
     Text,
     false,
@@ -48,6 +49,10 @@ class Quote(Base):
     expires_at: Mapped[datetime] = mapped_column(Moment)
 
 
+# Watermarks carry 48 bits.
+MARK_IDS = Sequence("mark_ids", maxvalue=2**48 - 1, metadata=Base.metadata)
+
+
 class Job(Base):
     """One paid order for one film. A final job has exactly one receipt, no open hold and one terminal event."""
 
@@ -75,6 +80,7 @@ class Job(Base):
         Index("ix_jobs_model_created", "model", "created_at", "id"),
         # For operators who have the beginning of an id.
         Index("ix_jobs_id_prefix", "id", postgresql_ops={"id": "text_pattern_ops"}),
+        Index("ix_jobs_mark_id", "mark_id", unique=True, postgresql_where=text("mark_id IS NOT NULL")),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
         # A page is pruned once less than this share is free: it must be more than a row, so that progress stays in it.
         {"postgresql_with": {"fillfactor": 80}},
@@ -125,6 +131,8 @@ class Job(Base):
     files_retry_at: Mapped[datetime | None] = mapped_column(Moment)  # removing them failed; not tried before
     deleted_at: Mapped[datetime | None] = mapped_column(Moment)
     links_revoked: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")  # how often
+    # What the watermark of its frames carries. Films that were ordered before there were watermarks have none.
+    mark_id: Mapped[int | None] = mapped_column(BigInteger, server_default=text("nextval('mark_ids')"))
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
     traceparent: Mapped[str | None] = mapped_column(Text)
