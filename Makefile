@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-marks bench-gpu fmt examples clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ check: $(TESTS) ## Formatting, lint, types, import direction, documents that mus
 
 bench: $(TESTS) ## Measure throughput and overheads on this machine
 	$(BIN)/python -m tests.bench
+
+bench-marks: $(TESTS) ## Measure what the watermark survives, and that it is found nowhere else (20 minutes)
+	$(BIN)/python -m tests.bench.marks
 
 bench-gpu: $(TESTS) ## Measure the engine on a CUDA GPU beside stock diffusers (STEPS=20)
 	$(BIN)/python -m tests.bench.gpu --steps $(or $(STEPS),20)

@@ -20,6 +20,6 @@ def watermark_key() -> bytes:
 
 def films_of_marks(session: Session, mark_ids: Sequence[int]) -> list[str]:
     """Return the ids of the films that these marks name, in the same order; a mark of no film is left out."""
-    rows = session.execute(select(Job.mark_id, Job.id).where(Job.mark_id.in_(mark_ids))).all()
-    films = {mark_id: job_id for mark_id, job_id in rows}
+    rows = session.execute(select(Job.mark_id, Job.id).where(Job.mark_id.in_(mark_ids)))
+    films = {row.mark_id: row.id for row in rows}
     return [films[mark_id] for mark_id in mark_ids if mark_id in films]

@@ -1,10 +1,11 @@
-"""`make bench`: every measurement that needs no GPU, one after the other."""
+"""`make bench`: every measurement that needs no GPU and is not long, one after the other."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-WITH_GPU = "gpu"
+# Measured by targets of their own.
+APART = ("__main__", "gpu", "marks")
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     failed = 0
     for path in sorted(Path(__file__).parent.glob("*.py")):
         runnable = '__name__ == "__main__"' in path.read_text(encoding="utf-8")
-        if runnable and path.stem not in (WITH_GPU, "__main__"):
+        if runnable and path.stem not in APART:
             print(f"\n== {path.stem}", flush=True)
             failed += subprocess.run([sys.executable, "-m", f"tests.bench.{path.stem}"], check=False).returncode != 0
     return failed

@@ -1,6 +1,7 @@
 """The native API from quote to receipt: price, order, film, receipt, balance."""
 
 import contextlib
+import hmac
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import av
 import httpx
 import pytest
 
+from app.provenance.watermark_reader import read_marks, reduce
 from tests.live_service import Service, follow
 
 STORYBOARD: dict[str, Any] = {
@@ -49,9 +51,13 @@ def test_a_storyboard_becomes_a_paid_film(service: Service, tmp_path: Path) -> N
         film.write_bytes(content.content)
         with av.open(str(film)) as opened:
             stream = opened.streams.video[0]
-            frames = sum(1 for _ in opened.decode(stream))
+            lumas = [frame.to_ndarray(format="gray") for frame in opened.decode(stream)]
+            frames = len(lumas)
             assert (stream.width, stream.height) == (832, 480)
             assert Fraction(frames, 1) / stream.average_rate == Fraction(video["seconds"])
+        key = hmac.digest((service.home / "secret").read_bytes(), b"watermark", "sha256")
+        marks = read_marks((reduce(luma) for luma in lumas), key)
+        assert [mark.mark_id is not None for mark in marks] == [True], "each shot carries the film's number"
         part = client.get(f"/v1/videos/{video['id']}/content", headers={"Range": "bytes=10-19"})
         assert (part.status_code, part.content) == (206, content.content[10:20])
         for variant in ("thumbnail", "spritesheet"):
