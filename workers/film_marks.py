@@ -62,10 +62,8 @@ def check_marks(film: Path, film_id: str) -> None:
         raise UnmarkedFilm(f"The film's AIGC label cannot be read back: it is {label.state}.")
     manifest = read_manifest(film, "video/mp4")
     if (manifest.state, manifest.film_id) != (MarkState.FOUND, film_id):
-        problems = ", ".join(manifest.problems)
-        raise UnmarkedFilm(
-            f"The film's C2PA manifest cannot be read back: it is {manifest.state}{f' ({problems})' if problems else ''}."
-        )
+        reason = ", ".join((str(manifest.state), *manifest.problems))
+        raise UnmarkedFilm(f"The film's C2PA manifest cannot be read back: it is {reason}.")
 
 
 def _ingredients(session: Session, spec: Spec) -> list[Ingredient]:

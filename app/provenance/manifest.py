@@ -166,7 +166,6 @@ def _facts(store: Mapping[str, Any]) -> ManifestFacts:
     manifest = _mapping(_mapping(store.get("manifests")).get(label))
     results = _mapping(_mapping(store.get("validation_results")).get("activeManifest"))
     problems = tuple(_text(_mapping(each).get("code")) for each in _sequence(results.get("failure")))
-    # The bytes are bound to the manifest only by a hash of them: a manifest that lost its hash says nothing of the file.
     is_valid = store.get("validation_state") in ("Valid", "Trusted") and bool(manifest)
     generators = _sequence(manifest.get("claim_generator_info"))
     assertions = {

@@ -17,8 +17,13 @@ from app.provenance.read_marks import read_marks
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 # By the reader of a file: the type by which its manifest is looked for. Other formats have none that can be read.
 _MEDIA_TYPES = {
-    **{"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"},
-    **{"mov": "video/mp4", "wav": "audio/wav", "mp3": "audio/mpeg", "flac": "audio/flac"},
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "mov": "video/mp4",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
 }
 _PR_SET_NO_NEW_PRIVS = 38
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from app.settings import get_settings
+from tests.app.provenance.marked_films import silence_verifier
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("CINEMETER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HOME", str(tmp_path))
+    silence_verifier(monkeypatch, tmp_path)
     get_settings.cache_clear()
     yield tmp_path / "home"
     monkeypatch.undo()

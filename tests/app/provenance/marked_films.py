@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from encypher_c2pa import verify
 
 from app.provenance.aigc import TAG, aigc_label
@@ -38,3 +39,11 @@ def verdict(film: Path, *, chain: bytes | None = None) -> dict[str, Any]:
     """The report of a verifier that shares no code with the signer; nothing leaves this machine."""
     trust = chain.decode() if chain else None
     return dict(verify(film, "video/mp4", telemetry=False, online=False, no_default_trust=True, trust_pem=trust))
+
+
+def silence_verifier(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Keep the verifier from looking for updates, and what it keeps of its user in `folder`."""
+    monkeypatch.setenv("ENCYPHER_C2PA_UPDATE_CHECK", "off")
+    monkeypatch.setenv("ENCYPHER_C2PA_TELEMETRY", "off")
+    monkeypatch.setenv("ENCYPHER_C2PA_CONFIG_DIR", str(folder))
+    monkeypatch.setenv("HOME", str(folder))

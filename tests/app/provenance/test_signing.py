@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.doctor_marks import check_marks
 from app.provenance import signing
 from app.provenance.mark_state import MarkError
 from app.provenance.signing import DEVELOPMENT_FILE, DEVELOPMENT_NAME, read_identity, signing_identity
@@ -54,3 +55,20 @@ def test_a_key_file_that_cannot_sign_is_refused(home: Path, tmp_path: Path, monk
     get_settings.cache_clear()
     with pytest.raises(MarkError, match="cannot be read"):
         signing_identity()
+
+
+def test_the_doctor_says_who_signs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [before] = check_marks()
+    assert (before.ok, home.exists()) == (None, False), "the doctor makes nothing"
+    signing_identity()
+    [development] = check_marks()
+    assert development.ok is None
+    assert "no verifier trusts it" in development.result
+    own = (home / DEVELOPMENT_FILE).rename(tmp_path / "own.pem")
+    monkeypatch.setenv("CINEMETER_SIGNING_KEY", str(own))
+    get_settings.cache_clear()
+    [operator] = check_marks()
+    assert operator.ok
+    own.write_text("no key")
+    [broken] = check_marks()
+    assert broken.ok is False
