@@ -104,9 +104,12 @@ def read_manifest(path: Path, media_type: str) -> ManifestFacts:
             c2pa.Reader(media_type, file, context=context) as reader,
         ):
             store = json.loads(reader.json())
-    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.RemoteManifest, c2pa.C2paError.NotSupported):
+    except (c2pa.C2paError.ManifestNotFound, c2pa.C2paError.NotSupported):
         return ManifestFacts(MarkState.ABSENT)
     except (c2pa.C2paError, ValueError, RecursionError) as error:
+        # The library has no class of its own for a manifest elsewhere that it may not fetch.
+        if str(error).startswith("Remote"):
+            return ManifestFacts(MarkState.ABSENT)
         return ManifestFacts(MarkState.BROKEN, problems=(type(error).__name__,))
     return _facts(store)
 
