@@ -83,7 +83,7 @@ GPU_SECONDS = Counter(
 )
 STAGE_SECONDS = Histogram(
     "cinemeter_stage_seconds",
-    "Seconds of a take by stage (text, denoise, decode, watermark, encode, upload, finish).",
+    "Seconds of a take by stage (text, denoise, decode, encode, marks, upload, finish).",
     ["stage", "model"],
     registry=REGISTRY,
     buckets=_SECONDS,

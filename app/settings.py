@@ -52,6 +52,16 @@ class Settings(BaseSettings):
     secret: SecretStr = Field(
         SecretStr(""), description="Secret that signs file links and sessions; empty makes one under the home."
     )
+    signing_key: Path | None = Field(
+        None,
+        description="PEM file that signs the manifests of films: a private key without a passphrase, then its C2PA certificate and those that issued it; empty makes a development certificate under the home.",
+    )
+    producer: str = Field(
+        "Cinemeter",
+        min_length=1,
+        max_length=100,
+        description="Name or provider code of the operator, in the marks of every film (GB 45438: ContentProducer).",
+    )
     body_bytes_max: int = Field(
         33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."
     )

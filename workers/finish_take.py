@@ -1,6 +1,8 @@
-"""The take of a finish: join the clips, add the sound, make the pictures, store and measure the film, settle."""
+"""The take of a finish: join the clips, add the sound, make the pictures, mark, store and measure the film, settle."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +20,7 @@ from app.jobs.settle import StoredFilm
 from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
+from app.provenance.manifest import FilmOrigin
 from app.storage import get_storage
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
@@ -26,6 +29,7 @@ from workers.film.measure import Measure, measure
 from workers.film.soundtrack import ClipSound, Joint, sample_at
 from workers.film.thumbnails import SheetGeometry, poster, spritesheet
 from workers.film.wave_image import wave_image
+from workers.film_marks import check_marks, film_origin, metadata, sign
 from workers.finish_sound import FilmSound, make_sound
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -51,6 +55,7 @@ class FinishTake(RunningTake):
     """Makes the film of a job from the clips of its segments. A failed upload is a failed finish."""
 
     _spec: Spec
+    _origin: FilmOrigin
     _is_part: bool  # a cancelled job delivers the segments that were done
     _clips: list[_Clip]
     _track: Path | None = None
@@ -61,6 +66,7 @@ class FinishTake(RunningTake):
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim, TakeControl(share_done=RENDERING_SHARE, share=0.0))
         self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
+        self._marks_seconds = self._marks_cpu_seconds = 0.0
 
     def open(self) -> None:
         """Read the job, and fetch its clips with their sounds, and its audio track."""
@@ -74,6 +80,7 @@ class FinishTake(RunningTake):
                 .order_by(Unit.shot, Unit.position)
             ).all()
             track_key = asset_key(session, self._spec.audio) if self._spec.audio else None
+            self._origin = film_origin(session, job.id, self._spec)
         self._clips = self._fetch_clips(list(units))
         if track_key is not None:
             self._track = self.folder / "track"
@@ -91,6 +98,7 @@ class FinishTake(RunningTake):
             transitions=[clip.transition for clip in self._clips][1:],
             crossfade_frames=self._spec.crossfade_frames,
             audio=self._sound.film,
+            metadata=metadata(self.claim.job_id),
         )
         self._check_control()
         facts = measure(film, decode="keys")
@@ -98,9 +106,15 @@ class FinishTake(RunningTake):
         self._sprites = spritesheet(film, self.folder / "sprites.jpg", measure=facts)
         if facts.has_audio:
             wave_image(film, self.folder / "wave.png", samples=sample_at(facts.frames, facts.fps))
+        # The last step: any later change of the file, even a copy of its streams into another one, breaks the manifest.
+        with self._marks_stage():
+            sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the pictures and the film, and measure the stored film. Raises BrokenFilm."""
+        """Store the pictures and the film, measure the stored film and read its marks back.
+
+        Raises BrokenFilm, and UnmarkedFilm.
+        """
         storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
         storage.put_file(f"{prefix}/poster.jpg", self.folder / "poster.jpg", "image/jpeg")
         storage.put_file(f"{prefix}/sprites.jpg", self.folder / "sprites.jpg", "image/jpeg")
@@ -108,7 +122,7 @@ class FinishTake(RunningTake):
             storage.put_file(sound_key(f"{prefix}/film.mp4"), self._sound.of_model, "audio/flac")
         if self._sound.film is not None:
             storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
-        stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "film.mp4", "video/mp4")
+        stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "signed.mp4", "video/mp4")
         self._check_control()
         # Read back from storage: the customer is charged for what is there.
         stored = self.folder / "stored.mp4"
@@ -117,6 +131,8 @@ class FinishTake(RunningTake):
         if measured.sha256 != stored_file.sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
         _check(self._spec, measured, is_part=self._is_part)
+        with self._marks_stage():
+            check_marks(stored, self.claim.job_id)
         self._film = StoredFilm(
             key=f"{prefix}/film.mp4",
             poster_key=f"{prefix}/poster.jpg",
@@ -138,11 +154,21 @@ class FinishTake(RunningTake):
 
     def meter(self) -> dict[str, Any]:
         """Return the seconds and the processor seconds of this finish until now."""
+        seconds, cpu = time.perf_counter() - self._began, cpu_seconds() - self._cpu_began
+        marks, marks_cpu = self._marks_seconds, self._marks_cpu_seconds
         return {
-            "seconds": {"finish": round(time.perf_counter() - self._began, 6)},
-            "cpu_seconds": {"finish": round(cpu_seconds() - self._cpu_began, 6)},
+            "seconds": {"finish": round(seconds - marks, 6), "marks": round(marks, 6)},
+            "cpu_seconds": {"finish": round(cpu - marks_cpu, 6), "marks": round(marks_cpu, 6)},
             "gpu_seconds": "0",
         }
+
+    @contextmanager
+    def _marks_stage(self) -> Iterator[None]:
+        """Count the time inside the block as that of the film's marks."""
+        began, cpu_began = time.perf_counter(), cpu_seconds()
+        yield
+        self._marks_seconds += time.perf_counter() - began
+        self._marks_cpu_seconds += cpu_seconds() - cpu_began
 
     def _check_control(self) -> None:
         """Record progress, and raise Stopped where the worker shall leave or the lease is in doubt."""

@@ -17,8 +17,8 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
 from app.jobs.sound_files import sound_key
-from app.provenance.mark_ids import watermark_key
-from app.provenance.watermark import Watermark, amplitude_for
+from app.provenance.watermark import Watermark, amplitude_for, watermark_key
+from app.provenance.manifest import FilmOrigin
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
 from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound
@@ -26,6 +26,7 @@ from workers.engine.request import Frames
 from workers.engine_cache import EngineCache
 from workers.film.clip_writer import ClipWriter
 from workers.film.sound_file import write_sound
+from workers.film_marks import film_origin, metadata, sign
 from workers.prefetch import Prefetcher
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -69,6 +70,7 @@ class SegmentTake(RunningTake):
 
     _segment: SegmentInput
     _request: SegmentRequest
+    _origin: FilmOrigin
     _queue_seconds: float
     _clip_key: str
     _handover_key: str | None = None
@@ -88,6 +90,7 @@ class SegmentTake(RunningTake):
         with transaction() as session:
             self._segment = read_segment_input(session, self.claim.unit_id)
             self._queue_seconds = queue_seconds(session, self._segment, self.claim)
+            self._origin = film_origin(session, self.claim.job_id, self._segment.spec)
         self.control.set_share(RENDERING_SHARE * self._segment.share_done, RENDERING_SHARE * self._segment.share)
         with self.control.loading():
             engine = self._engines.engine_for(self.claim)
@@ -112,7 +115,7 @@ class SegmentTake(RunningTake):
             self._prefetcher.look()
             for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
                 if watermark is not None:
-                    with engine.meter.stage("watermark"):
+                    with engine.meter.stage("marks"):
                         chunk = watermark.draw(chunk)
                 with engine.meter.stage("encode"):
                     writer.write(chunk)
@@ -132,6 +135,9 @@ class SegmentTake(RunningTake):
         with rendered.meter.stage_in_background("encode"):
             rendered.writer.close()
         self.control.check()
+        # A finished shot plays before its film is joined, so its clips say what they are too.
+        with rendered.meter.stage_in_background("marks"):
+            sign(rendered.writer.path, self.folder / "signed.mp4", self._origin)
         with rendered.meter.stage_in_background("upload"):
             self._store(rendered)
         rendered.meter.add("queue", self._queue_seconds)
@@ -171,6 +177,7 @@ class SegmentTake(RunningTake):
             fps=Fraction(segment.spec.fps),
             frames=segment.unit.frames,
             key_frames=_key_frames(segment),
+            metadata=metadata(self.claim.job_id),
         )
         self.cleanup.callback(writer.abort)
         return writer
@@ -191,7 +198,7 @@ class SegmentTake(RunningTake):
             path = self.folder / "sound.flac"
             write_sound(path, rendered.sound.samples, rate=rendered.sound.rate)
             storage.put_file(sound_key(self._clip_key), path, "audio/flac")
-        storage.put_file(self._clip_key, rendered.writer.path, "video/mp4")
+        storage.put_file(self._clip_key, self.folder / "signed.mp4", "video/mp4")
         self.control.mark_progress()
         if self._segment.has_next and rendered.handover is not None:
             self._handover_key = f"{prefix}/handover.safetensors"

@@ -16,6 +16,7 @@ from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.liveness import LIVENESS
 from app.logs import bind_log_ids
+from app.provenance.signing import signing_identity
 from app.settings import get_settings
 from app.trace import span
 from workers.checkpoints import remove_stale_checkpoints
@@ -262,7 +263,11 @@ _workers: list[WorkerLoop] = []
 
 
 def start_worker(worker_id: str, pools: list[str]) -> WorkerLoop:
-    """Open the worker loop of this process."""
+    """Open the worker loop of this process. Raises MarkError when no film could be signed."""
+    # Before the first claim: a film that cannot be signed must not be rendered.
+    identity = signing_identity()
+    if identity.is_development:
+        log.warning("Films are signed with the development certificate of this home; set CINEMETER_SIGNING_KEY.")
     worker = WorkerLoop(worker_id, pools)
     worker.open()
     _workers.append(worker)

@@ -159,6 +159,7 @@ def make_ready(asset: Asset, result: ProbeResult, key: str, stored: Stored) -> N
     asset.bytes, asset.sha256 = stored.bytes, stored.sha256
     asset.width, asset.height, asset.frames = result.width, result.height, result.frames
     asset.fps, asset.seconds, asset.has_audio = result.fps, result.seconds, result.has_audio
+    asset.marks = result.marks
 
 
 def new_asset(owner: AssetOwner, *, filename: str, asset_id: str | None = None) -> Asset:

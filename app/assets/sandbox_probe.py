@@ -15,6 +15,7 @@ import app
 from app.assets.limits import LIMITS, OUTPUT_BYTES, READERS, WALL_SECONDS, RefusedError
 from app.assets.sniff import HEAD_BYTES, Kind, Media, sniff
 from app.errors import AppError
+from app.provenance.read_marks import TEXT_MAX
 
 _CONTENT_TYPES: dict[Kind, str] = {"picture": "image/png", "clip": "video/mp4", "sound": "audio/flac"}
 _ALLOWED = {
@@ -23,10 +24,13 @@ _ALLOWED = {
     "sound": ["WAV", "MP3", "FLAC", "Ogg", "M4A"],
 }
 _WAIT_SECONDS = 60.0
-_ANSWER_BYTES = 10_000
+# A character of a mark takes up to twelve bytes of it.
+_ANSWER_BYTES = 30_000
 _readers = threading.BoundedSemaphore(READERS)
 
 _Words = Annotated[str, StringConstraints(max_length=300)]
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,30}$")]
+_Mark = Annotated[str, StringConstraints(max_length=TEXT_MAX)]
 _Fraction = Annotated[str, StringConstraints(pattern=r"^\d{1,9}(/\d{1,9})?$")]
 
 
@@ -44,10 +48,14 @@ class _Answer(BaseModel):
     fps: _Fraction | None = None
     seconds: _Fraction | None = None
     has_audio: bool = False
+    marks: dict[_Name, _Mark] | None = Field(None, max_length=20)
 
 
 class ProbeResult(BaseModel):
-    """A re-encoded file and its facts. `fps` and `seconds` are exact fractions as text."""
+    """A re-encoded file and its facts. `fps` and `seconds` are exact fractions as text.
+
+    `marks` are those of the file as it came in.
+    """
 
     path: Path
     kind: Kind
@@ -58,6 +66,7 @@ class ProbeResult(BaseModel):
     fps: str | None
     seconds: str | None
     has_audio: bool
+    marks: dict[str, str] | None = None
 
 
 def probe_file(path: Path, folder: Path, *, want: Kind | None) -> ProbeResult:

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.assets.sniff import Kind
@@ -60,5 +61,7 @@ class Asset(Base):
     seconds: Mapped[str | None] = mapped_column(Text)
     has_audio: Mapped[bool] = mapped_column(default=False)
     sha256: Mapped[str | None] = mapped_column(Text)
+    # The marks that the file carried when it came in (app.provenance.read_marks): the re-encoded one has lost them.
+    marks: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -17,6 +17,7 @@ from rich.table import Table
 from app.catalog.memory_estimate import predict_peak
 from app.catalog.models import VideoModel, load_catalog
 from app.cli.doctor_database import check_database
+from app.cli.doctor_marks import check_marks
 from app.cli.doctor_security import check_security
 from app.cli.embedded import embedded_home
 from app.cli.health_check import HealthCheck
@@ -59,6 +60,7 @@ def diagnose(home: Path) -> list[HealthCheck]:
         _storage,
         _ffmpeg,
         _models,
+        check_marks,
         check_security,
     )
     return [result for check in checks for result in check()]

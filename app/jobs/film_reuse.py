@@ -58,6 +58,8 @@ def copy_film(session: Session, job: Job) -> Asset:
             fps=str(fps),
             seconds=str(frames / fps),
             has_audio=bool(film.get("has_audio")),
+            # Our own marks, which name the film.
+            marks={"film": job.id},
         )
         make_ready(asset, facts, *store_file(asset, facts))
     return asset

@@ -1,1 +1,1 @@
-"""Where a film comes from: the marks in its pixels and its file, and how they are read back."""
+"""Marks of films: the watermark, the `AIGC` label, the signed manifest, and the certificate that signs it."""

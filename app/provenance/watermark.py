@@ -9,6 +9,7 @@ The derivation of the threshold, and what the mark survives: deploy/decisions/01
 """
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.provenance.watermark_code import CODE_BITS, encode
+from app.settings import get_settings
 
 # Chips along the short side of a frame. At 720P a chip is 8 pixels wide: coarse enough for x264 at CRF 28 and for a
 # reduction to 480P, and fine enough that the pictures' own differences between neighbouring chips are small.
@@ -48,6 +50,14 @@ class Layout:
     def sync(self) -> npt.NDArray[np.float32]:
         """Return the chips that are the same in every film, 1 or -1, and 0 elsewhere, float32 [PLANE, PLANE]."""
         return np.where(self.bits < 0, self.signs, np.float32(0))
+
+
+def watermark_key() -> bytes:
+    """Return the key of this home's watermarks, 32 bytes, derived from `CINEMETER_SECRET`.
+
+    With another secret, films that were made before have no legible watermark any more.
+    """
+    return hmac.digest(get_settings().secret_key(), b"watermark", "sha256")
 
 
 @lru_cache(maxsize=8)

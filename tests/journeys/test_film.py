@@ -43,7 +43,7 @@ def test_a_storyboard_becomes_a_paid_film(service: Service, tmp_path: Path) -> N
         assert video["status"] == "completed", video
         assert video["charged"] == quote["total"]
         assert video["meter"]["takes"] == len(STORYBOARD["shots"]) + 1, "one take for each shot, and the finish"
-        assert {"queue", "denoise", "decode", "encode", "upload", "finish"} <= set(video["meter"]["seconds"])
+        assert {"queue", "denoise", "decode", "encode", "marks", "upload", "finish"} <= set(video["meter"]["seconds"])
         assert video["meter"]["peak_memory_bytes"] > 0
 
         content = client.get(f"/v1/videos/{video['id']}/content").raise_for_status()

@@ -10,7 +10,7 @@ from threading import Lock
 from time import perf_counter, thread_time
 from typing import Any
 
-STAGES = ("queue", "text", "denoise", "decode", "watermark", "encode", "upload")
+STAGES = ("queue", "text", "denoise", "decode", "encode", "marks", "upload")
 BUSY_STAGES = ("text", "denoise", "decode")
 
 

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from workers.film.encoding import FilmError, h264, rate, to_yuv
+from workers.film.encoding import FilmError, h264, rate, tags, to_yuv
 from workers.film.ffmpeg import command, kill, stderr_tail
 
 # How often a waiting caller checks whether ffmpeg still accepts frames, in seconds.
@@ -29,7 +29,7 @@ class ClipWriter:
     Frames come as uint8 [f, in_height, in_width, 3] and are scaled with Lanczos where the sizes differ. A feeder thread
     holds at most `waiting_bytes_max` bytes of frames, so that the caller's GPU runs on while x264 catches up, and waits
     when it cannot. Every wait ends: after `stall_seconds` without progress the writer gives up. `abort()` may be called
-    from any thread. The file appears under `path` only when it is whole.
+    from any thread. The file appears under `path` only when it is whole. `metadata` becomes tags of the file.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class ClipWriter:
         fps: Fraction,
         frames: int,
         key_frames: Sequence[int] = (),
+        metadata: Mapping[str, str] | None = None,
         crf: int = 18,
         preset: str = "veryfast",
         waiting_bytes_max: int = 256 * 2**20,
@@ -67,7 +68,7 @@ class ClipWriter:
         source = ffmpeg.input(
             "pipe:", format="rawvideo", pix_fmt="rgb24", video_size=(in_width, in_height), framerate=rate(fps)
         )
-        options = h264(fps, crf=crf, preset=preset, key_frames=key_frames)
+        options = h264(fps, crf=crf, preset=preset, key_frames=key_frames) | tags(metadata or {})
         self._process = self._start(to_yuv(source, width=width, height=height).output(str(self._partial), **options))
         self._progress_at = time.monotonic()
         self._feeder = threading.Thread(target=self._feed, name=f"clip {path.name}", daemon=True)

@@ -1,6 +1,6 @@
 """Encoding settings of clips. Every segment of a film gets the same settings, so that a join only copies streams."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -63,6 +63,13 @@ def h264(fps: Fraction, *, crf: int, preset: str, key_frames: Sequence[int] = ()
     if key_frames:
         options["force_key_frames"] = "expr:" + "+".join(f"eq(n,{number})" for number in key_frames)
     return options
+
+
+def tags(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return ffmpeg's output options for tags of an MP4 file, each under its own name in `moov/udta/meta`."""
+    # Numbered, because ffmpeg-python takes each option once; ffmpeg itself reads `g` and ignores the number.
+    named = {f"metadata:g:{number}": f"{key}={value}" for number, (key, value) in enumerate(metadata.items())}
+    return {"movflags": "+use_metadata_tags", **named} if named else {}
 
 
 class FilmError(Exception):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import av
 import ffmpeg
 
-from workers.film.encoding import AUDIO, FilmError, h264, rate, ticks
+from workers.film.encoding import AUDIO, FilmError, h264, rate, tags, ticks
 from workers.film.ffmpeg import run
 from workers.film.sound_file import fitted_sound
 from workers.film.soundtrack import sample_at
@@ -244,9 +244,8 @@ def _copy(
     if audio is not None:
         streams.append(fitted_sound(audio, sample_at(frames, fps)))
         options |= AUDIO
-    # Numbered, because ffmpeg-python takes each option once; ffmpeg itself reads `g` and ignores the number.
-    tags = {f"metadata:g:{number}": f"{key}={value}" for number, (key, value) in enumerate(metadata.items())}
-    run(ffmpeg.output(*streams, str(out), **options, **tags), seconds_max=_SECONDS_MAX)
+    options = tags(metadata) | options
+    run(ffmpeg.output(*streams, str(out), **options), seconds_max=_SECONDS_MAX)
 
 
 def _entry(piece: _Piece) -> str:

@@ -12,8 +12,19 @@ import av
 from app.assets.limits import CPU_SECONDS, LIMITS, MEMORY_BYTES, OUTPUT_BYTES, RefusedError
 from app.assets.probe.media import rewrite_media
 from app.assets.probe.picture import rewrite_picture
+from app.provenance.read_marks import read_marks
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
+# By the reader of a file: the type by which its manifest is looked for. Other formats have none that can be read.
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "mov": "video/mp4",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+}
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -25,10 +36,13 @@ def main(file: str, folder: str, reader: str, kind: str) -> int:
     confine()
     wanted: Any = kind or None
     try:
+        # Read before the file is re-encoded, which drops them.
+        marks = read_marks(Path(file), _MEDIA_TYPES.get(reader, "")).as_dict()
         if reader in ("PNG", "JPEG", "WEBP"):
             facts = rewrite_picture(Path(file), Path(folder), reader, LIMITS["picture"])
         else:
             facts = rewrite_media(Path(file), Path(folder), reader, wanted)
+        facts["marks"] = marks
     except RefusedError as refused:
         facts = {"refused": str(refused)}
     except MemoryError:

@@ -1,6 +1,6 @@
 """the number of a film that its watermark carries
 
-Revision: 0042, after 0032
+Revision: 0042, after 0041
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alembic import op
 from app.migrations.online import add_index
 
 revision: str = "0042"
-down_revision: str | Sequence[str] | None = "0032"
+down_revision: str | Sequence[str] | None = "0041"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

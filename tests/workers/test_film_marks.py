@@ -1,0 +1,127 @@
+"""Ordered films: both marks on each, by every interface, on clips too; and what happens to a film without them."""
+
+import shutil
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.db import transaction
+from app.jobs.queue_tables import Unit
+from app.provenance.aigc import read_label
+from app.provenance.manifest import FilmOrigin, read_manifest
+from app.provenance.mp4_tags import read_tags
+from app.provenance.signing import signing_identity
+from app.reports.audit import audit_books
+from app.settings import get_settings
+from app.storage import get_storage
+from tests.api_client import World
+from tests.app.provenance.marked_films import marked_film, silence_verifier, verdict
+
+ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+TASKS = "/api/v1/services/aigc/video-generation/video-synthesis"
+
+
+@pytest.fixture(autouse=True)
+def _home_of_the_verifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silence_verifier(monkeypatch, tmp_path)
+
+
+def native(world: World) -> str:
+    return str(world.post("/v1/videos", ORDER).json()["id"])
+
+
+def openai(world: World) -> str:
+    form = {"model": "synthetic", "prompt": "bars", "seconds": "1", "size": "832x480"}
+    files = {name: (None, value) for name, value in form.items()}
+    return str(world.post("/v1/videos", files=files).json()["id"])
+
+
+def dashscope(world: World) -> str:
+    body = {
+        "model": "synthetic",
+        "input": {"prompt": "bars"},
+        "parameters": {"duration": 1, "resolution": "480P"},
+    }
+    answer = world.post(TASKS, body, headers={"X-DashScope-Async": "enable"})
+    return str(answer.json()["output"]["task_id"])
+
+
+def mcp(world: World) -> str:
+    quote = call_tool(world, "quote", {"order": ORDER})
+    film = call_tool(world, "generate", {"quote_id": quote["id"], "confirm_total": quote["total"]})
+    return str(film["id"])
+
+
+def call_tool(world: World, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+    answer = world.post("/mcp", call, headers={"Accept": "application/json, text/event-stream"}).json()
+    content: dict[str, Any] = answer["result"]["structuredContent"]
+    return content
+
+
+def film_of(world: World, film_id: str, folder: Path) -> Path:
+    answer = world.get(f"/v1/videos/{film_id}/content")
+    assert answer.status_code == 200, answer.text
+    (folder / f"{film_id}.mp4").write_bytes(answer.content)
+    return folder / f"{film_id}.mp4"
+
+
+def test_films_of_every_interface_carry_both_marks(world: World, tmp_path: Path) -> None:
+    orders: tuple[Callable[[World], str], ...] = (native, openai, dashscope, mcp)
+    film_ids = [order(world) for order in orders]
+    world.work()
+    for film_id in film_ids:
+        film = film_of(world, film_id, tmp_path)
+        report = verdict(film, chain=signing_identity().chain)
+        assert (report["integrity"], report["trust"]["status"]) == ("valid", "valid_for_supplied_material")
+        assert report["validation_results"]["failure"] == []
+        label = read_label(read_tags(film))
+        assert (label.state, label.content_id) == ("found", film_id)
+        assert world.get(f"/v1/videos/{film_id}").json()["meter"]["seconds"]["marks"] > 0
+    with transaction() as session:
+        clip_key = session.scalar(select(Unit.clip_key).where(Unit.job_id == film_ids[0], Unit.kind == "segment"))
+    get_storage().get_file(str(clip_key), tmp_path / "clip.mp4")
+    assert read_manifest(tmp_path / "clip.mp4", "video/mp4").film_id == film_ids[0], (
+        "clips play before the film is made"
+    )
+
+
+def test_a_film_whose_marks_cannot_be_read_back_fails_and_costs_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsigned(film: Path, out: Path, origin: FilmOrigin) -> None:
+        shutil.copy(film, out)
+
+    monkeypatch.setattr("workers.finish_take.sign", unsigned)
+    monkeypatch.setenv("CINEMETER_TAKES_ERROR_MAX", "1")
+    get_settings.cache_clear()
+    film_id = native(world)
+    world.work()
+    video = world.get(f"/v1/videos/{film_id}").json()
+    assert (video["status"], video["error"]["code"], video["charged"]) == ("failed", "finish_failed", "0.00")
+    assert "C2PA manifest cannot be read back: it is absent" in video["error"]["message"]
+    assert world.get(f"/v1/videos/{film_id}/content").status_code != 200
+    assert Decimal(world.get("/v1/wallet").json()["held"]) == 0
+    with transaction() as session:
+        assert audit_books(session) == []
+
+
+def test_marks_of_an_upload_are_kept_in_the_manifest_of_the_film_made_with_it(world: World, tmp_path: Path) -> None:
+    upload = marked_film(tmp_path, "film_of_another_service")
+    asset = world.post("/v1/assets", files={"file": ("clip.mp4", upload.read_bytes(), "video/mp4")}).json()
+    assert asset["state"] == "ready", asset
+    edited = world.post("/v1/videos/edits", {"prompt": "as snow", "video": asset["id"], "model": "synthetic"})
+    assert edited.status_code == 200, edited.text
+    world.work()
+    film = film_of(world, str(edited.json()["id"]), tmp_path)
+    facts = read_manifest(film, "video/mp4")
+    assert facts.ingredients == (asset["id"],)
+    report = verdict(film)
+    assert report["integrity"] == "valid"
+    text = film.read_bytes()
+    assert b"marks_of_inputs" in text
+    assert b"film_of_another_service" in text
