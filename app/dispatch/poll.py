@@ -17,7 +17,20 @@ from app.sql_statements import SqlStatement
 
 # What answers show of a job. Each column more costs every poll.
 _SHOWN = (
-    *("id", "model", "state", "stage", "progress", "prompt", "test", "project_id", "spec", "price", "currency"),
+    *(
+        "id",
+        "model",
+        "model_alias",
+        "state",
+        "stage",
+        "progress",
+        "prompt",
+        "test",
+        "project_id",
+        "spec",
+        "price",
+        "currency",
+    ),
     *(
         "extra",
         "resolved",

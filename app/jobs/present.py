@@ -35,6 +35,7 @@ def show_job(
     return VideoOut(
         id=job.id,
         model=job.model,
+        model_alias=job.model_alias,
         status=state,
         progress=job.progress,
         created_at=unix(job.created_at) or 0,

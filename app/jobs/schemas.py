@@ -256,6 +256,7 @@ class VideoOut(WithWarnings):
     size: str
     error: VideoError | None = None
     # Additional to OpenAI's fields.
+    model_alias: str | None = None
     stage: str | None = None
     queue_position: int | None = None
     eta: dict[str, int] | None = None

@@ -90,6 +90,7 @@ class Job(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     spec_hash: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
+    model_alias: Mapped[str | None] = mapped_column(Text)  # the name by which the model was ordered, if not its id
     pool: Mapped[str] = mapped_column(Text)
     pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen by the quote
     price: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the price as the API showed it

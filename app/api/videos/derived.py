@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.api.access import VideosCaller
 from app.api.handling import HandlingDep
+from app.api.model_headers import announce_model
 from app.api.videos.received_order import read_order
 from app.api.videos.routes import ORDER_LIMITS, answer_order
 from app.api.videos.submit_order import receive_order, repeated_job, submit_order, with_inputs
@@ -88,6 +89,7 @@ def retake_shot(
     if retaken is None:
         check_clips(session, caller.account_id, spec)
         retaken = submit(session, caller, order)
+    announce_model(http, retaken.model)
     return answer_order(response, session, retaken)
 
 
@@ -127,6 +129,7 @@ def edit_video(
         film = film_as_asset(session, parent).id
         order = replace(order, request=order.request.model_copy(update={"video": film}))
         job = submit(session, caller, with_inputs(session, caller, order))
+    announce_model(http, job.model)
     return answer_order(response, session, job)
 
 
@@ -154,6 +157,7 @@ def extend_video(
             seed=extension_request.seed,
         )
         job = submit(session, caller, replace(order, spec=spec))
+    announce_model(http, job.model)
     return answer_order(response, session, job)
 
 
