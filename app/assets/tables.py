@@ -39,6 +39,7 @@ class Asset(Base):
             "expires_at",
             postgresql_where=text("state = 'deleted' AND key IS NOT NULL"),
         ),
+        Index("ix_assets_source", "account_id", "source_sha256", postgresql_where=text("state = 'ready'")),
         Index("ix_assets_expiry", "expires_at", postgresql_where=text("state <> 'deleted'")),
     )
 
@@ -60,5 +61,6 @@ class Asset(Base):
     seconds: Mapped[str | None] = mapped_column(Text)
     has_audio: Mapped[bool] = mapped_column(default=False)
     sha256: Mapped[str | None] = mapped_column(Text)
+    source_sha256: Mapped[str | None] = mapped_column(Text)  # of the file as it came, by which it is found again
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)

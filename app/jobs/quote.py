@@ -17,6 +17,7 @@ from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
+from app.jobs.file_retention import check_retention
 from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
 from app.jobs.order_facts import OrderFacts
@@ -41,7 +42,7 @@ from pricing.window import moment_text
 # Maximum tries to price an order while others reserve free seconds or promotion budgets concurrently.
 PRICE_RETRIES_MAX = 3
 # Fields of an order that are not part of its Spec. A quote stores them for APIs where the order is not repeated.
-ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price"}
+ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price", "retention"}
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def estimate(
             refusals.append(refusal)
     if not priced:
         raise refusals[0]
+    check_retention(request.retention, priced[0].membership)
     best = min(priced, key=lambda each: (each.price.total.minor, -each.native_pixels))
     if request.model == AUTO:
         return replace(best, choice=_choice_reason(best, priced))

@@ -105,6 +105,7 @@ class Job(Base):
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
+    retention: Mapped[dict[str, int] | None] = mapped_column(JSONB)  # seconds after its end, as the order asked for
     progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent
     units_total: Mapped[int] = mapped_column(Integer)
     units_done: Mapped[int] = mapped_column(Integer, default=0)

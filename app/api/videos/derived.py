@@ -20,6 +20,7 @@ from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
+from app.jobs.retention_request import Retention
 from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
@@ -36,6 +37,7 @@ class RemixRequest(StrictModel):
 
     prompt: Prompt
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 class RetakeRequest(StrictModel):
@@ -45,6 +47,7 @@ class RetakeRequest(StrictModel):
     prompt: Prompt | None = None
     negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 class ExtensionRequest(StrictModel):
@@ -54,6 +57,7 @@ class ExtensionRequest(StrictModel):
     seconds: Seconds = 5
     video: str | dict[Literal["id"], str] | None = Field(None, description="The OpenAI client sends an object.")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 @router.post("/{video_id}/remix")
@@ -64,7 +68,7 @@ def remix_video(
     """Order a variation of a completed video, with its settings and its seed."""
     job = find_job(session, caller, video_id)
     spec = remix(job, prompt=body.prompt, seed=body.seed)
-    order = replace(_order(http, body.prompt, job, "remix", body.model_dump_json()), spec=spec)
+    order = replace(_order(http, body.prompt, job, "remix", _body_text(body), body.retention), spec=spec)
     return answer_order(response, session, submit_order(http, session, caller, order))
 
 
@@ -83,7 +87,8 @@ def retake_shot(
         negative_prompt=body.negative_prompt,
         seed=body.seed,
     )
-    order = replace(_order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json()), spec=spec)
+    order = _order(http, spec.shots[-1].prompt, job, "retake", _body_text(body), body.retention)
+    order = replace(order, spec=spec)
     order = receive_order(http, session, caller, order)
     retaken = repeated_job(session, caller, order)
     if retaken is None:
@@ -145,7 +150,8 @@ def extend_video(
         message = "Pass the id of one of your completed videos, or upload its file unchanged."
         raise AppError("invalid_request", message, field="video")
     extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
-    order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint)
+    retention = extension_request.retention
+    order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint, retention)
     order = receive_order(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:
@@ -173,10 +179,18 @@ def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: B
     return None
 
 
-def _order(http: Request, prompt: str, parent: Job, kind: str, body_text: str) -> OrderIdentity:
+def _body_text(body: RemixRequest | RetakeRequest) -> str:
+    """Return a body by which calls are compared; a later field that is absent leaves it what it was."""
+    return body.model_dump_json(exclude=None if body.retention else {"retention"})
+
+
+def _order(
+    http: Request, prompt: str, parent: Job, kind: str, body_text: str, retention: Retention | None
+) -> OrderIdentity:
     """Return the order of a film that is made from another one. Its Spec is added later."""
+    model = str(parent.spec["model"])
     return OrderIdentity(
-        request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
+        request=VideoRequest(prompt=prompt, model=model, project=parent.project_id, retention=retention),
         fingerprint=f"{http.url.path}:{body_text}",
         parent_id=parent.id,
         parent_kind=kind,

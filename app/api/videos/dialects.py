@@ -20,7 +20,7 @@ Values = dict[str, Any]
 
 # Fields that a form carries as JSON text.
 JSON_TEXT = (
-    *("metadata", "extra_params", "extra_body", "frame_images", "lora"),
+    *("metadata", "extra_params", "extra_body", "frame_images", "lora", "retention"),
     *("input_reference", "image_reference", "video_reference", "audio_reference"),
 )
 # Enough digits for every count of pixels, frames and seconds.
