@@ -58,6 +58,7 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "This URL does not accept this content type."),
     "range_not_satisfiable": (416, "The requested range is outside the file."),
     "unknown_model": (422, "No enabled video model has this name."),
+    "model_retired": (422, "The model accepts no orders any more; `replaced_by` names another one."),
     "unsupported_size": (422, "The size is not one of the listed sizes."),
     "mode_unsupported": (422, "The model does not support this mode."),
     "sound_unsupported": (422, "The model makes no sound."),

@@ -22,7 +22,7 @@ from tests.databases import Database, DatabasePool
 from tests.live_service import Service, start, stop
 from tests.session_guard import watch
 
-pytest_plugins = ["tests.api_client"]
+pytest_plugins = ["tests.api_client", "tests.model_folder"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,12 +10,14 @@ from app.accounts.accounts import get_account
 from app.accounts.caller import Caller
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
+from app.catalog.models import load_catalog
 from app.dispatch.worker_registry import set_draining
 from app.errors import not_found
 from app.events.tables import Event
 from app.jobs.queue_tables import Worker
 from app.jobs.tables import Job
 from app.roles import Role, Scope, require_role
+from app.settings import get_settings
 from app.webhooks.deliveries import redeliver
 from app.webhooks.schemas import DeliveryOut, show_delivery
 from app.webhooks.tables import Delivery, Endpoint
@@ -42,6 +44,9 @@ def list_all_jobs(
 ) -> tuple[list[Job], bool]:
     """Return a page of jobs of all accounts, newest first, and whether more follow. Raises AppError `not_found`."""
     query = select(Job)
+    if model is not None:
+        # Not by the aliases that jobs were ordered under: of all accounts, no index holds them.
+        model = load_catalog(get_settings().catalog_dir).aliases.get(model, model)
     for column, wanted in ((Job.state, state), (Job.account_id, account_id), (Job.model, model)):
         if wanted is not None:
             query = query.where(column == wanted)

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO, Literal, cast
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.caller import require_active
@@ -14,7 +14,7 @@ from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.assets.links import PATH, open_upload_link
-from app.assets.schemas import AssetFromUrl, AssetOut, AssetUpload, UploadOut
+from app.assets.schemas import AssetFromHash, AssetFromUrl, AssetOut, AssetUpload, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
@@ -116,6 +116,30 @@ def create_asset_from_url(
     until = retention_end(session, caller.account_id)
     quota = storage_quota(session, caller.account_id)
     return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until, quota_bytes=quota))
+
+
+@router.post("/from_hash")
+@request_limits(RequestLimits(WorkKind.UPLOAD))
+def create_asset_from_hash(session: SessionDep, caller: VideosCaller, body: AssetFromHash) -> AssetOut:
+    """Use a file again that the account has uploaded before, without sending it. It is kept as long as a new one.
+
+    A file that is not there, or is another account's, is `not_found`: upload it.
+    """
+    require_active(caller)
+    asset = find.find_by_hash(session, caller, body.sha256, kind=body.kind, lock=True)
+    asset.expires_at = max(asset.expires_at or now(session), retention_end(session, caller.account_id))
+    return AssetOut.of(asset)
+
+
+@router.head("/by_hash/{sha256}", response_class=Response, responses={404: {"description": "Not uploaded yet"}})
+def check_asset_hash(
+    session: SessionDep,
+    caller: VideosCaller,
+    sha256: Annotated[str, Path(max_length=64, description="In hex, lower case.")],
+) -> Response:
+    """Tell by the status whether a file is here already, so that `from_hash` need not send it."""
+    find.find_by_hash(session, caller, sha256)
+    return Response()
 
 
 @router.post("/uploads")

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.direct_answers import direct_answer_of
+from app.api.model_headers import model_headers
 from app.api.request_body import disconnect_check, whole_body
 from app.api.route_index import limits_of_route, pattern_of
 from app.db import new_id
@@ -64,6 +65,7 @@ class RequestMiddleware:
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
                 headers.update(rate_limit_headers(getattr(request.state, "limit_statuses", [])))
+                headers.update(model_headers(request))
             await send(message)
 
         try:

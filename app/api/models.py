@@ -4,15 +4,17 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, Literal
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 
 from app.accounts.memberships import membership_at
 from app.api.access import VideosCaller
+from app.api.model_headers import announce_model
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.errors import AppError
 from app.jobs.model_terms import on_sale
+from app.jobs.schemas import unix
 from app.prices.find import book_at, contract_at
 from app.request_session import SessionDep
 from app.settings import get_settings
@@ -53,6 +55,10 @@ class ModelOut(BaseModel):
     fps: int
     seconds_max: int
     shots_max: int
+    aliases: list[str] = Field(description="Further names under which it is ordered.")
+    deprecated_at: int | None = Field(None, description="From then on another model should be ordered.")
+    retires_at: int | None = Field(None, description="From then on orders are refused; accepted ones are rendered.")
+    replaced_by: str | None = Field(None, description="Id of the model to order instead.")
     sizes: dict[str, list[str]]
     native_sizes: dict[str, dict[str, str]]
     prices: list[ModelPrice]
@@ -73,11 +79,12 @@ def list_models(session: SessionDep, caller: VideosCaller) -> ModelPage:
 
 
 @router.get("/{model_id}")
-def get_model(session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
-    """Return one enabled model."""
-    model = load_catalog(get_settings().catalog_dir).get(model_id)
-    if model is None or not on_sale(session, [model]):
+def get_model(http: Request, session: SessionDep, caller: VideosCaller, model_id: str) -> ModelOut:
+    """Return one enabled model, by its id or an alias, also after it has retired."""
+    model = load_catalog(get_settings().catalog_dir).find(model_id)
+    if model is None or not on_sale(session, [model], with_retired=True):
         raise AppError("not_found", "There is no model with this id.", noun="model", id=model_id)
+    announce_model(http, model.id)
     return _show(session, caller, model)
 
 
@@ -100,6 +107,10 @@ def _show(session: SessionDep, caller: VideosCaller, model: VideoModel) -> Model
         fps=model.fps,
         seconds_max=model.film_seconds_max,
         shots_max=model.shots_max,
+        aliases=load_catalog(get_settings().catalog_dir).aliases_of(model.id),
+        deprecated_at=unix(model.deprecated_at),
+        retires_at=unix(model.retires_at),
+        replaced_by=model.replaced_by or None,
         prices=_prices(session, caller, model),
         **facts,
     )

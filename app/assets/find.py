@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.assets.owner import AssetOwner, owned
 from app.assets.sniff import Kind
 from app.assets.tables import Asset, AssetState
+from app.clock import now
 from app.errors import AppError, not_found
 
 
@@ -19,6 +20,29 @@ def get_asset(session: Session, owner: AssetOwner, asset_id: str, *, lock: bool 
     asset = session.scalars(query).one_or_none()
     if asset is None:
         raise not_found("asset", asset_id)
+    return asset
+
+
+def find_by_hash(
+    session: Session, owner: AssetOwner, source_sha256: str, *, kind: Kind | None = None, lock: bool = False
+) -> Asset:
+    """Return the owner's ready asset whose file came with this SHA-256, in hex; of several the one that stays longest.
+
+    Raises AppError `not_found` for an unknown file and for another account's, which the same index lookup does not see.
+    """
+    query = select(Asset).where(
+        Asset.source_sha256 == source_sha256,
+        Asset.state == AssetState.READY,
+        Asset.expires_at > now(session),
+        *owned(owner),
+    )
+    if kind is not None:
+        query = query.where(Asset.kind == kind)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    asset = session.scalars(query.order_by(Asset.expires_at.desc(), Asset.id).limit(1)).one_or_none()
+    if asset is None:
+        raise not_found("asset", source_sha256)
     return asset
 
 

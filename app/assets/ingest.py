@@ -6,6 +6,7 @@ session, and `add_asset` writes the row.
 
 import base64
 import binascii
+import hashlib
 import re
 import secrets
 import tempfile
@@ -186,6 +187,12 @@ def write_capped(file: BinaryIO, path: Path, *, bytes_max: int) -> None:
             copy.write(piece)
 
 
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def bytes_max(kind: Kind | None) -> int:
     """Return the size limit in bytes of a file of this kind, or of any kind for None."""
     return LIMITS[kind].bytes_max if kind else BYTES_MAX
@@ -213,6 +220,7 @@ def _ingest(
         try:
             receive(path)
             result = probe_file(path, Path(output), want=kind)
+            asset.source_sha256 = file_sha256(path)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
         size = result.path.stat().st_size

@@ -31,6 +31,23 @@ class AssetFromUrl(BaseModel):
     kind: Kind | None = Field(None, description="The required kind; default: any.")
 
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class AssetFromHash(BaseModel):
+    """A file that the account has uploaded before, by the SHA-256 of its bytes as they were sent."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}]
+        },
+    )
+
+    sha256: Sha256 = Field(description="In hex, lower case.")
+    kind: Kind | None = Field(None, description="The required kind; default: any.")
+
+
 class UploadOut(BaseModel):
     """The upload URL: send `method` to `url` with these headers before it expires."""
 
@@ -63,6 +80,7 @@ class AssetOut(BaseModel):
     seconds: str | None = Field(None, description="Length, as an exact fraction.")
     has_audio: bool
     sha256: str | None = None
+    source_sha256: str | None = Field(None, description="SHA-256 of the file as it was sent, for `from_hash`.")
     created_at: int
     expires_at: int | None
     upload: UploadOut | None = None

@@ -40,6 +40,7 @@ class Asset(Base):
             "expires_at",
             postgresql_where=text("state = 'deleted' AND key IS NOT NULL"),
         ),
+        Index("ix_assets_source", "account_id", "source_sha256", postgresql_where=text("state = 'ready'")),
         Index("ix_assets_expiry", "expires_at", postgresql_where=text("state <> 'deleted'")),
     )
 
@@ -63,5 +64,6 @@ class Asset(Base):
     sha256: Mapped[str | None] = mapped_column(Text)
     # The marks that the file carried when it came in (app.provenance.read_marks): the re-encoded one has lost them.
     marks: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    source_sha256: Mapped[str | None] = mapped_column(Text)  # of the file as it came, by which it is found again
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
-from app.assets.ingest import add_asset, bytes_max, make_ready, new_asset, store_file, write_capped
+from app.assets.ingest import add_asset, bytes_max, file_sha256, make_ready, new_asset, store_file, write_capped
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
 from app.assets.links import UploadLink, make_upload_link
 from app.assets.owner import AssetOwner
@@ -120,6 +120,7 @@ def confirm(
             # The announced bytes are counted already; the re-encoded file may have more.
             room.check(result.path.stat().st_size - (asset.bytes or 0))
             key, stored = store_file(asset, result)
+            source_sha256 = file_sha256(Path(received) / "file")
         except RefusedError as refused:
             reason = f"{refused}."
     asset = get_asset(session, owner, asset_id, lock=True)
@@ -132,6 +133,7 @@ def confirm(
         asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, reason, None
     else:
         make_ready(asset, result, key, stored)
+        asset.source_sha256 = source_sha256
         asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
     session.flush()
     commit_early(session)

@@ -11,7 +11,10 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from app.catalog.engine_facts import Architecture, EngineOptions, StrictTable, UpscalerSpec
+from app.catalog.aliases import ALIAS_FILE, check_aliases, parse_aliases
+from app.catalog.engine_facts import Architecture, EngineOptions, UpscalerSpec
+from app.catalog.errors import CatalogError
+from app.catalog.model_life import ModelLife
 from app.catalog.sizes import RATIOS, RESOLUTIONS, Size
 from app.errors import AppError
 from pricing.rate_key import Mode
@@ -20,11 +23,7 @@ from pricing.rate_key import Mode
 STRENGTH_MODES: tuple[Mode, ...] = ("v2v", "edit")
 
 
-class CatalogError(Exception):
-    """A catalogue file that is not a complete, consistent model; the message names the file and every problem."""
-
-
-class VideoModel(StrictTable):
+class VideoModel(ModelLife):
     """One video model: the facts that APIs show, the planner counts with, and the engine runs by."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
@@ -73,7 +72,7 @@ class VideoModel(StrictTable):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         """Refuse a file whose facts contradict one another."""
-        problems = [*self._size_problems(), *self._mode_problems()]
+        problems = [*self._size_problems(), *self._mode_problems(), *self.life_problems(self.id)]
         if (self.frames_max - 1) % self.frames_step:
             problems.append(f"frames_max must be {self.frames_step} * k + 1")
         if self.switches.lossy and not self.id.endswith("-turbo"):
@@ -210,13 +209,31 @@ def parse_model(text: str, source: str) -> VideoModel:
         raise CatalogError(f"{source}: " + "; ".join(problems)) from error
 
 
+class Catalog(dict[str, VideoModel]):
+    """Every video model by id, enabled or not, and the ids by alias."""
+
+    def __init__(self, models: Mapping[str, VideoModel], aliases: Mapping[str, str]) -> None:
+        super().__init__(models)
+        self.aliases = aliases
+
+    def find(self, name: str) -> VideoModel | None:
+        """Return the model with this id or alias, or None."""
+        return self.get(self.aliases.get(name, name))
+
+    def aliases_of(self, model_id: str) -> list[str]:
+        """Return the aliases of a model, in alphabetical order."""
+        return sorted(name for name, target in self.aliases.items() if target == model_id)
+
+
 @lru_cache(maxsize=8)
-def load_catalog(extra_dir: Path | None = None) -> Mapping[str, VideoModel]:
+def load_catalog(extra_dir: Path | None = None) -> Catalog:
     """Return every video model by id: the shipped ones, then those of `extra_dir`, which may replace shipped ones.
 
-    Raises CatalogError for a file that cannot be used, and for two files of one folder with one id.
+    Raises CatalogError for a file that cannot be used, for two files of one folder with one id, and for aliases and
+    successors that name no model.
     """
-    catalog: dict[str, VideoModel] = {}
+    models: dict[str, VideoModel] = {}
+    aliases: dict[str, str] = {}
     shipped: list[Traversable] = sorted(files("app.catalog").iterdir(), key=lambda each: each.name)
     folders: list[list[Traversable]] = [shipped, [*sorted(extra_dir.glob("*.toml"))] if extra_dir else []]
     for folder in folders:
@@ -224,12 +241,21 @@ def load_catalog(extra_dir: Path | None = None) -> Mapping[str, VideoModel]:
         for entry in folder:
             if not entry.name.endswith(".toml") or entry.name == "sizes.toml":
                 continue
-            model = parse_model(entry.read_text(encoding="utf-8"), str(entry))
+            text = entry.read_text(encoding="utf-8")
+            if entry.name == ALIAS_FILE:
+                aliases |= parse_aliases(text, str(entry))
+                continue
+            model = parse_model(text, str(entry))
             if model.id in seen:
                 raise CatalogError(f"{entry} and {seen[model.id]} both define the model {model.id}")
             seen[model.id] = str(entry)
-            catalog[model.id] = model
-    return catalog
+            models[model.id] = model
+    check_aliases(aliases, models)
+    for model in models.values():
+        if model.replaced_by and model.replaced_by not in models:
+            message = f"there is no model {model.replaced_by!r}; allowed are the ids {', '.join(sorted(models))}"
+            raise CatalogError(f"{model.id}: replaced_by: {message}")
+    return Catalog(models, aliases)
 
 
 def require_model(model_id: str, extra_dir: Path | None = None) -> VideoModel:

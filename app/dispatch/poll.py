@@ -17,19 +17,10 @@ from app.sql_statements import SqlStatement
 
 # What answers show of a job. Each column more costs every poll.
 _SHOWN = (
-    *("id", "model", "state", "stage", "progress", "prompt", "test", "project_id", "spec", "price", "currency"),
-    *(
-        "extra",
-        "resolved",
-        "parent_id",
-        "parent_kind",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "start_by",
-        "not_after",
-    ),
-    *("film", "film_key", "files_expire_at", "files_removed_at", "links_revoked", "error_code", "error_message"),
+    *("id", "model", "model_alias", "state", "stage", "progress", "prompt", "test", "project_id", "spec", "price"),
+    *("currency", "extra", "resolved", "parent_id", "parent_kind", "retention", "created_at", "started_at"),
+    *("finished_at", "start_by", "not_after", "film", "film_key", "files_expire_at", "files_removed_at"),
+    *("links_revoked", "error_code", "error_message"),
 )
 _COLUMNS = ", ".join(f'j."{inspect(Job).column_attrs[name].columns[0].name}" AS {name}' for name in _SHOWN)
 _POLL = SqlStatement(f"""{FACTS_SQL}

@@ -16,6 +16,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from app.assets import remove as assets
+from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
@@ -25,9 +26,11 @@ from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
+from app.jobs.retirement_notices import accounts_to_notify, notify_account, retiring_models
 from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
+from app.settings import get_settings
 from app.storage import Stat, get_storage
 from app.webhooks.deliveries import prune_deliveries
 
@@ -197,6 +200,18 @@ def gone_workers(session: Session) -> int:
     return remove_gone_workers(session, limit=WORKERS_BATCH)
 
 
+def notify_of_retirements() -> int:
+    """Notify some accounts that a model which they have used lately will retire. Returns how many."""
+    count = 0
+    with transaction() as session:
+        models = retiring_models(session, load_catalog(get_settings().catalog_dir).values())
+        due = [(model, *account) for model in models for account in accounts_to_notify(session, model)]
+    for model, account_id, is_test in due:
+        with transaction() as session:
+            count += notify_account(session, account_id, model, is_test=is_test)
+    return count
+
+
 def partial_uploads() -> int:
     """Delete uploads that were started a day ago and never completed. Returns how many."""
     with transaction() as session:
@@ -224,6 +239,7 @@ def chores() -> list[Chore]:
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
         Chore("service_figures", add_closed_figures, 1.0, is_counted=False),
+        Chore("retirement_notices", notify_of_retirements, 600.0, is_counted=False),
         Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),
         Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
         Chore("unnamed_assets", unreferenced_assets, 3600.0),

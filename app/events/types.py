@@ -11,6 +11,7 @@ EVENT_TYPES: dict[str, str] = {
     "video.cancelled": "The job was cancelled; only segments finished before were charged.",
     "video.expired": "The job was not started in time; nothing was charged.",
     "wallet.low": "The wallet has fallen below the account's warning level.",
+    "model.retiring": "A model that the account has used lately will retire; `replaced_by` names another one.",
     "endpoint.failing": "A webhook endpoint keeps failing and will be disabled if that continues.",
     "endpoint.disabled": "A webhook endpoint was disabled: it answered 410, or failed for five days.",
     "webhook.test": "A test of a webhook endpoint was requested.",
@@ -39,4 +40,7 @@ def sample_data(type_: str, account_id: str) -> dict[str, Any]:
         return _SAMPLE_VIDEO | {"status": _SAMPLE_STATUS.get(type_, state)} | charged
     if family == "wallet":
         return {"id": account_id, "object": "wallet", "available": "4.20", "currency": "CNY"}
+    if family == "model":
+        ends = {"deprecated_at": 1_790_812_800, "retires_at": 1_798_761_600}
+        return {"id": "demo", "object": "model", "name": "Cinemeter demo", **ends, "replaced_by": "demo-2"}
     return {"id": "webhook_sample", "object": "webhook_endpoint", "message": EVENT_TYPES[type_]}

@@ -41,10 +41,8 @@ def asset_is_awaited() -> ColumnElement[bool]:
 
 def check_inputs(session: Session, spec: Spec) -> None:
     """Check that the inputs of an order still exist. Raises AppError `gone`."""
-    asset_ids = [spec.audio, spec.video, *(each for shot in spec.shots for each in (shot.first_frame, shot.last_frame))]
-    for asset_id in asset_ids:
-        if asset_id is not None:
-            asset_key(session, asset_id)
+    for asset_id in spec.input_ids():
+        asset_key(session, asset_id)
 
 
 def _reads(child: type[Job], job_id: Any) -> ColumnElement[bool]:

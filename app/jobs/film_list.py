@@ -10,6 +10,7 @@ from app.accounts.caller import Caller
 from app.errors import AppError
 from app.jobs.find import own_jobs
 from app.jobs.label_tables import FilmLabel
+from app.jobs.model_life import has_model
 from app.jobs.tables import Job
 
 
@@ -54,11 +55,12 @@ def _filtered(query: Select[Job], caller: Caller, wanted: FilmFilter) -> Select[
         for column, value in (
             (Job.state, wanted.state),
             (Job.project_id, wanted.project),
-            (Job.model, wanted.model),
             (Job.spec["ratio"].astext, wanted.ratio),
         )
         if value
     ]
+    if wanted.model:
+        conditions.append(has_model(wanted.model))
     if wanted.since is not None:
         conditions.append(Job.created_at >= wanted.since)
     if wanted.until is not None:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.errors import AppError, not_found
+from app.jobs.model_life import has_model
 from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
 
@@ -58,7 +59,7 @@ def list_jobs(
     if state is not None:
         query = query.where(Job.state == state)
     if model is not None:
-        query = query.where(Job.model == model)
+        query = query.where(has_model(model))
     if search:
         query = query.where(Job.prompt.icontains(search, autoescape=True))
     sort_key = tuple_(Job.created_at, Job.id)

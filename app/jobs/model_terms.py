@@ -76,10 +76,17 @@ def check_terms(session: Session, model: VideoModel, *, accepted: Collection[tup
         raise AppError("terms_not_acknowledged", message, field="model", value=model.id)
 
 
-def on_sale(session: Session, models: Iterable[VideoModel]) -> list[VideoModel]:
-    """Return the enabled ones of these models whose terms, where they have some, are accepted."""
+def on_sale(session: Session, models: Iterable[VideoModel], *, with_retired: bool = False) -> list[VideoModel]:
+    """Return the enabled ones of these models whose terms, where they have some, are accepted.
+
+    Retired ones are left out unless `with_retired`.
+    """
+    moment = now(session)
     rows: Sequence[AcknowledgedTerms] = session.scalars(select(AcknowledgedTerms)).all()
     accepted = {(each.model, each.terms_hash) for each in rows}
     return [
-        each for each in models if each.enabled and (not each.acknowledge or (each.id, terms_hash(each)) in accepted)
+        each
+        for each in models
+        if each.enabled and (with_retired or not each.is_retired(moment))
+        if not each.acknowledge or (each.id, terms_hash(each)) in accepted
     ]

@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.catalog.models import load_catalog
 from app.clock import now
 from app.errors import AppError, not_found
 from app.jobs.quote import Priced, quoted_price
@@ -15,6 +16,7 @@ from app.jobs.spec import Spec
 from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
 from app.prices.reservations import release_reservation
+from app.settings import get_settings
 
 
 def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = False) -> Quote:
@@ -43,7 +45,7 @@ def open_quote(
         raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
     priced = quoted_price(session, quote)
     agreed = priced.spec
-    if request.model not in (AUTO, agreed.model):
+    if request.model not in (AUTO, agreed.model, priced.alias) and not _means(request.model, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
     requested = spec or resolve(session, caller, request, priced.model, seed=agreed.seed, mode=agreed.mode)
     if requested.fingerprint() != quote.spec_hash:
@@ -51,6 +53,12 @@ def open_quote(
         message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."
         raise AppError("quote_mismatch", message, field=fields[0] if fields else "quote_id", differs=fields)
     return priced
+
+
+def _means(name: str, model_id: str) -> bool:
+    """Return whether a name is an alias of this model now."""
+    model = load_catalog(get_settings().catalog_dir).find(name)
+    return model is not None and model.id == model_id
 
 
 def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:

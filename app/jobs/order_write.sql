@@ -6,13 +6,13 @@
 -- of a share is at least its pool's. A share in which nothing changes is locked, and not written.
 WITH job AS (
     INSERT INTO jobs (
-        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
-        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing, price, quote_id,
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, retention, progress,
         units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
     )
     SELECT
-        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
-        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing, price, quote_id,
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, retention, progress,
         units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
     FROM jsonb_populate_record(CAST(NULL AS jobs), CAST(:job AS jsonb))
 ),

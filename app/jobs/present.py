@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from app.jobs.retention_request import Retention
 from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, is_final
@@ -35,6 +36,8 @@ def show_job(
     return VideoOut(
         id=job.id,
         model=job.model,
+        model_alias=job.model_alias,
+        retention=Retention.model_validate(job.retention) if job.retention else None,
         status=state,
         progress=job.progress,
         created_at=unix(job.created_at) or 0,

@@ -17,6 +17,8 @@ from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
+from app.jobs.file_retention import check_retention
+from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
 from app.jobs.order_facts import OrderFacts
 from app.jobs.order_warnings import OrderWarning, with_order_warnings
@@ -40,7 +42,7 @@ from pricing.window import moment_text
 # Maximum tries to price an order while others reserve free seconds or promotion budgets concurrently.
 PRICE_RETRIES_MAX = 3
 # Fields of an order that are not part of its Spec. A quote stores them for APIs where the order is not repeated.
-ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price"}
+ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price", "retention"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Priced:
     at: datetime
     price: Price
     choice: str | None = None  # why `auto` selected this model
+    alias: str | None = None  # under which the model was ordered
     quote: Quote | None = None
 
     @property
@@ -84,12 +87,14 @@ class Priced:
             "usage": self.usage.content(),
             "customer": self.customer.content(),
             "at": moment_text(self.at),
+            **({} if self.alias is None else {"model_alias": self.alias}),
         }
 
     def resolved(self) -> dict[str, Any]:
         """Return the resolved defaults and the seed, for an estimate or a quote."""
         facts = {**resolved_facts(self.spec, self.model), "seed": self.spec.seed}
-        return facts if self.choice is None else {**facts, "model_chosen": self.choice}
+        chosen = {"model_alias": self.alias, "model_chosen": self.choice}
+        return facts | {name: value for name, value in chosen.items() if value is not None}
 
     def body(self) -> dict[str, Any]:
         """Return the API representation of the price."""
@@ -111,7 +116,8 @@ def quoted_price(session: Session, quote: Quote) -> Priced:
     total, list_total = Money(quote.total, quote.currency), Money(int(quote.body["list_minor"]), quote.currency)
     amount = replace(price(book, usage, customer, at), total=total, list_total=list_total)
     model = load_catalog(get_settings().catalog_dir)[spec.model]
-    return Priced(spec, model, book, str(inputs["book"]), usage, customer, at, amount, quote=quote)
+    alias = inputs.get("model_alias")
+    return Priced(spec, model, book, str(inputs["book"]), usage, customer, at, amount, alias=alias, quote=quote)
 
 
 def usage_of(spec: Spec) -> Usage:
@@ -181,7 +187,7 @@ def estimate(
     accepted = None if facts is None else facts.accepted_terms
     request = with_ratio(session, caller, request)
     priced, refusals = [], []
-    for model in candidates(request, mode):
+    for model in candidates(request, now(session), mode):
         try:
             check_terms(session, model, accepted=accepted)
             spec = resolve(session, caller, request, model, seed=seed, mode=mode)
@@ -191,8 +197,11 @@ def estimate(
             refusals.append(refusal)
     if not priced:
         raise refusals[0]
+    check_retention(request.retention, priced[0].membership)
     best = min(priced, key=lambda each: (each.price.total.minor, -each.native_pixels))
-    return replace(best, choice=_choice_reason(best, priced)) if request.model == AUTO else best
+    if request.model == AUTO:
+        return replace(best, choice=_choice_reason(best, priced))
+    return replace(best, alias=alias_of(request.model))
 
 
 def _choice_reason(best: Priced, able: list[Priced]) -> str:
@@ -268,11 +277,17 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
             "beside": request.model_dump(mode="json", include=ORDER_FIELDS, exclude_defaults=True),
         },
         created_at=priced.at,
-        expires_at=priced.at + timedelta(seconds=get_settings().quote_seconds),
+        expires_at=_quote_end(priced),
     )
     session.add(quote)
     session.flush()
     return quote
+
+
+def _quote_end(priced: Priced) -> datetime:
+    """Return when a quote of this price expires: before its model retires."""
+    end = priced.at + timedelta(seconds=get_settings().quote_seconds)
+    return end if priced.model.retires_at is None else min(end, priced.model.retires_at)
 
 
 def show_quote(quote: Quote, warnings: Sequence[OrderWarning] = ()) -> QuoteOut:

@@ -73,6 +73,8 @@ def _delivered(job: EndedJob) -> Delivered:
     facts, seconds = {"job": job.id}, Fraction(0)
     if job.error_code is not None:
         facts["error"] = job.error_code
+    if "model_alias" in job.pricing:
+        facts["model_alias"] = str(job.pricing["model_alias"])
     if job.film is not None:
         film = {name: str(job.film[name]) for name in ("sha256", "frames", "fps")}
         facts |= {"film": str(job.film_key), **film, "size": f"{job.film['width']}x{job.film['height']}"}

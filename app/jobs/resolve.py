@@ -1,6 +1,7 @@
 """Resolve a request into a Spec: every default is filled in before anything is priced."""
 
 import secrets
+from datetime import datetime
 from fractions import Fraction
 
 from sqlalchemy.orm import Session
@@ -9,11 +10,12 @@ from app.assets.find import ready_asset
 from app.assets.owner import AssetOwner
 from app.assets.tables import Asset
 from app.catalog.demo_terms import prompt_terms
-from app.catalog.models import STRENGTH_MODES, VideoModel, load_catalog
+from app.catalog.models import STRENGTH_MODES, Catalog, VideoModel, load_catalog
 from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_length, check_model, check_pictures
+from app.jobs.model_life import check_not_retired
 from app.jobs.resolve_sound import resolve_sound
 from app.jobs.schemas import PROMPT_MAX, ShotIn, VideoRequest
 from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames, styled
@@ -134,31 +136,36 @@ def _cut_to_clip(shots: tuple[Shot, ...], clip: Asset, model: VideoModel, reques
     return shots[0].model_copy(update={"frames": frames, "seconds": max(1, round(Fraction(frames, model.fps)))})
 
 
-def candidates(request: VideoRequest, mode: Mode | None = None) -> list[VideoModel]:
-    """Return the models that may make this request: the named one, or for `auto` every capable enabled one.
+def candidates(request: VideoRequest, at: datetime, mode: Mode | None = None) -> list[VideoModel]:
+    """Return the models that may make this request at a moment: the named one, or for `auto` every capable one.
 
-    Raises AppError `unknown_model`, or `mode_unsupported` when no enabled model has the mode.
+    Raises AppError `unknown_model`, `model_retired`, or `mode_unsupported` when no enabled model has the mode.
     """
-    catalog = {each.id: each for each in load_catalog(get_settings().catalog_dir).values() if each.enabled}
+    catalog = load_catalog(get_settings().catalog_dir)
     if request.model != AUTO:
-        if request.model not in catalog:
-            message = (
-                f"There is no enabled video model {request.model!r}; enabled models: {', '.join(sorted(catalog))}."
-            )
-            raise AppError(
-                "unknown_model", message, field="model", value=request.model, allowed=[AUTO, *sorted(catalog)]
-            )
-        return [catalog[request.model]]
+        return [_named_model(catalog, request.model, at)]
     wanted_mode = mode or mode_of(request, storyboard(request))
     size = resolve_size(request.size, request.resolution, request.ratio)
     able = [
         each
         for each in catalog.values()
-        if wanted_mode in each.modes and each.native_size(size) and each.family != "synthetic"
+        if each.enabled and wanted_mode in each.modes and each.native_size(size) and each.family != "synthetic"
+        if not each.is_retired(at)
     ]
     if not able:
         raise AppError("mode_unsupported", f"No enabled model can do {wanted_mode} at {size.name}.", field="model")
     return able
+
+
+def _named_model(catalog: Catalog, name: str, at: datetime) -> VideoModel:
+    """Return the enabled model with this id or alias."""
+    model = catalog.find(name)
+    if model is None or not model.enabled:
+        enabled = sorted(each.id for each in catalog.values() if each.enabled and not each.is_retired(at))
+        message = f"There is no enabled video model {name!r}; enabled models: {', '.join(enabled)}."
+        raise AppError("unknown_model", message, field="model", value=name, allowed=[AUTO, *enabled])
+    check_not_retired(model, at)
+    return model
 
 
 def storyboard(request: VideoRequest) -> list[ShotIn]:

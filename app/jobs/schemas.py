@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from app.catalog.prompt_warnings import prompt_warnings
 from app.jobs.order_warnings import order_warnings
+from app.jobs.retention_request import Retention
 from app.jobs.states import JobState
 
 PROMPT_MAX = 5000
@@ -126,6 +127,7 @@ class VideoRequest(StrictModel):
     expires_after: int | None = Field(
         None, ge=1, le=172_800, description="Seconds; a job not started by then ends as expired, free of charge."
     )
+    retention: Retention | None = None
 
 
 def in_one_order(content: Any) -> Any:
@@ -256,6 +258,8 @@ class VideoOut(WithWarnings):
     size: str
     error: VideoError | None = None
     # Additional to OpenAI's fields.
+    model_alias: str | None = None
+    retention: Retention | None = None
     stage: str | None = None
     queue_position: int | None = None
     eta: dict[str, int] | None = None

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.fair_share import lock_shares
+from app.jobs.file_retention import expire_inputs, film_retention
 from app.jobs.meter import end_take
 from app.jobs.publish_event import new_job_event
 from app.jobs.queue_tables import Take, Unit
@@ -111,9 +111,10 @@ def _end(
         membership = book.membership(str(job.pricing["customer"]["membership"]))
         job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key
         job.film = film.measured()
-        job.files_expire_at = moment + timedelta(days=membership.retention_days)
+        job.files_expire_at = moment + film_retention(job, membership)
     receipt = make_receipt(book, job)
     _write_end(session, job, receipt, facts)
+    expire_inputs(session, job, moment)
     if facts.has_reservation:
         used = receipt.price
         terms: dict[str, Any] = {"free_seconds": used.free_seconds_used, "promotions": used.promotions}

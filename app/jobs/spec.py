@@ -76,6 +76,11 @@ class Spec(BaseModel):
         """Whether the film has sound, of the model or of a track."""
         return self.sound or self.audio is not None
 
+    def input_ids(self) -> list[str]:
+        """Return the ids of the assets that the order reads, each once."""
+        pictures = (each for shot in self.shots for each in (shot.first_frame, shot.last_frame))
+        return list(dict.fromkeys(each for each in (self.audio, self.video, *pictures) if each is not None))
+
     def seconds(self) -> Fraction:
         """Return the film's length in seconds, exactly."""
         return Fraction(self.frames, self.fps)

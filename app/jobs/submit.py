@@ -15,9 +15,11 @@ from app.errors import AppError
 from app.jobs.capability import check_memory
 from app.jobs.deadlines import deadlines_of
 from app.jobs.file_references import check_inputs
+from app.jobs.file_retention import check_retention
 from app.jobs.idempotency import OrderIdentity, earlier_job, free_key, scoped_key
 from app.jobs.intake import check_intake
 from app.jobs.low_balance import publish_low_balance
+from app.jobs.model_life import check_not_retired
 from app.jobs.model_terms import check_terms
 from app.jobs.open_quotes import open_quote
 from app.jobs.order_facts import OrderFacts, read_order_facts
@@ -124,6 +126,8 @@ def _check(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
     facts.check_project(caller, request.project)
     if facts.has_pause:
         check_intake(session, account_id=caller.account_id, model=priced.spec.model)
+    check_retention(request.retention, priced.membership)
+    check_not_retired(priced.model, facts.now)
     check_terms(session, priced.model, accepted=facts.accepted_terms)
     check_inputs(session, priced.spec)
 
@@ -196,6 +200,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "spec": spec.model_dump(mode="json"),
         "spec_hash": spec.fingerprint(),
         "model": spec.model,
+        "model_alias": priced.alias,
         "pricing": priced.inputs(),
         "price": priced.body(),
         "quote_id": None if priced.quote is None else priced.quote.id,
@@ -209,6 +214,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,
         "callback_url": request.callback_url,
+        "retention": None if request.retention is None else request.retention.model_dump(exclude_none=True),
         "progress": 0,
         "units_done": 0,
         "not_after": deadlines.not_after,

@@ -96,6 +96,7 @@ class Job(Base):
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     spec_hash: Mapped[str] = mapped_column(Text)
     model: Mapped[str] = mapped_column(Text)
+    model_alias: Mapped[str | None] = mapped_column(Text)  # the name by which the model was ordered, if not its id
     pool: Mapped[str] = mapped_column(Text)
     pricing: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the inputs of price(), frozen by the quote
     price: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the price as the API showed it
@@ -110,6 +111,7 @@ class Job(Base):
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
+    retention: Mapped[dict[str, int] | None] = mapped_column(JSONB)  # seconds after its end, as the order asked for
     progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent
     units_total: Mapped[int] = mapped_column(Integer)
     units_done: Mapped[int] = mapped_column(Integer, default=0)

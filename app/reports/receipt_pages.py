@@ -45,12 +45,14 @@ def receipt_document(session: Session, job_id: str, language: Language) -> Recei
     usage, delivered = receipt["quoted"]["usage"], receipt["delivered"]
     book = book_by_hash(session, receipt["book"]["hash"]).book
     settled = row.settled_at.astimezone(ZoneInfo(account.billing_zone))
+    alias = delivered["facts"].get("model_alias")
+    model = f"{usage['model']} ({translate('ordered_as', language)} {alias})" if alias else usage["model"]
     facts = [
         ("settled_at", settled.strftime("%Y-%m-%d %H:%M %Z")),
         ("account", f"{account.name} ({account.id})"),
         ("video", row.job_id),
         ("outcome", translate(row.outcome, language)),
-        ("model", f"{usage['model']}, {usage['resolution']}, {mode_words(usage['mode'], language)}"),
+        ("model", f"{model}, {usage['resolution']}, {mode_words(usage['mode'], language)}"),
         ("tier", getattr(book.tier(usage["service_tier"]).title, language)),
         ("billed_seconds", decimals(exact_number(receipt["billed_seconds"]))),
         ("quoted", f"{receipt['quoted']['total']} {row.currency}"),

@@ -25,6 +25,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "failed": ("failed", "失败"),
     "expired": ("expired", "已过期"),
     "model": ("Model", "模型"),
+    "ordered_as": ("ordered as", "下单名称"),
     "resolution": ("Resolution", "分辨率"),
     "mode": ("Mode", "模式"),
     "tier": ("Service tier", "服务等级"),

@@ -17,6 +17,7 @@ CODES = {
     "budget_exceeded": "Arrearage",
     "not_found": "NotFound",
     "unknown_model": "ModelNotFound",
+    "model_retired": "ModelNotFound",
     "method_not_allowed": "MethodNotAllowed",
     "body_too_large": "RequestTooLarge",
     "request_timeout": "RequestTimeOut",
@@ -54,7 +55,7 @@ def code_of(code: str) -> str:
 
 def status_of(code: str) -> int:
     """Return DashScope's HTTP status for one of our error codes."""
-    if code == "unknown_model":
+    if code_of(code) == "ModelNotFound":
         return 404
     return _STATUSES.get(HTTP_STATUS[code], HTTP_STATUS[code])
 

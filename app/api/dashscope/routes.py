@@ -27,6 +27,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link_at
+from app.jobs.model_life import has_model
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
@@ -158,7 +159,7 @@ def list_tasks(
     if end_time is not None:
         query = query.where(Job.created_at <= _read_time(end_time, "end_time"))
     if model_name is not None:
-        query = query.where(Job.model == model_name)
+        query = query.where(has_model(model_name))
     if status is not None:
         if status not in STATES_OF_STATUS:
             raise AppError("invalid_request", f"Unknown status: {status}.", field="status", allowed=[*STATES_OF_STATUS])

@@ -17,6 +17,7 @@ TYPES = {
     "terms_not_acknowledged": "forbidden",
     "not_found": "not_found",
     "unknown_model": "model_not_found",
+    "model_retired": "model_not_found",
     "rate_limited": "rate_limit_exceeded",
     "queue_full": "rate_limit_exceeded",
     "too_many_quotes": "rate_limit_exceeded",
@@ -50,7 +51,7 @@ def type_of(code: str) -> str:
 
 def status_of(code: str) -> int:
     """Return the HTTP status of one of our error codes at this interface."""
-    if code == "unknown_model":
+    if type_of(code) == "model_not_found":
         return 404
     return _STATUSES.get(HTTP_STATUS[code], HTTP_STATUS[code])
 

@@ -143,7 +143,7 @@ def _read_options(call: VideoCall, options: Any) -> None:
 
 def _read_fps(call: VideoCall, model_id: str, fps: Any) -> None:
     """Warn of frames per second that are not the model's own, which decides them."""
-    model = load_catalog(get_settings().catalog_dir).get(model_id)
+    model = load_catalog(get_settings().catalog_dir).find(model_id)
     if fps is not None and (model is None or fps != model.fps):
         details = "The model decides its frames per second." if model is None else f"The model makes {model.fps}."
         call.warnings.append({"type": "unsupported", "feature": "fps", "details": details})

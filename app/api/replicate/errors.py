@@ -21,8 +21,8 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def status_of(code: str) -> int:
-    """Return the HTTP status of one of our error codes at this interface: Replicate knows an unknown model as a 404."""
-    return 404 if code == "unknown_model" else HTTP_STATUS[code]
+    """Return the HTTP status of one of our error codes here: Replicate knows a model that is not there as a 404."""
+    return 404 if code in ("unknown_model", "model_retired") else HTTP_STATUS[code]
 
 
 def error_response(error: AppError, request: Request) -> JSONResponse:

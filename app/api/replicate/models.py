@@ -23,8 +23,8 @@ def _models(session: Session) -> dict[str, VideoModel]:
 
 
 def _model(session: Session, owner: str, model_id: str) -> VideoModel:
-    model = _models(session).get(model_id) if owner == OWNER else None
-    if model is None:
+    model = load_catalog(get_settings().catalog_dir).find(model_id) if owner == OWNER else None
+    if model is None or not on_sale(session, [model]):
         raise unknown_model(f"{owner}/{model_id}")
     return model
 

@@ -104,7 +104,7 @@ def to_native(model_id: str, body: dict[str, Any], cancel_after: str | None) -> 
     if not isinstance(inputs, dict):
         raise AppError("invalid_request", "input must be an object.", field="input")
     prediction = PredictionRequest({"model": model_id}, {"model": "model"})
-    model = load_catalog(get_settings().catalog_dir).get(model_id)
+    model = load_catalog(get_settings().catalog_dir).find(model_id)
     for name, value in inputs.items():
         native = INPUTS.get(name) or NATIVE.get(name)
         if name in MODEL_DECIDES or (name in FPS and (model is None or value != model.fps)):

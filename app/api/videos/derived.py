@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.api.access import VideosCaller
 from app.api.handling import HandlingDep
+from app.api.model_headers import announce_model
 from app.api.videos.received_order import read_order
 from app.api.videos.routes import ORDER_LIMITS, answer_order
 from app.api.videos.submit_order import receive_order, repeated_job, submit_order, with_inputs
@@ -19,6 +20,7 @@ from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
+from app.jobs.retention_request import Retention
 from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
@@ -35,6 +37,7 @@ class RemixRequest(StrictModel):
 
     prompt: Prompt
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 class RetakeRequest(StrictModel):
@@ -44,6 +47,7 @@ class RetakeRequest(StrictModel):
     prompt: Prompt | None = None
     negative_prompt: NegativePrompt | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 class ExtensionRequest(StrictModel):
@@ -53,6 +57,7 @@ class ExtensionRequest(StrictModel):
     seconds: Seconds = 5
     video: str | dict[Literal["id"], str] | None = Field(None, description="The OpenAI client sends an object.")
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    retention: Retention | None = None
 
 
 @router.post("/{video_id}/remix")
@@ -63,7 +68,7 @@ def remix_video(
     """Order a variation of a completed video, with its settings and its seed."""
     job = find_job(session, caller, video_id)
     spec = remix(job, prompt=body.prompt, seed=body.seed)
-    order = replace(_order(http, body.prompt, job, "remix", body.model_dump_json()), spec=spec)
+    order = replace(_order(http, body.prompt, job, "remix", _body_text(body), body.retention), spec=spec)
     return answer_order(response, session, submit_order(http, session, caller, order))
 
 
@@ -82,12 +87,14 @@ def retake_shot(
         negative_prompt=body.negative_prompt,
         seed=body.seed,
     )
-    order = replace(_order(http, spec.shots[-1].prompt, job, "retake", body.model_dump_json()), spec=spec)
+    order = _order(http, spec.shots[-1].prompt, job, "retake", _body_text(body), body.retention)
+    order = replace(order, spec=spec)
     order = receive_order(http, session, caller, order)
     retaken = repeated_job(session, caller, order)
     if retaken is None:
         check_clips(session, caller.account_id, spec)
         retaken = submit(session, caller, order)
+    announce_model(http, retaken.model)
     return answer_order(response, session, retaken)
 
 
@@ -127,6 +134,7 @@ def edit_video(
         film = film_as_asset(session, parent).id
         order = replace(order, request=order.request.model_copy(update={"video": film}))
         job = submit(session, caller, with_inputs(session, caller, order))
+    announce_model(http, job.model)
     return answer_order(response, session, job)
 
 
@@ -142,7 +150,8 @@ def extend_video(
         message = "Pass the id of one of your completed videos, or upload its file unchanged."
         raise AppError("invalid_request", message, field="video")
     extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
-    order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint)
+    retention = extension_request.retention
+    order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint, retention)
     order = receive_order(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:
@@ -154,6 +163,7 @@ def extend_video(
             seed=extension_request.seed,
         )
         job = submit(session, caller, replace(order, spec=spec))
+    announce_model(http, job.model)
     return answer_order(response, session, job)
 
 
@@ -169,10 +179,18 @@ def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: B
     return None
 
 
-def _order(http: Request, prompt: str, parent: Job, kind: str, body_text: str) -> OrderIdentity:
+def _body_text(body: RemixRequest | RetakeRequest) -> str:
+    """Return a body by which calls are compared; a later field that is absent leaves it what it was."""
+    return body.model_dump_json(exclude=None if body.retention else {"retention"})
+
+
+def _order(
+    http: Request, prompt: str, parent: Job, kind: str, body_text: str, retention: Retention | None
+) -> OrderIdentity:
     """Return the order of a film that is made from another one. Its Spec is added later."""
+    model = str(parent.spec["model"])
     return OrderIdentity(
-        request=VideoRequest(prompt=prompt, model=str(parent.spec["model"]), project=parent.project_id),
+        request=VideoRequest(prompt=prompt, model=model, project=parent.project_id, retention=retention),
         fingerprint=f"{http.url.path}:{body_text}",
         parent_id=parent.id,
         parent_kind=kind,

@@ -20,7 +20,7 @@ Values = dict[str, Any]
 
 # Fields that a form carries as JSON text.
 JSON_TEXT = (
-    *("metadata", "extra_params", "extra_body", "frame_images", "lora"),
+    *("metadata", "extra_params", "extra_body", "frame_images", "lora", "retention"),
     *("input_reference", "image_reference", "video_reference", "audio_reference"),
 )
 # Enough digits for every count of pixels, frames and seconds.
@@ -176,7 +176,7 @@ def _read_model(values: Values) -> None:
     catalog = load_catalog(get_settings().catalog_dir)
     name = values.get("model")
     # A model without weights has an empty name for them.
-    if isinstance(name, str) and name and name not in catalog:
+    if isinstance(name, str) and name and catalog.find(name) is None:
         same = [each.id for each in catalog.values() if each.enabled and each.weights == name]
         if same:
             values["model"] = same[0]
@@ -206,7 +206,7 @@ def _read_length(values: Values) -> None:
         values.pop("num_frames", None)
         return
     frames, fps = parse_whole(values["num_frames"]), parse_whole(values.get("fps"))
-    model = load_catalog(get_settings().catalog_dir).get(str(values.get("model")))
+    model = load_catalog(get_settings().catalog_dir).find(str(values.get("model")))
     fps = fps or (model.fps if model else None)
     if frames is None or not fps or fps < 1:
         message = "num_frames needs fps, or the model's name: the film's length in seconds is what is ordered."
@@ -225,7 +225,7 @@ def _read_length(values: Values) -> None:
 
 def _remove_same_rate(values: Values) -> None:
     """Remove `fps` where it is the model's frame rate: then nothing is set otherwise."""
-    model = load_catalog(get_settings().catalog_dir).get(str(values.get("model")))
+    model = load_catalog(get_settings().catalog_dir).find(str(values.get("model")))
     if model and parse_whole(values.get("fps")) == model.fps:
         del values["fps"]
 

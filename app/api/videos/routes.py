@@ -17,6 +17,7 @@ from app.api.access import VideosCaller, answers_poll
 from app.api.direct_answers import answered_directly
 from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
+from app.api.model_headers import announce_model
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.polling import matches_etag, poll_headers, video_etag
@@ -122,23 +123,30 @@ def view_committed(session: Session, job: Job) -> VideoOut:
 
 @router.post("/estimates", openapi_extra=BODY_SCHEMA)
 @request_limits(ORDER_LIMITS)
-def estimate_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> EstimateOut:
+def estimate_video(
+    http: Request, session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep
+) -> EstimateOut:
     """Price a request. Nothing is stored, and the price is not locked."""
     order = read_order(body, handling)
     with borrowed_inputs(session, caller, order.request, order.files) as request:
         priced = estimate(session, caller, request)
+    announce_model(http, priced.model.id)
     resolved = with_order_warnings(priced.resolved(), order.warnings)
     return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=resolved)
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
 @request_limits(ORDER_LIMITS)
-def quote_video(session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep) -> QuoteOut:
+def quote_video(
+    http: Request, session: SessionDep, caller: VideosCaller, body: BodyDep, handling: HandlingDep
+) -> QuoteOut:
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     require_active(caller)
     order = read_order(body, handling)
     request = ingest_inputs(session, caller, order.request, order.files)
-    return show_quote(make_quote(session, caller, request), order.warnings)
+    quote = make_quote(session, caller, request)
+    announce_model(http, str(quote.spec["model"]))
+    return show_quote(quote, order.warnings)
 
 
 @router.post("", openapi_extra=BODY_SCHEMA)

@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
+from app.api.model_headers import announce_model
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.rate_limits import count_job
@@ -36,9 +37,12 @@ def submit_order(
     """
     order = receive_order(http, session, caller, order)
     if not has_inputs(order.request, files):
-        return submit(session, caller, order)
-    job = repeated_job(session, caller, order)
-    return job or submit(session, caller, with_inputs(session, caller, order, files))
+        job = submit(session, caller, order)
+    else:
+        earlier = repeated_job(session, caller, order)
+        job = earlier or submit(session, caller, with_inputs(session, caller, order, files))
+    announce_model(http, job.model)
+    return job
 
 
 def receive_order(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> OrderIdentity:

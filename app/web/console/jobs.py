@@ -111,7 +111,7 @@ def post_cancellation(
 _DETAILS = (
     *("id", "account_id", "prompt", "currency", "test", "state", "stage", "progress", "error_code", "error_message"),
     *("created_at", "started_at", "finished_at", "start_by", "not_after", "cancel_requested_at", "door", "spec"),
-    *("files_removed_at", "files_expire_at", "model", "list_total", "total"),
+    *("files_removed_at", "files_expire_at", "model", "model_alias", "list_total", "total"),
 )
 
 

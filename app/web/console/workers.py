@@ -29,7 +29,8 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     """Show the workers, the queues of their pools, and what is paused."""
     pauses = list_pauses(session)
     names = display_names(session, [each for pause in pauses for each in (pause.account_id, pause.paused_by)])
-    known_pools = {model.pool for model in load_catalog(get_settings().catalog_dir).values() if model.enabled}
+    catalog = load_catalog(get_settings().catalog_dir)
+    known_pools = {model.pool for model in catalog.values() if model.enabled}
     workers = list_worker_rows(session)
     queues = read_pool_queues(session, known_pools | {"finish"})
     context: dict[str, Any] = {
@@ -48,10 +49,15 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
             }
             for each in pauses
         ],
-        "models": sorted(load_catalog(get_settings().catalog_dir)),
+        "models": sorted(catalog),
         "terms": [
             {"model": each, "accepted": acknowledgement_of(session, each), "words": terms_hash(each)}
             for each in models_with_terms()
+        ],
+        "catalog": [
+            {"model": each, "aliases": catalog.aliases_of(each.id), "is_retired": each.is_retired(now(session))}
+            for each in catalog.values()
+            if each.enabled
         ],
         "tones": WORKER_TONES,
         "now": now(session),

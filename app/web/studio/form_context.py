@@ -1,13 +1,12 @@
 """What the studio's form shows of a draft: storyboard, price, what is understood, tiers, options and wrong fields."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.accounts.projects import list_projects
-from app.catalog.models import VideoModel, load_catalog
+from app.catalog.models import Catalog, VideoModel, load_catalog
 from app.catalog.sizes import RATIOS, RESOLUTIONS
 from app.clock import now
 from app.errors import AppError
@@ -45,7 +44,7 @@ def form_context(session: Session, visitor: Visitor, draft: Draft, *, error: App
         "wrong": {problem.field: problem.message} if problem is not None and problem.field else {},
         "is_refused": error is not None,
         "tiers": tier_offers(session, visitor, tiers, priced),
-        "inputs": model_inputs(priced.model if priced else _catalog().get(draft.model)),
+        "inputs": model_inputs(priced.model if priced else _catalog().find(draft.model)),
         "has_word": has_word,
     }
 
@@ -65,13 +64,14 @@ def model_inputs(model: VideoModel | None) -> dict[str, Any]:
 
 def model_of(session: Session, visitor: Visitor, draft: Draft) -> VideoModel | None:
     """Return the model that would make a draft: for `auto` the one that the price is of, else the one that is set."""
-    if draft.model in _catalog():
-        return _catalog()[draft.model]
+    named = _catalog().find(draft.model)
+    if named is not None:
+        return named
     priced, _ = _priced(session, visitor, draft)
     return None if priced is None else priced.model
 
 
-def _catalog() -> Mapping[str, VideoModel]:
+def _catalog() -> Catalog:
     return load_catalog(get_settings().catalog_dir)
 
 
@@ -98,7 +98,13 @@ def form_options(session: Session, visitor: Visitor, selected: str) -> dict[str,
     return {
         "waiting": waiting_reason(session, visitor, models),
         "models": [
-            {"id": each.id, "name": each.name, "note": each.note}
+            {
+                "id": each.id,
+                "name": each.name,
+                "note": each.note,
+                "retires_at": each.retires_at,
+                "is_deprecated": each.deprecated_at is not None and each.deprecated_at <= now(session),
+            }
             for each in sorted(models, key=lambda each: each.family == "synthetic")
         ],
         "sounding": [each.name for each in models if each.sound],

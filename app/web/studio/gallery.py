@@ -46,7 +46,9 @@ def show_films(
 ) -> Response:
     """Show the gallery: all films, or those that its filters leave."""
     states, projects = [str(each) for each in JobState], project_names(session, visitor.caller.account_id)
-    models = {each.id: each.name for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())}
+    catalog = load_catalog(get_settings().catalog_dir)
+    model = catalog.aliases.get(model, model)
+    models = {each.id: each.name for each in on_sale(session, catalog.values(), with_retired=True)}
     values = {
         "search": search,
         "state": state if state in states else "",

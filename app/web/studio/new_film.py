@@ -12,6 +12,7 @@ from app.accounts.caller import require_active
 from app.accounts.projects import list_projects
 from app.assets.ingest import ingest_upload
 from app.assets.tables import Asset
+from app.catalog.models import load_catalog
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.file_retention import retention_end, storage_quota
@@ -24,6 +25,7 @@ from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.parsing import parse_integer
 from app.request_limits import WorkKind, request_limits
+from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
@@ -59,6 +61,7 @@ def show_studio(
     seed of a film too.
     """
     if source is None and ordered is None:
+        model = load_catalog(get_settings().catalog_dir).aliases.get(model, model)
         return _studio(request, session, visitor, replace(example_draft(example), model=model))
     job = find_job(session, visitor.caller, source or ordered or "")
     spec = Spec.model_validate(job.spec)

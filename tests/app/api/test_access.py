@@ -1,5 +1,6 @@
 """Every route, called with no key, a wrong key, a wrong scope or role, and with another tenant's ids."""
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -169,6 +170,7 @@ def theirs(world: World) -> dict[str, str]:
         "task_id": video,
         "prediction_id": video,
         "asset_id": asset.json()["id"],
+        "sha256": hashlib.sha256(picture.getvalue()).hexdigest(),
         "endpoint_id": endpoint,
         "delivery_id": delivery,
         "key_id": key,
@@ -242,6 +244,7 @@ def test_another_tenants_ids_open_nothing_in_queries_and_bodies(site: World, the
         ("/v1/videos/edits", {"prompt": "x", "video": {"id": theirs["video_id"]}}),
         ("/v1/videos/extensions", {"prompt": "x", "video": theirs["video_id"]}),
         ("/v1/webhook_endpoints", {"url": "https://example.com/", "project": project}),
+        ("/v1/assets/from_hash", {"sha256": theirs["sha256"]}),
         ("/v4/ai/video-model/status", {"operation": {"id": theirs["video_id"]}}),
         ("/replicate/v1/predictions", {"version": "synthetic", "input": {"prompt": "x", "image": theirs["asset_id"]}}),
     ]

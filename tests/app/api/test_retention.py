@@ -15,6 +15,7 @@ from app.db import transaction
 from app.dispatch.retention import chores, clean
 from app.dispatch.tables import SweepCount
 from app.jobs.tables import ReceiptRow
+from app.reports.replay import replay_job
 from app.settings import get_settings
 from app.storage import get_storage
 from app.wallet.balance import open_wallet
@@ -82,6 +83,99 @@ def test_an_input_stays_until_its_job_has_ended_and_no_job_is_made_without_it(
     assert (again.status_code, again.json()["code"], again.json()["id"]) == (410, "gone", asset)
     assert world.get("/v1/wallet").json() == wallet
     assert len(world.get("/v1/videos").json()["data"]) == 1
+
+
+def picture(color: str = "red") -> bytes:
+    drawn = io.BytesIO()
+    Image.new("RGB", (64, 64), color).save(drawn, "PNG")
+    return drawn.getvalue()
+
+
+def upload(world: World, data: bytes) -> str:
+    asset_id: str = world.post("/v1/assets", files={"file": ("a.png", data, "image/png")}).json()["id"]
+    return asset_id
+
+
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", str(seconds))
+    get_settings.cache_clear()
+
+
+def test_an_order_decides_how_long_its_film_and_its_inputs_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, unused = upload(world, picture()), upload(world, picture("blue"))
+    body = {**ORDER, "first_frame": used, "retention": {"film": 3600, "inputs": 0}}
+    video = world.post("/v1/videos", body).json()
+    assert video["retention"] == {"film": 3600, "inputs": 0}
+    assert clean(chores())["expired_assets"] == 0, "the job still reads it"
+    world.work()
+    done = world.get(f"/v1/videos/{video['id']}").json()
+    assert done["retention"] == {"film": 3600, "inputs": 0}
+    assert done["expires_at"] - done["completed_at"] == 3600
+    assert clean(chores())["expired_assets"] == 1
+    assert world.get(f"/v1/assets/{used}").status_code == 404
+    assert world.get(f"/v1/assets/{unused}").status_code == 200
+    assert world.get(f"/v1/videos/{video['id']}/content").status_code == 200
+    pass_time(monkeypatch, 3700)
+    assert clean(chores())["expired_films"] == 1
+    assert world.get(f"/v1/videos/{video['id']}/content").status_code == 410
+    receipt = world.get(f"/v1/videos/{video['id']}/receipt").json()
+    assert receipt["total"] == done["charged"]
+    with transaction() as session:
+        assert replay_job(session, video["id"])[1] is None
+
+
+def test_inputs_of_a_form_leave_with_a_job_that_failed_to_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"model": "synthetic", "prompt": "bars", "seconds": "1", "resolution": "480P", "retention[inputs]": "60"}
+    files = {"input_reference": ("a.png", picture(), "image/png")}
+    video = world.app.post(
+        "/v1/videos", data=fields, files=files, headers={"Authorization": f"Bearer {world.alice}"}
+    ).json()
+    assert video["retention"] == {"film": None, "inputs": 60}
+    ended = world.post(f"/v1/videos/{video['id']}/cancel").json()
+    assert ended["status"] == "cancelled"
+    with transaction() as session:
+        asset = session.scalars(select(Asset)).one()
+        assert asset.expires_at is not None
+        assert int(asset.expires_at.timestamp()) == ended["completed_at"] + 60
+    pass_time(monkeypatch, 70)
+    assert clean(chores())["expired_assets"] == 1
+
+
+def test_a_retention_never_keeps_an_input_longer(world: World) -> None:
+    asset = upload(world, picture())
+    before = world.get(f"/v1/assets/{asset}").json()["expires_at"]
+    video = world.post("/v1/videos", {**ORDER, "first_frame": asset, "retention": {"inputs": 30 * 86_400}}).json()
+    world.post(f"/v1/videos/{video['id']}/cancel")
+    assert world.get(f"/v1/assets/{asset}").json()["expires_at"] == before
+
+
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/estimates", "/v1/videos/quotes"])
+def test_a_retention_beyond_the_membership_is_refused_with_the_bound(world: World, path: str) -> None:
+    for name, least in (("film", 60), ("inputs", 0)):
+        refused = world.post(path, {**ORDER, "retention": {name: 30 * 86_400 + 1}})
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+        assert refused.json()["field"] == f"retention.{name}"
+        assert refused.json()["allowed"] == [least, 30 * 86_400]
+        assert "professional keeps files for at most 2592000 seconds (30 days)" in refused.json()["detail"]
+    for retention in ({"film": 59}, {"inputs": -1}, {"prompt": 5}, 60):
+        assert world.post(path, {**ORDER, "retention": retention}).status_code == 422
+    assert world.get("/v1/videos").json()["data"] == []
+
+
+def test_films_made_from_others_have_a_retention_of_their_own(world: World) -> None:
+    first = world.post("/v1/videos", {**ORDER, "retention": {"film": 3600}}).json()["id"]
+    world.work()
+    body = {"prompt": "other bars"}
+    plain = world.post(f"/v1/videos/{first}/remix", body, headers={"Idempotency-Key": "plain"}).json()
+    assert plain["retention"] is None
+    short = world.post(f"/v1/videos/{first}/remix", {**body, "retention": {"film": 60}}).json()
+    longer = {**body, "video": {"id": first}, "seconds": 1, "retention": {"film": 120}}
+    extended = world.post("/v1/videos/extensions", longer).json()
+    assert [each["retention"]["film"] for each in (short, extended)] == [60, 120]
+    too_long = world.post(f"/v1/videos/{first}/remix", {**body, "retention": {"film": 31 * 86_400}})
+    assert (too_long.status_code, too_long.json()["field"]) == (422, "retention.film")
 
 
 def test_a_film_that_comes_back_is_kept_as_long_as_the_membership_says(world: World) -> None:

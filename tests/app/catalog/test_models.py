@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.catalog.models import CatalogError, VideoModel, load_catalog, models_with, parse_model, require_model
+from app.catalog.errors import CatalogError
+from app.catalog.models import VideoModel, load_catalog, models_with, parse_model, require_model
 from app.catalog.sizes import SIZES, resolve_size
 from app.errors import AppError
 

@@ -48,6 +48,7 @@ STEPS: list[tuple[str, str]] = [
     ("job", r"UPDATE jobs|FROM jobs .*FOR UPDATE"),
     ("shares", r"(UPDATE|INSERT INTO) shares|FROM shares .*FOR UPDATE"),
     ("lanes", r"INSERT INTO units|UPDATE units SET (state|class)"),
+    ("inputs", r"UPDATE assets|FROM assets .*FOR UPDATE"),
     ("reservation", r"UPDATE reservations"),
     ("free seconds", r"(UPDATE|INSERT INTO) free_uses"),
     ("promotions of an account", r"(UPDATE|INSERT INTO) promotion_uses"),

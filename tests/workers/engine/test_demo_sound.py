@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.catalog.models import CatalogError, parse_model, require_model
+from app.catalog.errors import CatalogError
+from app.catalog.models import parse_model, require_model
 from tests.workers.engine.segment_requests import film, request
 from workers.engine import Continuation, Engine, SegmentRequest, make_engine
 from workers.engine.sound import SOUND_RATE

@@ -1,0 +1,19 @@
+"""Which accounts were told that a model retires."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base, Moment
+
+
+class RetirementNotice(Base):
+    """The one event `model.retiring` of an account about a model and the date on which it retires."""
+
+    __tablename__ = "retirement_notices"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    retires_at: Mapped[datetime] = mapped_column(Moment, primary_key=True)
+    noticed_at: Mapped[datetime] = mapped_column(Moment)
