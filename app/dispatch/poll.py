@@ -23,6 +23,7 @@ _SHOWN = (
         "resolved",
         "parent_id",
         "parent_kind",
+        "group_id",
         "created_at",
         "started_at",
         "finished_at",

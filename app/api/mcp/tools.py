@@ -23,15 +23,14 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
-from app.jobs.quote import estimate, make_quote, show_quote
-from app.jobs.rate_limits import count_job
-from app.jobs.schemas import EstimateOut, VideoRequest
+from app.jobs.quote import estimate_films, make_quote, quoted_total, show_estimate, show_quote
+from app.jobs.rate_limits import count_order
+from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.request_limits import WorkKind
 from app.request_session import gate_place
 from app.roles import Scope, require_scope
-from pricing.money import Money
 
 INSTRUCTIONS = """Generate films billed by the second of delivered video.
 Call `estimate` to explore prices; it stores nothing. To order, call `quote`, show its total and lines to the person who
@@ -83,9 +82,8 @@ def tool_request(context: Context[Any, Any]) -> Request:
 @in_session(WorkKind.ORDER)
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
-        priced = estimate(session, caller, request)
-    answer = EstimateOut(**priced.body(), **priced.deadlines(order.expires_after), resolved=priced.resolved())
-    return answer.model_dump(mode="json")
+        films = estimate_films(session, caller, request)
+    return show_estimate(films, order).model_dump(mode="json")
 
 
 @in_session(WorkKind.ORDER)
@@ -98,15 +96,15 @@ def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, A
 @in_session(WorkKind.ORDER)
 def _generate(session: Session, caller: Caller, request: Request, quote_id: str, confirm_total: str) -> dict[str, Any]:
     quote = find_quote(session, caller, quote_id)
-    total = Money(quote.total, quote.currency).text
+    total = quoted_total(quote).text
     if confirm_total != total:
         message = f"confirm_total must equal the quote's total, {total} {quote.currency}."
         raise AppError("invalid_request", message, field="confirm_total", allowed=[total])
-    count_job(request, session, caller)
     spec = Spec.model_validate(quote.spec)
     # The fields of an order that are not in its Spec (project, callback, metadata) were stored with the quote.
     options = quote.body.get("beside", {})
     video_request = VideoRequest.model_validate({**options, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
+    count_order(request, session, caller, video_request.films)
     # The quote's id is the idempotency key: an agent that repeats the call gets the film that it already ordered.
     order = OrderIdentity(
         request=video_request,
