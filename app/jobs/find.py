@@ -1,9 +1,8 @@
 """Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, select, tuple_
@@ -48,7 +47,7 @@ class JobFilter:
     search: str | None = None
     project: str | None = None
     group: str | None = None
-    metadata: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, str] = field(default_factory=dict)
     since: datetime | None = None
     until: datetime | None = None
 

@@ -2,19 +2,20 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, SmallInteger, Text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment
 
 
-class JobGroup(Base):
+class Group(Base):
     """Jobs that one call ordered together. `unfinished` counts those that have not ended; at 0 the group has ended."""
 
     __tablename__ = "job_groups"
     __table_args__ = (
         CheckConstraint("unfinished BETWEEN 0 AND size", name="unfinished_within_size"),
         CheckConstraint("(unfinished = 0) = (finished_at IS NOT NULL)", name="finished_has_moment"),
+        Index("ix_job_groups_finished", "finished_at"),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

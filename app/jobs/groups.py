@@ -12,7 +12,7 @@ from app.errors import not_found
 from app.events.record import record_event
 from app.events.types import GROUP_ENDED
 from app.jobs.find import receipts_of
-from app.jobs.group_tables import JobGroup
+from app.jobs.group_tables import Group
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut, unix
 from app.jobs.states import FINAL, JobState
@@ -54,9 +54,9 @@ class GroupReader(Protocol):
     def project_id(self) -> str | None: ...
 
 
-def find_group(session: Session, caller: GroupReader, group_id: str) -> JobGroup:
+def find_group(session: Session, caller: GroupReader, group_id: str) -> Group:
     """Return the caller's group. Raises AppError `not_found`, the same for another tenant's group."""
-    group = session.get(JobGroup, group_id, populate_existing=True)
+    group = session.get(Group, group_id, populate_existing=True)
     if group is None or group.account_id != caller.account_id or group.test != caller.test:
         raise not_found("group", group_id)
     if caller.project_id is not None and group.project_id != caller.project_id:
@@ -70,7 +70,7 @@ def jobs_of(session: Session, group_id: str) -> list[Job]:
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
-def present_jobs(session: Session, group: JobGroup) -> list[Job]:
+def present_jobs(session: Session, group: Group) -> list[Job]:
     """Return the jobs of a group that were not deleted. Raises AppError `not_found` where all were."""
     jobs = [job for job in jobs_of(session, group.id) if job.deleted_at is None]
     if not jobs:
@@ -102,7 +102,7 @@ def state_of(jobs: Sequence[Job]) -> JobState:
 
 
 def show_group(
-    group: JobGroup, jobs: Sequence[Job], receipts: Mapping[str, ReceiptRow], videos: Iterable[VideoOut]
+    group: Group, jobs: Sequence[Job], receipts: Mapping[str, ReceiptRow], videos: Iterable[VideoOut]
 ) -> GroupOut:
     """Return the API representation of a group: of all its jobs, the receipts of those that ended, and its videos."""
     counts = {str(state): sum(job.state == state for job in jobs) for state in JobState}
@@ -131,12 +131,12 @@ def end_in_group(session: Session, job: Job) -> None:
     """
     if job.group_id is None:
         return
-    last = JobGroup.unfinished == 1
+    last = Group.unfinished == 1
     counted = (
-        update(JobGroup)
-        .where(JobGroup.id == job.group_id)
-        .values(unfinished=JobGroup.unfinished - 1, finished_at=case((last, now(session)), else_=None))
-        .returning(JobGroup)
+        update(Group)
+        .where(Group.id == job.group_id)
+        .values(unfinished=Group.unfinished - 1, finished_at=case((last, now(session)), else_=None))
+        .returning(Group)
         .execution_options(populate_existing=True)
     )
     group = session.scalars(counted).one()
@@ -144,7 +144,7 @@ def end_in_group(session: Session, job: Job) -> None:
         _publish_end(session, group)
 
 
-def _publish_end(session: Session, group: JobGroup) -> None:
+def _publish_end(session: Session, group: Group) -> None:
     jobs = jobs_of(session, group.id)
     receipts = receipts_of(session, jobs)
     videos = [show_job(job, receipt=receipts.get(job.id)) for job in jobs if job.deleted_at is None]

@@ -15,12 +15,14 @@ from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.mcp.problems import ProblemServer, tool_error
+from app.api.videos.groups import cancel_group, view_group
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
+from app.jobs.groups import is_group
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
 from app.jobs.quote import estimate_films, make_quote, quoted_total, show_estimate, show_quote
@@ -37,6 +39,7 @@ Call `estimate` to explore prices; it stores nothing. To order, call `quote`, sh
 pays, and only when they agree call `generate` with the quote's id and the same total. Poll `status` for progress."""
 
 VideoId = Annotated[str, Field(description="The id of one of your videos.")]
+VideoOrGroupId = Annotated[str, Field(description="The id of one of your videos, or of the group of one order.")]
 
 
 Tool = Callable[..., dict[str, Any]]
@@ -119,11 +122,15 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
 
 @in_session(WorkKind.LIGHT)
 def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    if is_group(video_id):
+        return view_group(session, caller, video_id).model_dump(mode="json", exclude_none=True)
     return view(session, find_job(session, caller, video_id)).model_dump(mode="json", exclude_none=True)
 
 
 @in_session(WorkKind.LIGHT)
 def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    if is_group(video_id):
+        return cancel_group(session, caller, video_id).model_dump(mode="json", exclude_none=True)
     job = request_cancel(session, find_job(session, caller, video_id, lock=True))
     return view_committed(session, job).model_dump(mode="json", exclude_none=True)
 
@@ -158,16 +165,19 @@ async def generate_film(
     confirm_total: Annotated[str, Field(description="The quote's total, repeated to confirm the charge.")],
     context: Context[Any, Any],
 ) -> dict[str, Any]:
-    """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
+    """Order the film of a quote, or its `n` films. This spends money: at most the quote's total, for what is delivered.
+
+    Of several the answer is the first; `status` with its `group` shows all.
+    """
     return await _generate(context, tool_request(context), quote_id, confirm_total)
 
 
-async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+async def film_status(video_id: VideoOrGroupId, context: Context[Any, Any]) -> dict[str, Any]:
     """Return the status of a film: its progress, its queue position, and its link when it is completed."""
     return await _status(context, video_id)
 
 
-async def cancel_film(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+async def cancel_film(video_id: VideoOrGroupId, context: Context[Any, Any]) -> dict[str, Any]:
     """Cancel a film. What was already rendered is delivered and charged, and nothing else."""
     return await _cancel(context, video_id)
 

@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_groups")),
         if_not_exists=True,
     )
+    op.create_index("ix_job_groups_finished", "job_groups", ["finished_at"], if_not_exists=True)
     op.create_table(
         "job_metadata",
         sa.Column("job_id", sa.Text(), nullable=False),

@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.errors import AppError
 from app.events.tables import Event
-from app.jobs.group_tables import JobGroup
+from app.jobs.cancel import request_cancel
+from app.jobs.find import find_job
+from app.jobs.group_tables import Group
 from app.jobs.groups import find_group, jobs_of
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote
@@ -46,7 +48,7 @@ def test_several_films_are_jobs_with_seeds_holds_and_receipts_of_their_own(line:
     jobs = group_of(line, job)
     assert jobs[0].id == job.id
     assert seeds(jobs) == [2**31 - 2, 2**31 - 1, 0]
-    assert line.session.scalar(select(JobGroup.unfinished)) == 3
+    assert line.session.scalar(select(Group.unfinished)) == 3
     assert balance(line.session, alice.account_id).held == sum(each.total for each in jobs) == 3 * 88
     line.check()
     line.work()
@@ -82,7 +84,7 @@ def test_a_group_is_ordered_as_a_whole_or_not_at_all(line: Line) -> None:
         line.order(alice, seconds=2, n=3, max_price="2.63")
     assert (refused.value.code, refused.value.field) == ("price_above_cap", "max_price")
     assert line.session.scalars(select(Job)).all() == line.session.scalars(select(Hold)).all() == []
-    assert line.session.scalars(select(JobGroup)).all() == []
+    assert line.session.scalars(select(Group)).all() == []
     assert line.order(alice, seconds=2, n=2).group_id is not None
     line.check()
 
@@ -108,7 +110,7 @@ def test_free_seconds_are_shared_among_the_films_in_their_order(line: Line) -> N
     assert [each.total for each in jobs[:3]] == [0, 0, 0]
     assert jobs[3].total > 0
     assert quote.body["whole"]["total"] == f"{jobs[3].total / 100:.2f}"
-    assert [each.quote_id for each in jobs][0] == quote.id
+    assert jobs[0].quote_id == quote.id
     line.check()
     line.cancel(alice, jobs[1].id)
     line.work()
@@ -144,7 +146,7 @@ def test_a_quote_covers_all_films_and_is_redeemed_or_expires_as_a_whole(line: Li
     assert line.order(alice, seconds=2, n=2, quote_id=quote.id).id == job.id
     other = line.quote(alice, seconds=2, n=2)
     line.wait(minutes=16)
-    line.sweep("expired_quotes") if False else line.sweep()
+    line.sweep()
     states = line.session.scalars(select(Quote.state).where((Quote.id == other.id) | (Quote.first_id == other.id)))
     assert states.all() == ["expired", "expired"]
     line.work()
@@ -177,9 +179,6 @@ def shared_line(engine: Engine, redis_url: str) -> Iterator[Line]:
 
 
 def test_two_films_of_a_group_that_end_at_once_end_it_once(engine: Engine, shared_line: Line) -> None:
-    from app.jobs.cancel import request_cancel
-    from app.jobs.find import find_job
-
     line = shared_line
     alice = line.open()
     for _ in range(4):
