@@ -88,8 +88,8 @@ def jobs_query(
     query = select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None))
     columns: tuple[Any, Any] = (Job.created_at, Job.id)
     entries = [aliased(JobMetadata) for _ in wanted.metadata]
-    for entry, (name, value) in zip(entries, wanted.metadata.items(), strict=True):
-        query = query.join(entry, and_(entry.job_id == Job.id, entry.name == name, entry.value == value))
+    for entry, (name, text) in zip(entries, wanted.metadata.items(), strict=True):
+        query = query.join(entry, and_(entry.job_id == Job.id, entry.name == name, entry.value == text))
         query = query.where(entry.account_id == caller.account_id)
     if entries:
         columns = (entries[0].created_at, entries[0].job_id)
