@@ -13,6 +13,7 @@ LOCK_ORDER = (
     "shares",  # of one account, by the names of their pools
     "lanes",  # changed by triggers on units, and covered by the share of their account and pool
     "inputs",  # uploaded files of the order, by their ids
+    "group",  # of the jobs that one call ordered; the last of them to end ends it
     "reservation",
     "free seconds",
     "promotions of an account",  # by their names, as the next

@@ -33,9 +33,11 @@ def recorded_statements(engine: Engine) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", record)
 
 
-def order(engine: Engine, caller: Caller, *, key: str | None = None, seconds: int = 2) -> list[str]:
+def order(
+    engine: Engine, caller: Caller, *, key: str | None = None, seconds: int = 2, n: int | None = None
+) -> list[str]:
     """Order a film; return the statements, without those that find the account again, as a request has done already."""
-    wanted = request(seconds=seconds)
+    wanted = request(seconds=seconds, n=n)
     with transaction(engine) as session:
         session.get_one(Account, caller.account_id)
         with recorded_statements(engine) as statements:

@@ -4,14 +4,14 @@ from app.api import agent_guide, assets, billing, billing_reports, health, keys,
 from app.api.access import require_key
 from app.api.interface import ApiInterface
 from app.api.problems import problem_document
-from app.api.videos import content, derived, events, sync
+from app.api.videos import content, derived, events, groups, sync
 from app.api.videos import routes as videos
 
 
 def make_interface() -> ApiInterface:
     """Return the native interface."""
     modules = (
-        *(videos, sync, derived, events, models, billing, billing_reports),
+        *(groups, videos, sync, derived, events, models, billing, billing_reports),
         *(projects, keys, assets, webhooks, content, health, agent_guide, server_info),
     )
     return ApiInterface(

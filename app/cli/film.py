@@ -28,8 +28,9 @@ STORYBOARD: dict[str, Any] = {
 def make_film(client: Client, order: Mapping[str, Any], target: Path, console: Console) -> dict[str, Any]:
     """Quote `order`, redeem the quote, follow the job, show its receipt, and write the film to `target`.
 
-    Return the ended video. Raises ApiError when the service refuses, when the film was not made, or when it was made
-    and cannot be written: then its message has the download URL.
+    An order of several films (`n`) writes `target` with a number each. Return the ended video, the first of several.
+    Raises ApiError when the service refuses, when a film was not made, or when it was made and cannot be written: then
+    its message has the download URL.
     """
     quote = client.post("/v1/videos/quotes", dict(order))
     console.print(quote_table(quote))
@@ -39,7 +40,26 @@ def make_film(client: Client, order: Mapping[str, Any], target: Path, console: C
         if video.get("test")
         else f"{quote['currency']} {quote['total']} is held until the job ends"
     )
-    console.print(f"Ordered as [bold]{video['id']}[/bold]: {charge}.")
+    if video.get("group") is None:
+        console.print(f"Ordered as [bold]{video['id']}[/bold]: {charge}.")
+        return _finish_film(client, video, target, console)
+    videos: Sequence[dict[str, Any]] = client.get(f"/v1/videos/groups/{video['group']}")["videos"]
+    console.print(f"Ordered {len(videos)} films as [bold]{video['group']}[/bold]: {charge}.")
+    ended, errors = [], []
+    for number, each in enumerate(videos, 1):
+        try:
+            ended.append(_finish_film(client, each, target.with_stem(f"{target.stem}-{number}"), console))
+        except ApiError as error:
+            # The other films are made all the same.
+            console.print(f"{each['id']}: {escape(str(error))}", highlight=False, soft_wrap=True)
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return ended[0]
+
+
+def _finish_film(client: Client, video: Mapping[str, Any], target: Path, console: Console) -> dict[str, Any]:
+    """Follow a job that was ordered, show its receipt, and write its film. Raises as `make_film`."""
     video = follow_job(client, video, console)
     console.print(receipt_table(client.get(f"/v1/videos/{video['id']}/receipt")))
     if video["status"] != "completed" and not video.get("video_url"):

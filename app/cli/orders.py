@@ -17,6 +17,7 @@ from app.cli.home import ADDRESS_RECORD, is_claimed, read_record
 from app.cli.options import Home, home_folder
 from app.cli.up import running_service
 from app.errors import AppError
+from app.jobs.field_types import FILMS_MAX
 from app.settings import get_settings
 
 out = Console()
@@ -67,6 +68,12 @@ Negative = Annotated[str | None, typer.Option(help="What the film must not show.
 Seed = Annotated[
     int | None, typer.Option(min=0, max=2**31 - 1, help="The same seed, prompt and settings give the same film.")
 ]
+Variations = Annotated[
+    int | None,
+    typer.Option(
+        "--variations", "-n", min=1, max=FILMS_MAX, help="Films of this kind, with a seed each.", show_default="1"
+    ),
+]
 MaxPrice = Annotated[str | None, typer.Option(help="Order at no more than this price, such as 12.50.")]
 Target = Annotated[Path | None, typer.Option("--out", help="File to write the film to.", show_default="film.mp4")]
 Yes = Annotated[bool, typer.Option("--yes", help="Order even where the model does not know the subject.")]
@@ -101,6 +108,7 @@ def generate(
     negative_prompt: Negative = None,
     service_tier: Tier = None,
     seed: Seed = None,
+    variations: Variations = None,
     max_price: MaxPrice = None,
     target: Target = None,
     yes: Yes = False,
@@ -119,6 +127,7 @@ def generate(
         negative_prompt=negative_prompt,
         service_tier=service_tier,
         seed=seed,
+        n=variations,
         max_price=max_price,
     )
     file = target or free_name(Path("film.mp4"))
@@ -136,12 +145,22 @@ def quote(
     resolution: Resolution = None,
     ratio: Ratio = None,
     service_tier: Tier = None,
+    variations: Variations = None,
     base_url: BaseUrl = None,
     key: Key = None,
     home: Home = None,
 ) -> None:
     """Show what a film would cost. Nothing is reserved, and the price is not locked."""
-    body = order(prompt, seconds, model=model, size=size, resolution=resolution, ratio=ratio, service_tier=service_tier)
+    body = order(
+        prompt,
+        seconds,
+        model=model,
+        size=size,
+        resolution=resolution,
+        ratio=ratio,
+        service_tier=service_tier,
+        n=variations,
+    )
     estimate = client(base_url, key, home).post("/v1/videos/estimates", body)
     out.print(quote_table(estimate))
     warn_of_prompts(estimate, err)

@@ -18,7 +18,7 @@ from app.sql_statements import SqlStatement
 # What answers show of a job. Each column more costs every poll.
 _SHOWN = (
     *("id", "model", "model_alias", "state", "stage", "progress", "prompt", "test", "project_id", "spec", "price"),
-    *("currency", "extra", "resolved", "parent_id", "parent_kind", "retention", "created_at", "started_at"),
+    *("currency", "extra", "resolved", "parent_id", "parent_kind", "group_id", "retention", "created_at", "started_at"),
     *("finished_at", "start_by", "not_after", "film", "film_key", "files_expire_at", "files_removed_at"),
     *("links_revoked", "error_code", "error_message"),
 )

@@ -10,12 +10,16 @@ EVENT_TYPES: dict[str, str] = {
     "video.failed": "The job failed; nothing was charged.",
     "video.cancelled": "The job was cancelled; only segments finished before were charged.",
     "video.expired": "The job was not started in time; nothing was charged.",
+    "group.ended": "All films that one call ordered together have ended.",
     "wallet.low": "The wallet has fallen below the account's warning level.",
     "model.retiring": "A model that the account has used lately will retire; `replaced_by` names another one.",
     "endpoint.failing": "A webhook endpoint keeps failing and will be disabled if that continues.",
     "endpoint.disabled": "A webhook endpoint was disabled: it answered 410, or failed for five days.",
     "webhook.test": "A test of a webhook endpoint was requested.",
 }
+
+# Of the films of one call together; their own callback URL gets this event and none of theirs.
+GROUP_ENDED = "group.ended"
 
 # A job has exactly one of these; the database refuses a second.
 TERMINAL_TYPES = ("video.completed", "video.failed", "video.cancelled", "video.expired")
@@ -38,6 +42,21 @@ def sample_data(type_: str, account_id: str) -> dict[str, Any]:
     if family == "video":
         charged = {"charged": "2.19"} if state == "completed" else {}
         return _SAMPLE_VIDEO | {"status": _SAMPLE_STATUS.get(type_, state)} | charged
+    if family == "group":
+        video = _SAMPLE_VIDEO | {"status": "completed", "group": "group_sample"}
+        counts, videos = {"completed": 2}, [video | {"seed": seed} for seed in (7, 8)]
+        return {
+            "id": "group_sample",
+            "object": "video.group",
+            "status": "ended",
+            "n": 2,
+            "counts": counts,
+            "total": "4.38",
+            "charged": "4.38",
+            "currency": "CNY",
+            "test": True,
+            "videos": videos,
+        }
     if family == "wallet":
         return {"id": account_id, "object": "wallet", "available": "4.20", "currency": "CNY"}
     if family == "model":

@@ -1,10 +1,10 @@
--- Count one use against a limit per window, by one round trip. The uses of the window before count for the share of it
+-- Count uses against a limit per window, all of them or none, by one round trip. The uses of the window before count for the share of it
 -- that lies within the last window's length (a sliding window counter).
 --
--- KEYS[1]: what is counted. ARGV: the limit, and the window's length in seconds.
--- Returns 1 if the use was counted or 0 if the limit was used up; the uses left; and after how many seconds one more
--- will be left, or a refused use will be counted.
-local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- KEYS[1]: what is counted. ARGV: the limit, the window's length in seconds, and how many uses there are.
+-- Returns 1 if they were counted or 0 if they were too many; the uses left; and after how many seconds one more will be
+-- left, or refused ones will be counted.
+local limit, length, count = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 
@@ -26,20 +26,20 @@ local function uses()
 end
 
 -- The seconds until at most so many uses count.
-local function seconds_until(count)
-    if current <= count and previous > 0 then
-        return rest - length * (count + 1 - current) / previous
+local function seconds_until(target)
+    if current <= target and previous > 0 then
+        return rest - length * (target + 1 - current) / previous
     end
-    local share = current > 0 and (count + 1) / current or 1
+    local share = current > 0 and (target + 1) / current or 1
     return rest + length * (1 - share)
 end
 
-local allowed = uses() < limit
+local allowed = uses() + count <= limit
 if allowed then
-    current = current + 1
+    current = current + count
     redis.call('HSET', KEYS[1], 'start', string.format('%.6f', start), 'current', current, 'previous', previous)
     redis.call('EXPIRE', KEYS[1], 2 * length)
 end
-local target = allowed and uses() - 1 or limit - 1
+local target = allowed and uses() - 1 or limit - count
 local seconds = math.max(1, math.min(length, math.ceil(seconds_until(target))))
 return {allowed and 1 or 0, math.max(0, limit - uses()), seconds}

@@ -1,13 +1,16 @@
 """Find jobs: one, or a page of them, always within the caller's account and its test or live side."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, select, tuple_
+from sqlalchemy.orm import Session, aliased
 
 from app.accounts.caller import Caller
 from app.errors import AppError, not_found
+from app.jobs.metadata_tables import JobMetadata
 from app.jobs.model_life import has_model
 from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
@@ -40,42 +43,83 @@ def films_of_marks(session: Session, mark_ids: Sequence[int]) -> list[str]:
     return [films[mark_id] for mark_id in mark_ids if mark_id in films]
 
 
+@dataclass(frozen=True)
+class JobFilter:
+    """What the jobs of a list have in common; None filters nothing. Times are aware, and both are exclusive.
+
+    `metadata` are entries that each job has. `search` is a part of the prompt.
+    """
+
+    state: str | None = None
+    model: str | None = None
+    search: str | None = None
+    project: str | None = None
+    group: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+NO_FILTER = JobFilter()
+
+
 def list_jobs(
     session: Session,
     caller: Caller,
+    wanted: JobFilter = NO_FILTER,
     *,
     after: str | None = None,
     limit: int = 20,
     order: Literal["asc", "desc"] = "desc",
-    state: str | None = None,
-    model: str | None = None,
-    search: str | None = None,
 ) -> tuple[list[Job], bool]:
     """Return a page of the caller's jobs and whether more follow. `after` is the last id of the previous page.
 
     Raises AppError `invalid_request` for an `after` that is not one of the caller's own jobs, deleted ones included.
     """
-    query = select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None))
-    if state is not None:
-        query = query.where(Job.state == state)
-    if model is not None:
-        query = query.where(has_model(model))
-    if search:
-        query = query.where(Job.prompt.icontains(search, autoescape=True))
-    sort_key = tuple_(Job.created_at, Job.id)
+    last = None
     if after is not None:
         last = session.scalar(select(Job).where(Job.id == after, *own_jobs(caller)))
         if last is None:
             raise AppError("invalid_request", "There is no video with this id to continue after.", field="after")
-        last_key = tuple_(last.created_at, last.id)
-        query = query.where(sort_key < last_key if order == "desc" else sort_key > last_key)
-    ordered = (
-        query.order_by(Job.created_at.desc(), Job.id.desc())
-        if order == "desc"
-        else query.order_by(Job.created_at, Job.id)
-    )
-    jobs = list(session.scalars(ordered.limit(limit + 1)))
+    query = jobs_query(caller, wanted, last=last, is_ascending=order == "asc")
+    jobs = list(session.scalars(query.limit(limit + 1)))
     return jobs[:limit], len(jobs) > limit
+
+
+def jobs_query(
+    caller: Caller, wanted: JobFilter, *, last: Job | None = None, is_ascending: bool = False
+) -> Select[Job]:
+    """Return the query of the caller's jobs after `last`, by the time of their orders.
+
+    It reads one index in its order: that of an account's jobs, or that of the jobs with one entry of metadata.
+    """
+    query = select(Job).where(*own_jobs(caller), Job.deleted_at.is_(None))
+    columns: tuple[Any, Any] = (Job.created_at, Job.id)
+    entries = [aliased(JobMetadata) for _ in wanted.metadata]
+    for entry, (name, text) in zip(entries, wanted.metadata.items(), strict=True):
+        query = query.join(entry, and_(entry.job_id == Job.id, entry.name == name, entry.value == text))
+        query = query.where(entry.account_id == caller.account_id)
+    if entries:
+        columns = (entries[0].created_at, entries[0].job_id)
+    for column, value in (
+        (Job.state, wanted.state),
+        (Job.project_id, wanted.project),
+        (Job.group_id, wanted.group),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.model is not None:
+        query = query.where(has_model(wanted.model))
+    if wanted.search is not None:
+        query = query.where(Job.prompt.icontains(wanted.search, autoescape=True))
+    if wanted.since is not None:
+        query = query.where(columns[0] > wanted.since)
+    if wanted.until is not None:
+        query = query.where(columns[0] < wanted.until)
+    if last is not None:
+        mark = tuple_(last.created_at, last.id)
+        query = query.where(tuple_(*columns) > mark if is_ascending else tuple_(*columns) < mark)
+    return query.order_by(*(column if is_ascending else column.desc() for column in columns))
 
 
 def receipt_after(session: Session, caller: Caller, job_id: str) -> ReceiptRow:

@@ -9,7 +9,8 @@ from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.errors import AppError, not_found
-from app.jobs.quote import Priced, quoted_price
+from app.jobs.priced import Priced, seeds_of
+from app.jobs.quote import quoted_price
 from app.jobs.resolve import AUTO, resolve
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
@@ -24,35 +25,61 @@ def find_quote(session: Session, caller: Caller, quote_id: str, *, lock: bool = 
     # A quote that was read before is read again under its lock.
     quote = session.get(Quote, quote_id, with_for_update=lock, populate_existing=lock)
     # A test key's quote has reserved nothing, so a live key cannot use it; a project's key sees only its own.
-    if quote is None or quote.account_id != caller.account_id or quote.test != caller.test:
+    # Further films of an order have quotes of their own, which are redeemed with the order's quote only.
+    if (
+        quote is None
+        or quote.first_id is not None
+        or quote.account_id != caller.account_id
+        or quote.test != caller.test
+    ):
         raise not_found("quote", quote_id)
     if caller.project_id is not None and quote.project_id != caller.project_id:
         raise not_found("quote", quote_id)
     return quote
 
 
-def open_quote(
+def open_quotes(
     session: Session, caller: Caller, quote_id: str, request: VideoRequest, *, spec: Spec | None = None
-) -> Priced:
-    """Lock an open quote for a job with the same body, or with the quote's own `spec` when no body is repeated.
+) -> tuple[Priced, ...]:
+    """Lock an open quote for an order with the same body, or with the quote's own `spec` when no body is repeated.
 
-    Returns its price; order_write.sql redeems it. Raises AppError `quote_expired`, `quote_used` and `quote_mismatch`.
+    Returns the price of each of its films; order_write.sql redeems them. Raises AppError `quote_expired`, `quote_used`
+    and `quote_mismatch`.
     """
     quote = find_quote(session, caller, quote_id, lock=True)
     if quote.state == QuoteState.REDEEMED:
         raise AppError("quote_used", "The quote has already been redeemed.", field="quote_id", job=quote.job_id)
     if quote.state == QuoteState.EXPIRED or quote.expires_at <= now(session):
         raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
-    priced = quoted_price(session, quote)
-    agreed = priced.spec
-    if request.model not in (AUTO, agreed.model, priced.alias) and not _means(request.model, agreed.model):
+    first = quoted_price(session, quote)
+    agreed = first.spec
+    if request.model not in (AUTO, agreed.model, first.alias) and not _means(request.model, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
-    requested = spec or resolve(session, caller, request, priced.model, seed=agreed.seed, mode=agreed.mode)
+    requested = spec or resolve(session, caller, request, first.model, seed=agreed.seed, mode=agreed.mode)
     if requested.fingerprint() != quote.spec_hash:
         fields = [name for name, value in requested if getattr(agreed, name) != value]
         message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."
         raise AppError("quote_mismatch", message, field=fields[0] if fields else "quote_id", differs=fields)
-    return priced
+    films = (first, *_further_films(session, quote))
+    seeds = tuple(film.spec.seed for film in films)
+    if spec is None and seeds_of(request, agreed.seed) != seeds:
+        message = f"The quote is for {len(seeds)} films, with the seeds {', '.join(map(str, seeds))}."
+        raise AppError("quote_mismatch", message, field="seeds" if request.seeds else "n", allowed=len(seeds))
+    return films
+
+
+def _further_films(session: Session, quote: Quote) -> list[Priced]:
+    """Lock the quotes of the further films that a quote covers, and return their prices, in the order of the films."""
+    if "whole" not in quote.body:
+        return []
+    mine = select(Quote).where(Quote.first_id == quote.id).order_by(Quote.id).with_for_update()
+    films = {
+        film.spec.seed: film
+        for film in (
+            quoted_price(session, each) for each in session.scalars(mine.execution_options(populate_existing=True))
+        )
+    }
+    return [films[seed] for seed in quote.body["resolved"]["seeds"][1:]]
 
 
 def _means(name: str, model_id: str) -> bool:

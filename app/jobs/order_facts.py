@@ -68,14 +68,16 @@ class OrderFacts:
         customer = Customer(name, contract, left.free_seconds, left.promotions)
         return PriceTerms(self.book[0], book, customer, self.now)
 
-    def check_queue(self, caller: Caller, membership: Membership) -> None:
-        """Raise AppError `queue_full` where the account has as many unfinished jobs as it may have."""
+    def check_queue(self, caller: Caller, membership: Membership, *, films: int = 1) -> None:
+        """Raise AppError `queue_full` where the account may not have so many unfinished jobs more."""
         limit = membership.queue_limit if self.queue_limit is None else self.queue_limit
         if caller.test:
             limit = share_of_tests(limit)
-        if self.waiting >= limit:
+        if self.waiting + films > limit:
             mode = "unfinished test jobs" if caller.test else "unfinished jobs"
             message = f"The account has {self.waiting} {mode}; its membership allows {limit}."
+            if films > 1:
+                message = f"{message} This order is for {films}."
             raise AppError("queue_full", message, allowed=limit)
 
     def check_project(self, caller: Caller, requested: str | None) -> None:

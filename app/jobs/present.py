@@ -64,6 +64,7 @@ def show_job(
         metadata=job.extra,
         resolved=job.resolved,
         parent={"id": job.parent_id, "kind": job.parent_kind or ""} if job.parent_id else None,
+        group=job.group_id,
         video_url=_video_url(job),
         num_frames=frames,
         fps=spec.fps,

@@ -56,6 +56,14 @@ class JobEvent:
         }
 
 
+def event_inputs(events: Sequence[JobEvent]) -> dict[str, str]:
+    """Return the parameters of a statement that writes several jobs' first events, each with its deliveries."""
+    names = ("id", "job_id", "body", "callback_url")
+    rows = [{name: getattr(each.event, name) for name in names} for each in events]
+    deliveries = [(new_id("whd"), each.event.id, *target) for each in events for target in each.deliveries]
+    return {"events": json.dumps(rows), "deliveries": json.dumps(deliveries)}
+
+
 def new_job_event(
     session: Session,
     job: Job,

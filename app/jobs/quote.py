@@ -1,10 +1,8 @@
 """Prices before an order: an estimate binds nobody, a quote binds for some minutes and is redeemed once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from fractions import Fraction
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -16,95 +14,31 @@ from app.db import new_id
 from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_memory
-from app.jobs.deadlines import deadlines_of
 from app.jobs.file_retention import check_retention
 from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
 from app.jobs.order_facts import OrderFacts
 from app.jobs.order_warnings import OrderWarning, with_order_warnings
 from app.jobs.price_terms import read_price_terms
-from app.jobs.resolve import AUTO, candidates, resolve, resolved_facts
-from app.jobs.schemas import PriceOut, QuoteOut, VideoRequest, unix
+from app.jobs.priced import Priced, price_films, total_of, usage_of, whole_price, whole_resolved
+from app.jobs.resolve import AUTO, candidates, resolve
+from app.jobs.schemas import EstimateOut, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Spec
 from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
 from app.prices.find import recorded_book
-from app.prices.reservations import ReservationConflict, reserve
+from app.prices.reservations import PriceUse, ReservationConflict, reserve
 from app.settings import get_settings
 from pricing.book import PriceBook, PriceError
 from pricing.money import Money
-from pricing.price import Price, price
-from pricing.rate_key import READING_MODES, Mode, RateKey
-from pricing.rules import Membership
+from pricing.price import price
+from pricing.rate_key import Mode
 from pricing.usage import Customer, Usage
-from pricing.window import moment_text
 
 # Maximum tries to price an order while others reserve free seconds or promotion budgets concurrently.
 PRICE_RETRIES_MAX = 3
 # Fields of an order that are not part of its Spec. A quote stores them for APIs where the order is not repeated.
-ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price", "retention"}
-
-
-@dataclass(frozen=True)
-class Priced:
-    """A Spec with its price and all inputs of the price: one that is computed now, or the frozen one of a quote."""
-
-    spec: Spec
-    model: VideoModel
-    book: PriceBook
-    book_id: str
-    usage: Usage
-    customer: Customer
-    at: datetime
-    price: Price
-    choice: str | None = None  # why `auto` selected this model
-    alias: str | None = None  # under which the model was ordered
-    quote: Quote | None = None
-
-    @property
-    def native_pixels(self) -> int:
-        """Return the pixels of one frame as the model renders it, before scaling to the film's size."""
-        width, height = self.model.native[self.spec.resolution][self.spec.ratio]
-        return width * height
-
-    @property
-    def membership(self) -> Membership:
-        """The membership of the price; its limits apply to the order."""
-        return self.book.membership(self.customer.membership)
-
-    @property
-    def is_unreserved(self) -> bool:
-        """Whether the price uses free seconds or promotions that are still to be reserved: a quote has reserved its."""
-        return self.quote is None and bool(self.price.free_seconds_used or self.price.promotions)
-
-    def inputs(self) -> dict[str, Any]:
-        """Return the recorded inputs of the price, as plain values."""
-        if self.quote is not None:
-            return self.quote.pricing
-        return {
-            "book": self.book_id,
-            "book_hash": self.book.content_hash,
-            "usage": self.usage.content(),
-            "customer": self.customer.content(),
-            "at": moment_text(self.at),
-            **({} if self.alias is None else {"model_alias": self.alias}),
-        }
-
-    def resolved(self) -> dict[str, Any]:
-        """Return the resolved defaults and the seed, for an estimate or a quote."""
-        facts = {**resolved_facts(self.spec, self.model), "seed": self.spec.seed}
-        chosen = {"model_alias": self.alias, "model_chosen": self.choice}
-        return facts | {name: value for name, value in chosen.items() if value is not None}
-
-    def body(self) -> dict[str, Any]:
-        """Return the API representation of the price."""
-        if self.quote is not None:
-            return {name: self.quote.body[name] for name in PriceOut.model_fields}
-        return price_out(self.price, self.book.name)
-
-    def deadlines(self, expires_after: int | None = None) -> dict[str, int | None]:
-        """Return the deadlines of an order that is accepted now, in Unix seconds."""
-        return deadlines_of(self.book.tier(self.spec.service_tier), self.at, expires_after).as_unix()
+ORDER_FIELDS = {"project", "metadata", "callback_url", "expires_after", "max_price", "retention", "n", "seeds"}
 
 
 def quoted_price(session: Session, quote: Quote) -> Priced:
@@ -118,27 +52,6 @@ def quoted_price(session: Session, quote: Quote) -> Priced:
     model = load_catalog(get_settings().catalog_dir)[spec.model]
     alias = inputs.get("model_alias")
     return Priced(spec, model, book, str(inputs["book"]), usage, customer, at, amount, alias=alias, quote=quote)
-
-
-def usage_of(spec: Spec) -> Usage:
-    """Return the usage of a Spec in the terms of the price book: the seconds of new output, and those of input."""
-    return Usage(
-        RateKey(spec.model, spec.resolution, spec.mode, audio=spec.has_sound),
-        seconds=Fraction(spec.billed_frames(), spec.fps),
-        input_seconds=Fraction(spec.video_seconds) if spec.mode in READING_MODES else Fraction(0),
-        service_tier=spec.service_tier,
-    )
-
-
-def price_out(amount: Price, book_name: str) -> dict[str, Any]:
-    """Return the API representation of a price, the values of a PriceOut."""
-    return {
-        "currency": amount.currency,
-        "list_total": amount.list_total.text,
-        "total": amount.total.text,
-        "lines": [{"label": line.label, "rule": line.rule, "amount": line.amount.text} for line in amount.lines],
-        "book": book_name,
-    }
 
 
 def price_spec(
@@ -177,7 +90,20 @@ def estimate(
     mode: Mode | None = None,
     facts: OrderFacts | None = None,
 ) -> Priced:
-    """Resolve and price a request; nothing is stored or reserved.
+    """Resolve and price the first film of a request, as `estimate_films` does."""
+    return estimate_films(session, caller, request, seed=seed, mode=mode, facts=facts)[0]
+
+
+def estimate_films(
+    session: Session,
+    caller: Caller,
+    request: VideoRequest,
+    *,
+    seed: int | None = None,
+    mode: Mode | None = None,
+    facts: OrderFacts | None = None,
+) -> tuple[Priced, ...]:
+    """Resolve and price a request, film by film; nothing is stored or reserved.
 
     For `model: "auto"` every enabled model that can make it is priced and the cheapest selected; of equal prices the
     one with the most native pixels at the requested size, then the catalogue's order. `facts` are those of its order
@@ -192,52 +118,67 @@ def estimate(
             check_terms(session, model, accepted=accepted)
             spec = resolve(session, caller, request, model, seed=seed, mode=mode)
             check_memory(session, caller, spec, model)
-            priced.append(price_spec(session, caller, spec, model, facts=facts))
+            priced.append(price_films(price_spec(session, caller, spec, model, facts=facts), request))
         except AppError as refusal:
             refusals.append(refusal)
     if not priced:
         raise refusals[0]
-    check_retention(request.retention, priced[0].membership)
-    best = min(priced, key=lambda each: (each.price.total.minor, -each.native_pixels))
-    if request.model == AUTO:
-        return replace(best, choice=_choice_reason(best, priced))
-    return replace(best, alias=alias_of(request.model))
+    check_retention(request.retention, priced[0][0].membership)
+    best = min(priced, key=lambda films: (total_of(films).minor, -films[0].native_pixels))
+    if request.model != AUTO:
+        alias = alias_of(request.model)
+        return tuple(replace(film, alias=alias) for film in best)
+    choice = _choice_reason(best, priced)
+    return tuple(replace(film, choice=choice) for film in best)
 
 
-def _choice_reason(best: Priced, able: list[Priced]) -> str:
-    """Explain why `auto` selected a model, with the price of each model that could make the film."""
+def _choice_reason(best: tuple[Priced, ...], able: list[tuple[Priced, ...]]) -> str:
+    """Explain why `auto` selected a model, with the price of each model that could make the order."""
     others = [each for each in able if each is not best]
     if not others:
         return "the only enabled model that can make this"
-    prices = ", ".join(f"{each.model.id} {each.price.total.text}" for each in others)
-    equal = any(each.price.total.minor == best.price.total.minor for each in others)
+    total = total_of(best)
+    prices = ", ".join(f"{each[0].model.id} {total_of(each).text}" for each in others)
+    equal = any(total_of(each).minor == total.minor for each in others)
     rule = "the cheapest, and of equal prices the one of most native pixels" if equal else "the cheapest"
-    lossy = "; it trades exactness for speed" if best.model.switches.lossy else ""
-    return f"{rule}, at {best.price.total.text} {best.price.currency}; others: {prices}{lossy}"
+    lossy = "; it trades exactness for speed" if best[0].model.switches.lossy else ""
+    return f"{rule}, at {total.text} {total.currency}; others: {prices}{lossy}"
 
 
-def price_and_reserve(session: Session, caller: Caller, owner: str, make: Callable[[], Priced]) -> Priced:
-    """Price with `make` and reserve its free seconds and promotions for `owner`, a quote or job, unless `caller.test`.
+def show_estimate(films: Sequence[Priced], request: VideoRequest, warnings: Sequence[OrderWarning] = ()) -> EstimateOut:
+    """Return the API representation of an estimate, with what its caller should know."""
+    resolved = with_order_warnings(whole_resolved(films), warnings)
+    return EstimateOut(**whole_price(films), **films[0].deadlines(request.expires_after), resolved=resolved)
 
-    Prices again when another quote reserved them meanwhile. Raises AppError as `make`, and `conflict` after all tries.
+
+def price_and_reserve(
+    session: Session, caller: Caller, owners: Sequence[str], make: Callable[[], tuple[Priced, ...]]
+) -> tuple[Priced, ...]:
+    """Price films with `make` and reserve their free seconds and promotions, unless `caller.test`.
+
+    `owners` are the quotes or jobs of the films, in their order. Prices again when another quote reserved them
+    meanwhile. Raises AppError as `make`, and `conflict` after all tries.
     """
     for retries_left in reversed(range(PRICE_RETRIES_MAX)):
-        priced = make()
+        films = make()
+        if caller.test:
+            return films
         try:
-            reserve_price(session, caller, owner, priced)
+            reserve(session, caller.account_id, uses_of(owners, films))
         except ReservationConflict:
             if not retries_left:
                 raise
         else:
-            return priced
+            return films
     raise AssertionError("the last pricing returns or raises")
 
 
-def reserve_price(session: Session, caller: Caller, owner: str, priced: Priced) -> None:
-    """Reserve what a price uses for `owner`, unless `caller.test`. Raises ReservationConflict: price again."""
-    if not caller.test:
-        uses = priced.price
-        reserve(session, caller.account_id, owner, free_seconds=uses.free_seconds_used, promotions=uses.promotions)
+def uses_of(owners: Sequence[str], films: Sequence[Priced]) -> dict[str, PriceUse]:
+    """Return what the prices of films use, by their quotes or jobs."""
+    return {
+        owner: PriceUse(film.price.free_seconds_used, film.price.promotions)
+        for owner, film in zip(owners, films, strict=True)
+    }
 
 
 def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode: Mode | None = None) -> Quote:
@@ -250,38 +191,57 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
     # The scheduler expires quotes, one per transaction: to release several reservations and make a new one in one
     # transaction would lock the counters in no fixed order and deadlock with settlements.
     open_count = select(func.count()).where(
-        Quote.account_id == caller.account_id, Quote.state == QuoteState.OPEN, Quote.expires_at > now(session)
+        Quote.account_id == caller.account_id,
+        Quote.state == QuoteState.OPEN,
+        Quote.expires_at > now(session),
+        Quote.first_id.is_(None),
     )
     open_quotes, limit = session.scalar(open_count), get_settings().quotes_open_max
     if (open_quotes or 0) >= limit:
         message = f"The account has {open_quotes} open quotes; redeem one or let one expire."
         raise AppError("too_many_quotes", message, allowed=limit)
-    quote_id = new_id("quote")
-    priced = price_and_reserve(session, caller, quote_id, lambda: estimate(session, caller, request, mode=mode))
-    quote = Quote(
+    ids = [new_id("quote") for _ in range(request.films)]
+    films = price_and_reserve(session, caller, ids, lambda: estimate_films(session, caller, request, mode=mode))
+    quotes = [_quote(caller, quote_id, film, request) for quote_id, film in zip(ids, films, strict=True)]
+    first = quotes[0]
+    if len(quotes) > 1:
+        first.body = {**first.body, "whole": whole_price(films), "resolved": whole_resolved(films)}
+        for further in quotes[1:]:
+            further.first_id = first.id
+    session.add_all(quotes)
+    session.flush()
+    return first
+
+
+def _quote(caller: Caller, quote_id: str, film: Priced, request: VideoRequest) -> Quote:
+    """Return the quote of one film."""
+    return Quote(
         id=quote_id,
         account_id=caller.account_id,
         project_id=caller.project_id,
         test=caller.test,
         state=QuoteState.OPEN,
-        spec=priced.spec.model_dump(mode="json"),
-        spec_hash=priced.spec.fingerprint(),
-        pricing=priced.inputs(),
-        total=priced.price.total.minor,
-        currency=priced.price.currency,
+        spec=film.spec.model_dump(mode="json"),
+        spec_hash=film.spec.fingerprint(),
+        pricing=film.inputs(),
+        total=film.price.total.minor,
+        currency=film.price.currency,
         body={
-            **priced.body(),
-            **priced.deadlines(request.expires_after),
-            "list_minor": priced.price.list_total.minor,
-            "resolved": priced.resolved(),
+            **film.body(),
+            **film.deadlines(request.expires_after),
+            "list_minor": film.price.list_total.minor,
+            "resolved": film.resolved(),
             "beside": request.model_dump(mode="json", include=ORDER_FIELDS, exclude_defaults=True),
         },
-        created_at=priced.at,
-        expires_at=_quote_end(priced),
+        created_at=film.at,
+        expires_at=_quote_end(film),
     )
-    session.add(quote)
-    session.flush()
-    return quote
+
+
+def quoted_total(quote: Quote) -> Money:
+    """Return what a quote costs in all, with the further films that it covers."""
+    whole = quote.body.get("whole")
+    return Money(quote.total, quote.currency) if whole is None else Money.parse(whole["total"], quote.currency)
 
 
 def _quote_end(priced: Priced) -> datetime:
@@ -292,6 +252,8 @@ def _quote_end(priced: Priced) -> datetime:
 
 def show_quote(quote: Quote, warnings: Sequence[OrderWarning] = ()) -> QuoteOut:
     """Return the API representation of a quote, with what its caller should know."""
-    fields = {name: quote.body.get(name) for name in (*PriceOut.model_fields, "start_by", "not_after")}
+    price_fields = quote.body.get("whole", quote.body)
+    fields = {name: price_fields[name] for name in PriceOut.model_fields}
+    fields |= {name: quote.body.get(name) for name in ("start_by", "not_after")}
     fields["resolved"] = with_order_warnings(quote.body["resolved"], warnings)
     return QuoteOut.model_validate({**fields, "id": quote.id, "expires_at": unix(quote.expires_at)})

@@ -55,7 +55,7 @@ class LimitStatus:
     limit: int
     left: int
     reset_seconds: int
-    allowed: bool  # False if the limit was used up; the request was then not counted
+    allowed: bool  # False if too little of the limit was left; then nothing was counted
 
 
 def rate_limit_headers(statuses: list[LimitStatus]) -> dict[str, str]:
@@ -96,14 +96,19 @@ def count_request(request: Request, session: Session, caller: Caller, key: str) 
     _count(request, "requests", caller.account_id, test=caller.test, limit=limit)
 
 
-def count_job(request: Request, session: Session, caller: Caller) -> None:
-    """Count an order of a film against its account's limit, at any interface. Raises AppError `rate_limited`.
+def count_order(request: Request, session: Session, caller: Caller, films: int = 1) -> None:
+    """Count an order of so many films against its account's limit, at any interface: all of them or none.
 
-    What the session has done before is committed first: Redis may be slow.
+    What the session has done before is committed first: Redis may be slow. Raises AppError `rate_limited`, and
+    `invalid_request` for more films than the account may order in a minute at all.
     """
     limit = _limits_of(session, caller)[1]
     commit_early(session)
-    _count(request, "jobs", caller.account_id, test=caller.test, limit=limit)
+    most = share_of_tests(limit) if caller.test else limit
+    if films > most:
+        message = f"The account is limited to {most} jobs per minute, so no order may be for {films}."
+        raise AppError("invalid_request", message, field="n", allowed=[1, most])
+    _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films)
 
 
 def _digest(key: str) -> bytes:
@@ -115,10 +120,10 @@ def share_of_tests(limit: int) -> int:
     return max(1, limit // TEST_SHARE)
 
 
-def _count(request: Request, name: str, account_id: str, *, test: bool, limit: int) -> None:
+def _count(request: Request, name: str, account_id: str, *, test: bool, limit: int, uses: int = 1) -> None:
     if test:
         limit = share_of_tests(limit)
-    status = _count_one(name, f"{account_id}:{'test' if test else 'live'}", limit)
+    status = _count_uses(name, f"{account_id}:{'test' if test else 'live'}", limit, uses)
     if status is None:
         return
     statuses: list[LimitStatus] = getattr(request.state, "limit_statuses", [])
@@ -150,12 +155,12 @@ def _redis(redis_url: str) -> Redis:
     return Redis.from_url(redis_url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
 
 
-def count_use(redis: Redis, key: str, limit: int) -> tuple[bool, int, int]:
-    """Count one use of `key` against a limit per minute, by one round trip to Redis.
+def count_use(redis: Redis, key: str, limit: int, uses: int = 1) -> tuple[bool, int, int]:
+    """Count uses of `key` against a limit per minute, all or none, by one round trip to Redis.
 
-    Returns whether it was counted, the uses left, and after how many seconds one more will be. Raises RedisError.
+    Returns whether they were counted, the uses left, and after how many seconds one more will be. Raises RedisError.
     """
-    arguments = (1, f"{_KEY_PREFIX}:{key}", limit, WINDOW_SECONDS)
+    arguments = (1, f"{_KEY_PREFIX}:{key}", limit, WINDOW_SECONDS, uses)
     try:
         answer: Any = redis.evalsha(_COUNT_USE_SHA, *arguments)
     except NoScriptError:
@@ -165,12 +170,12 @@ def count_use(redis: Redis, key: str, limit: int) -> tuple[bool, int, int]:
     return bool(allowed), left, seconds
 
 
-def _count_one(name: str, subject: str, limit: int) -> LimitStatus | None:
-    """Count one use against a limit per minute; return its status, or None while Redis is unavailable."""
+def _count_uses(name: str, subject: str, limit: int, uses: int) -> LimitStatus | None:
+    """Count uses against a limit per minute; return its status, or None while Redis is unavailable."""
     if is_redis_down():
         return None
     try:
-        allowed, left, seconds = count_use(_redis(get_settings().redis_url), f"{name}:{subject}", limit)
+        allowed, left, seconds = count_use(_redis(get_settings().redis_url), f"{name}:{subject}", limit, uses)
     except (RedisError, OSError) as error:
         mark_redis_down()
         log.warning("Rate limits are not enforced while Redis is away: %s", error)

@@ -15,9 +15,10 @@ from app.catalog.sizes import Size, resolve_size
 from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_length, check_model, check_pictures
+from app.jobs.field_types import PROMPT_MAX
 from app.jobs.model_life import check_not_retired
 from app.jobs.resolve_sound import resolve_sound
-from app.jobs.schemas import PROMPT_MAX, ShotIn, VideoRequest
+from app.jobs.schemas import ShotIn, VideoRequest
 from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames, styled
 from app.settings import get_settings
 from pricing.rate_key import Mode
@@ -66,7 +67,7 @@ def resolve(
         crossfade_frames=crossfade_frames,
         shots=shots,
         style=style_of(request),
-        seed=request.seed if request.seed is not None else seed if seed is not None else secrets.randbelow(2**31),
+        seed=_first_seed(request, seed),
         audio=track.id if track else None,
         **sound,
         video=clip.id if clip else None,
@@ -75,6 +76,20 @@ def resolve(
         strength=_strength(request, model, wanted_mode),
         service_tier=request.service_tier,
     )
+
+
+def _first_seed(request: VideoRequest, default: int | None) -> int:
+    """Return the seed of a request's first film. Raises AppError `invalid_request` where its seeds contradict it."""
+    if request.seeds is None:
+        return next((seed for seed in (request.seed, default) if seed is not None), secrets.randbelow(2**31))
+    if request.seed is not None:
+        raise AppError("invalid_request", "Send either seed or seeds.", field="seed")
+    if request.n not in (None, len(request.seeds)):
+        message = f"seeds has {len(request.seeds)} seeds, but n is {request.n}."
+        raise AppError("invalid_request", message, field="seeds", allowed=request.n)
+    if len(set(request.seeds)) < len(request.seeds):
+        raise AppError("invalid_request", "The same seed twice would make the same film twice.", field="seeds")
+    return request.seeds[0]
 
 
 def size_of(spec: Spec) -> Size:

@@ -4,46 +4,25 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
 from app.catalog.prompt_warnings import prompt_warnings
+from app.jobs.field_types import (
+    FILMS_MAX,
+    METADATA_MAX,
+    SHOTS_MAX,
+    Gain,
+    MetadataKey,
+    MetadataValue,
+    MoneyIn,
+    NegativePrompt,
+    Prompt,
+    Seconds,
+    Seed,
+)
 from app.jobs.order_warnings import order_warnings
 from app.jobs.retention_request import Retention
 from app.jobs.states import JobState
-
-PROMPT_MAX = 5000
-SHOTS_MAX = 50
-SECONDS_MAX = 600
-METADATA_MAX = 16
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text may hold any character but NUL (U+0000)")
-    return text
-
-
-# These are stored as JSON; the database refuses NUL there and in text.
-_STORABLE = AfterValidator(_no_nul)
-Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=PROMPT_MAX), _STORABLE]
-NegativePrompt = Annotated[str, StringConstraints(max_length=PROMPT_MAX), _STORABLE]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), _STORABLE]
-MetadataValue = Annotated[str, StringConstraints(max_length=512), _STORABLE]
-Seconds = Annotated[int, Field(ge=1, le=SECONDS_MAX)]
-
-
-def _no_float(value: Any) -> Any:
-    if isinstance(value, float):
-        raise ValueError("money is a decimal string such as '2.50'; a number with a point would be a float")
-    return value
-
-
-# Money in requests: a decimal string, or whole units as an integer; a float is refused by its type.
-MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=14, decimal_places=2)]
-
-
-# A gain in a mix, in decibels.
-Gain = Annotated[Decimal, Field(ge=-60, le=12, decimal_places=2)]
 
 
 class StrictModel(BaseModel):
@@ -102,7 +81,17 @@ class VideoRequest(StrictModel):
         None, max_length=8, description="16:9 (default), 9:16, 1:1, 4:3, 3:4, or adaptive: that of the first picture."
     )
     negative_prompt: NegativePrompt | None = None
-    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    seed: Seed | None = None
+    n: int | None = Field(
+        None,
+        ge=1,
+        le=FILMS_MAX,
+        description="How many films to order together, default 1: all of them or none. Each is a video of its own; "
+        "their seeds are seed, seed + 1 and so on.",
+    )
+    seeds: list[Seed] | None = Field(
+        None, min_length=1, max_length=FILMS_MAX, description="A seed for each of n films, instead of seed."
+    )
     first_frame: str | None = None
     last_frame: str | None = None
     video: str | None = Field(None, description="Asset id, URL or data URL of the input clip.")
@@ -128,6 +117,11 @@ class VideoRequest(StrictModel):
         None, ge=1, le=172_800, description="Seconds; a job not started by then ends as expired, free of charge."
     )
     retention: Retention | None = None
+
+    @property
+    def films(self) -> int:
+        """How many films the order is for."""
+        return len(self.seeds) if self.seeds else self.n or 1
 
 
 def in_one_order(content: Any) -> Any:
@@ -275,6 +269,7 @@ class VideoOut(WithWarnings):
     metadata: Annotated[dict[str, str], AfterValidator(in_one_order)]
     resolved: Facts
     parent: dict[str, str] | None = None
+    group: str | None = None
     video_url: str | None = None
     # The names of inference servers; times and memory are those of the takes, once the job has ended.
     num_frames: int

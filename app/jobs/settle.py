@@ -13,6 +13,7 @@ from app.clock import lease_now, now
 from app.db import after_commit
 from app.jobs.fair_share import lock_shares
 from app.jobs.file_retention import expire_inputs, film_retention
+from app.jobs.groups import end_in_group
 from app.jobs.meter import end_take
 from app.jobs.publish_event import new_job_event
 from app.jobs.queue_tables import Take, Unit
@@ -115,6 +116,7 @@ def _end(
     receipt = make_receipt(book, job)
     _write_end(session, job, receipt, facts)
     expire_inputs(session, job, moment)
+    end_in_group(session, job)
     if facts.has_reservation:
         used = receipt.price
         terms: dict[str, Any] = {"free_seconds": used.free_seconds_used, "promotions": used.promotions}

@@ -21,12 +21,13 @@ from app.jobs.intake import check_intake
 from app.jobs.low_balance import publish_low_balance
 from app.jobs.model_life import check_not_retired
 from app.jobs.model_terms import check_terms
-from app.jobs.open_quotes import open_quote
+from app.jobs.open_quotes import open_quotes
 from app.jobs.order_facts import OrderFacts, read_order_facts
 from app.jobs.order_warnings import with_order_warnings
 from app.jobs.plan import FINISH_POOL, TEST_POOL, plan_units
-from app.jobs.publish_event import new_job_event
-from app.jobs.quote import PRICE_RETRIES_MAX, Priced, estimate, price_spec
+from app.jobs.priced import Priced, price_films, total_of
+from app.jobs.publish_event import event_inputs, new_job_event
+from app.jobs.quote import PRICE_RETRIES_MAX, estimate_films, price_spec, uses_of
 from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import JobState, QuoteState, Stage
@@ -38,16 +39,17 @@ from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
 from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
-from app.wallet.hold import place_hold
+from app.wallet.hold import place_holds
 from pricing.money import Money
 
 _WRITE = sql_file("app.jobs", "order_write.sql")
 
 
 def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
-    """Accept an order and return its job; a repeated call returns the first job.
+    """Accept an order and return its job, the first of a group where it is for several films.
 
-    Raises AppError and writes nothing when the order cannot be made, priced, afforded or queued.
+    A repeated call returns the job that it returned at first. Raises AppError and writes nothing when the order cannot
+    be made, priced, afforded or queued as a whole.
     """
     facts = read_order_facts(session, caller, order)
     if facts.may_repeat:
@@ -56,40 +58,41 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             return earlier
         free_key(session, caller, order)
     require_active(caller)
-    job = _write_order(session, caller, order, facts)
-    _hold_price(session, caller, job, facts)
-    wake_after_commit(session, job.pool)
-    accepted = JOBS_ACCEPTED.labels(job.model, str(job.spec["service_tier"]), job.door, job.test)
-    after_commit(session, accepted.inc)
-    add_log_ids(job_id=job.id)
-    return job
+    jobs = _write_order(session, caller, order, facts)
+    _hold_prices(session, caller, jobs, facts)
+    first = jobs[0]
+    wake_after_commit(session, first.pool)
+    accepted = JOBS_ACCEPTED.labels(first.model, str(first.spec["service_tier"]), first.door, first.test)
+    after_commit(session, lambda: accepted.inc(len(jobs)))
+    add_log_ids(job_id=first.id)
+    return first
 
 
-def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts) -> Job:
+def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts) -> list[Job]:
     """Price the order, check it, and write it.
 
-    Free seconds and promotions are reserved after the job is written, because settlements lock the share before those
+    Free seconds and promotions are reserved after the jobs are written, because settlements lock the share before those
     counters (see app.lock_order). When another request used them meanwhile, what was written is taken back with its
     locks, and the order is priced again.
     """
-    job_id = new_id("video")
+    ids: list[str] = []
     for retries_left in reversed(range(PRICE_RETRIES_MAX)):
-        priced = _price(session, caller, order, facts)
-        _check(session, caller, order, facts, priced)
-        if caller.test or not priced.is_unreserved:
-            return attach(session, _write(session, caller, order, facts, priced, job_id))
+        films = _price(session, caller, order, facts)
+        ids = ids or [new_id("video") for _ in films]
+        _check(session, caller, order, facts, films)
+        first = films[0]
+        if caller.test or not any(film.is_unreserved for film in films):
+            return [attach(session, job) for job in _write(session, caller, order, facts, films, ids)]
         try:
             with session.begin_nested():
-                job = _write(session, caller, order, facts, priced, job_id)
-                # Under the job's own id, as there is no quote.
+                jobs = _write(session, caller, order, facts, films, ids)
+                # Under the jobs' own ids, as there is no quote.
                 reserve_by(
                     session,
                     caller.account_id,
-                    job_id,
-                    free_seconds=priced.price.free_seconds_used,
-                    promotions=priced.price.promotions,
-                    book=priced.book,
-                    membership=priced.membership,
+                    uses_of(ids, films),
+                    book=first.book,
+                    membership=first.membership,
                     month=facts.month,
                 )
         except ReservationConflict:
@@ -97,39 +100,45 @@ def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: 
                 raise
             facts = read_order_facts(session, caller, order)
         else:
-            # Not within the savepoint: the session would keep the object of a job that was taken back.
-            return attach(session, job)
+            # Not within the savepoint: the session would keep the objects of jobs that were taken back.
+            return [attach(session, job) for job in jobs]
     raise AssertionError("the last try returns or raises")
 
 
-def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts) -> Priced:
-    """Return the price of the order's quote, whose row is then locked, or the price of now."""
-    if order.request.quote_id:
-        priced = open_quote(session, caller, order.request.quote_id, order.request, spec=order.spec)
-        check_memory(session, caller, priced.spec, priced.model)
-        return priced
+def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts) -> tuple[Priced, ...]:
+    """Return the prices of the order's films: those of its quote, whose row is then locked, or those of now."""
+    request = order.request
+    if request.quote_id:
+        films = open_quotes(session, caller, request.quote_id, request, spec=order.spec)
+        check_memory(session, caller, films[0].spec, films[0].model)
+        return films
     if order.spec is not None:
         # Derived from another job: the Spec is resolved, and only its price is open.
         model = load_catalog(get_settings().catalog_dir)[order.spec.model]
         check_memory(session, caller, order.spec, model)
-        return price_spec(session, caller, order.spec, model, facts=facts)
-    return estimate(session, caller, order.request, mode=order.mode, facts=facts)
+        return price_films(price_spec(session, caller, order.spec, model, facts=facts), request)
+    return estimate_films(session, caller, request, mode=order.mode, facts=facts)
 
 
-def _check(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> None:
-    """Refuse an order that its caller, its account or the service does not allow; its money is checked later."""
-    request = order.request
+def _check(
+    session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts, films: tuple[Priced, ...]
+) -> None:
+    """Refuse an order that its caller, its account or the service does not allow; its money is checked later.
+
+    Its films differ only in their seeds.
+    """
+    request, first = order.request, films[0]
     if request.callback_url is not None:
         check_url(request.callback_url, field="callback_url")
-    _check_cap(request, priced.price.total)
-    facts.check_queue(caller, priced.membership)
+    _check_cap(request, total_of(films))
+    facts.check_queue(caller, first.membership, films=len(films))
     facts.check_project(caller, request.project)
     if facts.has_pause:
-        check_intake(session, account_id=caller.account_id, model=priced.spec.model)
-    check_retention(request.retention, priced.membership)
-    check_not_retired(priced.model, facts.now)
-    check_terms(session, priced.model, accepted=facts.accepted_terms)
-    check_inputs(session, priced.spec)
+        check_intake(session, account_id=caller.account_id, model=first.spec.model)
+    check_retention(request.retention, first.membership)
+    check_not_retired(first.model, facts.now)
+    check_terms(session, first.model, accepted=facts.accepted_terms)
+    check_inputs(session, first.spec)
 
 
 def _check_cap(request: VideoRequest, total: Money) -> None:
@@ -146,42 +155,58 @@ def _check_cap(request: VideoRequest, total: Money) -> None:
 
 
 def _write(
-    session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced, job_id: str
-) -> Job:
-    """Write the order in one statement, and return its job, which is not the session's own yet."""
-    moment, membership = facts.now, priced.membership
-    pool = TEST_POOL if caller.test else priced.model.pool
-    units = plan_units(priced.spec, priced.model, pool)
-    columns = _job_columns(caller, order, facts, priced) | {
-        "id": job_id,
-        "pool": pool,
-        "units_total": sum(unit["kind"] == "segment" for unit in units),
-        "created_at": moment,
-    }
-    job = new_row(Job, columns)
-    event = new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints)
+    session: Session,
+    caller: Caller,
+    order: OrderIdentity,
+    facts: OrderFacts,
+    films: tuple[Priced, ...],
+    ids: list[str],
+) -> list[Job]:
+    """Write the order in one statement, and return its jobs, which are not the session's own yet."""
+    first = films[0]
+    pool = TEST_POOL if caller.test else first.model.pool
+    group_id = new_id("group") if len(films) > 1 else None
+    rows: list[dict[str, Any]] = []
+    units: list[dict[str, Any]] = []
+    for index, (job_id, film) in enumerate(zip(ids, films, strict=True)):
+        planned = plan_units(film.spec, film.model, pool)
+        units += [unit | {"job_id": job_id} for unit in planned]
+        row = _job_columns(caller, order, facts, film)
+        row |= {"id": job_id, "pool": pool, "units_total": sum(unit["kind"] == "segment" for unit in planned)}
+        # A group's callback is called once, when all of it has ended.
+        row |= {} if group_id is None else {"group_id": group_id, "group_index": index, "callback_url": None}
+        rows.append(row)
+    jobs = [new_row(Job, row) for row in rows]
+    events = [new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints) for job in jobs]
     inputs = {
-        "job": json.dumps(columns | {"metadata": columns["extra"]}, default=datetime.isoformat),
-        "job_id": job_id,
+        "jobs": json.dumps([row | {"metadata": row["extra"]} for row in rows], default=datetime.isoformat),
+        "job_id": ids[0],
         "account_id": caller.account_id,
         "project_id": facts.project_id,
         "test": caller.test,
-        "quote_id": columns["quote_id"],
-        "now": moment,
+        "group_id": group_id,
+        "size": len(films),
+        "group_callback_url": order.request.callback_url,
+        "quotes": [film.quote.id for film in films if film.quote is not None],
+        "now": facts.now,
         "units": json.dumps(units),
         "pools": sorted({pool, FINISH_POOL}),
-        "weight": Decimal(membership.share_weight),
-        "concurrency": membership.concurrency if facts.concurrency is None else facts.concurrency,
+        "weight": Decimal(first.membership.share_weight),
+        "concurrency": first.membership.concurrency if facts.concurrency is None else facts.concurrency,
         "key": scoped_key(caller, order),
         "fingerprint": order.fingerprint,
         "overtook": order.is_retry and order.idempotency_key is None,
-        **event.inputs(),
+        "traceparent": order.traceparent,
+        "request_id": jobs[0].request_id,
+        "event_type": "video.created",
+        **event_inputs(events),
     }
     _WRITE.run(session, inputs)
-    if priced.quote is not None:
-        priced.quote.state, priced.quote.job_id = QuoteState.REDEEMED, job_id
-        mark_written(priced.quote, "state", "job_id")
-    return job
+    for job, film in zip(jobs, films, strict=True):
+        if film.quote is not None:
+            film.quote.state, film.quote.job_id = QuoteState.REDEEMED, job.id
+            mark_written(film.quote, "state", "job_id")
+    return jobs
 
 
 def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> dict[str, Any]:
@@ -217,6 +242,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "retention": None if request.retention is None else request.retention.model_dump(exclude_none=True),
         "progress": 0,
         "units_done": 0,
+        "created_at": facts.now,
         "not_after": deadlines.not_after,
         "promote_at": deadlines.promote_at,
         "start_by": deadlines.start_by,
@@ -226,17 +252,17 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
     }
 
 
-def _hold_price(session: Session, caller: Caller, job: Job, facts: OrderFacts) -> None:
-    placed = place_hold(
+def _hold_prices(session: Session, caller: Caller, jobs: list[Job], facts: OrderFacts) -> None:
+    first = jobs[0]
+    placed = place_holds(
         session,
-        account_id=job.account_id,
-        job_id=job.id,
         # A test job costs nothing, but has a hold like any other, so that its end follows the same path.
-        amount=0 if job.test else job.total,
+        {job.id: 0 if job.test else job.total for job in jobs},
+        account_id=first.account_id,
         month=facts.month,
         currency=facts.currency,
-        project_id=job.project_id,
+        project_id=first.project_id,
         key_id=caller.key_id,
     )
     if placed.is_low:
-        publish_low_balance(session, job.account_id)
+        publish_low_balance(session, first.account_id)

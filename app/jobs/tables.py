@@ -31,6 +31,7 @@ class Quote(Base):
         one_of("state", QuoteState),
         CheckConstraint("(state = 'redeemed') = (job_id IS NOT NULL)", name="redeemed_by_job"),
         Index("ix_quotes_open", "account_id", "expires_at", postgresql_where=text("state = 'open'")),
+        Index("ix_quotes_first", "first_id", postgresql_where=text("first_id IS NOT NULL")),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -45,6 +46,7 @@ class Quote(Base):
     currency: Mapped[str] = mapped_column(Text)
     body: Mapped[dict[str, Any]] = mapped_column(JSONB)  # the response of the API
     job_id: Mapped[str | None] = mapped_column(Text, unique=True)
+    first_id: Mapped[str | None] = mapped_column(Text)  # of a further film of an order of several: the order's quote
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime] = mapped_column(Moment)
 
@@ -81,6 +83,7 @@ class Job(Base):
         # For operators who have the beginning of an id.
         Index("ix_jobs_id_prefix", "id", postgresql_ops={"id": "text_pattern_ops"}),
         Index("ix_jobs_mark_id", "mark_id", unique=True, postgresql_where=text("mark_id IS NOT NULL")),
+        Index("ix_jobs_group", "group_id", "group_index", postgresql_where=text("group_id IS NOT NULL")),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
         # A page is pruned once less than this share is free: it must be more than a row, so that progress stays in it.
         {"postgresql_with": {"fillfactor": 80}},
@@ -110,6 +113,8 @@ class Job(Base):
     door: Mapped[str] = mapped_column(Text, default="native")
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
+    group_id: Mapped[str | None] = mapped_column(ForeignKey("job_groups.id"))
+    group_index: Mapped[int | None] = mapped_column(SmallInteger)  # from 0, in the order of the seeds
     callback_url: Mapped[str | None] = mapped_column(Text)
     retention: Mapped[dict[str, int] | None] = mapped_column(JSONB)  # seconds after its end, as the order asked for
     progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent

@@ -86,6 +86,25 @@ def update_in_batches(table: str, assignments: str, where: str, *, sources: str 
                     raise
 
 
+def insert_in_batches(target: str, select: str, *, source: str) -> None:
+    """Insert rows that follow from those of `source`, some hundred of its rows at a time by their id.
+
+    Each batch is a transaction of its own. `target` is the table with its columns; `select` reads the ids of `batch`.
+    Rows that are there already stay as they are: new rows of `source` may have come with theirs meanwhile.
+    """
+    batch = text(
+        f"""
+        WITH batch AS (SELECT id FROM {source} WHERE id > :last ORDER BY id LIMIT {BATCH}),
+        inserted AS (INSERT INTO {target} {select} ON CONFLICT DO NOTHING)
+        SELECT max(id) FROM batch
+        """
+    )
+    with op.get_context().autocommit_block():
+        last: str | None = ""
+        while last is not None:
+            last = op.get_bind().scalar(batch, {"last": last})
+
+
 def add_constraint(name: str, table: str, definition: str) -> None:
     """Add a check or a foreign key: new rows obey it at once, and the others are read without a lock on them."""
     if not _has_constraint(name, table):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
+from types import MappingProxyType
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -72,19 +74,21 @@ def allowance_beside(
     return Allowance(free, _discounts_left(session, account_id, capped))
 
 
-def reserve(
-    session: Session,
-    account_id: str,
-    owner: str,
-    *,
-    free_seconds: Fraction,
-    promotions: Mapping[str, int],
-) -> None:
-    """Set aside what a price uses, in the transaction that made the price. All of it, or nothing.
+class PriceUse(NamedTuple):
+    """What one price uses: `Price.free_seconds_used` and `Price.promotions` (minor units by promotion).
 
-    `account_id`: whose price it is. `owner`: id of the quote, or of the job without one; `settle_reservation` and
-    `release_reservation` are called with it. `free_seconds`: `Price.free_seconds_used`. `promotions`:
-    `Price.promotions`; only those that the book in force caps are counted.
+    Of the promotions only those that the book in force caps are counted.
+    """
+
+    free_seconds: Fraction = Fraction(0)
+    promotions: Mapping[str, int] = MappingProxyType({})
+
+
+def reserve(session: Session, account_id: str, uses: Mapping[str, PriceUse]) -> None:
+    """Set aside what prices use, in the transaction that made the prices. All of it, or nothing.
+
+    `account_id`: whose prices they are. `uses`: by the id of the quote, or of the job without one;
+    `settle_reservation` and `release_reservation` are called with it.
 
     Raises ReservationConflict where others were faster: nothing was written; price again.
     """
@@ -93,25 +97,14 @@ def reserve(
     membership = book.membership(book.known_membership(membership_at(session, account_id, moment)))
     month = billing_month(get_account(session, account_id).billing_zone, moment)
     with session.begin_nested():
-        reserve_by(
-            session,
-            account_id,
-            owner,
-            free_seconds=free_seconds,
-            promotions=promotions,
-            book=book,
-            membership=membership,
-            month=month,
-        )
+        reserve_by(session, account_id, uses, book=book, membership=membership, month=month)
 
 
 def reserve_by(
     session: Session,
     account_id: str,
-    owner: str,
+    uses: Mapping[str, PriceUse],
     *,
-    free_seconds: Fraction,
-    promotions: Mapping[str, int],
     book: PriceBook,
     membership: Membership,
     month: str,
@@ -121,14 +114,21 @@ def reserve_by(
     Raises ReservationConflict where others were faster: the caller takes back what was written.
     """
     caps = {promotion.id: promotion for promotion in book.promotions if promotion.capped}
-    discounts = {name: require_integer(promotions[name], f"the discount of {name}") for name in sorted(promotions)}
-    counted = {name: minor for name, minor in discounts.items() if name in caps and minor}
-    flicks = ceil(parse_exact(free_seconds, "free_seconds") * FLICKS_PER_SECOND)
-    if not flicks and not counted:
+    reservations, flicks, discounts = [], 0, dict.fromkeys(sorted(caps), 0)
+    for owner, use in uses.items():
+        minor = {name: require_integer(use.promotions[name], f"the discount of {name}") for name in use.promotions}
+        own = {name: amount for name, amount in minor.items() if name in caps and amount}
+        free = ceil(parse_exact(use.free_seconds, "free_seconds") * FLICKS_PER_SECOND)
+        if free or own:
+            reservations.append((owner, free, own))
+            flicks += free
+            discounts |= {name: discounts[name] + amount for name, amount in own.items()}
+    if not reservations:
         return
+    counted = {name: amount for name, amount in discounts.items() if amount}
     inputs = {
         "account_id": account_id,
-        "owner": owner,
+        "reservations": json.dumps(reservations),
         "month": month,
         "now": now(session),
         "free": flicks,
@@ -142,8 +142,8 @@ def reserve_by(
         if name not in (fits.promotions or ()):
             raise ReservationConflict(f"Discounts of the promotion {name}")
     # All of the account's own counts before the budgets, each by name: one order of locks for every price.
-    for name, minor in counted.items():
-        if not reserve_of_budget(session, name, minor, _minor(caps[name].budget)):
+    for name, amount in counted.items():
+        if not reserve_of_budget(session, name, amount, _minor(caps[name].budget)):
             raise ReservationConflict(f"Discounts of the promotion {name}")
 
 

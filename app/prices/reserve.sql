@@ -1,5 +1,6 @@
--- Reserve what a price uses: free seconds, and discounts of the account's own counts of promotions, by their names, in
--- the order of app.lock_order. `promotions` are the discount and the account's cap by the promotion's name.
+-- Reserve what prices use: free seconds, and discounts of the account's own counts of promotions, by their names, in the
+-- order of app.lock_order. `promotions` are the discount and the account's cap by the promotion's name, and `free` the
+-- flicks, of all prices together; `reservations` are the owner, the flicks and the discounts of each price.
 --
 -- Returned is what fitted: the caller takes everything back where something is missing.
 WITH wanted AS (
@@ -29,8 +30,7 @@ used AS (
 reservation AS (
     INSERT INTO reservations (quote_id, account_id, month, state, free, free_used, promotions, promotions_used,
                               created_at)
-    SELECT :owner, :account_id, :month, 'held', :free, 0, coalesce(jsonb_object_agg(w.promotion, w.minor), '{}'), '{}',
-           :now
-    FROM wanted AS w
+    SELECT r ->> 0, :account_id, :month, 'held', CAST(r ->> 1 AS bigint), 0, r -> 2, '{}', :now
+    FROM jsonb_array_elements(CAST(:reservations AS jsonb)) AS r
 )
 SELECT EXISTS (SELECT FROM free) AS has_free, (SELECT array_agg(promotion) FROM used) AS promotions

@@ -208,7 +208,7 @@ def _read(quiet: Plane, key: bytes, agreement: float, place: Place) -> Reading:
     bits, signs = plane.bits[grid], plane.signs[grid]
     is_data = bits >= 0
     evidence = np.bincount(bits[is_data], weights=(values * signs)[is_data], minlength=CODE_BITS)
-    return Reading(agreement, place, decode(evidence))
+    return Reading(agreement, place, decode(evidence.astype(np.float64)))
 
 
 def _chip_values(picture: Image.Image, place: Place) -> tuple[Plane, npt.NDArray[np.intp], npt.NDArray[np.intp]]:

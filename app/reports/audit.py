@@ -46,6 +46,15 @@ RULES: dict[str, str] = {
         WHERE j.finished_at IS NULL OR j.finished_at >= :since
         GROUP BY j.id HAVING count(e.id) <> (j.state IN ('completed', 'failed', 'cancelled', 'expired'))::int
     """,
+    "group_counts_its_jobs": """
+        SELECT g.id, g.size || ' jobs, ' || g.unfinished || ' unfinished; there are ' || count(j.id) || ' and '
+            || count(j.id) FILTER (WHERE j.finished_at IS NULL)
+        FROM job_groups g LEFT JOIN jobs j ON j.group_id = g.id
+            AND (j.account_id, j.project_id, j.test) IS NOT DISTINCT FROM (g.account_id, g.project_id, g.test)
+        WHERE g.finished_at IS NULL OR g.finished_at >= :since
+        GROUP BY g.id HAVING count(j.id) <> g.size
+            OR count(j.id) FILTER (WHERE j.finished_at IS NULL) <> g.unfinished
+    """,
     "hold_is_of_its_job": """
         SELECT h.job_id, coalesce('holds ' || h.amount || ' of ' || h.account_id || ' in ' || h.month || ' from '
             || h.created_at || ' to ' || coalesce(h.resolved_at::text, 'now') || ', the job is '

@@ -1,5 +1,7 @@
 """Two-phase holds: money is reserved when a job is accepted, and captured or released once, when it ends."""
 
+import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, or_, select, update
@@ -38,10 +40,10 @@ _HOLD = sql_file("app.wallet", "hold.sql")
 _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
 
 
-class PlacedHold(NamedTuple):
-    """A hold that was placed, and whether it may have taken the wallet below the balance that its owner watches."""
+class PlacedHolds(NamedTuple):
+    """Holds that were placed, and whether they may have taken the wallet below the balance that its owner watches."""
 
-    hold_id: str
+    ids: tuple[str, ...]
     is_low: bool
 
 
@@ -64,48 +66,45 @@ def hold(
     project_id: str | None = None,
     key_id: str | None = None,
 ) -> Hold:
-    """Set an amount aside for a job, as `place_hold` does, and return its hold."""
+    """Set an amount aside for a job, as `place_holds` does, and return its hold."""
     account = get_account(session, account_id)
-    terms: dict[str, Any] = {
-        "account_id": account_id,
-        "job_id": job_id,
-        "amount": amount,
-        "project_id": project_id,
-        "key_id": key_id,
-        "month": billing_month(account.billing_zone, now(session)),
-    }
-    placed = place_hold(session, **terms, currency=account.currency)
+    month = billing_month(account.billing_zone, now(session))
+    terms: dict[str, Any] = {"account_id": account_id, "project_id": project_id, "key_id": key_id, "month": month}
+    placed = place_holds(session, {job_id: amount}, **terms, currency=account.currency)
     rest = {"captured_amount": 0, "created_at": now(session), "resolved_at": None}
-    return loaded(session, Hold, id=placed.hold_id, state=str(HoldState.HELD), **terms, **rest)
+    return loaded(
+        session, Hold, id=placed.ids[0], job_id=job_id, amount=amount, state=str(HoldState.HELD), **terms, **rest
+    )
 
 
-def place_hold(
+def place_holds(
     session: Session,
+    amounts: Mapping[str, int],
     *,
     account_id: str,
-    job_id: str,
-    amount: int,
     month: str,
     currency: str,
     project_id: str | None = None,
     key_id: str | None = None,
-) -> PlacedHold:
-    """Set an amount aside for a job: in the key's budget, the project's, and last in the wallet.
+) -> PlacedHolds:
+    """Set amounts aside for jobs that are ordered together: in the key's budget, the project's, and in the wallet.
 
-    When it raises, the transaction must be rolled back: part of it may have been written.
+    All of them or none. When it raises, the transaction must be rolled back: part of it may have been written.
 
-    `account_id`: whose wallet, which is kept in `currency`. `job_id`: the job; it has one hold in its life. `amount`:
-    minor units, 0 or more; a free job has a hold of nothing. `month`: the billing month of now. `project_id`: the
-    project in whose month it counts, if any. `key_id`: the key in whose life it counts, if any.
+    `amounts`: minor units by job, 0 or more; a free job has a hold of nothing, and a job has one hold in its life.
+    `account_id`: whose wallet, which is kept in `currency`. `month`: the billing month of now. `project_id`: the
+    project in whose month they count, if any. `key_id`: the key in whose life they count, if any.
 
     Raises TypeError, ValueError for an amount that is not whole or negative. Raises AppError `insufficient_funds`,
-    `budget_exceeded`, `price_above_cap`; `conflict` if the job has a hold.
+    `budget_exceeded`, `price_above_cap`; `conflict` if a job has a hold.
     """
+    holds = [(new_id("hold"), job_id, require_integer(amount)) for job_id, amount in amounts.items()]
+    total = sum(amount for _, _, amount in holds)
     inputs = {
-        "hold_id": new_id("hold"),
+        "holds": json.dumps(holds),
         "account_id": account_id,
-        "job_id": job_id,
-        "amount": require_integer(amount),
+        "amount": total,
+        "largest": max(amount for _, _, amount in holds),
         "month": month,
         "project_id": project_id,
         "key_id": key_id,
@@ -115,27 +114,27 @@ def place_hold(
     }
     outcome = _HOLD.run(session, inputs).one()
     if not outcome.is_new:
-        raise AppError("conflict", "This job has a hold already.", job=job_id)
+        raise AppError("conflict", "This job has a hold already.", job=holds[0][1])
     _check_budgets(session, inputs, outcome, currency)
     is_low = outcome.is_low
     if not outcome.fits_wallet:
         # Expired credit that is not booked yet may have been counted twice against it; book it and try again.
         expire_lots(session, account_id)
-        facts = {"wallet": account_id, "wanted": amount, "moment": now(session)}
+        facts = {"wallet": account_id, "wanted": total, "moment": now(session)}
         if session.execute(_HOLD_IN_WALLET, facts).one_or_none() is None:
-            raise _insufficient_funds(session, account_id, amount)
+            raise _insufficient_funds(session, account_id, total)
         is_low = True
-    if amount:
-        pin(session, account_id, str(inputs["hold_id"]), amount)
-    return PlacedHold(str(inputs["hold_id"]), is_low)
+    if total:
+        pin(session, account_id, {hold_id: amount for hold_id, _, amount in holds if amount})
+    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low)
 
 
 def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:
     """Raise AppError `price_above_cap` or `budget_exceeded` where the key or the project did not allow the hold."""
     terms: dict[str, Any] = {"amount": inputs["amount"], "currency": currency}
     if inputs["key_id"] is not None and not outcome.fits_key:
-        if outcome.job_cap is not None and inputs["amount"] > outcome.job_cap:
-            raise above_cap(inputs["amount"], outcome.job_cap, currency)
+        if outcome.job_cap is not None and inputs["largest"] > outcome.job_cap:
+            raise above_cap(inputs["largest"], outcome.job_cap, currency)
         limit = outcome.budget_total or 0
         raise budget_exceeded(session, BudgetScope.KEY, outcome.lineage, "", limit=limit, **terms)
     if inputs["project_id"] is not None and not outcome.fits_project:

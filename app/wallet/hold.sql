@@ -1,14 +1,19 @@
--- Hold an amount for a job: write the hold, and set the amount aside in the budget of the key, in that of the project,
--- and in the wallet, in this order (app.lock_order). Each step reads the one before it, so it is written after it.
+-- Hold amounts for jobs that are ordered together: write the holds, and set their sum aside in the budget of the key, in
+-- that of the project, and in the wallet, in this order (app.lock_order). Each step reads the one before it, so it is
+-- written after it. `holds` are the id, the job and the amount of each; `amount` is their sum, `largest` the largest.
 --
 -- Returned are what was written and, where a budget was too small, its limit: after a refusal the transaction is rolled
 -- back. What costs nothing fits, also where a lowered limit lies under what was spent. The budget of a rotated key is
 -- that of the key it came from.
 WITH new_hold AS (
     INSERT INTO holds (id, job_id, account_id, project_id, key_id, month, amount, state, captured_amount, created_at)
-    VALUES (:hold_id, :job_id, :account_id, :project_id, :key_id, :month, :amount, 'held', 0, :now)
+    SELECT h ->> 0, h ->> 1, :account_id, :project_id, :key_id, :month, CAST(h ->> 2 AS bigint), 'held', 0, :now
+    FROM jsonb_array_elements(CAST(:holds AS jsonb)) AS h
     ON CONFLICT (job_id) DO NOTHING
     RETURNING id
+),
+is_new AS (
+    SELECT (SELECT count(*) FROM new_hold) = jsonb_array_length(CAST(:holds AS jsonb)) AS is_new
 ),
 key_limits AS (
     SELECT lineage, budget_total, job_cap FROM api_keys WHERE id = :key_id
@@ -20,8 +25,9 @@ key_budget AS (
     INSERT INTO budgets AS b (id, account_id, scope, subject_id, month, held, spent)
     SELECT :key_budget_id, :account_id, 'key', k.lineage, '', :amount, 0
     FROM key_limits AS k
-    WHERE EXISTS (SELECT FROM new_hold)
-      AND CAST(:amount AS bigint) <= least(k.job_cap, k.budget_total, CAST(:amount AS bigint))
+    WHERE (SELECT is_new FROM is_new)
+      AND CAST(:largest AS bigint) <= coalesce(k.job_cap, CAST(:largest AS bigint))
+      AND CAST(:amount AS bigint) <= coalesce(k.budget_total, CAST(:amount AS bigint))
     ON CONFLICT (scope, subject_id, month) DO UPDATE SET held = b.held + excluded.held
     WHERE excluded.held = 0
        OR b.spent + b.held + excluded.held
@@ -43,7 +49,7 @@ project_budget AS (
 wallet AS (
     UPDATE wallets SET held = held + :amount
     WHERE account_id = :account_id
-      AND EXISTS (SELECT FROM new_hold)
+      AND (SELECT is_new FROM is_new)
       AND (SELECT count(*) FROM project_budget) = (SELECT count(*) FROM project_limits)
       AND (SELECT count(*) FROM key_budget) = (SELECT count(*) FROM key_limits)
       -- As app.wallet.balance.available_now. A hold of nothing (a test job, a film in free seconds) succeeds even with a
@@ -58,12 +64,12 @@ wallet AS (
     ) < low_balance AS is_low
 )
 SELECT
-    EXISTS (SELECT FROM new_hold) AS is_new,
+    n.is_new,
     k.lineage, k.budget_total, k.job_cap, p.budget_month,
     EXISTS (SELECT FROM key_budget) AS fits_key,
     EXISTS (SELECT FROM project_budget) AS fits_project,
     EXISTS (SELECT FROM wallet) AS fits_wallet,
     coalesce((SELECT is_low FROM wallet), false) AS is_low
-FROM (SELECT 1) AS one
+FROM is_new AS n
 LEFT JOIN key_limits AS k ON true
 LEFT JOIN project_limits AS p ON true

@@ -4,6 +4,8 @@ Everything here runs while the transaction holds the row lock of the lot's walle
 of its lots.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, text
@@ -49,10 +51,10 @@ def add_lot(session: Session, transfer: Transfer, kind: str, expires_at: datetim
     return lot
 
 
-def pin(session: Session, account_id: str, hold_id: str, amount: int) -> None:
-    """Pin lots for a hold. What they do not cover is covered by the credit limit and has no slice."""
-    facts = {"account_id": account_id, "hold_id": hold_id, "amount": require_integer(amount), "now": now(session)}
-    _PIN.run(session, facts)
+def pin(session: Session, account_id: str, amounts: Mapping[str, int]) -> None:
+    """Pin lots for holds, by their ids. What the lots do not cover is covered by the credit limit and has no slice."""
+    holds = [(hold_id, require_integer(amount)) for hold_id, amount in amounts.items()]
+    _PIN.run(session, {"account_id": account_id, "holds": json.dumps(holds), "now": now(session)})
 
 
 def unpin(session: Session, hold: Hold, spent: int, transfer_id: str | None, *, ours: bool) -> None:

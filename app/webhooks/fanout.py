@@ -10,7 +10,7 @@ from yarl import URL
 from app.clock import now
 from app.db import new_id
 from app.events.tables import Event
-from app.events.types import TERMINAL_TYPES
+from app.events.types import GROUP_ENDED, TERMINAL_TYPES
 from app.webhooks.secret import ensure_callback_secret
 from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
@@ -31,8 +31,8 @@ def fan_out(session: Session, event: Event) -> list[Delivery]:
 
 
 def callback_targets(session: Session, event: Event) -> list[Target]:
-    """Return the target for the job's own callback URL, if it has one and this is its last event."""
-    if not event.callback_url or event.type not in TERMINAL_TYPES:
+    """Return the target for the own callback URL of a job or a group, if it has one and this is its last event."""
+    if not event.callback_url or event.type not in (*TERMINAL_TYPES, GROUP_ENDED):
         return []
     return [(_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url)]
 
@@ -94,7 +94,7 @@ def _callback_endpoint(session: Session, account_id: str, url: str) -> str:
             "account_id": account_id,
             "kind": EndpointKind.CALLBACK,
             "url": origin,
-            "event_types": list(TERMINAL_TYPES),
+            "event_types": [*TERMINAL_TYPES, GROUP_ENDED],
             "max_in_flight": MAX_IN_FLIGHT,
             "rate_per_second": RATE_PER_SECOND,
             "created_at": moment,

@@ -38,7 +38,7 @@ from app.settings import child_environment, get_settings, set_environment
 from app.wallet.audit import audit_wallet
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
-from app.wallet.hold import place_hold
+from app.wallet.hold import place_holds
 
 CLIENTS = 8
 PROCESSES = 2
@@ -67,7 +67,7 @@ def open_accounts(count: int) -> None:
 
 def hold_one(session: Session, account_id: str, job_id: str) -> None:
     """Hold an amount as an order does, which has read the account before."""
-    place_hold(session, account_id=account_id, job_id=job_id, amount=100, month="2026-05", currency="CNY")
+    place_holds(session, {job_id: 100}, account_id=account_id, month="2026-05", currency="CNY")
 
 
 def hold_for(clients: int, seed: int, wallets: int, seconds: float, found: Any) -> None:

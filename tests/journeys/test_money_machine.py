@@ -29,6 +29,7 @@ from app.accounts.projects import create_project
 from app.clock import now
 from app.dispatch.claim import Claim
 from app.errors import AppError
+from app.jobs.groups import jobs_of
 from app.jobs.queue_tables import Unit
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -329,16 +330,67 @@ class Machine(RuleBasedStateMachine):
         if job_id is not None and twice:
             assert self.submit(promised, at, body, key)[0] == job_id
 
+    @rule(
+        who=st.integers(0, 1),
+        seconds=st.integers(1, 5),
+        n=st.integers(2, 3),
+        tier=st.sampled_from(sorted(TIERS)),
+        is_quoted=st.booleans(),
+    )
+    def several_films_are_ordered(self, who: int, seconds: int, n: int, tier: str, is_quoted: bool) -> None:
+        """All of them or none; each is priced with what the films before it have left."""
+        at = self.tick()
+        self.line.sweep("expired_quotes")
+        self.forget_expired_quotes(at, 0, 1)
+        caller = self.customers[who]
+        body: dict[str, Any] = {"seconds": seconds, "service_tier": tier, "n": n, "seed": 7}
+        if who == 0 and not is_quoted:
+            body["project"] = self.project
+        before, month = balance(self.session, caller.account_id).available, billing_month("Asia/Shanghai", at)
+        left = self.project_left(month)
+        if is_quoted:
+            quote, refused = self.attempt(lambda: self.line.quote(caller, **body))
+            if refused is not None:
+                assert refused == "too_many_quotes"
+                return
+            body["quote_id"] = quote.id
+        promises = []
+        for _ in range(n):
+            promises.append(self.promise(who, at, seconds, tier))
+            self.promised.append(promises[-1])
+        total = sum(each.price(seconds)[0] for each in promises)
+        job, refused = self.attempt(lambda: self.line.order(caller, key=f"order {self.number}", **body))
+        if refused is None:
+            assert total <= before, "nobody spends what they do not have"
+            assert "project" not in body or total <= left, "no budget is overshot"
+            jobs = jobs_of(self.session, job.group_id)
+            assert [each.total for each in jobs] == [each.price(seconds)[0] for each in promises]
+            for each, promised in zip(jobs, promises, strict=True):
+                order = Order(promised, "project" in body, month, each.total, each.start_by, each.not_after)
+                self.orders[each.id] = order
+            return
+        assert refused in ("insufficient_funds", "budget_exceeded", "queue_full")
+        assert refused != "insufficient_funds" or total > before
+        assert refused != "budget_exceeded" or total > left
+        if is_quoted:
+            # What the quote had set aside comes back when it expires.
+            self.tick(minutes=16)
+            self.the_scheduler_runs()
+        self.promised = [each for each in self.promised if all(each is not promised for promised in promises)]
+
+    def project_left(self, month: str) -> int:
+        return PROJECT_MONTH - sum(
+            (each.total if each.charged is None else each.charged - each.refunded)
+            for each in self.orders.values()
+            if each.project and each.month == month
+        )
+
     def submit(
         self, promised: Promised, at: datetime, body: dict[str, Any], key: str | None = None
     ) -> tuple[Any, str | None]:
         caller, month = self.customers[promised.owner], billing_month("Asia/Shanghai", at)
         before, total = balance(self.session, caller.account_id).available, promised.price(promised.seconds)[0]
-        left = PROJECT_MONTH - sum(
-            (each.total if each.charged is None else each.charged - each.refunded)
-            for each in self.orders.values()
-            if each.project and each.month == month
-        )
+        left = self.project_left(month)
         job, refused = self.attempt(lambda: self.line.order(caller, key=key, **body))
         if refused is not None:
             assert refused in ("insufficient_funds", "budget_exceeded", "quote_expired", "queue_full")

@@ -27,14 +27,14 @@ from app.admin.top_ups import needs_second_operator
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.prices.promotion_budgets import reserve_of_budget, return_to_budget
-from app.prices.reservations import reserve, reserve_by
+from app.prices.reservations import PriceUse, reserve, reserve_by
 from app.prices.reservations import settle_reservation as settle_reservation
 from app.prices.seed import seed_book
 from app.reports.translations import decimals
 from app.wallet.balance import decimal_text, open_wallet, set_credit_limit, set_low_balance
 from app.wallet.budgets import above_cap, budget_exceeded, refund_budgets
 from app.wallet.funds import correct, refund, top_up
-from app.wallet.hold import capture, hold, place_hold
+from app.wallet.hold import capture, hold, place_holds
 from app.wallet.lots import draw, pin, unpin
 from app.wallet.tables import BudgetScope, DrawCause, TransferKind
 from app.wallet.transfer import apply_transfer, change_wallet, write_transfer
@@ -53,6 +53,8 @@ AMOUNTS = frozenset(
     {
         *(
             "amount",
+            "amounts",
+            "uses",
             "minor",
             "value",
             "number",
@@ -125,11 +127,11 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.wallet.funds.refund(amount)": lambda it: refund(session, "video_paid", it, reference="x", reason="x"),
         "app.wallet.funds.correct(amount)": lambda it: correct(session, account, it, reference="x", reason="x"),
         "app.wallet.hold.hold(amount)": lambda it: hold(session, account_id=account, job_id="video_x", amount=it),
-        "app.wallet.hold.place_hold(amount)": lambda it: place_hold(
-            session, account_id=account, job_id="video_y", amount=it, month="2026-05", currency="CNY"
+        "app.wallet.hold.place_holds(amounts)": lambda it: place_holds(
+            session, {"video_y": it}, account_id=account, month="2026-05", currency="CNY"
         ),
         "app.wallet.hold.capture(amount)": lambda it: capture(session, "video_held", it),
-        "app.wallet.lots.pin(amount)": lambda it: pin(session, account, held.id, it),
+        "app.wallet.lots.pin(amounts)": lambda it: pin(session, account, {held.id: it}),
         "app.wallet.lots.unpin(spent)": lambda it: unpin(session, held, it, None, ours=True),
         "app.wallet.lots.draw(amount)": lambda it: draw(session, account, it, paid.id, DrawCause.DEBT),
         "app.wallet.transfer.write_transfer(amount)": lambda it: write_transfer(
@@ -146,17 +148,11 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "app.prices.promotion_budgets.return_to_budget(amount)": lambda it: return_to_budget(
             session, "launch-2026", it
         ),
-        "app.prices.reservations.reserve(free_seconds)": lambda it: reserve(
-            session, account, "quote_x", free_seconds=it, promotions={}
+        "app.prices.reservations.reserve(uses)": lambda it: reserve(
+            session, account, {"quote_x": PriceUse(promotions={"launch-2026": it})}
         ),
-        "app.prices.reservations.reserve(promotions)": lambda it: reserve(
-            session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}
-        ),
-        "app.prices.reservations.reserve_by(free_seconds)": lambda it: reserve_by(
-            session, account, "quote_x", free_seconds=it, promotions={}, **terms
-        ),
-        "app.prices.reservations.reserve_by(promotions)": lambda it: reserve_by(
-            session, account, "quote_x", free_seconds=parse_exact(0), promotions={"launch-2026": it}, **terms
+        "app.prices.reservations.reserve_by(uses)": lambda it: reserve_by(
+            session, account, {"quote_x": PriceUse(it)}, **terms
         ),
         "app.prices.reservations.settle_reservation(free_seconds)": lambda it: settle_reservation(
             session, "quote_x", free_seconds=it, promotions={}

@@ -13,11 +13,20 @@ from app.api.access import VideosCaller, answers_poll, require_key
 from app.api.caller_fields import caller_field_names
 from app.api.dashscope import uploads
 from app.api.dashscope.errors import ErrorOut, error_response
-from app.api.dashscope.translate import CHINA, STATES_OF_STATUS, TASK_BODY, to_native, to_output, to_usage
+from app.api.dashscope.group_tasks import to_group_output, to_group_usage
+from app.api.dashscope.translate import (
+    CHINA,
+    STATES_OF_STATUS,
+    TASK_BODY,
+    to_native,
+    to_output,
+    to_usage,
+)
 from app.api.handling import Handling, HandlingDep
 from app.api.interface import ApiInterface
 from app.api.problems import media_type, wrong_type
 from app.api.text_validation import parse_json_object, parse_large
+from app.api.videos.groups import cancel_jobs
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.clock import local_now, now
@@ -25,6 +34,7 @@ from app.dispatch.poll import poll_job
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
+from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.links import make_link_at
 from app.jobs.model_life import has_model
@@ -83,7 +93,10 @@ def create_task(
     handling: HandlingDep,
     x_dashscope_async: Annotated[str, Header()] = "",
 ) -> dict[str, Any]:
-    """Submit a video task. It becomes a job like any other, with the same price and visible at every interface."""
+    """Submit a video task. It becomes a job like any other, with the same price and visible at every interface.
+
+    With `n` it is one task of several jobs, each with its entry in `results`.
+    """
     if x_dashscope_async.lower() != "enable":
         message = "current user api does not support synchronous calls; send X-DashScope-Async: enable"
         raise AppError("forbidden", message, field="X-DashScope-Async")
@@ -97,13 +110,17 @@ def create_task(
             fingerprint=body_fingerprint(http.method, http.url.path, raw),
         )
         job = submit_order(http, session, caller, order)
-        return _task(http, now(session), job)
+    if job.group_id is not None:
+        return _group_task(http, now(session), jobs_of(session, job.group_id))
+    return _task(http, now(session), job)
 
 
 def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
     """Return the answer to a poll of a task."""
     task_id = http.path_params["task_id"]
     try:
+        if is_group(task_id):
+            return JSONResponse(_group_task(http, local_now(), read_group(connection, holder, task_id)))
         polled = poll_job(connection, holder, task_id)
     except AppError as error:
         if error.code != "not_found":
@@ -129,6 +146,11 @@ async def get_task(
 @router.post("/tasks/{task_id}/cancel")
 def cancel_task(http: Request, session: SessionDep, caller: VideosCaller, task_id: str) -> dict[str, Any]:
     """Cancel a task, even one that is running. What was already rendered is delivered and charged."""
+    if is_group(task_id):
+        cancelled, rest = cancel_jobs(session, caller, task_id)
+        if not cancelled and rest:
+            raise AppError(rest[0].code, rest[0].message)
+        return _group_task(http, now(session), present_jobs(session, find_group(session, caller, task_id)))
     return _task(http, now(session), request_cancel(session, find_job(session, caller, task_id, lock=True)))
 
 
@@ -192,10 +214,20 @@ def _own_tasks(caller: Caller) -> Select[Job]:
 
 
 def _task(http: Request, moment: datetime, job: Job) -> dict[str, Any]:
-    video_url = make_link_at(moment, job) if job.film_key and job.files_removed_at is None else None
-    answer = {"request_id": http.state.request_id, "output": to_output(job, video_url)}
+    answer = {"request_id": http.state.request_id, "output": to_output(job, _video_url(moment, job))}
     usage = to_usage(job)
     return answer if usage is None else {**answer, "usage": usage}
+
+
+def _group_task(http: Request, moment: datetime, jobs: list[Job]) -> dict[str, Any]:
+    output = to_group_output(jobs, [_video_url(moment, job) for job in jobs])
+    answer = {"request_id": http.state.request_id, "output": output}
+    usage = to_group_usage(jobs)
+    return answer if usage is None else {**answer, "usage": usage}
+
+
+def _video_url(moment: datetime, job: Job) -> str | None:
+    return make_link_at(moment, job) if job.film_key and job.files_removed_at is None else None
 
 
 def _read_time(text: str, field: str) -> datetime:

@@ -13,10 +13,11 @@ from app.api.dashscope.uploads import STORED, stored_asset
 from app.api.handling import NEVER_IGNORED, ignored
 from app.api.inline_files import as_data_url
 from app.errors import AppError
+from app.jobs.field_types import SECONDS_MAX
 from app.jobs.order_warnings import OrderWarning, order_warnings
 from app.jobs.present import error_of
 from app.jobs.resolve import DEFAULT_SECONDS
-from app.jobs.schemas import SECONDS_MAX, decimal_seconds
+from app.jobs.schemas import decimal_seconds
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
@@ -56,7 +57,8 @@ INPUT = {
     "video_url": "video",
 }
 MEDIA = {"first_frame": "first_frame", "last_frame": "last_frame", "video": "video", "driving_audio": "audio"}
-PARAMETERS = {"resolution": "resolution", "ratio": "ratio", "duration": "seconds", "seed": "seed", "size": "size"}
+PARAMETERS = {"resolution": "resolution", "ratio": "ratio", "duration": "seconds", "size": "size"}
+PARAMETERS |= {"seed": "seed", "n": "n"}
 # Whether the model makes the sound. True is no demand, as clients send it with every model: a silent one stays silent.
 SOUND_SWITCHES = {"audio": "generate_audio", "generate_audio": "generate_audio"}
 PARAMETERS |= SOUND_SWITCHES
@@ -84,7 +86,7 @@ SMART_DURATION = -1
 _MEDIUM = {"type": {"enum": [*MEDIA]}, "url": {"type": "string"}}
 _TEXTS = {name: {"type": "string"} for name in INPUT}
 _MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
-_INTEGERS = ("duration", "seed")
+_INTEGERS = ("duration", "seed", "n")
 _SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
 _SWITCHES = {name: {"type": "boolean"} for name in (*OFF_ONLY, *SOUND_SWITCHES)}
 # The body of a task, for the OpenAPI document.
@@ -170,8 +172,8 @@ def _read_other_parameter(task: TaskRequest, name: str, value: Any) -> None:
         if value not in ("single", None):
             message = f"{full_name} was ignored: the film has one shot; a storyboard is ordered by POST /v1/videos."
             task.warn("ignored", message, full_name, refusal)
-    elif name in ("n", "audio_setting"):
-        if value not in (1, "auto", None):
+    elif name == "audio_setting":
+        if value not in ("auto", None):
             raise refusal
     elif name in NEVER_IGNORED:
         raise refusal

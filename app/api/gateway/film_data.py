@@ -6,7 +6,7 @@ the film travels inside of the answer, up to a size.
 
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -55,6 +55,18 @@ class FilmEntry:
     inline_bytes: int | None
 
 
+def find_films(films: Sequence[Film]) -> list[FilmEntry]:
+    """Return how films are sent together: inside of the answer only while they fit into it. Raises as `find_film`."""
+    entries, room = [], BASE64_BYTES_MAX
+    for film in films:
+        entry = find_film(film)
+        if entry.inline_bytes is not None and entry.inline_bytes > room:
+            entry = FilmEntry(film, None)
+        room -= entry.inline_bytes or 0
+        entries.append(entry)
+    return entries
+
+
 def find_film(film: Film) -> FilmEntry:
     """Return how a film is sent. Waits for the store, so it is called in a thread and without a database session.
 
@@ -70,17 +82,19 @@ def find_film(film: Film) -> FilmEntry:
     return FilmEntry(film, stat.bytes if stat.bytes <= BASE64_BYTES_MAX else None)
 
 
-async def with_film(content: dict[str, Any], entry: FilmEntry) -> AsyncIterator[bytes]:
-    """Yield the JSON of `content` with its `videos`, in pieces: never more than one of the film's is in memory."""
-    head = json.dumps(content)[:-1]
-    if entry.inline_bytes is None:
-        video = {"type": "url", "url": entry.film.link, "mediaType": MEDIA_TYPE}
-        yield f'{head}, "videos": [{json.dumps(video)}]}}'.encode()
-        return
-    yield f'{head}, "videos": [{{"type": "base64", "mediaType": "{MEDIA_TYPE}", "data": "'.encode()
-    async for piece in iterate_in_threadpool(_base64_pieces(entry.film.key, entry.inline_bytes)):
-        yield piece
-    yield b'"}]}'
+async def with_films(content: dict[str, Any], entries: Sequence[FilmEntry]) -> AsyncIterator[bytes]:
+    """Yield the JSON of `content` with its `videos`, in pieces: never more than one of a film's is in memory."""
+    yield f'{json.dumps(content)[:-1]}, "videos": ['.encode()
+    for number, entry in enumerate(entries):
+        yield b", " if number else b""
+        if entry.inline_bytes is None:
+            yield json.dumps({"type": "url", "url": entry.film.link, "mediaType": MEDIA_TYPE}).encode()
+            continue
+        yield f'{{"type": "base64", "mediaType": "{MEDIA_TYPE}", "data": "'.encode()
+        async for piece in iterate_in_threadpool(_base64_pieces(entry.film.key, entry.inline_bytes)):
+            yield piece
+        yield b'"}'
+    yield b"]}"
 
 
 def _base64_pieces(key: str, size: int) -> Iterator[bytes]:
@@ -95,10 +109,10 @@ def _base64_pieces(key: str, size: int) -> Iterator[bytes]:
 
 
 class InlineFilmResponse(StreamingResponse):
-    """JSON with a film. It counts as a stream until it was sent, and raises AppError as EventStream does."""
+    """JSON with films. It counts as a stream until it was sent, and raises AppError as EventStream does."""
 
-    def __init__(self, account_id: str, content: dict[str, Any], entry: FilmEntry) -> None:
-        super().__init__(with_film(content, entry), media_type="application/json")
+    def __init__(self, account_id: str, content: dict[str, Any], entries: Sequence[FilmEntry]) -> None:
+        super().__init__(with_films(content, entries), media_type="application/json")
         self._account_id = account_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

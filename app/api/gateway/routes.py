@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.orm import Session
 
 from app.api.access import VideosCaller, require_key
 from app.api.caller_fields import caller_field_names
@@ -19,7 +20,7 @@ from app.api.gateway.errors import (
     status_of,
     type_of,
 )
-from app.api.gateway.film_data import Film, InlineFilmResponse, find_film, with_film
+from app.api.gateway.film_data import Film, InlineFilmResponse, find_films, with_films
 from app.api.gateway.translate import (
     CREATOR,
     VideoCall,
@@ -35,18 +36,19 @@ from app.api.json_body import JsonBodyDep
 from app.api.request_body import release_body
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body
-from app.api.videos.wait_for_end import wait_for_end
+from app.api.videos.wait_for_end import wait_for_ends
 from app.catalog.models import load_catalog
 from app.db import commit_early, transaction
 from app.errors import AppError
 from app.event_stream import EventStream
-from app.jobs.find import find_job, receipt_of
+from app.jobs.find import find_job, receipts_of
+from app.jobs.groups import find_group, jobs_of, present_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint, identical_job
 from app.jobs.links import make_link
 from app.jobs.live_feed import STREAM_SECONDS_MAX, LiveFeed
 from app.jobs.model_terms import on_sale
 from app.jobs.schemas import VideoRequest
-from app.jobs.tables import Job, ReceiptRow
+from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep, read_in_turn
 from app.settings import get_settings
@@ -88,7 +90,7 @@ def _order(http: Request, call: VideoCall, model_id: str, body: Body) -> OrderId
 def generate_gateway_video(
     http: Request, session: SessionDep, caller: VideosCaller, body: JsonBodyDep, model_id: ModelId = ""
 ) -> Response:
-    """Order a film and answer with it, as one server-sent event; comments come until then.
+    """Order a film, or `n` of them, and answer with it as one server-sent event; comments come until then.
 
     The client repeats a call that was interrupted, without a key. So the same body under the same API key is answered
     with the same film while it is made and for 10 minutes after; another `seed`, or an `Idempotency-Key`, orders anew.
@@ -106,55 +108,72 @@ def generate_gateway_video(
                 text = "An identical call ordered this film. Send another seed or an Idempotency-Key for a new one."
                 call.warnings.append({"type": "other", "message": text})
         job = job or submit_order(http, session, caller, order)
-    return EventStream(job.account_id, _stream_result(http, job.id, job.account_id, call.warnings))
+    job_ids = [each.id for each in _together(session, job)]
+    return EventStream(job.account_id, _stream_result(http, job_ids, job.account_id, call.warnings))
+
+
+def _together(session: Session, job: Job) -> list[Job]:
+    """Return a job, or all that were ordered with it."""
+    return [job] if job.group_id is None else jobs_of(session, job.group_id)
 
 
 async def _stream_result(
-    http: Request, job_id: str, account_id: str, warnings: list[dict[str, str]]
+    http: Request, job_ids: list[str], account_id: str, warnings: list[dict[str, str]]
 ) -> AsyncIterator[bytes]:
-    """Yield comments until a job has ended, and then its result as the one event of the stream."""
+    """Yield comments until jobs have ended, and then their result as the one event of the stream."""
     await release_body(http)
     feed: LiveFeed = http.app.state.live_feed
     yield b": the film is being made\n\n"
     clock = asyncio.get_running_loop().time
     deadline = clock() + STREAM_SECONDS_MAX
-    while not await wait_for_end(feed, job_id, account_id=account_id, seconds=HEARTBEAT_SECONDS):
+    while not await wait_for_ends(feed, job_ids, account_id=account_id, seconds=HEARTBEAT_SECONDS):
         if feed.is_closing:
             # The client calls again, and is answered with the same film.
             yield _event(_error("This process ends; call again.", "internal_server_error", 503))
             return
         if clock() >= deadline:
-            yield _event(_error(f"{job_id} takes longer than a call may; ask for it with `poll`.", FAILED_TYPE, 424))
+            message = f"{job_ids[0]} takes longer than a call may; ask for it with `poll`."
+            yield _event(_error(message, FAILED_TYPE, 424))
             return
         yield b": alive\n\n"
-    content, film = await read_in_turn(account_id, _result, job_id, warnings)
-    if film is None:
+    content, films = await read_in_turn(account_id, _result, job_ids, warnings)
+    if not films:
         yield _event(content)
         return
     try:
-        entry = await asyncio.to_thread(find_film, film)
+        entries = await asyncio.to_thread(find_films, films)
     except AppError as error:
-        yield _event(_error(error.message, type_of(error.code), status_of(error.code), job_id))
+        yield _event(_error(error.message, type_of(error.code), status_of(error.code), job_ids[0]))
         return
     yield b"data: "
-    async for piece in with_film(content, entry):
+    async for piece in with_films(content, entries):
         yield piece
     yield b"\n\n"
 
 
-def _result(job_id: str, warnings: list[dict[str, str]]) -> tuple[dict[str, Any], Film | None]:
-    """Return the event that ends a call, and its film: that of an ended job, or why it has none."""
+def _result(job_ids: list[str], warnings: list[dict[str, str]]) -> tuple[dict[str, Any], list[Film]]:
+    """Return the event that ends a call, and its films: those of ended jobs, or why there is none."""
     with transaction() as session:
-        job = session.get(Job, job_id)
-        if job is None or job.deleted_at is not None or job.files_removed_at is not None:
-            return _error("The video was deleted.", type_of("gone"), status_of("gone"), job_id), None
+        found = (session.get(Job, job_id) for job_id in job_ids)
+        jobs = [job for job in found if job is not None and job.deleted_at is None and job.files_removed_at is None]
+        if not jobs:
+            return _error("The video was deleted.", type_of("gone"), status_of("gone"), job_ids[0]), []
         # A cancelled job may have a film of what was rendered before.
-        if job.film_key is None:
-            return _error(failure_of(job), FAILED_TYPE, FAILED_STATUS, job_id), None
-        account_id, film_key, link = job.account_id, str(job.film_key), make_link(session, job)
-        metadata = to_metadata(job, receipt_of(session, job))
-    content = {"type": "result", "warnings": warnings, "providerMetadata": metadata}
-    return content, Film(account_id, film_key, link)
+        films = _films(session, jobs)
+        if not films:
+            return _error(failure_of(jobs[0]), FAILED_TYPE, FAILED_STATUS, jobs[0].id), []
+        missing = [
+            {"type": "other", "message": f"{job.id} has no film: {failure_of(job)}"}
+            for job in jobs
+            if job.film_key is None
+        ]
+        metadata = to_metadata(jobs, receipts_of(session, jobs))
+    return {"type": "result", "warnings": [*warnings, *missing], "providerMetadata": metadata}, films
+
+
+def _films(session: Session, jobs: list[Job]) -> list[Film]:
+    """Return the films that jobs have."""
+    return [Film(job.account_id, job.film_key, make_link(session, job)) for job in jobs if job.film_key is not None]
 
 
 def _error(message: str, kind: str, status: int, param: str | None = None) -> dict[str, Any]:
@@ -174,13 +193,16 @@ def start_gateway_video(
     call = to_native(model_id, body.values)
     with caller_field_names(call.names):
         job = submit_order(http, session, caller, _order(http, call, model_id, body))
+    jobs = _together(session, job)
+    group = {} if job.group_id is None else {"group": job.group_id}
     return {
-        "operation": {"id": job.id},
+        "operation": {"id": job.id, **group},
         "warnings": call.warnings,
-        "providerMetadata": to_metadata(job, receipt_of(session, job)),
+        "providerMetadata": to_metadata(jobs, receipts_of(session, jobs)),
     }
 
 
+_OPERATION = {"id": {"type": "string"}, "group": {"type": "string"}}
 _STATUS_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -190,7 +212,7 @@ _STATUS_BODY: dict[str, Any] = {
                     "title": "VideoOperation",
                     "type": "object",
                     "required": ["operation"],
-                    "properties": {"operation": {"type": "object", "properties": {"id": {"type": "string"}}}},
+                    "properties": {"operation": {"type": "object", "properties": _OPERATION}},
                 }
             }
         },
@@ -205,16 +227,19 @@ def get_gateway_status(session: SessionDep, caller: VideosCaller, body: JsonBody
     job_id = operation.get("id") if isinstance(operation, dict) else None
     if not isinstance(job_id, str):
         raise AppError("invalid_request", "operation must be what the start of the film answered.", field="operation")
-    job = find_job(session, caller, job_id)
-    receipt: ReceiptRow | None = receipt_of(session, job)
-    if job.film_key is None:
-        return to_status(job, receipt)
-    if job.files_removed_at is not None:
+    group_id = operation.get("group") if isinstance(operation, dict) else None
+    if isinstance(group_id, str):
+        jobs = present_jobs(session, find_group(session, caller, group_id))
+    else:
+        jobs = [find_job(session, caller, job_id)]
+    status = to_status(jobs, receipts_of(session, jobs))
+    if status["status"] != "completed":
+        return status
+    films = _films(session, [job for job in jobs if job.files_removed_at is None])
+    if not films:
         raise AppError("gone", "The files of this video were removed when their retention ended.")
-    film = Film(job.account_id, job.film_key, make_link(session, job))
-    status = to_status(job, receipt)
     commit_early(session)
-    return InlineFilmResponse(film.account_id, status, find_film(film))
+    return InlineFilmResponse(films[0].account_id, status, find_films(films))
 
 
 @router.get("/config")

@@ -2,13 +2,16 @@
 
 import base64
 import binascii
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from app.catalog.models import load_catalog
 from app.errors import AppError
+from app.jobs.field_types import FILMS_MAX
+from app.jobs.groups import state_of
 from app.jobs.present import show_job
-from app.jobs.states import JobState
+from app.jobs.states import FINAL, JobState
 from app.jobs.tables import Job, ReceiptRow
 from app.settings import get_settings
 
@@ -21,10 +24,11 @@ FIELDS = {
     "resolution": "size",
     "duration": "seconds",
     "seed": "seed",
+    "n": "n",
     "generateAudio": "generate_audio",
 }
 FRAMES = {"first_frame": "first_frame", "last_frame": "last_frame"}
-OTHERS = ("n", "fps", "image", "frameImages", "inputReferences", "providerOptions", "callbackUrl")
+OTHERS = ("fps", "image", "frameImages", "inputReferences", "providerOptions", "callbackUrl")
 
 _FILE: dict[str, Any] = {
     "type": "object",
@@ -38,7 +42,7 @@ _FILE: dict[str, Any] = {
 _FRAME = {"type": "object", "properties": {"frameType": {"enum": [*FRAMES]}, "image": _FILE}}
 _PROPERTIES: dict[str, Any] = {
     "prompt": {"type": "string"},
-    "n": {"const": 1},
+    "n": {"type": "integer", "minimum": 1, "maximum": FILMS_MAX, "description": "Films with a seed each."},
     "aspectRatio": {"type": "string"},
     "resolution": {"type": "string", "description": "Width x height, such as 1280x720."},
     "duration": {"type": "integer"},
@@ -98,8 +102,6 @@ def to_native(model_id: str, body: dict[str, Any]) -> VideoCall:
             call.set(FIELDS[name], value, name)
         elif name not in OTHERS:
             raise AppError("invalid_request", f"{name} is not supported.", field=name, allowed=[*FIELDS, *OTHERS])
-    if body.get("n", 1) not in (1, None):
-        raise AppError("invalid_request", "n must be 1: order further films by calls of their own.", field="n")
     if body.get("inputReferences"):
         message = "inputReferences is not supported: no model here takes references."
         raise AppError("invalid_request", message, field="inputReferences")
@@ -173,8 +175,17 @@ def _base64(text: str, name: str) -> str:
     return text
 
 
-def to_metadata(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
-    """Return what the client passes on as `providerMetadata`: the job's id, its price and what was charged."""
+def to_metadata(jobs: Sequence[Job], receipts: Mapping[str, ReceiptRow]) -> dict[str, Any]:
+    """Return what the client passes on as `providerMetadata`: the job's id, its price and what was charged.
+
+    Of several jobs these are the first one's, with those of all in `videos`.
+    """
+    facts = [_facts(job, receipts.get(job.id)) for job in jobs]
+    several = {"group": jobs[0].group_id, "videos": facts} if len(jobs) > 1 else {}
+    return {CREATOR: {**facts[0], **several}}
+
+
+def _facts(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
     video = show_job(job, receipt=receipt)
     facts = {
         "id": video.id,
@@ -188,7 +199,7 @@ def to_metadata(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
         "size": video.size,
         "seed": video.seed,
     }
-    return {CREATOR: {name: value for name, value in facts.items() if value is not None}}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def failure_of(job: Job) -> str:
@@ -197,16 +208,18 @@ def failure_of(job: Job) -> str:
     return error.message if error is not None else f"The video ended as {job.state}."
 
 
-def to_status(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
-    """Return the state of a job as the gateway's operation status, without its film.
+def to_status(jobs: Sequence[Job], receipts: Mapping[str, ReceiptRow]) -> dict[str, Any]:
+    """Return the state of jobs as the gateway's operation status, without their films.
 
-    A job that was cancelled after some shots has a film of them, which is delivered.
+    Several are one operation, completed when all have ended and one has a film. A job that was cancelled after some
+    shots has a film of them, which is delivered.
     """
-    metadata = {"providerMetadata": to_metadata(job, receipt)}
-    if job.film_key is not None:
+    metadata = {"providerMetadata": to_metadata(jobs, receipts)}
+    state = state_of(jobs)
+    if state not in FINAL:
+        return {"status": "pending", **metadata}
+    if any(job.film_key is not None for job in jobs):
         return {"status": "completed", **metadata}
-    if job.state == JobState.CANCELLED:
+    if state == JobState.CANCELLED:
         return {"status": "cancelled", **metadata}
-    if job.state in (JobState.FAILED, JobState.EXPIRED):
-        return {"status": "error", "error": failure_of(job), **metadata}
-    return {"status": "pending", **metadata}
+    return {"status": "error", "error": failure_of(jobs[0]), **metadata}

@@ -15,29 +15,31 @@ from app.accounts.caller import Caller, require_active
 from app.accounts.keys import authenticate
 from app.api.access import bearer_key
 from app.api.mcp.problems import ProblemServer, tool_error
+from app.api.videos.groups import cancel_group, view_group
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs, receipt_of
+from app.jobs.groups import is_group
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
-from app.jobs.quote import estimate, make_quote, show_quote
-from app.jobs.rate_limits import count_job
-from app.jobs.schemas import EstimateOut, VideoRequest
+from app.jobs.quote import estimate_films, make_quote, quoted_total, show_estimate, show_quote
+from app.jobs.rate_limits import count_order
+from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
 from app.request_limits import WorkKind
 from app.request_session import gate_place
 from app.roles import Scope, require_scope
-from pricing.money import Money
 
 INSTRUCTIONS = """Generate films billed by the second of delivered video.
 Call `estimate` to explore prices; it stores nothing. To order, call `quote`, show its total and lines to the person who
 pays, and only when they agree call `generate` with the quote's id and the same total. Poll `status` for progress."""
 
 VideoId = Annotated[str, Field(description="The id of one of your videos.")]
+VideoOrGroupId = Annotated[str, Field(description="The id of one of your videos, or of the group of one order.")]
 
 
 Tool = Callable[..., dict[str, Any]]
@@ -83,9 +85,8 @@ def tool_request(context: Context[Any, Any]) -> Request:
 @in_session(WorkKind.ORDER)
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
-        priced = estimate(session, caller, request)
-    answer = EstimateOut(**priced.body(), **priced.deadlines(order.expires_after), resolved=priced.resolved())
-    return answer.model_dump(mode="json")
+        films = estimate_films(session, caller, request)
+    return show_estimate(films, order).model_dump(mode="json")
 
 
 @in_session(WorkKind.ORDER)
@@ -98,15 +99,15 @@ def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, A
 @in_session(WorkKind.ORDER)
 def _generate(session: Session, caller: Caller, request: Request, quote_id: str, confirm_total: str) -> dict[str, Any]:
     quote = find_quote(session, caller, quote_id)
-    total = Money(quote.total, quote.currency).text
+    total = quoted_total(quote).text
     if confirm_total != total:
         message = f"confirm_total must equal the quote's total, {total} {quote.currency}."
         raise AppError("invalid_request", message, field="confirm_total", allowed=[total])
-    count_job(request, session, caller)
     spec = Spec.model_validate(quote.spec)
     # The fields of an order that are not in its Spec (project, callback, metadata) were stored with the quote.
     options = quote.body.get("beside", {})
     video_request = VideoRequest.model_validate({**options, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
+    count_order(request, session, caller, video_request.films)
     # The quote's id is the idempotency key: an agent that repeats the call gets the film that it already ordered.
     order = OrderIdentity(
         request=video_request,
@@ -121,11 +122,15 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
 
 @in_session(WorkKind.LIGHT)
 def _status(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    if is_group(video_id):
+        return view_group(session, caller, video_id).model_dump(mode="json", exclude_none=True)
     return view(session, find_job(session, caller, video_id)).model_dump(mode="json", exclude_none=True)
 
 
 @in_session(WorkKind.LIGHT)
 def _cancel(session: Session, caller: Caller, video_id: str) -> dict[str, Any]:
+    if is_group(video_id):
+        return cancel_group(session, caller, video_id).model_dump(mode="json", exclude_none=True)
     job = request_cancel(session, find_job(session, caller, video_id, lock=True))
     return view_committed(session, job).model_dump(mode="json", exclude_none=True)
 
@@ -160,16 +165,19 @@ async def generate_film(
     confirm_total: Annotated[str, Field(description="The quote's total, repeated to confirm the charge.")],
     context: Context[Any, Any],
 ) -> dict[str, Any]:
-    """Order the film of a quote. This spends money: at most the quote's total, for what is delivered."""
+    """Order the film of a quote, or its `n` films. This spends money: at most the quote's total, for what is delivered.
+
+    Of several the answer is the first; `status` with its `group` shows all.
+    """
     return await _generate(context, tool_request(context), quote_id, confirm_total)
 
 
-async def film_status(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+async def film_status(video_id: VideoOrGroupId, context: Context[Any, Any]) -> dict[str, Any]:
     """Return the status of a film: its progress, its queue position, and its link when it is completed."""
     return await _status(context, video_id)
 
 
-async def cancel_film(video_id: VideoId, context: Context[Any, Any]) -> dict[str, Any]:
+async def cancel_film(video_id: VideoOrGroupId, context: Context[Any, Any]) -> dict[str, Any]:
     """Cancel a film. What was already rendered is delivered and charged, and nothing else."""
     return await _cancel(context, video_id)
 

@@ -18,6 +18,7 @@ from app.api.interface import ApiInterface
 from app.api.json_body import JsonBodyDep
 from app.api.replicate import files, models
 from app.api.replicate.errors import REFUSALS, error_response
+from app.api.replicate.group_predictions import to_group_prediction
 from app.api.replicate.translate import (
     OWNER,
     PREDICTION_BODY,
@@ -28,10 +29,11 @@ from app.api.replicate.translate import (
     unknown_model,
 )
 from app.api.request_body import release_body
+from app.api.videos.groups import cancel_jobs
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body
-from app.api.videos.wait_for_end import wait_for_end
+from app.api.videos.wait_for_end import wait_for_ends
 from app.clock import local_now
 from app.db import autocommit
 from app.dispatch.poll import poll_job
@@ -39,11 +41,13 @@ from app.errors import AppError
 from app.event_stream import stream_slot
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs
+from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import make_link_at
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import is_final
+from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep, read_in_turn
 from app.roles import Scope as KeyScope
@@ -78,10 +82,12 @@ class AwaitedPrediction(JSONResponse):
     It waits once the request's session has ended. It is sent at once when too many calls wait.
     """
 
-    def __init__(self, http: Request, holder: KeyHolder, content: dict[str, Any], seconds: int) -> None:
+    def __init__(
+        self, http: Request, holder: KeyHolder, content: dict[str, Any], job_ids: list[str], seconds: int
+    ) -> None:
         super().__init__(content, status_code=201)
-        self._http, self._holder, self._seconds = http, holder, seconds
-        self._job_id: str = content["id"]
+        self._http, self._holder, self._job_ids, self._seconds = http, holder, job_ids, seconds
+        self._id: str = content["id"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         feed: LiveFeed = self._http.app.state.live_feed
@@ -89,21 +95,31 @@ class AwaitedPrediction(JSONResponse):
         await release_body(self._http)
         # The film is ordered: where this cannot wait, the answer is the prediction as it was. An error would name none.
         with suppress(AppError), stream_slot(account_id):
-            if await wait_for_end(feed, self._job_id, account_id=account_id, seconds=self._seconds):
-                prediction = await read_in_turn(account_id, _read_prediction, self._holder, self._job_id)
+            if await wait_for_ends(feed, self._job_ids, account_id=account_id, seconds=self._seconds):
+                prediction = await read_in_turn(account_id, _read_prediction, self._holder, self._id)
                 self.body = self.render(prediction)
                 self.init_headers()
         await super().__call__(scope, receive, send)
 
 
-def _read_prediction(holder: KeyHolder, job_id: str) -> dict[str, Any]:
+def _read_prediction(holder: KeyHolder, prediction_id: str) -> dict[str, Any]:
     with autocommit() as connection:
-        return _shown(poll_job(connection, holder, job_id).row)
+        if is_group(prediction_id):
+            return _shown_together(read_group(connection, holder, prediction_id))
+        return _shown(poll_job(connection, holder, prediction_id).row)
 
 
 def _shown(row: Any, ignored: list[str] | None = None) -> dict[str, Any]:
+    return to_prediction(row, _film_url(row), ignored)
+
+
+def _shown_together(jobs: list[Job], ignored: list[str] | None = None) -> dict[str, Any]:
+    return to_group_prediction(jobs, [url for url in map(_film_url, jobs) if url is not None], ignored)
+
+
+def _film_url(row: Any) -> str | None:
     has_film = row.film_key is not None and row.files_removed_at is None
-    return to_prediction(row, make_link_at(local_now(), row) if has_film else None, ignored)
+    return make_link_at(local_now(), row) if has_film else None
 
 
 def _create(
@@ -115,12 +131,14 @@ def _create(
             request=VideoRequest.model_validate(prediction.values), door="replicate", fingerprint=body.fingerprint
         )
         job = submit_order(http, session, caller, order)
-    content = _shown(job, prediction.ignored)
+    jobs = [job] if job.group_id is None else jobs_of(session, job.group_id)
+    content = _shown(job, prediction.ignored) if len(jobs) == 1 else _shown_together(jobs, prediction.ignored)
     seconds = _wait_seconds(prefer)
-    if seconds is None or is_final(job.state):
+    if seconds is None or all(is_final(each.state) for each in jobs):
         return JSONResponse(content, status_code=201)
     # Its clients take an answer with any other status for the end of the prediction.
-    return AwaitedPrediction(http, holder_of(caller), {**content, "status": "starting"}, seconds)
+    job_ids = [each.id for each in jobs]
+    return AwaitedPrediction(http, holder_of(caller), {**content, "status": "starting"}, job_ids, seconds)
 
 
 def _wait_seconds(prefer: str) -> int | None:
@@ -169,7 +187,10 @@ def create_model_prediction(
 
 
 def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
-    polled = poll_job(connection, holder, http.path_params["prediction_id"])
+    prediction_id = http.path_params["prediction_id"]
+    if is_group(prediction_id):
+        return JSONResponse(_shown_together(read_group(connection, holder, prediction_id)))
+    polled = poll_job(connection, holder, prediction_id)
     seconds = poll_seconds(polled.row.state, polled.outlook.eta())
     headers = {} if seconds is None else {"retry-after": str(seconds)}
     return JSONResponse(_shown(polled.row), headers=headers)
@@ -186,6 +207,9 @@ async def get_prediction(
 @router.post("/predictions/{prediction_id}/cancel")
 def cancel_prediction(session: SessionDep, caller: VideosCaller, prediction_id: str) -> dict[str, Any]:
     """Cancel a prediction. What was already rendered is delivered and charged; one that has ended stays as it is."""
+    if is_group(prediction_id):
+        cancel_jobs(session, caller, prediction_id)
+        return _shown_together(present_jobs(session, find_group(session, caller, prediction_id)))
     job = find_job(session, caller, prediction_id, lock=True)
     return _shown(job if is_final(job.state) else request_cancel(session, job))
 

@@ -8,8 +8,9 @@ from typing import Any
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
+from app.jobs.field_types import PROMPT_MAX
 from app.jobs.present import show_job
-from app.jobs.schemas import PROMPT_MAX, VideoRequest
+from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job
@@ -36,6 +37,7 @@ INPUTS = {
     "last_frame_image": "last_frame",
     "aspect_ratio": "ratio",
     "duration": "seconds",
+    "num_outputs": "n",
 }
 # Fields of the order that are not inputs of its model, or that another part of the call sets.
 NOT_INPUTS = {"model", "callback_url", "expires_after"}
@@ -206,10 +208,14 @@ def to_prediction(job: Any, film_url: str | None, ignored: list[str] | None = No
 def _logs(job: Job, ignored: list[str]) -> str:
     """Return the lines of a log: what was ignored, the price, and the progress as its clients parse it."""
     lines = [f"input.{name} was ignored: the model decides it." for name in ignored]
-    lines.append(f"Price: {job.price['total']} {job.currency}")
-    full = job.progress * _BAR // 100
-    lines.append(f"{job.progress}%|{'█' * full}{' ' * (_BAR - full)}| {job.progress}/100")
+    lines.append(progress_lines(job.price["total"], job.currency, job.progress))
     return "\n".join(lines)
+
+
+def progress_lines(total: str, currency: str, percent: int) -> str:
+    """Return the lines of a log that name a price and a progress, as its clients parse it."""
+    full = percent * _BAR // 100
+    return f"Price: {total} {currency}\n{percent}%|{'█' * full}{' ' * (_BAR - full)}| {percent}/100"
 
 
 def time_text(at: datetime | None) -> str | None:

@@ -17,11 +17,12 @@ from app.api.videos.submit_order import receive_order, repeated_job, submit_orde
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.derive import check_clips, extension, remix, retake
+from app.jobs.field_types import NegativePrompt, Prompt, Seconds
 from app.jobs.film_reuse import film_as_asset, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.retention_request import Retention
-from app.jobs.schemas import NegativePrompt, Prompt, Seconds, StrictModel, VideoOut, VideoRequest
+from app.jobs.schemas import StrictModel, VideoOut, VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits

@@ -32,7 +32,7 @@ RENAMED = {
     "duration": "seconds",
     "aspect_ratio": "ratio",
     "generate_sound": "generate_audio",
-    "num_outputs_per_prompt": "n",
+    **dict.fromkeys(("num_outputs_per_prompt", "num_outputs", "num_videos", "sample_count"), "n"),
 }
 # A picture, clip or sound by URL or id, alone or in a list: the native field, and the key of the URL.
 REFERENCES = {
@@ -66,8 +66,6 @@ def translate_dialect(values: Values, *, is_strict: bool) -> list[OrderWarning]:
     _read_size(values)
     _read_length(values)
     _remove_same_rate(values)
-    if parse_whole(values.get("n")) == 1:
-        del values["n"]
     for name in OFF_ONLY:
         if values.get(name) in (False, "false", None):
             for detail in (name, *DETAILS):
@@ -163,8 +161,8 @@ def _rename(values: Values) -> None:
 
 
 def _read_user(values: Values) -> None:
-    """Keep the end user that gateways name (`user`, `safety_identifier`) in the metadata."""
-    for name in ("user", "safety_identifier"):
+    """Keep the end user that gateways name, and the caller's own id of the order, in the metadata."""
+    for name in ("user", "safety_identifier", "external_id"):
         value = values.pop(name, None)
         metadata = values.get("metadata") or {}
         if value is not None and isinstance(metadata, dict):

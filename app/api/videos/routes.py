@@ -20,6 +20,7 @@ from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.model_headers import announce_model
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
+from app.api.videos.list_filters import METADATA_PARAMETER, JobFilterDep
 from app.api.videos.polling import matches_etag, poll_headers, video_etag
 from app.api.videos.received_order import read_order
 from app.api.videos.submit_order import submit_order
@@ -34,9 +35,8 @@ from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import revoke_links
-from app.jobs.order_warnings import with_order_warnings
 from app.jobs.present import show_job
-from app.jobs.quote import estimate, make_quote, show_quote
+from app.jobs.quote import estimate_films, make_quote, show_estimate, show_quote
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -129,10 +129,9 @@ def estimate_video(
     """Price a request. Nothing is stored, and the price is not locked."""
     order = read_order(body, handling)
     with borrowed_inputs(session, caller, order.request, order.files) as request:
-        priced = estimate(session, caller, request)
-    announce_model(http, priced.model.id)
-    resolved = with_order_warnings(priced.resolved(), order.warnings)
-    return EstimateOut(**priced.body(), **priced.deadlines(request.expires_after), resolved=resolved)
+        films = estimate_films(session, caller, request)
+    announce_model(http, films[0].model.id)
+    return show_estimate(films, request, order.warnings)
 
 
 @router.post("/quotes", openapi_extra=BODY_SCHEMA)
@@ -174,21 +173,17 @@ def answer_order(response: Response, session: Session, job: Job) -> VideoOut:
     return video
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 def list_videos(
     session: SessionDep,
     caller: VideosCaller,
+    wanted: JobFilterDep,
     after: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 20,
     order: Literal["asc", "desc"] = "desc",
-    status: Literal["queued", "in_progress", "completed", "failed", "cancelled", "expired"] | None = None,
-    model: Annotated[str | None, Query(max_length=64)] = None,
-    search: Annotated[str | None, Query(max_length=200)] = None,
 ) -> VideoPage:
-    """List the caller's videos, newest first by default."""
-    jobs, more = list_jobs(
-        session, caller, after=after, limit=limit, order=order, state=status, model=model, search=search
-    )
+    """List the caller's videos, newest first by default. A parameter that is not known here is refused."""
+    jobs, more = list_jobs(session, caller, wanted, after=after, limit=limit, order=order)
     data = views(session, jobs)
     return VideoPage(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more

@@ -17,7 +17,7 @@ from app.api.idempotency import idempotency_key, is_first_try, is_retry
 from app.api.model_headers import announce_model
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.jobs.idempotency import OrderIdentity, earlier_job
-from app.jobs.rate_limits import count_job
+from app.jobs.rate_limits import count_order
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 
@@ -48,9 +48,9 @@ def submit_order(
 def receive_order(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> OrderIdentity:
     """Count an order, and return it with what its headers say: its idempotency key, whether it is a retry, its trace.
 
-    Raises AppError as `count_job` does.
+    Raises AppError as `count_order` does.
     """
-    count_job(http, session, caller)
+    count_order(http, session, caller, order.request.films)
     return replace(
         order,
         idempotency_key=idempotency_key(http),

@@ -72,6 +72,9 @@ def create_video_and_wait(
     that ends otherwise is a 409 with its `error`.
     """
     received = read_order(body, handling)
+    if received.request.films > 1:
+        message = "This call answers with one film; order several by POST /v1/videos."
+        raise AppError("invalid_request", message, field="n", allowed=1)
     order = OrderIdentity(request=received.request, fingerprint=body.fingerprint, warnings=received.warnings)
     # Before the order, so that a call that may not wait orders nothing.
     slots.enter_context(stream_slot(caller.account_id))

@@ -1,6 +1,7 @@
 """Wait for the end of a job without a thread and without a database session, for calls that answer with the film."""
 
 import asyncio
+from collections.abc import Sequence
 
 from sqlalchemy import select
 
@@ -26,6 +27,16 @@ async def wait_for_end(feed: LiveFeed, job_id: str, *, account_id: str, seconds:
             if update is None:
                 return await read_in_turn(account_id, has_ended, job_id)
     return False
+
+
+async def wait_for_ends(feed: LiveFeed, job_ids: Sequence[str], *, account_id: str, seconds: float) -> bool:
+    """Return whether all these jobs have ended, as `wait_for_end` does for one."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    for job_id in job_ids:
+        if not await wait_for_end(feed, job_id, account_id=account_id, seconds=max(0.0, deadline - clock())):
+            return False
+    return True
 
 
 def has_ended(job_id: str) -> bool:

@@ -8,7 +8,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.catalog.models import load_catalog
 from app.errors import AppError
-from app.jobs.quote import Priced
+from app.jobs.priced import Priced
 from app.jobs.schemas import ShotIn, VideoRequest, decimal_seconds
 from app.jobs.spec import Spec
 from app.parsing import parse_integer

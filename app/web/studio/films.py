@@ -18,7 +18,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import find_job, receipt_of
 from app.jobs.links import make_link
-from app.jobs.rate_limits import count_job
+from app.jobs.rate_limits import count_order
 from app.jobs.schemas import decimal_seconds
 from app.jobs.shot_progress import shot_progress
 from app.jobs.spec import Spec
@@ -97,7 +97,7 @@ def post_variation(
     """Order a variation at no more than the price that its form showed; errors are shown on the film's page."""
     job = find_job(session, visitor.caller, video_id)
     try:
-        count_job(request, session, visitor.caller)
+        count_order(request, session, visitor.caller)
         new = order_variation(session, visitor.caller, form, job)
     except AppError as error:
         shown_error = order_error(error, text_of(form, "max_price"))

@@ -11,7 +11,8 @@ from app.catalog.sizes import RATIOS, RESOLUTIONS
 from app.clock import now
 from app.errors import AppError
 from app.jobs.model_terms import on_sale
-from app.jobs.quote import Priced, estimate
+from app.jobs.priced import Priced
+from app.jobs.quote import estimate
 from app.prices.find import book_at
 from app.settings import get_settings
 from app.wallet.balance import balance

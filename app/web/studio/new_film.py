@@ -19,7 +19,7 @@ from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
 from app.jobs.quote import estimate
-from app.jobs.rate_limits import count_job
+from app.jobs.rate_limits import count_order
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
@@ -103,7 +103,7 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         draft = _with_uploads(session, visitor, form, draft)
         order_request = draft_request(draft, max_price=text_of(form, "max_price"))
         _ask(session, visitor, draft, is_confirmed=bool(text_of(form, "anyway")))
-        count_job(request, session, visitor.caller)
+        count_order(request, session, visitor.caller)
         with session.begin_nested():
             job = submit(session, visitor.caller, _order(order_request, draft))
     except ValidationError as error:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.dispatch.tier_start import expected_starts
 from app.jobs.plan import CLASS_OF_TIER, TEST_POOL
-from app.jobs.quote import Priced
+from app.jobs.priced import Priced
 from app.web.auth import Visitor
 from app.web.studio.film_card import span
 from pricing.price import price

@@ -163,10 +163,12 @@ def theirs(world: World) -> dict[str, str]:
     asset = world.post("/v1/assets", files={"file": ("a.png", picture.getvalue(), "image/png")}, key=world.bob)
     endpoint = world.post("/v1/webhook_endpoints", {"url": "https://example.com/hook"}, key=world.bob).json()["id"]
     video = world.post("/v1/videos", ORDER, key=world.bob).json()["id"]
+    group = world.post("/v1/videos", {**ORDER, "n": 2}, key=world.bob).json()["group"]
     delivery = world.get("/v1/webhook_deliveries", key=world.bob).json()["data"][0]["id"]
     key = world.get("/v1/keys/self", key=world.bob).json()["id"]
     return {
         "video_id": video,
+        "group_id": group,
         "task_id": video,
         "prediction_id": video,
         "asset_id": asset.json()["id"],

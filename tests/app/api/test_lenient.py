@@ -187,7 +187,7 @@ def test_dashscope_takes_pictures_as_bare_base64_and_their_ratio(world: World) -
         ({"media": [{"type": "reference_image", "url": URL}]}, {}, "input.media.0.type"),
         ({"media": [{"type": "first_clip", "url": URL}]}, {}, "input.media.0.type"),
         ({"template": "flying"}, {}, "input.template"),
-        ({}, {"n": 2}, "parameters.n"),
+        ({}, {"n": 11}, "parameters.n"),
         ({}, {"audio_setting": "origin"}, "parameters.audio_setting"),
         ({}, {"duration": 0}, "parameters.duration"),
     ],

@@ -17,7 +17,7 @@ from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
-from app.jobs.quote import usage_of
+from app.jobs.priced import usage_of
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job

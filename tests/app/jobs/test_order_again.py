@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs import submit as submit_module
 from app.jobs.tables import Job
-from app.prices.reservations import ReservationConflict, reserve_by
+from app.prices.reservations import PriceUse, ReservationConflict, reserve_by
 from app.reports.audit import audit_books
 from tests.ledger_simulation import Line
 
@@ -24,11 +24,11 @@ def conflicts(monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
     """Let the first reservations meet another request's; return the jobs that reserve."""
     jobs: list[str] = []
 
-    def reserve(session: Session, account_id: str, job_id: str, **terms: Any) -> None:
-        jobs.append(job_id)
+    def reserve(session: Session, account_id: str, uses: dict[str, PriceUse], **terms: Any) -> None:
+        jobs.extend(uses)
         if len(jobs) <= times:
             raise ReservationConflict("Free seconds")
-        reserve_by(session, account_id, job_id, **terms)
+        reserve_by(session, account_id, uses, **terms)
 
     monkeypatch.setattr(submit_module, "reserve_by", reserve)
     return jobs

@@ -164,8 +164,8 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine, studio: Caller, mon
     def ask(which: int) -> None:
         with transaction(engine) as session:
             caller = Caller(studio.account, studio.scopes, studio.roles)
-            priced = quoting.price_and_reserve(
-                session, caller, f"owner_{which}", lambda: quoting.estimate(session, caller, request(seconds=60))
+            priced, *_ = quoting.price_and_reserve(
+                session, caller, [f"owner_{which}"], lambda: (quoting.estimate(session, caller, request(seconds=60)),)
             )
             totals.append(priced.price.total.text)
 

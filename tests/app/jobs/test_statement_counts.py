@@ -49,6 +49,15 @@ def test_an_order_sends_few_statements(engine: Engine, caller: Caller) -> None:
         assert len(statements) <= limit, listed(statements)
 
 
+def test_an_order_of_several_films_sends_as_few_statements_as_of_one(engine: Engine, caller: Caller) -> None:
+    order(engine, caller)
+    for n in (2, 10):
+        statements = order(engine, caller, n=n)
+        has_free_seconds = any("SAVEPOINT" in each for each in statements)
+        limit = ORDER_WITH_FREE_SECONDS_MAX if has_free_seconds else ORDER_MAX
+        assert len(statements) <= limit, listed(statements)
+
+
 def test_the_ends_of_segments_and_films_send_few_statements(engine: Engine, caller: Caller) -> None:
     # Two segments at 16 frames per second.
     order(engine, caller, seconds=10)

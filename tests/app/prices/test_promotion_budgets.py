@@ -18,7 +18,14 @@ from app.db import transaction
 from app.prices.audit import audit_prices
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.find import book_at
-from app.prices.reservations import ReservationConflict, allowance, release_reservation, reserve, settle_reservation
+from app.prices.reservations import (
+    PriceUse,
+    ReservationConflict,
+    allowance,
+    release_reservation,
+    reserve,
+    settle_reservation,
+)
 from app.prices.seed import seed_book
 from app.settings import get_settings
 from tests.app.prices.price_documents import ALONE, CAPPED, book_text
@@ -46,7 +53,7 @@ def accounts(engine: Engine) -> list[str]:
 
 
 def take(session: Session, account_id: str, owner: str, amount: int) -> None:
-    reserve(session, account_id, owner, free_seconds=Fraction(0), promotions={"welcome": amount})
+    reserve(session, account_id, {owner: PriceUse(promotions={"welcome": amount})})
 
 
 def left(account_id: str) -> int | None:

@@ -21,6 +21,7 @@ from app.prices.find import book_at
 from app.prices.reservations import (
     FLICKS_PER_SECOND,
     Allowance,
+    PriceUse,
     ReservationConflict,
     allowance,
     release_reservation,
@@ -54,7 +55,7 @@ def left(session: Session, account_id: str) -> Allowance:
 
 
 def take(session: Session, account_id: str, owner: str, seconds: Fraction | int = 0, **promotions: int) -> None:
-    reserve(session, account_id, owner, free_seconds=Fraction(seconds), promotions=promotions)
+    reserve(session, account_id, {owner: PriceUse(Fraction(seconds), promotions)})
 
 
 def later(session: Session, days: float) -> None:
@@ -170,19 +171,17 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine) -> None:
     with Session(engine) as one, Session(engine) as two:
         prices = [promised(session, account, FREE) for session in (one, two)]
         assert [offer.free_seconds_used for offer in prices] == [FREE, FREE]
-        reserve(one, account, "quote_1", free_seconds=prices[0].free_seconds_used, promotions=prices[0].promotions)
+        reserve(one, account, {"quote_1": PriceUse(prices[0].free_seconds_used, prices[0].promotions)})
         with ThreadPoolExecutor(1) as pool:
             # The second waits for the first one's row, and is refused when that commits.
-            waiting = pool.submit(
-                reserve, two, account, "quote_2", free_seconds=prices[1].free_seconds_used, promotions={}
-            )
+            waiting = pool.submit(reserve, two, account, {"quote_2": PriceUse(prices[1].free_seconds_used)})
             one.commit()
             with pytest.raises(ReservationConflict):
                 waiting.result(timeout=60)
         again = promised(two, account, FREE)
         assert again.free_seconds_used == 0
         assert again.total > prices[1].total
-        reserve(two, account, "quote_2", free_seconds=again.free_seconds_used, promotions=again.promotions)
+        reserve(two, account, {"quote_2": PriceUse(again.free_seconds_used, again.promotions)})
         two.commit()
     with transaction(engine) as session:
         assert audit_prices(session) == []
