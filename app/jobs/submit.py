@@ -29,6 +29,7 @@ from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import JobState, QuoteState, Stage
 from app.jobs.tables import Job
+from app.jobs.usd import frozen_usd_rate
 from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
@@ -36,6 +37,7 @@ from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
 from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
+from app.wallet.committed_spend import remember_committed_spend
 from app.wallet.hold import place_hold
 from pricing.money import Money
 
@@ -197,7 +199,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "spec_hash": spec.fingerprint(),
         "model": spec.model,
         "pricing": priced.inputs(),
-        "price": priced.body(),
+        "price": priced.body() | frozen_usd_rate(priced.price.currency),
         "quote_id": None if priced.quote is None else priced.quote.id,
         "total": priced.price.total.minor,
         "list_total": priced.price.list_total.minor,
@@ -232,5 +234,6 @@ def _hold_price(session: Session, caller: Caller, job: Job, facts: OrderFacts) -
         project_id=job.project_id,
         key_id=caller.key_id,
     )
+    remember_committed_spend(session, job.id, placed.spend)
     if placed.is_low:
         publish_low_balance(session, job.account_id)

@@ -13,6 +13,7 @@ from app.errors import AppError, not_found
 from app.sql_statements import loaded, sql_file
 from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
 from app.wallet.budgets import above_cap, budget_exceeded
+from app.wallet.committed_spend import CommittedSpend, spend_after_hold
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import INTERNAL_ACCOUNT, BudgetScope, Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import change_wallet, wallet_side
@@ -39,10 +40,14 @@ _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
 
 
 class PlacedHold(NamedTuple):
-    """A hold that was placed, and whether it may have taken the wallet below the balance that its owner watches."""
+    """A hold that was placed, whether it may have taken the wallet below the balance that its owner watches, and
+
+    what is committed with it.
+    """
 
     hold_id: str
     is_low: bool
+    spend: CommittedSpend
 
 
 class HoldResolved(AppError):
@@ -127,7 +132,8 @@ def place_hold(
         is_low = True
     if amount:
         pin(session, account_id, str(inputs["hold_id"]), amount)
-    return PlacedHold(str(inputs["hold_id"]), is_low)
+    spend = spend_after_hold(session, account_id, outcome, currency)
+    return PlacedHold(str(inputs["hold_id"]), is_low, spend)
 
 
 def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:
@@ -179,6 +185,7 @@ def _insufficient_funds(session: Session, account_id: str, amount: int) -> AppEr
         "The wallet cannot hold the price of this job.",
         price=decimal_text(amount, has.currency),
         available=decimal_text(has.available, has.currency),
+        held=decimal_text(has.held, has.currency),
         currency=has.currency,
     )
 

@@ -14,11 +14,13 @@ from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
+from app.api.spend_headers import order_headers
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.rate_limits import count_job
 from app.jobs.submit import submit
 from app.jobs.tables import Job
+from app.wallet.committed_spend import committed_spend
 
 NO_FILES: Mapping[str, UploadFile] = MappingProxyType({})
 
@@ -36,9 +38,21 @@ def submit_order(
     """
     order = receive_order(http, session, caller, order)
     if not has_inputs(order.request, files):
-        return submit(session, caller, order)
+        return submit_received(http, session, caller, order)
     job = repeated_job(session, caller, order)
-    return job or submit(session, caller, with_inputs(session, caller, order, files))
+    return job or submit_received(http, session, caller, with_inputs(session, caller, order, files))
+
+
+def submit_received(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> Job:
+    """Submit an order that `receive_order` has returned, and put its cost into the headers of the answer.
+
+    Raises AppError as `submit` does.
+    """
+    job = submit(session, caller, order)
+    spend = committed_spend(session, job.id)
+    if spend is not None:
+        http.state.spend_headers = order_headers(job, spend)
+    return job
 
 
 def receive_order(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> OrderIdentity:
