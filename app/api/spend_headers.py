@@ -1,8 +1,8 @@
 """Headers that name costs in US dollars for gateways in front: of one film, and of all that is committed.
 
-They are sent where there is a rate (`CINEMETER_USD_RATE`, or a price book in US dollars), by the answer to the call that
-orders a film and by a refusal for want of money. A gateway adds up the cost of each answer, so no other answer has it:
-neither a poll nor a repeated call.
+They are sent where there is a rate (`CINEMETER_USD_RATE`, or a price book in US dollars), by the answer to the call
+that orders a film and by a refusal for want of money. A gateway adds up the costs of all answers, so no other answer
+names one: neither a poll nor a repeated call.
 """
 
 from app.errors import AppError
