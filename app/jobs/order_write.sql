@@ -7,13 +7,15 @@
 WITH job AS (
     INSERT INTO jobs (
         id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
-        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
-        units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url,
+        callback_events, progress, units_total, units_done, created_at, cancel_at, not_after, promote_at, start_by,
+        traceparent, request_id
     )
     SELECT
         id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, pool, pricing, price, quote_id,
-        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url, progress,
-        units_total, units_done, created_at, not_after, promote_at, start_by, traceparent, request_id
+        total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, callback_url,
+        callback_events, progress, units_total, units_done, created_at, cancel_at, not_after, promote_at, start_by,
+        traceparent, request_id
     FROM jsonb_populate_record(CAST(NULL AS jobs), CAST(:job AS jsonb))
 ),
 quote AS (

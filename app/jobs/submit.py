@@ -1,7 +1,7 @@
 """Accept an order, in one transaction: read what it has to know, price it, write it, and hold its money."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -211,8 +211,10 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,
         "callback_url": request.callback_url,
+        "callback_events": None if order.callback_events is None else list(order.callback_events),
         "progress": 0,
         "units_done": 0,
+        "cancel_at": None if order.cancel_after is None else facts.now + timedelta(seconds=order.cancel_after),
         "not_after": deadlines.not_after,
         "promote_at": deadlines.promote_at,
         "start_by": deadlines.start_by,

@@ -15,7 +15,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, append_only, one_of
@@ -64,6 +64,11 @@ class Job(Base):
         ),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
+        Index(
+            "ix_jobs_cancel_at",
+            "cancel_at",
+            postgresql_where=text("state IN ('queued', 'in_progress') AND cancel_at IS NOT NULL"),
+        ),
         Index("ix_jobs_promotion", "promote_at", postgresql_where=text("promote_at IS NOT NULL")),
         Index("ix_jobs_queued", "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_in_progress", "id", postgresql_where=text("state = 'in_progress'")),
@@ -104,6 +109,8 @@ class Job(Base):
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
+    # The event types that it is called for with a body of its client's own; NULL: for the end, with our event.
+    callback_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent
     units_total: Mapped[int] = mapped_column(Integer)
     units_done: Mapped[int] = mapped_column(Integer, default=0)
@@ -111,6 +118,7 @@ class Job(Base):
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    cancel_at: Mapped[datetime | None] = mapped_column(Moment)  # not finished by then: cancelled
     not_after: Mapped[datetime | None] = mapped_column(Moment)  # not started by then: expired, free
     promote_at: Mapped[datetime | None] = mapped_column(
         Moment

@@ -1,6 +1,7 @@
 """LiteLLM's SDK and proxy as processes, with packages of their own before those of the tests."""
 
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ FOLDER = Path(__file__).parent / "litellm"
 PACKAGES = Path(sys.prefix) / "litellm"
 # Importing the proxy takes half a minute of a processor the first time.
 START_SECONDS = 240
-MASTER_KEY = "sk-of-the-proxy"
+MASTER_KEY = f"sk-{secrets.token_hex(24)}"
 _PROXY = "from litellm_cli.main import proxy_server; proxy_server()"
 _tick = threading.Event()
 

@@ -18,15 +18,7 @@ from app.api.interface import ApiInterface
 from app.api.json_body import JsonBodyDep
 from app.api.replicate import files, models
 from app.api.replicate.errors import REFUSALS, error_response
-from app.api.replicate.translate import (
-    OWNER,
-    PREDICTION_BODY,
-    PREFIX,
-    model_of,
-    to_native,
-    to_prediction,
-    unknown_model,
-)
+from app.api.replicate.translate import PREDICTION_BODY, model_of, to_native, unknown_model
 from app.api.request_body import release_body
 from app.api.videos.polling import poll_seconds
 from app.api.videos.submit_order import submit_order
@@ -42,6 +34,7 @@ from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import make_link_at
 from app.jobs.live_feed import LiveFeed
+from app.jobs.prediction import OWNER, PREFIX, to_prediction
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import is_final
 from app.request_limits import RequestLimits, WorkKind, request_limits
@@ -58,7 +51,7 @@ Prefer = Annotated[
     str, Header(max_length=200, description="`wait` or `wait=N`: answer at the end, or after N seconds.")
 ]
 CancelAfter = Annotated[
-    str | None, Header(max_length=20, description="Such as 30s or 5m: a film not started by then is not made.")
+    str | None, Header(max_length=20, description="Such as 30s or 5m: a film not finished by then is cancelled.")
 ]
 
 
@@ -112,7 +105,11 @@ def _create(
     prediction = to_native(model_id, body.values, cancel_after)
     with caller_field_names(prediction.names):
         order = OrderIdentity(
-            request=VideoRequest.model_validate(prediction.values), door="replicate", fingerprint=body.fingerprint
+            request=VideoRequest.model_validate(prediction.values),
+            door="replicate",
+            fingerprint=body.fingerprint,
+            callback_events=prediction.callback_events,
+            cancel_after=prediction.cancel_after,
         )
         job = submit_order(http, session, caller, order)
     content = _shown(job, prediction.ignored)
