@@ -185,7 +185,8 @@ def load_requests(session: Session, delivery_ids: Sequence[str]) -> list[Deliver
             account_id=row.account_id,
             event_id=row.event_id,
             url=row.url,
-            body=_body(row).encode(),
+            # A job's callback URL may get a body of its own.
+            body=((row.callback_body if row.kind == EndpointKind.CALLBACK else None) or row.body).encode(),
             secrets=secrets.get(owner_of(row.kind, row.account_id, row.endpoint_id), ()),
             trigger=row.trigger,
             attempts=row.attempts,
@@ -196,12 +197,6 @@ def load_requests(session: Session, delivery_ids: Sequence[str]) -> list[Deliver
         )
         for row in rows
     ]
-
-
-def _body(row: Row[Any]) -> str:
-    """Return the body of a delivery: the event's, or the one that was written for its job's callback URL."""
-    text_of_callback = row.callback_body if row.kind == EndpointKind.CALLBACK else None
-    return str(text_of_callback or row.body)
 
 
 def _lane(row: Row[Any]) -> EndpointLane:
