@@ -68,7 +68,7 @@ def test_the_fields_of_its_callers_are_understood(service: Service, seen: dict[s
     with service.client("pro") as native:
         videos = native.get("/v1/videos").raise_for_status().json()["data"]
     [video, *_] = [each for each in videos if each["metadata"].get("user") == "user-2"]
-    assert (video["seed"], video["resolved"]["sound"], video["warnings"]) == (7, False, None)
+    assert (video["seed"], video["resolved"]["sound"], video["warnings"]) == (7, False, [])
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
