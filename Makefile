@@ -7,6 +7,8 @@ RUNS := $(VENV)/.runs
 TESTS := $(VENV)/.installed
 # The packages of Node whose clients the tests run.
 NODE := tests/contracts/node
+# LiteLLM, whose pins contradict those of the tests: a folder of packages that its own processes put before the others.
+LITELLM := $(VENV)/litellm
 # Bytecode is written when a module is first imported; compiling every module of PyTorch ahead would take longer than the rest.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 # Where a shell forbids it, each worker would compile PyTorch and diffusers anew at its start, for twenty seconds.
@@ -64,8 +66,9 @@ proxies:
 	    $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends $$name >/dev/null; }; \
 	done
 
-# Clients of Node are tested as they are published. Where there is no Node, their tests are left out and say so.
-clients:
+# Clients are tested as they are published. Where there is no Node, or LiteLLM cannot be installed, their tests are left
+# out and say so.
+clients: $(LITELLM)/.installed
 	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --no-print-directory $(NODE)/node_modules/.installed; \
 	else echo "The tests of Node's clients are left out: they need Node.js 20 or newer, with npm, on the PATH."; fi
 
@@ -73,6 +76,12 @@ $(NODE)/node_modules/.installed: $(NODE)/package-lock.json
 	@echo "Installing the clients of Node that the tests run …"
 	@cd $(NODE) && if timeout 900 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; then touch node_modules/.installed; \
 	else echo "The clients of Node could not be installed, so their tests are left out."; fi
+
+$(LITELLM)/.installed: tests/contracts/litellm/packages.txt | $(TESTS)
+	@echo "Installing LiteLLM, beside the packages of the tests …"
+	@rm -rf $(LITELLM)
+	@if timeout 900 $(PIP) --quiet --no-deps --target $(LITELLM) -r $<; then touch $@; \
+	else rm -rf $(LITELLM); echo "LiteLLM could not be installed, so its tests are left out."; fi
 
 coverage: $(TESTS) browser proxies clients ## Run every test but the deep ones and print the lines that none of them reaches
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered

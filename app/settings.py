@@ -117,6 +117,11 @@ class Settings(BaseSettings):
     gpu_second_cost: str = Field(
         "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
     )
+    usd_rate: str = Field(
+        "",
+        pattern=r"^([1-9][0-9]{0,8}(\.[0-9]{1,9})?|0\.[0-9]{0,8}[1-9])?$",
+        description="US dollars for one unit of the book's currency (decimal), for the cost headers that gateways read; empty sends none.",
+    )
     signup: str = Field(
         "invitation",
         pattern="^(open|invitation|closed)$",

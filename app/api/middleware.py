@@ -66,6 +66,9 @@ class RequestMiddleware:
                 headers["x-request-id"] = request_id
                 headers.update(rate_limit_headers(getattr(request.state, "limit_statuses", [])))
                 headers.update(model_headers(request))
+                if status < 400:
+                    # The order of a request that failed later was rolled back.
+                    headers.update(getattr(request.state, "spend_headers", {}))
             await send(message)
 
         try:

@@ -21,6 +21,7 @@ from app.dispatch.queue_snapshot import SnapshotTimer, refresh_queue_snapshot
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
 from app.dispatch.worker_registry import idle_by_pool, mark_gone, silent_workers
+from app.jobs.cancel import request_cancel
 from app.jobs.deadlines import is_overdue
 from app.jobs.fair_share import lock_shares, refresh_share, settle_share, stale_shares
 from app.jobs.low_balance import publish_low_balance
@@ -28,7 +29,7 @@ from app.jobs.open_quotes import expire_quote, quotes_past_expiry
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.settle import expire
-from app.jobs.states import JobState, TakeState, UnitState
+from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
 from app.liveness import LIVENESS
 from app.settings import get_settings
@@ -81,6 +82,21 @@ def _expire(session: Session, job_id: str) -> bool:
     if job is None or not is_overdue(session, job):
         return False
     expire(session, job)
+    return True
+
+
+def _past_cancel_times(session: Session) -> Sequence[str]:
+    is_open = Job.state.in_((JobState.QUEUED, JobState.IN_PROGRESS))
+    query = select(Job.id).where(is_open, Job.cancel_at <= now(session), Job.cancel_requested_at.is_(None))
+    return session.scalars(query.where(Job.stage != Stage.FINISHING).order_by(Job.cancel_at).limit(BATCH)).all()
+
+
+def _cancel(session: Session, job_id: str) -> bool:
+    """Cancel a job that is not finished at the time that its order named. One that is being finished goes on."""
+    job = _lock(session, job_id)
+    if job is None or is_final(job.state) or job.cancel_requested_at is not None or job.stage == Stage.FINISHING:
+        return False
+    request_cancel(session, job)
     return True
 
 
@@ -140,6 +156,7 @@ def _lock(session: Session, job_id: str) -> Job | None:
 REPAIRS: dict[str, Repair] = {
     "lost_takes": Repair(_lost_takes, _lose),
     "past_deadlines": Repair(_past_deadlines, _expire),
+    "past_cancel_times": Repair(_past_cancel_times, _cancel),
     "flex_promotions": Repair(_flex_near_deadline, _promote),
     "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
     "unsettled_shares": Repair(_unsettled_takes, _settle),

@@ -22,6 +22,7 @@ def record_event(
     type: str,
     data: dict[str, Any],
     callback_url: str | None = None,
+    callback_body: str | None = None,
     test: bool = False,
     shown_as: str | None = None,
     traceparent: str | None = None,
@@ -30,9 +31,9 @@ def record_event(
     """Write an event and return it. `data` is its public body, with the id of its subject in `id`.
 
     With `job_id` the caller holds that job's row lock, so its events are numbered in order. `callback_url` is the job's
-    own URL, notified besides the endpoints. `shown_as` makes a `webhook.test` look like an event of another type to its
-    receiver, while it stays a test here. Raises ValueError for an unknown type or for data without an id: both are
-    bugs of ours, not errors of a customer.
+    own URL, notified besides the endpoints, with `callback_body` where that is not None. `shown_as` makes a
+    `webhook.test` look like an event of another type to its receiver, while it stays a test here. Raises ValueError for
+    an unknown type or for data without an id: both are bugs of ours, not errors of a customer.
     """
     sequence = None
     if job_id is not None:
@@ -47,6 +48,7 @@ def record_event(
         at=now(session),
         sequence=sequence,
         callback_url=callback_url,
+        callback_body=callback_body,
         test=test,
         shown_as=shown_as,
         traceparent=traceparent,
@@ -67,6 +69,7 @@ def new_event(
     at: datetime,
     sequence: int | None,
     callback_url: str | None = None,
+    callback_body: str | None = None,
     test: bool = False,
     shown_as: str | None = None,
     traceparent: str | None = None,
@@ -86,6 +89,7 @@ def new_event(
         type=type,
         sequence=sequence,
         callback_url=callback_url,
+        callback_body=callback_body,
         occurred_at=at,
         traceparent=traceparent,
         request_id=request_id,

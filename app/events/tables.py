@@ -43,6 +43,7 @@ class Event(Base):
     position: Mapped[int | None] = mapped_column(BigInteger)
     body: Mapped[str] = mapped_column(Text)
     callback_url: Mapped[str | None] = mapped_column(Text)
+    callback_body: Mapped[str | None] = mapped_column(Text)  # what the callback URL gets in place of `body`
     occurred_at: Mapped[datetime] = mapped_column(Moment)
     traceparent: Mapped[str | None] = mapped_column(
         Text

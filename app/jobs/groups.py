@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.errors import not_found
 from app.events.record import record_event
-from app.events.types import GROUP_ENDED
+from app.events.types import GROUP_ENDED, TERMINAL_TYPES
 from app.jobs.find import receipts_of
 from app.jobs.group_tables import Group
+from app.jobs.prediction import group_prediction_text
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut, unix
 from app.jobs.states import FINAL, JobState
@@ -149,6 +150,12 @@ def _publish_end(session: Session, group: Group) -> None:
     receipts = receipts_of(session, jobs)
     videos = [show_job(job, receipt=receipts.get(job.id)) for job in jobs if job.deleted_at is None]
     data: dict[str, Any] = show_group(group, jobs, receipts, videos).model_dump(mode="json", exclude_none=True)
+    callback_url, callback_body = group.callback_url, None
+    if callback_url is not None and jobs[0].callback_events is not None:
+        # Of the types that the order asked for, those of an end stand for the end of the group.
+        is_asked = any(type_ in jobs[0].callback_events for type_ in TERMINAL_TYPES)
+        callback_url = callback_url if is_asked else None
+        callback_body = group_prediction_text(session, jobs, state_of(jobs)) if is_asked else None
     event = record_event(
         session,
         account_id=group.account_id,
@@ -156,7 +163,8 @@ def _publish_end(session: Session, group: Group) -> None:
         job_id=None,
         type=GROUP_ENDED,
         data=data,
-        callback_url=group.callback_url,
+        callback_url=callback_url,
+        callback_body=callback_body,
         test=group.test,
         traceparent=group.traceparent,
         request_id=group.request_id,

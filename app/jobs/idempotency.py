@@ -37,6 +37,8 @@ class OrderIdentity:
     parent_kind: str | None = None
     spec: Spec | None = None  # derived from another job and already resolved
     traceparent: str | None = None
+    callback_events: tuple[str, ...] | None = None  # see Job.callback_events
+    cancel_after: int | None = None  # seconds after which what is not finished is cancelled
     warnings: tuple[OrderWarning, ...] = ()  # what the interface ignored of the call
 
 

@@ -78,7 +78,7 @@ class Priced:
     def body(self) -> dict[str, Any]:
         """Return the API representation of the price."""
         if self.quote is not None:
-            return {name: self.quote.body[name] for name in PriceOut.model_fields}
+            return {name: self.quote.body[name] for name in PriceOut.model_fields if name in self.quote.body}
         return price_out(self.price, self.book.name)
 
     def deadlines(self, expires_after: int | None = None) -> dict[str, int | None]:

@@ -11,6 +11,7 @@ from app.clock import now
 from app.db import new_id
 from app.events.record import new_event, record_event
 from app.events.tables import Event
+from app.jobs.prediction import prediction_text
 from app.jobs.present import show_job
 from app.jobs.tables import Job, ReceiptRow
 from app.progress import publish_after_commit
@@ -19,7 +20,7 @@ from app.webhooks.fanout import Target, callback_targets, fan_out, is_subscribed
 
 def publish_job_event(session: Session, job: Job, type_: str) -> None:
     """Write the event of a fact about a job, and its deliveries, in the transaction that makes the fact true."""
-    terms = {"callback_url": job.callback_url, "traceparent": job.traceparent, "request_id": job.request_id}
+    callback_url, callback_body = _callback(session, job, type_)
     event = record_event(
         session,
         account_id=job.account_id,
@@ -27,8 +28,11 @@ def publish_job_event(session: Session, job: Job, type_: str) -> None:
         job_id=job.id,
         type=type_,
         data=_data(job, None),
+        callback_url=callback_url,
+        callback_body=callback_body,
         test=job.test,
-        **terms,
+        traceparent=job.traceparent,
+        request_id=job.request_id,
     )
     fan_out(session, event)
     publish_after_commit(session, job.id, {"type": type_})
@@ -50,6 +54,7 @@ class JobEvent:
             "event_body": event.body,
             "sequence": event.sequence,
             "callback_url": event.callback_url,
+            "callback_body": event.callback_body,
             "traceparent": event.traceparent,
             "request_id": event.request_id,
             "deliveries": json.dumps([(new_id("whd"), *target) for target in self.deliveries]),
@@ -77,6 +82,7 @@ def new_job_event(
 
     `endpoints` are the ids and filters of the account's endpoints for it.
     """
+    callback_url, callback_body = _callback(session, job, type_)
     event = new_event(
         account_id=job.account_id,
         project_id=job.project_id,
@@ -85,13 +91,21 @@ def new_job_event(
         data=_data(job, receipt),
         at=now(session),
         sequence=sequence,
-        callback_url=job.callback_url,
+        callback_url=callback_url,
+        callback_body=callback_body,
         test=job.test,
         traceparent=job.traceparent,
         request_id=job.request_id,
     )
     targets: list[Target] = [(endpoint, None) for endpoint, filters in endpoints if is_subscribed(filters, type_)]
     return JobEvent(event, targets + callback_targets(session, event))
+
+
+def _callback(session: Session, job: Job, type_: str) -> tuple[str | None, str | None]:
+    """Return the callback URL of an event, and the body that it gets in place of our event where it has its own."""
+    if job.callback_events is None or job.callback_url is None:
+        return job.callback_url, None
+    return (job.callback_url, prediction_text(session, job)) if type_ in job.callback_events else (None, None)
 
 
 def _data(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:

@@ -178,6 +178,11 @@ class PriceOut(BaseModel):
     total: str
     lines: list[PriceLine]
     book: str
+    usd_rate: str | None = Field(
+        None,
+        exclude_if=lambda rate: rate is None,
+        description="US dollars for one unit of the currency when the film was ordered, where the service has a rate.",
+    )
 
 
 class EstimateOut(PriceOut, WithWarnings):

@@ -14,10 +14,10 @@ receipt AS (
             :film_sha256, :pricing_case, :priced_at, :gpu_milliseconds, :test, :now)
 ),
 event AS (
-    INSERT INTO events (id, account_id, project_id, job_id, test, type, sequence, body, callback_url, occurred_at,
-                        traceparent, request_id)
+    INSERT INTO events (id, account_id, project_id, job_id, test, type, sequence, body, callback_url, callback_body,
+                        occurred_at, traceparent, request_id)
     VALUES (:event_id, :account_id, :project_id, :job_id, :test, :event_type, :sequence, :event_body, :callback_url,
-            :now, :traceparent, :request_id)
+            :callback_body, :now, :traceparent, :request_id)
 )
 INSERT INTO webhook_deliveries (id, event_id, endpoint_id, account_id, url, trigger, state, attempts, next_attempt_at,
                                 created_at)

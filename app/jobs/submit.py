@@ -1,7 +1,7 @@
 """Accept an order, in one transaction: read what it has to know, price it, write it, and hold its money."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,6 +32,7 @@ from app.jobs.resolve import resolved_facts
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import JobState, QuoteState, Stage
 from app.jobs.tables import Job
+from app.jobs.usd import frozen_usd_rate
 from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
@@ -39,6 +40,7 @@ from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
 from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
+from app.wallet.committed_spend import remember_committed_spend
 from app.wallet.hold import place_holds
 from pricing.money import Money
 
@@ -227,7 +229,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "model": spec.model,
         "model_alias": priced.alias,
         "pricing": priced.inputs(),
-        "price": priced.body(),
+        "price": priced.body() | frozen_usd_rate(priced.price.currency),
         "quote_id": None if priced.quote is None else priced.quote.id,
         "total": priced.price.total.minor,
         "list_total": priced.price.list_total.minor,
@@ -239,10 +241,12 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,
         "callback_url": request.callback_url,
+        "callback_events": None if order.callback_events is None else list(order.callback_events),
         "retention": None if request.retention is None else request.retention.model_dump(exclude_none=True),
         "progress": 0,
         "units_done": 0,
         "created_at": facts.now,
+        "cancel_at": None if order.cancel_after is None else facts.now + timedelta(seconds=order.cancel_after),
         "not_after": deadlines.not_after,
         "promote_at": deadlines.promote_at,
         "start_by": deadlines.start_by,
@@ -264,5 +268,6 @@ def _hold_prices(session: Session, caller: Caller, jobs: list[Job], facts: Order
         project_id=first.project_id,
         key_id=caller.key_id,
     )
+    remember_committed_spend(session, first.id, placed.spend)
     if placed.is_low:
         publish_low_balance(session, first.account_id)

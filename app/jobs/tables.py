@@ -16,7 +16,7 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, append_only, one_of
@@ -71,6 +71,11 @@ class Job(Base):
         ),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
+        Index(
+            "ix_jobs_cancel_at",
+            "cancel_at",
+            postgresql_where=text("state IN ('queued', 'in_progress') AND cancel_at IS NOT NULL"),
+        ),
         Index("ix_jobs_promotion", "promote_at", postgresql_where=text("promote_at IS NOT NULL")),
         Index("ix_jobs_queued", "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_in_progress", "id", postgresql_where=text("state = 'in_progress'")),
@@ -117,6 +122,8 @@ class Job(Base):
     group_index: Mapped[int | None] = mapped_column(SmallInteger)  # from 0, in the order of the seeds
     callback_url: Mapped[str | None] = mapped_column(Text)
     retention: Mapped[dict[str, int] | None] = mapped_column(JSONB)  # seconds after its end, as the order asked for
+    # The event types that it is called for with a body of its client's own; NULL: for the end, with our event.
+    callback_events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     progress: Mapped[int] = mapped_column(SmallInteger, default=0)  # percent
     units_total: Mapped[int] = mapped_column(Integer)
     units_done: Mapped[int] = mapped_column(Integer, default=0)
@@ -124,6 +131,7 @@ class Job(Base):
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     finished_at: Mapped[datetime | None] = mapped_column(Moment)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(Moment)
+    cancel_at: Mapped[datetime | None] = mapped_column(Moment)  # not finished by then: cancelled
     not_after: Mapped[datetime | None] = mapped_column(Moment)  # not started by then: expired, free
     promote_at: Mapped[datetime | None] = mapped_column(
         Moment

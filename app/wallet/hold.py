@@ -15,6 +15,7 @@ from app.errors import AppError, not_found
 from app.sql_statements import loaded, sql_file
 from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
 from app.wallet.budgets import above_cap, budget_exceeded
+from app.wallet.committed_spend import CommittedSpend, spend_after_hold
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import INTERNAL_ACCOUNT, BudgetScope, Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import change_wallet, wallet_side
@@ -41,10 +42,14 @@ _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
 
 
 class PlacedHolds(NamedTuple):
-    """Holds that were placed, and whether they may have taken the wallet below the balance that its owner watches."""
+    """Holds that were placed, whether they may have taken the wallet below the balance that its owner watches.
+
+    `spend` is what is committed with them.
+    """
 
     ids: tuple[str, ...]
     is_low: bool
+    spend: CommittedSpend
 
 
 class HoldResolved(AppError):
@@ -126,7 +131,8 @@ def place_holds(
         is_low = True
     if total:
         pin(session, account_id, {hold_id: amount for hold_id, _, amount in holds if amount})
-    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low)
+    spend = spend_after_hold(session, account_id, outcome, currency)
+    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low, spend)
 
 
 def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:
@@ -178,6 +184,7 @@ def _insufficient_funds(session: Session, account_id: str, amount: int) -> AppEr
         "The wallet cannot hold the price of this job.",
         price=decimal_text(amount, has.currency),
         available=decimal_text(has.available, has.currency),
+        held=decimal_text(has.held, has.currency),
         currency=has.currency,
     )
 

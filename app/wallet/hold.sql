@@ -32,7 +32,7 @@ key_budget AS (
     WHERE excluded.held = 0
        OR b.spent + b.held + excluded.held
           <= coalesce((SELECT budget_total FROM key_limits), b.spent + b.held + excluded.held)
-    RETURNING b.id
+    RETURNING b.id, b.held + b.spent AS used
 ),
 project_budget AS (
     INSERT INTO budgets AS b (id, account_id, scope, subject_id, month, held, spent)
@@ -44,7 +44,7 @@ project_budget AS (
     WHERE excluded.held = 0
        OR b.spent + b.held + excluded.held
           <= coalesce((SELECT budget_month FROM project_limits), b.spent + b.held + excluded.held)
-    RETURNING b.id
+    RETURNING b.id, b.held + b.spent AS used
 ),
 wallet AS (
     UPDATE wallets SET held = held + :amount
@@ -58,18 +58,23 @@ wallet AS (
               SELECT coalesce(sum(l.remaining), 0) FROM credit_lots AS l
               WHERE l.account_id = :account_id AND l.remaining > 0 AND l.expires_at <= :now
           ) >= CAST(:amount AS bigint))
-    RETURNING low_balance_told_at IS NULL AND posted - held + credit_limit - (
+    RETURNING low_balance_told_at IS NULL AS is_untold, low_balance, held, posted - held + credit_limit - (
         SELECT coalesce(sum(l.remaining), 0) FROM credit_lots AS l
         WHERE l.account_id = :account_id AND l.remaining > 0 AND l.expires_at <= :now
-    ) < low_balance AS is_low
+    ) AS available
 )
 SELECT
     n.is_new,
     k.lineage, k.budget_total, k.job_cap, p.budget_month,
-    EXISTS (SELECT FROM key_budget) AS fits_key,
-    EXISTS (SELECT FROM project_budget) AS fits_project,
-    EXISTS (SELECT FROM wallet) AS fits_wallet,
-    coalesce((SELECT is_low FROM wallet), false) AS is_low
+    kb.id IS NOT NULL AS fits_key,
+    pb.id IS NOT NULL AS fits_project,
+    w.held IS NOT NULL AS fits_wallet,
+    coalesce(w.is_untold AND w.available < w.low_balance, false) AS is_low,
+    -- What is held and spent now, these holds included.
+    kb.used AS key_used, pb.used AS project_used, w.held AS wallet_held, w.available AS wallet_available
 FROM is_new AS n
 LEFT JOIN key_limits AS k ON true
 LEFT JOIN project_limits AS p ON true
+LEFT JOIN key_budget AS kb ON true
+LEFT JOIN project_budget AS pb ON true
+LEFT JOIN wallet AS w ON true

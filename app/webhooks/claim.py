@@ -20,7 +20,7 @@ from app.events.tables import Event
 from app.webhooks.health import abandon_waiting, lock_endpoints
 from app.webhooks.limits import EndpointLane, allocate, paced_until
 from app.webhooks.secret import active_secrets, owner_of
-from app.webhooks.tables import Delivery, Endpoint
+from app.webhooks.tables import Delivery, Endpoint, EndpointKind
 
 # Enough to fill any endpoint's limit; counting further would cost time on a long backlog.
 _DUE_COUNTED = 100
@@ -166,6 +166,7 @@ def load_requests(session: Session, delivery_ids: Sequence[str]) -> list[Deliver
             Delivery.attempts,
             Delivery.created_at,
             Event.body,
+            Event.callback_body,
             Event.traceparent,
             Event.job_id,
             Event.request_id,
@@ -184,7 +185,8 @@ def load_requests(session: Session, delivery_ids: Sequence[str]) -> list[Deliver
             account_id=row.account_id,
             event_id=row.event_id,
             url=row.url,
-            body=row.body.encode(),
+            # A job's callback URL may get a body of its own.
+            body=((row.callback_body if row.kind == EndpointKind.CALLBACK else None) or row.body).encode(),
             secrets=secrets.get(owner_of(row.kind, row.account_id, row.endpoint_id), ()),
             trigger=row.trigger,
             attempts=row.attempts,

@@ -21,7 +21,8 @@ Target = tuple[str, str | None]
 def fan_out(session: Session, event: Event) -> list[Delivery]:
     """Write a delivery of `event` for each subscribed endpoint, and for the job's own callback URL; return them.
 
-    A callback URL receives only the terminal event of its job; for every step, customers register an endpoint.
+    A callback URL receives the terminal event of its job, or what its order asked for; for every step, customers
+    register an endpoint.
     """
     targets: list[Target] = [(endpoint.id, None) for endpoint in subscribed_endpoints(session, event)]
     deliveries = [new_delivery(session, event, *target) for target in targets + callback_targets(session, event)]
@@ -31,8 +32,11 @@ def fan_out(session: Session, event: Event) -> list[Delivery]:
 
 
 def callback_targets(session: Session, event: Event) -> list[Target]:
-    """Return the target for the own callback URL of a job or a group, if it has one and this is its last event."""
-    if not event.callback_url or event.type not in (*TERMINAL_TYPES, GROUP_ENDED):
+    """Return the target for the own callback URL of a job or a group, if it has one and is called for this event.
+
+    That is its last event, or any for which it gets a body of its own.
+    """
+    if not event.callback_url or (event.callback_body is None and event.type not in (*TERMINAL_TYPES, GROUP_ENDED)):
         return []
     return [(_callback_endpoint(session, event.account_id, event.callback_url), event.callback_url)]
 

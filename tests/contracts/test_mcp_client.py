@@ -11,7 +11,8 @@ import pytest
 from mcp.client.session import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.live_service import Service
+from tests.contracts.node_service import Payer, new_payer
+from tests.live_service import Service, follow
 
 pytestmark = pytest.mark.xdist_group("service")
 
@@ -20,8 +21,8 @@ ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "48
 
 @asynccontextmanager
 async def opened(service: Service, key: str = "pro") -> AsyncIterator[ClientSession]:
-    """A session of an MCP client that carries one of the service's keys."""
-    headers = {"Authorization": f"Bearer {service.keys[key]}"}
+    """A session of an MCP client that carries one of the service's keys, or a key itself."""
+    headers = {"Authorization": f"Bearer {service.keys.get(key, key)}"}
     async with (
         httpx.AsyncClient(headers=headers, timeout=60) as http,
         streamable_http_client(f"{service.base_url}/mcp", http_client=http) as streams,
@@ -98,3 +99,37 @@ async def _strangers(service: Service) -> None:
             assert hidden.is_error
             assert "not_found" in hidden.content[0].text  # type: ignore[union-attr]
         assert video["id"] not in {each["id"] for each in (await call(stranger, "list", limit=100))["data"]}
+
+
+def test_bad_orders_are_errors_with_our_sentence_and_hold_nothing(service: Service) -> None:
+    poor = new_payer(service, "Poor agent")
+    anyio.run(_bad_orders, service, poor)
+    assert poor.holds_nothing()
+
+
+async def _bad_orders(service: Service, poor: Payer) -> None:
+    async with opened(service, poor.key) as session:
+        for changes, sentence in (
+            ({"model": "no-such"}, "There is no enabled video model"),
+            ({"first_frame": "https://localhost/a.png"}, "URL"),
+            ({"prompt": "x" * 5_001}, "at most 5000 characters"),
+        ):
+            refused = await session.call_tool("quote", {"order": {**ORDER, **changes}})
+            assert refused.is_error
+            assert sentence in refused.content[0].text  # type: ignore[union-attr]
+        quote = await call(session, "quote", order=ORDER)
+        refused = await session.call_tool("generate", {"quote_id": quote["id"], "confirm_total": quote["total"]})
+        assert refused.is_error
+        assert "wallet" in refused.content[0].text  # type: ignore[union-attr]
+
+
+def test_an_agent_cancels_its_film(service: Service) -> None:
+    with service.client("pro") as native:
+        video = native.post("/v1/videos", json={**ORDER, "seconds": 60}).raise_for_status().json()
+        anyio.run(_cancel, service, video["id"])
+        assert follow(native, video["id"])["status"] == "cancelled"
+
+
+async def _cancel(service: Service, video_id: str) -> None:
+    async with opened(service) as session:
+        assert (await call(session, "cancel", video_id=video_id))["id"] == video_id

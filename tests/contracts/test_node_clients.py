@@ -109,6 +109,8 @@ def test_replicates_client_runs_waits_lists_and_cancels(of_client: Callable[[str
     assert "100%|" in ended["logs"]
     assert created["id"] in replicate["listed"]
     assert replicate["signed"]
+    hooked = replicate["hooked"]
+    assert (hooked["id"], hooked["status"], hooked["output"][:4]) == (created["id"], "succeeded", "http")
     schema = replicate["model"]["latest_version"]["openapi_schema"]["components"]["schemas"]["Input"]
     assert schema["properties"]["resolution"]["enum"] == ["480P", "720P", "1080P"]
     assert replicate["cancelled"]["status"] == "canceled"

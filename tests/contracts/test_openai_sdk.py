@@ -10,7 +10,7 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.live_service import Service
+from tests.live_service import Service, follow
 
 pytestmark = [
     pytest.mark.xdist_group("service"),
@@ -97,6 +97,15 @@ def test_list_follows_its_cursor_and_delete_removes(client: openai.OpenAI) -> No
     assert client.videos.delete(video_ids[0]).deleted
     with pytest.raises(openai.NotFoundError):
         client.videos.retrieve(video_ids[0])
+
+
+def test_a_film_is_cancelled_by_a_post_of_the_client(client: openai.OpenAI, service: Service) -> None:
+    video = client.videos.create(prompt="stop", extra_body={"model": "synthetic", "seconds": 60, "resolution": "480P"})
+    # The SDK has no method for it.
+    cancelled = client.post(f"/videos/{video.id}/cancel", cast_to=type(video))
+    assert cancelled.id == video.id
+    with service.client("pro") as native:
+        assert follow(native, video.id)["status"] == "cancelled"
 
 
 def test_errors_read_as_the_sdk_expects(client: openai.OpenAI, service: Service) -> None:

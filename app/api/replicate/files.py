@@ -7,13 +7,14 @@ from fastapi import APIRouter, Depends
 from app.accounts.caller import require_active
 from app.api.access import VideosCaller, WebhooksCaller
 from app.api.replicate.errors import REFUSALS
-from app.api.replicate.translate import PREFIX, to_file
+from app.api.replicate.translate import to_file
 from app.api.videos.translate import Body, read_body
 from app.assets.find import get_asset
 from app.assets.ingest import ingest_upload
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.errors import AppError
 from app.jobs.file_retention import retention_end, storage_quota
+from app.jobs.prediction import PREFIX
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
 from app.webhooks.callback_secret import reveal_callback_secret

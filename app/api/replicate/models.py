@@ -7,10 +7,11 @@ from sqlalchemy.orm import Session
 
 from app.api.access import VideosCaller
 from app.api.replicate.errors import REFUSALS
-from app.api.replicate.translate import OWNER, PREFIX, to_model, to_version, unknown_model
+from app.api.replicate.translate import to_model, to_version, unknown_model
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
 from app.jobs.model_terms import on_sale
+from app.jobs.prediction import OWNER, PREFIX
 from app.request_session import SessionDep
 from app.settings import get_settings
 

@@ -18,16 +18,7 @@ from app.api.interface import ApiInterface
 from app.api.json_body import JsonBodyDep
 from app.api.replicate import files, models
 from app.api.replicate.errors import REFUSALS, error_response
-from app.api.replicate.group_predictions import to_group_prediction
-from app.api.replicate.translate import (
-    OWNER,
-    PREDICTION_BODY,
-    PREFIX,
-    model_of,
-    to_native,
-    to_prediction,
-    unknown_model,
-)
+from app.api.replicate.translate import PREDICTION_BODY, model_of, to_native, unknown_model
 from app.api.request_body import release_body
 from app.api.videos.groups import cancel_jobs
 from app.api.videos.polling import poll_seconds
@@ -41,10 +32,11 @@ from app.errors import AppError
 from app.event_stream import stream_slot
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs
-from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group
+from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group, state_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import make_link_at
 from app.jobs.live_feed import LiveFeed
+from app.jobs.prediction import OWNER, PREFIX, to_group_prediction, to_prediction
 from app.jobs.schemas import VideoRequest
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -62,7 +54,7 @@ Prefer = Annotated[
     str, Header(max_length=200, description="`wait` or `wait=N`: answer at the end, or after N seconds.")
 ]
 CancelAfter = Annotated[
-    str | None, Header(max_length=20, description="Such as 30s or 5m: a film not started by then is not made.")
+    str | None, Header(max_length=20, description="Such as 30s or 5m: a film not finished by then is cancelled.")
 ]
 
 
@@ -114,7 +106,8 @@ def _shown(row: Any, ignored: list[str] | None = None) -> dict[str, Any]:
 
 
 def _shown_together(jobs: list[Job], ignored: list[str] | None = None) -> dict[str, Any]:
-    return to_group_prediction(jobs, [url for url in map(_film_url, jobs) if url is not None], ignored)
+    urls = [url for url in map(_film_url, jobs) if url is not None]
+    return to_group_prediction(jobs, state_of(jobs), urls, ignored)
 
 
 def _film_url(row: Any) -> str | None:
@@ -128,7 +121,11 @@ def _create(
     prediction = to_native(model_id, body.values, cancel_after)
     with caller_field_names(prediction.names):
         order = OrderIdentity(
-            request=VideoRequest.model_validate(prediction.values), door="replicate", fingerprint=body.fingerprint
+            request=VideoRequest.model_validate(prediction.values),
+            door="replicate",
+            fingerprint=body.fingerprint,
+            callback_events=prediction.callback_events,
+            cancel_after=prediction.cancel_after,
         )
         job = submit_order(http, session, caller, order)
     jobs = [job] if job.group_id is None else jobs_of(session, job.group_id)

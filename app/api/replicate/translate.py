@@ -2,31 +2,17 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
+from app.events.types import TERMINAL_TYPES
 from app.jobs.field_types import PROMPT_MAX
-from app.jobs.present import show_job
+from app.jobs.prediction import OWNER, PREFIX, time_text
 from app.jobs.schemas import VideoRequest
-from app.jobs.spec import Spec
-from app.jobs.states import JobState
-from app.jobs.tables import Job
 from app.settings import get_settings
 
-OWNER = "cinemeter"
-PREFIX = "/replicate/v1"
-STATUS = {
-    JobState.QUEUED: "starting",
-    JobState.IN_PROGRESS: "processing",
-    JobState.COMPLETED: "succeeded",
-    JobState.FAILED: "failed",
-    JobState.CANCELLED: "canceled",
-    # Its clients know five words only, and end at any other.
-    JobState.EXPIRED: "failed",
-}
 # Inputs of video models at Replicate, and the native fields. Native names are understood as well.
 INPUTS = {
     "image": "first_frame",
@@ -47,10 +33,15 @@ FILE_FIELDS = ("first_frame", "last_frame", "video", "audio")
 # What the model decides by itself here. The first names also say how many frames a second has.
 FPS = ("fps", "frames_per_second")
 MODEL_DECIDES = ("num_inference_steps", "guidance_scale", "prompt_optimizer", "sample_shift", "go_fast")
-EVENTS = ("start", "output", "logs", "completed")
+# Replicate's events, and ours at which the webhook is called. The log has its price line from the start on.
+EVENTS: dict[str, tuple[str, ...]] = {
+    "start": ("video.started",),
+    "output": ("video.completed",),
+    "logs": ("video.started", *TERMINAL_TYPES),
+    "completed": TERMINAL_TYPES,
+}
 _DURATION = re.compile(r"(?:(\d{1,3})h)?(?:(\d{1,4})m)?(?:(\d{1,6})s)?")
 _ASSET = re.compile(r"asset_[a-z0-9]+")
-_BAR = 20
 
 PREDICTION_PROPERTIES: dict[str, Any] = {
     "input": {"type": "object", "description": "The inputs that the model's schema names."},
@@ -77,11 +68,16 @@ PREDICTION_BODY: dict[str, Any] = {
 
 @dataclass
 class PredictionRequest:
-    """A prediction in native terms: the fields of the order, the caller's name for each, and ignored inputs."""
+    """A prediction in native terms: the fields of the order, the caller's name for each, and ignored inputs.
+
+    `callback_events` are the types of events for which its webhook is called, `cancel_after` is in seconds.
+    """
 
     values: dict[str, Any]
     names: dict[str, str]
     ignored: list[str] = field(default_factory=list)
+    callback_events: tuple[str, ...] | None = None
+    cancel_after: int | None = None
 
 
 def model_of(version: Any) -> str:
@@ -118,9 +114,11 @@ def to_native(model_id: str, body: dict[str, Any], cancel_after: str | None) -> 
             raise AppError("invalid_request", f"input.{name} is not supported.", field=f"input.{name}", allowed=allowed)
     if isinstance(prediction.values.get("resolution"), str):
         prediction.values["resolution"] = prediction.values["resolution"].upper()
-    _set(prediction, "callback_url", _webhook(body), "webhook")
+    _set(prediction, "callback_url", body.get("webhook"), "webhook")
+    if prediction.values.get("callback_url") is not None:
+        prediction.callback_events = _webhook_events(body)
     if cancel_after is not None:
-        _set(prediction, "expires_after", _read_duration(cancel_after), "Cancel-After")
+        prediction.cancel_after = _read_duration(cancel_after)
     return prediction
 
 
@@ -145,18 +143,18 @@ def _with_assets(name: str, value: Any) -> Any:
     return value
 
 
-def _webhook(body: dict[str, Any]) -> Any:
-    """Return the URL to call at the end. Raises AppError `invalid_request` for a filter without the end."""
+def _webhook_events(body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the types of our events for which the webhook is called: for all without a filter.
+
+    Raises AppError `invalid_request` for a filter that is no list of Replicate's events.
+    """
     events = body.get("webhook_events_filter")
     if events is None:
-        return body.get("webhook")
+        events = [*EVENTS]
     if not isinstance(events, list) or not set(map(str, events)) <= set(EVENTS):
         message = "webhook_events_filter must be a list of events."
         raise AppError("invalid_request", message, field="webhook_events_filter", allowed=[*EVENTS])
-    if body.get("webhook") is not None and "completed" not in events:
-        message = "webhook_events_filter must contain completed: the webhook of a prediction is called at its end."
-        raise AppError("invalid_request", message, field="webhook_events_filter", allowed=["completed"])
-    return body.get("webhook")
+    return tuple(sorted({type_ for event in events for type_ in EVENTS[str(event)]}))
 
 
 def _read_duration(text: str) -> int:
@@ -166,63 +164,11 @@ def _read_duration(text: str) -> int:
         message = "Cancel-After must be a duration such as 30s, 5m or 1h30m."
         raise AppError("invalid_request", message, field="Cancel-After", allowed="30s")
     hours, minutes, seconds = (int(each or 0) for each in match.groups())
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def to_prediction(job: Any, film_url: str | None, ignored: list[str] | None = None) -> dict[str, Any]:
-    """Return a job as a prediction, with all keys that Replicate's clients read."""
-    state = JobState(job.state)
-    spec = Spec.model_validate(job.spec)
-    error = show_job(job).error
-    message = None if error is None else error.message
-    if message is None and STATUS[state] == "failed":
-        message = "The video was not started in time. Nothing was charged."
-    address = f"{get_settings().base_url()}{PREFIX}/predictions/{job.id}"
-    metrics: dict[str, Any] = {}
-    if job.finished_at is not None and job.started_at is not None:
-        metrics["predict_time"] = (job.finished_at - job.started_at).total_seconds()
-    return {
-        "id": job.id,
-        "model": f"{OWNER}/{job.model}",
-        "version": job.model,
-        "status": STATUS[state],
-        "input": {
-            "prompt": job.prompt,
-            "duration": sum(shot.seconds for shot in spec.shots),
-            "size": f"{spec.width}x{spec.height}",
-            "seed": spec.seed,
-        },
-        "output": film_url,
-        "logs": _logs(job, ignored or []),
-        "error": message if STATUS[state] == "failed" else None,
-        "metrics": metrics,
-        "created_at": time_text(job.created_at),
-        "started_at": time_text(job.started_at),
-        "completed_at": time_text(job.finished_at),
-        "source": "api",
-        "data_removed": job.files_removed_at is not None,
-        "urls": {"get": address, "cancel": f"{address}/cancel"},
-    }
-
-
-def _logs(job: Job, ignored: list[str]) -> str:
-    """Return the lines of a log: what was ignored, the price, and the progress as its clients parse it."""
-    lines = [f"input.{name} was ignored: the model decides it." for name in ignored]
-    lines.append(progress_lines(job.price["total"], job.currency, job.progress))
-    return "\n".join(lines)
-
-
-def progress_lines(total: str, currency: str, percent: int) -> str:
-    """Return the lines of a log that name a price and a progress, as its clients parse it."""
-    full = percent * _BAR // 100
-    return f"Price: {total} {currency}\n{percent}%|{'█' * full}{' ' * (_BAR - full)}| {percent}/100"
-
-
-def time_text(at: datetime | None) -> str | None:
-    """Return a time as Replicate writes it: UTC, to the millisecond."""
-    if at is None:
-        return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    total = hours * 3600 + minutes * 60 + seconds
+    if not total:
+        message = "Cancel-After must be at least a second."
+        raise AppError("invalid_request", message, field="Cancel-After", allowed="1s")
+    return total
 
 
 def to_model(model: VideoModel) -> dict[str, Any]:

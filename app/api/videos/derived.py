@@ -13,7 +13,7 @@ from app.api.handling import HandlingDep
 from app.api.model_headers import announce_model
 from app.api.videos.received_order import read_order
 from app.api.videos.routes import ORDER_LIMITS, answer_order
-from app.api.videos.submit_order import receive_order, repeated_job, submit_order, with_inputs
+from app.api.videos.submit_order import receive_order, repeated_job, submit_order, submit_received, with_inputs
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.jobs.derive import check_clips, extension, remix, retake
@@ -23,7 +23,6 @@ from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.retention_request import Retention
 from app.jobs.schemas import StrictModel, VideoOut, VideoRequest
-from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
@@ -94,7 +93,7 @@ def retake_shot(
     retaken = repeated_job(session, caller, order)
     if retaken is None:
         check_clips(session, caller.account_id, spec)
-        retaken = submit(session, caller, order)
+        retaken = submit_received(http, session, caller, order)
     announce_model(http, retaken.model)
     return answer_order(response, session, retaken)
 
@@ -134,7 +133,7 @@ def edit_video(
     if job is None:
         film = film_as_asset(session, parent).id
         order = replace(order, request=order.request.model_copy(update={"video": film}))
-        job = submit(session, caller, with_inputs(session, caller, order))
+        job = submit_received(http, session, caller, with_inputs(session, caller, order))
     announce_model(http, job.model)
     return answer_order(response, session, job)
 
@@ -163,7 +162,7 @@ def extend_video(
             seconds=extension_request.seconds,
             seed=extension_request.seed,
         )
-        job = submit(session, caller, replace(order, spec=spec))
+        job = submit_received(http, session, caller, replace(order, spec=spec))
     announce_model(http, job.model)
     return answer_order(response, session, job)
 

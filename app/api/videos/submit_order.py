@@ -15,11 +15,14 @@ from starlette.datastructures import UploadFile
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
 from app.api.model_headers import announce_model
+from app.api.spend_headers import order_headers
 from app.api.videos.inputs import has_inputs, ingest_inputs
+from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity, earlier_job
 from app.jobs.rate_limits import count_order
 from app.jobs.submit import submit
 from app.jobs.tables import Job
+from app.wallet.committed_spend import committed_spend
 
 NO_FILES: Mapping[str, UploadFile] = MappingProxyType({})
 
@@ -37,11 +40,25 @@ def submit_order(
     """
     order = receive_order(http, session, caller, order)
     if not has_inputs(order.request, files):
-        job = submit(session, caller, order)
-    else:
-        earlier = repeated_job(session, caller, order)
-        job = earlier or submit(session, caller, with_inputs(session, caller, order, files))
+        return submit_received(http, session, caller, order)
+    job = repeated_job(session, caller, order)
+    if job is None:
+        return submit_received(http, session, caller, with_inputs(session, caller, order, files))
     announce_model(http, job.model)
+    return job
+
+
+def submit_received(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> Job:
+    """Submit an order that `receive_order` has returned; put its cost and its model's end into the answer's headers.
+
+    Raises AppError as `submit` does.
+    """
+    job = submit(session, caller, order)
+    announce_model(http, job.model)
+    spend = committed_spend(session, job.id)
+    if spend is not None:
+        jobs = [job] if job.group_id is None else jobs_of(session, job.group_id)
+        http.state.spend_headers = order_headers(job, sum(each.total for each in jobs), spend)
     return job
 
 

@@ -14,6 +14,7 @@ from app.api.access import VideosCaller
 from app.api.handling import HandlingDep
 from app.api.idempotency import KEY_LENGTH_MAX
 from app.api.request_body import release_body
+from app.api.spend_headers import cost_headers
 from app.api.videos.content import serve
 from app.api.videos.events import read
 from app.api.videos.polling import poll_seconds
@@ -25,6 +26,7 @@ from app.db import transaction
 from app.errors import AppError
 from app.event_stream import stream_slot
 from app.events.types import TERMINAL_TYPES
+from app.jobs.find import receipt_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.live_feed import JobUpdate, LiveFeed
 from app.jobs.present import error_of
@@ -126,6 +128,11 @@ class FilmResponse(Response):
             if error is not None and job.film_key is None:
                 facts = {"video": job.id, "state": job.state, "reason": error.code}
                 raise AppError("conflict", f"There is no film: {error.message}", **facts)
+            receipt = receipt_of(session, job)
+            if receipt is not None:
+                # What the film has cost: a call that was answered with 504 named no cost.
+                spend_headers = getattr(self._http.state, "spend_headers", {})
+                self._http.state.spend_headers = {**spend_headers, **cost_headers(job, receipt.total)}
             return serve(session, job, "video", self._http, redirects=False)
 
     def _too_late(self, job: Job) -> AppError:

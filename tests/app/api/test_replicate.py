@@ -3,15 +3,20 @@
 import base64
 import hashlib
 import hmac
+import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine
+import pytest
+from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
 
+from app.dispatch.claim import claim
+from app.dispatch.scheduler import run_round
 from app.event_stream import STREAMS_EACH_MAX, stream_slot
 from app.jobs.tables import Job
+from app.webhooks.claim import claim_deliveries
 from tests.api_client import World
 
 INPUT: dict[str, Any] = {"prompt": "bars", "duration": 1, "resolution": "480p"}
@@ -63,19 +68,97 @@ def test_a_list_has_a_cursor(world: World) -> None:
     assert page["next"] is None
 
 
-def test_a_call_may_wait_and_may_say_by_when_it_has_to_start(world: World, engine: Engine) -> None:
-    body = {"input": INPUT, "webhook": "https://example.com/hook", "webhook_events_filter": ["start", "completed"]}
-    headers = {"Prefer": "respond-async, wait=1", "Cancel-After": "1m30s"}
-    prediction = world.post(f"{OF_MODEL}/predictions", body, headers=headers).json()
+def test_a_call_may_wait(world: World) -> None:
+    headers = {"Prefer": "respond-async, wait=1"}
+    prediction = world.post(f"{OF_MODEL}/predictions", {"input": INPUT}, headers=headers).json()
     assert prediction["status"] == "starting"
+
+
+def test_a_film_that_is_not_finished_in_time_is_cancelled(world: World, engine: Engine) -> None:
+    body = {"input": {**INPUT, "duration": 60}}
+    prediction = world.post(f"{OF_MODEL}/predictions", body, headers={"Cancel-After": "1m30s"}).json()
+    other = world.post(f"{OF_MODEL}/predictions", body).json()
     with Session(engine) as session:
-        job = session.get(Job, prediction["id"])
-        assert job is not None
-        assert job.callback_url == "https://example.com/hook"
-        assert job.not_after is not None
-        assert (job.not_after - job.created_at).total_seconds() == 90
-    refused = world.post(f"{OF_MODEL}/predictions", body, headers={"Cancel-After": "soon"})
-    assert (refused.status_code, refused.json()["field"]) == (422, "Cancel-After")
+        assert claim(session, "nobody", ["synthetic"]) is not None
+        job = session.get_one(Job, prediction["id"])
+        assert job.cancel_at is not None
+        assert (job.cancel_at - job.created_at).total_seconds() == 90
+        session.execute(update(Job).where(Job.id == job.id).values(cancel_at=job.created_at))
+        session.commit()
+    assert world.get(f"{PREDICTIONS}/{prediction['id']}").json()["status"] == "processing"
+    assert run_round()["past_cancel_times"] == 1
+    assert run_round()["past_cancel_times"] == 0
+    assert world.get(f"{PREDICTIONS}/{prediction['id']}").json()["status"] == "canceled"
+    assert world.get(f"{PREDICTIONS}/{other['id']}").json()["status"] == "starting"
+
+
+def test_a_wrong_time_is_refused(world: World) -> None:
+    for text in ("soon", "0s"):
+        refused = world.post(f"{OF_MODEL}/predictions", {"input": INPUT}, headers={"Cancel-After": text})
+        assert (refused.status_code, refused.json()["field"]) == (422, "Cancel-After")
+
+
+def hooks(engine: Engine) -> list[dict[str, Any]]:
+    """Return the bodies that a courier would send now, the oldest first."""
+    with Session(engine) as session:
+        limits = {"lease_seconds": 60, "free": 20, "account_max": 20, "account_in_flight": {}}
+        claimed = claim_deliveries(session, lease="lease", **limits)
+        session.commit()
+    assert {each.url for each in claimed} <= {"https://example.com/hook"}
+    return [json.loads(each.body) for each in sorted(claimed, key=lambda each: each.created_at)]
+
+
+def test_webhooks_have_the_prediction_from_its_start_to_its_end(world: World, engine: Engine) -> None:
+    body = {"input": INPUT, "webhook": "https://example.com/hook"}
+    created = world.post(f"{OF_MODEL}/predictions", body).json()
+    assert hooks(engine) == []
+    world.work()
+    started, ended = hooks(engine)
+    assert (started["id"], started["status"], started["output"]) == (created["id"], "processing", None)
+    assert "Price: " in started["logs"]
+    polled = world.get(f"{PREDICTIONS}/{created['id']}").json()
+    assert polled["output"].startswith("http")
+    assert (ended["status"], ended["output"][:4]) == ("succeeded", "http")
+    # A link is signed anew each time.
+    assert {**ended, "output": None} == {**polled, "output": None}
+
+
+@pytest.mark.parametrize(
+    ("events", "statuses"),
+    [
+        (["start"], ["processing"]),
+        (["output"], ["succeeded"]),
+        (["completed"], ["succeeded"]),
+        (["start", "output", "completed"], ["processing", "succeeded"]),
+        ([], []),
+    ],
+)
+def test_webhooks_are_filtered_by_events(world: World, engine: Engine, events: list[str], statuses: list[str]) -> None:
+    hook = {"webhook": "https://example.com/hook", "webhook_events_filter": events}
+    world.post(f"{OF_MODEL}/predictions", {"input": INPUT, **hook})
+    world.work()
+    assert [each["status"] for each in hooks(engine)] == statuses
+
+
+def test_the_end_of_a_cancelled_prediction_is_told_once_and_only_where_it_was_asked_for(
+    world: World, engine: Engine
+) -> None:
+    for events in (["output"], ["completed"], ["nothing"]):
+        hook = {"webhook": "https://example.com/hook", "webhook_events_filter": events}
+        answer = world.post(f"{OF_MODEL}/predictions", {"input": INPUT, **hook})
+        if events == ["nothing"]:
+            assert (answer.status_code, answer.json()["field"]) == (422, "webhook_events_filter")
+        else:
+            world.post(f"{PREDICTIONS}/{answer.json()['id']}/cancel")
+    assert [each["status"] for each in hooks(engine)] == ["canceled"]
+
+
+def test_other_callbacks_get_our_event_at_the_end_only(world: World, engine: Engine) -> None:
+    order = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+    world.post("/v1/videos", {**order, "callback_url": "https://example.com/hook"})
+    world.work()
+    [ended] = hooks(engine)
+    assert (ended["object"], ended["type"]) == ("event", "video.completed")
 
 
 def test_models_name_their_inputs(world: World) -> None:

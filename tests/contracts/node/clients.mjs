@@ -134,6 +134,7 @@ async function replicate() {
     created,
     ended,
     signed: await validateWebhook({ ...pick(headers), body, secret }),
+    hooked: JSON.parse(body),
     model: await client.models.get("cinemeter", "synthetic"),
     listed: (await client.predictions.list()).results.map((each) => each.id),
     cancelled: await client.predictions.cancel(by_version.id),
