@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, FastAPI, Request, Response
 
-from app.web import prices, signin, static_files
+from app.web import landing, prices, signin, static_files
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
 from app.web.auth import MaybeVisitor
 from app.web.console import (
@@ -14,6 +14,7 @@ from app.web.console import (
     jobs,
     money,
     overview,
+    showcase,
     simulation,
     top_ups,
     workers,
@@ -34,6 +35,7 @@ def show_reference(request: Request, visitor: MaybeVisitor) -> Response:
 
 ROUTERS = (
     static_files.router,
+    landing.router,
     signin.router,
     new_film.router,
     # Before films.router: /films/{video_id} and /films/{video_id}/{variant} would match their paths too.
@@ -63,6 +65,7 @@ ROUTERS = (
     accounts.router,
     workers.router,
     jobs.router,
+    showcase.router,
     deliveries.router,
     audit_log.router,
 )

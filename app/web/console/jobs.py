@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session
 
 from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
+from app.clock import now
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
 from app.jobs.find import receipt_of, receipts_of
+from app.jobs.showcase import may_be_shown, open_agreement
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.accounts import charge_of
@@ -93,6 +95,8 @@ def film_page(
         ],
         "refundable": refundable,
         "may_refund": Role.OPERATOR in visitor.roles and refundable > 0,
+        "showcase": open_agreement(session, job_id),
+        "may_choose": Role.OPERATOR in visitor.roles and may_be_shown(job, now(session)),
         "error": error,
         "done": request.query_params.get("done", ""),
     }
