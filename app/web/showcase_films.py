@@ -1,4 +1,4 @@
-"""The films of the landing page, each with its present price: those that operators chose, else those that are shipped."""
+"""The films of the landing page, each at its present price: those that operators chose, else the shipped ones."""
 
 import json
 from dataclasses import dataclass

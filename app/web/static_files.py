@@ -28,6 +28,7 @@ STYLES = (
     "film",
     "pages",
     "landing",
+    "docs",
 )
 _TYPES = {
     "css": "text/css; charset=utf-8",

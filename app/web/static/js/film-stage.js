@@ -1,5 +1,5 @@
 // The film on the landing page. It plays, muted, once the page is painted and while it is in view; people who want less
-// motion or less data start it themselves. Its price and its seconds count beside it; at the end they rest on the totals.
+// motion or less data start it themselves. Pictures load then too. Its price and its seconds count beside it; at the end they rest on the totals.
 
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const REST_MS = 2500;
@@ -27,7 +27,10 @@ class FilmStage extends HTMLElement {
     this.video.addEventListener("seeked", () => this.show());
     this.video.addEventListener("ended", () => (this.timer = setTimeout(() => this.start(), REST_MS)));
     this.listenToSound();
-    painted.then(() => this.watch());
+    painted.then(() => {
+      for (const picture of document.querySelectorAll("img[data-src]")) picture.src = picture.dataset.src;
+      this.watch();
+    });
   }
 
   disconnectedCallback() {
