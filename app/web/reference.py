@@ -83,7 +83,7 @@ def operation_groups(routes: Sequence[BaseRoute]) -> tuple[OperationGroup, ...]:
     by_tag: dict[str, list[OperationLine]] = {tag: [] for tag in GROUPS}
     for route in iter_route_contexts(routes):
         if isinstance(route.original_route, APIRoute) and route.include_in_schema:
-            tag, name = str((route.tags or ["other"])[0]), str(route.name)
+            tag, name = str((route.tags or ["other"])[0]), str(route.operation_id or route.name)
             lines = [
                 OperationLine(name, method, str(route.path), operation_title(name))
                 for method in sorted(route.methods or ())

@@ -34,7 +34,10 @@ def _curl(url: str, method: str, body: Any, *, has_key: bool, sends_file: bool) 
     if sends_file:
         parts.append("-F file=@picture.png")
     if body is not None:
-        parts += ['-H "Content-Type: application/json"', "-d " + shlex.quote(json.dumps(body, ensure_ascii=False))]
+        parts += [
+            '-H "Content-Type: application/json"',
+            "-d " + shlex.quote(json.dumps(body, indent=2, ensure_ascii=False)),
+        ]
     return " \\\n  ".join(parts) + "\n"
 
 
@@ -47,7 +50,7 @@ def _python(url: str, method: str, body: Any, *, has_key: bool, sends_file: bool
     if sends_file:
         arguments.append('files={"file": open("picture.png", "rb")}')
     if body is not None:
-        lines.append(f"body = {pformat(body, width=88, sort_dicts=False)}")
+        lines.append(f"body = {pformat(body, width=60, sort_dicts=False)}")
         arguments.append("json=body")
     lines.append(f"response = httpx.{method}({', '.join(arguments)})")
     lines.append("response.raise_for_status()")
