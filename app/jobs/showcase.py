@@ -89,10 +89,11 @@ def find_shown_film(session: Session, agreement_id: str, *, is_chosen: bool = Tr
     row = session.execute(query).one_or_none()
     if row is None:
         raise not_found("film", agreement_id)
-    return row[1]
+    _, job = row
+    return job
 
 
-def _visible(session: Session) -> Select[tuple[ShowcaseAgreement, Job]]:
+def _visible(session: Session) -> Select[ShowcaseAgreement, Job]:
     """Return the query of films that can be shown: `may_be_shown`, an open agreement, and an account in good order."""
     query = select(ShowcaseAgreement, Job).join(Job, Job.id == ShowcaseAgreement.job_id)
     query = query.join(Account, Account.id == ShowcaseAgreement.account_id)

@@ -63,7 +63,7 @@ def post_description(request: Request, session: SessionDep, visitor: MaybeVisito
         offer = price_description(session, typed).shown()
     except AppError as problem:
         error = problem
-    context = {"offer": offer, "offer_error": error, "typed": typed}
+    context: dict[str, Any] = {"offer": offer, "offer_error": error, "typed": typed}
     if is_htmx(request):
         response = page(request, "landing/offer.html", **context, **_doors())
     else:

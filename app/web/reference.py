@@ -119,7 +119,9 @@ def without_admin(document: Mapping[str, Any]) -> dict[str, Any]:
 def _operation(
     document: Mapping[str, Any], base: str, path: str, method: str, operation: Mapping[str, Any]
 ) -> Operation:
-    success = next((each for status, each in operation["responses"].items() if status.startswith("2")), {})
+    success: Mapping[str, Any] = next(
+        (each for status, each in operation["responses"].items() if status.startswith("2")), {}
+    )
     answer = success.get("content", {}).get("application/json", {})
     schema = _body_schema(operation)
     return Operation(
