@@ -65,7 +65,7 @@ def post_description(request: Request, session: SessionDep, visitor: MaybeVisito
         error = problem
     context: dict[str, Any] = {"offer": offer, "offer_error": error, "typed": typed}
     if is_htmx(request):
-        response = page(request, "landing/offer.html", **context, **_doors())
+        response = page(request, "landing/offer.html", **context, **_signup())
     else:
         response = _landing(request, session, visitor, **context)
     if offer is not None:
@@ -133,13 +133,13 @@ def _landing(
         "offer_error": None,
         "typed": kept_description(request),
         "description_max": DESCRIPTION_MAX,
-        **_doors(),
+        **_signup(),
         **offered,
     }
     error = context["offer_error"]
     return page(request, "landing/landing.html", status=error.status if error else 200, **context)
 
 
-def _doors() -> dict[str, Any]:
-    """Return whether visitors may open an account themselves."""
+def _signup() -> dict[str, Any]:
+    """Return who may open an account, for the buttons of the page."""
     return {"signup": get_settings().signup}

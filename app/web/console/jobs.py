@@ -77,7 +77,8 @@ def film_page(
     """Return the page of one film, with an error if there was one."""
     job = find_any_job(session, job_id)
     refundable = refundable_amount(session, job_id)
-    names = display_names(session, [job.account_id])
+    showcase = open_agreement(session, job_id)
+    names = display_names(session, [job.account_id, showcase and showcase.agreed_by])
     receipt = receipt_of(session, job)
     context: dict[str, Any] = {
         "job": _details(job),
@@ -95,7 +96,8 @@ def film_page(
         ],
         "refundable": refundable,
         "may_refund": Role.OPERATOR in visitor.roles and refundable > 0,
-        "showcase": open_agreement(session, job_id),
+        "showcase": showcase,
+        "agreed_by": names.get(showcase.agreed_by) if showcase else None,
         "may_choose": Role.OPERATOR in visitor.roles and may_be_shown(job, now(session)),
         "error": error,
         "done": request.query_params.get("done", ""),

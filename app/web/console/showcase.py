@@ -42,7 +42,7 @@ def post_choice(request: Request, session: SessionDep, visitor: OperatorDep, for
 def _showcase(request: Request, session: Session, visitor: Visitor, *, error: AppError | None = None) -> Response:
     rows = agreed_films(session, limit=PAGE)
     labels = labels_of(session, [job.id for _, job in rows])
-    names = display_names(session, [job.account_id for _, job in rows])
+    names = display_names(session, [each for agreement, job in rows for each in (agreement.agreed_by, job.account_id)])
     films: list[dict[str, Any]] = [
         {
             "id": agreement.id,
@@ -50,7 +50,7 @@ def _showcase(request: Request, session: Session, visitor: Visitor, *, error: Ap
             "title": labels[job.id].name if job.id in labels and labels[job.id].name else job.prompt.partition("\n")[0],
             "account": names.get(job.account_id, job.account_id),
             "account_id": job.account_id,
-            "agreed_by": agreement.agreed_by,
+            "agreed_by": names.get(agreement.agreed_by, agreement.agreed_by),
             "agreed_at": agreement.agreed_at,
             "expires_at": job.files_expire_at,
             "is_shown": agreement.chosen_at is not None,

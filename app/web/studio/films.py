@@ -27,6 +27,7 @@ from app.jobs.showcase import agree_to_showcase, may_be_shown, open_agreement, r
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
+from app.reports.display_names import display_names
 from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statements import project_names
 from app.reports.translations import Language, decimals
@@ -181,7 +182,11 @@ def _showcase(session: Session, caller: Caller, job: Job) -> dict[str, Any] | No
     if Role.OWNER not in caller.roles or not may_be_shown(job, now(session)):
         return None
     agreement = open_agreement(session, job.id)
-    return {"agreement": agreement, "is_shown": agreement is not None and agreement.chosen_at is not None}
+    return {
+        "agreement": agreement,
+        "agreed_by": "" if agreement is None else display_names(session, [agreement.agreed_by])[agreement.agreed_by],
+        "is_shown": agreement is not None and agreement.chosen_at is not None,
+    }
 
 
 def _reorder_url(session: Session, caller: Caller, job: Job) -> str:

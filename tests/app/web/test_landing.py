@@ -71,6 +71,7 @@ def test_a_film_is_shown_once_its_owner_agreed_and_an_operator_chose_it(site: Si
     assert film not in site.browser().get("/").text
     operator.get("/admin/showcase")
     assert "a film for everybody" in operator.text()
+    assert "Agreed by alice@example.com" in operator.text()
     operator.send(f"/admin/showcase/{film}", {"show": "yes"})
     assert "On the landing page" in operator.text()
     [film_id] = shown(site)
