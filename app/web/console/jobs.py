@@ -78,7 +78,7 @@ def film_page(
     job = find_any_job(session, job_id)
     refundable = refundable_amount(session, job_id)
     showcase = open_agreement(session, job_id)
-    names = display_names(session, [job.account_id, showcase and showcase.agreed_by])
+    names = display_names(session, [job.account_id, showcase.agreed_by if showcase else None])
     receipt = receipt_of(session, job)
     context: dict[str, Any] = {
         "job": _details(job),
