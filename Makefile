@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-marks bench-gpu fmt examples clean
+.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -118,6 +118,9 @@ fmt: $(TESTS) ## Format the code and rewrite the generated tables of deploy/
 
 examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests of the API
 	$(PYTEST) -q -p tests.repo.examples tests/app/api tests/contracts
+
+showcase: $(TESTS) ## Render the films that a fresh landing page shows
+	$(BIN)/python -m tests.repo.showcase
 
 clean: ## Remove the environment and caches; films and the home folder stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

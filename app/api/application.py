@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from app.api import native
 from app.api.admin import routes as admin
@@ -95,17 +97,31 @@ def create_app() -> FastAPI:
 
 
 def _complete_document(api: FastAPI) -> None:
-    """Add to the OpenAPI document the examples, and the schemas of bodies that routes parse themselves."""
+    """Complete the OpenAPI document, and offer that of one tag as `api.state.document_of_tag`.
+
+    The pages of the reference show one tag each; the document of all takes a second to make.
+    """
     make_document = api.openapi
 
     def openapi() -> dict[str, Any]:
-        document = make_document()
-        for model in (VideoRequest, ExtensionRequest, AssetFromUrl):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            for name, part in schema.pop("$defs", {}).items():
-                document["components"]["schemas"].setdefault(name, part)
-            document["components"]["schemas"][model.__name__] = schema
-        add_examples(document)
-        return document
+        return _completed(make_document())
+
+    @cache
+    def document_of_tag(tag: str) -> dict[str, Any]:
+        routes = [each for each in iter_route_contexts(api.routes) if getattr(each, "tags", [])[:1] == [tag]]
+        return _completed(get_openapi(title=api.title, version=api.version, routes=routes))
 
     api.openapi = openapi  # type: ignore[method-assign]
+    api.state.document_of_tag = document_of_tag
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the schemas of bodies that routes parse themselves, and with examples; in place."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in (VideoRequest, ExtensionRequest, AssetFromUrl):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, part in schema.pop("$defs", {}).items():
+            schemas.setdefault(name, part)
+        schemas[model.__name__] = schema
+    add_examples(document)
+    return document

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from app.accounts.memberships import FREE
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.errors import AppError
@@ -53,7 +54,9 @@ def show_prices(
     }
     if is_htmx(request):
         return page(request, "prices/answer.html", answer=answer)
-    return page(request, "prices/prices.html", **_context(session, book, moment), selection=selection, answer=answer)
+    return page(
+        request, "prices/prices.html", **price_context(session, book, moment), selection=selection, answer=answer
+    )
 
 
 def _default_membership(book: PriceBook) -> str:
@@ -61,7 +64,8 @@ def _default_membership(book: PriceBook) -> str:
     return next((each.id for each in book.memberships.values() if each.factor < 1), "free")
 
 
-def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, Any]:
+def price_context(session: Session, book: PriceBook, moment: datetime) -> dict[str, Any]:
+    """Return what the price page and the landing page say of a book: memberships, promotions, tiers, special rates."""
     models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
     general = next((each.id for each in models if each.family != "synthetic"), "any")
     resolutions = [each for each in RESOLUTIONS if _price_per_second(book, general, each, "free", moment) is not None]
@@ -77,6 +81,9 @@ def _context(session: Session, book: PriceBook, moment: datetime) -> dict[str, A
                 "factor": f"{each.factor.normalize():f}",
                 "prices": [_cell(book, general, name, each.id, moment) for name in resolutions],
                 "concurrency": each.concurrency,
+                "queue_limit": each.queue_limit,
+                "storage_gib": each.storage_bytes // 2**30,
+                "is_free": each.id == FREE,
                 "retention_days": each.retention_days,
                 "free_seconds": f"{each.free_seconds_per_month}",
             }

@@ -1,10 +1,9 @@
 """The routers of all pages, and `mount`, which adds them with headers and error pages to the application."""
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI
 
-from app.web import prices, signin, static_files
+from app.web import docs, landing, prices, signin, static_files
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
-from app.web.auth import MaybeVisitor
 from app.web.console import (
     accounts,
     audit_log,
@@ -14,26 +13,18 @@ from app.web.console import (
     jobs,
     money,
     overview,
+    showcase,
     simulation,
     top_ups,
     workers,
 )
 from app.web.headers import PageHeaders
 from app.web.problems import install_page_problems
-from app.web.render import page
 from app.web.studio import films, gallery, new_film, shot_clips, sse, variations
-
-router = APIRouter(include_in_schema=False)
-
-
-@router.get("/docs")
-def show_reference(request: Request, visitor: MaybeVisitor) -> Response:
-    """Show the API reference. Calls can be tried with a key, which only this page holds."""
-    return page(request, "reference.html", document=request.app.openapi_url)
-
 
 ROUTERS = (
     static_files.router,
+    landing.router,
     signin.router,
     new_film.router,
     # Before films.router: /films/{video_id} and /films/{video_id}/{variant} would match their paths too.
@@ -51,7 +42,7 @@ ROUTERS = (
     members.router,
     sdk_snippets.router,
     prices.router,
-    router,
+    docs.router,
     profile.router,
     overview.router,
     simulation.router,
@@ -63,6 +54,7 @@ ROUTERS = (
     accounts.router,
     workers.router,
     jobs.router,
+    showcase.router,
     deliveries.router,
     audit_log.router,
 )

@@ -19,6 +19,7 @@ from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.web.auth import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
 from app.web.csrf import safe_path
+from app.web.description import forget_description, kept_description, studio_path
 from app.web.devices import machine, network, remember_device
 from app.web.password_links import member_of_link
 from app.web.problems import NEXT_LENGTH_MAX
@@ -43,8 +44,8 @@ Next = Annotated[str | None, Query(max_length=NEXT_LENGTH_MAX)]
 def show_sign_in(request: Request, visitor: MaybeVisitor, next: Next = None) -> Response:
     """Show the sign-in form; visitors who are signed in already are redirected."""
     if visitor is not None:
-        return redirect(request, safe_path(next, home_path(visitor.caller.roles)))
-    return page(request, "signin/sign_in.html", **_sign_in_context(next))
+        return redirect(request, safe_path(next, home_path(request, visitor.caller.roles)))
+    return page(request, "signin/sign_in.html", **_sign_in_context(request, next))
 
 
 async def _wait_for_turn(request: Request, form: FormDep) -> AppError | None:
@@ -76,13 +77,13 @@ def post_sign_in(request: Request, refusal: TurnDep, session: SessionDep, form: 
     except AppError as error:
         if error.code == "unauthenticated":
             SIGN_INS.labels("wrong").inc()
-        context = _sign_in_context(next_path)
+        context = _sign_in_context(request, next_path)
         return page(request, "signin/sign_in.html", status=error.status, **{**context, "error": error, "email": email})
     SIGN_INS.labels("ok").inc()
     # Redis may be slow: until its next statement the session holds no connection.
     commit_early(session)
     forget_try(email, machine(request, email))
-    path = safe_path(next_path, home_path(caller.roles))
+    path = safe_path(next_path, home_path(request, caller.roles))
     response = _open_session(request, session, caller.member_id or "", path)
     remember_device(request, response, session, email)
     return response
@@ -91,7 +92,15 @@ def post_sign_in(request: Request, refusal: TurnDep, session: SessionDep, form: 
 @router.get("/sign-up")
 def show_sign_up(request: Request) -> Response:
     """Show the sign-up form, or that accounts are opened by invitation."""
-    return page(request, "signin/sign_up.html", signup=get_settings().signup, error=None, email="", name="")
+    return page(
+        request,
+        "signin/sign_up.html",
+        signup=get_settings().signup,
+        error=None,
+        email="",
+        name="",
+        described=kept_description(request),
+    )
 
 
 @router.post("/sign-up")
@@ -106,8 +115,9 @@ def post_sign_up(request: Request, session: SessionDep, form: FormDep) -> Respon
             open_wallet(session, member.account_id)
     except AppError as error:
         context: dict[str, Any] = {"signup": get_settings().signup, "error": error, "email": email, "name": name}
+        context["described"] = kept_description(request)
         return page(request, "signin/sign_up.html", status=error.status, **context)
-    return _open_session(request, session, member.id, "/studio")
+    return _open_session(request, session, member.id, studio_path(request))
 
 
 @router.get("/invitations/{token}")
@@ -128,7 +138,7 @@ def post_invitation(request: Request, session: SessionDep, form: FormDep, token:
         context: dict[str, Any] = {"kind": "invitation", "action": request.url.path, "error": error}
         context["name"] = text_of(form, "name")
         return page(request, "signin/choose_password.html", status=error.status, **context)
-    return _open_session(request, session, member.id, home_path(frozenset(member.roles)))
+    return _open_session(request, session, member.id, home_path(request, frozenset(member.roles)))
 
 
 @router.get("/welcome/{token}")
@@ -151,7 +161,7 @@ def post_welcome(request: Request, session: SessionDep, form: FormDep, token: st
         return page(request, "signin/choose_password.html", status=error.status, **context, account=account)
     # Somebody else may know the old password.
     end_other_sessions(session, member.id)
-    return _open_session(request, session, member.id, home_path(frozenset(member.roles)))
+    return _open_session(request, session, member.id, home_path(request, frozenset(member.roles)))
 
 
 @router.post("/sign-out")
@@ -161,6 +171,7 @@ def post_sign_out(request: Request, session: SessionDep, form: FormDep, visitor:
         end_web_session(session, visitor.session_id)
     response = redirect(request, "/sign-in")
     clear_cookie(response)
+    forget_description(response)
     return response
 
 
@@ -181,15 +192,12 @@ def post_test_mode(request: Request, session: SessionDep, form: FormDep, visitor
     return redirect(request, "/studio")
 
 
-@router.get("/")
-def show_start(request: Request, visitor: MaybeVisitor) -> Response:
-    """Redirect members to their home page, and other visitors to the prices."""
-    return redirect(request, home_path(visitor.caller.roles) if visitor else "/prices")
+def home_path(request: Request, roles: frozenset[str]) -> str:
+    """Return the home page of a member with these roles: the console for admins, else the studio.
 
-
-def home_path(roles: frozenset[str]) -> str:
-    """Return the home page of a member with these roles: the console for admins."""
-    return "/admin" if roles & ADMIN_ROLES else "/studio"
+    What a visitor described on the landing page before lies in the studio then.
+    """
+    return "/admin" if roles & ADMIN_ROLES else studio_path(request)
 
 
 def _open_session(request: Request, session: Session, member_id: str, path: str) -> Response:
@@ -199,11 +207,12 @@ def _open_session(request: Request, session: Session, member_id: str, path: str)
     return response
 
 
-def _sign_in_context(next_path: str | None) -> dict[str, Any]:
+def _sign_in_context(request: Request, next_path: str | None) -> dict[str, Any]:
     return {
         "next": next_path or "",
         "error": None,
         "email": "",
         "signup": get_settings().signup,
         "length_min": LENGTH_MIN,
+        "described": kept_description(request),
     }

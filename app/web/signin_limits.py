@@ -129,8 +129,8 @@ def forget_try(email: str, machine: str) -> None:
         log.warning("A sign-in try is not given back, Redis is unavailable: %s", error)
 
 
-def limit_tries(subject: str) -> None:
-    """Count a try for a subject. Raises AppError `rate_limited` after TRIES_MAX tries in a window.
+def limit_tries(subject: str, *, tries_max: int = TRIES_MAX) -> None:
+    """Count a try for a subject. Raises AppError `rate_limited` after `tries_max` tries in a window.
 
     The subject must be one that others cannot use up: the machine of a stranger, or an open session.
     """
@@ -139,7 +139,7 @@ def limit_tries(subject: str) -> None:
     except RedisError as error:
         log.warning("Tries are not counted, Redis is unavailable: %s", error)
         return
-    if tries > TRIES_MAX:
+    if tries > tries_max:
         wait = max(1, wait)
         message = f"Too many tries. Wait {wait // 60 + 1} minutes and try again."
         raise AppError("rate_limited", message, retry_after=wait)

@@ -15,7 +15,21 @@ from fastapi import APIRouter, Request, Response
 
 from app.errors import AppError
 
-STYLES = ("reset", "tokens", "base", "layout", "components", "forms", "tables", "charts", "studio", "film", "pages")
+STYLES = (
+    "reset",
+    "tokens",
+    "base",
+    "layout",
+    "components",
+    "forms",
+    "tables",
+    "charts",
+    "studio",
+    "film",
+    "pages",
+    "landing",
+    "docs",
+)
 _TYPES = {
     "css": "text/css; charset=utf-8",
     "js": "text/javascript; charset=utf-8",

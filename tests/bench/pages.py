@@ -12,7 +12,7 @@ from tests.journeys.browser import browsers, open_page, sign_in
 from tests.live_service import start, stop
 
 PAGES = {
-    None: ("/sign-in", "/prices"),
+    None: ("/", "/sign-in", "/prices", "/docs", "/docs/quickstart", "/docs/api", "/docs/api/videos"),
     "pro": ("/studio", "/films", "/account", "/account/usage", "/account/keys"),
     "admin": ("/admin", "/admin/price-books", "/admin/price-books/new"),
 }

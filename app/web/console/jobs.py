@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session
 
 from app.admin.jobs import cancel_job
 from app.audit_log.actor import Actor
+from app.clock import now
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
 from app.jobs.find import receipt_of, receipts_of
+from app.jobs.showcase import may_be_shown, open_agreement
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.accounts import charge_of
@@ -75,7 +77,8 @@ def film_page(
     """Return the page of one film, with an error if there was one."""
     job = find_any_job(session, job_id)
     refundable = refundable_amount(session, job_id)
-    names = display_names(session, [job.account_id])
+    showcase = open_agreement(session, job_id)
+    names = display_names(session, [job.account_id, showcase.agreed_by if showcase else None])
     receipt = receipt_of(session, job)
     context: dict[str, Any] = {
         "job": _details(job),
@@ -93,6 +96,9 @@ def film_page(
         ],
         "refundable": refundable,
         "may_refund": Role.OPERATOR in visitor.roles and refundable > 0,
+        "showcase": showcase,
+        "agreed_by": names.get(showcase.agreed_by) if showcase else None,
+        "may_choose": Role.OPERATOR in visitor.roles and may_be_shown(job, now(session)),
         "error": error,
         "done": request.query_params.get("done", ""),
     }

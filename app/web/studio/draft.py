@@ -155,6 +155,11 @@ def draft_request(draft: Draft, *, allow_empty_prompts: bool = False, max_price:
     return VideoRequest.model_validate(values)
 
 
+def described_draft(description: str) -> Draft:
+    """Return the draft of a film of one shot that was described on the landing page."""
+    return Draft(shots=(ShotDraft(prompt=description),))
+
+
 def draft_of(spec: Spec) -> Draft:
     """Return the draft with the settings of a Spec."""
     shots = tuple(

@@ -12,6 +12,8 @@ from starlette.datastructures import FormData
 
 from app.accounts.caller import Caller
 from app.assets.find import asset_key, get_asset
+from app.audit_log.actor import Actor
+from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
@@ -21,15 +23,18 @@ from app.jobs.links import make_link
 from app.jobs.rate_limits import count_order
 from app.jobs.schemas import decimal_seconds
 from app.jobs.shot_progress import shot_progress
+from app.jobs.showcase import agree_to_showcase, may_be_shown, open_agreement, revoke_agreement
 from app.jobs.spec import Spec
 from app.jobs.states import JobState
 from app.jobs.tables import Job, ReceiptRow
+from app.reports.display_names import display_names
 from app.reports.receipt_pages import receipt_document, receipt_pdf
 from app.reports.statements import project_names
 from app.reports.translations import Language, decimals
 from app.request_limits import RequestLimits, WorkKind, request_limits
+from app.roles import Role
 from app.storage import get_storage
-from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
+from app.web.auth import CreatorDep, FormDep, OwnerDep, SessionDep, text_of
 from app.web.render import download, is_htmx, page, redirect
 from app.web.studio.errors import order_error
 from app.web.studio.film_card import card_of
@@ -125,6 +130,15 @@ def post_removal(request: Request, session: SessionDep, visitor: CreatorDep, for
     return redirect(request, "/films")
 
 
+@router.post("/films/{video_id}/showcase")
+def post_showcase(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, video_id: str) -> Response:
+    """Agree that everybody may see a film, or revoke that: it leaves the landing page at once."""
+    job = find_job(session, visitor.caller, video_id, lock=True)
+    change = agree_to_showcase if text_of(form, "agree") == "yes" else revoke_agreement
+    change(session, Actor.of(visitor.caller), job)
+    return redirect(request, f"/films/{video_id}#showcase")
+
+
 @router.get("/studio/pictures/{asset_id}")
 def send_picture(session: SessionDep, visitor: CreatorDep, asset_id: str) -> Response:
     """Send one of the account's pictures, for the form that uses it. Raises AppError `not_found`."""
@@ -158,7 +172,20 @@ def film_context(session: Session, caller: Caller, job: Job, *, form: FormData |
         "variations": variations,
         "retakes": {each["options"].shot for each in variations if each["options"].kind == "retake"},
         "nonce": new_id("form"),
+        "showcase": _showcase(session, caller, job),
         "error": None,
+    }
+
+
+def _showcase(session: Session, caller: Caller, job: Job) -> dict[str, Any] | None:
+    """Return what an owner has agreed to for a film that can be shown to everybody; None for others."""
+    if Role.OWNER not in caller.roles or not may_be_shown(job, now(session)):
+        return None
+    agreement = open_agreement(session, job.id)
+    return {
+        "agreement": agreement,
+        "agreed_by": "" if agreement is None else display_names(session, [agreement.agreed_by])[agreement.agreed_by],
+        "is_shown": agreement is not None and agreement.chosen_at is not None,
     }
 
 

@@ -27,9 +27,10 @@ from app.parsing import parse_integer
 from app.request_limits import WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
+from app.web.description import forget_description, kept_description
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
-from app.web.studio.draft import Draft, draft_of, draft_request, read_draft, uploads_of, with_picture
+from app.web.studio.draft import Draft, described_draft, draft_of, draft_request, read_draft, uploads_of, with_picture
 from app.web.studio.draft_edits import edit_draft
 from app.web.studio.errors import order_error
 from app.web.studio.examples import EXAMPLES, example_draft
@@ -52,17 +53,20 @@ def show_studio(
     source: Annotated[str | None, Query(alias="from", max_length=64)] = None,
     ordered: Annotated[str | None, Query(max_length=64)] = None,
     example: Annotated[str, Query(max_length=32)] = "",
+    described: Annotated[str, Query(max_length=32)] = "",
     model: Annotated[str, Query(max_length=64)] = "auto",
     seed: Literal["", "new"] = "",
 ) -> Response:
-    """Show the form: empty, with an example or with the settings of a film; the newest films are below it.
+    """Show the form: empty, with an example, with what was described on the landing page, or with the settings of a
+    film; the newest films are below it.
 
     After an order it keeps what was ordered, without its seed: ordered again, it is another film. `seed=new` drops the
     seed of a film too.
     """
     if source is None and ordered is None:
+        draft = described_draft(kept_description(request)) if described else example_draft(example)
         model = load_catalog(get_settings().catalog_dir).aliases.get(model, model)
-        return _studio(request, session, visitor, replace(example_draft(example), model=model))
+        return _studio(request, session, visitor, replace(draft, model=model))
     job = find_job(session, visitor.caller, source or ordered or "")
     spec = Spec.model_validate(job.spec)
     # An archived project accepts no new films.
@@ -110,7 +114,9 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         return _refused(request, session, visitor, draft, validation_error(error))
     except AppError as error:
         return _refused(request, session, visitor, draft, order_error(error, text_of(form, "max_price")))
-    return redirect(request, f"/studio?ordered={job.id}")
+    response = redirect(request, f"/studio?ordered={job.id}")
+    forget_description(response)
+    return response
 
 
 @router.post("/studio/code")

@@ -22,8 +22,11 @@ from app.webhooks.tables import Delivery
 from tests.app.web.conftest import Browser, Site
 
 # Pages that need no sign-in.
-PUBLIC = {"/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"}
-PUBLIC_PREFIXES = ("/invitations/", "/welcome/")
+PUBLIC = {
+    *("/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"),
+    *("/describe", "/showcase"),
+}
+PUBLIC_PREFIXES = ("/invitations/", "/welcome/", "/docs/", "/showcase/")
 
 
 def routes(method: str) -> Iterator[str]:

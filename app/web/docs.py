@@ -1,0 +1,134 @@
+"""The documentation of the API: guides from Markdown, the reference by group, and a page to try calls."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from threading import Lock
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.errors import ERROR_CODES, not_found
+from app.events.types import EVENT_TYPES
+from app.settings import get_settings
+from app.web.auth import MaybeVisitor, Visitor
+from app.web.markdown import RenderedMarkdown, render_markdown
+from app.web.reference import Operation, OperationGroup, operation_groups, operations_of, without_admin
+from app.web.render import page
+
+router = APIRouter(prefix="/docs", include_in_schema=False)
+
+GUIDES = ("quickstart", "pricing", "webhooks", "errors", "idempotency", "test-mode", "sdks")
+# The base URL in the files; pages show that of this service.
+WRITTEN_BASE = "http://127.0.0.1:8000"
+_lock = Lock()
+
+
+@dataclass(frozen=True)
+class Guide:
+    """One guide, rendered."""
+
+    name: str
+    text: RenderedMarkdown
+
+
+def guide_source(name: str) -> str:
+    """Return the Markdown of a guide, with its generated tables and the base URL of this service."""
+    text = files("app.web").joinpath("guides").joinpath(f"{name}.md").read_text(encoding="utf-8")
+    codes = [f"| `{code}` | {status} | {meaning} |" for code, (status, meaning) in ERROR_CODES.items()]
+    text = text.replace("{error codes}", "\n".join(("| Code | Status | Meaning |", "|---|---|---|", *codes)))
+    events = [f"| `{type_}` | {meaning} |" for type_, meaning in EVENT_TYPES.items()]
+    text = text.replace("{event types}", "\n".join(events))
+    return text.replace(WRITTEN_BASE, get_settings().base_url())
+
+
+@lru_cache(maxsize=16)
+def _guides(base: str) -> dict[str, Guide]:
+    """Return the guides by name, in order. The base URL is what they change with."""
+    return {name: Guide(name, render_markdown(guide_source(name))) for name in GUIDES}
+
+
+def guides() -> dict[str, Guide]:
+    """Return the guides by name, in order."""
+    return _guides(get_settings().base_url())
+
+
+@router.get("")
+def show_overview(request: Request, visitor: MaybeVisitor) -> Response:
+    """Show what the documentation has."""
+    return _page(request, "docs/overview.html", title="Documentation", base=get_settings().base_url())
+
+
+@router.get("/openapi.json")
+def send_document(request: Request, visitor: MaybeVisitor) -> Response:
+    """Send the OpenAPI document; without the operations of operators, except to admins."""
+    document = request.app.openapi()
+    return JSONResponse(document if _is_admin(visitor) else without_admin(document))
+
+
+@router.get("/explorer")
+def show_explorer(request: Request, visitor: MaybeVisitor) -> Response:
+    """Show a page on which calls can be tried with a key, which only this page holds."""
+    return page(request, "docs/explorer.html", title="Try calls", document="/docs/openapi.json")
+
+
+@router.get("/api")
+def show_reference(request: Request, visitor: MaybeVisitor) -> Response:
+    """Show the operations of the API by group."""
+    groups = _groups(request, visitor)
+    context: dict[str, Any] = {"groups": groups, "base": get_settings().base_url()}
+    return _page(request, "docs/reference.html", title="API reference", **context)
+
+
+@router.get("/api/{name}")
+def show_group(request: Request, visitor: MaybeVisitor, name: str) -> Response:
+    """Show the operations of one group. Raises AppError `not_found`, also for what the visitor may not see."""
+    groups = _groups(request, visitor)
+    group = next((each for each in groups if each.name == name), None)
+    if group is None:
+        raise not_found("page", name)
+    return _page(
+        request,
+        "docs/group.html",
+        title=group.title,
+        groups=groups,
+        group=group,
+        operations=_operations(request.app, group.tag),
+    )
+
+
+@router.get("/{name}")
+def show_guide(request: Request, visitor: MaybeVisitor, name: str) -> Response:
+    """Show one guide. Raises AppError `not_found`."""
+    guide = guides().get(name)
+    if guide is None:
+        raise not_found("page", name)
+    return _page(request, "docs/guide.html", title=guide.text.title, guide=guide)
+
+
+def _page(request: Request, template: str, **context: Any) -> Response:
+    return page(request, template, guides=guides(), **context)
+
+
+def _groups(request: Request, visitor: Visitor | None) -> tuple[OperationGroup, ...]:
+    """Return the groups that the visitor may see: those of operators for admins only."""
+    groups: tuple[OperationGroup, ...] | None = getattr(request.app.state, "operation_groups", None)
+    if groups is None:
+        groups = request.app.state.operation_groups = operation_groups(request.app.routes)
+    return tuple(each for each in groups if _is_admin(visitor) or not each.is_admin)
+
+
+def _operations(app: FastAPI, tag: str) -> tuple[Operation, ...]:
+    """Return the operations of a tag; they are made once for each process."""
+    with _lock:
+        if not hasattr(app.state, "operations"):
+            app.state.operations = {}
+        operations: dict[str, tuple[Operation, ...]] = app.state.operations
+        if tag not in operations:
+            operations[tag] = operations_of(app.state.document_of_tag(tag), get_settings().base_url())
+        return operations[tag]
+
+
+def _is_admin(visitor: Visitor | None) -> bool:
+    return visitor is not None and visitor.is_admin
