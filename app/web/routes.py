@@ -8,6 +8,7 @@ from app.web.auth import MaybeVisitor
 from app.web.console import (
     accounts,
     audit_log,
+    book_editor,
     books,
     contracts,
     deliveries,
@@ -55,6 +56,7 @@ ROUTERS = (
     profile.router,
     overview.router,
     simulation.router,
+    book_editor.router,
     books.router,
     # Before accounts.router: /admin/accounts/{account_id}/{action} would match their paths too.
     contracts.router,
