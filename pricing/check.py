@@ -12,7 +12,7 @@ from pricing.usage import Customer, Usage
 
 @dataclass(frozen=True, slots=True)
 class ExampleFailure:
-    """A worked example that fails: its index, and the outcome of the rules; `total` is None where they give no price."""
+    """A worked example that fails: its index, the outcome of the rules, and their total (None where they refuse)."""
 
     index: int
     example: Example

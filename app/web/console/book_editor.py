@@ -1,4 +1,4 @@
-"""The editor of price books: a form and its TOML text, two views of one draft, with examples and changes beside them."""
+"""The editor of price books: a form and its TOML text are two views of one draft, with examples and changes beside."""
 
 import tomllib
 from datetime import timedelta
