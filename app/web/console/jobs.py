@@ -1,15 +1,17 @@
 """Films of all accounts by state, and the details of one."""
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.admin.jobs import cancel_job
+from app.admin.jobs import cancel_job, has_film, revoke_job_links, view_film
 from app.audit_log.actor import Actor
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
 from app.jobs.find import receipt_of, receipts_of
+from app.jobs.links import make_link
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.accounts import charge_of
@@ -70,9 +72,15 @@ def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: 
 
 
 def film_page(
-    request: Request, session: Session, visitor: Visitor, job_id: str, *, error: AppError | None = None
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    job_id: str,
+    *,
+    error: AppError | None = None,
+    is_shown: bool = False,
 ) -> Response:
-    """Return the page of one film, with an error if there was one."""
+    """Return the page of one film, with an error if there was one; with the film itself where `is_shown`."""
     job = find_any_job(session, job_id)
     refundable = refundable_amount(session, job_id)
     names = display_names(session, [job.account_id])
@@ -93,6 +101,11 @@ def film_page(
         ],
         "refundable": refundable,
         "may_refund": Role.OPERATOR in visitor.roles and refundable > 0,
+        "may_view": Role.OPERATOR in visitor.roles and has_film(job),
+        # The paths of signed links: they expire, and revoking links voids them.
+        "film": {each: urlsplit(make_link(session, job, each)).path for each in ("video", "thumbnail")}
+        if is_shown
+        else None,
         "error": error,
         "done": request.query_params.get("done", ""),
     }
@@ -106,6 +119,22 @@ def post_cancellation(
     """Cancel a customer's film: what was rendered before is delivered and charged, nothing else."""
     cancel_job(session, Actor.of(visitor.caller), job_id)
     return redirect(request, f"/admin/films/{job_id}")
+
+
+@router.post("/films/{job_id}/view")
+def post_view(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str) -> Response:
+    """Show the film itself on its page; the audit log says who saw it."""
+    view_film(session, Actor.of(visitor.caller), job_id)
+    return film_page(request, session, visitor, job_id, is_shown=True)
+
+
+@router.post("/films/{job_id}/links/revocation")
+def post_links_revocation(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
+) -> Response:
+    """Revoke the links to the film that work without a key."""
+    revoke_job_links(session, Actor.of(visitor.caller), job_id)
+    return redirect(request, f"/admin/films/{job_id}?done=links")
 
 
 _DETAILS = (
