@@ -11,9 +11,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
+from app.admin.inbox import read_inbox
 from app.db import transaction
 from app.errors import AppError
-from app.reports.inbox import read_inbox
 from app.request_client import client_of, remember_client
 from app.request_limits import RequestLimits, WorkKind
 from app.request_session import SessionDep as SessionDep
