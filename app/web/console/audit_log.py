@@ -4,10 +4,8 @@ import csv
 import io
 import json
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
@@ -19,6 +17,7 @@ from app.reports.display_names import display_names, person_id
 from app.reports.statement_csv import FORMULA_SIGNS
 from app.web.auth import AdminDep, SessionDep
 from app.web.formats import iso
+from app.web.forms import parse_day
 from app.web.render import download, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -47,8 +46,8 @@ class TrailFilter:
             actor=person_id(session, self.person) if self.person else None,
             act=self.act or None,
             before=before,
-            since=_start(self.since, zone, "since"),
-            until=_start(self.until, zone, "until", days=1),
+            since=parse_day(self.since, zone, "since"),
+            until=parse_day(self.until, zone, "until", days=1),
             limit=limit,
         )
 
@@ -147,13 +146,3 @@ def _records(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]
 def _cell(value: Any) -> Any:
     """Return a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value
-
-
-def _start(day: str, zone: str, field: str, *, days: int = 0) -> datetime | None:
-    """Return the start of a day in a zone, some days later; None for an empty text."""
-    if not day:
-        return None
-    try:
-        return datetime.combine(date.fromisoformat(day) + timedelta(days=days), time(), ZoneInfo(zone))
-    except (ValueError, OverflowError):
-        raise AppError("invalid_request", "Write the day as 2026-12-31.", field=field, value=day) from None

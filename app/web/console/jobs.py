@@ -29,6 +29,7 @@ from app.reports.jobs import (
 from app.roles import Role
 from app.wallet.funds import signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
+from app.web.forms import parse_day
 from app.web.render import page, redirect
 from app.web.studio.film_card import TONES, span
 
@@ -44,11 +45,15 @@ def show_films(
     visitor: AdminDep,
     state: Annotated[str, Query(max_length=16)] = "",
     search: Annotated[str, Query(max_length=200)] = "",
+    until: Annotated[str, Query(max_length=10)] = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the films of all accounts, or those that match a state or a search."""
+    """Show the films of all accounts, or those that match a state, a search, or a day and what was before it."""
     states = [str(each) for each in JobState]
-    rows, has_more = search_jobs(session, search, state=state if state in states else None, after=after, limit=PAGE)
+    before = parse_day(until, visitor.zone, "until", days=1)
+    rows, has_more = search_jobs(
+        session, search, state=state if state in states else None, ordered_before=before, after=after, limit=PAGE
+    )
     outlooks = forecasts(session, [job for job, _ in rows])
     receipts = receipts_of(session, [job for job, _ in rows])
     films = [_film(job, name, outlooks[job.id], receipts.get(job.id)) for job, name in rows]
@@ -58,6 +63,7 @@ def show_films(
         "counts": count_jobs(session),
         "state": state,
         "search": search,
+        "until": until,
         "tones": TONES,
         "more": films[-1]["id"] if has_more else None,
         "may_act": Role.OPERATOR in visitor.roles,

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import re
+from datetime import timedelta
 
 from app.audit_log.log import list_entries
+from app.clock import now
 from app.db import transaction
+from app.dispatch.tables import ServiceFigures
 from app.dispatch.worker_registry import register_worker
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
@@ -113,3 +116,23 @@ def test_a_worker_shows_what_it_did_in_the_last_day(site: Site):
         assert part in words, part
     assert f'href="/admin{film}"' in browser.page.text
     assert browser.get("/admin/workers/nobody").status_code == 404
+
+
+def test_the_overview_compares_with_the_period_before_and_leads_to_the_films(site: Site):
+    order(site.browser("alice"), shot_prompt="a film of today")
+    with transaction() as session:
+        moment = now(session)
+        sums = {"refunded": 0, "films": 2, "failed": 0, "seconds": 3, "gpu_seconds": 0, "error_code": ""}
+        session.add(ServiceFigures(starts_at=moment - timedelta(days=2), charged=1500, **sums))
+        session.add(ServiceFigures(starts_at=moment - timedelta(days=10), charged=1000, **sums))
+    browser = site.browser("author")
+    browser.get("/admin?days=7")
+    words = browser.text()
+    assert "Before: ¥10.00 +50.0 %" in words
+    assert ">¥10.00</text>" in browser.page.text, "the axis has a half and an end"
+    [last] = re.findall(r'href="/admin/films\?until=([0-9-]+)">[^<]+</a></th>', browser.page.text)[6:7]
+    browser.get(f"/admin/films?until={last}")
+    assert "a film of today" in browser.text()
+    browser.get("/admin/films?until=2020-01-01")
+    assert "No films." in browser.text()
+    assert browser.get("/admin/films?until=today").status_code == 422
