@@ -95,21 +95,24 @@ def _documents(session: Session, person: str, roles: frozenset[str]) -> Iterator
     approval = (InboxKind.BOOK_APPROVAL, InboxKind.CONTRACT_APPROVAL)
     schedule = (InboxKind.BOOK_SCHEDULE, InboxKind.CONTRACT_SCHEDULE)
     # A draft of an older book can no longer be scheduled, so it waits for nobody.
-    for index, query in enumerate((books.order_by(StoredBook.edited_at), contracts.order_by(StoredContract.edited_at))):
-        for each in session.scalars(query.limit(ITEMS_MAX)):
-            is_draft = each.state == "draft"
-            if is_draft and (Role.PRICING_APPROVER not in roles or (each.author == person and others)):
-                continue
-            document = each.book if isinstance(each, StoredBook) else each.contract
-            yield InboxItem(
-                approval[index] if is_draft else schedule[index],
-                each.id,
-                document.title.en,
-                detail=each.note,
-                by=each.author,
-                since=each.edited_at if is_draft else each.approved_at,
-                account_id=each.account_id if isinstance(each, StoredContract) else "",
-            )
+    documents: list[tuple[int, StoredBook | StoredContract]] = [
+        *((0, each) for each in session.scalars(books.order_by(StoredBook.edited_at).limit(ITEMS_MAX))),
+        *((1, each) for each in session.scalars(contracts.order_by(StoredContract.edited_at).limit(ITEMS_MAX))),
+    ]
+    for index, each in documents:
+        is_draft = each.state == "draft"
+        if is_draft and (Role.PRICING_APPROVER not in roles or (each.author == person and others)):
+            continue
+        document = each.book if isinstance(each, StoredBook) else each.contract
+        yield InboxItem(
+            approval[index] if is_draft else schedule[index],
+            each.id,
+            document.title.en,
+            detail=each.note,
+            by=each.author,
+            since=each.edited_at if is_draft else each.approved_at,
+            account_id=each.account_id if isinstance(each, StoredContract) else "",
+        )
 
 
 def _top_ups(session: Session, person: str) -> Iterator[InboxItem]:
