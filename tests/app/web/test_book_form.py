@@ -1,5 +1,6 @@
 """The form of the price book: fields and TOML text are two views of one draft, and nothing is lost between them."""
 
+import dataclasses
 import re
 from html import unescape
 from typing import Any
@@ -8,6 +9,11 @@ import pytest
 
 from app.db import transaction
 from app.prices.find import list_books
+from app.web.console.book_fields import TABLES
+from pricing.rate import Rate
+from pricing.rate_key import RatePattern
+from pricing.rules import Membership, Promotion
+from pricing.window import Window
 from tests.app.web.conftest import Browser, Site
 
 PATH = "/admin/price-books"
@@ -197,3 +203,17 @@ def test_only_the_books_own_buttons_work(editor: Browser):
     for then in ("add:examples", "remove:examples:0", "remove:promotions:9", "remove:promotions:x", "nonsense"):
         answer = editor.send(PATH, {**submitted(editor), "then": then})
         assert answer.status_code == 422, then
+
+
+def test_the_form_has_a_field_for_every_key_of_a_row():
+    def names(kind: type) -> set[str]:
+        return {each.name for each in dataclasses.fields(kind)}
+
+    title = {"title.en", "title.zh"}
+    keys = {
+        "rates": (names(Rate) - {"pattern"}) | names(RatePattern),
+        "memberships": (names(Membership) - {"title"}) | title,
+        "service_tiers": {"id", "factor", "start_within_minutes", "deadline_hours"} | title,
+        "promotions": (names(Promotion) - {"title", "window"}) | title | names(Window),
+    }
+    assert {table: {each.key for each in fields} for table, fields in TABLES.items()} == keys
