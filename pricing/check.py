@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pricing.book import PriceBook, PriceError, parse_book
+from pricing.money import Money
 from pricing.price import price
 from pricing.rules import Example
 from pricing.schema import BookError, Problem
@@ -11,11 +12,12 @@ from pricing.usage import Customer, Usage
 
 @dataclass(frozen=True, slots=True)
 class ExampleFailure:
-    """A worked example that fails: its index, and the outcome of the rules."""
+    """A worked example that fails: its index, the outcome of the rules, and their total (None where they refuse)."""
 
     index: int
     example: Example
     outcome: str
+    total: Money | None = None
 
     def __str__(self) -> str:
         return f"example {self.example.name!r} expects {self.example.total}, but the rules give {self.outcome}"
@@ -31,7 +33,7 @@ def check_examples(book: PriceBook) -> list[ExampleFailure]:
             failures.append(ExampleFailure(index, example, str(error)))
             continue
         if total != example.total:
-            failures.append(ExampleFailure(index, example, str(total)))
+            failures.append(ExampleFailure(index, example, str(total), total))
     return failures
 
 

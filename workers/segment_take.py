@@ -17,8 +17,8 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
 from app.jobs.sound_files import sound_key
-from app.provenance.watermark import Watermark, amplitude_for, watermark_key
 from app.provenance.manifest import FilmOrigin
+from app.provenance.watermark import Watermark, amplitude_for, watermark_key
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
 from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound

@@ -60,14 +60,19 @@ def list_entries(
     session: Session,
     *,
     subject: str | None = None,
+    actor: str | None = None,
+    act: str | None = None,
     before: int | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     limit: int = 50,
 ) -> list[AuditEntry]:
-    """Return entries, newest first: of one subject or of all, with numbers below `before`, from `since` on."""
+    """Return entries, newest first: with this subject, person and action, numbers below `before`, in [since, until)."""
     query = select(AuditEntry)
-    if subject is not None:
-        query = query.where(AuditEntry.subject == subject)
+    equal = ((AuditEntry.subject, subject), (AuditEntry.actor, actor), (AuditEntry.act, act))
+    query = query.where(*(column == value for column, value in equal if value is not None))
+    if until is not None:
+        query = query.where(AuditEntry.at < until)
     if before is not None:
         query = query.where(AuditEntry.number < before)
     if since is not None:

@@ -14,7 +14,13 @@ class AuditEntry(Base):
     """One action of an operator. Entries are chained by hash, so that a removed or changed one is noticed."""
 
     __tablename__ = "audit_entries"
-    __table_args__ = (Index("ix_audit_entries_subject", "subject"),)
+    __table_args__ = (
+        Index("ix_audit_entries_subject", "subject"),
+        # For the filters of the console: by person, by action and by time, the newest first.
+        Index("ix_audit_entries_actor", "actor", "number"),
+        Index("ix_audit_entries_act", "act", "number"),
+        Index("ix_audit_entries_at", "at"),
+    )
 
     number: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(Moment)

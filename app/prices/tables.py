@@ -74,6 +74,8 @@ class StoredBook(PriceDocument, Base):
         *_lifecycle_constraints(),
         # Two books may not take effect at one moment: which of them would be in force?
         Index("uq_price_books_effective", "effective_at", unique=True, postgresql_where=text("state = 'scheduled'")),
+        # For the admins' inbox: what waits for an approval or a schedule.
+        Index("ix_price_books_waiting", "edited_at", postgresql_where=text("state IN ('draft', 'approved')")),
     )
 
     based_on: Mapped[str | None] = mapped_column(ForeignKey("price_books.id"))  # NULL for the first book
@@ -98,6 +100,7 @@ class StoredContract(PriceDocument, Base):
             unique=True,
             postgresql_where=text("state = 'scheduled'"),
         ),
+        Index("ix_contracts_waiting", "edited_at", postgresql_where=text("state IN ('draft', 'approved')")),
     )
 
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))

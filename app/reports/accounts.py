@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, exists, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.memberships import memberships_at
@@ -12,6 +12,11 @@ from app.accounts.tables import Account, Member
 from app.clock import now
 from app.jobs.find import receipts_of
 from app.jobs.tables import Job, ReceiptRow
+from app.wallet.balance import available_now
+from app.wallet.tables import Wallet
+
+# The days whose charges the list of accounts shows.
+SPENT_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,20 @@ class AccountRow:
     membership: str
     is_suspended: bool
     created_at: datetime
+    currency: str
+    figures: "AccountFigures"
+
+
+@dataclass(frozen=True)
+class AccountFigures:
+    """What an account has and does, in minor units: available now, spent by films settled in the last SPENT_DAYS days.
+
+    `last_order_at` is the time of its newest film, test films included; None where it has ordered none.
+    """
+
+    available: int = 0
+    spent: int = 0
+    last_order_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +104,31 @@ def charge_of(job: Job, receipt: ReceiptRow | None) -> int | None:
     return 0 if job.test else receipt.total
 
 
+def read_figures(session: Session, account_ids: Sequence[str]) -> dict[str, AccountFigures]:
+    """Return the figures of some accounts by id. It reads their receipts of the last days and their newest film."""
+    moment = now(session)
+    spent = (
+        select(func.coalesce(func.sum(ReceiptRow.total), 0))
+        .where(ReceiptRow.account_id == Account.id, ReceiptRow.settled_at >= moment - timedelta(days=SPENT_DAYS))
+        .where(ReceiptRow.test.is_(False))
+        .scalar_subquery()
+    )
+    newest = (
+        select(Job.created_at)
+        .where(Job.account_id == Account.id)
+        .order_by(Job.created_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    # An account without a wallet, such as the one of the service itself, has nothing.
+    available = select(available_now(moment)).where(Wallet.account_id == Account.id).scalar_subquery()
+    query = select(Account.id, func.coalesce(available, 0), spent, newest).where(Account.id.in_(account_ids))
+    return {row[0]: AccountFigures(int(row[1]), int(row[2]), row[3]) for row in session.execute(query)}
+
+
 def _rows(session: Session, accounts: Sequence[Account]) -> list[AccountRow]:
-    memberships = memberships_at(session, [each.id for each in accounts], now(session))
+    ids = [each.id for each in accounts]
+    memberships, figures = memberships_at(session, ids, now(session)), read_figures(session, ids)
     return [
         AccountRow(
             id=each.id,
@@ -95,6 +137,8 @@ def _rows(session: Session, accounts: Sequence[Account]) -> list[AccountRow]:
             membership=memberships[each.id],
             is_suspended=each.suspended_at is not None,
             created_at=each.created_at,
+            currency=each.currency,
+            figures=figures[each.id],
         )
         for each in accounts
     ]

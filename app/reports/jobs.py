@@ -70,7 +70,13 @@ def count_jobs(session: Session) -> dict[str, str]:
 
 
 def search_jobs(
-    session: Session, search: str = "", *, state: str | None = None, after: str | None = None, limit: int
+    session: Session,
+    search: str = "",
+    *,
+    state: str | None = None,
+    ordered_before: datetime | None = None,
+    after: str | None = None,
+    limit: int,
 ) -> tuple[list[tuple[Job, str]], bool]:
     """Return a page of jobs with their account's name, newest first, and whether more follow.
 
@@ -78,6 +84,8 @@ def search_jobs(
     e-mail. Prompts are not searched: that would read the films of all time. An unknown `after` starts at the newest.
     """
     conditions = [] if state is None else [Job.state == state]
+    if ordered_before is not None:
+        conditions.append(Job.created_at < ordered_before)
     last = session.get(Job, after) if after else None
     if last is not None:
         conditions.append(tuple_(Job.created_at, Job.id) < (last.created_at, last.id))

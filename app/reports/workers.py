@@ -84,6 +84,12 @@ def standing_queues(workers: Sequence[WorkerRow], queues: Sequence[PoolQueue]) -
     return [each.pool for each in queues if each.ready and each.pool not in served]
 
 
+def unserved_pools(session: Session, pools: set[str]) -> list[str]:
+    """Return those of these pools that no live worker serves, by name; a draining one claims nothing more."""
+    serving = session.scalars(select(Worker.pools).where(Worker.state != "gone", ~Worker.drain_requested))
+    return sorted(pools - {pool for each in serving for pool in each})
+
+
 def read_pool_queues(session: Session, known_pools: set[str]) -> list[PoolQueue]:
     """Return the queue of each known pool and of each pool that has units, by name."""
     counts: dict[str, dict[str, int]] = {}

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
+from app.admin.inbox import read_inbox
 from app.db import transaction
 from app.errors import AppError
 from app.request_client import client_of, remember_client
@@ -92,6 +94,11 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
+    if visitor.is_admin:
+        # Read by the pages of the console only, and once.
+        request.state.inbox = cache(
+            lambda: read_inbox(session, caller.person, frozenset(caller.roles), caller.account.billing_zone)
+        )
     remember_client(request, visitor.caller.account_id)
     return visitor
 

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from starlette.datastructures import FormData
@@ -81,6 +81,19 @@ def parse_local_time(text: str, zone: str, field: str) -> datetime:
 def parse_optional_local_time(text: str, zone: str, field: str) -> datetime | None:
     """Parse a local time, or return None for an empty field. Raises AppError `invalid_request`."""
     return parse_local_time(text, zone, field) if text else None
+
+
+def parse_day(text: str, zone: str, field: str, *, days: int = 0) -> datetime | None:
+    """Return the start of a typed day in a zone, some days later; None for an empty field.
+
+    Raises AppError `invalid_request`.
+    """
+    if not text:
+        return None
+    try:
+        return datetime.combine(date.fromisoformat(text) + timedelta(days=days), time(), ZoneInfo(zone))
+    except (ValueError, OverflowError):
+        raise AppError("invalid_request", "Write the day as 2026-12-31.", field=field, value=text) from None
 
 
 def to_local(moment: datetime, zone: str, *, ahead_minutes: int = 0) -> str:

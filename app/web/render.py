@@ -45,6 +45,7 @@ def render(request: Request, template: str, /, **context: Any) -> str:
                 "path": request.url.path,
                 "request_id": getattr(request.state, "request_id", ""),
                 "theme": theme if theme in THEMES else "auto",
+                "inbox": getattr(request.state, "inbox", list),
                 **context,
             }
         )

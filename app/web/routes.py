@@ -7,9 +7,11 @@ from app.web.account import keys, members, profile, projects, receipts, sdk_snip
 from app.web.console import (
     accounts,
     audit_log,
+    book_editor,
     books,
     contracts,
     deliveries,
+    inbox,
     jobs,
     money,
     overview,
@@ -45,7 +47,9 @@ ROUTERS = (
     docs.router,
     profile.router,
     overview.router,
+    inbox.router,
     simulation.router,
+    book_editor.router,
     books.router,
     # Before accounts.router: /admin/accounts/{account_id}/{action} would match their paths too.
     contracts.router,

@@ -16,7 +16,7 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.jobs.film_labels import labels_of
 from app.jobs.model_terms import on_sale
-from app.jobs.quote import usage_of
+from app.jobs.priced import usage_of
 from app.jobs.showcase import shown_films
 from app.jobs.spec import Spec
 from app.jobs.tables import Job

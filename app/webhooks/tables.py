@@ -60,6 +60,12 @@ class Endpoint(Base):
             postgresql_where=text("kind = 'callback'"),
         ),
         Index("ix_webhook_endpoints_account", "account_id", postgresql_where=text("deleted_at IS NULL")),
+        # For the operators' inbox: the few that fail.
+        Index(
+            "ix_webhook_endpoints_failing",
+            "failing_since",
+            postgresql_where=text("failing_since IS NOT NULL AND deleted_at IS NULL AND disabled_at IS NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

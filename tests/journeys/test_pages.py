@@ -437,18 +437,22 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
 
 
 def draft_dearer_flex(author: Page) -> None:
-    """Write a draft in which flex costs ×0.7; an example fails until its expected price is updated."""
+    """Write a draft in the form in which flex costs ×0.7, and accept what the examples then cost."""
     author.goto("/admin/price-books/new")
-    text = author.get_by_label("Price book (TOML)").input_value()
-    dearer = text.replace('factor = "0.5"\n', 'factor = "0.7"\n').replace('id = "flex"\n', 'id = "flex" # dearer\n')
-    assert dearer != text
-    author.get_by_label("Price book (TOML)").fill(dearer)
+    author.get_by_role("group", name="Flex").get_by_label("Factor").fill("0,7")
+    expect(author.get_by_role("group", name="Flex")).to_contain_text("Write 0.7, with a point before the decimals.")
+    author.get_by_role("group", name="Flex").get_by_label("Factor").fill("0.7")
     # An example fails at once.
-    expect(author.locator("#check")).to_contain_text("fail")
-    corrected = dearer.replace('service_tier = "flex"\ntotal = "2.19"', 'service_tier = "flex"\ntotal = "3.07"')
-    author.get_by_label("Price book (TOML)").fill(corrected)
+    expect(author.locator("#check")).to_contain_text("1 of 20 examples fails.")
+    author.get_by_role("button", name="Accept the new example amounts").click()
     expect(author.locator("#check")).to_contain_text("examples pass")
     expect(author.locator("#check")).to_contain_text("from 0.5 to 0.7")
+    assert not serious_faults(author)
+    author.get_by_role("button", name="TOML").click()
+    expect(author.get_by_label("Price book (TOML)")).to_have_value(
+        re.compile(r'factor = "0\.7"\ndeadline_hours = 24 +#')
+    )
+    assert not serious_faults(author)
     author.get_by_label("Reason").fill("Flex was too cheap")
     author.get_by_role("button", name="Save draft").click()
     author.wait_for_url("**/admin/price-books/book_*")
@@ -473,7 +477,13 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
 
     approver, approver_watch = open_page(browser, service)
     sign_in(approver, service, "approver")
-    approver.goto(book_url)
+    approver.goto("/admin")
+    approver.get_by_role("navigation", name="Console").get_by_role(
+        "link", name=re.compile(r"Inbox \d+ waiting")
+    ).click()
+    waiting = approver.get_by_role("listitem").filter(has_text="Flex was too cheap")
+    waiting.get_by_role("link", name="Review").click()
+    expect(approver).to_have_url(book_url)
     approver.get_by_role("button", name="Approve this version").click()
     expect(approver.locator("[aria-current=step]")).to_have_text("approved")
     creator, creator_watch = open_page(browser, service)
@@ -483,7 +493,7 @@ def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
     expect(creator.locator("#meter output")).to_have_text("¥2.25")
 
     soon = approver.evaluate(
-        """() => new Date(Date.now() + 6000).toLocaleString("sv", { timeZone: "Asia/Shanghai" }).replace(" ", "T")"""
+        """() => new Date(Date.now() + 12000).toLocaleString("sv", { timeZone: "Asia/Shanghai" }).replace(" ", "T")"""
     )
     approver.get_by_label(re.compile("In force from")).fill(soon)
     approver.get_by_role("button", name="Schedule").click()
@@ -539,7 +549,7 @@ def test_the_api_reference_loads_from_this_host_only(service: Service, browser: 
 ROOTS = {None: ("/", "/sign-in", "/sign-up", "/prices"), "pro": ("/studio",), "admin": ("/admin",)}
 # Paths that are not pages: files, and the page to try calls, which has a test of its own.
 NO_PAGE = re.compile(
-    r"/(docs/explorer|static|files)|/openapi.json$|/showcase/|\.(pdf|csv)|/(video|receipt)$|^/films/.*/(thumbnail|spritesheet)$"
+    r"/(docs/explorer|static|files)|/openapi.json$|/showcase/|\.(pdf|csv|jsonl)|/(video|receipt)$|^/films/.*/(thumbnail|spritesheet)$"
 )
 
 
@@ -600,7 +610,7 @@ def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, nam
         "admin": {
             *("/admin/price-books/{id}", "/admin/price-books/{id}/edit", "/admin/price-books/{id}/simulation"),
             *("/admin/accounts/{id}", "/admin/accounts/{id}/contracts/new", "/admin/films/{id}"),
-            *("/admin/deliveries/{id}", "/admin/trail"),
+            *("/admin/deliveries/{id}", "/admin/trail", "/admin/inbox"),
         },
     }
     assert expected[name] <= seen

@@ -1,6 +1,6 @@
 """jobs that are ordered together, and jobs that are found by their metadata
 
-Revision: 0035, after 0032
+Revision: 0035, after 0034
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alembic import op
 from app.migrations.online import add_constraint, add_index, drop_index, insert_in_batches
 
 revision: str = "0035"
-down_revision: str | Sequence[str] | None = "0032"
+down_revision: str | Sequence[str] | None = "0034"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

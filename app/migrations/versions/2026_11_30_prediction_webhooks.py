@@ -1,6 +1,6 @@
 """when a film is cancelled by itself, and what its callback URL is called for and with
 
-Revision: 0038, after 0032
+Revision: 0038, after 0037
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from alembic import op
 from app.migrations.online import add_index, drop_index
 
 revision: str = "0038"
-down_revision: str | Sequence[str] | None = "0032"
+down_revision: str | Sequence[str] | None = "0037"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

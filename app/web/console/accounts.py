@@ -22,7 +22,7 @@ from app.clock import now
 from app.errors import AppError
 from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
-from app.reports.accounts import newest_jobs, search_accounts
+from app.reports.accounts import newest_jobs, read_figures, search_accounts
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.settings import get_settings
@@ -160,6 +160,7 @@ def _accounts(
         "accounts": rows,
         "search": search,
         "more": rows[-1].id if has_more else None,
+        "now": now(session),
         "may_act": Role.OPERATOR in visitor.roles,
         "error": error,
         "form": form,
@@ -183,6 +184,8 @@ def account_page(
     context: dict[str, Any] = {
         "account": _facts(account),
         "wallet": balance(session, account_id),
+        "figures": read_figures(session, [account_id])[account_id],
+        "now": moment,
         "membership": membership_at(session, account_id, moment),
         "memberships": [
             {"id": each.id, "title": each.title.en} for each in book_at(session, moment).book.memberships.values()

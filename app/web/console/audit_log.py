@@ -1,35 +1,118 @@
-"""The audit log, with a check of the hashes of the entries on the page."""
+"""The audit log: filtered by object, person, action and days, with a check of its hashes; exported as CSV and JSON."""
 
+import csv
+import io
+import json
+from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from app.audit_log.log import broken_among, list_entries
-from app.reports.display_names import display_names
+from app.audit_log.tables import AuditEntry
+from app.errors import AppError
+from app.reports.display_names import display_names, person_id
+from app.reports.statement_csv import FORMULA_SIGNS
 from app.web.auth import AdminDep, SessionDep
-from app.web.render import page
+from app.web.formats import iso
+from app.web.forms import parse_day
+from app.web.render import download, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
 PAGE = 50
+# An export reads the newest of the filtered entries; older ones are reached by days.
+EXPORT_MAX = 10_000
+COLUMNS = ("number", "at", "actor", "actor_id", "via", "action", "subject", "facts", "previous_hash", "hash")
+
+
+@dataclass(frozen=True)
+class TrailFilter:
+    """The filters of the audit log as they were typed; empty ones filter nothing. Days are those of the visitor."""
+
+    subject: Annotated[str, Query(max_length=64)] = ""
+    person: Annotated[str, Query(max_length=200)] = ""
+    act: Annotated[str, Query(max_length=64)] = ""
+    since: Annotated[str, Query(max_length=10)] = ""
+    until: Annotated[str, Query(max_length=10)] = ""
+
+    def entries(self, session: Session, zone: str, *, before: int | None, limit: int) -> list[AuditEntry]:
+        """Return the entries, newest first. Raises AppError `invalid_request` for a day that is none."""
+        return list_entries(
+            session,
+            subject=self.subject or None,
+            actor=person_id(session, self.person) if self.person else None,
+            act=self.act or None,
+            before=before,
+            since=parse_day(self.since, zone, "since"),
+            until=parse_day(self.until, zone, "until", days=1),
+            limit=limit,
+        )
+
+    def query(self, **changes: str | int) -> str:
+        """Return the filters as the query of a link, with changes; empty ones are left out."""
+        values: dict[str, str | int] = {**vars(self), **changes}
+        return urlencode({name: value for name, value in values.items() if value})
+
+
+Filtered = Annotated[TrailFilter, Depends()]
 
 
 @router.get("/trail")
 def show_audit_log(
-    request: Request,
-    session: SessionDep,
-    visitor: AdminDep,
-    subject: Annotated[str, Query(max_length=64)] = "",
-    before: Annotated[int | None, Query()] = None,
+    request: Request, session: SessionDep, visitor: AdminDep, chosen: Filtered, before: int | None = None
 ) -> Response:
     """Show the actions of admins, newest first, and whether the hash chain is intact where it is shown."""
-    entries = list_entries(session, subject=subject or None, before=before, limit=PAGE + 1)
+    error, entries = None, []
+    try:
+        entries = chosen.entries(session, visitor.zone, before=before, limit=PAGE + 1)
+    except AppError as refusal:
+        error = refusal
+    shown = entries[:PAGE]
+    context: dict[str, Any] = {
+        "entries": _rows(session, shown),
+        "filter": chosen,
+        "is_filtered": bool(chosen.query()),
+        "broken": broken_among(session, shown),
+        "more": shown[-1].number if len(entries) > PAGE else None,
+        "export_max": EXPORT_MAX,
+        "error": error,
+    }
+    status = error.status if error else 200
+    return page(request, "console/trail.html", status=status, title="Audit log", **context)
+
+
+@router.get("/trail.csv")
+def send_csv(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Response:
+    """Send the filtered entries as CSV, newest first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for row in _records(session, chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX)):
+        facts = json.dumps(row["facts"], ensure_ascii=False, sort_keys=True)
+        writer.writerow({name: _cell(value) for name, value in {**row, "facts": facts}.items()})
+    # The mark tells spreadsheets that it is UTF-8.
+    return download(("\ufeff" + text.getvalue()).encode(), "audit-log.csv", "text/csv; charset=utf-8")
+
+
+@router.get("/trail.jsonl")
+def send_json(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Response:
+    """Send the filtered entries as JSON lines, newest first, with what their hashes are computed from."""
+    entries = chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _records(session, entries))
+    return download(lines.encode(), "audit-log.jsonl", "application/jsonl")
+
+
+def _rows(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
     names = display_names(session, [each for entry in entries for each in (entry.actor, entry.subject)])
-    rows = [
+    return [
         {
             "number": each.number,
             "at": each.at,
             "actor": names.get(each.actor, each.actor),
+            "actor_id": each.actor,
             "via": each.via,
             "action": each.act,
             "subject": each.subject,
@@ -37,8 +120,29 @@ def show_audit_log(
             "facts": {name: value for name, value in each.facts.items() if value not in (None, "")},
             "hash": each.hash[:12],
         }
-        for each in entries[:PAGE]
+        for each in entries
     ]
-    context: dict[str, Any] = {"entries": rows, "subject": subject, "broken": broken_among(session, entries[:PAGE])}
-    more = rows[-1]["number"] if len(entries) > PAGE else None
-    return page(request, "console/trail.html", title="Audit log", more=more, **context)
+
+
+def _records(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
+    names = display_names(session, [each.actor for each in entries])
+    return [
+        {
+            "number": each.number,
+            "at": iso(each.at),
+            "actor": names.get(each.actor, each.actor),
+            "actor_id": each.actor,
+            "via": each.via,
+            "action": each.act,
+            "subject": each.subject,
+            "facts": each.facts,
+            "previous_hash": each.previous_hash,
+            "hash": each.hash,
+        }
+        for each in entries
+    ]
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value

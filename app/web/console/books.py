@@ -1,4 +1,4 @@
-"""Price books: draft with a live preview of its examples, compare, approve, schedule, withdraw, history."""
+"""Price books: list, compare, approve, schedule, withdraw, history. `book_editor.py` writes them."""
 
 from datetime import datetime
 from typing import Any
@@ -10,13 +10,13 @@ from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
-from app.prices.books import approve_book, draft_book, edit_book, schedule_book, withdraw_book
-from app.prices.find import book_at, book_by_id, list_books, newest_book
+from app.prices.books import approve_book, schedule_book, withdraw_book
+from app.prices.find import book_at, book_by_id, list_books
 from app.prices.lifecycle import approvers
 from app.prices.tables import PriceDocumentState, StoredBook
 from app.reports.display_names import display_names
 from app.roles import Role
-from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
+from app.web.auth import AdminDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.draft_preview import preview_book
 from app.web.console.schedule_review import PriceChange, ScheduleReview, review_page
 from app.web.forms import parse_local_time, to_local
@@ -43,74 +43,10 @@ def show_books(request: Request, session: SessionDep, visitor: AdminDep) -> Resp
     return page(request, "console/books.html", title="Price books", **context)
 
 
-@router.get("/new")
-def show_new(request: Request, session: SessionDep, visitor: AuthorDep) -> Response:
-    """Show the form for a new draft, filled with the newest book."""
-    base = newest_book(session)
-    toml = base.toml if base else ""
-    context: dict[str, Any] = {"book": None, "toml": toml, "note": "", "error": None}
-    checked = preview_book(session, toml, base.id if base else None)
-    return page(request, "console/book_edit.html", title="New price book", **context, **checked)
-
-
-@router.post("")
-def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
-    """Save a new draft."""
-    toml, note = _text(form), text_of(form, "note")
-    try:
-        with session.begin_nested():
-            book = draft_book(session, Actor.of(visitor.caller), toml, note=note)
-    except AppError as error:
-        base = newest_book(session)
-        checked = preview_book(session, toml, base.id if base else None)
-        context: dict[str, Any] = {"book": None, "toml": toml, "note": note, "error": error}
-        return page(
-            request, "console/book_edit.html", status=error.status, title="New price book", **context, **checked
-        )
-    return redirect(request, f"/admin/price-books/{book.id}")
-
-
-@router.post("/check")
-def show_check(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep) -> Response:
-    """Return the preview beside the text: problems, examples and changes."""
-    return page(request, "console/book_check.html", **preview_book(session, _text(form), text_of(form, "base") or None))
-
-
 @router.get("/{book_id}")
 def show_book(request: Request, session: SessionDep, visitor: AdminDep, book_id: str) -> Response:
     """Show one book: state, changes, history and possible actions."""
     return _book(request, session, visitor, book_id)
-
-
-@router.get("/{book_id}/edit")
-def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, book_id: str) -> Response:
-    """Show the form for editing a draft."""
-    book = book_by_id(session, book_id)
-    context: dict[str, Any] = {
-        "book": _row(book, {}, now(session)),
-        "toml": book.toml,
-        "note": book.note,
-        "error": None,
-    }
-    checked = preview_book(session, book.toml, book.based_on)
-    return page(request, "console/book_edit.html", title="Edit the draft", **context, **checked)
-
-
-@router.post("/{book_id}/edit")
-def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, book_id: str) -> Response:
-    """Replace a draft's text."""
-    toml, note = _text(form), text_of(form, "note")
-    try:
-        with session.begin_nested():
-            edit_book(session, Actor.of(visitor.caller), book_id, toml, note=note)
-    except AppError as error:
-        book = book_by_id(session, book_id)
-        context: dict[str, Any] = {"book": _row(book, {}, now(session)), "toml": toml, "note": note, "error": error}
-        checked = preview_book(session, toml, book.based_on)
-        return page(
-            request, "console/book_edit.html", status=error.status, title="Edit the draft", **context, **checked
-        )
-    return redirect(request, f"/admin/price-books/{book_id}")
 
 
 @router.post("/{book_id}/approval")
@@ -155,16 +91,11 @@ def post_withdrawal(request: Request, session: SessionDep, visitor: AdminDep, fo
 def _review(request: Request, session: Session, book_id: str, at: datetime, effective_at: str) -> Response:
     """Return the page that shows what a scheduled book changes, before it is scheduled."""
     book = book_by_id(session, book_id)
-    figures = preview_book(session, book.toml, book.based_on)["figures"]
+    figures = preview_book(session, book.toml, book.based_on, at=at)["figures"]
     changes = [PriceChange(each["what"], each["before"], each["after"], each["percent"]) for each in figures]
     back = f"/admin/price-books/{book_id}"
     review = ScheduleReview("Schedule price book", at, "", changes, f"{back}/publication", back, effective_at)
     return review_page(request, review)
-
-
-def _text(form: Any) -> str:
-    """Return the form's TOML with Unix line endings; browsers submit CRLF."""
-    return str(form.get("toml") or "").replace("\r\n", "\n")
 
 
 def _book(
@@ -195,6 +126,9 @@ def _book(
         "may_withdraw": state not in (PriceDocumentState.PUBLISHED, PriceDocumentState.WITHDRAWN) and may_act,
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
+        "view": "",
+        "wrong_fields": [],
+        "live": False,
         **preview_book(session, book.toml, book.based_on),
     }
     status = error.status if error else 200

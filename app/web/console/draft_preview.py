@@ -1,5 +1,6 @@
 """Preview of a price book or contract while it is edited: problems, worked examples, and changes."""
 
+import tomllib
 from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
@@ -10,44 +11,102 @@ from sqlalchemy.orm import Session
 from app.accounts.memberships import membership_at
 from app.clock import now
 from app.prices.find import book_at, book_by_id
+from app.web.console.book_form import field_id, field_paths
 from app.web.formats import money
 from pricing.book import PriceBook, PriceError, parse_book
 from pricing.check import check_examples
 from pricing.contract import Contract, parse_contract
-from pricing.diff import Figure, diff, figures, sample_keys
+from pricing.diff import Change, Figure, diff, figures, sample_keys
 from pricing.labels import key_label
 from pricing.money import round_to_minor
 from pricing.price import per_second
 from pricing.rate_key import RateKey
-from pricing.schema import BookError
+from pricing.schema import BookError, Problem
+from pricing.toml_edit import TomlText, syntax_line
 from pricing.usage import Customer, Usage
 from pricing.window import ALWAYS
 
 
-def preview_book(session: Session, toml: str, base_id: str | None) -> dict[str, Any]:
-    """Return the preview of a book's TOML: its problems, or its examples and its changes against the base."""
-    empty: dict[str, Any] = {"problems": [], "examples": [], "changes": [], "figures": [], "base": base_id}
+def preview_book(
+    session: Session, toml: str, base_id: str | None, *, at: datetime | None = None, fields: bool = False
+) -> dict[str, Any]:
+    """Return the preview of a book's TOML: its problems, or its examples and its changes against the base.
+
+    `at`: the moment of the prices per second, by default now. With `fields` each problem names its field of the form.
+    """
+    empty: dict[str, Any] = {"problems": [], "examples": [], "changes": [], "amounts": [], "figures": [], "prices": {}}
+    empty["base"] = base_id
+    places = _places(toml)
     try:
         book = parse_book(toml)
     except BookError as error:
-        return empty | {"problems": [{"path": each.path, "message": each.message} for each in error.problems]}
-    failures = {each.index: each.outcome for each in check_examples(book)}
-    examples = [
-        {
-            "name": each.name,
-            "total": money(each.total.text, book.currency),
-            "outcome": failures.get(index),
-        }
-        for index, each in enumerate(book.examples)
-    ]
-    preview = empty | {"examples": sorted(examples, key=lambda each: each["outcome"] is None)}
+        shown = field_paths(places) if places and fields else set()
+        return empty | {"problems": [_problem(each, places, shown) for each in error.problems]}
+    moment = at or now(session)
+    preview = empty | {"examples": _examples(book, places), "prices": _prices(book, moment)}
     if base_id is None:
         return preview
     base = book_by_id(session, base_id).book
+    changes = diff(base, book)
+    amounts = [each for each in changes if each.path.startswith("examples.") and each.path.endswith(".total")]
     return preview | {
-        "changes": [{"words": each.words, "percent": each.percent} for each in diff(base, book)],
-        "figures": _figures(base, book, now(session)),
+        "changes": [{"words": each.words, "percent": each.percent} for each in changes if each not in amounts],
+        "amounts": [_amount(each, book.currency) for each in amounts],
+        "figures": _figures(base, book, moment),
     }
+
+
+def _places(toml: str) -> TomlText | None:
+    try:
+        return TomlText(toml)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _problem(problem: Problem, places: TomlText | None, shown: set[str]) -> dict[str, Any]:
+    """Return a problem with its line, and the id of its field where the form shows it."""
+    line = places.line_of(problem.path) if places else syntax_line(problem.message)
+    field = field_id(problem.path) if problem.path in shown else ""
+    return {"path": problem.path, "message": problem.message, "line": line, "field": field}
+
+
+def _examples(book: PriceBook, places: TomlText | None) -> list[dict[str, Any]]:
+    """Return the worked examples, those that fail first, with the outcome of the rules and their line."""
+    failures = {each.index: each for each in check_examples(book)}
+    examples = []
+    for index, each in enumerate(book.examples):
+        failure = failures.get(index)
+        examples.append(
+            {
+                "name": each.name,
+                "total": money(each.total.text, book.currency),
+                "outcome": failure.outcome if failure else None,
+                "total_after": failure.total if failure else None,
+                "line": places.line_of(f"examples[{index}].total") if places and failure else None,
+                "field": "",
+            }
+        )
+    return sorted(examples, key=lambda each: each["outcome"] is None)
+
+
+def _amount(change: Change, currency: str) -> dict[str, str]:
+    """Return the amount that a worked example expects, before and after."""
+    before, after = (money(text, currency) if text else "–" for text in (change.before, change.after))
+    return {"name": change.path.removeprefix("examples.").removesuffix(".total"), "before": before, "after": after}
+
+
+def _prices(book: PriceBook, at: datetime) -> dict[tuple[int, int], str]:
+    """Return the price of a second by the positions of a rate and a membership in the book."""
+    prices = {}
+    for row, rate in enumerate(book.rates):
+        key = rate.pattern.sample_keys()[0]
+        for column, membership in enumerate(book.memberships):
+            try:
+                amount = per_second(book, Usage(key, Fraction(1)), Customer(membership), at)
+            except PriceError:
+                continue
+            prices[row, column] = money(round_to_minor(amount, book.currency).text, book.currency)
+    return prices
 
 
 def preview_contract(session: Session, toml: str, account_id: str) -> dict[str, Any]:

@@ -1,16 +1,18 @@
 """Films of all accounts by state, and the details of one."""
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.admin.jobs import cancel_job
+from app.admin.jobs import cancel_job, has_film, revoke_job_links, view_film
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
 from app.jobs.find import receipt_of, receipts_of
+from app.jobs.links import make_link
 from app.jobs.showcase import may_be_shown, open_agreement
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
@@ -29,6 +31,7 @@ from app.reports.jobs import (
 from app.roles import Role
 from app.wallet.funds import signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
+from app.web.forms import parse_day
 from app.web.render import page, redirect
 from app.web.studio.film_card import TONES, span
 
@@ -44,11 +47,15 @@ def show_films(
     visitor: AdminDep,
     state: Annotated[str, Query(max_length=16)] = "",
     search: Annotated[str, Query(max_length=200)] = "",
+    until: Annotated[str, Query(max_length=10)] = "",
     after: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Response:
-    """Show the films of all accounts, or those that match a state or a search."""
+    """Show the films of all accounts, or those that match a state, a search, or a day and what was before it."""
     states = [str(each) for each in JobState]
-    rows, has_more = search_jobs(session, search, state=state if state in states else None, after=after, limit=PAGE)
+    before = parse_day(until, visitor.zone, "until", days=1)
+    rows, has_more = search_jobs(
+        session, search, state=state if state in states else None, ordered_before=before, after=after, limit=PAGE
+    )
     outlooks = forecasts(session, [job for job, _ in rows])
     receipts = receipts_of(session, [job for job, _ in rows])
     films = [_film(job, name, outlooks[job.id], receipts.get(job.id)) for job, name in rows]
@@ -58,6 +65,7 @@ def show_films(
         "counts": count_jobs(session),
         "state": state,
         "search": search,
+        "until": until,
         "tones": TONES,
         "more": films[-1]["id"] if has_more else None,
         "may_act": Role.OPERATOR in visitor.roles,
@@ -72,9 +80,15 @@ def show_film(request: Request, session: SessionDep, visitor: AdminDep, job_id: 
 
 
 def film_page(
-    request: Request, session: Session, visitor: Visitor, job_id: str, *, error: AppError | None = None
+    request: Request,
+    session: Session,
+    visitor: Visitor,
+    job_id: str,
+    *,
+    error: AppError | None = None,
+    is_shown: bool = False,
 ) -> Response:
-    """Return the page of one film, with an error if there was one."""
+    """Return the page of one film, with an error if there was one; with the film itself where `is_shown`."""
     job = find_any_job(session, job_id)
     refundable = refundable_amount(session, job_id)
     showcase = open_agreement(session, job_id)
@@ -99,6 +113,11 @@ def film_page(
         "showcase": showcase,
         "agreed_by": names.get(showcase.agreed_by) if showcase else None,
         "may_choose": Role.OPERATOR in visitor.roles and may_be_shown(job, now(session)),
+        "may_view": Role.OPERATOR in visitor.roles and has_film(job),
+        # The paths of signed links: they expire, and revoking links voids them.
+        "film": {each: urlsplit(make_link(session, job, each)).path for each in ("video", "thumbnail")}
+        if is_shown
+        else None,
         "error": error,
         "done": request.query_params.get("done", ""),
     }
@@ -112,6 +131,22 @@ def post_cancellation(
     """Cancel a customer's film: what was rendered before is delivered and charged, nothing else."""
     cancel_job(session, Actor.of(visitor.caller), job_id)
     return redirect(request, f"/admin/films/{job_id}")
+
+
+@router.post("/films/{job_id}/view")
+def post_view(request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str) -> Response:
+    """Show the film itself on its page; the audit log says who saw it."""
+    view_film(session, Actor.of(visitor.caller), job_id)
+    return film_page(request, session, visitor, job_id, is_shown=True)
+
+
+@router.post("/films/{job_id}/links/revocation")
+def post_links_revocation(
+    request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, job_id: str
+) -> Response:
+    """Revoke the links to the film that work without a key."""
+    revoke_job_links(session, Actor.of(visitor.caller), job_id)
+    return redirect(request, f"/admin/films/{job_id}?done=links")
 
 
 _DETAILS = (

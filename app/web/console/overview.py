@@ -1,5 +1,7 @@
 """The console's overview: revenue, delivered seconds and GPU use by day, waiting times, failures, workers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any
@@ -14,7 +16,7 @@ from app.reports.service_overview import DayFigures, count_workers, read_days, r
 from app.reports.workers import list_worker_rows, read_pool_queues, standing_queues
 from app.settings import get_settings
 from app.web.auth import AdminDep, SessionDep
-from app.web.charts import HALF_WIDTH, bar_chart, shares
+from app.web.charts import HALF_WIDTH, Chart, bar_chart, shares
 from app.web.formats import count, minor, seconds
 from app.web.render import page
 from pricing.money import minor_per_major
@@ -36,30 +38,19 @@ def show_overview(
     currency = book_at(session, moment).book.currency
     today = moment.astimezone(zone).date()
     calendar = [today - timedelta(days=back) for back in reversed(range(days))]
-    by_date = read_days(session, calendar[0], zone)
+    by_date = read_days(session, calendar[0] - timedelta(days=days), zone)
     rows = [(f"{day.day} {day:%b}", by_date.get(day, DayFigures())) for day in calendar]
-    charged, refunded = sum(day.charged for _, day in rows), sum(day.refunded for _, day in rows)
-    revenue = charged - refunded
-    gpu_seconds = sum((day.gpu_seconds for _, day in rows), Decimal(0))
-    cost = int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency))
+    earlier = [figures for day, figures in by_date.items() if day < calendar[0]]
+    period = _period([figures for _, figures in rows], currency)
     context: dict[str, Any] = {
         "days": days,
         "spans": SPANS,
         "currency": currency,
-        "charged": charged,
-        "refunded": refunded,
-        "revenue": revenue,
-        "cost": cost,
-        "margin": revenue - cost,
-        "films": sum(day.films for _, day in rows),
-        "seconds": sum((day.seconds for _, day in rows), Decimal(0)),
-        "gpu_seconds": gpu_seconds,
-        # Charges are never below zero; the sum of a day's charges and refunds may be.
-        "by_charged": bar_chart([(name, day.charged, minor(day.charged, currency)) for name, day in rows]),
-        "by_seconds": bar_chart([(name, day.seconds, seconds(day.seconds)) for name, day in rows], width=HALF_WIDTH),
-        "by_gpu": bar_chart(
-            [(name, day.gpu_seconds, seconds(round(day.gpu_seconds, 1))) for name, day in rows], width=HALF_WIDTH
-        ),
+        "period": period,
+        "previous": _period(earlier, currency),
+        # A day's films are those that were ordered up to its end, the newest first.
+        "films_of_day": [f"/admin/films?until={day}" for day in calendar],
+        **_charts(rows, currency),
         "queue": read_queue(session, moment),
         "failures": shares(
             [(code, number, count(number, "film")) for code, number in read_failures(session, calendar[0], zone)]
@@ -71,3 +62,48 @@ def show_overview(
         ],
     }
     return page(request, "console/overview.html", title="Console", **context)
+
+
+def _charts(rows: Sequence[tuple[str, DayFigures]], currency: str) -> dict[str, Chart]:
+    """Return the charts of the days, each with an axis."""
+    # Charges are never below zero; the sum of a day's charges and refunds may be.
+    charged = [(name, day.charged, minor(day.charged, currency)) for name, day in rows]
+    delivered = [(name, day.seconds, seconds(day.seconds)) for name, day in rows]
+    gpu = [(name, day.gpu_seconds, seconds(round(day.gpu_seconds, 1))) for name, day in rows]
+    return {
+        "by_charged": bar_chart(charged, tick_text=lambda value: minor(value, currency)),
+        "by_seconds": bar_chart(delivered, width=HALF_WIDTH, tick_text=seconds),
+        "by_gpu": bar_chart(gpu, width=HALF_WIDTH, tick_text=seconds),
+    }
+
+
+@dataclass(frozen=True)
+class _Period:
+    """Sums over the days of a period; money in minor units."""
+
+    charged: int
+    refunded: int
+    films: int
+    seconds: Decimal
+    gpu_seconds: Decimal
+    cost: int
+
+    @property
+    def revenue(self) -> int:
+        return self.charged - self.refunded
+
+    @property
+    def margin(self) -> int:
+        return self.revenue - self.cost
+
+
+def _period(days: Sequence[DayFigures], currency: str) -> _Period:
+    gpu_seconds = sum((day.gpu_seconds for day in days), Decimal(0))
+    return _Period(
+        charged=sum(day.charged for day in days),
+        refunded=sum(day.refunded for day in days),
+        films=sum(day.films for day in days),
+        seconds=sum((day.seconds for day in days), Decimal(0)),
+        gpu_seconds=gpu_seconds,
+        cost=int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency)),
+    )

@@ -34,10 +34,11 @@ def show_simulation(
     since = moment - timedelta(days=days)
     simulation = simulate_stored(session, Actor.of(visitor.caller), book_id, since=since, until=moment)
     context: dict[str, Any] = {"book": {"id": stored.id, "title": stored.book.title.en}, "days": days, "spans": SPANS}
-    return page(request, "console/simulation.html", title="Simulation", **context, **_shown(session, simulation))
+    return page(request, "console/simulation.html", title="Simulation", **context, **show_figures(session, simulation))
 
 
-def _shown(session: Session, simulation: Simulation) -> dict[str, Any]:
+def show_figures(session: Session, simulation: Simulation) -> dict[str, Any]:
+    """Return a simulation as templates show it: amounts as text, accounts with their names."""
     names = display_names(session, [each.account for each in (*simulation.winners, *simulation.losers)])
     return {
         "currency": simulation.currency,

@@ -12,6 +12,7 @@ from app.db import commit_early
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.model_terms import acknowledge_terms, acknowledgement_of, models_with_terms, terms_hash
 from app.reports.display_names import display_names
+from app.reports.worker_history import read_worker, read_worker_figures
 from app.reports.workers import list_worker_rows, pools_without_others, read_pool_queues, standing_queues
 from app.roles import Role
 from app.settings import get_settings
@@ -35,6 +36,7 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     queues = read_pool_queues(session, known_pools | {"finish"})
     context: dict[str, Any] = {
         "workers": workers,
+        "figures": read_worker_figures(session),
         "alone": pools_without_others(workers),
         "standing": standing_queues(workers, queues),
         "queues": queues,
@@ -67,6 +69,13 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     commit_early(session)
     wakeups = {queue.pool: wakeups_waiting(queue.pool) for queue in context["queues"]}
     return page(request, "console/workers.html", title="Workers", wakeups=wakeups, **context)
+
+
+@router.get("/workers/{worker_id}")
+def show_worker(request: Request, session: SessionDep, visitor: AdminDep, worker_id: str) -> Response:
+    """Show one worker: its machine, and its takes of the last day."""
+    context: dict[str, Any] = {"shown": read_worker(session, worker_id), "tones": WORKER_TONES, "now": now(session)}
+    return page(request, "console/worker.html", title="Worker", **context)
 
 
 @router.post("/workers/{worker_id}/drain")

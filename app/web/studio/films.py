@@ -19,7 +19,7 @@ from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import find_job, receipt_of
-from app.jobs.links import make_link
+from app.jobs.links import make_link, revoke_links
 from app.jobs.rate_limits import count_order
 from app.jobs.schemas import decimal_seconds
 from app.jobs.shot_progress import shot_progress
@@ -54,7 +54,8 @@ _REDIRECT_CACHE_SECONDS = 3600
 def show_film(request: Request, session: SessionDep, visitor: CreatorDep, video_id: str) -> Response:
     """Show one film: player, shots, receipt and variations."""
     job = find_job(session, visitor.caller, video_id)
-    return page(request, "studio/film.html", **film_context(session, visitor.caller, job))
+    done = request.query_params.get("done", "")
+    return page(request, "studio/film.html", done=done, **film_context(session, visitor.caller, job))
 
 
 @router.get("/films/{video_id}/card")
@@ -121,6 +122,18 @@ def post_cancellation(
     if is_htmx(request):
         return page(request, "studio/card.html", card=card_of(session, job))
     return redirect(request, f"/films/{video_id}")
+
+
+@router.post("/films/{video_id}/links/revocation")
+def post_links_revocation(
+    request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str
+) -> Response:
+    """Revoke the links to the film that work without signing in."""
+    revoke_links(find_job(session, visitor.caller, video_id, lock=True))
+    answer = redirect(request, f"/films/{video_id}?done=links")
+    # The browser may hold redirects to the old links.
+    answer.headers["clear-site-data"] = '"cache"'
+    return answer
 
 
 @router.post("/films/{video_id}/removal")

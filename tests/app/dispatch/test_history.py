@@ -8,7 +8,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session
 
+from app.admin.inbox import read_inbox
 from app.admin.operations import jobs_by_state, list_all_deliveries, list_all_jobs
 from app.clock import now
 from app.db import transaction
@@ -37,12 +39,14 @@ from app.dispatch.worker_registry import (
 from app.jobs.intake import list_pauses
 from app.jobs.queue_tables import Take
 from app.jobs.tables import Job
-from app.reports.accounts import search_accounts
+from app.reports.accounts import read_figures, search_accounts
 from app.reports.capped_count import capped_count
 from app.reports.deliveries import list_delivery_rows
 from app.reports.jobs import search_jobs
 from app.reports.service_overview import count_workers, read_days, read_failures, read_queue
+from app.reports.worker_history import read_worker_figures
 from app.reports.workers import list_worker_rows, read_pool_queues
+from app.roles import ADMIN_ROLES
 from app.settings import get_settings
 from app.webhooks.secret import key_of
 from app.webhooks.tables import Delivery
@@ -214,6 +218,14 @@ def overview(_past: Past) -> None:
         read_queue(session, moment)
         count_workers(session)
         list_pauses(session)
+        read_worker_figures(session)
+        read_figures(session, [newest_account(session)])
+        roles = frozenset(map(str, ADMIN_ROLES))
+        assert {each.kind for each in read_inbox(session, "nobody", roles, str(zone))} >= {"no_worker"}
+
+
+def newest_account(session: Session) -> str:
+    return list_all_jobs(session, limit=1)[0][0].account_id
 
 
 def searches(past: Past) -> None:

@@ -1,6 +1,7 @@
 """Account pages: keys and secrets are shown once, members join and leave, and menus match roles."""
 
 import re
+from html import unescape
 
 import pytest
 from sqlalchemy import select, update
@@ -155,8 +156,7 @@ def test_a_worker_is_drained_from_the_console(site: Site):
 def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
     author, approver = site.browser("author"), site.browser("approver")
     author.get("/admin/price-books/new")
-    text = author.page.text.split('spellcheck="false"')[1].split(">", 1)[1].split("</textarea>")[0]
-    toml = text.replace("&#34;", '"').replace("&#39;", "'").replace("&gt;", ">").replace("&lt;", "<")
+    toml = unescape(re.search(r'<textarea name="toml" hidden>\n(.*?)</textarea>', author.page.text, re.DOTALL)[1])
     toml = toml.replace('name = "2026-04-27"', 'name = "2026-12-01"', 1)
     refused = author.send("/admin/price-books", {"toml": toml.replace("[[rates]]", "[[fates]]"), "note": "x"})
     assert refused.status_code == 422

@@ -69,6 +69,11 @@ def test_charts_keep_small_values_visible():
     assert [bar.height for bar in chart.bars][:2] == [0, 2.0]
     assert chart.top == "10000"
     assert bar_chart([]).is_empty
+    chart = bar_chart([("a", 1, "1"), ("b", 31, "31")], tick_text=str)
+    assert [tick.text for tick in chart.ticks] == ["20", "40"]
+    assert chart.bars[0].x >= chart.left > 0
+    assert chart.bars[1].y > chart.ticks[1].y, "the axis ends above the highest bar"
+    assert bar_chart([("a", 0, "0")], tick_text=str).ticks == ()
     assert [row["share"] for row in shares([("x", 1, "1"), ("y", 4, "4")])] == [1000, 250]
 
 

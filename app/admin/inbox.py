@@ -1,0 +1,176 @@
+"""The inbox of the console: what waits for this admin, and what needs an operator's attention."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.accounts.role_holders import persons_with_role
+from app.accounts.tables import Account
+from app.admin.tables import TopUpRequest
+from app.catalog.models import load_catalog
+from app.clock import now
+from app.prices.find import book_at, newest_book
+from app.prices.tables import StoredBook, StoredContract
+from app.reports.display_names import display_names
+from app.reports.service_overview import read_days
+from app.reports.workers import unserved_pools
+from app.roles import Role
+from app.settings import get_settings
+from app.webhooks.tables import Endpoint
+from pricing.money import minor_per_major
+
+# An endpoint that fails for shorter may be restarting.
+FAILING_AFTER = timedelta(minutes=15)
+# The margin of the last week, in per cent of its revenue, below which the inbox says so.
+LOW_MARGIN_PERCENT = 20
+MARGIN_DAYS = 7
+# More items of a kind are not read: the count in the navigation then ends with a plus.
+ITEMS_MAX = 50
+
+
+class InboxKind(StrEnum):
+    """What an item of the inbox is about."""
+
+    BOOK_APPROVAL = "book_approval"
+    BOOK_SCHEDULE = "book_schedule"
+    CONTRACT_APPROVAL = "contract_approval"
+    CONTRACT_SCHEDULE = "contract_schedule"
+    TOP_UP = "top_up"
+    WEBHOOK = "webhook"
+    NO_WORKER = "no_worker"
+    LOW_MARGIN = "low_margin"
+
+
+@dataclass(frozen=True)
+class InboxItem:
+    """One thing that waits. `title` names it, `detail` adds what its kind has: a reason, an amount, a percentage.
+
+    `amount` is in minor units of `currency`. `since` is when it began to wait, None where that is not known.
+    """
+
+    kind: InboxKind
+    id: str
+    title: str
+    detail: str = ""
+    by: str = ""
+    since: datetime | None = None
+    account_id: str = ""
+    amount: int = 0
+    currency: str = ""
+
+
+def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) -> list[InboxItem]:
+    """Return what waits for a person with these roles; `zone` is that of the days of the margin."""
+    items: list[InboxItem] = []
+    if roles & {Role.PRICING_APPROVER, Role.PRICING_AUTHOR}:
+        items += _documents(session, person, roles)
+    if Role.OPERATOR in roles:
+        items += [*_top_ups(session, person), *_no_worker(session), *_webhooks(session)]
+        items += _low_margin(session, ZoneInfo(zone))
+    names = display_names(session, [name for each in items for name in (each.by, each.account_id)])
+    return [_named(each, names) for each in items]
+
+
+def _named(item: InboxItem, names: dict[str, str]) -> InboxItem:
+    values = {**vars(item), "by": names.get(item.by, item.by)}
+    if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK):
+        values["title"] = names.get(item.account_id, item.account_id)
+    return InboxItem(**values)
+
+
+def _documents(session: Session, person: str, roles: frozenset[str]) -> Iterator[InboxItem]:
+    """Yield drafts that this person may approve, and approved books and contracts that nobody has scheduled."""
+    others = persons_with_role(session, Role.PRICING_APPROVER) - {person}
+    newest = newest_book(session)
+    # Written out, as the condition of the partial index.
+    waiting = text("state IN ('draft', 'approved')")
+    books = select(StoredBook).where(waiting, StoredBook.based_on == (newest.id if newest else None))
+    contracts = select(StoredContract).where(waiting)
+    approval = (InboxKind.BOOK_APPROVAL, InboxKind.CONTRACT_APPROVAL)
+    schedule = (InboxKind.BOOK_SCHEDULE, InboxKind.CONTRACT_SCHEDULE)
+    # A draft of an older book can no longer be scheduled, so it waits for nobody.
+    documents: list[tuple[int, StoredBook | StoredContract]] = [
+        *((0, each) for each in session.scalars(books.order_by(StoredBook.edited_at).limit(ITEMS_MAX))),
+        *((1, each) for each in session.scalars(contracts.order_by(StoredContract.edited_at).limit(ITEMS_MAX))),
+    ]
+    for index, each in documents:
+        is_draft = each.state == "draft"
+        if is_draft and (Role.PRICING_APPROVER not in roles or (each.author == person and others)):
+            continue
+        document = each.book if isinstance(each, StoredBook) else each.contract
+        yield InboxItem(
+            approval[index] if is_draft else schedule[index],
+            each.id,
+            document.title.en,
+            detail=each.note,
+            by=each.author,
+            since=each.edited_at if is_draft else each.approved_at,
+            account_id=each.account_id if isinstance(each, StoredContract) else "",
+        )
+
+
+def _top_ups(session: Session, person: str) -> Iterator[InboxItem]:
+    """Yield top-ups that another operator requested; one's own only for a sole operator."""
+    others = persons_with_role(session, Role.OPERATOR) - {person}
+    query = (
+        select(TopUpRequest, Account.currency)
+        .join(Account, Account.id == TopUpRequest.account_id)
+        .where(text("top_up_requests.state = 'open'"))
+        .order_by(TopUpRequest.requested_at)
+    )
+    for each, currency in session.execute(query.limit(ITEMS_MAX)):
+        if each.requested_by != person or not others:
+            yield InboxItem(
+                InboxKind.TOP_UP,
+                each.id,
+                "",
+                detail=each.reference,
+                by=each.requested_by,
+                since=each.requested_at,
+                account_id=each.account_id,
+                amount=each.amount,
+                currency=currency,
+            )
+
+
+def _no_worker(session: Session) -> Iterator[InboxItem]:
+    """Yield one item with the pools of enabled models that no worker serves, and those of films that are joined."""
+    catalog = load_catalog(get_settings().catalog_dir).values()
+    # The synthetic model serves test keys only.
+    pools = {model.pool for model in catalog if model.enabled and model.family != "synthetic"} | {"finish"}
+    if unserved := unserved_pools(session, pools):
+        yield InboxItem(InboxKind.NO_WORKER, "workers", ", ".join(unserved))
+
+
+def _webhooks(session: Session) -> Iterator[InboxItem]:
+    """Yield webhook endpoints that have failed for some time and are not disabled yet."""
+    since = now(session) - FAILING_AFTER
+    query = (
+        select(Endpoint)
+        .where(text("failing_since IS NOT NULL AND deleted_at IS NULL AND disabled_at IS NULL"))
+        .where(Endpoint.failing_since <= since, Endpoint.test.is_(False))
+        .order_by(Endpoint.failing_since)
+    )
+    for each in session.scalars(query.limit(ITEMS_MAX)):
+        yield InboxItem(
+            InboxKind.WEBHOOK, each.id, "", detail=each.url, since=each.failing_since, account_id=each.account_id
+        )
+
+
+def _low_margin(session: Session, zone: ZoneInfo) -> Iterator[InboxItem]:
+    """Yield the margin of the last days where it is low; days without a charge have none."""
+    moment = now(session)
+    currency = book_at(session, moment).book.currency
+    days = read_days(session, moment.astimezone(zone).date() - timedelta(days=MARGIN_DAYS - 1), zone).values()
+    revenue = sum(day.charged - day.refunded for day in days)
+    gpu_seconds = sum((day.gpu_seconds for day in days), Decimal(0))
+    cost = int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency))
+    if revenue > 0 and 100 * (revenue - cost) < LOW_MARGIN_PERCENT * revenue:
+        percent = f"{100 * Decimal(revenue - cost) / revenue:.1f}".replace("-", "−")
+        yield InboxItem(InboxKind.LOW_MARGIN, "margin", percent, amount=revenue - cost, currency=currency)
