@@ -146,7 +146,12 @@ def syntax_line(message: str) -> int | None:
 
 
 def toml_literal(value: Any) -> str:
-    """Return a value as TOML: text, whole numbers, true and false, moments, and lists and tables of these."""
+    """Return a value as TOML: text, whole numbers, true and false, moments, and lists and tables of these.
+
+    Raises TypeError for a float, which a price book never holds.
+    """
+    if isinstance(value, float):
+        raise TypeError("a price book holds no floats; write the number as text")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

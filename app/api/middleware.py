@@ -64,11 +64,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers.update(rate_limit_headers(getattr(request.state, "limit_statuses", [])))
-                headers.update(model_headers(request))
-                if status < 400:
-                    # The order of a request that failed later was rolled back.
-                    headers.update(getattr(request.state, "spend_headers", {}))
+                headers.update(_headers_of(request, status))
             await send(message)
 
         try:
@@ -103,6 +99,13 @@ class RequestMiddleware:
             log.info("%s %s %s in %s ms", method, route, status, int(1000 * seconds))
             REQUESTS.labels(route, method, status).inc()
             REQUEST_SECONDS.labels(route).observe(seconds)
+
+
+def _headers_of(request: Request, status: int) -> dict[str, str]:
+    """Return the headers that the work on a request has left for its answer: limits, the model's end, and costs."""
+    headers = {**rate_limit_headers(getattr(request.state, "limit_statuses", [])), **model_headers(request)}
+    # The order of a request that failed later was rolled back.
+    return headers | (getattr(request.state, "spend_headers", {}) if status < 400 else {})
 
 
 async def error_response(request: Request, error: Exception) -> Response:

@@ -204,11 +204,16 @@ def _write(
         **event_inputs(events),
     }
     _WRITE.run(session, inputs)
+    _redeem(films, jobs)
+    return jobs
+
+
+def _redeem(films: tuple[Priced, ...], jobs: list[Job]) -> None:
+    """Let the quotes of an order know what the statement has written: that they are redeemed, and by which jobs."""
     for job, film in zip(jobs, films, strict=True):
         if film.quote is not None:
             film.quote.state, film.quote.job_id = QuoteState.REDEEMED, job.id
             mark_written(film.quote, "state", "job_id")
-    return jobs
 
 
 def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> dict[str, Any]:

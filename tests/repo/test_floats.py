@@ -26,6 +26,7 @@ from app.admin.accounts import KeyOptions
 from app.admin.top_ups import needs_second_operator
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
+from app.jobs.usd import in_us_cents, in_usd
 from app.prices.promotion_budgets import reserve_of_budget, return_to_budget
 from app.prices.reservations import PriceUse, reserve, reserve_by
 from app.prices.reservations import settle_reservation as settle_reservation
@@ -45,6 +46,7 @@ from pricing.price import tax_inside
 from pricing.rate_key import RateKey
 from pricing.receipt import Delivered
 from pricing.simulate import simulate
+from pricing.toml_edit import toml_literal
 from pricing.usage import Customer, Usage
 from tests.pricing.inputs import DEFAULT
 
@@ -69,8 +71,12 @@ AMOUNTS = frozenset(
         *("budget_month", "budget_total", "job_cap", "free_seconds", "promotions", "cost_per_gpu_second"),
     }
 )
-# What takes a whole Price under one of these names, and no number.
-OTHERS = {"app.jobs.quote.price_out(amount)"}
+# What takes a whole Price, its text or a number of calls under one of these names.
+OTHERS = {
+    "app.jobs.priced.price_out(amount)",
+    "app.jobs.prediction.progress_lines(total)",
+    "app.jobs.rate_limits.count_use(uses)",
+}
 
 Call = Callable[[Any], object]
 
@@ -112,6 +118,9 @@ def calls(session: Session, account: str) -> dict[str, Call]:
         "pricing.money.require_integer(amount)": require_integer,
         "pricing.price.tax_inside(total)": lambda it: tax_inside(DEFAULT, it),
         "pricing.simulate.simulate(cost_per_gpu_second)": lambda it: simulate(DEFAULT, [], cost_per_gpu_second=it),
+        "pricing.toml_edit.toml_literal(value)": toml_literal,
+        "app.jobs.usd.in_usd(minor)": lambda it: in_usd(it, "CNY", "0.14"),
+        "app.jobs.usd.in_us_cents(minor)": lambda it: in_us_cents(it, "CNY", "0.14", up=True),
         "app.wallet.balance.decimal_text(minor)": lambda it: decimal_text(it, "CNY"),
         "app.wallet.balance.open_wallet(credit_limit)": lambda it: open_wallet(session, account, credit_limit=it),
         "app.wallet.balance.set_credit_limit(credit_limit)": lambda it: set_credit_limit(session, account, it),
