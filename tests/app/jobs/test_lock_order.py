@@ -18,6 +18,8 @@ from app.accounts.caller import Caller
 from app.admin import accounts as admin_accounts
 from app.admin import money
 from app.admin.top_ups import TopUp, add_funds
+from app.assets.ingest import add_asset, new_asset
+from app.assets.owner import OwnerIds
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.db import transaction
@@ -95,6 +97,13 @@ def line(engine: Engine, redis_url: str) -> Iterator[Line]:
         yield Line(session)
 
 
+def add_picture(session: Session, account_id: str) -> str:
+    """A picture of an account, without its file."""
+    asset = new_asset(OwnerIds(account_id), filename="a.png")
+    asset.state, asset.kind, asset.key = "ready", "picture", f"assets/{account_id}/a.png"
+    return add_asset(session, asset).id
+
+
 def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
     alice = line.open(membership="studio")
     account, session = alice.account_id, line.session
@@ -112,6 +121,8 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.make(lease)
         line.cancel(alice, lease_job.id)
         line.cancel(alice, line.order(alice, **film).id)
+        picture = line.act(lambda: add_picture(session, account))
+        line.cancel(alice, line.order(alice, seconds=2, first_frame=picture, retention={"inputs": 0}).id)
         line.order(alice, service_tier="flex", expires_after=5, **film)
         project = line.act(lambda: admin_accounts.create_account_project(session, OPERATOR, account, "Films", None))
         line.order(replace(alice, project_id=project.id), **film)
