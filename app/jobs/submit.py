@@ -168,16 +168,7 @@ def _write(
     first = films[0]
     pool = TEST_POOL if caller.test else first.model.pool
     group_id = new_id("group") if len(films) > 1 else None
-    rows: list[dict[str, Any]] = []
-    units: list[dict[str, Any]] = []
-    for index, (job_id, film) in enumerate(zip(ids, films, strict=True)):
-        planned = plan_units(film.spec, film.model, pool)
-        units += [unit | {"job_id": job_id} for unit in planned]
-        row = _job_columns(caller, order, facts, film)
-        row |= {"id": job_id, "pool": pool, "units_total": sum(unit["kind"] == "segment" for unit in planned)}
-        # A group's callback is called once, when all of it has ended.
-        row |= {} if group_id is None else {"group_id": group_id, "group_index": index, "callback_url": None}
-        rows.append(row)
+    rows, units = _rows(caller, order, facts, films, ids, pool=pool, group_id=group_id)
     jobs = [new_row(Job, row) for row in rows]
     events = [new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints) for job in jobs]
     inputs = {
@@ -214,6 +205,30 @@ def _redeem(films: tuple[Priced, ...], jobs: list[Job]) -> None:
         if film.quote is not None:
             film.quote.state, film.quote.job_id = QuoteState.REDEEMED, job.id
             mark_written(film.quote, "state", "job_id")
+
+
+def _rows(
+    caller: Caller,
+    order: OrderIdentity,
+    facts: OrderFacts,
+    films: tuple[Priced, ...],
+    ids: list[str],
+    *,
+    pool: str,
+    group_id: str | None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the columns of an order's jobs, and those of the units of all of them."""
+    rows: list[dict[str, Any]] = []
+    units: list[dict[str, Any]] = []
+    for index, (job_id, film) in enumerate(zip(ids, films, strict=True)):
+        planned = plan_units(film.spec, film.model, pool)
+        units += [unit | {"job_id": job_id} for unit in planned]
+        row = _job_columns(caller, order, facts, film)
+        row |= {"id": job_id, "pool": pool, "units_total": sum(unit["kind"] == "segment" for unit in planned)}
+        # A group's callback is called once, when all of it has ended.
+        row |= {} if group_id is None else {"group_id": group_id, "group_index": index, "callback_url": None}
+        rows.append(row)
+    return rows, units
 
 
 def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> dict[str, Any]:

@@ -60,7 +60,8 @@ def read_filter(
     entries = _metadata(request)
     for name, value in (("user", user), ("external_id", external_id)):
         if value is not None and entries.setdefault(name, value) != value:
-            raise AppError("invalid_request", f"{name} contradicts metadata[{name}].", field=name)
+            message = f"{name} contradicts metadata[{name}]."
+            raise AppError("invalid_request", message, field=name, allowed=entries[name])
     return JobFilter(
         state=status,
         model=model,

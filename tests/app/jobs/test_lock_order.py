@@ -29,6 +29,7 @@ from app.dispatch.scheduler import run_round
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
+from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.queue_tables import Share
 from app.jobs.states import FINAL
@@ -51,6 +52,7 @@ STEPS: list[tuple[str, str]] = [
     ("shares", r"(UPDATE|INSERT INTO) shares|FROM shares .*FOR UPDATE"),
     ("lanes", r"INSERT INTO units|UPDATE units SET (state|class)"),
     ("inputs", r"UPDATE assets|FROM assets .*FOR UPDATE"),
+    ("group", r"UPDATE job_groups"),
     ("reservation", r"UPDATE reservations"),
     ("free seconds", r"(UPDATE|INSERT INTO) free_uses"),
     ("promotions of an account", r"(UPDATE|INSERT INTO) promotion_uses"),
@@ -123,6 +125,8 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.cancel(alice, line.order(alice, **film).id)
         picture = line.act(lambda: add_picture(session, account))
         line.cancel(alice, line.order(alice, seconds=2, first_frame=picture, retention={"inputs": 0}).id)
+        for each in jobs_of(session, str(line.order(alice, n=2, **film).group_id)):
+            line.cancel(alice, each.id)
         line.order(alice, service_tier="flex", expires_after=5, **film)
         project = line.act(lambda: admin_accounts.create_account_project(session, OPERATOR, account, "Films", None))
         line.order(replace(alice, project_id=project.id), **film)
