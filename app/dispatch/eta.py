@@ -23,6 +23,8 @@ PRIORS_SQL = FACTS_SQL[FACTS_SQL.index("priors (") : FACTS_SQL.index(",\nwanted"
 _FORECAST = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
 # Below what a snapshot resolves: durations are rounded to milliseconds.
 _EPSILON = 1e-6
+# Jobs of one queue that are compared with all other accounts at once, besides the last one. The others lie between them.
+_EXACT_TURNS = 4
 _ZERO = Decimal(0)
 
 
@@ -72,6 +74,7 @@ def forecast_inputs(ids: Sequence[str], at: datetime | None = None) -> dict[str,
         "ids": list(ids),
         "now": at,
         "epsilon": _EPSILON,
+        "exact_turns": _EXACT_TURNS,
         "finish_pool": FINISH_POOL,
         "test_pool": TEST_POOL,
     }

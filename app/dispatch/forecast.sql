@@ -80,9 +80,19 @@ waiting AS MATERIALIZED (
     LEFT JOIN shares AS s ON s.pool = q.pool AND s.account_id = q.account_id
     WHERE q.pool IN (SELECT pool FROM turns)
 ),
+-- Of the jobs of one queue, at most :exact_turns turns and the last one are compared with all other accounts; a job
+-- between two of them gets what lies between theirs. A page of films costs little more than one of them.
+ranked AS MATERIALIZED (
+    SELECT *, greatest(1, CAST(ceil((last_place - 1) / CAST(:exact_turns AS float8)) AS int)) AS stride
+    FROM (
+        SELECT t.*, row_number() OVER (line ORDER BY turn, queued_at, id) AS place, count(*) OVER line AS last_place
+        FROM turns AS t
+        WINDOW line AS (PARTITION BY pool, account_id, class)
+    ) AS places
+),
 -- The work of other accounts that goes before: all of a higher priority, and of the same priority as many units of each
 -- account as begin at a virtual time before the job's turn.
-others AS MATERIALIZED (
+exact AS MATERIALIZED (
     SELECT id, sum(ceil(jobs * units / all_units - :epsilon)) AS jobs, sum(p50 * units / all_units) AS p50,
            sum(p90 * units / all_units) AS p90
     FROM (
@@ -98,11 +108,36 @@ others AS MATERIALIZED (
                        END
                    )
                END AS units
-        FROM turns AS t
+        FROM ranked AS t
         JOIN waiting AS w ON w.pool = t.pool AND w.class <= t.class AND w.account_id <> t.account_id
             AND (w.class < t.class OR w.vtime <= t.turn + :epsilon)
+        WHERE t.place = t.last_place OR (t.place - 1) % t.stride = 0
     ) AS ahead
     GROUP BY id
+),
+others AS MATERIALIZED (
+    SELECT r.id, round(before.jobs + r.share * (after.jobs - before.jobs)) AS jobs,
+           before.p50 + r.share * (after.p50 - before.p50) AS p50,
+           before.p90 + r.share * (after.p90 - before.p90) AS p90
+    FROM (
+        SELECT t.id, b.id AS before_id, a.id AS after_id,
+               coalesce((t.turn - b.turn) / nullif(a.turn - b.turn, 0), 0) AS share
+        FROM ranked AS t
+        JOIN ranked AS b ON b.pool = t.pool AND b.account_id = t.account_id AND b.class = t.class
+            AND b.place = t.place - CASE WHEN t.place = t.last_place THEN 0 ELSE (t.place - 1) % t.stride END
+        JOIN ranked AS a ON a.pool = t.pool AND a.account_id = t.account_id AND a.class = t.class
+            AND a.place = CASE
+                WHEN b.place = t.place THEN t.place ELSE least(b.place + t.stride, t.last_place)
+            END
+    ) AS r
+    CROSS JOIN LATERAL (
+        SELECT coalesce(max(jobs), 0) AS jobs, coalesce(max(p50), 0) AS p50, coalesce(max(p90), 0) AS p90
+        FROM exact AS e WHERE e.id = r.before_id
+    ) AS before
+    CROSS JOIN LATERAL (
+        SELECT coalesce(max(jobs), 0) AS jobs, coalesce(max(p50), 0) AS p50, coalesce(max(p90), 0) AS p90
+        FROM exact AS e WHERE e.id = r.after_id
+    ) AS after
 ),
 serving AS MATERIALIZED (
     SELECT pools FROM workers WHERE state <> 'gone' AND state IN ('starting', 'idle', 'busy') AND NOT drain_requested
