@@ -23,7 +23,7 @@ PRIORS_SQL = FACTS_SQL[FACTS_SQL.index("priors (") : FACTS_SQL.index(",\nwanted"
 _FORECAST = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
 # Below what a snapshot resolves: durations are rounded to milliseconds.
 _EPSILON = 1e-6
-# Jobs of one queue that are compared with all other accounts at once, besides the last one. The others lie between them.
+# Jobs of one queue that are compared with all other accounts at once, besides the last one. The others lie between.
 _EXACT_TURNS = 4
 _ZERO = Decimal(0)
 
