@@ -87,7 +87,7 @@ class Job(Base):
         Index("ix_jobs_model_created", "model", "created_at", "id"),
         # For operators who have the beginning of an id.
         Index("ix_jobs_id_prefix", "id", postgresql_ops={"id": "text_pattern_ops"}),
-        Index("ix_jobs_mark_id", "mark_id", unique=True, postgresql_where=text("mark_id IS NOT NULL")),
+        Index("ix_jobs_mark_id", "mark_id", postgresql_where=text("mark_id IS NOT NULL")),
         Index("ix_jobs_group", "group_id", "group_index", postgresql_where=text("group_id IS NOT NULL")),
         Index("ix_jobs_retention", "files_expire_at", postgresql_where=text("files_removed_at IS NULL")),
         # A page is pruned once less than this share is free: it must be more than a row, so that progress stays in it.

@@ -27,6 +27,7 @@ from app.settings import get_settings
 DEVELOPMENT_FILE = "signing-development.pem"
 DEVELOPMENT_NAME = "Cinemeter development certificate"
 _DEVELOPMENT_DAYS = 3650
+_DEVELOPMENT_DAYS_EARLY = 400
 _RSA_BITS_MIN = 2048
 # The use of a certificate that signs C2PA claims, by the C2PA certificate policy.
 _CLAIM_SIGNING = x509.ObjectIdentifier("1.3.6.1.4.1.62558.2.1")
@@ -141,8 +142,8 @@ def _make_development_file(path: Path) -> None:
 def _certificate(
     key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey, name: str, *, is_issuer: bool
 ) -> x509.Certificate:
-    # A day early, so that a machine whose clock is a little behind accepts it too.
-    begins_at = datetime.fromtimestamp(local_now().timestamp(), UTC) - timedelta(days=1)
+    # Early, as the library that signs reads the machine's clock, which a clock with an offset may be far ahead of.
+    begins_at = datetime.fromtimestamp(local_now().timestamp(), UTC) - timedelta(days=_DEVELOPMENT_DAYS_EARLY)
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(name))
@@ -150,7 +151,7 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins_at)
-        .not_valid_after(begins_at + timedelta(days=_DEVELOPMENT_DAYS))
+        .not_valid_after(begins_at + timedelta(days=_DEVELOPMENT_DAYS_EARLY + _DEVELOPMENT_DAYS))
         .add_extension(x509.BasicConstraints(ca=is_issuer, path_length=0 if is_issuer else None), critical=True)
         .add_extension(_key_usage(is_issuer=is_issuer), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

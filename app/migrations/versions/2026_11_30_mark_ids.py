@@ -22,7 +22,7 @@ def upgrade() -> None:
     # Films that were ordered before have none: a default that is set afterwards changes no row.
     op.add_column("jobs", sa.Column("mark_id", sa.BigInteger(), nullable=True), if_not_exists=True)
     op.alter_column("jobs", "mark_id", server_default=sa.text("nextval('mark_ids')"))
-    add_index("ix_jobs_mark_id", "jobs", ["mark_id"], unique=True, where="mark_id IS NOT NULL")
+    add_index("ix_jobs_mark_id", "jobs", ["mark_id"], where="mark_id IS NOT NULL")
 
 
 def downgrade() -> None:
