@@ -177,12 +177,12 @@ def count_use(redis: Redis, key: str, limit: int, uses: int = 1, *, call: str | 
     most 120. Raises RedisError.
     """
     keys = [f"{_KEY_PREFIX}:{key}", *([] if call is None else [f"{_KEY_PREFIX}:{key}:{call}"])]
-    arguments = (len(keys), *keys, limit, WINDOW_SECONDS, uses)
+    arguments: list[Any] = [*keys, limit, WINDOW_SECONDS, uses]
     try:
-        answer: Any = redis.evalsha(_COUNT_USE_SHA, *arguments)
+        answer: Any = redis.evalsha(_COUNT_USE_SHA, len(keys), *arguments)
     except NoScriptError:
         # Redis has started anew; this sends the script again and keeps it.
-        answer = redis.eval(_COUNT_USE, *arguments)
+        answer = redis.eval(_COUNT_USE, len(keys), *arguments)
     allowed, left, seconds = answer
     return bool(allowed), left, seconds
 
