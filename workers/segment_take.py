@@ -18,7 +18,7 @@ from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
 from app.jobs.sound_files import sound_key
 from app.provenance.manifest import FilmOrigin
-from app.provenance.watermark import Watermark, amplitude_for, watermark_key
+from app.provenance.watermark import Watermark, heights_for, watermark_key
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
 from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound
@@ -188,7 +188,7 @@ class SegmentTake(RunningTake):
         if mark_id is None:
             return None
         height, width, _ = first.shape
-        return Watermark(watermark_key(), mark_id, height=height, width=width, amplitude=amplitude_for(first))
+        return Watermark(watermark_key(), mark_id, height=height, width=width, heights=heights_for(first))
 
     def _store(self, rendered: Rendered) -> None:
         storage, prefix = get_storage(), f"takes/{self.claim.job_id}/{self.claim.take_id}"

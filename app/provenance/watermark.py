@@ -1,4 +1,4 @@
-"""The invisible watermark: a still pattern of weak light and dark patches that carries a film's id of 48 bits.
+"""The invisible watermark: a still pattern of weak patches, light or blue, that carries a film's id of 48 bits.
 
 A film is marked by the same pattern in each of its frames, so a mean over frames keeps the pattern and blurs what
 moves, frames may be dropped or doubled, and nothing flickers. The pattern lies on a grid of square patches ("chips")
@@ -24,9 +24,13 @@ from app.settings import get_settings
 CHIPS_SHORT = 90
 # Chips of the plane in each direction: frames up to 12:5 are covered without repetition, wider ones repeat it.
 PLANE = 216
-# Height of a chip in levels of 255, from flat pictures to those full of detail. Between the chips' centres the pattern
-# is interpolated, so its mean square is 4/9 of the square of this: at most 20 lg(255 / (2/3 * 2.6)) = 43.3 dB.
-AMPLITUDE_FLAT, AMPLITUDE_DETAILED = 1.2, 2.6
+# Height of a chip in levels of 255, from flat pictures to those full of detail: in luma, and in blue-difference chroma
+# (Cb of BT.601), where pictures have little detail that the mark could be taken for. Light chips are less blue, so that
+# the two changes of blue nearly cancel: 20 lg(255 / sqrt(4/9 * (l^2 - 0.95 l b + 1.09 b^2))) = 43.5 dB at most, as the
+# pattern is interpolated between the chips' centres and its mean square is 4/9 of the square of its height.
+FLAT, DETAILED = (1.2, 1.2), (2.4, 2.4)
+# What a level of Cb adds to red, green and blue (ITU-R BT.601-7, 2.5).
+_CB = (0.0, -0.344136, 1.772)
 # The mean step between neighbouring pixels, in levels, from which a picture counts as full of detail.
 _DETAILED_STEP = 4.0
 
@@ -95,33 +99,37 @@ def _interpolation(length: int, chip: float) -> npt.NDArray[np.float32]:
 class Watermark:
     """The mark of one film at one size, to be drawn into its frames.
 
-    `key` belongs to the home, `mark_id` (48 bits) to the film; height and width in pixels, amplitude in levels of 255.
-    Raises ValueError for an id of more than 48 bits.
+    `key` belongs to the home, `mark_id` (48 bits) to the film; height and width in pixels, `heights` of a chip in luma
+    and in Cb, in levels of 255. Raises ValueError for an id of more than 48 bits.
     """
 
-    def __init__(self, key: bytes, mark_id: int, *, height: int, width: int, amplitude: float) -> None:
+    def __init__(
+        self, key: bytes, mark_id: int, *, height: int, width: int, heights: tuple[float, float] = DETAILED
+    ) -> None:
         chip = min(height, width) / CHIPS_SHORT
         chips = layout(key).chips(mark_id)
-        pattern = _interpolation(height, chip) @ chips @ _interpolation(width, chip).T * amplitude  # [H, W]
-        levels = np.rint(pattern).astype(np.int16)[..., None]  # [H, W, 1]
-        # As two unsigned patterns, of which one is 0 at each pixel: frames saturate without wider arithmetic.
-        self._lighter = np.repeat(np.maximum(levels, 0).astype(np.uint8), 3, axis=2)  # [H, W, 3]
-        self._darker = np.repeat(np.maximum(-levels, 0).astype(np.uint8), 3, axis=2)  # [H, W, 3]
+        pattern = _interpolation(height, chip) @ chips @ _interpolation(width, chip).T  # [H, W]
+        luma, blue = heights
+        levels = np.stack([np.rint(pattern * (luma - blue * share)) for share in _CB], axis=2)  # [H, W, 3]
+        # As two unsigned patterns, of which one is 0 at each place: frames saturate without wider arithmetic.
+        self._lighter = np.maximum(levels, 0).astype(np.uint8)  # [H, W, 3]
+        self._darker = np.maximum(-levels, 0).astype(np.uint8)  # [H, W, 3]
 
     def draw(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the frames, uint8 [f, H, W, 3], with the mark. What would be above 255 or below 0 is cut off."""
-        marked = np.minimum(frames, 255 - self._lighter)
+        marked: npt.NDArray[np.uint8] = np.minimum(frames, 255 - self._lighter)
         marked += self._lighter
         np.maximum(marked, self._darker, out=marked)
         marked -= self._darker
         return marked
 
 
-def amplitude_for(frame: npt.NDArray[np.uint8]) -> float:
-    """Return the amplitude for a take that begins with this frame, uint8 [H, W, 3]: more where detail hides more.
+def heights_for(frame: npt.NDArray[np.uint8]) -> tuple[float, float]:
+    """Return the heights for a take that begins with this frame, uint8 [H, W, 3]: more where detail hides more.
 
-    It stays for the whole take, as a pattern that changed would flicker.
+    They stay for the whole take, as a pattern that changed would flicker.
     """
     green = frame[..., 1].astype(np.int16)
-    step = float(np.abs(np.diff(green, axis=1)).mean())
-    return AMPLITUDE_FLAT + (AMPLITUDE_DETAILED - AMPLITUDE_FLAT) * min(1.0, step / _DETAILED_STEP)
+    detail = min(1.0, float(np.abs(np.diff(green, axis=1)).mean()) / _DETAILED_STEP)
+    luma, blue = ((1 - detail) * flat + detail * most for flat, most in zip(FLAT, DETAILED, strict=True))
+    return luma, blue

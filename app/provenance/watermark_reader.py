@@ -54,24 +54,25 @@ class Reading:
     mark_id: int | None
 
 
-def reduce(luma: npt.NDArray[np.uint8]) -> Plane:
-    """Return a frame at the size at which marks are read, float32 [h, w] with a short side of READ_SIDE pixels.
+def reduce(frame: npt.NDArray[np.uint8]) -> Plane:
+    """Return a frame at the size at which marks are read, float32 [2, h, w] with a short side of READ_SIDE pixels.
 
-    `luma`: uint8 [H, W].
+    `frame`: YUV without subsampling, uint8 [3, H, W], of which luma and Cb are kept.
     """
-    height, width = luma.shape
+    _, height, width = frame.shape
     factor = READ_SIDE / min(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(Image.fromarray(luma).resize(size, Image.Resampling.BICUBIC), dtype=np.float32)
+    planes = [Image.fromarray(plane).resize(size, Image.Resampling.BICUBIC) for plane in frame[:2]]
+    return np.stack([np.asarray(plane, dtype=np.float32) for plane in planes])
 
 
 def read_marks(frames: Iterable[Plane], key: bytes) -> list[Reading]:
     """Return the marks of a key in a film, each id once, the clearest first.
 
-    `frames` float32 [h, w]: reduced frames of one size in their order. A film joined from clips of several films has
+    `frames` float32 [2, h, w]: reduced frames of one size in their order. A film joined from clips of several films has
     several ids. What cannot be read in a second of film is sought in all of it together.
     """
-    quiet = [whiten(mean) for mean in _means(frames)]
+    quiet = [whiten(luma) - whiten(blue) for luma, blue in _means(frames)]
     if not quiet:
         return []
     whole = find(np.asarray(sum(quiet), dtype=np.float32), key)
@@ -88,7 +89,7 @@ def read_marks(frames: Iterable[Plane], key: bytes) -> list[Reading]:
 
 
 def _means(frames: Iterable[Plane]) -> Iterator[Plane]:
-    """Yield the mean of each WINDOW_FRAMES frames, float32 [h, w]; the last ones may be fewer."""
+    """Yield the mean of each WINDOW_FRAMES frames, float32 [2, h, w]; the last ones may be fewer."""
     total: npt.NDArray[np.float64] | None = None
     count = windows = 0
     for frame in frames:
@@ -104,9 +105,9 @@ def _means(frames: Iterable[Plane]) -> Iterator[Plane]:
 
 
 def whiten(mean: Plane) -> Plane:
-    """Return what is left of a mean of reduced frames without its picture: differences between neighbouring places.
+    """Return what is left of a plane of a mean of frames without its picture: differences between neighbouring places.
 
-    `mean` float32 [h, w] in levels of 255.
+    `mean` float32 [h, w]: luma or Cb of reduced frames, in levels of 255.
     """
     radius = round(1.25 * _READ_CHIP)
     rest = mean - _box_mean(mean, radius)

@@ -96,10 +96,10 @@ def read_worker(session: Session, worker_id: str) -> WorkerPage:
     names = ("id", "host", "pid", "device", "pools", "state", "resident_model", "drain_requested")
     facts = {name: getattr(worker, name) for name in (*names, "started_at", "seen_at", "facts")}
     figures = read_worker_figures(session).get(worker_id, WorkerFigures())
-    return WorkerPage(facts, figures, [_row(each) for each in takes])
+    return WorkerPage(facts, figures, [_row_of(each) for each in takes])
 
 
-def _row(take: Take) -> WorkerTake:
+def _row_of(take: Take) -> WorkerTake:
     ended_at = take.ended_at or take.started_at
     names = ("id", "job_id", "kind", "model", "state", "started_at", "gpu_seconds", "error_code", "error_message")
     seconds = Decimal(round((ended_at - take.started_at).total_seconds(), 1)).quantize(Decimal("0.1"))

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from app.provenance.watermark import Watermark, amplitude_for
+from app.provenance.watermark import Watermark, heights_for
 from app.provenance.watermark_reader import Reading, read_marks, reduce
 from tests.bench.marks_corpus import FPS, FRAMES, HEIGHT, WIDTH, Frames, film
 from workers.film.clip_writer import ClipWriter
@@ -42,16 +42,21 @@ ATTACKS: dict[str, tuple[str, int, float]] = {
 PSNR_MIN = 42.0
 
 
-def lumas(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
-    """Yield the luma of a film's frames, uint8 [H, W]."""
+def frames_of(path: Path) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield a film's frames as YUV without subsampling, uint8 [3, H, W]."""
     with av.open(str(path)) as opened:
         for frame in opened.decode(video=0):
-            yield frame.to_ndarray(format="gray")
+            yield frame.to_ndarray(format="yuv444p")
+
+
+def yuv(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a frame, uint8 [H, W, 3] in RGB, as YUV, uint8 [3, H, W]."""
+    return np.moveaxis(np.asarray(Image.fromarray(frame).convert("YCbCr")), 2, 0)
 
 
 def marks_of(path: Path) -> list[Reading]:
     """Return what is read from a film."""
-    return read_marks((reduce(luma) for luma in lumas(path)), KEY)
+    return read_marks((reduce(frame) for frame in frames_of(path)), KEY)
 
 
 def write(path: Path, frames: Frames) -> None:
@@ -73,7 +78,7 @@ def survive(job: tuple[int, int]) -> tuple[str, float, dict[str, bool]]:
     number, seed = job
     kind, frames = film(number, seed)
     mark_id = int(np.random.default_rng((seed, number, 1)).integers(2**48))
-    watermark = Watermark(KEY, mark_id, height=HEIGHT, width=WIDTH, amplitude=amplitude_for(frames[0]))
+    watermark = Watermark(KEY, mark_id, height=HEIGHT, width=WIDTH, heights=heights_for(frames[0]))
     drawn = watermark.draw(frames)
     psnr = 10 * np.log10(255**2 / np.mean((drawn.astype(np.float32) - frames) ** 2))
     results = {}
@@ -90,7 +95,7 @@ def unmarked(job: tuple[int, int]) -> tuple[bool, float]:
     """Return whether an id is read from a film that has none, and the agreement if it was looked at."""
     _, frames = film(*job)
     pictures = frames[:: FRAMES // 4]
-    readings = read_marks((reduce(np.asarray(Image.fromarray(picture).convert("L"))) for picture in pictures), KEY)
+    readings = read_marks((reduce(yuv(picture)) for picture in pictures), KEY)
     return any(reading.mark_id is not None for reading in readings), max((r.agreement for r in readings), default=0.0)
 
 

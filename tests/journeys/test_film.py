@@ -51,12 +51,12 @@ def test_a_storyboard_becomes_a_paid_film(service: Service, tmp_path: Path) -> N
         film.write_bytes(content.content)
         with av.open(str(film)) as opened:
             stream = opened.streams.video[0]
-            lumas = [frame.to_ndarray(format="gray") for frame in opened.decode(stream)]
-            frames = len(lumas)
+            planes = [frame.to_ndarray(format="yuv444p") for frame in opened.decode(stream)]
+            frames = len(planes)
             assert (stream.width, stream.height) == (832, 480)
             assert Fraction(frames, 1) / stream.average_rate == Fraction(video["seconds"])
         key = hmac.digest((service.home / "secret").read_bytes(), b"watermark", "sha256")
-        marks = read_marks((reduce(luma) for luma in lumas), key)
+        marks = read_marks((reduce(each) for each in planes), key)
         assert [mark.mark_id is not None for mark in marks] == [True], "each shot carries the film's number"
         part = client.get(f"/v1/videos/{video['id']}/content", headers={"Range": "bytes=10-19"})
         assert (part.status_code, part.content) == (206, content.content[10:20])
