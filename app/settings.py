@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
     billing_zone: str = Field("Asia/Shanghai", description="Time zone of billing months and price windows.")
     quote_seconds: int = Field(900, ge=1, description="Validity of a quote, in seconds.")
-    quotes_open_max: int = Field(5, ge=1, description="Open quotes an account may have at once.")
+    quotes_open_max: int = Field(10, ge=1, description="Films in open quotes an account may have at once.")
     lease_seconds: int = Field(
         45, ge=2, description="Lease of a take, in seconds; a worker without a heartbeat for longer loses it."
     )

@@ -145,11 +145,17 @@ def end_in_group(session: Session, job: Job) -> None:
         _publish_end(session, group)
 
 
+# What the group's event tells of each video; the rest is read at its id.
+_EVENT_FIELDS = {"id", "status", "seed", "charged", "error", "video_url"}
+
+
 def _publish_end(session: Session, group: Group) -> None:
     jobs = jobs_of(session, group.id)
     receipts = receipts_of(session, jobs)
-    videos = [show_job(job, receipt=receipts.get(job.id)) for job in jobs if job.deleted_at is None]
-    data: dict[str, Any] = show_group(group, jobs, receipts, videos).model_dump(mode="json", exclude_none=True)
+    data: dict[str, Any] = show_group(group, jobs, receipts, ()).model_dump(mode="json", exclude_none=True)
+    videos = (show_job(job, receipt=receipts.get(job.id)) for job in jobs if job.deleted_at is None)
+    # Prompts may be long, and this is written in the transaction that ends the last job.
+    data["videos"] = [video.model_dump(mode="json", include=_EVENT_FIELDS, exclude_none=True) for video in videos]
     callback_url, callback_body = group.callback_url, None
     if callback_url is not None and jobs[0].callback_events is not None:
         # Of the types that the order asked for, those of an end stand for the end of the group.

@@ -4,12 +4,13 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, and_, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, exists, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
 from app.accounts.caller import Caller
 from app.clock import now
 from app.errors import AppError
+from app.jobs.group_tables import Group
 from app.jobs.order_warnings import OrderWarning
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
@@ -115,14 +116,29 @@ def identical_job(session: Session, caller: Caller, order: OrderIdentity) -> Job
     """Return the newest job of an identical call of the same API key that runs or has just ended, or None.
 
     For calls that are answered with the film itself: their client may repeat one for as long as the film is made, and
-    for 10 minutes after its end. A job that ended without a film, or whose film is no longer there, is no answer.
+    for 10 minutes after its end. A job that ended without a film, or whose film is no longer there, is no answer. Jobs
+    that were ordered together are one answer, the first of them: while one of them runs, and then while one has a film.
     """
     since = now(session) - timedelta(minutes=KEYLESS_RETRY_MINUTES)
-    has_film = and_(Job.finished_at > since, Job.film_key.is_not(None))
-    is_there = and_(Job.deleted_at.is_(None), Job.files_removed_at.is_(None))
-    is_answer = and_(is_there, or_(Job.finished_at.is_(None), has_film))
-    submission = session.scalar(_identical_calls(caller, order).where(is_answer).limit(1))
+    of_group = aliased(Job)
+    has_film = exists().where(of_group.group_id == Group.id, *_has_film(of_group))
+    is_answer = or_(
+        and_(Job.group_id.is_(None), Job.finished_at.is_(None), *_is_there(Job)),
+        and_(Job.group_id.is_(None), Job.finished_at > since, *_has_film(Job)),
+        and_(Job.group_id.is_not(None), Group.finished_at.is_(None)),
+        and_(Group.finished_at > since, has_film),
+    )
+    calls = _identical_calls(caller, order).outerjoin(Group, Group.id == Job.group_id)
+    submission = session.scalar(calls.where(is_answer).limit(1))
     return session.get(Job, submission.job_id) if submission else None
+
+
+def _is_there(job: type[Job]) -> tuple[ColumnElement[bool], ...]:
+    return job.deleted_at.is_(None), job.files_removed_at.is_(None)
+
+
+def _has_film(job: type[Job]) -> tuple[ColumnElement[bool], ...]:
+    return job.film_key.is_not(None), *_is_there(job)
 
 
 def scoped_key(caller: Caller, order: OrderIdentity) -> str | None:

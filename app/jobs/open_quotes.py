@@ -50,7 +50,7 @@ def open_quotes(
     if quote.state == QuoteState.REDEEMED:
         raise AppError("quote_used", "The quote has already been redeemed.", field="quote_id", job=quote.job_id)
     if quote.state == QuoteState.EXPIRED or quote.expires_at <= now(session):
-        raise AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
+        raise _expired()
     first = quoted_price(session, quote)
     agreed = first.spec
     if request.model not in (AUTO, agreed.model, first.alias) and not _means(request.model, agreed.model):
@@ -68,17 +68,22 @@ def open_quotes(
     return films
 
 
+def _expired() -> AppError:
+    return AppError("quote_expired", "The quote has expired; request a new one.", field="quote_id")
+
+
 def _further_films(session: Session, quote: Quote) -> list[Priced]:
-    """Lock the quotes of the further films that a quote covers, and return their prices, in the order of the films."""
+    """Lock the quotes of the further films that a quote covers, and return their prices, in the order of the films.
+
+    Raises AppError `quote_expired` where one of them is not open.
+    """
     if "whole" not in quote.body:
         return []
     mine = select(Quote).where(Quote.first_id == quote.id).order_by(Quote.id).with_for_update()
-    films = {
-        film.spec.seed: film
-        for film in (
-            quoted_price(session, each) for each in session.scalars(mine.execution_options(populate_existing=True))
-        )
-    }
+    further = session.scalars(mine.execution_options(populate_existing=True)).all()
+    if any(each.state != QuoteState.OPEN for each in further):
+        raise _expired()
+    films = {film.spec.seed: film for film in (quoted_price(session, each) for each in further)}
     return [films[seed] for seed in quote.body["resolved"]["seeds"][1:]]
 
 
@@ -89,19 +94,32 @@ def _means(name: str, model_id: str) -> bool:
 
 
 def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
-    """Return the ids of open quotes past their expiry."""
-    due = select(Quote.id).where(Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
+    """Return the ids of open quotes past their expiry; those of further films expire with the first one."""
+    due = select(Quote.id).where(
+        Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session), Quote.first_id.is_(None)
+    )
     return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
 
 
 def expire_quote(session: Session, quote_id: str) -> bool:
-    """Expire an open quote past its expiry and release its reservation; return whether this call did it."""
+    """Expire an open quote past its expiry and release its reservation; return whether this call did it.
+
+    The quotes of its further films expire with it. An order locks the first one too (`open_quotes`), so it finds all of
+    them open or none.
+    """
     expired = session.scalar(
         update(Quote)
         .where(Quote.id == quote_id, Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session))
         .values(state=QuoteState.EXPIRED)
         .returning(Quote.id)
     )
-    if expired is not None:
-        release_reservation(session, quote_id)
-    return expired is not None
+    if expired is None:
+        return False
+    further = session.scalars(
+        update(Quote)
+        .where(Quote.first_id == quote_id, Quote.state == QuoteState.OPEN)
+        .values(state=QuoteState.EXPIRED)
+        .returning(Quote.id)
+    ).all()
+    release_reservation(session, quote_id, *further)
+    return True

@@ -1,6 +1,6 @@
 -- Write an accepted order: its jobs, their group where there are several, the redemption of their quotes, the shares
--- that they join, their units, how the call is recognised, their first events, and the deliveries of these. Its money is
--- held after it (app.wallet.hold). All jobs are of one account, project, pool and kind.
+-- that they join, their units, how the call is recognised, their first events, and the deliveries of these. Its money
+-- is held after it (app.wallet.hold). All jobs are of one account, project, pool and kind.
 --
 -- The shares are joined by the names of their pools; the lanes of the units are counted by a trigger at the end of the
 -- statement, so after them (app.lock_order). As in start-time fair queueing, idleness earns no credit: the virtual time
@@ -17,16 +17,16 @@ job_group AS (
 ),
 job AS (
     INSERT INTO jobs (
-        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing, price,
-        quote_id, total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, group_id,
-        group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at, cancel_at,
-        not_after, promote_at, start_by, traceparent, request_id
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing,
+        price, quote_id, total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind,
+        group_id, group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at,
+        cancel_at, not_after, promote_at, start_by, traceparent, request_id
     )
     SELECT
-        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing, price,
-        quote_id, total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind, group_id,
-        group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at, cancel_at,
-        not_after, promote_at, start_by, traceparent, request_id
+        id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing,
+        price, quote_id, total, list_total, currency, prompt, metadata, resolved, door, parent_id, parent_kind,
+        group_id, group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at,
+        cancel_at, not_after, promote_at, start_by, traceparent, request_id
     FROM placed
 ),
 quote AS (

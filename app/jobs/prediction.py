@@ -87,7 +87,9 @@ def to_group_prediction(
     """Return jobs that were ordered together as one prediction, whose output is the list of their films.
 
     `state` is that of the jobs together: ended once all of them have, and succeeded where one has. `logs` name each.
+    The error of a failed one is that of its first job in this state.
     """
+    in_state = next((job for job in jobs if job.state == state), jobs[0])
     first = to_prediction(jobs[0], None, ignored)
     address = f"{get_settings().base_url()}{PREFIX}/predictions/{jobs[0].group_id}"
     is_over = is_final(state)
@@ -103,7 +105,7 @@ def to_group_prediction(
         "input": {**first["input"], "num_outputs": len(jobs), "seeds": [int(job.spec["seed"]) for job in jobs]},
         "output": list(film_urls) if is_over and film_urls else None,
         "logs": "\n".join([*(f"{job.id}: {STATUS[JobState(job.state)]}" for job in jobs), progress]),
-        "error": first["error"] if STATUS[state] == "failed" else None,
+        "error": to_prediction(in_state, None)["error"] if STATUS[state] == "failed" else None,
         "metrics": metrics,
         "started_at": time_text(min(started, default=None)),
         "completed_at": time_text(max(ended, default=None)),

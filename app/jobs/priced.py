@@ -139,18 +139,27 @@ def customer_after(customer: Customer, used: Price) -> Customer:
 
 
 def whole_price(films: Sequence[Priced]) -> dict[str, Any]:
-    """Return the price of the films of an order together, the values of a PriceOut: each line is a sum."""
+    """Return the price of the films of an order together, the values of a PriceOut.
+
+    A line is the sum of the films that have it, and its label says of how many.
+    """
     if len(films) == 1:
         return films[0].body()
-    lines: dict[tuple[str, str], Money] = {}
+    lines: dict[tuple[str, str], list[Money]] = {}
     for line in (line for film in films for line in film.price.lines):
-        name = line.label, line.rule
-        lines[name] = lines[name] + line.amount if name in lines else line.amount
+        lines.setdefault((line.label, line.rule), []).append(line.amount)
     return {
         "currency": films[0].price.currency,
         "list_total": total_of(films, is_list=True).text,
         "total": total_of(films).text,
-        "lines": [{"label": label, "rule": rule, "amount": amount.text} for (label, rule), amount in lines.items()],
+        "lines": [
+            {
+                "label": label if len(amounts) == 1 else f"{len(amounts)} films, each {label}",
+                "rule": rule,
+                "amount": Money(sum(amount.minor for amount in amounts), amounts[0].currency).text,
+            }
+            for (label, rule), amounts in lines.items()
+        ],
         "book": films[0].book.name,
     }
 

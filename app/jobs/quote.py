@@ -21,6 +21,7 @@ from app.jobs.order_facts import OrderFacts
 from app.jobs.order_warnings import OrderWarning, with_order_warnings
 from app.jobs.price_terms import read_price_terms
 from app.jobs.priced import Priced, price_films, total_of, usage_of, whole_price, whole_resolved
+from app.jobs.rate_limits import check_films
 from app.jobs.resolve import AUTO, candidates, resolve
 from app.jobs.schemas import EstimateOut, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Spec
@@ -184,8 +185,10 @@ def uses_of(owners: Sequence[str], films: Sequence[Priced]) -> dict[str, PriceUs
 def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode: Mode | None = None) -> Quote:
     """Price a request and bind the price: free seconds and promotion budgets are reserved until it expires.
 
-    Raises AppError `too_many_quotes` when the account has reached its limit of open quotes.
+    Raises AppError `too_many_quotes` when the account would have more films in open quotes than its limit, and
+    `invalid_request` as `check_films` does.
     """
+    check_films(session, caller, request.films)
     # One quote of an account at a time, so that two requests cannot both create the last quote allowed.
     session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"quote:{caller.account_id}"))))
     # The scheduler expires quotes, one per transaction: to release several reservations and make a new one in one
@@ -194,11 +197,10 @@ def make_quote(session: Session, caller: Caller, request: VideoRequest, *, mode:
         Quote.account_id == caller.account_id,
         Quote.state == QuoteState.OPEN,
         Quote.expires_at > now(session),
-        Quote.first_id.is_(None),
     )
-    open_quotes, limit = session.scalar(open_count), get_settings().quotes_open_max
-    if (open_quotes or 0) >= limit:
-        message = f"The account has {open_quotes} open quotes; redeem one or let one expire."
+    open_films, limit = session.scalar(open_count) or 0, get_settings().quotes_open_max
+    if open_films + request.films > limit:
+        message = f"The account has open quotes for {open_films} films of {limit}; redeem one or let one expire."
         raise AppError("too_many_quotes", message, allowed=limit)
     ids = [new_id("quote") for _ in range(request.films)]
     films = price_and_reserve(session, caller, ids, lambda: estimate_films(session, caller, request, mode=mode))

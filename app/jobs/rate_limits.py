@@ -96,19 +96,31 @@ def count_request(request: Request, session: Session, caller: Caller, key: str) 
     _count(request, "requests", caller.account_id, test=caller.test, limit=limit)
 
 
-def count_order(request: Request, session: Session, caller: Caller, films: int = 1) -> None:
+def count_order(
+    request: Request, session: Session, caller: Caller, films: int = 1, *, call: tuple[str, str] | None = None
+) -> None:
     """Count an order of so many films against its account's limit, at any interface: all of them or none.
 
-    What the session has done before is committed first: Redis may be slow. Raises AppError `rate_limited`, and
-    `invalid_request` for more films than the account may order in a minute at all.
+    `call` are the stored idempotency key and the fingerprint of an order: repeated within two minutes, it is not
+    counted again. What the session has done before is committed first: Redis may be slow. Raises AppError
+    `rate_limited`, and `invalid_request` as `check_films` does.
     """
     limit = _limits_of(session, caller)[1]
     commit_early(session)
+    check_films(session, caller, films)
+    digest = None if call is None else _digest("\n".join([*call, str(films)])).hex()
+    _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films, call=digest)
+
+
+def check_films(session: Session, caller: Caller, films: int) -> None:
+    """Raise AppError `invalid_request` for more films than the account may order in a minute at all."""
+    if films == 1:
+        return
+    limit = _limits_of(session, caller)[1]
     most = share_of_tests(limit) if caller.test else limit
     if films > most:
         message = f"The account is limited to {most} jobs per minute, so no order may be for {films}."
         raise AppError("invalid_request", message, field="n", allowed=[1, most])
-    _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films)
 
 
 def _digest(key: str) -> bytes:
@@ -120,10 +132,12 @@ def share_of_tests(limit: int) -> int:
     return max(1, limit // TEST_SHARE)
 
 
-def _count(request: Request, name: str, account_id: str, *, test: bool, limit: int, uses: int = 1) -> None:
+def _count(
+    request: Request, name: str, account_id: str, *, test: bool, limit: int, uses: int = 1, call: str | None = None
+) -> None:
     if test:
         limit = share_of_tests(limit)
-    status = _count_uses(name, f"{account_id}:{'test' if test else 'live'}", limit, uses)
+    status = _count_uses(name, f"{account_id}:{'test' if test else 'live'}", limit, uses, call)
     if status is None:
         return
     statuses: list[LimitStatus] = getattr(request.state, "limit_statuses", [])
@@ -155,27 +169,32 @@ def _redis(redis_url: str) -> Redis:
     return Redis.from_url(redis_url, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS)
 
 
-def count_use(redis: Redis, key: str, limit: int, uses: int = 1) -> tuple[bool, int, int]:
+def count_use(redis: Redis, key: str, limit: int, uses: int = 1, *, call: str | None = None) -> tuple[bool, int, int]:
     """Count uses of `key` against a limit per minute, all or none, by one round trip to Redis.
 
-    Returns whether they were counted, the uses left, and after how many seconds one more will be. Raises RedisError.
+    `call` names whose uses they are; repeated within two minutes, it is allowed and not counted again. Returns whether
+    they are allowed, the uses left, and after how many seconds one more will be, or refused ones will be allowed: at
+    most 120. Raises RedisError.
     """
-    arguments = (1, f"{_KEY_PREFIX}:{key}", limit, WINDOW_SECONDS, uses)
+    keys = [f"{_KEY_PREFIX}:{key}", *([] if call is None else [f"{_KEY_PREFIX}:{key}:{call}"])]
+    arguments: list[Any] = [*keys, limit, WINDOW_SECONDS, uses]
     try:
-        answer: Any = redis.evalsha(_COUNT_USE_SHA, *arguments)
+        answer: Any = redis.evalsha(_COUNT_USE_SHA, len(keys), *arguments)
     except NoScriptError:
         # Redis has started anew; this sends the script again and keeps it.
-        answer = redis.eval(_COUNT_USE, *arguments)
+        answer = redis.eval(_COUNT_USE, len(keys), *arguments)
     allowed, left, seconds = answer
     return bool(allowed), left, seconds
 
 
-def _count_uses(name: str, subject: str, limit: int, uses: int) -> LimitStatus | None:
+def _count_uses(name: str, subject: str, limit: int, uses: int, call: str | None) -> LimitStatus | None:
     """Count uses against a limit per minute; return its status, or None while Redis is unavailable."""
     if is_redis_down():
         return None
     try:
-        allowed, left, seconds = count_use(_redis(get_settings().redis_url), f"{name}:{subject}", limit, uses)
+        allowed, left, seconds = count_use(
+            _redis(get_settings().redis_url), f"{name}:{subject}", limit, uses, call=call
+        )
     except (RedisError, OSError) as error:
         mark_redis_down()
         log.warning("Rate limits are not enforced while Redis is away: %s", error)

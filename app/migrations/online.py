@@ -77,13 +77,7 @@ def update_in_batches(table: str, assignments: str, where: str, *, sources: str 
         """
     )
     with op.get_context().autocommit_block():
-        last: str | None = ""
-        while last is not None:
-            try:
-                last = op.get_bind().scalar(batch, {"last": last})
-            except OperationalError as error:
-                if not is_locked_out(error):
-                    raise
+        _run_batches(batch)
 
 
 def insert_in_batches(target: str, select: str, *, source: str) -> None:
@@ -100,9 +94,18 @@ def insert_in_batches(target: str, select: str, *, source: str) -> None:
         """
     )
     with op.get_context().autocommit_block():
-        last: str | None = ""
-        while last is not None:
+        _run_batches(batch)
+
+
+def _run_batches(batch: TextClause) -> None:
+    """Run a statement for each batch; it returns the last id of its batch. One that is locked out is tried again."""
+    last: str | None = ""
+    while last is not None:
+        try:
             last = op.get_bind().scalar(batch, {"last": last})
+        except OperationalError as error:
+            if not is_locked_out(error):
+                raise
 
 
 def add_constraint(name: str, table: str, definition: str) -> None:

@@ -6,15 +6,15 @@ that carries the same id goes on counting. Free seconds count in the billing mon
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from math import ceil
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
@@ -24,7 +24,7 @@ from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
 from app.prices.promotion_budgets import budgets_left, reserve_of_budget, return_to_budget
-from app.prices.tables import FreeUse, PromotionUse
+from app.prices.tables import FreeUse, PromotionUse, Reservation
 from app.sql_statements import sql_file
 from pricing.book import PriceBook
 from pricing.exact import parse_exact
@@ -159,9 +159,35 @@ def settle_reservation(session: Session, owner: str, *, free_seconds: Fraction, 
     return _resolve(session, owner, "settled", flicks, {name: max(0, minor) for name, minor in discounts.items()})
 
 
-def release_reservation(session: Session, owner: str) -> bool:
-    """Release a reservation: the quote expired, or its job used nothing; return whether this call did it."""
-    return _resolve(session, owner, "returned", 0, {})
+def release_reservation(session: Session, *owners: str) -> bool:
+    """Release a reservation: the quote expired, or its job used nothing; return whether this call did it.
+
+    Several owners are those of one order, such as the quotes of its films.
+    """
+    if len(owners) > 1:
+        _lock_counters(session, owners)
+    rows = [_resolve_counters(session, owner, "returned", 0, {}) for owner in owners]
+    returned: dict[str, int] = {}
+    for row in rows:
+        for name, minor in ({} if row is None else row.promotions).items():
+            returned[name] = returned.get(name, 0) + minor
+    for name in sorted(returned):
+        return_to_budget(session, name, returned[name])
+    return any(row is not None for row in rows)
+
+
+def _lock_counters(session: Session, owners: Sequence[str]) -> None:
+    """Lock what several reservations count in: the reservations, then free seconds, then promotions by their names."""
+    mine = select(Reservation).where(Reservation.quote_id.in_(owners), Reservation.state == "held")
+    held = session.scalars(mine.order_by(Reservation.quote_id).with_for_update()).all()
+    accounts = {each.account_id for each in held}
+    months, names = {each.month for each in held}, {name for each in held for name in each.promotions}
+    free = select(FreeUse.month).where(FreeUse.account_id.in_(accounts), FreeUse.month.in_(months))
+    session.execute(free.order_by(FreeUse.account_id, FreeUse.month).with_for_update())
+    uses = select(PromotionUse.promotion).where(
+        PromotionUse.account_id.in_(accounts), PromotionUse.promotion.in_(names)
+    )
+    session.execute(uses.order_by(PromotionUse.promotion).with_for_update())
 
 
 def _discounts_left(session: Session, account_id: str, capped: list[Promotion]) -> dict[str, int | None]:
@@ -188,10 +214,17 @@ def _minor(limit: Money | None) -> int | None:
 
 
 def _resolve(session: Session, owner: str, state: str, flicks: int, discounts: Mapping[str, int]) -> bool:
-    inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
-    row = _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    row = _resolve_counters(session, owner, state, flicks, discounts)
     if row is None:
         return False
     for name in sorted(row.promotions):
         return_to_budget(session, name, row.promotions[name] - row.promotions_used.get(name, 0))
     return True
+
+
+def _resolve_counters(
+    session: Session, owner: str, state: str, flicks: int, discounts: Mapping[str, int]
+) -> Row[Any] | None:
+    """Resolve a reservation without the budgets of its promotions; return None where nothing is reserved."""
+    inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
+    return _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()

@@ -161,9 +161,9 @@ def _result(job_ids: list[str], warnings: list[dict[str, str]]) -> tuple[dict[st
         # A cancelled job may have a film of what was rendered before.
         films = _films(session, jobs)
         if not films:
-            return _error(failure_of(jobs[0]), FAILED_TYPE, FAILED_STATUS, jobs[0].id), []
+            return _error(failure_of(jobs), FAILED_TYPE, FAILED_STATUS, jobs[0].id), []
         missing = [
-            {"type": "other", "message": f"{job.id} has no film: {failure_of(job)}"}
+            {"type": "other", "message": f"{job.id} has no film: {failure_of([job])}"}
             for job in jobs
             if job.film_key is None
         ]

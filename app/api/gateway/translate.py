@@ -202,8 +202,10 @@ def _facts(job: Job, receipt: ReceiptRow | None) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-def failure_of(job: Job) -> str:
-    """Return the sentence that says why an ended job has no film."""
+def failure_of(jobs: Sequence[Job]) -> str:
+    """Return the sentence that says why ended jobs have no film: of several, that of the first in their state."""
+    state = state_of(jobs)
+    job = next(job for job in jobs if job.state == state)
     error = show_job(job).error
     return error.message if error is not None else f"The video ended as {job.state}."
 
@@ -222,4 +224,4 @@ def to_status(jobs: Sequence[Job], receipts: Mapping[str, ReceiptRow]) -> dict[s
         return {"status": "completed", **metadata}
     if state == JobState.CANCELLED:
         return {"status": "cancelled", **metadata}
-    return {"status": "error", "error": failure_of(jobs[0]), **metadata}
+    return {"status": "error", "error": failure_of(jobs), **metadata}

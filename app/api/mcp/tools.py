@@ -26,7 +26,7 @@ from app.jobs.groups import is_group
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
 from app.jobs.quote import estimate_films, make_quote, quoted_total, show_estimate, show_quote
-from app.jobs.rate_limits import count_order
+from app.jobs.rate_limits import check_films, count_order
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
@@ -85,6 +85,7 @@ def tool_request(context: Context[Any, Any]) -> Request:
 @in_session(WorkKind.ORDER)
 def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     with borrowed_inputs(session, caller, order, {}) as request:
+        check_films(session, caller, request.films)
         films = estimate_films(session, caller, request)
     return show_estimate(films, order).model_dump(mode="json")
 

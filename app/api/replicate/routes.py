@@ -27,7 +27,7 @@ from app.api.videos.translate import Body
 from app.api.videos.wait_for_end import wait_for_ends
 from app.clock import local_now
 from app.db import autocommit
-from app.dispatch.poll import poll_job
+from app.dispatch.poll import PolledJob, poll_job
 from app.errors import AppError
 from app.event_stream import stream_slot
 from app.jobs.cancel import request_cancel
@@ -186,11 +186,18 @@ def create_model_prediction(
 def _answer_poll(http: Request, connection: Connection, holder: KeyHolder) -> Response:
     prediction_id = http.path_params["prediction_id"]
     if is_group(prediction_id):
-        return JSONResponse(_shown_together(read_group(connection, holder, prediction_id)))
+        jobs = read_group(connection, holder, prediction_id)
+        unfinished = next((job for job in jobs if not is_final(job.state)), None)
+        polled = None if unfinished is None else poll_job(connection, holder, unfinished.id)
+        return JSONResponse(_shown_together(jobs), headers=_poll_headers(polled))
     polled = poll_job(connection, holder, prediction_id)
-    seconds = poll_seconds(polled.row.state, polled.outlook.eta())
-    headers = {} if seconds is None else {"retry-after": str(seconds)}
-    return JSONResponse(_shown(polled.row), headers=headers)
+    return JSONResponse(_shown(polled.row), headers=_poll_headers(polled))
+
+
+def _poll_headers(polled: PolledJob | None) -> dict[str, str]:
+    """Return the header that says when to ask again, of a group by its first film that has not ended."""
+    seconds = None if polled is None else poll_seconds(polled.row.state, polled.outlook.eta())
+    return {} if seconds is None else {"retry-after": str(seconds)}
 
 
 @router.get("/predictions/{prediction_id}", response_model=dict[str, Any])

@@ -50,9 +50,9 @@ def cancel_jobs(session: Session, caller: Caller, group_id: str) -> tuple[list[s
     cancelled, rest = [], []
     for job_id in [job.id for job in jobs_of(session, group_id) if job.deleted_at is None]:
         commit_early(session)
-        job = find_job(session, caller, job_id, lock=True)
         try:
-            request_cancel(session, job)
+            # It may have been deleted meanwhile.
+            request_cancel(session, find_job(session, caller, job_id, lock=True))
             cancelled.append(job_id)
         except AppError as refusal:
             rest.append(NotCancelled(id=job_id, code=refusal.code, message=refusal.message))

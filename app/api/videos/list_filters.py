@@ -17,6 +17,7 @@ OWN_IDS = ("user", "external_id")
 FILTERS = ("status", "model", "search", "project", "group", *OWN_IDS, "created_after", "created_before")
 TIME_FORMS = "Unix seconds, or a time such as 2026-11-30T12:00:00Z"
 _METADATA = re.compile(r"metadata\[([^\[\]]{1,64})\]")
+_LOST_PLUS = re.compile(r"(?<=\d) (\d\d(?::?\d\d)?)$")
 _VALUE_LENGTH_MAX = 512
 
 # FastAPI has no parameters with names of the caller's own.
@@ -107,8 +108,8 @@ def _moment(text: str | None, field: str) -> datetime | None:
     try:
         if seconds is not None:
             return datetime.fromtimestamp(seconds, UTC)
-        # A plus sign that was not escaped arrives as a space.
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
+        # The plus sign of an offset that was not escaped arrives as a space; one before the time is ISO 8601's.
+        moment = datetime.fromisoformat(_LOST_PLUS.sub(r"+\1", text))
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
     except (ValueError, OverflowError, OSError):

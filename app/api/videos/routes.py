@@ -37,6 +37,7 @@ from app.jobs.idempotency import OrderIdentity
 from app.jobs.links import revoke_links
 from app.jobs.present import show_job
 from app.jobs.quote import estimate_films, make_quote, show_estimate, show_quote
+from app.jobs.rate_limits import check_films
 from app.jobs.schemas import EstimateOut, QuoteOut, VideoOut
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -129,6 +130,7 @@ def estimate_video(
     """Price a request. Nothing is stored, and the price is not locked."""
     order = read_order(body, handling)
     with borrowed_inputs(session, caller, order.request, order.files) as request:
+        check_films(session, caller, request.films)
         films = estimate_films(session, caller, request)
     announce_model(http, films[0].model.id)
     return show_estimate(films, request, order.warnings)

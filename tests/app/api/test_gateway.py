@@ -8,17 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
+from app.clock import now
 from app.db import transaction
+from app.jobs.groups import jobs_of
+from app.jobs.idempotency import OrderIdentity, identical_job
+from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.settings import get_settings
 from tests.api_client import World
+from tests.ledger_simulation import Line, request
 
 CALL: dict[str, Any] = {"prompt": "bars", "n": 1, "resolution": "832x480", "duration": 1, "providerOptions": {}}
 PICTURE = Path(__file__).parents[2] / "contracts" / "node" / "frame.png"
 _tick = threading.Event()
 MODEL = {"ai-model-id": "cinemeter/synthetic"}
+
+
+@pytest.fixture
+def line(session: Session) -> Line:
+    return Line(session)
 
 
 def call(world: World, path: str = "", **change: Any) -> Any:
@@ -104,6 +115,31 @@ def test_a_call_that_ended_without_a_film_is_no_answer_to_the_next(world: World)
         wait_for_orders(2, answer)
         world.work()
         assert event_of(answer.result())["type"] == "result"
+
+
+def test_which_groups_answer_a_repeated_call(line: Line) -> None:
+    alice = line.open()
+    order = OrderIdentity(request(seconds=1, n=2), fingerprint="f", answers_with_film=True, is_retry=True)
+    jobs = jobs_of(line.session, str(line.act(lambda: submit(line.session, alice, order)).group_id))
+
+    def answer() -> str | None:
+        job = identical_job(line.session, alice, order)
+        return None if job is None else job.id
+
+    def change(job: Job, **columns: Any) -> None:
+        line.session.execute(update(Job).where(Job.id == job.id).values(**columns))
+
+    line.cancel(alice, jobs[0].id)
+    line.wait(minutes=11)
+    assert answer() == jobs[0].id
+    line.work()
+    assert answer() == jobs[0].id
+    change(jobs[1], files_removed_at=now(line.session))
+    assert answer() is None
+    change(jobs[1], files_removed_at=None)
+    line.session.commit()
+    line.wait(minutes=11)
+    assert answer() is None
 
 
 def test_a_cancelled_film_is_cancelled_and_an_operation_must_be_one(world: World) -> None:

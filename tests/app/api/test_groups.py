@@ -37,6 +37,7 @@ def test_the_answer_is_the_first_video_and_the_group_has_all(world: World) -> No
     events = world.get("/v1/events", params={"limit": 100}).json()["data"]
     [end] = [event for event in events if event["type"] == "group.ended"]
     assert (end["data"]["id"], end["data"]["counts"]) == (first["group"], {"completed": 3})
+    assert [set(video) for video in end["data"]["videos"]] == [{"id", "status", "seed", "charged", "video_url"}] * 3
     of_videos = [event for event in events if event["type"].startswith("video.")]
     assert {event["data"]["group"] for event in of_videos} == {first["group"]}
     assert world.delete(f"/v1/videos/{first['id']}").status_code == 200
@@ -48,6 +49,7 @@ def test_a_quote_of_several_has_their_total_and_orders_them_once(world: World) -
     quote = world.post("/v1/videos/quotes", {**ORDER, "n": 2}).json()
     assert Decimal(quote["total"]) == 2 * Decimal(one["total"])
     assert sum(Decimal(line["amount"]) for line in quote["lines"]) == Decimal(quote["total"])
+    assert {line["label"][:13] for line in quote["lines"]} == {"2 films, each"}
     assert quote["resolved"]["n"] == 2
     assert world.post("/v1/videos/estimates", {**ORDER, "n": 2}).json()["total"] == quote["total"]
     body = {**ORDER, "n": 2, "quote_id": quote["id"]}
@@ -90,6 +92,16 @@ def test_every_film_counts_against_the_jobs_per_minute(world: World) -> None:
     policy = answer.headers["RateLimit"].split(", ")[-1]
     limit = int(answer.headers["RateLimit-Policy"].split('"jobs";q=')[1].split(";")[0])
     assert f"r={limit - 4}" in policy
+
+
+def test_a_repeated_order_counts_once(world: World) -> None:
+    limit = int(world.post("/v1/videos", ORDER).headers["RateLimit-Policy"].split('"jobs";q=')[1].split(";")[0])
+    order, key = {**ORDER, "n": 3}, {"Idempotency-Key": "films"}
+    first = world.post("/v1/videos", order, headers=key)
+    again = world.post("/v1/videos", order, headers=key)
+    assert again.json()["id"] == first.json()["id"]
+    for answer in (first, again):
+        assert f"r={limit - 4}" in answer.headers["RateLimit"].split(", ")[-1]
 
 
 def test_inference_servers_names_of_the_count_are_understood(world: World) -> None:

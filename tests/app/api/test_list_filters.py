@@ -56,6 +56,13 @@ def test_videos_are_found_by_time(world: World) -> None:
 
 
 @pytest.mark.parametrize(
+    "time", ["2026-11-30T12:00:00Z", "2026-11-30 12:00:00Z", "2026-11-30T14:00:00 02:00", "2026-11-30 12:00:00 0000"]
+)
+def test_a_space_in_a_time_is_its_own_or_a_plus_sign(world: World, time: str) -> None:
+    assert world.get("/v1/videos", params={"created_after": time}).status_code == 200
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ("statsu=queued", "statsu"),

@@ -140,6 +140,22 @@ def test_webhooks_are_filtered_by_events(world: World, engine: Engine, events: l
     assert [each["status"] for each in hooks(engine)] == statuses
 
 
+@pytest.mark.parametrize("events", [None, ["completed"], ["start"]])
+def test_the_webhook_of_several_films_has_their_prediction(
+    world: World, engine: Engine, events: list[str] | None
+) -> None:
+    hook = {"webhook": "https://example.com/hook"} | ({} if events is None else {"webhook_events_filter": events})
+    created = world.post(f"{OF_MODEL}/predictions", {"input": {**INPUT, "num_outputs": 2}, **hook}).json()
+    assert world.get(f"{PREDICTIONS}/{created['id']}").headers["retry-after"]
+    world.work()
+    if events == ["start"]:
+        assert hooks(engine) == []
+        return
+    [ended] = hooks(engine)
+    assert (ended["id"], ended["status"], len(ended["output"])) == (created["id"], "succeeded", 2)
+    assert all(url.startswith("http") for url in ended["output"])
+
+
 def test_the_end_of_a_cancelled_prediction_is_told_once_and_only_where_it_was_asked_for(
     world: World, engine: Engine
 ) -> None:

@@ -7,6 +7,8 @@ from sqlalchemy import Engine
 
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
+from app.accounts.memberships import grant_membership
+from app.clock import now
 from app.db import transaction
 from app.settings import get_settings
 from app.wallet.balance import open_wallet
@@ -125,3 +127,19 @@ def test_a_film_that_was_waited_for_names_its_charge(dollars: World) -> None:
     assert film.headers["content-type"] == "video/mp4"
     [video] = dollars.get("/v1/videos").json()["data"]
     assert float(film.headers[COST]) == pytest.approx(float(video["charged"]) * 0.125, abs=1e-12)
+
+
+def test_an_order_of_several_films_names_the_cost_of_all(dollars: World, engine: Engine) -> None:
+    """The first two films use the free minute of the month, and the third one some of it."""
+    with transaction(engine) as session:
+        account_id = create_account(session, "Carol").id
+        open_wallet(session, account_id)
+        top_up(session, account_id, 100_000, kind="purchased", reference="seed Carol")
+        grant_membership(session, account_id, "studio", starts_at=now(session))
+        key = issue_key(session, account_id, scopes=SCOPES)[1]
+    ordered = dollars.post("/v1/videos", {**ORDER, "seconds": 25, "n": 3}, key=key)
+    assert float(ordered.json()["price"]["total"]) == 0
+    group = dollars.get(f"/v1/videos/groups/{ordered.json()['group']}", key=key).json()
+    total = float(group["total"])
+    assert total > 0
+    assert float(ordered.headers[COST]) == pytest.approx(total * 0.125, abs=1e-12)

@@ -51,3 +51,21 @@ def test_a_refused_use_is_counted_after_the_seconds_that_it_was_told(redis: Redi
     assert seconds == pytest.approx(WINDOW_SECONDS * (60 - 50) / 90, abs=1.5)
     redis.hset("cinemeter:uses:a", mapping={"start": start - seconds - 0.5})
     assert count_use(redis, "a", 50)[0]
+
+
+def test_several_uses_are_counted_after_the_seconds_that_they_were_told(redis: Redis) -> None:
+    """Ten of ten uses, a second ago: ten more fit once nine tenths of the next window have passed, in 113 seconds."""
+    start = time.time() - 1  # noqa: TID251
+    redis.hset("cinemeter:uses:a", mapping={"start": start, "current": 10, "previous": 0})
+    allowed, _, seconds = count_use(redis, "a", 10, 10)
+    assert not allowed
+    assert seconds == pytest.approx(WINDOW_SECONDS - 1 + WINDOW_SECONDS * 0.9, abs=1.5)
+    redis.hset("cinemeter:uses:a", mapping={"start": start - seconds - 0.5})
+    assert count_use(redis, "a", 10, 10)[0]
+
+
+def test_a_call_is_counted_once(redis: Redis) -> None:
+    assert count_use(redis, "a", 10, 10, call="c")[:2] == (True, 0)
+    assert count_use(redis, "a", 10, 10, call="c")[:2] == (True, 0)
+    assert not count_use(redis, "a", 10, 1, call="another")[0]
+    assert not count_use(redis, "a", 10, 1, call="another")[0], "what was refused is counted when it is repeated"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import AppError
@@ -13,9 +13,10 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.group_tables import Group
 from app.jobs.groups import find_group, jobs_of
+from app.jobs.open_quotes import expire_quote, quotes_past_expiry
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote
-from app.prices.tables import FreeUse
+from app.prices.tables import FreeUse, Reservation
 from app.wallet.balance import balance
 from app.wallet.tables import Hold
 from tests.app.jobs.test_at_once import at_once
@@ -151,6 +152,35 @@ def test_a_quote_covers_all_films_and_is_redeemed_or_expires_as_a_whole(line: Li
     assert states.all() == ["expired", "expired"]
     line.work()
     line.check()
+
+
+def test_the_quotes_of_an_orders_films_expire_together(line: Line) -> None:
+    alice = line.open(membership="studio")
+    quote = line.quote(alice, seconds=5, n=3)
+    own = (Quote.id == quote.id) | (Quote.first_id == quote.id)
+    reserved = select(FreeUse.reserved).where(FreeUse.account_id == alice.account_id)
+    assert line.session.scalars(reserved).one() == 15 * 705_600_000
+    line.wait(minutes=16)
+    assert quotes_past_expiry(line.session, limit=10) == [quote.id]
+    further = line.session.scalars(select(Quote.id).where(Quote.first_id == quote.id)).all()
+    line.act(lambda: expire_quote(line.session, quote.id))
+    line.session.expire_all()
+    assert line.session.scalars(select(Quote.state).where(own)).all() == ["expired"] * 3
+    assert line.session.scalars(reserved).one() == 0
+    states = select(Reservation.state).where(Reservation.quote_id.in_([quote.id, *further]))
+    assert set(line.session.scalars(states)) == {"returned"}
+    line.check()
+
+
+def test_a_quote_of_which_a_part_has_expired_is_not_redeemed(line: Line) -> None:
+    alice = line.open(membership="studio")
+    quote = line.quote(alice, seconds=5, n=2)
+    line.session.execute(update(Quote).where(Quote.first_id == quote.id).values(state="expired"))
+    line.session.commit()
+    with pytest.raises(AppError) as refused:
+        line.order(alice, seconds=5, n=2, seed=quote.spec["seed"], quote_id=quote.id)
+    assert refused.value.code == "quote_expired"
+    assert line.session.scalars(select(Job)).all() == []
 
 
 def test_a_key_may_repeat_the_call_for_a_group(line: Line) -> None:

@@ -133,6 +133,7 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         failing = line.start(["synthetic"])
         assert failing is not None
         line.fail(failing)
+        line.quote(alice, seconds=2, n=2)
         line.wait(hours=1)
         line.start()
         line.sweep()

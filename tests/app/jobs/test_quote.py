@@ -19,6 +19,7 @@ from app.jobs.tables import Quote
 from app.prices.audit import audit_prices as audit_prices
 from app.prices.books import approve_book, draft_book, schedule_book
 from app.prices.tables import FreeUse, Reservation
+from app.settings import get_settings
 from tests.app.prices.price_documents import ALONE, book_text
 from tests.ledger_simulation import Line, request
 
@@ -80,9 +81,14 @@ def test_the_same_call_again_is_the_same_job_and_another_is_refused(line: Line) 
     line.check()
 
 
-def test_at_most_five_are_open(line: Line) -> None:
+def test_at_most_ten_films_are_in_open_quotes(line: Line) -> None:
     alice = line.open()
-    for _ in range(5):
+    line.quote(alice, seconds=1, n=6)
+    for n in (5, 10):
+        with pytest.raises(AppError) as refused:
+            line.quote(alice, seconds=1, n=n)
+        assert refused.value.code == "too_many_quotes"
+    for _ in range(4):
         line.quote(alice, seconds=1)
     with pytest.raises(AppError) as refused:
         line.quote(alice, seconds=1)
@@ -181,7 +187,9 @@ def test_two_quotes_on_the_same_free_seconds(engine: Engine, studio: Caller, mon
         assert audit_prices(session) == []
 
 
-def test_eight_quotes_at_once_leave_five(engine: Engine, studio: Caller) -> None:
+def test_eight_quotes_at_once_leave_five(engine: Engine, studio: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CINEMETER_QUOTES_OPEN_MAX", "5")
+    get_settings.cache_clear()
     outcomes: list[str] = []
     refused: list[str] = []
 
