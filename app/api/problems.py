@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 
 from app.api.interface import interface_of
 from app.api.route_index import allowed_methods
-from app.api.spend_headers import refusal_headers
 from app.errors import FINDINGS_MAX, AppError, shortened
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def problem_headers(error: AppError) -> dict[str, str]:
         headers["allow"] = ", ".join(error.facts.get("allowed", []))
     if "retry_after" in error.facts:
         headers["retry-after"] = str(error.facts["retry_after"])
-    return headers | refusal_headers(error)
+    return headers
 
 
 def _plain(value: Any) -> Any:
