@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.api.interface import interface_of
+from app.api.model_headers import announce_model
 from app.api.route_index import allowed_methods
 from app.errors import FINDINGS_MAX, AppError, shortened
 
@@ -56,6 +57,8 @@ _NUL_IN_JSON = "22P05"
 
 def problem(error: AppError, request: Request) -> JSONResponse:
     """Return the response to an error in the format of the interface that was called, else a problem document."""
+    if error.code == "model_retired":
+        announce_model(request, error.facts["value"])
     interface, short = interface_of(request), shortened(error)
     return problem_document(short, request) if interface is None else interface.error_response(short, request)
 

@@ -57,8 +57,6 @@ def submit_received(http: Request, session: Session, caller: Caller, order: Orde
     try:
         job = submit(session, caller, order)
     except AppError as error:
-        if error.code == "model_retired":
-            announce_model(http, error.facts["value"])
         http.state.refusal_headers = refusal_headers(error, caller)
         raise
     announce_model(http, job.model)
