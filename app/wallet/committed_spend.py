@@ -60,7 +60,7 @@ def committed_spends(
         wallet = balance(session, account_id)
         available, held = wallet.available, wallet.held
     used = ((placed.budget_total, placed.key_used), (placed.budget_month, placed.project_used))
-    budgets = tuple(CommittedSpend(limit, sum_ - refused, currency) for limit, sum_ in used if limit is not None)
+    budgets = tuple(CommittedSpend(limit, amount - refused, currency) for limit, amount in used if limit is not None)
     return CommittedSpends(CommittedSpend(int(available) + held, held, currency), budgets)
 
 
