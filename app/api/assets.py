@@ -14,7 +14,7 @@ from app.assets import find, remove
 from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.assets.links import PATH, open_upload_link
-from app.assets.schemas import AssetFromHash, AssetFromUrl, AssetOut, AssetUpload, UploadOut
+from app.assets.schemas import AssetFromHash, AssetFromUrl, AssetOut, AssetUpload, Sha256, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
@@ -135,7 +135,7 @@ def create_asset_from_hash(session: SessionDep, caller: VideosCaller, body: Asse
 def check_asset_hash(
     session: SessionDep,
     caller: VideosCaller,
-    sha256: Annotated[str, Path(max_length=64, description="In hex, lower case.")],
+    sha256: Annotated[Sha256, Path(description="In hex, lower case.")],
 ) -> Response:
     """Tell by the status whether a file is here already, so that `from_hash` need not send it."""
     find.find_by_hash(session, caller, sha256)

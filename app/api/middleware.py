@@ -105,7 +105,7 @@ def _headers_of(request: Request, status: int) -> dict[str, str]:
     """Return the headers that the work on a request has left for its answer: limits, the model's end, and costs."""
     headers = {**rate_limit_headers(getattr(request.state, "limit_statuses", [])), **model_headers(request)}
     # The order of a request that failed later was rolled back.
-    return headers | (getattr(request.state, "spend_headers", {}) if status < 400 else {})
+    return headers | getattr(request.state, "spend_headers" if status < 400 else "refusal_headers", {})
 
 
 async def error_response(request: Request, error: Exception) -> Response:

@@ -13,8 +13,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from app.api.interface import interface_of
+from app.api.model_headers import announce_model
 from app.api.route_index import allowed_methods
-from app.api.spend_headers import refusal_headers
 from app.errors import FINDINGS_MAX, AppError, shortened
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,8 @@ _NUL_IN_JSON = "22P05"
 
 def problem(error: AppError, request: Request) -> JSONResponse:
     """Return the response to an error in the format of the interface that was called, else a problem document."""
+    if error.code == "model_retired":
+        announce_model(request, error.facts["value"])
     interface, short = interface_of(request), shortened(error)
     return problem_document(short, request) if interface is None else interface.error_response(short, request)
 
@@ -93,7 +95,7 @@ def problem_headers(error: AppError) -> dict[str, str]:
         headers["allow"] = ", ".join(error.facts.get("allowed", []))
     if "retry_after" in error.facts:
         headers["retry-after"] = str(error.facts["retry_after"])
-    return headers | refusal_headers(error)
+    return headers
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
-from app.jobs.retirement_notices import accounts_to_notify, notify_account, retiring_models
+from app.jobs.retirement_notices import account_batch, accounts_to_notify, notify_account, retiring_models
 from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
@@ -201,14 +201,23 @@ def gone_workers(session: Session) -> int:
 
 
 def notify_of_retirements() -> int:
-    """Notify some accounts that a model which they have used lately will retire. Returns how many."""
-    count = 0
+    """Notify the accounts that have used a model lately which will retire. Returns how many.
+
+    The accounts are read in batches, each in a transaction of its own.
+    """
+    count, after = 0, ""
     with transaction() as session:
         models = retiring_models(session, load_catalog(get_settings().catalog_dir).values())
-        due = [(model, *account) for model in models for account in accounts_to_notify(session, model)]
-    for model, account_id, is_test in due:
+    while models:
         with transaction() as session:
-            count += notify_account(session, account_id, model, is_test=is_test)
+            account_ids = account_batch(session, after)
+            due = [(each, *account) for each in models for account in accounts_to_notify(session, each, account_ids)]
+        for model, account_id, is_test in due:
+            with transaction() as session:
+                count += notify_account(session, account_id, model, is_test=is_test)
+        if not account_ids:
+            break
+        after = account_ids[-1]
     return count
 
 

@@ -24,6 +24,9 @@ GROUP_ENDED = "group.ended"
 # A job has exactly one of these; the database refuses a second.
 TERMINAL_TYPES = ("video.completed", "video.failed", "video.cancelled", "video.expired")
 
+# What a callback URL may get: the end of its job or group, and the start of a prediction that asks for it.
+CALLBACK_TYPES = ("video.started", *TERMINAL_TYPES, GROUP_ENDED)
+
 _SAMPLE_VIDEO: dict[str, Any] = {
     "id": "video_sample",
     "object": "video",

@@ -40,7 +40,7 @@ from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
 from app.sql_statements import attach, mark_written, new_row, sql_file
 from app.wakeups import wake_after_commit
-from app.wallet.committed_spend import remember_committed_spend
+from app.wallet.committed_spend import remember_spends
 from app.wallet.hold import place_holds
 from pricing.money import Money
 
@@ -288,6 +288,6 @@ def _hold_prices(session: Session, caller: Caller, jobs: list[Job], facts: Order
         project_id=first.project_id,
         key_id=caller.key_id,
     )
-    remember_committed_spend(session, first.id, placed.spend)
+    remember_spends(session, first.id, placed.spends)
     if placed.is_low:
         publish_low_balance(session, first.account_id)

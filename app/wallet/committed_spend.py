@@ -5,6 +5,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import Caller
+from app.roles import Scope
 from app.wallet.balance import balance
 
 _REMEMBERED = "committed spend"
@@ -24,29 +26,50 @@ class CommittedSpend:
         return self.limit - self.current
 
 
-def spend_after_hold(session: Session, account_id: str, placed: Any, currency: str) -> CommittedSpend:
-    """Return the committed spend after a hold, of the wallet or of the budget that leaves less.
+@dataclass(frozen=True)
+class CommittedSpends:
+    """The committed spend of the wallet, and those of the budgets of the key and of the project, where they have one.
 
-    `placed` is the row that hold.sql returned.
+    Not every caller may see the wallet's.
+    """
+
+    wallet: CommittedSpend
+    budgets: tuple[CommittedSpend, ...]
+
+    def visible_to(self, caller: Caller) -> CommittedSpend | None:
+        """Return the one that leaves less of those that this caller may see, or None.
+
+        The wallet is for live keys with the scope `billing`; the budgets are the caller's own.
+        """
+        sees_wallet = Scope.BILLING in caller.scopes and not caller.test
+        spends = [self.wallet, *self.budgets] if sees_wallet else self.budgets
+        return min(spends, key=lambda spend: spend.remaining, default=None)
+
+
+def committed_spends(
+    session: Session, account_id: str, placed: Any, currency: str, *, refused: int = 0
+) -> CommittedSpends:
+    """Return the committed spends after a hold, or after one that the wallet refused.
+
+    `placed` is the row that hold.sql returned; `refused` is what it added to the budgets and will be rolled back, in
+    minor units.
     """
     available, held = placed.wallet_available, placed.wallet_held
     if held is None:
-        # The hold was repeated once expired credit was booked.
+        # The hold was refused, or repeated once expired credit was booked.
         wallet = balance(session, account_id)
         available, held = wallet.available, wallet.held
-    spends = [CommittedSpend(int(available) + held, held, currency)]
-    for limit, used in ((placed.budget_total, placed.key_used), (placed.budget_month, placed.project_used)):
-        if limit is not None:
-            spends.append(CommittedSpend(limit, used, currency))
-    return min(spends, key=lambda spend: spend.remaining)
+    used = ((placed.budget_total, placed.key_used), (placed.budget_month, placed.project_used))
+    budgets = tuple(CommittedSpend(limit, amount - refused, currency) for limit, amount in used if limit is not None)
+    return CommittedSpends(CommittedSpend(int(available) + held, held, currency), budgets)
 
 
-def remember_committed_spend(session: Session, job_id: str, spend: CommittedSpend) -> None:
-    """Keep the spend after the hold of a job that this session orders, for the headers of its answer."""
-    session.info.setdefault(_REMEMBERED, {})[job_id] = spend
+def remember_spends(session: Session, job_id: str, spends: CommittedSpends) -> None:
+    """Keep the spends after the hold of a job that this session orders, for the headers of its answer."""
+    session.info.setdefault(_REMEMBERED, {})[job_id] = spends
 
 
-def committed_spend(session: Session, job_id: str) -> CommittedSpend | None:
-    """Return the spend after the hold of a job, or None for a job that an earlier call ordered."""
-    spend: CommittedSpend | None = session.info.get(_REMEMBERED, {}).get(job_id)
-    return spend
+def remembered_spends(session: Session, job_id: str) -> CommittedSpends | None:
+    """Return the spends after the hold of a job, or None for a job that an earlier call ordered."""
+    spends: CommittedSpends | None = session.info.get(_REMEMBERED, {}).get(job_id)
+    return spends

@@ -13,9 +13,9 @@ from app.clock import now
 from app.db import Base, Moment, new_id
 from app.errors import AppError, not_found
 from app.sql_statements import loaded, sql_file
-from app.wallet.balance import available_now, balance, decimal_text, reset_low_balance
+from app.wallet.balance import available_now, decimal_text, reset_low_balance
 from app.wallet.budgets import above_cap, budget_exceeded
-from app.wallet.committed_spend import CommittedSpend, spend_after_hold
+from app.wallet.committed_spend import CommittedSpends, committed_spends
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import INTERNAL_ACCOUNT, BudgetScope, Hold, HoldState, Transfer, TransferKind, Wallet
 from app.wallet.transfer import change_wallet, wallet_side
@@ -44,12 +44,28 @@ _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
 class PlacedHolds(NamedTuple):
     """Holds that were placed, whether they may have taken the wallet below the balance that its owner watches.
 
-    `spend` is what is committed with them.
+    `spends` is what is committed with them.
     """
 
     ids: tuple[str, ...]
     is_low: bool
-    spend: CommittedSpend
+    spends: CommittedSpends
+
+
+class InsufficientFunds(AppError):
+    """The wallet has too little for a hold. `spends` is what was committed before; not every caller may see it."""
+
+    def __init__(self, price: int, spends: CommittedSpends) -> None:
+        wallet = spends.wallet
+        currency = wallet.currency
+        super().__init__(
+            "insufficient_funds",
+            "The wallet cannot hold the price of this job.",
+            price=decimal_text(price, currency),
+            available=decimal_text(wallet.remaining, currency),
+            currency=currency,
+        )
+        self.spends = spends
 
 
 class HoldResolved(AppError):
@@ -100,7 +116,7 @@ def place_holds(
     `account_id`: whose wallet, which is kept in `currency`. `month`: the billing month of now. `project_id`: the
     project in whose month they count, if any. `key_id`: the key in whose life they count, if any.
 
-    Raises TypeError, ValueError for an amount that is not whole or negative. Raises AppError `insufficient_funds`,
+    Raises TypeError, ValueError for an amount that is not whole or negative. Raises InsufficientFunds, and AppError
     `budget_exceeded`, `price_above_cap`; `conflict` if a job has a hold.
     """
     holds = [(new_id("hold"), job_id, require_integer(amount)) for job_id, amount in amounts.items()]
@@ -127,12 +143,13 @@ def place_holds(
         expire_lots(session, account_id)
         facts = {"wallet": account_id, "wanted": total, "moment": now(session)}
         if session.execute(_HOLD_IN_WALLET, facts).one_or_none() is None:
-            raise _insufficient_funds(session, account_id, total)
+            spends = committed_spends(session, account_id, outcome, currency, refused=total)
+            raise InsufficientFunds(total, spends)
         is_low = True
     if total:
         pin(session, account_id, {hold_id: amount for hold_id, _, amount in holds if amount})
-    spend = spend_after_hold(session, account_id, outcome, currency)
-    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low, spend)
+    spends = committed_spends(session, account_id, outcome, currency)
+    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low, spends)
 
 
 def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:
@@ -175,18 +192,6 @@ def get_hold(session: Session, job_id: str) -> Hold:
     if row is None:
         raise not_found("hold", job_id)
     return row
-
-
-def _insufficient_funds(session: Session, account_id: str, amount: int) -> AppError:
-    has = balance(session, account_id)
-    return AppError(
-        "insufficient_funds",
-        "The wallet cannot hold the price of this job.",
-        price=decimal_text(amount, has.currency),
-        available=decimal_text(has.available, has.currency),
-        held=decimal_text(has.held, has.currency),
-        currency=has.currency,
-    )
 
 
 def _resolve(

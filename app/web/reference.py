@@ -13,7 +13,7 @@ from app.web.markdown import render_inline, render_paragraphs
 from app.web.reference_samples import samples_of
 from app.web.reference_titles import ADMIN_TAG, GROUPS, group_of, operation_title
 
-METHODS = ("get", "post", "put", "patch", "delete")
+METHODS = ("get", "head", "post", "put", "patch", "delete")
 # How deep the fields of a body are listed: a storyboard's shots, but not what a shot holds.
 _DEPTH_MAX = 2
 

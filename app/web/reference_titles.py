@@ -55,6 +55,8 @@ _TITLES: dict[str, str] = {
     "upload_asset": "Upload a file",
     "list_assets": "List uploads",
     "create_asset_from_url": "Upload from a URL",
+    "create_asset_from_hash": "Use a known file again",
+    "check_asset_hash": "Check whether a file is known",
     "create_asset_upload": "Start a direct upload",
     "put_asset_upload": "Send the bytes of a direct upload",
     "confirm_asset": "Confirm a direct upload",

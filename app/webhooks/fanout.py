@@ -10,7 +10,7 @@ from yarl import URL
 from app.clock import now
 from app.db import new_id
 from app.events.tables import Event
-from app.events.types import GROUP_ENDED, TERMINAL_TYPES
+from app.events.types import CALLBACK_TYPES, GROUP_ENDED, TERMINAL_TYPES
 from app.webhooks.secret import ensure_callback_secret
 from app.webhooks.tables import MAX_IN_FLIGHT, RATE_PER_SECOND, Delivery, DeliveryState, Endpoint, EndpointKind, Trigger
 
@@ -98,7 +98,8 @@ def _callback_endpoint(session: Session, account_id: str, url: str) -> str:
             "account_id": account_id,
             "kind": EndpointKind.CALLBACK,
             "url": origin,
-            "event_types": [*TERMINAL_TYPES, GROUP_ENDED],
+            # For readers of the table: no filter is applied to callbacks, and rows from before have fewer.
+            "event_types": [*CALLBACK_TYPES],
             "max_in_flight": MAX_IN_FLIGHT,
             "rate_per_second": RATE_PER_SECOND,
             "created_at": moment,

@@ -23,6 +23,8 @@ FOLDER = Path(__file__).parent / "litellm"
 PACKAGES = Path(sys.prefix) / "litellm"
 # Importing the proxy takes half a minute of a processor the first time.
 START_SECONDS = 240
+# It records a call after its answer.
+RECORD_SECONDS = 120
 MASTER_KEY = f"sk-{secrets.token_hex(24)}"
 _PROXY = "from litellm_cli.main import proxy_server; proxy_server()"
 _tick = threading.Event()
@@ -71,14 +73,18 @@ class Proxy:
     folder: Path
 
     def costs(self, kind: str, count: int) -> list[float]:
-        """Return the costs of the first `count` calls of a type, once the proxy has recorded as many."""
-        while True:
+        """Return the costs of the first `count` calls of a type, once the proxy has recorded as many.
+
+        Raises AssertionError with its log where it does not.
+        """
+        for _ in range(RECORD_SECONDS * 10):
             path = self.folder / "costs.jsonl"
             lines = path.read_text().splitlines() if path.exists() else []
             costs = [each["cost"] for each in map(json.loads, lines) if kind in each["type"]]
             if len(costs) >= count:
                 return costs[:count]
             _tick.wait(0.1)
+        raise AssertionError((self.folder / "proxy.log").read_text())
 
 
 @contextmanager
@@ -125,7 +131,11 @@ def running_proxy(service: Service, folder: Path) -> Iterator[Proxy]:
             yield proxy
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait_for(process: subprocess.Popen[bytes], proxy: Proxy) -> None:

@@ -115,8 +115,9 @@ def to_native(model_id: str, body: dict[str, Any], cancel_after: str | None) -> 
     if isinstance(prediction.values.get("resolution"), str):
         prediction.values["resolution"] = prediction.values["resolution"].upper()
     _set(prediction, "callback_url", body.get("webhook"), "webhook")
+    events = _webhook_events(body)
     if prediction.values.get("callback_url") is not None:
-        prediction.callback_events = _webhook_events(body)
+        prediction.callback_events = events
     if cancel_after is not None:
         prediction.cancel_after = _read_duration(cancel_after)
     return prediction

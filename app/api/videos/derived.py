@@ -187,8 +187,13 @@ def _body_text(body: RemixRequest | RetakeRequest) -> str:
 def _order(
     http: Request, prompt: str, parent: Job, kind: str, body_text: str, retention: Retention | None
 ) -> OrderIdentity:
-    """Return the order of a film that is made from another one. Its Spec is added later."""
+    """Return the order of a film that is made from another one. Its Spec is added later.
+
+    It is kept as long as the other film was ordered to be, where it names no retention itself.
+    """
     model = str(parent.spec["model"])
+    if retention is None and parent.retention:
+        retention = Retention.model_validate(parent.retention)
     return OrderIdentity(
         request=VideoRequest(prompt=prompt, model=model, project=parent.project_id, retention=retention),
         fingerprint=f"{http.url.path}:{body_text}",

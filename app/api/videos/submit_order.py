@@ -15,14 +15,15 @@ from starlette.datastructures import UploadFile
 from app.accounts.caller import Caller, require_active
 from app.api.idempotency import idempotency_key, is_first_try, is_retry
 from app.api.model_headers import announce_model
-from app.api.spend_headers import order_headers
+from app.api.spend_headers import order_headers, refusal_headers
 from app.api.videos.inputs import has_inputs, ingest_inputs
+from app.errors import AppError
 from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
 from app.jobs.rate_limits import count_order
 from app.jobs.submit import submit
 from app.jobs.tables import Job
-from app.wallet.committed_spend import committed_spend
+from app.wallet.committed_spend import remembered_spends
 
 NO_FILES: Mapping[str, UploadFile] = MappingProxyType({})
 
@@ -53,12 +54,17 @@ def submit_received(http: Request, session: Session, caller: Caller, order: Orde
 
     Raises AppError as `submit` does.
     """
-    job = submit(session, caller, order)
+    try:
+        job = submit(session, caller, order)
+    except AppError as error:
+        http.state.refusal_headers = refusal_headers(error, caller)
+        raise
     announce_model(http, job.model)
-    spend = committed_spend(session, job.id)
-    if spend is not None:
+    spends = remembered_spends(session, job.id)
+    if spends is not None:
         jobs = [job] if job.group_id is None else jobs_of(session, job.group_id)
-        http.state.spend_headers = order_headers(job, sum(each.total for each in jobs), spend)
+        total = sum(each.total for each in jobs)
+        http.state.spend_headers = order_headers(job, total, spends.visible_to(caller))
     return job
 
 

@@ -129,10 +129,10 @@ class FilmResponse(Response):
                 facts = {"video": job.id, "state": job.state, "reason": error.code}
                 raise AppError("conflict", f"There is no film: {error.message}", **facts)
             receipt = receipt_of(session, job)
-            if receipt is not None:
-                # What the film has cost: a call that was answered with 504 named no cost.
-                spend_headers = getattr(self._http.state, "spend_headers", {})
-                self._http.state.spend_headers = {**spend_headers, **cost_headers(job, receipt.total)}
+            # Only the call that ordered the film names a cost, or a gateway would add it up with each repeated one.
+            ordered = getattr(self._http.state, "spend_headers", None)
+            if receipt is not None and ordered is not None:
+                self._http.state.spend_headers = {**ordered, **cost_headers(job, receipt.total)}
             return serve(session, job, "video", self._http, redirects=False)
 
     def _too_late(self, job: Job) -> AppError:

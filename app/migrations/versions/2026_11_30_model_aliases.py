@@ -16,17 +16,19 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Bring the database to this revision. A column without a default rewrites no row."""
-    op.add_column("jobs", sa.Column("model_alias", sa.Text(), nullable=True))
+    op.add_column("jobs", sa.Column("model_alias", sa.Text(), nullable=True), if_not_exists=True)
     op.create_table(
         "retirement_notices",
         sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("retires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_retirement_notices_account_id_accounts")
         ),
-        sa.PrimaryKeyConstraint("account_id", "model", "retires_at", name=op.f("pk_retirement_notices")),
+        sa.PrimaryKeyConstraint("account_id", "test", "model", "retires_at", name=op.f("pk_retirement_notices")),
+        if_not_exists=True,
     )
 
 

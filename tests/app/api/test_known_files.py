@@ -115,6 +115,8 @@ def test_projects_and_test_mode_know_their_own_files_only(world: World) -> None:
 @pytest.mark.parametrize("digest", ["", "A" * 64, "0" * 63, 5])
 def test_what_is_no_hash_is_refused(world: World, digest: object) -> None:
     assert world.post("/v1/assets/from_hash", {"sha256": digest}).status_code == 422
+    # Without a hash the path is another one.
+    assert not digest or is_known(world, str(digest)) == 422
 
 
 def test_a_suspended_account_gets_no_new_life_for_its_files(world: World) -> None:

@@ -65,6 +65,8 @@ def test_a_retired_model_is_refused_in_the_words_of_its_interface(
     assert answer.status_code == status, answer.text
     assert code in answer.text
     assert "retired on 2026-01-01; order second instead" in answer.text
+    assert answer.headers["sunset"] == "Thu, 01 Jan 2026 00:00:00 GMT"
+    assert answer.headers["link"].endswith('/v1/models/second>; rel="successor-version"')
     assert world.get("/v1/wallet").json() == before
 
 

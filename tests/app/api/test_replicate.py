@@ -164,6 +164,8 @@ def test_the_end_of_a_cancelled_prediction_is_told_once_and_only_where_it_was_as
         answer = world.post(f"{OF_MODEL}/predictions", {"input": INPUT, **hook})
         if events == ["nothing"]:
             assert (answer.status_code, answer.json()["field"]) == (422, "webhook_events_filter")
+            alone = {"input": INPUT, "webhook_events_filter": events}
+            assert world.post(f"{OF_MODEL}/predictions", alone).status_code == 422
         else:
             world.post(f"{PREDICTIONS}/{answer.json()['id']}/cancel")
     assert [each["status"] for each in hooks(engine)] == ["canceled"]

@@ -164,12 +164,12 @@ def test_a_retention_beyond_the_membership_is_refused_with_the_bound(world: Worl
     assert world.get("/v1/videos").json()["data"] == []
 
 
-def test_films_made_from_others_have_a_retention_of_their_own(world: World) -> None:
+def test_films_made_from_others_inherit_their_retention_or_have_their_own(world: World) -> None:
     first = world.post("/v1/videos", {**ORDER, "retention": {"film": 3600}}).json()["id"]
     world.work()
     body = {"prompt": "other bars"}
     plain = world.post(f"/v1/videos/{first}/remix", body, headers={"Idempotency-Key": "plain"}).json()
-    assert plain["retention"] is None
+    assert plain["retention"]["film"] == 3600
     short = world.post(f"/v1/videos/{first}/remix", {**body, "retention": {"film": 60}}).json()
     longer = {**body, "video": {"id": first}, "seconds": 1, "retention": {"film": 120}}
     extended = world.post("/v1/videos/extensions", longer).json()

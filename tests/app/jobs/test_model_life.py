@@ -1,10 +1,12 @@
 """A job keeps the model that its alias meant, and a retired model accepts no orders but renders the accepted ones."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -13,15 +15,24 @@ from app.clock import now
 from app.errors import AppError
 from app.events.tables import Event
 from app.jobs.derive import remix
-from app.jobs.find import list_jobs
+from app.jobs.find import JobFilter, list_jobs
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.present import show_job
 from app.jobs.quote import estimate, show_quote
-from app.jobs.retirement_notices import LATELY, NOTICE_LEAD, accounts_to_notify, notify_account, retiring_models
+from app.jobs.retirement_notices import (
+    LATELY,
+    NOTICE_LEAD,
+    account_batch,
+    accounts_to_notify,
+    notify_account,
+    retiring_models,
+    to_notify,
+)
 from app.jobs.submit import submit
 from app.settings import get_settings
 from app.webhooks.tables import Delivery
 from tests.app.webhooks.factories import open_endpoint
+from tests.factories import make_account, make_queued_job
 from tests.ledger_simulation import Line, request
 from tests.model_folder import ModelFolder
 
@@ -67,7 +78,7 @@ def test_a_filter_by_alias_finds_its_films(line: Line, models: ModelFolder) -> N
     job_ids = [line.order(alice, model=name, seconds=1).id for name in ("best", "first", "second")]
 
     def listed(name: str) -> list[str]:
-        return [job.id for job in list_jobs(line.session, alice, order="asc", model=name)[0]]
+        return [job.id for job in list_jobs(line.session, alice, JobFilter(model=name), order="asc")[0]]
 
     assert listed("best") == listed("first") == job_ids[:2]
     models.alias(best="second")
@@ -147,7 +158,7 @@ def notify(line: Line) -> int:
     due = [
         (model, *account)
         for model in retiring_models(session, catalog.values())
-        for account in accounts_to_notify(session, model)
+        for account in accounts_to_notify(session, model, account_batch(session, ""))
     ]
     return sum(
         line.act(lambda each=each: notify_account(session, each[1], each[0], is_test=each[2]))  # type: ignore[misc]
@@ -185,6 +196,51 @@ def test_who_used_a_retiring_model_lately_is_notified_once(line: Line, models: M
     assert notify(line) == 3, "another date is another event"
     line.wait(days=NOTICE_LEAD.days + 1)
     assert notify(line) == 0
+
+
+def test_the_live_side_is_notified_also_after_the_test_side(line: Line, models: ModelFolder) -> None:
+    live = line.open()
+    tester = replace(live, test=True)
+    retire(models, "first", now(line.session) + timedelta(days=30))
+    line.order(tester, model="first", seconds=1)
+    assert (notify(line), notify(line)) == (1, 0)
+    line.order(live, model="first", seconds=1)
+    assert (notify(line), notify(line)) == (1, 0)
+    assert [each["test"] for each in retiring_events(line, live)] == [True, False]
+
+
+_COPIES = [
+    text("""
+        INSERT INTO accounts SELECT copy.* FROM accounts AS a, generate_series(1, 100) AS n, jsonb_populate_record(
+            CAST(NULL AS accounts), to_jsonb(a) || jsonb_build_object('id', a.id || n)
+        ) AS copy WHERE a.id = :account_id
+    """),
+    text("""
+        INSERT INTO jobs SELECT copy.* FROM jobs AS j, generate_series(1, 6000) AS n, jsonb_populate_record(
+            CAST(NULL AS jobs), to_jsonb(j) || jsonb_build_object(
+                'id', j.id || n, 'account_id', j.account_id || (n % 100 + 1), 'model', CASE n % 7 WHEN 0 THEN 'second'
+                ELSE 'first' END, 'created_at', j.created_at - n * interval '1 second'
+            )
+        ) AS copy WHERE j.account_id = :account_id
+    """),
+    text("ANALYZE accounts, jobs"),
+]
+
+
+def test_accounts_to_notify_are_read_by_an_index(session: Session, models: ModelFolder) -> None:
+    account = make_account(session)
+    make_queued_job(session, account.id)
+    for statement in _COPIES:
+        session.execute(statement, {"account_id": account.id} if statement is not _COPIES[-1] else {})
+    retire(models, "first", now(session) + timedelta(days=30))
+    account_ids = account_batch(session, "")
+    assert len(account_ids) == 100
+    assert account_batch(session, account_ids[-1])
+    query = to_notify(session, load_catalog(get_settings().catalog_dir)["first"], account_ids)
+    sql = str(query.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))
+    plan = "\n".join(session.scalars(text(f"EXPLAIN {sql}".replace(":", r"\:"))))
+    assert "ix_jobs_films" in plan, plan
+    assert "Seq Scan on jobs" not in plan, plan
 
 
 def test_a_deprecated_model_is_announced_from_its_deprecation_on(line: Line, models: ModelFolder) -> None:
