@@ -28,7 +28,8 @@ def samples_of(base: str, path: str, method: str, operation: Mapping[str, Any]) 
 
 def _curl(url: str, method: str, body: Any, *, has_key: bool, sends_file: bool) -> str:
     implied = "get" if body is None and not sends_file else "post"
-    parts = ["curl " + ("" if method == implied else f"-X {method.upper()} ") + url]
+    option = {implied: "", "head": "--head "}.get(method, f"-X {method.upper()} ")
+    parts = [f"curl {option}{url}"]
     if has_key:
         parts.append(f'-H "Authorization: Bearer {_KEY}"')
     if sends_file:
