@@ -6,7 +6,7 @@ from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError, not_found
-from app.jobs.showcase import SHOWCASE_MAX, may_be_shown, open_agreement, shown_films
+from app.jobs.showcase import SHOWCASE_MAX, may_be_shown, open_agreement, remove_choice, shown_films
 from app.jobs.showcase_tables import ShowcaseAgreement
 from app.jobs.tables import Job
 from app.roles import Role, require_role
@@ -40,11 +40,8 @@ def remove_film(session: Session, actor: Actor, job_id: str) -> None:
     Raises AppError `forbidden` and `not_found`.
     """
     require_role(actor, Role.OPERATOR)
-    job, agreement = _locked(session, job_id)
-    if agreement is None or agreement.chosen_at is None:
-        return
-    agreement.chosen_by = agreement.chosen_at = None
-    record_action(session, actor, "film.showcase_removed", job_id, account=job.account_id, agreement=agreement.id)
+    job, _ = _locked(session, job_id)
+    remove_choice(session, actor, job)
 
 
 def _locked(session: Session, job_id: str) -> tuple[Job, ShowcaseAgreement | None]:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -99,12 +100,16 @@ def create_app() -> FastAPI:
 def _complete_document(api: FastAPI) -> None:
     """Complete the OpenAPI document, and offer that of one tag as `api.state.document_of_tag`.
 
-    The pages of the reference show one tag each; the document of all takes a second to make.
+    The pages of the reference show one tag each; the document of all takes a second to make, and is made once.
     """
     make_document = api.openapi
+    lock = Lock()
 
     def openapi() -> dict[str, Any]:
-        return _completed(make_document())
+        with lock:
+            if api.openapi_schema is None:
+                api.openapi_schema = _completed(make_document())
+            return api.openapi_schema
 
     @cache
     def document_of_tag(tag: str) -> dict[str, Any]:

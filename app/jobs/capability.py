@@ -5,7 +5,7 @@ from fractions import Fraction
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller
+from app.assets.owner import AssetOwner
 from app.catalog.memory_estimate import why_too_large
 from app.catalog.models import VideoModel, models_that_sound, models_with
 from app.catalog.sizes import Size
@@ -92,13 +92,13 @@ def check_length(
         raise AppError("invalid_request", message, field="seconds", value=total, allowed=allowed)
 
 
-def check_memory(session: Session, caller: Caller, spec: Spec, model: VideoModel) -> None:
+def check_memory(session: Session, owner: AssetOwner, spec: Spec, model: VideoModel) -> None:
     """Raise AppError `does_not_fit` when a render of the Spec needs more memory than any worker of its pool has.
 
     The error names the sizes that fit, or else the models that can make this size. Accepted without a check are orders
     while no worker serves the pool or one has not reported its memory, and test orders, for which no model is loaded.
     """
-    if caller.test or model.architecture is None:
+    if owner.test or model.architecture is None:
         return
     memory, frames = _most_memory(session, model.pool), longest_render(spec, model)
     if memory is None or not frames:

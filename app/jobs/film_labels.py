@@ -7,8 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.audit_log.actor import Actor
 from app.errors import AppError
 from app.jobs.label_tables import FilmLabel
+from app.jobs.showcase import remove_choice
 from app.jobs.tables import Job
 
 NAME_MAX = 120
@@ -20,11 +22,17 @@ def labels_of(session: Session, job_ids: Iterable[str]) -> dict[str, FilmLabel]:
     return {row.job_id: row for row in rows}
 
 
-def rename_film(session: Session, job: Job, name: str) -> None:
-    """Name a film; an empty name shows its prompt again. Raises AppError `invalid_request` for more than 120 signs."""
+def rename_film(session: Session, actor: Actor, job: Job, name: str) -> None:
+    """Name a film; an empty name shows its prompt again. Raises AppError `invalid_request` for more than 120 signs.
+
+    A film of the landing page is removed from it by another name, which no operator has chosen.
+    """
     text = " ".join(name.split())
     if len(text) > NAME_MAX:
         raise AppError("invalid_request", f"At most {NAME_MAX} characters.", field="name")
+    label = session.get(FilmLabel, job.id)
+    if text != (label.name if label else ""):
+        remove_choice(session, actor, job)
     change_label(session, job, name=text)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.assets.owner import OwnerIds
 from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.db import new_id
@@ -19,7 +20,7 @@ from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
 from app.jobs.order_facts import OrderFacts
 from app.jobs.order_warnings import OrderWarning, with_order_warnings
-from app.jobs.price_terms import read_price_terms
+from app.jobs.price_terms import PriceTerms, read_price_terms
 from app.jobs.priced import Priced, price_films, total_of, usage_of, whole_price, whole_resolved
 from app.jobs.rate_limits import check_films
 from app.jobs.resolve import AUTO, candidates, resolve
@@ -66,7 +67,13 @@ def price_spec(
         raise AppError(
             "invalid_request", "Every shot of this film is reused; there is nothing to render.", field="shots"
         )
-    terms = read_price_terms(session, caller.account_id) if facts is None else facts.price_terms(session)
+    return price_by(
+        read_price_terms(session, caller.account_id) if facts is None else facts.price_terms(session), spec, model
+    )
+
+
+def price_by(terms: PriceTerms, spec: Spec, model: VideoModel) -> Priced:
+    """Price a Spec by these terms. Raises AppError `no_rate` when their book has no rate for it."""
     usage = usage_of(spec)
     try:
         amount = price(terms.book, usage, terms.customer, terms.at)
@@ -113,24 +120,57 @@ def estimate_films(
     """
     accepted = None if facts is None else facts.accepted_terms
     request = with_ratio(session, caller, request)
-    priced, refusals = [], []
-    for model in candidates(request, now(session), mode):
-        try:
-            check_terms(session, model, accepted=accepted)
-            spec = resolve(session, caller, request, model, seed=seed, mode=mode)
-            check_memory(session, caller, spec, model)
-            priced.append(price_films(price_spec(session, caller, spec, model, facts=facts), request))
-        except AppError as refusal:
-            refusals.append(refusal)
-    if not priced:
-        raise refusals[0]
+
+    def price_of(model: VideoModel) -> tuple[Priced, ...]:
+        check_terms(session, model, accepted=accepted)
+        spec = resolve(session, caller, request, model, seed=seed, mode=mode)
+        check_memory(session, caller, spec, model)
+        return price_films(price_spec(session, caller, spec, model, facts=facts), request)
+
+    priced = _price_each(candidates(request, now(session), mode), price_of)
     check_retention(request.retention, priced[0][0].membership)
-    best = min(priced, key=lambda films: (total_of(films).minor, -films[0].native_pixels))
+    best = _cheapest(priced)
     if request.model != AUTO:
         alias = alias_of(request.model)
         return tuple(replace(film, alias=alias) for film in best)
     choice = _choice_reason(best, priced)
     return tuple(replace(film, choice=choice) for film in best)
+
+
+def price_for_guest(session: Session, request: VideoRequest, terms: PriceTerms) -> Priced:
+    """Resolve and price the film of a request by these terms as `estimate_films` does, for somebody without an account.
+
+    The request names no asset. Raises AppError as `estimate_films` does.
+    """
+    guest = OwnerIds("guest")
+
+    def price_of(model: VideoModel) -> tuple[Priced, ...]:
+        check_terms(session, model)
+        spec = resolve(session, guest, request, model, seed=0)
+        check_memory(session, guest, spec, model)
+        return (price_by(terms, spec, model),)
+
+    return _cheapest(_price_each(candidates(request, terms.at), price_of))[0]
+
+
+def _price_each(
+    models: Sequence[VideoModel], price_of: Callable[[VideoModel], tuple[Priced, ...]]
+) -> list[tuple[Priced, ...]]:
+    """Return the films of each model that can make them. Raises the AppError of the first model when none can."""
+    priced, refusals = [], []
+    for model in models:
+        try:
+            priced.append(price_of(model))
+        except AppError as refusal:
+            refusals.append(refusal)
+    if not priced:
+        raise refusals[0]
+    return priced
+
+
+def _cheapest(priced: Sequence[tuple[Priced, ...]]) -> tuple[Priced, ...]:
+    """Return the films that `auto` selects: the cheapest, and of equal prices those of most native pixels."""
+    return min(priced, key=lambda films: (total_of(films).minor, -films[0].native_pixels))
 
 
 def _choice_reason(best: tuple[Priced, ...], able: list[tuple[Priced, ...]]) -> str:

@@ -57,6 +57,15 @@ def revoke_agreement(session: Session, actor: Actor, job: Job) -> None:
     record_action(session, actor, "film.showcase_revoked", job.id, account=job.account_id, agreement=agreement.id)
 
 
+def remove_choice(session: Session, actor: Actor, job: Job) -> None:
+    """Remove a film from the landing page; the owner's agreement stays. Where it is not there, nothing changes."""
+    agreement = open_agreement(session, job.id, lock=True)
+    if agreement is None or agreement.chosen_at is None:
+        return
+    agreement.chosen_by = agreement.chosen_at = None
+    record_action(session, actor, "film.showcase_removed", job.id, account=job.account_id, agreement=agreement.id)
+
+
 def open_agreement(session: Session, job_id: str, *, lock: bool = False) -> ShowcaseAgreement | None:
     """Return the agreement of a film that is not revoked, or None."""
     query = select(ShowcaseAgreement).where(ShowcaseAgreement.job_id == job_id, ShowcaseAgreement.revoked_at.is_(None))

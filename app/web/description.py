@@ -1,6 +1,6 @@
 """The description of a film that a visitor types on the landing page: its price, and its way through the sign-in.
 
-It lies in a cookie of the visitor's browser until a film is ordered, so that it needs no script, stands in no URL and
+A cookie of the visitor's browser keeps it until a film is ordered, so that it needs no script, is in no URL and
 in no log, and survives a sign-in, a new account or an invitation.
 """
 
@@ -8,27 +8,25 @@ import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
-from datetime import datetime
-from fractions import Fraction
 from typing import Any
 
 from fastapi import Request, Response
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.accounts.memberships import FREE
-from app.catalog.models import VideoModel, load_catalog
-from app.catalog.sizes import resolve_size
+from app.catalog.models import VideoModel
 from app.clock import now
 from app.errors import AppError
-from app.jobs.model_terms import on_sale
+from app.jobs.price_terms import PriceTerms
+from app.jobs.quote import price_for_guest
+from app.jobs.schemas import VideoRequest
 from app.prices.find import book_at
-from app.settings import get_settings
+from app.web.problems import validation_error
 from app.web.sessions import is_secure
 from app.web.studio.understood import Understood, understood_prompts
-from pricing.book import PriceBook, PriceError
-from pricing.price import Price, price
-from pricing.rate_key import RateKey
-from pricing.usage import Customer, Usage
+from pricing.price import Price
+from pricing.usage import Customer
 
 # The most characters of a description: as a cookie they are at most four bytes each, in base64.
 DESCRIPTION_MAX = 500
@@ -75,27 +73,23 @@ def check_description(text: str) -> str:
 def price_description(session: Session, description: str) -> DescriptionOffer:
     """Price the film that the studio makes of a description, by the book in force and without a membership.
 
-    The cheapest model on sale makes it, as `auto` decides. Raises AppError `no_rate` where none can be priced.
+    `auto` selects the model, as in the studio. Raises AppError `invalid_request` for a text that is no prompt, and
+    `no_rate` where no model can make the film or be priced.
     """
     moment = now(session)
-    book = book_at(session, moment).book
-    size = resolve_size(None, RESOLUTION, None)
-    models = on_sale(session, load_catalog(get_settings().catalog_dir).values())
-    able = [each for each in models if "t2v" in each.modes and each.native_size(size) and each.family != "synthetic"]
-    priced = [(each, amount) for each in able if (amount := _price(book, each, moment)) is not None]
-    if not priced:
-        raise AppError("no_rate", "No model is on sale at present. Ask an operator of this service.")
-    model, amount = min(priced, key=lambda each: each[1].total.minor)
-    [line] = understood_prompts(model, [description])
-    return DescriptionOffer(model, amount, f"{size.width} × {size.height}", line)
-
-
-def _price(book: PriceBook, model: VideoModel, moment: datetime) -> Price | None:
-    usage = Usage(RateKey(model.id, RESOLUTION, audio=model.sound), Fraction(SECONDS))
+    stored = book_at(session, moment)
+    terms = PriceTerms(stored.id, stored.book, Customer(stored.book.known_membership(FREE)), moment)
     try:
-        return price(book, usage, Customer(book.known_membership(FREE)), moment)
-    except PriceError:
-        return None
+        request = VideoRequest(prompt=description, seconds=SECONDS, resolution=RESOLUTION)
+    except ValidationError as error:
+        raise validation_error(error) from error
+    try:
+        film = price_for_guest(session, request, terms)
+    except AppError as error:
+        message = "No model is on sale at present. Ask an operator of this service."
+        raise AppError("no_rate", message) from error
+    [line] = understood_prompts(film.model, [description])
+    return DescriptionOffer(film.model, film.price, f"{film.spec.width} × {film.spec.height}", line)
 
 
 def keep_description(response: Response, description: str) -> None:

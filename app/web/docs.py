@@ -1,5 +1,7 @@
 """The documentation of the API: guides from Markdown, the reference by group, and a page to try calls."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -7,9 +9,9 @@ from threading import Lock
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
 
 from app.errors import ERROR_CODES, not_found
+from app.etags import matches_etag
 from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, Visitor
@@ -31,6 +33,20 @@ class Guide:
 
     name: str
     text: RenderedMarkdown
+
+
+@dataclass(frozen=True)
+class DocumentFile:
+    """An OpenAPI document as it is sent."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> "DocumentFile":
+        """Return the JSON of a document, and its ETag."""
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def guide_source(name: str) -> str:
@@ -62,9 +78,15 @@ def show_overview(request: Request, visitor: MaybeVisitor) -> Response:
 
 @router.get("/openapi.json")
 def send_document(request: Request, visitor: MaybeVisitor) -> Response:
-    """Send the OpenAPI document; without the operations of operators, except to admins."""
-    document = request.app.openapi()
-    return JSONResponse(document if _is_admin(visitor) else without_admin(document))
+    """Send the OpenAPI document; without the operations of operators, except to admins.
+
+    Answers 304 without a body to a client that has it.
+    """
+    document = _documents(request.app)[_is_admin(visitor)]
+    headers = {"cache-control": "private, no-cache", "vary": "cookie", "etag": document.etag}
+    if matches_etag(request.headers.get("if-none-match", ""), document.etag):
+        return Response(status_code=304, headers=headers)
+    return Response(document.body, media_type="application/json", headers=headers)
 
 
 @router.get("/explorer")
@@ -117,6 +139,19 @@ def _groups(request: Request, visitor: Visitor | None) -> tuple[OperationGroup, 
     if groups is None:
         groups = request.app.state.operation_groups = operation_groups(request.app.routes)
     return tuple(each for each in groups if _is_admin(visitor) or not each.is_admin)
+
+
+def _documents(app: FastAPI) -> dict[bool, DocumentFile]:
+    """Return the OpenAPI document by whether it is for admins; both are made once for each process."""
+    with _lock:
+        if not hasattr(app.state, "document_files"):
+            document = app.openapi()
+            app.state.document_files = {
+                False: DocumentFile.of(without_admin(document)),
+                True: DocumentFile.of(document),
+            }
+        documents: dict[bool, DocumentFile] = app.state.document_files
+        return documents
 
 
 def _operations(app: FastAPI, tag: str) -> tuple[Operation, ...]:

@@ -10,7 +10,6 @@ from app.errors import AppError
 from app.file_delivery import byte_range, deliver
 from app.jobs.showcase import find_shown_film
 from app.prices.find import book_at
-from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import FormDep, MaybeVisitor, SessionDep, Visitor, text_of
 from app.web.description import (
@@ -50,7 +49,6 @@ def show_showcase(request: Request, session: SessionDep, visitor: MaybeVisitor, 
 
 
 @router.post("/describe")
-@request_limits(RequestLimits(WorkKind.ORDER))
 def post_description(request: Request, session: SessionDep, visitor: MaybeVisitor, form: FormDep) -> Response:
     """Show what a described film costs, and keep the description for the studio; nothing is ordered.
 
@@ -71,6 +69,12 @@ def post_description(request: Request, session: SessionDep, visitor: MaybeVisito
     if offer is not None:
         keep_description(response, typed)
     return response
+
+
+@router.get("/describe")
+def open_landing(request: Request) -> Response:
+    """Lead to the landing page whoever opens the URL of its form again."""
+    return redirect(request, "/")
 
 
 @router.get("/showcase/studio")

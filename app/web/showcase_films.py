@@ -1,6 +1,7 @@
 """The films of the landing page, each at its present price: those that operators chose, else the shipped ones."""
 
 import json
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -9,6 +10,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.accounts.memberships import FREE
@@ -16,7 +18,6 @@ from app.catalog.models import VideoModel, load_catalog
 from app.clock import now
 from app.jobs.film_labels import labels_of
 from app.jobs.model_terms import on_sale
-from app.jobs.priced import usage_of
 from app.jobs.showcase import shown_films
 from app.jobs.spec import Spec
 from app.jobs.tables import Job
@@ -30,6 +31,8 @@ from pricing.money import round_to_minor
 from pricing.price import per_second, price
 from pricing.rate_key import RateKey
 from pricing.usage import Customer, Usage
+
+log = logging.getLogger(__name__)
 
 _EXAMPLES = {each.id: each for each in EXAMPLES}
 
@@ -55,24 +58,31 @@ class ShownFilm:
 def showcase_films(session: Session) -> list[ShownFilm]:
     """Return the films of the landing page: those that operators chose, else the shipped ones of a model on sale.
 
-    A film without a present price is left out: what it would cost cannot be said.
+    A film without a present price is left out: what it would cost cannot be said. Where that leaves none of the chosen
+    films, the shipped ones are shown.
     """
     moment = now(session)
     book = book_at(session, moment).book
+    return _chosen_films(session, book, moment) or _shipped_films(session, book, moment)
+
+
+def _chosen_films(session: Session, book: PriceBook, moment: datetime) -> list[ShownFilm]:
     rows = shown_films(session)
-    if rows:
-        names = labels_of(session, [job.id for _, job in rows])
-        films = [
-            _chosen_film(book, moment, agreement.id, job, names[job.id].name if job.id in names else "")
-            for agreement, job in rows
-        ]
-    else:
-        models = {each.id: each for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())}
-        films = [
-            _shipped_film(book, moment, entry, models[entry["model"]])
-            for entry in _entries().values()
-            if entry["model"] in models
-        ]
+    names = labels_of(session, [job.id for _, job in rows])
+    films = [
+        _chosen_film(book, moment, agreement.id, job, names[job.id].name if job.id in names else "")
+        for agreement, job in rows
+    ]
+    return [each for each in films if each is not None]
+
+
+def _shipped_films(session: Session, book: PriceBook, moment: datetime) -> list[ShownFilm]:
+    models = {each.id: each for each in on_sale(session, load_catalog(get_settings().catalog_dir).values())}
+    films = [
+        _shipped_film(book, moment, entry, models[entry["model"]])
+        for entry in _entries().values()
+        if entry["model"] in models
+    ]
     return [each for each in films if each is not None]
 
 
@@ -92,9 +102,17 @@ def shipped_file(film_id: str, extension: str) -> bytes | None:
 
 
 def _chosen_film(book: PriceBook, moment: datetime, film_id: str, job: Job, name: str) -> ShownFilm | None:
-    spec = Spec.model_validate(job.spec)
-    usage = usage_of(spec)
-    amounts = _amounts(book, moment, usage)
+    """Return a film as if a newcomer ordered all of it from text, whatever its owner reused, edited or waited for.
+
+    None for a film without a present price, and for one whose stored Spec this release cannot read.
+    """
+    try:
+        spec = Spec.model_validate(job.spec)
+    except ValidationError:
+        log.warning("The Spec of film %s cannot be read, so the landing page leaves the film out.", job.id)
+        return None
+    key = RateKey(spec.model, spec.resolution, audio=spec.has_sound)
+    amounts = _amounts(book, moment, Usage(key, spec.seconds()))
     if amounts is None:
         return None
     model = load_catalog(get_settings().catalog_dir).get(job.model)

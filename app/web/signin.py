@@ -195,7 +195,7 @@ def post_test_mode(request: Request, session: SessionDep, form: FormDep, visitor
 def home_path(request: Request, roles: frozenset[str]) -> str:
     """Return the home page of a member with these roles: the console for admins, else the studio.
 
-    What a visitor described on the landing page before lies in the studio then.
+    What a visitor described on the landing page before is in the studio then.
     """
     return "/admin" if roles & ADMIN_ROLES else studio_path(request)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.web.docs import GUIDES, WRITTEN_BASE
@@ -26,6 +27,13 @@ def test_every_guide_has_code_that_runs():
     assert all(blocks(name) for name in GUIDES)
 
 
+def test_waiting_for_a_film_ends_where_the_service_refuses(service: Service, tmp_path: Path):
+    [wait] = [code for _, code in blocks("quickstart", service.base_url) if "sleep" in code]
+    (tmp_path / "order.json").write_text('{"id": "video_1"}')
+    environment = {**os.environ, "CINEMETER_API_KEY": "cm_live_wrong"}  # noqa: TID251
+    subprocess.run(PROGRAMS["sh"], input=wait, cwd=tmp_path, env=environment, text=True, timeout=60, check=True)
+
+
 @pytest.mark.parametrize("name", GUIDES)
 def test_the_code_of_a_guide_runs(service: Service, tmp_path: Path, name: str):
     environment = {**os.environ, "CINEMETER_API_KEY": service.keys["pro"], "PYTHONWARNINGS": "ignore"}  # noqa: TID251
@@ -43,3 +51,9 @@ def test_the_code_of_a_guide_runs(service: Service, tmp_path: Path, name: str):
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
     if name == "quickstart":
         assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
+    if name == "webhooks":
+        # It would get the events of other tests' films.
+        endpoints = httpx.get(
+            f"{service.base_url}/v1/webhook_endpoints", headers={"authorization": f"Bearer {service.keys['pro']}"}
+        )
+        assert "https://example.com/hook" not in endpoints.raise_for_status().text

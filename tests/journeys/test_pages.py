@@ -621,12 +621,13 @@ def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, nam
 
 
 def test_a_newcomer_goes_from_the_landing_page_to_the_studio(service: Service, browser: Browser):
-    """The film plays after the first paint and its meter counts; a description lies in the studio after the sign-in."""
+    """The film plays after the first paint and its meter counts; a description is in the studio after the sign-in."""
     page, watch = open_page(browser, service)
     page.goto("/")
     # Waits in the page: the content security policy forbids Playwright's own way of waiting for a condition.
     page.evaluate(
-        """() => new Promise((done) => {
+        """(patience) => new Promise((done, fail) => {
+          setTimeout(() => fail(new Error("the meter does not count with the film")), patience);
           const [video, amount] = ["video", "[data-count=amount]"].map((each) => document.querySelector(each));
           const check = () => {
             const due = (6.3 * video.currentTime) / video.duration;
@@ -635,7 +636,8 @@ def test_a_newcomer_goes_from_the_landing_page_to_the_studio(service: Service, b
             else requestAnimationFrame(check);
           };
           check();
-        })"""
+        })""",
+        PATIENCE_MS,
     )
     early = page.evaluate(
         """() => performance.getEntriesByType("resource").filter((each) => each.name.includes("/showcase/")

@@ -37,9 +37,3 @@ def video_etag(video: VideoOut) -> str:
     """Return the weak ETag of a video: it changes with everything but the countdown of its `eta`."""
     content = video.model_dump_json(exclude={"eta"})
     return f'W/"{hashlib.blake2b(content.encode(), digest_size=12).hexdigest()}"'
-
-
-def matches_etag(condition: str, etag: str) -> bool:
-    """Return whether an If-None-Match header names an ETag, by the weak comparison of RFC 9110."""
-    tags = [tag.strip().removeprefix("W/") for tag in condition.split(",")]
-    return "*" in tags or etag.removeprefix("W/") in tags

@@ -21,7 +21,7 @@ from app.api.model_headers import announce_model
 from app.api.videos.content import SERVED, Variant, serve
 from app.api.videos.inputs import borrowed_inputs, ingest_inputs
 from app.api.videos.list_filters import METADATA_PARAMETER, JobFilterDep
-from app.api.videos.polling import matches_etag, poll_headers, video_etag
+from app.api.videos.polling import poll_headers, video_etag
 from app.api.videos.received_order import read_order
 from app.api.videos.submit_order import submit_order
 from app.api.videos.translate import Body, read_body
@@ -30,6 +30,7 @@ from app.db import commit_early
 from app.dispatch.eta import forecast, forecasts
 from app.dispatch.poll import poll_job
 from app.errors import AppError, not_found
+from app.etags import matches_etag
 from app.jobs.cancel import request_cancel
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.audit_log.actor import Actor
 from app.catalog.models import load_catalog
 from app.catalog.sizes import RATIOS
 from app.jobs.film_labels import mark_favourite, rename_film
@@ -97,7 +98,8 @@ def post_favourite(
 @router.post("/films/{video_id}/name")
 def post_name(request: Request, session: SessionDep, visitor: CreatorDep, form: FormDep, video_id: str) -> Response:
     """Name a film."""
-    rename_film(session, find_job(session, visitor.caller, video_id), text_of(form, "name"))
+    job = find_job(session, visitor.caller, video_id)
+    rename_film(session, Actor.of(visitor.caller), job, text_of(form, "name"))
     return redirect(request, f"/films/{video_id}")
 
 

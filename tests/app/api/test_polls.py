@@ -6,10 +6,11 @@ from sqlalchemy import Engine
 from app.accounts.keys import revoke_key
 from app.accounts.tables import ApiKey
 from app.api.videos.events import read
-from app.api.videos.polling import RENDERING_SECONDS, UNKNOWN_SECONDS, WAITING_SECONDS, matches_etag, poll_seconds
+from app.api.videos.polling import RENDERING_SECONDS, UNKNOWN_SECONDS, WAITING_SECONDS, poll_seconds
 from app.db import transaction
 from app.dispatch.claim import claim
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
+from app.etags import matches_etag
 from tests.api_client import World
 from tests.app.api.test_list_statements import ORDER, statements
 from tests.factories import make_worker

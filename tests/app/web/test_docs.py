@@ -1,5 +1,6 @@
 """The documentation: guides, the reference for readers and for operators, and Markdown that cannot harm."""
 
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from app.events.types import EVENT_TYPES
 from app.web.docs import GUIDES, WRITTEN_BASE, guide_source
 from app.web.markdown import links_of, render_inline, render_markdown
 from app.web.reference_titles import GROUPS
-from tests.app.web.conftest import Browser, Site
+from tests.app.web.conftest import Browser, Site, shared_site
 
 
 @pytest.fixture
@@ -78,6 +79,30 @@ def test_operations_of_operators_are_for_admins(site: Site, guest: Browser):
         assert {browser.get(f"/docs/api/{name}").status_code for name in admin_groups} == {status}
         assert ("/v1/admin" in browser.get("/docs/api").text) == (status == 200)
         assert ("/v1/admin" in browser.client.get("/docs/openapi.json").text) == (status == 200)
+
+
+def test_the_document_for_readers_has_only_what_they_can_call(guest: Browser):
+    answer = guest.client.get("/docs/openapi.json")
+    text, schemas = answer.text, answer.json()["components"]["schemas"]
+    assert "VideoRequest" in schemas
+    assert "RefundIn" not in schemas
+    assert all(f'"#/components/schemas/{name}"' in text for name in schemas)
+    assert set(re.findall(r'"#/components/schemas/(\w+)"', text)) == set(schemas)
+    for path in ("/docs", "/docs/sdks", "/llms.txt"):
+        assert '"/openapi.json' not in guest.get(path).text
+    assert "/docs/openapi.json" in guest.get("/llms.txt").text
+
+
+def test_the_document_is_made_once_and_not_sent_to_those_who_have_it(site: Site, guest: Browser):
+    first, admin = guest.client.get("/docs/openapi.json"), site.browser("author").client.get("/docs/openapi.json")
+    again = guest.client.get("/docs/openapi.json", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert first.headers["etag"] != admin.headers["etag"]
+    app = shared_site()
+    parts = json.dumps(app.openapi()["components"]["schemas"])
+    known = app.openapi()["components"]["schemas"]["VideoRequest"]
+    assert app.openapi()["components"]["schemas"]["VideoRequest"] is known
+    assert json.dumps(app.openapi()["components"]["schemas"]) == parts
 
 
 @pytest.mark.parametrize(

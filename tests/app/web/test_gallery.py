@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.accounts.projects import create_project
 from app.accounts.tables import Account
+from app.audit_log.actor import SYSTEM_ACTOR
 from app.clock import now
 from app.db import transaction
 from app.jobs.film_labels import mark_favourite, rename_film
@@ -77,7 +78,7 @@ def test_films_are_filtered_by_each_thing_that_the_form_offers(site: Site):
         session.get_one(Job, ids["tall"]).created_at = now(session) - timedelta(days=40)
         session.get_one(Job, ids["long"]).model = "demo"
         mark_favourite(session, session.get_one(Job, ids["spring"]), True)
-        rename_film(session, session.get_one(Job, ids["long"]), "The  long one")
+        rename_film(session, SYSTEM_ACTOR, session.get_one(Job, ids["long"]), "The  long one")
         day = f"{now(session) - timedelta(days=2):%Y-%m-%d}"
     assert titles(browser) == ["spring", "The long one", "plain", "tall"]
     for query, names in (

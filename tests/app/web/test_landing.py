@@ -2,23 +2,28 @@
 
 import re
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
 from app.admin.showcase import choose_film
 from app.audit_log.actor import SYSTEM_ACTOR
 from app.audit_log.log import list_entries
+from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.showcase import SHOWCASE_MAX, may_be_shown
 from app.jobs.showcase_tables import ShowcaseAgreement
 from app.jobs.tables import Job
+from app.request_limits import WorkKind, declared_limits
 from app.settings import get_settings
 from app.web import landing
-from app.web.description import DESCRIPTION_MAX
+from app.web.description import DESCRIPTION_MAX, price_description
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
+from tests.app.web.test_findings import storyboard
 
 WORDS = "a red circle bounces on a blue background"
 
@@ -123,6 +128,53 @@ def test_a_film_leaves_the_page_at_once(site: Site, end: str):
                 choose_film(session, SYSTEM_ACTOR, film)
 
 
+def test_a_retaken_film_has_the_price_of_its_whole_length_at_the_standard_tier(site: Site):
+    alice = site.browser("alice")
+    film = storyboard(alice)
+    site.work()
+    alice.get(film)
+    again = alice.send(f"{film}/variations", {"kind": "retake", "shot": "1", "prompt": "another"}).url.path
+    site.work()
+    alice.get(again)
+    alice.send(f"{again}/showcase", {"agree": "yes"})
+    with transaction() as session:
+        job = session.get_one(Job, again.removeprefix("/films/"))
+        job.spec = {**job.spec, "service_tier": "flex"}
+        choose_film(session, SYSTEM_ACTOR, job.id)
+    # 3 seconds at 0.45, 1 of them reused.
+    answer = site.browser().get("/")
+    assert re.search(r'data-count="amount"[^>]*>¥1.35<', answer.text)
+    assert re.search(r'data-count="seconds"[^>]*>3<', answer.text)
+
+
+def test_a_film_that_cannot_be_read_or_priced_is_left_out(site: Site):
+    alice = site.browser("alice")
+    film = agreed_film(site, alice)
+    with transaction() as session:
+        choose_film(session, SYSTEM_ACTOR, film)
+        job = session.get_one(Job, film)
+        spec = job.spec
+        job.spec = {**spec, "resolution": "240P"}
+    assert shown(site) == ["sunrise", "rocket", "shapes"]
+    with transaction() as session:
+        session.get_one(Job, film).spec = {"from": "another release"}
+    assert shown(site) == ["sunrise", "rocket", "shapes"]
+
+
+def test_a_film_with_another_name_has_to_be_chosen_anew(site: Site):
+    alice = site.browser("alice")
+    film = agreed_film(site, alice)
+    with transaction() as session:
+        film_id = choose_film(session, SYSTEM_ACTOR, film).id
+    alice.get(f"/films/{film}")
+    alice.send(f"/films/{film}/name", {"name": ""})
+    assert shown(site) == [film_id]
+    alice.send(f"/films/{film}/name", {"name": "Words that nobody read"})
+    page = site.browser().get("/").text
+    assert f"/showcase/{film_id}" not in page
+    assert "Words that nobody read" not in page
+
+
 def test_only_owners_agree_and_only_operators_choose(site: Site):
     alice, approver = site.browser("alice"), site.browser("approver")
     film = agreed_film(site, alice)
@@ -152,7 +204,7 @@ def described(browser: Browser, words: str = WORDS) -> str:
     return answer.text
 
 
-def test_a_description_gets_its_price_and_lies_in_the_studio_after_the_sign_in(site: Site):
+def test_a_description_gets_its_price_and_is_in_the_studio_after_the_sign_in(site: Site):
     browser = site.browser()
     page = described(browser)
     assert "<output>¥4.50</output>" in page
@@ -184,6 +236,22 @@ def test_a_description_survives_a_new_account(site: Site, monkeypatch: pytest.Mo
     assert "云 &lt;b&gt;上面&lt;/b&gt;\nthe sea</textarea>" in browser.page.text
 
 
+def test_a_description_is_priced_for_the_model_that_the_studio_selects(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    demo = files("app.catalog").joinpath("demo.toml").read_text(encoding="utf-8")
+    changed = demo.replace('id = "demo"', 'id = "zeta"').replace('"16:9" = [112, 64]', '"16:9" = [224, 128]')
+    (tmp_path / "zeta.toml").write_text(re.sub(r"(?m)^name = .*$", 'name = "Zeta"', changed), encoding="utf-8")
+    monkeypatch.setenv("CINEMETER_CATALOG_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    load_catalog.cache_clear()
+    with transaction() as session:
+        offer = price_description(session, WORDS)
+    # At the same price it has more native pixels than the demo model.
+    assert (offer.model.id, offer.price.total.text) == ("zeta", "4.50")
+    load_catalog.cache_clear()
+
+
 def test_a_part_of_the_page_is_enough_for_htmx(site: Site):
     browser = site.browser()
     browser.get("/")
@@ -199,9 +267,14 @@ def test_what_is_no_description_is_refused(site: Site):
         assert browser.send("/describe", {"description": words}).status_code == 422
         assert reason in browser.text()
     assert "cinemeter_description" not in browser.client.cookies
+    assert browser.get("/describe").url.path == "/"
     # A cookie that was made by hand is text like any other, or nothing.
     browser.client.cookies.set("cinemeter_description", "%%%")
     assert browser.get("/").status_code == 200
+
+
+def test_strangers_occupy_no_places_of_orders():
+    assert declared_limits(landing.post_description).work is WorkKind.LIGHT
 
 
 def test_prices_are_limited_by_network(site: Site, monkeypatch: pytest.MonkeyPatch):
