@@ -1,7 +1,6 @@
 """Several films by one call, at each interface: their group, its end, and its cancel."""
 
 import base64
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import select
@@ -46,8 +45,8 @@ def test_the_answer_is_the_first_video_and_the_group_has_all(world: World) -> No
 def test_a_quote_of_several_has_their_total_and_orders_them_once(world: World) -> None:
     one = world.post("/v1/videos/quotes", ORDER).json()
     quote = world.post("/v1/videos/quotes", {**ORDER, "n": 2}).json()
-    assert Decimal(quote["total"]) == 2 * Decimal(one["total"])
-    assert sum(Decimal(line["amount"]) for line in quote["lines"]) == Decimal(quote["total"])
+    assert float(quote["total"]) == 2 * float(one["total"])
+    assert sum(float(line["amount"]) for line in quote["lines"]) == float(quote["total"])
     assert quote["resolved"]["n"] == 2
     assert world.post("/v1/videos/estimates", {**ORDER, "n": 2}).json()["total"] == quote["total"]
     body = {**ORDER, "n": 2, "quote_id": quote["id"]}
