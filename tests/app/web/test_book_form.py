@@ -143,6 +143,7 @@ WRONG = [
     ("rates[1].per_second", "¥1", "A price per second with a point, such as 0.90."),
     ("memberships[0].concurrency", "1.5", "A whole number from 1 to 1000."),
     ("promotions[0].starts_at", "soon", "A date and time, or empty: open."),
+    ("promotions[0].ends_at", "2027-12-31T00:00+01:00", "A date and time after the start, or empty: open."),
     ("promotions[0].budget", "5,5", "Write 5.5, with a point before the decimals."),
     ("name", "Ü", "Small letters, digits, dots and hyphens, used once in its list."),
     ("service_tiers[2].factor", "0.9", "needs a factor of 1 or more"),
