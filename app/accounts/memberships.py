@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -27,6 +27,14 @@ def memberships_at(session: Session, account_ids: Collection[str], at: datetime)
     rows = session.execute(covering.where(MembershipPeriod.account_id.in_(account_ids)))
     held = {row.account_id: row.name for row in rows}
     return {account_id: held.get(account_id, FREE) for account_id in account_ids}
+
+
+def count_holders(session: Session, names: Collection[str], at: datetime) -> dict[str, int]:
+    """Return how many accounts hold each of these memberships at an instant or will hold it; none: no entry."""
+    is_open = or_(MembershipPeriod.ends_at.is_(None), MembershipPeriod.ends_at > at)
+    accounts = func.count(MembershipPeriod.account_id.distinct())
+    query = select(MembershipPeriod.name, accounts).where(MembershipPeriod.name.in_(names), is_open)
+    return dict(session.execute(query.group_by(MembershipPeriod.name)).tuples().all())
 
 
 def list_periods(session: Session, account_id: str) -> list[MembershipPeriod]:

@@ -175,6 +175,8 @@ class MembershipPeriod(Base):
             using="gist",
         ),
         Index("ix_membership_periods_account", "account_id", "starts_at"),
+        # For the number of accounts that have a membership.
+        Index("ix_membership_periods_name", "name"),
     )
 
     id: Mapped[str] = mapped_column(Text, primary_key=True)

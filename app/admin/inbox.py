@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ScalarSelect, Select, select, text
+from sqlalchemy.orm import Session, aliased
 
 from app.accounts.role_holders import persons_with_role
 from app.accounts.tables import Account
@@ -16,7 +17,7 @@ from app.admin.tables import TopUpRequest
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.prices.find import book_at, newest_book
-from app.prices.tables import StoredBook, StoredContract
+from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from app.reports.display_names import display_names
 from app.reports.service_overview import read_days
 from app.reports.workers import unserved_pools
@@ -30,8 +31,13 @@ FAILING_AFTER = timedelta(minutes=15)
 # The margin of the last week, in per cent of its revenue, below which the inbox says so.
 LOW_MARGIN_PERCENT = 20
 MARGIN_DAYS = 7
-# More items of a kind are not read: the count in the navigation then ends with a plus.
+# One item of a kind more than these is read, so that the count in the navigation can say that there are more.
 ITEMS_MAX = 50
+# Of several failing endpoints, the addresses that the item names.
+URLS_MAX = 3
+
+
+Document = TypeVar("Document", StoredBook, StoredContract)
 
 
 class InboxKind(StrEnum):
@@ -79,30 +85,25 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
 
 def _named(item: InboxItem, names: dict[str, str]) -> InboxItem:
     values = {**vars(item), "by": names.get(item.by, item.by)}
-    if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK):
+    if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK) and item.account_id:
         values["title"] = names.get(item.account_id, item.account_id)
     return InboxItem(**values)
 
 
 def _documents(session: Session, person: str, roles: frozenset[str]) -> Iterator[InboxItem]:
     """Yield drafts that this person may approve, and approved books and contracts that nobody has scheduled."""
-    others = persons_with_role(session, Role.PRICING_APPROVER) - {person}
     newest = newest_book(session)
-    # Written out, as the condition of the partial index.
-    waiting = text("state IN ('draft', 'approved')")
-    books = select(StoredBook).where(waiting, StoredBook.based_on == (newest.id if newest else None))
-    contracts = select(StoredContract).where(waiting)
+    # A draft of an older book can no longer be scheduled, so it waits for nobody; nor does one of an older contract.
+    books = _waiting(StoredBook, roles).where(StoredBook.based_on == (newest.id if newest else None))
+    contracts = _waiting(StoredContract, roles).where(StoredContract.based_on.is_not_distinct_from(_newest_contract()))
     approval = (InboxKind.BOOK_APPROVAL, InboxKind.CONTRACT_APPROVAL)
     schedule = (InboxKind.BOOK_SCHEDULE, InboxKind.CONTRACT_SCHEDULE)
-    # A draft of an older book can no longer be scheduled, so it waits for nobody.
     documents: list[tuple[int, StoredBook | StoredContract]] = [
-        *((0, each) for each in session.scalars(books.order_by(StoredBook.edited_at).limit(ITEMS_MAX))),
-        *((1, each) for each in session.scalars(contracts.order_by(StoredContract.edited_at).limit(ITEMS_MAX))),
+        *((0, each) for each in _for_person(session, StoredBook, books, person)),
+        *((1, each) for each in _for_person(session, StoredContract, contracts, person)),
     ]
     for index, each in documents:
         is_draft = each.state == "draft"
-        if is_draft and (Role.PRICING_APPROVER not in roles or (each.author == person and others)):
-            continue
         document = each.book if isinstance(each, StoredBook) else each.contract
         yield InboxItem(
             approval[index] if is_draft else schedule[index],
@@ -115,28 +116,64 @@ def _documents(session: Session, person: str, roles: frozenset[str]) -> Iterator
         )
 
 
+def _waiting(kind: type[Document], roles: frozenset[str]) -> Select[Document]:
+    """Return the query of documents that wait for these roles, newest first: drafts for approvers only."""
+    # Written out, as the condition of the partial index.
+    query = select(kind).where(text("state IN ('draft', 'approved')"))
+    if Role.PRICING_APPROVER not in roles:
+        query = query.where(kind.state == "approved")
+    return query.order_by(kind.edited_at.desc()).limit(ITEMS_MAX + 1)
+
+
+def _for_person(
+    session: Session, kind: type[Document], query: Select[Document], person: str
+) -> Iterator[Document]:
+    """Yield what waits for a person: one's own drafts only where nobody else could approve them."""
+    yield from session.scalars(query.where((kind.state != "draft") | (kind.author != person)))
+    own_drafts = session.scalars(query.where(kind.state == "draft", kind.author == person)).all()
+    # Asked only where it matters: it reads all members and keys.
+    if own_drafts and not persons_with_role(session, Role.PRICING_APPROVER) - {person}:
+        yield from own_drafts
+
+
+def _newest_contract() -> ScalarSelect[str]:
+    """Return the id of the newest contract of the account of a contract, on which a draft must be based."""
+    newest = aliased(StoredContract)
+    return (
+        select(newest.id)
+        .where(newest.account_id == StoredContract.account_id, newest.state == str(PriceDocumentState.SCHEDULED))
+        .order_by(newest.effective_at.desc())
+        .limit(1)
+        .correlate(StoredContract)
+        .scalar_subquery()
+    )
+
+
 def _top_ups(session: Session, person: str) -> Iterator[InboxItem]:
-    """Yield top-ups that another operator requested; one's own only for a sole operator."""
-    others = persons_with_role(session, Role.OPERATOR) - {person}
+    """Yield top-ups that another operator requested, newest first; one's own only for a sole operator."""
     query = (
         select(TopUpRequest, Account.currency)
         .join(Account, Account.id == TopUpRequest.account_id)
         .where(text("top_up_requests.state = 'open'"))
-        .order_by(TopUpRequest.requested_at)
+        .order_by(TopUpRequest.requested_at.desc())
+        .limit(ITEMS_MAX + 1)
     )
-    for each, currency in session.execute(query.limit(ITEMS_MAX)):
-        if each.requested_by != person or not others:
-            yield InboxItem(
-                InboxKind.TOP_UP,
-                each.id,
-                "",
-                detail=each.reference,
-                by=each.requested_by,
-                since=each.requested_at,
-                account_id=each.account_id,
-                amount=each.amount,
-                currency=currency,
-            )
+    rows = list(session.execute(query.where(TopUpRequest.requested_by != person)))
+    own_rows = session.execute(query.where(TopUpRequest.requested_by == person)).all()
+    if own_rows and not persons_with_role(session, Role.OPERATOR) - {person}:
+        rows += own_rows
+    for each, currency in rows:
+        yield InboxItem(
+            InboxKind.TOP_UP,
+            each.id,
+            "",
+            detail=each.reference,
+            by=each.requested_by,
+            since=each.requested_at,
+            account_id=each.account_id,
+            amount=each.amount,
+            currency=currency,
+        )
 
 
 def _no_worker(session: Session) -> Iterator[InboxItem]:
@@ -149,15 +186,22 @@ def _no_worker(session: Session) -> Iterator[InboxItem]:
 
 
 def _webhooks(session: Session) -> Iterator[InboxItem]:
-    """Yield webhook endpoints that have failed for some time and are not disabled yet."""
+    """Yield one item for the webhook endpoints that have failed for some time and are not disabled yet."""
     since = now(session) - FAILING_AFTER
     query = (
         select(Endpoint)
         .where(text("failing_since IS NOT NULL AND deleted_at IS NULL AND disabled_at IS NULL"))
         .where(Endpoint.failing_since <= since, Endpoint.test.is_(False))
         .order_by(Endpoint.failing_since)
+        .limit(ITEMS_MAX + 1)
     )
-    for each in session.scalars(query.limit(ITEMS_MAX)):
+    endpoints = session.scalars(query).all()
+    if len(endpoints) > 1:
+        count = f"{ITEMS_MAX}+" if len(endpoints) > ITEMS_MAX else str(len(endpoints))
+        urls = ", ".join(each.url for each in endpoints[:URLS_MAX])
+        yield InboxItem(InboxKind.WEBHOOK, "webhooks", count, detail=urls, since=endpoints[0].failing_since)
+        return
+    for each in endpoints:
         yield InboxItem(
             InboxKind.WEBHOOK, each.id, "", detail=each.url, since=each.failing_since, account_id=each.account_id
         )

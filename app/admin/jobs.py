@@ -1,12 +1,16 @@
 """What operators may do to the jobs of every account, each action in the audit log."""
 
+from datetime import datetime
+
 from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
+from app.clock import now
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
 from app.jobs.links import revoke_links
+from app.jobs.showcase import is_kept
 from app.jobs.tables import Job
 from app.roles import Role, require_role
 
@@ -42,15 +46,15 @@ def view_film(session: Session, actor: Actor, job_id: str) -> Job:
     Raises AppError `forbidden` without the role operator, `not_found`; `gone` where there is no film.
     """
     job = _locked(session, actor, job_id)
-    if not has_film(job):
+    if not has_film(job, now(session)):
         raise AppError("gone", "There is no film to show.")
     record_action(session, actor, "film.viewed", job_id, account=job.account_id)
     return job
 
 
-def has_film(job: Job) -> bool:
-    """Return whether a job's film is stored and may be shown: it was made and settled, and is not removed."""
-    return job.film_key is not None and job.finished_at is not None and job.files_removed_at is None
+def has_film(job: Job, moment: datetime) -> bool:
+    """Return whether an operator may see a job's film at a moment: it was made and settled, and is kept."""
+    return job.finished_at is not None and is_kept(job, moment)
 
 
 def _locked(session: Session, actor: Actor, job_id: str) -> Job:

@@ -294,8 +294,7 @@ def _quote_end(priced: Priced) -> datetime:
 
 def show_quote(quote: Quote, warnings: Sequence[OrderWarning] = ()) -> QuoteOut:
     """Return the API representation of a quote, with what its caller should know."""
-    price_fields = quote.body.get("whole", quote.body)
-    fields = {name: price_fields.get(name) for name in PriceOut.model_fields}
-    fields |= {name: quote.body.get(name) for name in ("start_by", "not_after")}
+    fields = {name: quote.body.get("whole", quote.body).get(name) for name in PriceOut.model_fields}
+    fields |= {"start_by": quote.body.get("start_by"), "not_after": quote.body.get("not_after")}
     fields["resolved"] = with_order_warnings(quote.body["resolved"], warnings)
     return QuoteOut.model_validate({**fields, "id": quote.id, "expires_at": unix(quote.expires_at)})

@@ -20,10 +20,14 @@ SHOWCASE_MAX = 6
 
 
 def may_be_shown(job: Job, moment: datetime) -> bool:
-    """Return whether a film can be shown to everybody at a moment: it is complete, live, and its files are there."""
-    is_kept = job.files_expire_at is None or job.files_expire_at > moment
-    is_complete = job.state == JobState.COMPLETED and job.film_key is not None and not job.test
-    return is_complete and is_kept and job.files_removed_at is None and job.deleted_at is None
+    """Return whether a film can be shown to everybody at a moment: it is complete, live, and kept."""
+    return job.state == JobState.COMPLETED and not job.test and is_kept(job, moment)
+
+
+def is_kept(job: Job, moment: datetime) -> bool:
+    """Return whether a job has a film that is neither deleted nor expired, and its files are there."""
+    is_stored = job.film_key is not None and job.files_removed_at is None and job.deleted_at is None
+    return is_stored and (job.files_expire_at is None or job.files_expire_at > moment)
 
 
 def agree_to_showcase(session: Session, actor: Actor, job: Job) -> ShowcaseAgreement:

@@ -31,10 +31,12 @@ def add_index(
     unique: bool = False,
     where: str | None = None,
     operators: dict[str, str] | None = None,
+    include: Sequence[str] = (),
 ) -> None:
     """Build an index while others read and write the table. One that was left half built is built again.
 
-    `operators` are operator classes by column, such as `text_pattern_ops`.
+    `operators` are operator classes by column, such as `text_pattern_ops`. `include` are columns that the index holds
+    without ordering by them, so that a query of these alone reads no row of the table.
     """
     with op.get_context().autocommit_block():
         # It waits for older transactions without any lock that stops others, however long they last.
@@ -48,6 +50,7 @@ def add_index(
             unique=unique,
             postgresql_where=None if where is None else text(where),
             postgresql_ops=operators or {},
+            postgresql_include=list(include),
             postgresql_concurrently=True,
             if_not_exists=True,
         )

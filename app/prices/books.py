@@ -1,6 +1,7 @@
 """Draft, edit, approve, schedule and withdraw price books; each action goes into the audit log."""
 
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -18,18 +19,29 @@ from pricing.book import PriceBook
 from pricing.check import check_examples
 from pricing.schema import Problem
 
+# The author wrote no particular book over: the draft is based on the newest one, whichever that is.
+NEWEST: Final = "newest"
 
-def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> StoredBook:
+
+def draft_book(
+    session: Session, actor: Actor, toml: str, *, note: str = "", based_on: str | None = NEWEST
+) -> StoredBook:
     """Create a new book as a draft, based on the newest scheduled or published one.
 
     A draft may break its own worked examples; it cannot be approved before it keeps them.
 
     `actor`: the author, with the role `pricing_author`. `toml`: the whole book. `note`: why, for the approver.
+    `based_on`: the id of the book from which the author wrote the text, None where there was none.
 
-    Raises AppError `forbidden`; `invalid_price_book` with every problem.
+    Raises AppError `forbidden`; `conflict` where `based_on` is no longer the newest book, whose changes the text would
+    undo; `invalid_price_book` with every problem.
     """
     require_role(actor, Role.PRICING_AUTHOR)
     base = newest_book(session)
+    newest_id = None if base is None else base.id
+    if based_on not in (NEWEST, newest_id):
+        message = "Another price book was scheduled since you began. Open a new draft, which starts from that one."
+        raise AppError("conflict", message, field="based_on", based_on=based_on, newest=newest_id)
     book = _read(toml, base)
     moment = now(session)
     stored = StoredBook(
@@ -37,7 +49,7 @@ def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> 
         toml=toml,
         content_hash=book.content_hash,
         state=PriceDocumentState.DRAFT,
-        based_on=None if base is None else base.id,
+        based_on=newest_id,
         note=note,
         author=actor.person,
         created_at=moment,
@@ -49,14 +61,17 @@ def draft_book(session: Session, actor: Actor, toml: str, *, note: str = "") -> 
     return stored
 
 
-def edit_book(session: Session, actor: Actor, book_id: str, toml: str, *, note: str | None = None) -> StoredBook:
-    """Replace a draft's text; `based_on` stays.
+def edit_book(
+    session: Session, actor: Actor, book_id: str, toml: str, *, note: str | None = None, content_hash: str | None = None
+) -> StoredBook:
+    """Replace a draft's text; `based_on` stays. `content_hash`: that of the text that was edited, if known.
 
     Raises AppError `not_found`, `forbidden`, `conflict`, `invalid_price_book`.
     """
     stored = book_by_id(session, book_id)
     base = None if stored.based_on is None else book_by_id(session, stored.based_on)
-    edit_document(session, actor, stored, toml, _read(toml, base).content_hash, note)
+    edited = _read(toml, base)
+    edit_document(session, actor, stored, toml, edited.content_hash, note, read_hash=content_hash)
     return stored
 
 

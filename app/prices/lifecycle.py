@@ -28,9 +28,18 @@ def lock_documents(session: Session) -> None:
 
 
 def edit_document(
-    session: Session, actor: Actor, document: StoredDocument, toml: str, content_hash: str, note: str | None
+    session: Session,
+    actor: Actor,
+    document: StoredDocument,
+    toml: str,
+    content_hash: str,
+    note: str | None,
+    *,
+    read_hash: str | None = None,
 ) -> None:
     """Replace a draft's text. Only its author may, or the approver would not know whose work it is.
+
+    `read_hash`: the content hash of the text that the author edited, which must still be the draft's; None: any.
 
     Raises AppError `forbidden`, `conflict`.
     """
@@ -40,6 +49,9 @@ def edit_document(
     if document.author != actor.person:
         raise AppError("forbidden", "Only its author edits a draft; write one of your own.", author=document.author)
     before = document.content_hash
+    if read_hash not in (None, before):
+        message = "The draft was edited elsewhere since you opened it. Open it again and repeat your changes."
+        raise AppError("conflict", message, field="content_hash", content_hash=before)
     document.toml, document.content_hash, document.edited_at = toml, content_hash, now(session)
     document.note = document.note if note is None else note
     record_action(session, actor, f"{_noun(document)}.edited", document.id, before=before, after=content_hash)

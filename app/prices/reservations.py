@@ -227,4 +227,5 @@ def _resolve_counters(
 ) -> Row[Any] | None:
     """Resolve a reservation without the budgets of its promotions; return None where nothing is reserved."""
     inputs = {"owner": owner, "state": state, "now": now(session), "flicks": flicks}
-    return _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    row: Row[Any] | None = _RESOLVE.run(session, {**inputs, "discounts": json.dumps(discounts)}).one_or_none()
+    return row

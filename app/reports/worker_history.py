@@ -57,8 +57,8 @@ class WorkerPage:
     takes: Sequence[WorkerTake]
 
 
-def read_worker_figures(session: Session) -> dict[str, WorkerFigures]:
-    """Return the figures of each worker that ended a take within SPAN, by its id."""
+def read_worker_figures(session: Session, worker_id: str | None = None) -> dict[str, WorkerFigures]:
+    """Return the figures of each worker that ended a take within SPAN, or of one, by its id."""
     moment = now(session)
     peak = func.coalesce(Take.meter["peak_memory_bytes"].astext.cast(BigInteger), 0)
     query = (
@@ -74,11 +74,13 @@ def read_worker_figures(session: Session) -> dict[str, WorkerFigures]:
         .where(Take.ended_at >= moment - SPAN)
         .group_by(Take.worker_id)
     )
+    if worker_id is not None:
+        query = query.where(Take.worker_id == worker_id)
     figures = {}
-    for worker_id, takes, errors, gpu_seconds, peak_bytes, started_at in session.execute(query):
+    for each, takes, errors, gpu_seconds, peak_bytes, started_at in session.execute(query):
         life = min(SPAN, moment - started_at) if started_at else SPAN
         percent = min(100, round(100 * float(gpu_seconds) / max(1.0, life.total_seconds())))
-        figures[worker_id] = WorkerFigures(takes, errors, gpu_seconds, int(peak_bytes), percent)
+        figures[each] = WorkerFigures(takes, errors, gpu_seconds, int(peak_bytes), percent)
     return figures
 
 
@@ -95,11 +97,11 @@ def read_worker(session: Session, worker_id: str) -> WorkerPage:
     )
     names = ("id", "host", "pid", "device", "pools", "state", "resident_model", "drain_requested")
     facts = {name: getattr(worker, name) for name in (*names, "started_at", "seen_at", "facts")}
-    figures = read_worker_figures(session).get(worker_id, WorkerFigures())
-    return WorkerPage(facts, figures, [_row_of(each) for each in takes])
+    figures = read_worker_figures(session, worker_id).get(worker_id, WorkerFigures())
+    return WorkerPage(facts, figures, [_row(each) for each in takes])
 
 
-def _row_of(take: Take) -> WorkerTake:
+def _row(take: Take) -> WorkerTake:
     ended_at = take.ended_at or take.started_at
     names = ("id", "job_id", "kind", "model", "state", "started_at", "gpu_seconds", "error_code", "error_message")
     seconds = Decimal(round((ended_at - take.started_at).total_seconds(), 1)).quantize(Decimal("0.1"))

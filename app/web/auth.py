@@ -1,6 +1,7 @@
 """Authentication of page requests: the signed-in member, role checks, and form bodies, as FastAPI dependencies."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -128,6 +129,9 @@ def needs_role(*roles: str) -> Callable[..., Visitor]:
 
 # A storyboard of 24 shots with two frames each.
 MAX_FILES = 48
+FIELDS_MAX = 600
+# A price book of some hundred rates and promotions.
+LONG_FORM_FIELDS_MAX = 5000
 
 MemberDep = Annotated[Visitor, Depends(_signed_in)]
 CreatorDep = Annotated[Visitor, Depends(needs_role(Role.CREATOR, Role.OWNER))]
@@ -168,13 +172,26 @@ async def read_form(request: Request) -> AsyncIterator[FormData]:
 
     Raises AppError `forbidden` for a form from another site.
     """
-    async with request.form(max_files=MAX_FILES, max_fields=600) as form:
+    async with _checked_form(request, FIELDS_MAX) as form:
+        yield form
+
+
+async def read_long_form(request: Request) -> AsyncIterator[FormData]:
+    """Yield a form as `read_form` does, with as many fields as a price book may have."""
+    async with _checked_form(request, LONG_FORM_FIELDS_MAX) as form:
+        yield form
+
+
+@asynccontextmanager
+async def _checked_form(request: Request, fields_max: int) -> AsyncIterator[FormData]:
+    async with request.form(max_files=MAX_FILES, max_fields=fields_max) as form:
         csrf_token = form.get(CSRF_FIELD)
         require_csrf(request, csrf_token if isinstance(csrf_token, str) else None)
         yield form
 
 
 FormDep = Annotated[FormData, Depends(read_form)]
+LongFormDep = Annotated[FormData, Depends(read_long_form)]
 
 
 def text_of(form: FormData, name: str, default: str = "") -> str:

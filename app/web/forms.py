@@ -72,7 +72,10 @@ def parse_optional_amount(text: str, currency: str, field: str) -> int | None:
 def parse_local_time(text: str, zone: str, field: str) -> datetime:
     """Parse a `datetime-local` field in a time zone. Raises AppError `invalid_request`."""
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
+        local = datetime.fromisoformat(text)
+        if local.tzinfo is not None:
+            raise ValueError("a field of local time with an offset")
+        return local.replace(tzinfo=ZoneInfo(zone))
     except ValueError:
         message = "Not a date and time. Write it as 2026-12-01T09:00."
         raise AppError("invalid_request", message, field=field, value=text) from None

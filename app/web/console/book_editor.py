@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
+from app.accounts.memberships import count_holders
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.errors import AppError
@@ -15,8 +16,19 @@ from app.prices.books import draft_book, edit_book
 from app.prices.find import book_by_id, newest_book
 from app.prices.tables import StoredBook
 from app.reports.simulation import simulate_book
-from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text_of
-from app.web.console.book_form import DraftForm, read_draft, show_fields, with_new_amounts, with_row, without_row
+from app.web.auth import AdminDep, AuthorDep, LongFormDep, SessionDep, Visitor, text_of
+from app.web.console.book_form import (
+    DraftForm,
+    FixedIds,
+    orphans_of,
+    read_draft,
+    rows_of,
+    show_fields,
+    with_new_amounts,
+    with_row,
+    without_orphans,
+    without_row,
+)
 from app.web.console.draft_preview import preview_book
 from app.web.console.simulation import show_figures
 from app.web.render import page, redirect
@@ -39,6 +51,7 @@ class Editor:
         self.base = stored.based_on if stored else base.id if base else None
         self.text = stored.toml if stored else base.toml if base else ""
         self.note = stored.note if stored else ""
+        self.content_hash = stored.content_hash if stored else ""
         self.view = "form"
         self.opened = ""
         self.draft: DraftForm | None = _draft(self.text)
@@ -48,10 +61,13 @@ class Editor:
         """Read a submitted form: its text, and the fields of the form view."""
         self.text = str(form.get("toml") or "").replace("\r\n", "\n")
         self.note = text_of(form, "note")
+        # What the page was opened with: the text was written over that, and not over what is there by now.
+        self.base = text_of(form, "base") or None
+        self.content_hash = text_of(form, "content_hash")
         self.view = "form" if text_of(form, "view") == "form" else "toml"
         self.draft = _draft(self.text)
         if self.draft and self.view == "form":
-            self.draft = read_draft(self.draft.toml, form, self.visitor.zone)
+            self.draft = read_draft(self.draft.toml, form, self.visitor.zone, self._fixed_ids())
             self.text = self.draft.toml.text
 
     def change(self, action: str) -> None:
@@ -64,6 +80,8 @@ class Editor:
                 self._simulate()
             elif verb == "accept":
                 self._set(with_new_amounts(TomlText(self.text), parse_book(self.text)))
+            elif verb == "prune":
+                self._set(without_orphans(TomlText(self.text)))
             elif verb == "add":
                 self._set(with_row(TomlText(self.text), rest))
                 self.opened = rest
@@ -81,9 +99,10 @@ class Editor:
         actor = Actor.of(self.visitor.caller)
         with self.session.begin_nested():
             if self.stored is None:
-                book = draft_book(self.session, actor, self.text, note=self.note)
+                book = draft_book(self.session, actor, self.text, note=self.note, based_on=self.base)
             else:
-                book = edit_book(self.session, actor, self.stored.id, self.text, note=self.note)
+                words = {"note": self.note, "content_hash": self.content_hash}
+                book = edit_book(self.session, actor, self.stored.id, self.text, **words)
         return f"/admin/price-books/{book.id}"
 
     def context(self, *, live: bool = False) -> dict[str, Any]:
@@ -91,8 +110,11 @@ class Editor:
         zone = self.visitor.zone
         preview = preview_book(self.session, self.text, self.base, fields=self.draft is not None)
         problems = {each["path"]: each["message"] for each in preview["problems"] if each["path"]}
-        fields = show_fields(self.draft, problems, zone) if self.draft else {"all": []}
+        fields = show_fields(self.draft, problems, zone, self._fixed_ids()) if self.draft else {"all": []}
         wrong = [each for each in fields["all"] if self.draft and each["path"] in self.draft.errors]
+        if wrong:
+            # The text still has the old values: what follows from them would be taken for that of the new ones.
+            preview |= {"examples": [], "changes": [], "amounts": [], "figures": []}
         failing = [each for each in preview["examples"] if each["outcome"]]
         return {
             **preview,
@@ -101,8 +123,11 @@ class Editor:
             "view": self.view if self.draft else "toml",
             "toml": self.text,
             "note": self.note,
+            "content_hash": self.content_hash,
             "fields": fields,
             "wrong_fields": wrong,
+            "orphans": bool(self.draft and orphans_of(self.draft.toml)),
+            "holders": {} if live else self._holders(),
             "bad_lines": {each["line"] for each in (*preview["problems"], *failing)},
             "opened": self.opened,
             "option_names": OPTION_NAMES,
@@ -121,10 +146,24 @@ class Editor:
             status = error.status
         return page(self.request, "console/book_edit.html", status=status, title=title, **context)
 
+    def _fixed_ids(self) -> FixedIds:
+        if self.base is None:
+            return {}
+        book = book_by_id(self.session, self.base).book
+        return {"memberships": set(book.memberships), "service_tiers": set(book.service_tiers)}
+
+    def _holders(self) -> dict[str, int]:
+        """Return how many accounts have each membership of the draft."""
+        names = [str(row.get("id")) for row in rows_of(self.draft.toml, "memberships")] if self.draft else []
+        return count_holders(self.session, names, now(self.session))
+
     def _set(self, toml: TomlText) -> None:
         self.text, self.draft = toml.text, DraftForm(toml)
 
     def _simulate(self) -> None:
+        if self.draft and self.draft.errors:
+            self.extra["unpriced"] = True
+            return
         try:
             book = parse_book(self.text)
         except BookError:
@@ -142,17 +181,16 @@ def show_new(request: Request, session: SessionDep, visitor: AuthorDep) -> Respo
 
 
 @router.post("")
-def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep) -> Response:
+def post_draft(request: Request, session: SessionDep, visitor: AuthorDep, form: LongFormDep) -> Response:
     """Save a new draft, or carry out another button of its editor."""
     return _post(Editor(request, session, visitor, None), form)
 
 
 @router.post("/check")
-def show_check(request: Request, session: SessionDep, visitor: AdminDep, form: FormDep) -> Response:
+def show_check(request: Request, session: SessionDep, visitor: AdminDep, form: LongFormDep) -> Response:
     """Return the preview beside the draft, and what changes in the form: prices and notes at fields."""
     editor = Editor(request, session, visitor, None)
     editor.read(form)
-    editor.base = text_of(form, "base") or None
     return page(request, "console/book_check.html", **editor.context(live=True))
 
 
@@ -163,7 +201,7 @@ def show_edit(request: Request, session: SessionDep, visitor: AuthorDep, book_id
 
 
 @router.post("/{book_id}/edit")
-def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: FormDep, book_id: str) -> Response:
+def post_edit(request: Request, session: SessionDep, visitor: AuthorDep, form: LongFormDep, book_id: str) -> Response:
     """Replace a draft's text, or carry out another button of its editor."""
     return _post(Editor(request, session, visitor, book_by_id(session, book_id)), form)
 

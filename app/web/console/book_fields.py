@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo
 from app.errors import AppError
 from app.web.forms import parse_local_time
 from pricing.rate_key import MODES, RESOLUTIONS
+from pricing.schema import WrittenFloat
 
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?")
 _COMMA = re.compile(r"([0-9]{1,10}),([0-9]{1,2})")
-# The value of a box that means every one: the key is then absent from the text.
+# The value of a choice that means every one: the key is then absent from the text.
 EVERY = ""
+# The same for words that are ticked.
+ALL = "*"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class FieldError(ValueError):
 _ID = "Small letters, digits, dots and hyphens, used once in its list."
 _NAME = "A name that customers read."
 _PRICE = "A price per second with a point, such as 0.90."
+_TICKED = "Tick All, or one or more of the others."
 _FACTOR = "A factor from 0 to 1 with a point: 0.65 is 35 % off."
 
 RATES = (
@@ -84,11 +88,11 @@ PROMOTIONS = (
     BookField("priority", "Priority", "whole", "A whole number from 0 to 1000; lower ones apply first."),
     BookField("starts_at", "Starts", "moment", "A date and time, or empty: open.", False),
     BookField("ends_at", "Ends", "moment", "A date and time after the start, or empty: open.", False),
-    BookField("memberships", "Memberships", "words", "None ticked: all.", False),
+    BookField("memberships", "Memberships", "words", _TICKED, False),
     BookField("models", "Models", "words", "Names with commas between them, such as demo, *-turbo. Empty: all.", False),
-    BookField("resolutions", "Resolutions", "words", "None ticked: all.", False, RESOLUTIONS),
-    BookField("modes", "Made from", "words", "None ticked: all.", False, MODES),
-    BookField("service_tiers", "Service tiers", "words", "None ticked: all.", False),
+    BookField("resolutions", "Resolutions", "words", _TICKED, False, RESOLUTIONS),
+    BookField("modes", "Made from", "words", _TICKED, False, MODES),
+    BookField("service_tiers", "Service tiers", "words", _TICKED, False),
     BookField("cap_per_account", "Most per account", "decimal", "An amount such as 100.00, or empty: no limit.", False),
     BookField("budget", "Budget in all", "decimal", "An amount such as 5000.00, or empty: no limit.", False),
 )
@@ -104,8 +108,23 @@ TABLES: dict[str, tuple[BookField, ...]] = {
     "service_tiers": SERVICE_TIERS,
     "promotions": PROMOTIONS,
 }
+_TYPES: dict[str, tuple[type, ...]] = {
+    "text": (str,),
+    # A whole number may stand without quotes.
+    "decimal": (str, int),
+    "whole": (int,),
+    # What is no moment is shown as an empty field, and stays as it is.
+    "moment": (object,),
+    "words": (list,),
+    "choice": (str, bool),
+}
 # Words whose options are the ids of another table of the same book.
 REFERENCES = ("memberships", "service_tiers")
+
+
+def has_right_type(field: BookField, value: Any) -> bool:
+    """Return whether a value of the TOML text has the type of its field, or is absent."""
+    return value is None or (isinstance(value, _TYPES[field.kind]) and not isinstance(value, WrittenFloat))
 
 
 def typed_value(field: BookField, value: Any, zone: str) -> str:
@@ -141,9 +160,21 @@ def parse_typed(field: BookField, text: str, zone: str) -> Any:
     return _PARSERS[field.kind](field, text, zone)
 
 
+def ticked_words(value: Any) -> list[str]:
+    """Return the boxes that are ticked for a value of the TOML text: ALL where the key is absent."""
+    return [ALL] if value is None else [str(word) for word in value] if isinstance(value, list) else []
+
+
 def parse_ticked(words: Sequence[str]) -> list[str] | None:
-    """Return ticked words for the TOML; None, which is all, where none is ticked."""
-    return [word for word in words if word] or None
+    """Return ticked words for the TOML; None, which is all, for ALL.
+
+    Raises FieldError where none is ticked, or another one beside ALL: that would widen a promotion unnoticed.
+    """
+    if not words:
+        raise FieldError(_TICKED)
+    if ALL in words and len(words) > 1:
+        raise FieldError("All is ticked beside others. Untick All, or the others.")
+    return None if ALL in words else list(words)
 
 
 def _decimal(field: BookField, text: str, zone: str) -> str:
@@ -168,7 +199,7 @@ def _moment(field: BookField, text: str, zone: str) -> datetime:
 
 
 def _words(field: BookField, text: str, zone: str) -> list[str] | None:
-    return parse_ticked([word.strip() for word in text.split(",")])
+    return [word.strip() for word in text.split(",") if word.strip()] or None
 
 
 def _choice(field: BookField, text: str, zone: str) -> str | bool:

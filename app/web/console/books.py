@@ -128,6 +128,7 @@ def _book(
         "error": error,
         "view": "",
         "wrong_fields": [],
+        "orphans": False,
         "live": False,
         **preview_book(session, book.toml, book.based_on),
     }

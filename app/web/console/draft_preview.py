@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.accounts.memberships import membership_at
+from app.accounts.memberships import count_holders, membership_at
 from app.clock import now
 from app.prices.find import book_at, book_by_id
-from app.web.console.book_form import field_id, field_paths
+from app.web.console.book_form import field_id, field_paths, rows_of
 from app.web.formats import money
 from pricing.book import PriceBook, PriceError, parse_book
 from pricing.check import check_examples
@@ -37,6 +37,7 @@ def preview_book(
     empty: dict[str, Any] = {"problems": [], "examples": [], "changes": [], "amounts": [], "figures": [], "prices": {}}
     empty["base"] = base_id
     places = _places(toml)
+    empty["removed_memberships"] = _removed_memberships(session, places, base_id)
     try:
         book = parse_book(toml)
     except BookError as error:
@@ -54,6 +55,16 @@ def preview_book(
         "amounts": [_amount(each, book.currency) for each in amounts],
         "figures": _figures(base, book, moment),
     }
+
+
+def _removed_memberships(session: Session, places: TomlText | None, base_id: str | None) -> list[dict[str, Any]]:
+    """Return the memberships of the base that the draft lacks although accounts have them, with their number."""
+    if places is None or base_id is None:
+        return []
+    kept = {row.get("id") for row in rows_of(places, "memberships")}
+    removed = [name for name in book_by_id(session, base_id).book.memberships if name not in kept]
+    holders = count_holders(session, removed, now(session)) if removed else {}
+    return [{"id": name, "accounts": count} for name, count in holders.items()]
 
 
 def _places(toml: str) -> TomlText | None:

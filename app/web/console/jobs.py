@@ -113,7 +113,7 @@ def film_page(
         "showcase": showcase,
         "agreed_by": names.get(showcase.agreed_by) if showcase else None,
         "may_choose": Role.OPERATOR in visitor.roles and may_be_shown(job, now(session)),
-        "may_view": Role.OPERATOR in visitor.roles and has_film(job),
+        "may_view": Role.OPERATOR in visitor.roles and has_film(job, now(session)),
         # The paths of signed links: they expire, and revoking links voids them.
         "film": {each: urlsplit(make_link(session, job, each)).path for each in ("video", "thumbnail")}
         if is_shown

@@ -237,6 +237,7 @@ def searches(past: Past) -> None:
         assert [job.id for job, _ in search_jobs(session, newest.id, limit=20)[0]] == [newest.id]
         search_jobs(session, limit=20)
         search_accounts(session, "alice", limit=20)
+        assert len(search_accounts(session, limit=50)[0]) > 1
 
 
 @pytest.mark.deep

@@ -158,10 +158,12 @@ def test_a_book_is_drafted_approved_scheduled_and_withdrawn(site: Site):
     author.get("/admin/price-books/new")
     toml = unescape(re.search(r'<textarea name="toml" hidden>\n(.*?)</textarea>', author.page.text, re.DOTALL)[1])
     toml = toml.replace('name = "2026-04-27"', 'name = "2026-12-01"', 1)
-    refused = author.send("/admin/price-books", {"toml": toml.replace("[[rates]]", "[[fates]]"), "note": "x"})
+    base = re.search(r'name="base" value="([^"]+)"', author.page.text)[1]
+    wrong = toml.replace("[[rates]]", "[[fates]]")
+    refused = author.send("/admin/price-books", {"toml": wrong, "note": "x", "base": base})
     assert refused.status_code == 422
     author.get("/admin/price-books/new")
-    book = author.send("/admin/price-books", {"toml": toml, "note": "a new name"}).url.path
+    book = author.send("/admin/price-books", {"toml": toml, "note": "a new name", "base": base}).url.path
     assert "Needs approval by another admin." in author.text()
     content_hash = re.search(r'name="content_hash" value="([^"]+)"', approver.get(book).text)[1]
     author.get(book)

@@ -7,13 +7,17 @@ from decimal import Decimal
 from sqlalchemy import update
 
 from app.accounts.members import add_member, caller_by_id, list_members
+from app.admin.inbox import ITEMS_MAX
 from app.admin.top_ups import TopUp, add_funds
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.db import transaction
 from app.dispatch.tables import ServiceFigures
 from app.dispatch.worker_registry import register_worker
+from app.prices.contracts import approve_contract, draft_contract, schedule_contract
+from app.roles import Role
 from app.webhooks.tables import Endpoint
+from tests.app.prices.price_documents import APPROVER, AUTHOR, contract_text
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_book_form import PATH, send
 from tests.app.webhooks.factories import open_endpoint
@@ -40,7 +44,7 @@ def serve(site: Site) -> None:
 def test_a_draft_waits_for_its_approver_and_then_for_its_date(site: Site):
     serve(site)
     author, approver = site.browser("author"), site.browser("approver")
-    assert "Nothing waits for you." in inbox(approver)
+    assert "Nothing to do." in inbox(approver)
     author.get(f"{PATH}/new")
     send(author, "save", {"title.en": "Autumn prices", "note": "cheaper flex"})
     assert waiting(author) == 0, "its author cannot approve it"
@@ -58,6 +62,26 @@ def test_a_draft_waits_for_its_approver_and_then_for_its_date(site: Site):
     approver.get(book)
     approver.send(f"{book}/publication", {"effective_at": "2030-01-01T00:00", "sure": "yes"})
     assert [waiting(author), waiting(approver)] == [0, 0]
+
+
+def test_old_drafts_hide_no_new_ones(site: Site):
+    """What a person cannot approve, or nobody can schedule any more, is not read: it would crowd out the rest."""
+    serve(site)
+    approver = site.browser("approver")
+    with transaction() as session:
+        person = list_members(session, site.accounts["approver"])[0].id
+        writer = Actor(person, person, frozenset({Role.PRICING_AUTHOR}))
+        overtaken = draft_contract(session, AUTHOR, site.accounts["bob"], contract_text(name="overtaken"))
+        first = draft_contract(session, AUTHOR, site.accounts["bob"], contract_text())
+        approve_contract(session, APPROVER, first.id, content_hash=first.content_hash)
+        schedule_contract(session, AUTHOR, first.id)
+        draft_contract(session, AUTHOR, site.accounts["alice"], contract_text(), note="the newest of all")
+        for _ in range(ITEMS_MAX + 1):
+            own = draft_contract(session, writer, site.accounts["alice"], contract_text())
+            own.edited_at -= timedelta(days=1)
+        assert overtaken.based_on is None
+    assert waiting(approver) == 1
+    assert "the newest of all" in inbox(approver)
 
 
 def test_operators_see_what_needs_them(site: Site):
@@ -85,4 +109,9 @@ def test_operators_see_what_needs_them(site: Site):
     ):
         assert sentence in words
     assert waiting(operator) == 3
-    assert "Nothing waits for you." in inbox(approver), "who approves prices runs no machines"
+    with transaction() as session:
+        open_endpoint(session, owner, "https://hooks.example.com/two")
+        session.execute(update(Endpoint).values(failing_since=now(session) - timedelta(hours=1)))
+    assert "2 webhook endpoints fail." in inbox(operator)
+    assert waiting(operator) == 3, "the endpoints that fail are one item"
+    assert "Nothing to do." in inbox(approver), "who approves prices runs no machines"
