@@ -125,9 +125,7 @@ def _waiting(kind: type[Document], roles: frozenset[str]) -> Select[Document]:
     return query.order_by(kind.edited_at.desc()).limit(ITEMS_MAX + 1)
 
 
-def _for_person(
-    session: Session, kind: type[Document], query: Select[Document], person: str
-) -> Iterator[Document]:
+def _for_person(session: Session, kind: type[Document], query: Select[Document], person: str) -> Iterator[Document]:
     """Yield what waits for a person: one's own drafts only where nobody else could approve them."""
     yield from session.scalars(query.where((kind.state != "draft") | (kind.author != person)))
     own_drafts = session.scalars(query.where(kind.state == "draft", kind.author == person)).all()

@@ -1,6 +1,7 @@
 """Several films by one call, at each interface: their group, its end, and its cancel."""
 
 import base64
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import select

@@ -79,7 +79,7 @@ PREDICTIONS = "/replicate/v1/models/cinemeter/synthetic/predictions"
         ({"input": {"prompt": "x", "lora": "a"}}, "input.lora"),
         ({"input": {"prompt": "x", "seconds": 1, "duration": 1}}, "input.duration"),
         ({"input": "x"}, "input"),
-        ({"input": {"prompt": "x"}, "webhook": "https://example.com/", "webhook_events_filter": ["start"]}, None),
+        ({"input": {"prompt": "x"}, "webhook": "https://example.com/", "webhook_events_filter": ["begin"]}, None),
         ({"input": {"prompt": "x"}, "webhook": "ftp://example.com/"}, "webhook"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_a_prediction_cannot_ask_for_is_refused_by_name(
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 11}, "n"),
         ({"duration": 1.5}, "duration"),
         ({"inputReferences": [{"type": "url", "url": "https://example.com/a.png"}]}, "inputReferences"),
         ({"image": {"type": "file", "mediaType": "image/png", "data": "?"}}, "image.data"),
