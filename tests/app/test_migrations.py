@@ -2,12 +2,10 @@
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import Connection, Engine, text
 
 import app.cli.migrate  # noqa: F401
 from app.db import Base
-from app.migrations.online import insert_in_batches
 
 
 def test_a_migrated_database_is_what_the_tables_say(shared_engine: Engine) -> None:
@@ -40,33 +38,3 @@ def test_a_migrated_database_has_the_triggers_that_stand_beside_the_tables(share
         begun.rollback()
     with shared_engine.connect() as connection:
         assert triggers(connection, "public") == stand != set()
-
-
-_LOCKED_ONCE = """
-    CREATE SCHEMA batches;
-    CREATE TABLE batches.source (id text PRIMARY KEY);
-    CREATE TABLE batches.target (id text PRIMARY KEY);
-    CREATE SEQUENCE batches.tries;
-    INSERT INTO batches.source VALUES ('a'), ('b');
-    CREATE FUNCTION batches.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        -- A sequence goes on though the statement is taken back.
-        IF nextval('batches.tries') = 1 THEN
-            RAISE EXCEPTION 'locked' USING ERRCODE = 'lock_not_available';
-        END IF;
-        RETURN NEW;
-    END $$;
-    CREATE TRIGGER refuse BEFORE INSERT ON batches.target FOR EACH ROW EXECUTE FUNCTION batches.refuse();
-"""
-
-
-def test_a_batch_of_inserts_that_was_locked_out_is_tried_again(shared_engine: Engine) -> None:
-    with shared_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(_LOCKED_ONCE))
-        try:
-            with Operations.context(MigrationContext.configure(connection)):
-                insert_in_batches("batches.target (id)", "SELECT id FROM batch", source="batches.source")
-            rows = connection.scalars(text("SELECT id FROM batches.target ORDER BY id")).all()
-        finally:
-            connection.execute(text("DROP SCHEMA batches CASCADE"))
-    assert rows == ["a", "b"]
