@@ -126,5 +126,6 @@ def test_every_filter_is_read_by_an_index(session: Session) -> None:
     ):
         plan = plan_of(session, caller, wanted)
         assert "Seq Scan" not in plan, (wanted, plan)
-        # A page costs what it shows: nothing is sorted that was not shown.
-        assert wanted.group is not None or "Sort" not in plan, (wanted, plan)
+        # A page costs what it shows: nothing is sorted that is not shown, but for the few films of a group, or those
+        # that have the rarer one of two entries.
+        assert wanted.group is not None or len(wanted.metadata) > 1 or "Sort" not in plan, (wanted, plan)
