@@ -34,7 +34,7 @@ def count_holders(session: Session, names: Collection[str], at: datetime) -> dic
     is_open = or_(MembershipPeriod.ends_at.is_(None), MembershipPeriod.ends_at > at)
     accounts = func.count(MembershipPeriod.account_id.distinct())
     query = select(MembershipPeriod.name, accounts).where(MembershipPeriod.name.in_(names), is_open)
-    return dict(session.execute(query.group_by(MembershipPeriod.name)).tuples().all())
+    return dict(session.execute(query.group_by(MembershipPeriod.name)).all())
 
 
 def list_periods(session: Session, account_id: str) -> list[MembershipPeriod]:

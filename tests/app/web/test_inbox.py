@@ -70,6 +70,7 @@ def test_old_drafts_hide_no_new_ones(site: Site):
     approver = site.browser("approver")
     with transaction() as session:
         person = list_members(session, site.accounts["approver"])[0].id
+        add_member(session, site.accounts["author"], "second@example.com", roles=["pricing_approver"])
         writer = Actor(person, person, frozenset({Role.PRICING_AUTHOR}))
         overtaken = draft_contract(session, AUTHOR, site.accounts["bob"], contract_text(name="overtaken"))
         first = draft_contract(session, AUTHOR, site.accounts["bob"], contract_text())
