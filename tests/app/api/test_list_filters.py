@@ -93,6 +93,7 @@ _COPIES = text(
     FROM jobs AS j, generate_series(1, 1500) AS n, jsonb_populate_record(
         CAST(NULL AS jobs), to_jsonb(j) || jsonb_build_object(
             'id', j.id || n,
+            'mark_id', NULL,
             'created_at', j.created_at - n * interval '1 second',
             'metadata', jsonb_build_object('scene', 'x', 'n', CAST(n AS text))
         )

@@ -102,6 +102,8 @@ def _copy(connection: Connection, table: str, names: tuple[str, ...], count: int
     if table in SEQUENCES:
         column = SEQUENCES[table]
         changes.append(f"'{column}', nextval(pg_get_serial_sequence('{table}', '{column}'))")
+    if table == "jobs":
+        changes.append("'mark_id', nextval('mark_ids')")
     if table == "events":
         changes.append("'position', 1000000000 + n * 100 + r.sequence")
     connection.execute(

@@ -218,8 +218,9 @@ _COPIES = [
     text("""
         INSERT INTO jobs SELECT copy.* FROM jobs AS j, generate_series(1, 6000) AS n, jsonb_populate_record(
             CAST(NULL AS jobs), to_jsonb(j) || jsonb_build_object(
-                'id', j.id || n, 'account_id', j.account_id || (n % 100 + 1), 'model', CASE n % 7 WHEN 0 THEN 'second'
-                ELSE 'first' END, 'created_at', j.created_at - n * interval '1 second'
+                'id', j.id || n, 'account_id', j.account_id || (n % 100 + 1), 'mark_id', NULL,
+                'model', CASE n % 7 WHEN 0 THEN 'second' ELSE 'first' END,
+                'created_at', j.created_at - n * interval '1 second'
             )
         ) AS copy WHERE j.account_id = :account_id
     """),

@@ -28,7 +28,7 @@ _COPIES = text("""
     SELECT copy.* FROM jobs AS j
     CROSS JOIN generate_series(CAST(:first AS int), :last) AS n
     CROSS JOIN LATERAL jsonb_populate_record(j, jsonb_build_object(
-        'id', 'video_copy' || lpad(n::text, 20, '0'), 'quote_id', NULL, 'prompt', j.prompt || ' ' || n,
+        'id', 'video_copy' || lpad(n::text, 20, '0'), 'quote_id', NULL, 'mark_id', NULL, 'prompt', j.prompt || ' ' || n,
         'created_at', j.created_at - n * interval '1 minute', 'total', n % 1000,
         'state', (ARRAY['completed', 'completed', 'failed', 'cancelled'])[1 + n % 4], 'finished_at', j.created_at,
         'model', (ARRAY['demo', 'synthetic'])[1 + n % 2],
