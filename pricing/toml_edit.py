@@ -148,10 +148,8 @@ def syntax_line(message: str) -> int | None:
 def toml_literal(value: Any) -> str:
     """Return a value as TOML: text, whole numbers, true and false, moments, and lists and tables of these.
 
-    Raises TypeError for a float, which a price book never holds.
+    Raises TypeError for anything else: a price book writes numbers with decimals as text.
     """
-    if isinstance(value, float):
-        raise TypeError("a price book holds no floats; write the number as text")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -162,8 +160,10 @@ def toml_literal(value: Any) -> str:
         return f"[{', '.join(map(toml_literal, value))}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {toml_literal(item)}' for key, item in value.items())} }}"
+    if not isinstance(value, str):
+        raise TypeError(f"a price book holds no {type(value).__name__}; write a number with decimals as text")
     # JSON's escapes are TOML's, but for the delete character.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def value_at(data: Any, path: str) -> Any:
