@@ -114,7 +114,8 @@ class SegmentTake(RunningTake):
             # The control looked after the first step; look once more for what was ordered since.
             self._prefetcher.look()
             for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
-                if watermark is not None:
+                # What does not fit is refused by the encoder, which says why.
+                if watermark is not None and watermark.fits(chunk):
                     with engine.meter.stage("marks"):
                         chunk = watermark.draw(chunk)
                 with engine.meter.stage("encode"):

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +115,10 @@ class Watermark:
         # As two unsigned patterns, of which one is 0 at each place: frames saturate without wider arithmetic.
         self._lighter = np.maximum(levels, 0).astype(np.uint8)  # [H, W, 3]
         self._darker = np.maximum(-levels, 0).astype(np.uint8)  # [H, W, 3]
+
+    def fits(self, frames: npt.NDArray[Any]) -> bool:
+        """Return whether the mark can be drawn into these frames: uint8 [f, H, W, 3] of its own size."""
+        return frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[1:] == self._lighter.shape
 
     def draw(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the frames, uint8 [f, H, W, 3], with the mark. What would be above 255 or below 0 is cut off."""
