@@ -13,7 +13,7 @@ from app.web.markdown import render_inline, render_paragraphs
 from app.web.reference_samples import samples_of
 from app.web.reference_titles import ADMIN_TAG, GROUPS, group_of, operation_title
 
-METHODS = ("get", "head", "post", "put", "patch", "delete")
+METHODS = ("get", "post", "put", "patch", "delete", "head")
 # How deep the fields of a body are listed: a storyboard's shots, but not what a shot holds.
 _DEPTH_MAX = 2
 
@@ -107,13 +107,28 @@ def operations_of(document: Mapping[str, Any], base: str) -> tuple[Operation, ..
 
 
 def without_admin(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an OpenAPI document without the operations of operators."""
+    """Return an OpenAPI document without the operations of operators, and without the schemas that only they use."""
     paths = {
         path: methods
         for path, methods in document["paths"].items()
         if not any(str(tag).startswith(ADMIN_TAG) for each in methods.values() for tag in each.get("tags", ()))
     }
-    return {**document, "paths": paths}
+    schemas = document["components"]["schemas"]
+    names = _names_of_schemas(paths)
+    while added := {name for each in names for name in _names_of_schemas(schemas.get(each, {}))} - names:
+        names |= added
+    used = {name: schema for name, schema in schemas.items() if name in names}
+    return {**document, "paths": paths, "components": {**document["components"], "schemas": used}}
+
+
+def _names_of_schemas(part: object) -> set[str]:
+    """Return the names of the schemas that a part of a document refers to."""
+    if isinstance(part, Mapping):
+        own = {str(part["$ref"]).rpartition("/")[2]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(_names_of_schemas(each) for each in part.values()))
+    if isinstance(part, list):
+        return set().union(*(_names_of_schemas(each) for each in part))
+    return set()
 
 
 def _operation(

@@ -28,9 +28,8 @@ def samples_of(base: str, path: str, method: str, operation: Mapping[str, Any]) 
 
 def _curl(url: str, method: str, body: Any, *, has_key: bool, sends_file: bool) -> str:
     implied = "get" if body is None and not sends_file else "post"
-    # With -X HEAD curl would wait for a body.
-    chosen = "" if method == implied else "--head " if method == "head" else f"-X {method.upper()} "
-    parts = [f"curl {chosen}{url}"]
+    option = {implied: "", "head": "--head "}.get(method, f"-X {method.upper()} ")
+    parts = [f"curl {option}{url}"]
     if has_key:
         parts.append(f'-H "Authorization: Bearer {_KEY}"')
     if sends_file:

@@ -3,6 +3,7 @@
 Each test runs a real worker of its own (a Celery parent and its child) and breaks its renders by the fault switch.
 """
 
+import io
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+import numpy.typing as npt
 import psutil
 import pytest
 from sqlalchemy import select
@@ -125,6 +129,17 @@ def worker(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
                 process.wait()
 
 
+def pictures(film: bytes) -> npt.NDArray[np.int16]:
+    """Return the frames of a film, int16 [F, H, W, 3]."""
+    with av.open(io.BytesIO(film)) as opened:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in opened.decode(video=0)]).astype(np.int16)
+
+
+def is_same(first: bytes, second: bytes) -> bool:
+    """Return whether two films show the same; each has marks of its own, weak in its pictures and in its file."""
+    return bool(np.abs(pictures(first) - pictures(second)).mean() < 3)
+
+
 def takes_of(video_id: str) -> list[Take]:
     with transaction() as session:
         takes = select(Take).where(Take.job_id == video_id, Take.kind == "segment").order_by(Take.fence)
@@ -154,14 +169,14 @@ def test_broken_renders_cost_nothing_and_a_stopped_process_is_replaced(worker: B
         assert (video["status"], video["error"]["code"]) == ("failed", code), video
         assert [(take.state, take.error_code) for take in takes_of(job)] == [("failed", code)]
         assert worker.available() == before, "nothing was charged, and nothing is still held"
-        assert worker.film(worker.order()) == film, f"the frames after {fault} are those of a fresh process"
+        assert is_same(worker.film(worker.order()), film), f"the frames after {fault} are those of a fresh process"
     assert worker.child() == process, "these faults end no process"
 
     worker.break_next("hang")
     job = worker.order()
     wait_until(lambda: [take.step for take in takes_of(job)] == [4], "the take hangs in the middle of its steps")
     process.send_signal(signal.SIGSTOP)
-    assert worker.film(job) == film
+    assert is_same(worker.film(job), film)
     assert states_of(job) == ["lost", "succeeded"]
     assert not process.is_running()
     worker.check_books()
@@ -174,7 +189,7 @@ def test_the_job_goes_on_in_a_fresh_process_in_time(worker: BrokenWorker, fault:
     worker.break_next(fault)
     began = time.monotonic()
     job = worker.order()
-    assert worker.film(job) == film
+    assert is_same(worker.film(job), film)
     seconds = time.monotonic() - began
     # On an idle machine a worker starts within five seconds, so this is the promised lease and 15 seconds. A stalled
     # take is recognised only after its limit; the other processes are gone or silent at once.
@@ -194,5 +209,5 @@ def test_a_segment_that_ends_two_processes_is_given_up_and_not_charged(worker: B
     assert worker.available() == before
     for path in worker.faults.iterdir():
         path.unlink()
-    assert worker.film(worker.order()) == film
+    assert is_same(worker.film(worker.order()), film)
     worker.check_books()
