@@ -36,13 +36,6 @@ def find_jobs(session: Session, caller: Caller, job_ids: Sequence[str]) -> list[
     return [jobs[each] for each in dict.fromkeys(job_ids) if each in jobs]
 
 
-def films_of_marks(session: Session, mark_ids: Sequence[int]) -> list[str]:
-    """Return the ids of the films whose watermarks carry these numbers, in their order; others are left out."""
-    rows = session.execute(select(Job.mark_id, Job.id).where(Job.mark_id.in_(mark_ids)))
-    films = {row.mark_id: row.id for row in rows}
-    return [films[mark_id] for mark_id in mark_ids if mark_id in films]
-
-
 @dataclass(frozen=True)
 class JobFilter:
     """What the jobs of a list have in common; None filters nothing. Times are aware, and both are exclusive.

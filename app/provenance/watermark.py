@@ -29,7 +29,7 @@ PLANE = 216
 # (Cb of BT.601), where pictures have little detail that the mark could be taken for. Light chips are less blue, so that
 # the two changes of blue nearly cancel: 20 lg(255 / sqrt(4/9 * (l^2 - 0.95 l b + 1.09 b^2))) = 43.5 dB at most, as the
 # pattern is interpolated between the chips' centres and its mean square is 4/9 of the square of its height.
-FLAT, DETAILED = (1.2, 1.2), (2.4, 2.4)
+FLAT, DETAILED = (0.6, 0.6), (2.4, 2.4)
 # What a level of Cb adds to red, green and blue (ITU-R BT.601-7, 2.5).
 _CB = (0.0, -0.344136, 1.772)
 # The mean step between neighbouring pixels, in levels, from which a picture counts as full of detail.

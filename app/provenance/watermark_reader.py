@@ -25,9 +25,9 @@ _PLACES_MIN = 4096
 # How large the pattern may be, as a part of what the frame's short side says: 1 for a frame of any size as it was, more
 # for a crop, less for one in a border. Between two sizes, the far end of a frame is off by a quarter of a chip.
 SCALES = (1.0, *(float(scale) for scale in np.geomspace(0.80, 1.30, 111)))
-# How far the best agreement stands above all places and sizes that were tried, in standard deviations, to be looked at,
-# and to count as a mark without a legible id. See deploy/decisions/0161-the-watermark.md.
-LOOK_THRESHOLD, PATTERN_THRESHOLD = 7.0, 8.5
+# How far the best agreement stands above all places and sizes that were tried, in standard deviations, to be looked at.
+# See deploy/decisions/0161-the-watermark.md.
+LOOK_THRESHOLD = 7.0
 # Frames whose mean is read at once, about a second, and the most such windows of one film.
 WINDOW_FRAMES = 24
 WINDOWS_MAX = 40
