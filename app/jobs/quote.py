@@ -89,17 +89,9 @@ def _app_error(error: PriceError, book: PriceBook) -> AppError:
     return AppError("no_rate", error.message, field="model", **error.facts)
 
 
-def estimate(
-    session: Session,
-    caller: Caller,
-    request: VideoRequest,
-    *,
-    seed: int | None = None,
-    mode: Mode | None = None,
-    facts: OrderFacts | None = None,
-) -> Priced:
+def estimate(session: Session, caller: Caller, request: VideoRequest) -> Priced:
     """Resolve and price the first film of a request, as `estimate_films` does."""
-    return estimate_films(session, caller, request, seed=seed, mode=mode, facts=facts)[0]
+    return estimate_films(session, caller, request)[0]
 
 
 def estimate_films(

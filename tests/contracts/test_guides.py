@@ -31,7 +31,9 @@ def test_waiting_for_a_film_ends_where_the_service_refuses(service: Service, tmp
     [wait] = [code for _, code in blocks("quickstart", service.base_url) if "sleep" in code]
     (tmp_path / "order.json").write_text('{"id": "video_1"}')
     environment = {**os.environ, "CINEMETER_API_KEY": "cm_live_wrong"}  # noqa: TID251
-    subprocess.run(PROGRAMS["sh"], input=wait, cwd=tmp_path, env=environment, text=True, timeout=60, check=True)
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(PROGRAMS["sh"], input=wait, timeout=60, check=False, **options)
+    assert "401" in done.stderr, "the loop has ended, and curl has said why"
 
 
 @pytest.mark.parametrize("name", GUIDES)

@@ -101,17 +101,18 @@ def _metadata(request: Request) -> dict[str, str]:
 
 
 def _moment(text: str | None, field: str) -> datetime | None:
-    """Parse Unix seconds, or an ISO 8601 time with its offset."""
+    """Parse Unix seconds, or an ISO 8601 time with its offset. Raises AppError `invalid_request` for anything else."""
     if text is None:
         return None
     seconds = parse_integer(text)
+    refusal = AppError("invalid_request", f"{field} must be {TIME_FORMS}.", field=field, allowed=TIME_FORMS)
     try:
         if seconds is not None:
             return datetime.fromtimestamp(seconds, UTC)
         # The plus sign of an offset that was not escaped arrives as a space; one before the time is ISO 8601's.
         moment = datetime.fromisoformat(_LOST_PLUS.sub(r"+\1", text))
-        if moment.tzinfo is not None:
-            return moment.astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise AppError("invalid_request", f"{field} must be {TIME_FORMS}.", field=field, allowed=TIME_FORMS)
+        if moment.tzinfo is None:
+            raise refusal
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise refusal from error
