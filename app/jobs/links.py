@@ -26,6 +26,11 @@ def make_link_at(moment: datetime, job: Job, variant: str = "video") -> str:
     return f"{get_settings().base_url()}/files/{token}"
 
 
+def film_link_at(moment: datetime, job: Job) -> str | None:
+    """Return such a URL of a job's film, or None where it has no film, or none any more."""
+    return make_link_at(moment, job) if job.film_key is not None and job.files_removed_at is None else None
+
+
 def revoke_links(job: Job) -> None:
     """Void all links to a job's film that were made before; the caller holds the row's lock. New ones work.
 

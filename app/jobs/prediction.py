@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.jobs.links import make_link_at
+from app.jobs.links import film_link_at
 from app.jobs.present import show_job
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, is_final
@@ -32,10 +32,9 @@ _BAR = 20
 
 def prediction_text(session: Session, job: Job) -> str:
     """Return a job as the body of a webhook. The URL of its film works for a day without a key."""
-    has_film = job.film_key is not None and job.files_removed_at is None
-    film_url = make_link_at(now(session), job) if has_film else None
     # ASCII only, as the bodies of events.
-    return json.dumps(to_prediction(job, film_url), separators=(",", ":"), allow_nan=False)
+    prediction = to_prediction(job, film_link_at(now(session), job))
+    return json.dumps(prediction, separators=(",", ":"), allow_nan=False)
 
 
 def to_prediction(job: Any, film_url: str | None, ignored: list[str] | None = None) -> dict[str, Any]:
@@ -77,7 +76,7 @@ def to_prediction(job: Any, film_url: str | None, ignored: list[str] | None = No
 def group_prediction_text(session: Session, jobs: Sequence[Job], state: JobState) -> str:
     """Return jobs that were ordered together as the body of a webhook, as `prediction_text` does for one."""
     moment = now(session)
-    urls = [make_link_at(moment, job) for job in jobs if job.film_key is not None and job.files_removed_at is None]
+    urls = [url for job in jobs if (url := film_link_at(moment, job)) is not None]
     return json.dumps(to_group_prediction(jobs, state, urls), separators=(",", ":"), allow_nan=False)
 
 

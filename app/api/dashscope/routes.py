@@ -36,7 +36,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
-from app.jobs.links import make_link_at
+from app.jobs.links import film_link_at
 from app.jobs.model_life import has_model
 from app.jobs.schemas import VideoRequest
 from app.jobs.tables import Job
@@ -214,20 +214,16 @@ def _own_tasks(caller: Caller) -> Select[Job]:
 
 
 def _task(http: Request, moment: datetime, job: Job) -> dict[str, Any]:
-    answer = {"request_id": http.state.request_id, "output": to_output(job, _video_url(moment, job))}
+    answer = {"request_id": http.state.request_id, "output": to_output(job, film_link_at(moment, job))}
     usage = to_usage(job)
     return answer if usage is None else {**answer, "usage": usage}
 
 
 def _group_task(http: Request, moment: datetime, jobs: list[Job]) -> dict[str, Any]:
-    output = to_group_output(jobs, [_video_url(moment, job) for job in jobs])
+    output = to_group_output(jobs, [film_link_at(moment, job) for job in jobs])
     answer = {"request_id": http.state.request_id, "output": output}
     usage = to_group_usage(jobs)
     return answer if usage is None else {**answer, "usage": usage}
-
-
-def _video_url(moment: datetime, job: Job) -> str | None:
-    return make_link_at(moment, job) if job.film_key and job.files_removed_at is None else None
 
 
 def _read_time(text: str, field: str) -> datetime:

@@ -34,7 +34,7 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job, list_jobs
 from app.jobs.groups import find_group, is_group, jobs_of, present_jobs, read_group, state_of
 from app.jobs.idempotency import OrderIdentity
-from app.jobs.links import make_link_at
+from app.jobs.links import film_link_at
 from app.jobs.live_feed import LiveFeed
 from app.jobs.prediction import OWNER, PREFIX, to_group_prediction, to_prediction
 from app.jobs.schemas import VideoRequest
@@ -102,17 +102,13 @@ def _read_prediction(holder: KeyHolder, prediction_id: str) -> dict[str, Any]:
 
 
 def _shown(row: Any, ignored: list[str] | None = None) -> dict[str, Any]:
-    return to_prediction(row, _film_url(row), ignored)
+    return to_prediction(row, film_link_at(local_now(), row), ignored)
 
 
 def _shown_together(jobs: list[Job], ignored: list[str] | None = None) -> dict[str, Any]:
-    urls = [url for url in map(_film_url, jobs) if url is not None]
+    moment = local_now()
+    urls = [url for job in jobs if (url := film_link_at(moment, job)) is not None]
     return to_group_prediction(jobs, state_of(jobs), urls, ignored)
-
-
-def _film_url(row: Any) -> str | None:
-    has_film = row.film_key is not None and row.files_removed_at is None
-    return make_link_at(local_now(), row) if has_film else None
 
 
 def _create(
