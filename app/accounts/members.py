@@ -128,6 +128,12 @@ def set_password(session: Session, account_id: str, member_id: str, password: st
     session.flush()
 
 
+def set_language(session: Session, account_id: str, member_id: str, language: str | None) -> None:
+    """Store the language in which a member reads pages; None leaves it to the browser. Raises `not_found`."""
+    get_member(session, account_id, member_id).language = language
+    session.flush()
+
+
 def set_roles(
     session: Session, account_id: str, member_id: str, roles: Iterable[str], *, giver: RoleHolder | None = None
 ) -> Member:

@@ -22,6 +22,7 @@ from app.roles import ADMIN_ROLES, Role
 from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.csrf import CSRF_FIELD, require_csrf
+from app.web.language import choose_language
 from app.web.sessions import cookie_name, read_web_session
 
 
@@ -36,6 +37,7 @@ class Visitor:
     account: str
     currency: str
     zone: str  # time zone of the times on pages: the account's billing zone
+    language: str | None  # the language of pages that the member chose
     is_test_account: bool
     session_id: str
     csrf: str
@@ -88,6 +90,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         account=caller.account.name,
         currency=caller.account.currency,
         zone=caller.account.billing_zone,
+        language=member.language,
         is_test_account=caller.account.test,
         session_id=web_session.id,
         csrf=web_session.csrf,
@@ -95,6 +98,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
+    choose_language(visitor.language)
     if visitor.is_admin:
         # Read by the pages of the console only, and once.
         request.state.inbox = cache(

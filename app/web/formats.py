@@ -1,12 +1,16 @@
 """Template filters for money, times, durations and sizes. Amounts are decimal strings or integer minor units."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from babel.dates import format_date, format_datetime, format_skeleton, format_timedelta
+from babel.numbers import format_currency
+
 from app.reports.translations import decimals
+from app.web.language import DEFAULT, gettext, language, translate, translate_count
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
@@ -15,7 +19,9 @@ _MINUS, _SPACE = "\u2212", "\u00a0"
 
 
 def money(amount: str | Decimal, currency: str) -> str:
-    """Return a decimal amount with its symbol: `¥4.39`, `−¥1.58`."""
+    """Return a decimal amount with its symbol: `¥4.39`, `−¥1.58`; outside of English as CLDR writes it."""
+    if language() != DEFAULT:
+        return format_currency(Decimal(amount), currency, locale=language(), decimal_quantization=False)
     text = f"{amount:f}" if isinstance(amount, Decimal) else amount
     sign = _MINUS if text.startswith("-") else ""
     whole, dot, part = text.lstrip("-").partition(".")
@@ -38,11 +44,11 @@ def seconds(number: Any) -> str:
     value = Decimal(str(number))
     if value < 60:
         text = f"{value.quantize(Decimal('0.001')):f}"
-        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_SPACE}s"
+        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_SPACE}{gettext('s')}"
     total = int(value)
     hours, rest = divmod(total, 3600)
     minutes, left = divmod(rest, 60)
-    parts = [(hours, "h"), (minutes, "min"), (0 if hours else left, "s")]
+    parts = [(hours, gettext("h")), (minutes, gettext("min")), (0 if hours else left, gettext("s"))]
     return " ".join(f"{count}{_SPACE}{unit}" for count, unit in parts if count)
 
 
@@ -66,14 +72,23 @@ def moment_of(value: datetime | int | float | str) -> datetime:
 def when(value: datetime | int | float | str, zone: str, *, exact: bool = False) -> str:
     """Return a time in a zone: `22 Nov 2026, 15:42`; with `exact` also seconds and the zone's name."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
-    text = f"{local.day} {local:%b %Y, %H:%M}"
-    return f"{text}:{local:%S} {local:%Z}" if exact else text
+    name = language()
+    if name == DEFAULT:
+        text = format_datetime(local, f"d MMM y, HH:mm{':ss' if exact else ''}", locale=name)
+    else:
+        text = format_skeleton("yMMMdHms" if exact else "yMMMdHm", local, locale=name)
+    return f"{text} {local:%Z}" if exact else text
 
 
 def day(value: datetime | int | float | str, zone: str) -> str:
     """Return the date of a time in a zone: `22 Nov 2026`."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
-    return f"{local.day} {local:%b %Y}"
+    return format_date(local, "d MMM y" if language() == DEFAULT else "medium", locale=language())
+
+
+def month_day(value: date) -> str:
+    """Return a date without its year, for the axis of a chart: `22 Nov`."""
+    return format_skeleton("MMMd", value, locale=language()) if language() != DEFAULT else f"{value.day} {value:%b}"
 
 
 def iso(value: datetime | int | float | str) -> str:
@@ -88,28 +103,32 @@ def ago(value: datetime | int | float | str, now: datetime) -> str:
     for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
         if distance >= length:
             count = distance // length
+            if language() != DEFAULT:
+                span = timedelta(seconds=count * length if gap < 0 else -count * length)
+                return format_timedelta(span, granularity=unit, threshold=1, add_direction=True, locale=language())
             text = f"{count} {unit}{'s' if count > 1 else ''}"
             return f"{text} ago" if gap > 0 else f"in {text}"
-    return "just now" if gap >= 0 else "in a moment"
+    return gettext("just now") if gap >= 0 else gettext("in a moment")
 
 
 def words(code: str) -> str:
     """Return a snake_case code as text: `in_progress` → `in progress`."""
-    return code.replace("_", " ").replace("-", " ")
+    return translate(code.replace("_", " ").replace("-", " "))
 
 
 def field(name: str) -> str:
     """Return the label of a form field: `shots.0.last_frame` → `Shot 1, last frame`."""
     parts = name.split(".")
     if len(parts) > 1 and parts[1].isdecimal():
-        parts[:2] = [f"{parts[0].removesuffix('s')} {int(parts[1]) + 1}"]
-    text = words(", ".join(parts))
+        parts[:2] = [f"{words(parts[0].removesuffix('s'))} {int(parts[1]) + 1}"]
+    text = gettext(", ").join(words(part) for part in parts)
     return text[:1].upper() + text[1:]
 
 
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 film`, `12 films`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    text = translate_count(f"%(number)s {noun}", f"%(number)s {noun}s", number)
+    return text % {"number": f"{number:,}"}
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -121,6 +140,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "when": when,
     "day": day,
+    "month_day": month_day,
+    "translated": translate,
     "iso": iso,
     "ago": ago,
     "words": words,

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.members import set_password, sign_in
+from app.accounts.members import set_language, set_password, sign_in
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
-from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
+from app.web.auth import FormDep, MemberDep, SessionDep, Visitor, text_of
+from app.web.language import LANGUAGE_COOKIE, LANGUAGES, gettext
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
 from app.web.signin_limits import limit_tries
@@ -40,6 +41,18 @@ def post_password(request: Request, session: SessionDep, visitor: MemberDep, for
     return _profile(request, session, visitor, done=True)
 
 
+@router.post("/account/profile/language")
+def post_language(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
+    """Change the language of the member's pages; an unknown one leaves it to the browser."""
+    chosen = text_of(form, "language")
+    stored = chosen if chosen in LANGUAGES else None
+    set_language(session, visitor.caller.account_id, visitor.caller.member_id or "", stored)
+    response = redirect(request, "/account/profile")
+    if stored is None:
+        response.delete_cookie(LANGUAGE_COOKIE)
+    return response
+
+
 @router.post("/account/profile/sign-outs")
 def post_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """End the member's other sessions."""
@@ -66,5 +79,11 @@ def _profile(
     sessions = [
         {"created_at": row.created_at, "seen_at": row.seen_at, "is_this": row.id == visitor.session_id} for row in rows
     ]
-    context: dict[str, Any] = {"title": "Profile", "sessions": sessions, "done": done, "error": error, "now": moment}
+    context: dict[str, Any] = {
+        "title": gettext("Profile"),
+        "sessions": sessions,
+        "done": done,
+        "error": error,
+        "now": moment,
+    }
     return page(request, "account/profile.html", status=status, **context)

@@ -1,7 +1,7 @@
 """Usage: delivered seconds and charges by day, project and model, as charts."""
 
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from fractions import Fraction
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -14,7 +14,8 @@ from app.reports.translations import decimals
 from app.reports.usage import DAYS_MAX, UsageRow, read_usage
 from app.web.auth import OwnerDep, SessionDep
 from app.web.charts import bar_chart, shares
-from app.web.formats import minor, seconds
+from app.web.formats import minor, month_day, seconds
+from app.web.language import gettext
 from app.web.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -36,11 +37,11 @@ def show_usage(
     names = project_names(session, account_id)
     sums = {
         "day": _sums(rows, lambda row: row.day),
-        "project": _sums(rows, lambda row: names.get(row.project_id or "", "No project")),
+        "project": _sums(rows, lambda row: names.get(row.project_id or "", gettext("No project"))),
         "model": _sums(rows, lambda row: row.model),
     }
     calendar = [first + timedelta(days=number) for number in range(days)]
-    by_day = [(_day_label(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
+    by_day = [(month_day(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
 
     def money(total: int) -> str:
         return minor(total, visitor.currency)
@@ -54,15 +55,20 @@ def show_usage(
         "by_seconds": bar_chart([(day, length, _seconds_text(length)) for day, length, _ in by_day]),
         "by_money": bar_chart([(day, total, money(total)) for day, _, total in by_day]),
         "parts": [
-            (f"{title} by {each}", shares(rows))
-            for each in ("project", "model")
-            for title, rows in (
-                ("Charged", [(name, total, money(total)) for name, (_, total) in sums[each].items()]),
-                ("Delivered", [(name, length, _seconds_text(length)) for name, (length, _) in sums[each].items()]),
+            (titles[number], shares(rows))
+            for each, titles in (
+                ("project", (gettext("Charged by project"), gettext("Delivered by project"))),
+                ("model", (gettext("Charged by model"), gettext("Delivered by model"))),
+            )
+            for number, rows in enumerate(
+                (
+                    [(name, total, money(total)) for name, (_, total) in sums[each].items()],
+                    [(name, length, _seconds_text(length)) for name, (length, _) in sums[each].items()],
+                )
             )
         ],
     }
-    return page(request, "account/usage.html", title="Usage", **context)
+    return page(request, "account/usage.html", title=gettext("Usage"), **context)
 
 
 def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any, tuple[Fraction, int]]:
@@ -76,7 +82,3 @@ def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any,
 
 def _seconds_text(number: Fraction) -> str:
     return seconds(decimals(number))
-
-
-def _day_label(day: date) -> str:
-    return f"{day.day} {day:%b}"

@@ -28,6 +28,7 @@ from app.request_limits import WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
 from app.web.description import forget_description, kept_description
+from app.web.language import gettext
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
 from app.web.studio.draft import Draft, described_draft, draft_of, draft_request, read_draft, uploads_of, with_picture
@@ -204,7 +205,7 @@ def _studio(
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
-        "title": "Studio",
+        "title": gettext("Studio"),
         "is_part": False,
         "error": error,
         "omitted": omitted,
@@ -228,8 +229,9 @@ def _studio(
 def _omitted_inputs(spec: Spec) -> str:
     """Return which inputs of a film the form cannot carry over, as a sentence; empty for most films."""
     parts = {
-        "the source clip": spec.video,
-        "the audio track": spec.audio,
+        gettext("the source clip"): spec.video,
+        gettext("the audio track"): spec.audio,
     }
     missing = [name for name, asset in parts.items() if asset is not None]
-    return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
+    names = gettext(" and ").join(missing)
+    return gettext("Not carried over from that film: %(names)s.", names=names) if missing else ""
