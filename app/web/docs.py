@@ -15,7 +15,7 @@ from app.etags import matches_etag
 from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, Visitor
-from app.web.language import gettext
+from app.web.language import gettext, translate
 from app.web.markdown import RenderedMarkdown, render_markdown
 from app.web.reference import Operation, OperationGroup, operation_groups, operations_of, without_admin
 from app.web.render import page
@@ -114,7 +114,7 @@ def show_group(request: Request, visitor: MaybeVisitor, name: str) -> Response:
     return _page(
         request,
         "docs/group.html",
-        title=group.title,
+        title=translate(group.title),
         groups=groups,
         group=group,
         operations=_operations(request.app, group.tag),
@@ -127,7 +127,7 @@ def show_guide(request: Request, visitor: MaybeVisitor, name: str) -> Response:
     guide = guides().get(name)
     if guide is None:
         raise not_found("page", name)
-    return _page(request, "docs/guide.html", title=guide.text.title, guide=guide)
+    return _page(request, "docs/guide.html", title=translate(guide.text.title), guide=guide)
 
 
 def _page(request: Request, template: str, **context: Any) -> Response:

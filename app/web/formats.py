@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_datetime, format_skeleton, format_timedelta
+from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_currency
 
 from app.reports.translations import decimals
@@ -76,7 +76,7 @@ def when(value: datetime | int | float | str, zone: str, *, exact: bool = False)
     if name == DEFAULT:
         text = format_datetime(local, f"d MMM y, HH:mm{':ss' if exact else ''}", locale=name)
     else:
-        text = format_skeleton("yMMMdHms" if exact else "yMMMdHm", local, locale=name)
+        text = f"{format_date(local, locale=name)} {format_time(local, 'medium' if exact else 'short', locale=name)}"
     return f"{text} {local:%Z}" if exact else text
 
 
@@ -116,6 +116,11 @@ def words(code: str) -> str:
     return translate(code.replace("_", " ").replace("-", " "))
 
 
+def code(name: str) -> str:
+    """Return a snake_case name of stored facts as text, in English like the facts: `content_hash` → `content hash`."""
+    return name.replace("_", " ").replace("-", " ")
+
+
 def field(name: str) -> str:
     """Return the label of a form field: `shots.0.last_frame` → `Shot 1, last frame`."""
     parts = name.split(".")
@@ -145,6 +150,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "iso": iso,
     "ago": ago,
     "words": words,
+    "code": code,
     "count": count,
     "field": field,
 }

@@ -27,7 +27,7 @@ _HEADER_LENGTH_MAX = 500
 
 
 class _Choice:
-    """The language of one request: one object for all its threads, so that a member's own choice reaches each of them."""
+    """The language of one request: one object for all its threads, so that a member's choice reaches each of them."""
 
     def __init__(self, language: str = "", request: HTTPConnection | None = None) -> None:
         self.request = request

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.web.formats import FILTERS
 from app.web.language import DEFAULT, LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
 from app.web.script_texts import script_texts
-from app.web.sentences import sentence
+from app.web.sentences import sentence, sentence_text
 from app.web.static_files import static_url
 
 THEMES = ("auto", "light", "dark")
@@ -30,7 +30,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     env.filters.update(FILTERS)
-    env.filters["sentence"] = sentence
+    env.filters |= {"sentence": sentence, "sentence_text": sentence_text}
     env.globals["static"] = static_url
     # Texts of catalogues may have markup, as those of templates do; values in them are escaped.
     env.install_gettext_callables(translate, translate_count, newstyle=True)  # type: ignore[attr-defined]

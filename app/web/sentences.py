@@ -33,17 +33,26 @@ PARTS = (
     "No subject that this model knows; it draws {0}.",
     "{0} and a {1}",
     "a {0}",
+    "{0} or {1}",
+    "The price is now {0}; the page showed {1}.",
+    "{0} at {1}x{2} with {3} frames needs about {4} GiB; there is {5}.",
+    "these do: {0}",
+    "no enabled model does",
+    "unfinished jobs",
+    "unfinished test jobs",
+    "jobs",
+    "requests",
+    "test ",
     "The form",
     "Field required",
     "Input should be greater than or equal to {0}",
     "Input should be greater than {0}",
     "Input should be less than or equal to {0}",
     "Input should be less than {0}",
-    "Input should be a valid integer, {0}",
     "Input should be a valid integer",
-    "Input should be a valid number, {0}",
-    "Input should be a valid date, {0}",
-    "Input should be a valid datetime, {0}",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be a valid number",
+    "Input should be a valid number, unable to parse string as a number",
     "Input should be {0}",
     "String should have at most {0} characters",
     "String should have at least {0} characters",
@@ -55,6 +64,8 @@ PARTS = (
 )
 # How deep sentences stand in one another: a question holds a warning, which holds a word.
 _DEPTH_MAX = 3
+# A pattern with fewer letters joins texts, and would match sentences that it does not mean.
+_SENTENCE_LETTERS = 6
 
 
 class Problem(Protocol):
@@ -95,11 +106,11 @@ def _translated(message: str, depth: int) -> str | None:
         return plain.replace("%%", "%")
     if depth == 0:
         return None
-    for pattern, text, has_letters in _patterns(name):
+    for pattern, text, is_sentence in _patterns(name):
         match = pattern.fullmatch(message)
         if match is None:
             continue
-        values = [_translated(value, depth - 1) or _as_it_is(value, has_letters) for value in match.groups()]
+        values = [_translated(value, depth - 1) or _as_it_is(value, is_sentence) for value in match.groups()]
         if None not in values:
             return _filled(text, values)
     return None
@@ -109,14 +120,14 @@ def _filled(text: str, values: Sequence[str | None]) -> str:
     return _HOLE.sub(lambda hole: str(values[int(hole[1])]), text)
 
 
-def _as_it_is(value: str, has_letters: bool) -> str | None:
-    """Return a value of a pattern; None for one with spaces where the pattern is mere punctuation: it is a sentence."""
-    return value if has_letters or " " not in value.strip() else None
+def _as_it_is(value: str, is_sentence: bool) -> str | None:
+    """Return a value of a pattern, such as a name; None for several words in a pattern of few words of its own."""
+    return value if is_sentence or " " not in value.strip() else None
 
 
 @lru_cache(maxsize=4)
 def _patterns(name: str) -> list[tuple[re.Pattern[str], str, bool]]:
-    """Return the patterns of a catalogue, those with the most text of their own first."""
+    """Return the patterns of a catalogue, those with the most text of their own first, and which are sentences."""
     rows = []
     for message, text in _texts(name).items():
         parts = _HOLE.split(message)
@@ -125,6 +136,6 @@ def _patterns(name: str) -> list[tuple[re.Pattern[str], str, bool]]:
         # Odd places hold the numbers of the holes, which stand in their order.
         literal = "".join(parts[::2])
         expression = "(.*?)".join(re.escape(part) for part in parts[::2])
-        has_letters = re.search(r"[a-zA-Z]{2}", literal) is not None
-        rows.append((len(literal), re.compile(expression, re.DOTALL), text, has_letters))
+        letters = sum(each.isalpha() for each in literal)
+        rows.append((len(literal), re.compile(expression, re.DOTALL), text, letters >= _SENTENCE_LETTERS))
     return [row[1:] for row in sorted(rows, key=lambda row: -row[0])]

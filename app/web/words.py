@@ -1,4 +1,4 @@
-"""Codes that pages show as words: states, roles, kinds and reasons. Filters look them up; here they stand for catalogues."""
+"""Codes that pages show as words, listed for the catalogues: states, roles, kinds and reasons."""
 
 from enum import StrEnum
 
@@ -17,8 +17,8 @@ _ENUMS: tuple[type[StrEnum], ...] = (
 )
 # Names of form fields and of parts of an order, as refusals name them.
 _FIELDS = (
-    *("prompt", "negative_prompt", "seconds", "shot", "shots", "resolution", "ratio", "size", "seed", "model", "project"),
-    *("first_frame", "last_frame", "video", "audio", "sound", "service_tier", "transition", "max_price", "file"),
+    *("prompt", "negative_prompt", "seconds", "shot", "shots", "resolution", "ratio", "size", "seed", "model", "file"),
+    *("first_frame", "last_frame", "video", "audio", "sound", "service_tier", "transition", "max_price", "project"),
     *("email", "password", "name", "amount", "budget", "budget_total", "job_cap", "permissions", "roles", "scopes"),
     *("reference", "reason", "expires_at", "ends_at", "effective_at", "at", "hours", "url", "description", "kind"),
     *("event_types", "since", "until", "month", "membership", "concurrency", "queue_limit", "credit_limit", "note"),
@@ -27,7 +27,7 @@ _FIELDS = (
 _OTHERS = (
     # Takes, variations and service tiers.
     *("segment", "finish", "remix", "retake", "extension", "edit", "standard", "flex", "priority", "free"),
-    *("professional", "enterprise", "adjusted", "done", "unknown"),
+    *("professional", "studio", "enterprise", "adjusted", "done", "unknown"),
     # Endpoints, and why deliveries and endpoints ended.
     *("enabled", "disabled", "failing", "paused", "active", "gone", "test_failed", "unreachable", "attempts_spent"),
     *("endpoint_deleted", "endpoint_disabled", "owner", "too_many_failures", "redirect", "no_response"),
@@ -36,7 +36,7 @@ _OTHERS = (
     *("member", "invitation", "receipt", "page", "endpoint", "delivery", "video", "asset", "worker", "price book"),
     *("contract", "pause", "top-up", "quote", "job", "film", "event", "agreement", "picture"),
     # Names of a film's resolved settings.
-    *("steps", "guidance", "fps", "frames", "width", "height", "mode", "seeds", "resolved_model", "upscaled_from"),
+    *("steps", "guidance", "fps", "frames", "width", "height", "mode", "seeds", "native_size"),
 )
 
 

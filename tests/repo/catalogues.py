@@ -1,13 +1,14 @@
 """Write the catalogues of `app/web/locale`: every text of the pages and every message of errors, with its translation.
 
-`python -m tests.repo.catalogues` adds what is new, drops what is gone, keeps what is translated, and prints what lacks a
-translation. Translate there, in the `.po` files; nothing is compiled.
+`python -m tests.repo.catalogues` adds what is new, drops what is gone, keeps what is translated, and prints what lacks
+a translation. Translate there, in the `.po` files; nothing is compiled.
 """
 
 import re
 import sys
 from collections.abc import Iterable
 from io import BytesIO
+from pathlib import Path
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_python
@@ -17,18 +18,20 @@ from jinja2.ext import babel_extract
 from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS
 from app.catalog.models import load_catalog
 from app.errors import ERROR_CODES
+from app.web.console.book_fields import BOOK, TABLES
 from app.web.docs import guides
 from app.web.language import DEFAULT, LANGUAGES
 from app.web.reference_titles import GROUPS
 from app.web.script_texts import texts_in_scripts
 from app.web.sentences import JOB_ERRORS, PARTS
+from app.web.studio.examples import EXAMPLES
 from app.web.words import CODES
 from tests.repo.error_messages import messages_of
 from tests.repo.sources import ROOT
 
 WEB = ROOT / "app" / "web"
 _PYTHON_KEYWORDS = {"gettext": None, "gettext_noop": None, "ngettext": (1, 2)}
-_COUNT = re.compile(r'\|\s*count\("([a-z -]+)"\)')
+_COUNT = re.compile(r'\|\s*count\("([a-z -]+)"\)|\bcount\([^()]+, "([a-z -]+)"\)')
 # Packages whose messages no page shows: they answer clients and terminals.
 _NOT_SHOWN = ("app/api/", "app/cli/", "app/migrations/")
 # Except these, which every request may meet.
@@ -55,8 +58,10 @@ def page_messages() -> Messages:
             text = found if isinstance(found, str) else found[0]
             if text:
                 add(text, place)
-        for noun in _COUNT.findall(source.decode()):
-            add((f"%(number)s {noun}", f"%(number)s {noun}s"), place)
+    for path in sorted((*WEB.rglob("*.html"), *WEB.rglob("*.py"))):
+        for nouns in _COUNT.findall(path.read_text(encoding="utf-8")):
+            noun = nouns[0] or nouns[1]
+            add((f"%(number)s {noun}", f"%(number)s {noun}s"), str(path.relative_to(ROOT)))
     for path in sorted(WEB.rglob("*.py")):
         with path.open("rb") as file:
             for _, name, found, _ in extract_python(file, tuple(_PYTHON_KEYWORDS), (), {}):
@@ -78,6 +83,9 @@ def _data_texts() -> Iterable[tuple[str, str]]:
     yield from ((word, "app/catalog/demo_words.py") for word in _SCENE_WORDS)
     for guide in guides().values():
         yield from ((text, "app/web/guides") for text in (guide.text.title, guide.text.lead))
+    yield from ((each.title, "app/web/studio/examples.py") for each in EXAMPLES)
+    for fields in (BOOK, *TABLES.values()):
+        yield from ((text, "app/web/console/book_fields.py") for each in fields for text in (each.label, each.allowed))
     yield from ((title, "app/web/reference_titles.py") for _, title in GROUPS.values())
 
 
@@ -97,9 +105,14 @@ def error_messages() -> Messages:
 DOMAINS = {"pages": page_messages, "errors": error_messages}
 
 
+def path_of(language: str, domain: str) -> Path:
+    """Return the path of a catalogue."""
+    return WEB / "locale" / language / f"{domain}.po"
+
+
 def read_catalogue(language: str, domain: str) -> Catalog:
     """Return the stored catalogue of a language; an empty one where there is none."""
-    path = WEB / "locale" / language / f"{domain}.po"
+    path = path_of(language, domain)
     source = path.read_bytes() if path.exists() else b""
     return read_po(BytesIO(source), locale=language, domain=domain)
 
@@ -120,7 +133,7 @@ def updated_catalogue(language: str, domain: str) -> Catalog:
 
 
 def catalogue_text(catalog: Catalog) -> bytes:
-    """Return a catalogue as the bytes of its file. It names no date and no person, so that it changes with texts only."""
+    """Return a catalogue as the bytes of its file, without a date or a person: it changes with texts only."""
     out = BytesIO()
     write_po(out, catalog, width=0, include_lineno=False, omit_header=True)
     header = (
@@ -141,7 +154,7 @@ def main() -> int:
             continue
         for domain in DOMAINS:
             catalog = updated_catalogue(language, domain)
-            path = WEB / "locale" / language / f"{domain}.po"
+            path = path_of(language, domain)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(catalogue_text(catalog))
             for message in catalog:

@@ -52,7 +52,9 @@ def _texts(node: ast.expr, scope: Function | None, module: ast.Module, depth: in
             values = _values_of(node.id, scope, module)
             return [text for value in values for text in _texts(value, scope, module, depth + 1)]
         case ast.Call(func=ast.Name()):
-            return [text for value, inner in _returned(node, module) for text in _texts(value, inner, module, depth + 1)]
+            return [
+                text for value, inner in _returned(node, module) for text in _texts(value, inner, module, depth + 1)
+            ]
     return []
 
 
@@ -91,7 +93,9 @@ def _values_of(name: str, scope: Function | None, module: ast.Module) -> list[as
 
 def _returned(call: ast.Call, module: ast.Module) -> list[tuple[ast.expr, Function]]:
     """Return what a function of the same module returns."""
-    functions = [each for each in module.body if isinstance(each, Function) and each.name == getattr(call.func, "id", "")]
+    functions = [
+        each for each in module.body if isinstance(each, Function) and each.name == getattr(call.func, "id", "")
+    ]
     return [
         (node.value, function)
         for function in functions

@@ -17,7 +17,7 @@ from app.reports.workers import list_worker_rows, read_pool_queues, standing_que
 from app.settings import get_settings
 from app.web.auth import AdminDep, SessionDep
 from app.web.charts import HALF_WIDTH, Chart, bar_chart, shares
-from app.web.formats import count, minor, seconds
+from app.web.formats import count, minor, month_day, seconds
 from app.web.language import gettext
 from app.web.render import page
 from pricing.money import minor_per_major

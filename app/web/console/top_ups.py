@@ -17,7 +17,7 @@ from app.errors import AppError
 from app.web.auth import FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.console.accounts import account_page
 from app.web.console.money import Confirmation, confirmation_page
-from app.web.formats import minor, when
+from app.web.formats import minor, when, words
 from app.web.forms import SubmittedForm, parse_form_amount, parse_optional_local_time
 from app.web.language import gettext
 from app.web.render import redirect
