@@ -44,6 +44,7 @@ PARTS = (
     "requests",
     "test ",
     "The form",
+    "There is no video with this id.",
     "Field required",
     "Input should be greater than or equal to {0}",
     "Input should be greater than {0}",
@@ -62,8 +63,8 @@ PARTS = (
     "text may hold any character but NUL (U+0000)",
     "money is a decimal string such as '2.50'; a number with a point would be a float",
 )
-# How deep sentences stand in one another: a question holds a warning, which holds a word.
-_DEPTH_MAX = 3
+# How deep texts stand in one another: a question holds a warning of a shot, which holds a noun with its article.
+_DEPTH_MAX = 5
 # A pattern with fewer letters joins texts, and would match sentences that it does not mean.
 _SENTENCE_LETTERS = 6
 
