@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.web.formats import FILTERS
-from app.web.language import DEFAULT, LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
+from app.web.language import LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
 from app.web.script_texts import script_texts
 from app.web.sentences import sentence, sentence_text
 from app.web.static_files import static_url
@@ -56,7 +56,7 @@ def render(request: Request, template: str, /, **context: Any) -> str:
                     "language": name,
                     "language_tag": LANGUAGE_TAGS[name],
                     "languages": LANGUAGES,
-                    "script_texts": script_texts() if name != DEFAULT else {},
+                    "script_texts": script_texts(),
                     "csrf": visitor.csrf if visitor else "",
                     "path": request.url.path,
                     "request_id": getattr(request.state, "request_id", ""),

@@ -3,11 +3,12 @@
 A script calls `say("Copied")` of `texts.js`, which looks the text up in the page. The English page carries none.
 """
 
+import json
 import re
 from functools import lru_cache
 from importlib.resources import files
 
-from app.web.language import translate
+from app.web.language import DEFAULT, language, translate
 
 _CALL = re.compile(r'\bsay\("([^"]+)"\)')
 
@@ -21,6 +22,8 @@ def texts_in_scripts() -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def script_texts() -> dict[str, str]:
-    """Return the texts that our scripts show, in the request's language, by the English ones."""
-    return {text: translate(text) for text in texts_in_scripts()}
+def script_texts() -> str:
+    """Return the texts that our scripts show, in the request's language by the English ones, as JSON; in English none."""
+    if language() == DEFAULT:
+        return ""
+    return json.dumps({text: translate(text) for text in texts_in_scripts()}, ensure_ascii=False)
