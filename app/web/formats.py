@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
@@ -14,6 +14,7 @@ from app.web.language import DEFAULT, gettext, language, translate, translate_co
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
+_UNITS: tuple[tuple[Literal["day", "hour", "minute"], int], ...] = (("day", 86_400), ("hour", 3600), ("minute", 60))
 # A typographic minus sign, and a non-breaking space between a number and its unit.
 _MINUS, _SPACE = "\u2212", "\u00a0"
 
@@ -100,7 +101,7 @@ def ago(value: datetime | int | float | str, now: datetime) -> str:
     """Return how long ago a time was, or how far ahead it is, in one unit."""
     gap = int((now - moment_of(value)).total_seconds())
     distance = abs(gap)
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+    for unit, length in _UNITS:
         if distance >= length:
             count = distance // length
             if language() != DEFAULT:

@@ -11,10 +11,11 @@ from contextvars import ContextVar
 from functools import lru_cache
 from importlib.resources import files
 from io import BytesIO
-from typing import Protocol
 
 from babel.messages.pofile import read_po
 from starlette.requests import HTTPConnection
+
+from pricing.window import Title
 
 DEFAULT = "en"
 # In the order of the switch, each in its own words.
@@ -53,7 +54,7 @@ def language() -> str:
 def choose_language(name: str | None) -> None:
     """Set the language of the request that is being answered to the one its member chose; None leaves it."""
     choice = _choice.get()
-    if choice is not None and name in LANGUAGES:
+    if choice is not None and name is not None and name in LANGUAGES:
         choice.name = name
 
 
@@ -147,13 +148,6 @@ def ngettext(singular: str, plural: str, number: int, **values: object) -> str:
 def gettext_noop(message: str) -> str:
     """Return a text unchanged: it is extracted for the catalogue here, and translated where it is shown."""
     return message
-
-
-class Title(Protocol):
-    """A title in every language."""
-
-    en: str
-    zh: str
 
 
 def title_text(title: Title) -> str:

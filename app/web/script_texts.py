@@ -23,7 +23,7 @@ def texts_in_scripts() -> tuple[str, ...]:
 
 
 def script_texts() -> str:
-    """Return the texts that our scripts show, in the request's language by the English ones, as JSON; in English none."""
+    """Return the texts of our scripts in the request's language, by the English ones, as JSON; nothing in English."""
     if language() == DEFAULT:
         return ""
     return json.dumps({text: translate(text) for text in texts_in_scripts()}, ensure_ascii=False)

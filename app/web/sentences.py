@@ -69,14 +69,19 @@ _DEPTH_MAX = 5
 _SENTENCE_LETTERS = 6
 
 
-class Problem(Protocol):
-    """An error with a code and an English sentence."""
+class CodedError(Protocol):
+    """An error with a code and an English sentence: of a request, of a job, of a simulation."""
 
-    code: str
-    message: str
+    @property
+    def code(self) -> str:
+        """Its code."""
+
+    @property
+    def message(self) -> str:
+        """Its sentence."""
 
 
-def sentence(error: Problem) -> str:
+def sentence(error: CodedError) -> str:
     """Return the message of an error in the request's language."""
     if language() == DEFAULT:
         return error.message

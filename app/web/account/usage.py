@@ -54,21 +54,25 @@ def show_usage(
         "total": sum(row.total for row in rows),
         "by_seconds": bar_chart([(day, length, _seconds_text(length)) for day, length, _ in by_day]),
         "by_money": bar_chart([(day, total, money(total)) for day, _, total in by_day]),
-        "parts": [
-            (titles[number], shares(rows))
-            for each, titles in (
-                ("project", (gettext("Charged by project"), gettext("Delivered by project"))),
-                ("model", (gettext("Charged by model"), gettext("Delivered by model"))),
-            )
-            for number, rows in enumerate(
-                (
-                    [(name, total, money(total)) for name, (_, total) in sums[each].items()],
-                    [(name, length, _seconds_text(length)) for name, (length, _) in sums[each].items()],
-                )
-            )
-        ],
+        "parts": _parts(sums, visitor.currency),
     }
     return page(request, "account/usage.html", title=gettext("Usage"), **context)
+
+
+def _parts(
+    sums: dict[str, dict[Any, tuple[Fraction, int]]], currency: str
+) -> list[tuple[str, list[dict[str, object]]]]:
+    """Return the charts by project and model: charges and delivered seconds, each with its title."""
+    titles = {
+        "project": (gettext("Charged by project"), gettext("Delivered by project")),
+        "model": (gettext("Charged by model"), gettext("Delivered by model")),
+    }
+    parts = []
+    for each, (charged, delivered) in titles.items():
+        rows = sums[each].items()
+        parts.append((charged, shares([(name, total, minor(total, currency)) for name, (_, total) in rows])))
+        parts.append((delivered, shares([(name, length, _seconds_text(length)) for name, (length, _) in rows])))
+    return parts
 
 
 def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any, tuple[Fraction, int]]:
