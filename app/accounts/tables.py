@@ -92,6 +92,7 @@ class Member(Base):
     name: Mapped[str] = mapped_column(Text, default="")
     password_hash: Mapped[str | None] = mapped_column(Text)  # argon2id; NULL until a password is chosen
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    zone: Mapped[str | None] = mapped_column(Text)  # of the times on pages; NULL: the account's billing zone
     last_signed_in_at: Mapped[datetime | None] = mapped_column(Moment)
     removed_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)

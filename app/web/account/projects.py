@@ -63,7 +63,7 @@ def _projects(
     error: AppError | None = None,
     form: SubmittedForm = NO_FORM,
 ) -> Response:
-    month = billing_month(visitor.zone, now(session))
+    month = billing_month(visitor.billing_zone, now(session))
     projects = list_projects(session, visitor.caller.account_id)
     budgets = {
         row.subject_id: row

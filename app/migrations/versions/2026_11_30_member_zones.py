@@ -1,0 +1,24 @@
+"""the time zone of a member's pages
+
+Revision: 0049, after 0043
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0049"
+down_revision: str | Sequence[str] | None = "0043"
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+
+def upgrade() -> None:
+    """Bring the database to this revision."""
+    op.add_column("members", sa.Column("zone", sa.Text(), nullable=True), if_not_exists=True)
+
+
+def downgrade() -> None:
+    """Take this revision back."""
+    op.drop_column("members", "zone")
