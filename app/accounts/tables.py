@@ -71,6 +71,7 @@ class Project(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     name: Mapped[str] = mapped_column(Text)
     budget_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units; NULL: no budget of its own
+    alert_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units of a month to notify of; NULL: none
     archived_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
 
