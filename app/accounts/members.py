@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, get_account
+from app.accounts.billing_periods import read_zone
 from app.accounts.caller import Caller, caller_of
 from app.accounts.passwords import hash_password, is_outdated, is_password
 from app.accounts.tables import Account, ApiKey, Member
@@ -131,6 +132,15 @@ def set_password(session: Session, account_id: str, member_id: str, password: st
 def set_language(session: Session, account_id: str, member_id: str, language: str | None) -> None:
     """Store the language in which a member reads pages; None leaves it to the browser. Raises `not_found`."""
     get_member(session, account_id, member_id).language = language
+    session.flush()
+
+
+def set_zone(session: Session, account_id: str, member_id: str, zone: str) -> None:
+    """Set the time zone of the times on a member's pages; an empty one is the account's billing zone.
+
+    Raises AppError `not_found`, `invalid_request`.
+    """
+    get_member(session, account_id, member_id).zone = read_zone(zone, "zone") if zone else None
     session.flush()
 
 
