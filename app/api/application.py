@@ -24,6 +24,7 @@ from app.api.videos.derived import ExtensionRequest
 from app.assets.schemas import AssetFromUrl
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
+from app.moderation.policy import moderation_policy
 
 # Every API interface. To add one, write its folder and name it here.
 INTERFACES: tuple[Callable[[], ApiInterface], ...] = (
@@ -69,6 +70,8 @@ def operation_id(route: APIRoute) -> str:
 
 def create_app() -> FastAPI:
     """Return the API with all of its interfaces."""
+    # A policy that cannot be read stops the start, not an order.
+    moderation_policy()
     interfaces = tuple(make_interface() for make_interface in INTERFACES)
 
     @asynccontextmanager

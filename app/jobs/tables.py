@@ -116,6 +116,8 @@ class Job(Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
     resolved: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
     door: Mapped[str] = mapped_column(Text, default="native")
+    # By what its words were checked (app.moderation); NULL: ordered before there was moderation.
+    checked_by: Mapped[str | None] = mapped_column(Text)
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
     group_id: Mapped[str | None] = mapped_column(ForeignKey("job_groups.id"))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 ADULT_AGE = 18
 
 _WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-).split()
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
+    "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen",
+)  # fmt: skip
 _NUMBERS = {word: number for number, word in enumerate(_WORDS)}
 _NUMBER = rf"\d{{1,3}}|{'|'.join(sorted(_WORDS, key=len, reverse=True))}"
 _GAP = r"[^a-z0-9]{0,3}"

@@ -170,7 +170,7 @@ class Lexicon:
                 for word, name in self._chinese.get(run[start : start + 2], ()):
                     if len(word) == 2 or run.startswith(word, start):
                         hits.add(Hit(at[start], at[start + len(word) - 1] + CHARACTER_STEP, name))
-                for word, name in self._chinese.get(run[start], ()):
+                for _, name in self._chinese.get(run[start], ()):
                     hits.add(Hit(at[start], at[start] + CHARACTER_STEP, name))
         return hits
 

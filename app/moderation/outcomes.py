@@ -39,3 +39,7 @@ class Finding:
     rule: str
     version: str  # of the rules, or the model that a server names
     checker: str
+
+
+class CheckFailed(Exception):
+    """A checker did not answer, or answered nonsense; the message is a short code of what happened."""

@@ -94,8 +94,8 @@ def _calls(action: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(
     "piece",
-    ["n u d e ", "n.u.d.e.", "a", "n ", "nude child ", "裸小脱儿", "裸，", "n*de ", "undressin ", "naked eye naked ", "nude_", "take ",
-     "\u0301\u0316", "\ufdfa", "14 year ", "十", "nakedthe", "\U0001f1f3"],
+    ["n u d e ", "n.u.d.e.", "a", "n ", "nude child ", "裸小脱儿", "裸，", "n*de ", "undressin ", "naked eye naked ",
+     "nude_", "take ", "\u0301\u0316", "\ufdfa", "14 year ", "十", "nakedthe", "\U0001f1f3"],
 )  # fmt: skip
 def test_the_work_grows_with_the_text_alone(piece: str) -> None:
     def work(length: int) -> int:
