@@ -43,7 +43,7 @@ class Lexicon:
     ) -> None:
         self._simplified = {ord(old): new for old, new in simplified.items()}
         self._words: dict[str, set[str]] = defaultdict(set)
-        self._phrases: dict[str, list[tuple[tuple[str, ...], str]]] = defaultdict(list)
+        self._phrases: dict[str, list[tuple[list[str], str]]] = defaultdict(list)
         self._chinese: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name, terms in [*classes.items(), ("harmless", harmless)]:
             for term in terms:
@@ -64,7 +64,7 @@ class Lexicon:
         if any(is_chinese(each) for each in plain):
             self._chinese[plain[:2]].append((plain, name))
             return
-        parts = tuple(letter_form(part) for part in plain.split())
+        parts = [letter_form(part) for part in plain.split()]
         if len(parts) > 1:
             self._phrases[parts[0]].append((parts, name))
         # Harmless phrases excuse only what is written as usual.
@@ -75,11 +75,12 @@ class Lexicon:
         """Return the words of classes in a text, in order, without those within a harmless phrase."""
         plain = plain_text(text, self._simplified)
         tokens = split_tokens(plain)
+        form_of = {token: "" if is_chinese(token) else letter_form(token) for token in {token for token, _ in tokens}}
+        forms = [form_of[token] for token, _ in tokens]
         steps, step = [], 0
-        for token, _ in tokens:
+        for (token, _), form in zip(tokens, forms, strict=True):
             steps.append(step)
-            step += CHARACTER_STEP * len(token) if is_chinese(token) else WORD_STEP
-        forms = ["" if is_chinese(token) else letter_form(token) for token, _ in tokens]
+            step += WORD_STEP if form else CHARACTER_STEP * len(token)
         hits = self._word_hits(forms, steps)
         hits |= self._part_hits(plain, tokens, forms, steps)
         hits |= self._chinese_hits(plain, tokens, steps)
@@ -102,7 +103,8 @@ class Lexicon:
             for name in names:
                 hits.add(Hit(steps[at], steps[at] + WORD_STEP, name))
             for parts, name in self._phrases.get(form, ()):
-                if tuple(forms[at : at + len(parts)]) == parts:
+                end = at + len(parts)
+                if forms[at + 1 : end - 1] == parts[1:-1] and forms[end - 1 : end] in ([parts[-1]], [f"{parts[-1]}s"]):
                     hits.add(Hit(steps[at], steps[at] + WORD_STEP * len(parts), name))
         return hits
 
@@ -148,8 +150,10 @@ class Lexicon:
     ) -> set[Hit]:
         """Return the words that were cut into parts, by spaces or punctuation."""
         hits: set[Hit] = set()
-        glued = [_are_glued(plain, left, right) for left, right in pairwise(tokens)]
-        parts = [form.translate(_DIGITS) for form in forms]
+        part_of = {form: form.translate(_DIGITS) for form in set(forms)}
+        parts = [part_of[form] for form in forms]
+        # Only what may begin or continue a word is worth a look at what is between.
+        glued = [bool(part) and _are_glued(plain, *pair) for part, pair in zip(parts, pairwise(tokens), strict=False)]
         for first, is_glued in enumerate(glued):
             word, last = parts[first], first
             while is_glued and word and word in self._starts:
@@ -189,12 +193,14 @@ def _masked(word: str) -> Iterator[str]:
 def _are_glued(plain: str, left: tuple[str, int], right: tuple[str, int]) -> bool:
     """Return whether two tokens may be parts of one word: joined by punctuation, or by spaces where one is a scrap."""
     between = plain[left[1] + len(left[0]) : right[1]]
-    if len(between) > 4 or (between != " " and any(each.isalnum() for each in between)):
-        return False
-    if between.split() == [between]:
+    if between != " ":
+        if len(between) > 4 or any(map(str.isalnum, between)):
+            return False
+        if not any(map(str.isspace, between)):
+            return True
+    if len(left[0]) <= 2 and len(right[0]) <= 2:
         return True
-    is_short = len(left[0]) <= 2 and len(right[0]) <= 2
-    return is_short or _is_scrap(left[0]) or _is_scrap(right[0])
+    return _is_scrap(left[0]) or _is_scrap(right[0])
 
 
 def _is_scrap(token: str) -> bool:
@@ -214,8 +220,8 @@ def _chinese_runs(plain: str, tokens: Sequence[tuple[str, int]]) -> Iterator[lis
         if run:
             before, start = tokens[run[-1]]
             has_words = place - run[-1] > 1
-            has_end = _CLAUSE_END.search(plain, start + len(before), begin) is not None
-            if has_words or (has_end and len(token) > 1 and len(before) > 1):
+            has_single = len(token) == 1 or len(before) == 1
+            if has_words or not (has_single or _CLAUSE_END.search(plain, start + len(before), begin) is None):
                 yield run
                 run = []
         run.append(place)
