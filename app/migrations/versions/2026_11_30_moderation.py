@@ -1,6 +1,6 @@
 """what moderation decided, and by what each job was checked
 
-Revision: 0045, after 0043
+Revision: 0045, after 0044
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision: str = "0045"
-down_revision: str | Sequence[str] | None = "0043"
+down_revision: str | Sequence[str] | None = "0044"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
