@@ -52,8 +52,8 @@ _WRITE = sql_file("app.jobs", "order_write.sql")
 def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     """Accept an order and return its job, the first of a group where it is for several films.
 
-    A repeated call returns the job that it returned at first. Its words were checked by `check_order` before. Raises
-    AppError and writes nothing when the order cannot be made, priced, afforded or queued as a whole.
+    Checked before by `check_order`; a repeated call returns the job that it returned at first. Raises AppError and
+    writes nothing when the order cannot be made, priced, afforded or queued as a whole.
     """
     facts = read_order_facts(session, caller, order)
     if facts.may_repeat:
@@ -62,8 +62,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             return earlier
         free_key(session, caller, order)
     require_active(caller)
-    order = require_checked(order)
-    jobs = _write_order(session, caller, order, facts)
+    jobs = _write_order(session, caller, require_checked(order), facts)
     _hold_prices(session, caller, jobs, facts)
     first = jobs[0]
     wake_after_commit(session, first.pool)

@@ -8,7 +8,7 @@ from itertools import accumulate, combinations, pairwise
 from typing import NamedTuple
 
 from app.moderation.ages import ages_under_18
-from app.moderation.plain_text import is_chinese, letter_form, plain_text, split_tokens, without_repeats
+from app.moderation.plain_text import is_chinese, word_form, plain_text, split_tokens, without_repeats
 
 # A word is about two Chinese characters long: distances count halves of a word.
 WORD_STEP = 2
@@ -48,7 +48,7 @@ class Lexicon:
         for name, terms in [*classes.items(), ("harmless", harmless)]:
             for term in terms:
                 self._add(name, term)
-        self._fillers = {letter_form(each) for each in fillers}
+        self._fillers = {word_form(each) for each in fillers}
         self._starts = {word[:length] for word in self._words for length in range(1, len(word) + 1)}
         self._masked = {
             masked: classes for word, classes in self._words.items() for masked in _masked(word) if len(word) >= 3
@@ -64,7 +64,7 @@ class Lexicon:
         if any(is_chinese(each) for each in plain):
             self._chinese[plain[:2]].append((plain, name))
             return
-        parts = [letter_form(part) for part in plain.split()]
+        parts = [word_form(part) for part in plain.split()]
         if len(parts) > 1:
             self._phrases[parts[0]].append((parts, name))
         # Harmless phrases excuse only what is written as usual.
@@ -75,7 +75,7 @@ class Lexicon:
         """Return the words of classes in a text, in order, without those within a harmless phrase."""
         plain = plain_text(text, self._simplified)
         tokens = split_tokens(plain)
-        form_of = {token: "" if is_chinese(token) else letter_form(token) for token in {token for token, _ in tokens}}
+        form_of = {token: "" if is_chinese(token) else word_form(token) for token in {token for token, _ in tokens}}
         forms = [form_of[token] for token, _ in tokens]
         steps, step = [], 0
         for (token, _), form in zip(tokens, forms, strict=True):

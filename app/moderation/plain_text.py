@@ -53,9 +53,9 @@ def _plain_character(character: str) -> str:
 
     One character at a time: to normalise a text with thousands of combining marks as a whole costs quadratic time.
     """
-    letter = _boxed_letter(character)
-    if letter:
-        return letter
+    boxed = _boxed_character(character)
+    if boxed:
+        return boxed
     if character.isspace():
         return character
     form = unicodedata.normalize("NFKC", character).casefold()
@@ -72,7 +72,7 @@ _INVISIBLE = frozenset(("Mn", "Me", "Mc", "Cf", "Cc", "Co", "Cn"))
 _BOXED = (0x1F130, 0x1F150, 0x1F170, 0x1F1E6)
 
 
-def _boxed_letter(character: str) -> str:
+def _boxed_character(character: str) -> str:
     for first in _BOXED:
         if first <= ord(character) < first + 26:
             return chr(ord("a") + ord(character) - first)
@@ -95,7 +95,7 @@ def plain_text(text: str, replaced: Mapping[int, str] | None = None) -> str:
     return _FIRST_SYMBOL.sub(lambda match: _SYMBOLS[match[0]], plain)
 
 
-def letter_form(word: str) -> str:
+def word_form(word: str) -> str:
     """Return a plain word with its digits as the letters that they stand for; a number stays one."""
     return word if word.isdigit() else word.translate(_LETTER_FORMS)
 
