@@ -8,7 +8,7 @@ from itertools import accumulate, combinations, pairwise
 from typing import NamedTuple
 
 from app.moderation.ages import ages_under_18
-from app.moderation.plain_text import is_chinese, word_form, plain_text, split_tokens, without_repeats
+from app.moderation.plain_text import is_chinese, plain_text, split_tokens, without_repeats, word_form
 
 # A word is about two Chinese characters long: distances count halves of a word.
 WORD_STEP = 2
