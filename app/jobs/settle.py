@@ -1,8 +1,8 @@
 """The end of a job, in one transaction: final state, receipt, money, reservations, event. It happens exactly once."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -24,12 +24,40 @@ from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import recorded_book
 from app.prices.reservations import settle_reservation
 from app.progress import publish_after_commit
+from app.provenance.frame_hashes import hash_parts
 from app.sql_statements import mark_written, sql_file
 from app.wallet.hold import capture, release
 from pricing.receipt import Receipt
 
 _READ = sql_file("app.jobs", "settle_read.sql")
 _WRITE = sql_file("app.jobs", "settle_write.sql")
+
+
+@dataclass(frozen=True)
+class FilmEntry:
+    """What the registry keeps of a film beside its row's own values.
+
+    `frame_hashes` are PDQ hashes of some frames, one after the other; `reused_films` the films of whose shots it is
+    made too; `policy` the rules of its order that decided on its marks.
+    """
+
+    model_version: str = ""
+    frame_hashes: bytes = b""
+    reused_films: Sequence[str] = ()
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the entry as inputs of settle_write.sql."""
+        return {
+            "model_version": self.model_version,
+            "frame_hashes": self.frame_hashes,
+            "hash_parts": hash_parts(self.frame_hashes),
+            "reused_films": list(self.reused_films),
+            "policy": json.dumps(dict(self.policy)),
+        }
+
+
+_NO_ENTRY = FilmEntry()
 
 
 @dataclass(frozen=True)
@@ -48,6 +76,7 @@ class StoredFilm:
     has_audio: bool
     reused_frames: int  # of `frames`, those that show only shots reused from another job
     facts: Mapping[str, Any]  # sprite geometry and other facts for pages
+    entry: FilmEntry = _NO_ENTRY
 
     def measured(self) -> dict[str, Any]:
         """Return the measurements as plain values for the job's row."""
@@ -114,7 +143,7 @@ def _end(
         job.film = film.measured()
         job.files_expire_at = moment + film_retention(job, membership)
     receipt = make_receipt(book, job)
-    _write_end(session, job, receipt, facts)
+    _write_end(session, job, receipt, facts, film.entry if film is not None else _NO_ENTRY)
     expire_inputs(session, job, moment)
     end_in_group(session, job)
     if facts.has_reservation:
@@ -152,8 +181,8 @@ _ENDED = (
 )
 
 
-def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any) -> None:
-    """Write the job's end, its receipt and its last event in one statement."""
+def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: FilmEntry) -> None:
+    """Write the job's end, its receipt, its film's entry in the registry and its last event in one statement."""
     columns = receipt_columns(job, receipt)
     columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)
     row = ReceiptRow(job_id=job.id, body=receipt.to_json().decode(), **columns)
@@ -165,7 +194,7 @@ def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any) -> None
         endpoints=facts.endpoints or (),
         receipt=row,
     )
-    inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs()
+    inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs() | entry.inputs()
     inputs |= {"job_id": job.id, "body": row.body, "now": job.finished_at}
     inputs["film"] = None if job.film is None else json.dumps(job.film)
     _WRITE.run(session, inputs, flush=False)

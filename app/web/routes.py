@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.web import docs, landing, prices, signin, static_files
+from app.web import docs, landing, prices, signin, static_files, verify
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
 from app.web.console import (
     accounts,
@@ -44,6 +44,7 @@ ROUTERS = (
     members.router,
     sdk_snippets.router,
     prices.router,
+    verify.router,
     docs.router,
     profile.router,
     overview.router,
