@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -38,13 +38,12 @@ class FilmEntry:
     """What the registry keeps of a film beside its row's own values.
 
     `frame_hashes` are PDQ hashes of some frames, one after the other; `reused_films` the films of whose shots it is
-    made too; `policy` the rules of its order that decided on its marks.
+    made too.
     """
 
     model_version: str = ""
     frame_hashes: bytes = b""
     reused_films: Sequence[str] = ()
-    policy: Mapping[str, Any] = field(default_factory=dict)
 
     def inputs(self) -> dict[str, Any]:
         """Return the entry as inputs of settle_write.sql."""
@@ -53,7 +52,6 @@ class FilmEntry:
             "frame_hashes": self.frame_hashes,
             "hash_parts": hash_parts(self.frame_hashes),
             "reused_films": list(self.reused_films),
-            "policy": json.dumps(dict(self.policy)),
         }
 
 
@@ -181,6 +179,10 @@ _ENDED = (
 )
 
 
+# The fields of a Spec that decide on a film's marks; the Spec leaves out those that have their default.
+_POLICY = ("visible_label", "deepfake")
+
+
 def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: FilmEntry) -> None:
     """Write the job's end, its receipt, its film's entry in the registry and its last event in one statement."""
     columns = receipt_columns(job, receipt)
@@ -196,6 +198,7 @@ def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: 
     )
     inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs() | entry.inputs()
     inputs |= {"job_id": job.id, "body": row.body, "now": job.finished_at}
+    inputs["policy"] = json.dumps({name: job.spec[name] for name in _POLICY if name in job.spec})
     inputs["film"] = None if job.film is None else json.dumps(job.film)
     _WRITE.run(session, inputs, flush=False)
     mark_written(job, *_ENDED)

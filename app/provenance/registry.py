@@ -3,20 +3,20 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
-from sqlalchemy.types import Integer
 
 from app.provenance.frame_hashes import as_rows, hash_parts
 from app.provenance.pdq import DISTANCE_MAX, distances
 from app.provenance.registry_tables import RegistryFilm
+from app.sql_statements import sql_file
 
 # Frames of a film that must be like one of the file; a film of fewer hashes needs all of them.
 FRAMES_MIN = 2
 # Films that share a part of a hash with the file, of which the likeliest are compared.
 _CANDIDATES_MAX = 1_000
 _COMPARED_MAX = 50
+_SIMILAR = sql_file("app.provenance", "find_similar.sql")
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,10 @@ def find_films(session: Session, *, sha256: str, mark_ids: Collection[int], fram
 
 def _find_similar(session: Session, frame_hashes: bytes) -> tuple[str, ...]:
     """Return the films of which frames look like those of the file, the most alike first."""
-    parts = literal(hash_parts(frame_hashes), ARRAY(Integer))
-    candidates = (
-        select(RegistryFilm.film_id, RegistryFilm.frame_hashes, RegistryFilm.hash_parts)
-        .where(RegistryFilm.hash_parts.overlap(parts))
-        .limit(_CANDIDATES_MAX)
-        .subquery()
-    )
-    part = func.unnest(candidates.c.hash_parts).column_valued("part")
-    shared = select(func.count()).select_from(part).where(part == func.any(parts)).scalar_subquery()
-    query = select(candidates.c.film_id, candidates.c.frame_hashes).order_by(shared.desc(), candidates.c.film_id)
+    inputs = {"parts": hash_parts(frame_hashes), "candidates_max": _CANDIDATES_MAX, "compared_max": _COMPARED_MAX}
     own = as_rows(frame_hashes)
     alike: list[tuple[float, str]] = []
-    for film_id, hashes in session.execute(query.limit(_COMPARED_MAX)):
+    for film_id, hashes in _SIMILAR.run(session, inputs):
         nearest = distances(as_rows(hashes), own).min(axis=1)
         near = nearest[nearest <= DISTANCE_MAX]
         if len(near) >= min(FRAMES_MIN, len(nearest)):

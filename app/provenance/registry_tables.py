@@ -40,6 +40,6 @@ class RegistryFilm(Base):
     model_version: Mapped[str]
     # The films of whose shots it is made too.
     reused_films: Mapped[list[str]] = mapped_column(ARRAY(Text))
-    # The rules of the order that decided on its marks.
+    # What the order said of its marks: its visible label and its declarations, where they are not the default.
     policy: Mapped[dict[str, Any]] = mapped_column(JSONB)
     made_at: Mapped[datetime] = mapped_column(Moment)
