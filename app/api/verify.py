@@ -19,7 +19,7 @@ State = Literal["found", "absent", "broken"]
 class FileUrl(BaseModel):
     """A file to be fetched and verified."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/film.mp4"}]})
 
     url: str = Field(min_length=1, max_length=4096, description="An https: URL. Every redirect is checked.")
 
