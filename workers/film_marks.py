@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.assets.tables import Asset
 from app.catalog.models import load_catalog
 from app.clock import now
-from app.jobs.settle import FilmEntry
+from app.jobs.settle import RegistryEntry
 from app.jobs.spec import Spec
 from app.provenance.aigc import TAG, aigc_label, read_label
 from app.provenance.manifest import FilmOrigin, Ingredient, read_manifest, sign_film
@@ -69,9 +69,9 @@ def check_marks(film: Path, film_id: str) -> None:
         raise UnmarkedFilm(f"The film's C2PA manifest cannot be read back: it is {reason}.")
 
 
-def registry_entry(film: Path, measure: Measure, origin: FilmOrigin) -> FilmEntry:
+def registry_entry(film: Path, measure: Measure, origin: FilmOrigin) -> RegistryEntry:
     """Return what the registry keeps of a stored film. Raises FilmError when its frames cannot be read."""
-    return FilmEntry(
+    return RegistryEntry(
         model_version=origin.model_version,
         frame_hashes=key_frame_hashes(film, measure),
         reused_films=tuple(origin.reused_films),

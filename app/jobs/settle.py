@@ -34,7 +34,7 @@ _WRITE = sql_file("app.jobs", "settle_write.sql")
 
 
 @dataclass(frozen=True)
-class FilmEntry:
+class RegistryEntry:
     """What the registry keeps of a film beside its row's own values.
 
     `frame_hashes` are PDQ hashes of some frames, one after the other; `reused_films` the films of whose shots it is
@@ -55,7 +55,7 @@ class FilmEntry:
         }
 
 
-_NO_ENTRY = FilmEntry()
+_NO_ENTRY = RegistryEntry()
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StoredFilm:
     has_audio: bool
     reused_frames: int  # of `frames`, those that show only shots reused from another job
     facts: Mapping[str, Any]  # sprite geometry and other facts for pages
-    entry: FilmEntry = _NO_ENTRY
+    entry: RegistryEntry = _NO_ENTRY
 
     def measured(self) -> dict[str, Any]:
         """Return the measurements as plain values for the job's row."""
@@ -183,7 +183,7 @@ _ENDED = (
 _POLICY = ("visible_label", "deepfake")
 
 
-def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: FilmEntry) -> None:
+def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: RegistryEntry) -> None:
     """Write the job's end, its receipt, its film's entry in the registry and its last event in one statement."""
     columns = receipt_columns(job, receipt)
     columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import app.verification.file_reading
 from app.assets.limits import RefusedError
 from app.provenance.frame_means import FrameMeans, load_means
 from app.provenance.mark_state import MarkState
@@ -166,6 +167,12 @@ def test_the_answer_of_a_compromised_reader_is_checked(
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0, stdout=output))
     with pytest.raises(RefusedError, match="cannot be read"):
         read(tmp_path / "file")
+
+
+def test_a_reader_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.verification.file_reading, "READ_SECONDS", 0.01)
+    with pytest.raises(RefusedError, match="takes too long"):
+        read(make_picture(tmp_path / "picture.png"))
 
 
 def test_means_come_back_as_they_were_written_and_others_are_not_read(tmp_path: Path) -> None:

@@ -82,6 +82,22 @@ def test_films_that_were_not_made_here_have_no_marks(world: World, film_id: str,
         assert verify(world, file) == {"object": "verification", "marks": ABSENT, "ids": []}
 
 
+@pytest.mark.deep
+def test_a_film_with_shots_of_another_names_both(world: World, tmp_path: Path) -> None:
+    shots = [{"prompt": name, "seconds": 2} for name in ("one", "two")]
+    first = world.post("/v1/videos", {"model": "synthetic", "resolution": "480P", "shots": shots}).json()["id"]
+    world.work()
+    second = world.post(f"/v1/videos/{first}/retakes", {"shot": 0, "prompt": "one, better"}).json()["id"]
+    world.work()
+    film = tmp_path / "film.mp4"
+    film.write_bytes(world.get(f"/v1/videos/{second}/content").content)
+    verification = verify(world, film)
+    assert set(verification["marks"].values()) == {"found"}
+    assert verification["ids"] == [second, first], "the film itself, and the one whose shot it shows"
+    with transaction() as session:
+        assert session.get_one(RegistryFilm, second).reused_films == [first]
+
+
 def test_films_of_test_keys_and_of_failed_jobs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each delivered film has a row, of test keys too; a job without a film has none."""
     test_film = world.post("/v1/videos", ORDER, key=world.test_key).json()["id"]
