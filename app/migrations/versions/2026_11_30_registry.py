@@ -1,6 +1,6 @@
 """the registry of films
 
-Revision: 0044, after 0043
+Revision: 0047, after 0044
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from app.migrations.online import insert_in_batches
 
-revision: str = "0044"
-down_revision: str | Sequence[str] | None = "0043"
+revision: str = "0047"
+down_revision: str | Sequence[str] | None = "0044"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
