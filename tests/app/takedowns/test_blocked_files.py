@@ -1,0 +1,92 @@
+"""The file of a film that was removed cannot be uploaded again, on any way in, by anybody."""
+
+import hashlib
+
+import httpx
+import pytest
+
+from app.audit_log.actor import Actor
+from app.db import transaction
+from app.dispatch.retention import expired_films
+from app.errors import AppError
+from app.jobs.tables import Job
+from app.roles import Role
+from app.storage import get_storage
+from app.takedowns.decide import find_copies, keep_film, remove_films
+from app.takedowns.reports import ReportForm, submit_report
+from tests.api_client import World
+
+OPERATOR = Actor("member_operator", "page", frozenset({Role.OPERATOR}))
+ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+
+def submit(film_id: str) -> str:
+    form = ReportForm("copyright", film_id, "It is mine.", "Chen Wei", "chen@example.com", is_truthful=True)
+    with transaction() as session:
+        return submit_report(session, form).id
+
+
+def film_of(world: World) -> tuple[str, bytes]:
+    video = world.post("/v1/videos", ORDER).json()["id"]
+    world.work()
+    film = world.get(f"/v1/videos/{video}/content", follow_redirects=True)
+    assert film.status_code == 200
+    return video, film.content
+
+
+def test_a_removed_film_is_gone_and_its_file_does_not_come_back(world: World) -> None:
+    video, film = film_of(world)
+    report_id = submit(video)
+    with transaction() as session:
+        assert find_copies(session, video) == []
+        remove_films(session, OPERATOR, report_id, [video], reason="copyright")
+    assert world.get(f"/v1/videos/{video}").status_code == 404
+    for key in (world.alice, world.bob):
+        answer = world.post("/v1/assets", files={"file": ("a.mp4", film, "video/mp4")}, key=key)
+        assert (answer.status_code, answer.json()["code"]) == (422, "asset_refused"), answer.text
+        assert "removed from this service after a report" in answer.json()["detail"]
+        assert world.get("/v1/assets", key=key).json()["data"] == []
+    sent = {"filename": "a.mp4", "content_type": "video/mp4", "bytes": len(film), "kind": "clip"}
+    upload = world.post("/v1/assets/uploads", sent).json()
+    path = httpx.URL(upload["upload"]["url"]).raw_path.decode()
+    assert world.app.put(path, content=film, headers=upload["upload"]["headers"]).status_code < 300
+    done = world.post(f"/v1/assets/{upload['id']}/confirm")
+    assert done.json()["state"] == "refused", done.text
+    expired_films()
+    with transaction() as session:
+        account_id = session.get_one(Job, video).account_id
+    assert list(get_storage().list(f"films/{video}/")) == []
+    assert list(get_storage().list(f"assets/{account_id}/")) == []
+    # Another film is none of that one.
+    other = hashlib.sha256(film_of(world)[1]).hexdigest()
+    assert other != hashlib.sha256(film).hexdigest()
+
+
+def test_who_may_not_decide_changes_nothing(world: World) -> None:
+    video, _ = film_of(world)
+    report_id = submit(video)
+    reader = Actor("member_reader", "page", frozenset({Role.PRICING_APPROVER}))
+    with transaction() as session:
+        for decide in (
+            lambda: remove_films(session, reader, report_id, [video], reason="x"),
+            lambda: keep_film(session, reader, report_id, reason="x"),
+        ):
+            with pytest.raises(AppError) as refused:
+                decide()
+            assert refused.value.code == "forbidden"
+        with pytest.raises(AppError) as missing:
+            remove_films(session, OPERATOR, report_id, ["video_" + "0" * 24], reason="x")
+        assert (missing.value.code, missing.value.field) == ("not_found", "films")
+    assert world.get(f"/v1/videos/{video}").status_code == 200
+
+
+def test_an_unfinished_film_is_cancelled_and_costs_nothing(world: World) -> None:
+    video = world.post("/v1/videos", ORDER).json()["id"]
+    report_id = submit(video)
+    with transaction() as session:
+        remove_films(session, OPERATOR, report_id, [video], reason="copyright")
+    assert world.get(f"/v1/videos/{video}").status_code == 404
+    assert world.get("/v1/wallet").json()["held"] == "0.00"
+    with transaction() as session:
+        job = session.get_one(Job, video)
+        assert (job.state, job.deleted_at is not None) == ("cancelled", True)
