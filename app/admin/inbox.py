@@ -179,9 +179,12 @@ def _top_ups(session: Session, person: str) -> Iterator[InboxItem]:
 
 
 def _reports(session: Session) -> Iterator[InboxItem]:
-    """Yield the reports of films that wait for a decision, the most urgent first."""
-    for each in open_reports(session, limit=ITEMS_MAX + 1):
-        yield InboxItem(InboxKind.REPORT, each.id, CATEGORIES[each.category].label, since=each.due_at)
+    """Yield the most urgent report of a film that waits for a decision, and how many there are."""
+    reports = open_reports(session, limit=ITEMS_MAX + 1)
+    if reports:
+        count = f"{ITEMS_MAX}+" if len(reports) > ITEMS_MAX else str(len(reports))
+        label = CATEGORIES[reports[0].category].label
+        yield InboxItem(InboxKind.REPORT, reports[0].id, label, detail=count, since=reports[0].due_at)
 
 
 def _no_worker(session: Session) -> Iterator[InboxItem]:

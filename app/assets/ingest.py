@@ -137,12 +137,10 @@ def read_url(
 def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
     """Write the row of an asset, which by default expires after KEEP_DAYS.
 
-    Raises AppError `asset_refused` for a file that was removed after a report. What the session has done before is
-    committed then, and what was stored of the file is deleted.
+    Raises AppError `asset_refused` for a file that was removed after a report. What was stored of it refers to no row,
+    so retention removes it.
     """
-    if is_blocked(session, asset.source_sha256):
-        commit_early(session)
-        get_storage().delete(str(asset.key))
+    if is_blocked(session, asset.source_sha256, asset.sha256):
         raise AppError("asset_refused", f"The file was refused: {BLOCKED_REASON}.", field="file")
     asset.created_at = now(session)
     asset.expires_at = expires_at or asset.created_at + timedelta(days=KEEP_DAYS)

@@ -130,9 +130,9 @@ def confirm(
         if key is not None:
             get_storage().delete(key)
         _require_pending(asset)
-    blocked_key = None
     if key is not None and is_blocked(session, source_sha256):
-        blocked_key, key, reason = key, None, f"{BLOCKED_REASON}."
+        # What was stored refers to no row, so retention removes it.
+        key, reason = None, f"{BLOCKED_REASON}."
     if key is None:
         asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, reason, None
     else:
@@ -141,8 +141,7 @@ def confirm(
         asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)
     session.flush()
     commit_early(session)
-    for unused_key in filter(None, (raw_key, blocked_key)):
-        get_storage().delete(unused_key)
+    get_storage().delete(raw_key)
     return asset
 
 

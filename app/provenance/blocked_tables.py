@@ -22,9 +22,8 @@ class BlockedFile(Base):
     blocked_at: Mapped[datetime] = mapped_column(Moment)
 
 
-def is_blocked(session: Session, sha256: str | None) -> bool:
-    """Return whether a file with this SHA-256, in hex, was removed after a report; False for an unknown one."""
-    return (
-        sha256 is not None
-        and session.scalar(select(BlockedFile.sha256).where(BlockedFile.sha256 == sha256)) is not None
-    )
+def is_blocked(session: Session, *hashes: str | None) -> bool:
+    """Return whether a file with one of these SHA-256, in hex, was removed after a report. None is not known."""
+    known = [each for each in hashes if each]
+    query = select(BlockedFile.film_id).where(BlockedFile.sha256.in_(known)).limit(1)
+    return bool(known) and session.scalar(query) is not None

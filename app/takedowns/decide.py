@@ -6,12 +6,15 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.assets.remove import delete_copies
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
+from app.db import transaction
 from app.errors import AppError
 from app.events.record import record_event
-from app.jobs.cancel import request_cancel
+from app.events.tables import Event
+from app.jobs.settle import fail
 from app.jobs.states import is_final
 from app.jobs.tables import Job
 from app.provenance.blocked_tables import BlockedFile
@@ -23,40 +26,81 @@ from app.takedowns.reports import find_report
 from app.takedowns.tables import ContentReport, ReportState
 from app.webhooks.fanout import fan_out
 
-# Films that can be removed by one decision.
-FILMS_MAX = 50
+# Copies of a film that are looked for, and that one decision can remove beside it.
+COPIES_MAX = 100
+# What is made from a film with its pictures. A remix has its words only.
+DERIVED_KINDS = ("retake", "extension", "edit")
 
 
 def find_copies(session: Session, film_id: str) -> list[str]:
-    """Return the ids of other films that are the same file, look like it, or are made of its shots."""
+    """Return the ids of other films that are the same file, look like it, or share shots with it.
+
+    Films that were made from each other are among them, finished or not: retakes, extensions and edits in both
+    directions. At most COPIES_MAX are returned.
+    """
     row = session.get(RegistryFilm, film_id)
-    if row is None:
-        return []
-    mark_ids = [] if row.mark_id is None else [row.mark_id]
-    alike = find_films(session, sha256=row.sha256, mark_ids=mark_ids, frame_hashes=row.frame_hashes)
-    reusing = session.scalars(
-        select(RegistryFilm.film_id).where(
-            RegistryFilm.account_id == row.account_id, RegistryFilm.reused_films.contains([film_id])
-        )
-    )
-    found = dict.fromkeys([*alike.same_file, *reusing, *alike.watermarked, *alike.similar])
-    return [each for each in found if each != film_id][: FILMS_MAX - 1]
+    found: dict[str, None] = {}
+    if row is not None:
+        mark_ids = [] if row.mark_id is None else [row.mark_id]
+        alike = find_films(session, sha256=row.sha256, mark_ids=mark_ids, frame_hashes=row.frame_hashes)
+        found = dict.fromkeys(alike.same_file)
+        found |= dict.fromkeys([*_relatives(session, film_id, row.account_id), *alike.watermarked, *alike.similar])
+    else:
+        found = dict.fromkeys(_relatives(session, film_id, None))
+    return [each for each in found if each != film_id][:COPIES_MAX]
+
+
+def _relatives(session: Session, film_id: str, account_id: str | None) -> list[str]:
+    """Return the ids of films that share pictures with a film, over any number of steps of derivation.
+
+    `account_id` is the film's in the registry: only films of one account are made from each other.
+    """
+    known, recent = [film_id], [film_id]
+    while recent and len(known) <= COPIES_MAX:
+        derived = (Job.parent_kind.in_(DERIVED_KINDS), Job.parent_id.is_not(None))
+        nearby = [
+            *session.scalars(select(Job.id).where(Job.parent_id.in_(recent), *derived)),
+            *session.scalars(select(Job.parent_id).where(Job.id.in_(recent), *derived)),
+        ]
+        own = select(RegistryFilm.film_id).where(RegistryFilm.account_id == account_id)
+        nearby += session.scalars(own.where(RegistryFilm.reused_films.overlap(recent)))
+        for reused in session.scalars(select(RegistryFilm.reused_films).where(RegistryFilm.film_id.in_(recent))):
+            nearby += reused
+        recent = [each for each in dict.fromkeys(nearby) if each not in known]
+        known += recent
+    return known[1:]
+
+
+def stop_films(actor: Actor, report_id: str, film_ids: Iterable[str], *, reason: str) -> None:
+    """End those of the films that are still being made, so that `remove_films` can remove them. They cost nothing.
+
+    Each ends in a transaction of its own: ends of several jobs of one account in one would lock out of order. Call it
+    without a transaction. Raises AppError as `remove_films` does.
+    """
+    require_role(actor, Role.OPERATOR)
+    with transaction() as session:
+        _open_report(session, report_id, reason)
+    for film_id in sorted(set(film_ids)):
+        with transaction() as session:
+            job = session.scalar(select(Job).where(Job.id == film_id).with_for_update())
+            if job is not None and not is_final(job.state):
+                fail(session, job, code="content_refused", message="An operator removed this film after a report.")
 
 
 def remove_films(session: Session, actor: Actor, report_id: str, film_ids: Iterable[str], *, reason: str) -> None:
     """Remove films after a report: from their owners' lists and all links at once, their files a moment later.
 
-    The files may not be uploaded again, and each owner gets the event `video.removed`. A film that is still being made
-    is cancelled first. Money that was charged stays charged; an operator may refund it.
+    Uploads of the same files are deleted, and the files may not be uploaded again. Each owner gets the event
+    `video.removed`. Money that was charged stays charged; an operator may refund it.
 
-    Raises AppError `forbidden`, `not_found`, `invalid_request` without a film, `conflict` for a decided report,
-    `too_late` while a film is being joined.
+    Raises AppError `forbidden`, `not_found`, `invalid_request` without a film, `conflict` for a decided report and a
+    film that is still being made: `stop_films` ends it.
     """
     require_role(actor, Role.OPERATOR)
     report = _open_report(session, report_id, reason)
     wanted = sorted(set(film_ids))
-    if not 0 < len(wanted) <= FILMS_MAX:
-        raise AppError("invalid_request", f"Choose one to {FILMS_MAX} films to remove.", field="films")
+    if not 0 < len(wanted) <= COPIES_MAX + 1:
+        raise AppError("invalid_request", f"Choose one to {COPIES_MAX + 1} films to remove.", field="films")
     jobs = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
     missing = sorted(set(wanted) - {job.id for job in jobs})
     if missing:
@@ -93,22 +137,22 @@ def _close(session: Session, actor: Actor, report: ContentReport, state: ReportS
 def _remove(session: Session, job: Job, report: ContentReport) -> None:
     moment = now(session)
     if not is_final(job.state):
-        request_cancel(session, job)
-        if not is_final(job.state):
-            raise AppError("too_late", "This film is being joined; remove it in a minute.", video=job.id)
+        raise AppError("conflict", "This film is still being made; end it first.", video=job.id, state=job.state)
     if job.deleted_at is None:
         job.deleted_at = job.files_expire_at = moment
     sha256 = (job.film or {}).get("sha256")
     if sha256:
         blocked = insert(BlockedFile).values(sha256=sha256, film_id=job.id, report_id=report.id, blocked_at=moment)
         session.execute(blocked.on_conflict_do_nothing())
-    data = {
-        "id": job.id,
-        "object": "video",
-        "category": report.category,
-        "reason": CATEGORIES[report.category].label,
-        "test": job.test,
-    }
+        delete_copies(session, sha256)
+    # A film may be reported again; its owner is told once.
+    if session.scalar(select(Event.id).where(Event.job_id == job.id, Event.type == "video.removed")) is None:
+        _notify_owner(session, job, report)
+
+
+def _notify_owner(session: Session, job: Job, report: ContentReport) -> None:
+    reason = CATEGORIES[report.category].label
+    data = {"id": job.id, "object": "video", "category": report.category, "reason": reason, "test": job.test}
     event = record_event(
         session,
         account_id=job.account_id,

@@ -24,8 +24,9 @@ EMAIL_MAX = 320
 
 _FILM_ID = re.compile(r"\bvideo_[0-9a-z]{24}\b")
 _LINK = re.compile(r"/files/([A-Za-z0-9_.\-]{20,1000})")
-_SHOWN = re.compile(r"/showcase/([0-9a-z_]{8,64})/")
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(?:\.[^@\s.]+)+")
+_SHOWN = re.compile(r"/showcase(?:/|\?film=)([0-9a-z_]{8,64})")
+# Without what has a meaning in a mailto: address.
+_EMAIL = re.compile(r"[^@\s?&,;%\"<>]{1,64}@[^@\s.?&,;%\"<>]+(?:\.[^@\s.?&,;%\"<>]+)+")
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,15 @@ def find_report(session: Session, report_id: str, *, lock: bool = False) -> Cont
 
 
 def open_reports(session: Session, *, limit: int) -> list[ContentReport]:
-    """Return the reports that wait for a decision, the most urgent first."""
-    query = select(ContentReport).where(ContentReport.state == ReportState.OPEN).order_by(ContentReport.due_at)
+    """Return the reports that wait for a decision: those that lead to a film first, the most urgent first."""
+    order = (ContentReport.film_id.is_(None), ContentReport.due_at, ContentReport.id)
+    query = select(ContentReport).where(ContentReport.state == ReportState.OPEN).order_by(*order)
     return list(session.scalars(query.limit(limit)))
 
 
-def list_reports(session: Session, *, limit: int, before: tuple[datetime, str] | None = None) -> list[ContentReport]:
-    """Return reports, the newest first; `before` is (created_at, id) of the last one of the page before."""
-    query = select(ContentReport)
+def decided_reports(session: Session, *, limit: int, before: tuple[datetime, str] | None = None) -> list[ContentReport]:
+    """Return decided reports, the newest first; `before` is (created_at, id) of the last one of the page before."""
+    query = select(ContentReport).where(ContentReport.state != ReportState.OPEN)
     if before is not None:
         query = query.where(tuple_(ContentReport.created_at, ContentReport.id) < before)
     return list(session.scalars(query.order_by(ContentReport.created_at.desc(), ContentReport.id.desc()).limit(limit)))

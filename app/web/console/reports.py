@@ -11,14 +11,15 @@ from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
 from app.clock import now
+from app.db import commit_early
 from app.errors import AppError
 from app.jobs.tables import Job
 from app.reports.display_names import display_names
 from app.reports.statement_csv import inert_cell
 from app.roles import Role
 from app.takedowns.categories import CATEGORIES
-from app.takedowns.decide import find_copies, keep_film, remove_films
-from app.takedowns.reports import find_report, list_reports, open_reports
+from app.takedowns.decide import COPIES_MAX, find_copies, keep_film, remove_films, stop_films
+from app.takedowns.reports import decided_reports, find_report, open_reports
 from app.takedowns.tables import ContentReport, ReportSender, ReportState
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
@@ -27,7 +28,9 @@ from app.web.render import download, page, redirect
 router = APIRouter(prefix="/admin/reports", include_in_schema=False)
 
 PAGE = 50
-EXPORT_MAX = 10_000
+# Reports without a film of this service come after all others, so that a flood of them hides none.
+WAITING_MAX = 200
+EXPORT_MAX = 100_000
 COLUMNS = ("report", "category", "received_at", "due_at", "state", "decided_at", "hours", "films", "reason")
 
 
@@ -40,15 +43,16 @@ def show_reports(
     last: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Show the reports that wait, the most urgent first, and those that were decided."""
-    rows = list_reports(session, limit=PAGE + 1, before=(before, last) if before else None)
-    waiting = [] if before else open_reports(session, limit=PAGE + 1)
+    decided = decided_reports(session, limit=PAGE + 1, before=(before, last) if before else None)
+    waiting = [] if before else open_reports(session, limit=WAITING_MAX + 1)
     return page(
         request,
         "console/reports.html",
         title="Reports",
-        waiting=waiting,
-        decided=[each for each in rows[:PAGE] if each.state != ReportState.OPEN],
-        more=rows[PAGE - 1] if len(rows) > PAGE else None,
+        waiting=waiting[:WAITING_MAX],
+        more_wait=len(waiting) > WAITING_MAX,
+        decided=decided[:PAGE],
+        more=decided[PAGE - 1] if len(decided) > PAGE else None,
         categories=CATEGORIES,
         now=now(session),
     )
@@ -61,7 +65,7 @@ def send_log(session: SessionDep, visitor: AdminDep) -> Response:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for each in list_reports(session, limit=EXPORT_MAX):
+    for each in decided_reports(session, limit=EXPORT_MAX):
         writer.writerow([inert_cell(cell) for cell in _cells(each)])
     # The mark tells spreadsheets that it is UTF-8.
     return download(("\ufeff" + text.getvalue()).encode(), "takedowns.csv", "text/csv; charset=utf-8")
@@ -78,10 +82,13 @@ def post_removal(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, report_id: str
 ) -> Response:
     """Remove the chosen films."""
+    actor, reason = Actor.of(visitor.caller), text_of(form, "reason")
     film_ids = [*texts_of(form, "films"), *text_of(form, "other_films").split()]
+    commit_early(session)
     try:
+        stop_films(actor, report_id, film_ids, reason=reason)
         with session.begin_nested():
-            remove_films(session, Actor.of(visitor.caller), report_id, film_ids, reason=text_of(form, "reason"))
+            remove_films(session, actor, report_id, film_ids, reason=reason)
     except AppError as error:
         return _report(request, session, visitor, report_id, error=error, form=SubmittedForm(form))
     return redirect(request, f"/admin/reports/{report_id}")
@@ -119,6 +126,7 @@ def _report(
         "category": CATEGORIES[report.category],
         "films": _films(session, film_ids),
         "decided_by": display_names(session, [report.decided_by]).get(report.decided_by or "", report.decided_by),
+        "is_cut": len(film_ids) > COPIES_MAX,
         "may_act": Role.OPERATOR in visitor.roles,
         "error": error,
         "form": form,
@@ -136,7 +144,8 @@ def _films(session: Session, film_ids: list[str]) -> list[dict[str, Any]]:
             "id": film_id,
             "prompt": jobs[film_id].prompt.partition("\n")[0] if film_id in jobs else "",
             "account": names.get(jobs[film_id].account_id, "") if film_id in jobs else "",
-            "is_deleted": film_id not in jobs or jobs[film_id].deleted_at is not None,
+            "is_deleted": film_id in jobs and jobs[film_id].deleted_at is not None,
+            "has_job": film_id in jobs,
         }
         for film_id in film_ids
     ]
