@@ -69,6 +69,8 @@ class Job(Base):
             *("account_id", "created_at", "id", "test", "model", "project_id", "state"),
             text("(spec ->> 'ratio')"),
         ),
+        # For films that were made from one that is removed.
+        Index("ix_jobs_parent", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
         Index(
