@@ -6,14 +6,16 @@ from app.accounts.tables import AccountKind
 from app.admin.tables import TopUpRequestState
 from app.jobs.states import JobState, Stage, TakeState, UnitState, WorkerState
 from app.prices.tables import PriceDocumentState
+from app.provenance.mark_state import MarkState
 from app.roles import Role, Scope
+from app.takedowns.tables import ReportState
 from app.wallet.tables import LotKind, TransferKind
 from app.webhooks.tables import DeliveryState, Trigger
 
 _ENUMS: tuple[type[StrEnum], ...] = (
     *(JobState, Stage, TakeState, UnitState, WorkerState),
     *(DeliveryState, Trigger, TransferKind, LotKind, AccountKind),
-    *(PriceDocumentState, TopUpRequestState, Role, Scope),
+    *(PriceDocumentState, TopUpRequestState, Role, Scope, MarkState, ReportState),
 )
 # Names of form fields and of parts of an order, as refusals name them.
 _FIELDS = (

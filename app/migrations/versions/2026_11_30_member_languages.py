@@ -1,6 +1,6 @@
 """the language in which a member reads pages
 
-Revision: 0047, after 0044
+Revision: 0051, after 0050
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0047"
-down_revision: str | Sequence[str] | None = "0044"
+revision: str = "0051"
+down_revision: str | Sequence[str] | None = "0050"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
