@@ -35,9 +35,10 @@ def test_a_creator_makes_a_film_in_chinese_on_a_phone(service: Service, browser:
     page.goto("/sign-in")
     expect(page.get_by_role("button", name="登录")).to_be_visible()
     check(page)
-    page.context.set_extra_http_headers({"accept-language": "en"})
-    sign_in(page, service, "pro")
-    page.context.set_extra_http_headers({"accept-language": "zh-CN"})
+    # The session is opened on an English page; the language is the browser's, not the session's.
+    english, _ = open_page(browser, service)
+    sign_in(english, service, "pro")
+    page.context.add_cookies(english.context.cookies())
 
     page.goto("/studio?model=synthetic")
     page.get_by_role("button", name="添加分镜").click()

@@ -69,7 +69,7 @@ ALLOWED = {
         "OpenAPI",
         "NUL",
     ),
-    *("Videos", "CST"),
+    *("Videos", "CST", "https"),
 }
 NOT_READ = {"script", "style", "svg", "code", "pre", "textarea", "template"}
 READ_ATTRIBUTES = ("aria-label", "title", "placeholder", "alt", "data-confirm", "data-accept", "data-decline", "label")
