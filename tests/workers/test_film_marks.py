@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from sqlalchemy import select
 
 from app.db import transaction
-from app.jobs.queue_tables import Unit
+from app.jobs.queue_tables import Take, Unit
 from app.provenance.aigc import read_label
 from app.provenance.manifest import FilmOrigin, read_manifest
+from app.provenance.mark_state import MarkError
 from app.provenance.mp4_tags import read_tags
-from app.provenance.signing import signing_identity
+from app.provenance.signing import SigningIdentity, signing_identity
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.storage import get_storage
 from tests.api_client import World
 from tests.app.provenance.marked_films import marked_film, silence_verifier, verdict
+from tests.app.provenance.signing_keys import write_key
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 TASKS = "/api/v1/services/aigc/video-generation/video-synthesis"
@@ -108,6 +111,39 @@ def test_a_film_whose_marks_cannot_be_read_back_fails_and_costs_nothing(
     assert Decimal(world.get("/v1/wallet").json()["held"]) == 0
     with transaction() as session:
         assert audit_books(session) == []
+
+
+def test_orders_wait_while_the_certificate_is_of_no_use(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = write_key(tmp_path / "key.pem", [ExtendedKeyUsageOID.SERVER_AUTH])
+    monkeypatch.setenv("CINEMETER_SIGNING_KEY", str(key))
+    get_settings.cache_clear()
+    film_id = native(world)
+    world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["status"] == "queued"
+    write_key(key, [ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["status"] == "completed"
+
+
+def test_a_take_whose_certificate_expires_meanwhile_is_handed_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = [signing_identity()]
+
+    def expiring() -> SigningIdentity:
+        if not identities:
+            raise MarkError("The certificate expired.")
+        return identities.pop()
+
+    film_id = native(world)
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.film_marks.signing_identity", expiring)
+        world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["error"] is None
+    with transaction() as session:
+        assert session.scalars(select(Take.state).where(Take.job_id == film_id)).all() == ["released"]
 
 
 def test_marks_of_an_upload_are_kept_in_the_manifest_of_the_film_made_with_it(world: World, tmp_path: Path) -> None:
