@@ -1,7 +1,7 @@
 """Signing keys of an operator, with certificates that C2PA accepts or refuses."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -10,13 +10,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from app.clock import local_now
+
 
 def write_key(path: Path, uses: Sequence[ObjectIdentifier], *, begins_in_days: int = -1) -> Path:
     """Write a key, a certificate of these extended uses, and the one that issued it; return the path."""
     issuer_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     certificates = []
     for owner, name, is_issuer in ((key, "Example Films", False), (issuer_key, "Example Issuer", True)):
-        begins_at = datetime.now(UTC) + timedelta(days=begins_in_days)
+        begins_at = local_now() + timedelta(days=begins_in_days)
         builder = (
             x509.CertificateBuilder()
             .subject_name(_name(name))
