@@ -1,18 +1,25 @@
 """Ordered films: both marks on each, by every interface, on clips too; and what happens to a film without them."""
 
+import io
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+import numpy.typing as npt
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from PIL import Image
 from sqlalchemy import select
 
+from app.accounts.accounts import set_visible_label
 from app.db import transaction
 from app.jobs.queue_tables import Take, Unit
 from app.provenance.aigc import read_label
+from app.provenance.label_policy import VisibleLabel
 from app.provenance.manifest import FilmOrigin, read_manifest
 from app.provenance.mark_state import MarkError
 from app.provenance.mp4_tags import read_tags
@@ -23,6 +30,8 @@ from app.storage import get_storage
 from tests.api_client import World
 from tests.app.provenance.marked_films import marked_film, silence_verifier, verdict
 from tests.app.provenance.signing_keys import write_key
+
+Picture = npt.NDArray[np.uint8]
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 TASKS = "/api/v1/services/aigc/video-generation/video-synthesis"
@@ -91,6 +100,39 @@ def test_films_of_every_interface_carry_both_marks(world: World, tmp_path: Path)
     assert read_manifest(tmp_path / "clip.mp4", "video/mp4").film_id == film_ids[0], (
         "clips play before the film is made"
     )
+
+
+def test_the_visible_label_is_in_the_film_and_in_its_pictures(world: World, tmp_path: Path) -> None:
+    order = ORDER | {"seconds": 4, "seed": 1}
+    plain = str(world.post("/v1/videos", order).json()["id"])
+    with transaction() as session:
+        set_visible_label(session, world.alice_id, VisibleLabel.OPENING_TEXT)
+    labelled = str(world.post("/v1/videos", order).json()["id"])
+    world.work()
+    # One seed makes the same pictures, but for the marks: the watermark is far weaker than the panel.
+    frames = [frames_of(film_of(world, film_id, tmp_path)) for film_id in (plain, labelled)]
+    fps = len(frames[1]) // 4
+    changes = [change(*pair, 16, 30, 20, 60) for pair in zip(*frames, strict=True)]
+    assert [each > 20 for each in changes] == [True] * 3 * fps + [False] * fps
+    for variant, corner in (("thumbnail", (16, 30, 20, 60)), ("spritesheet", (6, 20, 8, 40))):
+        path = f"content?variant={variant}"
+        pictures = [picture_of(world, f"/v1/videos/{film_id}/{path}") for film_id in (plain, labelled)]
+        assert change(*pictures, *corner) > 20, variant
+
+
+def frames_of(path: Path) -> list[Picture]:
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+def picture_of(world: World, path: str) -> Picture:
+    return np.asarray(Image.open(io.BytesIO(world.get(path).content)).convert("RGB"))
+
+
+def change(one: Picture, other: Picture, top: int, bottom: int, left: int, right: int) -> float:
+    """Return by how many levels two pictures differ at a place, on average."""
+    place = (slice(top, bottom), slice(left, right))
+    return float(np.abs(one[place].astype(int) - other[place]).mean())
 
 
 def test_a_film_whose_marks_cannot_be_read_back_fails_and_costs_nothing(

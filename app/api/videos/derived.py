@@ -115,6 +115,7 @@ def edit_video(
     if parent is not None:
         values["video"] = parent.id
         values.setdefault("model", parent.model)
+        values.setdefault("deepfake", bool(parent.spec.get("deepfake")))
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     received = read_order(replace(body, values=values), handling)
     order = OrderIdentity(
