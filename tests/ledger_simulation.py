@@ -65,6 +65,12 @@ class Line:
         self.session.info["clock_at"] += timedelta(**length)
         return now(self.session)
 
+    def skip_to_mid_month(self) -> None:
+        """Go on to the tenth day of next month, so that what a test waits for cannot end a month."""
+        self.session.commit()
+        moment: datetime = self.session.info["clock_at"]
+        self.session.info["clock_at"] = (moment.replace(day=1) + timedelta(days=32)).replace(day=10, hour=4)
+
     def open(
         self, name: str = "Alice", *, membership: str = "professional", credit: int = 100_000, test: bool = False
     ) -> Caller:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -92,6 +93,7 @@ class McpServer:
         )
         try:
             async with server.session_manager.run():
+                await _warm_up(self._current)
                 yield
         finally:
             self._current = None
@@ -100,3 +102,15 @@ class McpServer:
         if self._current is None:
             raise RuntimeError("MCP is answered only while the application runs.")
         await self._current(scope, receive, send)
+
+
+async def _warm_up(app: ASGIApp) -> None:
+    """List the tools once, before the process serves.
+
+    The MCP library builds its validators at the first message, on the event loop: half a second or more, in which the
+    process would answer nobody.
+    """
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        answer = await client.post(PATH, json=message, headers={"Accept": "application/json, text/event-stream"})
+    answer.raise_for_status()

@@ -106,6 +106,7 @@ def free_use(line: Line, caller: Caller) -> tuple[int, int]:
 
 
 def test_free_seconds_are_set_aside_used_and_given_back(line: Line) -> None:
+    line.skip_to_mid_month()
     studio = line.open(membership="studio")
     quote = line.quote(studio, seconds=40)
     assert quote.body["total"] == "0.00"
