@@ -83,13 +83,9 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     )
     if options.kind == "edit":
         # An edit is an ordinary request whose input clip is the old film.
-        size = f"{spec.width}x{spec.height}"
-        body, mode = (
-            body.model_copy(
-                update={"video": source.id, "size": size, "seconds": _whole_seconds(job), "sound": spec.sound}
-            ),
-            "edit",
-        )
+        fields = {"video": source.id, "size": f"{spec.width}x{spec.height}", "seconds": _whole_seconds(job)}
+        body = body.model_copy(update=fields | {"sound": spec.sound, "deepfake": spec.deepfake})
+        mode = "edit"
     # A failure writes nothing.
     with session.begin_nested():
         if copied:

@@ -92,6 +92,18 @@ def test_clips_with_another_label_are_not_reused(world: World) -> None:
     assert retake.status_code == 200, retake.text
 
 
+def test_films_made_from_a_deepfake_are_deepfakes(world: World) -> None:
+    film = order(world, deepfake=True)
+    world.work()
+    set_label(world, VisibleLabel.EU_ICON)
+    remix = world.post(f"/v1/videos/{film}/remix", {"prompt": "bars at night"})
+    edit = world.post("/v1/videos/edits", {"prompt": "as snow", "video": film, "deepfake": False})
+    for answer in (remix, edit):
+        assert answer.status_code == 200, answer.text
+        made = spec_of(answer.json()["id"])
+        assert (made.deepfake, made.visible_label) == (True, "eu_icon")
+
+
 def test_a_film_that_is_made_anew_has_the_label_of_now(world: World) -> None:
     spec = spec_of(order(world, deepfake=True))
     set_label(world, VisibleLabel.OPENING_TEXT)
