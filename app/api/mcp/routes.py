@@ -1,14 +1,14 @@
 """Streamable HTTP for the MCP interface. Every request is authenticated by its API key before MCP reads it."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import authorize, require_key
 from app.api.interface import ApiInterface
@@ -110,7 +110,16 @@ async def _warm_up(app: ASGIApp) -> None:
     The MCP library builds its validators at the first message, on the event loop: half a second or more, in which the
     process would answer nobody.
     """
-    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
-        answer = await client.post(PATH, json=message, headers={"Accept": "application/json, text/event-stream"})
-    answer.raise_for_status()
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
+    headers = ((b"host", b"localhost"), (b"content-type", b"application/json"), (b"accept", b"application/json"))
+    scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": list(headers)}
+    messages = iter([{"type": "http.request", "body": body}])
+
+    async def receive() -> Message:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Message) -> None:
+        if message.get("status", 200) != 200:
+            raise RuntimeError(f"the MCP server answered {message['status']} at its start")
+
+    await app(scope, receive, send)
