@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         pattern="^(none|corner_sign|gb45438|eu_icon)$",
         description="Visible label of the films of accounts that have none of their own: none, corner_sign, gb45438 (text at the start) or eu_icon.",
     )
+    moderation_policy: Path | None = Field(
+        None,
+        description="TOML file with the operator's policy of moderation: the server that checks words besides the shipped rules; empty: the rules alone.",
+    )
     body_bytes_max: int = Field(
         33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."
     )

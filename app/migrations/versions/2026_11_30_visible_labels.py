@@ -1,6 +1,6 @@
 """the visible label of an account's films
 
-Revision: 0046, after 0044
+Revision: 0051, after 0050
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from alembic import op
 
 from app.migrations.online import add_constraint
 
-revision: str = "0046"
-down_revision: str | Sequence[str] | None = "0044"
+revision: str = "0051"
+down_revision: str | Sequence[str] | None = "0050"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
