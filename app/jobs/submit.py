@@ -118,9 +118,7 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
         check_memory(session, caller, films[0].spec, films[0].model)
         return films
     if order.spec is not None:
-        # Derived from another job: the Spec is resolved, and only its price is open.
-        model = load_catalog(get_settings().catalog_dir)[order.spec.model]
-        spec = labelled(order.spec, caller.account)
+        spec, model = labelled(order.spec, caller.account), load_catalog(get_settings().catalog_dir)[order.spec.model]
         check_memory(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
     return estimate_films(session, caller, request, mode=order.mode, facts=facts)
