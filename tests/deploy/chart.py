@@ -48,6 +48,12 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
             "httpRoute": {"enabled": True},
             "pools": {
                 "wan-80g": {**_GPU, "weights": {"claim": "cinemeter-models"}},
+                "wan-scaled": {
+                    **{name: value for name, value in _GPU.items() if name != "replicas"},
+                    "pools": "wan,finish",
+                    "weights": {"claim": "cinemeter-models"},
+                    "scale": {"min": 0, "max": 8, "flex": True, "cooldownSeconds": 0},
+                },
                 "wan-hurry": {**_GPU, "drainSeconds": 0, "handBackSeconds": 60, "weights": {"hostPath": "/mnt/models"}},
             },
             "metrics": {

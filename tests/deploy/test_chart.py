@@ -208,6 +208,7 @@ def test_a_worker_has_its_own_name_and_time_to_hand_its_take_back() -> None:
     assert graces == {
         "films-worker-finish": (drain, 300),
         "films-worker-wan-80g": (drain, 120),
+        "films-worker-wan-scaled": (drain, 120),
         "films-worker-wan-hurry": (0, 60),
     }
 
@@ -276,11 +277,33 @@ def test_the_schema_knows_the_settings_that_exist() -> None:
 def test_the_values_of_the_page_render() -> None:
     """README.md tells what to write; a value that is none would stop whoever follows it."""
     blocks = re.findall(r"^( *)```yaml\n(.*?)^ *```", (CHART / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     values: dict[str, Any] = {}
     for _, block in blocks:
-        values |= yaml.safe_load(block)
+        part = yaml.safe_load(block)
+        values = {**values, **part, "pools": {**values.get("pools", {}), **renamed(part.get("pools", {}))}}
+    assert {"wan-80g-replicas", "wan-80g-scale"} == set(values["pools"])
     run = helm("template", "films", str(CHART), "--kube-version", "1.34", values=values)
     assert run.returncode == 0, run.stderr
     for manifest in yaml.safe_load_all(run.stdout):
         assert not problems(manifest, "1.34")
+
+
+def renamed(pools: dict[str, Any]) -> dict[str, Any]:
+    """The page shows one pool twice: with a number of workers, and scaled."""
+    return {f"{name}-{'scale' if 'scale' in values else 'replicas'}": values for name, values in pools.items()}
+
+
+def test_keda_asks_for_the_workers_of_every_pool_that_an_entry_serves() -> None:
+    (scaled,) = of_kind("everything", "ScaledObject")
+    assert scaled["spec"]["minReplicaCount"] == scaled["spec"]["cooldownPeriod"] == 0
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["metadata"]["query"] == "SELECT workers_wanted('wan', 2) + workers_wanted('finish', 2)"
+    (deployment,) = [
+        each for each in of_kind("everything", "Deployment") if each["metadata"]["name"].endswith("scaled")
+    ]
+    assert deployment["metadata"]["name"] == scaled["spec"]["scaleTargetRef"]["name"]
+    assert "replicas" not in deployment["spec"], "Helm would set back what KEDA has set"
+    (rights,) = of_kind("everything", "TriggerAuthentication")
+    assert rights["metadata"]["name"] == trigger["authenticationRef"]["name"]
+    assert not of_kind("defaults", "TriggerAuthentication")

@@ -113,7 +113,10 @@ QUEUE = (
     Panel(
         "Workers by pool and state",
         "short",
-        (("max by (pool, state) (cinemeter_workers)", "{{pool}} {{state}}"),),
+        (
+            ("max by (pool, state) (cinemeter_workers)", "{{pool}} {{state}}"),
+            ('max by (pool) (cinemeter_workers_wanted{class="flex"})', "{{pool}} wanted"),
+        ),
     ),
     Panel(
         "Share of workers that are busy",
