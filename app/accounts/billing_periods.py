@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from app.errors import AppError
 
 
-def read_zone(name: str) -> str:
-    """Return the name of a time zone that this machine knows. Raises AppError `invalid_request`."""
+def read_zone(name: str, field: str = "billing_zone") -> str:
+    """Return the name of a time zone that this machine knows. Raises AppError `invalid_request` with the field."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise AppError(
-            "invalid_request", f"{name!r} is not a time zone such as Asia/Shanghai.", field="billing_zone", value=name
+            "invalid_request", f"{name!r} is not a time zone such as Asia/Shanghai.", field=field, value=name
         ) from None
     return name
 

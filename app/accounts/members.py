@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account, get_account
+from app.accounts.billing_periods import read_zone
 from app.accounts.caller import Caller, caller_of
 from app.accounts.passwords import hash_password, is_outdated, is_password
 from app.accounts.tables import Account, ApiKey, Member
@@ -125,6 +126,15 @@ def _email_in_use() -> AppError:
 def set_password(session: Session, account_id: str, member_id: str, password: str) -> None:
     """Give a member a new password. Raises `not_found`, `invalid_request`."""
     get_member(session, account_id, member_id).password_hash = hash_password(password)
+    session.flush()
+
+
+def set_zone(session: Session, account_id: str, member_id: str, zone: str) -> None:
+    """Set the time zone of the times on a member's pages; an empty one is the account's billing zone.
+
+    Raises AppError `not_found`, `invalid_request`.
+    """
+    get_member(session, account_id, member_id).zone = read_zone(zone, "zone") if zone else None
     session.flush()
 
 

@@ -64,6 +64,16 @@ def set_budget(session: Session, account_id: str, project_id: str, budget_month:
     return project
 
 
+def set_alert(session: Session, account_id: str, project_id: str, alert_month: int | None) -> Project:
+    """Set what a billing month may come to, in minor units, before the event `project.alert`; None for no alert."""
+    if alert_month is not None and require_integer(alert_month, "alert_month", least=None) < 1:
+        raise AppError("invalid_request", "An alert is at 1 or more minor units.", field="alert_month")
+    project = get_project(session, account_id, project_id)
+    project.alert_month = alert_month
+    session.flush()
+    return project
+
+
 def archive_project(session: Session, account_id: str, project_id: str) -> Project:
     """Close a project to new jobs; its past stays on statements. Raises `not_found`."""
     project = get_project(session, account_id, project_id)

@@ -71,6 +71,7 @@ class Project(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     name: Mapped[str] = mapped_column(Text)
     budget_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units; NULL: no budget of its own
+    alert_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units of a month to notify of; NULL: none
     archived_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
 
@@ -92,6 +93,7 @@ class Member(Base):
     name: Mapped[str] = mapped_column(Text, default="")
     password_hash: Mapped[str | None] = mapped_column(Text)  # argon2id; NULL until a password is chosen
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    zone: Mapped[str | None] = mapped_column(Text)  # of the times on pages; NULL: the account's billing zone
     last_signed_in_at: Mapped[datetime | None] = mapped_column(Moment)
     removed_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)

@@ -21,6 +21,13 @@ def iter_routes(app: Starlette) -> Iterator[Route]:
             pending[:0] = getattr(getattr(route, "original_router", None), "routes", [])
 
 
+def build_routes(app: Starlette) -> None:
+    """Build what FastAPI builds of included routes at the first request, on the event loop: 0.5 to 1 s."""
+    scope = {"type": "http", "method": "GET", "path": "/no/such/path", "root_path": "", "headers": []}
+    for route in app.routes:
+        route.matches(dict(scope))
+
+
 def allowed_methods(app: Starlette, path: str) -> list[str]:
     """Return the methods that a path allows. Starlette's own answer names those of a single route only."""
     matches = [route.methods or () for route in iter_routes(app) if route.path_regex.match(path)]

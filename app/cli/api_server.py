@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
+from app.api.route_index import build_routes
 from app.cli.asgi import create_site
 from app.cli.connection_deadlines import HEAD_SECONDS, DeadlineProtocol
 from app.jobs.live_feed import LiveFeed
@@ -137,7 +138,9 @@ def serve_site(*, listener: int | None = None, alive: int | None = None) -> None
     `alive` while its event loop runs, and drains on SIGHUP.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    server = make_server(create_site(), on_alive=None if alive is None else lambda: _write_alive(alive))
+    site = create_site()
+    build_routes(site)
+    server = make_server(site, on_alive=None if alive is None else lambda: _write_alive(alive))
     # What exists by now stays for as long as the process. Without this each full collection looks at all of it again,
     # and nothing else runs for a tenth of a second.
     gc.collect()

@@ -12,6 +12,7 @@ EVENT_TYPES: dict[str, str] = {
     "video.expired": "The job was not started in time; nothing was charged.",
     "group.ended": "All films that one call ordered together have ended.",
     "wallet.low": "The wallet has fallen below the account's warning level.",
+    "project.alert": "A project's month has come to the amount that its owner set, with what is held.",
     "model.retiring": "A model that the account has used lately will retire; `replaced_by` names another one.",
     "endpoint.failing": "A webhook endpoint keeps failing and will be disabled if that continues.",
     "endpoint.disabled": "A webhook endpoint was disabled: it answered 410, or failed for five days.",
@@ -62,6 +63,9 @@ def sample_data(type_: str, account_id: str) -> dict[str, Any]:
         }
     if family == "wallet":
         return {"id": account_id, "object": "wallet", "available": "4.20", "currency": "CNY"}
+    if family == "project":
+        amounts = {"month": "2026-05", "used": "81.20", "alert": "80.00", "currency": "CNY"}
+        return {"id": "proj_sample", "object": "project", "name": "Trailer", **amounts}
     if family == "model":
         ends = {"deprecated_at": 1_790_812_800, "retires_at": 1_798_761_600}
         return {"id": "demo", "object": "model", "name": "Cinemeter demo", **ends, "replaced_by": "demo-2"}

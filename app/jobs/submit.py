@@ -26,6 +26,7 @@ from app.jobs.order_facts import OrderFacts, read_order_facts
 from app.jobs.order_warnings import with_order_warnings
 from app.jobs.plan import FINISH_POOL, TEST_POOL, plan_units
 from app.jobs.priced import Priced, price_films, total_of
+from app.jobs.project_alert import publish_project_alert
 from app.jobs.publish_event import event_inputs, new_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, estimate_films, price_spec, uses_of
 from app.jobs.resolve import resolved_facts
@@ -291,3 +292,7 @@ def _hold_prices(session: Session, caller: Caller, jobs: list[Job], facts: Order
     remember_spends(session, first.id, placed.spends)
     if placed.is_low:
         publish_low_balance(session, first.account_id)
+    if placed.alert_used is not None and first.project_id is not None:
+        publish_project_alert(
+            session, first.project_id, month=facts.month, used=placed.alert_used, currency=facts.currency
+        )

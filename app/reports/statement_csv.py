@@ -50,7 +50,7 @@ def write_csv(session: Session, statement: Statement, language: Language) -> str
     }
     rows = session.execute(VIDEOS, facts, execution_options={"stream_results": True}).yield_per(1000)
     for cells in _videos(rows, names, statement, language):
-        table.writerow([_inert(cell) for cell in cells])
+        table.writerow([inert_cell(cell) for cell in cells])
     whole = statement.whole
     sums = {
         "number": translate("total", language),
@@ -93,6 +93,6 @@ def _videos(rows: Any, names: dict[str, str], statement: Statement, language: La
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def _inert(cell: object) -> object:
+def inert_cell(cell: object) -> object:
     """Return a cell that no spreadsheet takes for a formula: a project may be named anything."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_SIGNS) else cell

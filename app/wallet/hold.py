@@ -44,12 +44,14 @@ _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
 class PlacedHolds(NamedTuple):
     """Holds that were placed, whether they may have taken the wallet below the balance that its owner watches.
 
-    `spends` is what is committed with them.
+    `spends` is what is committed with them. `alert_used` is what is held and spent in the project's month, in minor
+    units, where they took it to the amount of its alert; else None.
     """
 
     ids: tuple[str, ...]
     is_low: bool
     spends: CommittedSpends
+    alert_used: int | None
 
 
 class InsufficientFunds(AppError):
@@ -149,7 +151,8 @@ def place_holds(
     if total:
         pin(session, account_id, {hold_id: amount for hold_id, _, amount in holds if amount})
     spends = committed_spends(session, account_id, outcome, currency)
-    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low, spends)
+    alert_used = outcome.project_used if outcome.passes_alert else None
+    return PlacedHolds(tuple(hold_id for hold_id, _, _ in holds), is_low, spends, alert_used)
 
 
 def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, currency: str) -> None:

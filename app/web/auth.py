@@ -35,7 +35,8 @@ class Visitor:
     # Plain copies of what templates show: after a rollback the account's row can no longer be read.
     account: str
     currency: str
-    zone: str  # time zone of the times on pages: the account's billing zone
+    zone: str  # time zone of the times on pages
+    billing_zone: str  # time zone of the account's months and of its days of usage
     is_test_account: bool
     session_id: str
     csrf: str
@@ -87,7 +88,8 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         email=member.email,
         account=caller.account.name,
         currency=caller.account.currency,
-        zone=caller.account.billing_zone,
+        zone=member.zone or caller.account.billing_zone,
+        billing_zone=caller.account.billing_zone,
         is_test_account=caller.account.test,
         session_id=web_session.id,
         csrf=web_session.csrf,

@@ -50,6 +50,9 @@ async def _story(service: Service) -> None:
         while video["status"] in ("queued", "in_progress"):
             video = await call(session, "status", video_id=video["id"])
         assert video["status"] == "completed"
+        key = {"Authorization": f"Bearer {service.keys['pro']}"}
+        film = httpx.get(video["video_url"], headers=key, follow_redirects=True)
+        assert (film.status_code, film.headers["content-type"], film.content[4:8]) == (200, "video/mp4", b"ftyp")
         receipt = await call(session, "receipt", video_id=video["id"])
         assert receipt["total"] == quote["total"]
         assert video["id"] in {each["id"] for each in (await call(session, "list", limit=5))["data"]}

@@ -1,5 +1,6 @@
 """Streamable HTTP for the MCP interface. Every request is authenticated by its API key before MCP reads it."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,7 +8,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.access import authorize, require_key
 from app.api.interface import ApiInterface
@@ -92,6 +93,7 @@ class McpServer:
         )
         try:
             async with server.session_manager.run():
+                await _warm_up(self._current)
                 yield
         finally:
             self._current = None
@@ -100,3 +102,24 @@ class McpServer:
         if self._current is None:
             raise RuntimeError("MCP is answered only while the application runs.")
         await self._current(scope, receive, send)
+
+
+async def _warm_up(app: ASGIApp) -> None:
+    """List the tools once, before the process serves.
+
+    The MCP library builds its validators at the first message, on the event loop: half a second or more, in which the
+    process would answer nobody.
+    """
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
+    headers = ((b"host", b"localhost"), (b"content-type", b"application/json"), (b"accept", b"application/json"))
+    scope = {"type": "http", "method": "POST", "path": PATH, "query_string": b"", "headers": list(headers)}
+    messages = iter([{"type": "http.request", "body": body}])
+
+    async def receive() -> Message:
+        return next(messages, {"type": "http.disconnect"})
+
+    async def send(message: Message) -> None:
+        if message.get("status", 200) != 200:
+            raise RuntimeError(f"the MCP server answered {message['status']} at its start")
+
+    await app(scope, receive, send)

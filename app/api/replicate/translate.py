@@ -8,7 +8,7 @@ from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
 from app.events.types import TERMINAL_TYPES
-from app.jobs.field_types import PROMPT_MAX
+from app.jobs.field_types import FILMS_MAX, PROMPT_MAX
 from app.jobs.prediction import OWNER, PREFIX, time_text
 from app.jobs.schemas import VideoRequest
 from app.settings import get_settings
@@ -215,6 +215,13 @@ def _input_schema(model: VideoModel) -> dict[str, Any]:
         "resolution": {"type": "string", "enum": [*model.native]},
         "aspect_ratio": {"type": "string", "enum": [*ratios]},
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+        "num_outputs": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": FILMS_MAX,
+            "default": 1,
+            "description": "Films of one order. With more than one, the output is a list of their URLs.",
+        },
     }
     if "i2v" in model.modes:
         properties["image"] = {"type": "string", "format": "uri", "description": "The first frame."}

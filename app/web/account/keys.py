@@ -1,6 +1,6 @@
 """API keys: create (the secret is shown once), rotate with an overlap, revoke."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -20,6 +20,8 @@ router = APIRouter(include_in_schema=False)
 
 SCOPES = (Scope.VIDEOS, Scope.BILLING, Scope.WEBHOOKS)
 OVERLAP_HOURS = (0, 1, 24, 72)
+# After how many days a new key may stop working by itself.
+EXPIRY_DAYS = (7, 30, 90, 365)
 
 
 @router.get("/account/keys")
@@ -46,6 +48,7 @@ def post_key(request: Request, session: SessionDep, visitor: OwnerDep, form: For
                 test=text_of(form, "mode") == "test",
                 project_id=text_of(form, "project") or None,
                 member_id=visitor.caller.member_id,
+                expires_at=_expiry(now(session), text_of(form, "expires")),
                 budget_total=parse_optional_amount(text_of(form, "budget_total"), currency, "budget_total"),
                 job_cap=parse_optional_amount(text_of(form, "job_cap"), currency, "job_cap"),
                 giver=visitor.caller,
@@ -73,6 +76,16 @@ def post_revocation(request: Request, session: SessionDep, visitor: OwnerDep, fo
     return redirect(request, "/account/keys")
 
 
+def _expiry(moment: datetime, days: str) -> datetime | None:
+    """Return the end of a key that is made now, or None for one without. Raises AppError `invalid_request`."""
+    if not days:
+        return None
+    if days not in map(str, EXPIRY_DAYS):
+        message = f"A key expires in {', '.join(map(str, EXPIRY_DAYS))} days, or never."
+        raise AppError("invalid_request", message, field="expires", allowed=list(EXPIRY_DAYS))
+    return moment + timedelta(days=int(days))
+
+
 def _keys(
     request: Request,
     session: Session,
@@ -95,7 +108,7 @@ def _keys(
         keys=sorted(rows, key=lambda key: not key["is_live"]),
         projects=projects,
         scopes=[str(scope) for scope in SCOPES],
-        overlaps=OVERLAP_HOURS,
+        expiries=EXPIRY_DAYS,
         secret=secret,
         error=error,
         form=form,

@@ -1,16 +1,18 @@
 """The member's profile: change the password, and list and end sessions."""
 
+from functools import cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.members import set_password, sign_in
+from app.accounts.members import set_password, set_zone, sign_in
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
-from app.web.auth import FormDep, MemberDep, SessionDep, Visitor
+from app.web.auth import FormDep, MemberDep, SessionDep, Visitor, text_of
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
 from app.web.signin_limits import limit_tries
@@ -40,6 +42,16 @@ def post_password(request: Request, session: SessionDep, visitor: MemberDep, for
     return _profile(request, session, visitor, done=True)
 
 
+@router.post("/account/profile/zone")
+def post_zone(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
+    """Set the time zone of the times on the member's pages."""
+    try:
+        set_zone(session, visitor.caller.account_id, visitor.caller.member_id or "", text_of(form, "zone"))
+    except AppError as error:
+        return _profile(request, session, visitor, error=error, status=error.status)
+    return redirect(request, "/account/profile")
+
+
 @router.post("/account/profile/sign-outs")
 def post_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """End the member's other sessions."""
@@ -66,5 +78,11 @@ def _profile(
     sessions = [
         {"created_at": row.created_at, "seen_at": row.seen_at, "is_this": row.id == visitor.session_id} for row in rows
     ]
-    context: dict[str, Any] = {"title": "Profile", "sessions": sessions, "done": done, "error": error, "now": moment}
-    return page(request, "account/profile.html", status=status, **context)
+    context: dict[str, Any] = {"sessions": sessions, "done": done, "error": error, "now": moment, "zones": _zones()}
+    return page(request, "account/profile.html", status=status, title="Profile", **context)
+
+
+@cache
+def _zones() -> list[str]:
+    """The zones that are named after a place, and UTC."""
+    return ["UTC", *sorted(name for name in available_timezones() if "/" in name and not name.startswith("Etc/"))]

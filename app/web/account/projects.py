@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.billing_periods import billing_month
-from app.accounts.projects import archive_project, create_project, list_projects, set_budget
+from app.accounts.projects import archive_project, create_project, list_projects, set_alert, set_budget
 from app.clock import now
 from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
@@ -39,10 +39,13 @@ def post_project(request: Request, session: SessionDep, visitor: OwnerDep, form:
 
 @router.post("/account/projects/{project_id}/budget")
 def post_budget(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep, project_id: str) -> Response:
-    """Set or remove a project's monthly budget."""
+    """Set or remove a project's monthly budget and its alert."""
     try:
         budget = parse_optional_amount(text_of(form, "budget"), visitor.currency, "budget")
-        set_budget(session, visitor.caller.account_id, project_id, budget)
+        alert = parse_optional_amount(text_of(form, "alert"), visitor.currency, "alert")
+        with session.begin_nested():
+            set_budget(session, visitor.caller.account_id, project_id, budget)
+            set_alert(session, visitor.caller.account_id, project_id, alert)
     except AppError as error:
         return _projects(request, session, visitor, error=error, form=SubmittedForm(form, project_id))
     return redirect(request, "/account/projects")
@@ -63,7 +66,7 @@ def _projects(
     error: AppError | None = None,
     form: SubmittedForm = NO_FORM,
 ) -> Response:
-    month = billing_month(visitor.zone, now(session))
+    month = billing_month(visitor.billing_zone, now(session))
     projects = list_projects(session, visitor.caller.account_id)
     budgets = {
         row.subject_id: row
@@ -84,6 +87,7 @@ def _projects(
                 "id": project.id,
                 "name": project.name,
                 "budget": project.budget_month,
+                "alert": project.alert_month,
                 "held": held_minor,
                 "spent": spent_minor,
             }

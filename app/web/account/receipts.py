@@ -86,7 +86,7 @@ def show_statements(
     statement = _statement(session, visitor, month, project)
     context: dict[str, Any] = {
         "statement": statement,
-        "months": _months(visitor.zone, now(session)),
+        "months": _months(visitor.billing_zone, now(session)),
         "projects": project_names(session, visitor.caller.account_id),
         "query": urlencode({"month": statement.month, "project": project}),
     }
@@ -113,7 +113,7 @@ def send_statement_pdf(
 
 
 def _statement(session: Session, visitor: Visitor, month: str | None, project: str) -> Statement:
-    billed_month = month or billing_month(visitor.zone, now(session))
+    billed_month = month or billing_month(visitor.billing_zone, now(session))
     return make_statement(session, visitor.caller.account_id, billed_month, project or None)
 
 

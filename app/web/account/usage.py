@@ -1,5 +1,7 @@
 """Usage: delivered seconds and charges by day, project and model, as charts."""
 
+import csv
+import io
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
@@ -7,33 +9,32 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from app.clock import now
+from app.reports.statement_csv import inert_cell
 from app.reports.statements import project_names
 from app.reports.translations import decimals
 from app.reports.usage import DAYS_MAX, UsageRow, read_usage
-from app.web.auth import OwnerDep, SessionDep
+from app.web.auth import OwnerDep, SessionDep, Visitor
 from app.web.charts import bar_chart, shares
 from app.web.formats import minor, seconds
-from app.web.render import page
+from app.web.render import download, page
+from pricing.money import Money
 
 router = APIRouter(include_in_schema=False)
 
 SPANS = (7, 30, 90)
+COLUMNS = ("day", "project", "model", "films", "seconds", "list_price", "charged", "currency")
+
+Days = Annotated[int, Query(ge=1, le=DAYS_MAX)]
 
 
 @router.get("/account/usage")
-def show_usage(
-    request: Request,
-    session: SessionDep,
-    visitor: OwnerDep,
-    days: Annotated[int, Query(ge=1, le=DAYS_MAX)] = 30,
-) -> Response:
+def show_usage(request: Request, session: SessionDep, visitor: OwnerDep, days: Days = 30) -> Response:
     """Show the usage of the last days."""
-    today = now(session).astimezone(ZoneInfo(visitor.zone)).date()
-    first, account_id = today - timedelta(days=days - 1), visitor.caller.account_id
-    rows = read_usage(session, account_id, first=first, last=today, test=visitor.test)
-    names = project_names(session, account_id)
+    first, rows = _usage(session, visitor, days)
+    names = project_names(session, visitor.caller.account_id)
     sums = {
         "day": _sums(rows, lambda row: row.day),
         "project": _sums(rows, lambda row: names.get(row.project_id or "", "No project")),
@@ -63,6 +64,31 @@ def show_usage(
         ],
     }
     return page(request, "account/usage.html", title="Usage", **context)
+
+
+@router.get("/account/usage.csv")
+def send_usage(session: SessionDep, visitor: OwnerDep, days: Days = 30) -> Response:
+    """Send the usage of the last days as CSV (RFC 4180): a line for each day, project and model."""
+    first, rows = _usage(session, visitor, days)
+    names = project_names(session, visitor.caller.account_id)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for row in rows:
+        project = names.get(row.project_id or "", "")
+        list_total, total = (Money(amount, visitor.currency).text for amount in (row.list_total, row.total))
+        cells = (row.day, project, row.model, row.videos, decimals(row.seconds), list_total, total, visitor.currency)
+        table.writerow([inert_cell(cell) for cell in cells])
+    # The mark tells spreadsheets that it is UTF-8.
+    body = ("\ufeff" + text.getvalue()).encode()
+    return download(body, f"cinemeter-usage-{first}.csv", "text/csv; charset=utf-8")
+
+
+def _usage(session: Session, visitor: Visitor, days: int) -> tuple[date, list[UsageRow]]:
+    """Return the first of the last days, today included, and the usage of them by day."""
+    today = now(session).astimezone(ZoneInfo(visitor.billing_zone)).date()
+    first = today - timedelta(days=days - 1)
+    return first, read_usage(session, visitor.caller.account_id, first=first, last=today, test=visitor.test)
 
 
 def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any, tuple[Fraction, int]]:

@@ -14,7 +14,7 @@ from app.audit_log.log import broken_among, list_entries
 from app.audit_log.tables import AuditEntry
 from app.errors import AppError
 from app.reports.display_names import display_names, person_id
-from app.reports.statement_csv import FORMULA_SIGNS
+from app.reports.statement_csv import inert_cell
 from app.web.auth import AdminDep, SessionDep
 from app.web.formats import iso
 from app.web.forms import parse_day
@@ -92,7 +92,7 @@ def send_csv(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Respon
     writer.writeheader()
     for row in _records(session, chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX)):
         facts = json.dumps(row["facts"], ensure_ascii=False, sort_keys=True)
-        writer.writerow({name: _cell(value) for name, value in {**row, "facts": facts}.items()})
+        writer.writerow({name: inert_cell(value) for name, value in {**row, "facts": facts}.items()})
     # The mark tells spreadsheets that it is UTF-8.
     return download(("\ufeff" + text.getvalue()).encode(), "audit-log.csv", "text/csv; charset=utf-8")
 
@@ -141,8 +141,3 @@ def _records(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]
         }
         for each in entries
     ]
-
-
-def _cell(value: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_SIGNS) else value

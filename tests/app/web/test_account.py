@@ -1,14 +1,19 @@
 """Account pages: keys and secrets are shown once, members join and leave, and menus match roles."""
 
 import re
+from datetime import timedelta
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select, update
 
+from app.accounts.keys import list_keys
 from app.accounts.members import list_members
 from app.clock import now
 from app.db import transaction
+from app.jobs.cancel import request_cancel
+from app.jobs.tables import Job
 from app.settings import get_settings
 from app.webhooks.tables import Delivery
 from tests.app.web.conftest import PASSWORD, Site
@@ -39,6 +44,49 @@ def test_a_key_is_shown_once_and_works(site: Site):
     assert browser.client.get("/v1/videos", **request).status_code == 401
     request["headers"]["authorization"] = f"Bearer {fresh}"
     assert browser.client.get("/v1/videos", **request).status_code == 200
+
+
+def test_a_key_ends_when_its_form_said(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/keys")
+    browser.send("/account/keys", {"name": "short", "scopes": ["videos"], "mode": "live", "expires": "7"})
+    with transaction() as session:
+        key = next(key for key in list_keys(session, site.accounts["alice"]) if key.name == "short")
+        assert key.expires_at is not None
+        assert timedelta(days=6) < key.expires_at - now(session) <= timedelta(days=7)
+    assert "expires on" in browser.text()
+    page = browser.send("/account/keys", {"name": "odd", "scopes": ["videos"], "mode": "live", "expires": "8"})
+    assert page.status_code == 422
+    assert "A key expires in 7, 30, 90, 365 days, or never." in browser.text()
+
+
+def test_times_are_in_the_persons_zone_and_months_in_the_accounts(site: Site):
+    browser = site.browser("alice")
+    browser.get("/account/profile")
+    browser.send("/account/profile/zone", {"zone": "America/New_York"})
+    assert "<option selected>America/New_York</option>" in browser.page.text
+    with transaction() as session:
+        moment = now(session).astimezone(ZoneInfo("America/New_York"))
+    browser.get("/account")
+    assert f"{moment.day} {moment:%b %Y}" in browser.text()
+    browser.get("/account/statements")
+    assert "(Asia/Shanghai)" in browser.text()
+    page = browser.send("/account/profile/zone", {"zone": "Mars/Base"})
+    assert page.status_code == 422
+    assert "'Mars/Base' is not a time zone such as Asia/Shanghai." in browser.text()
+
+
+def test_usage_is_a_csv_too(site: Site):
+    browser = site.browser("alice")
+    film = order(browser, seconds="3")
+    with transaction() as session:
+        request_cancel(session, session.get_one(Job, film.removeprefix("/films/")))
+        today = now(session).astimezone(ZoneInfo("Asia/Shanghai")).date()
+    answer = browser.get("/account/usage.csv?days=7")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    head, line = answer.text.splitlines()
+    assert head == "\ufeffday,project,model,films,seconds,list_price,charged,currency"
+    assert line == f"{today},,synthetic,1,0,0.00,0.00,CNY"
 
 
 def test_a_key_is_revoked_together_with_its_replacements(site: Site):
