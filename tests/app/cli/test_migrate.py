@@ -176,7 +176,7 @@ def test_a_pod_waits_for_the_schema_that_another_migrates(empty_database_url: st
     with pytest.raises(AppError, match="Run `cinemeter migrate`"):
         check_schema(0, empty_database_url)
     with ThreadPoolExecutor(1) as pool:
-        wait = pool.submit(check_schema, 60, empty_database_url)
+        wait = pool.submit(check_schema, 600, empty_database_url)
         upgrade(empty_database_url)
         wait.result()
     check_schema(0, empty_database_url)
