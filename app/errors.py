@@ -71,6 +71,10 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "too_many_quotes": (429, "The account has reached its limit of open quotes."),
     "invalid_price_book": (422, "The price book does not parse, or one of its worked examples fails."),
     "asset_refused": (422, "The uploaded file is not a picture, clip or sound that can be used."),
+    "content_refused": (
+        422,
+        "The words, a picture or the film are of what this service does not make; `stage` and `category` say more.",
+    ),
     "url_refused": (422, "The URL cannot be fetched or posted to."),
     "rate_limited": (429, "Too many requests; retry after the time given."),
     "queue_full": (429, "The account has as many waiting jobs as its membership allows."),

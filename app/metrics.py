@@ -58,6 +58,12 @@ REVENUE = Counter(
 DELIVERED_SECONDS = Counter(
     "cinemeter_delivered_seconds", "Seconds of film that were delivered.", ["model"], registry=REGISTRY
 )
+MODERATION = Counter(
+    "cinemeter_moderation",
+    "What moderation decided against, or could not check.",
+    ["stage", "outcome", "category", "checker"],
+    registry=REGISTRY,
+)
 CLAIMS = Counter("cinemeter_claims", "Units claimed by workers.", ["pool", "kind"], registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "cinemeter_wait_seconds",

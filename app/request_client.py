@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.requests import Request
 
@@ -78,3 +79,16 @@ def remember_client(request: Request, account_id: str) -> None:
     place = getattr(request.state, "gate_place", None)
     if place is not None:
         place.count_for(RequestClient(account_id, is_known=True))
+
+
+def machine_of(client_ip: str) -> str:
+    """Return the machine that an IP address counts for: of IPv6, one customer has at least a /64."""
+    try:
+        address = ip_address(client_ip)
+    except ValueError:
+        return f"machine:{client_ip}"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if isinstance(address, IPv6Address):
+        return f"machine:{ip_network((address, 64), strict=False)}"
+    return f"machine:{address}"

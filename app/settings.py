@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         max_length=100,
         description="Name or provider code of the operator, in the marks of every film (GB 45438: ContentProducer).",
     )
+    moderation_policy: Path | None = Field(
+        None,
+        description="TOML file with the operator's policy of moderation: the server that checks words besides the shipped rules; empty: the rules alone.",
+    )
     body_bytes_max: int = Field(
         33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."
     )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.assets.tables import Asset
 from app.catalog.models import load_catalog
 from app.clock import now
+from app.jobs.settle import RegistryEntry
 from app.jobs.spec import Spec
 from app.provenance.aigc import TAG, aigc_label, read_label
 from app.provenance.manifest import FilmOrigin, Ingredient, read_manifest, sign_film
@@ -17,6 +18,8 @@ from app.provenance.mp4_tags import read_tags
 from app.provenance.signing import signing_identity
 from app.settings import get_settings
 from workers.film.encoding import FilmError
+from workers.film.key_frame_hashes import key_frame_hashes
+from workers.film.measure import Measure
 
 
 class UnmarkedFilm(FilmError):
@@ -64,6 +67,15 @@ def check_marks(film: Path, film_id: str) -> None:
     if (manifest.state, manifest.film_id) != (MarkState.FOUND, film_id):
         reason = ", ".join((str(manifest.state), *manifest.problems))
         raise UnmarkedFilm(f"The film's C2PA manifest cannot be read back: it is {reason}.")
+
+
+def registry_entry(film: Path, measure: Measure, origin: FilmOrigin) -> RegistryEntry:
+    """Return what the registry keeps of a stored film. Raises FilmError when its frames cannot be read."""
+    return RegistryEntry(
+        model_version=origin.model_version,
+        frame_hashes=key_frame_hashes(film, measure),
+        reused_films=tuple(origin.reused_films),
+    )
 
 
 def _ingredients(session: Session, spec: Spec) -> list[Ingredient]:

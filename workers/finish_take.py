@@ -29,7 +29,7 @@ from workers.film.measure import Measure, measure
 from workers.film.soundtrack import ClipSound, Joint, sample_at
 from workers.film.thumbnails import SheetGeometry, poster, spritesheet
 from workers.film.wave_image import wave_image
-from workers.film_marks import check_marks, film_origin, metadata, sign
+from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -133,6 +133,7 @@ class FinishTake(RunningTake):
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)
+            entry = registry_entry(stored, measured, self._origin)
         self._film = StoredFilm(
             key=f"{prefix}/film.mp4",
             poster_key=f"{prefix}/poster.jpg",
@@ -146,6 +147,7 @@ class FinishTake(RunningTake):
             has_audio=measured.has_audio,
             reused_frames=self._reused_frames(),
             facts={"sprites": asdict(self._sprites)} | ({"wave": True} if measured.has_audio else {}),
+            entry=entry,
         )
 
     def succeed(self, session: Session) -> None:

@@ -23,6 +23,8 @@ from app.reports.service_overview import read_days
 from app.reports.workers import unserved_pools
 from app.roles import Role
 from app.settings import get_settings
+from app.takedowns.categories import CATEGORIES
+from app.takedowns.reports import open_reports
 from app.webhooks.tables import Endpoint
 from pricing.money import minor_per_major
 
@@ -51,13 +53,15 @@ class InboxKind(StrEnum):
     WEBHOOK = "webhook"
     NO_WORKER = "no_worker"
     LOW_MARGIN = "low_margin"
+    REPORT = "report"
 
 
 @dataclass(frozen=True)
 class InboxItem:
     """One thing that waits. `title` names it, `detail` adds what its kind has: a reason, an amount, a percentage.
 
-    `amount` is in minor units of `currency`. `since` is when it began to wait, None where that is not known.
+    `amount` is in minor units of `currency`. `since` is when it began to wait, None where that is not known; of a
+    report, by when it is to be decided.
     """
 
     kind: InboxKind
@@ -77,7 +81,7 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
     if roles & {Role.PRICING_APPROVER, Role.PRICING_AUTHOR}:
         items += _documents(session, person, roles)
     if Role.OPERATOR in roles:
-        items += [*_top_ups(session, person), *_no_worker(session), *_webhooks(session)]
+        items += [*_reports(session), *_top_ups(session, person), *_no_worker(session), *_webhooks(session)]
         items += _low_margin(session, ZoneInfo(zone))
     names = display_names(session, [name for each in items for name in (each.by, each.account_id)])
     return [_named(each, names) for each in items]
@@ -172,6 +176,15 @@ def _top_ups(session: Session, person: str) -> Iterator[InboxItem]:
             amount=each.amount,
             currency=currency,
         )
+
+
+def _reports(session: Session) -> Iterator[InboxItem]:
+    """Yield the most urgent report of a film that waits for a decision, and how many there are."""
+    reports = open_reports(session, limit=ITEMS_MAX + 1)
+    if reports:
+        count = f"{ITEMS_MAX}+" if len(reports) > ITEMS_MAX else str(len(reports))
+        label = CATEGORIES[reports[0].category].label
+        yield InboxItem(InboxKind.REPORT, reports[0].id, label, detail=count, since=reports[0].due_at)
 
 
 def _no_worker(session: Session) -> Iterator[InboxItem]:

@@ -20,10 +20,12 @@ from app.api.middleware import RequestMiddleware
 from app.api.openapi_examples import add_examples
 from app.api.problems import ProblemOut, install
 from app.api.replicate import routes as replicate
+from app.api.verify import FileUrl
 from app.api.videos.derived import ExtensionRequest
 from app.assets.schemas import AssetFromUrl
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
+from app.moderation.policy import moderation_policy
 
 # Every API interface. To add one, write its folder and name it here.
 INTERFACES: tuple[Callable[[], ApiInterface], ...] = (
@@ -69,6 +71,8 @@ def operation_id(route: APIRoute) -> str:
 
 def create_app() -> FastAPI:
     """Return the API with all of its interfaces."""
+    # A policy that cannot be read stops the start, not an order.
+    moderation_policy()
     interfaces = tuple(make_interface() for make_interface in INTERFACES)
 
     @asynccontextmanager
@@ -123,7 +127,7 @@ def _complete_document(api: FastAPI) -> None:
 def _completed(document: dict[str, Any]) -> dict[str, Any]:
     """Return a document with the schemas of bodies that routes parse themselves, and with examples; in place."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (VideoRequest, ExtensionRequest, AssetFromUrl):
+    for model in (VideoRequest, ExtensionRequest, AssetFromUrl, FileUrl):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         for name, part in schema.pop("$defs", {}).items():
             schemas.setdefault(name, part)

@@ -1,6 +1,18 @@
 """The native interface under /v1: a superset of the OpenAI Videos API, and everything around it."""
 
-from app.api import agent_guide, assets, billing, billing_reports, health, keys, models, projects, server_info, webhooks
+from app.api import (
+    agent_guide,
+    assets,
+    billing,
+    billing_reports,
+    health,
+    keys,
+    models,
+    projects,
+    server_info,
+    verify,
+    webhooks,
+)
 from app.api.access import require_key
 from app.api.interface import ApiInterface
 from app.api.problems import problem_document
@@ -12,7 +24,7 @@ def make_interface() -> ApiInterface:
     """Return the native interface."""
     modules = (
         *(groups, videos, sync, derived, events, models, billing, billing_reports),
-        *(projects, keys, assets, webhooks, content, health, agent_guide, server_info),
+        *(projects, keys, assets, webhooks, verify, content, health, agent_guide, server_info),
     )
     return ApiInterface(
         prefix="/v1/",

@@ -28,6 +28,7 @@ from app.clock import now
 from app.db import commit_early, new_id
 from app.errors import AppError
 from app.net.fetch import fetch_to
+from app.provenance.blocked_tables import BLOCKED_REASON, is_blocked
 from app.storage import Stored, get_storage
 
 _CHUNK_BYTES = 2**20
@@ -134,7 +135,13 @@ def read_url(
 
 
 def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
-    """Write the row of an asset, which by default expires after KEEP_DAYS."""
+    """Write the row of an asset, which by default expires after KEEP_DAYS.
+
+    Raises AppError `asset_refused` for a file that was removed after a report. What was stored of it refers to no row,
+    so retention removes it.
+    """
+    if is_blocked(session, asset.source_sha256, asset.sha256):
+        raise AppError("asset_refused", f"The file was refused: {BLOCKED_REASON}.", field="file")
     asset.created_at = now(session)
     asset.expires_at = expires_at or asset.created_at + timedelta(days=KEEP_DAYS)
     session.add(asset)

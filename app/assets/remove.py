@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.assets.find import get_asset
@@ -31,6 +31,16 @@ def delete_asset(session: Session, owner: AssetOwner, asset_id: str) -> None:
     Retention removes its file a moment later: no request waits for the store. Raises AppError `not_found`.
     """
     _mark_deleted(get_asset(session, owner, asset_id, lock=True), now(session))
+    session.flush()
+
+
+def delete_copies(session: Session, sha256: str) -> None:
+    """Delete the assets of every account that are a file, by its SHA-256 in hex: as it was sent, or as it is stored."""
+    copies = select(Asset).where(
+        Asset.state == AssetState.READY, or_(Asset.source_sha256 == sha256, Asset.sha256 == sha256)
+    )
+    for asset in session.scalars(copies.order_by(Asset.id).with_for_update()):
+        _mark_deleted(asset, now(session))
     session.flush()
 
 

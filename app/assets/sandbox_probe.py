@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -115,16 +115,27 @@ def _reader_slot() -> Iterator[None]:
 
 def _run_probe(path: Path, folder: Path, media: Media, want: Kind | None) -> _Answer:
     """Run the confined process and return its answer. Raises RefusedError when it crashed or its answer is invalid."""
-    command = [sys.executable, "-m", "app.assets.probe", str(path), str(folder), media.reader, want or ""]
+    words = ["app.assets.probe", str(path), str(folder), media.reader, want or ""]
+    try:
+        return _Answer.model_validate(run_confined(words, folder, seconds=WALL_SECONDS, answer_bytes=_ANSWER_BYTES))
+    except ValidationError:
+        raise RefusedError("it cannot be read") from None
+
+
+def run_confined(words: Sequence[str], folder: Path, *, seconds: float, answer_bytes: int, input_text: str = "") -> Any:
+    """Run a module of ours, `words[0]`, in a process without our settings, in `folder`; return its answer, from JSON.
+
+    The module confines itself. Raises RefusedError when it takes longer than `seconds`, crashes, or answers no JSON.
+    """
     # None of our settings and secrets: only the path of the code, and a limit on memory that threads reserve.
     environment = {"PYTHONPATH": str(Path(app.__file__).parent.parent), "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
     try:
         process = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", *words],
+            input=input_text.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=WALL_SECONDS,
+            timeout=seconds,
             env=environment,
             cwd=folder,
             start_new_session=True,
@@ -135,6 +146,6 @@ def _run_probe(path: Path, folder: Path, media: Media, want: Kind | None) -> _An
     if process.returncode != 0:
         raise RefusedError("reading it takes too much memory or time, or crashes the reader")
     try:
-        return _Answer.model_validate(json.loads(process.stdout[:_ANSWER_BYTES]))
-    except (ValueError, ValidationError):
+        return json.loads(process.stdout[:answer_bytes])
+    except (ValueError, RecursionError):
         raise RefusedError("it cannot be read") from None

@@ -31,6 +31,17 @@ FLAC = Media("flac", ("sound",), "audio/flac")
 OGG = Media("ogg", ("sound",), "audio/ogg")
 MP3 = Media("mp3", ("sound",), "audio/mpeg")
 
+# By the reader of a file: the type by which its manifest is looked for. Other formats have none that can be read.
+MANIFEST_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "mov": "video/mp4",
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "flac": "audio/flac",
+}
+
 _STARTS = (
     (b"\x89PNG\r\n\x1a\n", PNG),
     (b"\xff\xd8\xff", JPEG),

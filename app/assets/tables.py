@@ -41,6 +41,9 @@ class Asset(Base):
             postgresql_where=text("state = 'deleted' AND key IS NOT NULL"),
         ),
         Index("ix_assets_source", "account_id", "source_sha256", postgresql_where=text("state = 'ready'")),
+        # For uploads of a film that is removed.
+        Index("ix_assets_file", "sha256", postgresql_where=text("state = 'ready'")),
+        Index("ix_assets_source_file", "source_sha256", postgresql_where=text("state = 'ready'")),
         Index("ix_assets_expiry", "expires_at", postgresql_where=text("state <> 'deleted'")),
     )
 

@@ -24,6 +24,7 @@ from app.assets.tables import Asset, AssetState
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError, not_found
+from app.provenance.blocked_tables import BLOCKED_REASON, is_blocked
 from app.storage import Upload, get_storage
 
 # How long an upload URL is valid.
@@ -129,6 +130,9 @@ def confirm(
         if key is not None:
             get_storage().delete(key)
         _require_pending(asset)
+    if key is not None and is_blocked(session, source_sha256):
+        # What was stored refers to no row, so retention removes it.
+        key, reason = None, f"{BLOCKED_REASON}."
     if key is None:
         asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, reason, None
     else:

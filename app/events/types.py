@@ -10,6 +10,7 @@ EVENT_TYPES: dict[str, str] = {
     "video.failed": "The job failed; nothing was charged.",
     "video.cancelled": "The job was cancelled; only segments finished before were charged.",
     "video.expired": "The job was not started in time; nothing was charged.",
+    "video.removed": "An operator removed the film after a report; its files are deleted.",
     "group.ended": "All films that one call ordered together have ended.",
     "wallet.low": "The wallet has fallen below the account's warning level.",
     "project.alert": "A project's month has come to the amount that its owner set, with what is held.",

@@ -15,11 +15,21 @@ from app.jobs.order_warnings import OrderWarning
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote, Submission
+from app.moderation.outcomes import CheckedText, Finding
 from pricing.rate_key import Mode
 
 IDEMPOTENCY_HOURS = 24
 # A client library that retries by itself sends no key; within this time the same body means the same order.
 KEYLESS_RETRY_MINUTES = 10
+
+
+@dataclass(frozen=True)
+class CheckedOrder:
+    """The words of an order as moderation has checked them, by which versions, and what stands against them."""
+
+    texts: tuple[CheckedText, ...]
+    checked_by: str
+    finding: Finding | None = None  # only of a call that repeats one which was accepted
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class OrderIdentity:
     callback_events: tuple[str, ...] | None = None  # see Job.callback_events
     cancel_after: int | None = None  # seconds after which what is not finished is cancelled
     warnings: tuple[OrderWarning, ...] = ()  # what the interface ignored of the call
+    checked: CheckedOrder | None = None  # see app.jobs.check_order
 
 
 def body_fingerprint(method: str, path: str, body: bytes) -> str:

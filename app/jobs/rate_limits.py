@@ -24,6 +24,7 @@ from app.db import commit_early
 from app.errors import AppError
 from app.prices.find import book_at
 from app.redis_client import is_redis_down, mark_redis_down
+from app.request_client import machine_of
 from app.roles import ADMIN_ROLES, Scope
 from app.settings import get_settings
 
@@ -110,6 +111,21 @@ def count_order(
     check_films(session, caller, films)
     digest = None if call is None else _digest("\n".join([*call, str(films)])).hex()
     _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films, call=digest)
+
+
+def count_stranger(request: Request, name: str, limit: int) -> None:
+    """Count a request without a key against a limit per minute of the address that it comes from.
+
+    Raises AppError `rate_limited`.
+    """
+    address = machine_of(request.client.host if request.client else "unknown")
+    status = _count_uses(name, hashlib.sha256(address.encode()).hexdigest()[:24], limit, 1, None)
+    if status is None:
+        return
+    request.state.limit_statuses = [status]
+    if not status.allowed:
+        message = f"This network is limited to {limit} {name} per minute. Retry in {status.reset_seconds} seconds."
+        raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy=name)
 
 
 def check_films(session: Session, caller: Caller, films: int) -> None:

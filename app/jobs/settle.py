@@ -1,7 +1,7 @@
 """The end of a job, in one transaction: final state, receipt, money, reservations, event. It happens exactly once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -24,12 +24,38 @@ from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
 from app.prices.find import recorded_book
 from app.prices.reservations import settle_reservation
 from app.progress import publish_after_commit
+from app.provenance.frame_hashes import hash_parts
 from app.sql_statements import mark_written, sql_file
 from app.wallet.hold import capture, release
 from pricing.receipt import Receipt
 
 _READ = sql_file("app.jobs", "settle_read.sql")
 _WRITE = sql_file("app.jobs", "settle_write.sql")
+
+
+@dataclass(frozen=True)
+class RegistryEntry:
+    """What the registry keeps of a film beside its row's own values.
+
+    `frame_hashes` are PDQ hashes of some frames, one after the other; `reused_films` the films of whose shots it is
+    made too.
+    """
+
+    model_version: str = ""
+    frame_hashes: bytes = b""
+    reused_films: Sequence[str] = ()
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the entry as inputs of settle_write.sql."""
+        return {
+            "model_version": self.model_version,
+            "frame_hashes": self.frame_hashes,
+            "hash_parts": hash_parts(self.frame_hashes),
+            "reused_films": list(self.reused_films),
+        }
+
+
+_NO_ENTRY = RegistryEntry()
 
 
 @dataclass(frozen=True)
@@ -48,6 +74,7 @@ class StoredFilm:
     has_audio: bool
     reused_frames: int  # of `frames`, those that show only shots reused from another job
     facts: Mapping[str, Any]  # sprite geometry and other facts for pages
+    entry: RegistryEntry = _NO_ENTRY
 
     def measured(self) -> dict[str, Any]:
         """Return the measurements as plain values for the job's row."""
@@ -114,7 +141,7 @@ def _end(
         job.film = film.measured()
         job.files_expire_at = moment + film_retention(job, membership)
     receipt = make_receipt(book, job)
-    _write_end(session, job, receipt, facts)
+    _write_end(session, job, receipt, facts, film.entry if film is not None else _NO_ENTRY)
     expire_inputs(session, job, moment)
     end_in_group(session, job)
     if facts.has_reservation:
@@ -152,8 +179,12 @@ _ENDED = (
 )
 
 
-def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any) -> None:
-    """Write the job's end, its receipt and its last event in one statement."""
+# The fields of a Spec that decide on a film's marks; the Spec leaves out those that have their default.
+_POLICY = ("visible_label", "deepfake")
+
+
+def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: RegistryEntry) -> None:
+    """Write the job's end, its receipt, its film's entry in the registry and its last event in one statement."""
     columns = receipt_columns(job, receipt)
     columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)
     row = ReceiptRow(job_id=job.id, body=receipt.to_json().decode(), **columns)
@@ -165,8 +196,9 @@ def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any) -> None
         endpoints=facts.endpoints or (),
         receipt=row,
     )
-    inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs()
+    inputs = {name: getattr(job, name) for name in _ENDED} | columns | event.inputs() | entry.inputs()
     inputs |= {"job_id": job.id, "body": row.body, "now": job.finished_at}
+    inputs["policy"] = json.dumps({name: job.spec[name] for name in _POLICY if name in job.spec})
     inputs["film"] = None if job.film is None else json.dumps(job.film)
     _WRITE.run(session, inputs, flush=False)
     mark_written(job, *_ENDED)

@@ -1,4 +1,5 @@
--- Write the end of a job: its row, its receipt, its last event, and the deliveries of that event.
+-- Write the end of a job: its row, its receipt, the film's entry in the registry, its last event, and the deliveries
+-- of that event.
 -- The caller holds the job.
 WITH ended AS (
     UPDATE jobs
@@ -6,6 +7,15 @@ WITH ended AS (
         error_message = :error_message, film_key = :film_key, poster_key = :poster_key, sprites_key = :sprites_key,
         film = CAST(:film AS jsonb), files_expire_at = :files_expire_at
     WHERE id = :job_id
+    RETURNING id, account_id, test, film ->> 'sha256' AS sha256, mark_id, model, finished_at
+),
+registry AS (
+    INSERT INTO registry_films (film_id, account_id, test, sha256, mark_id, frame_hashes, hash_parts, model,
+                                model_version, reused_films, policy, made_at)
+    SELECT id, account_id, test, sha256, mark_id, CAST(:frame_hashes AS bytea), CAST(:hash_parts AS integer[]), model,
+           CAST(:model_version AS text), CAST(:reused_films AS text[]), CAST(:policy AS jsonb), finished_at
+    FROM ended
+    WHERE sha256 IS NOT NULL
 ),
 receipt AS (
     INSERT INTO receipts (job_id, account_id, project_id, outcome, currency, quoted, total, list_total, body, film_key,

@@ -13,6 +13,7 @@ from app.catalog.models import load_catalog
 from app.db import after_commit, new_id
 from app.errors import AppError
 from app.jobs.capability import check_memory
+from app.jobs.check_order import require_checked
 from app.jobs.deadlines import deadlines_of
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
@@ -51,8 +52,8 @@ _WRITE = sql_file("app.jobs", "order_write.sql")
 def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
     """Accept an order and return its job, the first of a group where it is for several films.
 
-    A repeated call returns the job that it returned at first. Raises AppError and writes nothing when the order cannot
-    be made, priced, afforded or queued as a whole.
+    Checked before by `check_order`; a repeated call returns the job that it returned at first. Raises AppError and
+    writes nothing when the order cannot be made, priced, afforded or queued as a whole.
     """
     facts = read_order_facts(session, caller, order)
     if facts.may_repeat:
@@ -61,7 +62,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             return earlier
         free_key(session, caller, order)
     require_active(caller)
-    jobs = _write_order(session, caller, order, facts)
+    jobs = _write_order(session, caller, require_checked(order), facts)
     _hold_prices(session, caller, jobs, facts)
     first = jobs[0]
     wake_after_commit(session, first.pool)
@@ -259,6 +260,7 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
         "extra": dict(request.metadata),
         "resolved": with_order_warnings(resolved_facts(spec, priced.model), order.warnings),
         "door": order.door,
+        "checked_by": None if order.checked is None else order.checked.checked_by,
         "parent_id": order.parent_id,
         "parent_kind": order.parent_kind,
         "callback_url": request.callback_url,

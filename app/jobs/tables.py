@@ -69,6 +69,8 @@ class Job(Base):
             *("account_id", "created_at", "id", "test", "model", "project_id", "state"),
             text("(spec ->> 'ratio')"),
         ),
+        # For films that were made from one that is removed.
+        Index("ix_jobs_parent", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_jobs_open", "account_id", postgresql_where=text("state IN ('queued', 'in_progress')")),
         Index("ix_jobs_deadline", "not_after", postgresql_where=text("state = 'queued' AND not_after IS NOT NULL")),
         Index(
@@ -116,6 +118,8 @@ class Job(Base):
     extra: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, default=dict)
     resolved: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)
     door: Mapped[str] = mapped_column(Text, default="native")
+    # By what its words were checked (app.moderation); NULL: ordered before there was moderation.
+    checked_by: Mapped[str | None] = mapped_column(Text)
     parent_id: Mapped[str | None] = mapped_column(Text)
     parent_kind: Mapped[str | None] = mapped_column(Text)
     group_id: Mapped[str | None] = mapped_column(ForeignKey("job_groups.id"))

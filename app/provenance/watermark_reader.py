@@ -72,14 +72,24 @@ def read_marks(frames: Iterable[Plane], key: bytes) -> list[Reading]:
     `frames` float32 [2, h, w]: reduced frames of one size in their order. A film joined from clips of several films has
     several ids. What cannot be read in a second of film is sought in all of it together.
     """
-    quiet = [whiten(luma) - whiten(blue) for luma, blue in _means(frames)]
+    return read_means(list(_means(frames)), key)
+
+
+def read_means(means: Sequence[Plane], key: bytes, *, searches_max: int = WINDOWS_MAX) -> list[Reading]:
+    """Return the marks of a key as `read_marks` does, from means of seconds of a film, each float32 [2, h, w].
+
+    Where the pattern is in none but a part of the film, it is searched for in at most so many means, evenly spread.
+    """
+    quiet = [whiten(luma) - whiten(blue) for luma, blue in means]
     if not quiet:
         return []
     whole = find(np.asarray(sum(quiet), dtype=np.float32), key)
     if whole is not None:
         readings = [whole, *(_read(image, key, whole.agreement, whole.place) for image in quiet)]
     elif len(quiet) > 1:
-        readings = [reading for image in quiet if (reading := find(image, key)) is not None]
+        searched = min(searches_max, len(quiet))
+        chosen = [quiet[number * len(quiet) // searched] for number in range(searched)]
+        readings = [reading for image in chosen if (reading := find(image, key)) is not None]
     else:
         readings = []
     named = {reading.mark_id: reading for reading in reversed(readings) if reading.mark_id is not None}

@@ -8,9 +8,9 @@ from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
 from app.clock import local_now, now
+from app.request_client import machine_of
 from app.signed_tokens import InvalidToken, TokenPurpose, read_token, sign_token
 from app.web.sessions import is_secure
-from app.web.signin_limits import machine_of
 
 KNOWN = timedelta(days=365)
 

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.web import docs, landing, prices, signin, static_files
+from app.web import docs, landing, prices, report, signin, static_files, verify
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
 from app.web.console import (
     accounts,
@@ -15,6 +15,7 @@ from app.web.console import (
     jobs,
     money,
     overview,
+    reports,
     showcase,
     simulation,
     top_ups,
@@ -44,6 +45,8 @@ ROUTERS = (
     members.router,
     sdk_snippets.router,
     prices.router,
+    verify.router,
+    report.router,
     docs.router,
     profile.router,
     overview.router,
@@ -59,6 +62,7 @@ ROUTERS = (
     workers.router,
     jobs.router,
     showcase.router,
+    reports.router,
     deliveries.router,
     audit_log.router,
 )

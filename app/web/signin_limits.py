@@ -11,7 +11,6 @@ an EXPIRE would slow its subject down for good.
 
 import hashlib
 import logging
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import cast
 
 from redis.exceptions import RedisError
@@ -72,19 +71,6 @@ redis.call('DECR', KEYS[2])
 if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[1]) end
 return tries - 1
 """
-
-
-def machine_of(client_ip: str) -> str:
-    """Return the machine that an IP address counts for: of IPv6, one customer has at least a /64."""
-    try:
-        address = ip_address(client_ip)
-    except ValueError:
-        return f"machine:{client_ip}"
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if isinstance(address, IPv6Address):
-        return f"machine:{ip_network((address, 64), strict=False)}"
-    return f"machine:{address}"
 
 
 def admit_try(email: str, machine: str) -> float:

@@ -30,6 +30,7 @@ CODES = {
     "already_final": "UnsupportedOperation",
     "conflict": "UnsupportedOperation",
     "asset_refused": "InvalidParameter.DataInspection",
+    "content_refused": "DataInspectionFailed",
     "url_refused": "InvalidURL",
     "internal_error": "InternalError",
     "unavailable": "ServiceUnavailable",

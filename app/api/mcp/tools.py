@@ -21,6 +21,7 @@ from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
+from app.jobs.check_order import check_order, check_request
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.groups import is_group
 from app.jobs.idempotency import OrderIdentity
@@ -93,6 +94,7 @@ def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str
 @in_session(WorkKind.ORDER)
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     require_active(caller)
+    check_request(session, caller, order, interface="mcp")
     quote = make_quote(session, caller, ingest_inputs(session, caller, order, {}))
     return show_quote(quote).model_dump(mode="json")
 
@@ -118,6 +120,7 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
         fingerprint=quote_id,
         traceparent=request.state.traceparent,
     )
+    order = check_order(session, caller, order)
     return view_committed(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
 
 

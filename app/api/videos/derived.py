@@ -15,7 +15,9 @@ from app.api.videos.received_order import read_order
 from app.api.videos.routes import ORDER_LIMITS, answer_order
 from app.api.videos.submit_order import receive_order, repeated_job, submit_order, submit_received, with_inputs
 from app.api.videos.translate import Body, read_body
+from app.assets.tables import Asset
 from app.errors import AppError
+from app.jobs.check_order import check_order
 from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.field_types import NegativePrompt, Prompt, Seconds
 from app.jobs.film_reuse import film_as_asset, job_of_film
@@ -23,6 +25,7 @@ from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.retention_request import Retention
 from app.jobs.schemas import StrictModel, VideoOut, VideoRequest
+from app.jobs.spec import Spec
 from app.jobs.tables import Job
 from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.request_session import SessionDep
@@ -131,6 +134,7 @@ def edit_video(
     order = receive_order(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:
+        order = check_order(session, caller, order)
         film = film_as_asset(session, parent).id
         order = replace(order, request=order.request.model_copy(update={"video": film}))
         job = submit_received(http, session, caller, with_inputs(session, caller, order))
@@ -155,16 +159,18 @@ def extend_video(
     order = receive_order(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:
-        spec = extension(
-            parent,
-            film_as_asset(session, parent),
-            prompt=extension_request.prompt,
-            seconds=extension_request.seconds,
-            seed=extension_request.seed,
+        # Checked before the film becomes an input, so that a refusal stores nothing.
+        order = check_order(
+            session, caller, replace(order, spec=_extension(parent, Asset(id="asset_unborn"), extension_request))
         )
+        spec = _extension(parent, film_as_asset(session, parent), extension_request)
         job = submit_received(http, session, caller, replace(order, spec=spec))
     announce_model(http, job.model)
     return answer_order(response, session, job)
+
+
+def _extension(parent: Job, source: Asset, body: ExtensionRequest) -> Spec:
+    return extension(parent, source, prompt=body.prompt, seconds=body.seconds, seed=body.seed)
 
 
 def _named_job(session: Session, caller: Caller, values: dict[str, Any], body: Body) -> Job | None:

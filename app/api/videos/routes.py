@@ -32,6 +32,7 @@ from app.dispatch.poll import poll_job
 from app.errors import AppError, not_found
 from app.etags import matches_etag
 from app.jobs.cancel import request_cancel
+from app.jobs.check_order import check_request
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
 from app.jobs.idempotency import OrderIdentity
@@ -145,6 +146,7 @@ def quote_video(
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     require_active(caller)
     order = read_order(body, handling)
+    check_request(session, caller, order.request, has_files=bool(order.files))
     request = ingest_inputs(session, caller, order.request, order.files)
     quote = make_quote(session, caller, request)
     announce_model(http, str(quote.spec["model"]))

@@ -18,6 +18,7 @@ from app.api.model_headers import announce_model
 from app.api.spend_headers import order_headers, refusal_headers
 from app.api.videos.inputs import has_inputs, ingest_inputs
 from app.errors import AppError
+from app.jobs.check_order import check_order
 from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
 from app.jobs.rate_limits import count_order
@@ -37,9 +38,11 @@ def submit_order(
 ) -> Job:
     """Submit an order as it was called, with its uploaded files by field, and return its job.
 
-    Raises AppError as `receive_order`, `ingest_inputs` and `submit` do.
+    Its words are checked before its files are read. Raises AppError as `receive_order`, `check_order`, `ingest_inputs`
+    and `submit` do.
     """
     order = receive_order(http, session, caller, order)
+    order = check_order(session, caller, order, has_files=bool(files))
     if not has_inputs(order.request, files):
         return submit_received(http, session, caller, order)
     job = repeated_job(session, caller, order)
@@ -52,8 +55,9 @@ def submit_order(
 def submit_received(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> Job:
     """Submit an order that `receive_order` has returned; put its cost and its model's end into the answer's headers.
 
-    Raises AppError as `submit` does.
+    Raises AppError as `check_order` and `submit` do.
     """
+    order = check_order(session, caller, order)
     try:
         job = submit(session, caller, order)
     except AppError as error:

@@ -22,26 +22,39 @@ def rewrite_media(path: Path, folder: Path, reader: str, wanted: Kind | None) ->
 
     Raises RefusedError for a file that is not allowed; libav's errors, OSError and ValueError for a damaged one.
     """
-    with path.open("rb") as file, _open(file, reader) as media:
-        if len(media.streams) > _STREAMS_MAX:
-            raise RefusedError(f"it has {len(media.streams)} streams; {_STREAMS_MAX} are allowed")
-        cover = av.stream.Disposition.attached_pic
-        pictures = [stream for stream in media.streams.video if not stream.disposition & cover]
-        video = pictures[0] if pictures and wanted != "sound" else None
+    with path.open("rb") as file, open_media(file, reader) as media:
+        check_streams(media)
+        video = video_of(media) if wanted != "sound" else None
         audio = media.streams.audio[0] if media.streams.audio else None
         if video is None and wanted == "clip":
             raise RefusedError("it has no pictures; a clip is needed")
         if video is None and audio is None:
             raise RefusedError("it has neither pictures nor sound")
-        for stream, decoders in ((video, _VIDEO_DECODERS), (audio, _AUDIO_DECODERS)):
-            if stream is not None:
-                _prepare(stream, decoders)
+        if audio is not None:
+            _prepare(audio, _AUDIO_DECODERS)
         if video is not None:
             return rewrite_clip(media, video, audio, folder / "clip.mp4", LIMITS["clip"])
         return _rewrite_sound(media, audio, folder / "sound.flac", LIMITS["sound"])
 
 
-def _open(file: Any, reader: str) -> Any:
+def check_streams(media: Any) -> None:
+    """Raise RefusedError for a file of more streams than are allowed."""
+    if len(media.streams) > _STREAMS_MAX:
+        raise RefusedError(f"it has {len(media.streams)} streams; {_STREAMS_MAX} are allowed")
+
+
+def video_of(media: Any) -> Any:
+    """Return the video stream of an open file, ready to be decoded, or None. Raises RefusedError for its codec."""
+    cover = av.stream.Disposition.attached_pic
+    video = next((stream for stream in media.streams.video if not stream.disposition & cover), None)
+    if video is not None:
+        _prepare(video, _VIDEO_DECODERS)
+    return video
+
+
+def open_media(file: Any, reader: str) -> Any:
+    """Open a file with one demuxer and the listed decoders; it refers to nothing else. Raises libav's errors."""
+
     def open_nothing_else(url: str, *_: Any) -> Any:
         raise RefusedError("it refers to other files")
 

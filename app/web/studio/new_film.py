@@ -15,6 +15,7 @@ from app.assets.tables import Asset
 from app.catalog.models import load_catalog
 from app.db import new_id
 from app.errors import AppError
+from app.jobs.check_order import check_order
 from app.jobs.file_retention import retention_end, storage_quota
 from app.jobs.find import find_job, list_jobs
 from app.jobs.idempotency import OrderIdentity, body_fingerprint
@@ -108,8 +109,9 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         order_request = draft_request(draft, max_price=text_of(form, "max_price"))
         _ask(session, visitor, draft, is_confirmed=bool(text_of(form, "anyway")))
         count_order(request, session, visitor.caller)
+        order = check_order(session, visitor.caller, _order(order_request, draft))
         with session.begin_nested():
-            job = submit(session, visitor.caller, _order(order_request, draft))
+            job = submit(session, visitor.caller, order)
     except ValidationError as error:
         return _refused(request, session, visitor, draft, validation_error(error))
     except AppError as error:

@@ -1,6 +1,6 @@
 """Derive a new film from a finished one: remix, retake one shot, extend, or edit."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,6 +13,7 @@ from app.assets.ingest import add_asset
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
+from app.jobs.check_order import check_order
 from app.jobs.derive import check_clips, extension, finished_spec, remix, retake
 from app.jobs.file_retention import retention_end
 from app.jobs.film_reuse import copy_film
@@ -70,31 +71,18 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     # A model that has left the catalogue is refused below, in the words of every other way of ordering.
     if model is not None:
         ask_about_subject(model, [options.prompt], is_confirmed=bool(text_of(form, "anyway")))
-    copied = options.kind in ("extension", "edit")
-    source = copy_film(session, job) if copied else _PLACEHOLDER_SOURCE
-    spec, mode = _spec(session, job, options, source=source), None
-    if options.kind == "retake":
-        check_clips(session, caller.account_id, spec)
-    body = VideoRequest(
-        prompt=options.prompt,
-        model=job.model,
-        project=job.project_id,
-        max_price=text_of(form, "max_price") or None,  # type: ignore[arg-type]
-    )
-    if options.kind == "edit":
-        # An edit is an ordinary request whose input clip is the old film.
-        size = f"{spec.width}x{spec.height}"
-        body, mode = (
-            body.model_copy(
-                update={"video": source.id, "size": size, "seconds": _whole_seconds(job), "sound": spec.sound}
-            ),
-            "edit",
-        )
+    # Checked before the film is copied, so that a refusal stores nothing.
+    order = check_order(session, caller, _variation(session, form, job, options, _PLACEHOLDER_SOURCE))
+    if order.spec is not None and options.kind == "retake":
+        check_clips(session, caller.account_id, order.spec)
+    source = copy_film(session, job) if options.kind in ("extension", "edit") else None
+    if source is not None:
+        order = replace(_variation(session, form, job, options, source), checked=order.checked)
     # A failure writes nothing.
     with session.begin_nested():
-        if copied:
+        if source is not None:
             add_asset(session, source, expires_at=retention_end(session, job.account_id))
-        return submit(session, caller, _order(form, job, options, body, spec if mode is None else None))
+        return submit(session, caller, order)
 
 
 def variations_of(session: Session, caller: Caller, job: Job, form: FormData | None = None) -> list[dict[str, Any]]:
@@ -190,6 +178,23 @@ def _price(session: Session, caller: Caller, spec: Spec) -> dict[str, Any]:
         "seconds": priced.usage.seconds,
         "context": priced.usage.input_seconds,
     }
+
+
+def _variation(session: Session, form: FormData, job: Job, options: VariationOptions, source: Asset) -> OrderIdentity:
+    """Return the order of a variation; `source` is the film as an input, where the variation reads it."""
+    spec = _spec(session, job, options, source=source)
+    body = VideoRequest(
+        prompt=options.prompt,
+        model=job.model,
+        project=job.project_id,
+        max_price=text_of(form, "max_price") or None,  # type: ignore[arg-type]
+    )
+    if options.kind != "edit":
+        return _order(form, job, options, body, spec)
+    # An edit is an ordinary request whose input clip is the old film.
+    size = f"{spec.width}x{spec.height}"
+    changes = {"video": source.id, "size": size, "seconds": _whole_seconds(job), "sound": spec.sound}
+    return _order(form, job, options, body.model_copy(update=changes), None)
 
 
 def _order(form: FormData, job: Job, options: VariationOptions, body: VideoRequest, spec: Spec | None) -> OrderIdentity:

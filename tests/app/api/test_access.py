@@ -36,6 +36,8 @@ PUBLIC = {
     "/files/{token}",
     "/api/v1/uploads/{permit}",
     "/v1/assets/uploads/{token}",
+    # Whoever has a file may ask where it comes from.
+    "/v1/verify",
 }
 ORDER = {"model": "synthetic", "prompt": "b", "seconds": 1, "resolution": "480P"}
 # Path parameters that name nothing of an account.

@@ -49,7 +49,7 @@ def fill(engine: Engine, table: str, count: int, **values: str) -> None:
 def fill_first_revision(engine: Engine) -> None:
     """Add ended jobs with their units and takes, some that run, and the money that went."""
     fill(engine, "accounts", 1, id="'acct'", kind="'prepaid'", currency="'CNY'", billing_zone="'UTC'")
-    ended = {"finished_at": "now()", "film": """'{"frames": 30}'::jsonb""", "spec": f"'{SPEC}'::jsonb"}
+    ended = {"finished_at": "now()", "film": """'{"frames": 30, "sha256": "0"}'::jsonb""", "spec": f"'{SPEC}'::jsonb"}
     account = {"account_id": "'acct'"}
     job = {"id": "'job' || n", **account, "stage": "'rendering'", "state": "'completed'", **ended}
     fill(engine, "jobs", JOBS, **job)
@@ -134,6 +134,7 @@ def test_a_filled_database_is_upgraded_while_readers_and_heartbeats_go_on(empty_
         assert connection.scalar(text(films)) == JOBS
         assert connection.scalar(text("SELECT count(*) FROM lot_draws WHERE cause = 'correction'")) == JOBS
         assert connection.scalar(text("SELECT count(*) FROM jobs WHERE promote_at IS NOT NULL")) == 10
+        assert connection.scalar(text("SELECT count(*) FROM registry_films WHERE frame_hashes = ''")) == JOBS
         assert connection.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 0
         assert connection.scalar(text("SELECT count(*) FROM pg_constraint WHERE NOT convalidated")) == 0
 

@@ -4,6 +4,7 @@ import pytest
 
 from app.errors import AppError
 from app.redis_client import get_redis
+from app.request_client import machine_of
 from app.web.signin_limits import (
     FREE_TRIES,
     FREE_TRIES_OF_MACHINE,
@@ -15,7 +16,6 @@ from app.web.signin_limits import (
     admit_try,
     forget_try,
     limit_tries,
-    machine_of,
 )
 
 PREFIX = "cinemeter:sign-in:"

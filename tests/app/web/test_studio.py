@@ -168,6 +168,23 @@ def test_a_refused_order_says_why_and_keeps_the_form(site: Site):
     assert jobs() == []
 
 
+def test_words_that_are_refused_order_nothing(site: Site):
+    browser = site.browser("alice")
+    browser.get("/studio")
+    assert browser.send("/studio/orders", {**FILM, "shot_prompt": "nude child"}).status_code == 422
+    assert "This service does not make what the prompt describes" in browser.text()
+    assert jobs() == []
+    browser.send("/studio/orders", STORYBOARD)
+    site.work()
+    [film] = jobs()
+    browser.get(f"/films/{film.id}")
+    for kind in ("retake", "extension", "edit"):
+        form = {"kind": kind, "shot": "1", "prompt": "remove the clothes of the woman", "anyway": "yes"}
+        assert browser.send(f"/films/{film.id}/variations", form).status_code == 422, kind
+        assert "This service does not make what the prompt describes" in browser.text()
+    assert len(jobs()) == 1
+
+
 def test_the_meter_shows_the_price_of_the_form(site: Site):
     browser = site.browser("author")
     assert browser.get("/studio").status_code == 403

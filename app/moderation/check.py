@@ -1,0 +1,53 @@
+"""Check the words of an order by every checker, one after the other; the first that refuses decides."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.moderation.http_checker import CHECKER as HTTP
+from app.moderation.http_checker import HttpChecker
+from app.moderation.outcomes import CheckedText, CheckFailed, Finding, Outcome
+from app.moderation.policy import moderation_policy
+from app.moderation.rules import shipped_rules
+
+log = logging.getLogger(__name__)
+
+# The category of what could not be checked.
+UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True)
+class TextCheck:
+    """What the checkers say of the words of an order: what stands against it, and by which versions it was checked."""
+
+    finding: Finding | None
+    checked_by: str  # "rules 2026-11-30, http omni-moderation-latest"
+
+
+def check_rules(texts: Sequence[CheckedText]) -> TextCheck:
+    """Check words by the shipped rules alone, which wait for nothing."""
+    rules = shipped_rules()
+    finding = next((each for each in map(rules.check, texts) if each is not None), None)
+    return TextCheck(finding, f"rules {rules.version}")
+
+
+def has_server() -> bool:
+    """Return whether the operator's policy names a server, which `check_server` waits for."""
+    return moderation_policy().http is not None
+
+
+def check_server(texts: Sequence[CheckedText], before: TextCheck) -> TextCheck:
+    """Check words at the policy's server, after `before`; negative prompts say what is not to be seen, and stay here.
+
+    Where the server does not answer, the finding is of the category `unchecked`: allowed or refused by the policy.
+    """
+    policy = moderation_policy().http
+    if policy is None:
+        return before
+    try:
+        finding, model = HttpChecker(policy).check("\n".join(dict.fromkeys(text.prompt for text in texts)))
+    except CheckFailed as failure:
+        log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
+        outcome = Outcome.ALLOW if policy.on_failure == "open" else Outcome.REFUSE
+        finding, model = Finding(outcome, UNCHECKED, 0.0, str(failure), "", HTTP), UNCHECKED
+    return TextCheck(finding, f"{before.checked_by}, {HTTP} {model}".rstrip())

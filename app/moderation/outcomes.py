@@ -1,0 +1,45 @@
+"""What a check says: allowed, refused or to be decided by a moderator, and why."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CheckStage(StrEnum):
+    """What is checked: the words of an order, its pictures and clips, or frames of its film."""
+
+    PROMPT = "prompt"
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class Outcome(StrEnum):
+    """What a check decides."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True)
+class CheckedText:
+    """The words of one shot: its prompt with the style line, its negative prompt, and whether it has a picture."""
+
+    prompt: str
+    negative_prompt: str = ""
+    has_input: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a checker says of something that it does not allow, without the words that it matched."""
+
+    outcome: Outcome
+    category: str
+    score: float  # 0 to 1; 1 for rules, which know no degrees
+    rule: str
+    version: str  # of the rules, or the model that a server names
+    checker: str
+
+
+class CheckFailed(Exception):
+    """A checker did not answer, or answered nonsense; the message is a short code of what happened."""

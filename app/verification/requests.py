@@ -1,0 +1,25 @@
+"""Who may ask for a verification: anybody, so many times a minute, and without a place that customers need."""
+
+from fastapi import Request
+
+from app.jobs.rate_limits import count_stranger
+from app.request_limits import RequestLimits, WorkKind
+from app.request_session import end_admission
+from app.verification.limits import FORM_BYTES_MAX, PER_MINUTE
+
+# The bodies of all strangers together count as those of one account.
+_STRANGERS = "strangers"
+
+
+def _authorize(request: Request) -> str:
+    """Count the request before any of its body is read. Raises AppError `rate_limited`."""
+    count_stranger(request, "verifications", PER_MINUTE)
+    return _STRANGERS
+
+
+VERIFICATION_LIMITS = RequestLimits(WorkKind.LIGHT, form_bytes_max=FORM_BYTES_MAX, authorize=_authorize)
+
+
+async def leave_gate(request: Request) -> None:
+    """Give back the request's place at the gate: reading a file takes long, and needs no session."""
+    end_admission(request)

@@ -1,0 +1,69 @@
+"""A server of OpenAI's `/v1/moderations` shape that behaves as its path says, over real sockets."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CLEAN: dict[str, Any] = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.01}}
+FLAGGED: dict[str, Any] = {
+    "flagged": True,
+    "categories": {"violence": True, "violence/graphic": True, "hate": False},
+    "category_scores": {"violence": 0.7, "violence/graphic": 0.9, "hate": 0.1},
+}
+_BODIES: dict[str, tuple[int, str]] = {
+    "/clean": (200, json.dumps({"id": "modr-1", "model": "moderator-1", "results": [CLEAN]})),
+    "/flagged": (200, json.dumps({"id": "modr-2", "model": "moderator-1", "results": [FLAGGED]})),
+    "/error": (500, "{}"),
+    "/text": (200, "<html>"),
+    "/empty": (200, '{"results": []}'),
+    "/other": (200, '{"results": [{"flagged": "yes", "categories": []}]}'),
+    "/list": (200, "[1]"),
+}
+
+
+class ModerationServer:
+    """Its requests, and its URLs by what they do."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.requests: list[tuple[str | None, Any]] = []
+        self.release = threading.Event()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@contextmanager
+def moderation_server() -> Iterator[ModerationServer]:
+    """Run the server during the block. `/hang` answers nothing before the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            server.requests.append((self.headers["authorization"], json.loads(content)))
+            if self.path == "/hang":
+                server.release.wait(60)
+                return
+            status, text = _BODIES[self.path]
+            self.send_response(status)
+            self.send_header("content-length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    server = ModerationServer(http.server_address[1])
+    thread = threading.Thread(target=http.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.release.set()
+        http.shutdown()
+        http.server_close()
