@@ -117,7 +117,7 @@ def test_every_metric_of_the_service_is_on_a_dashboard() -> None:
         "cinemeter_job_seconds_bucket",
         "cinemeter_stage_seconds_bucket",
         "cinemeter_eta_off_seconds",
-    }
+    }, "add a panel in tests/repo/dashboards.py, then `make fmt`"
 
 
 @needs_promtool

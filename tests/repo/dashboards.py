@@ -98,6 +98,11 @@ SERVICE = (
         "short",
         (("sum by (result) (increase(cinemeter_sign_ins_total[15m]))", "{{result}}"),),
     ),
+    Panel(
+        "Decisions of moderation in an hour",
+        "short",
+        (("sum by (stage, outcome) (increase(cinemeter_moderation_total[1h]))", "{{stage}}: {{outcome}}"),),
+    ),
 )
 QUEUE = (
     Panel(
