@@ -13,7 +13,7 @@ FORM_BYTES_MAX = FILE_BYTES_MAX + 64 * 1024
 FETCH_SECONDS = 20.0
 # Wall clock of the process that reads a file, and of the one that seeks the watermark.
 READ_SECONDS = 150.0
-SEEK_SECONDS = 120.0
+SEEK_SECONDS = 150.0
 # Per process: files that are read, and URLs that are fetched, at once. None waits.
 READ_TOGETHER = 2
 FETCHED_TOGETHER = 4

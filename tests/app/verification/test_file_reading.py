@@ -24,6 +24,7 @@ from app.verification.file_reading import FileReading, read_file
 from tests.app.assets.media_files import Trap, make_clip, make_picture, png_header
 from tests.app.provenance.marked_films import marked_film
 
+pytestmark = pytest.mark.timeout(900)
 HEIGHT, WIDTH = 360, 640
 FTYP = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
 
