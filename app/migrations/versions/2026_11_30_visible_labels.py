@@ -1,6 +1,6 @@
 """the visible label of an account's films
 
-Revision: 0046, after 0050
+Revision: 0046, after 0048
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from alembic import op
 from app.migrations.online import add_constraint
 
 revision: str = "0046"
-down_revision: str | Sequence[str] | None = "0050"
+down_revision: str | Sequence[str] | None = "0048"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
