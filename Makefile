@@ -9,6 +9,8 @@ TESTS := $(VENV)/.installed
 NODE := tests/contracts/node
 # LiteLLM, whose pins contradict those of the tests: a folder of packages that its own processes put before the others.
 LITELLM := $(VENV)/litellm
+# Helm, promtool and the schemas of Kubernetes, which check the chart and the alerts.
+CHARTS := $(VENV)/charts
 # Bytecode is written when a module is first imported; compiling every module of PyTorch ahead would take longer than the rest.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 # Where a shell forbids it, each worker would compile PyTorch and diffusers anew at its start, for twenty seconds.
@@ -21,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies clients coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase clean
+.PHONY: help setup demo up test browser proxies clients charts coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +49,7 @@ demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress
 up: $(RUNS) ## Start the whole service here and stay up; prints the studio's URL and keys
 	$(BIN)/cinemeter up
 
-test: $(TESTS) browser proxies clients ## Run every test but the deep ones
+test: $(TESTS) browser proxies clients charts ## Run every test but the deep ones
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # The tests of the pages need a real browser: Debian's, since Playwright's own is not downloaded.
@@ -83,10 +85,19 @@ $(LITELLM)/.installed: tests/contracts/litellm/packages.txt | $(TESTS)
 	@if timeout 900 $(PIP) --quiet --no-deps --target $(LITELLM) -r $<; then touch $@; \
 	else rm -rf $(LITELLM); echo "LiteLLM could not be installed, so its tests are left out."; fi
 
-coverage: $(TESTS) browser proxies clients ## Run every test but the deep ones and print the lines that none of them reaches
+# Where they cannot be had, the tests of the chart or of the alerts are left out and say so.
+charts: $(CHARTS)/.installed
+
+$(CHARTS)/.installed: tests/deploy/chart_tools.txt tests/deploy/install_chart_tools.py | $(TESTS)
+	@echo "Installing Helm, promtool and the schemas of Kubernetes, which check the chart and the alerts …"
+	@rm -rf $(CHARTS) && mkdir -p $(CHARTS)
+	@if timeout 900 $(BIN)/python tests/deploy/install_chart_tools.py $(CHARTS); then touch $@; \
+	else rm -rf $(CHARTS); echo "They could not be installed, so the tests of the chart are left out."; fi
+
+coverage: $(TESTS) browser proxies clients charts ## Run every test but the deep ones and print the lines that none of them reaches
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --cov=app --cov=pricing --cov=workers --cov-report=term:skip-covered
 
-test-deep: $(TESTS) browser proxies clients ## Run the storms, fuzzing and long runs
+test-deep: $(TESTS) browser proxies clients charts ## Run the storms, fuzzing and long runs
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m deep
 
 storm: $(TESTS) ## Let FAULTS (1000) faults hit a whole service, and print how it recovered from each kind (SEED=1)

@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         max_length=100,
         description="Name or provider code of the operator, in the marks of every film (GB 45438: ContentProducer).",
     )
+    visible_label: str = Field(
+        "none",
+        pattern="^(none|corner_sign|gb45438|eu_icon)$",
+        description="Visible label of the films of accounts that have none of their own: none, corner_sign, gb45438 (text at the start) or eu_icon.",
+    )
     moderation_policy: Path | None = Field(
         None,
         description="TOML file with the operator's policy of moderation: the server that checks words besides the shipped rules; empty: the rules alone.",

@@ -12,11 +12,12 @@ from app.clock import now
 from app.jobs.settle import RegistryEntry
 from app.jobs.spec import Spec
 from app.provenance.aigc import TAG, aigc_label, read_label
-from app.provenance.manifest import FilmOrigin, Ingredient, read_manifest, sign_film
+from app.provenance.manifest import FilmOrigin, Ingredient, read_manifest, sign_film, try_identity
 from app.provenance.mark_state import MarkError, MarkState
 from app.provenance.mp4_tags import read_tags
-from app.provenance.signing import signing_identity
+from app.provenance.signing import SigningIdentity, signing_identity
 from app.settings import get_settings
+from workers.engine import Stopped
 from workers.film.encoding import FilmError
 from workers.film.key_frame_hashes import key_frame_hashes
 from workers.film.measure import Measure
@@ -47,10 +48,25 @@ def metadata(film_id: str) -> dict[str, str]:
     return {TAG: aigc_label(film_id, get_settings().producer)}
 
 
+def usable_identity() -> SigningIdentity:
+    """Return what films are signed with, once it has signed something. Raises MarkError where nothing can be signed."""
+    identity = signing_identity()
+    try_identity(identity)
+    return identity
+
+
 def sign(film: Path, out: Path, origin: FilmOrigin) -> None:
-    """Write a film, or a clip of it, to `out` with its signed manifest. Raises UnmarkedFilm."""
+    """Write a film, or a clip of it, to `out` with its signed manifest.
+
+    Raises UnmarkedFilm, and Stopped where the certificate is of no use: the take is handed back, since nothing is wrong
+    with the film, and this worker claims no other before the certificate is replaced.
+    """
     try:
-        sign_film(film, out, origin, signing_identity())
+        identity = usable_identity()
+    except MarkError as error:
+        raise Stopped(str(error)) from error
+    try:
+        sign_film(film, out, origin, identity)
     except MarkError as error:
         raise UnmarkedFilm(f"The film cannot be marked: {error}") from error
 

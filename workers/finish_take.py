@@ -31,6 +31,7 @@ from workers.film.thumbnails import SheetGeometry, poster, spritesheet
 from workers.film.wave_image import wave_image
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
+from workers.picture_labels import label_pictures
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
 
@@ -104,6 +105,9 @@ class FinishTake(RunningTake):
         facts = measure(film, decode="keys")
         poster(film, self.folder / "poster.jpg", measure=facts)
         self._sprites = spritesheet(film, self.folder / "sprites.jpg", measure=facts)
+        with self._marks_stage():
+            pictures = self.folder / "poster.jpg", self.folder / "sprites.jpg"
+            label_pictures(*pictures, self._sprites, self._spec.visible_label)
         if facts.has_audio:
             wave_image(film, self.folder / "wave.png", samples=sample_at(facts.frames, facts.fps))
         # The last step: any later change of the file, even a copy of its streams into another one, breaks the manifest.
@@ -168,9 +172,11 @@ class FinishTake(RunningTake):
     def _marks_stage(self) -> Iterator[None]:
         """Count the time inside the block as that of the film's marks."""
         began, cpu_began = time.perf_counter(), cpu_seconds()
-        yield
-        self._marks_seconds += time.perf_counter() - began
-        self._marks_cpu_seconds += cpu_seconds() - cpu_began
+        try:
+            yield
+        finally:
+            self._marks_seconds += time.perf_counter() - began
+            self._marks_cpu_seconds += cpu_seconds() - cpu_began
 
     def _check_control(self) -> None:
         """Record progress, and raise Stopped where the worker shall leave or the lease is in doubt."""

@@ -7,8 +7,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -18,7 +16,6 @@ from app.dispatch.lease import succeed_segment
 from app.jobs.queue_tables import Take
 from app.jobs.sound_files import sound_key
 from app.provenance.manifest import FilmOrigin
-from app.provenance.watermark import Watermark, heights_for, watermark_key
 from app.storage import get_storage
 from workers.checkpoints import CheckpointUploader, fetch_checkpoint, forget_checkpoints
 from workers.engine import Continuation, Engine, Meter, SegmentRequest, Sound
@@ -27,6 +24,7 @@ from workers.engine_cache import EngineCache
 from workers.film.clip_writer import ClipWriter
 from workers.film.sound_file import write_sound
 from workers.film_marks import film_origin, metadata, sign
+from workers.frame_marks import FrameMarks
 from workers.prefetch import Prefetcher
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -110,14 +108,12 @@ class SegmentTake(RunningTake):
             first = next(chunks)
             # An engine with an upscaler draws larger frames than the model's own, so the first ones say their size.
             writer = self._open_encoder(width=first.shape[2], height=first.shape[1])
-            watermark = self._watermark(first[0])
+            marks = FrameMarks(self._segment, first[0])
             # The control looked after the first step; look once more for what was ordered since.
             self._prefetcher.look()
             for chunk in chain((first,), chunks):  # uint8 [f, H, W, 3]
-                # What does not fit is refused by the encoder, which says why.
-                if watermark is not None and watermark.fits(chunk):
-                    with engine.meter.stage("marks"):
-                        chunk = watermark.draw(chunk)
+                with engine.meter.stage("marks"):
+                    chunk = marks.draw(chunk)
                 with engine.meter.stage("encode"):
                     writer.write(chunk)
                 self.control.mark_progress()
@@ -182,14 +178,6 @@ class SegmentTake(RunningTake):
         )
         self.cleanup.callback(writer.abort)
         return writer
-
-    def _watermark(self, first: npt.NDArray[np.uint8]) -> Watermark | None:
-        """Return the film's watermark for a take that begins with this frame, uint8 [H, W, 3]."""
-        mark_id = self._segment.mark_id
-        if mark_id is None:
-            return None
-        height, width, _ = first.shape
-        return Watermark(watermark_key(), mark_id, height=height, width=width, heights=heights_for(first))
 
     def _store(self, rendered: Rendered) -> None:
         storage, prefix = get_storage(), f"takes/{self.claim.job_id}/{self.claim.take_id}"

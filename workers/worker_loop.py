@@ -16,13 +16,14 @@ from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.liveness import LIVENESS
 from app.logs import bind_log_ids
-from app.provenance.signing import signing_identity
+from app.provenance.mark_state import MarkError
 from app.settings import get_settings
 from app.trace import span
 from workers.checkpoints import remove_stale_checkpoints
 from workers.engine import EnginePoisoned
 from workers.engine.host_info import machine_facts
 from workers.engine_cache import EngineCache
+from workers.film_marks import usable_identity
 from workers.finish_take import FinishTake
 from workers.prefetch import Prefetcher
 from workers.running_take import RunningTake
@@ -169,6 +170,12 @@ class WorkerLoop:
             self.uploads.wait()
 
     def _claim(self) -> Claim | None:
+        try:
+            # A certificate may expire, or be replaced by one that cannot sign, while the worker runs.
+            usable_identity()
+        except MarkError as error:
+            log.error("This worker claims nothing, as it cannot sign films: %s", error)
+            return None
         with transaction() as session:
             return claim(session, self.worker_id, self.pools, self.engines.model_id)
 
@@ -265,7 +272,7 @@ _workers: list[WorkerLoop] = []
 def start_worker(worker_id: str, pools: list[str]) -> WorkerLoop:
     """Open the worker loop of this process. Raises MarkError when no film could be signed."""
     # Before the first claim: a film that cannot be signed must not be rendered.
-    identity = signing_identity()
+    identity = usable_identity()
     if identity.is_development:
         log.warning("Films are signed with the development certificate of this home; set CINEMETER_SIGNING_KEY.")
     worker = WorkerLoop(worker_id, pools)

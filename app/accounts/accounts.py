@@ -8,6 +8,7 @@ from app.accounts.tables import Account, AccountKind
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.provenance.label_policy import VisibleLabel
 from app.settings import get_settings
 
 DEFAULT_CURRENCY = "CNY"
@@ -71,6 +72,14 @@ def set_limits(session: Session, account_id: str, *, concurrency: int | None, qu
     if queue_limit is not None and queue_limit < 0:
         raise AppError("invalid_request", "A queue limit is 0 or more.", field="queue_limit")
     account.concurrency, account.queue_limit = concurrency, queue_limit
+    session.flush()
+    return account
+
+
+def set_visible_label(session: Session, account_id: str, label: VisibleLabel | None) -> Account:
+    """Set the label that the account's films show; None applies the setting's. Raises `not_found`."""
+    account = get_account(session, account_id)
+    account.visible_label = label
     session.flush()
     return account
 

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, ExcludeConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, one_of
+from app.provenance.label_policy import VisibleLabel
 from app.roles import Role, Scope
 
 
@@ -40,6 +41,7 @@ class Account(Base):
     __tablename__ = "accounts"
     __table_args__ = (
         one_of("kind", AccountKind),
+        one_of("visible_label", VisibleLabel),
         CheckConstraint("concurrency > 0", name="concurrency_positive"),
         CheckConstraint("queue_limit >= 0", name="queue_limit_not_negative"),
     )
@@ -53,6 +55,8 @@ class Account(Base):
     # An operator's own figures for this account; NULL leaves what the membership says.
     concurrency: Mapped[int | None] = mapped_column(Integer)
     queue_limit: Mapped[int | None] = mapped_column(Integer)
+    # The label that the account's films show; NULL leaves the setting's.
+    visible_label: Mapped[str | None] = mapped_column(Text)
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from app.accounts import accounts
 from app.accounts.accounts import create_account, get_account, reinstate, set_limits, suspend
 from app.accounts.invitations import create_invitation, withdraw_invitation
 from app.accounts.keys import get_key, issue_key, revoke_key, rotate_key
@@ -18,6 +19,7 @@ from app.audit_log.log import record_action
 from app.clock import now
 from app.errors import AppError
 from app.prices.find import book_at
+from app.provenance.label_policy import VisibleLabel
 from app.roles import ADMIN_ROLES, Role, Scope, require_may_grant, require_role
 from app.wallet.balance import open_wallet
 from pricing.money import Money
@@ -54,6 +56,18 @@ def set_account_limits(
     account = set_limits(session, account_id, concurrency=concurrency, queue_limit=queue_limit)
     new = {"concurrency": concurrency, "queue_limit": queue_limit}
     record_action(session, actor, "account.limited", account_id, before=old, after=new)
+    return account
+
+
+def set_visible_label(session: Session, actor: Actor, account_id: str, label: VisibleLabel | None) -> Account:
+    """Set the label that an account's films show from now on; None applies the setting's.
+
+    Raises `forbidden`, `not_found`.
+    """
+    require_role(actor, Role.OPERATOR)
+    before = get_account(session, account_id).visible_label
+    account = accounts.set_visible_label(session, account_id, label)
+    record_action(session, actor, "account.labelled", account_id, before=before, after=label)
     return account
 
 

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from app.cli.health_check import HealthCheck
 from app.clock import local_now
+from app.provenance.manifest import try_identity
 from app.provenance.mark_state import MarkError
 from app.provenance.signing import DEVELOPMENT_FILE, read_identity
 from app.settings import get_settings
@@ -20,6 +21,8 @@ def check_marks() -> list[HealthCheck]:
         return [HealthCheck("marks", None, "development certificate, made when a worker first starts", _FIX)]
     try:
         identity = read_identity(path, is_development=settings.signing_key is None)
+        if identity.expires_at > local_now():
+            try_identity(identity)
     except (MarkError, OSError) as error:
         return [HealthCheck("marks", False, str(error), _FIX)]
     remaining, until = identity.expires_at - local_now(), f"until {identity.expires_at:%Y-%m-%d}"

@@ -14,7 +14,7 @@ from app.cli.bootstrap import init, print_sign_in_link
 from app.cli.client import ApiError
 from app.cli.doctor import diagnose, report_table
 from app.cli.keys import keys
-from app.cli.migrate import upgrade
+from app.cli.migrate import check_schema, upgrade
 from app.cli.models import models
 from app.cli.options import Home, home_folder
 from app.cli.prices import prices
@@ -108,10 +108,19 @@ def doctor(home: Home = None) -> None:
 
 
 @app.command("migrate")
-def migrate(home: Home = None) -> None:
+def migrate(
+    home: Home = None,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Change nothing; fail if the database lacks revisions of this release.")
+    ] = False,
+    wait: Annotated[float, typer.Option(min=0, help="With --check: wait so many seconds for them before failing.")] = 0,
+) -> None:
     """Migrate the database to the newest version."""
     with any_servers(home_folder(home)):
-        upgrade()
+        if check_only:
+            check_schema(wait)
+        else:
+            upgrade()
     err.print("The database is at the newest version.")
 
 

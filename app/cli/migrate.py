@@ -9,12 +9,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import app
 from app.db import TIME_OUTS, get_engine
 from app.errors import AppError
 from app.migrations.online import is_locked_out
+from app.migrations.revisions import lacks_revisions
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,32 @@ def upgrade(database_url: str | None = None, revision: str = "head") -> None:
             time.sleep(_PAUSE_SECONDS)
         with engine.begin() as connection:
             set_time_outs(connection)
+
+
+def check_schema(wait: float = 0, database_url: str | None = None) -> None:
+    """Return once the database has every revision of this release; it is asked for up to `wait` seconds.
+
+    Raises AppError `unavailable` when it still lacks some then, or does not answer. Pods wait so before they begin,
+    while another migrates.
+    """
+    deadline = time.monotonic() + wait
+    while (missing := _missing_schema(database_url)) is not None:
+        if time.monotonic() >= deadline:
+            raise AppError("unavailable", missing)
+        log.info("%s Asking again", missing)
+        time.sleep(min(_PAUSE_SECONDS, max(0.0, deadline - time.monotonic())))
+
+
+def _missing_schema(database_url: str | None) -> str | None:
+    """Return what an operator has to do before this release can run on the database, or None."""
+    try:
+        with get_engine(database_url).connect() as connection:
+            lacks = lacks_revisions(connection)
+    except ProgrammingError:
+        lacks = True
+    except OperationalError as error:
+        return f"The database does not answer: {str(error.orig).splitlines()[0]}."
+    return "The database lacks revisions of this release. Run `cinemeter migrate`." if lacks else None
 
 
 def _upgraded(config: Config, engine: Engine, revision: str) -> bool:

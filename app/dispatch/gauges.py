@@ -81,6 +81,11 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         "SELECT pool, state, count(*) FROM workers, jsonb_array_elements_text(pools) AS pool"
         " WHERE state <> 'gone' GROUP BY 1, 2",
     ),
+    "cinemeter_workers_wanted": (
+        "Workers that a pool could use at once: running takes, and units up to the class that may be claimed.",
+        ["pool", "class"],
+        "SELECT name, class, workers_wanted(name, class) FROM pools, generate_series(1, 2) AS class",
+    ),
     "cinemeter_leader_term": (
         "Term of the leader of a role; each change of leader adds one.",
         ["role"],

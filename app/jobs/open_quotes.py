@@ -56,6 +56,8 @@ def open_quotes(
     if request.model not in (AUTO, agreed.model, first.alias) and not _means(request.model, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
     requested = spec or resolve(session, caller, request, first.model, seed=agreed.seed, mode=agreed.mode)
+    # A quote has fixed the label too, by the policy of its moment.
+    requested = requested.model_copy(update={"visible_label": agreed.visible_label})
     if requested.fingerprint() != quote.spec_hash:
         fields = [name for name, value in requested if getattr(agreed, name) != value]
         message = f"The quote is for a different request; these fields differ: {', '.join(fields)}."

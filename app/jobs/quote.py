@@ -28,6 +28,7 @@ from app.jobs.schemas import EstimateOut, PriceOut, QuoteOut, VideoRequest, unix
 from app.jobs.spec import Spec
 from app.jobs.states import QuoteState
 from app.jobs.tables import Quote
+from app.jobs.visible_label import labelled
 from app.prices.find import recorded_book
 from app.prices.reservations import PriceUse, ReservationConflict, reserve
 from app.settings import get_settings
@@ -115,7 +116,7 @@ def estimate_films(
 
     def price_of(model: VideoModel) -> tuple[Priced, ...]:
         check_terms(session, model, accepted=accepted)
-        spec = resolve(session, caller, request, model, seed=seed, mode=mode)
+        spec = labelled(resolve(session, caller, request, model, seed=seed, mode=mode), caller.account)
         check_memory(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
 

@@ -20,6 +20,7 @@ from app.jobs.model_life import check_not_retired
 from app.jobs.resolve_sound import resolve_sound
 from app.jobs.schemas import ShotIn, VideoRequest
 from app.jobs.spec import CROSSFADE_SECONDS, Shot, Spec, film_frames, styled
+from app.provenance.label_policy import VisibleLabel
 from app.settings import get_settings
 from pricing.rate_key import Mode
 
@@ -75,6 +76,7 @@ def resolve(
         video_seconds=str(Fraction(shots[0].frames, model.fps)) if clip else "0",
         strength=_strength(request, model, wanted_mode),
         service_tier=request.service_tier,
+        deepfake=request.deepfake,
     )
 
 
@@ -251,5 +253,9 @@ def resolved_facts(spec: Spec, model: VideoModel) -> dict[str, object]:
         facts["sound"] = spec.sound
     if spec.style:
         facts["style"] = spec.style
+    if spec.deepfake:
+        facts["deepfake"] = True
+    if spec.visible_label is not VisibleLabel.NONE:
+        facts["visible_label"] = str(spec.visible_label)
     terms = prompt_terms(model, [shot.prompt for shot in spec.shots])
     return facts if terms is None else {**facts, "prompt_terms": terms}

@@ -107,6 +107,7 @@ class VideoRequest(StrictModel):
     sound_gain: Gain | None = Field(None, description="Gain of the model's sound in a mix, in dB; default 0.")
     audio_gain: Gain | None = Field(None, description="Gain of the audio track in a mix, in dB; default 0.")
     strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may depart from their source.")
+    deepfake: bool = Field(False, description="It shows real people or events as they never were; it gets a label.")
     service_tier: str = Field("standard", max_length=32)
     project: str | None = Field(None, description="Project (business unit) of the job.")
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=METADATA_MAX)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
+from app.provenance.label_policy import VisibleLabel
 from pricing.rate_key import Mode
 
 Transition = Literal["cut", "crossfade"]
@@ -16,7 +17,7 @@ CROSSFADE_SECONDS = Fraction(1, 2)
 
 # Fields that came later. With their defaults they are left out of what is stored and hashed, so that Specs, quotes and
 # receipts from before stay what they were, byte for byte.
-_LATER = ("sound", "sound_gain", "audio_gain", "style")
+_LATER = ("sound", "sound_gain", "audio_gain", "style", "deepfake", "visible_label")
 
 
 class Shot(BaseModel):
@@ -61,6 +62,8 @@ class Spec(BaseModel):
     video_seconds: str = "0"  # length of that clip in seconds, an exact fraction such as "81/16"
     strength: str | None = None  # share of noise for v2v and edit, a decimal string in (0, 1]
     service_tier: str = "standard"
+    deepfake: bool = False  # whether the customer declares that it shows somebody or something as real
+    visible_label: VisibleLabel = VisibleLabel.NONE
 
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

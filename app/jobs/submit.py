@@ -35,6 +35,7 @@ from app.jobs.schemas import VideoRequest
 from app.jobs.states import JobState, QuoteState, Stage
 from app.jobs.tables import Job
 from app.jobs.usd import frozen_usd_rate
+from app.jobs.visible_label import labelled
 from app.logs import add_log_ids, current_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
@@ -117,10 +118,9 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
         check_memory(session, caller, films[0].spec, films[0].model)
         return films
     if order.spec is not None:
-        # Derived from another job: the Spec is resolved, and only its price is open.
-        model = load_catalog(get_settings().catalog_dir)[order.spec.model]
-        check_memory(session, caller, order.spec, model)
-        return price_films(price_spec(session, caller, order.spec, model, facts=facts), request)
+        spec, model = labelled(order.spec, caller.account), load_catalog(get_settings().catalog_dir)[order.spec.model]
+        check_memory(session, caller, spec, model)
+        return price_films(price_spec(session, caller, spec, model, facts=facts), request)
     return estimate_films(session, caller, request, mode=order.mode, facts=facts)
 
 

@@ -1,9 +1,12 @@
 """The C2PA manifest of a film: written and signed as the last step, and read from files. Nothing is fetched."""
 
+import base64
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from app.provenance.signing import SigningIdentity
 GENERATOR = "Cinemeter"
 FILM_ASSERTION = "cinemeter.film"
 _GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# A PNG of one pixel.
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 # No thumbnails, and nothing from the network: no manifest that a file points at, no OCSP, no list of trust.
 _SETTINGS: dict[str, Any] = {
     "core": {"allowed_network_hosts": []},
@@ -90,6 +97,28 @@ def sign_film(path: Path, out: Path, origin: FilmOrigin, identity: SigningIdenti
             builder.sign(signer, "video/mp4", film, signed)
     except c2pa.C2paError as error:
         raise MarkError(f"the manifest cannot be signed: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def try_identity(identity: SigningIdentity) -> None:
+    """Sign a picture of one pixel, as C2PA accepts only some certificates and says so when it signs.
+
+    Raises MarkError for an identity that cannot sign; one that can is tried once.
+    """
+    try:
+        info = c2pa.C2paSignerInfo(identity.algorithm.encode(), identity.chain, identity.key, None)
+        definition = json.dumps({"claim_generator_info": [{"name": GENERATOR}], "assertions": []})
+        with (
+            c2pa.Context.from_dict(_SETTINGS) as context,
+            c2pa.Signer.from_info(info) as signer,
+            c2pa.Builder(definition, context) as builder,
+            io.BytesIO(_PIXEL) as picture,
+            io.BytesIO() as signed,
+        ):
+            builder.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.EMPTY)
+            builder.sign(signer, "image/png", picture, signed)
+    except c2pa.C2paError as error:
+        raise MarkError(f"The certificate {identity.name} cannot sign films: {error}") from error
 
 
 def read_manifest(path: Path, media_type: str) -> ManifestFacts:

@@ -25,7 +25,7 @@ TEXT_MAX = 100
 
 @dataclass(frozen=True)
 class FileMarks:
-    """The marks of a file. All texts are those of its maker, cut to `TEXT_MAX` characters."""
+    """The marks of a file. All texts are those of its maker, printable, cut to `TEXT_MAX` characters."""
 
     c2pa: MarkState
     aigc: MarkState
@@ -59,7 +59,13 @@ def read_marks(path: Path, media_type: str) -> FileMarks:
         }
         source_type = manifest.source_type.rpartition("/")[2] or source_type
     facts["source_type"] = source_type
-    return FileMarks(state, label.state, {name: text[:TEXT_MAX] for name, text in facts.items() if text})
+    texts = {name: _printable(text)[:TEXT_MAX] for name, text in facts.items()}
+    return FileMarks(state, label.state, {name: text for name, text in texts.items() if text})
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters and lone surrogates, which no database stores."""
+    return "".join(character for character in text if character.isprintable())
 
 
 def _aigc(path: Path, media_type: str) -> AigcLabel:

@@ -1,6 +1,7 @@
 """The certificate that signs the manifests of films: the operator's own, or a development one made for a home."""
 
 import contextlib
+import os
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -56,20 +57,22 @@ def signing_identity() -> SigningIdentity:
     """
     settings = get_settings()
     path = settings.signing_key or settings.home.absolute() / DEVELOPMENT_FILE
-    identity = _load(path, settings.signing_key is None)
+    try:
+        if settings.signing_key is None and not path.exists():
+            _make_development_file(path)
+        status = path.stat()
+        identity = _load(path, settings.signing_key is None, (status.st_ino, status.st_mtime_ns, status.st_size))
+    except OSError as error:
+        raise MarkError(f"The signing key {path} cannot be read: {error.strerror or error}.") from error
     if identity.expires_at <= local_now():
         raise MarkError(f"The certificate in {path} expired at {identity.expires_at.isoformat()}.")
     return identity
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, is_development: bool) -> SigningIdentity:
-    try:
-        if is_development and not path.exists():
-            _make_development_file(path)
-        return read_identity(path, is_development=is_development)
-    except OSError as error:
-        raise MarkError(f"The signing key {path} cannot be read: {error.strerror or error}.") from error
+def _load(path: Path, is_development: bool, version: tuple[int, int, int]) -> SigningIdentity:
+    """Read the file once for each version of it: a key that is replaced is used from the next film on."""
+    return read_identity(path, is_development=is_development)
 
 
 def read_identity(path: Path, *, is_development: bool) -> SigningIdentity:
@@ -133,6 +136,9 @@ def _make_development_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=".signing-", delete=False) as draft:
         draft.write(b"".join(parts))
+        # A host that loses power must not keep an empty file, which no worker would start with.
+        draft.flush()
+        os.fsync(draft.fileno())
     # Linking is atomic and never replaces: where several processes start at once, the first certificate stays.
     with contextlib.suppress(FileExistsError):
         path.hardlink_to(draft.name)

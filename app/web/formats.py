@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from app.provenance.label_policy import VisibleLabel
 from app.reports.translations import decimals
 from pricing.money import Money
 
@@ -98,6 +99,19 @@ def words(code: str) -> str:
     return code.replace("_", " ").replace("-", " ")
 
 
+_LABEL_TITLES = {
+    VisibleLabel.NONE: "No visible label",
+    VisibleLabel.CORNER_SIGN: "AI sign in a corner",
+    VisibleLabel.OPENING_TEXT: "AI生成 at the start (GB 45438-2025)",
+    VisibleLabel.EU_ICON: "AI icon (EU)",
+}
+
+
+def label_title(label: str) -> str:
+    """Return a visible label as people read it."""
+    return _LABEL_TITLES[VisibleLabel(label)]
+
+
 def field(name: str) -> str:
     """Return the label of a form field: `shots.0.last_frame` → `Shot 1, last frame`."""
     parts = name.split(".")
@@ -123,6 +137,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "day": day,
     "iso": iso,
     "ago": ago,
+    "label_title": label_title,
     "words": words,
     "count": count,
     "field": field,

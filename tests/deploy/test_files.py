@@ -1,4 +1,4 @@
-"""The files of deploy/ hold together: with one another, with the settings, with the metrics, and with their formats."""
+"""The files of deploy/ hold together: with one another, with the settings, and with their formats."""
 
 import re
 import shutil
@@ -10,16 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.metrics import MetricWrapperBase
 
-from app import metrics
 from app.cli.main import app as cli
 from app.cli.up import roles
-from app.dispatch.gauges import CLASSES, QUERIES, UP
-from app.dispatch.retention import chores
-from app.dispatch.scheduler import REPAIRS
-from app.jobs.states import JobState, TakeState
-from app.metrics import REGISTRY
 from app.settings import Settings
 from app.wakeups import celery_settings
 from tests.repo.documents import ENVIRONMENT, environment_example
@@ -27,7 +20,6 @@ from tests.repo.sources import ROOT
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILES = sorted(DEPLOY.glob("*.Dockerfile"))
-COUNTED = [metric for metric in vars(metrics).values() if isinstance(metric, MetricWrapperBase)]
 # A row of a table: names in the first cell, the value in the second.
 ROW = re.compile(r"^\| (`[a-z].*?) \| (.*?) \|", flags=re.MULTILINE)
 ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"}
@@ -36,12 +28,6 @@ ROLES = {"api", "scheduler", "courier", "finisher", "worker-gpu0", "worker-gpu1"
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((DEPLOY / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
@@ -208,47 +194,6 @@ def test_the_line_that_lists_requirements_works(path: Path, tmp_path: Path) -> N
     listed = (tmp_path / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert any(each.startswith("fastapi") for each in listed)
     assert any(each.startswith("torch>") for each in listed) == ("worker" in path.name)
-
-
-def test_alerts_name_metrics_that_exist_and_tell_what_to_do(alerts: list[dict[str, Any]]) -> None:
-    known = {family.name for family in REGISTRY.collect()} | set(QUERIES)
-    known |= {"cinemeter_repairs", *UP}
-    headings = re.findall(r"^### (.+)$", (DEPLOY / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    anchors = {"#" + heading.lower().replace(" ", "-") for heading in headings}
-    assert len({rule["alert"] for rule in alerts}) == len(alerts) >= 10
-    for rule in alerts:
-        named = {name.removesuffix("_total") for name in re.findall(r"cinemeter_[a-z_]+", rule["expr"])}
-        assert named <= known, rule["alert"]
-        assert rule["expr"].count("(") == rule["expr"].count(")")
-        assert rule["labels"]["severity"] in ("page", "ticket")
-        assert rule["annotations"]["summary"].endswith(".")
-        assert rule["annotations"]["runbook"] in anchors
-
-
-def test_alerts_ask_for_labels_and_words_that_are_there(alerts: list[dict[str, Any]]) -> None:
-    """An alert on a label that no metric has, or on a word that it never takes, is silent for ever."""
-    labels = {family.name: set(metric._labelnames) for metric in COUNTED for family in metric.describe()}
-    labels |= {name: set(labels_) for name, (_, labels_, _) in QUERIES.items()}
-    labels |= {name: set() for name in UP} | {"cinemeter_repairs": {"repair"}}
-    words = {
-        "state": {str(state) for state in JobState},
-        "outcome": {str(state) for state in TakeState},
-        "repair": set(REPAIRS) | {chore.name for chore in chores()},
-        "class": set(CLASSES.values()),
-        "test": {"True", "False"},
-        "role": {"scheduler"},
-    }
-    for rule in alerts:
-        named: set[str] = set()
-        for name, selector in re.findall(r"(cinemeter_[a-z_]+)(?:\{([^}]*)\})?", rule["expr"]):
-            own = labels[name.removesuffix("_total")]
-            named |= own
-            for label, negated, value in re.findall(r'(\w+)(?:=|(!=)|=~)"([^"]*)"', selector):
-                assert label in own, (rule["alert"], name, label)
-                if label in words:
-                    assert set(value.split("|")) <= words[label], (rule["alert"], label, value, negated)
-        for listed in re.findall(r"(?:by|on) \(([a-z, ]+)\)", rule["expr"]):
-            assert {label.strip() for label in listed.split(",")} <= named, rule["alert"]
 
 
 def test_prometheus_reads_every_role(compose: dict[str, Any]) -> None:

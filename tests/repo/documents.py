@@ -1,4 +1,4 @@
-"""Generate the tables of deploy/reference.md, and deploy/env.example, from the code.
+"""Generate from the code: tables of deploy/reference.md, deploy/env.example, dashboards, a list in the chart's schema.
 
 `python -m tests.repo.documents` writes them.
 
@@ -18,10 +18,18 @@ from app.cli.main import app as cli
 from app.errors import ERROR_CODES
 from app.jobs.states import FINAL, TRANSITIONS
 from app.settings import Settings
+from tests.repo.dashboards import DASHBOARDS, FOLDER, dashboard
 from tests.repo.sources import ROOT
 
 REFERENCE = ROOT / "deploy" / "reference.md"
 ENVIRONMENT = ROOT / "deploy" / "env.example"
+
+CHART_SCHEMA = ROOT / "deploy" / "helm" / "cinemeter" / "values.schema.json"
+# Settings that the chart sets by itself, so that they are not values of its `env`.
+CHART_SETS = frozenset(
+    {"home", "host", "port", "metrics_port", "catalog_dir", "signing_key", "database_url", "redis_url", "secret"}
+    | {"s3_access_key", "s3_secret_key", "api_processes", "pools", "device", "drain_seconds", "worker_name"}
+)
 
 # What compose.yaml asks for beside the settings themselves.
 _COMPOSE = """# Settings of Cinemeter. Copy this file to deploy/.env, which git ignores, and set what you need.
@@ -87,6 +95,12 @@ def environment_example() -> str:
     return "\n".join(blocks)
 
 
+def chart_schema(text: str) -> str:
+    """Return the schema of the chart's values with the names of the settings that its `env` may set."""
+    names = ", ".join(f'"CINEMETER_{name.upper()}"' for name in Settings.model_fields if name not in CHART_SETS)
+    return re.sub(r'\{"enum": \[[^]]*\]\},(?=\s+\{"not": \{"pattern": "\^CINEMETER_")', f'{{"enum": [{names}]}},', text)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "errors": errors_table,
@@ -112,7 +126,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the documents, or with `--check` only say whether one would change."""
-    fresh = {REFERENCE: rendered(REFERENCE.read_text(encoding="utf-8")), ENVIRONMENT: environment_example()}
+    fresh = {
+        REFERENCE: rendered(REFERENCE.read_text(encoding="utf-8")),
+        ENVIRONMENT: environment_example(),
+        CHART_SCHEMA: chart_schema(CHART_SCHEMA.read_text(encoding="utf-8")),
+        **{FOLDER / f"{name}.json": dashboard(name) for name in DASHBOARDS},
+    }
     stale = [path for path, text in fresh.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if arguments != ["--check"]:
         for path in stale:

@@ -1,25 +1,37 @@
 """Ordered films: both marks on each, by every interface, on clips too; and what happens to a film without them."""
 
+import io
 import shutil
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+import numpy.typing as npt
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from PIL import Image
 from sqlalchemy import select
 
+from app.accounts.accounts import set_visible_label
 from app.db import transaction
-from app.jobs.queue_tables import Unit
+from app.jobs.queue_tables import Take, Unit
 from app.provenance.aigc import read_label
+from app.provenance.label_policy import VisibleLabel
 from app.provenance.manifest import FilmOrigin, read_manifest
+from app.provenance.mark_state import MarkError
 from app.provenance.mp4_tags import read_tags
-from app.provenance.signing import signing_identity
+from app.provenance.signing import SigningIdentity, signing_identity
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.storage import get_storage
 from tests.api_client import World
 from tests.app.provenance.marked_films import marked_film, silence_verifier, verdict
+from tests.app.provenance.signing_keys import write_key
+
+Picture = npt.NDArray[np.uint8]
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 TASKS = "/api/v1/services/aigc/video-generation/video-synthesis"
@@ -90,6 +102,39 @@ def test_films_of_every_interface_carry_both_marks(world: World, tmp_path: Path)
     )
 
 
+def test_the_visible_label_is_in_the_film_and_in_its_pictures(world: World, tmp_path: Path) -> None:
+    order = ORDER | {"seconds": 4, "seed": 1}
+    plain = str(world.post("/v1/videos", order).json()["id"])
+    with transaction() as session:
+        set_visible_label(session, world.alice_id, VisibleLabel.OPENING_TEXT)
+    labelled = str(world.post("/v1/videos", order).json()["id"])
+    world.work()
+    # One seed makes the same pictures, but for the marks: the watermark is far weaker than the panel.
+    frames = [frames_of(film_of(world, film_id, tmp_path)) for film_id in (plain, labelled)]
+    fps = len(frames[1]) // 4
+    changes = [change(*pair, 16, 30, 20, 60) for pair in zip(*frames, strict=True)]
+    assert [each > 20 for each in changes] == [True] * 3 * fps + [False] * fps
+    for variant, corner in (("thumbnail", (16, 30, 20, 60)), ("spritesheet", (6, 20, 8, 40))):
+        path = f"content?variant={variant}"
+        pictures = [picture_of(world, f"/v1/videos/{film_id}/{path}") for film_id in (plain, labelled)]
+        assert change(*pictures, *corner) > 20, variant
+
+
+def frames_of(path: Path) -> list[Picture]:
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+
+
+def picture_of(world: World, path: str) -> Picture:
+    return np.asarray(Image.open(io.BytesIO(world.get(path).content)).convert("RGB"))
+
+
+def change(one: Picture, other: Picture, top: int, bottom: int, left: int, right: int) -> float:
+    """Return by how many levels two pictures differ at a place, on average."""
+    place = (slice(top, bottom), slice(left, right))
+    return float(np.abs(one[place].astype(int) - other[place]).mean())
+
+
 def test_a_film_whose_marks_cannot_be_read_back_fails_and_costs_nothing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +153,39 @@ def test_a_film_whose_marks_cannot_be_read_back_fails_and_costs_nothing(
     assert Decimal(world.get("/v1/wallet").json()["held"]) == 0
     with transaction() as session:
         assert audit_books(session) == []
+
+
+def test_orders_wait_while_the_certificate_is_of_no_use(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = write_key(tmp_path / "key.pem", [ExtendedKeyUsageOID.SERVER_AUTH])
+    monkeypatch.setenv("CINEMETER_SIGNING_KEY", str(key))
+    get_settings.cache_clear()
+    film_id = native(world)
+    world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["status"] == "queued"
+    write_key(key, [ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["status"] == "completed"
+
+
+def test_a_take_whose_certificate_expires_meanwhile_is_handed_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identities = [signing_identity()]
+
+    def expiring() -> SigningIdentity:
+        if not identities:
+            raise MarkError("The certificate expired.")
+        return identities.pop()
+
+    film_id = native(world)
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.film_marks.signing_identity", expiring)
+        world.work()
+    assert world.get(f"/v1/videos/{film_id}").json()["error"] is None
+    with transaction() as session:
+        assert session.scalars(select(Take.state).where(Take.job_id == film_id)).all() == ["released"]
 
 
 def test_marks_of_an_upload_are_kept_in_the_manifest_of_the_film_made_with_it(world: World, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from app.api.admin.schemas import (
     ProjectBudgetIn,
     ProjectIn,
     ReasonIn,
+    VisibleLabelIn,
 )
 from app.api.keys import KeyOut, Rotation, show_key
 from app.audit_log.actor import Actor
@@ -48,6 +49,7 @@ class AccountOut(BaseModel):
     membership: str
     concurrency: int | None
     queue_limit: int | None
+    visible_label: str | None
     suspended_at: datetime | None
     suspended_reason: str | None
     created_at: datetime
@@ -113,6 +115,15 @@ def set_account_limits(
     """Set an account's own limits. They apply to new jobs only."""
     limits = {"concurrency": body.concurrency, "queue_limit": body.queue_limit}
     return _show_detail(session, admin_accounts.set_account_limits(session, Actor.of(caller), account_id, **limits))
+
+
+@router.put("/{account_id}/visible_label")
+def set_account_visible_label(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: VisibleLabelIn
+) -> AccountDetailOut:
+    """Set the label that an account's films show. It applies to new orders only."""
+    label = body.visible_label
+    return _show_detail(session, admin_accounts.set_visible_label(session, Actor.of(caller), account_id, label))
 
 
 @router.post("/{account_id}/membership")
@@ -233,7 +244,7 @@ def _show_detail(session: Session, account: Account) -> AccountDetailOut:
 
 def _facts(account: Account, membership: str) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
-    more = ("suspended_at", "suspended_reason", "created_at")
+    more = ("visible_label", "suspended_at", "suspended_reason", "created_at")
     facts = {name: getattr(account, name) for name in (*names, *more)}
     return facts | {"membership": membership}
 

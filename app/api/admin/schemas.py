@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.accounts.tables import AccountKind
+from app.provenance.label_policy import VisibleLabel
 from app.roles import Role, Scope
 
 Toml = Annotated[str, StringConstraints(min_length=1, max_length=500_000)]
@@ -92,6 +93,12 @@ class AccountLimitsIn(StrictBody):
 
     concurrency: int | None = Field(ge=1, le=100_000)
     queue_limit: int | None = Field(ge=0, le=10_000_000)
+
+
+class VisibleLabelIn(StrictBody):
+    """The label that an account's films show; null applies the service's default."""
+
+    visible_label: VisibleLabel | None
 
 
 class MembershipIn(StrictBody):

@@ -118,6 +118,8 @@ def edit_video(
     if parent is not None:
         values["video"] = parent.id
         values.setdefault("model", parent.model)
+        if parent.spec.get("deepfake"):
+            values["deepfake"] = True
         values.setdefault("size", f"{parent.spec['width']}x{parent.spec['height']}")
     received = read_order(replace(body, values=values), handling)
     order = OrderIdentity(

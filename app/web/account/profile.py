@@ -12,6 +12,7 @@ from app.accounts.members import set_password, set_zone, sign_in
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.visible_label import policy_of
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor, text_of
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
@@ -79,6 +80,7 @@ def _profile(
         {"created_at": row.created_at, "seen_at": row.seen_at, "is_this": row.id == visitor.session_id} for row in rows
     ]
     context: dict[str, Any] = {"sessions": sessions, "done": done, "error": error, "now": moment, "zones": _zones()}
+    context["visible_label"] = policy_of(visitor.caller.account)
     return page(request, "account/profile.html", status=status, title="Profile", **context)
 
 

@@ -20,8 +20,10 @@ from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
+from app.jobs.visible_label import policy_of
 from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
+from app.provenance.label_policy import VisibleLabel
 from app.reports.accounts import newest_jobs, read_figures, search_accounts
 from app.reports.display_names import display_names
 from app.roles import Role
@@ -77,7 +79,7 @@ def show_account(request: Request, session: SessionDep, visitor: AdminDep, accou
 def post_action(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, action: str
 ) -> Response:
-    """Run an action on an account: membership, limits or suspension; errors are shown on its page."""
+    """Run an action on an account: membership, limits, visible label or suspension; errors are shown on its page."""
     if action not in _ACTIONS:
         raise AppError("not_found", "Unknown action.")
     try:
@@ -120,6 +122,16 @@ def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: 
         money.set_account_credit_limit(session, actor, account_id, credit)
 
 
+def _set_label(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
+    """Set the label that the account's films show; an empty choice means the service's default."""
+    text = text_of(form, "visible_label")
+    if text and text not in set(VisibleLabel):
+        message = f"{text!r} is no visible label."
+        raise AppError("invalid_request", message, field="visible_label", allowed=list(VisibleLabel))
+    label = VisibleLabel(text) if text else None
+    accounts.set_visible_label(session, Actor.of(visitor.caller), account_id, label)
+
+
 def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; accepted films are finished."""
     accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
@@ -133,6 +145,7 @@ def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: s
 _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "membership": _change_membership,
     "limits": _set_limits,
+    "label": _set_label,
     "suspension": _suspend,
     "reinstatement": _reinstate,
 }
@@ -207,6 +220,8 @@ def account_page(
         "reference": f"console-{secrets.token_hex(5)}",
         "invitation_link": invitation_link,
         "password_link": password_link,
+        "visible_labels": list(VisibleLabel),
+        "default_label": get_settings().visible_label,
         "error": error,
         "form": form,
         "done": request.query_params.get("done", ""),
@@ -229,7 +244,8 @@ def _transfer(transfer: Transfer) -> dict[str, Any]:
 
 def _facts(account: Account) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "concurrency", "queue_limit", "suspended_at", "suspended_reason")
-    return {name: getattr(account, name) for name in (*names, "created_at")}
+    facts = {name: getattr(account, name) for name in (*names, "visible_label", "created_at")}
+    return {**facts, "label_in_force": policy_of(account)}
 
 
 def _contracts(session: Session, account_id: str, moment: datetime) -> list[dict[str, Any]]:

@@ -194,6 +194,7 @@ def _variation(session: Session, form: FormData, job: Job, options: VariationOpt
     # An edit is an ordinary request whose input clip is the old film.
     size = f"{spec.width}x{spec.height}"
     changes = {"video": source.id, "size": size, "seconds": _whole_seconds(job), "sound": spec.sound}
+    changes["deepfake"] = spec.deepfake
     return _order(form, job, options, body.model_copy(update=changes), None)
 
 

@@ -204,6 +204,9 @@ def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, eng
     admin.done("POST", f"{path}/reinstate")
     admin.done("PUT", f"{path}/limits", {"concurrency": 1, "queue_limit": 0})
     assert admin.world.post("/v1/videos", ORDER, key=key).json()["code"] == "queue_full"
+    labelled = admin.done("PUT", f"{path}/visible_label", {"visible_label": "gb45438"})
+    assert labelled["visible_label"] == "gb45438"
+    admin.refused("invalid_request", "PUT", f"{path}/visible_label", {"visible_label": "large"})
     fresh = admin.done("POST", f"{path}/keys/{issued['id']}/rotate", {"overlap_hours": 1})
     assert admin.acts(fresh["id"]) == ["key.rotated"]
     assert {admin.world.get("/v1/videos", key=each).status_code for each in (key, fresh["secret"])} == {200}
@@ -217,6 +220,7 @@ def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, eng
         "account.suspended",
         "account.reinstated",
         "account.limited",
+        "account.labelled",
     ]
     with transaction(engine) as session:
         assert audit_books(session) == []

@@ -9,9 +9,12 @@ import pytest
 from PIL import Image
 
 from app.assets.sandbox_probe import probe_file
+from app.provenance.aigc import TAG
 from app.provenance.signing import signing_identity
 from app.settings import get_settings
 from tests.app.provenance.marked_films import marked_film
+from tests.workers.film.clips import write_clip
+from workers.film.join import join
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +51,13 @@ def test_text_of_strangers_is_cut_and_damage_is_said(tmp_path: Path) -> None:
     film.write_bytes(data)
     marks = probe(film)
     assert (marks["c2pa"], marks["aigc_id"]) == ("broken", "x" * 100)
+
+
+def test_text_that_no_database_stores_is_left_out(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(4))
+    text = r'{"Label":"1","ContentProducer":"\u0000","ProduceID":"a\u0000b\ud800c"}'
+    join([clip], tmp_path / "labelled.mp4", metadata={TAG: text})
+    assert probe(tmp_path / "labelled.mp4") == {"c2pa": "absent", "aigc": "found", "aigc_id": "abc"}
 
 
 def test_a_manifest_elsewhere_is_not_fetched(tmp_path: Path) -> None:

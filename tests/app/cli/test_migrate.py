@@ -7,8 +7,9 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from app.cli.migrate import upgrade
+from app.cli.migrate import check_schema, upgrade
 from app.db import get_engine
+from app.errors import AppError
 
 JOBS = 30_000
 # A film of several shots, as every finished job of a customer has one.
@@ -166,3 +167,19 @@ def test_of_three_that_migrate_one_does_and_the_others_wait(empty_database_url: 
     with get_engine(empty_database_url).connect() as connection:
         versions = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
     assert len(versions) == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_pod_waits_for_the_schema_that_another_migrates(empty_database_url: str) -> None:
+    with pytest.raises(AppError, match="Run `cinemeter migrate`"):
+        check_schema(0, empty_database_url)
+    upgrade(empty_database_url, "0001")
+    with pytest.raises(AppError, match="Run `cinemeter migrate`"):
+        check_schema(0, empty_database_url)
+    with ThreadPoolExecutor(1) as pool:
+        wait = pool.submit(check_schema, 600, empty_database_url)
+        upgrade(empty_database_url)
+        wait.result()
+    check_schema(0, empty_database_url)
+    with pytest.raises(AppError, match="does not answer"):
+        check_schema(0, "postgresql://nobody@127.0.0.1:1/nothing")

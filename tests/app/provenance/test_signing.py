@@ -5,12 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from app.cli.doctor_marks import check_marks
 from app.provenance import signing
+from app.provenance.manifest import try_identity
 from app.provenance.mark_state import MarkError
 from app.provenance.signing import DEVELOPMENT_FILE, DEVELOPMENT_NAME, read_identity, signing_identity
 from app.settings import get_settings
+from tests.app.provenance.signing_keys import write_key
 
 
 def test_a_home_makes_its_development_certificate_once(home: Path) -> None:
@@ -57,6 +60,25 @@ def test_a_key_file_that_cannot_sign_is_refused(home: Path, tmp_path: Path, monk
         signing_identity()
 
 
+def test_a_certificate_that_c2pa_does_not_accept_is_refused_before_a_film_is_made(home: Path, tmp_path: Path) -> None:
+    try_identity(signing_identity())
+    tls = write_key(tmp_path / "tls.pem", [ExtendedKeyUsageOID.SERVER_AUTH])
+    with pytest.raises(MarkError, match="the certificate is invalid"):
+        try_identity(read_identity(tls, is_development=False))
+    future = write_key(tmp_path / "future.pem", [ExtendedKeyUsageOID.EMAIL_PROTECTION], begins_in_days=30)
+    with pytest.raises(MarkError, match="not valid at time of signing"):
+        try_identity(read_identity(future, is_development=False))
+
+
+def test_a_replaced_key_signs_the_next_film(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = write_key(tmp_path / "key.pem", [ExtendedKeyUsageOID.EMAIL_PROTECTION])
+    monkeypatch.setenv("CINEMETER_SIGNING_KEY", str(key))
+    get_settings.cache_clear()
+    first = signing_identity()
+    write_key(tmp_path / "next.pem", [ExtendedKeyUsageOID.EMAIL_PROTECTION]).rename(key)
+    assert signing_identity().key != first.key
+
+
 def test_the_doctor_says_who_signs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [before] = check_marks()
     assert (before.ok, home.exists()) == (None, False), "the doctor makes nothing"
@@ -69,6 +91,9 @@ def test_the_doctor_says_who_signs(home: Path, tmp_path: Path, monkeypatch: pyte
     get_settings.cache_clear()
     [operator] = check_marks()
     assert operator.ok
+    write_key(own, [ExtendedKeyUsageOID.SERVER_AUTH])
+    [unfit] = check_marks()
+    assert unfit.ok is False
     own.write_text("no key")
     [broken] = check_marks()
     assert broken.ok is False

@@ -48,6 +48,21 @@ def test_an_operator_changes_an_account(site: Site):
     ]
 
 
+def test_an_operator_sets_the_visible_label_and_the_customer_sees_it(site: Site):
+    browser = site.browser("author")
+    account = f"/admin/accounts/{site.accounts['bob']}"
+    browser.get(account)
+    assert "No visible label (the service's default)" in browser.text()
+    browser.send(f"{account}/label", {"visible_label": "eu_icon"})
+    assert "The visible label was changed." in browser.text()
+    browser.send(f"{account}/label", {"visible_label": "huge"})
+    assert "is no visible label" in browser.text()
+    assert audited_actions() == ["account.labelled"]
+    customer = site.browser("bob")
+    customer.get("/account/profile")
+    assert "AI icon (EU). New films show it in their pictures." in customer.text()
+
+
 def test_an_account_is_found_by_its_members_addresses(site: Site):
     browser = site.browser("author")
     browser.get("/admin/accounts?search=BOB@example")
