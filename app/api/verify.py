@@ -33,7 +33,8 @@ class MarksOut(BaseModel):
         description="The invisible watermark of this service in the pixels. `broken`: it is there and cannot be read."
     )
     registry: State = Field(
-        description="Whether this file, or frames that look like its own, are of a film that this service delivered."
+        description="Whether this file, or frames that look like its own, are of a film that this service delivered. "
+        "Pictures, and videos of one still, are compared by their hash alone."
     )
 
 

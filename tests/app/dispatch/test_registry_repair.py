@@ -9,7 +9,6 @@ from app.db import transaction
 from app.dispatch.registry_repair import RegistryRepair
 from app.dispatch.retention import chores, clean
 from app.jobs.states import JobState, advance
-from app.jobs.tables import Job
 from app.provenance.registry_tables import RegistryFilm
 from tests.factories import make_account, make_queued_job
 
