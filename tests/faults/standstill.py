@@ -34,6 +34,10 @@ class Frozen:
         with transaction() as session:
             return bool(session.scalar(query, {"pid": self.pid}))
 
+    def has_ended(self) -> bool:
+        """Return whether the database has ended it. Its locks are free a moment before its process is gone."""
+        return not self.stands()
+
 
 @contextmanager
 def frozen(act: Callable[[Session], object]) -> Iterator[Frozen]:
