@@ -22,11 +22,18 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class CheckedText:
-    """The words of one shot: its prompt with the style line, its negative prompt, and whether it has a picture."""
+    """The words of one shot, and whether it has a picture or clip."""
 
-    prompt: str
+    prompt: str  # without the style line
     negative_prompt: str = ""
     has_input: bool = False
+    style: str = ""  # the line that the prompt begins with
+    earlier: str = ""  # the words of the film that it edits or continues
+
+    @property
+    def styled(self) -> str:
+        """The prompt with its style line, as a model reads it."""
+        return f"{self.style}\n{self.prompt}" if self.style else self.prompt
 
 
 @dataclass(frozen=True)
