@@ -56,9 +56,15 @@ def check_server(texts: Sequence[CheckedText], before: TextCheck) -> TextCheck:
     if policy is None:
         return before
     try:
-        finding, model = HttpChecker(policy).check("\n".join(dict.fromkeys(text.prompt for text in texts)))
+        finding, model = HttpChecker(policy).check(_sent_text(texts))
     except CheckFailed as failure:
         log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
         outcome = Outcome.ALLOW if policy.on_failure == "open" else Outcome.REFUSE
         finding, model = Finding(outcome, UNCHECKED, 0.0, str(failure), "", HTTP), UNCHECKED
     return TextCheck(finding, f"{before.checked_by}, {HTTP} {model}".rstrip())
+
+
+def _sent_text(texts: Sequence[CheckedText]) -> str:
+    """Return the words that a server reads: of the film before, the style line and each prompt, each once."""
+    parts = (part for text in texts for part in (text.earlier, text.style, text.prompt) if part)
+    return "\n".join(dict.fromkeys(parts))
