@@ -13,7 +13,7 @@ from app.moderation.rules import shipped_rules
 
 log = logging.getLogger(__name__)
 
-_WORD = re.compile(r"[\u3400-\u9fff]{1,4}|[^\W\u3400-\u9fff]+")
+_WORD = re.compile(r"[\u3400-\u9fff]{1,5}|[^\W\u3400-\u9fff]+")
 # The category of what could not be checked.
 UNCHECKED = "unchecked"
 
@@ -33,7 +33,7 @@ def check_rules(texts: Sequence[CheckedText]) -> TextCheck:
 
 
 def count_words(texts: Sequence[CheckedText]) -> int:
-    """Return about how many words checkers have to read: each style line counts once, four Chinese characters as one.
+    """Return about how many words checkers have to read: each style line counts once, five Chinese characters as one.
 
     The words of the film that an order edits count nothing: its own order has paid for them.
     """

@@ -30,11 +30,6 @@ class CheckedText:
     style: str = ""  # the line that the prompt begins with
     earlier: str = ""  # the words of the film that it edits or continues
 
-    @property
-    def styled(self) -> str:
-        """The prompt with its style line, as a model reads it."""
-        return f"{self.style}\n{self.prompt}" if self.style else self.prompt
-
 
 @dataclass(frozen=True)
 class Finding:

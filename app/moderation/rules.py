@@ -10,7 +10,7 @@ from typing import Any
 
 from app.moderation.lexicon import Lexicon
 from app.moderation.outcomes import CheckedText, Finding, Outcome
-from app.moderation.words import WORD_STEP
+from app.moderation.words import CLAUSE_STEP, WORD_STEP
 
 CHECKER = "rules"
 
@@ -24,7 +24,7 @@ _SEAM = 40
 class WordPlaces:
     """Where the words of each class are in a text: begin and end in steps, in order; and the text's length in steps."""
 
-    of: Mapping[str, Sequence[tuple[int, int]]]
+    of: dict[str, list[tuple[int, int]]]
     length: int
 
 
@@ -150,9 +150,7 @@ class RulesChecker:
         read = lru_cache(maxsize=None)(self._read)
         names: set[str] = set()
         for shot in shots:
-            seam = f"{shot.style[-_SEAM:]}\n{shot.prompt[:_SEAM]}" if shot.style else ""
-            for text in (shot.prompt, shot.style, seam, shot.negative_prompt, shot.earlier):
-                names.update(read(text).of)
+            names.update(_styled(shot, read).of, read(shot.negative_prompt).of, read(shot.earlier).of)
         rules = [rule for rule in self.rules if rule.may_apply(names)]
         if not rules:
             return None
@@ -160,7 +158,7 @@ class RulesChecker:
             for rule in rules:
                 if self._refuses(rule, shot, read):
                     return self._finding(rule)
-        film = _film([read(shot.prompt) for shot in shots] if len(shots) > 1 else [])
+        film = _joined([read(shot.prompt) for shot in shots] if len(shots) > 1 else [], SHOT_GAP * WORD_STEP)
         has_input = any(shot.has_input for shot in shots)
         for rule in rules if film.of else ():
             if not rule.negative and rule.applies(film, has_input=has_input, is_film=True):
@@ -173,7 +171,7 @@ class RulesChecker:
     def _refuses(self, rule: Rule, shot: CheckedText, read: Callable[[str], WordPlaces]) -> bool:
         if rule.negative and not self._negates(shot.negative_prompt, rule.negative, read):
             return False
-        if rule.applies(read(shot.styled), has_input=shot.has_input):
+        if rule.applies(_styled(shot, read), has_input=shot.has_input):
             return True
         # Of itself the film is no picture of anybody.
         if shot.earlier and not rule.negative and rule.applies(read(f"{shot.earlier}\n{shot.prompt}")):
@@ -203,15 +201,31 @@ class RulesChecker:
         return WordPlaces(places, reading.length)
 
 
-def _film(shots: Sequence[WordPlaces]) -> WordPlaces:
-    """Return the words of shots one after the other, with a gap between two of them."""
-    film: dict[str, list[tuple[int, int]]] = {}
+def _joined(texts: Sequence[WordPlaces], gap: int) -> WordPlaces:
+    """Return the words of texts one after the other, with a gap in steps between two of them."""
+    places: dict[str, list[tuple[int, int]]] = {}
     begin = 0
-    for shot in shots:
-        for name, places in shot.of.items():
-            film.setdefault(name, []).extend((start + begin, end + begin) for start, end in places)
-        begin += shot.length + SHOT_GAP * WORD_STEP
-    return WordPlaces(film, begin)
+    for text in texts:
+        for name, each in text.of.items():
+            places.setdefault(name, []).extend((start + begin, end + begin) for start, end in each)
+        begin += text.length + gap
+    return WordPlaces(places, begin)
+
+
+def _styled(shot: CheckedText, read: Callable[[str], WordPlaces]) -> WordPlaces:
+    """Return the words of a shot behind its style line, which is read once for all shots."""
+    if not shot.style:
+        return read(shot.prompt)
+    style = read(shot.style)
+    words = _joined([style, read(shot.prompt)], CLAUSE_STEP)
+    # A word that is cut by the seam is in neither.
+    tail = shot.style[-_SEAM:]
+    border = read(tail).length
+    for name, places in read(f"{tail}\n{shot.prompt[:_SEAM]}").of.items():
+        for start, end in places:
+            if start < border < end:
+                words.of.setdefault(name, []).append((style.length + start - border, style.length + end - border))
+    return words
 
 
 def _rule(values: Mapping[str, Any]) -> Rule:

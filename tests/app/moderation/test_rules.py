@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.jobs.field_types import PROMPT_MAX
+from app.jobs.field_types import PROMPT_MAX, SHOTS_MAX
 from app.moderation.outcomes import CheckedText, Finding, Outcome
 from app.moderation.rules import RulesChecker, shipped_rules
 from tests.app.moderation.prompts import disguised_prompts, harmless_lines, harmless_prompts, refused_lines
@@ -133,6 +133,14 @@ def _calls(action: Callable[[], object]) -> int:
     finally:
         sys.setprofile(None)
     return calls["call"] + calls["c_call"]
+
+
+def test_the_style_line_of_fifty_shots_is_read_once() -> None:
+    style = ("a child in a garden " * PROMPT_MAX)[:PROMPT_MAX]
+    prompts = [f"shot {number} of the sea" for number in range(SHOTS_MAX)]
+    check_film(*prompts, style=style)
+    alone = _calls(lambda: check_film(style))
+    assert _calls(lambda: check_film(*prompts, style=style)) < 2 * alone
 
 
 @pytest.mark.parametrize(
