@@ -13,11 +13,12 @@ _RETRY_SECONDS = 5
 class ConcurrencyLimit:
     """Slots of one process for one kind of work, limited for each account and for all accounts together.
 
-    `things` names the work and `action` what is done with it (a participle), for the message of a refusal.
+    `things` names the work, `action` what is done with it (a participle), and `owner` for whom the slots of one id
+    are, for the message of a refusal.
     """
 
-    def __init__(self, things: str, action: str, *, each: int, together: int) -> None:
-        self._things, self._action = things, action
+    def __init__(self, things: str, action: str, *, each: int, together: int, owner: str = "this account") -> None:
+        self._things, self._action, self._owner = things, action, owner
         self._each, self._together = each, together
         self._lock = threading.Lock()
         self._in_use: Counter[str] = Counter()
@@ -31,7 +32,7 @@ class ConcurrencyLimit:
         with self._lock:
             if self._in_use[account_id] + amount > self._each:
                 message = (
-                    f"As many {self._things} of this account as are allowed ({self._each}) are being {self._action} "
+                    f"As many {self._things} of {self._owner} as are allowed ({self._each}) are being {self._action} "
                     "already; send the next when one is done."
                 )
                 raise AppError("rate_limited", message, allowed=self._each, retry_after=_RETRY_SECONDS)

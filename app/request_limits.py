@@ -4,6 +4,7 @@ The declaration stands beside the route as a decorator of its handler, and is re
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -32,7 +33,8 @@ class RequestLimits:
     the limit of other JSON. `form_bytes_max`: the bytes of a form, where the route accepts more than other routes.
     `bytes_max` returns the same for a body of any type. `authorize` decides before the body is read who may send one,
     instead of what other routes of the interface do; it returns the name of the account or upload that the body counts
-    for, and raises AppError.
+    for, and raises AppError. `hold_body` returns a slot that a large body holds besides, until its request has ended;
+    entering it raises AppError. `body_seconds_max`: within how many seconds the whole body must arrive, however fast.
     """
 
     work: WorkKind = WorkKind.LIGHT
@@ -40,6 +42,8 @@ class RequestLimits:
     form_bytes_max: int | None = None
     bytes_max: Callable[[Request], int] | None = None
     authorize: Callable[[Request], str] | None = field(default=None)
+    hold_body: Callable[[Request], AbstractContextManager[None]] | None = field(default=None)
+    body_seconds_max: float = float("inf")
 
 
 DEFAULT_LIMITS = RequestLimits()

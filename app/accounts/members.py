@@ -129,6 +129,12 @@ def set_password(session: Session, account_id: str, member_id: str, password: st
     session.flush()
 
 
+def set_language(session: Session, account_id: str, member_id: str, language: str | None) -> None:
+    """Store the language in which a member reads pages; None leaves it to the browser. Raises `not_found`."""
+    get_member(session, account_id, member_id).language = language
+    session.flush()
+
+
 def set_zone(session: Session, account_id: str, member_id: str, zone: str) -> None:
     """Set the time zone of the times on a member's pages; an empty one is the account's billing zone.
 

@@ -96,6 +96,7 @@ class Member(Base):
     email: Mapped[str] = mapped_column(Text)
     name: Mapped[str] = mapped_column(Text, default="")
     password_hash: Mapped[str | None] = mapped_column(Text)  # argon2id; NULL until a password is chosen
+    language: Mapped[str | None] = mapped_column(Text)  # of the pages; NULL leaves it to the browser
     roles: Mapped[list[str]] = mapped_column(ARRAY(Text))
     zone: Mapped[str | None] = mapped_column(Text)  # of the times on pages; NULL: the account's billing zone
     last_signed_in_at: Mapped[datetime | None] = mapped_column(Moment)

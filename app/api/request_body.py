@@ -81,8 +81,10 @@ async def whole_body(request: Request, receive: Receive) -> AsyncIterator[Receiv
         if (declared or bytes_max) > _MEMORY_BYTES:
             stack.enter_context(_body_slot(sender))
             stack.enter_context(_disk_slot(sender, amount=declared or bytes_max))
+            if limits.hold_body is not None:
+                stack.enter_context(limits.hold_body(request))
         file = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES))
-        size = await _read(receive, file, bytes_max)
+        size = await _read(receive, file, bytes_max, limits.body_seconds_max)
         check = _check_of(request, limits)
         if check is not None:
             await _enter_parsing(stack, request, size)
@@ -135,18 +137,19 @@ async def _enter_parsing(stack: ExitStack, request: Request, size: int) -> None:
     stack.callback(gate.leave, place)
 
 
-async def _read(receive: Receive, file: IO[bytes], bytes_max: int) -> int:
-    """Write the whole body to a file, and return its size.
+async def _read(receive: Receive, file: IO[bytes], bytes_max: int, seconds_max: float) -> int:
+    """Write the whole body to a file, and return its size. It may take so many seconds at most.
 
     Raises ClientGone, AppError `body_too_large`, and AppError `request_timeout` for a body that arrives too slowly.
     """
     size, more, started_at = 0, True, asyncio.get_running_loop().time()
     while more:
+        seconds = min(GRACE_SECONDS + size / BYTES_PER_SECOND_MIN, seconds_max)
         try:
-            async with asyncio.timeout_at(started_at + GRACE_SECONDS + size / BYTES_PER_SECOND_MIN):
+            async with asyncio.timeout_at(started_at + seconds):
                 message = await receive()
         except TimeoutError as error:
-            message_text = f"The body arrived too slowly: {size} bytes in {GRACE_SECONDS:.0f} seconds and more."
+            message_text = f"The body arrived too slowly: {size} bytes in {seconds:.0f} seconds."
             raise AppError("request_timeout", message_text, allowed=BYTES_PER_SECOND_MIN) from error
         if message["type"] != "http.request":
             raise ClientGone

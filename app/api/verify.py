@@ -2,13 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.videos.translate import Body, read_body
 from app.errors import AppError
 from app.request_limits import request_limits
-from app.verification.requests import VERIFICATION_LIMITS, leave_gate
+from app.verification.requests import VERIFICATION_LIMITS, leave_gate, machine_of_request
 from app.verification.verify import IDS_MAX, Verification, verify_upload, verify_url
 
 router = APIRouter(prefix="/v1/verify", tags=["verify"])
@@ -33,7 +33,8 @@ class MarksOut(BaseModel):
         description="The invisible watermark of this service in the pixels. `broken`: it is there and cannot be read."
     )
     registry: State = Field(
-        description="Whether this file, or frames that look like its own, are of a film that this service delivered."
+        description="Whether this file, or frames that look like its own, are of a film that this service delivered. "
+        "Pictures, and videos of one still, are compared by their hash alone."
     )
 
 
@@ -77,11 +78,12 @@ VERIFY_SCHEMA: dict[str, Any] = {
 
 @router.post("", openapi_extra=VERIFY_SCHEMA, dependencies=[Depends(leave_gate)])
 @request_limits(VERIFICATION_LIMITS)
-def verify_file(body: Annotated[Body, Depends(read_body)]) -> VerificationOut:
+def verify_file(request: Request, body: Annotated[Body, Depends(read_body)]) -> VerificationOut:
     """Say whether a file was generated here, by its marks. Anybody may ask, without a key, some times a minute."""
+    machine = machine_of_request(request)
     if not body.files:
-        return VerificationOut.of(verify_url(FileUrl.model_validate(body.values).url))
+        return VerificationOut.of(verify_url(FileUrl.model_validate(body.values).url, machine=machine))
     file = body.files.get("file")
     if file is None or len(body.files) > 1 or body.values:
         raise AppError("invalid_request", "The form must contain one file, in the field `file`.", field="file")
-    return VerificationOut.of(verify_upload(file.file))
+    return VerificationOut.of(verify_upload(file.file, machine=machine))

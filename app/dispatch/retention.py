@@ -21,6 +21,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.registry_repair import RegistryRepair
 from app.dispatch.service_figures import add_closed_figures
 from app.dispatch.worker_registry import remove_gone_workers
 from app.jobs.delete import remove_files
@@ -250,6 +251,7 @@ def chores() -> list[Chore]:
         Chore("service_figures", add_closed_figures, 1.0, is_counted=False),
         Chore("retirement_notices", notify_of_retirements, 600.0, is_counted=False),
         Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),
+        Chore("registry_rows", RegistryRepair().run, 60.0),
         Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
         Chore("unnamed_assets", unreferenced_assets, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.provenance.aigc import AigcLabel, read_label
+from app.provenance.aigc import TAG, AigcLabel, read_label
 from app.provenance.mark_state import MarkState
 from app.provenance.mp4_tags import read_tags
 
 # Every manifest is in boxes of JUMBF whose outermost one has this label.
 _MANIFEST_LABEL = b"c2pa"
+# The name of a label as the metadata of an MP4 file lists it: without it, damaged boxes say nothing about a label.
+_AIGC_NAME = b"mdta" + TAG.encode()
 _SOURCE_TYPE = re.compile(rb"newscodes/digitalsourcetype/([A-Za-z]{1,60})")
 _MP4_TYPES = ("video/mp4", "video/quicktime", "audio/mp4")
 # Characters that are kept of a text that somebody else wrote.
@@ -72,4 +74,6 @@ def _aigc(path: Path, media_type: str) -> AigcLabel:
     try:
         return read_label(read_tags(path))
     except ValueError:
-        return AigcLabel(MarkState.BROKEN)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            has_label = data.find(_AIGC_NAME) >= 0
+        return AigcLabel(MarkState.BROKEN if has_label else MarkState.ABSENT)

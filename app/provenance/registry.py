@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -11,10 +13,12 @@ from app.provenance.pdq import DISTANCE_MAX, distances
 from app.provenance.registry_tables import RegistryFilm
 from app.sql_statements import sql_file
 
-# Frames of a film that must be like one of the file; a film of fewer hashes needs all of them.
+# So many frames of a film must be like some of the file, and two frames of the file that differ like some of the film.
 FRAMES_MIN = 2
-# Films that share a part of a hash with the file, of which the likeliest are compared.
-_CANDIDATES_MAX = 1_000
+# Hashes of the file, evenly spread, by whose parts films are sought; those that share most parts are compared with all.
+SOUGHT_MAX = 32
+# Films that count for each part, and films that are compared.
+_FILMS_MAX = 100
 _COMPARED_MAX = 50
 _SIMILAR = sql_file("app.provenance", "find_similar.sql")
 
@@ -50,13 +54,27 @@ def find_films(session: Session, *, sha256: str, mark_ids: Collection[int], fram
 
 
 def _find_similar(session: Session, frame_hashes: bytes) -> tuple[str, ...]:
-    """Return the films of which frames look like those of the file, the most alike first."""
-    inputs = {"parts": hash_parts(frame_hashes), "candidates_max": _CANDIDATES_MAX, "compared_max": _COMPARED_MAX}
-    own = as_rows(frame_hashes)
+    """Return the films of which frames look like those of the file, the most alike first.
+
+    A picture, or a clip that shows only one, is like none: it may be what a film was made from.
+    """
+    own = np.unique(as_rows(frame_hashes), axis=0, return_index=True)[1]
+    rows = as_rows(frame_hashes)[np.sort(own)]  # without copies, in the file's order
+    if not _differ(rows):
+        return ()
+    count = min(len(rows), SOUGHT_MAX)
+    sought = rows[np.arange(count) * len(rows) // count]
+    inputs = {"parts": hash_parts(sought.tobytes()), "films_max": _FILMS_MAX, "compared_max": _COMPARED_MAX}
     alike: list[tuple[float, str]] = []
     for film_id, hashes in _SIMILAR.run(session, inputs):
-        nearest = distances(as_rows(hashes), own).min(axis=1)
+        between = distances(as_rows(hashes), rows)  # [film, file]
+        nearest = between.min(axis=1)
         near = nearest[nearest <= DISTANCE_MAX]
-        if len(near) >= min(FRAMES_MIN, len(nearest)):
+        if len(near) >= FRAMES_MIN and _differ(rows[between.min(axis=0) <= DISTANCE_MAX]):
             alike.append((float(near.mean()), film_id))
     return tuple(film_id for _, film_id in sorted(alike))
+
+
+def _differ(rows: npt.NDArray[np.uint8]) -> bool:
+    """Return whether two of these hashes, uint8 [n, 32], are of frames that do not look alike."""
+    return bool((distances(rows, rows) > DISTANCE_MAX).any())

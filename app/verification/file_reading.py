@@ -62,8 +62,7 @@ def read_file(path: Path, folder: Path) -> FileReading:
     answer = _ask(_FileAnswer, ["app.assets.probe.marks", str(path), str(folder), media.reader], folder, READ_SECONDS)
     if answer.refused is not None:
         raise RefusedError(answer.refused)
-    # A label is broken, too, where the boxes that would hold it are damaged.
-    has_mark = answer.c2pa is not MarkState.ABSENT or answer.aigc is MarkState.FOUND
+    has_mark = answer.c2pa is not MarkState.ABSENT or answer.aigc is not MarkState.ABSENT
     if answer.damaged and not answer.pictures and not has_mark:
         raise RefusedError("it is damaged, or not of the format of its first bytes")
     watermark = _WatermarkAnswer(found=False, mark_ids=[])

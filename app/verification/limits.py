@@ -1,11 +1,7 @@
 """What verification may cost: strangers ask for it, and each file takes seconds of a processor."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from app.assets.limits import MEBIBYTE
-from app.errors import AppError
+from app.concurrency import ConcurrencyLimit
 
 # The largest film that is sold (a minute at 1080P) is smaller.
 FILE_BYTES_MAX = 100 * MEBIBYTE
@@ -14,37 +10,19 @@ FETCH_SECONDS = 20.0
 # Wall clock of the process that reads a file, and of the one that seeks the watermark.
 READ_SECONDS = 150.0
 SEEK_SECONDS = 150.0
-# Per process: files that are read, and URLs that are fetched, at once. None waits.
-READ_TOGETHER = 2
+# From the beginning of a body to its end: a machine that sends 16 KiB a second would need two hours.
+BODY_SECONDS_MAX = 300.0
+# Per process: large bodies that are received, URLs that are fetched, and files that are read, at once. None waits, and
+# one machine (`machine_of` its address) has one of each at most.
+BODIES_TOGETHER = 8
 FETCHED_TOGETHER = 4
+READ_TOGETHER = 2
 # Per minute, of one address of strangers.
 PER_MINUTE = 10
-RETRY_SECONDS = 10
 
-_readers = threading.BoundedSemaphore(READ_TOGETHER)
-_fetchers = threading.BoundedSemaphore(FETCHED_TOGETHER)
-
-
-@contextmanager
-def reading_slot() -> Iterator[None]:
-    """Hold one of the places of files that are read. Raises AppError `unavailable` where none is free."""
-    with _hold(_readers):
-        yield
-
-
-@contextmanager
-def fetching_slot() -> Iterator[None]:
-    """Hold one of the places of URLs that are fetched. Raises AppError `unavailable` where none is free."""
-    with _hold(_fetchers):
-        yield
-
-
-@contextmanager
-def _hold(places: threading.BoundedSemaphore) -> Iterator[None]:
-    if not places.acquire(blocking=False):
-        message = "Other files are being verified at this moment; nothing was done. Try again in some seconds."
-        raise AppError("unavailable", message, retry_after=RETRY_SECONDS)
-    try:
-        yield
-    finally:
-        places.release()
+_NETWORK = "this network"
+# Each gives `hold(machine)`: hold a slot during the block. Raises AppError `rate_limited` where the machine holds one
+# already, and `unavailable` where none is free.
+body_slots = ConcurrencyLimit("files", "received", each=1, together=BODIES_TOGETHER, owner=_NETWORK)
+fetching_slots = ConcurrencyLimit("URLs", "fetched", each=1, together=FETCHED_TOGETHER, owner=_NETWORK)
+reading_slots = ConcurrencyLimit("files", "verified", each=1, together=READ_TOGETHER, owner=_NETWORK)

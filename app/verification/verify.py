@@ -14,7 +14,7 @@ from app.net.fetch import fetch_to
 from app.provenance.mark_state import MarkState
 from app.provenance.registry import RegistryMatch, find_films
 from app.verification.file_reading import FileReading, read_file
-from app.verification.limits import FETCH_SECONDS, FILE_BYTES_MAX, fetching_slot, reading_slot
+from app.verification.limits import FETCH_SECONDS, FILE_BYTES_MAX, fetching_slots, reading_slots
 
 # Films that are named, at most.
 IDS_MAX = 20
@@ -34,28 +34,29 @@ class Verification:
     ids: tuple[str, ...]
 
 
-def verify_upload(file: BinaryIO) -> Verification:
-    """Verify a file that was sent. Call it without a transaction.
+def verify_upload(file: BinaryIO, *, machine: str) -> Verification:
+    """Verify a file that `machine` has sent. Call it without a transaction.
 
-    Raises AppError `asset_refused` for a file that cannot be read, and `unavailable` while others are being read.
+    Raises AppError `asset_refused` for a file that cannot be read, `rate_limited` while another one of this machine is
+    being read, and `unavailable` while those of others are.
     """
-    return _verify(lambda path: write_capped(file, path, bytes_max=FILE_BYTES_MAX), field="file")
+    return _verify(lambda path: write_capped(file, path, bytes_max=FILE_BYTES_MAX), machine, field="file")
 
 
-def verify_url(url: str) -> Verification:
+def verify_url(url: str, *, machine: str) -> Verification:
     """Fetch a file through the guarded fetcher, and verify it. Call it without a transaction.
 
     Raises AppError `url_refused`, and as `verify_upload` does.
     """
 
     def fetch(path: Path) -> None:
-        with fetching_slot():
+        with fetching_slots.hold(machine):
             fetch_to(path, url, bytes_max=FILE_BYTES_MAX, seconds=FETCH_SECONDS)
 
-    return _verify(fetch, field="url")
+    return _verify(fetch, machine, field="url")
 
 
-def _verify(receive: Callable[[Path], None], *, field: str) -> Verification:
+def _verify(receive: Callable[[Path], None], machine: str, *, field: str) -> Verification:
     # The received file is alone in its folder, and what is read from it in another. Both are removed at the end.
     with (
         tempfile.TemporaryDirectory(prefix="cinemeter-verified-") as received,
@@ -64,7 +65,7 @@ def _verify(receive: Callable[[Path], None], *, field: str) -> Verification:
         path = Path(received) / "file"
         try:
             receive(path)
-            with reading_slot():
+            with reading_slots.hold(machine):
                 reading, sha256 = read_file(path, Path(folder)), file_sha256(path)
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused

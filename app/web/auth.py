@@ -22,6 +22,7 @@ from app.roles import ADMIN_ROLES, Role
 from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.csrf import CSRF_FIELD, require_csrf
+from app.web.language import choose_language
 from app.web.sessions import cookie_name, read_web_session
 
 
@@ -37,6 +38,7 @@ class Visitor:
     currency: str
     zone: str  # time zone of the times on pages
     billing_zone: str  # time zone of the account's months and of its days of usage
+    language: str | None  # the language of pages that the member chose
     is_test_account: bool
     session_id: str
     csrf: str
@@ -90,6 +92,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         currency=caller.account.currency,
         zone=member.zone or caller.account.billing_zone,
         billing_zone=caller.account.billing_zone,
+        language=member.language,
         is_test_account=caller.account.test,
         session_id=web_session.id,
         csrf=web_session.csrf,
@@ -97,6 +100,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         funds=balance(session, caller.account_id).available if sees_money else None,
     )
     request.state.visitor = visitor
+    choose_language(visitor.language)
     if visitor.is_admin:
         # Read by the pages of the console only, and once.
         request.state.inbox = cache(

@@ -22,6 +22,7 @@ from app.jobs.price_terms import PriceTerms
 from app.jobs.quote import price_for_guest
 from app.jobs.schemas import VideoRequest
 from app.prices.find import book_at
+from app.web.language import language
 from app.web.problems import validation_error
 from app.web.sessions import is_secure
 from app.web.studio.understood import Understood, understood_prompts
@@ -52,7 +53,7 @@ class DescriptionOffer:
             "total": self.price.total.text,
             "list_total": self.price.list_total.text,
             "is_less": self.price.total < self.price.list_total,
-            "lines": [{"label": line.label, "amount": line.amount.text} for line in self.price.lines],
+            "lines": [{"label": line.words(language()), "amount": line.amount.text} for line in self.price.lines],
             "seconds": SECONDS,
             "size": self.size,
             "model": self.model.name,

@@ -15,6 +15,7 @@ from app.etags import matches_etag
 from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, Visitor
+from app.web.language import gettext, translate
 from app.web.markdown import RenderedMarkdown, render_markdown
 from app.web.reference import Operation, OperationGroup, operation_groups, operations_of, without_admin
 from app.web.render import page
@@ -73,7 +74,7 @@ def guides() -> dict[str, Guide]:
 @router.get("")
 def show_overview(request: Request, visitor: MaybeVisitor) -> Response:
     """Show what the documentation has."""
-    return _page(request, "docs/overview.html", title="Documentation", base=get_settings().base_url())
+    return _page(request, "docs/overview.html", title=gettext("Documentation"), base=get_settings().base_url())
 
 
 @router.get("/openapi.json")
@@ -92,7 +93,7 @@ def send_document(request: Request, visitor: MaybeVisitor) -> Response:
 @router.get("/explorer")
 def show_explorer(request: Request, visitor: MaybeVisitor) -> Response:
     """Show a page on which calls can be tried with a key, which only this page holds."""
-    return page(request, "docs/explorer.html", title="Try calls", document="/docs/openapi.json")
+    return page(request, "docs/explorer.html", title=gettext("Try calls"), document="/docs/openapi.json")
 
 
 @router.get("/api")
@@ -100,7 +101,7 @@ def show_reference(request: Request, visitor: MaybeVisitor) -> Response:
     """Show the operations of the API by group."""
     groups = _groups(request, visitor)
     context: dict[str, Any] = {"groups": groups, "base": get_settings().base_url()}
-    return _page(request, "docs/reference.html", title="API reference", **context)
+    return _page(request, "docs/reference.html", title=gettext("API reference"), **context)
 
 
 @router.get("/api/{name}")
@@ -113,7 +114,7 @@ def show_group(request: Request, visitor: MaybeVisitor, name: str) -> Response:
     return _page(
         request,
         "docs/group.html",
-        title=group.title,
+        title=translate(group.title),
         groups=groups,
         group=group,
         operations=_operations(request.app, group.tag),
@@ -126,7 +127,7 @@ def show_guide(request: Request, visitor: MaybeVisitor, name: str) -> Response:
     guide = guides().get(name)
     if guide is None:
         raise not_found("page", name)
-    return _page(request, "docs/guide.html", title=guide.text.title, guide=guide)
+    return _page(request, "docs/guide.html", title=translate(guide.text.title), guide=guide)
 
 
 def _page(request: Request, template: str, **context: Any) -> Response:

@@ -1,22 +1,29 @@
 """Template filters for money, times, durations and sizes. Amounts are decimal strings or integer minor units."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
+
+from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
+from babel.numbers import format_currency
 
 from app.provenance.label_policy import VisibleLabel
 from app.reports.translations import decimals
+from app.web.language import DEFAULT, gettext, gettext_noop, language, translate, translate_count
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
+_UNITS: tuple[tuple[Literal["day", "hour", "minute"], int], ...] = (("day", 86_400), ("hour", 3600), ("minute", 60))
 # A typographic minus sign, and a non-breaking space between a number and its unit.
 _MINUS, _SPACE = "\u2212", "\u00a0"
 
 
 def money(amount: str | Decimal, currency: str) -> str:
-    """Return a decimal amount with its symbol: `¥4.39`, `−¥1.58`."""
+    """Return a decimal amount with its symbol: `¥4.39`, `−¥1.58`; outside of English as CLDR writes it."""
+    if language() != DEFAULT:
+        return format_currency(Decimal(amount), currency, locale=language(), decimal_quantization=False)
     text = f"{amount:f}" if isinstance(amount, Decimal) else amount
     sign = _MINUS if text.startswith("-") else ""
     whole, dot, part = text.lstrip("-").partition(".")
@@ -39,11 +46,11 @@ def seconds(number: Any) -> str:
     value = Decimal(str(number))
     if value < 60:
         text = f"{value.quantize(Decimal('0.001')):f}"
-        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_SPACE}s"
+        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{_SPACE}{gettext('s')}"
     total = int(value)
     hours, rest = divmod(total, 3600)
     minutes, left = divmod(rest, 60)
-    parts = [(hours, "h"), (minutes, "min"), (0 if hours else left, "s")]
+    parts = [(hours, gettext("h")), (minutes, gettext("min")), (0 if hours else left, gettext("s"))]
     return " ".join(f"{count}{_SPACE}{unit}" for count, unit in parts if count)
 
 
@@ -67,14 +74,23 @@ def moment_of(value: datetime | int | float | str) -> datetime:
 def when(value: datetime | int | float | str, zone: str, *, exact: bool = False) -> str:
     """Return a time in a zone: `22 Nov 2026, 15:42`; with `exact` also seconds and the zone's name."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
-    text = f"{local.day} {local:%b %Y, %H:%M}"
-    return f"{text}:{local:%S} {local:%Z}" if exact else text
+    name = language()
+    if name == DEFAULT:
+        text = format_datetime(local, f"d MMM y, HH:mm{':ss' if exact else ''}", locale=name)
+    else:
+        text = f"{format_date(local, locale=name)} {format_time(local, 'medium' if exact else 'short', locale=name)}"
+    return f"{text} {local:%Z}" if exact else text
 
 
 def day(value: datetime | int | float | str, zone: str) -> str:
     """Return the date of a time in a zone: `22 Nov 2026`."""
     local = moment_of(value).astimezone(ZoneInfo(zone))
-    return f"{local.day} {local:%b %Y}"
+    return format_date(local, "d MMM y" if language() == DEFAULT else "medium", locale=language())
+
+
+def month_day(value: date) -> str:
+    """Return a date without its year, for the axis of a chart: `22 Nov`."""
+    return format_skeleton("MMMd", value, locale=language()) if language() != DEFAULT else f"{value.day} {value:%b}"
 
 
 def iso(value: datetime | int | float | str) -> str:
@@ -86,44 +102,53 @@ def ago(value: datetime | int | float | str, now: datetime) -> str:
     """Return how long ago a time was, or how far ahead it is, in one unit."""
     gap = int((now - moment_of(value)).total_seconds())
     distance = abs(gap)
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+    for unit, length in _UNITS:
         if distance >= length:
             count = distance // length
+            if language() != DEFAULT:
+                span = timedelta(seconds=count * length if gap < 0 else -count * length)
+                return format_timedelta(span, granularity=unit, threshold=1, add_direction=True, locale=language())
             text = f"{count} {unit}{'s' if count > 1 else ''}"
             return f"{text} ago" if gap > 0 else f"in {text}"
-    return "just now" if gap >= 0 else "in a moment"
+    return gettext("just now") if gap >= 0 else gettext("in a moment")
 
 
 def words(code: str) -> str:
     """Return a snake_case code as text: `in_progress` → `in progress`."""
-    return code.replace("_", " ").replace("-", " ")
+    return translate(code.replace("_", " ").replace("-", " "))
+
+
+def code(name: str) -> str:
+    """Return a snake_case name of stored facts as text, in English like the facts: `content_hash` → `content hash`."""
+    return name.replace("_", " ").replace("-", " ")
 
 
 _LABEL_TITLES = {
-    VisibleLabel.NONE: "No visible label",
-    VisibleLabel.CORNER_SIGN: "AI sign in a corner",
-    VisibleLabel.OPENING_TEXT: "AI生成 at the start (GB 45438-2025)",
-    VisibleLabel.EU_ICON: "AI icon (EU)",
+    VisibleLabel.NONE: gettext_noop("No visible label"),
+    VisibleLabel.CORNER_SIGN: gettext_noop("AI sign in a corner"),
+    VisibleLabel.OPENING_TEXT: gettext_noop("AI生成 at the start (GB 45438-2025)"),
+    VisibleLabel.EU_ICON: gettext_noop("AI icon (EU)"),
 }
 
 
 def label_title(label: str) -> str:
     """Return a visible label as people read it."""
-    return _LABEL_TITLES[VisibleLabel(label)]
+    return translate(_LABEL_TITLES[VisibleLabel(label)])
 
 
 def field(name: str) -> str:
     """Return the label of a form field: `shots.0.last_frame` → `Shot 1, last frame`."""
     parts = name.split(".")
     if len(parts) > 1 and parts[1].isdecimal():
-        parts[:2] = [f"{parts[0].removesuffix('s')} {int(parts[1]) + 1}"]
-    text = words(", ".join(parts))
+        parts[:2] = [f"{words(parts[0].removesuffix('s'))} {int(parts[1]) + 1}"]
+    text = gettext(", ").join(words(part) for part in parts)
     return text[:1].upper() + text[1:]
 
 
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: `1 film`, `12 films`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    text = translate_count(f"%(number)s {noun}", f"%(number)s {noun}s", number)
+    return text % {"number": f"{number:,}"}
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -135,10 +160,13 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "when": when,
     "day": day,
+    "month_day": month_day,
+    "translated": translate,
     "iso": iso,
     "ago": ago,
     "label_title": label_title,
     "words": words,
+    "code": code,
     "count": count,
     "field": field,
 }

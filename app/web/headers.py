@@ -4,14 +4,19 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.storage import get_storage
+from app.web.language import LANGUAGE_TAGS, language, language_for
 from app.web.sessions import is_secure
 
 
 class PageHeaders:
-    """ASGI middleware that adds the headers to HTML responses. It is plain ASGI so that streams stay streams."""
+    """ASGI middleware that adds the headers to HTML responses, and knows the language in which a request is answered.
+
+    It is plain ASGI so that streams stay streams.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -26,9 +31,13 @@ class PageHeaders:
                 headers = MutableHeaders(scope=message)
                 if headers.get("content-type", "").startswith("text/html"):
                     headers.update(page_headers())
+                    headers["content-language"] = LANGUAGE_TAGS[language()]
+                    # A member's own language is found by the cookie of the session.
+                    headers.add_vary_header("Accept-Language, Cookie")
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        with language_for(HTTPConnection(scope)):
+            await self.app(scope, receive, send_with_headers)
 
 
 @lru_cache(maxsize=1)

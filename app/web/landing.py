@@ -21,6 +21,7 @@ from app.web.description import (
     studio_path,
 )
 from app.web.devices import network
+from app.web.language import gettext
 from app.web.prices import price_context
 from app.web.render import is_htmx, page, redirect
 from app.web.showcase_films import shipped_file, showcase_films
@@ -130,7 +131,7 @@ def _landing(
     shown = next((each for each in films if each.id == film), films[0] if films else None)
     context: dict[str, Any] = {
         **price_context(session, book_at(session, moment).book, moment),
-        "title": "AI films with a price you know first",
+        "title": gettext("AI films with a price you know first"),
         "films": films,
         "film": shown,
         "offer": None,

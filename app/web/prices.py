@@ -16,6 +16,7 @@ from app.prices.find import book_at
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, SessionDep
 from app.web.formats import minor, money
+from app.web.language import gettext, language, title_text
 from app.web.render import is_htmx, page
 from pricing.book import PriceBook, PriceError
 from pricing.labels import pattern_label
@@ -70,14 +71,14 @@ def price_context(session: Session, book: PriceBook, moment: datetime) -> dict[s
     general = next((each.id for each in models if each.family != "synthetic"), "any")
     resolutions = [each for each in RESOLUTIONS if _price_per_second(book, general, each, "free", moment) is not None]
     return {
-        "title": "Prices",
+        "title": gettext("Prices"),
         "currency": book.currency,
-        "book": {"title": book.title.en, "name": book.name, "tax": f"{(book.tax_rate * 100).normalize():f}"},
+        "book": {"title": title_text(book.title), "name": book.name, "tax": f"{(book.tax_rate * 100).normalize():f}"},
         "resolutions": resolutions,
         "rows": [
             {
                 "id": each.id,
-                "title": each.title.en,
+                "title": title_text(each.title),
                 "factor": f"{each.factor.normalize():f}",
                 "prices": [_cell(book, general, name, each.id, moment) for name in resolutions],
                 "concurrency": each.concurrency,
@@ -92,7 +93,7 @@ def price_context(session: Session, book: PriceBook, moment: datetime) -> dict[s
         ],
         "promotions": [
             {
-                "title": each.title.en,
+                "title": title_text(each.title),
                 "factor": f"{each.factor.normalize():f}",
                 "ends_at": each.window.ends_at and each.window.ends_at - timedelta(seconds=1),
             }
@@ -101,7 +102,7 @@ def price_context(session: Session, book: PriceBook, moment: datetime) -> dict[s
         "tiers": [
             {
                 "id": each.id,
-                "title": each.title.en,
+                "title": title_text(each.title),
                 "factor": f"{each.factor.normalize():f}",
                 "description": _tier_text(each),
             }
@@ -167,17 +168,19 @@ def _model_title(pattern: str) -> str:
     catalog = load_catalog(get_settings().catalog_dir)
     if pattern in catalog:
         return catalog[pattern].name
-    return "Turbo models" if pattern == "*-turbo" else pattern
+    return gettext("Turbo models") if pattern == "*-turbo" else pattern
 
 
 def _tier_text(tier: Any) -> str:
     if tier.deadline is not None:
         hours = int(tier.deadline.total_seconds() // 3600)
-        return f"Runs on idle capacity. Expires free of charge if it has not started within {hours} hours."
+        return gettext(
+            "Runs on idle capacity. Expires free of charge if it has not started within %(hours)s hours.", hours=hours
+        )
     if tier.start_within is not None:
         minutes = int(tier.start_within.total_seconds() // 60)
-        return f"Starts within {minutes} minutes, or you pay the standard price."
-    return "Normal queue."
+        return gettext("Starts within %(minutes)s minutes, or you pay the standard price.", minutes=minutes)
+    return gettext("Normal queue.")
 
 
 def _calculate(
@@ -199,5 +202,5 @@ def _calculate(
         "total": film_price.total.text,
         "list_total": film_price.list_total.text,
         "is_less": film_price.total < film_price.list_total,
-        "lines": [{"label": line.label, "amount": line.amount.text} for line in film_price.lines],
+        "lines": [{"label": line.words(language()), "amount": line.amount.text} for line in film_price.lines],
     }

@@ -19,6 +19,7 @@ from app.errors import AppError, shortened
 from app.logs import bind_log_ids
 from app.web.auth import find_visitor
 from app.web.formats import field as field_label
+from app.web.language import gettext_noop, translate
 from app.web.render import is_htmx, page, render
 from app.web.sessions import cookie_name
 
@@ -26,7 +27,13 @@ from app.web.sessions import cookie_name
 NEXT_LENGTH_MAX = 500
 # These paths, and those of every API interface, answer with JSON whatever the Accept header says.
 _API_PATHS = ("/api/", "/files/", "/openapi.json", "/llms.txt", "/health", "/healthz", "/readyz", "/metrics")
-_TITLES = {401: "Sign in", 402: "Not enough balance", 403: "No access", 404: "Page not found", 409: "Not possible now"}
+_TITLES = {
+    401: gettext_noop("Sign in"),
+    402: gettext_noop("Not enough balance"),
+    403: gettext_noop("No access"),
+    404: gettext_noop("Page not found"),
+    409: gettext_noop("Not possible now"),
+}
 # Errors that this module turns into messages, and errors that the API's handlers turn into messages and log.
 _REQUEST_ERRORS = (AppError, RequestValidationError, ValidationError, HTTPException)
 _SERVER_ERRORS = (DataError, PoolTimeout, OperationalError, DBAPIError, Exception)
@@ -122,5 +129,5 @@ def problem_page(request: Request, error: AppError) -> Response:
         body = render(request, "parts/notice.html", error=error)
         headers = {"hx-retarget": "#notices", "hx-reswap": "innerHTML", "cache-control": "no-store"}
         return Response(body, status_code=error.status, media_type="text/html", headers=headers)
-    title = _TITLES.get(error.status, "Something went wrong")
+    title = translate(_TITLES.get(error.status, gettext_noop("Something went wrong")))
     return page(request, "problem.html", status=error.status, error=error, title=title)

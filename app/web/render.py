@@ -9,6 +9,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.web.formats import FILTERS
+from app.web.language import LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
+from app.web.script_texts import script_texts
+from app.web.sentences import sentence, sentence_text
 from app.web.static_files import static_url
 
 THEMES = ("auto", "light", "dark")
@@ -21,35 +24,48 @@ def environment() -> Environment:
     env = Environment(
         loader=PackageLoader("app.web", "templates"),
         autoescape=True,
+        extensions=["jinja2.ext.i18n"],
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     env.filters.update(FILTERS)
+    env.filters |= {"sentence": sentence, "sentence_text": sentence_text}
     env.globals["static"] = static_url
+    # Texts of catalogues may have markup, as those of templates do; values in them are escaped.
+    env.install_gettext_callables(translate, translate_count, newstyle=True)  # type: ignore[attr-defined]
     return env
 
 
 def render(request: Request, template: str, /, **context: Any) -> str:
-    """Render a template. Every template gets the visitor (`me`), time zone, CSRF token, path, request id and theme."""
+    """Render a template in the request's language.
+
+    Every template gets the visitor (`me`), time zone, language, CSRF token, path, request id and theme.
+    """
     visitor = getattr(request.state, "visitor", None)
     theme = request.cookies.get(THEME_COOKIE, "auto")
-    return (
-        environment()
-        .get_template(template)
-        .render(
-            {
-                "me": visitor,
-                "zone": visitor.zone if visitor else "UTC",
-                "csrf": visitor.csrf if visitor else "",
-                "path": request.url.path,
-                "request_id": getattr(request.state, "request_id", ""),
-                "theme": theme if theme in THEMES else "auto",
-                "inbox": getattr(request.state, "inbox", list),
-                **context,
-            }
+    with language_for(request):
+        name = language()
+        return (
+            environment()
+            .get_template(template)
+            .render(
+                {
+                    "me": visitor,
+                    "zone": visitor.zone if visitor else "UTC",
+                    "language": name,
+                    "language_tag": LANGUAGE_TAGS[name],
+                    "languages": LANGUAGES,
+                    "script_texts": script_texts(),
+                    "csrf": visitor.csrf if visitor else "",
+                    "path": request.url.path,
+                    "request_id": getattr(request.state, "request_id", ""),
+                    "theme": theme if theme in THEMES else "auto",
+                    "inbox": getattr(request.state, "inbox", list),
+                    **context,
+                }
+            )
         )
-    )
 
 
 def page(request: Request, template: str, /, *, status: int = 200, **context: Any) -> Response:

@@ -25,6 +25,7 @@ from app.prices.find import book_at
 from app.reports.translations import decimals
 from app.settings import get_settings
 from app.web.formats import minor, money
+from app.web.language import translate
 from app.web.studio.examples import EXAMPLES
 from pricing.book import PriceBook, PriceError
 from pricing.money import round_to_minor
@@ -139,7 +140,7 @@ def _shipped_film(book: PriceBook, moment: datetime, entry: dict[str, Any], mode
     example = _EXAMPLES[entry["id"]]
     return ShownFilm(
         id=entry["id"],
-        title=example.title,
+        title=translate(example.title),
         prompts=tuple(shot.prompt for shot in example.draft.shots),
         model=model.name,
         size=entry["size"].replace("x", " × "),

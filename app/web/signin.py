@@ -1,4 +1,4 @@
-"""Sign in, sign up, sign out, accept an invitation, set a password by link, and choose theme or test mode."""
+"""Sign in, sign up, sign out, accept an invitation, set a password by link, and choose theme, language or test mode."""
 
 from asyncio import sleep, to_thread
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.accounts.invitations import accept_invitation, read_invitation
-from app.accounts.members import record_sign_in, set_password, sign_in, sign_up
+from app.accounts.members import record_sign_in, set_language, set_password, sign_in, sign_up
 from app.accounts.passwords import LENGTH_MIN
 from app.db import commit_early
 from app.errors import AppError
@@ -21,6 +21,7 @@ from app.web.auth import FormDep, MaybeVisitor, MemberDep, SessionDep, text_of
 from app.web.csrf import safe_path
 from app.web.description import forget_description, kept_description, studio_path
 from app.web.devices import machine, network, remember_device
+from app.web.language import LANGUAGE_COOKIE, LANGUAGES
 from app.web.password_links import member_of_link
 from app.web.problems import NEXT_LENGTH_MAX
 from app.web.render import THEME_COOKIE, THEMES, page, redirect
@@ -181,7 +182,24 @@ def post_theme(request: Request, form: FormDep) -> Response:
     theme = text_of(form, "theme")
     response = redirect(request, safe_path(text_of(form, "next"), "/"))
     value = theme if theme in THEMES else "auto"
-    response.set_cookie(THEME_COOKIE, value, max_age=31_536_000, samesite="lax", secure=is_secure(), httponly=True)
+    keep_cookie(response, THEME_COOKIE, value)
+    return response
+
+
+def keep_cookie(response: Response, name: str, value: str) -> None:
+    """Store a visitor's choice in the browser for a year."""
+    response.set_cookie(name, value, max_age=31_536_000, samesite="lax", secure=is_secure(), httponly=True)
+
+
+@router.post("/language")
+def post_language(request: Request, session: SessionDep, form: FormDep, visitor: MaybeVisitor) -> Response:
+    """Store the chosen language in a cookie, and for a member in the profile too, which counts on every device."""
+    chosen = text_of(form, "language")
+    response = redirect(request, safe_path(text_of(form, "next"), "/"))
+    if chosen in LANGUAGES:
+        if visitor is not None:
+            set_language(session, visitor.caller.account_id, visitor.caller.member_id or "", chosen)
+        keep_cookie(response, LANGUAGE_COOKIE, chosen)
     return response
 
 

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.errors import AppError
 from app.request_limits import request_limits
 from app.verification.limits import FILE_BYTES_MAX, PER_MINUTE
-from app.verification.requests import VERIFICATION_LIMITS, leave_gate
+from app.verification.requests import VERIFICATION_LIMITS, leave_gate, machine_of_request
 from app.verification.verify import Verification, verify_upload, verify_url
 from app.web.auth import FormDep, MaybeVisitor, file_of, text_of
 from app.web.render import page
@@ -29,12 +29,13 @@ async def _verify(request: Request, form: FormDep) -> Verification | AppError:
     """Verify the file or the URL of a form, without a place at the gate; return the refusal where there is one."""
     await leave_gate(request)
     file, url = file_of(form, "file"), text_of(form, "url")
+    machine = machine_of_request(request)
     try:
         if file is not None:
-            return await run_in_threadpool(verify_upload, file.file)
+            return await run_in_threadpool(verify_upload, file.file, machine=machine)
         if not 0 < len(url) <= _URL_LENGTH_MAX:
             raise AppError("invalid_request", "Choose a file, or enter its URL.", field="file")
-        return await run_in_threadpool(verify_url, url)
+        return await run_in_threadpool(verify_url, url, machine=machine)
     except AppError as error:
         return error
 

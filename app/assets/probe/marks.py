@@ -24,8 +24,8 @@ from app.assets.probe.confinement import confine
 from app.assets.probe.media import check_streams, open_media, video_of
 from app.assets.probe.picture import rewrite_picture
 from app.assets.sniff import MANIFEST_TYPES
-from app.provenance.frame_hashes import frame_hash, hash_of_luma
-from app.provenance.frame_means import ASPECT_MAX, WINDOWS_READ, FrameMeans
+from app.provenance.frame_hashes import frame_hash
+from app.provenance.frame_means import WINDOWS_READ, FrameMeans
 from app.provenance.read_marks import read_marks
 from app.provenance.watermark_reader import READ_SIDE, WINDOW_FRAMES
 
@@ -74,14 +74,12 @@ class _Pictures:
         self.means = FrameMeans()
 
     def read_picture(self, path: Path, folder: Path, reader: str) -> None:
-        """Read a picture. Raises RefusedError as `rewrite_picture` does."""
+        """Read a picture, without a hash: none is alike by looks. Raises RefusedError as `rewrite_picture` does."""
         facts = rewrite_picture(path, folder, reader, LIMITS["picture"])
         with Image.open(folder / facts["file"]) as picture:
             planes = np.asarray(picture.convert("YCbCr")).transpose(2, 0, 1)  # [3, H, W]
         self.count = 1
         self.means.add(0, np.ascontiguousarray(planes))
-        if max(planes.shape[1:]) <= ASPECT_MAX * min(planes.shape[1:]):
-            self.hashes += [each for each in [hash_of_luma(planes[0])] if each is not None]
 
     def read_clip(self, path: Path, reader: str) -> None:
         """Read the frames of a clip; a file without any has none. Raises RefusedError, and libav's errors."""

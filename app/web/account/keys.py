@@ -14,6 +14,7 @@ from app.errors import AppError
 from app.roles import Scope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
+from app.web.language import gettext
 from app.web.render import page, redirect
 
 router = APIRouter(include_in_schema=False)
@@ -104,7 +105,7 @@ def _keys(
         request,
         "account/keys.html",
         status=error.status if error else 200,
-        title="API keys",
+        title=gettext("API keys"),
         keys=sorted(rows, key=lambda key: not key["is_live"]),
         projects=projects,
         scopes=[str(scope) for scope in SCOPES],
@@ -121,7 +122,7 @@ def _show(
 ) -> dict[str, object]:
     return {
         "id": key.id,
-        "name": key.name or "unnamed",
+        "name": key.name or gettext("unnamed"),
         "start": f"cm_{'test' if key.test else 'live'}_{key.keyid}",
         "last4": key.last4,
         "scopes": [*key.scopes, *key.roles],

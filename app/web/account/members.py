@@ -12,6 +12,7 @@ from app.roles import Role
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
+from app.web.language import gettext
 from app.web.render import page, redirect
 from app.web.sessions import end_other_sessions
 
@@ -97,7 +98,7 @@ def _members(
         for each in list_invitations(session, account_id)
     ]
     context: dict[str, Any] = {
-        "title": "Members",
+        "title": gettext("Members"),
         "members": members,
         "invitations": invitations,
         "roles": grantable_roles,

@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.wallet.tables import Budget, BudgetScope
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_optional_amount
+from app.web.language import gettext
 from app.web.render import page, redirect
 
 router = APIRouter(include_in_schema=False)
@@ -94,7 +95,7 @@ def _projects(
         )
     currency = visitor.currency
     context: dict[str, Any] = {
-        "title": "Projects",
+        "title": gettext("Projects"),
         "projects": rows,
         "month": month,
         "currency": currency,

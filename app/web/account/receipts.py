@@ -18,6 +18,7 @@ from app.reports.statement_pdf import statement_pdf
 from app.reports.statements import Statement, make_statement, project_names
 from app.reports.translations import Language
 from app.web.auth import OwnerDep, SessionDep, Visitor
+from app.web.language import gettext
 from app.web.render import download, page
 from app.web.studio.film_history import refunded_amounts
 
@@ -65,7 +66,7 @@ def show_receipts(
         for row, prompt, deleted_at in rows[:PAGE]
     ]
     more = receipts[-1]["job_id"] if len(rows) > PAGE else None
-    return page(request, "account/receipts.html", title="Receipts", receipts=receipts, more=more)
+    return page(request, "account/receipts.html", title=gettext("Receipts"), receipts=receipts, more=more)
 
 
 @router.get("/account/receipts/{job_id}.pdf")
@@ -90,7 +91,7 @@ def show_statements(
         "projects": project_names(session, visitor.caller.account_id),
         "query": urlencode({"month": statement.month, "project": project}),
     }
-    return page(request, "account/statements.html", title="Statements", **context)
+    return page(request, "account/statements.html", title=gettext("Statements"), **context)
 
 
 @router.get("/account/statements.csv")

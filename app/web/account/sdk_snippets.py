@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.settings import get_settings
 from app.web.auth import CreatorDep
+from app.web.language import gettext, gettext_noop, translate
 from app.web.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -68,10 +69,10 @@ _MCP = """{{
 
 # id, title, description, text. tests/contracts/test_snippets.py runs each as it is.
 SNIPPETS = (
-    ("curl", "curl", "The plain HTTP call behind every client library.", _CURL),
-    ("openai", "OpenAI SDK", "The native API is a superset of OpenAI's Videos API.", _OPENAI),
-    ("dashscope", "DashScope SDK", "The same service under DashScope's URLs.", _DASHSCOPE),
-    ("mcp", "MCP", "For assistants that use tools.", _MCP),
+    ("curl", "curl", gettext_noop("The plain HTTP call behind every client library."), _CURL),
+    ("openai", "OpenAI SDK", gettext_noop("The native API is a superset of OpenAI's Videos API."), _OPENAI),
+    ("dashscope", "DashScope SDK", gettext_noop("The same service under DashScope's URLs."), _DASHSCOPE),
+    ("mcp", "MCP", gettext_noop("For assistants that use tools."), _MCP),
 )
 
 
@@ -80,7 +81,7 @@ def show_connect(request: Request, visitor: CreatorDep) -> Response:
     """Show the snippets with this service's base URL."""
     base = get_settings().base_url()
     snippets = [
-        {"id": name, "title": title, "description": description, "text": text.format(base=base)}
+        {"id": name, "title": title, "description": translate(description), "text": text.format(base=base)}
         for name, title, description, text in SNIPPETS
     ]
-    return page(request, "account/connect.html", title="Connect", base=base, snippets=snippets)
+    return page(request, "account/connect.html", title=gettext("Connect"), base=base, snippets=snippets)

@@ -18,7 +18,8 @@ from app.reports.translations import decimals
 from app.reports.usage import DAYS_MAX, UsageRow, read_usage
 from app.web.auth import OwnerDep, SessionDep, Visitor
 from app.web.charts import bar_chart, shares
-from app.web.formats import minor, seconds
+from app.web.formats import minor, month_day, seconds
+from app.web.language import gettext
 from app.web.render import download, page
 from pricing.money import Money
 
@@ -37,11 +38,11 @@ def show_usage(request: Request, session: SessionDep, visitor: OwnerDep, days: D
     names = project_names(session, visitor.caller.account_id)
     sums = {
         "day": _sums(rows, lambda row: row.day),
-        "project": _sums(rows, lambda row: names.get(row.project_id or "", "No project")),
+        "project": _sums(rows, lambda row: names.get(row.project_id or "", gettext("No project"))),
         "model": _sums(rows, lambda row: row.model),
     }
     calendar = [first + timedelta(days=number) for number in range(days)]
-    by_day = [(_day_label(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
+    by_day = [(month_day(day), *sums["day"].get(day, (Fraction(0), 0))) for day in calendar]
 
     def money(total: int) -> str:
         return minor(total, visitor.currency)
@@ -54,16 +55,25 @@ def show_usage(request: Request, session: SessionDep, visitor: OwnerDep, days: D
         "total": sum(row.total for row in rows),
         "by_seconds": bar_chart([(day, length, _seconds_text(length)) for day, length, _ in by_day]),
         "by_money": bar_chart([(day, total, money(total)) for day, _, total in by_day]),
-        "parts": [
-            (f"{title} by {each}", shares(rows))
-            for each in ("project", "model")
-            for title, rows in (
-                ("Charged", [(name, total, money(total)) for name, (_, total) in sums[each].items()]),
-                ("Delivered", [(name, length, _seconds_text(length)) for name, (length, _) in sums[each].items()]),
-            )
-        ],
+        "parts": _parts(sums, visitor.currency),
     }
-    return page(request, "account/usage.html", title="Usage", **context)
+    return page(request, "account/usage.html", title=gettext("Usage"), **context)
+
+
+def _parts(
+    sums: dict[str, dict[Any, tuple[Fraction, int]]], currency: str
+) -> list[tuple[str, list[dict[str, object]]]]:
+    """Return the charts by project and model: charges and delivered seconds, each with its title."""
+    titles = {
+        "project": (gettext("Charged by project"), gettext("Delivered by project")),
+        "model": (gettext("Charged by model"), gettext("Delivered by model")),
+    }
+    parts = []
+    for each, (charged, delivered) in titles.items():
+        rows = sums[each].items()
+        parts.append((charged, shares([(name, total, minor(total, currency)) for name, (_, total) in rows])))
+        parts.append((delivered, shares([(name, length, _seconds_text(length)) for name, (length, _) in rows])))
+    return parts
 
 
 @router.get("/account/usage.csv")
@@ -102,7 +112,3 @@ def _sums(rows: Sequence[UsageRow], key: Callable[[UsageRow], Any]) -> dict[Any,
 
 def _seconds_text(number: Fraction) -> str:
     return seconds(decimals(number))
-
-
-def _day_label(day: date) -> str:
-    return f"{day.day} {day:%b}"

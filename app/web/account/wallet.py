@@ -18,6 +18,7 @@ from app.wallet.funds import list_transfers, signed_text
 from app.wallet.tables import CreditLot, Transfer
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount
+from app.web.language import gettext, title_text
 from app.web.render import page, redirect
 from pricing.book import PriceBook
 
@@ -53,7 +54,7 @@ def _wallet(
         request,
         "account/wallet.html",
         status=error.status if error else 200,
-        title="Wallet",
+        title=gettext("Wallet"),
         wallet=balance(session, account_id),
         lots=_lots(session, account_id),
         transfers=_transfers(session, transfers[:PAGE]),
@@ -88,7 +89,7 @@ def membership_of(session: Session, visitor: Visitor) -> dict[str, object]:
         (each for each in periods if each.starts_at <= moment and (not each.ends_at or each.ends_at > moment)), None
     )
     return {
-        "title": membership.title.en,
+        "title": title_text(membership.title),
         "factor": f"{membership.factor.normalize():f}",
         "concurrency": visitor.caller.account.concurrency or membership.concurrency,
         "queue_limit": membership.queue_limit
@@ -107,7 +108,7 @@ def _ended(book: PriceBook, periods: list[MembershipPeriod], moment: datetime) -
     if not ended_periods:
         return None
     last, known = ended_periods[-1], book.memberships
-    return {"title": known[last.name].title.en if last.name in known else last.name, "at": last.ends_at}
+    return {"title": title_text(known[last.name].title) if last.name in known else last.name, "at": last.ends_at}
 
 
 def _lots(session: Session, account_id: str) -> list[dict[str, object]]:

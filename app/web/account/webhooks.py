@@ -17,6 +17,7 @@ from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import FormDep, OwnerDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
+from app.web.language import gettext, gettext_noop, translate
 from app.web.problems import validation_error
 from app.web.render import page, redirect
 from app.webhooks.deliveries import get_delivery, list_deliveries, recover, redeliver
@@ -40,12 +41,12 @@ TONES = {"enabled": "good", "held_back": "busy", "failing": "bad", "disabled": "
 DELIVERY_TONES = {"pending": "info", "delivered": "good", "exhausted": "bad", "abandoned": ""}
 
 FAULT_TEXTS = {
-    "unreachable": "the host cannot be reached",
-    "tls_failed": "no secure connection to the host",
-    "timeout": "no answer in time",
-    "disconnected": "the host closed the connection",
-    "bad_answer": "the answer is not valid HTTP",
-    "internal": "an error of this service",
+    "unreachable": gettext_noop("the host cannot be reached"),
+    "tls_failed": gettext_noop("no secure connection to the host"),
+    "timeout": gettext_noop("no answer in time"),
+    "disconnected": gettext_noop("the host closed the connection"),
+    "bad_answer": gettext_noop("the answer is not valid HTTP"),
+    "internal": gettext_noop("an error of this service"),
 }
 
 
@@ -111,7 +112,7 @@ def post_sample(request: Request, session: SessionDep, visitor: OwnerDep, form: 
     commit_early(session)
     result = send_test(visitor.caller, endpoint_id, text_of(form, "event_type", "webhook.test"))
     context: dict[str, Any] = {
-        "title": "Test event",
+        "title": gettext("Test event"),
         "result": result,
         "outcome": sample_outcome(result),
         "endpoint_id": endpoint_id,
@@ -142,7 +143,12 @@ def post_removal(request: Request, session: SessionDep, visitor: OwnerDep, form:
 def show_delivery(request: Request, session: SessionDep, visitor: OwnerDep, delivery_id: str) -> Response:
     """Show a delivery with every attempt: IP address, timings, and response."""
     delivery, attempts = get_delivery(session, visitor.caller, delivery_id)
-    context: dict[str, Any] = {"title": "Delivery", "delivery": delivery, "attempts": attempts, "tones": DELIVERY_TONES}
+    context: dict[str, Any] = {
+        "title": gettext("Delivery"),
+        "delivery": delivery,
+        "attempts": attempts,
+        "tones": DELIVERY_TONES,
+    }
     return page(request, "account/delivery.html", **context)
 
 
@@ -158,12 +164,17 @@ def post_redelivery(
 def sample_outcome(result: SampleOut) -> str:
     """Return what became of a test event, as a sentence: `Delivered: 200 in 84 ms.`"""
     attempt = result.attempt
-    duration = "" if attempt.total_ms is None else f" in {attempt.total_ms} ms"
+    duration = "" if attempt.total_ms is None else gettext(" in %(ms)s ms", ms=attempt.total_ms)
     if result.success:
-        return f"Delivered: {result.status_code}{duration}."
+        return gettext("Delivered: %(status)s%(duration)s.", status=result.status_code, duration=duration)
     if result.status_code:
-        return f"Not delivered: the endpoint answered {result.status_code}{duration}."
-    return f"Not delivered: {FAULT_TEXTS.get(attempt.fault or '', 'no answer')}{duration}."
+        return gettext(
+            "Not delivered: the endpoint answered %(status)s%(duration)s.",
+            status=result.status_code,
+            duration=duration,
+        )
+    fault = translate(FAULT_TEXTS.get(attempt.fault or "", gettext_noop("no answer")))
+    return gettext("Not delivered: %(fault)s%(duration)s.", fault=fault, duration=duration)
 
 
 def _events(form: FormData) -> list[str]:
@@ -182,7 +193,7 @@ def _endpoints(
 ) -> Response:
     endpoints, _ = list_endpoints(session, visitor.caller, limit=100)
     context: dict[str, Any] = {
-        "title": "Webhooks",
+        "title": gettext("Webhooks"),
         "endpoints": endpoints,
         "tones": TONES,
         "projects": [{"id": each.id, "name": each.name} for each in list_projects(session, visitor.caller.account_id)],
@@ -209,7 +220,7 @@ def _endpoint(
         session, visitor.caller, endpoint_id=endpoint.id, state=state_filter, after=after, limit=25
     )
     context: dict[str, Any] = {
-        "title": endpoint.name or "Endpoint",
+        "title": endpoint.name or gettext("Endpoint"),
         "endpoint": endpoint,
         "deliveries": deliveries,
         "more": deliveries[-1].id if more else None,

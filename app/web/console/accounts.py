@@ -34,6 +34,7 @@ from app.wallet.tables import Transfer
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.formats import field as field_label
 from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
+from app.web.language import gettext, title_text
 from app.web.password_links import sign_in_link
 from app.web.render import page, redirect
 
@@ -178,7 +179,9 @@ def _accounts(
         "error": error,
         "form": form,
     }
-    return page(request, "console/accounts.html", status=error.status if error else 200, title="Accounts", **context)
+    return page(
+        request, "console/accounts.html", status=error.status if error else 200, title=gettext("Accounts"), **context
+    )
 
 
 def account_page(
@@ -201,7 +204,8 @@ def account_page(
         "now": moment,
         "membership": membership_at(session, account_id, moment),
         "memberships": [
-            {"id": each.id, "title": each.title.en} for each in book_at(session, moment).book.memberships.values()
+            {"id": each.id, "title": title_text(each.title)}
+            for each in book_at(session, moment).book.memberships.values()
         ],
         "periods": [
             {"name": each.name, "starts_at": each.starts_at, "ends_at": each.ends_at}
@@ -253,7 +257,7 @@ def _contracts(session: Session, account_id: str, moment: datetime) -> list[dict
     return [
         {
             "id": each.id,
-            "name": each.contract.title.en,
+            "name": title_text(each.contract.title),
             "state": str(each.state_at(moment)),
             "effective_at": each.effective_at,
         }

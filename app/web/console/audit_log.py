@@ -18,6 +18,7 @@ from app.reports.statement_csv import inert_cell
 from app.web.auth import AdminDep, SessionDep
 from app.web.formats import iso
 from app.web.forms import parse_day
+from app.web.language import gettext
 from app.web.render import download, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -81,7 +82,7 @@ def show_audit_log(
         "error": error,
     }
     status = error.status if error else 200
-    return page(request, "console/trail.html", status=status, title="Audit log", **context)
+    return page(request, "console/trail.html", status=status, title=gettext("Audit log"), **context)
 
 
 @router.get("/trail.csv")

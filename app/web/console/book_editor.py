@@ -31,6 +31,7 @@ from app.web.console.book_form import (
 )
 from app.web.console.draft_preview import preview_book
 from app.web.console.simulation import show_figures
+from app.web.language import gettext, gettext_noop
 from app.web.render import page, redirect
 from pricing.book import parse_book
 from pricing.schema import BookError
@@ -39,7 +40,7 @@ from pricing.toml_edit import TomlEditError, TomlText
 router = APIRouter(prefix="/admin/price-books", include_in_schema=False)
 
 SIMULATED = timedelta(days=30)
-OPTION_NAMES = {"": "All", "true": "With sound", "false": "Without sound"}
+OPTION_NAMES = {"": gettext_noop("All"), "true": gettext_noop("With sound"), "false": gettext_noop("Without sound")}
 
 
 class Editor:
@@ -140,7 +141,7 @@ class Editor:
 
     def answer(self, *, error: AppError | None = None, status: int = 200) -> Response:
         """Return the page of the editor."""
-        title = "Edit the draft" if self.stored else "New price book"
+        title = gettext("Edit the draft") if self.stored else gettext("New price book")
         context = self.context() | {"error": error}
         if error is not None:
             status = error.status

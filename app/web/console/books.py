@@ -20,6 +20,7 @@ from app.web.auth import AdminDep, FormDep, SessionDep, Visitor, text_of
 from app.web.console.draft_preview import preview_book
 from app.web.console.schedule_review import PriceChange, ScheduleReview, review_page
 from app.web.forms import parse_local_time, to_local
+from app.web.language import gettext, title_text
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin/price-books", include_in_schema=False)
@@ -40,7 +41,7 @@ def show_books(request: Request, session: SessionDep, visitor: AdminDep) -> Resp
         "tones": TONES,
         "may_write": Role.PRICING_AUTHOR in visitor.roles,
     }
-    return page(request, "console/books.html", title="Price books", **context)
+    return page(request, "console/books.html", title=gettext("Price books"), **context)
 
 
 @router.get("/{book_id}")
@@ -94,7 +95,7 @@ def _review(request: Request, session: Session, book_id: str, at: datetime, effe
     figures = preview_book(session, book.toml, book.based_on, at=at)["figures"]
     changes = [PriceChange(each["what"], each["before"], each["after"], each["percent"]) for each in figures]
     back = f"/admin/price-books/{book_id}"
-    review = ScheduleReview("Schedule price book", at, "", changes, f"{back}/publication", back, effective_at)
+    review = ScheduleReview(gettext("Schedule price book"), at, "", changes, f"{back}/publication", back, effective_at)
     return review_page(request, review)
 
 
@@ -133,14 +134,14 @@ def _book(
         **preview_book(session, book.toml, book.based_on),
     }
     status = error.status if error else 200
-    return page(request, "console/book.html", status=status, title=book.book.title.en, **context)
+    return page(request, "console/book.html", status=status, title=title_text(book.book.title), **context)
 
 
 def _row(book: StoredBook, names: dict[str, str], moment: Any) -> dict[str, Any]:
     return {
         "id": book.id,
         "name": book.book.name,
-        "title": book.book.title.en,
+        "title": title_text(book.book.title),
         "state": str(book.state_at(moment)),
         "note": book.note,
         "author": names.get(book.author, book.author),

@@ -28,6 +28,7 @@ from app.web.auth import AdminDep, AuthorDep, FormDep, SessionDep, Visitor, text
 from app.web.console.draft_preview import preview_contract
 from app.web.console.schedule_review import PriceChange, ScheduleReview, review_page
 from app.web.forms import parse_local_time, parse_optional_local_time, to_local
+from app.web.language import gettext, title_text
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -53,7 +54,7 @@ def show_contracts(request: Request, session: SessionDep, visitor: AdminDep) -> 
         session, [each for contract in contracts for each in (contract.account_id, contract.author, contract.approver)]
     )
     rows = [_row(each, names, moment) for each in contracts]
-    return page(request, "console/contracts.html", title="Contracts", contracts=rows, tones=TONES)
+    return page(request, "console/contracts.html", title=gettext("Contracts"), contracts=rows, tones=TONES)
 
 
 @router.get("/accounts/{account_id}/contracts/new")
@@ -164,7 +165,7 @@ def _review(request: Request, session: Session, visitor: Visitor, contract_id: s
         if each["before"] != each["after"]
     ]
     back = f"/admin/contracts/{contract_id}"
-    review = ScheduleReview("Schedule contract", at, account, rows, f"{back}/publication", back, effective_at)
+    review = ScheduleReview(gettext("Schedule contract"), at, account, rows, f"{back}/publication", back, effective_at)
     return review_page(request, review)
 
 
@@ -186,7 +187,7 @@ def _edit(
     checked = preview_contract(session, toml, account.id)
     status = error.status if error else 200
     context = {"action": action, "error": error, **fields, **checked}
-    return page(request, "console/contract_edit.html", status=status, title="Contract", **context)
+    return page(request, "console/contract_edit.html", status=status, title=gettext("Contract"), **context)
 
 
 def _contract(
@@ -219,7 +220,9 @@ def _contract(
         "soon": to_local(moment, visitor.zone, ahead_minutes=60),
         "error": error,
     }
-    return page(request, "console/contract.html", status=error.status if error else 200, title="Contract", **context)
+    return page(
+        request, "console/contract.html", status=error.status if error else 200, title=gettext("Contract"), **context
+    )
 
 
 def _row(stored: StoredContract, names: dict[str, str], moment: Any) -> dict[str, Any]:
@@ -227,7 +230,7 @@ def _row(stored: StoredContract, names: dict[str, str], moment: Any) -> dict[str
         "id": stored.id,
         "account_id": stored.account_id,
         "account": names.get(stored.account_id, stored.account_id),
-        "title": stored.contract.title.en,
+        "title": title_text(stored.contract.title),
         "currency": stored.contract.currency,
         "membership_applies": stored.contract.membership_applies,
         "promotions_apply": stored.contract.promotions_apply,

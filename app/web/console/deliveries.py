@@ -9,6 +9,7 @@ from app.audit_log.actor import Actor
 from app.reports.deliveries import count_deliveries, delivery_with_attempts, list_delivery_rows
 from app.roles import Role
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep
+from app.web.language import gettext
 from app.web.render import page, redirect
 from app.webhooks.tables import DeliveryState
 
@@ -39,7 +40,7 @@ def show_deliveries(
         "more": deliveries[-1].id if has_more else None,
         "may_act": Role.OPERATOR in visitor.roles,
     }
-    return page(request, "console/deliveries.html", title="Deliveries", **context)
+    return page(request, "console/deliveries.html", title=gettext("Deliveries"), **context)
 
 
 @router.get("/deliveries/{delivery_id}")
@@ -52,7 +53,7 @@ def show_delivery(request: Request, session: SessionDep, visitor: AdminDep, deli
         "tones": TONES,
         "may_act": Role.OPERATOR in visitor.roles,
     }
-    return page(request, "console/delivery.html", title="Delivery", **context)
+    return page(request, "console/delivery.html", title=gettext("Delivery"), **context)
 
 
 @router.post("/deliveries/{delivery_id}/redelivery")

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.clock import now
 from app.web.auth import AdminDep, SessionDep
+from app.web.language import gettext
 from app.web.render import page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -13,4 +14,4 @@ router = APIRouter(prefix="/admin", include_in_schema=False)
 def show_inbox(request: Request, session: SessionDep, visitor: AdminDep) -> Response:
     """Show what waits for the visitor."""
     items = request.state.inbox()
-    return page(request, "console/inbox.html", title="Inbox", items=items, now=now(session))
+    return page(request, "console/inbox.html", title=gettext("Inbox"), items=items, now=now(session))

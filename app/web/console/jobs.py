@@ -32,6 +32,7 @@ from app.roles import Role
 from app.wallet.funds import signed_text
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor
 from app.web.forms import parse_day
+from app.web.language import gettext
 from app.web.render import page, redirect
 from app.web.studio.film_card import TONES, span
 
@@ -70,7 +71,7 @@ def show_films(
         "more": films[-1]["id"] if has_more else None,
         "may_act": Role.OPERATOR in visitor.roles,
     }
-    return page(request, "console/films.html", title="Films", **context)
+    return page(request, "console/films.html", title=gettext("Films"), **context)
 
 
 @router.get("/films/{job_id}")
@@ -121,7 +122,7 @@ def film_page(
         "error": error,
         "done": request.query_params.get("done", ""),
     }
-    return page(request, "console/film.html", status=error.status if error else 200, title="Film", **context)
+    return page(request, "console/film.html", status=error.status if error else 200, title=gettext("Film"), **context)
 
 
 @router.post("/films/{job_id}/cancellation")
@@ -184,7 +185,7 @@ def _film(job: Job, account: str, outlook: Outlook, receipt: ReceiptRow | None) 
 def _eta(outlook: Outlook) -> str:
     """Return the estimated time until a film is ready as text; empty where there is no estimate."""
     eta = outlook.eta()
-    return "" if eta is None else f"about {span(eta['seconds_p50'], eta['seconds_p90'])}"
+    return "" if eta is None else gettext("about %(span)s", span=span(eta["seconds_p50"], eta["seconds_p90"]))
 
 
 def _may_cancel(job: Job) -> bool:

@@ -19,6 +19,7 @@ from app.web.console.accounts import account_page
 from app.web.console.jobs import film_page
 from app.web.formats import minor
 from app.web.forms import SubmittedForm, parse_form_amount
+from app.web.language import gettext
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -53,10 +54,13 @@ def post_refund(request: Request, session: SessionDep, visitor: OperatorDep, for
                 message = f"At most {minor(refundable, job.currency)} of this film's charge can be refunded."
                 raise AppError("conflict", message, field="amount")
             confirmation = Confirmation(
-                title="Refund",
+                title=gettext("Refund"),
                 account=get_account(session, job.account_id).name,
                 amount=minor(amount, job.currency),
-                effect=f"is returned to the wallet, of {minor(refundable, job.currency)} that can be refunded",
+                effect=gettext(
+                    "is returned to the wallet, of %(refundable)s that can be refunded",
+                    refundable=minor(refundable, job.currency),
+                ),
                 reason=reason,
                 action=f"{back}/refund",
                 back=back,
@@ -86,10 +90,12 @@ def post_correction(
         adds = text_of(form, "direction", "give") != "take"
         if not text_of(form, "sure"):
             confirmation = Confirmation(
-                title="Adjust balance",
+                title=gettext("Adjust balance"),
                 account=account.name,
                 amount=minor(amount, account.currency),
-                effect="is added to the wallet" if adds else "is deducted from the wallet, even below its credit limit",
+                effect=gettext("is added to the wallet")
+                if adds
+                else gettext("is deducted from the wallet, even below its credit limit"),
                 reason=reason,
                 action=f"{back}/correction",
                 back=back,

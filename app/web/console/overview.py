@@ -17,7 +17,8 @@ from app.reports.workers import list_worker_rows, read_pool_queues, standing_que
 from app.settings import get_settings
 from app.web.auth import AdminDep, SessionDep
 from app.web.charts import HALF_WIDTH, Chart, bar_chart, shares
-from app.web.formats import count, minor, seconds
+from app.web.formats import count, minor, month_day, seconds
+from app.web.language import gettext
 from app.web.render import page
 from pricing.money import minor_per_major
 
@@ -39,7 +40,7 @@ def show_overview(
     today = moment.astimezone(zone).date()
     calendar = [today - timedelta(days=back) for back in reversed(range(days))]
     by_date = read_days(session, calendar[0] - timedelta(days=days), zone)
-    rows = [(f"{day.day} {day:%b}", by_date.get(day, DayFigures())) for day in calendar]
+    rows = [(month_day(day), by_date.get(day, DayFigures())) for day in calendar]
     earlier = [figures for day, figures in by_date.items() if day < calendar[0]]
     period = _period([figures for _, figures in rows], currency)
     context: dict[str, Any] = {
@@ -61,7 +62,7 @@ def show_overview(
             {"reason": each.reason, "model": each.model, "account": each.account_id} for each in list_pauses(session)
         ],
     }
-    return page(request, "console/overview.html", title="Console", **context)
+    return page(request, "console/overview.html", title=gettext("Console"), **context)
 
 
 def _charts(rows: Sequence[tuple[str, DayFigures]], currency: str) -> dict[str, Chart]:

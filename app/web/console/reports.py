@@ -23,6 +23,7 @@ from app.takedowns.reports import decided_reports, find_report, open_reports
 from app.takedowns.tables import ContentReport, ReportSender, ReportState
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
+from app.web.language import gettext
 from app.web.render import download, page, redirect
 
 router = APIRouter(prefix="/admin/reports", include_in_schema=False)
@@ -48,7 +49,7 @@ def show_reports(
     return page(
         request,
         "console/reports.html",
-        title="Reports",
+        title=gettext("Reports"),
         waiting=waiting[:WAITING_MAX],
         more_wait=len(waiting) > WAITING_MAX,
         decided=decided[:PAGE],
@@ -132,7 +133,9 @@ def _report(
         "form": form,
         "now": now(session),
     }
-    return page(request, "console/report.html", status=error.status if error else 200, title="Report", **context)
+    return page(
+        request, "console/report.html", status=error.status if error else 200, title=gettext("Report"), **context
+    )
 
 
 def _films(session: Session, film_ids: list[str]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from app.jobs.showcase import SHOWCASE_MAX, agreed_films
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
+from app.web.language import gettext
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin/showcase", include_in_schema=False)
@@ -59,4 +60,4 @@ def _showcase(request: Request, session: Session, visitor: Visitor, *, error: Ap
     ]
     context = {"films": films, "shown_max": SHOWCASE_MAX, "may_act": Role.OPERATOR in visitor.roles, "error": error}
     status = error.status if error else 200
-    return page(request, "console/showcase.html", status=status, title="Showcase", **context)
+    return page(request, "console/showcase.html", status=status, title=gettext("Showcase"), **context)

@@ -13,6 +13,7 @@ from app.prices.find import book_by_id
 from app.reports.display_names import display_names
 from app.reports.simulation import simulate_stored
 from app.web.auth import AdminDep, SessionDep
+from app.web.language import gettext, title_text
 from app.web.render import page
 from pricing.simulation_result import AccountChange, Bucket, Simulation
 
@@ -33,8 +34,14 @@ def show_simulation(
     stored, moment = book_by_id(session, book_id), now(session)
     since = moment - timedelta(days=days)
     simulation = simulate_stored(session, Actor.of(visitor.caller), book_id, since=since, until=moment)
-    context: dict[str, Any] = {"book": {"id": stored.id, "title": stored.book.title.en}, "days": days, "spans": SPANS}
-    return page(request, "console/simulation.html", title="Simulation", **context, **show_figures(session, simulation))
+    context: dict[str, Any] = {
+        "book": {"id": stored.id, "title": title_text(stored.book.title)},
+        "days": days,
+        "spans": SPANS,
+    }
+    return page(
+        request, "console/simulation.html", title=gettext("Simulation"), **context, **show_figures(session, simulation)
+    )
 
 
 def show_figures(session: Session, simulation: Simulation) -> dict[str, Any]:
@@ -42,14 +49,14 @@ def show_figures(session: Session, simulation: Simulation) -> dict[str, Any]:
     names = display_names(session, [each.account for each in (*simulation.winners, *simulation.losers)])
     return {
         "currency": simulation.currency,
-        "total": _bucket("All films", simulation.whole),
+        "total": _bucket(gettext("All films"), simulation.whole),
         "margin_before": simulation.margin_before.text,
         "margin_after": simulation.margin_after.text,
         "cost": simulation.cost.text,
         "by": {
-            "Membership": _buckets(simulation.by_membership),
-            "Model": _buckets(simulation.by_model),
-            "Resolution": _buckets(simulation.by_resolution),
+            gettext("Membership"): _buckets(simulation.by_membership),
+            gettext("Model"): _buckets(simulation.by_model),
+            gettext("Resolution"): _buckets(simulation.by_resolution),
         },
         "winners": [_account(each, names) for each in simulation.winners],
         "losers": [_account(each, names) for each in simulation.losers],

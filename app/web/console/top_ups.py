@@ -17,8 +17,9 @@ from app.errors import AppError
 from app.web.auth import FormDep, OperatorDep, SessionDep, Visitor, text_of
 from app.web.console.accounts import account_page
 from app.web.console.money import Confirmation, confirmation_page
-from app.web.formats import minor, when
+from app.web.formats import minor, when, words
 from app.web.forms import SubmittedForm, parse_form_amount, parse_optional_local_time
+from app.web.language import gettext
 from app.web.render import redirect
 
 router = APIRouter(prefix="/admin/accounts", include_in_schema=False)
@@ -89,14 +90,18 @@ def _order(form: FormData, account: Account, zone: str) -> TopUp:
 
 def _confirmation(session: Session, visitor: Visitor, account: Account, order: TopUp, form: FormData) -> Confirmation:
     waits = needs_second_operator(session, Actor.of(visitor.caller), order.amount, account.currency)
-    effect = f"of {order.kind} credit " + ("are requested; another operator approves it" if waits else "are added")
+    kind = words(order.kind)
+    if waits:
+        effect = gettext("of %(kind)s credit are requested; another operator approves it", kind=kind)
+    else:
+        effect = gettext("of %(kind)s credit are added", kind=kind)
     if not waits and order.amount > top_up_ceiling(account.currency):
-        effect += ", without a second operator: you are the only one, and the audit log says so"
+        effect += gettext(", without a second operator: you are the only one, and the audit log says so")
     if order.expires_at is not None:
-        effect += f"; what is left expires on {when(order.expires_at, visitor.zone)}"
+        effect += gettext("; what is left expires on %(at)s", at=when(order.expires_at, visitor.zone))
     back = f"/admin/accounts/{account.id}"
     return Confirmation(
-        title="Request top-up" if waits else "Top up",
+        title=gettext("Request top-up") if waits else gettext("Top up"),
         account=account.name,
         amount=minor(order.amount, account.currency),
         effect=effect,

@@ -18,6 +18,7 @@ from app.roles import Role
 from app.settings import get_settings
 from app.wakeups import wakeups_waiting
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, text_of
+from app.web.language import gettext
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
@@ -68,14 +69,14 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
     # Redis is asked when the rows have been read: it may be slow.
     commit_early(session)
     wakeups = {queue.pool: wakeups_waiting(queue.pool) for queue in context["queues"]}
-    return page(request, "console/workers.html", title="Workers", wakeups=wakeups, **context)
+    return page(request, "console/workers.html", title=gettext("Workers"), wakeups=wakeups, **context)
 
 
 @router.get("/workers/{worker_id}")
 def show_worker(request: Request, session: SessionDep, visitor: AdminDep, worker_id: str) -> Response:
     """Show one worker: its machine, and its takes of the last day."""
     context: dict[str, Any] = {"shown": read_worker(session, worker_id), "tones": WORKER_TONES, "now": now(session)}
-    return page(request, "console/worker.html", title="Worker", **context)
+    return page(request, "console/worker.html", title=gettext("Worker"), **context)
 
 
 @router.post("/workers/{worker_id}/drain")

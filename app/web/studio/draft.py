@@ -14,6 +14,7 @@ from app.jobs.spec import Spec
 from app.parsing import parse_integer
 from app.settings import get_settings
 from app.web.auth import text_of, texts_of
+from app.web.language import language, title_text
 
 SHOTS_MAX = 24
 SECONDS_MAX = 60
@@ -193,9 +194,10 @@ def price_preview(priced: Priced, funds: int | None) -> dict[str, Any]:
         "total": amount.total.text,
         "is_less": amount.total.minor < amount.list_total.minor,
         "lines": [
-            {"label": line.label, "amount": line.amount.text, "less": line.amount.minor < 0} for line in amount.lines
+            {"label": line.words(language()), "amount": line.amount.text, "less": line.amount.minor < 0}
+            for line in amount.lines
         ],
-        "book": priced.book.title.en,
+        "book": title_text(priced.book.title),
         "seconds": decimal_seconds(spec.frames, spec.fps),
         "size": f"{spec.width} × {spec.height}",
         "fps": spec.fps,

@@ -14,7 +14,9 @@ from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
-from app.web.studio.queue_notice import NO_WORKER
+from app.web.formats import words
+from app.web.language import gettext, ngettext
+from app.web.studio.queue_notice import no_worker
 
 TONES = {
     JobState.QUEUED: "info",
@@ -24,7 +26,7 @@ TONES = {
     JobState.CANCELLED: "",
     JobState.EXPIRED: "",
 }
-STAGE_TEXTS = {"waiting": "waiting", "rendering": "rendering", "finishing": "finishing"}
+STAGES = ("waiting", "rendering", "finishing")
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Card:
     def state_text(self) -> str:
         """Its state as text; while it is in progress, its stage."""
         if self.is_ended or self.video.status == JobState.QUEUED:
-            return str(self.video.status).replace("_", " ")
-        return STAGE_TEXTS.get(self.video.stage or "", "in progress")
+            return words(self.video.status)
+        return words(self.video.stage if self.video.stage in STAGES else "in_progress")
 
     @property
     def eta_range(self) -> tuple[int, int] | None:
@@ -75,15 +77,14 @@ class Card:
         if self.is_ended:
             return ""
         if self.video.eta is None:
-            return NO_WORKER
+            return no_worker()
         parts: list[str] = []
         if self.video.queue_position:
-            ahead = self.video.queue_position
-            parts.append(f"{ahead} {'film' if ahead == 1 else 'films'} ahead")
+            parts.append(ngettext("%(number)s film ahead", "%(number)s films ahead", self.video.queue_position))
         elif self.video.queue_position == 0 and self.video.status == JobState.QUEUED:
-            parts.append("next in line")
+            parts.append(gettext("next in line"))
         low, high = self.video.eta["seconds_p50"], self.video.eta["seconds_p90"]
-        return ", ".join((*parts, f"about {span(low, high)}"))
+        return gettext(", ").join((*parts, gettext("about %(span)s", span=span(low, high))))
 
 
 def cards_of(session: Session, jobs: Sequence[Job]) -> list[Card]:
@@ -123,6 +124,6 @@ def _card(job: Job, outlook: Outlook | None, receipt: ReceiptRow | None, label: 
 def span(low: int, high: int) -> str:
     """Return a range of seconds as text: `20–40 s`, `3–5 min`."""
     if high < 90:
-        return f"{low} s" if low == high else f"{low}–{high} s"
+        return f"{low} {gettext('s')}" if low == high else f"{low}–{high} {gettext('s')}"
     least, most = max(1, round(low / 60)), max(1, round(high / 60))
-    return f"{least} min" if least == most else f"{least}–{most} min"
+    return f"{least} {gettext('min')}" if least == most else f"{least}–{most} {gettext('min')}"

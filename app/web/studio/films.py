@@ -35,6 +35,7 @@ from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.roles import Role
 from app.storage import get_storage
 from app.web.auth import CreatorDep, FormDep, OwnerDep, SessionDep, text_of
+from app.web.language import gettext, language
 from app.web.render import download, is_htmx, page, redirect
 from app.web.studio.errors import order_error
 from app.web.studio.film_card import card_of
@@ -230,11 +231,11 @@ def _parent(session: Session, caller: Caller, job: Job) -> Job | None:
 def _no_film_text(job: Job) -> str:
     """Return why an ended job has no film to show, as a sentence."""
     if job.files_removed_at is not None:
-        return "The files were deleted at the end of their retention period. The receipt is kept."
+        return gettext("The files were deleted at the end of their retention period. The receipt is kept.")
     return {
-        JobState.FAILED: "This film could not be generated.",
-        JobState.CANCELLED: "This film was cancelled before a shot was finished.",
-        JobState.EXPIRED: "No worker was free in time, so this film was not started.",
+        JobState.FAILED: gettext("This film could not be generated."),
+        JobState.CANCELLED: gettext("This film was cancelled before a shot was finished."),
+        JobState.EXPIRED: gettext("No worker was free in time, so this film was not started."),
     }.get(JobState(job.state), "")
 
 
@@ -248,7 +249,7 @@ def _reuse(job: Job, body: dict[str, Any], frames: int, fps: int) -> dict[str, s
 
 
 def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
-    """Return a receipt's content with English labels."""
+    """Return a receipt's content with its lines in words."""
     body = json.loads(row.body)
     frames, fps = body["delivered"]["facts"].get("frames"), body["delivered"]["facts"].get("fps")
     return {
@@ -260,7 +261,11 @@ def _receipt(row: ReceiptRow, job: Job) -> dict[str, Any]:
         "seconds": decimal_seconds(int(frames), int(fps)) if frames and fps else "0",
         **_reuse(job, body, int(frames or 0), int(fps or 1)),
         "lines": [
-            {"label": label_text(line["key"], line["facts"], "en"), "rule": line["rule"], "amount": line["amount"]}
+            {
+                "label": label_text(line["key"], line["facts"], language()),
+                "rule": line["rule"],
+                "amount": line["amount"],
+            }
             for line in body["lines"]
         ],
     }

@@ -18,6 +18,7 @@ from app.settings import get_settings
 from app.wallet.balance import balance
 from app.web.auth import Visitor
 from app.web.problems import validation_error
+from app.web.sentences import sentence
 from app.web.studio.draft import SECONDS_MAX, SHOTS_MAX, Draft, draft_request, price_preview, timeline
 from app.web.studio.draft_edits import has_word, word_separator
 from app.web.studio.queue_notice import waiting_reason
@@ -42,7 +43,7 @@ def form_context(session: Session, visitor: Visitor, draft: Draft, *, error: App
         "understood": understood,
         "meter": None if priced is None else price_preview(priced, funds),
         "price_error": price_error,
-        "wrong": {problem.field: problem.message} if problem is not None and problem.field else {},
+        "wrong": {problem.field: sentence(problem)} if problem is not None and problem.field else {},
         "is_refused": error is not None,
         "tiers": tier_offers(session, visitor, tiers, priced),
         "inputs": model_inputs(priced.model if priced else _catalog().find(draft.model)),

@@ -18,6 +18,8 @@ from app.jobs.states import JobState
 from app.reports.statements import project_names
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
+from app.web.formats import words
+from app.web.language import gettext, gettext_noop, translate
 from app.web.render import is_htmx, page, redirect
 from app.web.studio.film_card import card_of, cards_of
 
@@ -26,7 +28,7 @@ router = APIRouter(include_in_schema=False)
 PAGE = 60
 
 Text = Annotated[str, Query(max_length=200)]
-SORT_TEXTS = {"newest": "Newest first", "oldest": "Oldest first"}
+SORT_TEXTS = {"newest": gettext_noop("Newest first"), "oldest": gettext_noop("Oldest first")}
 
 
 @router.get("/films")
@@ -66,7 +68,7 @@ def show_films(
     return page(
         request,
         "studio/films.html",
-        title="Films",
+        title=gettext("Films"),
         cards=cards_of(session, jobs),
         values=values,
         is_filtered=bool(filters),
@@ -75,10 +77,10 @@ def show_films(
             "project": projects,
             "model": models,
             "ratio": dict(zip(RATIOS, RATIOS, strict=True)),
-            "state": {each: each.replace("_", " ") for each in states},
-            "sort": SORT_TEXTS,
+            "state": {each: words(each) for each in states},
+            "sort": {each: translate(text) for each, text in SORT_TEXTS.items()},
         },
-        empty_text="No film matches." if filters or after else "No films yet.",
+        empty_text=gettext("No film matches.") if filters or after else gettext("No films yet."),
         next=f"/films?{urlencode({**filters, 'after': jobs[-1].id})}" if more else None,
     )
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.datastructures import FormData, UploadFile
@@ -29,8 +30,10 @@ from app.request_limits import WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, Visitor, draft_limits, file_of, text_of
 from app.web.description import forget_description, kept_description
+from app.web.language import gettext
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
+from app.web.sentences import sentence
 from app.web.studio.draft import Draft, described_draft, draft_of, draft_request, read_draft, uploads_of, with_picture
 from app.web.studio.draft_edits import edit_draft
 from app.web.studio.errors import order_error
@@ -135,12 +138,18 @@ def show_code(request: Request, session: SessionDep, visitor: CreatorDep, form: 
 
 @router.post("/studio/pictures")
 @request_limits(draft_limits(WorkKind.UPLOAD))
-def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> dict[str, str]:
-    """Store a picture that was dropped onto a shot; return its asset id."""
+def post_picture(session: SessionDep, visitor: CreatorDep, form: FormDep) -> Response:
+    """Store a picture that was dropped onto a shot; return its asset id, or why it is refused."""
     file = file_of(form, "file")
-    if file is None:
-        raise AppError("invalid_request", "Choose a file.", field="file")
-    return {"id": _store_picture(session, visitor, file, field="file").id}
+    try:
+        if file is None:
+            raise AppError("invalid_request", "Choose a file.", field="file")
+        asset = _store_picture(session, visitor, file, field="file")
+    except AppError as error:
+        session.rollback()
+        # The page shows it beside the picture.
+        return JSONResponse({"code": error.code, "detail": sentence(error)}, status_code=error.status)
+    return JSONResponse({"id": asset.id})
 
 
 def _shot_of(action: str) -> int | None:
@@ -206,7 +215,7 @@ def _studio(
 ) -> Response:
     jobs, more = list_jobs(session, visitor.caller, limit=RECENT)
     context: dict[str, Any] = {
-        "title": "Studio",
+        "title": gettext("Studio"),
         "is_part": False,
         "error": error,
         "omitted": omitted,
@@ -230,8 +239,9 @@ def _studio(
 def _omitted_inputs(spec: Spec) -> str:
     """Return which inputs of a film the form cannot carry over, as a sentence; empty for most films."""
     parts = {
-        "the source clip": spec.video,
-        "the audio track": spec.audio,
+        gettext("the source clip"): spec.video,
+        gettext("the audio track"): spec.audio,
     }
     missing = [name for name, asset in parts.items() if asset is not None]
-    return f"Not carried over from that film: {' and '.join(missing)}." if missing else ""
+    names = gettext(" and ").join(missing)
+    return gettext("Not carried over from that film: %(names)s.", names=names) if missing else ""

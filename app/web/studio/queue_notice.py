@@ -9,11 +9,14 @@ from app.dispatch.worker_registry import live_workers
 from app.jobs.intake import list_pauses
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.web.auth import Visitor
+from app.web.language import gettext
 
-NO_WORKER = (
-    "No worker is running. Your film starts when one returns. Until then nothing is charged; cancelling is free."
-)
-PAUSED = "Films that are ordered already go on; refused orders cost nothing."
+
+def no_worker() -> str:
+    """Return what a film is told that waits while no worker is running."""
+    return gettext(
+        "No worker is running. Your film starts when one returns. Until then nothing is charged; cancelling is free."
+    )
 
 
 def closed_reasons(session: Session, visitor: Visitor) -> list[str]:
@@ -21,20 +24,31 @@ def closed_reasons(session: Session, visitor: Visitor) -> list[str]:
     account = visitor.caller.account
     reasons = []
     if account.suspended_at is not None:
-        reasons.append(f"This account is suspended: {account.suspended_reason}. It cannot order new films.")
+        reason = account.suspended_reason
+        reasons.append(gettext("This account is suspended: %(reason)s. It cannot order new films.", reason=reason))
     for pause in list_pauses(session):
         if pause.account_id in (None, account.id):
-            films = f"New films with {pause.model}" if pause.model else "New films"
-            reasons.append(f"{films} are paused: {pause.reason.rstrip('.')}. {PAUSED}")
+            reason = pause.reason.rstrip(".")
+            if pause.model:
+                text = gettext("New films with %(model)s are paused: %(reason)s.", model=pause.model, reason=reason)
+            else:
+                text = gettext("New films are paused: %(reason)s.", reason=reason)
+            rest = gettext("Films that are ordered already go on; refused orders cost nothing.")
+            reasons.append(f"{text} {rest}")
     return reasons
 
 
 def waiting_reason(session: Session, visitor: Visitor, models: Iterable[VideoModel]) -> str:
     """Return why films that are ordered now would wait for a worker, or an empty text where some worker runs them."""
-    by_pool = {TEST_POOL: "test films"} if visitor.test else {each.pool: each.name for each in models}
+    by_pool = {TEST_POOL: gettext("test films")} if visitor.test else {each.pool: each.name for each in models}
     idle = [name for pool, name in by_pool.items() if not live_workers(session, pool)]
     if len(idle) == len(by_pool) or not live_workers(session, FINISH_POOL):
-        return "No worker is running. Films wait until one returns. Until then nothing is charged; cancelling is free."
+        return gettext(
+            "No worker is running. Films wait until one returns. Until then nothing is charged; cancelling is free."
+        )
     if idle:
-        return f"No worker runs {', '.join(idle)} now. Such films wait; nothing is charged and cancelling is free."
+        return gettext(
+            "No worker runs %(models)s now. Such films wait; nothing is charged and cancelling is free.",
+            models=", ".join(idle),
+        )
     return ""

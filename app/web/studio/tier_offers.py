@@ -10,6 +10,7 @@ from app.dispatch.tier_start import expected_starts
 from app.jobs.plan import CLASS_OF_TIER, TEST_POOL
 from app.jobs.priced import Priced
 from app.web.auth import Visitor
+from app.web.language import gettext, title_text
 from app.web.studio.film_card import span
 from pricing.price import price
 from pricing.rules import ServiceTier
@@ -44,21 +45,27 @@ def tier_offers(
             usage = replace(priced.usage, service_tier=each.id)
             totals[each.id] = price(priced.book, usage, priced.customer, priced.at).total.text
             starts[each.id] = _start_text(seconds[classes[each.id]])
-    return [TierOffer(each.id, each.title.en, totals[each.id], starts[each.id], _promise(each)) for each in tiers]
+    return [
+        TierOffer(each.id, title_text(each.title), totals[each.id], starts[each.id], _promise(each)) for each in tiers
+    ]
 
 
 def _start_text(seconds: int | None) -> str:
     if seconds is None:
-        return "waits for a worker"
-    return "starts now" if seconds < 3 else f"starts in about {span(seconds, seconds)}"
+        return gettext("waits for a worker")
+    if seconds < 3:
+        return gettext("starts now")
+    return gettext("starts in about %(span)s", span=span(seconds, seconds))
 
 
 def _promise(tier: ServiceTier) -> str:
     """Return what a service tier promises, as text; empty for the normal queue."""
     if tier.deadline is not None:
-        return f"starts within {_hours(tier.deadline)} hours, or expires free of charge"
+        hours = _hours(tier.deadline)
+        return gettext("starts within %(hours)s hours, or expires free of charge", hours=hours)
     if tier.start_within is not None:
-        return f"starts within {int(tier.start_within.total_seconds() // 60)} minutes, or you pay the standard price"
+        minutes = int(tier.start_within.total_seconds() // 60)
+        return gettext("starts within %(minutes)s minutes, or you pay the standard price", minutes=minutes)
     return ""
 
 

@@ -7,6 +7,7 @@ from app.catalog.demo_terms import prompt_terms
 from app.catalog.models import VideoModel
 from app.catalog.prompt_warnings import is_near, knows_subject, prompt_warnings
 from app.errors import AppError
+from app.web.language import gettext, translate
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def _line(terms: list[dict[str, Any]]) -> Understood:
 
 
 def _assumed(term: dict[str, Any]) -> str:
-    return f"{term['taken']} background" if term["kind"] == "background" else str(term["taken"])
+    word = translate(str(term["taken"]))
+    return gettext("%(color)s background", color=word) if term["kind"] == "background" else word
 
 
 def ask_about_subject(model: VideoModel, prompts: list[str], *, is_confirmed: bool) -> None:

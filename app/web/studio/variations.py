@@ -29,6 +29,7 @@ from app.request_limits import RequestLimits, WorkKind, request_limits
 from app.settings import get_settings
 from app.web.auth import CreatorDep, FormDep, SessionDep, text_of
 from app.web.render import page
+from app.web.sentences import sentence
 from app.web.studio.understood import ask_about_subject
 from pricing.rate_key import Mode
 
@@ -59,7 +60,7 @@ def show_price(request: Request, session: SessionDep, visitor: CreatorDep, form:
         price = _price(session, visitor.caller, _spec(session, job, options))
         return page(request, "studio/variation_price.html", price=price, price_error=None)
     except AppError as error:
-        return page(request, "studio/variation_price.html", price=None, price_error=error.message)
+        return page(request, "studio/variation_price.html", price=None, price_error=sentence(error))
 
 
 def order_variation(session: Session, caller: Caller, form: FormData, job: Job) -> Job:

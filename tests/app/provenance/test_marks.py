@@ -106,3 +106,15 @@ def test_a_tag_of_impossible_size_is_refused_without_reading_it(tmp_path: Path) 
     (tmp_path / "film.mp4").write_bytes(box(b"ftyp", b"isom") + box(b"moov", box(b"udta", meta)))
     with pytest.raises(ValueError, match="impossible size"):
         read_tags(tmp_path / "film.mp4")
+
+
+@pytest.mark.parametrize(("name", "state"), [(b"AIGC", MarkState.BROKEN), (b"title", MarkState.ABSENT)])
+def test_a_damaged_file_has_a_broken_label_only_where_it_has_a_label(
+    tmp_path: Path, name: bytes, state: MarkState
+) -> None:
+    entry = struct.pack(">I4s", 8 + len(name), b"mdta") + name
+    keys = struct.pack(">I4sII", 16 + len(entry), b"keys", 0, 1) + entry
+    # Its boxes end after the file.
+    meta = b"".join(struct.pack(">I4s", 9_999, kind) for kind in (b"moov", b"udta", b"meta")) + bytes(4) + keys
+    (tmp_path / "film.mp4").write_bytes(struct.pack(">I4s4s", 12, b"ftyp", b"isom") + meta)
+    assert read_marks(tmp_path / "film.mp4", "video/mp4").aigc is state

@@ -12,12 +12,20 @@ from app.provenance.registry_tables import RegistryFilm
 from tests.app.provenance.test_pdq import random_hashes
 
 
-def add_film(session: Session, film_id: str, *, sha256: str = "", mark_id: int | None = None, hashes: bytes = b""):
+def add_film(
+    session: Session,
+    film_id: str,
+    *,
+    sha256: str = "",
+    mark_id: int | None = None,
+    hashes: bytes = b"",
+    test: bool = False,
+) -> None:
     session.add(
         RegistryFilm(
             film_id=film_id,
             account_id="acct_1",
-            test=False,
+            test=test,
             sha256=sha256 or film_id,
             mark_id=mark_id,
             frame_hashes=hashes,
@@ -74,7 +82,29 @@ def test_frames_that_look_alike_name_their_film_and_no_other(session: Session, f
     assert find(session, hashes=mixed).similar == ("video_4", "video_1")
 
 
-def test_one_frame_is_too_little_but_for_a_film_that_has_no_more(session: Session, films: dict[str, bytes]) -> None:
-    assert find(session, hashes=films["video_0"][:32]).similar == ()
-    add_film(session, "video_short", hashes=random_hashes(1, seed=70))
-    assert find(session, hashes=random_hashes(1, seed=70)).similar == ("video_short",)
+def test_two_frames_of_the_file_that_differ_must_be_like_the_film(session: Session, films: dict[str, bytes]) -> None:
+    """A still picture, alone or as a clip, may be what a film was made from: it says of no film that it exists."""
+    picture = films["video_0"][:32]
+    assert find(session, hashes=picture).similar == ()
+    still = picture + spoiled(picture, 1) + spoiled(picture, 20)
+    add_film(session, "video_still", hashes=still)
+    assert find(session, hashes=still).similar == ()
+    assert find(session, hashes=random_hashes(20, seed=50) + still).similar == ()
+    assert find(session, hashes=films["video_0"][: 2 * 32]).similar == ("video_0",)
+
+
+def test_films_of_test_keys_are_not_named_by_their_looks(session: Session) -> None:
+    hashes = random_hashes(8, seed=60)
+    add_film(session, "video_test", hashes=hashes, sha256="7" * 64, test=True)
+    assert find(session, hashes=hashes).similar == ()
+    assert find(session, sha256="7" * 64, hashes=hashes).same_file == ("video_test",)
+
+
+def test_the_films_that_share_most_are_compared_however_many_share_little(session: Session) -> None:
+    own = random_hashes(32, seed=80)
+    # Each shares a part of one frame, and nothing looks alike.
+    for number in range(120):
+        stranger = own[:3] + random_hashes(1, seed=1000 + number)[3:]
+        add_film(session, f"video_{number:03}", hashes=stranger + random_hashes(1, seed=2000 + number))
+    add_film(session, "video_z", hashes=own)
+    assert find(session, hashes=own).similar == ("video_z",)

@@ -1,23 +1,30 @@
 """`POST /v1/verify`: films of the line are found, also when their marks were taken away, and others are not."""
 
+import asyncio
 import io
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select
+from starlette.types import Message
 
+from app.api import request_body
 from app.db import transaction
+from app.errors import AppError
 from app.jobs.tables import Job
 from app.provenance.registry_tables import RegistryFilm
-from app.verification.limits import PER_MINUTE, READ_TOGETHER, fetching_slot, reading_slot
+from app.verification.limits import PER_MINUTE, body_slots, fetching_slots, reading_slots
 from tests.api_client import World
 from tests.app.assets.media_files import make, make_clip, make_picture
 
 # Films are rendered and read here, which takes long while others use the processor.
 pytestmark = pytest.mark.timeout(900)
 ORDER = {"model": "synthetic", "prompt": "a secret prompt", "seconds": 2, "resolution": "480P"}
+# The address of the client of these tests is no IP address.
+OWN_MACHINE = "machine:testclient"
 ABSENT = {"c2pa": "absent", "aigc": "absent", "watermark": "absent", "registry": "absent"}
 
 
@@ -135,13 +142,42 @@ def test_what_cannot_be_verified_is_refused(world: World, body: dict[str, Any], 
 
 def test_a_few_files_are_read_at_once_and_the_next_is_sent_away(world: World, tmp_path: Path) -> None:
     file = make_picture(tmp_path / "picture.png").read_bytes()
-    with reading_slot(), reading_slot():
-        assert READ_TOGETHER == 2
-        refused = world.app.post("/v1/verify", files={"file": ("a.png", io.BytesIO(file), "image/png")})
+    picture = {"file": ("a.png", io.BytesIO(file), "image/png")}
+    with reading_slots.hold("machine:192.0.2.1"), reading_slots.hold("machine:192.0.2.2"):
+        refused = world.app.post("/v1/verify", files=picture)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0
-    with fetching_slot(), fetching_slot(), fetching_slot(), fetching_slot():
+    with ExitStack() as others:
+        for number in range(4):
+            others.enter_context(fetching_slots.hold(f"machine:192.0.2.{number}"))
         assert world.app.post("/v1/verify", json={"url": "https://example.com/a.mp4"}).status_code == 503
+
+
+def test_one_machine_has_one_file_read_and_one_large_body_received(world: World, tmp_path: Path) -> None:
+    picture = make_picture(tmp_path / "picture.png").read_bytes()
+    with reading_slots.hold(OWN_MACHINE):
+        second = world.app.post("/v1/verify", files={"file": ("a.png", picture, "image/png")})
+    large = {"file": ("a.mp4", bytes(2**20 + 1), "video/mp4")}
+    with body_slots.hold(OWN_MACHINE):
+        refused = world.app.post("/v1/verify", files=large)
+    for answer in (second, refused):
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+        assert "of this network" in answer.json()["detail"]
+    # Those of another machine do not count, and what was held is given back.
+    with body_slots.hold("machine:192.0.2.1"):
+        assert world.app.post("/v1/verify", files=large).status_code == 422
+
+
+def test_a_body_must_arrive_within_its_seconds_however_fast_it_is(tmp_path: Path) -> None:
+    """As that of a verification: each piece moves the deadline of other bodies."""
+
+    async def receive() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": bytes(2**16), "more_body": True}
+
+    with (tmp_path / "body").open("wb") as file, pytest.raises(AppError) as refused:
+        asyncio.run(request_body._read(receive, file, 2**60, 0.2))
+    assert refused.value.code == "request_timeout"
 
 
 def test_one_network_verifies_some_files_a_minute(world: World) -> None:

@@ -24,7 +24,7 @@ from tests.app.web.conftest import Browser, Site
 # Pages that need no sign-in.
 PUBLIC = {
     *("/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"),
-    *("/describe", "/showcase", "/verify", "/report"),
+    *("/describe", "/showcase", "/language", "/verify", "/report"),
 }
 PUBLIC_PREFIXES = ("/invitations/", "/welcome/", "/docs/", "/showcase/")
 

@@ -1,6 +1,8 @@
 // A form with `data-confirm` opens a dialog before it is submitted, for actions that cannot be undone. `data-accept` and
 // `data-decline` name the dialog's buttons. Without scripts the form is submitted at once.
 
+import { say } from "./texts.js";
+
 document.addEventListener(
   "submit",
   (event) => {
@@ -10,8 +12,8 @@ document.addEventListener(
     event.preventDefault();
     event.stopImmediatePropagation();
     const button = event.submitter;
-    const accept = form.dataset.accept || button?.textContent.trim() || "Continue";
-    const dialog = openDialog(question, accept, form.dataset.decline || "Cancel");
+    const accept = form.dataset.accept || button?.textContent.trim() || say("Continue");
+    const dialog = openDialog(question, accept, form.dataset.decline || say("Cancel"));
     dialog.addEventListener("close", () => {
       dialog.remove();
       if (dialog.returnValue !== "yes") return button?.focus();

@@ -1,12 +1,14 @@
 // <frame-drop>: a start or end frame of a shot. With scripts the picture is uploaded as soon as it is dropped or chosen,
 // and the form submits the asset's id; without scripts the file is submitted with the form.
 
+import { say } from "./texts.js";
+
 class FrameDrop extends HTMLElement {
   connectedCallback() {
     this.file = this.querySelector("input[type=file]");
     this.id_ = this.querySelector("input[type=hidden]");
     this.label = this.querySelector(".frame-label");
-    this.plain = this.label.textContent.replace(/ set$/, "");
+    this.plain = this.label.dataset.plain;
     this.file.removeAttribute("name");
     this.file.addEventListener("change", () => this.send(this.file.files[0]));
     this.addEventListener("dragover", (event) => {
@@ -29,9 +31,9 @@ class FrameDrop extends HTMLElement {
     // Only the newest upload counts: an earlier one may still be in progress.
     const upload = (this.upload = Symbol("upload"));
     this.setAttribute("state", "busy");
-    this.label.textContent = "Uploading…";
+    this.label.textContent = say("Uploading…");
     // The form must not be submitted without its picture, so it is invalid until the upload has ended.
-    this.file.setCustomValidity("The picture is still uploading.");
+    this.file.setCustomValidity(say("The picture is still uploading."));
     const body = new FormData();
     body.append("file", file);
     body.append("csrf", this.closest("form").elements.csrf.value);
@@ -44,7 +46,7 @@ class FrameDrop extends HTMLElement {
       this.show(URL.createObjectURL(file));
       this.notifyForm();
     } catch (error) {
-      if (upload === this.upload) this.clear(error.message || "The upload failed.");
+      if (upload === this.upload) this.clear(error.message || say("The upload failed."));
     }
   }
 
@@ -60,7 +62,7 @@ class FrameDrop extends HTMLElement {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "button plain small square clear";
-    button.ariaLabel = `Remove: ${this.plain}`;
+    button.ariaLabel = `${say("Remove")}: ${this.plain}`;
     button.textContent = "×";
     button.addEventListener("click", () => {
       this.clear();

@@ -1,14 +1,16 @@
 // <live-reel source="…">: updates the unfinished films among its children. One stream of server-sent events serves all
 // of them, because a browser opens only six connections per host. Where streams are blocked, it polls.
 
+import { say } from "./texts.js";
+
 const POLL_MS = 3000;
 const FAILURES_MAX = 3;
 
 // As `span` of film_card.py says it: `20–40 s`, `3–5 min`.
 function span(low, high) {
-  if (high < 90) return low === high ? `${low} s` : `${low}–${high} s`;
+  if (high < 90) return `${low === high ? low : `${low}–${high}`} ${say("s")}`;
   const [least, most] = [low, high].map((seconds) => Math.max(1, Math.round(seconds / 60)));
-  return least === most ? `${least} min` : `${least}–${most} min`;
+  return `${least === most ? least : `${least}–${most}`} ${say("min")}`;
 }
 
 // An estimate counts down until the server sends a new one.
@@ -17,7 +19,7 @@ setInterval(() => {
     outlook.since ??= Date.now();
     const elapsed = Math.round((Date.now() - outlook.since) / 1000);
     const left = [outlook.dataset.low, outlook.dataset.high].map((seconds) => Math.max(1, seconds - elapsed));
-    outlook.textContent = outlook.textContent.replace(/about .*/, `about ${span(...left)}`);
+    outlook.textContent = outlook.textContent.replace(/\d+(–\d+)? \S+$/, span(...left));
   }
 }, 1000);
 
@@ -90,7 +92,7 @@ class LiveReel extends HTMLElement {
       if (!placeholder) return;
       picture = new Image();
       picture.className = "live";
-      picture.alt = "Preview of the rendering";
+      picture.alt = say("Preview of the rendering");
       placeholder.replaceWith(picture);
     }
     picture.src = source;

@@ -1,6 +1,8 @@
 // <shot-board>: the storyboard. The server renders and changes it; this adds drag and drop of shots, a timeline whose
 // blocks are proportional to their shots, and focus management after a change.
 
+import { say } from "./texts.js";
+
 class ShotBoard extends HTMLElement {
   connectedCallback() {
     this.measure();
@@ -33,8 +35,8 @@ class ShotBoard extends HTMLElement {
       const block = blocks[index];
       if (!block) return;
       block.style.flexGrow = seconds;
-      block.textContent = `${seconds} s`;
-      block.title = `Shot ${index + 1}, ${seconds} s`;
+      block.textContent = `${seconds} ${say("s")}`;
+      block.title = `${say("Shot")} ${index + 1}, ${seconds} ${say("s")}`;
     });
   }
 

@@ -1,6 +1,6 @@
 // Scripts of every page: the custom elements, each in a module of its own. Pages work without any of them. What a single
 // page needs, it loads itself.
-import "./shot-board.js";
+import "./texts.js";
 import "./frame-drop.js";
 import "./live-reel.js";
 import "./film-hover.js";
