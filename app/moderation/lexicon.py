@@ -28,7 +28,7 @@ class Hit(NamedTuple):
     name: str  # of the class
 
 
-class Reading(NamedTuple):
+class TextHits(NamedTuple):
     """What was found in a text: the hits in order, and how long the text is, in steps."""
 
     hits: list[Hit]
@@ -76,7 +76,7 @@ class Lexicon:
         if len(parts) == 1 or name != "harmless":
             self._words["".join(parts)].add(name)
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str) -> TextHits:
         """Return the words of classes in a text, in order, without those within a harmless phrase."""
         plain, tokens, forms, steps, length = read_words(plain_text(text, self._simplified))
         hits = self._word_hits(forms, steps)
@@ -86,7 +86,7 @@ class Lexicon:
         for place in ages_under_18(plain):
             at = steps[max(0, bisect_right(begins, place) - 1)]
             hits.add(Hit(at, at + WORD_STEP, "minor"))
-        return Reading(_without_harmless(sorted(hits)), length)
+        return TextHits(_without_harmless(sorted(hits)), length)
 
     def items(self, text: str) -> list[Item]:
         """Return the items of a list of words that commas or new lines part."""
