@@ -1,6 +1,5 @@
 """Check the words of an order before anything of it is written or held: what must not be made is refused here."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy.orm import Session
@@ -11,13 +10,15 @@ from app.errors import AppError
 from app.jobs.idempotency import CheckedOrder, OrderIdentity, earlier_job
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec, styled
-from app.moderation.check import UNCHECKED, TextCheck, check_rules, check_server, has_server
+from app.moderation.check import UNCHECKED, TextCheck, check_rules, check_server, count_words, has_server
 from app.moderation.outcomes import CheckedText, CheckStage, Finding, Outcome
 from app.moderation.record import record_before_order
 
 # What callers read of the categories of the shipped rules; a server's own are named as it names them.
 _CATEGORY_LABELS = {"minors": "sexual content with minors", "nudification": "undressing people"}
 _RETRY_SECONDS = 10
+# No storyboard has as many; the time of a check grows with them.
+ORDER_WORDS_MAX = 60_000
 
 
 def check_order(session: Session, caller: Caller, order: OrderIdentity, *, has_files: bool = False) -> OrderIdentity:
@@ -74,10 +75,9 @@ def require_checked(order: OrderIdentity) -> OrderIdentity:
 
 
 def order_texts(order: OrderIdentity, *, has_files: bool = False) -> tuple[CheckedText, ...]:
-    """Return the words of an order, shot by shot, and those of its whole film: one scene may be cut into shots."""
-    if order.spec is None:
-        return request_texts(order.request, has_files=has_files)
-    return _with_film(_spec_texts(order.spec))
+    """Return the words of an order, shot by shot; the last shot of an edit or extension with those of its film."""
+    texts = request_texts(order.request, has_files=has_files) if order.spec is None else _spec_texts(order.spec)
+    return (*texts[:-1], replace(texts[-1], earlier=order.earlier_prompts))
 
 
 def request_texts(request: VideoRequest, *, has_files: bool = False) -> tuple[CheckedText, ...]:
@@ -85,38 +85,47 @@ def request_texts(request: VideoRequest, *, has_files: bool = False) -> tuple[Ch
     has_input = has_files or any((request.first_frame, request.last_frame, request.video))
     if request.shots is None:
         return (CheckedText(request.prompt or "", request.negative_prompt or "", has_input=has_input),)
-    style = request.prompt or ""
-    return _with_film(
-        [
-            CheckedText(
-                styled(style, shot.prompt),
-                request.negative_prompt or "" if shot.negative_prompt is None else shot.negative_prompt,
-                has_input=has_input or shot.first_frame is not None or shot.last_frame is not None,
-            )
-            for shot in request.shots
-        ]
+    return tuple(
+        _shot_text(
+            request.prompt or "",
+            shot.prompt,
+            request.negative_prompt or "" if shot.negative_prompt is None else shot.negative_prompt,
+            has_input=has_input or shot.first_frame is not None or shot.last_frame is not None,
+        )
+        for shot in request.shots
     )
 
 
-def _spec_texts(spec: Spec) -> list[CheckedText]:
-    return [
-        CheckedText(
+def film_prompts(spec: Spec) -> str:
+    """Return the prompts of a film's shots, its style line once: with them its edits and extensions are checked."""
+    texts = _spec_texts(spec)
+    return "\n".join(dict.fromkeys(part for text in texts for part in (text.style, text.prompt) if part))
+
+
+def _spec_texts(spec: Spec) -> tuple[CheckedText, ...]:
+    return tuple(
+        _shot_text(
+            spec.style,
             shot.prompt,
             shot.negative_prompt,
             has_input=any((spec.video, shot.first_frame, shot.last_frame)),
         )
         for shot in spec.shots
-    ]
+    )
 
 
-def _with_film(shots: Sequence[CheckedText]) -> tuple[CheckedText, ...]:
-    if len(shots) == 1:
-        return tuple(shots)
-    whole = "\n".join(shot.prompt for shot in shots)
-    return (*shots, CheckedText(whole, has_input=any(shot.has_input for shot in shots)))
+def _shot_text(style: str, prompt: str, negative_prompt: str, *, has_input: bool) -> CheckedText:
+    """Return the words of a shot, its style line apart: that of fifty shots is read once."""
+    prompt = styled(style, prompt)
+    if style and prompt.startswith(f"{style}\n"):
+        return CheckedText(prompt.removeprefix(f"{style}\n"), negative_prompt, has_input=has_input, style=style)
+    return CheckedText(prompt, negative_prompt, has_input=has_input)
 
 
 def _check(session: Session, texts: tuple[CheckedText, ...]) -> TextCheck:
+    if count_words(texts) > ORDER_WORDS_MAX:
+        message = f"The prompts of an order may have {ORDER_WORDS_MAX:,} words together; shorten them."
+        raise AppError("invalid_request", message, field="shots")
     check = check_rules(texts)
     if check.finding is None and has_server():
         commit_early(session)

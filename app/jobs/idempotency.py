@@ -46,6 +46,7 @@ class OrderIdentity:
     is_first_try: bool = False  # of a client library that would repeat the call by itself
     parent_id: str | None = None
     parent_kind: str | None = None
+    earlier_prompts: str = ""  # of the film that it edits or extends, see app.jobs.check_order.film_prompts
     spec: Spec | None = None  # derived from another job and already resolved
     traceparent: str | None = None
     callback_events: tuple[str, ...] | None = None  # see Job.callback_events

@@ -12,19 +12,24 @@ _WORDS = (
 _NUMBERS = {word: number for number, word in enumerate(_WORDS)}
 _NUMBER = rf"\d{{1,3}}|{'|'.join(sorted(_WORDS, key=len, reverse=True))}"
 _GAP = r"[^a-z0-9]{0,3}"
+_YOUNG = r"(?:girl|boy|child|kid|daughter|son|student|pupil|female|male|teen)s?"
 # Bounded repetitions only, so that the time grows with the text alone.
 _ENGLISH = re.compile(
-    rf"(?<![a-z0-9])(?:age{_GAP}(?:of{_GAP})?|aged{_GAP})(?P<before>{_NUMBER})(?![a-z0-9])"
-    rf"|(?<![a-z0-9])(?P<number>{_NUMBER}){_GAP}(?:y(?:ea)?rs?{_GAP}old|y{_GAP}o)(?![a-z0-9])"
+    rf"(?<![a-z0-9])(?:age{_GAP}(?:of{_GAP})?|aged{_GAP}(?:(?:about|around|only|just|barely){_GAP})?)"
+    rf"(?P<before>{_NUMBER})(?![a-z0-9])"
+    rf"|(?<![a-z0-9])(?P<number>{_NUMBER}){_GAP}"
+    rf"(?:y(?:ea)?rs?{_GAP}(?:old|of{_GAP}age|{_YOUNG})|y{_GAP}o)(?![a-z0-9])"
+    # "a girl, 14, on a beach"; "a girl, 16 mm film" is none.
+    rf"|(?<![a-z0-9]){_YOUNG}, ?(?P<behind>\d{{1,2}})(?=[,.;)\n] ?(?![0-9])|$)"
 )
-_CHINESE = re.compile(r"(\d{1,3}|[零一二两三四五六七八九十]{1,4})[^\u3400-\u9fffa-z0-9]{0,3}岁")
+_CHINESE = re.compile(r"(\d{1,3}|[零一二两三四五六七八九十]{1,4})[^\u3400-\u9fffa-z0-9]{0,3}周?岁")
 _DIGITS = {character: number for number, character in enumerate("零一二三四五六七八九")} | {"两": 2}
 
 
 def ages_under_18(plain: str) -> Iterator[int]:
     """Yield where a plain text states an age under 18."""
     for match in _ENGLISH.finditer(plain):
-        number = match["before"] or match["number"]
+        number = match["before"] or match["number"] or match["behind"]
         if (int(number) if number.isdigit() else _NUMBERS[number]) < ADULT_AGE:
             yield match.start()
     if "岁" in plain:

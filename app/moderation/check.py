@@ -1,6 +1,7 @@
 """Check the words of an order by every checker, one after the other; the first that refuses decides."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from app.moderation.rules import shipped_rules
 
 log = logging.getLogger(__name__)
 
+_WORD = re.compile(r"[\u3400-\u9fff]{1,5}|[^\W\u3400-\u9fff]+")
 # The category of what could not be checked.
 UNCHECKED = "unchecked"
 
@@ -27,8 +29,17 @@ class TextCheck:
 def check_rules(texts: Sequence[CheckedText]) -> TextCheck:
     """Check words by the shipped rules alone, which wait for nothing."""
     rules = shipped_rules()
-    finding = next((each for each in map(rules.check, texts) if each is not None), None)
-    return TextCheck(finding, f"rules {rules.version}")
+    return TextCheck(rules.check(*texts), f"rules {rules.version}")
+
+
+def count_words(texts: Sequence[CheckedText]) -> int:
+    """Return about how many words checkers have to read: each style line counts once, five Chinese characters as one.
+
+    The words of the film that an order edits count nothing: its own order has paid for them.
+    """
+    parts = dict.fromkeys(text.style for text in texts)
+    negatives = dict.fromkeys(text.negative_prompt for text in texts)
+    return sum(len(_WORD.findall(part)) for part in (*parts, *negatives, *(text.prompt for text in texts)))
 
 
 def has_server() -> bool:
@@ -45,9 +56,15 @@ def check_server(texts: Sequence[CheckedText], before: TextCheck) -> TextCheck:
     if policy is None:
         return before
     try:
-        finding, model = HttpChecker(policy).check("\n".join(dict.fromkeys(text.prompt for text in texts)))
+        finding, model = HttpChecker(policy).check(_sent_text(texts))
     except CheckFailed as failure:
         log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
         outcome = Outcome.ALLOW if policy.on_failure == "open" else Outcome.REFUSE
         finding, model = Finding(outcome, UNCHECKED, 0.0, str(failure), "", HTTP), UNCHECKED
     return TextCheck(finding, f"{before.checked_by}, {HTTP} {model}".rstrip())
+
+
+def _sent_text(texts: Sequence[CheckedText]) -> str:
+    """Return the words that a server reads: of the film before, the style line and each prompt, each once."""
+    parts = (part for text in texts for part in (text.earlier, text.style, text.prompt) if part)
+    return "\n".join(dict.fromkeys(parts))

@@ -8,11 +8,9 @@ from itertools import accumulate, combinations, pairwise
 from typing import NamedTuple
 
 from app.moderation.ages import ages_under_18
-from app.moderation.plain_text import is_chinese, plain_text, split_tokens, without_repeats, word_form
+from app.moderation.plain_text import is_chinese, plain_text, without_repeats, word_form
+from app.moderation.words import CHARACTER_STEP, WORD_STEP, Item, read_words, split_items
 
-# A word is about two Chinese characters long: distances count halves of a word.
-WORD_STEP = 2
-CHARACTER_STEP = 1
 _CLAUSE_END = re.compile("[,.;:!?\n\u3001\u3002\uff0c\uff1b\uff1a\uff01\uff1f]")
 # A word in which a letter is drawn out.
 _STRETCHED = re.compile(r"(.)\1\1")
@@ -28,6 +26,13 @@ class Hit(NamedTuple):
     start: int
     end: int
     name: str  # of the class
+
+
+class TextHits(NamedTuple):
+    """What was found in a text: the hits in order, and how long the text is, in steps."""
+
+    hits: list[Hit]
+    length: int
 
 
 class Lexicon:
@@ -71,16 +76,9 @@ class Lexicon:
         if len(parts) == 1 or name != "harmless":
             self._words["".join(parts)].add(name)
 
-    def hits(self, text: str) -> list[Hit]:
+    def read(self, text: str) -> TextHits:
         """Return the words of classes in a text, in order, without those within a harmless phrase."""
-        plain = plain_text(text, self._simplified)
-        tokens = split_tokens(plain)
-        form_of = {token: "" if is_chinese(token) else word_form(token) for token in {token for token, _ in tokens}}
-        forms = [form_of[token] for token, _ in tokens]
-        steps, step = [], 0
-        for (token, _), form in zip(tokens, forms, strict=True):
-            steps.append(step)
-            step += WORD_STEP if form else CHARACTER_STEP * len(token)
+        plain, tokens, forms, steps, length = read_words(plain_text(text, self._simplified))
         hits = self._word_hits(forms, steps)
         hits |= self._part_hits(plain, tokens, forms, steps)
         hits |= self._chinese_hits(plain, tokens, steps)
@@ -88,7 +86,11 @@ class Lexicon:
         for place in ages_under_18(plain):
             at = steps[max(0, bisect_right(begins, place) - 1)]
             hits.add(Hit(at, at + WORD_STEP, "minor"))
-        return _without_harmless(sorted(hits))
+        return TextHits(_without_harmless(sorted(hits)), length)
+
+    def items(self, text: str) -> list[Item]:
+        """Return the items of a list of words that commas or new lines part."""
+        return split_items(read_words(plain_text(text, self._simplified)))
 
     def _word_hits(self, forms: Sequence[str], steps: Sequence[int]) -> set[Hit]:
         """Return the words and phrases that are written as such, and words within a token."""

@@ -22,11 +22,13 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class CheckedText:
-    """The words of one shot: its prompt with the style line, its negative prompt, and whether it has a picture."""
+    """The words of one shot, and whether it has a picture or clip."""
 
-    prompt: str
+    prompt: str  # without the style line
     negative_prompt: str = ""
     has_input: bool = False
+    style: str = ""  # the line that the prompt begins with
+    earlier: str = ""  # the words of the film that it edits or continues
 
 
 @dataclass(frozen=True)

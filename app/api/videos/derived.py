@@ -17,7 +17,7 @@ from app.api.videos.submit_order import receive_order, repeated_job, submit_orde
 from app.api.videos.translate import Body, read_body
 from app.assets.tables import Asset
 from app.errors import AppError
-from app.jobs.check_order import check_order
+from app.jobs.check_order import check_order, film_prompts
 from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.field_types import NegativePrompt, Prompt, Seconds
 from app.jobs.film_reuse import film_as_asset, job_of_film
@@ -129,6 +129,7 @@ def edit_video(
         fingerprint=body.fingerprint,
         parent_id=parent.id if parent else None,
         parent_kind="edit" if parent else None,
+        earlier_prompts=film_prompts(Spec.model_validate(parent.spec)) if parent else "",
     )
 
     if parent is None:
@@ -158,6 +159,7 @@ def extend_video(
     extension_request = ExtensionRequest.model_validate({**values, "video": parent.id})
     retention = extension_request.retention
     order = _order(http, extension_request.prompt, parent, "extension", body.fingerprint, retention)
+    order = replace(order, earlier_prompts=film_prompts(Spec.model_validate(parent.spec)))
     order = receive_order(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:

@@ -146,7 +146,7 @@ def quote_video(
     """Lock the price of a request for some minutes. Send the same request with `quote_id` to redeem it once."""
     require_active(caller)
     order = read_order(body, handling)
-    check_request(session, caller, order.request, has_files=bool(order.files))
+    check_request(session, caller, order.request, has_files=bool(order.files.keys() - {"audio"}))
     request = ingest_inputs(session, caller, order.request, order.files)
     quote = make_quote(session, caller, request)
     announce_model(http, str(quote.spec["model"]))

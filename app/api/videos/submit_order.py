@@ -42,7 +42,7 @@ def submit_order(
     and `submit` do.
     """
     order = receive_order(http, session, caller, order)
-    order = check_order(session, caller, order, has_files=bool(files))
+    order = check_order(session, caller, order, has_files=bool(files.keys() - {"audio"}))
     if not has_inputs(order.request, files):
         return submit_received(http, session, caller, order)
     job = repeated_job(session, caller, order)

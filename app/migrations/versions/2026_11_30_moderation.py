@@ -17,8 +17,7 @@ _DAY = ["account_id", "day", "checker", "rule", "version", "stage", "outcome", "
 
 
 def upgrade() -> None:
-    """Bring the database to this revision. A column without a default rewrites no row."""
-    op.add_column("jobs", sa.Column("checked_by", sa.Text(), nullable=True), if_not_exists=True)
+    """Bring the database to this revision."""
     moment = sa.DateTime(timezone=True)
     op.create_table(
         "moderation_outcomes",
@@ -60,6 +59,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("job_id IS NOT NULL"),
         if_not_exists=True,
     )
+    # Last, because orders wait while the lock of jobs is held. A column without a default rewrites no row.
+    op.add_column("jobs", sa.Column("checked_by", sa.Text(), nullable=True), if_not_exists=True)
 
 
 def downgrade() -> None:

@@ -13,7 +13,7 @@ from app.assets.ingest import add_asset
 from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.errors import AppError
-from app.jobs.check_order import check_order
+from app.jobs.check_order import check_order, film_prompts
 from app.jobs.derive import check_clips, extension, finished_spec, remix, retake
 from app.jobs.file_retention import retention_end
 from app.jobs.film_reuse import copy_film
@@ -211,5 +211,6 @@ def _order(form: FormData, job: Job, options: VariationOptions, body: VideoReque
         fingerprint=fingerprint,
         parent_id=job.id,
         parent_kind=options.kind,
+        earlier_prompts=film_prompts(finished_spec(job)) if options.kind in ("extension", "edit") else "",
         spec=spec,
     )

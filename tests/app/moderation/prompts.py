@@ -23,7 +23,19 @@ def harmless_prompts() -> list[str]:
                 for place, (name, values) in enumerate(slots.items())
             }
             prompts.append(template.format(**words))
-    return list(dict.fromkeys(prompts))
+    return list(dict.fromkeys([*prompts, *harmless_lines()]))
+
+
+def harmless_lines(name: str = "lines") -> list[str]:
+    """Return the single texts of the data file: `lines`, `negatives` or `picture_lines`."""
+    lines: list[str] = tomllib.loads(_DATA.read_text(encoding="utf-8"))[name]
+    return lines
+
+
+def refused_lines(name: str) -> list[str]:
+    """Return the texts that must be refused: `lines`, or `picture_lines` where there is a picture."""
+    lines: list[str] = tomllib.loads(_DATA.with_name("refused.toml").read_text(encoding="utf-8"))[name]
+    return lines
 
 
 _LEET = str.maketrans("aeiost", "431057")

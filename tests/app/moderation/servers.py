@@ -21,6 +21,15 @@ _BODIES: dict[str, tuple[int, str]] = {
     "/empty": (200, '{"results": []}'),
     "/other": (200, '{"results": [{"flagged": "yes", "categories": []}]}'),
     "/list": (200, "[1]"),
+    "/deep": (200, "[" * 8000),
+    "/overflow": (
+        200,
+        '{"results": [{"flagged": true, "categories": {"a": true}, "category_scores": {"a": 1%s}}]}' % ("0" * 400),
+    ),
+    "/nul": (200, '{"results": [{"flagged": true, "categories": {"a\\u0000": true}}]}'),
+    "/surrogate": (200, '{"model": "\\ud800", "results": [{"flagged": false, "categories": {}}]}'),
+    "/few": (200, '{"results": [{"flagged": false, "categories": {}}]}'),
+    "/denied": (401, "{}"),
 }
 
 
@@ -47,7 +56,11 @@ def moderation_server() -> Iterator[ModerationServer]:
             if self.path == "/hang":
                 server.release.wait(60)
                 return
-            status, text = _BODIES[self.path]
+            texts = json.loads(content)["input"]
+            status, text = _BODIES["/clean" if self.path == "/last" else self.path]
+            if isinstance(texts, list) and self.path in ("/clean", "/last"):
+                worst = FLAGGED if self.path == "/last" and texts[-1].endswith("end") else CLEAN
+                text = json.dumps({"model": "moderator-1", "results": [*[CLEAN] * (len(texts) - 1), worst]})
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
             self.end_headers()

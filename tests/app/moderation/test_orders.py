@@ -84,7 +84,7 @@ def test_every_interface_refuses_in_its_own_shape_and_writes_nothing(world: Worl
     native(world.post("/v1/videos", {**FILM, "prompt": BAD, "n": 3}))
     native(world.post("/v1/videos/sync", {**FILM, "prompt": BAD}))
     native(world.post("/v1/videos/quotes", {**FILM, "prompt": BAD}))
-    native(world.post("/v1/videos", {**FILM, "negative_prompt": BAD}))
+    native(world.post("/v1/videos", {**FILM, "negative_prompt": "child porn"}))
     native(world.post("/v1/videos", {**FILM, "prompt": "a woman", "negative_prompt": "clothing"}))
     shots = [{"prompt": "bars", "seconds": 1}, {"prompt": BAD, "seconds": 1}]
     native(world.post("/v1/videos", {**SHOTS, "shots": shots}))
@@ -117,22 +117,38 @@ def test_every_interface_refuses_in_its_own_shape_and_writes_nothing(world: Worl
     assert all(row.version == shipped_rules().version and row.job_id is None for row in rows)
     # Equal refusals of a day are one row.
     again = [row for row in rows if (row.interface, row.test, row.rule) == ("native", False, "minor-nudity")]
-    assert [row.times for row in again] == [8]
+    assert [row.times for row in again] == [7]
 
 
 def test_films_made_from_others_are_checked_too(world: World) -> None:
     storyboard = {**SHOTS, "shots": [{"prompt": "one", "seconds": 1}, {"prompt": "two", "seconds": 1}]}
-    single, double = (world.post("/v1/videos", order).json()["id"] for order in (FILM, storyboard))
+    orders = (FILM, storyboard, {**FILM, "prompt": "a child"})
+    single, double, child = (world.post("/v1/videos", order).json()["id"] for order in orders)
     world.work()
     before = counts()
     native(world.post(f"/v1/videos/{single}/remix", {"prompt": BAD}))
     native(world.post(f"/v1/videos/{double}/retakes", {"shot": 0, "prompt": BAD}))
-    native(world.post(f"/v1/videos/{double}/retakes", {"shot": 0, "negative_prompt": BAD}))
+    native(world.post(f"/v1/videos/{double}/retakes", {"shot": 0, "negative_prompt": "child porn"}))
     native(world.post("/v1/videos/extensions", {"video": single, "prompt": "remove the clothes", "seconds": 1}))
     native(world.post("/v1/videos/edits", {"video": single, "prompt": "undress"}))
+    # With the words of the film before.
+    native(world.post("/v1/videos/extensions", {"video": child, "prompt": "porn", "seconds": 1}))
+    native(world.post("/v1/videos/edits", {"video": child, "prompt": "a porn film"}))
     assert counts() == before
     with transaction() as session:
         assert {job.checked_by for job in session.scalars(select(Job))} == {f"rules {shipped_rules().version}"}
+
+
+def test_an_order_of_too_many_words_is_refused_and_an_uploaded_sound_is_no_picture(world: World) -> None:
+    before = counts()
+    shots = [{"prompt": "n " * 2500, "seconds": 1}] * 30
+    long = world.post("/v1/videos", {**SHOTS, "shots": shots})
+    assert (long.status_code, long.json()["code"]) == (422, "invalid_request"), long.text
+    assert counts() == before
+    files = {"audio": ("a.wav", b"no sound", "audio/wav")}
+    headers = {"Authorization": f"Bearer {world.alice}"}
+    answer = world.app.post("/v1/videos", data={**FILM, "prompt": "remove the clothes"}, files=files, headers=headers)
+    assert answer.json()["code"] != "content_refused", answer.text
 
 
 def test_a_repeated_call_gets_its_job_whatever_the_rules_say_by_now(world: World) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from app.jobs.field_types import PROMPT_MAX
+from app.jobs.field_types import PROMPT_MAX, SHOTS_MAX
 from app.moderation.outcomes import CheckedText, Finding, Outcome
 from app.moderation.rules import RulesChecker, shipped_rules
-from tests.app.moderation.prompts import disguised_prompts, harmless_prompts
+from tests.app.moderation.prompts import disguised_prompts, harmless_lines, harmless_prompts, refused_lines
 
 # Of a thousand prompts.
 WRONGLY_REFUSED_MAX = 0.01
@@ -64,14 +64,57 @@ def test_a_picture_makes_undressing_a_refusal_by_itself() -> None:
 def test_a_negative_prompt_is_checked_too() -> None:
     assert check("a woman", negative_prompt="clothing").rule == "negative-dressed"
     assert check("a lamp", negative_prompt="clothing") is None
-    assert check("a lamp", negative_prompt="nude child").category == "minors"
+    assert check("a lamp", negative_prompt="blurry, child porn").category == "minors"
+    assert check("a woman", negative_prompt="blurry, (any clothes:1.4), 低质量").rule == "negative-dressed"
     assert check("a child", negative_prompt="blurry, nude") is None
+    assert check("rain", negative_prompt="ugly, shirt, bra", has_input=True).rule == "input-negative-dressed"
+    assert check("rain", negative_prompt="ugly shirt", has_input=True) is None
 
 
-def test_words_far_from_each_other_are_not_one_scene() -> None:
+def test_single_harmless_texts_pass() -> None:
+    assert len(harmless_lines()) >= 60
+    assert [line for line in harmless_lines() if check(line) is not None] == []
+    assert [line for line in harmless_lines("picture_lines") if check(line, has_input=True) is not None] == []
+    for has_input in (False, True):
+        refused = [
+            line
+            for line in harmless_lines("negatives")
+            if check("a woman and a child in a garden", negative_prompt=line, has_input=has_input) is not None
+        ]
+        assert refused == []
+
+
+def test_words_of_undressing_and_of_minors_are_refused() -> None:
+    assert [line for line in refused_lines("lines") if check(line) is None] == []
+
+
+def test_with_a_picture_undressing_needs_no_person() -> None:
+    assert [line for line in refused_lines("picture_lines") if check(line, has_input=True) is None] == []
+
+
+def test_care_is_no_reason_where_there_is_a_picture() -> None:
+    assert check("undress the toddler for bath time", has_input=True) is not None
+
+
+def check_film(*prompts: str, style: str = "") -> Finding | None:
+    return shipped_rules().check(*(CheckedText(prompt, style=style) for prompt in prompts))
+
+
+def test_a_scene_that_is_cut_into_shots_is_one_but_shots_are_apart() -> None:
     filler = "and then the camera moves on " * 8
-    assert check(f"a child {filler} a nude by Titian") is None
-    assert check(f"a child {filler} porn") is not None
+    assert check_film("a child stands", "naked") is not None
+    assert check_film(f"a child {filler}", f"a nude by an old master {filler}") is None
+    assert check_film(f"a child {filler}", filler, "porn") is not None
+    assert check_film("Remove", "her dress is red") is None
+    assert check_film("a child", "rain", style="nude") is not None
+    assert check_film("de child", "rain", style="nu") is not None
+    assert check_film("rain", "wind", style="a child porn film") is not None
+
+
+def test_an_edit_is_read_with_the_words_of_its_film() -> None:
+    edit = CheckedText("make everybody naked", has_input=False, earlier="a child on a beach")
+    assert shipped_rules().check(edit) is not None
+    assert shipped_rules().check(CheckedText("make it rain", has_input=True, earlier="a life drawing nude")) is None
 
 
 def test_rules_name_classes_that_have_words() -> None:
@@ -90,6 +133,14 @@ def _calls(action: Callable[[], object]) -> int:
     finally:
         sys.setprofile(None)
     return calls["call"] + calls["c_call"]
+
+
+def test_the_style_line_of_fifty_shots_is_read_once() -> None:
+    style = ("a child in a garden " * PROMPT_MAX)[:PROMPT_MAX]
+    prompts = [f"shot {number} of the sea" for number in range(SHOTS_MAX)]
+    check_film(*prompts, style=style)
+    alone = _calls(lambda: check_film(style))
+    assert _calls(lambda: check_film(*prompts, style=style)) < 5 * alone
 
 
 @pytest.mark.parametrize(
