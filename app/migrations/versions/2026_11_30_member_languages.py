@@ -1,6 +1,6 @@
 """the language in which a member reads pages
 
-Revision: 0051, after 0046
+Revision: 0050, after 0049
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0051"
-down_revision: str | Sequence[str] | None = "0046"
+revision: str = "0050"
+down_revision: str | Sequence[str] | None = "0049"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

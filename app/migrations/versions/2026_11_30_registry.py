@@ -1,6 +1,6 @@
 """the registry of films
 
-Revision: 0047, after 0045
+Revision: 0046, after 0045
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from app.migrations.online import insert_in_batches
 
-revision: str = "0047"
+revision: str = "0046"
 down_revision: str | Sequence[str] | None = "0045"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None

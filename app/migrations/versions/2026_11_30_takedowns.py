@@ -1,6 +1,6 @@
 """reports of films, and files that may not come back
 
-Revision: 0050, after 0047
+Revision: 0047, after 0046
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from app.migrations.online import add_index, drop_index
 
-revision: str = "0050"
-down_revision: str | Sequence[str] | None = "0047"
+revision: str = "0047"
+down_revision: str | Sequence[str] | None = "0046"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

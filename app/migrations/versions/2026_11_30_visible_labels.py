@@ -1,6 +1,6 @@
 """the visible label of an account's films
 
-Revision: 0046, after 0048
+Revision: 0049, after 0048
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from alembic import op
 
 from app.migrations.online import add_constraint
 
-revision: str = "0046"
+revision: str = "0049"
 down_revision: str | Sequence[str] | None = "0048"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None

@@ -1,6 +1,6 @@
 """a function that says how many workers a pool could use, for autoscalers
 
-Revision: 0048, after 0050
+Revision: 0048, after 0047
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from alembic import op
 
 revision: str = "0048"
-down_revision: str | Sequence[str] | None = "0050"
+down_revision: str | Sequence[str] | None = "0047"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
