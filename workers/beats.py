@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -55,6 +56,7 @@ class ChildMonitor:
         # Counted in rounds, not in seconds: while this parent is stopped as well, no time passes for its children.
         self._rounds_max = max(2, round(late_seconds / pause_seconds))
         self._beats: dict[int, tuple[int, int]] = {}  # process id → its last beat, and the rounds since then
+        self._stopped: dict[int, int] = {}  # process id without a beat yet → the rounds for which it was stopped
 
     def start(self) -> None:
         """Look once in every pause, on a thread that ends with this process."""
@@ -80,7 +82,19 @@ class ChildMonitor:
             if rounds >= self._rounds_max:
                 late.append(pid)
         self._beats = {pid: self._beats[pid] for pid in files}
-        return [pid for pid in late if self._kill(pid, files[pid])]
+        killed = [pid for pid in late if self._kill(pid, files[pid])]
+        return killed + self._kill_stopped_starters(files.keys())
+
+    def _kill_stopped_starters(self, beating: Collection[int]) -> list[int]:
+        """Kill children that were stopped before their first beat: while they load, nothing else would replace them."""
+        stopped = {pid for pid in _stopped_children() if pid not in beating}
+        self._stopped = {pid: self._stopped.get(pid, -1) + 1 for pid in stopped}
+        late = [pid for pid, rounds in self._stopped.items() if rounds >= self._rounds_max]
+        for pid in late:
+            log.critical("Worker process %s was stopped before its first beat and is killed.", pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return late
 
     def _kill(self, pid: int, path: Path) -> bool:
         """Kill a late child, or forget one that has ended. Returns whether it was killed."""
@@ -94,6 +108,16 @@ class ChildMonitor:
         if is_killed or not is_alive(pid):
             path.unlink(missing_ok=True)
         return is_killed
+
+
+def _stopped_children() -> Iterator[int]:
+    """Yield the ids of this process's pool children that are stopped, as Linux shows them in /proc."""
+    for thread in Path("/proc/self/task").glob("*/children"):
+        for pid in map(int, thread.read_text().split()):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+                if state in ("T", "t") and b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    yield pid
 
 
 def _is_locked(file: IO[str]) -> bool:

@@ -45,6 +45,20 @@ def test_a_stopped_process_is_killed_and_its_file_removed(tmp_path: Path, child:
     assert monitor.look() == []
 
 
+def test_a_child_that_was_stopped_before_its_first_beat_is_killed(tmp_path: Path) -> None:
+    """As a pool child is started; it loads its libraries for some seconds before it beats."""
+    loading = "print('up', flush=True); import time; time.sleep(60)  # spawn_main"
+    with subprocess.Popen([sys.executable, "-c", loading], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        monitor = ChildMonitor(tmp_path, late_seconds=3.0, pause_seconds=1.0)
+        assert [monitor.look() for _ in range(5)] == [[], [], [], [], []], "one that loads for long is left alone"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        assert [monitor.look() for _ in range(4)] == [[], [], [], [process.pid]]
+        assert process.wait() == -signal.SIGKILL
+
+
 def test_a_process_that_beats_is_left_alone(tmp_path: Path, child: subprocess.Popen[bytes]) -> None:
     assert child.stdout is not None
     monitor = ChildMonitor(tmp_path, late_seconds=2.0, pause_seconds=1.0)
