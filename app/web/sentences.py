@@ -65,6 +65,9 @@ PARTS = (
 )
 # How deep texts stand in one another: a question holds a warning of a shot, which holds a noun with its article.
 _DEPTH_MAX = 5
+# A message may repeat what a stranger sent. Longer ones are not taken apart, and none in more steps than these.
+_LENGTH_MAX = 2000
+_STEPS_MAX = 200
 # A pattern with fewer letters joins texts, and would match sentences that it does not mean.
 _SENTENCE_LETTERS = 6
 
@@ -85,14 +88,14 @@ def sentence(error: CodedError) -> str:
     """Return the message of an error in the request's language."""
     if language() == DEFAULT:
         return error.message
-    return _translated(error.message, _DEPTH_MAX) or _of_code(error.code)
+    return _Translation().of(error.message) or _of_code(error.code)
 
 
 def sentence_text(message: str) -> str:
     """Return an English sentence without a code in the request's language; itself where the catalogue lacks it."""
     if language() == DEFAULT:
         return message
-    return _translated(message, _DEPTH_MAX) or message
+    return _Translation().of(message) or message
 
 
 def _of_code(code: str) -> str:
@@ -104,22 +107,29 @@ def _texts(name: str) -> Mapping[str, str]:
     return catalogue(name, "errors")
 
 
-def _translated(message: str, depth: int) -> str | None:
-    """Return the translation of a sentence, or None where the catalogue has neither it nor a pattern for it."""
-    name = language()
-    plain = _texts(name).get(message) or catalogue(name, "pages").get(message)
-    if plain is not None and not _HOLE.search(message):
-        return plain.replace("%%", "%")
-    if depth == 0:
+class _Translation:
+    """The translation of one message into the request's language."""
+
+    def __init__(self) -> None:
+        self._steps_left = _STEPS_MAX
+
+    def of(self, message: str, depth: int = _DEPTH_MAX) -> str | None:
+        """Return the translation, or None where the catalogue has neither the message nor a pattern for it."""
+        name = language()
+        plain = _texts(name).get(message) or catalogue(name, "pages").get(message)
+        if plain is not None and not _HOLE.search(message):
+            return plain.replace("%%", "%")
+        if depth == 0 or self._steps_left == 0 or len(message) > _LENGTH_MAX:
+            return None
+        self._steps_left -= 1
+        for pattern, text, is_sentence in _patterns(name):
+            match = pattern.fullmatch(message)
+            if match is None:
+                continue
+            values = [self.of(value, depth - 1) or _as_it_is(value, is_sentence) for value in match.groups()]
+            if None not in values:
+                return _filled(text, values)
         return None
-    for pattern, text, is_sentence in _patterns(name):
-        match = pattern.fullmatch(message)
-        if match is None:
-            continue
-        values = [_translated(value, depth - 1) or _as_it_is(value, is_sentence) for value in match.groups()]
-        if None not in values:
-            return _filled(text, values)
-    return None
 
 
 def _filled(text: str, values: Sequence[str | None]) -> str:
@@ -129,6 +139,16 @@ def _filled(text: str, values: Sequence[str | None]) -> str:
 def _as_it_is(value: str, is_sentence: bool) -> str | None:
     """Return a value of a pattern, such as a name; None for several words in a pattern of few words of its own."""
     return value if is_sentence or " " not in value.strip() else None
+
+
+def _pattern(literals: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern of a message: its literals with values between them, each up to the next literal.
+
+    Atomic groups keep a text that nearly fits from being tried in every way, which takes time without a bound.
+    """
+    first, *middle, last = literals
+    groups = "".join(f"(?>(.*?){re.escape(literal)})" for literal in middle)
+    return re.compile(f"{re.escape(first)}{groups}(.*?){re.escape(last)}", re.DOTALL)
 
 
 @lru_cache(maxsize=4)
@@ -141,7 +161,6 @@ def _patterns(name: str) -> list[tuple[re.Pattern[str], str, bool]]:
             continue
         # Odd places hold the numbers of the holes, which stand in their order.
         literal = "".join(parts[::2])
-        expression = "(.*?)".join(re.escape(part) for part in parts[::2])
         letters = sum(each.isalpha() for each in literal)
-        rows.append((len(literal), re.compile(expression, re.DOTALL), text, letters >= _SENTENCE_LETTERS))
+        rows.append((len(literal), _pattern(parts[::2]), text, letters >= _SENTENCE_LETTERS))
     return [row[1:] for row in sorted(rows, key=lambda row: -row[0])]

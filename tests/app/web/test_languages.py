@@ -314,3 +314,15 @@ def test_no_chinese_page_shows_an_english_text(site: Site):
         left += [f"{path}: {each}" for each in english_words(answer.text, data | ids)]
     assert not left, "\n".join(left)
     assert seen > 40
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [" at " * 100 + "x" * 100 + " with " * 100, "a x or a y and a z: " * 90, "x: or a, " * 200, "Shot 1: " * 10_000],
+    ids=["values", "nested", "short", "long"],
+)
+def test_no_message_that_repeats_a_request_is_taken_apart_for_long(text: str) -> None:
+    """An address of 661 characters once kept a process busy for six seconds, and one of 893 for thirty."""
+    with in_language("zh"):
+        assert sentence(AppError("not_found", f"Not found: /{text}."))
