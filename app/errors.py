@@ -73,7 +73,7 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "asset_refused": (422, "The uploaded file is not a picture, clip or sound that can be used."),
     "content_refused": (
         422,
-        "The words, a picture or the film are of what this service does not make; `stage` and `category` say more.",
+        "The service does not make what the prompt, a picture or the film shows; `stage` and `category` say more.",
     ),
     "url_refused": (422, "The URL cannot be fetched or posted to."),
     "rate_limited": (429, "Too many requests; retry after the time given."),

@@ -113,7 +113,11 @@ class ChildMonitor:
 def _stopped_children() -> Iterator[int]:
     """Yield the ids of this process's pool children that are stopped, as Linux shows them in /proc."""
     for thread in Path("/proc/self/task").glob("*/children"):
-        for pid in map(int, thread.read_text().split()):
+        # Threads and children may end at any moment.
+        children: list[int] = []
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children = [int(pid) for pid in thread.read_text().split()]
+        for pid in children:
             with suppress(FileNotFoundError, ProcessLookupError):
                 state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
                 if state in ("T", "t") and b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():

@@ -65,11 +65,14 @@ def set_budget(session: Session, account_id: str, project_id: str, budget_month:
 
 
 def set_alert(session: Session, account_id: str, project_id: str, alert_month: int | None) -> Project:
-    """Set what a billing month may come to, in minor units, before the event `project.alert`; None for no alert."""
+    """Set what a billing month may come to, in minor units, before the event `project.alert`; None for no alert.
+
+    It is sent once in a month, and once more after it was set anew. Raises AppError `invalid_request`, `not_found`.
+    """
     if alert_month is not None and require_integer(alert_month, "alert_month", least=None) < 1:
-        raise AppError("invalid_request", "An alert is at 1 or more minor units.", field="alert_month")
+        raise AppError("invalid_request", "An alert needs an amount above 0.", field="alert")
     project = get_project(session, account_id, project_id)
-    project.alert_month = alert_month
+    project.alert_month, project.alert_told_month = alert_month, None
     session.flush()
     return project
 

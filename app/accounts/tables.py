@@ -76,6 +76,7 @@ class Project(Base):
     name: Mapped[str] = mapped_column(Text)
     budget_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units; NULL: no budget of its own
     alert_month: Mapped[int | None] = mapped_column(BigInteger)  # minor units of a month to notify of; NULL: none
+    alert_told_month: Mapped[str | None] = mapped_column(Text)  # the last billing month whose alert was sent
     archived_at: Mapped[datetime | None] = mapped_column(Moment)
     created_at: Mapped[datetime] = mapped_column(Moment)
 

@@ -20,6 +20,7 @@ from app.cli.asgi import create_site
 from app.cli.connection_deadlines import HEAD_SECONDS, DeadlineProtocol
 from app.jobs.live_feed import LiveFeed
 from app.settings import get_settings
+from app.web.sentences import read_catalogues
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,9 @@ def serve_site(*, listener: int | None = None, alive: int | None = None) -> None
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     site = create_site()
+    # What the first requests would otherwise wait for, with the event loop standing still.
     build_routes(site)
+    read_catalogues()
     server = make_server(site, on_alive=None if alive is None else lambda: _write_alive(alive))
     # What exists by now stays for as long as the process. Without this each full collection looks at all of it again,
     # and nothing else runs for a tenth of a second.

@@ -13,7 +13,7 @@ EVENT_TYPES: dict[str, str] = {
     "video.removed": "An operator removed the film after a report; its files are deleted.",
     "group.ended": "All films that one call ordered together have ended.",
     "wallet.low": "The wallet has fallen below the account's warning level.",
-    "project.alert": "A project's month has come to the amount that its owner set, with what is held.",
+    "project.alert": "A project's month has come to the amount that its owner set, with what is held; once in a month.",
     "model.retiring": "A model that the account has used lately will retire; `replaced_by` names another one.",
     "endpoint.failing": "A webhook endpoint keeps failing and will be disabled if that continues.",
     "endpoint.disabled": "A webhook endpoint was disabled: it answered 410, or failed for five days.",

@@ -1,5 +1,6 @@
 """Notify the owner that a project's month came to the amount they set, in the transaction of the order."""
 
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.accounts.tables import Project
@@ -9,12 +10,16 @@ from pricing.money import Money
 
 
 def publish_project_alert(session: Session, project_id: str, *, month: str, used: int, currency: str) -> None:
-    """Write the event `project.alert` and its deliveries.
+    """Write the event `project.alert` and its deliveries, once in a billing month.
 
-    `used` is what is held and spent in the billing month, in minor units. Call this for each order that takes it to the
-    alert; where held amounts are released, a later order may do so again.
+    `used` is what is held and spent in the month, in minor units.
     """
-    project = session.get_one(Project, project_id)
+    untold = (Project.id == project_id, Project.alert_told_month.is_distinct_from(month))
+    claim = update(Project).where(*untold).values(alert_told_month=month).returning(Project)
+    project = session.scalars(claim, execution_options={"populate_existing": True}).one_or_none()
+    if project is None:
+        # Another order came to the amount at the same time.
+        return
     data = {
         "id": project.id,
         "object": "project",

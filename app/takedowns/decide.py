@@ -28,6 +28,8 @@ from app.webhooks.fanout import fan_out
 
 # Copies of a film that are looked for, and that one decision can remove beside it.
 COPIES_MAX = 100
+# What the owner of a film that was still being made is told.
+REMOVED_MESSAGE = "An operator removed this film after a report."
 # What is made from a film with its pictures. A remix has its words only.
 DERIVED_KINDS = ("retake", "extension", "edit")
 
@@ -59,14 +61,14 @@ def _relatives(session: Session, film_id: str, account_id: str | None) -> list[s
     while recent and len(known) <= COPIES_MAX:
         derived = (Job.parent_kind.in_(DERIVED_KINDS), Job.parent_id.is_not(None))
         nearby = [
-            *session.scalars(select(Job.id).where(Job.parent_id.in_(recent), *derived)),
+            *session.scalars(select(Job.id).where(Job.parent_id.in_(recent), *derived).limit(COPIES_MAX)),
             *session.scalars(select(Job.parent_id).where(Job.id.in_(recent), *derived)),
         ]
         own = select(RegistryFilm.film_id).where(RegistryFilm.account_id == account_id)
-        nearby += session.scalars(own.where(RegistryFilm.reused_films.overlap(recent)))
+        nearby += session.scalars(own.where(RegistryFilm.reused_films.overlap(recent)).limit(COPIES_MAX))
         for reused in session.scalars(select(RegistryFilm.reused_films).where(RegistryFilm.film_id.in_(recent))):
             nearby += reused
-        recent = [each for each in dict.fromkeys(nearby) if each not in known]
+        recent = [each for each in dict.fromkeys(nearby) if each not in known][:COPIES_MAX]
         known += recent
     return known[1:]
 
@@ -80,11 +82,13 @@ def stop_films(actor: Actor, report_id: str, film_ids: Iterable[str], *, reason:
     require_role(actor, Role.OPERATOR)
     with transaction() as session:
         _open_report(session, report_id, reason)
-    for film_id in sorted(set(film_ids)):
+        wanted = _check_films(session, film_ids)
+    for film_id in wanted:
         with transaction() as session:
             job = session.scalar(select(Job).where(Job.id == film_id).with_for_update())
             if job is not None and not is_final(job.state):
-                fail(session, job, code="content_refused", message="An operator removed this film after a report.")
+                fail(session, job, code="content_refused", message=REMOVED_MESSAGE)
+                record_action(session, actor, "report.film_ended", film_id, report=report_id, reason=reason)
 
 
 def remove_films(session: Session, actor: Actor, report_id: str, film_ids: Iterable[str], *, reason: str) -> None:
@@ -98,14 +102,8 @@ def remove_films(session: Session, actor: Actor, report_id: str, film_ids: Itera
     """
     require_role(actor, Role.OPERATOR)
     report = _open_report(session, report_id, reason)
-    wanted = sorted(set(film_ids))
-    if not 0 < len(wanted) <= COPIES_MAX + 1:
-        raise AppError("invalid_request", f"Choose one to {COPIES_MAX + 1} films to remove.", field="films")
-    jobs = session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all()
-    missing = sorted(set(wanted) - {job.id for job in jobs})
-    if missing:
-        raise AppError("not_found", "There is no film with this id.", field="films", noun="video", id=missing[0])
-    for job in jobs:
+    wanted = _check_films(session, film_ids)
+    for job in session.scalars(select(Job).where(Job.id.in_(wanted)).order_by(Job.id).with_for_update()).all():
         _remove(session, job, report)
     _close(session, actor, report, ReportState.REMOVED, reason)
     report.removed_films = wanted
@@ -118,6 +116,17 @@ def keep_film(session: Session, actor: Actor, report_id: str, *, reason: str) ->
     report = _open_report(session, report_id, reason)
     _close(session, actor, report, ReportState.KEPT, reason)
     record_action(session, actor, "report.kept", report.id, category=report.category, reason=reason)
+
+
+def _check_films(session: Session, film_ids: Iterable[str]) -> list[str]:
+    """Return the ids, each once and in order. Raises AppError `invalid_request` for none or too many, `not_found`."""
+    wanted = sorted(set(film_ids))
+    if not 0 < len(wanted) <= COPIES_MAX + 1:
+        raise AppError("invalid_request", f"Choose one to {COPIES_MAX + 1} films to remove.", field="films")
+    missing = sorted(set(wanted).difference(session.scalars(select(Job.id).where(Job.id.in_(wanted)))))
+    if missing:
+        raise AppError("not_found", "There is no film with this id.", field="films", noun="video", id=missing[0])
+    return wanted
 
 
 def _open_report(session: Session, report_id: str, reason: str) -> ContentReport:

@@ -44,13 +44,15 @@ class ReportForm:
         """Raise AppError `invalid_request`, which names the field, for a report that cannot be acted upon."""
         if self.category not in CATEGORIES:
             raise AppError("invalid_request", "Choose what the report is about.", field="category")
-        for field, value, most, sentence in (
-            ("place", self.place, PLACE_MAX, "Say where the film is: its address or its id."),
-            ("details", self.details, DETAILS_MAX, "Say what is wrong with the film."),
-            ("name", self.name, NAME_MAX, "Sign the report with your name."),
-        ):
-            if not 0 < len(value) <= most:
-                raise AppError("invalid_request", f"{sentence} At most {most} characters.", field=field)
+        if not 0 < len(self.place) <= PLACE_MAX:
+            message = f"Say where the film is, by its address or its id, in at most {PLACE_MAX} characters."
+            raise AppError("invalid_request", message, field="place")
+        if not 0 < len(self.details) <= DETAILS_MAX:
+            message = f"Say what is wrong with the film, in at most {DETAILS_MAX} characters."
+            raise AppError("invalid_request", message, field="details")
+        if not 0 < len(self.name) <= NAME_MAX:
+            message = f"Sign the report with your name, in at most {NAME_MAX} characters."
+            raise AppError("invalid_request", message, field="name")
         if len(self.email) > EMAIL_MAX or not _EMAIL.fullmatch(self.email):
             raise AppError("invalid_request", "Give an e-mail address for the answer.", field="email")
         if not self.is_truthful:

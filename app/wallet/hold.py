@@ -45,7 +45,7 @@ class PlacedHolds(NamedTuple):
     """Holds that were placed, whether they may have taken the wallet below the balance that its owner watches.
 
     `spends` is what is committed with them. `alert_used` is what is held and spent in the project's month, in minor
-    units, where they took it to the amount of its alert; else None.
+    units, where that comes to the amount of its alert and nobody was told this month; else None.
     """
 
     ids: tuple[str, ...]

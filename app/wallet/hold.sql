@@ -19,7 +19,7 @@ key_limits AS (
     SELECT lineage, budget_total, job_cap FROM api_keys WHERE id = :key_id
 ),
 project_limits AS (
-    SELECT id, budget_month, alert_month FROM projects WHERE id = :project_id
+    SELECT id, budget_month, alert_month, alert_told_month FROM projects WHERE id = :project_id
 ),
 key_budget AS (
     INSERT INTO budgets AS b (id, account_id, scope, subject_id, month, held, spent)
@@ -70,7 +70,7 @@ SELECT
     pb.id IS NOT NULL AS fits_project,
     w.held IS NOT NULL AS fits_wallet,
     coalesce(w.is_untold AND w.available < w.low_balance, false) AS is_low,
-    coalesce(pb.used >= p.alert_month AND pb.used - CAST(:amount AS bigint) < p.alert_month, false) AS passes_alert,
+    coalesce(pb.used >= p.alert_month AND p.alert_told_month IS DISTINCT FROM :month, false) AS passes_alert,
     -- What is held and spent now, these holds included.
     kb.used AS key_used, pb.used AS project_used, w.held AS wallet_held, w.available AS wallet_available
 FROM is_new AS n

@@ -1,5 +1,8 @@
 """Render Jinja templates, and build the responses of page routes: pages, fragments, downloads, redirects."""
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
@@ -8,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from app.reports.statement_csv import inert_cell
 from app.web.formats import FILTERS
 from app.web.language import LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
 from app.web.script_texts import script_texts
@@ -55,6 +59,7 @@ def render(request: Request, template: str, /, **context: Any) -> str:
                     "zone": visitor.zone if visitor else "UTC",
                     "language": name,
                     "language_tag": LANGUAGE_TAGS[name],
+                    "language_tags": LANGUAGE_TAGS,
                     "languages": LANGUAGES,
                     "script_texts": script_texts(),
                     "csrf": visitor.csrf if visitor else "",
@@ -72,6 +77,15 @@ def page(request: Request, template: str, /, *, status: int = 200, **context: An
     """Return a page. Pages show private figures, so no cache may store them."""
     body = render(request, template, **context)
     return HTMLResponse(body, status_code=status, headers={"cache-control": "private, no-store"})
+
+
+def download_csv(name: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Response:
+    """Return a table as a CSV file (RFC 4180) that spreadsheets know to be UTF-8, and take no cell of for a formula."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(columns)
+    table.writerows([inert_cell(cell) for cell in row] for row in rows)
+    return download(("\ufeff" + text.getvalue()).encode(), name, "text/csv; charset=utf-8")
 
 
 def download(body: bytes, name: str, media_type: str) -> Response:

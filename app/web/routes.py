@@ -2,20 +2,20 @@
 
 from fastapi import FastAPI
 
-from app.web import docs, landing, prices, report, signin, static_files, verify
+from app.web import content_report, docs, landing, prices, signin, static_files, verify
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
 from app.web.console import (
     accounts,
     audit_log,
     book_editor,
     books,
+    content_reports,
     contracts,
     deliveries,
     inbox,
     jobs,
     money,
     overview,
-    reports,
     showcase,
     simulation,
     top_ups,
@@ -46,7 +46,7 @@ ROUTERS = (
     sdk_snippets.router,
     prices.router,
     verify.router,
-    report.router,
+    content_report.router,
     docs.router,
     profile.router,
     overview.router,
@@ -62,7 +62,7 @@ ROUTERS = (
     workers.router,
     jobs.router,
     showcase.router,
-    reports.router,
+    content_reports.router,
     deliveries.router,
     audit_log.router,
 )

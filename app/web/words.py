@@ -24,6 +24,7 @@ _FIELDS = (
     *("email", "password", "name", "amount", "budget", "budget_total", "job_cap", "permissions", "roles", "scopes"),
     *("reference", "reason", "expires_at", "ends_at", "effective_at", "at", "hours", "url", "description", "kind"),
     *("event_types", "since", "until", "month", "membership", "concurrency", "queue_limit", "credit_limit", "note"),
+    *("alert", "zone", "expires", "category", "place", "details", "truthful", "films", "other_films", "visible_label"),
     *("toml", "account", "days", "strength", "style", "quote_id", "label", "billing_zone", "current", "key", "text"),
 )
 _OTHERS = (

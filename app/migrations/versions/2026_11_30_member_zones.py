@@ -18,9 +18,11 @@ def upgrade() -> None:
     """Bring the database to this revision."""
     op.add_column("members", sa.Column("zone", sa.Text(), nullable=True), if_not_exists=True)
     op.add_column("projects", sa.Column("alert_month", sa.BigInteger(), nullable=True), if_not_exists=True)
+    op.add_column("projects", sa.Column("alert_told_month", sa.Text(), nullable=True), if_not_exists=True)
 
 
 def downgrade() -> None:
     """Take this revision back."""
+    op.drop_column("projects", "alert_told_month")
     op.drop_column("projects", "alert_month")
     op.drop_column("members", "zone")

@@ -13,7 +13,8 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 # What runs counts whole, so that the figure never falls below the workers that are busy. What is ready counts as far as
-# claim.sql would lease it: up to each account's concurrency, which finishes are free of and test takes have apart. The
+# claim.sql would lease it: up to each account's concurrency, which finishes are free of and test takes have apart; what
+# waits before it is tried again counts too, since it will need a worker within minutes. The
 # path is set, since whoever calls the function has its owner's rights.
 _FUNCTION = """
     CREATE FUNCTION workers_wanted(in_pool text, worst_class integer) RETURNS integer

@@ -1,7 +1,5 @@
 """Usage: delivered seconds and charges by day, project and model, as charts."""
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
@@ -12,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.reports.statement_csv import inert_cell
 from app.reports.statements import project_names
 from app.reports.translations import decimals
 from app.reports.usage import DAYS_MAX, UsageRow, read_usage
@@ -20,7 +17,7 @@ from app.web.auth import OwnerDep, SessionDep, Visitor
 from app.web.charts import bar_chart, shares
 from app.web.formats import minor, month_day, seconds
 from app.web.language import gettext
-from app.web.render import download, page
+from app.web.render import download_csv, page
 from pricing.money import Money
 
 router = APIRouter(include_in_schema=False)
@@ -81,17 +78,20 @@ def send_usage(session: SessionDep, visitor: OwnerDep, days: Days = 30) -> Respo
     """Send the usage of the last days as CSV (RFC 4180): a line for each day, project and model."""
     first, rows = _usage(session, visitor, days)
     names = project_names(session, visitor.caller.account_id)
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(COLUMNS)
-    for row in rows:
-        project = names.get(row.project_id or "", "")
-        list_total, total = (Money(amount, visitor.currency).text for amount in (row.list_total, row.total))
-        cells = (row.day, project, row.model, row.videos, decimals(row.seconds), list_total, total, visitor.currency)
-        table.writerow([inert_cell(cell) for cell in cells])
-    # The mark tells spreadsheets that it is UTF-8.
-    body = ("\ufeff" + text.getvalue()).encode()
-    return download(body, f"cinemeter-usage-{first}.csv", "text/csv; charset=utf-8")
+    cells = (
+        (
+            row.day,
+            names.get(row.project_id or "", ""),
+            row.model,
+            row.videos,
+            decimals(row.seconds),
+            Money(row.list_total, visitor.currency).text,
+            Money(row.total, visitor.currency).text,
+            visitor.currency,
+        )
+        for row in rows
+    )
+    return download_csv(f"cinemeter-usage-{first}.csv", COLUMNS, cells)
 
 
 def _usage(session: Session, visitor: Visitor, days: int) -> tuple[date, list[UsageRow]]:

@@ -1,7 +1,5 @@
 """The audit log: filtered by object, person, action and days, with a check of its hashes; exported as CSV and JSON."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,12 +12,11 @@ from app.audit_log.log import broken_among, list_entries
 from app.audit_log.tables import AuditEntry
 from app.errors import AppError
 from app.reports.display_names import display_names, person_id
-from app.reports.statement_csv import inert_cell
 from app.web.auth import AdminDep, SessionDep
 from app.web.formats import iso
 from app.web.forms import parse_day
 from app.web.language import gettext
-from app.web.render import download, page
+from app.web.render import download, download_csv, page
 
 router = APIRouter(prefix="/admin", include_in_schema=False)
 
@@ -88,14 +85,15 @@ def show_audit_log(
 @router.get("/trail.csv")
 def send_csv(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Response:
     """Send the filtered entries as CSV, newest first."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    for row in _records(session, chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX)):
-        facts = json.dumps(row["facts"], ensure_ascii=False, sort_keys=True)
-        writer.writerow({name: inert_cell(value) for name, value in {**row, "facts": facts}.items()})
-    # The mark tells spreadsheets that it is UTF-8.
-    return download(("\ufeff" + text.getvalue()).encode(), "audit-log.csv", "text/csv; charset=utf-8")
+    records = _records(session, chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX))
+    cells = (
+        [
+            json.dumps(row[name], ensure_ascii=False, sort_keys=True) if name == "facts" else row[name]
+            for name in COLUMNS
+        ]
+        for row in records
+    )
+    return download_csv("audit-log.csv", COLUMNS, cells)
 
 
 @router.get("/trail.jsonl")

@@ -37,7 +37,17 @@ def test_an_alert_is_sent_by_the_order_that_comes_to_it(session: Session) -> Non
     )
     line.order(alice, seconds=3, project=project.id)
     line.order(alice, seconds=9)
+    # What is released and ordered again is told once, until the alert is set anew or the month ends.
+    last = line.order(alice, seconds=9, project=project.id)
+    line.cancel(alice, last.id)
+    line.order(alice, seconds=9, project=project.id)
     assert len(alerts()) == 1
+    line.act(lambda: set_alert(session, alice.account_id, project.id, 400))
+    line.order(alice, seconds=1, project=project.id)
+    assert len(alerts()) == 2
+    line.wait(days=32)
+    line.order(alice, seconds=9, project=project.id)
+    assert len(alerts()) == 3
     line.check()
 
 
@@ -47,4 +57,4 @@ def test_an_alert_at_nothing_is_refused(session: Session) -> None:
     project = line.act(lambda: create_project(session, alice.account_id, "Trailer"))
     with pytest.raises(AppError) as refused:
         line.act(lambda: set_alert(session, alice.account_id, project.id, 0))
-    assert (refused.value.code, refused.value.field) == ("invalid_request", "alert_month")
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "alert")

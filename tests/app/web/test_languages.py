@@ -9,6 +9,7 @@ from babel.messages.catalog import Message
 from sqlalchemy import select
 
 from app.accounts.members import list_members
+from app.concurrency import ConcurrencyLimit
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.queue_tables import Worker
@@ -326,3 +327,11 @@ def test_no_message_that_repeats_a_request_is_taken_apart_for_long(text: str) ->
     """An address of 661 characters once kept a process busy for six seconds, and one of 893 for thirty."""
     with in_language("zh"):
         assert sentence(AppError("not_found", f"Not found: /{text}."))
+
+
+def test_a_refusal_of_work_at_once_is_one_sentence_of_its_language() -> None:
+    limit = ConcurrencyLimit("files", "verified", each=1, together=2, owner="this network")
+    with limit.hold("a"), pytest.raises(AppError) as refused, limit.hold("a"):
+        pass
+    with in_language("zh"):
+        assert sentence(refused.value) == "此网络正在验证的文件已达到允许的数量（1）；其中一个完成后再发送下一个。"

@@ -1,6 +1,8 @@
 // <film-player>: a strip of thumbnails under the film. Hovering enlarges one, a click seeks to it; the video element's
 // own controls stay, so keyboards and screen readers lose nothing.
 
+import { say } from "./texts.js";
+
 // Storage that is blocked or full throws; the player works without it.
 function remembered(name) {
   try {
@@ -34,7 +36,8 @@ class FilmPlayer extends HTMLElement {
   offerLoop() {
     const label = document.createElement("label");
     label.className = "check loop";
-    label.innerHTML = '<input type="checkbox"> Loop';
+    label.innerHTML = '<input type="checkbox">';
+    label.append(` ${say("Loop")}`);
     const box = label.firstElementChild;
     box.checked = remembered("loop films") === "yes";
     this.video.loop = box.checked;

@@ -19,7 +19,9 @@ _LIMITS = {"place_max": PLACE_MAX, "details_max": DETAILS_MAX, "name_max": NAME_
 @router.get("/report")
 def show_report_form(request: Request, visitor: MaybeVisitor) -> Response:
     """Show the form."""
-    return page(request, "report/report.html", categories=CATEGORIES, report=None, error=None, form=NO_FORM, **_LIMITS)
+    return page(
+        request, "content_report/form.html", categories=CATEGORIES, report=None, error=None, form=NO_FORM, **_LIMITS
+    )
 
 
 @router.post("/report")
@@ -27,23 +29,23 @@ def post_report(request: Request, session: SessionDep, form: FormDep, visitor: M
     """Take a report in, and say by when it will be decided."""
     report, error = None, None
     try:
-        limit_tries(f"report:{network(request)}")
-        report = submit_report(
-            session,
-            ReportForm(
-                category=text_of(form, "category"),
-                place=text_of(form, "place"),
-                details=text_of(form, "details"),
-                name=text_of(form, "name"),
-                email=text_of(form, "email"),
-                is_truthful=text_of(form, "truthful") == "yes",
-            ),
+        typed = ReportForm(
+            category=text_of(form, "category"),
+            place=text_of(form, "place"),
+            details=text_of(form, "details"),
+            name=text_of(form, "name"),
+            email=text_of(form, "email"),
+            is_truthful=text_of(form, "truthful") == "yes",
         )
+        # Checked first: who mistypes is not counted.
+        typed.check()
+        limit_tries(f"report:{network(request)}")
+        report = submit_report(session, typed)
     except AppError as refusal:
         error = refusal
     return page(
         request,
-        "report/report.html",
+        "content_report/form.html",
         status=error.status if error else 200,
         categories=CATEGORIES,
         report=report,

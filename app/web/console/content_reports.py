@@ -1,7 +1,5 @@
 """The desk of reports: films that somebody reported, the clock of each, and the log of decisions."""
 
-import csv
-import io
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -15,7 +13,6 @@ from app.db import commit_early
 from app.errors import AppError
 from app.jobs.tables import Job
 from app.reports.display_names import display_names
-from app.reports.statement_csv import inert_cell
 from app.roles import Role
 from app.takedowns.categories import CATEGORIES
 from app.takedowns.decide import COPIES_MAX, find_copies, keep_film, remove_films, stop_films
@@ -24,7 +21,7 @@ from app.takedowns.tables import ContentReport, ReportSender, ReportState
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
 from app.web.language import gettext
-from app.web.render import download, page, redirect
+from app.web.render import download_csv, page, redirect
 
 router = APIRouter(prefix="/admin/reports", include_in_schema=False)
 
@@ -48,7 +45,7 @@ def show_reports(
     waiting = [] if before else open_reports(session, limit=WAITING_MAX + 1)
     return page(
         request,
-        "console/reports.html",
+        "console/content_reports.html",
         title=gettext("Reports"),
         waiting=waiting[:WAITING_MAX],
         more_wait=len(waiting) > WAITING_MAX,
@@ -63,13 +60,8 @@ def show_reports(
 @router.get("/log.csv")
 def send_log(session: SessionDep, visitor: AdminDep) -> Response:
     """Send the log of takedowns as CSV, newest first. It holds nothing personal of those who reported."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(COLUMNS)
-    for each in decided_reports(session, limit=EXPORT_MAX):
-        writer.writerow([inert_cell(cell) for cell in _cells(each)])
-    # The mark tells spreadsheets that it is UTF-8.
-    return download(("\ufeff" + text.getvalue()).encode(), "takedowns.csv", "text/csv; charset=utf-8")
+    reports = decided_reports(session, limit=EXPORT_MAX)
+    return download_csv("takedowns.csv", COLUMNS, map(_cells, reports))
 
 
 @router.get("/{report_id}")
@@ -127,14 +119,18 @@ def _report(
         "category": CATEGORIES[report.category],
         "films": _films(session, film_ids),
         "decided_by": display_names(session, [report.decided_by]).get(report.decided_by or "", report.decided_by),
-        "is_cut": len(film_ids) > COPIES_MAX,
+        "may_be_cut": len(film_ids) > COPIES_MAX,
         "may_act": Role.OPERATOR in visitor.roles,
         "error": error,
         "form": form,
         "now": now(session),
     }
     return page(
-        request, "console/report.html", status=error.status if error else 200, title=gettext("Report"), **context
+        request,
+        "console/content_report.html",
+        status=error.status if error else 200,
+        title=gettext("Report"),
+        **context,
     )
 
 
