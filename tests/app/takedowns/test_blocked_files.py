@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.audit_log.actor import Actor
+from app.audit_log.tables import AuditEntry
 from app.db import transaction
 from app.dispatch.retention import expired_films
 from app.errors import AppError
@@ -139,3 +140,17 @@ def test_a_film_that_its_owner_deleted_is_blocked_all_the_same(world: World) -> 
     remove(submit(video), video)
     with transaction() as session:
         assert session.scalar(select(func.count()).where(Event.type == "video.removed")) == 1
+
+
+def test_a_removal_that_is_refused_ends_no_film(world: World) -> None:
+    video = world.post("/v1/videos", ORDER).json()["id"]
+    report_id = submit(video)
+    for film_ids, code in (([video, "video_" + "0" * 24], "not_found"), ([], "invalid_request")):
+        with pytest.raises(AppError) as refused:
+            stop_films(OPERATOR, report_id, film_ids, reason="copyright")
+        assert refused.value.code == code
+    assert world.get(f"/v1/videos/{video}").json()["status"] == "queued"
+    stop_films(OPERATOR, report_id, [video], reason="copyright")
+    with transaction() as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.act == "report.film_ended")).all()
+        assert [(entry.subject, entry.facts["report"]) for entry in entries] == [(video, report_id)]
