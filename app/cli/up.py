@@ -12,7 +12,7 @@ from app.cli.client import answers
 from app.cli.embedded import EmbeddedServers
 from app.cli.home import ADDRESS_RECORD, is_claimed, read_record, write_record
 from app.cli.migrate import upgrade
-from app.cli.ports import free_port
+from app.cli.ports import reserved_port
 from app.cli.seed import seed
 from app.cli.server_urls import own_servers
 from app.cli.subprocesses import spawn, stop_process
@@ -37,8 +37,9 @@ def run_up(home: Path, port: int | None, *, say: Say, ready: Callable[[dict[str,
     """
     home = home.absolute()
     say(f"Starting PostgreSQL and Redis in {home} …")
-    with own_servers(home) as servers:
-        settings = set_environment(port=_choose_port(port))
+    # Until the API listens, seconds pass in which another process would be given a port that is only known to be free.
+    with own_servers(home) as servers, _api_port(port) as number:
+        settings = set_environment(port=number)
         upgrade()
         keys = seed(home)
         with transaction() as session:
@@ -121,15 +122,14 @@ def _restart_servers(servers: EmbeddedServers | None, say: Say) -> None:
         say(f"{name} exited and was restarted.")
 
 
-def _choose_port(wanted: int | None) -> int:
+@contextmanager
+def _api_port(wanted: int | None) -> Iterator[int]:
     settings = get_settings()
-    host = settings.host
-    if wanted is None:
-        return free_port(settings.port, host)
-    port = free_port(wanted, host)
-    if wanted and port != wanted:
-        raise AppError("conflict", f"Port {wanted} is in use. Pass another --port, or 0 for a free one.", port=wanted)
-    return port
+    with reserved_port(settings.port if wanted is None else wanted, settings.host) as port:
+        if wanted and port != wanted:
+            message = f"Port {wanted} is in use. Pass another --port, or 0 for a free one."
+            raise AppError("conflict", message, port=wanted)
+        yield port
 
 
 def _local_url() -> str:
