@@ -75,6 +75,17 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         "SELECT count(*) FROM webhook_endpoints"
         " WHERE failing_since IS NOT NULL AND disabled_at IS NULL AND deleted_at IS NULL",
     ),
+    "cinemeter_content_reports_open": (
+        "Reports of films that wait for a decision.",
+        [],
+        "SELECT count(*) FROM content_reports WHERE state = 'open'",
+    ),
+    "cinemeter_content_report_due_seconds": (
+        "Seconds until the most urgent report of a film must be decided, negative when late; absent without one.",
+        [],
+        "SELECT extract(epoch FROM min(due_at) - CAST(:now AS timestamptz)) FROM content_reports"
+        " WHERE state = 'open' HAVING count(*) > 0",
+    ),
     "cinemeter_workers": (
         "Worker processes by pool and state.",
         ["pool", "state"],

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from app.errors import AppError
 from app.reports.statement_csv import inert_cell
 from app.web.formats import FILTERS
 from app.web.language import LANGUAGE_TAGS, LANGUAGES, language, language_for, translate, translate_count
@@ -74,9 +75,16 @@ def render(request: Request, template: str, /, **context: Any) -> str:
 
 
 def page(request: Request, template: str, /, *, status: int = 200, **context: Any) -> Response:
-    """Return a page. Pages show private figures, so no cache may store them."""
+    """Return a page. Pages show private figures, so no cache may store them.
+
+    An `error` in the context that says when to try again gives the response that header, as at the API.
+    """
     body = render(request, template, **context)
-    return HTMLResponse(body, status_code=status, headers={"cache-control": "private, no-store"})
+    headers = {"cache-control": "private, no-store"}
+    error = context.get("error")
+    if isinstance(error, AppError) and "retry_after" in error.facts:
+        headers["retry-after"] = str(error.facts["retry_after"])
+    return HTMLResponse(body, status_code=status, headers=headers)
 
 
 def download_csv(name: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Response:

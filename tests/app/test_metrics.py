@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from app.liveness import Liveness
 from app.metrics import REGISTRY, serve_metrics
 from app.redis_client import get_redis
 from app.settings import get_settings
+from app.takedowns.reports import ReportForm, submit_report
 from tests.api_client import World
 
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -120,6 +122,18 @@ def test_every_gauge_reads_an_empty_database(engine: object, redis_url: str) -> 
     read = gauges()
     assert set(QUERIES) < set(read)
     assert read["cinemeter_database_up"] == read["cinemeter_redis_up"] == {(): 1.0}
+
+
+def test_the_clock_of_reports_is_absent_without_one(engine: object, redis_url: str) -> None:
+    due = "cinemeter_content_report_due_seconds"
+    assert gauges()[due] == {}
+    form = ReportForm("child_abuse", "elsewhere", "A child.", "Chen Wei", "chen@example.com", is_truthful=True)
+    with transaction() as session:
+        report = submit_report(session, form)
+        report.due_at -= timedelta(hours=3)
+    read = gauges()
+    assert read["cinemeter_content_reports_open"] == {(): 1.0}
+    assert -7200 < read[due][()] <= -3600
 
 
 def test_an_unreachable_database_or_redis_is_a_gauge_of_zero(

@@ -190,6 +190,9 @@ CASES: list[tuple[str, str, dict[str, str], str, dict[str, str] | None]] = [
         "10m",
         {"pool": "wan"},
     ),
+    ("a report is late", "ReportsAreDue", {"cinemeter_content_report_due_seconds": "7200-60x180"}, "3h", {}),
+    ("a report has time", "ReportsAreDue", {"cinemeter_content_report_due_seconds": "7200-60x180"}, "1h", None),
+    ("no report", "ReportsAreDue", {"cinemeter_content_reports_open": "0x180"}, "1h", None),
     ("no scheduler", "DatabaseAway", {'cinemeter_redis_up{instance="a"}': "1x10"}, "5m", {}),
 ]
 

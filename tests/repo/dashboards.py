@@ -94,6 +94,14 @@ SERVICE = (
     ),
     Panel("Seconds by which webhooks are late", "s", (("max(cinemeter_delivery_overdue_seconds)", "late"),)),
     Panel(
+        "Reports of films",
+        "short",
+        (
+            ("max(cinemeter_content_reports_open)", "open"),
+            ("min(cinemeter_content_report_due_seconds) / 60", "minutes until the first is due"),
+        ),
+    ),
+    Panel(
         "Tries to sign in",
         "short",
         (("sum by (result) (increase(cinemeter_sign_ins_total[15m]))", "{{result}}"),),

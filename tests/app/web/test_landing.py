@@ -286,5 +286,6 @@ def test_prices_are_limited_by_network(site: Site, monkeypatch: pytest.MonkeyPat
     answer = browser.send("/describe", {"description": WORDS})
     assert answer.status_code == 429
     assert "Too many tries" in browser.text()
+    assert 0 < int(answer.headers["retry-after"]) <= 3600
     # A description from another site is refused before it is priced.
     assert browser.send("/describe", {"description": WORDS}, **{"sec-fetch-site": "cross-site"}).status_code == 403
