@@ -111,8 +111,9 @@ def decide_review(
     review = session.get_one(ModerationOutcome, review_id, populate_existing=True)
     if review.decision is not None or job.stage != Stage.MODERATING or is_final(job.state):
         raise AppError("conflict", "This review was decided already.", state=review.decision or job.state)
+    moment = now(session)
     review.decision, review.reason = str(decision), reason
-    review.decided_at, review.decided_by = now(session), actor.person
+    review.decided_at, review.decided_by = moment, actor.person
     session.flush()
     if decision is Decision.ALLOW:
         _go_on(session, job)
