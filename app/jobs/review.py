@@ -34,8 +34,12 @@ from app.wakeups import wake_after_commit
 # Who decides a review that no moderator has decided by its deadline.
 POLICY_ACTOR = Actor("policy", "scheduler", frozenset())
 REASON_MAX = 500
-# What a refused job's customer reads of what was checked.
-_CHECKED = {CheckStage.PROMPT: "The prompt", CheckStage.INPUT: "A picture or clip", CheckStage.OUTPUT: "The film"}
+# What a refused job's customer reads: the stage and the category, and none of the words.
+REFUSED_MESSAGES = {
+    CheckStage.PROMPT: "The prompt was refused (stage prompt, category {0}). Nothing is charged.",
+    CheckStage.INPUT: "A picture or clip was refused (stage input, category {0}). Nothing is charged.",
+    CheckStage.OUTPUT: "The film was refused (stage output, category {0}). Nothing is charged.",
+}
 
 
 def review_due(tier: str, moment: datetime) -> datetime:
@@ -118,8 +122,8 @@ def decide_review(
     if decision is Decision.ALLOW:
         _go_on(session, job)
     else:
-        message = refused_message(CheckStage(review.stage), review.category)
-        fail(session, job, code="content_refused", message=message)
+        refused = refused_message(CheckStage(review.stage), review.category)
+        fail(session, job, code="content_refused", message=refused)
     facts = {"job": job.id, "account": job.account_id, "stage": review.stage, "category": review.category}
     act = "review.allowed" if decision is Decision.ALLOW else "review.refused"
     record_action(session, actor, act, review.id, **facts, rule=review.rule, reason=reason)
@@ -129,8 +133,8 @@ def decide_review(
 
 
 def refused_message(stage: CheckStage, category: str) -> str:
-    """Return what a customer reads of a job that was refused: the stage and the category, none of the words."""
-    return f"{_CHECKED[stage]} was refused (stage {stage}, category {category}). Nothing is charged."
+    """Return what the customer of a job reads that was refused at a stage."""
+    return REFUSED_MESSAGES[stage].format(category)
 
 
 def overdue_reviews(session: Session, *, limit: int) -> Sequence[str]:

@@ -209,11 +209,13 @@ def test_the_promises_of_a_tier_count_from_the_decision_and_the_callers_own_from
     for job in jobs.values():
         decide(line, job.id, Decision.ALLOW)
     flex, priority, own = (line.job(job.id) for job in jobs.values())
-    assert flex.not_after is not None and plain.not_after is not None
+    assert flex.not_after is not None
+    assert plain.not_after is not None
     slack = timedelta(seconds=1)
     assert abs(flex.not_after - plain.not_after - wait) < slack
     assert flex.promote_at is not None
-    assert priority.start_by is not None and priority.start_by > now(line.session)
+    assert priority.start_by is not None
+    assert priority.start_by > now(line.session)
     assert own.not_after == own.created_at + timedelta(hours=2)
     line.check()
 
@@ -312,7 +314,8 @@ def start_finish(line: Line, job_id: str) -> Take:
     """Render a job's segments and lease its finish."""
     while (lease := line.start()) is not None and lease.kind != "finish":
         line.make(lease)
-    assert lease is not None and lease.job_id == job_id
+    assert lease is not None
+    assert lease.job_id == job_id
     return lease  # type: ignore[return-value]
 
 
