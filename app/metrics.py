@@ -64,6 +64,12 @@ MODERATION = Counter(
     ["stage", "outcome", "category", "checker"],
     registry=REGISTRY,
 )
+REVIEWS_DECIDED = Counter(
+    "cinemeter_reviews_decided",
+    "Reviews that were decided, by a moderator or at the deadline by the policy.",
+    ["stage", "decision", "decided_by"],
+    registry=REGISTRY,
+)
 CLAIMS = Counter("cinemeter_claims", "Units claimed by workers.", ["pool", "kind"], registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "cinemeter_wait_seconds",

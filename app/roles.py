@@ -24,10 +24,11 @@ class Role(StrEnum):
     PRICING_AUTHOR = "pricing_author"
     PRICING_APPROVER = "pricing_approver"
     OPERATOR = "operator"
+    MODERATOR = "moderator"
 
 
 # The roles that run the service; the other two run one account. A key has them only with the scope `admin`.
-ADMIN_ROLES = frozenset({Role.PRICING_AUTHOR, Role.PRICING_APPROVER, Role.OPERATOR})
+ADMIN_ROLES = frozenset({Role.PRICING_AUTHOR, Role.PRICING_APPROVER, Role.OPERATOR, Role.MODERATOR})
 
 # The scopes of a signed-in member by role, so that every API makes one check.
 SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
@@ -36,6 +37,7 @@ SCOPES_OF_ROLE: dict[Role, frozenset[Scope]] = {
     Role.PRICING_AUTHOR: frozenset({Scope.ADMIN}),
     Role.PRICING_APPROVER: frozenset({Scope.ADMIN}),
     Role.OPERATOR: frozenset({Scope.ADMIN}),
+    Role.MODERATOR: frozenset({Scope.ADMIN}),
 }
 
 

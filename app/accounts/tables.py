@@ -30,6 +30,13 @@ class AccountKind(StrEnum):
     INVOICED = "invoiced"
 
 
+class ModerationLevel(StrEnum):
+    """How an account's orders are moderated: what others have reviewed is refused to a strict one, and more."""
+
+    STANDARD = "standard"
+    STRICT = "strict"
+
+
 def _subset(column: str, words: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} <@ ARRAY[{listed}]::text[]", name=column)
@@ -42,6 +49,7 @@ class Account(Base):
     __table_args__ = (
         one_of("kind", AccountKind),
         one_of("visible_label", VisibleLabel),
+        one_of("moderation_level", ModerationLevel),
         CheckConstraint("concurrency > 0", name="concurrency_positive"),
         CheckConstraint("queue_limit >= 0", name="queue_limit_not_negative"),
     )
@@ -57,6 +65,7 @@ class Account(Base):
     queue_limit: Mapped[int | None] = mapped_column(Integer)
     # The label that the account's films show; NULL leaves the setting's.
     visible_label: Mapped[str | None] = mapped_column(Text)
+    moderation_level: Mapped[str] = mapped_column(Text, default=ModerationLevel.STANDARD, server_default="standard")
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)

@@ -107,8 +107,11 @@ def set_membership(
 
 
 def suspend_account(session: Session, actor: Actor, account_id: str, reason: str) -> Account:
-    """Suspend an account: it can read, cancel and download, but not order. Raises `forbidden`, `not_found`."""
-    require_role(actor, Role.OPERATOR)
+    """Suspend an account: it can read, cancel and download, but not order. Raises `forbidden`, `not_found`.
+
+    Moderators may do so too; an operator ends it.
+    """
+    require_role(actor, Role.OPERATOR, Role.MODERATOR)
     account = suspend(session, account_id, reason)
     record_action(session, actor, "account.suspended", account_id, reason=reason)
     return account

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.accounts.role_holders import persons_with_role
 from app.accounts.tables import Account
+from app.admin.moderation import MODERATORS, waiting_reviews
 from app.admin.tables import TopUpRequest
 from app.catalog.models import load_catalog
 from app.clock import now
@@ -54,6 +55,7 @@ class InboxKind(StrEnum):
     NO_WORKER = "no_worker"
     LOW_MARGIN = "low_margin"
     REPORT = "report"
+    REVIEW = "review"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class InboxItem:
     """One thing that waits. `title` names it, `detail` adds what its kind has: a reason, an amount, a percentage.
 
     `amount` is in minor units of `currency`. `since` is when it began to wait, None where that is not known; of a
-    report, by when it is to be decided.
+    report or a review, by when it is to be decided.
     """
 
     kind: InboxKind
@@ -80,6 +82,8 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
     items: list[InboxItem] = []
     if roles & {Role.PRICING_APPROVER, Role.PRICING_AUTHOR}:
         items += _documents(session, person, roles)
+    if roles & set(MODERATORS):
+        items += _reviews(session)
     if Role.OPERATOR in roles:
         items += [*_reports(session), *_top_ups(session, person), *_no_worker(session), *_webhooks(session)]
         items += _low_margin(session, ZoneInfo(zone))
@@ -185,6 +189,14 @@ def _reports(session: Session) -> Iterator[InboxItem]:
         count = f"{ITEMS_MAX}+" if len(reports) > ITEMS_MAX else str(len(reports))
         label = CATEGORIES[reports[0].category].label
         yield InboxItem(InboxKind.REPORT, reports[0].id, label, detail=count, since=reports[0].due_at)
+
+
+def _reviews(session: Session) -> Iterator[InboxItem]:
+    """Yield the oldest order that waits for a moderator, and how many there are."""
+    reviews = waiting_reviews(session, limit=ITEMS_MAX + 1)
+    if reviews:
+        count = f"{ITEMS_MAX}+" if len(reviews) > ITEMS_MAX else str(len(reviews))
+        yield InboxItem(InboxKind.REVIEW, reviews[0].id, reviews[0].category, detail=count, since=reviews[0].due_at)
 
 
 def _no_worker(session: Session) -> Iterator[InboxItem]:

@@ -81,7 +81,12 @@ def forecast_inputs(ids: Sequence[str], at: datetime | None = None) -> dict[str,
 
 
 def outlook_of(facts: Any) -> Outlook:
-    """Return the forecast that follows from a row of the CTE `facts`; its columns are named there."""
+    """Return the forecast that follows from a row of the CTE `facts`; its columns are named there.
+
+    A job that waits for a review has no place in the queue, and nobody knows when its review ends.
+    """
+    if facts.is_in_review:
+        return Outlook(None, None, None, None)
     other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (facts.other_p50, facts.other_p90))
     is_waiting = facts.concurrency is not None
     ahead = int(facts.other_jobs) + int(facts.own_jobs) if is_waiting else 0

@@ -175,7 +175,8 @@ facts AS (
            -- Whether the film itself is among those that wait to be finished.
            w.stage = 'finishing' AND EXISTS (
                SELECT FROM units AS u WHERE u.job_id = w.id AND u.kind = 'finish' AND u.state = 'ready'
-           ) AS is_film_ready
+           ) AS is_film_ready,
+           w.stage = 'moderating' AS is_in_review
     FROM wanted AS w
     CROSS JOIN films
     LEFT JOIN turns AS t ON t.id = w.id

@@ -19,7 +19,16 @@ from app.sql_statements import SqlStatement
 _SHOWN = (
     *("id", "model", "model_alias", "state", "stage", "progress", "prompt", "test", "project_id", "spec", "price"),
     *("currency", "extra", "resolved", "parent_id", "parent_kind", "group_id", "retention", "created_at", "started_at"),
-    *("finished_at", "start_by", "not_after", "film", "film_key", "files_expire_at", "files_removed_at"),
+    *(
+        "finished_at",
+        "start_by",
+        "not_after",
+        "review_due_at",
+        "film",
+        "film_key",
+        "files_expire_at",
+        "files_removed_at",
+    ),
     *("links_revoked", "error_code", "error_message"),
 )
 _COLUMNS = ", ".join(f'j."{inspect(Job).column_attrs[name].columns[0].name}" AS {name}' for name in _SHOWN)

@@ -7,7 +7,7 @@ backup or a row that was edited by hand from holding a customer's money for ever
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import and_, case, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now
@@ -15,14 +15,22 @@ from app.jobs.fair_share import lock_shares
 from app.jobs.meter import end_take
 from app.jobs.plan import FINISH_POOL, enqueue_finish
 from app.jobs.queue_tables import Take, Unit
+from app.jobs.review import open_review_of
 from app.jobs.settle import cancel_unrendered, fail
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
+from app.moderation.tables import IS_OPEN, ModerationOutcome
 from app.wakeups import wake_after_commit
 
 _RUNNING_TAKE = select(Take.id).where(Take.unit_id == Unit.id, Take.state == TakeState.RUNNING).exists()
 _LIVE_UNIT = select(Unit.id).where(Unit.job_id == Job.id, Unit.state.in_((UnitState.READY, UnitState.RUNNING))).exists()
+
+# Whether a job waits for a review that somebody can decide.
+_IN_REVIEW = and_(
+    Job.stage == Stage.MODERATING,
+    select(ModerationOutcome.id).where(ModerationOutcome.job_id == Job.id, text(IS_OPEN)).exists(),
+)
 
 
 def stalled_jobs(session: Session, *, limit: int) -> Sequence[str]:
@@ -33,13 +41,13 @@ def stalled_jobs(session: Session, *, limit: int) -> Sequence[str]:
         .join(Unit, Unit.id == Take.unit_id)
         .where(Take.state == TakeState.RUNNING, Unit.state != UnitState.RUNNING)
     )
-    stuck = select(Job.id).where(Job.state == JobState.IN_PROGRESS, ~_LIVE_UNIT)
+    stuck = select(Job.id).where(Job.state == JobState.IN_PROGRESS, ~_LIVE_UNIT, ~_IN_REVIEW)
     job_ids = running_without_take.union(take_without_running_unit, stuck).limit(limit)
     return session.scalars(job_ids).all()
 
 
 class StalledJobScan:
-    """A scan of the queued jobs, some at a time, for jobs without a unit that can be claimed.
+    """A scan of the queued jobs, some at a time, for jobs that neither a worker nor a moderator can bring on.
 
     A queue of a hundred thousand jobs is not read every second; a stalled job in it is found within minutes.
     """
@@ -50,7 +58,8 @@ class StalledJobScan:
     def next(self, session: Session, *, limit: int) -> list[str]:
         """Return the ids of stalled jobs among the next `limit` queued jobs; start again after the last job."""
         sort_key = tuple_(Job.created_at, Job.id)
-        query = select(Job.id, Job.created_at, _LIVE_UNIT.label("lives")).where(Job.state == JobState.QUEUED)
+        lives = case((Job.stage == Stage.MODERATING, _IN_REVIEW), else_=_LIVE_UNIT)
+        query = select(Job.id, Job.created_at, lives.label("lives")).where(Job.state == JobState.QUEUED)
         if self._after is not None:
             query = query.where(sort_key > self._after)
         rows = session.execute(query.order_by(Job.created_at, Job.id).limit(limit)).all()
@@ -71,6 +80,8 @@ def reconcile_job(session: Session, job_id: str) -> bool:
     done = sum(unit.state == UnitState.DONE for unit in segments)
     if is_final(job.state):
         return _drop_open_units(session, job, units)
+    if job.stage == Stage.MODERATING:
+        return _end_without_review(session, job)
     if len(segments) != job.units_total:
         fail(
             session,
@@ -101,6 +112,19 @@ def reconcile_job(session: Session, job_id: str) -> bool:
     for pool in {job.pool, FINISH_POOL}:
         wake_after_commit(session, pool)
     return bool(changed or differ or voided or (is_due and finish is None))
+
+
+def _end_without_review(session: Session, job: Job) -> bool:
+    """End a job whose review is lost, as nobody could decide it; nothing that was to be reviewed is made unseen."""
+    if open_review_of(session, job.id) is not None:
+        return False
+    fail(
+        session,
+        job,
+        code="work_lost",
+        message="The review of this job was lost. The job has failed; nothing is charged.",
+    )
+    return True
 
 
 def _target_states(session: Session, job: Job, segments: Sequence[Unit], finish: Unit | None) -> dict[str, UnitState]:

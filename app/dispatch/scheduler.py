@@ -28,6 +28,7 @@ from app.jobs.low_balance import publish_low_balance
 from app.jobs.open_quotes import expire_quote, quotes_past_expiry
 from app.jobs.plan import CLASS_OF_TIER
 from app.jobs.queue_tables import Take, Unit
+from app.jobs.review import decide_by_policy, overdue_reviews
 from app.jobs.settle import expire
 from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
@@ -157,6 +158,7 @@ REPAIRS: dict[str, Repair] = {
     "lost_takes": Repair(_lost_takes, _lose),
     "past_deadlines": Repair(_past_deadlines, _expire),
     "past_cancel_times": Repair(_past_cancel_times, _cancel),
+    "overdue_reviews": Repair(lambda session: overdue_reviews(session, limit=BATCH), decide_by_policy),
     "flex_promotions": Repair(_flex_near_deadline, _promote),
     "expired_quotes": Repair(lambda session: quotes_past_expiry(session, limit=BATCH), expire_quote),
     "unsettled_shares": Repair(_unsettled_takes, _settle),

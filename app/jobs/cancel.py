@@ -20,7 +20,7 @@ def request_cancel(session: Session, job: Job) -> Job:
 
     Segments that ended before this moment are kept: their clips are joined in order, delivered and billed. Everything
     else is dropped and its leases are void, so a worker that is still rendering can write nothing. A job without a
-    finished segment ends at once and costs nothing.
+    finished segment, or one that waits for a review, ends at once and costs nothing.
 
     Raises AppError `already_final`, or `too_late` once the film is being finished. A second cancel changes nothing.
     """
@@ -35,7 +35,8 @@ def request_cancel(session: Session, job: Job) -> Job:
     segments_done = session.scalar(
         select(func.count()).where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == UnitState.DONE)
     )
-    if not segments_done:
+    # A film that waits for a review was not delivered: nobody sees it, and nobody pays for it.
+    if not segments_done or job.stage == Stage.MODERATING:
         cancel_unrendered(session, job)
         return job
     lock_shares(session, job.account_id, {job.pool, FINISH_POOL})

@@ -5,6 +5,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.accounts.tables import ModerationLevel
 from app.db import commit_early
 from app.errors import AppError
 from app.jobs.idempotency import CheckedOrder, OrderIdentity, earlier_job
@@ -26,16 +27,16 @@ def check_order(session: Session, caller: Caller, order: OrderIdentity, *, has_f
 
     `has_files`: whether pictures or clips were uploaded with it. Words that were checked before are not checked again.
     The server is waited for without a transaction: what the session has done before is committed first, as it is
-    before a refusal is recorded. A repeated call is left to `submit`, which returns its job. Raises AppError
-    `content_refused` with stage and category, and `unavailable` where the server does not answer and the policy is
-    closed.
+    before a refusal is recorded. A repeated call is left to `submit`, which returns its job. What is to be reviewed is
+    accepted. Raises AppError `content_refused` with stage and category, and `unavailable` where the server does not
+    answer and the policy is closed.
     """
     texts = order_texts(order, has_files=has_files)
     if order.checked is not None and order.checked.texts == texts:
         return order
-    check = _check(session, texts)
+    check = _check(session, caller, texts)
     finding = check.finding
-    if finding is not None:
+    if finding is not None and finding.outcome is not Outcome.REVIEW:
         is_refused = finding.outcome is Outcome.REFUSE
         # A call that was accepted stays accepted, whatever the rules say by now.
         if is_refused and earlier_job(session, caller, replace(order, is_first_try=False)) is not None:
@@ -43,21 +44,25 @@ def check_order(session: Session, caller: Caller, order: OrderIdentity, *, has_f
         _record(session, caller, finding, order.door)
         if is_refused:
             raise refusal(finding)
-    return replace(order, checked=CheckedOrder(texts, check.checked_by))
+        finding = None
+    return replace(order, checked=CheckedOrder(texts, check.checked_by, finding))
 
 
 def check_request(
     session: Session, caller: Caller, request: VideoRequest, *, has_files: bool = False, interface: str = "native"
 ) -> None:
-    """Check the words of a request that is to be quoted, as `check_order` does those of an order."""
-    finding = _check(session, request_texts(request, has_files=has_files)).finding
-    if finding is not None:
+    """Check the words of a request that is to be quoted, as `check_order` does those of an order.
+
+    A quote is no order yet: what is to be reviewed is quoted.
+    """
+    finding = _check(session, caller, request_texts(request, has_files=has_files)).finding
+    if finding is not None and finding.outcome is not Outcome.REVIEW:
         _record(session, caller, finding, interface)
         if finding.outcome is Outcome.REFUSE:
             raise refusal(finding)
 
 
-def require_checked(order: OrderIdentity) -> OrderIdentity:
+def require_checked(caller: Caller, order: OrderIdentity) -> OrderIdentity:
     """Return an order that is about to be written, with the check of its words.
 
     One whose words nobody has checked is checked by the rules. Raises AppError `content_refused`, and RuntimeError
@@ -67,9 +72,9 @@ def require_checked(order: OrderIdentity) -> OrderIdentity:
     if order.checked is None or order.checked.texts != texts:
         if has_server():
             raise RuntimeError("an order reached its transaction before the moderation server was asked")
-        check = check_rules(texts)
+        check = check_rules(texts, strict=_is_strict(caller))
         order = replace(order, checked=CheckedOrder(texts, check.checked_by, check.finding))
-    if order.checked is not None and order.checked.finding is not None:
+    if order.checked is not None and order.checked.finding is not None and order.checked.review is None:
         raise refusal(order.checked.finding)
     return order
 
@@ -122,14 +127,19 @@ def _shot_text(style: str, prompt: str, negative_prompt: str, *, has_input: bool
     return CheckedText(prompt, negative_prompt, has_input=has_input)
 
 
-def _check(session: Session, texts: tuple[CheckedText, ...]) -> TextCheck:
+def _is_strict(caller: Caller) -> bool:
+    return caller.account.moderation_level == ModerationLevel.STRICT
+
+
+def _check(session: Session, caller: Caller, texts: tuple[CheckedText, ...]) -> TextCheck:
     if count_words(texts) > ORDER_WORDS_MAX:
         message = f"The prompts of an order may have {ORDER_WORDS_MAX:,} words together; shorten them."
         raise AppError("invalid_request", message, field="shots")
-    check = check_rules(texts)
-    if check.finding is None and has_server():
+    strict = _is_strict(caller)
+    check = check_rules(texts, strict=strict)
+    if (check.finding is None or check.finding.outcome is Outcome.REVIEW) and has_server():
         commit_early(session)
-        check = check_server(texts, check)
+        check = check_server(texts, check, strict=strict)
     return check
 
 

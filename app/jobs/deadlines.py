@@ -46,6 +46,12 @@ def deadlines_of(tier: ServiceTier, moment: datetime, expires_after: int | None 
     return Deadlines(start_by=start_by, not_after=min(ends, default=None), promote_at=promote_at)
 
 
+def deadlines_in_review(moment: datetime, expires_after: int | None) -> Deadlines:
+    """Return the deadlines of an order that waits for a review: its caller's own, as its tier's count from then on."""
+    not_after = None if expires_after is None else moment + timedelta(seconds=expires_after)
+    return Deadlines(start_by=None, not_after=not_after, promote_at=None)
+
+
 def is_overdue(session: Session, job: Job) -> bool:
     """Return whether a job still waits after its latest start (`not_after`)."""
     return job.state == JobState.QUEUED and job.not_after is not None and job.not_after <= now(session)

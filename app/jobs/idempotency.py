@@ -15,7 +15,7 @@ from app.jobs.order_warnings import OrderWarning
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job, Quote, Submission
-from app.moderation.outcomes import CheckedText, Finding
+from app.moderation.outcomes import CheckedText, CheckStage, Finding, Outcome
 from pricing.rate_key import Mode
 
 IDEMPOTENCY_HOURS = 24
@@ -25,11 +25,20 @@ KEYLESS_RETRY_MINUTES = 10
 
 @dataclass(frozen=True)
 class CheckedOrder:
-    """The words of an order as moderation has checked them, by which versions, and what stands against them."""
+    """The words of an order as moderation has checked them, by which versions, and what stands against them.
+
+    A finding is one that calls for a review, or of a call that repeats one which was accepted.
+    """
 
     texts: tuple[CheckedText, ...]
     checked_by: str
-    finding: Finding | None = None  # only of a call that repeats one which was accepted
+    finding: Finding | None = None
+    stage: CheckStage = CheckStage.PROMPT  # of the finding
+
+    @property
+    def review(self) -> Finding | None:
+        """What a moderator is to decide on before the film is made, or None."""
+        return self.finding if self.finding is not None and self.finding.outcome is Outcome.REVIEW else None
 
 
 @dataclass(frozen=True)

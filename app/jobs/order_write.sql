@@ -20,13 +20,13 @@ job AS (
         id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing,
         price, quote_id, total, list_total, currency, prompt, metadata, resolved, door, checked_by, parent_id, parent_kind,
         group_id, group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at,
-        cancel_at, not_after, promote_at, start_by, traceparent, request_id
+        cancel_at, not_after, promote_at, start_by, review_due_at, traceparent, request_id
     )
     SELECT
         id, account_id, project_id, key_id, test, state, stage, spec, spec_hash, model, model_alias, pool, pricing,
         price, quote_id, total, list_total, currency, prompt, metadata, resolved, door, checked_by, parent_id, parent_kind,
         group_id, group_index, callback_url, callback_events, retention, progress, units_total, units_done, created_at,
-        cancel_at, not_after, promote_at, start_by, traceparent, request_id
+        cancel_at, not_after, promote_at, start_by, review_due_at, traceparent, request_id
     FROM placed
 ),
 quote AS (

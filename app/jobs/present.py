@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from app.jobs.retention_request import Retention
 from app.jobs.schemas import MeterOut, PriceOut, ShotOut, VideoError, VideoOut, decimal_seconds, unix
 from app.jobs.spec import Spec
-from app.jobs.states import JobState, is_final
+from app.jobs.states import JobState, Stage, is_final
 from app.jobs.tables import Job
 from app.settings import get_settings
 from pricing.money import Money
@@ -50,6 +50,7 @@ def show_job(
         size=f"{spec.width}x{spec.height}",
         error=error_of(job),
         stage=None if is_final(state) else job.stage,
+        review_due_at=unix(job.review_due_at) if is_in_review(job) else None,
         queue_position=queue_position,
         eta=eta,
         start_by=unix(job.start_by),
@@ -72,6 +73,11 @@ def show_job(
         **({} if meter is None else _inference_facts(meter)),
         meter=meter,
     )
+
+
+def is_in_review(job: Job) -> bool:
+    """Return whether an unfinished job waits until a moderator has decided."""
+    return job.stage == Stage.MODERATING and not is_final(job.state)
 
 
 # Stages in which the model works; the others load, write and store.

@@ -263,6 +263,8 @@ class VideoOut(WithWarnings):
     stage: str | None = None
     queue_position: int | None = None
     eta: dict[str, int] | None = None
+    # While its stage is `moderating`: by when a moderator, or else the policy, decides. It has no `eta` until then.
+    review_due_at: int | None = None
     start_by: int | None = None
     not_after: int | None = None
     price: PriceOut

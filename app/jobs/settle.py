@@ -18,9 +18,10 @@ from app.jobs.meter import end_take
 from app.jobs.publish_event import new_job_event
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.receipts import make_receipt, receipt_columns
-from app.jobs.states import JobState, TakeState, UnitState, advance
+from app.jobs.states import JobState, Stage, TakeState, UnitState, advance
 from app.jobs.tables import Job, ReceiptRow
 from app.metrics import DELIVERED_SECONDS, JOB_SECONDS, JOBS_ENDED, REVENUE
+from app.moderation.record import withdraw_review
 from app.prices.find import recorded_book
 from app.prices.reservations import settle_reservation
 from app.progress import publish_after_commit
@@ -130,6 +131,8 @@ def _end(
         drop_work(session, job)
         session.flush()
         facts = _read_facts(session, job)
+    if job.stage == Stage.MODERATING:
+        withdraw_review(session, job.id)
     book = recorded_book(session, str(job.pricing["book"]), str(job.pricing["book_hash"]))
     advance(job, state, at=moment)
     job.progress = 100 if state is JobState.COMPLETED else job.progress

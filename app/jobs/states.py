@@ -21,6 +21,7 @@ class JobState(StrEnum):
 class Stage(StrEnum):
     """The phase of an unfinished job."""
 
+    MODERATING = "moderating"
     WAITING = "waiting"
     RENDERING = "rendering"
     FINISHING = "finishing"

@@ -1,11 +1,9 @@
 """Accept an order, in one transaction: read what it has to know, price it, write it, and hold its money."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller, require_active
@@ -14,7 +12,6 @@ from app.db import after_commit, new_id
 from app.errors import AppError
 from app.jobs.capability import check_memory
 from app.jobs.check_order import require_checked
-from app.jobs.deadlines import deadlines_of
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
 from app.jobs.idempotency import OrderIdentity, earlier_job, free_key, scoped_key
@@ -24,19 +21,18 @@ from app.jobs.model_life import check_not_retired
 from app.jobs.model_terms import check_terms
 from app.jobs.open_quotes import open_quotes
 from app.jobs.order_facts import OrderFacts, read_order_facts
-from app.jobs.order_warnings import with_order_warnings
-from app.jobs.plan import FINISH_POOL, TEST_POOL, plan_units
+from app.jobs.order_rows import order_rows
+from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.priced import Priced, price_films, total_of
 from app.jobs.project_alert import publish_project_alert
 from app.jobs.publish_event import event_inputs, new_job_event
 from app.jobs.quote import PRICE_RETRIES_MAX, estimate_films, price_spec, uses_of
-from app.jobs.resolve import resolved_facts
+from app.jobs.review import record_order_review
 from app.jobs.schemas import VideoRequest
-from app.jobs.states import JobState, QuoteState, Stage
+from app.jobs.states import QuoteState, Stage
 from app.jobs.tables import Job
-from app.jobs.usd import frozen_usd_rate
 from app.jobs.visible_label import labelled
-from app.logs import add_log_ids, current_ids
+from app.logs import add_log_ids
 from app.metrics import JOBS_ACCEPTED
 from app.net import check_url
 from app.prices.reservations import ReservationConflict, reserve_by
@@ -63,14 +59,24 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             return earlier
         free_key(session, caller, order)
     require_active(caller)
-    jobs = _write_order(session, caller, require_checked(order), facts)
+    order = require_checked(caller, order)
+    jobs = _write_order(session, caller, order, facts)
+    _begin_reviews(session, order, jobs)
     _hold_prices(session, caller, jobs, facts)
     first = jobs[0]
-    wake_after_commit(session, first.pool)
+    if first.stage != Stage.MODERATING:
+        wake_after_commit(session, first.pool)
     accepted = JOBS_ACCEPTED.labels(first.model, str(first.spec["service_tier"]), first.door, first.test)
     after_commit(session, lambda: accepted.inc(len(jobs)))
     add_log_ids(job_id=first.id)
     return first
+
+
+def _begin_reviews(session: Session, order: OrderIdentity, jobs: list[Job]) -> None:
+    review = None if order.checked is None else order.checked.review
+    if order.checked is not None and review is not None:
+        for job in jobs:
+            record_order_review(session, job, review, order.checked.stage)
 
 
 def _write_order(session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts) -> list[Job]:
@@ -170,7 +176,7 @@ def _write(
     first = films[0]
     pool = TEST_POOL if caller.test else first.model.pool
     group_id = new_id("group") if len(films) > 1 else None
-    rows, units = _rows(caller, order, facts, films, ids, pool=pool, group_id=group_id)
+    rows, units = order_rows(caller, order, facts, films, ids, pool=pool, group_id=group_id)
     jobs = [new_row(Job, row) for row in rows]
     events = [new_job_event(session, job, "video.created", sequence=1, endpoints=facts.endpoints) for job in jobs]
     inputs = {
@@ -207,76 +213,6 @@ def _redeem(films: tuple[Priced, ...], jobs: list[Job]) -> None:
         if film.quote is not None:
             film.quote.state, film.quote.job_id = QuoteState.REDEEMED, job.id
             mark_written(film.quote, "state", "job_id")
-
-
-def _rows(
-    caller: Caller,
-    order: OrderIdentity,
-    facts: OrderFacts,
-    films: tuple[Priced, ...],
-    ids: list[str],
-    *,
-    pool: str,
-    group_id: str | None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the columns of an order's jobs, and those of the units of all of them."""
-    rows: list[dict[str, Any]] = []
-    units: list[dict[str, Any]] = []
-    for index, (job_id, film) in enumerate(zip(ids, films, strict=True)):
-        planned = plan_units(film.spec, film.model, pool)
-        units += [unit | {"job_id": job_id} for unit in planned]
-        row = _job_columns(caller, order, facts, film)
-        row |= {"id": job_id, "pool": pool, "units_total": sum(unit["kind"] == "segment" for unit in planned)}
-        # A group's callback is called once, when all of it has ended.
-        row |= {} if group_id is None else {"group_id": group_id, "group_index": index, "callback_url": None}
-        rows.append(row)
-    return rows, units
-
-
-def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced: Priced) -> dict[str, Any]:
-    """Return the attributes of the order's job, those that it does not have yet too."""
-    request, spec = order.request, priced.spec
-    deadlines = deadlines_of(priced.book.tier(spec.service_tier), facts.now, request.expires_after)
-    later = dict.fromkeys(inspect(Job).column_attrs.keys())
-    return {
-        **later,
-        "account_id": caller.account_id,
-        "project_id": facts.project_id,
-        "key_id": caller.key_id,
-        "test": caller.test,
-        "state": str(JobState.QUEUED),
-        "stage": str(Stage.WAITING),
-        "spec": spec.model_dump(mode="json"),
-        "spec_hash": spec.fingerprint(),
-        "model": spec.model,
-        "model_alias": priced.alias,
-        "pricing": priced.inputs(),
-        "price": priced.body() | frozen_usd_rate(priced.price.currency),
-        "quote_id": None if priced.quote is None else priced.quote.id,
-        "total": priced.price.total.minor,
-        "list_total": priced.price.list_total.minor,
-        "currency": priced.price.currency,
-        "prompt": "\n".join(shot.prompt for shot in spec.shots),
-        "extra": dict(request.metadata),
-        "resolved": with_order_warnings(resolved_facts(spec, priced.model), order.warnings),
-        "door": order.door,
-        "checked_by": None if order.checked is None else order.checked.checked_by,
-        "parent_id": order.parent_id,
-        "parent_kind": order.parent_kind,
-        "callback_url": request.callback_url,
-        "callback_events": None if order.callback_events is None else list(order.callback_events),
-        "retention": None if request.retention is None else request.retention.model_dump(exclude_none=True),
-        "progress": 0,
-        "units_done": 0,
-        "created_at": facts.now,
-        "cancel_at": None if order.cancel_after is None else facts.now + timedelta(seconds=order.cancel_after),
-        "not_after": deadlines.not_after,
-        "promote_at": deadlines.promote_at,
-        "start_by": deadlines.start_by,
-        "links_revoked": 0,
-        "traceparent": order.traceparent,
-        "request_id": current_ids().get("request_id"),
-    }
 
 
 def _hold_prices(session: Session, caller: Caller, jobs: list[Job], facts: OrderFacts) -> None:

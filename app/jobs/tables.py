@@ -141,6 +141,7 @@ class Job(Base):
         Moment
     )  # flex: standard priority from then on; NULL once promoted
     start_by: Mapped[datetime | None] = mapped_column(Moment)  # latest start of priority; when missed, its line drops
+    review_due_at: Mapped[datetime | None] = mapped_column(Moment)  # by when the review is decided that it waits for
     film_key: Mapped[str | None] = mapped_column(Text)
     poster_key: Mapped[str | None] = mapped_column(Text)
     sprites_key: Mapped[str | None] = mapped_column(Text)

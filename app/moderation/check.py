@@ -1,13 +1,13 @@
-"""Check the words of an order by every checker, one after the other; the first that refuses decides."""
+"""Check the words of an order by every checker, one after the other; the first that refuses ends it."""
 
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.moderation.http_checker import CHECKER as HTTP
 from app.moderation.http_checker import HttpChecker
-from app.moderation.outcomes import CheckedText, CheckFailed, Finding, Outcome
+from app.moderation.outcomes import CheckedText, CheckFailed, Finding, Outcome, graver
 from app.moderation.policy import moderation_policy
 from app.moderation.rules import shipped_rules
 
@@ -26,10 +26,21 @@ class TextCheck:
     checked_by: str  # "rules 2026-11-30, http omni-moderation-latest"
 
 
-def check_rules(texts: Sequence[CheckedText]) -> TextCheck:
-    """Check words by the shipped rules alone, which wait for nothing."""
+def check_rules(texts: Sequence[CheckedText], *, strict: bool = False) -> TextCheck:
+    """Check words by the shipped rules alone, which wait for nothing.
+
+    `strict`: for an account of that level, to which everything is refused that others have reviewed.
+    """
     rules = shipped_rules()
-    return TextCheck(rules.check(*texts), f"rules {rules.version}")
+    finding = rules.check(*texts, review=moderation_policy().rules.review)
+    return TextCheck(without_review(finding) if strict else finding, f"rules {rules.version}")
+
+
+def without_review(finding: Finding | None) -> Finding | None:
+    """Return a finding about an order of a strict account: refused in place of reviewed."""
+    if finding is None or finding.outcome is not Outcome.REVIEW:
+        return finding
+    return replace(finding, outcome=Outcome.REFUSE)
 
 
 def count_words(texts: Sequence[CheckedText]) -> int:
@@ -47,21 +58,26 @@ def has_server() -> bool:
     return moderation_policy().http is not None
 
 
-def check_server(texts: Sequence[CheckedText], before: TextCheck) -> TextCheck:
+# What becomes of an order that the server did not check.
+_ON_FAILURE = {"open": Outcome.ALLOW, "closed": Outcome.REFUSE, "review": Outcome.REVIEW}
+
+
+def check_server(texts: Sequence[CheckedText], before: TextCheck, *, strict: bool = False) -> TextCheck:
     """Check words at the policy's server, after `before`; negative prompts say what is not to be seen, and stay here.
 
-    Where the server does not answer, the finding is of the category `unchecked`: allowed or refused by the policy.
+    Where the server does not answer, the finding is of the category `unchecked`, with the outcome of the policy.
     """
     policy = moderation_policy().http
     if policy is None:
         return before
+    categories = moderation_policy().strict.categories if strict else None
     try:
-        finding, model = HttpChecker(policy).check(_sent_text(texts))
+        finding, model = HttpChecker(policy, strict=categories).check(_sent_text(texts))
     except CheckFailed as failure:
         log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
-        outcome = Outcome.ALLOW if policy.on_failure == "open" else Outcome.REFUSE
-        finding, model = Finding(outcome, UNCHECKED, 0.0, str(failure), "", HTTP), UNCHECKED
-    return TextCheck(finding, f"{before.checked_by}, {HTTP} {model}".rstrip())
+        finding = Finding(_ON_FAILURE[policy.on_failure], UNCHECKED, 0.0, str(failure), "", HTTP)
+        finding, model = without_review(finding) if strict else finding, UNCHECKED
+    return TextCheck(graver(before.finding, finding), f"{before.checked_by}, {HTTP} {model}".rstrip())
 
 
 def _sent_text(texts: Sequence[CheckedText]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from collections.abc import Collection
 from typing import Any
 
 from app.moderation.outcomes import CheckFailed, Finding, Outcome
@@ -26,11 +27,14 @@ log = logging.getLogger(__name__)
 class HttpChecker:
     """Checks text at the server of a policy."""
 
-    def __init__(self, policy: HttpPolicy) -> None:
+    def __init__(self, policy: HttpPolicy, *, strict: Collection[str] | None = None) -> None:
+        """`strict` are the categories that count besides for an account of that level; None for other accounts."""
         self._policy = policy
+        self._is_strict = strict is not None
+        self._categories = frozenset((*policy.categories, *(strict or ()))) if policy.categories else frozenset()
 
     def check(self, text: str) -> tuple[Finding | None, str]:
-        """Return what the server refuses of a text, or None, and the model that it names.
+        """Return what the server has against a text, or None, and the model that it names.
 
         Call it from a thread without a running event loop and without a database session in use. Raises CheckFailed
         when the server hangs, fails, or answers what is no answer.
@@ -40,7 +44,7 @@ class HttpChecker:
         answers = [
             self._read(answer, len(call)) for call, answer in zip(calls, asyncio.run(self._post(calls)), strict=True)
         ]
-        return next((each for each in answers if each[0] is not None), answers[0])
+        return max(answers, key=lambda each: _rank(each[0]))
 
     async def _post(self, calls: list[list[str]]) -> list[PostResult]:
         policy = self._policy
@@ -55,7 +59,7 @@ class HttpChecker:
             return await asyncio.gather(*(sender.post(policy.url, body, headers) for body in bodies))
 
     def _read(self, answer: PostResult, count: int) -> tuple[Finding | None, str]:
-        """Return what an answer refuses, or None, and its model. Raises CheckFailed for what is no answer."""
+        """Return what an answer has against a text, or None, and its model. Raises CheckFailed for no answer."""
         if answer.status is None:
             raise CheckFailed(str(answer.fault))
         if answer.status != 200:
@@ -72,21 +76,45 @@ class HttpChecker:
         model, results = _name(content.get("model") or "", _MODEL_MAX), content["results"]
         if not isinstance(results, list) or len(results) != count:
             raise ValueError("the answer has not one result for each text")
-        worst = max((self._refused(result) for result in results), key=lambda each: each[0])
-        if not worst[1]:
-            return None, model
-        return Finding(Outcome.REFUSE, worst[1], worst[0], worst[1], model, CHECKER), model
+        findings = [finding for result in results for finding in self._findings(result, model)]
+        return max(findings, key=_rank, default=None), model
 
-    def _refused(self, result: Any) -> tuple[float, str]:
-        """Return the highest score of a result's categories that count, and the category; -1 and none for none."""
+    def _findings(self, result: Any, model: str) -> list[Finding]:
+        """Return what a result has against its text, of the categories that count."""
         flagged, scores = result["flagged"], result.get("category_scores") or {}
         if not isinstance(flagged, bool):
             raise TypeError("flagged is no boolean")
-        named = [_name(name, _NAME_MAX) for name, is_named in result["categories"].items() if is_named]
-        counted = [name for name in named if not self._policy.categories or name in self._policy.categories]
-        if not flagged or (self._policy.categories and not counted):
-            return -1.0, ""
-        return max((min(1.0, max(0.0, float(scores.get(name, 1.0)))), name) for name in counted or ["flagged"])
+        named = {_name(name, _NAME_MAX): bool(is_named) for name, is_named in result["categories"].items()}
+        counted = {
+            name: is_named for name, is_named in named.items() if not self._categories or name in self._categories
+        }
+        if flagged and not self._categories and not any(counted.values()):
+            # A server that names no category.
+            counted["flagged"] = True
+        findings = []
+        for name, is_named in counted.items():
+            if self._policy.review_scores is None and not (flagged and is_named):
+                continue
+            score = min(1.0, max(0.0, float(scores.get(name, 1.0 if is_named else 0.0))))
+            outcome = self._outcome(name, score)
+            if outcome is not Outcome.ALLOW:
+                findings.append(Finding(outcome, name, score, name, model, CHECKER))
+        return findings
+
+    def _outcome(self, name: str, score: float) -> Outcome:
+        """Return what the policy says of a category that the server flags, or of its score where scores decide."""
+        bounds = self._policy.review_scores
+        if bounds is not None and score < bounds[0]:
+            return Outcome.ALLOW
+        is_reviewed = name in self._policy.review or (bounds is not None and score < bounds[1])
+        return Outcome.REVIEW if is_reviewed and not self._is_strict else Outcome.REFUSE
+
+
+def _rank(finding: Finding | None) -> tuple[bool, float, str]:
+    """Return by what findings are compared: what is refused before what is reviewed, then the score."""
+    return (
+        (False, -1.0, "") if finding is None else (finding.outcome is Outcome.REFUSE, finding.score, finding.category)
+    )
 
 
 def _name(value: Any, length: int) -> str:

@@ -20,6 +20,14 @@ class Outcome(StrEnum):
     REVIEW = "review"
 
 
+class Decision(StrEnum):
+    """How a review ended: a moderator or the policy allowed or refused the order, or the order ended before that."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    WITHDRAWN = "withdrawn"
+
+
 @dataclass(frozen=True)
 class CheckedText:
     """The words of one shot, and whether it has a picture or clip."""
@@ -41,6 +49,16 @@ class Finding:
     rule: str
     version: str  # of the rules, or the model that a server names
     checker: str
+
+
+_GRAVITY = {Outcome.ALLOW: 0, Outcome.REVIEW: 1, Outcome.REFUSE: 2}
+
+
+def graver(first: Finding | None, second: Finding | None) -> Finding | None:
+    """Return the graver of two findings: what is refused before what is reviewed; the first of equal ones."""
+    if first is None or second is None:
+        return first or second
+    return second if _GRAVITY[second.outcome] > _GRAVITY[first.outcome] else first
 
 
 class CheckFailed(Exception):

@@ -8,11 +8,36 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from app.moderation.rules import shipped_rules
 from app.settings import get_settings
 
 # An order waits for its check, and its caller for the order.
 TIMEOUT_SECONDS_MIN = 0.1
 TIMEOUT_SECONDS_MAX = 10
+REVIEW_HOURS_MAX = 14 * 24
+# What is refused whatever a policy says: nobody has to look at it, and no order of it waits.
+NEVER_REVIEWED = "minors"
+
+
+class RulesPolicy(BaseModel):
+    """Which of the shipped rules call for a review in place of a refusal."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Ids or categories of rules.
+    review: tuple[str, ...] = ()
+
+    @field_validator("review")
+    @classmethod
+    def _check_review(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        rules = shipped_rules().rules
+        for name in names:
+            categories = {rule.category for rule in rules if name in (rule.id, rule.category)}
+            if not categories:
+                raise ValueError(f"there is no rule or category {name[:80]!r}")
+            if NEVER_REVIEWED in categories:
+                raise ValueError(f"the category {NEVER_REVIEWED} is refused, never reviewed")
+        return names
 
 
 class HttpPolicy(BaseModel):
@@ -24,10 +49,23 @@ class HttpPolicy(BaseModel):
     key: SecretStr = SecretStr("")
     model: str | None = Field(None, max_length=200)
     timeout_seconds: float = Field(3.0, ge=TIMEOUT_SECONDS_MIN, le=TIMEOUT_SECONDS_MAX)
-    # What becomes of an order when the server hangs, fails or answers nonsense: open allows it, closed refuses it.
-    on_failure: Literal["open", "closed"] = "closed"
-    # The server's categories that refuse an order; empty: all.
+    # What becomes of an order when the server hangs, fails or answers nonsense: open allows it, closed refuses it, and
+    # review leaves it to a moderator.
+    on_failure: Literal["open", "closed", "review"] = "closed"
+    # The server's categories that count; empty: all.
     categories: tuple[str, ...] = ()
+    # Those of them that a moderator decides on, where they would refuse an order.
+    review: tuple[str, ...] = ()
+    # With it, scores decide in place of the server's flags: from the first on a moderator decides, from the second on
+    # the order is refused.
+    review_scores: tuple[float, float] | None = None
+
+    @field_validator("review_scores")
+    @classmethod
+    def _check_scores(cls, scores: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scores is not None and not 0 < scores[0] <= scores[1] <= 1:
+            raise ValueError("the scores must rise, from above 0 to at most 1")
+        return scores
 
     @field_validator("url")
     @classmethod
@@ -41,13 +79,35 @@ class HttpPolicy(BaseModel):
         return url
 
 
-class ModerationPolicy(BaseModel):
-    """What is checked besides the shipped rules."""
+class ReviewPolicy(BaseModel):
+    """How long a moderator has, and what becomes of an order that nobody has decided by then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # None without a policy; a file must have it, as an empty one checks nothing that its operator expects.
+    hours: float = Field(24.0, gt=0, le=REVIEW_HOURS_MAX)
+    # Of orders of the tier priority, whose customers pay for an early start.
+    priority_hours: float = Field(4.0, gt=0, le=REVIEW_HOURS_MAX)
+    at_deadline: Literal["allow", "refuse"] = "refuse"
+
+
+class StrictPolicy(BaseModel):
+    """What is refused to accounts of the level `strict` besides: whatever would be reviewed is refused to them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # Categories of the server that count for them beside `http.categories`.
+    categories: tuple[str, ...] = ()
+
+
+class ModerationPolicy(BaseModel):
+    """What is checked besides the shipped rules, and what is left to moderators."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     http: HttpPolicy | None = None
+    rules: RulesPolicy = RulesPolicy()
+    review: ReviewPolicy = ReviewPolicy()
+    strict: StrictPolicy = StrictPolicy()
 
 
 def moderation_policy() -> ModerationPolicy:
@@ -70,6 +130,7 @@ def _read_policy(path: Path | None) -> ModerationPolicy:
         raise RuntimeError(f"CINEMETER_MODERATION_POLICY cannot be read: {error.strerror}") from None
     except ValueError:
         raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: it is no TOML file") from None
-    if policy.http is None:
-        raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: the file has no [http]")
+    if not policy.model_fields_set:
+        # An empty file checks nothing that its operator expects.
+        raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: the file says nothing")
     return policy

@@ -34,6 +34,7 @@ class Rule:
 
     id: str
     category: str
+    outcome: Outcome = Outcome.REFUSE
     all: tuple[frozenset[str], ...] = ()
     chain: tuple[frozenset[str], ...] = ()
     gap: int = 0  # words
@@ -141,8 +142,10 @@ class RulesChecker:
             if unknown:
                 raise ValueError(f"the rule {rule.id} names classes without words: {sorted(unknown)}")
 
-    def check(self, *shots: CheckedText) -> Finding | None:
-        """Return what the rules refuse of the shots of a film, or None.
+    def check(self, *shots: CheckedText, review: Container[str] = ()) -> Finding | None:
+        """Return what the rules refuse of the shots of a film, else what is to be reviewed, or None.
+
+        `review` are the ids and categories of rules that call for a review in place of a refusal.
 
         Each distinct text is read once. Only where words of all classes of a rule are anywhere in the film, each shot
         is read with its style line, then the film as a whole: one scene may be cut into shots.
@@ -152,21 +155,28 @@ class RulesChecker:
         for shot in shots:
             names.update(_styled(shot, read).of, read(shot.negative_prompt).of, read(shot.earlier).of)
         rules = [rule for rule in self.rules if rule.may_apply(names)]
-        if not rules:
-            return None
+        reviewed = [rule for rule in rules if _is_reviewed(rule, review)]
+        refused = [rule for rule in rules if rule not in reviewed]
+        for outcome, group in ((Outcome.REFUSE, refused), (Outcome.REVIEW, reviewed)):
+            rule = self._first(group, shots, read) if group else None
+            if rule is not None:
+                return Finding(outcome, rule.category, 1.0, rule.id, self.version, CHECKER)
+        return None
+
+    def _first(
+        self, rules: Sequence[Rule], shots: Sequence[CheckedText], read: Callable[[str], WordPlaces]
+    ) -> Rule | None:
+        """Return the first of some rules that the shots of a film, or the film as a whole, fall under."""
         for shot in shots:
             for rule in rules:
                 if self._refuses(rule, shot, read):
-                    return self._finding(rule)
+                    return rule
         film = _joined([read(shot.prompt) for shot in shots] if len(shots) > 1 else [], SHOT_GAP * WORD_STEP)
         has_input = any(shot.has_input for shot in shots)
         for rule in rules if film.of else ():
             if not rule.negative and rule.applies(film, has_input=has_input, is_film=True):
-                return self._finding(rule)
+                return rule
         return None
-
-    def _finding(self, rule: Rule) -> Finding:
-        return Finding(Outcome.REFUSE, rule.category, 1.0, rule.id, self.version, CHECKER)
 
     def _refuses(self, rule: Rule, shot: CheckedText, read: Callable[[str], WordPlaces]) -> bool:
         if rule.negative and not self._negates(shot.negative_prompt, rule.negative, read):
@@ -228,9 +238,14 @@ def _styled(shot: CheckedText, read: Callable[[str], WordPlaces]) -> WordPlaces:
     return words
 
 
+def _is_reviewed(rule: Rule, review: Container[str]) -> bool:
+    return rule.outcome is Outcome.REVIEW or rule.id in review or rule.category in review
+
+
 def _rule(values: Mapping[str, Any]) -> Rule:
     groups = {name: tuple(_classes(each) for each in values.get(name, ())) for name in ("all", "chain")}
-    return Rule(**{**values, **groups, "negative": _classes(values.get("negative", ""))})
+    facts = {"negative": _classes(values.get("negative", "")), "outcome": Outcome(values.get("outcome", "refuse"))}
+    return Rule(**{**values, **groups, **facts})
 
 
 def _classes(names: str) -> frozenset[str]:

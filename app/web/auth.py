@@ -13,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
 from app.admin.inbox import read_inbox
+from app.admin.moderation import MODERATORS
 from app.db import transaction
 from app.errors import AppError
 from app.request_client import client_of, remember_client
@@ -144,6 +145,7 @@ CreatorDep = Annotated[Visitor, Depends(needs_role(Role.CREATOR, Role.OWNER))]
 OwnerDep = Annotated[Visitor, Depends(needs_role(Role.OWNER))]
 AdminDep = Annotated[Visitor, Depends(needs_role(*sorted(ADMIN_ROLES)))]
 OperatorDep = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
+ModeratorDep = Annotated[Visitor, Depends(needs_role(*MODERATORS))]
 AuthorDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_AUTHOR))]
 
 

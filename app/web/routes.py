@@ -14,6 +14,7 @@ from app.web.console import (
     deliveries,
     inbox,
     jobs,
+    moderation,
     money,
     overview,
     showcase,
@@ -63,6 +64,7 @@ ROUTERS = (
     jobs.router,
     showcase.router,
     content_reports.router,
+    moderation.router,
     deliveries.router,
     audit_log.router,
 )

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from app.errors import ERROR_CODES
+from app.jobs.review import REFUSED_MESSAGES
 from app.takedowns.decide import REMOVED_MESSAGE
 from app.web.language import DEFAULT, LANGUAGES, catalogue, language
 
@@ -40,6 +41,7 @@ PARTS = (
     "these do: {0}",
     "no enabled model does",
     REMOVED_MESSAGE,
+    *REFUSED_MESSAGES.values(),
     *("this account", "this network", "files", "films", "streams", "URLs", "test sends", "large bodies"),
     *("bytes of large bodies", "followed", "received", "fetched", "verified", "ingested", "read", "made"),
     "unfinished jobs",

@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 
-from app.accounts.tables import AccountKind
+from app.accounts.tables import AccountKind, ModerationLevel
 from app.admin.tables import TopUpRequestState
 from app.jobs.states import JobState, Stage, TakeState, UnitState, WorkerState
+from app.moderation.outcomes import CheckStage, Decision, Outcome
 from app.prices.tables import PriceDocumentState
 from app.provenance.mark_state import MarkState
 from app.roles import Role, Scope
@@ -16,6 +17,7 @@ _ENUMS: tuple[type[StrEnum], ...] = (
     *(JobState, Stage, TakeState, UnitState, WorkerState),
     *(DeliveryState, Trigger, TransferKind, LotKind, AccountKind),
     *(PriceDocumentState, TopUpRequestState, Role, Scope, MarkState, ReportState),
+    *(CheckStage, Outcome, Decision, ModerationLevel),
 )
 # Names of form fields and of parts of an order, as refusals name them.
 _FIELDS = (
@@ -25,6 +27,7 @@ _FIELDS = (
     *("reference", "reason", "expires_at", "ends_at", "effective_at", "at", "hours", "url", "description", "kind"),
     *("event_types", "since", "until", "month", "membership", "concurrency", "queue_limit", "credit_limit", "note"),
     *("alert", "zone", "expires", "category", "place", "details", "truthful", "films", "other_films", "visible_label"),
+    *("decision", "moderation_level"),
     *("toml", "account", "days", "strength", "style", "quote_id", "label", "billing_zone", "current", "key", "text"),
 )
 _OTHERS = (
@@ -37,7 +40,7 @@ _OTHERS = (
     *("blocked", "proxy_failed", "internal", "timeout", "tls_failed", "disconnected", "bad_answer", "dns_failed"),
     # Nouns of `There is no … with this id.`
     *("member", "invitation", "receipt", "page", "endpoint", "delivery", "video", "asset", "worker", "price book"),
-    *("contract", "pause", "top-up", "quote", "job", "film", "event", "agreement", "picture", "report"),
+    *("contract", "pause", "top-up", "quote", "job", "film", "event", "agreement", "picture", "report", "review"),
     # Names of a film's resolved settings.
     *("steps", "guidance", "fps", "frames", "width", "height", "mode", "seeds", "native_size"),
 )

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 
 from app.accounts.caller import Caller
+from app.admin.moderation import MODERATORS
 from app.api.access import needs
 from app.roles import ADMIN_ROLES, Role, Scope
 
@@ -14,6 +15,7 @@ AuthorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR)
 ApproverCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_APPROVER))]
 PricingCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.PRICING_AUTHOR, Role.PRICING_APPROVER))]
 OperatorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, Role.OPERATOR))]
+ModeratorCaller = Annotated[Caller, Depends(needs(Scope.ADMIN, *MODERATORS))]
 
 After = Annotated[str | None, Query(max_length=64, description="Id of the last item of the previous page.")]
 Limit = Annotated[int, Query(ge=1, le=100)]

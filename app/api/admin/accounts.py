@@ -14,14 +14,16 @@ from app.accounts.projects import list_projects
 from app.accounts.tables import Account, Project
 from app.admin import accounts as admin_accounts
 from app.admin.accounts import KeyOptions
+from app.admin.moderation import set_moderation_level
 from app.admin.money import parse_amount
-from app.api.admin.access import AdminCaller, After, Limit, OperatorCaller
+from app.api.admin.access import AdminCaller, After, Limit, ModeratorCaller, OperatorCaller
 from app.api.admin.schemas import (
     AccountIn,
     AccountLimitsIn,
     AffectedOut,
     KeyIn,
     MembershipIn,
+    ModerationLevelIn,
     ProjectBudgetIn,
     ProjectIn,
     ReasonIn,
@@ -50,6 +52,7 @@ class AccountOut(BaseModel):
     concurrency: int | None
     queue_limit: int | None
     visible_label: str | None
+    moderation_level: str
     suspended_at: datetime | None
     suspended_reason: str | None
     created_at: datetime
@@ -126,6 +129,14 @@ def set_account_visible_label(
     return _show_detail(session, admin_accounts.set_visible_label(session, Actor.of(caller), account_id, label))
 
 
+@router.put("/{account_id}/moderation_level")
+def set_account_moderation_level(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: ModerationLevelIn
+) -> AccountDetailOut:
+    """Set how an account's orders are moderated. It applies to new orders only."""
+    return _show_detail(session, set_moderation_level(session, Actor.of(caller), account_id, body.moderation_level))
+
+
 @router.post("/{account_id}/membership")
 def set_account_membership(
     session: SessionDep, caller: OperatorCaller, account_id: str, body: MembershipIn
@@ -143,8 +154,8 @@ def set_account_membership(
 
 
 @router.post("/{account_id}/suspend")
-def suspend_account(session: SessionDep, caller: OperatorCaller, account_id: str, body: ReasonIn) -> AccountDetailOut:
-    """Suspend an account: it can read, cancel and download, but not order."""
+def suspend_account(session: SessionDep, caller: ModeratorCaller, account_id: str, body: ReasonIn) -> AccountDetailOut:
+    """Suspend an account: it can read, cancel and download, but not order. An operator ends it."""
     return _show_detail(session, admin_accounts.suspend_account(session, Actor.of(caller), account_id, body.reason))
 
 
@@ -244,7 +255,7 @@ def _show_detail(session: Session, account: Account) -> AccountDetailOut:
 
 def _facts(account: Account, membership: str) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
-    more = ("visible_label", "suspended_at", "suspended_reason", "created_at")
+    more = ("visible_label", "moderation_level", "suspended_at", "suspended_reason", "created_at")
     facts = {name: getattr(account, name) for name in (*names, *more)}
     return facts | {"membership": membership}
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.accounts.tables import AccountKind
+from app.accounts.tables import AccountKind, ModerationLevel
 from app.provenance.label_policy import VisibleLabel
 from app.roles import Role, Scope
 
@@ -101,6 +101,12 @@ class VisibleLabelIn(StrictBody):
     visible_label: VisibleLabel | None
 
 
+class ModerationLevelIn(StrictBody):
+    """How an account's orders are moderated: to a strict one, what others have reviewed is refused, and more."""
+
+    moderation_level: ModerationLevel
+
+
 class MembershipIn(StrictBody):
     """The membership of an account from a given time on. `free` ends its current one."""
 
@@ -156,7 +162,7 @@ class KeyIn(StrictBody):
     name: Note = ""
     test: bool = False
     project: str | None = Field(None, max_length=64)
-    roles: list[Role] = Field(default_factory=list, max_length=5)
+    roles: list[Role] = Field(default_factory=list, max_length=6)
     expires_at: AwareDatetime | None = None
     budget_total: Amount | None = None
     job_cap: Amount | None = None
@@ -166,13 +172,13 @@ class InvitationIn(StrictBody):
     """The invitation of a person."""
 
     email: str = Field(max_length=254)
-    roles: list[Role] = Field(min_length=1, max_length=5)
+    roles: list[Role] = Field(min_length=1, max_length=6)
 
 
 class RolesIn(StrictBody):
     """The complete list of a member's roles."""
 
-    roles: list[Role] = Field(max_length=5)
+    roles: list[Role] = Field(max_length=6)
 
 
 class ProjectIn(StrictBody):

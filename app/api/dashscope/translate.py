@@ -34,7 +34,7 @@ STATUS = {
     JobState.EXPIRED: "FAILED",
 }
 # DashScope's codes of tasks that ended without a film; every other failure is InternalError.Algo.
-ERROR_CODES = {"cancelled": "JobCanceled", "expired": "JobExpired"}
+ERROR_CODES = {"cancelled": "JobCanceled", "expired": "JobExpired", "content_refused": "DataInspectionFailed"}
 STATES_OF_STATUS = {
     "PENDING": ("queued",),
     "RUNNING": ("in_progress",),

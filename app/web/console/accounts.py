@@ -12,8 +12,9 @@ from starlette.datastructures import FormData
 from app.accounts.accounts import get_account
 from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
-from app.accounts.tables import Account, AccountKind
+from app.accounts.tables import Account, AccountKind, ModerationLevel
 from app.admin import accounts, money
+from app.admin.moderation import set_moderation_level
 from app.admin.tables import TopUpRequest
 from app.admin.top_ups import open_top_ups
 from app.audit_log.actor import Actor
@@ -133,6 +134,15 @@ def _set_label(session: Session, visitor: Visitor, form: FormData, account_id: s
     accounts.set_visible_label(session, Actor.of(visitor.caller), account_id, label)
 
 
+def _set_moderation(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
+    """Set how the account's orders are moderated."""
+    text = text_of(form, "moderation_level")
+    if text not in set(ModerationLevel):
+        message = f"{text!r} is no level of moderation."
+        raise AppError("invalid_request", message, field="moderation_level", allowed=list(ModerationLevel))
+    set_moderation_level(session, Actor.of(visitor.caller), account_id, ModerationLevel(text))
+
+
 def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; accepted films are finished."""
     accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
@@ -147,6 +157,7 @@ _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "membership": _change_membership,
     "limits": _set_limits,
     "label": _set_label,
+    "moderation": _set_moderation,
     "suspension": _suspend,
     "reinstatement": _reinstate,
 }
@@ -226,6 +237,7 @@ def account_page(
         "password_link": password_link,
         "visible_labels": list(VisibleLabel),
         "default_label": get_settings().visible_label,
+        "moderation_levels": list(ModerationLevel),
         "error": error,
         "form": form,
         "done": request.query_params.get("done", ""),
@@ -248,7 +260,7 @@ def _transfer(transfer: Transfer) -> dict[str, Any]:
 
 def _facts(account: Account) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "concurrency", "queue_limit", "suspended_at", "suspended_reason")
-    facts = {name: getattr(account, name) for name in (*names, "visible_label", "created_at")}
+    facts = {name: getattr(account, name) for name in (*names, "visible_label", "moderation_level", "created_at")}
     return {**facts, "label_in_force": policy_of(account)}
 
 

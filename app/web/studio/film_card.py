@@ -12,7 +12,7 @@ from app.jobs.find import receipt_of, receipts_of
 from app.jobs.label_tables import FilmLabel
 from app.jobs.present import show_job
 from app.jobs.schemas import VideoOut
-from app.jobs.states import JobState, is_final
+from app.jobs.states import JobState, Stage, is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.web.formats import words
 from app.web.language import gettext, ngettext
@@ -26,7 +26,7 @@ TONES = {
     JobState.CANCELLED: "",
     JobState.EXPIRED: "",
 }
-STAGES = ("waiting", "rendering", "finishing")
+STAGES = ("moderating", "waiting", "rendering", "finishing")
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,17 @@ class Card:
 
     @property
     def state_text(self) -> str:
-        """Its state as text; while it is in progress, its stage."""
+        """Its state as text; while it is in progress or in review, its stage."""
+        if self.is_in_review:
+            return words(Stage.MODERATING)
         if self.is_ended or self.video.status == JobState.QUEUED:
             return words(self.video.status)
         return words(self.video.stage if self.video.stage in STAGES else "in_progress")
+
+    @property
+    def is_in_review(self) -> bool:
+        """Whether it waits until a moderator has decided."""
+        return not self.is_ended and self.video.stage == Stage.MODERATING
 
     @property
     def eta_range(self) -> tuple[int, int] | None:
@@ -76,6 +83,8 @@ class Card:
         """Its queue position and estimated time as text; empty when unknown or ended."""
         if self.is_ended:
             return ""
+        if self.is_in_review:
+            return gettext("waits until a moderator has decided")
         if self.video.eta is None:
             return no_worker()
         parts: list[str] = []
