@@ -81,10 +81,10 @@ class PoolPlan(StrictTable):
         sized = [each for each in fitting if not each.device and memory_mb is not None]
         return max(sized, key=lambda each: each.memory_mb, default=None)
 
-    def can_start(self, memory_mb: int = 0, features: Iterable[str] = ()) -> bool:
-        """Return whether an autoscaler can start a worker that a unit with these requirements fits."""
+    def startable(self, memory_mb: int = 0, features: Iterable[str] = ()) -> int:
+        """Return how many workers that a unit with these requirements fits an autoscaler may start."""
         needed = frozenset(features)
-        return any(each.workers_max > 0 and each.fits(memory_mb, needed) for each in self.gpus)
+        return sum(each.workers_max for each in self.gpus if each.fits(memory_mb, needed))
 
     def gpu_second_cost(self, class_name: str | None, at: datetime) -> Decimal | None:
         """Return what a GPU-second of a class cost at a moment, else one of the pool; None where nothing is known."""
