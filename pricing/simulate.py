@@ -9,6 +9,7 @@ names those that would have run dry. Free seconds count as they were used: who h
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -29,7 +30,8 @@ class PastJob(NamedTuple):
     """Past jobs of one account that share a case and a moment of pricing, at least one.
 
     `charged` is the sum of their charges in minor units of the book's currency, and `gpu_milliseconds` the GPU time
-    of all their takes, failed ones included.
+    of all their takes, failed ones included; `gpu_cost` is what that time cost, in whole currency units, where it is
+    known, else None.
     """
 
     case: Case
@@ -38,12 +40,15 @@ class PastJob(NamedTuple):
     jobs: int
     charged: int
     gpu_milliseconds: int
+    gpu_cost: Decimal | None = None
 
 
 class _Group:
     """Past jobs that the book gives one and the same price, each; `each` is None where the book would not sell."""
 
-    __slots__ = ("case", "charged", "each", "gpu_milliseconds", "jobs", "minor", "refusal", "usage")
+    __slots__ = (
+        *("case", "charged", "each", "gpu_cost", "gpu_milliseconds", "jobs", "minor", "refusal", "uncosted", "usage"),
+    )
 
     def __init__(self, book: PriceBook, case: Case, at: datetime, contracts: Mapping[str, Contract]) -> None:
         self.case = case
@@ -55,7 +60,8 @@ class _Group:
         except PriceError as error:
             self.refusal = error.message
         self.minor = self.each.total.minor if self.each else 0
-        self.jobs = self.charged = self.gpu_milliseconds = 0
+        self.jobs = self.charged = self.gpu_milliseconds = self.uncosted = 0
+        self.gpu_cost = Decimal(0)
 
 
 def simulate(
@@ -69,7 +75,8 @@ def simulate(
     """Price past jobs by `book` and compare the sums with the charges.
 
     `past` is read once, as a stream. `contracts` gives the contract of each key that a case names;
-    `cost_per_gpu_second` is in whole currency units; `in_force` is the book whose free seconds were used.
+    `cost_per_gpu_second` is in whole currency units, for past jobs without a cost of their own; `in_force` is the book
+    whose free seconds were used.
     Raises TypeError for a float among the numbers, KeyError for a contract that is missing.
     """
     groups, accounts = _grouped(book, past, contracts or {})
@@ -93,7 +100,11 @@ def simulate(
         over_budget=tuple(name for name, amount in discounts.items() if name in limits and amount > limits[name]),
         free_seconds_changed=_free_seconds_changed(book, in_force) if in_force else (),
         gpu_seconds=gpu_seconds,
-        cost=round_to_minor(gpu_seconds * parse_exact(cost_per_gpu_second, "cost_per_gpu_second"), book.currency),
+        cost=round_to_minor(
+            Fraction(sums.uncosted, 1000) * parse_exact(cost_per_gpu_second, "cost_per_gpu_second")
+            + parse_exact(sums.gpu_cost, "gpu_cost"),
+            book.currency,
+        ),
         groups=len(groups),
     )
 
@@ -105,7 +116,7 @@ def _grouped(
     epochs = Epochs([*(item.window for item in book.promotions), *(item.window for item in contracts.values())])
     groups: dict[tuple[Case, datetime], _Group] = {}
     accounts: dict[str, list[int]] = {}
-    for case, at, account, jobs, charged, gpu_milliseconds in past:
+    for case, at, account, jobs, charged, gpu_milliseconds, gpu_cost in past:
         key = (case, epochs.of(at))
         group = groups.get(key)
         if group is None:
@@ -113,6 +124,10 @@ def _grouped(
         group.jobs += jobs
         group.charged += charged
         group.gpu_milliseconds += gpu_milliseconds
+        if gpu_cost is None:
+            group.uncosted += gpu_milliseconds
+        else:
+            group.gpu_cost += gpu_cost
         if group.each is not None:
             sums = accounts.get(account)
             if sums is None:
@@ -141,7 +156,8 @@ class _Sums:
         self.by_model: dict[str, Bucket] = {}
         self.by_resolution: dict[str, Bucket] = {}
         self.promotions: dict[str, int] = {}
-        self.gpu_milliseconds = 0
+        self.gpu_milliseconds = self.uncosted = 0
+        self.gpu_cost = Decimal(0)
         self.refused: list[RefusedJob] = []
         for group in groups:
             if group.each is None:
@@ -165,6 +181,8 @@ class _Sums:
         for name, minor in each.promotions.items():
             self.promotions[name] = self.promotions.get(name, 0) + minor * group.jobs
         self.gpu_milliseconds += group.gpu_milliseconds
+        self.uncosted += group.uncosted
+        self.gpu_cost += group.gpu_cost
 
 
 def _free_seconds_changed(book: PriceBook, in_force: PriceBook) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from app.db import transaction
-from app.dispatch.claim import peek
+from app.dispatch.choice import peek
 from workers.engine import Engine, SegmentRequest
 from workers.segment_input import SegmentInput, read_segment_input
 from workers.segment_request import build_segment_request
@@ -20,7 +20,8 @@ class Prefetcher:
     that decides it is fixed before a unit is ready.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker_id: str) -> None:
+        self._worker_id = worker_id
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch")
         self._running: Future[None] | None = None
         self._target: tuple[Engine, str, str] | None = None
@@ -57,7 +58,7 @@ class Prefetcher:
     def _prepare(self, engine: Engine, pool: str, model: str) -> None:
         try:
             with transaction() as session:
-                unit_id = peek(session, pool, model)
+                unit_id = peek(session, pool, model, worker_id=self._worker_id)
                 if unit_id is None or unit_id == self._unit_id:
                     return
                 segment = read_segment_input(session, unit_id)

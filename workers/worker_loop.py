@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from app.catalog.models import VideoModel, load_catalog
 from app.db import transaction
-from app.dispatch.claim import Claim, claim, has_ready
+from app.dispatch.choice import has_ready
+from app.dispatch.claim import Claim, claim
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.liveness import LIVENESS
 from app.logs import bind_log_ids
@@ -51,7 +52,7 @@ class WorkerLoop:
     def __init__(self, worker_id: str, pools: list[str]) -> None:
         self.worker_id = worker_id
         self.pools = pools
-        self.prefetcher = Prefetcher()
+        self.prefetcher = Prefetcher(worker_id)
         self.engines = EngineCache(self.prefetcher)
         self.uploads = UploadStage()
         # The take that the render thread works on; one that is being uploaded is not counted.
@@ -143,7 +144,7 @@ class WorkerLoop:
                 continue
             try:
                 with transaction() as session:
-                    is_due = has_ready(session, self.pools)
+                    is_due = has_ready(session, self.pools, self.worker_id)
                 if is_due:
                     self.work()
             except Exception as error:  # noqa: BLE001 — the database may be away; the next look tries again.

@@ -236,8 +236,7 @@ def _low_margin(session: Session, zone: ZoneInfo) -> Iterator[InboxItem]:
     currency = book_at(session, moment).book.currency
     days = read_days(session, moment.astimezone(zone).date() - timedelta(days=MARGIN_DAYS - 1), zone).values()
     revenue = sum(day.charged - day.refunded for day in days)
-    gpu_seconds = sum((day.gpu_seconds for day in days), Decimal(0))
-    cost = int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency))
+    cost = int(sum((day.gpu_cost for day in days), Decimal(0)) * minor_per_major(currency))
     if revenue > 0 and 100 * (revenue - cost) < LOW_MARGIN_PERCENT * revenue:
         percent = f"{100 * Decimal(revenue - cost) / revenue:.1f}".replace("-", "−")
         yield InboxItem(InboxKind.LOW_MARGIN, "margin", percent, amount=revenue - cost, currency=currency)

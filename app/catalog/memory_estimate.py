@@ -71,6 +71,13 @@ def predict_peak(model: VideoModel, width: int, height: int, frames: int) -> Pea
     return Peak(weights, denoise, decode, weights + max(denoise, decode) + RESERVE_BYTES)
 
 
+def needed_mb(model: VideoModel, width: int, height: int, frames: int) -> int:
+    """Return the MiB that a render needs, rounded up; 0 for a model without weights."""
+    if model.architecture is None:
+        return 0
+    return -(-predict_peak(model, width, height, frames).total // 2**20)
+
+
 def why_too_large(model: VideoModel, width: int, height: int, frames: int, available: int) -> str | None:
     """Return a sentence that says why a render cannot fit into `available` bytes, or None where it can.
 

@@ -14,7 +14,9 @@ from pydantic import Field, ValidationError, model_validator
 from app.catalog.aliases import ALIAS_FILE, check_aliases, parse_aliases
 from app.catalog.engine_facts import Architecture, EngineOptions, UpscalerSpec
 from app.catalog.errors import CatalogError
+from app.catalog.gpu_features import GpuFeature
 from app.catalog.model_life import ModelLife
+from app.catalog.pools import POOL_FILE
 from app.catalog.sizes import RATIOS, RESOLUTIONS, Size
 from app.errors import AppError
 from pricing.rate_key import Mode
@@ -65,6 +67,7 @@ class VideoModel(ModelLife):
     negative_prompt: str = Field("", description="Negative prompt where the request has none.")
     strength: float = Field(0.8, gt=0, le=1, description="Default strength of v2v and edit.")
 
+    requires: tuple[GpuFeature, ...] = Field((), description="What a GPU must be able to do, beside its memory.")
     architecture: Architecture | None = None
     upscaler: UpscalerSpec | None = None
     switches: EngineOptions = EngineOptions()
@@ -239,7 +242,7 @@ def load_catalog(extra_dir: Path | None = None) -> Catalog:
     for folder in folders:
         seen: dict[str, str] = {}
         for entry in folder:
-            if not entry.name.endswith(".toml") or entry.name == "sizes.toml":
+            if not entry.name.endswith(".toml") or entry.name in ("sizes.toml", POOL_FILE):
                 continue
             text = entry.read_text(encoding="utf-8")
             if entry.name == ALIAS_FILE:

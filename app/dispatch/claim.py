@@ -4,13 +4,10 @@ Claims of one pool run one after the other, so a claim never waits for a row tha
 process may be frozen, and the pool would stop with it. Such an account is left out, and the next choice is taken.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
-from importlib.resources import files
-from typing import Any
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
@@ -18,9 +15,10 @@ from sqlalchemy.orm import Session
 
 from app.clock import lease_now, now, read_again
 from app.db import after_commit, is_lock_timeout, new_id
+from app.dispatch.choice import Choice
 from app.dispatch.claim_locks import lock_free_rows, lock_rows
 from app.dispatch.throughput import estimate_use
-from app.dispatch.worker_registry import idle_by_pool, may_claim, set_current_take
+from app.dispatch.worker_registry import idle_by_pool, read_claimant, set_current_take
 from app.jobs.deadlines import is_overdue
 from app.jobs.fair_share import advance_clock
 from app.jobs.plan import FINISH_POOL, TEST_POOL
@@ -32,8 +30,6 @@ from app.jobs.tables import Job
 from app.metrics import CLAIMS, WAIT_SECONDS
 from app.settings import get_settings
 from app.wakeups import wake_after_commit
-
-CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
 
 # A chosen unit may have been cancelled or have expired meanwhile; then the next one is chosen at once.
 CHOICES_MAX = 100
@@ -72,19 +68,21 @@ class NoLease(Enum):
 
 
 def claim(session: Session, worker_id: str, pools: list[str], resident_model: str | None = None) -> Claim | None:
-    """Lease the next unit of the first pool that has one; `pools` are tried in order.
+    """Lease the next unit that fits the worker's GPU, of the first pool that has one; `pools` are tried in order.
 
     Returns None when no pool has eligible work, when the worker is draining, or when the chosen job expired instead;
     then its pool is woken again. `resident_model` is the model already loaded on the worker's GPU: a unit for it may
     jump the fair order by at most the affinity window (settings.affinity_seconds, virtual GPU-seconds).
     """
-    if not may_claim(session, worker_id):
+    worker = read_claimant(session, worker_id)
+    if worker is None:
         return None
+    by = Choice(worker_id, worker, resident_model)
     for pool in pools:
         # The lock of a pool without work is released before the next pool's is taken, so that workers may name their
         # pools in any order.
         with session.begin_nested() as point:
-            lease = _claim_from(session, worker_id, pool, resident_model)
+            lease = _claim_from(session, by, pool)
             if lease is NoLease.UNCHANGED:
                 point.rollback()
         if lease is NoLease.EXPIRED:
@@ -98,45 +96,14 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     return None
 
 
-def peek(session: Session, pool: str, resident_model: str | None = None) -> str | None:
-    """Return the id of the unit that a claim from this pool would lease now, or None.
-
-    Nothing is locked or charged: by the time of the claim another unit may be the fair choice.
-    """
-    choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, now(session))).one_or_none()
-    return None if choice is None else str(choice.unit_id)
-
-
-def has_ready(session: Session, pools: Collection[str]) -> bool:
-    """Return whether any of these pools has a unit that may start now, as far as time is concerned."""
-    may_start = Unit.not_before.is_(None) | (Unit.not_before <= now(session))
-    ready = select(Unit.id).where(Unit.pool.in_(pools), Unit.state == UnitState.READY, may_start)
-    return bool(session.scalar(ready.limit(1)))
-
-
-def choice_inputs(
-    pool: str, resident_model: str | None, moment: datetime, excluded: Collection[str] = ()
-) -> dict[str, Any]:
-    """Return the parameters of claim.sql; `excluded` are the accounts to leave out."""
-    return {
-        "excluded": list(excluded),
-        "pool": pool,
-        "finish_pool": FINISH_POOL,
-        "test_pool": TEST_POOL,
-        "now": moment,
-        "affinity": get_settings().affinity_seconds,
-        "resident": resident_model,
-    }
-
-
-def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | NoLease:
+def _claim_from(session: Session, by: Choice, pool: str) -> Claim | NoLease:
     # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
     session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
     moment = now(session)
     excluded: dict[str, str] = {}  # account → its unit that was chosen first
     no_lease = NoLease.UNCHANGED
     for _ in range(CHOICES_MAX):
-        choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, moment, excluded)).one_or_none()
+        choice = by.run(session, pool, moment, excluded)
         if choice is None:
             break
         rows = lock_free_rows(session, choice.unit_id)
@@ -145,16 +112,16 @@ def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str
         elif _expire_overdue(session, *rows):
             return NoLease.EXPIRED
         elif _may_start(session, *rows):
-            return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)
+            return _lease(session, by, *rows, vmin=choice.vmin, jumps=choice.jumps)
         else:
             no_lease = NoLease.CORRECTED
     if not excluded:
         return no_lease
     unit_id = next(iter(excluded.values()))
-    return _claim_alone(session, worker_id, pool, resident_model, unit_id) or no_lease
+    return _claim_alone(session, by, pool, unit_id) or no_lease
 
 
-def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: str | None, unit_id: str) -> Claim | None:
+def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim | None:
     """Wait a moment for the rows of an account when nobody else has work, and lease its unit."""
     try:
         with session.begin_nested():
@@ -166,10 +133,10 @@ def _claim_alone(session: Session, worker_id: str, pool: str, resident_model: st
             raise
         return None
     read_again(session)
-    choice = session.execute(CLAIM_SQL, choice_inputs(pool, resident_model, now(session))).one_or_none()
+    choice = by.run(session, pool, now(session))
     if choice is None or choice.unit_id != unit_id or is_overdue(session, rows[0]) or not _may_start(session, *rows):
         return None
-    return _lease(session, worker_id, *rows, vmin=choice.vmin, jumps=choice.jumps)
+    return _lease(session, by, *rows, vmin=choice.vmin, jumps=choice.jumps)
 
 
 def _expire_overdue(session: Session, job: Job, unit: Unit, _share: Share) -> bool:
@@ -212,9 +179,7 @@ def _has_room(session: Session, unit: Unit, share: Share) -> bool:
     return (running or 0) < share.concurrency
 
 
-def _lease(
-    session: Session, worker_id: str, job: Job, unit: Unit, share: Share, *, vmin: Decimal, jumps: bool
-) -> Claim:
+def _lease(session: Session, by: Choice, job: Job, unit: Unit, share: Share, *, vmin: Decimal, jumps: bool) -> Claim:
     # The lease counts from now, after the last lock: one that was waited for would have used up part of it.
     read_again(session)
     moment = lease_now(session)
@@ -231,7 +196,8 @@ def _lease(
         pool=unit.pool,
         model=unit.model,
         kind=unit.kind,
-        worker_id=worker_id,
+        worker_id=by.worker_id,
+        gpu=by.gpu_class(unit.pool),
         lease_until=moment + timedelta(seconds=get_settings().lease_seconds),
         charged=charged,
         started_at=moment,

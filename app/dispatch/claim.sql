@@ -1,10 +1,13 @@
 -- Choose the next unit of one pool, in fair order. Nothing is locked here: claim.py locks the job and checks again.
 -- `excluded` are accounts whose rows another transaction holds now: a process that stands still must not stop the pool.
 --
+-- A lane holds units that need the same of a GPU, so whether they fit is decided by the lane: those that do not fit the
+-- worker (:memory_mb, :features; NULL where it has not said) are never read, however many there are.
+--
 -- 1. `waiting` is the accounts with ready units, from the table of lanes: its cost grows with the waiting accounts, not
 --    with the length of their queues or with history. Accounts at their concurrency limit are left out.
 -- 2. `best` is the highest priority (class), then the least virtual time, then age: the fair choice. Accounts are tried
---    in this order until one has a unit that may start now, so only the first of them (and its equals) are read.
+--    in this order until one has a unit that fits and may start now, so only the first of them (and its equals) are read.
 -- 3. `resident` is a unit for the model already on the GPU, of an account at most :affinity behind the fair choice.
 --    Within its own account it overtakes older units only until :affinity seconds of work have done so.
 -- 4. `vmin` is the least virtual time among the waiting accounts of any class, without the charges of running takes:
@@ -18,6 +21,23 @@ WITH busy AS MATERIALIZED (
     FROM takes AS t
     WHERE t.state = 'running'
     GROUP BY t.account_id
+),
+-- The lanes that fit, each with its oldest unit that may start now. Inlined, so that only the lanes of the accounts that
+-- are tried are read.
+heads AS NOT MATERIALIZED (
+    SELECT l.class, l.account_id, l.model, u.id, u.queued_at
+    FROM lanes AS l
+    CROSS JOIN LATERAL (
+        SELECT u.id, u.queued_at
+        FROM units AS u
+        WHERE u.pool = :pool AND u.state = 'ready' AND u.class = l.class AND u.account_id = l.account_id
+          AND u.model = l.model AND u.memory_mb = l.memory_mb AND u.features = l.features
+          AND (u.not_before IS NULL OR u.not_before <= :now)
+        ORDER BY u.queued_at, u.id
+        LIMIT 1
+    ) AS u
+    WHERE l.pool = :pool AND (CAST(:memory_mb AS int) IS NULL OR l.memory_mb <= :memory_mb)
+      AND (CAST(:features AS text[]) IS NULL OR l.features <@ CAST(:features AS text[]))
 ),
 waiting AS MATERIALIZED (
     SELECT l.class, l.account_id, bool_or(l.model = CAST(:resident AS text)) AS has_resident,
@@ -37,11 +57,9 @@ best AS (
         SELECT w.class, w.vtime, head.id, head.queued_at, head.model
         FROM (SELECT * FROM waiting ORDER BY class, vtime) AS w
         CROSS JOIN LATERAL (
-            SELECT u.id, u.queued_at, u.model
-            FROM units AS u
-            WHERE u.pool = :pool AND u.state = 'ready' AND u.class = w.class AND u.account_id = w.account_id
-              AND (u.not_before IS NULL OR u.not_before <= :now)
-            ORDER BY u.queued_at, u.id
+            SELECT h.id, h.queued_at, h.model FROM heads AS h
+            WHERE h.class = w.class AND h.account_id = w.account_id
+            ORDER BY h.queued_at, h.id
             LIMIT 1
         ) AS head
         ORDER BY w.class, w.vtime
@@ -59,19 +77,15 @@ resident AS (
         ORDER BY w.vtime
     ) AS e
     CROSS JOIN LATERAL (
-        SELECT u.id, u.queued_at
-        FROM units AS u
-        WHERE u.pool = :pool AND u.state = 'ready' AND u.class = e.class AND u.account_id = e.account_id
-          AND u.model = CAST(:resident AS text) AND (u.not_before IS NULL OR u.not_before <= :now)
-        ORDER BY u.queued_at, u.id
+        SELECT h.id, h.queued_at FROM heads AS h
+        WHERE h.class = e.class AND h.account_id = e.account_id AND h.model = CAST(:resident AS text)
+        ORDER BY h.queued_at, h.id
         LIMIT 1
     ) AS near
     CROSS JOIN LATERAL (
-        SELECT u.id
-        FROM units AS u
-        WHERE u.pool = :pool AND u.state = 'ready' AND u.class = e.class AND u.account_id = e.account_id
-          AND (u.not_before IS NULL OR u.not_before <= :now)
-        ORDER BY u.queued_at, u.id
+        SELECT h.id FROM heads AS h
+        WHERE h.class = e.class AND h.account_id = e.account_id
+        ORDER BY h.queued_at, h.id
         LIMIT 1
     ) AS head
     WHERE b.model IS DISTINCT FROM CAST(:resident AS text)

@@ -16,6 +16,7 @@ share AS (
 take AS (
     UPDATE takes
     SET state = 'succeeded', ended_at = :now, meter = CAST(:meter AS jsonb), gpu_seconds = :gpu_seconds,
+        gpu_cost = :gpu_cost,
         clip_key = :clip_key, share_settled = true
     WHERE id = :take_id
 ),

@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import pool_plan
 from app.clock import lease_clock_input
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.settings import get_settings
 from app.sql_statements import SqlStatement
 
 # Ends with the CTE `facts`, one row for each unfinished job of `:ids`; a statement that reads more selects from it too.
@@ -38,7 +40,7 @@ class Outlook:
     end_p90: int | None
 
     def eta(self) -> dict[str, int] | None:
-        """Return the range as the API shows it, or None where no worker serves the pool."""
+        """Return the range as the API shows it, or None where the job fits no worker and none can be started."""
         if self.end_p50 is None or self.end_p90 is None:
             return None
         return {"start_seconds": self.start_p50 or 0, "seconds_p50": self.end_p50, "seconds_p90": self.end_p90}
@@ -50,6 +52,7 @@ def forecast(session: Session, job: Job) -> Outlook:
     The start follows the dispatcher's own rule, run forward: what runs now must end, and ahead of this job go higher
     priorities, the account's own earlier work, and as many units of each other account as begin at a lower virtual
     time. All durations are measured, by the unit's model and resolution. The result is a range because takes differ.
+    Where the job fits no worker that runs, it begins with the cold start of those that an autoscaler may start.
     """
     return forecasts(session, [job])[job.id]
 
@@ -87,32 +90,42 @@ def outlook_of(facts: Any) -> Outlook:
     """
     if facts.is_in_review:
         return Outlook(None, None, None, None)
+    workers, cold_start = facts.workers, _ZERO
+    if not workers:
+        workers, cold_start = _startable(facts)
     other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (facts.other_p50, facts.other_p90))
     is_waiting = facts.concurrency is not None
     ahead = int(facts.other_jobs) + int(facts.own_jobs) if is_waiting else 0
     position = 0 if facts.has_started else ahead
-    if not facts.workers:
+    if not workers:
         return Outlook(position, None, None, None)
-    start, parallel = [_ZERO, _ZERO], min(facts.workers, max(1, facts.open_shots))
+    start, parallel = [_ZERO, _ZERO], min(workers, max(1, facts.open_shots))
     if is_waiting:
         # The account's own older work runs on no more workers than its concurrency limit allows.
-        own_workers = min(facts.workers, facts.concurrency)
+        own_workers = min(workers, facts.concurrency)
         parallel = min(parallel, facts.concurrency)
         busy = (facts.busy_p50 + facts.own_p50 + other_p50, facts.busy_p90 + facts.own_p90 + other_p90)
         own_busy = (
             facts.account_p50 - facts.running_p50 + facts.own_p50,
             facts.account_p90 - facts.running_p90 + facts.own_p90,
         )
-        of_pool = _start(bool(ahead), facts.busy_takes, busy, facts.workers)
+        of_pool = _start(bool(ahead), facts.busy_takes, busy, workers)
         of_account = _start(bool(facts.own_jobs), facts.account_takes, own_busy, own_workers)
         start = [max(pair) for pair in zip(of_pool, of_account, strict=True)]
     rendering = (facts.rest_p50 + facts.running_p50, facts.rest_p90 + facts.running_p90)
     ends = [
-        begin + own / parallel + finishing
+        begin + cold_start + own / parallel + finishing
         for begin, own, finishing in zip(start, rendering, _finish(facts), strict=True)
     ]
-    start_p50 = 0 if facts.has_started else ceil(start[0])
+    start_p50 = 0 if facts.has_started else ceil(start[0] + cold_start)
     return Outlook(position, start_p50, ceil(ends[0]), ceil(max(ends)))
+
+
+def _startable(facts: Any) -> tuple[int, Decimal]:
+    """Return how many workers that the job fits an autoscaler may start, and the seconds until the first can claim."""
+    plan = pool_plan(facts.needed_pool, get_settings().catalog_dir)
+    seconds = plan.cold_start_seconds if facts.open_shots else 0  # a film that is only joined needs none of them
+    return plan.startable(facts.needed_memory_mb or 0, facts.needed_features or ()), Decimal(seconds)
 
 
 def _start(is_behind: bool, takes: int, seconds: tuple[Decimal, Decimal], workers: int) -> list[Decimal]:

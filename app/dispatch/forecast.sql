@@ -140,7 +140,7 @@ others AS MATERIALIZED (
     ) AS after
 ),
 serving AS MATERIALIZED (
-    SELECT pools FROM workers WHERE state <> 'gone' AND state IN ('starting', 'idle', 'busy') AND NOT drain_requested
+    SELECT pools, memory_mb, features FROM workers WHERE state <> 'gone' AND state IN ('starting', 'idle', 'busy') AND NOT drain_requested
 ),
 -- The takes that run and count for these jobs: of the job itself, of its account and of its pool.
 running AS MATERIALIZED (
@@ -164,7 +164,10 @@ films AS MATERIALIZED (
 facts AS (
     SELECT w.id AS facts_id, w.started_at IS NOT NULL AS has_started, t.concurrency, t.own_jobs, t.own_p50, t.own_p90,
            coalesce(o.jobs, 0) AS other_jobs, coalesce(o.p50, 0) AS other_p50, coalesce(o.p90, 0) AS other_p90,
-           (SELECT count(*) FROM serving AS s WHERE s.pools @> to_jsonb(w.pool)) AS workers,
+           (SELECT count(*) FROM serving AS s WHERE s.pools @> to_jsonb(w.pool)
+                AND (s.memory_mb IS NULL OR s.memory_mb >= coalesce(rest.memory_mb, 0))
+                AND (s.features IS NULL OR s.features @> coalesce(rest.features, '{}'))) AS workers,
+           w.pool AS needed_pool, rest.memory_mb AS needed_memory_mb, rest.features AS needed_features,
            (SELECT count(*) FROM serving AS s WHERE s.pools @> to_jsonb(CAST(:finish_pool AS text))) AS finish_workers,
            busy.takes AS busy_takes, busy.p50 AS busy_p50, busy.p90 AS busy_p90,
            mine.p50 AS running_p50, mine.p90 AS running_p90,
@@ -200,7 +203,8 @@ facts AS (
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(u.frames * coalesce(p.p50, prior.p50, 1)) FILTER (WHERE u.state <> 'running'), 0) AS p50,
                coalesce(sum(u.frames * coalesce(p.p90, prior.p90, 2)) FILTER (WHERE u.state <> 'running'), 0) AS p90,
-               count(DISTINCT u.shot) AS shots
+               -- All of them must fit a worker, so the largest counts; a job has one model, whose features they share.
+               count(DISTINCT u.shot) AS shots, max(u.memory_mb) AS memory_mb, max(u.features) AS features
         FROM units AS u
         LEFT JOIN paces AS p ON p.model = u.model AND p.kind = u.kind AND p.shape = w.shape
         LEFT JOIN priors AS prior ON prior.model = u.model

@@ -1,6 +1,7 @@
 """Gauges read from the database when the scheduler is scraped: one small query each, none over history."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -9,10 +10,13 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import load_pools
 from app.clock import lease_now, now
 from app.db import transaction
 from app.dispatch.eta_accuracy import accuracy
+from app.dispatch.unfit import unfit_units
 from app.redis_client import get_redis
+from app.settings import get_settings
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +116,19 @@ UP = {
 }
 
 
+OF_POOLS = {
+    "cinemeter_units_unfit": "Ready units that fit no registered worker of their pool and none that may be started.",
+    "cinemeter_cold_start_seconds": "Seconds until a worker of a pool that an autoscaler starts can claim.",
+}
+
+
 class DatabaseGauges(Collector):
     """The gauges of the whole service. While the database or Redis is unreachable, its `…_up` is 0."""
 
     def describe(self) -> Iterable[Metric]:
         # Described here so that registering the collector queries nothing.
         known = [GaugeMetricFamily(name, help_, labels=labels) for name, (help_, labels, _) in QUERIES.items()]
+        known += [GaugeMetricFamily(name, help_, labels=["pool"]) for name, help_ in OF_POOLS.items()]
         return [*known, *(GaugeMetricFamily(name, help_) for name, help_ in UP.items())]
 
     def collect(self) -> Iterable[Metric]:
@@ -145,10 +156,25 @@ def read_all() -> list[Metric]:
         session.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_MILLISECONDS}"))
         families = [_read(session, name) for name in QUERIES]
         families += _eta(session)
+        families += _pools(session)
         repairs = CounterMetricFamily("cinemeter_repairs", "Repairs and deletions by the scheduler.", labels=["repair"])
         for repair, count in session.execute(_REPAIRS):
             repairs.add_metric([repair], float(count))
         return [*families, repairs]
+
+
+def _pools(session: Session) -> list[Metric]:
+    """Return what follows from the rows and from pools.toml."""
+    unfit, cold_start = (GaugeMetricFamily(name, help_, labels=["pool"]) for name, help_ in OF_POOLS.items())
+    units = Counter[str]()
+    for row in unfit_units(session):
+        units[row.pool] += row.units
+    for pool, count in units.items():
+        unfit.add_metric([pool], count)
+    for pool, plan in load_pools(get_settings().catalog_dir).items():
+        if plan.startable():
+            cold_start.add_metric([pool], plan.cold_start_seconds)
+    return [unfit, cold_start]
 
 
 def _eta(session: Session) -> list[Metric]:

@@ -143,6 +143,7 @@ def _end_take(
         "now": moment,
         "meter": json.dumps(meter),
         "gpu_seconds": take.gpu_seconds,
+        "gpu_cost": take.gpu_cost,
         "clip_key": unit.clip_key,
         "unit_id": unit.id,
         "handover_key": unit.handover_key,
@@ -151,7 +152,7 @@ def _end_take(
         "stage": job.stage,
     }
     _END_TAKE.run(session, inputs, flush=False)
-    mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "clip_key", "share_settled")
+    mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "gpu_cost", "clip_key", "share_settled")
     mark_written(unit, "state", "done_at", "clip_key", "handover_key", "checkpoint_key")
     mark_written(job, "units_done", "stage")
 

@@ -9,7 +9,7 @@
 WITH lines AS MATERIALIZED (
     SELECT pool, class, account_id,
            hashtextextended(
-               string_agg(concat_ws(' ', model, ready, CAST(xmin AS text), CAST(ctid AS text)), ',' ORDER BY model), 0
+               string_agg(concat_ws(' ', model, ready, CAST(xmin AS text), CAST(ctid AS text)), ',' ORDER BY model, memory_mb, features), 0
            ) AS version
     FROM lanes
     WHERE ready > 0

@@ -23,19 +23,21 @@ STEP = timedelta(days=1)
 # Charges count when a job is settled, refunds when they are made, GPU time when a take ends.
 FIGURES = """
     SELECT starts_at, sum(charged)::bigint AS charged, sum(refunded)::bigint AS refunded, sum(films)::bigint AS films,
-           sum(seconds) AS seconds, sum(gpu_seconds) AS gpu_seconds, sum(failed)::bigint AS failed, error_code
+           sum(seconds) AS seconds, sum(gpu_seconds) AS gpu_seconds,
+           CASE WHEN bool_and(gpu_cost IS NOT NULL) THEN sum(gpu_cost) END AS gpu_cost,
+           sum(failed)::bigint AS failed, error_code
     FROM (
         SELECT date_bin('15 minutes', r.settled_at, '2000-01-01Z') AS starts_at, r.total AS charged, 0 AS refunded,
                1 AS films, coalesce((j.film ->> 'frames')::numeric / (j.spec ->> 'fps')::numeric, 0) AS seconds,
-               0 AS gpu_seconds, (j.state = 'failed')::int AS failed,
+               0 AS gpu_seconds, 0 AS gpu_cost, (j.state = 'failed')::int AS failed,
                CASE j.state WHEN 'failed' THEN coalesce(j.error_code, 'unknown') ELSE '' END AS error_code
         FROM receipts r JOIN jobs j ON j.id = r.job_id
         WHERE NOT r.test AND r.settled_at >= :since AND r.settled_at < :until
         UNION ALL
-        SELECT date_bin('15 minutes', at, '2000-01-01Z'), 0, amount, 0, 0, 0, 0, ''
+        SELECT date_bin('15 minutes', at, '2000-01-01Z'), 0, amount, 0, 0, 0, 0, 0, ''
         FROM transfers WHERE kind = 'refund' AND at >= :since AND at < :until
         UNION ALL
-        SELECT date_bin('15 minutes', t.ended_at, '2000-01-01Z'), 0, 0, 0, 0, t.gpu_seconds, 0, ''
+        SELECT date_bin('15 minutes', t.ended_at, '2000-01-01Z'), 0, 0, 0, 0, t.gpu_seconds, t.gpu_cost, 0, ''
         FROM takes t JOIN jobs j ON j.id = t.job_id
         WHERE NOT j.test AND t.ended_at >= :since AND t.ended_at < :until
     ) AS parts GROUP BY starts_at, error_code"""
@@ -44,14 +46,17 @@ _FIRST = text("""
         (SELECT min(at) FROM transfers WHERE kind = 'refund')), '2000-01-01Z')
 """)
 _ADD = text(f"""
-    INSERT INTO service_figures (starts_at, charged, refunded, films, seconds, gpu_seconds, failed, error_code)
-    SELECT starts_at, charged, refunded, films, seconds, gpu_seconds, failed, error_code FROM ({FIGURES}) AS figures
+    INSERT INTO service_figures
+        (starts_at, charged, refunded, films, seconds, gpu_seconds, gpu_cost, failed, error_code)
+    SELECT starts_at, charged, refunded, films, seconds, gpu_seconds, gpu_cost, failed, error_code
+    FROM ({FIGURES}) AS figures
     ON CONFLICT DO NOTHING
 """)
 # The last quarter has a row even if nothing happened in it, since it says how far the sums go.
 _ADD_LAST = text("""
-    INSERT INTO service_figures (starts_at, charged, refunded, films, seconds, gpu_seconds, failed, error_code)
-    VALUES (:last, 0, 0, 0, 0, 0, 0, '') ON CONFLICT DO NOTHING
+    INSERT INTO service_figures
+        (starts_at, charged, refunded, films, seconds, gpu_seconds, gpu_cost, failed, error_code)
+    VALUES (:last, 0, 0, 0, 0, 0, 0, 0, '') ON CONFLICT DO NOTHING
 """)
 
 

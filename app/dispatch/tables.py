@@ -100,3 +100,4 @@ class ServiceFigures(Base):
     failed: Mapped[int] = mapped_column(BigInteger)
     seconds: Mapped[Decimal] = mapped_column(Numeric)  # delivered
     gpu_seconds: Mapped[Decimal] = mapped_column(Numeric)
+    gpu_cost: Mapped[Decimal | None] = mapped_column(Numeric)  # of them; NULL where the cost of some is unknown

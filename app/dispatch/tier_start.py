@@ -6,7 +6,9 @@ from math import ceil
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import pool_plan
 from app.dispatch.eta import PRIORS_SQL
+from app.settings import get_settings
 
 # What waits is read from the scheduler's snapshot, as forecasts do. Of another account's work of the same priority one
 # unit goes before: fair shares let this account's work begin next.
@@ -35,9 +37,16 @@ _WAITING_SQL = text(f"""
 def expected_starts(
     session: Session, *, pool: str, account_id: str, priorities: Iterable[int]
 ) -> dict[int, int | None]:
-    """Return the seconds until a film of each priority would probably start; None where no worker serves the pool."""
+    """Return the seconds until a film of each priority would probably start; None where no worker serves the pool.
+
+    While a pool sleeps, its films start after the cold start of the workers that an autoscaler may start.
+    """
     rows = session.execute(_WAITING_SQL, {"pool": pool, "account_id": account_id}).all()
     workers, takes, busy = rows[0].workers, rows[0].takes, float(rows[0].seconds)
+    cold_start = 0
+    if not workers:
+        plan = pool_plan(pool, get_settings().catalog_dir)
+        workers, cold_start = plan.startable(), plan.cold_start_seconds
     starts: dict[int, int | None] = {}
     for priority in priorities:
         ahead = 0.0
@@ -48,4 +57,6 @@ def expected_starts(
             ahead += float(row.p50) * share
         is_free = takes < workers and not ahead
         starts[priority] = None if not workers else 0 if is_free else ceil((busy + ahead) / workers)
+        if workers:
+            starts[priority] = (starts[priority] or 0) + cold_start
     return starts

@@ -25,6 +25,19 @@ WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True)
+class Claimant:
+    """What a claim has to know of its worker: what units may need of its GPU, None where all fit, and its device."""
+
+    memory_mb: int | None = None
+    features: list[str] | None = None
+    device_name: str = ""
+
+
+# A worker that is not registered, or has reported nothing.
+ANY_GPU = Claimant()
+
+
+@dataclass(frozen=True)
 class WorkerOrders:
     """The answer to a worker's heartbeat."""
 
@@ -43,14 +56,20 @@ def register_worker(
     facts: dict[str, Any],
     state: str = WorkerState.IDLE,
 ) -> None:
-    """Register a worker process: idle, or `starting` while it cannot answer a wake-up yet."""
+    """Register a worker process: idle, or `starting` while it cannot answer a wake-up yet.
+
+    `facts` with `memory_bytes` and `features` say what fits its GPU; a worker that leaves one out may claim all in it.
+    """
     moment = lease_now(session)
+    memory_bytes = facts.get("memory_bytes")
     values = {
         "pools": pools,
         "host": host,
         "pid": pid,
         "device": device,
         "facts": facts,
+        "memory_mb": None if memory_bytes is None else int(memory_bytes) // 2**20,
+        "features": facts.get("features"),
         "state": state,
         "drain_requested": False,
         "leave_at": None,
@@ -124,9 +143,13 @@ def remove_gone_workers(session: Session, *, limit: int) -> int:
     return int(result.rowcount)  # type: ignore[attr-defined]
 
 
-def may_claim(session: Session, worker_id: str) -> bool:
-    """Return whether a worker may claim: it is not draining. An unregistered one may."""
-    return not session.scalar(select(Worker.drain_requested).where(Worker.id == worker_id))
+def read_claimant(session: Session, worker_id: str) -> Claimant | None:
+    """Return what a claim has to know of a worker; None when it may not claim, because it drains."""
+    columns = (Worker.drain_requested, Worker.memory_mb, Worker.features, Worker.facts["name"].astext.label("name"))
+    row = session.execute(select(*columns).where(Worker.id == worker_id)).one_or_none()
+    if row is None:
+        return ANY_GPU
+    return None if row.drain_requested else Claimant(row.memory_mb, row.features, row.name or "")
 
 
 def set_current_take(session: Session, worker_id: str, take_id: str) -> None:

@@ -1,5 +1,6 @@
 """Check that a model can make the requested film; every refusal names the allowed values."""
 
+from collections.abc import Collection
 from fractions import Fraction
 
 from sqlalchemy import select
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.assets.owner import AssetOwner
 from app.catalog.memory_estimate import why_too_large
 from app.catalog.models import VideoModel, models_that_sound, models_with
+from app.catalog.pools import pool_plan
 from app.catalog.sizes import Size
 from app.errors import AppError
 from app.jobs.plan import longest_render
@@ -92,26 +94,30 @@ def check_length(
         raise AppError("invalid_request", message, field="seconds", value=total, allowed=allowed)
 
 
-def check_memory(session: Session, owner: AssetOwner, spec: Spec, model: VideoModel) -> None:
-    """Raise AppError `does_not_fit` when a render of the Spec needs more memory than any worker of its pool has.
+def check_gpu(session: Session, owner: AssetOwner, spec: Spec, model: VideoModel) -> None:
+    """Raise AppError `does_not_fit` when a render of the Spec fits no worker of its pool, nor one that may be started.
 
     The error names the sizes that fit, or else the models that can make this size. Accepted without a check are orders
-    while no worker serves the pool or one has not reported its memory, and test orders, for which no model is loaded.
+    while nothing is known of the pool or one of its workers has not reported its GPU, and test orders, for which no
+    model is loaded.
     """
     if owner.test or model.architecture is None:
         return
-    memory, frames = _most_memory(session, model.pool), longest_render(spec, model)
+    memory, frames = _most_memory(session, model), longest_render(spec, model)
     if memory is None or not frames:
         return
     sides = model.native[spec.resolution][spec.ratio]
-    problem = why_too_large(model, *sides, frames, memory)
+    if memory:
+        problem = why_too_large(model, *sides, frames, memory)
+    else:
+        problem = f"{model.id} needs a GPU with {', '.join(model.requires)}; no worker of its pool has one."
     if problem is None:
         return
     allowed = [
         f"{resolution} {ratio}"
         for resolution, ratios in model.native.items()
         for ratio, sides in ratios.items()
-        if why_too_large(model, *sides, frames, memory) is None
+        if memory and why_too_large(model, *sides, frames, memory) is None
     ]
     if allowed:
         raise AppError("does_not_fit", problem, field="size", value=f"{spec.width}x{spec.height}", allowed=allowed)
@@ -127,13 +133,26 @@ def check_memory(session: Session, owner: AssetOwner, spec: Spec, model: VideoMo
 
 def _fits_whatever_its_length(session: Session, spec: Spec, model: VideoModel) -> bool:
     """Return whether a worker of the model's pool can make its longest segment at the Spec's size."""
-    memory = _most_memory(session, model.pool)
+    memory = _most_memory(session, model)
     sides = model.native[spec.resolution][spec.ratio]
-    return memory is None or why_too_large(model, *sides, model.frames_max, memory) is None
+    return memory is None or (memory > 0 and why_too_large(model, *sides, model.frames_max, memory) is None)
 
 
-def _most_memory(session: Session, pool: str) -> int | None:
-    """Return the bytes of the largest worker of a pool, or None without workers or when one has not reported them."""
-    facts = session.scalars(select(Worker.facts).where(Worker.state != WorkerState.GONE, Worker.pools.contains([pool])))
-    sizes = [each.get("memory_bytes") for each in facts]
-    return None if not sizes or None in sizes else max(sizes)
+def _most_memory(session: Session, model: VideoModel) -> int | None:
+    """Return the bytes of the largest GPU of the model's pool that can do what the model requires, 0 where none can.
+
+    Counted are registered workers and the classes that an autoscaler may start. None means that anything may fit: there
+    are neither, or a worker has not reported its memory.
+    """
+    workers = select(Worker.memory_mb, Worker.features).where(
+        Worker.state != WorkerState.GONE, Worker.pools.contains([model.pool])
+    )
+    gpus: list[tuple[int, Collection[str] | None]] = []
+    for memory_mb, features in session.execute(workers):
+        if memory_mb is None:
+            return None
+        gpus.append((memory_mb, features))
+    plan = pool_plan(model.pool, get_settings().catalog_dir)
+    gpus += [(each.memory_mb, each.features) for each in plan.gpus if each.workers_max > 0]
+    able = [memory_mb for memory_mb, features in gpus if features is None or set(model.requires) <= set(features)]
+    return max(able, default=0) * 2**20 if gpus else None

@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import pool_plan
 from app.db import after_commit
 from app.jobs.queue_tables import Take
 from app.jobs.schemas import MeterOut
 from app.jobs.states import TakeState
 from app.metrics import record_take_end
+from app.settings import get_settings
 
 
 def add_meters(takes: Iterable[tuple[dict[str, Any] | None, Decimal]]) -> MeterOut:
@@ -42,8 +44,16 @@ def end_take(
     metered = (meter or {}).get("gpu_seconds")
     take.gpu_seconds = unmetered_gpu_seconds(take, ended_at) if metered is None else Decimal(str(metered))
     facts = {"kind": take.kind, "pool": take.pool, "model": take.model, "outcome": str(state)}
+    take.gpu_cost = take.gpu_seconds * gpu_second_cost(take.pool, take.gpu, ended_at)
     gpu_seconds = float(take.gpu_seconds)
     after_commit(session, lambda: record_take_end(**facts, gpu_seconds=gpu_seconds, meter=meter))
+
+
+def gpu_second_cost(pool: str, gpu: str | None, at: datetime) -> Decimal:
+    """Return what a GPU-second of a pool and class of GPU cost at a moment, in the book's currency."""
+    settings = get_settings()
+    known = pool_plan(pool, settings.catalog_dir).gpu_second_cost(gpu, at)
+    return Decimal(settings.gpu_second_cost) if known is None else known
 
 
 def unmetered_gpu_seconds(take: Take, ended_at: datetime) -> Decimal:

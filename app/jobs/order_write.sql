@@ -43,10 +43,11 @@ share AS (
 ),
 unit AS (
     INSERT INTO units (id, job_id, account_id, kind, pool, model, state, class, shot, position, frames, estimate,
-        queued_at, takes_lost, takes_error)
+        memory_mb, features, queued_at, takes_lost, takes_error)
     SELECT u ->> 'id', u ->> 'job_id', :account_id, u ->> 'kind', u ->> 'pool', u ->> 'model', u ->> 'state',
         CAST(u ->> 'class' AS smallint), CAST(u ->> 'shot' AS int), CAST(u ->> 'position' AS int),
         CAST(u ->> 'frames' AS int), CAST(u ->> 'estimate' AS numeric),
+        CAST(u ->> 'memory_mb' AS int), ARRAY(SELECT jsonb_array_elements_text(u -> 'features')),
         -- A microsecond apart, so that a storyboard starts with its first shot, and a group with its first job.
         :now + (n - 1) * interval '1 microsecond', 0, 0
     FROM jsonb_array_elements(CAST(:units AS jsonb)) WITH ORDINALITY AS each (u, n)

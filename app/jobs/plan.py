@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.catalog.memory_estimate import needed_mb
 from app.catalog.models import VideoModel
 from app.db import Base, new_id
 from app.jobs.queue_tables import Unit
@@ -47,21 +48,25 @@ def longest_render(spec: Spec, model: VideoModel) -> int:
 
     It is 0 when every shot is reused.
     """
-    renders = [
-        model.native_frames(segment.frames, spec.fps)
-        + (model.handover_frames if segment.position or spec.mode == "extend" else 0)
-        for segment in plan_segments(spec, model)
-    ]
-    return model.rendered_frames(max(renders)) if renders else 0
+    return max((_rendered(segment, spec, model) for segment in plan_segments(spec, model)), default=0)
+
+
+def _rendered(segment: Segment, spec: Spec, model: VideoModel) -> int:
+    """Return the native frames that the model makes for a segment, with those that it is shown again."""
+    repeated = model.handover_frames if segment.position or spec.mode == "extend" else 0
+    return model.rendered_frames(model.native_frames(segment.frames, spec.fps) + repeated)
 
 
 def plan_units(spec: Spec, model: VideoModel, pool: str) -> list[dict[str, Any]]:
     """Return the columns of a new job's units: the first segment of each shot is ready, the later ones wait for it.
 
     Shots render in parallel; the segments of one shot run one after another because each continues the last. Where
-    every shot is reused (a film joined from existing clips), there is nothing to render, only to join.
+    every shot is reused (a film joined from existing clips), there is nothing to render, only to join. Each segment has
+    what it needs of a GPU, so that a claim takes only what fits; for test orders no model is loaded.
     """
     priority = CLASS_OF_TIER.get(spec.service_tier, 1)
+    is_free = pool == TEST_POOL or model.architecture is None
+    sides = (0, 0) if is_free else model.native[spec.resolution][spec.ratio]
     units = [
         {
             "id": new_id("unit"),
@@ -74,6 +79,8 @@ def plan_units(spec: Spec, model: VideoModel, pool: str) -> list[dict[str, Any]]
             "position": segment.position,
             "frames": segment.frames,
             "estimate": str(Decimal(segment.frames) / spec.fps),
+            "memory_mb": 0 if is_free else needed_mb(model, *sides, _rendered(segment, spec, model)),
+            "features": [] if is_free else sorted(model.requires),
         }
         for segment in plan_segments(spec, model)
     ]
@@ -93,6 +100,8 @@ def _finish(spec: Spec, priority: int) -> dict[str, Any]:
         "position": 0,
         "frames": spec.frames,
         "estimate": "1",
+        "memory_mb": 0,
+        "features": [],
     }
 
 

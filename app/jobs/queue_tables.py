@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment, install_trigger, one_of
@@ -33,13 +33,13 @@ class Unit(Base):
         one_of("kind", ("segment", "finish")),
         one_of("state", UnitState),
         UniqueConstraint("job_id", "kind", "shot", "position"),
-        # For claim.sql: an account's queue by pool, priority and age, and the same for one model.
+        # An account's queue by pool, priority and age; and, for claim.sql, the same for one lane.
         Index(
             "ix_units_ready", "pool", "class", "account_id", "queued_at", "id", postgresql_where=text("state = 'ready'")
         ),
         Index(
-            "ix_units_ready_model",
-            *("pool", "class", "account_id", "model", "queued_at", "id"),
+            "ix_units_ready_lane",
+            *("pool", "class", "account_id", "model", "memory_mb", "features", "queued_at", "id"),
             postgresql_where=text("state = 'ready'"),
         ),
         Index("ix_units_running", "id", postgresql_where=text("state = 'running'")),
@@ -59,6 +59,9 @@ class Unit(Base):
     position: Mapped[int] = mapped_column(Integer, default=0)  # of the segment within its shot
     frames: Mapped[int] = mapped_column(Integer, default=0)
     estimate: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(1))  # GPU-seconds
+    # What a GPU must have: memory in MiB, and features (app.catalog.gpu_features).
+    memory_mb: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    features: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
     queued_at: Mapped[datetime] = mapped_column(Moment)
     not_before: Mapped[datetime | None] = mapped_column(Moment)
     takes_lost: Mapped[int] = mapped_column(SmallInteger, default=0)
@@ -70,7 +73,9 @@ class Unit(Base):
 
 
 class Lane(Base):
-    """The number of ready units of one model of an account, by pool and priority. Triggers on `units` maintain it.
+    """The number of ready units of an account that are alike: of one model, with the same needs, by pool and priority.
+
+    Triggers on `units` maintain it.
 
     claim.sql reads from it which accounts wait: one row per lane, however long the queues are.
     """
@@ -82,6 +87,8 @@ class Lane(Base):
     priority: Mapped[int] = mapped_column("class", SmallInteger, primary_key=True, autoincrement=False)
     account_id: Mapped[str] = mapped_column(Text, primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
+    memory_mb: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False, server_default="0")
+    features: Mapped[list[str]] = mapped_column(ARRAY(Text), primary_key=True, server_default="{}")
     ready: Mapped[int] = mapped_column(Integer)
 
 
@@ -93,21 +100,23 @@ install_trigger(
     BEGIN
         IF TG_OP <> 'INSERT' AND OLD.state = 'ready' THEN
             UPDATE lanes SET ready = ready - 1 WHERE pool = OLD.pool AND class = OLD.class
-                AND account_id = OLD.account_id AND model = OLD.model;
+                AND account_id = OLD.account_id AND model = OLD.model
+                AND memory_mb = OLD.memory_mb AND features = OLD.features;
             DELETE FROM lanes WHERE pool = OLD.pool AND class = OLD.class
-                AND account_id = OLD.account_id AND model = OLD.model AND ready = 0;
+                AND account_id = OLD.account_id AND model = OLD.model
+                AND memory_mb = OLD.memory_mb AND features = OLD.features AND ready = 0;
         END IF;
         IF TG_OP <> 'DELETE' AND NEW.state = 'ready' THEN
-            INSERT INTO lanes (pool, class, account_id, model, ready)
-            VALUES (NEW.pool, NEW.class, NEW.account_id, NEW.model, 1)
-            ON CONFLICT (pool, class, account_id, model) DO UPDATE SET ready = lanes.ready + 1;
+            INSERT INTO lanes (pool, class, account_id, model, memory_mb, features, ready)
+            VALUES (NEW.pool, NEW.class, NEW.account_id, NEW.model, NEW.memory_mb, NEW.features, 1)
+            ON CONFLICT (pool, class, account_id, model, memory_mb, features) DO UPDATE SET ready = lanes.ready + 1;
         END IF;
         RETURN NULL;
     END $$
     """,
     """
     CREATE OR REPLACE TRIGGER units_count_lanes
-    AFTER INSERT OR DELETE OR UPDATE OF state, class, pool, account_id, model ON units
+    AFTER INSERT OR DELETE OR UPDATE OF state, class, pool, account_id, model, memory_mb, features ON units
     FOR EACH ROW EXECUTE FUNCTION count_lanes()
     """,
 )
@@ -158,6 +167,9 @@ class Take(Base):
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     meter: Mapped[dict[str, Any] | None] = mapped_column(JSONB)  # seconds by stage, peak memory
     gpu_seconds: Mapped[Decimal] = mapped_column(Numeric(12, 3), default=Decimal(0))
+    gpu: Mapped[str | None] = mapped_column(Text)  # the worker's class of GPU (app.catalog.pools), where it has one
+    # What those GPU-seconds cost when the take ended, in the book's currency; NULL before that, and for old takes.
+    gpu_cost: Mapped[Decimal | None] = mapped_column(Numeric(20, 9))
     clip_key: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -212,3 +224,6 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(Moment)
     seen_at: Mapped[datetime] = mapped_column(Moment)
     facts: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict)  # the device's name and memory_bytes, versions
+    # What units may need of its GPU; NULL where it has not said, so that everything fits.
+    memory_mb: Mapped[int | None] = mapped_column(Integer)
+    features: Mapped[list[str] | None] = mapped_column(ARRAY(Text))

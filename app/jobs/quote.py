@@ -14,7 +14,7 @@ from app.clock import now
 from app.db import new_id
 from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
-from app.jobs.capability import check_memory
+from app.jobs.capability import check_gpu
 from app.jobs.file_retention import check_retention
 from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
@@ -108,7 +108,7 @@ def estimate_films(
 
     For `model: "auto"` every enabled model that can make it is priced and the cheapest selected; of equal prices the
     one with the most native pixels at the requested size, then the catalogue's order. `facts` are those of its order
-    where they are read already. Raises AppError as `check_terms`, `resolve`, `check_memory` and `price_spec` do; for
+    where they are read already. Raises AppError as `check_terms`, `resolve`, `check_gpu` and `price_spec` do; for
     `auto`, the refusal of the first model when none can make it.
     """
     accepted = None if facts is None else facts.accepted_terms
@@ -117,7 +117,7 @@ def estimate_films(
     def price_of(model: VideoModel) -> tuple[Priced, ...]:
         check_terms(session, model, accepted=accepted)
         spec = labelled(resolve(session, caller, request, model, seed=seed, mode=mode), caller.account)
-        check_memory(session, caller, spec, model)
+        check_gpu(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
 
     priced = _price_each(candidates(request, now(session), mode), price_of)
@@ -140,7 +140,7 @@ def price_for_guest(session: Session, request: VideoRequest, terms: PriceTerms) 
     def price_of(model: VideoModel) -> tuple[Priced, ...]:
         check_terms(session, model)
         spec = resolve(session, guest, request, model, seed=0)
-        check_memory(session, guest, spec, model)
+        check_gpu(session, guest, spec, model)
         return (price_by(terms, spec, model),)
 
     return _cheapest(_price_each(candidates(request, terms.at), price_of))[0]

@@ -189,7 +189,7 @@ _POLICY = ("visible_label", "deepfake")
 def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: RegistryEntry) -> None:
     """Write the job's end, its receipt, its film's entry in the registry and its last event in one statement."""
     columns = receipt_columns(job, receipt)
-    columns["gpu_milliseconds"] = int(facts.gpu_seconds * 1000)
+    columns |= {"gpu_milliseconds": int(facts.gpu_seconds * 1000), "gpu_cost": facts.gpu_cost}
     row = ReceiptRow(job_id=job.id, body=receipt.to_json().decode(), **columns)
     event = new_job_event(
         session,

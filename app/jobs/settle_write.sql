@@ -19,9 +19,9 @@ registry AS (
 ),
 receipt AS (
     INSERT INTO receipts (job_id, account_id, project_id, outcome, currency, quoted, total, list_total, body, film_key,
-                          film_sha256, pricing_case, priced_at, gpu_milliseconds, test, settled_at)
+                          film_sha256, pricing_case, priced_at, gpu_milliseconds, gpu_cost, test, settled_at)
     VALUES (:job_id, :account_id, :project_id, :state, :currency, :quoted, :total, :list_total, :body, :film_key,
-            :film_sha256, :pricing_case, :priced_at, :gpu_milliseconds, :test, :now)
+            :film_sha256, :pricing_case, :priced_at, :gpu_milliseconds, :gpu_cost, :test, :now)
 ),
 event AS (
     INSERT INTO events (id, account_id, project_id, job_id, test, type, sequence, body, callback_url, callback_body,

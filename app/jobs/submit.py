@@ -10,7 +10,7 @@ from app.accounts.caller import Caller, require_active
 from app.catalog.models import load_catalog
 from app.db import after_commit, new_id
 from app.errors import AppError
-from app.jobs.capability import check_memory
+from app.jobs.capability import check_gpu
 from app.jobs.check_order import require_checked
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
@@ -121,11 +121,11 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
     request = order.request
     if request.quote_id:
         films = open_quotes(session, caller, request.quote_id, request, spec=order.spec)
-        check_memory(session, caller, films[0].spec, films[0].model)
+        check_gpu(session, caller, films[0].spec, films[0].model)
         return films
     if order.spec is not None:
         spec, model = labelled(order.spec, caller.account), load_catalog(get_settings().catalog_dir)[order.spec.model]
-        check_memory(session, caller, spec, model)
+        check_gpu(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
     return estimate_films(session, caller, request, mode=order.mode, facts=facts)
 

@@ -1,6 +1,7 @@
 """Tables of orders: quotes, jobs, receipts, submissions, intake pauses and terms. The queue is in queue_tables.py."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +11,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Numeric,
     Sequence,
     SmallInteger,
     Text,
@@ -186,6 +188,7 @@ class ReceiptRow(Base):
     pricing_case: Mapped[str] = mapped_column(Text)
     priced_at: Mapped[datetime] = mapped_column(Moment)
     gpu_milliseconds: Mapped[int] = mapped_column(BigInteger, default=0)  # of all takes, lost ones included
+    gpu_cost: Mapped[Decimal | None] = mapped_column(Numeric(20, 9))  # of them, in the currency; NULL where unknown
     test: Mapped[bool] = mapped_column(default=False)
     settled_at: Mapped[datetime] = mapped_column(Moment)
 

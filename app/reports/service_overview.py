@@ -12,6 +12,7 @@ from app.audit_sums import NEVER
 from app.dispatch.service_figures import FIGURES, summed_until
 from app.jobs.queue_tables import Unit, Worker
 from app.jobs.tables import Job
+from app.settings import get_settings
 
 PRIORITY_TITLES = {0: "Priority", 1: "Standard", 2: "Flex"}
 # Waiting times are those of the last day, so that they describe the present.
@@ -26,6 +27,7 @@ class DayFigures(NamedTuple):
     films: int = 0
     seconds: Decimal = Decimal(0)
     gpu_seconds: Decimal = Decimal(0)
+    gpu_cost: Decimal = Decimal(0)  # of them, in whole units of the currency
 
 
 class QueueFigures(NamedTuple):
@@ -49,12 +51,13 @@ class WaitFigures(NamedTuple):
 
 # Figures of whole quarters from `:start` on, and those of the rows that no quarter has summed yet.
 _SINCE = f"""
-    SELECT starts_at, charged, refunded, films, seconds, gpu_seconds, failed, error_code
+    SELECT starts_at, charged, refunded, films, seconds, gpu_seconds, gpu_cost, failed, error_code
     FROM service_figures WHERE starts_at >= :start
     UNION ALL SELECT * FROM ({FIGURES}) AS unsummed"""
 _BY_DAY = text(f"""
     SELECT CAST(timezone(:zone, starts_at) AS date) AS day, sum(charged) AS charged, sum(refunded) AS refunded,
-           sum(films) AS films, sum(seconds) AS seconds, sum(gpu_seconds) AS gpu_seconds
+           sum(films) AS films, sum(seconds) AS seconds, sum(gpu_seconds) AS gpu_seconds,
+           sum(coalesce(gpu_cost, gpu_seconds * :gpu_second_cost)) AS gpu_cost
     FROM ({_SINCE}) AS figures GROUP BY day
 """)
 _FAILURES = text(f"""
@@ -66,11 +69,15 @@ _FAILURES = text(f"""
 def read_days(session: Session, first: date, zone: ZoneInfo) -> dict[date, DayFigures]:
     """Return the figures of each day since `first` that has any, without test jobs.
 
-    Charges count on the day of settlement, refunds on the day of the refund, GPU-seconds on the day a take ended.
+    Charges count on the day of settlement, refunds on the day of the refund, GPU-seconds on the day a take ended. They
+    cost what they cost then, by the worker's pool and class of GPU; before that was recorded, settings.gpu_second_cost.
     """
-    rows = session.execute(_BY_DAY, {"zone": str(zone), **_span(session, first, zone)})
+    cost = Decimal(get_settings().gpu_second_cost)
+    rows = session.execute(_BY_DAY, {"zone": str(zone), "gpu_second_cost": cost, **_span(session, first, zone)})
     figures = {
-        row.day: DayFigures(int(row.charged), int(row.refunded), int(row.films), row.seconds, row.gpu_seconds)
+        row.day: DayFigures(
+            int(row.charged), int(row.refunded), int(row.films), row.seconds, row.gpu_seconds, row.gpu_cost
+        )
         for row in rows
     }
     return {day: each for day, each in figures.items() if any(each)}

@@ -26,7 +26,8 @@ from pricing.simulation_result import Case, Simulation
 GROUPED = text(
     """
     SELECT pricing_case, account_id, width_bucket(priced_at, CAST(:edges AS timestamptz[])) AS piece,
-           min(priced_at) AS at, count(*) AS jobs, sum(total) AS charged, sum(gpu_milliseconds) AS gpu_milliseconds
+           min(priced_at) AS at, count(*) AS jobs, sum(total) AS charged, sum(gpu_milliseconds) AS gpu_milliseconds,
+           sum(coalesce(gpu_cost, gpu_milliseconds * CAST(:gpu_second_cost AS numeric) / 1000)) AS gpu_cost
     FROM receipts
     WHERE settled_at >= :since AND settled_at < :until AND NOT test AND currency = :currency
     GROUP BY pricing_case, account_id, piece
@@ -41,7 +42,8 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     """Return what a book would have charged for the live jobs settled in [since, until), beside what was charged.
 
     Jobs in another currency than the book's are left out. The margin counts every GPU-second of the jobs, of failed
-    and lost takes too, at settings.gpu_second_cost. What the book would not sell is reported as refused. Free seconds
+    and lost takes too, at what it cost when its take ended: by the worker's pool and class of GPU; where that was not
+    recorded yet, at settings.gpu_second_cost. What the book would not sell is reported as refused. Free seconds
     count as they were used then.
 
     Raises AppError `invalid_request` for a period that ends before it begins.
@@ -53,14 +55,19 @@ def simulate_book(session: Session, book: PriceBook, *, since: datetime, until: 
     with long_work(session, statement_seconds=SIMULATION_SECONDS, idle_seconds=SIMULATION_SECONDS):
         rows = session.execute(
             GROUPED,
-            {"since": since, "until": until, "currency": book.currency, "edges": edges(book, contracts)},
+            {
+                "since": since,
+                "until": until,
+                "currency": book.currency,
+                "edges": edges(book, contracts),
+                "gpu_second_cost": Decimal(get_settings().gpu_second_cost),
+            },
             execution_options={"stream_results": True},
         )
         return simulate(
             book,
             _past(rows.yield_per(ROWS_PER_FETCH)),
             contracts=contracts,
-            cost_per_gpu_second=Decimal(get_settings().gpu_second_cost),
             in_force=in_force,
         )
 
@@ -103,4 +110,4 @@ def _past(rows: Iterable[Row[Any]]) -> Iterator[PastJob]:
         case = cases.get(row.pricing_case)
         if case is None:
             case = cases[row.pricing_case] = Case.from_json(row.pricing_case)
-        yield PastJob(case, row.at, row.account_id, row.jobs, int(row.charged), int(row.gpu_milliseconds))
+        yield PastJob(case, row.at, row.account_id, row.jobs, int(row.charged), int(row.gpu_milliseconds), row.gpu_cost)

@@ -8,9 +8,14 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import load_pools
+from app.clock import now
 from app.jobs.queue_tables import Take, Unit, Worker
+from app.settings import get_settings
 
 WORKERS_MAX = 200
+# Work that has waited for so many cold starts waits for more than a cold start.
+COLD_STARTS_MAX = 1.5
 QUEUE_STATES = ("ready", "running", "blocked")
 
 
@@ -40,6 +45,8 @@ class PoolQueue:
     ready: int
     running: int
     blocked: int
+    # Whether its work waits for workers that an autoscaler starts, and has not waited for longer than that takes.
+    is_starting: bool = False
 
 
 def list_worker_rows(session: Session) -> list[WorkerRow]:
@@ -74,14 +81,14 @@ def pools_without_others(workers: Sequence[WorkerRow]) -> dict[str, list[str]]:
 
 
 def standing_queues(workers: Sequence[WorkerRow], queues: Sequence[PoolQueue]) -> list[str]:
-    """Return the pools in which work waits and that no worker serves."""
+    """Return the pools in which work waits and that no worker serves, nor one that is being started."""
     served = {
         pool
         for each in workers
         if each.state not in ("gone", "draining") and not each.drain_requested
         for pool in each.pools
     }
-    return [each.pool for each in queues if each.ready and each.pool not in served]
+    return [each.pool for each in queues if each.ready and not each.is_starting and each.pool not in served]
 
 
 def unserved_pools(session: Session, pools: set[str]) -> list[str]:
@@ -99,10 +106,29 @@ def read_pool_queues(session: Session, known_pools: set[str]) -> list[PoolQueue]
             select(Unit.pool, func.count()).where(Unit.state == state).group_by(Unit.pool)
         ):
             counts.setdefault(pool, {})[state] = count
+    starting = _starting_pools(session)
     return [
-        PoolQueue(pool, **{state: counts.get(pool, {}).get(state, 0) for state in QUEUE_STATES})
+        PoolQueue(
+            pool, **{state: counts.get(pool, {}).get(state, 0) for state in QUEUE_STATES}, is_starting=pool in starting
+        )
         for pool in sorted(known_pools | set(counts))
     ]
+
+
+def _starting_pools(session: Session) -> set[str]:
+    """Return the pools that an autoscaler may start, unless something has waited there for longer than that takes.
+
+    Flex work waits for idle workers by design, so its age says nothing.
+    """
+    plans = {pool: plan for pool, plan in load_pools(get_settings().catalog_dir).items() if plan.startable()}
+    query = select(Unit.pool, func.min(Unit.queued_at)).where(Unit.state == "ready", Unit.priority < 2)
+    moment = now(session)
+    late = {
+        pool
+        for pool, oldest in session.execute(query.where(Unit.pool.in_(plans)).group_by(Unit.pool))
+        if (moment - oldest).total_seconds() > COLD_STARTS_MAX * plans[pool].cold_start_seconds
+    }
+    return set(plans) - late
 
 
 def _current_work(take: Take | None) -> str:

@@ -12,7 +12,7 @@ from prometheus_client import Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from app import metrics
-from app.dispatch.gauges import CLASSES, QUERIES, UP
+from app.dispatch.gauges import CLASSES, OF_POOLS, QUERIES, UP
 from app.dispatch.retention import chores
 from app.dispatch.scheduler import REPAIRS
 from app.jobs.states import JobState, TakeState
@@ -36,6 +36,7 @@ def alerts() -> list[dict[str, Any]]:
 def labels_of_series() -> dict[str, set[str]]:
     """The labels of every series that a process can show, by the name that a query uses."""
     labels = {name: set(own) for name, (_, own, _) in QUERIES.items()}
+    labels |= {name: {"pool"} for name in OF_POOLS}
     labels |= {name: set() for name in UP} | {"cinemeter_repairs_total": {"repair"}}
     labels |= {"cinemeter_eta_off_seconds": {"pool", "what"}, "cinemeter_eta_within_ratio": {"pool"}}
     for metric in COUNTED:
@@ -193,6 +194,51 @@ CASES: list[tuple[str, str, dict[str, str], str, dict[str, str] | None]] = [
     ("a report is late", "ReportsAreDue", {"cinemeter_content_report_due_seconds": "7200-60x180"}, "3h", {}),
     ("a report has time", "ReportsAreDue", {"cinemeter_content_report_due_seconds": "7200-60x180"}, "1h", None),
     ("no report", "ReportsAreDue", {"cinemeter_content_reports_open": "0x180"}, "1h", None),
+    (
+        "a pool sleeps, its worker is being started",
+        "NoWorkers",
+        {
+            'cinemeter_units_ready{pool="wan", class="standard"}': "3x30",
+            'cinemeter_cold_start_seconds{pool="wan"}': "240x30",
+            'cinemeter_queue_age_seconds{pool="wan", class="standard"}': "0+10x30",
+        },
+        "10m",
+        None,
+    ),
+    (
+        "a pool sleeps, and only flex work waits for its idle workers",
+        "NoWorkers",
+        {
+            'cinemeter_units_ready{pool="wan", class="flex"}': "3x30",
+            'cinemeter_cold_start_seconds{pool="wan"}': "240x30",
+            'cinemeter_queue_age_seconds{pool="wan", class="flex"}': "9000x30",
+        },
+        "10m",
+        None,
+    ),
+    (
+        "a cold start that lasts too long",
+        "NoWorkers",
+        {
+            'cinemeter_units_ready{pool="wan", class="standard"}': "3x30",
+            'cinemeter_cold_start_seconds{pool="wan"}': "240x30",
+            'cinemeter_queue_age_seconds{pool="wan", class="standard"}': "0+60x30",
+        },
+        "14m",
+        {"pool": "wan"},
+    ),
+    (
+        "nothing runs while a pool starts",
+        "QueueStandsStill",
+        {
+            'cinemeter_units_ready{pool="wan", class="standard"}': "3x30",
+            'cinemeter_cold_start_seconds{pool="wan"}': "600x30",
+            'cinemeter_queue_age_seconds{pool="wan", class="standard"}': "1000x30",
+        },
+        "10m",
+        None,
+    ),
+    ("units that fit nobody", "UnitsFitNoWorker", {'cinemeter_units_unfit{pool="wan"}': "2x30"}, "6m", {"pool": "wan"}),
     ("no scheduler", "DatabaseAway", {'cinemeter_redis_up{instance="a"}': "1x10"}, "5m", {}),
 ]
 

@@ -132,6 +132,21 @@ QUEUE = (
         ),
     ),
     Panel(
+        "Ready units that fit no worker",
+        "short",
+        (("max by (pool) (cinemeter_units_unfit)", "{{pool}}"),),
+        "They need more memory or other features than any GPU of their pool has.",
+    ),
+    Panel(
+        "Seconds of a cold start, and of the oldest work that waits",
+        "s",
+        (
+            ("max by (pool) (cinemeter_cold_start_seconds)", "{{pool}} cold start"),
+            ('max by (pool) (cinemeter_queue_age_seconds{class!="flex"})', "{{pool}} waits"),
+        ),
+        "Only pools that an autoscaler starts have a cold start; pools.toml says it.",
+    ),
+    Panel(
         "Share of workers that are busy",
         "percentunit",
         (

@@ -3,7 +3,10 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+
+from app.catalog.gpu_features import cuda_features
 
 # A container may have less memory than its host (cgroup v2, then v1); without a limit the file is absent or huge.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -17,28 +20,33 @@ def host_bytes() -> int:
     return min([host, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def machine_facts(device: str) -> dict[str, str | int]:
-    """Return `name` and `memory_bytes` of a torch device (`cpu`, `cuda:0`), and the versions of its packages.
+def machine_facts(device: str) -> dict[str, str | int | list[str]]:
+    """Return `name`, `memory_bytes` and `features` of a torch device (`cpu`, `cuda:0`), and its packages' versions.
 
     torch is imported only for a GPU: a worker that only joins films needs none. Raises torch's error where there is no
     such device.
     """
-    facts: dict[str, str | int] = {"python": platform.python_version()}
+    facts: dict[str, str | int | list[str]] = {"python": platform.python_version()}
     for package in _VERSIONS:
         try:
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
     if device == "cpu":
-        return {"name": _processor(), "memory_bytes": host_bytes(), **facts}
+        return {"name": _processor(), "memory_bytes": host_bytes(), "features": ["bfloat16"], **facts}
     import torch
 
     properties = torch.cuda.get_device_properties(device)
+    features = cuda_features(properties.major, properties.minor)
+    # Its kernels are built for this one architecture.
+    if (properties.major, properties.minor) == (9, 0) and find_spec("fa3_fwd_interface") is not None:
+        features.append("flash-attention-3")
     return {
         "name": properties.name,
         "memory_bytes": int(properties.total_memory),
         "capability": f"{properties.major}.{properties.minor}",
         "cuda": str(torch.version.cuda),
+        "features": features,
         **facts,
     }
 

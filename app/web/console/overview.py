@@ -14,7 +14,6 @@ from app.jobs.intake import list_pauses
 from app.prices.find import book_at
 from app.reports.service_overview import DayFigures, count_workers, read_days, read_failures, read_queue
 from app.reports.workers import list_worker_rows, read_pool_queues, standing_queues
-from app.settings import get_settings
 from app.web.auth import AdminDep, SessionDep
 from app.web.charts import HALF_WIDTH, Chart, bar_chart, shares
 from app.web.formats import count, minor, month_day, seconds
@@ -106,5 +105,5 @@ def _period(days: Sequence[DayFigures], currency: str) -> _Period:
         films=sum(day.films for day in days),
         seconds=sum((day.seconds for day in days), Decimal(0)),
         gpu_seconds=gpu_seconds,
-        cost=int(gpu_seconds * Decimal(get_settings().gpu_second_cost) * minor_per_major(currency)),
+        cost=int(sum((day.gpu_cost for day in days), Decimal(0)) * minor_per_major(currency)),
     )

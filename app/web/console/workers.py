@@ -9,6 +9,7 @@ from app.audit_log.actor import Actor
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.db import commit_early
+from app.dispatch.unfit import unfit_units
 from app.jobs.intake import list_pauses, pause_intake, resume_intake
 from app.jobs.model_terms import acknowledge_terms, acknowledgement_of, models_with_terms, terms_hash
 from app.reports.display_names import display_names
@@ -40,6 +41,7 @@ def show_workers(request: Request, session: SessionDep, visitor: AdminDep) -> Re
         "figures": read_worker_figures(session),
         "alone": pools_without_others(workers),
         "standing": standing_queues(workers, queues),
+        "unfit": unfit_units(session),
         "queues": queues,
         "pauses": [
             {

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.dispatch.claim import CLAIM_SQL, choice_inputs
+from app.dispatch.choice import CLAIM_SQL, choice_inputs
 from app.jobs.queue_tables import Share
 from tests.factories import make_account, make_queued_job
 
@@ -43,7 +43,8 @@ def grow(session: Session, accounts: list[str], *, past: int, waiting: int) -> N
     session.execute(text("DELETE FROM lanes"))
     session.execute(
         text(
-            "INSERT INTO lanes SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready'"
+            "INSERT INTO lanes (pool, class, account_id, model, ready)"
+            " SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready'"
             " GROUP BY pool, class, account_id, model"
         )
     )
