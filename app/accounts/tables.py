@@ -59,6 +59,10 @@ class Account(Base):
     visible_label: Mapped[str | None] = mapped_column(Text)
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
+    # What seals hash the account's events and reasons with. An erasure removes it: no hash then tells a value.
+    salt: Mapped[str | None] = mapped_column(
+        Text, server_default=text("gen_random_uuid()::text || gen_random_uuid()::text"), deferred=True
+    )
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
