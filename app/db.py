@@ -58,13 +58,25 @@ def install_trigger(table: Table, *statements: str) -> None:
         event.listen(table, "after_create", DDL(statement))  # type: ignore[no-untyped-call]
 
 
-def append_only(table: Table, message: str) -> None:
-    """Have the database refuse every update and delete of a table's rows with the error `message`."""
+# A transaction that sets this to `on` may change the erasable columns of rows that otherwise stay as they are.
+ERASING = "cinemeter.erasing"
+
+
+def append_only(table: Table, message: str, *, erasable: str | None = None) -> None:
+    """Have the database refuse every update and delete of a table's rows with the error `message`.
+
+    `erasable` is a column that an erasure may change (see `allow_erasure`), and nothing else.
+    """
+    exception = f"""
+            IF TG_OP = 'UPDATE' AND current_setting('{ERASING}', true) = 'on'
+                AND to_jsonb(NEW) - '{erasable}' = to_jsonb(OLD) - '{erasable}' THEN
+                RETURN NEW;
+            END IF;"""
     install_trigger(
         table,
         f"""
         CREATE OR REPLACE FUNCTION {table.name}_stay() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
+        BEGIN{exception if erasable else ""}
             RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation',
                 MESSAGE = '{message}';
         END $$
@@ -182,6 +194,11 @@ def allow_long(session: Session, *, statement_seconds: int = 0, idle_seconds: in
     limit_answers(session.connection().connection.driver_connection, statement_seconds)
     session.execute(text(f"SET LOCAL statement_timeout = '{statement_seconds}s'"))
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{idle_seconds}s'"))
+
+
+def allow_erasure(session: Session) -> None:
+    """Let this transaction replace personal values in rows that otherwise never change."""
+    session.execute(text(f"SET LOCAL {ERASING} = 'on'"))
 
 
 @contextmanager

@@ -68,6 +68,10 @@ class Account(Base):
     moderation_level: Mapped[str] = mapped_column(Text, default=ModerationLevel.STANDARD, server_default="standard")
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
+    # What seals hash the account's events and reasons with. An erasure removes it: no hash then tells a value.
+    salt: Mapped[str | None] = mapped_column(
+        Text, server_default=text("gen_random_uuid()::text || gen_random_uuid()::text"), deferred=True
+    )
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 

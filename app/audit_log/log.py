@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
 from app.audit_log.tables import AuditEntry
+from app.audit_log.values import separate_values
 from app.clock import now
 
 # A transaction-long advisory lock: entries are chained, so they are written one after the other. Acquire it last.
@@ -22,8 +22,10 @@ def record_action(session: Session, actor: Actor, act: str, subject: str, **fact
     """Record an action in the transaction that does it. The caller commits.
 
     `act` is the action, such as `book.approved` or `account.suspended`; `subject` is the id that it is about. `facts`
-    are plain values such as before and after or a reason; money as decimal strings, no floats.
+    are plain values such as before and after or a reason; money as decimal strings, no floats. Those that can name a
+    person are kept beside the entry, which has their salted hash (see values.py).
     """
+    kept, values = separate_values(facts)
     session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     last = session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))
     entry = AuditEntry(
@@ -32,11 +34,15 @@ def record_action(session: Session, actor: Actor, act: str, subject: str, **fact
         via=actor.via,
         act=act,
         subject=subject,
-        facts=facts,
+        facts=kept,
         previous_hash=last or FIRST,
     )
     entry.hash = entry_hash(entry)
     session.add(entry)
+    session.flush()
+    for value in values:
+        value.number = entry.number
+    session.add_all(values)
     session.flush()
     return entry
 
@@ -89,33 +95,3 @@ def last_simulation(session: Session, book_id: str, content_hash: str) -> int | 
             AuditEntry.facts["content_hash"].astext == content_hash,
         )
     )
-
-
-def broken_among(session: Session, entries: Sequence[AuditEntry]) -> list[int]:
-    """Return the numbers of those of these entries that were changed, or whose predecessor was removed or inserted."""
-    other = aliased(AuditEntry)
-    previous = (
-        select(other.hash)
-        .where(other.number < AuditEntry.number)
-        .order_by(other.number.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    numbers = [entry.number for entry in entries]
-    rows = session.execute(select(AuditEntry.number, previous).where(AuditEntry.number.in_(numbers)))
-    # `dict` would take the result itself for a mapping: it has `keys`.
-    hashes: dict[int, str | None] = dict(rows.all())
-    return [
-        entry.number
-        for entry in entries
-        if entry.previous_hash != (hashes[entry.number] or FIRST) or entry.hash != entry_hash(entry)
-    ]
-
-
-def broken_entries(session: Session) -> Iterator[int]:
-    """Yield the number of each entry that was changed, or whose predecessor was removed or inserted."""
-    previous = FIRST
-    for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.number).execution_options(yield_per=500)):
-        if entry.previous_hash != previous or entry.hash != entry_hash(entry):
-            yield entry.number
-        previous = entry.hash

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Identity, Index, Text
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,4 +33,15 @@ class AuditEntry(Base):
     hash: Mapped[str] = mapped_column(Text, unique=True)
 
 
-append_only(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to")
+append_only(Base.metadata.tables["audit_entries"], "the audit trail is only ever added to", erasable="facts")
+
+
+class AuditValue(Base):
+    """A fact of an entry that can name a person. The entry has its salted hash; this row can be deleted alone."""
+
+    __tablename__ = "audit_values"
+
+    number: Mapped[int] = mapped_column(ForeignKey("audit_entries.number"), primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    salt: Mapped[str] = mapped_column(Text)  # 128 random bits in hex
+    value: Mapped[Any] = mapped_column(JSONB)

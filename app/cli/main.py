@@ -13,6 +13,7 @@ from app.cli import audit_commands, orders, serve
 from app.cli.bootstrap import init, print_sign_in_link
 from app.cli.client import ApiError
 from app.cli.doctor import diagnose, report_table
+from app.cli.erase import erasures
 from app.cli.keys import keys
 from app.cli.migrate import check_schema, upgrade
 from app.cli.models import models
@@ -67,6 +68,7 @@ def main(
 app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(erasures, name="erase")
 app.command("demo")(orders.demo)
 app.command("generate")(orders.generate)
 app.command("quote")(orders.quote)

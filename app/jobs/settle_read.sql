@@ -2,7 +2,7 @@
 SELECT
     (SELECT coalesce(max(sequence), 0) FROM events WHERE job_id = :job_id) AS last_sequence,
     (SELECT coalesce(sum(gpu_seconds), 0) FROM takes WHERE job_id = :job_id) AS gpu_seconds,
-    -- Unknown where the cost of one of them is; they ended under code before the revision 0051.
+    -- Unknown where the cost of one of them is; they ended under code before the revision 0052.
     (SELECT CASE WHEN bool_and(gpu_cost IS NOT NULL) THEN sum(gpu_cost) END FROM takes
      WHERE job_id = :job_id AND state <> 'running') AS gpu_cost,
     EXISTS (SELECT FROM takes WHERE job_id = :job_id AND state = 'running')

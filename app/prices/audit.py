@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.audit_finding import AuditFinding
-from app.audit_log.log import broken_entries
+from app.audit_log.verify import broken_entries
 from app.audit_sums import EVERYTHING, AuditScope, AuditSum, run_rules
 from app.prices.tables import StoredBook, StoredContract
 from pricing.book import PriceBook, parse_book

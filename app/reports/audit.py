@@ -124,6 +124,17 @@ RULES: dict[str, str] = {
         WHERE f.figures IS DISTINCT FROM r.figures
           AND NOT (r.figures IS NULL AND f.figures = '(0,0,0,0,0,0)')
     """,
+    "erased_event_has_its_erasure": """
+        SELECT DISTINCT account_id, 'has events without bodies, and no erasure' FROM events AS e
+        WHERE erased_hash IS NOT NULL AND NOT EXISTS (
+            SELECT FROM erasures AS x WHERE x.kind = 'account' AND x.subject_id = e.account_id)
+    """,
+    "erasure_is_in_the_audit_log": """
+        SELECT x.id, 'of ' || x.subject_id || ' is not in the audit log'
+        FROM erasures AS x WHERE NOT EXISTS (
+            SELECT FROM audit_entries AS e WHERE e.subject = x.subject_id AND e.act = 'erasure.started'
+                AND e.facts ->> 'erasure' = x.id)
+    """,
     "redeemed_quote_has_its_job": """
         SELECT q.id, 'is redeemed by ' || q.job_id || ', which does not hold it'
         FROM quotes q LEFT JOIN jobs j ON j.id = q.job_id AND j.quote_id = q.id

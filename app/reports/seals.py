@@ -22,6 +22,8 @@ SUMS: tuple[AuditSum, ...] = (*WALLET_SUMS, *PRICE_SUMS)
 
 # What must never change about a day: its receipts, what they are computed from, their events, and the money and the
 # allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal.
+# What can name a person, the bodies of events and the reasons of transfers, is covered by a hash that is salted for its
+# account. An erasure leaves this hash in the place of the value, and removes the salt.
 _DAY = text("""
     SELECT count(*) FILTER (WHERE kind = 'receipt') AS receipts,
            encode(sha256(coalesce(string_agg(hash, ''::bytea ORDER BY kind, key COLLATE "C"), '')), 'hex') AS digest
@@ -32,19 +34,25 @@ _DAY = text("""
             r.test, extract(epoch FROM r.settled_at),
             j.account_id, j.state, j.total, j.list_total, j.currency, j.quote_id, j.pricing, j.film, j.test,
             extract(epoch FROM j.started_at), extract(epoch FROM j.start_by), extract(epoch FROM j.finished_at),
-            e.id, e.type, e.body, h.amount, h.state, h.captured_amount
+            e.id, e.type, coalesce(e.erased_hash, encode(sha256(convert_to(
+                coalesce(a.salt, '') || e.id || e.body, 'UTF8')), 'hex')), h.amount, h.state, h.captured_amount
         )::text, 'UTF8')) AS hash
         FROM receipts AS r
         LEFT JOIN jobs AS j ON j.id = r.job_id
         LEFT JOIN events AS e ON e.job_id = r.job_id
             AND e.type IN ('video.completed', 'video.failed', 'video.cancelled', 'video.expired')
         LEFT JOIN holds AS h ON h.job_id = r.job_id
+        LEFT JOIN accounts AS a ON a.id = r.account_id
         WHERE r.settled_at >= :first AND r.settled_at < :end
         UNION ALL
-        SELECT 'transfer', id, sha256(convert_to(json_build_array(
-            id, account_id, debit, credit, amount, currency, kind, job_id, reference, reason, extract(epoch FROM at)
+        SELECT 'transfer', t.id, sha256(convert_to(json_build_array(
+            t.id, t.account_id, t.debit, t.credit, t.amount, t.currency, t.kind, t.job_id, t.reference,
+            CASE WHEN t.reason = '' OR t.reason LIKE 'erased:%' THEN t.reason ELSE 'erased:' || encode(
+                sha256(convert_to(coalesce(a.salt, '') || t.id || t.reason, 'UTF8')), 'hex') END,
+            extract(epoch FROM t.at)
         )::text, 'UTF8'))
-        FROM transfers WHERE at >= :first AND at < :end
+        FROM transfers AS t LEFT JOIN accounts AS a ON a.id = t.account_id
+        WHERE t.at >= :first AND t.at < :end
         UNION ALL
         SELECT 'hold', h.id, sha256(convert_to(json_build_array(
             h.id, h.job_id, h.account_id, h.project_id, h.key_id, h.month, h.amount, h.state, h.captured_amount,

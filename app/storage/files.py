@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from app.storage.interface import Stat, StorageError, Stored, Upload, checked
+from app.storage.interface import Stat, StorageError, Stored, Upload, checked, named_prefix
 
 CHUNK_BYTES = 2**20
 # Keys never start with a dot, so no partial file is mistaken for a stored one.
@@ -55,6 +55,12 @@ class FileStorage:
                 (self.root / folder).rmdir()
             except OSError:
                 return  # Not empty.
+
+    def purge(self, prefix: str) -> int:
+        keys = [stat.key for stat in self.list(named_prefix(prefix))]
+        for key in keys:
+            self.delete(key)
+        return len(keys)
 
     def list(self, prefix: str) -> Iterator[Stat]:
         with _convert_errors(prefix):

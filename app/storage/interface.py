@@ -71,6 +71,12 @@ class Storage(Protocol):
     def delete(self, key: str) -> None:
         """Delete `key`; a missing file is no error."""
 
+    def purge(self, prefix: str) -> int:
+        """Delete all files whose key starts with `prefix`, with every version that the store keeps; return how many.
+
+        Files that were deleted before have versions too. Raises ValueError for an empty prefix.
+        """
+
     def list(self, prefix: str) -> Iterator[Stat]:
         """Return all files whose key starts with `prefix` (empty: all), in the order of the keys."""
 
@@ -92,3 +98,10 @@ def checked(key: str) -> str:
     if not _KEY.fullmatch(key) or len(key) > _KEY_LENGTH_MAX:
         raise ValueError(f"{key!r} is not a storage key")
     return key
+
+
+def named_prefix(prefix: str) -> str:
+    """Return `prefix`. Raises ValueError for an empty one, which would be the whole store."""
+    if not prefix:
+        raise ValueError("a prefix to purge must not be empty")
+    return prefix

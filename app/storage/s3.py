@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
 
 from app.storage.files import CHUNK_BYTES, write_whole
-from app.storage.interface import Stat, StorageError, Stored, Upload, checked
+from app.storage.interface import Stat, StorageError, Stored, Upload, checked, named_prefix
 
 PART_BYTES = 16 * 2**20
 # Maximum consecutive resumes of a broken download without any progress.
@@ -114,6 +114,25 @@ class S3Storage:
             except ClientError as error:
                 if _code(error) not in _MISSING:
                     raise
+
+    def purge(self, prefix: str) -> int:
+        name, removed = self._base + named_prefix(prefix), 0
+        with _convert_errors(prefix):
+            try:
+                for page in self._client.get_paginator("list_object_versions").paginate(
+                    Bucket=self.bucket, Prefix=name
+                ):
+                    for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                        self._client.delete_object(Bucket=self.bucket, Key=item["Key"], VersionId=item["VersionId"])
+                        removed += 1
+            except ClientError as error:
+                if _code(error) not in {*_MISSING, "NotImplemented", "MethodNotAllowed"}:
+                    raise
+        # A store without versions may list none.
+        for stat in list(self.list(prefix)):
+            self.delete(stat.key)
+            removed += 1
+        return removed
 
     def list(self, prefix: str) -> Iterator[Stat]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self._base + prefix)

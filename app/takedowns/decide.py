@@ -139,8 +139,10 @@ def _open_report(session: Session, report_id: str, reason: str) -> ContentReport
 
 
 def _close(session: Session, actor: Actor, report: ContentReport, state: ReportState, reason: str) -> None:
+    # The database wants state and time together, and reading the time writes what is set before it.
+    moment = now(session)
     report.state, report.reason = state, reason.strip()
-    report.decided_at, report.decided_by = now(session), actor.person
+    report.decided_at, report.decided_by = moment, actor.person
 
 
 def _remove(session: Session, job: Job, report: ContentReport) -> None:

@@ -242,7 +242,11 @@ class Budget(Base):
 
 
 # No code does this, and nobody should by hand.
-append_only(Base.metadata.tables["transfers"], "a transfer is never changed or removed; book a new one")
+append_only(
+    Base.metadata.tables["transfers"],
+    "a transfer is never changed or removed; book a new one",
+    erasable="reason",
+)
 append_only(
     Base.metadata.tables["lot_draws"],
     "what left a credit lot is never changed or removed; credit comes in as a new lot",

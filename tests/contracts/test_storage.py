@@ -127,6 +127,17 @@ def test_a_deleted_file_is_gone_and_others_stay(storage: Storage, tmp_path: Path
     storage.put_file("a/b", tmp_path / "in", "text/plain")
 
 
+def test_a_prefix_is_purged_and_others_stay(storage: Storage, tmp_path: Path) -> None:
+    random_file(tmp_path / "in", 10)
+    for key in ("films/1/a", "films/1/b/c", "films/10/a"):
+        storage.put_file(key, tmp_path / "in", "text/plain")
+    assert storage.purge("films/1/") >= 2
+    assert [stat.key for stat in storage.list("")] == ["films/10/a"]
+    assert storage.purge("films/1/") == 0
+    with pytest.raises(ValueError, match="empty"):
+        storage.purge("")
+
+
 def test_lists_are_ordered_and_bounded_by_their_prefix(storage: Storage, tmp_path: Path) -> None:
     random_file(tmp_path / "in", 3)
     keys = ["takes/1/a", "takes/1/b", "takes/10/a", "takes/2/x/y", "other", "takes-not"]

@@ -14,6 +14,7 @@ from app.api.admin.schemas import PauseIn
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
 from app.audit_log.tables import AuditEntry
+from app.audit_log.values import shown_facts
 from app.catalog.models import require_model
 from app.clock import now
 from app.db import commit_early
@@ -214,7 +215,8 @@ def list_audit_entries(
 ) -> dict[str, Any]:
     """List audit entries, newest first: of one subject or all, with numbers below `before`, from `since` on."""
     entries = list_entries(session, subject=subject, before=before, since=since, limit=limit + 1)
-    data = [_entry(each) for each in entries[:limit]]
+    facts = shown_facts(session, entries[:limit])
+    data = [_entry(each, facts[each.number]) for each in entries[:limit]]
     return {"object": "list", "data": data, "has_more": len(entries) > limit}
 
 
@@ -242,6 +244,6 @@ def _worker(worker: Worker) -> WorkerOut:
     )
 
 
-def _entry(entry: AuditEntry) -> AuditEntryOut:
-    names = ("number", "at", "actor", "via", "act", "subject", "facts", "hash")
-    return AuditEntryOut(**{name: getattr(entry, name) for name in names})
+def _entry(entry: AuditEntry, facts: dict[str, Any]) -> AuditEntryOut:
+    names = ("number", "at", "actor", "via", "act", "subject", "hash")
+    return AuditEntryOut(facts=facts, **{name: getattr(entry, name) for name in names})

@@ -19,6 +19,7 @@ from app.admin.tables import TopUpRequest
 from app.admin.top_ups import open_top_ups
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
+from app.audit_log.values import shown_facts
 from app.clock import now
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
@@ -280,8 +281,8 @@ def _contracts(session: Session, account_id: str, moment: datetime) -> list[dict
 def _activity(session: Session, account_id: str) -> list[dict[str, Any]]:
     """Return the newest operator actions on the account, with the names of the operators."""
     entries = list_entries(session, subject=account_id, limit=20)
-    names = display_names(session, [entry.actor for entry in entries])
+    names, facts = display_names(session, [entry.actor for entry in entries]), shown_facts(session, entries)
     return [
-        {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+        {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": facts[each.number]}
         for each in entries
     ]

@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.audit_log.log import broken_among, list_entries
+from app.audit_log.log import list_entries
 from app.audit_log.tables import AuditEntry
+from app.audit_log.values import shown_facts, values_of
+from app.audit_log.verify import broken_among
 from app.errors import AppError
 from app.reports.display_names import display_names, person_id
 from app.web.auth import AdminDep, SessionDep
@@ -100,12 +102,22 @@ def send_csv(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Respon
 def send_json(session: SessionDep, visitor: AdminDep, chosen: Filtered) -> Response:
     """Send the filtered entries as JSON lines, newest first, with what their hashes are computed from."""
     entries = chosen.entries(session, visitor.zone, before=None, limit=EXPORT_MAX)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _records(session, entries))
+    values = values_of(session, [each.number for each in entries])
+    hashed = {
+        each.number: {
+            "hashed_facts": each.facts,
+            "salts": {name: row.salt for name, row in values.get(each.number, {}).items()},
+        }
+        for each in entries
+    }
+    records = ({**row, **hashed[row["number"]]} for row in _records(session, entries))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records)
     return download(lines.encode(), "audit-log.jsonl", "application/jsonl")
 
 
 def _rows(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
     names = display_names(session, [each for entry in entries for each in (entry.actor, entry.subject)])
+    facts = shown_facts(session, entries)
     return [
         {
             "number": each.number,
@@ -116,7 +128,7 @@ def _rows(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
             "action": each.act,
             "subject": each.subject,
             "subject_name": names.get(each.subject, each.subject),
-            "facts": {name: value for name, value in each.facts.items() if value not in (None, "")},
+            "facts": {name: value for name, value in facts[each.number].items() if value not in (None, "")},
             "hash": each.hash[:12],
         }
         for each in entries
@@ -124,7 +136,7 @@ def _rows(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
 
 
 def _records(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]]:
-    names = display_names(session, [each.actor for each in entries])
+    names, facts = display_names(session, [each.actor for each in entries]), shown_facts(session, entries)
     return [
         {
             "number": each.number,
@@ -134,7 +146,7 @@ def _records(session: Session, entries: list[AuditEntry]) -> list[dict[str, Any]
             "via": each.via,
             "action": each.act,
             "subject": each.subject,
-            "facts": each.facts,
+            "facts": facts[each.number],
             "previous_hash": each.previous_hash,
             "hash": each.hash,
         }

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
+from app.audit_log.values import shown_facts
 from app.clock import now
 from app.errors import AppError
 from app.prices.books import approve_book, schedule_book, withdraw_book
@@ -105,6 +106,7 @@ def _book(
     book, moment = book_by_id(session, book_id), now(session)
     state = book.state_at(moment)
     entries = list_entries(session, subject=book_id, limit=20)
+    facts = shown_facts(session, entries)
     names = display_names(session, [book.author, book.approver, *(entry.actor for entry in entries)])
     may_act = bool(visitor.roles & {Role.PRICING_AUTHOR, Role.PRICING_APPROVER})
     is_author = book.author == visitor.caller.person
@@ -115,7 +117,7 @@ def _book(
         "tones": TONES,
         "steps": _steps(book, state),
         "entries": [
-            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": facts[each.number]}
             for each in entries
         ],
         "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,

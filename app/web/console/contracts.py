@@ -10,6 +10,7 @@ from app.accounts.accounts import get_account
 from app.accounts.tables import Account
 from app.audit_log.actor import Actor
 from app.audit_log.log import list_entries
+from app.audit_log.values import shown_facts
 from app.clock import now
 from app.errors import AppError
 from app.prices.contracts import (
@@ -195,7 +196,7 @@ def _contract(
 ) -> Response:
     stored, moment = contract_by_id(session, contract_id), now(session)
     entries = list_entries(session, subject=contract_id, limit=20)
-    actors = [entry.actor for entry in entries]
+    actors, facts = [entry.actor for entry in entries], shown_facts(session, entries)
     names = display_names(session, [stored.account_id, stored.author, stored.approver, *actors])
     state, is_author = stored.state_at(moment), stored.author == visitor.caller.person
     may_approve = Role.PRICING_APPROVER in visitor.roles
@@ -209,7 +210,7 @@ def _contract(
         "toml": stored.toml,
         "tones": TONES,
         "entries": [
-            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": each.facts}
+            {"at": each.at, "action": each.act, "actor": names.get(each.actor, each.actor), "facts": facts[each.number]}
             for each in entries
         ],
         "may_edit": state is PriceDocumentState.DRAFT and is_author and Role.PRICING_AUTHOR in visitor.roles,
