@@ -128,7 +128,7 @@ def test_a_film_is_named_and_marked_on_its_page(site: Site):
     browser.send(f"{path}/favourite", {"favourite": "yes"})
     assert re.search(r'class="button small star" aria-pressed="true"', browser.page.text)
     card = browser.send(f"{path}/favourite", {"favourite": "no"}, **{"hx-request": "true"})
-    assert card.text.lstrip().startswith("<article")
+    assert card.text.lstrip().startswith('<div class="film"')
     assert 'aria-pressed="false"' in card.text
     bob = site.browser("bob")
     bob.get("/films")
