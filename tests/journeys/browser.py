@@ -122,14 +122,17 @@ NO_PAGE = re.compile(
 )
 
 
-def each_page(page: Page, roots: Sequence[str]) -> Iterator[str]:
-    """Open one page of each kind that links lead to from these, and yield its kind: its path without ids."""
+def each_page(page: Page, roots: Sequence[str], skip: re.Pattern[str] | None = None) -> Iterator[str]:
+    """Open one page of each kind that links lead to from these, and yield its kind: its path without ids.
+
+    Kinds that begin as `skip` says are left out.
+    """
     seen: set[str] = set()
     waiting = list(roots)
     while waiting:
         path = waiting.pop(0)
         kind = kind_of(path)
-        if kind in seen:
+        if kind in seen or (skip and skip.match(kind)):
             continue
         seen.add(kind)
         page.goto(path)
