@@ -23,7 +23,7 @@ PYTEST := $(BIN)/python -m pytest
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test browser proxies clients charts coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase clean
+.PHONY: help setup demo up test browser proxies clients charts coverage test-deep storm load check bench bench-marks bench-gpu fmt examples showcase screenshots clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -132,6 +132,9 @@ examples: $(TESTS) ## Record the examples of the OpenAPI document from the tests
 
 showcase: $(TESTS) ## Render the films that a fresh landing page shows
 	$(BIN)/python -m tests.repo.showcase
+
+screenshots: $(TESTS) browser ## Take the README's pictures of the pages; with ALL=<folder> every page in both languages, light, dark and on a phone
+	$(BIN)/python -m tests.repo.screenshots $(ALL)
 
 clean: ## Remove the environment and caches; films and the home folder stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -52,9 +52,9 @@ def check_pictures(model: VideoModel, shots: list[ShotIn], mode: Mode) -> None:
         if shot.last_frame and model.last_frame == "no":
             problem, field = f"{model.name} cannot end a shot on a given picture.", "last_frame"
         elif model.last_frame == "required" and not (shot.first_frame and shot.last_frame):
-            problem, field = f"{model.name} needs a first and a last picture.", "last_frame"
+            problem, field = f"{model.name} needs a start and an end frame.", "last_frame"
         elif mode == "i2v" and "t2v" not in model.modes and not shot.first_frame:
-            problem, field = f"{model.name} needs a first picture for each shot.", "first_frame"
+            problem, field = f"{model.name} needs a start frame for each shot.", "first_frame"
         else:
             continue
         able = sorted(each.id for each in models_with("i2v", get_settings().catalog_dir) if _can_show(each, shot))

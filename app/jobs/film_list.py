@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, or_, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -12,6 +12,16 @@ from app.jobs.find import own_jobs
 from app.jobs.label_tables import FilmLabel
 from app.jobs.model_life import has_model
 from app.jobs.tables import Job
+
+# One step of the index by model for each model, however many jobs there are.
+_MODELS = text("""
+    WITH RECURSIVE models AS (
+        SELECT min(model) AS model FROM jobs
+        UNION ALL
+        SELECT (SELECT min(model) FROM jobs WHERE model > models.model) FROM models WHERE models.model IS NOT NULL
+    )
+    SELECT model FROM models WHERE model IS NOT NULL
+""")
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,11 @@ def list_films(
     ordered = query.order_by(*(column if is_oldest_first else column.desc() for column in columns))
     jobs = list(session.scalars(ordered.limit(limit + 1)))
     return jobs[:limit], len(jobs) > limit
+
+
+def ordered_models(session: Session) -> list[str]:
+    """Return the ids of all models that were ever ordered on this service, sorted; some may no longer be sold."""
+    return list(session.scalars(_MODELS))
 
 
 def _filtered(query: Select[Job], caller: Caller, wanted: FilmFilter) -> Select[Job]:

@@ -228,7 +228,7 @@ def _move_money(session: Session, job: Job, amount: int) -> int:
     if charge:
         capture(session, job.id, charge, ours=our_fault)
     else:
-        release(session, job.id, ours=our_fault)
+        release(session, job.id, ours=our_fault, test=job.test)
     return charge
 
 

@@ -16,13 +16,16 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     false,
+    func,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from app.db import Base, Moment, append_only, one_of
 from app.jobs.states import JobState, QuoteState, Stage
+from app.wallet.tables import ReceiptNumber
 
 
 class Quote(Base):
@@ -173,7 +176,8 @@ class ReceiptRow(Base):
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    number: Mapped[int] = mapped_column(BigInteger, Identity(), unique=True)
+    # Counts the receipts of all accounts. Audits go by it; people see `number`.
+    position: Mapped[int] = mapped_column("number", BigInteger, Identity(), unique=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     project_id: Mapped[str | None] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(Text)  # the job's final state
@@ -191,6 +195,16 @@ class ReceiptRow(Base):
     gpu_cost: Mapped[Decimal | None] = mapped_column(Numeric(20, 9))  # of them, in the currency; NULL where unknown
     test: Mapped[bool] = mapped_column(default=False)
     settled_at: Mapped[datetime] = mapped_column(Moment)
+    # What people see: the number in the account, or that of the row where the receipt is older than such numbers.
+    number: Mapped[int] = column_property(
+        func.coalesce(
+            select(ReceiptNumber.number)
+            .where(ReceiptNumber.job_id == job_id)
+            .correlate_except(ReceiptNumber)
+            .scalar_subquery(),
+            position,
+        )
+    )
 
 
 append_only(

@@ -3,7 +3,7 @@
 from app.accounts.tables import Account
 from app.errors import AppError
 from app.jobs.spec import Spec
-from app.provenance.label_policy import VisibleLabel
+from app.provenance.label_policy import LABEL_TITLES, VisibleLabel
 from app.settings import get_settings
 
 
@@ -24,8 +24,8 @@ def labelled(spec: Spec, account: Account) -> Spec:
         return spec
     if any(shot.reuse_clips for shot in spec.shots):
         message = (
-            f"The clips of that film have the visible label {spec.visible_label}, and films of this account have "
-            f"{label} now. They cannot be used again; order the film anew."
+            f"The clips of that film are labelled “{LABEL_TITLES[spec.visible_label]}”, and films of this account "
+            f"“{LABEL_TITLES[label]}” now. They cannot be used again; order the film anew."
         )
         raise AppError("conflict", message, field="video", value=str(spec.visible_label), allowed=str(label))
     return spec.model_copy(update={"visible_label": label})

@@ -80,7 +80,7 @@ def update_in_batches(table: str, assignments: str, where: str, *, sources: str 
         """
     )
     with op.get_context().autocommit_block():
-        _run_batches(batch)
+        run_batches(batch)
 
 
 def insert_in_batches(target: str, select: str, *, source: str) -> None:
@@ -97,11 +97,14 @@ def insert_in_batches(target: str, select: str, *, source: str) -> None:
         """
     )
     with op.get_context().autocommit_block():
-        _run_batches(batch)
+        run_batches(batch)
 
 
-def _run_batches(batch: TextClause) -> None:
-    """Run a statement for each batch; it returns the last id of its batch. One that is locked out is tried again."""
+def run_batches(batch: TextClause) -> None:
+    """Run a statement for each batch, outside of the revision's transaction.
+
+    Its batch follows the id `:last`, and it returns the last id of its batch. One that is locked out is tried again.
+    """
     last: str | None = ""
     while last is not None:
         try:

@@ -77,7 +77,7 @@ def approve_document(session: Session, actor: Actor, document: StoredDocument, c
         )
     sole = document.author == actor.person
     if sole and actor != SYSTEM_ACTOR and (others := approvers(session) - {actor.person}):
-        raise AppError("forbidden", "Somebody other than its author must approve it.", approvers=len(others))
+        raise AppError("forbidden", "It needs approval by another admin.", approvers=len(others))
     document.state, document.approver, document.approved_at = PriceDocumentState.APPROVED, actor.person, now(session)
     document.sole_admin = sole
     facts = {"content_hash": content_hash, "sole_admin": sole, **facts}

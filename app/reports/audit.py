@@ -86,6 +86,29 @@ RULES: dict[str, str] = {
         WHERE t.kind = 'capture' AND t.at >= :since AND (r.settled_at IS DISTINCT FROM t.at
             OR t.reference <> 'capture:' || t.account_id || ':' || t.job_id)
     """,
+    "receipt_is_numbered_in_its_account": """
+        SELECT n.job_id, 'number ' || n.number || ' of ' || n.account_id || ', the receipt is of ' || r.account_id
+        FROM receipts r JOIN receipt_numbers n ON n.job_id = r.job_id
+        WHERE r.settled_at >= :since AND (n.account_id, n.test) <> (r.account_id, r.test)
+    """,
+    "receipt_numbers_have_no_gap": """
+        SELECT n.account_id, 'number ' || n.number || ' follows none, though ' || o.first || ' is the first'
+        FROM receipts r JOIN receipt_numbers n ON n.job_id = r.job_id
+        CROSS JOIN LATERAL (SELECT min(number) AS first FROM receipt_numbers
+                            WHERE account_id = n.account_id AND test = n.test) o
+        WHERE r.settled_at >= :since AND n.number > o.first AND NOT EXISTS (
+            SELECT FROM receipt_numbers p
+            WHERE p.account_id = n.account_id AND p.test = n.test AND p.number = n.number - 1)
+    """,
+    "wallet_counts_its_receipts": """
+        SELECT w.account_id, 'the newest receipt has the number ' || n.newest || ', the wallet counts '
+            || CASE WHEN n.test THEN w.test_receipts ELSE w.live_receipts END
+        FROM wallets w CROSS JOIN LATERAL (
+            SELECT s.test, (SELECT max(number) FROM receipt_numbers WHERE account_id = w.account_id AND test = s.test)
+                AS newest
+            FROM (VALUES (true), (false)) AS s (test)) n
+        WHERE n.newest <> CASE WHEN n.test THEN w.test_receipts ELSE w.live_receipts END
+    """,
     "receipt_within_quote": """
         SELECT r.job_id, 'receipt ' || r.total || ' above quote ' || j.total
         FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE r.total > j.total AND r.settled_at >= :since

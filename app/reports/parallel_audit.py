@@ -45,7 +45,7 @@ class AuditReport:
 
 @dataclass(frozen=True)
 class _Part:
-    """The receipts with the numbers `first` to `last`, settled since a moment."""
+    """The receipts with the positions `first` to `last`, settled since a moment."""
 
     first: int
     last: int
@@ -127,7 +127,7 @@ def _processes(count: int) -> Iterator[Callable[[Callable[[_Task], _Result], Seq
 def _parts(session: Session, since: datetime) -> tuple[int, list[_Part]]:
     """Return how many receipts were settled since a moment, and the parts that they lie in."""
     # The count keeps the planner from walking through the numbers of sealed months to the first later one.
-    columns = (func.count(), func.min(ReceiptRow.number), func.max(ReceiptRow.number))
+    columns = (func.count(), func.min(ReceiptRow.position), func.max(ReceiptRow.position))
     count, first, last = session.execute(select(*columns).where(ReceiptRow.settled_at >= since)).one()
     numbers = range(first or 0, (last or -1) + 1, PART)
     return count, [_Part(number, number + PART - 1, since) for number in numbers]
@@ -139,5 +139,5 @@ def _work(task: _Task) -> _Result:
         if isinstance(task.work, datetime):
             return _Result(0, [], day_digest(session, task.work))
         part = task.work
-        mine = (ReceiptRow.number.between(part.first, part.last), ReceiptRow.settled_at >= part.since)
+        mine = (ReceiptRow.position.between(part.first, part.last), ReceiptRow.settled_at >= part.since)
         return _Result(*replay_receipts(session, *mine))

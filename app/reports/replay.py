@@ -83,7 +83,7 @@ def replay_receipts(session: Session, *conditions: ColumnElement[bool]) -> tuple
     Returns how many there are, and what differs. Rows are read in pages of PAGE by one cursor.
     """
     count, findings, books = 0, [], Books(session)
-    query = _ROWS.where(*conditions).order_by(ReceiptRow.number)
+    query = _ROWS.where(*conditions).order_by(ReceiptRow.position)
     for row in session.execute(query.execution_options(yield_per=PAGE)):
         count += 1
         findings += [AuditFinding(rule, subject, message) for rule, subject, message in _differences(row, books)]

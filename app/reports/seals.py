@@ -67,6 +67,13 @@ _DAY = text("""
             extract(epoch FROM created_at), extract(epoch FROM resolved_at)
         )::text, 'UTF8'))
         FROM reservations WHERE resolved_at >= :first AND resolved_at < :end
+        UNION ALL
+        -- Only receipts that are newer than these numbers have one, so the digests of older days stay.
+        SELECT 'receipt_number', n.job_id, sha256(convert_to(json_build_array(
+            n.job_id, n.account_id, n.test, n.number
+        )::text, 'UTF8'))
+        FROM receipts AS r JOIN receipt_numbers AS n ON n.job_id = r.job_id
+        WHERE r.settled_at >= :first AND r.settled_at < :end
     ) AS rows
 """)
 _FIRST = text("""

@@ -19,9 +19,10 @@ from pricing.simulation_result import Case
 
 VIDEOS = text(
     f"""
-    SELECT r.number, r.job_id, r.project_id, r.outcome, r.pricing_case, r.list_total, r.total, r.gpu_milliseconds,
-           r.settled_at, extract(epoch FROM j.started_at - j.created_at) AS waited
-    FROM receipts r JOIN jobs j ON j.id = r.job_id WHERE {PERIOD} ORDER BY r.settled_at, r.number
+    SELECT coalesce(n.number, r.number) AS number, r.job_id, r.project_id, r.outcome, r.pricing_case, r.list_total,
+           r.total, r.gpu_milliseconds, r.settled_at, extract(epoch FROM j.started_at - j.created_at) AS waited
+    FROM receipts r JOIN jobs j ON j.id = r.job_id LEFT JOIN receipt_numbers n ON n.job_id = r.job_id
+    WHERE {PERIOD} ORDER BY r.settled_at, r.number
     """
 )
 

@@ -19,6 +19,7 @@ def statement_pdf(statement: Statement, language: Language) -> bytes:
         pdf.pdf_text(f"{translate('account', language)}: {statement.account} ({statement.account_id})"),
         pdf.pdf_text(f"{translate('project', language)}: {project}"),
         pdf.pdf_text(f"{statement.since:%Y-%m-%d} – {statement.until:%Y-%m-%d} ({statement.zone})"),
+        *([pdf.pdf_text(_numbers(*statement.numbers, language))] if statement.numbers else []),
         pdf.gap(4),
         _positions(statement, language),
     ]
@@ -28,6 +29,11 @@ def statement_pdf(statement: Statement, language: Language) -> bytes:
         heading = f"{translate('wallet', language)} ({statement.currency})"
         story += [pdf.pdf_text(heading, pdf.HEADING), _wallet(statement, language)]
     return pdf.write_pdf(title, story)
+
+
+def _numbers(first: int, last: int, language: Language) -> str:
+    words = f"{translate('receipts', language)} {translate('number', language)}"
+    return f"{words} {first}" + (f" – {last}" if last > first else "")
 
 
 def _positions(statement: Statement, language: Language) -> Flowable:

@@ -29,8 +29,10 @@ PERIOD = """
 GROUPED = text(
     f"""
     SELECT r.project_id, r.pricing_case, count(*) AS videos, sum(r.list_total) AS list_total, sum(r.total) AS total,
-           sum(r.gpu_milliseconds) AS gpu_milliseconds
-    FROM receipts r WHERE {PERIOD} GROUP BY r.project_id, r.pricing_case
+           sum(r.gpu_milliseconds) AS gpu_milliseconds, min(coalesce(n.number, r.number)) AS first,
+           max(coalesce(n.number, r.number)) AS last
+    FROM receipts r LEFT JOIN receipt_numbers n ON n.job_id = r.job_id
+    WHERE {PERIOD} GROUP BY r.project_id, r.pricing_case
     """
 )
 WAITS = text(
@@ -104,6 +106,7 @@ class Statement:
     since: datetime
     until: datetime
     positions: tuple[Position, ...]
+    numbers: tuple[int, int] | None  # the first and the last of its receipts
     waits: tuple[WaitTimes, ...]
     opening: int | None
     moved: tuple[Movement, ...]
@@ -162,6 +165,7 @@ class Statement:
             "until": self.until.isoformat(),
             "lines": [{name: getattr(each, name) for name in named} | position(each) for each in self.positions],
             **position(self.whole),
+            "receipts": None if self.numbers is None else dict(zip(("first", "last"), self.numbers, strict=True)),
             "waits": [
                 {"tier": each.tier, "started": each.started, "median": str(each.median), "p95": str(each.p95)}
                 for each in self.waits
@@ -186,6 +190,7 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         raise not_found("project", project_id)
     facts = {"account_id": account_id, "since": since, "until": until, "project_id": project_id}
     wallet = facts | {"wallet": wallet_side(account_id)}
+    groups = session.execute(GROUPED, facts).all()
     waits = [
         WaitTimes(row.tier, row.started, tenths(row.p50), tenths(row.p95)) for row in session.execute(WAITS, facts)
     ]
@@ -200,7 +205,8 @@ def make_statement(session: Session, account_id: str, month: str, project_id: st
         project=names.get(project_id or ""),
         since=since,
         until=until,
-        positions=tuple(_positions(session.execute(GROUPED, facts), names)),
+        positions=tuple(_positions(groups, names)),
+        numbers=(min(each.first for each in groups), max(each.last for each in groups)) if groups else None,
         waits=tuple(waits),
         opening=None if project_id else int(session.execute(OPENING, wallet).scalar_one()),
         moved=tuple(Movement(each.kind, each.transfers, int(each.amount)) for each in moved),

@@ -9,6 +9,7 @@ Language = Literal["en", "zh"]
 
 WORDS: dict[str, tuple[str, str]] = {
     "receipt": ("Receipt", "收据"),
+    "receipts": ("Receipts", "收据"),
     "statement": ("Statement", "对账单"),
     "number": ("No.", "编号"),
     "transfers": ("Transfers", "笔数"),

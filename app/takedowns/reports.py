@@ -45,7 +45,7 @@ class ReportForm:
         if self.category not in CATEGORIES:
             raise AppError("invalid_request", "Choose what the report is about.", field="category")
         if not 0 < len(self.place) <= PLACE_MAX:
-            message = f"Say where the film is, by its address or its id, in at most {PLACE_MAX} characters."
+            message = f"Say where the film is, by its URL or its ID, in at most {PLACE_MAX} characters."
             raise AppError("invalid_request", message, field="place")
         if not 0 < len(self.details) <= DETAILS_MAX:
             message = f"Say what is wrong with the film, in at most {DETAILS_MAX} characters."

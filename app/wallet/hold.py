@@ -18,7 +18,7 @@ from app.wallet.budgets import above_cap, budget_exceeded
 from app.wallet.committed_spend import CommittedSpends, committed_spends
 from app.wallet.lots import expire_lots, pin, unpin
 from app.wallet.tables import INTERNAL_ACCOUNT, BudgetScope, Hold, HoldState, Transfer, TransferKind, Wallet
-from app.wallet.transfer import change_wallet, wallet_side
+from app.wallet.transfer import wallet_side
 from pricing.money import require_integer
 
 # Built once, and on the table: building it for each hold took an eighth of the processor time of the whole.
@@ -39,6 +39,7 @@ _HOLD_IN_WALLET = (
 
 _HOLD = sql_file("app.wallet", "hold.sql")
 _RESOLVE_HOLD = sql_file("app.wallet", "resolve_hold.sql")
+_SETTLE_WALLET = sql_file("app.wallet", "settle_wallet.sql")
 
 
 class PlacedHolds(NamedTuple):
@@ -171,6 +172,8 @@ def _check_budgets(session: Session, inputs: dict[str, Any], outcome: Any, curre
 def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -> Transfer | None:
     """Capture up to the held amount for a job, and release the rest; return the transfer, or None for an amount of 0.
 
+    The job's receipt gets the next number of its account.
+
     `ours` says that the rest is released through a fault of ours, so that no credit of the customer's expires by it.
 
     Raises HoldResolved the second time, saying how it was resolved the first time. Raises ValueError above the held
@@ -179,14 +182,15 @@ def capture(session: Session, job_id: str, amount: int, *, ours: bool = False) -
     return _resolve(session, job_id, HoldState.CAPTURED, require_integer(amount), ours=ours)[1]
 
 
-def release(session: Session, job_id: str, *, ours: bool = True) -> Hold:
+def release(session: Session, job_id: str, *, ours: bool = True, test: bool = False) -> Hold:
     """Release a whole hold: the job failed, expired, or was cancelled with nothing to bill.
 
+    The job's receipt gets the next number of its account; with `test` that of its test jobs.
     `ours` False (a cancel) lets credit that expired under the hold stay expired.
 
     Raises HoldResolved the second time, saying how it was resolved the first time, AppError `not_found`.
     """
-    return _resolve(session, job_id, HoldState.RELEASED, 0, ours=ours)[0]
+    return _resolve(session, job_id, HoldState.RELEASED, 0, ours=ours, test=test)[0]
 
 
 def get_hold(session: Session, job_id: str) -> Hold:
@@ -198,7 +202,7 @@ def get_hold(session: Session, job_id: str) -> Hold:
 
 
 def _resolve(
-    session: Session, job_id: str, state: HoldState, amount: int, *, ours: bool
+    session: Session, job_id: str, state: HoldState, amount: int, *, ours: bool, test: bool = False
 ) -> tuple[Hold, Transfer | None]:
     """Resolve a hold: budgets, transfer, wallet and credit lots. Returns it, and the transfer of a captured amount."""
     moment, transfer_id = now(session), new_id("transfer")
@@ -223,7 +227,8 @@ def _resolve(
         captured_amount=amount,
         resolved_at=moment,
     )
-    is_told_low = change_wallet(session, row.account_id, posted_change=-amount, held_change=-row.amount)
+    change = {"account_id": row.account_id, "job_id": job_id, "spent": amount, "held": row.amount, "test": test}
+    is_told_low = _SETTLE_WALLET.run(session, change).one().is_told_low
     unpin(session, resolved, amount, transfer_id if amount else None, ours=ours)
     if is_told_low:
         reset_low_balance(session, row.account_id)

@@ -83,6 +83,10 @@ class Wallet(Base):
     credit_limit: Mapped[int] = mapped_column(BigInteger, default=0)
     low_balance: Mapped[int | None] = mapped_column(BigInteger)  # the owner is notified when available falls below this
     low_balance_told_at: Mapped[datetime | None] = mapped_column(Moment)
+    # The number of the newest receipt, of live jobs and of test jobs. They are counted here because each settlement
+    # locks this row anyway (decision 0173).
+    live_receipts: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    test_receipts: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(Moment)
 
 
@@ -148,6 +152,21 @@ class Hold(Base):
     captured_amount: Mapped[int] = mapped_column(BigInteger, default=0)
     created_at: Mapped[datetime] = mapped_column(Moment)
     resolved_at: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class ReceiptNumber(Base):
+    """The number of a job's receipt in its account: without a gap, live and test jobs apart.
+
+    Receipts that were settled before there were such numbers have none: they keep the number of their own row.
+    """
+
+    __tablename__ = "receipt_numbers"
+    __table_args__ = (UniqueConstraint("account_id", "test", "number"),)
+
+    job_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("wallets.account_id"))
+    test: Mapped[bool]
+    number: Mapped[int] = mapped_column(BigInteger)
 
 
 class CreditLot(Base):
@@ -247,6 +266,7 @@ append_only(
     "a transfer is never changed or removed; book a new one",
     erasable="reason",
 )
+append_only(Base.metadata.tables["receipt_numbers"], "the number of a receipt is never changed or removed")
 append_only(
     Base.metadata.tables["lot_draws"],
     "what left a credit lot is never changed or removed; credit comes in as a new lot",

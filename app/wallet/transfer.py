@@ -12,7 +12,7 @@ from app.errors import AppError, not_found
 from app.wallet.tables import INTERNAL_ACCOUNT, Transfer, TransferKind, Wallet
 from pricing.money import require_integer
 
-# Built once, and on the table: it is part of every settlement.
+# Built once, and on the table.
 _CHANGE_WALLET = (
     update(Base.metadata.tables["wallets"])
     .where(Wallet.account_id == bindparam("wallet"))
@@ -20,7 +20,6 @@ _CHANGE_WALLET = (
         posted=Wallet.posted + bindparam("posted_change", type_=BigInteger),
         held=Wallet.held + bindparam("held_change", type_=BigInteger),
     )
-    .returning(Wallet.low_balance_told_at.is_not(None))
 )
 
 
@@ -86,15 +85,12 @@ def apply_transfer(session: Session, transfer: Transfer, *, held_change: int = 0
     )
 
 
-def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> bool:
-    """Change the two sums of a wallet; its row is locked from here to the end of the transaction.
-
-    Returns whether its owner has been notified of a low balance, so that a higher one is to be noticed.
-    """
+def change_wallet(session: Session, account_id: str, *, posted_change: int = 0, held_change: int = 0) -> None:
+    """Change the two sums of a wallet; its row is locked from here to the end of the transaction."""
     require_integer(posted_change, "posted_change", least=None)
     require_integer(held_change, "held_change", least=None)
     inputs = {"wallet": account_id, "posted_change": posted_change, "held_change": held_change}
-    return bool(session.execute(_CHANGE_WALLET, inputs).scalar_one_or_none())
+    session.execute(_CHANGE_WALLET, inputs)
 
 
 def _same_order(session: Session, values: dict[str, Any]) -> Transfer:

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_currency
 
-from app.provenance.label_policy import VisibleLabel
+from app.provenance.label_policy import LABEL_TITLES, VisibleLabel
 from app.reports.translations import decimals
-from app.web.language import DEFAULT, gettext, gettext_noop, language, translate, translate_count
+from app.web.language import DEFAULT, gettext, language, translate, translate_count
 from pricing.money import Money
 
 _SYMBOLS = {"CNY": "¥", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "HKD": "HK$"}
@@ -123,17 +123,9 @@ def code(name: str) -> str:
     return name.replace("_", " ").replace("-", " ")
 
 
-_LABEL_TITLES = {
-    VisibleLabel.NONE: gettext_noop("No visible label"),
-    VisibleLabel.CORNER_SIGN: gettext_noop("AI sign in a corner"),
-    VisibleLabel.OPENING_TEXT: gettext_noop("AI生成 at the start (GB 45438-2025)"),
-    VisibleLabel.EU_ICON: gettext_noop("AI icon (EU)"),
-}
-
-
 def label_title(label: str) -> str:
     """Return a visible label as people read it."""
-    return translate(_LABEL_TITLES[VisibleLabel(label)])
+    return translate(LABEL_TITLES[VisibleLabel(label)])
 
 
 def field(name: str) -> str:

@@ -1,9 +1,12 @@
-"""Security headers of every page: content security policy, no framing, no MIME sniffing, same-origin referrer."""
+"""Security headers of every page: content security policy, no framing, no MIME sniffing; and its compression."""
 
+import gzip
+import io
+import secrets
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,9 +14,17 @@ from app.storage import get_storage
 from app.web.language import LANGUAGE_TAGS, language, language_for
 from app.web.sessions import is_secure
 
+# A shorter page fits into one packet as it is.
+_COMPRESSED_FROM = 1000
+_LEVEL = 5
+# The length of a compressed page may say something about its secrets to somebody who has it loaded again and again
+# (BREACH). Sessions are SameSite=Lax, so that another site can hardly; up to so many random bytes hide the rest, as in
+# Django since 4.2.
+_PADDING_MAX = 100
+
 
 class PageHeaders:
-    """ASGI middleware that adds the headers to HTML responses, and knows the language in which a request is answered.
+    """ASGI middleware that adds the headers to HTML responses, compresses them, and knows a request's language.
 
     It is plain ASGI so that streams stay streams.
     """
@@ -26,18 +37,41 @@ class PageHeaders:
             await self.app(scope, receive, send)
             return
 
+        accepts_gzip = "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        held: list[Message] = []
+
         async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if held:
+                start = held.pop()
+                if accepts_gzip and not message.get("more_body") and len(message.get("body", b"")) >= _COMPRESSED_FROM:
+                    message["body"] = _compressed(message["body"])
+                    headers = MutableHeaders(scope=start)
+                    headers["content-encoding"] = "gzip"
+                    headers["content-length"] = str(len(message["body"]))
+                await send(start)
+            elif message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 if headers.get("content-type", "").startswith("text/html"):
                     headers.update(page_headers())
                     headers["content-language"] = LANGUAGE_TAGS[language()]
                     # A member's own language is found by the cookie of the session.
-                    headers.add_vary_header("Accept-Language, Cookie")
+                    headers.add_vary_header("Accept-Language, Cookie, Accept-Encoding")
+                    # It is sent with the body, which decides on its length.
+                    held.append(message)
+                    return
             await send(message)
 
         with language_for(HTTPConnection(scope)):
             await self.app(scope, receive, send_with_headers)
+
+
+def _compressed(body: bytes) -> bytes:
+    """Return a page as gzip, with random bytes in its header."""
+    target = io.BytesIO()
+    padding = secrets.token_hex(_PADDING_MAX)[: secrets.randbelow(_PADDING_MAX + 1)]
+    with gzip.GzipFile(filename=padding, mode="wb", fileobj=target, compresslevel=_LEVEL, mtime=0) as file:
+        file.write(body)
+    return target.getvalue()
 
 
 @lru_cache(maxsize=1)

@@ -193,13 +193,20 @@ def keep_cookie(response: Response, name: str, value: str) -> None:
 
 @router.post("/language")
 def post_language(request: Request, session: SessionDep, form: FormDep, visitor: MaybeVisitor) -> Response:
-    """Store the chosen language in a cookie, and for a member in the profile too, which counts on every device."""
+    """Store the chosen language in a cookie, and for a member in the profile too, which counts on every device.
+
+    An empty one leaves it to the browser, in both places; an unknown one changes nothing.
+    """
     chosen = text_of(form, "language")
     response = redirect(request, safe_path(text_of(form, "next"), "/"))
-    if chosen in LANGUAGES:
-        if visitor is not None:
-            set_language(session, visitor.caller.account_id, visitor.caller.member_id or "", chosen)
+    if chosen and chosen not in LANGUAGES:
+        return response
+    if visitor is not None:
+        set_language(session, visitor.caller.account_id, visitor.caller.member_id or "", chosen or None)
+    if chosen:
         keep_cookie(response, LANGUAGE_COOKIE, chosen)
+    else:
+        response.delete_cookie(LANGUAGE_COOKIE, samesite="lax", secure=is_secure(), httponly=True)
     return response
 
 

@@ -1,4 +1,4 @@
-"""First contentful paint, bytes and requests of each page, first visit and second, as Chromium counts them.
+"""First contentful paint, bytes and requests of each page, media aside, as Chromium counts them at two visits.
 
 `python -m tests.bench.pages` starts a service of its own and prints one line a page.
 """
@@ -18,7 +18,8 @@ PAGES = {
 }
 # Bytes are what came over the wire, headers included; what came from the browser's own cache counts nothing.
 COUNT = """() => {
-  const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+  const all = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+    .filter((each) => !/\\/(video|poster|thumbnail)$/.test(each.name));
   const paint = performance.getEntriesByName("first-contentful-paint")[0];
   return {
     paint: paint ? paint.startTime : 0,

@@ -1,8 +1,9 @@
 """A real browser: Chromium under Playwright, monitored for errors and for requests to other hosts."""
 
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app.settings import child_environment
 from tests.live_service import Service
 
 PASSWORD = "correct horse battery"
@@ -29,9 +31,13 @@ def chromium() -> str:
 
 
 @contextmanager
-def browsers() -> Iterator[Browser]:
+def browsers(fonts: Path | None = None) -> Iterator[Browser]:
+    """Start Chromium. `fonts` is a fontconfig file; without it the machine's fonts are used."""
+    environment = child_environment() | ({"FONTCONFIG_FILE": str(fonts)} if fonts else {})
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--mute-audio"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--mute-audio"], env={**environment}
+        )
         yield browser
         browser.close()
 
@@ -90,12 +96,60 @@ def sign_in(page: Page, service: Service, name: str) -> None:
     expect(page.get_by_role("navigation", name="Main")).to_be_visible()
 
 
-def serious_faults(page: Page) -> list[str]:
-    """Return axe-core's serious and critical findings on the page, under the page's own content security policy."""
+def sign_in_as(page: Page, browser: Browser, service: Service, name: str) -> None:
+    """Sign in as a seeded member on an English page of its own, and hand the session to a page of any language."""
+    english, _ = open_page(browser, service)
+    sign_in(english, service, name)
+    page.context.add_cookies(english.context.cookies())
+    english.context.close()
+
+
+def axe_findings(page: Page) -> list[str]:
+    """Return axe-core's findings of every level on the page, under the page's own content security policy."""
     page.evaluate(AXE.read_text())
     report = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
-        f"{each['id']}: {each['help']} {[node['target'] for node in each['nodes']]}"
+        f"{each['impact']}, {each['id']}: {each['help']} {[node['target'] for node in each['nodes']]}"
         for each in report["violations"]
-        if each["impact"] in ("serious", "critical")
     ]
+
+
+# The pages from which the others are reached by links, by who visits them.
+ROOTS = {None: ("/", "/sign-in", "/sign-up", "/prices"), "pro": ("/studio",), "admin": ("/admin",)}
+# Paths that are not pages: files, and the page to try calls, which has a test of its own.
+NO_PAGE = re.compile(
+    r"/(docs/explorer|static|files)|/openapi.json$|/showcase/|\.(pdf|csv|jsonl)|/(video|receipt)$|^/films/.*/(thumbnail|spritesheet)$"
+)
+
+
+def each_page(page: Page, roots: Sequence[str], skip: re.Pattern[str] | None = None) -> Iterator[str]:
+    """Open one page of each kind that links lead to from these, and yield its kind: its path without ids.
+
+    Kinds that begin as `skip` says are left out.
+    """
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        path = waiting.pop(0)
+        kind = kind_of(path)
+        if kind in seen or (skip and skip.match(kind)):
+            continue
+        seen.add(kind)
+        page.goto(path)
+        yield kind
+        waiting += links_of(page)
+
+
+def links_of(page: Page) -> list[str]:
+    """Return the paths of a page's links, without their queries."""
+    paths = page.evaluate(
+        """() => [...document.querySelectorAll("a[href]")].map((link) => new URL(link.href))
+          .filter((url) => url.host === location.host).map((url) => url.pathname)"""
+    )
+    return [path for path in paths if not NO_PAGE.search(path)]
+
+
+def kind_of(path: str) -> str:
+    """Return a page's kind: its path without ids."""
+    path = re.sub(r"^/docs/api/[\w-]+", "/docs/api/{group}", path)
+    return re.sub(r"[a-z]+_[0-9a-z]{20,}", "{id}", re.sub(r"^/docs/(?!api)[\w-]+$", "/docs/{guide}", path))

@@ -18,6 +18,7 @@ from jinja2.ext import babel_extract
 from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS
 from app.catalog.models import load_catalog
 from app.errors import ERROR_CODES
+from app.provenance.label_policy import LABEL_TITLES
 from app.takedowns.categories import CATEGORIES
 from app.web.console.book_fields import BOOK, TABLES
 from app.web.docs import guides
@@ -87,6 +88,7 @@ def _data_texts() -> Iterable[tuple[str, str]]:
     yield from ((each.title, "app/web/studio/examples.py") for each in EXAMPLES)
     for fields in (BOOK, *TABLES.values()):
         yield from ((text, "app/web/console/book_fields.py") for each in fields for text in (each.label, each.allowed))
+    yield from ((each, "app/provenance/label_policy.py") for each in LABEL_TITLES.values())
     yield from ((each.label, "app/takedowns/categories.py") for each in CATEGORIES.values())
     yield from ((title, "app/web/reference_titles.py") for _, title in GROUPS.values())
 

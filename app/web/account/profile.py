@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.members import set_language, set_password, set_zone, sign_in
+from app.accounts.members import set_password, set_zone, sign_in
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
 from app.web.auth import FormDep, MemberDep, SessionDep, Visitor, text_of
-from app.web.language import LANGUAGE_COOKIE, LANGUAGES, gettext
+from app.web.language import gettext
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
 from app.web.signin_limits import limit_tries
@@ -42,18 +42,6 @@ def post_password(request: Request, session: SessionDep, visitor: MemberDep, for
         return _profile(request, session, visitor, error=error, status=error.status)
     end_other_sessions(session, member_id, keep=visitor.session_id)
     return _profile(request, session, visitor, done=True)
-
-
-@router.post("/account/profile/language")
-def post_language(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
-    """Change the language of the member's pages; an unknown one leaves it to the browser."""
-    chosen = text_of(form, "language")
-    stored = chosen if chosen in LANGUAGES else None
-    set_language(session, visitor.caller.account_id, visitor.caller.member_id or "", stored)
-    response = redirect(request, "/account/profile")
-    if stored is None:
-        response.delete_cookie(LANGUAGE_COOKIE)
-    return response
 
 
 @router.post("/account/profile/zone")

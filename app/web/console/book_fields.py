@@ -66,7 +66,7 @@ MEMBERSHIPS = (
     BookField("share_weight", "Share of the GPUs", "whole", "A whole number from 1 to 1000."),
     BookField("concurrency", "Parallel renders", "whole", "A whole number from 1 to 1000."),
     BookField("queue_limit", "Films in the queue", "whole", "A whole number from 1 to 100000."),
-    BookField("retention_days", "Films kept, in days", "whole", "A whole number from 1 to 3650."),
+    BookField("retention_days", "Storage, in days", "whole", "A whole number from 1 to 3650."),
     BookField("free_seconds_per_month", "Free seconds a month", "whole", "A whole number from 0 to 1000000."),
     BookField("requests_per_minute", "Requests a minute", "whole", "A whole number from 1 to 1000000."),
     BookField("jobs_per_minute", "Orders a minute", "whole", "A whole number from 1 to 1000000."),
@@ -94,7 +94,7 @@ PROMOTIONS = (
     BookField("modes", "Made from", "words", _TICKED, False, MODES),
     BookField("service_tiers", "Service tiers", "words", _TICKED, False),
     BookField("cap_per_account", "Most per account", "decimal", "An amount such as 100.00, or empty: no limit.", False),
-    BookField("budget", "Budget in all", "decimal", "An amount such as 5000.00, or empty: no limit.", False),
+    BookField("budget", "Total budget", "decimal", "An amount such as 5000.00, or empty: no limit.", False),
 )
 BOOK = (
     BookField("name", "Short name", "text", _ID),

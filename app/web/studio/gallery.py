@@ -11,7 +11,7 @@ from app.audit_log.actor import Actor
 from app.catalog.models import load_catalog
 from app.catalog.sizes import RATIOS
 from app.jobs.film_labels import mark_favourite, rename_film
-from app.jobs.film_list import FilmFilter, list_films
+from app.jobs.film_list import FilmFilter, list_films, ordered_models
 from app.jobs.find import find_job
 from app.jobs.model_terms import on_sale
 from app.jobs.states import JobState
@@ -52,6 +52,8 @@ def show_films(
     catalog = load_catalog(get_settings().catalog_dir)
     model = catalog.aliases.get(model, model)
     models = {each.id: each.name for each in on_sale(session, catalog.values(), with_retired=True)}
+    # Films of a model that is no longer sold are still there.
+    models |= {each: catalog[each].name if each in catalog else each for each in ordered_models(session)}
     values = {
         "search": search,
         "state": state if state in states else "",

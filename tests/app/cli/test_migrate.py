@@ -72,6 +72,8 @@ def fill_first_revision(engine: Engine) -> None:
     fill(engine, "transfers", JOBS, **transfer, **sides)
     slices = {"hold_id": "'hold' || n", "lot_id": "'lot' || n", "used": "1"}
     fill(engine, "hold_slices", JOBS, **slices)
+    fill(engine, "wallets", 1, **account, currency="'CNY'")
+    fill(engine, "receipts", 1000, job_id="'job' || n", **account, currency="'CNY'")
     fill(engine, "assets", 1000, id="'asset' || n", **account, state="'pending'", has_audio="false")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE"))
@@ -135,6 +137,8 @@ def test_a_filled_database_is_upgraded_while_readers_and_heartbeats_go_on(empty_
         assert connection.scalar(text("SELECT count(*) FROM lot_draws WHERE cause = 'correction'")) == JOBS
         assert connection.scalar(text("SELECT count(*) FROM jobs WHERE promote_at IS NOT NULL")) == 10
         assert connection.scalar(text("SELECT count(*) FROM registry_films WHERE frame_hashes = ''")) == JOBS
+        # An account counts on from its greatest number.
+        assert connection.scalar(text("SELECT live_receipts FROM wallets")) == 1000
         assert connection.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 0
         assert connection.scalar(text("SELECT count(*) FROM pg_constraint WHERE NOT convalidated")) == 0
 

@@ -19,6 +19,7 @@ from tests.ledger_simulation import Line
 # The row of each table that is changed: those of a film that was paid for and partly refunded.
 ROWS = {
     "receipts": "job_id = :job",
+    "receipt_numbers": "job_id = :job",
     "transfers": "job_id = :job AND kind = 'capture'",
     "holds": "job_id = :job",
     "hold_slices": "hold_id = (SELECT id FROM holds WHERE job_id = :job)",
@@ -35,6 +36,7 @@ CHANGES = {
 ONLY_SEALED = {
     ("receipts", "number"),
     ("receipts", "gpu_milliseconds"),
+    ("receipt_numbers", "job_id"),
     ("transfers", "id"),
     ("transfers", "reason"),
     ("hold_slices", "amount"),

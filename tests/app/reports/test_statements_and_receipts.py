@@ -70,6 +70,7 @@ def test_usage_and_statement_add_up_to_what_was_charged(line: Line) -> None:
     assert all(each.median >= 90 for each in statement.waits)
     content = json.loads(json.dumps(statement.content()))
     assert Fraction(content["total"]) == Fraction(charged, 100)
+    assert content["receipts"] == {"first": 1, "last": 3}
 
     for language in ("en", "zh"):
         document = write_csv(line.session, statement, language)
@@ -77,6 +78,7 @@ def test_usage_and_statement_add_up_to_what_was_charged(line: Line) -> None:
         at = {"en": ("Charged", "Project"), "zh": ("实付", "项目")}[language]
         assert sum(Fraction(row[at[0]]) for row in table[:-1]) == Fraction(table[-1][at[0]]) == Fraction(charged, 100)
         # A name that a spreadsheet would compute is made inert.
+        assert [row[{"en": "No.", "zh": "编号"}[language]] for row in table[:-1]] == ["1", "2", "3"]
         assert {row[at[1]] for row in table} == {"'=广告 & Trailer", ""}
         labels = {
             "en": {"Service tier": "Priority", "Membership": "Professional", "Mode": "from text"},

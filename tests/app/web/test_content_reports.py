@@ -91,7 +91,7 @@ def test_a_link_leads_to_its_film_also_after_it_was_revoked(site: Site, film_id:
     ("field", "value", "sentence"),
     [
         ("category", "", "Choose what the report is about."),
-        ("place", "", "Say where the film is, by its address or its id"),
+        ("place", "", "Say where the film is, by its URL or its ID"),
         ("details", "x" * 4001, "Say what is wrong with the film, in at most 4000 characters."),
         ("name", " ", "Sign the report with your name, in at most 200 characters."),
         ("email", "nobody", "Give an e-mail address"),

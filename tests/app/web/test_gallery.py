@@ -100,6 +100,16 @@ def test_films_are_filtered_by_each_thing_that_the_form_offers(site: Site):
     assert titles(site.browser("bob"), f"?project={project}") == []
 
 
+def test_films_of_a_model_that_is_no_longer_sold_are_filtered_too(site: Site):
+    browser = site.browser("alice")
+    ids = films(browser, old={}, new={})
+    with transaction() as session:
+        session.get_one(Job, ids["old"]).model = "gone-2025"
+    assert titles(browser, "?model=gone-2025") == ["old"]
+    assert '<option value="gone-2025" selected>gone-2025</option>' in browser.page.text
+    assert titles(browser, "?model=never-sold") == ["new", "old"], "what the form never sends filters nothing"
+
+
 @pytest.mark.parametrize("sort", ["newest", "oldest"])
 def test_pages_of_films_miss_none(site: Site, monkeypatch: pytest.MonkeyPatch, sort: str):
     monkeypatch.setattr(gallery, "PAGE", 2)
@@ -128,7 +138,7 @@ def test_a_film_is_named_and_marked_on_its_page(site: Site):
     browser.send(f"{path}/favourite", {"favourite": "yes"})
     assert re.search(r'class="button small star" aria-pressed="true"', browser.page.text)
     card = browser.send(f"{path}/favourite", {"favourite": "no"}, **{"hx-request": "true"})
-    assert card.text.lstrip().startswith("<article")
+    assert card.text.lstrip().startswith('<div class="film"')
     assert 'aria-pressed="false"' in card.text
     bob = site.browser("bob")
     bob.get("/films")

@@ -188,7 +188,9 @@ def test_the_switch_changes_the_language_and_the_browsers_is_used_before(site: S
 def test_a_members_language_counts_on_every_device(site: Site):
     first = site.browser("alice")
     first.get("/account/profile")
-    first.send("/account/profile/language", {"language": "zh"})
+    first.send("/language", {"language": "zh", "next": "/account/profile"})
+    # This browser keeps it when it is signed out; the others get it at the sign-in.
+    assert first.client.cookies[LANGUAGE_COOKIE] == "zh"
     assert "个人资料" in first.text()
     other = site.browser("alice")
     assert '<html lang="zh-CN"' in other.get("/films", **{"accept-language": "en"}).text
@@ -196,7 +198,8 @@ def test_a_members_language_counts_on_every_device(site: Site):
     assert '<html lang="en"' in other.page.text
     assert '<html lang="en"' in first.get("/films").text
     first.get("/account/profile")
-    first.send("/account/profile/language", {"language": ""})
+    first.send("/language", {"language": "", "next": "/account/profile"})
+    assert LANGUAGE_COOKIE not in first.client.cookies
     with transaction() as session:
         assert [each.language for each in list_members(session, site.accounts["alice"])] == [None]
     assert '<html lang="zh-CN"' in first.get("/films", **CHINESE).text
