@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -21,7 +22,7 @@ from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.provenance.manifest import FilmOrigin
-from app.storage import get_storage
+from app.storage import Stored, get_storage
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
 from workers.film.film_reading import FilmReading, read_film
@@ -105,21 +106,19 @@ class FinishTake(RunningTake):
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the film, read it back from the store, and store the pictures that are made of it.
+        """Store the film, measure it and read its marks back, and store the pictures that are made of it.
 
         Raises BrokenFilm, and UnmarkedFilm.
         """
-        storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
-        if self._sound.of_model is not None:
-            storage.put_file(sound_key(f"{prefix}/film.mp4"), self._sound.of_model, "audio/flac")
-        stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "signed.mp4", "video/mp4")
-        self._check_control()
-        # The customer is charged for what is in the store.
-        stored = self.folder / "stored.mp4"
-        storage.get_file(f"{prefix}/film.mp4", stored)
-        reading = read_film(stored)
+        prefix, stored = f"films/{self.claim.job_id}/{self.claim.take_id}", self.folder / "stored.mp4"
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
+            # Decoded while it is on its way to the store and back.
+            pending = reader.submit(read_film, self.folder / "signed.mp4")
+            fetched = self._store_film(prefix, stored)
+            reading = pending.result()
+        # The customer is charged for what is in the store: what it gives back must be what was decoded.
         measured = reading.measure
-        if measured.sha256 != stored_file.sha256:
+        if measured.sha256 != fetched.sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
@@ -211,6 +210,15 @@ class FinishTake(RunningTake):
                 sounds.append(ClipSound(clip.sound, clip_frames(clip.path), joint))
             previous = clip
         return sounds
+
+    def _store_film(self, prefix: str, stored: Path) -> Stored:
+        """Store the film and the model's sound, and fetch the film back to `stored`. Returns what came back."""
+        storage, key = get_storage(), f"{prefix}/film.mp4"
+        if self._sound.of_model is not None:
+            storage.put_file(sound_key(key), self._sound.of_model, "audio/flac")
+        storage.put_file(key, self.folder / "signed.mp4", "video/mp4")
+        self._check_control()
+        return storage.get_file(key, stored)
 
     def _store_pictures(self, reading: FilmReading, prefix: str) -> None:
         """Store the poster, the sprite sheet and, of a film with sound, its wave."""

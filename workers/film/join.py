@@ -70,9 +70,9 @@ def join(
 
     `transitions` stands between neighbours, one fewer than clips (empty: all cuts). A crossfade overlays the last
     `crossfade_frames` of a clip over the first of the next, so each one shortens the film by that many frames.
-    `audio` is used for the whole film: float32 [n, 2] samples at 48 kHz of its length, or a sound, or a film whose sound
-    is wanted, which is padded with silence or cut to that. `metadata` becomes tags of the file. Raises FilmError when
-    clips do not fit together or ffmpeg fails.
+    `audio` is used for the whole film: samples of its length, float32 [n, 2] at 48 kHz, or a sound, or a film whose
+    sound is wanted, which is padded with silence or cut to that. `metadata` becomes tags of the file. Raises FilmError
+    when clips do not fit together or ffmpeg fails.
     """
     transitions = transitions or ["cut"] * (len(clips) - 1)
     if not clips or len(transitions) != len(clips) - 1:

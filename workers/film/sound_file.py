@@ -90,10 +90,14 @@ def _reader(path: Path) -> str:
     return media.reader
 
 
-def sound_frames(samples: Samples, *, rate: int = SOUND_RATE, clip: bool = False) -> Iterator[Any]:
-    """Yield the samples, float32 [n, 2], as frames of PyAV with their times; `clip` cuts what is beyond full scale."""
+def sound_frames(samples: Samples, *, rate: int = SOUND_RATE, clip: bool = False, dither: float = 0.0) -> Iterator[Any]:
+    """Yield the samples, float32 [n, 2], as frames of PyAV with their times.
+
+    `clip` cuts what is beyond full scale; `dither` is added to every second sample, in 0..1.
+    """
     for start in range(0, len(samples), _PIECE):
-        piece = np.ascontiguousarray(samples[start : start + _PIECE], np.float32)
+        piece = np.array(samples[start : start + _PIECE], np.float32, order="C")
+        piece[::2] += np.float32(dither)
         piece = np.clip(piece, -1.0, 1.0) if clip else piece
         frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="flt", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)

@@ -115,6 +115,7 @@ def _rgb(frame: Any, width: int, height: int) -> Picture:
         src_color_range=ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=Interpolation.AREA,
+        threads=1,
     )
     return np.asarray(small.to_ndarray(), np.uint8)
 
