@@ -19,8 +19,6 @@ from app.provenance.signing import SigningIdentity, signing_identity
 from app.settings import get_settings
 from workers.engine import Stopped
 from workers.film.encoding import FilmError
-from workers.film.key_frame_hashes import key_frame_hashes
-from workers.film.measure import Measure
 
 
 class UnmarkedFilm(FilmError):
@@ -85,11 +83,11 @@ def check_marks(film: Path, film_id: str) -> None:
         raise UnmarkedFilm(f"The film's C2PA manifest cannot be read back: it is {reason}.")
 
 
-def registry_entry(film: Path, measure: Measure, origin: FilmOrigin) -> RegistryEntry:
-    """Return what the registry keeps of a stored film. Raises FilmError when its frames cannot be read."""
+def registry_entry(frame_hashes: bytes, origin: FilmOrigin) -> RegistryEntry:
+    """Return what the registry keeps of a stored film with these hashes of its frames."""
     return RegistryEntry(
         model_version=origin.model_version,
-        frame_hashes=key_frame_hashes(film, measure),
+        frame_hashes=frame_hashes,
         reused_films=tuple(origin.reused_films),
     )
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from app.jobs.spec import Spec
 from workers.film.loudness import gain_for, loudness
-from workers.film.sound_file import write_sound
+from workers.film.sound_file import Samples, write_sound
 from workers.film.soundtrack import ClipSound, join_sounds, mix_track, scale
 
 
@@ -15,7 +15,7 @@ class FilmSound(NamedTuple):
     """What the model made, for films that go on from this one, and what the film is encoded with. None: silent."""
 
     of_model: Path | None
-    film: Path | None
+    film: Path | Samples | None
 
 
 def make_sound(spec: Spec, clips: Sequence[ClipSound], track: Path | None, folder: Path) -> FilmSound:
@@ -26,12 +26,11 @@ def make_sound(spec: Spec, clips: Sequence[ClipSound], track: Path | None, folde
     """
     if not spec.sound:
         return FilmSound(None, track)
-    raw, of_model, film = folder / "sound.f32", folder / "sound.flac", folder / "film-sound.flac"
-    samples = join_sounds(clips, raw, fps=Fraction(spec.fps), crossfade_frames=spec.crossfade_frames)
+    of_model = folder / "sound.flac"
+    samples = join_sounds(clips, folder / "sound.f32", fps=Fraction(spec.fps), crossfade_frames=spec.crossfade_frames)
     write_sound(of_model, samples)
     if track is not None:
         gains = {"sound_gain": float(spec.sound_gain), "audio_gain": float(spec.audio_gain)}
         mix_track(samples, track, **gains, buffer=folder / "track.f32")
-    scale(samples, gain_for(loudness(raw)))
-    write_sound(film, samples)
-    return FilmSound(of_model, film)
+    scale(samples, gain_for(loudness(samples)))
+    return FilmSound(of_model, samples)

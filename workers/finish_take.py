@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -21,14 +22,13 @@ from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.provenance.manifest import FilmOrigin
-from app.storage import get_storage
+from app.storage import Stored, get_storage
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
+from workers.film.film_reading import FilmReading, read_film
 from workers.film.join import Transition, clip_frames, join
-from workers.film.measure import Measure, measure
-from workers.film.soundtrack import ClipSound, Joint, sample_at
-from workers.film.thumbnails import SheetGeometry, poster, spritesheet
-from workers.film.wave_image import wave_image
+from workers.film.measure import Measure
+from workers.film.soundtrack import ClipSound, Joint
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
 from workers.picture_labels import label_pictures
@@ -61,7 +61,6 @@ class FinishTake(RunningTake):
     _clips: list[_Clip]
     _track: Path | None = None
     _sound = FilmSound(None, None)
-    _sprites: SheetGeometry
     _film: StoredFilm
 
     def __init__(self, claim: Claim) -> None:
@@ -89,7 +88,7 @@ class FinishTake(RunningTake):
         self._check_control()
 
     def render(self) -> None:
-        """Join the clips and their sounds into the film, and make its poster, its sprite sheet and its wave."""
+        """Join the clips and their sounds into the film, and sign it."""
         film = self.folder / "film.mp4"
         self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
         self._check_control()
@@ -102,42 +101,31 @@ class FinishTake(RunningTake):
             metadata=metadata(self.claim.job_id),
         )
         self._check_control()
-        facts = measure(film, decode="keys")
-        poster(film, self.folder / "poster.jpg", measure=facts)
-        self._sprites = spritesheet(film, self.folder / "sprites.jpg", measure=facts)
-        with self._marks_stage():
-            pictures = self.folder / "poster.jpg", self.folder / "sprites.jpg"
-            label_pictures(*pictures, self._sprites, self._spec.visible_label)
-        if facts.has_audio:
-            wave_image(film, self.folder / "wave.png", samples=sample_at(facts.frames, facts.fps))
         # The last step: any later change of the file, even a copy of its streams into another one, breaks the manifest.
         with self._marks_stage():
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the pictures and the film, measure the stored film and read its marks back.
+        """Store the film, measure it and read its marks back, and store the pictures that are made of it.
 
         Raises BrokenFilm, and UnmarkedFilm.
         """
-        storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
-        storage.put_file(f"{prefix}/poster.jpg", self.folder / "poster.jpg", "image/jpeg")
-        storage.put_file(f"{prefix}/sprites.jpg", self.folder / "sprites.jpg", "image/jpeg")
-        if self._sound.of_model is not None:
-            storage.put_file(sound_key(f"{prefix}/film.mp4"), self._sound.of_model, "audio/flac")
-        if self._sound.film is not None:
-            storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
-        stored_file = storage.put_file(f"{prefix}/film.mp4", self.folder / "signed.mp4", "video/mp4")
-        self._check_control()
-        # Read back from storage: the customer is charged for what is there.
-        stored = self.folder / "stored.mp4"
-        storage.get_file(f"{prefix}/film.mp4", stored)
-        measured = measure(stored)
-        if measured.sha256 != stored_file.sha256:
+        prefix, stored = f"films/{self.claim.job_id}/{self.claim.take_id}", self.folder / "stored.mp4"
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
+            # Decoded while it is on its way to the store and back.
+            pending = reader.submit(read_film, self.folder / "signed.mp4")
+            fetched = self._store_film(prefix, stored)
+            reading = pending.result()
+        # The customer is charged for what is in the store: what it gives back must be what was decoded.
+        measured = reading.measure
+        if measured.sha256 != fetched.sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)
-            entry = registry_entry(stored, measured, self._origin)
+            label_pictures(reading.pictures, self._spec.visible_label)
+        self._store_pictures(reading, prefix)
+        self._check_control()
         self._film = StoredFilm(
             key=f"{prefix}/film.mp4",
             poster_key=f"{prefix}/poster.jpg",
@@ -150,8 +138,8 @@ class FinishTake(RunningTake):
             height=measured.height,
             has_audio=measured.has_audio,
             reused_frames=self._reused_frames(),
-            facts={"sprites": asdict(self._sprites)} | ({"wave": True} if measured.has_audio else {}),
-            entry=entry,
+            facts={"sprites": asdict(reading.pictures.sheet)} | ({"wave": True} if measured.has_audio else {}),
+            entry=registry_entry(reading.frame_hashes, self._origin),
         )
 
     def succeed(self, session: Session) -> None:
@@ -222,6 +210,25 @@ class FinishTake(RunningTake):
                 sounds.append(ClipSound(clip.sound, clip_frames(clip.path), joint))
             previous = clip
         return sounds
+
+    def _store_film(self, prefix: str, stored: Path) -> Stored:
+        """Store the film and the model's sound, and fetch the film back to `stored`. Returns what came back."""
+        storage, key = get_storage(), f"{prefix}/film.mp4"
+        if self._sound.of_model is not None:
+            storage.put_file(sound_key(key), self._sound.of_model, "audio/flac")
+        storage.put_file(key, self.folder / "signed.mp4", "video/mp4")
+        self._check_control()
+        return storage.get_file(key, stored)
+
+    def _store_pictures(self, reading: FilmReading, prefix: str) -> None:
+        """Store the poster, the sprite sheet and, of a film with sound, its wave."""
+        storage, poster, sprites = get_storage(), self.folder / "poster.jpg", self.folder / "sprites.jpg"
+        reading.pictures.write(poster, sprites)
+        storage.put_file(f"{prefix}/poster.jpg", poster, "image/jpeg")
+        storage.put_file(f"{prefix}/sprites.jpg", sprites, "image/jpeg")
+        if reading.measure.has_audio:
+            reading.wave.write(self.folder / "wave.png")
+            storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
 
     def _reused_frames(self) -> int:
         """Return how many of the film's frames show nothing but shots of another job."""

@@ -70,7 +70,6 @@ class SegmentTake(RunningTake):
     _request: SegmentRequest
     _origin: FilmOrigin
     _queue_seconds: float
-    _clip_key: str
     _handover_key: str | None = None
 
     def __init__(self, claim: Claim, engines: EngineCache, prefetcher: Prefetcher) -> None:
@@ -82,6 +81,8 @@ class SegmentTake(RunningTake):
         self._engine: Engine | None = None
         self._last_meter: Meter | None = None
         self._rendered: Rendered | None = None
+        self._prefix = f"takes/{claim.job_id}/{claim.take_id}"
+        self._clip_key = f"{self._prefix}/clip.mp4"
 
     def open(self) -> None:
         """Read the segment, load its model, and fetch its inputs and its last checkpoint."""
@@ -128,6 +129,9 @@ class SegmentTake(RunningTake):
         assert rendered is not None
         self.control.mark_progress()
         self.control.forget_pace()
+        # Before the clip: a clip that is stored has its sound. The encoder goes on meanwhile.
+        with rendered.meter.stage_in_background("upload"):
+            self._store_sound(rendered)
         # Most of the encoder's work was done during the decoding; wait here for the rest.
         with rendered.meter.stage_in_background("encode"):
             rendered.writer.close()
@@ -179,18 +183,19 @@ class SegmentTake(RunningTake):
         self.cleanup.callback(writer.abort)
         return writer
 
-    def _store(self, rendered: Rendered) -> None:
-        storage, prefix = get_storage(), f"takes/{self.claim.job_id}/{self.claim.take_id}"
-        self._clip_key = f"{prefix}/clip.mp4"
+    def _store_sound(self, rendered: Rendered) -> None:
         if rendered.sound is not None:
-            # Before the clip: a clip that is stored has its sound.
             path = self.folder / "sound.flac"
             write_sound(path, rendered.sound.samples, rate=rendered.sound.rate)
-            storage.put_file(sound_key(self._clip_key), path, "audio/flac")
+            get_storage().put_file(sound_key(self._clip_key), path, "audio/flac")
+            self.control.mark_progress()
+
+    def _store(self, rendered: Rendered) -> None:
+        storage = get_storage()
         storage.put_file(self._clip_key, self.folder / "signed.mp4", "video/mp4")
         self.control.mark_progress()
         if self._segment.has_next and rendered.handover is not None:
-            self._handover_key = f"{prefix}/handover.safetensors"
+            self._handover_key = f"{self._prefix}/handover.safetensors"
             path = self.folder / "next.safetensors"
             rendered.handover.save(path)
             storage.put_file(self._handover_key, path, "application/octet-stream")

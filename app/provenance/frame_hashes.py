@@ -25,7 +25,7 @@ def frame_hash(frame: Any) -> bytes | None:
         return None
     factor = _SHORT_SIDE / short
     width, height = round(frame.width * factor), round(frame.height * factor)
-    luma = frame.reformat(width, height, "gray", interpolation="AREA").to_ndarray()
+    luma = frame.reformat(width, height, "gray", interpolation="AREA", threads=1).to_ndarray()
     return hash_of_luma(luma)
 
 

@@ -35,11 +35,7 @@ def pdq_hash(luma: npt.NDArray[np.uint8]) -> PdqHash:
     """Return the hash of a picture, uint8 [H, W]: its luma. Raises ValueError for sides of fewer than 64 pixels."""
     if min(luma.shape) < _SIDE:
         raise ValueError(f"a picture needs sides of at least {_SIDE} pixels")
-    blurred = luma.astype(np.float32)
-    for _ in range(2):
-        for axis in (1, 0):
-            blurred = _blur(blurred, axis)
-    small = _reduce(blurred)  # [64, 64]
+    small = _reduce(_reduce(luma.astype(np.float32)).T).T  # [64, 64]
     transform = _transform()
     values = transform @ small @ transform.T  # [16, 16]
     # Of an even number of values the median is the lower of the two in the middle.
@@ -55,23 +51,32 @@ def distances(hashes: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> n
     return np.asarray(np.unpackbits(differing, axis=2).sum(axis=2, dtype=np.intp))
 
 
-def _blur(plane: Plane, axis: int) -> Plane:
-    """Return the mean of a window around each value along an axis; at the ends the window is smaller."""
-    size = plane.shape[axis]
+def _reduce(plane: Plane) -> Plane:
+    """Blur the columns of a plane, [size, n], and reduce them to 64 values, [64, n]."""
+    places, weights = _reduction(len(plane))
+    # No product of matrices: for so few values, a library that starts threads for one costs more than the work.
+    return np.einsum("kt,ktn->kn", weights, plane[places])
+
+
+@lru_cache(maxsize=32)
+def _reduction(size: int) -> tuple[npt.NDArray[np.intp], Plane]:
+    """Return how a side of `size` values is blurred and reduced: places and weights, [64, t] each.
+
+    Each value is blurred to the mean of a window around it, twice; at the ends the window is smaller. Of the result the
+    values in the middles of 64 equal parts are used, and each is a weighted sum of few values.
+    """
     window = -(-size // (2 * _SIDE))
     ahead = (window + 2) // 2
-    ends = np.minimum(np.arange(size) + ahead, size)
-    starts = np.maximum(np.arange(size) + ahead - window, 0)
-    sums = np.insert(np.cumsum(plane, axis=axis, dtype=np.float64), 0, 0.0, axis=axis)
-    shape = [-1, 1] if axis == 0 else [1, -1]
-    means = (np.take(sums, ends, axis=axis) - np.take(sums, starts, axis=axis)) / (ends - starts).reshape(shape)
-    return np.asarray(means, dtype=np.float32)
-
-
-def _reduce(plane: Plane) -> Plane:
-    """Return the values in the middles of 64 by 64 equal parts of a plane."""
-    rows, columns = (((np.arange(_SIDE) + 0.5) * size / _SIDE).astype(int) for size in plane.shape)
-    return plane[np.ix_(rows, columns)]
+    values = np.arange(size)
+    ends = np.minimum(values + ahead, size)[:, None]
+    starts = np.maximum(values + ahead - window, 0)[:, None]
+    means = np.logical_and(starts <= values, ends > values) / (ends - starts)  # [size, size]
+    middles = ((np.arange(_SIDE) + 0.5) * size / _SIDE).astype(int)
+    weights = means[middles] @ means  # [64, size]
+    taps = min(size, 2 * window)
+    first = np.minimum(np.argmax(weights > 0, axis=1), size - taps)
+    places = first[:, None] + np.arange(taps)
+    return places, np.take_along_axis(weights, places, axis=1).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

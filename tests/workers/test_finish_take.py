@@ -13,7 +13,7 @@ from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.audit import audit_books
 from app.settings import get_settings
-from app.storage import StorageError
+from app.storage import StorageError, Stored
 from tests.api_client import World
 from tests.workers.conftest import Gate
 from tests.workers.worker_processes import ObservedWorker, take_of, takes, wait_until
@@ -35,11 +35,12 @@ def assert_completed_once(world: World, job_id: str) -> None:
         assert audit_books(session) == []
 
 
-def test_a_store_that_is_away_for_a_moment_costs_no_film(world: World, gate: Gate) -> None:
+@pytest.mark.parametrize("name", ["film.mp4", "wave.png"], ids=["before the film", "between the film and its pictures"])
+def test_a_store_that_is_away_for_a_moment_costs_no_film(world: World, gate: Gate, name: str) -> None:
     is_away = True
 
     def upload(key: str) -> None:
-        if is_away and key.startswith("films/"):
+        if is_away and key.startswith("films/") and key.endswith(name):
             raise StorageError("The bucket is gone.")
 
     gate(upload)
@@ -56,6 +57,30 @@ def test_a_store_that_is_away_for_a_moment_costs_no_film(world: World, gate: Gat
     is_away = False
     world.work()
     assert_completed_once(world, job_id)
+
+
+def test_other_bytes_than_those_measured_are_not_sold(
+    world: World, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = gate(lambda key: None)
+    fetch = storage.get_file
+
+    def damage(key: str, path: Path) -> Stored:
+        if key.startswith("films/"):
+            with storage._path(key).open("r+b") as file:
+                file.seek(-1, 2)
+                last = file.read(1)
+                file.seek(-1, 2)
+                file.write(bytes([last[0] ^ 1]))
+        return fetch(key, path)
+
+    monkeypatch.setattr(storage, "get_file", damage)
+    job_id = order(world)
+    world.work()
+    failed = takes()[-1]
+    assert (failed.kind, failed.state, failed.error_code) == ("finish", "failed", "finish_failed")
+    assert "differs from the one that was uploaded" in str(failed.error_message)
+    assert world.get(f"/v1/videos/{job_id}").json()["status"] == "in_progress", "nothing is charged yet"
 
 
 def test_a_finish_that_breaks_fails_with_a_code_of_its_own(world: World, gate: Gate, tmp_path: Path) -> None:

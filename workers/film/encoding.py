@@ -11,7 +11,11 @@ TICKS_MIN = 12_000
 SCALE_FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 # Samples per second of every film's sound.
 SOUND_RATE = 48_000
-AUDIO = {"c:a": "aac", "b:a": "192k", "ar": SOUND_RATE, "ac": 2}
+# Bits per second of its AAC.
+AUDIO_BITS = 192_000
+AUDIO = {"c:a": "aac", "b:a": AUDIO_BITS, "ar": SOUND_RATE, "ac": 2}
+# A film can be played before it is downloaded, and each of its tags has its own name.
+MOVFLAGS = "+faststart+use_metadata_tags"
 
 
 def rate(fps: Fraction) -> str:

@@ -11,15 +11,14 @@ from typing import Any, Literal
 import av
 import ffmpeg
 
-from workers.film.encoding import AUDIO, FilmError, h264, rate, tags, ticks
+from workers.film.encoding import AUDIO, MOVFLAGS, FilmError, h264, rate, tags, ticks
 from workers.film.ffmpeg import run
-from workers.film.sound_file import fitted_sound
+from workers.film.film_index import NO_PICTURES
+from workers.film.sound_file import Samples, fitted_sound, write_sound
 from workers.film.soundtrack import sample_at
+from workers.film.stream_copy import Piece, copy_pieces
 
 Transition = Literal["cut", "crossfade"]
-
-# Per stream: nothing is decoded.
-_NO_PICTURES = [{"skip_frame": "all"}] * 2
 
 # A join copies at disk speed; these limits only end a process that hangs.
 _SECONDS_MAX = 900.0
@@ -51,6 +50,10 @@ class _Piece:
     start: int
     end: int
 
+    def packets(self) -> Piece:
+        """Return where the piece's packets are: a clip without reordering has one for each frame."""
+        return Piece(self.clip.path, self.start, self.end)
+
 
 def join(
     clips: Sequence[Path],
@@ -58,7 +61,7 @@ def join(
     *,
     transitions: Sequence[Transition] = (),
     crossfade_frames: int = 0,
-    audio: Path | None = None,
+    audio: Path | Samples | None = None,
     metadata: Mapping[str, str] | None = None,
     crf: int = 18,
     preset: str = "veryfast",
@@ -67,8 +70,9 @@ def join(
 
     `transitions` stands between neighbours, one fewer than clips (empty: all cuts). A crossfade overlays the last
     `crossfade_frames` of a clip over the first of the next, so each one shortens the film by that many frames.
-    `audio` (a sound, or a film whose sound is wanted) is used for the whole film, padded with silence or cut to its
-    length. `metadata` becomes tags of the file. Raises FilmError when clips do not fit together or ffmpeg fails.
+    `audio` is used for the whole film: samples of its length, float32 [n, 2] at 48 kHz, or a sound, or a film whose
+    sound is wanted, which is padded with silence or cut to that. `metadata` becomes tags of the file. Raises FilmError
+    when clips do not fit together or ffmpeg fails.
     """
     transitions = transitions or ["cut"] * (len(clips) - 1)
     if not clips or len(transitions) != len(clips) - 1:
@@ -107,7 +111,7 @@ def _read(path: Path) -> _Clip:
     try:
         options = {"protocol_whitelist": "file"}
         # No picture is decoded: everything that a join needs is in the index and in the header.
-        with av.open(str(path), format="mov", options=options, stream_options=_NO_PICTURES) as container:
+        with av.open(str(path), format="mov", options=options, stream_options=NO_PICTURES) as container:
             if not container.streams.video:
                 raise FilmError(f"{path.name} has no pictures")
             video = container.streams.video[0]
@@ -216,18 +220,41 @@ def _copy(
     out: Path,
     *,
     frames: int,
-    audio: Path | None,
+    audio: Path | Samples | None,
     metadata: Mapping[str, str],
     folder: Path,
 ) -> None:
-    """Copy `pieces` one after the other into `out`, with `audio` as the sound."""
+    """Copy `pieces` one after the other into `out`, with `audio` as the sound.
+
+    Clips of one header are copied here, packet by packet. A process of ffmpeg's, which costs the film a tenth of a
+    second, is needed where headers differ, as after an upgrade of the encoder while a job was running: each group of
+    pictures then carries its own. So it is for a sound that is still to be decoded.
+    """
+    is_uniform = len({piece.clip.header for piece in pieces}) == 1
+    if is_uniform and not isinstance(audio, Path):
+        copy_pieces([piece.packets() for piece in pieces], out, fps=pieces[0].clip.fps, sound=audio, metadata=metadata)
+        return
+    if audio is not None and not isinstance(audio, Path):
+        path = folder / "sound.flac"
+        write_sound(path, audio)
+        audio = path
+    _copy_by_ffmpeg(pieces, out, frames=frames, audio=audio, metadata=metadata, folder=folder, is_uniform=is_uniform)
+
+
+def _copy_by_ffmpeg(
+    pieces: Sequence[_Piece],
+    out: Path,
+    *,
+    frames: int,
+    audio: Path | None,
+    metadata: Mapping[str, str],
+    folder: Path,
+    is_uniform: bool,
+) -> None:
     fps = pieces[0].clip.fps
     ticks_per_second, ticks_per_frame = ticks(fps)
     script = folder / "pieces.txt"
     script.write_text("ffconcat version 1.0\n" + "".join(_entry(piece) for piece in pieces), "utf-8")
-    # Clips of one header are copied byte by byte. Where headers differ, as after an upgrade of the encoder while a job
-    # was running, each group of pictures carries its own.
-    is_uniform = len({piece.clip.header for piece in pieces}) == 1
     source = ffmpeg.input(
         str(script), f="concat", safe=0, protocol_whitelist="file", auto_convert=0 if is_uniform else 1
     )
@@ -237,7 +264,7 @@ def _copy(
         # The timestamps are written again, frame by frame, so that no rounding of a piece's length reaches them.
         "bsf:v": f"setts=time_base=1/{ticks_per_second}:ts=N*{ticks_per_frame}:duration={ticks_per_frame}",
         "video_track_timescale": ticks_per_second,
-        "movflags": "+faststart+use_metadata_tags",
+        "movflags": MOVFLAGS,
         "map_metadata": -1,
     }
     streams = [source.video]

@@ -1,13 +1,16 @@
-"""Loudness by ITU-R BS.1770, measured by ffmpeg, and the one gain that brings a film near the usual loudness."""
+"""Loudness by ITU-R BS.1770, by ffmpeg's filter, and the one gain that brings a film near the usual loudness."""
 
-import re
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from fractions import Fraction
+from itertools import chain
+from typing import Any
 
-import ffmpeg
+import av
 
 from workers.film.encoding import SOUND_RATE, FilmError
-from workers.film.ffmpeg import run
+from workers.film.sound_file import Samples, sound_frames
 
 TARGET_LUFS = -14.0
 """Where players and platforms expect a film."""
@@ -19,11 +22,13 @@ QUIET_LUFS = -50.0
 PEAK_MAX = -1.0
 """The highest true peak, in dB of full scale: room for what a lossy codec adds."""
 
-# ffmpeg prints tenths of a decibel: the peak may be this much higher.
+# The measured peak may be this much lower than the true one.
 _ROUNDING = 0.05
-_SECONDS_MAX = 300.0
-_INTEGRATED = re.compile(r"I:\s+(-?[\d.]+|-inf|nan) LUFS")
-_PEAK = re.compile(r"Peak:\s+(-?[\d.]+|-inf|nan) dBFS")
+# BS.1770 looks for peaks between the samples at four times their rate.
+_OVERSAMPLING = 4
+_SILENCE_LUFS = -70.0
+# At −180 dB: where a sound ends in silence, the filter's values would become denormal, on which processors are slow.
+_DITHER = 1e-9
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,46 @@ class Loudness:
     true_peak: float
 
 
-def loudness(raw: Path) -> Loudness:
-    """Measure a sound: raw float32 samples, stereo, 48 kHz. Raises FilmError when ffmpeg cannot."""
-    source = ffmpeg.input(str(raw), f="f32le", ar=SOUND_RATE, ac=2, protocol_whitelist="file")
-    graph = source.audio.filter("ebur128", peak="true", framelog="quiet").output("-", f="null")
-    log = run(graph, seconds_max=_SECONDS_MAX, log_level="info")
-    integrated, peak = _INTEGRATED.findall(log), _PEAK.findall(log)
-    if not integrated or not peak:
-        raise FilmError(f"the loudness of {raw.name} could not be measured{log}")
-    return Loudness(float(integrated[-1]), float(peak[-1]))
+def loudness(samples: Samples) -> Loudness:
+    """Measure a sound, float32 [n, 2] at 48 kHz. Raises FilmError when it cannot be measured."""
+    try:
+        return Loudness(_integrated(samples), _true_peak(samples))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise FilmError(f"the loudness of a sound could not be measured: {error}") from error
+
+
+def _integrated(samples: Samples) -> float:
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=SOUND_RATE, format="flt", layout="stereo", time_base=Fraction(1, SOUND_RATE))
+    meter, sink = graph.add("ebur128", "metadata=1:framelog=quiet"), graph.add("abuffersink")
+    source.link_to(meter)
+    meter.link_to(sink)
+    graph.configure()
+    integrated = _SILENCE_LUFS
+    for frame in chain(sound_frames(samples, dither=_DITHER), (None,)):
+        graph.push(frame)
+        # Each frame that has passed carries the loudness until then.
+        for passed in _passed(graph):
+            integrated = float(passed.metadata.get("lavfi.r128.I", integrated))
+    return integrated
+
+
+def _passed(graph: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+
+
+def _true_peak(samples: Samples) -> float:
+    resampler = av.AudioResampler(format="flt", layout="stereo", rate=_OVERSAMPLING * SOUND_RATE)
+    peak = 0.0
+    for frame in chain(sound_frames(samples), (None,)) if len(samples) else ():
+        for piece in resampler.resample(frame):
+            values = piece.to_ndarray()
+            peak = max(peak, float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+    return 20 * math.log10(peak) if peak else -math.inf
 
 
 def gain_for(measured: Loudness) -> float:

@@ -1,20 +1,23 @@
 """Measure a film from its own pictures: billing uses these facts, never the order."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
 
 from workers.film.encoding import FilmError
-from workers.film.sound_file import SILENCE_PEAK, sound_pieces
+from workers.film.sound_file import SILENCE_PEAK, Samples, sound_pieces
 
 # A picture whose brightness and colours vary by less than this (standard deviation, of 255) is blank.
 FLAT_DEVIATION = 1.0
+FrameReader = Callable[[int, Any], None]
+SoundReader = Callable[[Samples], None]
+
 # Flatness is judged on every so many rows and columns: enough to see anything, little enough to cost nothing.
 _FLAT_STRIDE = 8
 
@@ -23,9 +26,9 @@ _FLAT_STRIDE = 8
 class Measure:
     """The facts of one film file. `fps` is exact; `frames / fps` is its length in seconds, exactly.
 
-    `key_frames` are the numbers of pictures that decode on their own. `flat_frames` counts pictures of one colour only
-    among those that were decoded; `blank` says that all of them are. `audio_peak` is the loudest sample of the decoded
-    sound, in 0..1; None where there is none or it was not decoded.
+    `key_frames` are the numbers of pictures that decode on their own. `flat_frames` counts pictures of one colour only;
+    `blank` says that all of them are. `audio_peak` is the loudest sample of the decoded sound, in 0..1; None without
+    sound.
     """
 
     frames: int
@@ -38,7 +41,6 @@ class Measure:
     audio_peak: float | None
     bytes: int
     sha256: str
-    decoded_frames: int
     flat_frames: int
     key_frames: tuple[int, ...] = field(repr=False)
 
@@ -48,23 +50,28 @@ class Measure:
 
     @property
     def blank(self) -> bool:
-        return self.flat_frames == self.decoded_frames
+        return self.flat_frames == self.frames
 
     @property
     def silent(self) -> bool:
         return self.audio_peak is not None and self.audio_peak < SILENCE_PEAK
 
 
-def measure(path: Path, *, decode: Literal["all", "keys"] = "all") -> Measure:
-    """Read the film at `path` and return its facts. Every stored picture is counted, whatever is decoded.
+def measure(
+    path: Path,
+    *,
+    frame_readers: Sequence[FrameReader] = (),
+    sound_readers: Sequence[SoundReader] = (),
+) -> Measure:
+    """Decode every picture and all sound of the film at `path`, and return its facts.
 
-    `decode="all"` decodes every picture and all sound. `"keys"` decodes the key frames (one per second and more): near
-    a hundred times less work, and enough for a film that was joined by copying clips that were measured whole.
+    Whoever else needs the decoded film reads it on the way: `frame_readers` are called with each picture's number (from
+    0) and its frame (of PyAV), `sound_readers` with each piece of the sound, float32 [n, 2] at 48 kHz.
     Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
     """
     try:
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as film:
-            return _measure(film, path, keys_only=decode == "keys")
+            return _measure(film, path, frame_readers, sound_readers)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
 
@@ -75,7 +82,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _measure(film: Any, path: Path, *, keys_only: bool) -> Measure:
+def _measure(
+    film: Any, path: Path, frame_readers: Sequence[FrameReader], sound_readers: Sequence[SoundReader]
+) -> Measure:
     if not film.streams.video:
         raise FilmError(f"{path.name} has no pictures")
     video = film.streams.video[0]
@@ -91,16 +100,15 @@ def _measure(film: Any, path: Path, *, keys_only: bool) -> Measure:
             keys += [len(moments)] if packet.is_keyframe else []
             moments.append(packet.pts)
             last_ticks = packet.duration
-            if keys_only and not packet.is_keyframe:
-                continue
         for frame in packet.decode():
             if frame.is_corrupt:
                 raise FilmError(f"picture {decoded} of {path.name} is broken")
-            decoded += 1
             flat += _is_flat(frame)
-    expected = len(keys) if keys_only else len(moments)
-    if decoded != expected or decoded == 0:
-        raise FilmError(f"{path.name} holds {expected} pictures and {decoded} of them can be decoded")
+            for read_frame in frame_readers:
+                read_frame(decoded, frame)
+            decoded += 1
+    if decoded != len(moments) or decoded == 0:
+        raise FilmError(f"{path.name} holds {len(moments)} pictures and {decoded} of them can be decoded")
     sound = film.streams.audio[0] if film.streams.audio else None
     return Measure(
         frames=len(moments),
@@ -110,10 +118,9 @@ def _measure(film: Any, path: Path, *, keys_only: bool) -> Measure:
         codec=str(video.codec_context.name),
         has_audio=sound is not None,
         audio_seconds=Fraction(sound.duration or 0) * sound.time_base if sound is not None else Fraction(0),
-        audio_peak=None if sound is None or keys_only else _peak(path),
+        audio_peak=None if sound is None else _peak(path, sound_readers),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        decoded_frames=decoded,
         flat_frames=flat,
         key_frames=tuple(keys),
     )
@@ -127,9 +134,14 @@ def _rate(moments: Sequence[int], last_ticks: int, time_base: Fraction) -> Fract
     return Fraction(len(moments)) / span
 
 
-def _peak(path: Path) -> float:
+def _peak(path: Path, readers: Sequence[SoundReader]) -> float:
     """Return the loudest sample of a film's sound. Raises FilmError when it cannot be decoded or is not finite."""
-    peak = max((float(np.abs(piece).max(initial=0.0)) for piece in sound_pieces(path)), default=0.0)
+    peak = 0.0
+    for piece in sound_pieces(path):
+        # A sample that is no number stays the peak.
+        peak = float(np.maximum(peak, np.abs(piece).max(initial=0.0)))
+        for read_sound in readers:
+            read_sound(piece)
     if not np.isfinite(peak):
         raise FilmError(f"the sound of {path.name} holds samples that are no finite numbers")
     return peak

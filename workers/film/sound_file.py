@@ -90,11 +90,22 @@ def _reader(path: Path) -> str:
     return media.reader
 
 
-def _resampled(samples: Samples, rate: int, resampler: Any) -> Iterator[Any]:
+def sound_frames(samples: Samples, *, rate: int = SOUND_RATE, clip: bool = False, dither: float = 0.0) -> Iterator[Any]:
+    """Yield the samples, float32 [n, 2], as frames of PyAV with their times.
+
+    `clip` cuts what is beyond full scale; `dither` is added to every second sample, in 0..1.
+    """
     for start in range(0, len(samples), _PIECE):
-        piece = np.ascontiguousarray(np.clip(samples[start : start + _PIECE], -1.0, 1.0), np.float32)
+        piece = np.array(samples[start : start + _PIECE], np.float32, order="C")
+        piece[::2] += np.float32(dither)
+        piece = np.clip(piece, -1.0, 1.0) if clip else piece
         frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="flt", layout="stereo")
-        frame.sample_rate = rate
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        yield frame
+
+
+def _resampled(samples: Samples, rate: int, resampler: Any) -> Iterator[Any]:
+    for frame in sound_frames(samples, rate=rate, clip=True):
         yield from resampler.resample(frame)
     if len(samples):
         yield from resampler.resample(None)

@@ -1,22 +1,27 @@
 """Still pictures of a film: the poster, and the sprite sheet that a player shows while seeking."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import ffmpeg
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from PIL import Image
 
-from workers.film.encoding import SCALE_FLAGS, FilmError
-from workers.film.ffmpeg import run
-from workers.film.measure import Measure
+from workers.film.encoding import FilmError
+from workers.film.film_index import FilmIndex
 
 _COLUMNS = 5
 _TILES_MAX = 25
 # The longer side of one tile, in pixels.
 _TILE_SIDE = 320
-_SECONDS_MAX = 600.0
+_POSTER_QUALITY, _SHEET_QUALITY = 90, 85
+
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,21 @@ class SheetGeometry:
     tile_height: int
     tile_frames: tuple[int, ...]
 
+    def place(self, tile: int) -> tuple[slice, slice]:
+        """Return the rows and the columns of the sheet, in pixels, that a tile covers."""
+        top, left = tile // self.columns * self.tile_height, tile % self.columns * self.tile_width
+        return slice(top, top + self.tile_height), slice(left, left + self.tile_width)
 
-def sheet_geometry(film: Measure) -> SheetGeometry:
-    """Return the geometry of the sheet of a film of these measures: up to 25 tiles, evenly spread, five in a row."""
+
+def sheet_geometry(film: FilmIndex) -> SheetGeometry:
+    """Return the geometry of the sheet of a film of this index: up to 25 tiles, evenly spread, five in a row.
+
+    The tiles of a film with enough key frames show these.
+    """
     tiles = min(_TILES_MAX, film.frames)
     factor = Fraction(_TILE_SIDE, max(film.width, film.height))
     frames = [number * film.frames // tiles for number in range(tiles)]
-    if _uses_keys(film, tiles):
+    if _has_near_keys(film, tiles):
         frames = [min(film.key_frames, key=lambda key: abs(key - number)) for number in frames]
     return SheetGeometry(
         columns=min(_COLUMNS, tiles),
@@ -49,57 +62,62 @@ def sheet_geometry(film: Measure) -> SheetGeometry:
     )
 
 
-def _uses_keys(film: Measure, tiles: int) -> bool:
-    """Return whether the film is so long that each tile has its own key frame near by: decoding these is enough."""
+def _has_near_keys(film: FilmIndex, tiles: int) -> bool:
+    """Return whether the film is so long that each tile has its own key frame near by."""
     bounds = [*film.key_frames, film.frames]
     return max(later - earlier for earlier, later in pairwise(bounds)) * tiles < film.frames
 
 
-def poster(film: Path, out: Path, *, measure: Measure) -> None:
-    """Write the frame in the middle of `film` as a JPEG of the film's size. Raises FilmError when ffmpeg fails."""
-    # A quarter of a frame early, so that rounding cannot skip the wanted frame.
-    moment = max(Fraction(0), (Fraction(measure.frames // 2) - Fraction(1, 4)) / measure.fps)
-    source = ffmpeg.input(str(film), f="mov", protocol_whitelist="file", ss=f"{float(moment):.6f}").video
-    _write(source, out, width=measure.width, height=measure.height, quality=3)
+class FilmPictures:
+    """Draws the poster (the frame in the middle) and the sprite sheet of a film as its frames are decoded.
+
+    `read` is called with each of them. Both pictures are uint8 [H, W, 3], RGB, and may be drawn into before they are
+    written.
+    """
+
+    def __init__(self, film: FilmIndex) -> None:
+        self.sheet = sheet_geometry(film)
+        self.poster: Picture = np.zeros((film.height, film.width, 3), np.uint8)
+        rows, columns = self.sheet.rows * self.sheet.tile_height, self.sheet.columns * self.sheet.tile_width
+        self.sprites: Picture = np.zeros((rows, columns, 3), np.uint8)
+        self._middle = film.frames // 2
+        self._tiles = {number: tile for tile, number in enumerate(self.sheet.tile_frames)}
+        self._missing = {self._middle, *self._tiles}
+
+    def read(self, number: int, frame: Any) -> None:
+        """Draw what shows frame `number` (from 0), a decoded frame of PyAV."""
+        if number == self._middle:
+            self.poster[:] = _rgb(frame, frame.width, frame.height)
+        if (tile := self._tiles.get(number)) is not None:
+            self.sprites[self.sheet.place(tile)] = _rgb(frame, self.sheet.tile_width, self.sheet.tile_height)
+        self._missing.discard(number)
+
+    def tiles(self) -> Iterator[Picture]:
+        """Yield the tiles of the sprite sheet, each a part of it, uint8 [h, w, 3]."""
+        for tile in range(len(self.sheet.tile_frames)):
+            yield self.sprites[self.sheet.place(tile)]
+
+    def write(self, poster: Path, sprites: Path) -> None:
+        """Write both pictures as JPEG files. Raises FilmError when a frame that they show was not read."""
+        if self._missing:
+            raise FilmError(f"frame {min(self._missing)} of the film was not decoded, and its pictures show it")
+        Image.fromarray(self.poster).save(poster, "JPEG", quality=_POSTER_QUALITY)
+        Image.fromarray(self.sprites).save(sprites, "JPEG", quality=_SHEET_QUALITY)
 
 
-def spritesheet(film: Path, out: Path, *, measure: Measure) -> SheetGeometry:
-    """Write the sprite sheet of `film` as a JPEG and return how to read it. Raises FilmError when ffmpeg fails."""
-    sheet = sheet_geometry(measure)
-    numbers = sheet.tile_frames
-    options = {}
-    if _uses_keys(measure, len(numbers)):
-        numbers = tuple(measure.key_frames.index(number) for number in numbers)
-        options = {"skip_frame": "nokey"}
-    frames = "+".join(f"eq(n,{number})" for number in numbers)
-    source = ffmpeg.input(str(film), f="mov", protocol_whitelist="file", **options).video.filter("select", frames)
-    small = source.filter("scale", sheet.tile_width, sheet.tile_height, flags="area")
-    tiled = small.filter("tile", layout=f"{sheet.columns}x{sheet.rows}", nb_frames=len(sheet.tile_frames))
-    width, height = sheet.columns * sheet.tile_width, sheet.rows * sheet.tile_height
-    _write(tiled, out, width=width, height=height, quality=5)
-    return sheet
-
-
-def _write(pictures: Any, out: Path, *, width: int, height: int, quality: int) -> None:
-    # JPEG files are read as full-range BT.601, whatever the film was.
-    converted = pictures.filter(
-        "scale",
+def _rgb(frame: Any, width: int, height: int) -> Picture:
+    """Return a decoded frame at this size as RGB, uint8 [height, width, 3]; ours are all tagged BT.709."""
+    small = frame.reformat(
         width,
         height,
-        flags=SCALE_FLAGS,
-        in_color_matrix="bt709",
-        in_range="tv",
-        out_color_matrix="bt601",
-        out_range="pc",
-    ).filter("format", "yuvj420p")
-    partial = out.with_name(out.name + ".partial")
-    graph = converted.output(
-        str(partial), f="image2", update=1, **{"c:v": "mjpeg", "q:v": quality, "frames:v": 1, "map_metadata": -1}
+        "rgb24",
+        src_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.AREA,
+        threads=1,
     )
-    run(graph, seconds_max=_SECONDS_MAX)
-    if not partial.exists():
-        raise FilmError(f"{out.name} could not be made: the film has no picture there")
-    partial.replace(out)
+    return np.asarray(small.to_ndarray(), np.uint8)
 
 
 def _even(length: Fraction) -> int:

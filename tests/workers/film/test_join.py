@@ -17,6 +17,8 @@ from workers.film.encoding import FilmError
 from workers.film.ffmpeg import ffmpeg_binary, run
 from workers.film.join import cut, is_yuv420p, join
 from workers.film.measure import measure
+from workers.film.sound_file import read_sound
+from workers.film.soundtrack import sample_at
 
 
 def packets_of(path: Path) -> list[bytes]:
@@ -63,6 +65,10 @@ def test_clips_of_different_headers_still_make_one_film(tmp_path: Path) -> None:
     film = measure(tmp_path / "film.mp4")
     assert (film.frames, film.fps) == (90, 24)
     assert numbers_in(tmp_path / "film.mp4") == [*range(30)] * 3
+    samples = np.full((sample_at(90, Fraction(24)), 2), 0.25, np.float32)
+    join([ours, tmp_path / "other.mp4", ours], tmp_path / "heard.mp4", audio=samples)
+    heard = measure(tmp_path / "heard.mp4")
+    assert (heard.frames, heard.audio_seconds) == (90, heard.seconds)
 
 
 def test_the_film_can_start_before_it_is_downloaded(tmp_path: Path) -> None:
@@ -158,6 +164,20 @@ def test_sound_is_as_long_as_the_film(tmp_path: Path, seconds: float) -> None:
     assert film.has_audio
     assert film.audio_seconds == film.seconds == 2
     assert packets_of(tmp_path / "film.mp4") == [packet for clip in clips for packet in packets_of(clip)]
+
+
+def test_samples_are_encoded_beside_the_copied_pictures(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", numbers=range(24), fps=Fraction(30_000, 1001)) for n in range(2)]
+    count = sample_at(48, Fraction(30_000, 1001))
+    samples = np.repeat(0.3 * np.sin(np.arange(count) / 20)[:, None], 2, axis=1).astype(np.float32)
+    join(clips, tmp_path / "film.mp4", audio=samples, metadata={"AIGC": "{}"})
+    assert packets_of(tmp_path / "film.mp4") == [packet for clip in clips for packet in packets_of(clip)]
+    film = measure(tmp_path / "film.mp4")
+    assert abs(film.audio_seconds - film.seconds) <= Fraction(1, 1000)
+    decoded = read_sound(tmp_path / "film.mp4")[:count]
+    assert np.abs(decoded[4800:-4800] - samples[4800:-4800]).max() < 0.02, "neither shifted nor louder"
+    head = (tmp_path / "film.mp4").read_bytes()
+    assert head.index(b"moov") < head.index(b"mdat")
 
 
 def test_the_sound_of_another_film_can_be_laid_under_this_one(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,9 +12,11 @@ from PIL import Image
 from tests.workers.film.clips import HEIGHT, WIDTH, number_of, write_clip
 from workers.film.clip_writer import ClipWriter
 from workers.film.encoding import FilmError
+from workers.film.film_index import FilmIndex, film_index
+from workers.film.film_reading import read_film
 from workers.film.join import join
 from workers.film.measure import measure
-from workers.film.thumbnails import poster, sheet_geometry, spritesheet
+from workers.film.thumbnails import FilmPictures, sheet_geometry
 
 
 def write_flat(path: Path, colours: list[int]) -> Path:
@@ -29,20 +32,8 @@ def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
     facts = measure(clip)
     data = clip.read_bytes()
     assert (facts.bytes, facts.sha256) == (len(data), hashlib.sha256(data).hexdigest())
-    assert (facts.frames, facts.decoded_frames, facts.flat_frames, facts.blank) == (50, 50, 0, False)
+    assert (facts.frames, facts.flat_frames, facts.blank) == (50, 0, False)
     assert facts.key_frames[0] == 0
-
-
-def test_keys_alone_tell_the_same_facts(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "clip.mp4", numbers=range(80))
-    whole, keys = measure(clip), measure(clip, decode="keys")
-    assert (keys.frames, keys.fps, keys.sha256, keys.key_frames) == (
-        whole.frames,
-        whole.fps,
-        whole.sha256,
-        whole.key_frames,
-    )
-    assert keys.decoded_frames == len(keys.key_frames) >= 4
 
 
 def test_a_film_that_shows_nothing_is_blank(tmp_path: Path) -> None:
@@ -78,21 +69,64 @@ def test_damage_is_not_hidden(tmp_path: Path) -> None:
             measure(tmp_path / f"{name}.mp4")
 
 
+def pictures_of(clip: Path) -> FilmPictures:
+    """Return the pictures of a clip, written to poster.jpg and sheet.jpg beside it."""
+    pictures = read_film(clip).pictures
+    pictures.write(clip.with_name("poster.jpg"), clip.with_name("sheet.jpg"))
+    return pictures
+
+
+def test_the_index_says_what_is_measured(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", numbers=range(80), fps=Fraction(30_000, 1001))
+    index, facts = film_index(clip), measure(clip)
+    assert (index.frames, index.fps, index.key_frames) == (facts.frames, facts.fps, facts.key_frames)
+    assert (index.width, index.height) == (facts.width, facts.height)
+    assert len(index.key_frames) >= 3
+
+
+def test_each_frame_is_read_once_and_in_order(tmp_path: Path) -> None:
+    shown: list[tuple[int, int]] = []
+
+    def read(number: int, frame: av.VideoFrame) -> None:
+        shown.append((number, number_of(frame.to_ndarray(format="rgb24"))))
+
+    measure(write_clip(tmp_path / "clip.mp4", numbers=range(100, 160)), frame_readers=[read])
+    assert shown == list(enumerate(range(100, 160)))
+
+
 def test_the_poster_is_the_frame_in_the_middle(tmp_path: Path) -> None:
     for count in (1, 2, 49, 50):
-        clip = write_clip(tmp_path / "clip.mp4", numbers=range(count))
-        poster(clip, tmp_path / "poster.jpg", measure=measure(clip))
+        pictures_of(write_clip(tmp_path / "clip.mp4", numbers=range(count)))
         with Image.open(tmp_path / "poster.jpg") as picture:
             assert (picture.format, picture.size) == ("JPEG", (WIDTH, HEIGHT))
             assert number_of(np.asarray(picture)) == count // 2
 
 
+def test_pictures_have_the_colours_of_the_frames(tmp_path: Path) -> None:
+    colours = np.array([(200, 30, 40), (30, 180, 60), (40, 50, 210), (235, 235, 235)], np.uint8)
+    frames = np.broadcast_to(np.repeat(colours, 32, axis=0), (20, HEIGHT, WIDTH, 3)).copy()
+    size = {"in_width": WIDTH, "in_height": HEIGHT, "width": WIDTH, "height": HEIGHT}
+    with ClipWriter(tmp_path / "clip.mp4", **size, fps=Fraction(24), frames=20) as writer:
+        writer.write(frames)
+    pictures_of(tmp_path / "clip.mp4")
+    for name in ("poster.jpg", "sheet.jpg"):
+        with Image.open(tmp_path / name) as picture:
+            pixels = np.asarray(picture)[20, :WIDTH] if name == "poster.jpg" else np.asarray(picture)[20, 0:320]
+        middles = pixels[(2 * np.arange(4) + 1) * len(pixels) // 8].astype(int)
+        assert np.abs(middles - colours).max() <= 4
+
+
+def test_a_picture_of_a_frame_that_was_not_read_is_an_error(tmp_path: Path) -> None:
+    pictures = FilmPictures(FilmIndex(frames=9, fps=Fraction(24), width=64, height=64, key_frames=(0,)))
+    with pytest.raises(FilmError, match="not decoded"):
+        pictures.write(tmp_path / "poster.jpg", tmp_path / "sheet.jpg")
+
+
 @pytest.mark.parametrize("count", [1, 3, 25, 60, 1300])
 def test_each_tile_of_the_sheet_shows_the_frame_that_is_said(tmp_path: Path, count: int) -> None:
     clip = write_clip(tmp_path / "clip.mp4", numbers=[number % 256 for number in range(count)])
-    facts = measure(clip, decode="keys")
-    sheet = spritesheet(clip, tmp_path / "sheet.jpg", measure=facts)
-    assert sheet == sheet_geometry(facts)
+    sheet = pictures_of(clip).sheet
+    assert sheet == sheet_geometry(film_index(clip))
     assert len(sheet.tile_frames) == min(25, count)
     with Image.open(tmp_path / "sheet.jpg") as picture:
         assert picture.size == (sheet.columns * sheet.tile_width, sheet.rows * sheet.tile_height)

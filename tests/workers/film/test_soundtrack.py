@@ -16,7 +16,7 @@ from workers.film.loudness import Loudness, gain_for, loudness
 from workers.film.measure import measure
 from workers.film.sound_file import read_sound, sound_pieces, write_sound
 from workers.film.soundtrack import FADE_SAMPLES, ClipSound, Joint, join_sounds, mix_track, sample_at, scale
-from workers.film.wave_image import wave_image
+from workers.film.wave_image import WaveImage
 
 OVERLAP = 6
 MILLISECOND = SOUND_RATE // 1000
@@ -49,7 +49,7 @@ def test_every_click_lies_within_a_millisecond_of_its_frame(tmp_path: Path, fps:
         for n, (length, mark, joint) in enumerate(zip(lengths, marks, joints, strict=True))
     ]
     samples = join_sounds(clips, tmp_path / "raw", fps=fps, crossfade_frames=OVERLAP)
-    scale(samples, gain_for(loudness(tmp_path / "raw")))
+    scale(samples, gain_for(loudness(samples)))
     write_sound(tmp_path / "sound.flac", samples)
     transitions: Sequence[Transition] = ["crossfade" if joint == "crossfade" else "cut" for joint in joints[1:]]
     join(
@@ -162,21 +162,34 @@ def test_one_gain_towards_the_usual_loudness(integrated: float, peak: float, gai
     assert gain_for(Loudness(integrated, peak)) == pytest.approx(gain)
 
 
-def test_the_loudness_of_known_sounds(tmp_path: Path) -> None:
+def test_the_loudness_of_known_sounds() -> None:
     """EBU Tech 3341, test 1: a stereo sine of 1 kHz at −23 dBFS has −23 LUFS."""
     seconds = np.arange(20 * SOUND_RATE) / SOUND_RATE
     wave = (10 ** (-23 / 20) * np.sin(2 * np.pi * 1000 * seconds)).astype(np.float32)
-    np.repeat(wave[:, None], 2, axis=1).tofile(tmp_path / "raw")
-    measured = loudness(tmp_path / "raw")
+    measured = loudness(np.repeat(wave[:, None], 2, axis=1))
     assert measured.integrated == pytest.approx(-23, abs=0.1)
     assert measured.true_peak == pytest.approx(-23, abs=0.1)
-    np.zeros((SOUND_RATE, 2), np.float32).tofile(tmp_path / "raw")
-    assert gain_for(loudness(tmp_path / "raw")) == 0
+    assert gain_for(loudness(np.zeros((SOUND_RATE, 2), np.float32))) == 0
+    assert gain_for(loudness(np.zeros((0, 2), np.float32))) == 0
+
+
+def test_a_peak_between_and_beyond_samples_is_measured() -> None:
+    # A quarter of the rate, half a sample aside: each sample has 0.707 of the wave's height, here of 1.5.
+    wave = 1.5 * np.hanning(SOUND_RATE) * np.sin(2 * np.pi * (np.arange(SOUND_RATE) / 4 + 0.125))
+    peak = loudness(np.repeat(wave[:, None], 2, axis=1).astype(np.float32)).true_peak
+    assert peak == pytest.approx(20 * np.log10(1.5), abs=0.1)
+    # The last samples of a sound that ends within a tenth of a second count too.
+    late = np.zeros((SOUND_RATE + 1000, 2), np.float32)
+    late[-500:] = 0.9
+    assert loudness(late).true_peak > -1.5
 
 
 def test_the_wave_shows_where_a_film_is_loud(tmp_path: Path) -> None:
-    write_sound(tmp_path / "sound.flac", np.concatenate([tone(SOUND_RATE), np.zeros((SOUND_RATE, 2), np.float32)]))
-    wave_image(tmp_path / "sound.flac", tmp_path / "wave.png", samples=2 * SOUND_RATE)
+    sound = np.concatenate([tone(SOUND_RATE), np.zeros((SOUND_RATE, 2), np.float32)])
+    wave = WaveImage(len(sound))
+    for start in range(0, len(sound), 1000):
+        wave.read(sound[start : start + 1000])
+    wave.write(tmp_path / "wave.png")
     with Image.open(tmp_path / "wave.png") as picture:
         alpha = np.asarray(picture)[..., 3]
     heights = (alpha > 0).sum(axis=0)
