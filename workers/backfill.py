@@ -21,7 +21,7 @@ from app.cli.serve import stop_event
 from app.db import transaction
 from app.jobs.backfill import (
     FilmLease,
-    UnmarkedFilm,
+    FilmWithoutMarks,
     count_unmarked,
     give_back,
     lease_film,
@@ -111,7 +111,7 @@ def run_backfill(options: BackfillOptions, stop: threading.Event) -> BackfillRep
     return report
 
 
-def _films(options: BackfillOptions) -> Iterator[UnmarkedFilm]:
+def _films(options: BackfillOptions) -> Iterator[FilmWithoutMarks]:
     """Yield the films by their ids, read in batches: each film is looked at once."""
     after = ""
     while True:
@@ -123,7 +123,7 @@ def _films(options: BackfillOptions) -> Iterator[UnmarkedFilm]:
         after = films[-1].film_id
 
 
-def _work(film: UnmarkedFilm, options: BackfillOptions, report: BackfillReport) -> None:
+def _work(film: FilmWithoutMarks, options: BackfillOptions, report: BackfillReport) -> None:
     if options.dry_run:
         stored = get_storage().stat(film.key)
         if stored is None:

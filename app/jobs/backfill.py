@@ -28,7 +28,7 @@ FIRST_FILE_STAYS = timedelta(seconds=LINK_SECONDS) + timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class UnmarkedFilm:
+class FilmWithoutMarks:
     """A delivered film whose file may lack marks. `measured` are the facts of its file that were charged.
 
     `mark_id` is what the registry says about its watermark.
@@ -48,18 +48,18 @@ class UnmarkedFilm:
 class FilmLease:
     """The lease of one backfill on one film. The film's new file is stored under `new_key`."""
 
-    film: UnmarkedFilm
+    film: FilmWithoutMarks
     new_key: str
 
 
-def unmarked_films(session: Session, *, after: str, limit: int, again: bool = False) -> list[UnmarkedFilm]:
+def unmarked_films(session: Session, *, after: str, limit: int, again: bool = False) -> list[FilmWithoutMarks]:
     """Return the next films that nobody works on, by their ids behind `after`.
 
     With `again`, those too that were skipped before.
     """
     query = _unmarked(session, again=again).where(RegistryFilm.film_id > after)
     rows = session.execute(query.order_by(RegistryFilm.film_id).limit(limit))
-    return [UnmarkedFilm(row.film_id, row.film_key, row.film, row.mark_id) for row in rows]
+    return [FilmWithoutMarks(row.film_id, row.film_key, row.film, row.mark_id) for row in rows]
 
 
 def count_unmarked(session: Session, *, again: bool = False) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def _is_free(session: Session, *, again: bool) -> Any:
     return or_(is_left, BackfillClaim.state == BackfillState.SKIPPED) if again else is_left
 
 
-def lease_film(session: Session, film: UnmarkedFilm, *, again: bool = False) -> FilmLease | None:
+def lease_film(session: Session, film: FilmWithoutMarks, *, again: bool = False) -> FilmLease | None:
     """Lease a film, or return None when another backfill has it or has ended it."""
     # In the folder of the first file, beside which the film's sound and wave are.
     new_key = f"{film.key.rpartition('/')[0]}/{new_id('marked')}.mp4"
