@@ -1,5 +1,6 @@
 """Deliver stored files: by redirect to a presigned URL from S3, whole or by byte range from any store."""
 
+import hashlib
 import re
 
 from fastapi import Request, Response
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.concurrency import ConcurrencyLimit
 from app.db import commit_early
 from app.errors import AppError
+from app.etags import matches_etag
 from app.parsing import parse_integer
 from app.storage import get_storage
 
@@ -48,16 +50,22 @@ def deliver(
         stat = storage.stat(key)
     if stat is None:
         raise AppError("gone", "The file is no longer in storage.")
+    etag = _etag(key)
     headers = {
         "accept-ranges": "bytes",
+        "etag": etag,
         "content-disposition": f'inline; filename="{filename}"',
         "cache-control": cache_control,
         "x-content-type-options": "nosniff",
     }
+    if matches_etag(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
     if is_head:
         # A range is for GET only (RFC 9110 §14.2).
         return Response(media_type=content_type, headers={**headers, "content-length": str(stat.bytes)})
-    span = byte_range(request.headers.get("range"), stat.bytes)
+    # A client that has a part of another file gets the whole of this one (RFC 9110 §13.1.5).
+    is_same = request.headers.get("if-range", etag) == etag
+    span = byte_range(request.headers.get("range") if is_same else None, stat.bytes)
     if span is None:
         headers["content-length"] = str(stat.bytes)
         return StreamingResponse(storage.read_range(key, 0, stat.bytes), media_type=content_type, headers=headers)
@@ -66,6 +74,11 @@ def deliver(
     return StreamingResponse(
         storage.read_range(key, start, end), status_code=206, media_type=content_type, headers=headers
     )
+
+
+def _etag(key: str) -> str:
+    """Return the strong ETag of a stored file: a key is written once, so it names its bytes. It reveals no key."""
+    return f'"{hashlib.sha256(key.encode()).hexdigest()[:32]}"'
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:

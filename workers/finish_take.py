@@ -1,7 +1,7 @@
 """The take of a finish: join the clips, add the sound, make the pictures, mark, store and measure the film, settle."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +16,7 @@ from app.assets.find import asset_key
 from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import succeed_finish
+from app.jobs.backfill import current_keys
 from app.jobs.queue_tables import Unit
 from app.jobs.settle import StoredFilm
 from app.jobs.sound_files import sound_key, wave_key
@@ -81,7 +82,8 @@ class FinishTake(RunningTake):
             ).all()
             track_key = asset_key(session, self._spec.audio) if self._spec.audio else None
             self._origin = film_origin(session, job.id, self._spec)
-        self._clips = self._fetch_clips(list(units))
+            places = current_keys(session, [key for shot in self._spec.shots for key in shot.reuse_clips])
+        self._clips = self._fetch_clips(list(units), places)
         if track_key is not None:
             self._track = self.folder / "track"
             get_storage().get_file(track_key, self._track)
@@ -171,9 +173,10 @@ class FinishTake(RunningTake):
         self.control.mark_progress()
         self.control.check()
 
-    def _fetch_clips(self, units: list[Unit]) -> list[_Clip]:
+    def _fetch_clips(self, units: list[Unit], places: Mapping[str, str]) -> list[_Clip]:
         """Fetch the clips in the film's order, each with the transition that leads into it. Raises BrokenFilm.
 
+        `places` says where those of other films are stored now.
         Segments of one shot are always cut together. In a part of a film (cancelled), a crossfade is kept only where
         both of its shots are whole and neighbours; elsewhere the clips are cut.
         """
@@ -187,7 +190,7 @@ class FinishTake(RunningTake):
                 if key is None:
                     raise BrokenFilm(f"shot {number} has a segment without a clip")
                 path = self.folder / f"clip-{number:03d}-{index:03d}.mp4"
-                get_storage().get_file(key, path)
+                get_storage().get_file(places.get(key, key), path)
                 sound = path.with_suffix(".flac") if self._spec.sound else None
                 if sound is not None:
                     get_storage().get_file(sound_key(key), sound)

@@ -19,6 +19,7 @@ from app.cli.migrate import check_schema, upgrade
 from app.cli.models import models
 from app.cli.options import Home, home_folder
 from app.cli.prices import prices
+from app.cli.provenance import provenance
 from app.cli.server_urls import any_servers
 from app.cli.up import run_up
 from app.cli.welcome import welcome_text
@@ -69,6 +70,7 @@ app.add_typer(prices, name="prices")
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
 app.add_typer(erasures, name="erase")
+app.add_typer(provenance, name="provenance")
 app.command("demo")(orders.demo)
 app.command("generate")(orders.generate)
 app.command("quote")(orders.quote)

@@ -24,6 +24,7 @@ from app.dispatch.maintenance import count_repairs
 from app.dispatch.registry_repair import RegistryRepair
 from app.dispatch.service_figures import add_closed_figures
 from app.dispatch.worker_registry import remove_gone_workers
+from app.jobs.backfill import first_keys, keys_being_written
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
@@ -114,8 +115,9 @@ def unreferenced_films(prefix: str) -> int:
     """Delete the files under `takes/…` or `films/…` that no row references: of lost, failed or released takes.
 
     Not deleted are, of an unfinished job, the files that its running takes write and its units reference; of a job
-    with a film, the film, its pictures, and the clips that a retake could reuse. The store is listed first, then the
-    running takes are read, then the referenced keys: a take that ends meanwhile either still counts as running, or its
+    with a film, the film, its pictures, and the clips that a retake could reuse; and what backfills write. Where a film
+    got its marks later, its first file stays for as long as links to it. The store is listed first, then the running
+    takes and backfills are read, then the referenced keys: what ends meanwhile either still counts as running, or its
     files are already referenced, so none of them is mistaken for an orphan. Returns how many were deleted.
     """
     return _remove_unreferenced(prefix, _unreferenced)
@@ -151,8 +153,9 @@ def _unreferenced(session: Session, stats: Iterable[Stat]) -> list[str]:
         select(Take.job_id, Take.id).where(Take.job_id.in_(by_job), Take.state == TakeState.RUNNING)
     ).all()
     prefixes = {f"{folder}/{job_id}/{take_id}/" for job_id, take_id in running for folder in ("takes", "films")}
+    backfilled = keys_being_written(session, by_job)
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(by_job)))}
-    referenced = _referenced_keys(session, jobs)
+    referenced = _referenced_keys(session, jobs) | backfilled | first_keys(session, jobs)
     old = now(session) - UNKNOWN_JOB_AGE
     orphans = []
     for job_id, job_stats in by_job.items():

@@ -11,6 +11,7 @@ from app.assets.tables import Asset
 from app.catalog.models import VideoModel, load_catalog
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.backfill import current_keys
 from app.jobs.capability import check_length, check_model, check_sound
 from app.jobs.queue_tables import Unit
 from app.jobs.resolve import size_of, styled_prompt
@@ -97,11 +98,15 @@ def check_clips(session: Session, account_id: str, spec: Spec) -> None:
     What the session has done before is committed first. Raises AppError `gone`, and `rate_limited` or `unavailable`
     while too many files are being read.
     """
+    places = current_keys(session, [key for shot in spec.shots for key in shot.reuse_clips])
     commit_early(session)
     storage = get_storage()
     with ingest_slot(account_id):
         for number, shot in enumerate(spec.shots):
-            needed = [*shot.reuse_clips, *(sound_key(key) for key in shot.reuse_clips if spec.sound)]
+            needed = [
+                *(places[key] for key in shot.reuse_clips),
+                *(sound_key(key) for key in shot.reuse_clips if spec.sound),
+            ]
             if any(storage.stat(key) is None for key in needed):
                 raise _clips_gone(number)
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -20,6 +20,7 @@ from app.errors import AppError
 from app.jobs.derive import finished_spec
 from app.jobs.file_retention import retention_end
 from app.jobs.tables import Job, ReceiptRow
+from app.provenance.backfill_tables import FilmSuccessor
 from app.storage import get_storage
 
 _CHUNK_BYTES = 2**20
@@ -68,16 +69,19 @@ def copy_film(session: Session, job: Job) -> Asset:
 def job_of_film(session: Session, caller: Caller, file: BinaryIO) -> Job | None:
     """Return the caller's job whose film has these bytes, or None; the file is rewound to its start.
 
+    A film that got its marks later is known by both of its files.
     A client that can only upload files (OpenAI's cannot name a video) can thereby extend and edit its own films.
     """
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):
         digest.update(chunk)
     file.seek(0)
+    marked_later = select(FilmSuccessor.film_id).where(FilmSuccessor.new_sha256 == digest.hexdigest())
+    is_film = or_(ReceiptRow.film_sha256 == digest.hexdigest(), Job.id.in_(marked_later))
     query = (
         select(Job)
         .join(ReceiptRow, ReceiptRow.job_id == Job.id)
-        .where(ReceiptRow.film_sha256 == digest.hexdigest(), Job.account_id == caller.account_id)
+        .where(is_film, Job.account_id == caller.account_id)
         .where(Job.test == caller.test, Job.deleted_at.is_(None))
     )
     if caller.project_id is not None:

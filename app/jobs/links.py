@@ -1,6 +1,7 @@
 """Expiring links to a film, for clients that download without a key: `/files/{token}`."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -39,8 +40,16 @@ def revoke_links(job: Job) -> None:
     job.links_revoked += 1
 
 
-def open_link(session: Session, token: str) -> tuple[Job, str]:
-    """Return the job and variant of a token.
+class FilmLink(NamedTuple):
+    """What a valid link leads to, and when it was made."""
+
+    job: Job
+    variant: str
+    made_at: datetime
+
+
+def open_link(session: Session, token: str) -> FilmLink:
+    """Return what a token leads to.
 
     Raises AppError `not_found` for an invalid one, and `gone` for one that has expired or was revoked.
     """
@@ -59,7 +68,7 @@ def open_link(session: Session, token: str) -> tuple[Job, str]:
         raise not_found
     if generation != _generation(job):
         raise AppError("gone", "This link was revoked; request a new one.")
-    return job, variant
+    return FilmLink(job, variant, datetime.fromtimestamp(link.expires - LINK_SECONDS, UTC))
 
 
 def _generation(job: Job) -> list[str]:

@@ -11,6 +11,7 @@ from app.jobs.queue_tables import Take, Unit
 from app.jobs.spec import Spec
 from app.jobs.states import JobState, TakeState, UnitState, is_final
 from app.jobs.tables import Job
+from app.provenance.backfill_tables import FilmSuccessor
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def shot_clip(session: Session, job: Job, shot: int, position: int) -> str:
     """Return the storage key of one segment of a finished shot.
 
     Raises AppError `not_found` for a shot that is not finished, and for all shots of a job that ended without its whole
-    film or whose files were removed.
+    film, whose files were removed, or whose film got its marks later: these clips have none.
     """
     segments = session.execute(
         select(Unit.position, Unit.state, Unit.clip_key).where(
@@ -58,7 +59,7 @@ def shot_clip(session: Session, job: Job, shot: int, position: int) -> str:
     ).all()
     keys = {each.position: each.clip_key for each in segments}
     key: str | None = keys.get(position) if all(each.state == UnitState.DONE for each in segments) else None
-    if key is None or not shots_play(job):
+    if key is None or not shots_play(job) or session.get(FilmSuccessor, job.id) is not None:
         raise not_found("clip", f"{job.id}, shot {shot}, segment {position}")
     return key
 

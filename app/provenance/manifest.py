@@ -51,7 +51,8 @@ class Ingredient:
 class FilmOrigin:
     """What a manifest says of a film: its id, the model that made it, the operator's name, and what it was made with.
 
-    `reused_films` are the ids of films of whose shots this one is made too.
+    `reused_films` are the ids of films of whose shots this one is made too. `marked_at` is set for a film that was
+    delivered without marks at `made_at`; which version of the model made it may be unknown then (empty).
     """
 
     film_id: str
@@ -62,6 +63,7 @@ class FilmOrigin:
     mode: str
     ingredients: Sequence[Ingredient] = ()
     reused_films: Sequence[str] = ()
+    marked_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ def _definition(origin: FilmOrigin, identity: SigningIdentity) -> dict[str, Any]
         "made_at": origin.made_at.isoformat(timespec="seconds"),
         "certificate": "development" if identity.is_development else "operator",
     }
+    if origin.marked_at is not None:
+        film["marked_at"] = origin.marked_at.isoformat(timespec="seconds")
     marks = [{"id": each.id, "marks": dict(each.marks)} for each in origin.ingredients if each.marks]
     if marks:
         film["marks_of_inputs"] = marks

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from app.provenance.backfill_tables import FilmSuccessor
 from app.provenance.frame_hashes import as_rows, hash_parts
 from app.provenance.pdq import DISTANCE_MAX, distances
 from app.provenance.registry_tables import RegistryFilm
@@ -35,19 +36,24 @@ class RegistryMatch:
     similar: tuple[str, ...] = ()
 
 
-def find_films(session: Session, *, sha256: str, mark_ids: Collection[int], frame_hashes: bytes) -> RegistryMatch:
+def find_films(
+    session: Session, *, hashes: Collection[str], mark_ids: Collection[int], frame_hashes: bytes
+) -> RegistryMatch:
     """Return the films of the registry that a file is, or is made of.
 
-    `mark_ids` are those of the watermarks in it, `frame_hashes` the PDQ hashes of its frames, one after the other.
+    `hashes` are the SHA-256 of the file, or of the files that a film had: one that was delivered before it got its
+    marks is the same film. `mark_ids` are those of the watermarks in it, `frame_hashes` the PDQ hashes of its frames,
+    one after the other.
     """
+    earlier = session.scalars(select(FilmSuccessor.film_id).where(FilmSuccessor.old_sha256.in_(hashes))).all()
     query = select(RegistryFilm.film_id, RegistryFilm.sha256, RegistryFilm.mark_id).where(
-        or_(RegistryFilm.sha256 == sha256, RegistryFilm.mark_id.in_(mark_ids))
+        or_(RegistryFilm.sha256.in_(hashes), RegistryFilm.film_id.in_(earlier), RegistryFilm.mark_id.in_(mark_ids))
     )
     rows = session.execute(query.order_by(RegistryFilm.film_id)).all()
     order = list(mark_ids)
     marked = sorted((row for row in rows if row.mark_id in mark_ids), key=lambda row: order.index(row.mark_id))
     return RegistryMatch(
-        same_file=tuple(row.film_id for row in rows if row.sha256 == sha256),
+        same_file=tuple(row.film_id for row in rows if row.sha256 in hashes or row.film_id in earlier),
         watermarked=tuple(row.film_id for row in marked),
         similar=_find_similar(session, frame_hashes) if frame_hashes else (),
     )

@@ -23,12 +23,14 @@ class RegistryFilm(Base):
         Index("ix_registry_films_mark_id", "mark_id", postgresql_where=text("mark_id IS NOT NULL")),
         Index("ix_registry_films_account_id", "account_id"),
         Index("ix_registry_films_hash_parts", "hash_parts", postgresql_using="gin"),
+        # For those that have no marks in their files yet (app.jobs.backfill).
+        Index("ix_registry_films_made_before", "film_id", postgresql_where=text("model_version = ''")),
     )
 
     film_id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str | None]
     test: Mapped[bool]
-    # Of the file as it was delivered, in hex.
+    # Of the file, in hex. Where it got its marks later, film_successors has the hash of the first one too.
     sha256: Mapped[str]
     # What the watermark of its frames carries; None for a film without a watermark.
     mark_id: Mapped[int | None] = mapped_column(BigInteger)

@@ -158,6 +158,22 @@ RULES: dict[str, str] = {
             SELECT FROM audit_entries AS e WHERE e.subject = x.subject_id AND e.act = 'erasure.started'
                 AND e.facts ->> 'erasure' = x.id)
     """,
+    "marked_film_is_its_successor": """
+        SELECT s.film_id, 'was ' || s.old_sha256 || ' and is ' || s.new_sha256 || ', its job says '
+            || coalesce(j.film ->> 'sha256', 'nothing') || ' and its receipt ' || coalesce(r.film_sha256, 'nothing')
+        FROM film_successors s LEFT JOIN jobs j ON j.id = s.film_id LEFT JOIN receipts r ON r.job_id = s.film_id
+             LEFT JOIN registry_films f USING (film_id)
+        WHERE s.marked_at >= :since AND (
+            (j.film_key, j.film) IS DISTINCT FROM
+                (s.new_key, s.old_film || jsonb_build_object('sha256', s.new_sha256, 'bytes', s.new_bytes))
+            OR (r.film_key, r.film_sha256) IS DISTINCT FROM (s.old_key, s.old_sha256)
+            OR s.old_film ->> 'sha256' <> s.old_sha256 OR f.sha256 IS DISTINCT FROM s.new_sha256)
+    """,
+    "registry_knows_the_stored_film": """
+        SELECT f.film_id, 'is ' || f.sha256 || ' in the registry, its job says ' || (j.film ->> 'sha256')
+        FROM registry_films f JOIN jobs j ON j.id = f.film_id
+        WHERE j.finished_at >= :since AND f.sha256 <> j.film ->> 'sha256'
+    """,
     "redeemed_quote_has_its_job": """
         SELECT q.id, 'is redeemed by ' || q.job_id || ', which does not hold it'
         FROM quotes q LEFT JOIN jobs j ON j.id = q.job_id AND j.quote_id = q.id

@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, and_, func, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
 from app.audit_finding import AuditFinding
@@ -15,6 +16,7 @@ from app.jobs.receipts import EndedJob, make_receipt, receipt_columns
 from app.jobs.states import is_final
 from app.jobs.tables import Job, ReceiptRow
 from app.prices.find import StoredBook, book_by_hash, book_by_id
+from app.provenance.backfill_tables import FilmSuccessor
 from pricing.book import PriceBook
 from pricing.contract import canonical
 from pricing.receipt import ReceiptError, read_receipt, replay
@@ -24,10 +26,20 @@ PAGE = 500
 
 _EVENT = aliased(Event)
 
+# A film that got its marks later has another file now. Its receipt replays by the first one, which is believed only
+# where the job has exactly the file that the record of both says.
+_marked_facts = func.jsonb_build_object("sha256", FilmSuccessor.new_sha256, "bytes", FilmSuccessor.new_bytes)
+_IS_SUCCESSOR = and_(
+    FilmSuccessor.film_id == Job.id,
+    FilmSuccessor.new_key == Job.film_key,
+    FilmSuccessor.old_film.op("||")(_marked_facts) == Job.film,
+)
 # The columns of the job by their names, those of its receipt after `stored_`, so that one row is both.
 _JOB = (
     *(Job.id, Job.account_id, Job.project_id, Job.test, Job.state, Job.quote_id, Job.pricing, Job.total, Job.currency),
-    *(Job.film, Job.film_key, Job.error_code, Job.start_by, Job.started_at, Job.finished_at),
+    func.coalesce(FilmSuccessor.old_film, Job.film, type_=JSONB).label("film"),
+    func.coalesce(FilmSuccessor.old_key, Job.film_key).label("film_key"),
+    *(Job.error_code, Job.start_by, Job.started_at, Job.finished_at),
 )
 _STORED: tuple[str, ...] = (
     "account_id",
@@ -51,6 +63,7 @@ _ROWS = (
         _EVENT.body.label("event_body"),
     )
     .join(Job, Job.id == ReceiptRow.job_id)
+    .outerjoin(FilmSuccessor, _IS_SUCCESSOR)
     .outerjoin(_EVENT, (_EVENT.job_id == ReceiptRow.job_id) & _EVENT.type.in_(TERMINAL_TYPES))
 )
 

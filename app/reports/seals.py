@@ -21,7 +21,8 @@ CLOSED_AFTER = timedelta(days=1)
 SUMS: tuple[AuditSum, ...] = (*WALLET_SUMS, *PRICE_SUMS)
 
 # What must never change about a day: its receipts, what they are computed from, their events, and the money and the
-# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal.
+# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal. A film
+# that got its marks later counts as it was, where its file is exactly the recorded successor.
 # What can name a person, the bodies of events and the reasons of transfers, is covered by a hash that is salted for its
 # account. An erasure leaves this hash in the place of the value, and removes the salt.
 _DAY = text("""
@@ -32,13 +33,16 @@ _DAY = text("""
             r.job_id, r.number, r.account_id, r.project_id, r.outcome, r.currency, r.quoted, r.total, r.list_total,
             r.body, r.film_key, r.film_sha256, r.pricing_case, extract(epoch FROM r.priced_at), r.gpu_milliseconds,
             r.test, extract(epoch FROM r.settled_at),
-            j.account_id, j.state, j.total, j.list_total, j.currency, j.quote_id, j.pricing, j.film, j.test,
+            j.account_id, j.state, j.total, j.list_total, j.currency, j.quote_id, j.pricing,
+            coalesce(m.old_film, j.film), j.test,
             extract(epoch FROM j.started_at), extract(epoch FROM j.start_by), extract(epoch FROM j.finished_at),
             e.id, e.type, coalesce(e.erased_hash, encode(sha256(convert_to(
                 coalesce(a.salt, '') || e.id || e.body, 'UTF8')), 'hex')), h.amount, h.state, h.captured_amount
         )::text, 'UTF8')) AS hash
         FROM receipts AS r
         LEFT JOIN jobs AS j ON j.id = r.job_id
+        LEFT JOIN film_successors AS m ON m.film_id = j.id AND m.new_key = j.film_key
+            AND m.old_film || jsonb_build_object('sha256', m.new_sha256, 'bytes', m.new_bytes) = j.film
         LEFT JOIN events AS e ON e.job_id = r.job_id
             AND e.type IN ('video.completed', 'video.failed', 'video.cancelled', 'video.expired')
         LEFT JOIN holds AS h ON h.job_id = r.job_id

@@ -17,6 +17,7 @@ from app.events.tables import Event
 from app.jobs.settle import fail
 from app.jobs.states import is_final
 from app.jobs.tables import Job
+from app.provenance.backfill_tables import file_hashes
 from app.provenance.blocked_tables import BlockedFile
 from app.provenance.registry import find_films
 from app.provenance.registry_tables import RegistryFilm
@@ -44,7 +45,8 @@ def find_copies(session: Session, film_id: str) -> list[str]:
     found: dict[str, None] = {}
     if row is not None:
         mark_ids = [] if row.mark_id is None else [row.mark_id]
-        alike = find_films(session, sha256=row.sha256, mark_ids=mark_ids, frame_hashes=row.frame_hashes)
+        hashes = file_hashes(session, film_id)
+        alike = find_films(session, hashes=hashes, mark_ids=mark_ids, frame_hashes=row.frame_hashes)
         found = dict.fromkeys(alike.same_file)
         found |= dict.fromkeys([*_relatives(session, film_id, row.account_id), *alike.watermarked, *alike.similar])
     else:
@@ -151,14 +153,18 @@ def _remove(session: Session, job: Job, report: ContentReport) -> None:
         raise AppError("conflict", "This film is still being made; end it first.", video=job.id, state=job.state)
     if job.deleted_at is None:
         job.deleted_at = job.files_expire_at = moment
-    sha256 = (job.film or {}).get("sha256")
-    if sha256:
+    # A film that got its marks later had another file before, which may have been downloaded.
+    for sha256 in dict.fromkeys([*file_hashes(session, job.id), *_own_hash(job)]):
         blocked = insert(BlockedFile).values(sha256=sha256, film_id=job.id, report_id=report.id, blocked_at=moment)
         session.execute(blocked.on_conflict_do_nothing())
         delete_copies(session, sha256)
     # A film may be reported again; its owner is told once.
     if session.scalar(select(Event.id).where(Event.job_id == job.id, Event.type == "video.removed")) is None:
         _notify_owner(session, job, report)
+
+
+def _own_hash(job: Job) -> list[str]:
+    return [job.film["sha256"]] if job.film and "sha256" in job.film else []
 
 
 def _notify_owner(session: Session, job: Job, report: ContentReport) -> None:

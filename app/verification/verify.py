@@ -70,7 +70,7 @@ def _verify(receive: Callable[[Path], None], machine: str, *, field: str) -> Ver
         except RefusedError as refused:
             raise AppError("asset_refused", f"The file was refused: {refused}.", field=field) from refused
     with transaction() as session:
-        match = find_films(session, sha256=sha256, mark_ids=reading.mark_ids, frame_hashes=reading.frame_hashes)
+        match = find_films(session, hashes=[sha256], mark_ids=reading.mark_ids, frame_hashes=reading.frame_hashes)
     return _verification(reading, match)
 
 

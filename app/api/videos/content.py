@@ -1,5 +1,6 @@
 """Serve the files of a film: which one a request means, and until when it is there."""
 
+from datetime import datetime
 from typing import Any, Literal, cast
 
 from fastapi import APIRouter, Request, Response
@@ -7,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
 from app.file_delivery import deliver
+from app.jobs.backfill import first_key
 from app.jobs.links import open_link
 from app.jobs.sound_files import wave_key
 from app.jobs.states import is_final
@@ -25,6 +27,7 @@ EXTENSIONS = {"video": "mp4", "thumbnail": "jpg", "spritesheet": "sprites.jpg", 
 SERVED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
     206: {"description": "The requested byte range", "content": {kind: {} for kind in CONTENT_TYPES.values()}},
+    304: {"description": "The client has this file already (`If-None-Match`)"},
     302: {"description": "Redirect to a presigned URL of the file in storage, valid for some minutes"},
     410: {"description": "The files were removed when their retention ended"},
     416: {"description": "The range starts after the end of the file"},
@@ -48,17 +51,28 @@ def content_key(job: Job, variant: Variant) -> str:
     return key
 
 
-def serve(session: Session, job: Job, variant: Variant, request: Request, *, redirects: bool = True) -> Response:
+def serve(
+    session: Session,
+    job: Job,
+    variant: Variant,
+    request: Request,
+    *,
+    redirects: bool = True,
+    linked_at: datetime | None = None,
+) -> Response:
     """Return the response that delivers a variant of a job's film, or its header fields alone for HEAD.
 
-    Without `redirects` it is delivered from here, whatever store holds it. What the session has done before is
-    committed first. Raises AppError as `content_key` does, `gone`, and `rate_limited` or `unavailable` while the store
-    is slow.
+    A link that was made (`linked_at`) before the film got its marks delivers the film as it was then. Without
+    `redirects` it is delivered from here, whatever store holds it. What the session has done before is committed first.
+    Raises AppError as `content_key` does, `gone`, and `rate_limited` or `unavailable` while the store is slow.
     """
+    key = content_key(job, variant)
+    if linked_at is not None and variant == "video":
+        key = first_key(session, job.id, linked_at) or key
     return deliver(
         session,
         request,
-        content_key(job, variant),
+        key,
         account_id=job.account_id,
         filename=f"{job.id}.{EXTENSIONS[variant]}",
         content_type=CONTENT_TYPES[variant],
@@ -73,5 +87,5 @@ router = APIRouter(tags=["files"])
 @router.get("/files/{token}", response_class=Response, responses=SERVED)
 def get_file(http: Request, session: SessionDep, token: str) -> Response:
     """Download the file of a signed link, until the link expires."""
-    job, variant = open_link(session, token)
-    return serve(session, job, cast(Variant, variant), http)
+    link = open_link(session, token)
+    return serve(session, link.job, cast(Variant, link.variant), http, linked_at=link.made_at)

@@ -49,6 +49,7 @@ def test_commands_keep_their_names():
             "migrate",
             "models",
             "prices",
+            "provenance",
             "quote",
             "replay",
             "scheduler",

@@ -51,7 +51,7 @@ def spoiled(hashes: bytes, bits: int, seed: int = 1) -> bytes:
 def find(
     session: Session, *, sha256: str = "none", mark_ids: tuple[int, ...] = (), hashes: bytes = b""
 ) -> RegistryMatch:
-    return find_films(session, sha256=sha256, mark_ids=mark_ids, frame_hashes=hashes)
+    return find_films(session, hashes=[sha256], mark_ids=mark_ids, frame_hashes=hashes)
 
 
 @pytest.fixture
