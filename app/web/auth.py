@@ -144,6 +144,7 @@ CreatorDep = Annotated[Visitor, Depends(needs_role(Role.CREATOR, Role.OWNER))]
 OwnerDep = Annotated[Visitor, Depends(needs_role(Role.OWNER))]
 AdminDep = Annotated[Visitor, Depends(needs_role(*sorted(ADMIN_ROLES)))]
 OperatorDep = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
+ModeratorDep = Annotated[Visitor, Depends(needs_role(Role.MODERATOR))]
 AuthorDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_AUTHOR))]
 
 

@@ -16,6 +16,7 @@ from app.web.console import (
     jobs,
     money,
     overview,
+    quarantine,
     showcase,
     simulation,
     top_ups,
@@ -63,6 +64,7 @@ ROUTERS = (
     jobs.router,
     showcase.router,
     content_reports.router,
+    quarantine.router,
     deliveries.router,
     audit_log.router,
 )
