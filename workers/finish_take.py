@@ -32,6 +32,7 @@ from workers.film.measure import Measure
 from workers.film.soundtrack import ClipSound, Joint
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
+from workers.output_check import check_output
 from workers.picture_labels import label_pictures
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -108,10 +109,13 @@ class FinishTake(RunningTake):
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the film, measure it and read its marks back, and store the pictures that are made of it.
+        """Check what the film shows, store and measure it, read its marks back, and store the pictures made of it.
 
-        Raises BrokenFilm, and UnmarkedFilm.
+        Raises BrokenFilm, UnmarkedFilm, StoppedFilm and UncheckedFilm.
         """
+        self._check_control()
+        check_output(self.claim, self.folder / "signed.mp4")
+        self._check_control()
         prefix, stored = f"films/{self.claim.job_id}/{self.claim.take_id}", self.folder / "stored.mp4"
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
             # Decoded while it is on its way to the store and back.
