@@ -23,6 +23,7 @@ from app.provenance.watermark import watermark_key
 from app.storage import get_storage
 from workers.film.copy_streams import copy_with_tags
 from workers.film.encoding import FilmError
+from workers.film.film_reading import read_film
 from workers.film.measure import Measure, measure
 from workers.film.watermark_check import carries_watermark
 from workers.film_marks import UnmarkedFilm, check_marks, film_origin, metadata, registry_entry, sign
@@ -68,13 +69,14 @@ def _backfill(lease: FilmLease, folder: Path) -> BackfillResult:
         raise UnusableFilm("its file is not in storage") from None
     if fetched.sha256 != film.sha256:
         raise UnusableFilm("its file is not the one that was delivered")
-    facts = measure(first)
+    reading = read_film(first)
+    facts = reading.measure
     with transaction() as session:
         job = session.get_one(Job, film.film_id)
         origin = film_origin(session, film.film_id, Spec.model_validate(job.spec))
         # Which version of the model made it was not written down.
         origin = replace(origin, made_at=job.finished_at or origin.made_at, marked_at=now(session), model_version="")
-    entry = registry_entry(first, facts, origin)
+    entry = registry_entry(reading.frame_hashes, origin)
     mark_id = film.mark_id
     if mark_id is not None and not carries_watermark(first, watermark_key()):
         # Its order has a number, and a worker of the version before watermarks drew it.
@@ -92,7 +94,7 @@ def _mark(lease: FilmLease, folder: Path, first: Path, facts: Measure, origin: F
     _change(lambda session: keep_lease(session, lease))
     copy_with_tags(first, folder / "labelled.mp4", metadata(lease.film.film_id))
     sign(folder / "labelled.mp4", folder / "signed.mp4", origin)
-    signed = measure(folder / "signed.mp4", decode="keys")
+    signed = measure(folder / "signed.mp4")
     same = ("frames", "fps", "width", "height", "has_audio", "audio_seconds", "key_frames")
     differing = [name for name in same if getattr(signed, name) != getattr(facts, name)]
     if differing:
