@@ -25,6 +25,7 @@ class TokenPurpose(StrEnum):
     DASHSCOPE_UPLOAD = "cinemeter-dashscope-upload"
     NEW_PASSWORD = "welcome"
     DEVICE = "cinemeter-device"
+    SHARE = "cinemeter-share"
 
 
 class InvalidToken(Exception):

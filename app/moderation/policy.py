@@ -41,18 +41,34 @@ class HttpPolicy(BaseModel):
         return url
 
 
-class ModerationPolicy(BaseModel):
-    """What is checked besides the shipped rules."""
+class SharingPolicy(BaseModel):
+    """Whether owners may share films by links, and for how many days."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # None without a policy; a file must have it, as an empty one checks nothing that its operator expects.
+    allowed: bool = True
+    days: int = Field(7, ge=1, le=365)
+    days_max: int = Field(90, ge=1, le=365)
+
+
+class ModerationPolicy(BaseModel):
+    """What is checked besides the shipped rules, and what may be shared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # None without a policy; a file must have it or `sharing`, as an empty one does nothing that its operator expects.
     http: HttpPolicy | None = None
+    sharing: SharingPolicy | None = None
 
 
 def moderation_policy() -> ModerationPolicy:
     """Return the policy of this process. Raises RuntimeError for a file that cannot be read or says something else."""
     return _read_policy(get_settings().moderation_policy)
+
+
+def sharing_policy() -> SharingPolicy:
+    """Return what the policy says of share links, or the defaults. Raises RuntimeError as `moderation_policy` does."""
+    return moderation_policy().sharing or SharingPolicy()
 
 
 @lru_cache(maxsize=4)
@@ -70,6 +86,6 @@ def _read_policy(path: Path | None) -> ModerationPolicy:
         raise RuntimeError(f"CINEMETER_MODERATION_POLICY cannot be read: {error.strerror}") from None
     except ValueError:
         raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: it is no TOML file") from None
-    if policy.http is None:
-        raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: the file has no [http]")
+    if policy.http is None and policy.sharing is None:
+        raise RuntimeError("CINEMETER_MODERATION_POLICY cannot be used: the file has no [http] and no [sharing]")
     return policy
