@@ -26,6 +26,7 @@ class TokenPurpose(StrEnum):
     NEW_PASSWORD = "welcome"
     DEVICE = "cinemeter-device"
     REVIEW_FILE = "cinemeter-review-file"
+    SHARE = "cinemeter-share"
 
 
 class InvalidToken(Exception):

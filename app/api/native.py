@@ -16,14 +16,14 @@ from app.api import (
 from app.api.access import require_key
 from app.api.interface import ApiInterface
 from app.api.problems import problem_document
-from app.api.videos import content, derived, events, groups, sync
+from app.api.videos import content, derived, events, groups, share_links, sync
 from app.api.videos import routes as videos
 
 
 def make_interface() -> ApiInterface:
     """Return the native interface."""
     modules = (
-        *(groups, videos, sync, derived, events, models, billing, billing_reports),
+        *(groups, videos, share_links, sync, derived, events, models, billing, billing_reports),
         *(projects, keys, assets, webhooks, verify, content, health, agent_guide, server_info),
     )
     return ApiInterface(

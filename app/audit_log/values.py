@@ -15,7 +15,7 @@ from app.audit_log.tables import AuditEntry, AuditValue
 # fact that nobody thought about can be erased.
 PLAIN_FACTS = frozenset(
     {
-        *("account", "agreement", "films", "job", "model", "report", "requested_by", "simulation", "subject"),
+        *("account", "agreement", "films", "job", "link", "model", "report", "requested_by", "simulation", "subject"),
         *(
             "amount",
             "currency",

@@ -34,6 +34,7 @@ _JOB = (
     "UPDATE takes SET error_message = NULL WHERE job_id = ANY(:ids) AND error_message IS NOT NULL",
     "DELETE FROM job_metadata WHERE job_id = ANY(:ids)",
     "DELETE FROM film_labels WHERE job_id = ANY(:ids)",
+    "DELETE FROM share_links WHERE job_id = ANY(:ids)",
     "DELETE FROM submissions WHERE job_id = ANY(:ids)",
 )
 

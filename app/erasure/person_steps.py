@@ -35,14 +35,17 @@ def same_person(session: Session, member_id: str) -> tuple[list[str], list[str]]
 
 def _invitations(member_id: str, _erasure_id: str) -> Iterator[int]:
     """Remove the address from invitations; open ones end."""
+    with transaction() as session:
+        moment = now(session)
     yield run_statements(
         [
             """
             UPDATE invitations AS i SET email = '', revoked_at = CASE WHEN i.accepted_at IS NULL
-                THEN coalesce(i.revoked_at, now()) END
+                THEN coalesce(i.revoked_at, :now) END
             FROM members AS m WHERE m.id = :subject AND m.email <> '' AND (i.email = m.email OR i.accepted_by = m.id)"""
         ],
         subject=member_id,
+        now=moment,
     )
 
 

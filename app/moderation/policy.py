@@ -102,8 +102,18 @@ class StrictPolicy(BaseModel):
     categories: tuple[str, ...] = ()
 
 
+class SharingPolicy(BaseModel):
+    """Whether owners may share films by links, and for how many days."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    allowed: bool = True
+    days: int = Field(7, ge=1, le=365)
+    days_max: int = Field(90, ge=1, le=365)
+
+
 class ModerationPolicy(BaseModel):
-    """What is checked besides the shipped rules, and what is left to moderators."""
+    """What is checked besides the shipped rules, what is left to moderators, and what may be shared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -113,11 +123,17 @@ class ModerationPolicy(BaseModel):
     rules: RulesPolicy = RulesPolicy()
     review: ReviewPolicy = ReviewPolicy()
     strict: StrictPolicy = StrictPolicy()
+    sharing: SharingPolicy | None = None
 
 
 def moderation_policy() -> ModerationPolicy:
     """Return the policy of this process. Raises RuntimeError for a file that cannot be read or says something else."""
     return _read_policy(get_settings().moderation_policy)
+
+
+def sharing_policy() -> SharingPolicy:
+    """Return what the policy says of share links, or the defaults. Raises RuntimeError as `moderation_policy` does."""
+    return moderation_policy().sharing or SharingPolicy()
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import new_id
 from app.errors import AppError, not_found
+from app.jobs.share_links import shared_film
 from app.jobs.showcase_tables import ShowcaseAgreement
 from app.jobs.tables import Job
 from app.provenance.registry_tables import RegistryFilm
@@ -24,6 +25,7 @@ EMAIL_MAX = 320
 
 _FILM_ID = re.compile(r"\bvideo_[0-9a-z]{24}\b")
 _LINK = re.compile(r"/files/([A-Za-z0-9_.\-]{20,1000})")
+_SHARED = re.compile(r"/shared/([A-Za-z0-9_.\-]{20,1000})")
 _SHOWN = re.compile(r"/showcase(?:/|\?film=)([0-9a-z_]{8,64})")
 # Without what has a meaning in a mailto: address.
 _EMAIL = re.compile(r"[^@\s?&,;%\"<>]{1,64}@[^@\s.?&,;%\"<>]+(?:\.[^@\s.?&,;%\"<>]+)+")
@@ -92,6 +94,9 @@ def _film_at(session: Session, place: str) -> str | None:
             return _known(session, read_token(TokenPurpose.FILM, link[1]).values[0])
         except (InvalidToken, IndexError):
             return None
+    shared = _SHARED.search(place)
+    if shared is not None:
+        return shared_film(session, shared[1])
     shown = _SHOWN.search(place)
     return session.scalar(select(ShowcaseAgreement.job_id).where(ShowcaseAgreement.id == shown[1])) if shown else None
 

@@ -1,6 +1,8 @@
 """The public form for reports of films. Its answer never says whether there is such a film."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import AppError
 from app.takedowns.categories import CATEGORIES
@@ -13,14 +15,22 @@ from app.web.signin_limits import limit_tries
 
 router = APIRouter(include_in_schema=False)
 
+Place = Annotated[str, Query(max_length=PLACE_MAX)]
 _LIMITS = {"place_max": PLACE_MAX, "details_max": DETAILS_MAX, "name_max": NAME_MAX, "email_max": EMAIL_MAX}
 
 
 @router.get("/report")
-def show_report_form(request: Request, visitor: MaybeVisitor) -> Response:
-    """Show the form."""
+def show_report_form(request: Request, visitor: MaybeVisitor, place: Place = "") -> Response:
+    """Show the form, with the place where the film is if a page has linked here with it."""
     return page(
-        request, "content_report/form.html", categories=CATEGORIES, report=None, error=None, form=NO_FORM, **_LIMITS
+        request,
+        "content_report/form.html",
+        categories=CATEGORIES,
+        report=None,
+        error=None,
+        form=NO_FORM,
+        place=place,
+        **_LIMITS,
     )
 
 

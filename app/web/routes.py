@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.web import content_report, docs, landing, prices, signin, static_files, verify
+from app.web import content_report, docs, landing, prices, shared_film, signin, static_files, verify
 from app.web.account import keys, members, profile, projects, receipts, sdk_snippets, usage, wallet, webhooks
 from app.web.console import (
     accounts,
@@ -25,7 +25,7 @@ from app.web.console import (
 )
 from app.web.headers import PageHeaders
 from app.web.problems import install_page_problems
-from app.web.studio import films, gallery, new_film, shot_clips, sse, variations
+from app.web.studio import film_shares, films, gallery, new_film, shot_clips, sse, variations
 
 ROUTERS = (
     static_files.router,
@@ -37,6 +37,7 @@ ROUTERS = (
     shot_clips.router,
     gallery.router,
     films.router,
+    film_shares.router,
     variations.router,
     wallet.router,
     usage.router,
@@ -49,6 +50,7 @@ ROUTERS = (
     prices.router,
     verify.router,
     content_report.router,
+    shared_film.router,
     docs.router,
     profile.router,
     overview.router,

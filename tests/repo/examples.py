@@ -20,7 +20,7 @@ _REPLACED = (
     (re.compile(r"https?://(testserver|127\.0\.0\.1:\d+|localhost:\d+)"), "https://video.example.com"),
     (re.compile(r"(whsec_|cm_(?:live|test)_)[A-Za-z0-9+/=_-]+"), r"\1…"),
     (re.compile(r"(data:[a-z/]+;base64,[A-Za-z0-9+/]{24})[A-Za-z0-9+/=]+"), r"\1…"),
-    (re.compile(r"(/files/|/uploads/)[A-Za-z0-9_.~=-]{24,}"), r"\1…"),
+    (re.compile(r"(/files/|/uploads/|/shared/)[A-Za-z0-9_.~=-]{24,}"), r"\1…"),
 )
 
 

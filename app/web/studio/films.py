@@ -40,6 +40,7 @@ from app.web.render import download, is_htmx, page, redirect
 from app.web.studio.errors import order_error
 from app.web.studio.film_card import card_of
 from app.web.studio.film_history import callbacks_of, refunds_of
+from app.web.studio.film_shares import share_context
 from app.web.studio.variations import order_variation, variations_of
 from pricing.exact import exact_number
 from pricing.labels import label_text
@@ -187,6 +188,7 @@ def film_context(session: Session, caller: Caller, job: Job, *, form: FormData |
         "retakes": {each["options"].shot for each in variations if each["options"].kind == "retake"},
         "nonce": new_id("form"),
         "showcase": _showcase(session, caller, job),
+        "sharing": share_context(session, caller, job),
         "error": None,
     }
 

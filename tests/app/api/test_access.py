@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -20,7 +21,9 @@ from app.api.access import ANY
 from app.api.mcp.routes import PATH as MCP
 from app.api.route_index import iter_routes
 from app.cli.asgi import create_site
+from app.clock import now
 from app.db import transaction
+from app.jobs.share_tables import ShareLink
 from app.roles import Role
 from app.web.routes import ROUTERS
 from tests.api_client import SCOPES, World
@@ -168,6 +171,10 @@ def theirs(world: World) -> dict[str, str]:
     group = world.post("/v1/videos", {**ORDER, "n": 2}, key=world.bob).json()["group"]
     delivery = world.get("/v1/webhook_deliveries", key=world.bob).json()["data"][0]["id"]
     key = world.get("/v1/keys/self", key=world.bob).json()["id"]
+    with transaction() as session:
+        moment = now(session)
+        times = {"created_at": moment, "expires_at": moment + timedelta(days=1)}
+        session.add(ShareLink(id="share_1", job_id=video, account_id=world.bob_id, created_by=world.bob_id, **times))
     return {
         "video_id": video,
         "group_id": group,
@@ -178,6 +185,7 @@ def theirs(world: World) -> dict[str, str]:
         "endpoint_id": endpoint,
         "delivery_id": delivery,
         "key_id": key,
+        "link_id": "share_1",
     }
 
 

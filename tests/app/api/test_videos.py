@@ -90,3 +90,23 @@ def test_a_retry_that_overtakes_its_first_call_makes_one_film(world: World) -> N
     assert len(world.get("/v1/videos").json()["data"]) == 2
     plain = world.post("/v1/videos", body).json()["id"]
     assert plain != retry, "who never repeats by itself has overtaken nothing"
+
+
+def test_a_film_is_shared_by_a_link_that_can_be_revoked(world: World) -> None:
+    video = world.post("/v1/videos", {**ORDER, "seconds": 1}).json()["id"]
+    links = f"/v1/videos/{video}/share_links"
+    early = world.post(links)
+    assert (early.status_code, early.json()["code"]) == (409, "conflict")
+    world.work()
+    made = world.post(links, {"expires_in": 3600})
+    assert made.status_code == 200, made.text
+    link = made.json()
+    assert link["expires_at"] - link["created_at"] == 3600
+    assert "/shared/" in link["url"]
+    assert world.post(links, {"expires_in": 10**9}).json()["field"] == "expires_in"
+    assert [each["id"] for each in world.get(links).json()["data"]] == [link["id"]]
+    for path in (links, f"{links}/{link['id']}"):
+        call = world.get if path == links else world.delete
+        assert call(path, key=world.bob).status_code == 404
+    assert world.delete(f"{links}/{link['id']}").json()["revoked_at"] is not None
+    assert world.get(links).json()["data"] == []

@@ -26,7 +26,7 @@ PUBLIC = {
     *("/static/{release}/{path:path}", "/sign-in", "/sign-up", "/sign-out", "/theme", "/prices", "/docs", "/"),
     *("/describe", "/showcase", "/language", "/verify", "/report"),
 }
-PUBLIC_PREFIXES = ("/invitations/", "/welcome/", "/docs/", "/showcase/")
+PUBLIC_PREFIXES = ("/invitations/", "/welcome/", "/docs/", "/showcase/", "/shared/")
 
 
 def routes(method: str) -> Iterator[str]:
