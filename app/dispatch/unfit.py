@@ -41,5 +41,7 @@ class UnfitUnits(NamedTuple):
 def unfit_units(session: Session) -> list[UnfitUnits]:
     """Return the ready units that fit no GPU, by pool, model and what they need."""
     folder = get_settings().catalog_dir
-    rows = (UnfitUnits(*row[:4], int(row.units)) for row in session.execute(_UNFIT))
+    rows = (
+        UnfitUnits(row.pool, row.model, row.memory_mb, row.features, int(row.units)) for row in session.execute(_UNFIT)
+    )
     return [row for row in rows if not pool_plan(row.pool, folder).startable(row.memory_mb, row.features)]
