@@ -46,18 +46,25 @@ def one_for_each_unit(
 
 def smallest_fleet(demand: Demand, standard_p95: float, unavoidable: set[int]) -> tuple[int, Outcome]:
     """Return the smallest fixed fleet, in steps of 5, that keeps the promise and lets standard wait no longer."""
-    for workers in range(5, 201, 5):
-        outcome = Pool(demand, fixed=workers).run()
+    low, high, best = 1, 40, None
+    while low <= high:
+        middle = (low + high) // 2
+        outcome = Pool(demand, fixed=5 * middle).run()
         if outcome.kept(unavoidable) >= 0.99 and percentile(outcome.waits[1], 0.95) <= standard_p95:
-            return workers, outcome
-    raise ValueError("no fleet is large enough")
+            high, best = middle - 1, (5 * middle, outcome)
+        else:
+            low = middle + 1
+    if best is None:
+        raise ValueError("no fleet is large enough")
+    return best
 
 
 def lines(seed: int) -> Iterator[str]:
     """Yield the table of a seed's days."""
     for unit_seconds, orders in KINDS:
         demand = make_day(seed=seed, orders=orders, unit_seconds=unit_seconds)
-        oracle, least = oracle_gpu_seconds(demand), least_gpu_seconds(demand)
+        oracle, least = oracle_gpu_seconds(demand, HORIZONS), least_gpu_seconds(demand)
+        impatient = oracle_gpu_seconds(demand)
         late = late_whatever_the_fleet(demand)
         units = sum(len(order.units) for order in demand.orders)
         hours = demand.work / 3600
@@ -67,8 +74,9 @@ def lines(seed: int) -> Iterator[str]:
             f"{'':<24}{'GPU-hours':>10}{'of oracle':>10}{'of work':>9}{'busy':>6}{'most':>6}{'starts':>8}"
             f"{'back':>6}{'in time':>9}   waits p50/p95 in seconds"
         )
-        yield f"{'oracle, nobody waits':<24}{oracle / 3600:>10.1f}{1:>10.2f}{oracle / demand.work:>9.2f}"
-        yield f"{'the least possible':<24}{least / 3600:>10.1f}{least / oracle:>10.2f}{least / demand.work:>9.2f}"
+        known = {"oracle": oracle, "oracle, nobody waits": impatient, "the least possible": least}
+        for name, cost in known.items():
+            yield f"{name:<24}{cost / 3600:>10.1f}{cost / oracle:>10.2f}{cost / demand.work:>9.2f}"
         ours = measure(demand)
         yield _line("autoscaled", ours, demand, oracle, late)
         yield _line("with deletion cost", measure(demand, ends_idle_first=True), demand, oracle, late)
