@@ -24,10 +24,10 @@ BEHAVIOR: dict[str, Any] = {
         ],
     },
     "scaleDown": {
-        "stabilizationWindowSeconds": 300,
+        "stabilizationWindowSeconds": 180,
         "policies": [
-            {"type": "Percent", "value": 10, "periodSeconds": 60},
-            {"type": "Pods", "value": 4, "periodSeconds": 60},
+            {"type": "Percent", "value": 25, "periodSeconds": 60},
+            {"type": "Pods", "value": 8, "periodSeconds": 60},
         ],
     },
 }

@@ -1,9 +1,9 @@
 """Simulate days of an autoscaled pool, 0 to 100 workers with a cold start of 4 minutes, and compare their cost.
 
 `python -m tests.bench.autoscaling [--seeds N]`. Beside each day stand an oracle, which knows all orders beforehand and
-starts them within the horizons of the rule; one that lets nobody wait; the work itself, below which no plan can be; the
-rule of one worker for each unit; and the smallest fixed fleet with the same waits. `in time` is the part of priority
-films that started within the ten minutes of their tier, or that no fleet could have started in time.
+lets standard work wait as long as 95 % of the day's did; one that lets nobody wait; the work, below which no plan
+can be; the rule of one worker for each unit; and the smallest fixed fleet with the same waits. `in time` is the part of
+priority films that started within the ten minutes of their tier, or that no fleet could have started in time.
 """
 
 import argparse
