@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         "", description="Torch device of a worker (cuda:0, cpu); empty uses the first GPU, else the CPU."
     )
     ffmpeg: str = Field("", description="Path of the ffmpeg binary; empty uses the one of imageio-ffmpeg.")
-    catalog_dir: Path | None = Field(None, description="Folder with further video models as TOML files.")
+    catalog_dir: Path | None = Field(None, description="Folder with further video models, aliases.toml and pools.toml.")
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks and fetches to private addresses; for development only."
     )
@@ -124,7 +124,8 @@ class Settings(BaseSettings):
         description="Largest amount that one operator adds to a wallet alone, in the account's currency (decimal); above it a second operator approves.",
     )
     gpu_second_cost: str = Field(
-        "0.0023", description="Cost of one GPU-second in the book's currency, for margins (decimal)."
+        "0.0023",
+        description="Cost of a GPU-second in the book's currency where pools.toml has none, for margins (decimal).",
     )
     usd_rate: str = Field(
         "",

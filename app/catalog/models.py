@@ -16,7 +16,7 @@ from app.catalog.engine_facts import Architecture, EngineOptions, UpscalerSpec
 from app.catalog.errors import CatalogError
 from app.catalog.gpu_features import GpuFeature
 from app.catalog.model_life import ModelLife
-from app.catalog.pools import POOL_FILE
+from app.catalog.pools import POOL_FILE, load_pools
 from app.catalog.sizes import RATIOS, RESOLUTIONS, Size
 from app.errors import AppError
 from pricing.rate_key import Mode
@@ -254,6 +254,7 @@ def load_catalog(extra_dir: Path | None = None) -> Catalog:
             seen[model.id] = str(entry)
             models[model.id] = model
     check_aliases(aliases, models)
+    load_pools(extra_dir)  # a file that cannot be used is found where the models are
     for model in models.values():
         if model.replaced_by and model.replaced_by not in models:
             message = f"there is no model {model.replaced_by!r}; allowed are the ids {', '.join(sorted(models))}"

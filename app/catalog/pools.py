@@ -16,8 +16,9 @@ from app.catalog.errors import CatalogError
 from app.catalog.gpu_features import GpuFeature
 
 POOL_FILE = "pools.toml"
-# How long standard work may wait for a worker before another one is wanted, in seconds.
-START_SECONDS = 300
+# How long work may wait for a worker that runs before another one is wanted, in seconds: priority, and all work.
+# workers_wanted has the same; tests/autoscaling measured them.
+PRIORITY_START_SECONDS, START_SECONDS = 60, 120
 
 
 class GpuCost(StrictTable):
@@ -66,6 +67,7 @@ class PoolPlan(StrictTable):
 
     cold_start_seconds: int = Field(0, ge=0, le=86_400)
     start_seconds: int = Field(START_SECONDS, ge=1, le=86_400)
+    priority_start_seconds: int = Field(PRIORITY_START_SECONDS, ge=1, le=86_400)
     gpus: tuple[GpuClass, ...] = ()
     cost: tuple[GpuCost, ...] = ()
 

@@ -50,13 +50,22 @@ class Claim:
     pool: str
     model: str
     lease_until: datetime
+    account_id: str = ""
+    worker_id: str = ""
     traceparent: str | None = None  # of the request that made the job, as is request_id
     request_id: str | None = None
 
     def ids(self) -> dict[str, str]:
-        """Return the ids that each log line about this take carries."""
-        request = {"request_id": self.request_id} if self.request_id else {}
-        return {**request, "job_id": self.job_id, "take_id": self.take_id}
+        """Return the ids that each log line about this take carries: its own, and those of what it is part of."""
+        ids = {
+            "request_id": self.request_id,
+            "trace_id": self.traceparent and self.traceparent.split("-")[1],
+            "account_id": self.account_id,
+            "job_id": self.job_id,
+            "take_id": self.take_id,
+            "worker_id": self.worker_id,
+        }
+        return {name: each for name, each in ids.items() if each}
 
 
 class NoLease(Enum):
@@ -217,6 +226,8 @@ def _lease(session: Session, by: Choice, job: Job, unit: Unit, share: Share, *, 
         pool=unit.pool,
         model=unit.model,
         lease_until=take.lease_until,
+        account_id=unit.account_id,
+        worker_id=by.worker_id,
         traceparent=job.traceparent,
         request_id=job.request_id,
     )

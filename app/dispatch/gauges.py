@@ -97,9 +97,11 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         " WHERE state <> 'gone' GROUP BY 1, 2",
     ),
     "cinemeter_workers_wanted": (
-        "Workers that a pool could use at once: running takes, and units up to the class that may be claimed.",
-        ["pool", "class"],
-        "SELECT name, class, workers_wanted(name, class) FROM pools, generate_series(1, 2) AS class",
+        "Workers that a pool, or one class of its GPUs, could use: what runs, and what else would start too late.",
+        ["pool", "gpu", "class"],
+        "SELECT k.pool, coalesce(k.gpu, ''), class, workers_wanted(k.pool, class, k.gpu) FROM ("
+        " SELECT name AS pool, NULL AS gpu FROM pools UNION SELECT pool, NULL FROM pool_plans"
+        " UNION ALL SELECT pool, name FROM gpu_classes) AS k, generate_series(1, 2) AS class",
     ),
     "cinemeter_leader_term": (
         "Term of the leader of a role; each change of leader adds one.",

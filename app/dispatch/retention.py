@@ -22,6 +22,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.eta_accuracy import forget_forecasts
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.pool_plans import write_pool_plans
 from app.dispatch.registry_repair import RegistryRepair
 from app.dispatch.service_figures import add_closed_figures
 from app.dispatch.worker_registry import remove_gone_workers
@@ -273,6 +274,7 @@ def chores() -> list[Chore]:
         Chore("old_checks", lambda: _in_transaction(old_checks), 60.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
         Chore("service_figures", add_closed_figures, 1.0, is_counted=False),
+        Chore("pool_plans", lambda: _in_transaction(write_pool_plans), 10.0, is_counted=False),
         Chore("retirement_notices", notify_of_retirements, 600.0, is_counted=False),
         Chore("gone_workers", lambda: _in_transaction(gone_workers), 60.0),
         Chore("registry_rows", RegistryRepair().run, 60.0),

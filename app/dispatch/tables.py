@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, SmallInteger, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base, Moment
@@ -61,6 +61,28 @@ class Forecast(Base):
     started_at: Mapped[datetime | None] = mapped_column(Moment)
     ended_at: Mapped[datetime | None] = mapped_column(Moment)
     completed: Mapped[bool | None] = mapped_column(Boolean)
+
+
+class PoolPlanRow(Base):
+    """What pools.toml says of a pool, for `workers_wanted`; app.dispatch.pool_plans writes it."""
+
+    __tablename__ = "pool_plans"
+
+    pool: Mapped[str] = mapped_column(Text, primary_key=True)
+    start_seconds: Mapped[int] = mapped_column(Integer)
+    priority_start_seconds: Mapped[int] = mapped_column(Integer)
+
+
+class GpuClassRow(Base):
+    """A class of GPU of pools.toml, for `workers_wanted`; a unit wants the one of the least place that it fits."""
+
+    __tablename__ = "gpu_classes"
+
+    pool: Mapped[str] = mapped_column(Text, primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    place: Mapped[int] = mapped_column(Integer)
+    memory_mb: Mapped[int] = mapped_column(Integer)
+    features: Mapped[list[str]] = mapped_column(ARRAY(Text))
 
 
 class Leader(Base):

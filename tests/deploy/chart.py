@@ -52,7 +52,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
                     **{name: value for name, value in _GPU.items() if name != "replicas"},
                     "pools": "wan,finish",
                     "weights": {"claim": "cinemeter-models"},
-                    "scale": {"min": 0, "max": 8, "flex": True, "cooldownSeconds": 0},
+                    "scale": {"min": 0, "max": 8, "flex": True, "gpu": "80g", "cooldownSeconds": 0},
                 },
                 "wan-hurry": {**_GPU, "drainSeconds": 0, "handBackSeconds": 60, "weights": {"hostPath": "/mnt/models"}},
             },

@@ -13,6 +13,7 @@ from app.api.health import router
 from app.cli.main import app as cli
 from app.metrics_server import metrics_app
 from app.settings import Settings
+from tests.autoscaling.keda import BEHAVIOR, SCALED_OBJECT
 from tests.deploy.chart import CHART, MATRIX, Manifest, helm, missing_tools, pod_specs, problems, rendered
 from tests.deploy.install_chart_tools import KUBERNETES
 from tests.repo.documents import CHART_SCHEMA, CHART_SETS, chart_schema
@@ -297,8 +298,10 @@ def renamed(pools: dict[str, Any]) -> dict[str, Any]:
 def test_keda_asks_for_the_workers_of_every_pool_that_an_entry_serves() -> None:
     (scaled,) = of_kind("everything", "ScaledObject")
     assert scaled["spec"]["minReplicaCount"] == scaled["spec"]["cooldownPeriod"] == 0
+    assert scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == BEHAVIOR, "what is simulated"
+    assert scaled["spec"]["pollingInterval"] == SCALED_OBJECT["pollingInterval"]
     (trigger,) = scaled["spec"]["triggers"]
-    assert trigger["metadata"]["query"] == "SELECT workers_wanted('wan', 2) + workers_wanted('finish', 2)"
+    assert trigger["metadata"]["query"] == "SELECT workers_wanted('wan', 2, '80g') + workers_wanted('finish', 2, '80g')"
     (deployment,) = [
         each for each in of_kind("everything", "Deployment") if each["metadata"]["name"].endswith("scaled")
     ]

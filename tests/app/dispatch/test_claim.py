@@ -53,6 +53,21 @@ def test_an_empty_pool_gives_nothing(session: Session) -> None:
     assert claim_one(session) is None
 
 
+def test_log_lines_of_a_take_name_its_worker_account_and_trace(session: Session) -> None:
+    account = make_account(session).id
+    job = make_queued_job(session, account, traceparent=f"00-{'a' * 32}-{'b' * 16}-01", request_id="req_1")
+    claimed = claim_one(session)
+    assert claimed is not None
+    assert claimed.ids() == {
+        "request_id": "req_1",
+        "trace_id": "a" * 32,
+        "account_id": account,
+        "job_id": job.id,
+        "take_id": claimed.take_id,
+        "worker_id": "worker-1",
+    }
+
+
 def test_a_claim_leases_the_unit_and_starts_the_job(session: Session) -> None:
     job = make_queued_job(session, make_account(session).id)
     claimed = claim_one(session)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.dispatch.choice import CLAIM_SQL, choice_inputs
+from app.dispatch.worker_registry import Claimant
 from app.jobs.queue_tables import Share
 from tests.factories import make_account, make_queued_job
 
@@ -19,7 +20,8 @@ RESIDENTS = ("demo", "another")
 
 def pages(session: Session, resident: str) -> int:
     """The pages that one claim touches, hit or read, after vacuum has marked the visible ones."""
-    inputs = choice_inputs("demo", resident, now(session))
+    # Half of what waits is older than the rest and does not fit this worker.
+    inputs = choice_inputs("demo", resident, now(session), worker=Claimant(memory_mb=24_000, features=[]))
     plan = session.execute(text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CLAIM_SQL.text}"), inputs)
     top = plan.scalar_one()
     top = json.loads(top) if isinstance(top, str) else top
@@ -31,9 +33,9 @@ def grow(session: Session, accounts: list[str], *, past: int, waiting: int) -> N
     session.execute(text("SET LOCAL session_replication_role = replica"))
     row = """
         INSERT INTO units (id, job_id, account_id, kind, pool, model, state, class, shot, position, frames, estimate,
-                           queued_at, takes_lost, takes_error)
+                           memory_mb, queued_at, takes_lost, takes_error)
         SELECT :tag || n, :tag || n, (CAST(:accounts AS text[]))[1 + n % :many], 'segment', 'demo', 'demo', :state, 1,
-               0, 0, 16, 2, now() + n * interval '1 ms', 0, 0
+               0, 0, 16, 2, CASE WHEN 2 * n <= :count THEN 48000 ELSE 0 END, now() + n * interval '1 ms', 0, 0
         FROM generate_series(1, :count) AS n
     """
     for tag, state, count in (("past", "done", past), ("wait", "ready", waiting)):
@@ -43,9 +45,9 @@ def grow(session: Session, accounts: list[str], *, past: int, waiting: int) -> N
     session.execute(text("DELETE FROM lanes"))
     session.execute(
         text(
-            "INSERT INTO lanes (pool, class, account_id, model, ready)"
-            " SELECT pool, class, account_id, model, count(*) FROM units WHERE state = 'ready'"
-            " GROUP BY pool, class, account_id, model"
+            "INSERT INTO lanes (pool, class, account_id, model, memory_mb, ready)"
+            " SELECT pool, class, account_id, model, memory_mb, count(*) FROM units WHERE state = 'ready'"
+            " GROUP BY pool, class, account_id, model, memory_mb"
         )
     )
     session.commit()

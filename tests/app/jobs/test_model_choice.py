@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
+from app.catalog.pools import load_pools
 from app.dispatch.worker_registry import deregister_worker, register_worker
 from app.errors import AppError
 from app.jobs.quote import estimate
@@ -38,6 +39,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Models]:
     monkeypatch.undo()
     get_settings.cache_clear()
     load_catalog.cache_clear()
+    load_pools.cache_clear()
 
 
 @pytest.fixture
@@ -148,6 +150,30 @@ def test_what_fits_no_worker_is_refused_before_it_is_sold(
     deregister_worker(session, "worker-2")
     work_with(session, 80 * 2**30, name="worker-3", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has the memory"
+
+
+def test_what_a_model_requires_and_what_may_be_started_count_too(
+    models: Models, ask: Callable[..., dict[str, Any]], session: Session, tmp_path: Path
+) -> None:
+    models("large", LARGE | {'name = "Cinemeter demo"': 'name = "Large"\nrequires = ["fp8"]'})
+    facts: dict[str, Any] = {"memory_bytes": 80 * 2**30, "features": ["bfloat16"]}
+    register_worker(session, "worker-1", pools=["large"], host="here", pid=1, device="cuda:0", facts=facts)
+    with pytest.raises(AppError, match="needs a GPU with fp8; no worker of its pool has one") as refused:
+        ask(model="large")
+    assert (refused.value.code, refused.value.field, refused.value.facts["allowed"]) == (
+        "does_not_fit",
+        "model",
+        ["demo"],
+    )
+    pools = '[[pools.large.gpus]]\nname = "new"\nmemory_gib = 40\nfeatures = ["fp8"]\nworkers_max = 1\n'
+    for text, able in ((pools, True), (pools.replace("40", "16"), False)):
+        (tmp_path / "pools.toml").write_text(text, encoding="utf-8")
+        load_pools.cache_clear()
+        if able:
+            assert ask(model="large")["model"] == "large", "it sleeps"
+        else:
+            with pytest.raises(AppError, match="there is 16"):
+                ask(model="large")
 
 
 def test_a_size_that_does_not_fit_is_refused_with_those_that_do(
