@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from tests.bench.pages import COUNT
 from tests.journeys.browser import (
     PATIENCE_MS,
     ROOTS,
@@ -748,15 +749,23 @@ def test_an_estimate_counts_down(service: Service, browser: Browser):
     assert not watch.faults
 
 
-def test_a_page_is_light(service: Service, browser: Browser):
-    """A first visit needs few requests and bytes, as counted by the browser."""
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (None, "/"),
+        (None, "/docs/api/videos"),
+        ("pro", "/studio"),
+        ("pro", "/films"),
+        ("admin", "/admin/price-books/new"),
+    ],
+)
+def test_a_page_is_light(service: Service, browser: Browser, name: str | None, path: str):
+    """A first visit needs few requests and bytes, media aside, as counted by the browser; a second one its page."""
     page, _ = open_page(browser, service)
-    sign_in(page, service, "pro")
-    page.context.clear_cookies(name="nothing")
-    page.goto("/films", wait_until="networkidle")
-    sizes = page.evaluate(
-        """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
-          .filter((each) => /static|films$/.test(each.name)).map((each) => each.encodedBodySize)"""
-    )
-    assert len(sizes) <= 12
-    assert sum(sizes) < 150_000
+    if name:
+        sign_in_as(page, browser, service, name)
+    for requests_max, bytes_max in ((15, 110_000), (1, 24_000)):
+        page.goto(path, wait_until="load")
+        counted = page.evaluate(COUNT)
+        assert counted["requests"] <= requests_max, counted
+        assert counted["bytes"] <= bytes_max, counted
