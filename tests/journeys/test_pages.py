@@ -527,13 +527,15 @@ def schedule_soon(page: Page, watch: Watch) -> datetime:
 
 
 def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
-    """An author edits a tier and simulates, another admin approves, and the studio's price changes on schedule."""
+    """An author edits a tier on a phone and simulates, another admin approves from the inbox, and the studio's price
+    changes on schedule."""
     with service.client("creator") as client:
         body = {"model": "synthetic", "prompt": "on idle capacity", "seconds": 1, "service_tier": "flex"}
         follow(client, client.post("/v1/videos", json=body).raise_for_status().json()["id"])
-    author, author_watch = open_page(browser, service)
+    author, author_watch = open_page(browser, service, viewport={"width": 390, "height": 844})
     sign_in(author, service, "admin")
     draft_dearer_flex(author)
+    assert author.evaluate("document.documentElement.scrollWidth") <= 390
     book_url = author.url
     author.get_by_role("link", name="Simulate on past films").click()
     expect(author.get_by_role("heading", name="Simulation")).to_be_visible()
