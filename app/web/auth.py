@@ -13,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
 from app.admin.inbox import read_inbox
+from app.admin.inbox_counts import INBOX_COUNTS
 from app.db import transaction
 from app.errors import AppError
 from app.request_client import client_of, remember_client
@@ -103,9 +104,11 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
     choose_language(visitor.language)
     if visitor.is_admin:
         # Read by the pages of the console only, and once.
-        request.state.inbox = cache(
-            lambda: read_inbox(session, caller.person, frozenset(caller.roles), caller.account.billing_zone)
-        )
+        inbox = cache(lambda: read_inbox(session, caller.person, frozenset(caller.roles), caller.account.billing_zone))
+        request.state.inbox = inbox
+        request.state.inbox_count = lambda: INBOX_COUNTS.get(caller.person, lambda: len(inbox()))
+        if request.method != "GET":
+            INBOX_COUNTS.forget()
     remember_client(request, visitor.caller.account_id)
     return visitor
 

@@ -109,6 +109,11 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(card.get_by_text("completed")).to_be_visible()
     expect(card).to_contain_text("¥2.41")
     assert not axe_findings(page)
+    card.hover()
+    hovered = card.locator("video")
+    expect(hovered).to_be_visible()
+    page.mouse.move(0, 0)
+    expect(hovered).to_have_count(0)
 
     card.get_by_role("link").click()
     page.wait_for_url("**/films/video_*")
@@ -136,6 +141,8 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(receipt).to_contain_text("Charged")
     expect(receipt).to_contain_text("¥2.41")
     expect(receipt).to_contain_text("promotion:launch-2026")
+    page.get_by_label("Loop").check()
+    assert page.locator("film-player video").evaluate("video => video.loop")
     # The thumbnail strip is drawn, and enlarges the thumbnail under the pointer.
     page.locator(".strip").hover()
     expect(page.locator(".peek")).to_be_visible()
@@ -180,7 +187,7 @@ def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Brow
         expect(page.get_by_label("Model")).to_have_value("demo")
         # 5.5 seconds of 480P
         expect(price).to_have_text("¥1.21")
-    page.locator(".meter").get_by_role("button", name="Generate").click()
+    page.get_by_label("Prompt of shot 1").press("Control+Enter")
     expect(page.get_by_role("link", name="Open film")).to_be_visible()
     expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[0])
     expect(page.get_by_label("Seed", exact=True)).to_have_value("")
