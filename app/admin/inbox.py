@@ -91,6 +91,11 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
     return [_named(each, names) for each in items]
 
 
+def count_reviews(session: Session, roles: frozenset[str]) -> int:
+    """Return how many orders wait for a moderator, at most one more than ITEMS_MAX; 0 for others than moderators."""
+    return len(waiting_reviews(session, limit=ITEMS_MAX + 1)) if roles & set(MODERATORS) else 0
+
+
 def _named(item: InboxItem, names: dict[str, str]) -> InboxItem:
     values = {**vars(item), "by": names.get(item.by, item.by)}
     if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK) and item.account_id:

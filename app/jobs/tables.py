@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from app.db import Base, Moment, append_only, one_of
 from app.jobs.states import JobState, QuoteState, Stage
-from app.wallet.tables import ReceiptNumber
+from app.wallet.number_tables import ReceiptNumber
 
 
 class Quote(Base):

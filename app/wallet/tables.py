@@ -154,21 +154,6 @@ class Hold(Base):
     resolved_at: Mapped[datetime | None] = mapped_column(Moment)
 
 
-class ReceiptNumber(Base):
-    """The number of a job's receipt in its account: without a gap, live and test jobs apart.
-
-    Receipts that were settled before there were such numbers have none: they keep the number of their own row.
-    """
-
-    __tablename__ = "receipt_numbers"
-    __table_args__ = (UniqueConstraint("account_id", "test", "number"),)
-
-    job_id: Mapped[str] = mapped_column(Text, primary_key=True)
-    account_id: Mapped[str] = mapped_column(ForeignKey("wallets.account_id"))
-    test: Mapped[bool]
-    number: Mapped[int] = mapped_column(BigInteger)
-
-
 class CreditLot(Base):
     """One incoming amount, spent as a unit with its own expiry.
 
@@ -266,7 +251,6 @@ append_only(
     "a transfer is never changed or removed; book a new one",
     erasable="reason",
 )
-append_only(Base.metadata.tables["receipt_numbers"], "the number of a receipt is never changed or removed")
 append_only(
     Base.metadata.tables["lot_draws"],
     "what left a credit lot is never changed or removed; credit comes in as a new lot",

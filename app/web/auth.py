@@ -12,7 +12,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.accounts.caller import Caller
 from app.accounts.members import caller_by_id, get_member
-from app.admin.inbox import read_inbox
+from app.admin.inbox import count_reviews, read_inbox
+from app.admin.inbox_counts import INBOX_COUNTS
 from app.admin.moderation import MODERATORS
 from app.db import transaction
 from app.errors import AppError
@@ -104,9 +105,14 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
     choose_language(visitor.language)
     if visitor.is_admin:
         # Read by the pages of the console only, and once.
-        request.state.inbox = cache(
-            lambda: read_inbox(session, caller.person, frozenset(caller.roles), caller.account.billing_zone)
+        inbox = cache(lambda: read_inbox(session, caller.person, frozenset(caller.roles), caller.account.billing_zone))
+        request.state.inbox = inbox
+        request.state.inbox_count = lambda: INBOX_COUNTS.get(caller.person, lambda: len(inbox()))
+        request.state.review_count = lambda: INBOX_COUNTS.get(
+            f"reviews of {caller.person}", lambda: count_reviews(session, frozenset(caller.roles))
         )
+        if request.method != "GET":
+            INBOX_COUNTS.forget()
     remember_client(request, visitor.caller.account_id)
     return visitor
 

@@ -45,7 +45,8 @@ def environment() -> Environment:
 def render(request: Request, template: str, /, **context: Any) -> str:
     """Render a template in the request's language.
 
-    Every template gets the visitor (`me`), time zone, language, CSRF token, path, request id and theme.
+    Every template gets the visitor (`me`), time zone, language, CSRF token, path, request id, theme, and the count of
+    the inbox.
     """
     visitor = getattr(request.state, "visitor", None)
     theme = request.cookies.get(THEME_COOKIE, "auto")
@@ -67,7 +68,8 @@ def render(request: Request, template: str, /, **context: Any) -> str:
                     "path": request.url.path,
                     "request_id": getattr(request.state, "request_id", ""),
                     "theme": theme if theme in THEMES else "auto",
-                    "inbox": getattr(request.state, "inbox", list),
+                    "inbox_count": getattr(request.state, "inbox_count", int),
+                    "review_count": getattr(request.state, "review_count", int),
                     **context,
                 }
             )

@@ -7,9 +7,12 @@ import tempfile
 from pathlib import Path
 
 from playwright.sync_api import Page
+from sqlalchemy import create_engine, text
 
+from app.db_connections import sqlalchemy_url
+from tests.app.web.test_gallery import COPIES, LABELS
 from tests.journeys.browser import browsers, open_page, sign_in
-from tests.live_service import start, stop
+from tests.live_service import Service, follow, start, stop
 
 PAGES = {
     None: ("/", "/sign-in", "/prices", "/docs", "/docs/quickstart", "/docs/api", "/docs/api/videos"),
@@ -26,6 +29,11 @@ COUNT = """() => {
     bytes: all.reduce((sum, each) => sum + each.transferSize, 0),
     requests: all.filter((each) => each.transferSize > 0).length,
   };
+}"""
+# From the request to the first byte of its answer.
+SERVER_TIME = """() => {
+  const visit = performance.getEntriesByType("navigation")[0];
+  return visit.responseStart - visit.requestStart;
 }"""
 # From the keystroke to the new price in the page, the pause that bundles keystrokes included.
 CHANGE = """(seconds) => new Promise((done) => {
@@ -54,6 +62,27 @@ def meter(page: Page) -> str:
     return f"the studio's price follows a change in {times[10]:.0f} ms (median of 20; worst {times[-1]:.0f}; aim 300)"
 
 
+def gallery(service: Service, page: Page) -> str:
+    """Return how long the server takes for a page of 60 films of an account with 100,000, in milliseconds."""
+    with service.client("pro") as pro:
+        order = {"model": "synthetic", "prompt": "a red circle", "seconds": 1}
+        film = follow(pro, pro.post("/v1/videos", json=order).raise_for_status().json()["id"])
+    with create_engine(sqlalchemy_url(service.servers()["database_url"])).begin() as connection:
+        for first in range(1, 100_001, 5_000):
+            connection.execute(COPIES, {"first": first, "last": first + 4_999, "id": film["id"]})
+        connection.execute(LABELS)
+        connection.execute(text("ANALYZE jobs, film_labels"))
+    lines = []
+    for path in ("/films", "/films?model=demo", "/films?favourites=yes", "/films?search=99999"):
+        times = []
+        for _ in range(21):
+            page.goto(path, wait_until="domcontentloaded")
+            times.append(page.evaluate(SERVER_TIME))
+        films = page.locator(".film").count()
+        lines.append(f"{path:<24}{films:3d} films in {sorted(times)[10]:.0f} ms (median of 21; worst {max(times):.0f})")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure every page on a fresh service and print a table."""
     with tempfile.TemporaryDirectory() as folder, browsers() as browser:
@@ -76,6 +105,9 @@ def main() -> None:
                     print(f"{path:<24}{visit(page, path):>28}{visit(page, path):>28}", flush=True)
                     page.context.close()
             print(told)
+            page, _ = open_page(browser, service)
+            sign_in(page, service, "pro")
+            print(gallery(service, page))
         finally:
             stop(service)
 

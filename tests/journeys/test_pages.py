@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
+from tests.bench.pages import COUNT
 from tests.journeys.browser import (
     PATIENCE_MS,
     ROOTS,
@@ -108,6 +109,11 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(card.get_by_text("completed")).to_be_visible()
     expect(card).to_contain_text("¥2.41")
     assert not axe_findings(page)
+    card.hover()
+    hovered = card.locator("video")
+    expect(hovered).to_be_visible()
+    page.mouse.move(0, 0)
+    expect(hovered).to_have_count(0)
 
     card.get_by_role("link").click()
     page.wait_for_url("**/films/video_*")
@@ -135,6 +141,8 @@ def test_a_creator_makes_a_film(service: Service, browser: Browser):
     expect(receipt).to_contain_text("Charged")
     expect(receipt).to_contain_text("¥2.41")
     expect(receipt).to_contain_text("promotion:launch-2026")
+    page.get_by_label("Loop").check()
+    assert page.locator("film-player video").evaluate("video => video.loop")
     # The thumbnail strip is drawn, and enlarges the thumbnail under the pointer.
     page.locator(".strip").hover()
     expect(page.locator(".peek")).to_be_visible()
@@ -179,7 +187,7 @@ def test_an_unfinished_storyboard_is_still_there(service: Service, browser: Brow
         expect(page.get_by_label("Model")).to_have_value("demo")
         # 5.5 seconds of 480P
         expect(price).to_have_text("¥1.21")
-    page.locator(".meter").get_by_role("button", name="Generate").click()
+    page.get_by_label("Prompt of shot 1").press("Control+Enter")
     expect(page.get_by_role("link", name="Open film")).to_be_visible()
     expect(page.get_by_label("Prompt of shot 1")).to_have_value(SHOTS[0])
     expect(page.get_by_label("Seed", exact=True)).to_have_value("")
@@ -526,13 +534,15 @@ def schedule_soon(page: Page, watch: Watch) -> datetime:
 
 
 def test_a_price_changes_at_its_instant(service: Service, browser: Browser):
-    """An author edits a tier and simulates, another admin approves, and the studio's price changes on schedule."""
+    """An author edits a tier on a phone and simulates, another admin approves from the inbox, and the studio's price
+    changes on schedule."""
     with service.client("creator") as client:
         body = {"model": "synthetic", "prompt": "on idle capacity", "seconds": 1, "service_tier": "flex"}
         follow(client, client.post("/v1/videos", json=body).raise_for_status().json()["id"])
-    author, author_watch = open_page(browser, service)
+    author, author_watch = open_page(browser, service, viewport={"width": 390, "height": 844})
     sign_in(author, service, "admin")
     draft_dearer_flex(author)
+    assert author.evaluate("document.documentElement.scrollWidth") <= 390
     book_url = author.url
     author.get_by_role("link", name="Simulate on past films").click()
     expect(author.get_by_role("heading", name="Simulation")).to_be_visible()
@@ -748,15 +758,23 @@ def test_an_estimate_counts_down(service: Service, browser: Browser):
     assert not watch.faults
 
 
-def test_a_page_is_light(service: Service, browser: Browser):
-    """A first visit needs few requests and bytes, as counted by the browser."""
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (None, "/"),
+        (None, "/docs/api/videos"),
+        ("pro", "/studio"),
+        ("pro", "/films"),
+        ("admin", "/admin/price-books/new"),
+    ],
+)
+def test_a_page_is_light(service: Service, browser: Browser, name: str | None, path: str):
+    """A first visit needs few requests and bytes, media aside, as counted by the browser; a second one its page."""
     page, _ = open_page(browser, service)
-    sign_in(page, service, "pro")
-    page.context.clear_cookies(name="nothing")
-    page.goto("/films", wait_until="networkidle")
-    sizes = page.evaluate(
-        """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
-          .filter((each) => /static|films$/.test(each.name)).map((each) => each.encodedBodySize)"""
-    )
-    assert len(sizes) <= 12
-    assert sum(sizes) < 150_000
+    if name:
+        sign_in_as(page, browser, service, name)
+    for requests_max, bytes_max in ((15, 110_000), (1, 24_000)):
+        page.goto(path, wait_until="load")
+        counted = page.evaluate(COUNT)
+        assert counted["requests"] <= requests_max, counted
+        assert counted["bytes"] <= bytes_max, counted

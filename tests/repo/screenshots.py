@@ -70,7 +70,7 @@ def page_of(browser: Browser, service: Service, name: str | None, **options: Any
     return page
 
 
-def taken(page: Page) -> Image.Image:
+def picture_of(page: Page) -> Image.Image:
     """Return a picture of what the page shows, once its pictures are there."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)
@@ -89,40 +89,40 @@ def save(name: str, *pictures: Image.Image) -> None:
     sheet.save(PICTURES / f"{name}.webp", quality=80, method=6)
 
 
-def take_best(browser: Browser, service: Service, film: str) -> None:
-    """Take the README's pictures: landing page, studio, film, price book, and three pages of a Chinese phone."""
+def save_best(browser: Browser, service: Service, film: str) -> None:
+    """Save the README's pictures: landing page, studio, film, price book, and three pages of a Chinese phone."""
     wide: dict[str, Any] = {"viewport": WIDE}
     page = page_of(browser, service, None, **wide)
     page.goto("/")
     page.wait_for_timeout(4000)
-    save("landing", taken(page))
+    save("landing", picture_of(page))
     page = page_of(browser, service, "pro", **wide)
     page.goto("/studio?model=demo")
     page.get_by_role("link", name="Three shapes").click()
     page.get_by_label("Prompt of shot 3").wait_for()
-    save("studio", taken(page))
+    save("studio", picture_of(page))
     page.goto(f"/films/{film}")
-    save("film", taken(page))
+    save("film", picture_of(page))
     page = page_of(browser, service, "admin", **wide)
     page.goto("/admin/price-books/new")
     page.get_by_role("group", name="Flex").get_by_label("Factor").fill("0.7")
     page.get_by_role("button", name="Accept the new example amounts").click()
     page.locator("#check").get_by_text("from 0.5 to 0.7").wait_for()
     page.evaluate("scrollTo(0, 0)")
-    save("price-book", taken(page))
+    save("price-book", picture_of(page))
     phone: dict[str, Any] = {"viewport": PHONE, "locale": LANGUAGE_TAGS["zh"], "color_scheme": "dark"}
     guest, member = page_of(browser, service, None, **phone), page_of(browser, service, "pro", **phone)
     guest.goto("/")
     guest.wait_for_timeout(2000)
-    pictures = [taken(guest)]
+    pictures = [picture_of(guest)]
     for path in ("/studio?model=demo", f"/films/{film}"):
         member.goto(path)
-        pictures.append(taken(member))
+        pictures.append(picture_of(member))
     save("phone", *pictures)
 
 
-def take_all(browser: Browser, service: Service, folder: Path) -> None:
-    """Take one page of each kind in both languages and every look, as `<language>-<look>/<who>_<kind>.png`."""
+def save_all(browser: Browser, service: Service, folder: Path) -> None:
+    """Save one page of each kind in both languages and every look, as `<language>-<look>/<who>_<kind>.png`."""
     for language, tag in LANGUAGE_TAGS.items():
         for look, options in LOOKS.items():
             target = folder / f"{language}-{look}"
@@ -143,9 +143,9 @@ def main() -> None:
         try:
             film = make_films(service)
             with browsers(fonts) as browser:
-                take_best(browser, service, film)
+                save_best(browser, service, film)
                 if sys.argv[1:]:
-                    take_all(browser, service, Path(sys.argv[1]))
+                    save_all(browser, service, Path(sys.argv[1]))
         finally:
             stop(service)
 

@@ -1,6 +1,6 @@
 """workers_wanted counts work in seconds, and by class of GPU
 
-Revision: 0052, after 0051
+Revision: 0058, after 0057
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "0052"
-down_revision: str | Sequence[str] | None = "0051"
+revision: str = "0058"
+down_revision: str | Sequence[str] | None = "0057"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 

@@ -6,9 +6,10 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
-from app.catalog.models import load_catalog
+from app.catalog.models import Catalog, load_catalog
 from app.catalog.sizes import RATIOS
 from app.jobs.film_labels import mark_favourite, rename_film
 from app.jobs.film_list import FilmFilter, list_films, ordered_models
@@ -51,9 +52,7 @@ def show_films(
     states, projects = [str(each) for each in JobState], project_names(session, visitor.caller.account_id)
     catalog = load_catalog(get_settings().catalog_dir)
     model = catalog.aliases.get(model, model)
-    models = {each.id: each.name for each in on_sale(session, catalog.values(), with_retired=True)}
-    # Films of a model that is no longer sold are still there.
-    models |= {each: catalog[each].name if each in catalog else each for each in ordered_models(session)}
+    models = _models(session, catalog)
     values = {
         "search": search,
         "state": state if state in states else "",
@@ -105,6 +104,12 @@ def post_name(request: Request, session: SessionDep, visitor: CreatorDep, form: 
     job = find_job(session, visitor.caller, video_id)
     rename_film(session, Actor.of(visitor.caller), job, text_of(form, "name"))
     return redirect(request, f"/films/{video_id}")
+
+
+def _models(session: Session, catalog: Catalog) -> dict[str, str]:
+    """Return the names of models by id: those on sale, and others that films were made with."""
+    models = {each.id: each.name for each in on_sale(session, catalog.values(), with_retired=True)}
+    return models | {each: catalog[each].name if each in catalog else each for each in ordered_models(session)}
 
 
 def _day(value: str) -> date | None:

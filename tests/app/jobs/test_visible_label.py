@@ -86,7 +86,8 @@ def test_clips_with_another_label_are_not_reused(world: World) -> None:
     set_label(world, VisibleLabel.CORNER_SIGN)
     refused = world.post(f"/v1/videos/{film}/retakes", {"shot": 1, "prompt": "other bars"})
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
-    assert "corner_sign" in refused.json()["detail"]
+    assert "AI sign in a corner" in refused.json()["detail"]
+    assert refused.json()["allowed"] == "corner_sign"
     set_label(world, VisibleLabel.NONE)
     retake = world.post(f"/v1/videos/{film}/retakes", {"shot": 1, "prompt": "other bars"})
     assert retake.status_code == 200, retake.text

@@ -23,7 +23,7 @@ from tests.app.web.test_ends import order
 from tests.statement_count import recorded_statements
 
 # Copies of one film, one a minute into the past, in 10 projects, 5 ratios and 4 states.
-_COPIES = text("""
+COPIES = text("""
     INSERT INTO jobs
     SELECT copy.* FROM jobs AS j
     CROSS JOIN generate_series(CAST(:first AS int), :last) AS n
@@ -38,7 +38,7 @@ _COPIES = text("""
 """)
 
 # Every tenth copy has a name, every hundredth a star. Most labels are of another account.
-_LABELS = text("""
+LABELS = text("""
     INSERT INTO film_labels (job_id, account_id, name, is_favourite)
     SELECT id, CASE WHEN total % 500 = 0 THEN account_id ELSE 'another' END, 'film ' || total, total % 100 = 0
     FROM jobs WHERE total % 10 = 0
@@ -160,9 +160,9 @@ def test_pages_of_a_hundred_thousand_films_are_read_by_indices(site: Site, engin
     for first in range(1, 100_001, 5_000):
         with transaction() as session:
             inputs = {"first": first, "last": first + 4_999, "id": path.removeprefix("/films/")}
-            session.execute(_COPIES, inputs)
+            session.execute(COPIES, inputs)
     with transaction() as session:
-        session.execute(_LABELS)
+        session.execute(LABELS)
     with transaction() as session:
         session.execute(text("ANALYZE jobs, film_labels"))
     counts = set()

@@ -8,6 +8,7 @@ from sqlalchemy import update
 
 from app.accounts.members import add_member, caller_by_id, list_members
 from app.admin.inbox import ITEMS_MAX
+from app.admin.inbox_counts import INBOX_COUNTS, KEPT_SECONDS, InboxCounts
 from app.admin.top_ups import TopUp, add_funds
 from app.audit_log.actor import Actor
 from app.clock import now
@@ -24,10 +25,37 @@ from tests.app.webhooks.factories import open_endpoint
 
 
 def waiting(browser: Browser) -> int:
-    """Return the count beside the inbox in the navigation."""
+    """Return the count beside the inbox in the navigation, as it is counted anew."""
+    INBOX_COUNTS.forget()
     browser.get("/admin/price-books")
     match = re.search(r"Inbox <span class=\"badge\">(\d+)", browser.page.text)
     return int(match[1]) if match else 0
+
+
+def test_a_count_is_kept_for_some_seconds():
+    moment = 0.0
+    counts, numbers = InboxCounts(lambda: moment), iter(range(1, 10))
+
+    def get(person: str) -> int:
+        return counts.get(person, lambda: next(numbers))
+
+    assert [get("alice"), get("alice"), get("bob")] == [1, 1, 2]
+    moment = KEPT_SECONDS
+    assert [get("alice"), get("alice")] == [3, 3]
+    counts.forget()
+    assert get("alice") == 4
+
+
+def test_what_an_admin_does_is_counted_at_once(site: Site):
+    serve(site)
+    author, approver = site.browser("author"), site.browser("approver")
+    INBOX_COUNTS.forget()
+    approver.get("/admin")
+    assert "badge" not in approver.page.text
+    author.get(f"{PATH}/new")
+    send(author, "save", {"title.en": "Autumn prices", "note": "cheaper flex"})
+    approver.get("/admin")
+    assert 'Inbox <span class="badge">1' in approver.page.text
 
 
 def inbox(browser: Browser) -> str:

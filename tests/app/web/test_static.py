@@ -63,6 +63,23 @@ def test_static_files_are_immutable_under_the_url_of_their_release(site: Site):
     assert browser.client.get(f"/static/{version()}/../pages.py").status_code == 404
 
 
+def test_pages_are_compressed_for_who_accepts_it(site: Site):
+    client = site.browser().client
+    lengths = set()
+    for _ in range(20):
+        with client.stream("GET", "/prices", headers={"accept-encoding": "gzip"}) as answer:
+            body = b"".join(answer.iter_raw())
+        assert answer.headers["content-encoding"] == "gzip"
+        assert int(answer.headers["content-length"]) == len(body)
+        assert "accept-encoding" in answer.headers["vary"].lower()
+        lengths.add(len(body))
+    assert len(lengths) > 1, "the length must not tell what is on the page"
+    plain = client.get("/prices", headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert gzip.decompress(body).decode() == plain.text
+    assert len(body) < len(plain.content) / 2
+
+
 # Bytes that one page may load as scripts, compressed: those of every page together, and then its own.
 SITE_SCRIPTS_MAX = 24_500
 PAGE_SCRIPTS_MAX = 5_000

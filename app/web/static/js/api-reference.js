@@ -9,6 +9,29 @@ const applyTheme = () =>
 systemDark.addEventListener("change", applyTheme);
 applyTheme();
 
+// As Swagger UI's own layout, whose second <main> would stand in the page's, with a heading above those of its groups.
+const layout = ({ createElement, Fragment }) =>
+  function Reference({ getComponent, specSelectors }) {
+    const part = (name, isContainer = true) => createElement(getComponent(name, isContainer), { key: name });
+    if (!specSelectors.specStr()) return createElement(Fragment, null, part("SvgAssets", false));
+    const wide = (...parts) => createElement("div", { className: "wrapper" }, ...parts);
+    return createElement(
+      "div",
+      { className: "swagger-ui" },
+      part("SvgAssets", false),
+      createElement("h2", { className: "out-of-sight" }, container.dataset.heading),
+      createElement("div", { className: "scheme-container" }, wide(part("ServersContainer"), part("AuthorizeBtnContainer"))),
+      part("errors"),
+      wide(part("operations")),
+      wide(part("Models")),
+    );
+  };
+
+// Its dialog has a heading of the sixth level below one of the third.
+new MutationObserver(() => {
+  for (const heading of container.querySelectorAll(".modal-ux h6:not([aria-level])")) heading.ariaLevel = "5";
+}).observe(container, { childList: true, subtree: true });
+
 SwaggerUIBundle({
   url: container.dataset.document,
   domNode: container,
@@ -17,10 +40,11 @@ SwaggerUIBundle({
   docExpansion: "list",
   defaultModelsExpandDepth: 0,
   validatorUrl: null,
+  layout: "Reference",
   plugins: [
     ({ React: { createElement, Fragment } }) => ({
       // Our page's heading replaces its information box.
-      components: { InfoContainer: () => null },
+      components: { InfoContainer: () => null, Reference: layout({ createElement, Fragment }) },
       // Its dialog's close icon has no accessible name, and its buttons' accessible names differ from their labels.
       wrapComponents: {
         Button: (Button) => (props) => createElement(Button, { ...props, "aria-label": undefined }),
