@@ -40,7 +40,10 @@ JOBS_ACCEPTED = Counter(
     "cinemeter_jobs_accepted", "Jobs accepted.", ["model", "service_tier", "door", "test"], registry=REGISTRY
 )
 JOBS_ENDED = Counter(
-    "cinemeter_jobs_ended", "Jobs that ended, by final state.", ["state", "model", "test"], registry=REGISTRY
+    "cinemeter_jobs_ended",
+    "Jobs that ended, by final state; `refused` are those that failed because of what they show or ask for.",
+    ["state", "model", "test"],
+    registry=REGISTRY,
 )
 JOB_SECONDS = Histogram(
     "cinemeter_job_seconds",

@@ -227,8 +227,14 @@ def redis_url(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A whole service as a customer meets it, in a home with spaces in its path; shared by all tests of a run."""
-    _services.append(start(tmp_path_factory.mktemp("a home with spaces") / "home"))
+    """A whole service as a customer meets it, in a home with spaces in its path; shared by all tests of a run.
+
+    What undresses somebody waits there for a moderator, so that the desk has something to show.
+    """
+    folder = tmp_path_factory.mktemp("a home with spaces")
+    policy = folder / "moderation.toml"
+    policy.write_text("[rules]\nreview = ['nudification']\n")
+    _services.append(start(folder / "home", CINEMETER_MODERATION_POLICY=str(policy)))
     yield _services[0]
     while _services:
         stop(_services.pop())

@@ -30,9 +30,9 @@ SHOWN_FOR = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class ReviewFile:
-    """A picture or clip of an order in review. `number` counts from 0; `key` is None for a file that was deleted."""
+    """A picture or clip of an order in review. `index` counts from 0; `key` is None for a file that was deleted."""
 
-    number: int
+    index: int
     kind: str
     key: str | None
     content_type: str
@@ -115,50 +115,50 @@ def review_files(session: Session, job: Job) -> list[ReviewFile]:
     asset_ids = list(dict.fromkeys(each for each in (spec.video, *frames) if each is not None))
     rows = session.scalars(select(Asset).where(Asset.id.in_(asset_ids), Asset.account_id == job.account_id))
     assets = {asset.id: asset for asset in rows}
-    return [_file(number, assets.get(asset_id)) for number, asset_id in enumerate(asset_ids)]
+    return [_file(index, assets.get(asset_id)) for index, asset_id in enumerate(asset_ids)]
 
 
-def _file(number: int, asset: Asset | None) -> ReviewFile:
+def _file(index: int, asset: Asset | None) -> ReviewFile:
     if asset is None or asset.state != AssetState.READY:
-        return ReviewFile(number, "picture", None, "", 0)
-    return ReviewFile(number, str(asset.kind), asset.key, asset.content_type or "", asset.bytes or 0)
+        return ReviewFile(index, "picture", None, "", 0)
+    return ReviewFile(index, str(asset.kind), asset.key, asset.content_type or "", asset.bytes or 0)
 
 
-def find_file(session: Session, review_id: str, number: int) -> ReviewFile:
+def find_file(session: Session, review_id: str, index: int) -> ReviewFile:
     """Return a file of the order in review. Raises AppError `not_found`, and `gone` for one that was deleted."""
     job = session.get(Job, find_review(session, review_id).job_id)
     files = [] if job is None else review_files(session, job)
-    if not 0 <= number < len(files):
-        raise not_found("picture", str(number))
-    if files[number].key is None:
+    if not 0 <= index < len(files):
+        raise not_found("picture", str(index))
+    if files[index].key is None:
         raise AppError("gone", "This file was deleted.")
-    return files[number]
+    return files[index]
 
 
-def view_file(session: Session, actor: Actor, review_id: str, number: int) -> ReviewFile:
+def view_file(session: Session, actor: Actor, review_id: str, index: int) -> ReviewFile:
     """Return a file of the order in review that somebody is going to see unblurred; the audit log says who.
 
     Raises AppError `forbidden` without the role moderator or operator, `not_found`, `gone`.
     """
     require_role(actor, *MODERATORS)
-    file = find_file(session, review_id, number)
-    record_action(session, actor, "review.picture_viewed", review_id, number=number, kind=file.kind)
+    file = find_file(session, review_id, index)
+    record_action(session, actor, "review.picture_viewed", review_id, index=index, kind=file.kind)
     return file
 
 
-def make_view_token(session: Session, actor: Actor, review_id: str, number: int) -> str:
+def make_view_token(session: Session, actor: Actor, review_id: str, index: int) -> str:
     """Return what shows a file unblurred to one person for SHOWN_FOR, once `view_file` has recorded it."""
     expires_at = now(session) + SHOWN_FOR
-    return sign_token(TokenPurpose.REVIEW_FILE, review_id, str(number), actor.person, expires_at=expires_at)
+    return sign_token(TokenPurpose.REVIEW_FILE, review_id, str(index), actor.person, expires_at=expires_at)
 
 
-def is_shown(session: Session, actor: Actor, review_id: str, number: int, token: str) -> bool:
+def is_shown(session: Session, actor: Actor, review_id: str, index: int, token: str) -> bool:
     """Return whether a token of `make_view_token` shows this file to this person now."""
     try:
         link = read_token(TokenPurpose.REVIEW_FILE, token)
     except InvalidToken:
         return False
-    return link.values == (review_id, str(number), actor.person) and not link.has_expired(now(session))
+    return link.values == (review_id, str(index), actor.person) and not link.has_expired(now(session))
 
 
 def set_moderation_level(session: Session, actor: Actor, account_id: str, level: ModerationLevel) -> Account:

@@ -15,6 +15,7 @@ from app.clock import lease_now, now
 from app.db import transaction
 from app.dispatch.eta_accuracy import accuracy
 from app.dispatch.unfit import unfit_units
+from app.moderation.tables import IS_OPEN
 from app.redis_client import get_redis
 from app.settings import get_settings
 
@@ -51,6 +52,17 @@ QUERIES: dict[str, tuple[str, list[str], str]] = {
         "Running takes whose lease has expired and that no repair has requeued yet.",
         [],
         "SELECT count(*) FROM takes WHERE state = 'running' AND lease_until < CAST(:lease_now AS timestamptz)",
+    ),
+    "cinemeter_reviews_waiting": (
+        "Orders and films that wait for a moderator, by the stage of the check.",
+        ["stage"],
+        f"SELECT stage, count(*) FROM moderation_outcomes WHERE {IS_OPEN} GROUP BY 1",
+    ),
+    "cinemeter_review_age_seconds": (
+        "Seconds that the oldest review has waited.",
+        [],
+        "SELECT extract(epoch FROM CAST(:now AS timestamptz) - min(first_at)) FROM moderation_outcomes"
+        f" WHERE {IS_OPEN}",
     ),
     "cinemeter_holds_open": (
         "Open holds.",

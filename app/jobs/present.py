@@ -26,12 +26,8 @@ def show_job(
     eta: dict[str, int] | None = None,
     meter: MeterOut | None = None,
 ) -> VideoOut:
-    """Return the API representation of a job.
-
-    `receipt` adds the charge, `meter` the resources used; `eta` is a range in seconds from now.
-    """
-    spec = Spec.model_validate(job.spec)
-    state = JobState(job.state)
+    """Return a job as the API shows it, with its charge (`receipt`), resources and `eta`, in seconds from now."""
+    spec, state = Spec.model_validate(job.spec), JobState(job.state)
     frames = spec.frames if job.film is None else int(job.film["frames"])
     return VideoOut(
         id=job.id,

@@ -212,7 +212,9 @@ def _write_end(session: Session, job: Job, receipt: Receipt, facts: Any, entry: 
 
 
 def _count(job: Job, *, tier: str, seconds: float, age_seconds: float, charge: int) -> None:
-    JOBS_ENDED.labels(job.state, job.model, job.test).inc()
+    # What was refused is no fault of the service, for which alerts look.
+    state = "refused" if job.error_code == "content_refused" else job.state
+    JOBS_ENDED.labels(state, job.model, job.test).inc()
     if job.test:
         return
     REVENUE.labels(job.currency).inc(charge)

@@ -46,6 +46,20 @@ RULES: dict[str, str] = {
         WHERE j.finished_at IS NULL OR j.finished_at >= :since
         GROUP BY j.id HAVING count(e.id) <> (j.state IN ('completed', 'failed', 'cancelled', 'expired'))::int
     """,
+    "job_in_review_waits_for_it": """
+        SELECT j.id, 'is in review with ' || count(DISTINCT m.id) || ' open reviews and ' || count(DISTINCT u.id)
+            || ' units that are ready or run'
+        FROM jobs j
+        LEFT JOIN moderation_outcomes m ON m.job_id = j.id AND m.outcome = 'review' AND m.decision IS NULL
+        LEFT JOIN units u ON u.job_id = j.id AND u.state IN ('ready', 'running')
+        WHERE j.stage = 'moderating' AND j.state IN ('queued', 'in_progress')
+        GROUP BY j.id HAVING count(DISTINCT m.id) <> 1 OR count(u.id) > 0
+        UNION ALL
+        SELECT m.job_id, 'has the open review ' || m.id || ' and is ' || coalesce(j.state || ', ' || j.stage, 'gone')
+        FROM moderation_outcomes m LEFT JOIN jobs j ON j.id = m.job_id
+        WHERE m.outcome = 'review' AND m.decision IS NULL
+            AND (j.id IS NULL OR j.stage <> 'moderating' OR j.finished_at IS NOT NULL)
+    """,
     "group_counts_its_jobs": """
         SELECT g.id, g.size || ' jobs, ' || g.unfinished || ' unfinished; there are ' || count(j.id) || ' and '
             || count(j.id) FILTER (WHERE j.finished_at IS NULL)

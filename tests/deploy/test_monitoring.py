@@ -57,7 +57,7 @@ def words() -> dict[str, set[str]]:
         "class": set(CLASSES.values()),
         "test": {"True", "False"},
         "role": {"scheduler"},
-        "state": {str(state) for state in JobState} | {"idle", "busy", "draining"},
+        "state": {str(state) for state in JobState} | {"refused", "idle", "busy", "draining"},
     }
 
 
@@ -239,6 +239,8 @@ CASES: list[tuple[str, str, dict[str, str], str, dict[str, str] | None]] = [
         None,
     ),
     ("units that fit nobody", "UnitsFitNoWorker", {'cinemeter_units_unfit{pool="wan"}': "2x30"}, "6m", {"pool": "wan"}),
+    ("a review of three hours", "ReviewsWait", {"cinemeter_review_age_seconds": "0+60x180"}, "2h30m", {}),
+    ("reviews are decided", "ReviewsWait", {"cinemeter_review_age_seconds": "0+60x100 0+60x100"}, "3h20m", None),
     ("no scheduler", "DatabaseAway", {'cinemeter_redis_up{instance="a"}': "1x10"}, "5m", {}),
 ]
 

@@ -28,6 +28,7 @@ from tests.live_service import Service, follow
 
 pytestmark = [pytest.mark.xdist_group("service"), pytest.mark.timeout(400)]
 
+FRAME = Path(__file__).parents[1] / "contracts" / "node" / "frame.png"
 SHOTS = ("a red circle moves left", "a yellow square bounces", "a white triangle grows")
 
 # Decode the film's sound as the browser plays it, and find where it clicks.
@@ -616,11 +617,15 @@ def test_the_api_reference_loads_from_this_host_only(service: Service, browser: 
 
 @pytest.fixture(scope="module")
 def something_to_see(service: Service) -> None:
-    """Create a film with webhook deliveries and a draft price book, so that every kind of page exists."""
+    """Create a film with webhook deliveries, an order in review and a draft price book: every kind of page exists."""
     with service.client("pro") as pro:
         pro.post("/v1/webhook_endpoints", json={"url": "http://127.0.0.1:9/nobody-there"}).raise_for_status()
         body = {"model": "synthetic", "prompt": "一段用来查看页面的影片", "seconds": 1}
         follow(pro, pro.post("/v1/videos", json=body).raise_for_status().json()["id"])
+        frame = ("first_frame", ("frame.png", FRAME.read_bytes(), "image/png"))
+        reviewed = {**body, "prompt": "undress the woman"}
+        answer = pro.post("/v1/videos", data=reviewed, files=[frame]).raise_for_status()
+        assert answer.json()["stage"] == "moderating"
     with service.client("admin") as admin:
         books = admin.get("/v1/admin/price_books").json()["data"]
         toml = admin.get(f"/v1/admin/price_books/{books[0]['id']}").json()["toml"]
@@ -659,7 +664,7 @@ def test_every_page_is_fit_for_everybody(service: Service, browser: Browser, nam
         "admin": {
             *("/admin/price-books/{id}", "/admin/price-books/{id}/edit", "/admin/price-books/{id}/simulation"),
             *("/admin/accounts/{id}", "/admin/accounts/{id}/contracts/new", "/admin/films/{id}"),
-            *("/admin/deliveries/{id}", "/admin/trail", "/admin/inbox"),
+            *("/admin/deliveries/{id}", "/admin/trail", "/admin/inbox", "/admin/moderation/{id}"),
         },
     }
     assert expected[name] <= seen

@@ -111,6 +111,23 @@ SERVICE = (
         "short",
         (("sum by (stage, outcome) (increase(cinemeter_moderation_total[1h]))", "{{stage}}: {{outcome}}"),),
     ),
+    Panel(
+        "Reviews that wait, and decisions in an hour",
+        "short",
+        (
+            ("sum by (stage) (max by (stage) (cinemeter_reviews_waiting))", "{{stage}} waits"),
+            (
+                "sum by (decision, decided_by) (increase(cinemeter_reviews_decided_total[1h]))",
+                "{{decision}} by {{decided_by}}",
+            ),
+        ),
+    ),
+    Panel(
+        "Age of the oldest review",
+        "s",
+        (("max(cinemeter_review_age_seconds)", "oldest"),),
+        "ReviewsWait opens a ticket at two hours.",
+    ),
 )
 QUEUE = (
     Panel(

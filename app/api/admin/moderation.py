@@ -68,7 +68,7 @@ class WordsOut(BaseModel):
 class FileOut(BaseModel):
     """A picture or clip of the order."""
 
-    number: int
+    index: int
     kind: str
     is_deleted: bool
 
@@ -118,18 +118,18 @@ def decide_review(session: SessionDep, caller: ModeratorCaller, review_id: str, 
     return _outcome(moderation.decide(session, Actor.of(caller), review_id, decision, reason=body.reason))
 
 
-@router.post("/moderation/{review_id}/files/{number}", response_class=Response)
+@router.post("/moderation/{review_id}/files/{index}", response_class=Response)
 def view_review_file(
-    request: Request, session: SessionDep, caller: ModeratorCaller, review_id: str, number: int
+    request: Request, session: SessionDep, caller: ModeratorCaller, review_id: str, index: int
 ) -> Response:
     """Send a picture or clip of the order. The audit log records who has seen it."""
-    file = moderation.view_file(session, Actor.of(caller), review_id, number)
+    file = moderation.view_file(session, Actor.of(caller), review_id, index)
     return deliver(
         session,
         request,
         file.key or "",
         account_id=caller.account_id,
-        filename=f"{review_id}-{number}",
+        filename=f"{review_id}-{index}",
         content_type=file.content_type,
         redirects=False,
         cache_control="private, no-store",
@@ -166,7 +166,7 @@ def _review(session: Session, review: ModerationOutcome, job: Job) -> ReviewOut:
             for prompt, negative_prompt in moderation.words_of(job)
         ],
         files=[
-            FileOut(number=each.number, kind=each.kind, is_deleted=each.key is None)
+            FileOut(index=each.index, kind=each.kind, is_deleted=each.key is None)
             for each in moderation.review_files(session, job)
         ],
     )

@@ -7,12 +7,14 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.admin.jobs import cancel_job, has_film, revoke_job_links, view_film
+from app.admin.moderation import MODERATORS
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.dispatch.eta import Outlook, forecast, forecasts
 from app.errors import AppError
 from app.jobs.find import receipt_of, receipts_of
 from app.jobs.links import make_link
+from app.jobs.review import open_review_of
 from app.jobs.showcase import may_be_shown, open_agreement
 from app.jobs.states import JobState, is_final
 from app.jobs.tables import Job, ReceiptRow
@@ -100,6 +102,7 @@ def film_page(
         "account": names.get(job.account_id, job.account_id),
         "tone": TONES[JobState(job.state)],
         "eta": _eta(forecast(session, job)),
+        "review": open_review_of(session, job_id) if visitor.roles & set(MODERATORS) else None,
         "receipt": None if receipt is None else {"number": receipt.number, "total": receipt.total},
         "units": units_of(session, job_id),
         "takes": takes_of(session, job_id),

@@ -13,11 +13,12 @@ from app.assets.blur import PICTURE_BYTES_MAX, blur_picture
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.db import commit_early
-from app.errors import AppError
+from app.errors import AppError, not_found
 from app.file_delivery import deliver
 from app.jobs.review import REASON_MAX, find_review
 from app.moderation.outcomes import CheckStage, Decision
 from app.moderation.tables import ModerationOutcome
+from app.parsing import parse_integer
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.storage import get_storage
@@ -106,36 +107,37 @@ def post_suspension(
     return redirect(request, f"/admin/moderation/{review_id}")
 
 
-@router.post("/{review_id}/files/{number}")
+@router.post("/{review_id}/files/{index}")
 def post_view(
-    request: Request, session: SessionDep, visitor: ModeratorDep, form: FormDep, review_id: str, number: int
+    request: Request, session: SessionDep, visitor: ModeratorDep, form: FormDep, review_id: str, index: str
 ) -> Response:
     """Show one picture or clip of the order unblurred, for some minutes. The audit log records who has seen it."""
-    actor = Actor.of(visitor.caller)
-    moderation.view_file(session, actor, review_id, number)
-    token = moderation.make_view_token(session, actor, review_id, number)
-    return _review(request, session, visitor, review_id, tokens={number: token}, is_new=False)
+    actor, at = Actor.of(visitor.caller), _index(index)
+    moderation.view_file(session, actor, review_id, at)
+    token = moderation.make_view_token(session, actor, review_id, at)
+    return _review(request, session, visitor, review_id, tokens={at: token}, is_new=False)
 
 
-@router.get("/{review_id}/files/{number}")
+@router.get("/{review_id}/files/{index}")
 def send_file(
     request: Request,
     session: SessionDep,
     visitor: ModeratorDep,
     review_id: str,
-    number: int,
+    index: str,
     token: Annotated[str, Query(max_length=400)] = "",
 ) -> Response:
     """Send a picture of the order: blurred beyond recognition, or itself to who has asked to see it."""
-    file = moderation.find_file(session, review_id, number)
+    at = _index(index)
+    file = moderation.find_file(session, review_id, at)
     key = file.key or ""
-    if moderation.is_shown(session, Actor.of(visitor.caller), review_id, number, token):
+    if moderation.is_shown(session, Actor.of(visitor.caller), review_id, at, token):
         return deliver(
             session,
             request,
             key,
             account_id=visitor.caller.account_id,
-            filename=f"{review_id}-{number}",
+            filename=f"{review_id}-{at}",
             content_type=file.content_type,
             redirects=False,
             cache_control="private, no-store",
@@ -146,6 +148,14 @@ def send_file(
     commit_early(session)
     blurred = blur_picture(b"".join(get_storage().read_range(key, 0, file.bytes)))
     return Response(blurred, media_type="image/png", headers={"cache-control": "private, no-store"})
+
+
+def _index(text: str) -> int:
+    """Return the place of a file in its order. Raises AppError `not_found` for what is no number."""
+    index = parse_integer(text)
+    if index is None:
+        raise not_found("picture", text)
+    return index
 
 
 def _review(

@@ -32,10 +32,12 @@ from app.jobs.find import find_job
 from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.queue_tables import Share
+from app.jobs.review import decide_review, hold_for_review
 from app.jobs.states import FINAL
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.lock_order import LOCK_ORDER
+from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
 from app.roles import Role
 from tests.ledger_simulation import Line, request
 
@@ -106,6 +108,13 @@ def add_picture(session: Session, account_id: str) -> str:
     return add_asset(session, asset).id
 
 
+def hold(session: Session, job_id: str) -> str:
+    """Have a job wait for a review. Returns the review's id."""
+    finding = Finding(Outcome.REVIEW, "violence", 0.6, "violence", "1", "http")
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    return hold_for_review(session, job, finding, CheckStage.PROMPT)
+
+
 def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
     alice = line.open(membership="studio")
     account, session = alice.account_id, line.session
@@ -137,6 +146,12 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.wait(hours=1)
         line.start()
         line.sweep()
+        for decision in (Decision.ALLOW, Decision.REFUSE):
+            waits = line.act(lambda: hold(session, line.order(alice, **film).id))
+            line.act(lambda each=waits, end=decision: decide_review(session, OPERATOR, each, end, reason="a test"))
+        waits = line.act(lambda: hold(session, line.order(alice, **film).id))
+        line.wait(hours=24)
+        line.sweep("overdue_reviews")
         line.act(lambda: add_funds(session, OPERATOR, account, TopUp(5, "granted", "r")))
         line.act(lambda: money.correct_balance(session, OPERATOR, account, -5, reference="c", reason="a test"))
         line.act(lambda: money.refund_job(session, OPERATOR, account, quoted.id, 1, reference="b", reason="a test"))

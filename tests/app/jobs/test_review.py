@@ -28,6 +28,7 @@ from app.jobs.review import decide_review, hold_for_review, open_review_of
 from app.jobs.tables import Job
 from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
 from app.moderation.tables import ModerationOutcome
+from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.wallet.balance import balance
 from tests.factories import make_worker
@@ -301,6 +302,7 @@ def test_a_review_that_was_lost_ends_its_job_and_keeps_no_money(line: Line) -> N
     assert StalledJobScan().next(line.session, limit=10) == []
     assert not line.act(lambda: reconcile_job(line.session, job.id))
     line.act(lambda: line.session.execute(text("DELETE FROM moderation_outcomes")))
+    assert [each.rule for each in audit_books(line.session)] == ["job_in_review_waits_for_it"]
     assert StalledJobScan().next(line.session, limit=10) == [job.id]
     line.act(lambda: reconcile_job(line.session, job.id))
     assert (line.job(job.id).state, line.job(job.id).error_code) == ("failed", "work_lost")

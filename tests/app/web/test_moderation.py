@@ -75,6 +75,8 @@ def test_a_moderator_sees_an_order_and_refuses_it(desk: Site) -> None:
     assert all(each in listed for each in ("nudification", "Alice", "undress-person"))
     assert WORDS not in listed
     row = review()
+    mo.get(path.replace("/films/", "/admin/films/"))
+    assert f"/admin/moderation/{row.id}" in mo.page.text
     mo.get(f"/admin/moderation/{row.id}")
     assert WORDS in mo.text()
     assert "otherwise it is refused" in mo.text()
