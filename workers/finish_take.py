@@ -70,6 +70,8 @@ class FinishTake(RunningTake):
         super().__init__(claim, TakeControl(share_done=RENDERING_SHARE, share=0.0))
         self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
         self._marks_seconds = self._marks_cpu_seconds = 0.0
+        self._prefix = f"films/{claim.job_id}/{claim.take_id}"
+        self._film_key = f"{self._prefix}/film.mp4"
 
     def open(self) -> None:
         """Read the job, and fetch its clips with their sounds, and its audio track."""
@@ -104,7 +106,7 @@ class FinishTake(RunningTake):
         self._check_control()
         # A take that ends early ends the decoding with its next frame.
         reader = self.cleanup.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="read"))
-        self._reading = reader.submit(read_film, pictures, [self._watch])
+        self._reading = reader.submit(self._read_pictures, pictures)
         self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
         self._check_control()
         if self._sound.film is not None:
@@ -116,12 +118,12 @@ class FinishTake(RunningTake):
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the film, measure it and read its marks back, and store the pictures that are made of it.
+        """Store the film, measure the stored film and read its marks back.
 
         Raises BrokenFilm, and UnmarkedFilm.
         """
-        prefix, stored = f"films/{self.claim.job_id}/{self.claim.take_id}", self.folder / "stored.mp4"
-        sha256 = self._store_film(prefix, stored)
+        stored = self.folder / "stored.mp4"
+        sha256 = self._store_film(stored)
         reading = self._reading.result()
         # The customer is charged for what is in the store. Its pictures are the decoded ones, byte by byte.
         wave = WaveImage(sample_at(reading.measure.frames, reading.measure.fps))
@@ -131,13 +133,14 @@ class FinishTake(RunningTake):
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)
-            label_pictures(reading.pictures, self._spec.visible_label)
-        self._store_pictures(reading, wave if measured.has_audio else None, prefix)
+        if measured.has_audio:
+            wave.write(self.folder / "wave.png")
+            get_storage().put_file(wave_key(self._film_key), self.folder / "wave.png", "image/png")
         self._check_control()
         self._film = StoredFilm(
-            key=f"{prefix}/film.mp4",
-            poster_key=f"{prefix}/poster.jpg",
-            sprites_key=f"{prefix}/sprites.jpg",
+            key=self._film_key,
+            poster_key=f"{self._prefix}/poster.jpg",
+            sprites_key=f"{self._prefix}/sprites.jpg",
             sha256=measured.sha256,
             bytes=measured.bytes,
             frames=measured.frames,
@@ -166,13 +169,13 @@ class FinishTake(RunningTake):
 
     @contextmanager
     def _marks_stage(self) -> Iterator[None]:
-        """Count the time inside the block as that of the film's marks."""
-        began, cpu_began = time.perf_counter(), cpu_seconds()
+        """Count the time inside the block as that of the film's marks: that of its thread, as another one decodes."""
+        began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
             self._marks_seconds += time.perf_counter() - began
-            self._marks_cpu_seconds += cpu_seconds() - cpu_began
+            self._marks_cpu_seconds += time.thread_time() - cpu_began
 
     def _watch(self, number: int, frame: Any) -> None:
         """Let the decoding go on, frame by frame, for as long as the take does. Raises Stopped."""
@@ -225,25 +228,25 @@ class FinishTake(RunningTake):
             previous = clip
         return sounds
 
-    def _store_film(self, prefix: str, stored: Path) -> str:
+    def _store_film(self, stored: Path) -> str:
         """Store the film and the model's sound, and fetch the film back to `stored`. Returns its SHA-256 as sent."""
-        storage, key = get_storage(), f"{prefix}/film.mp4"
+        storage = get_storage()
         if self._sound.of_model is not None:
-            storage.put_file(sound_key(key), self._sound.of_model, "audio/flac")
-        sent = storage.put_file(key, self.folder / "signed.mp4", "video/mp4")
+            storage.put_file(sound_key(self._film_key), self._sound.of_model, "audio/flac")
+        sent = storage.put_file(self._film_key, self.folder / "signed.mp4", "video/mp4")
         self._check_control()
-        storage.get_file(key, stored)
+        storage.get_file(self._film_key, stored)
         return sent.sha256
 
-    def _store_pictures(self, reading: FilmReading, wave: WaveImage | None, prefix: str) -> None:
-        """Store the poster, the sprite sheet and, of a film with sound, its wave."""
+    def _read_pictures(self, film: Path) -> FilmReading:
+        """Decode the film's pictures, and store its poster and its sprite sheet. Runs on a thread of its own."""
+        reading = read_film(film, [self._watch])
         storage, poster, sprites = get_storage(), self.folder / "poster.jpg", self.folder / "sprites.jpg"
+        label_pictures(reading.pictures, self._spec.visible_label)
         reading.pictures.write(poster, sprites)
-        storage.put_file(f"{prefix}/poster.jpg", poster, "image/jpeg")
-        storage.put_file(f"{prefix}/sprites.jpg", sprites, "image/jpeg")
-        if wave is not None:
-            wave.write(self.folder / "wave.png")
-            storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
+        storage.put_file(f"{self._prefix}/poster.jpg", poster, "image/jpeg")
+        storage.put_file(f"{self._prefix}/sprites.jpg", sprites, "image/jpeg")
+        return reading
 
     def _reused_frames(self) -> int:
         """Return how many of the film's frames show nothing but shots of another job."""
