@@ -1,12 +1,12 @@
 """Measure what the service adds to the time of a film on the engine, as SGLang's benchmark would see it.
 
-`python -m tests.bench.overhead [--films N] [--model ID]` starts a service of its own. One film after the other is
-ordered, so that nothing waits, and polled every second. Printed are the seconds from the order to the poll that finds
-the film, less its `inference_time_s`; and the same to the film's end by the database's clock, which is without the
-grain of the polls, with its parts, and the processor seconds of the worker beside the inference.
+`python -m tests.bench.overhead [--films N] [--model ID] [--seconds N]` starts a service of its own. One film after the
+other is ordered, so that nothing waits, and polled every second. Printed are the seconds from the order to the poll
+that finds the film, less its `inference_time_s`; and the same to the film's end by the database's clock, which is
+without the grain of the polls, with its parts, and the processor seconds of the worker beside the inference.
 
 The model `synthetic` draws its frames at once, so all of the encoder's work is overhead. That of a model which decodes
-as slowly as it encodes, such as `demo`, is hidden behind the inference.
+as slowly as it encodes, such as `demo` (`--seconds 2`: one segment), is hidden behind the inference.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.live_service import Service, start, stop
 POLL_SECONDS = 1.0
 # The first films load the model and open connections.
 WARM_UP = 3
-ORDER: dict[str, Any] = {"prompt": "a red circle moves right on a blue background", "seconds": 5, "size": "832x480"}
+ORDER: dict[str, Any] = {"prompt": "a red circle moves right on a blue background", "size": "832x480"}
 INFERENCE = ("text", "denoise", "decode")
 TAKES = """
 SELECT kind, extract(epoch FROM started_at - %s)::float, extract(epoch FROM ended_at - %s)::float, meter
@@ -45,11 +45,11 @@ class Overhead(NamedTuple):
     processor: float
 
 
-def measure_film(client: httpx.Client, database: psycopg.Connection[Any], model: str) -> Overhead:
+def measure_film(client: httpx.Client, database: psycopg.Connection[Any], order: dict[str, Any]) -> Overhead:
     """Order a film of one segment and return what the service added to it."""
     (sent_at,) = database.execute("SELECT clock_timestamp()").fetchone() or (None,)
     began = time.perf_counter()
-    video = client.post("/v1/videos", json=ORDER | {"model": model}).raise_for_status().json()
+    video = client.post("/v1/videos", json=order).raise_for_status().json()
     while video["status"] in ("queued", "in_progress"):
         time.sleep(POLL_SECONDS)
         video = client.get(f"/v1/videos/{video['id']}").raise_for_status().json()
@@ -71,11 +71,11 @@ def measure_film(client: httpx.Client, database: psycopg.Connection[Any], model:
     )
 
 
-def measure(service: Service, films: int, model: str) -> list[Overhead]:
+def measure(service: Service, films: int, order: dict[str, Any]) -> list[Overhead]:
     """Return what `measure_film` returns of each of some films after the first ones."""
     url = service.servers()["database_url"]
     with service.client("pro") as client, psycopg.connect(url, autocommit=True) as database:
-        return [measure_film(client, database, model) for _ in range(WARM_UP + films)][WARM_UP:]
+        return [measure_film(client, database, order) for _ in range(WARM_UP + films)][WARM_UP:]
 
 
 def show(label: str, seconds: list[float]) -> None:
@@ -88,14 +88,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=20)
     parser.add_argument("--model", default="synthetic")
+    parser.add_argument("--seconds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         service = start(Path(folder) / "home")
         try:
-            films = measure(service, options.films, options.model)
+            films = measure(service, options.films, ORDER | {"model": options.model, "seconds": options.seconds})
         finally:
             stop(service)
-    print(f"{options.films} films of {options.model}; the machine's load was {os.getloadavg()[0]:.1f}")
+    print(f"{options.films} films of {options.seconds} s by {options.model}, at a load of {os.getloadavg()[0]:.1f}")
     show(f"overhead, polled every {POLL_SECONDS:.0f} s", [film.polled for film in films])
     show("overhead without the polls' grain (aim: 0.3 s)", [film.ended for film in films])
     show("  from the order to its claim", [film.until_claim for film in films])
