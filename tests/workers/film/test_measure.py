@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.workers.film.clips import HEIGHT, WIDTH, number_of, write_clip
+from workers.engine import Stopped
 from workers.film.clip_writer import ClipWriter
 from workers.film.encoding import SOUND_RATE, FilmError
 from workers.film.film_index import FilmIndex, film_index
@@ -116,6 +117,19 @@ def test_each_frame_is_read_once_and_in_order(tmp_path: Path) -> None:
 
     measure(write_clip(tmp_path / "clip.mp4", numbers=range(100, 160)), frame_readers=[read])
     assert shown == list(enumerate(range(100, 160)))
+
+
+def test_a_reader_ends_the_decoding(tmp_path: Path) -> None:
+    shown: list[int] = []
+
+    def watch(number: int, frame: av.VideoFrame) -> None:
+        shown.append(number)
+        if number == 3:
+            raise Stopped("the take has ended")
+
+    with pytest.raises(Stopped):
+        read_film(write_clip(tmp_path / "clip.mp4", numbers=range(40)), [watch])
+    assert shown == [0, 1, 2, 3]
 
 
 def test_the_poster_is_the_frame_in_the_middle(tmp_path: Path) -> None:
