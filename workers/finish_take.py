@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
@@ -23,16 +23,18 @@ from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.spec import Spec, reused_frames
 from app.jobs.tables import Job
 from app.provenance.manifest import FilmOrigin
-from app.storage import Stored, get_storage
+from app.storage import get_storage
+from workers.engine import Stopped
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
 from workers.film.film_reading import FilmReading, read_film
 from workers.film.join import Transition, clip_frames, join
-from workers.film.measure import Measure
-from workers.film.soundtrack import ClipSound, Joint
+from workers.film.measure import Measure, measure
+from workers.film.soundtrack import ClipSound, Joint, sample_at
+from workers.film.wave_image import WaveImage
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
-from workers.output_check import check_output
+from workers.output_check import check_output, checks_films
 from workers.picture_labels import label_pictures
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -63,12 +65,15 @@ class FinishTake(RunningTake):
     _clips: list[_Clip]
     _track: Path | None = None
     _sound = FilmSound(None, None)
+    _reading: Future[FilmReading]
     _film: StoredFilm
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim, TakeControl(share_done=RENDERING_SHARE, share=0.0))
         self._began, self._cpu_began = time.perf_counter(), cpu_seconds()
         self._marks_seconds = self._marks_cpu_seconds = 0.0
+        self._prefix = f"films/{claim.job_id}/{claim.take_id}"
+        self._film_key = f"{self._prefix}/film.mp4"
 
     def open(self) -> None:
         """Read the job, and fetch its clips with their sounds, and its audio track."""
@@ -91,51 +96,59 @@ class FinishTake(RunningTake):
         self._check_control()
 
     def render(self) -> None:
-        """Join the clips and their sounds into the film, and sign it."""
-        film = self.folder / "film.mp4"
-        self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
-        self._check_control()
+        """Join the clips and their sounds into the film, and sign it. Its pictures are decoded meanwhile."""
+        film = pictures = self.folder / "pictures.mp4"
+        tags = metadata(self.claim.job_id)
         join(
             [clip.path for clip in self._clips],
-            film,
+            pictures,
             transitions=[clip.transition for clip in self._clips][1:],
             crossfade_frames=self._spec.crossfade_frames,
-            audio=self._sound.film,
-            metadata=metadata(self.claim.job_id),
+            metadata=tags,
         )
         self._check_control()
+        # A take that ends early ends the decoding with its next frame.
+        reader = self.cleanup.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="read"))
+        self._reading = reader.submit(self._read_pictures, pictures)
+        self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
+        self._check_control()
+        if self._sound.film is not None:
+            film = self.folder / "film.mp4"
+            join([pictures], film, audio=self._sound.film, metadata=tags)
+            self._check_control()
         # The last step: any later change of the file, even a copy of its streams into another one, breaks the manifest.
         with self._marks_stage():
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Check what the film shows, store and measure it, read its marks back, and store the pictures made of it.
+        """Check what the film shows, store it, measure the stored film and read its marks back.
 
         Raises BrokenFilm, UnmarkedFilm, StoppedFilm and UncheckedFilm.
         """
         self._check_control()
         check_output(self.claim, self.folder / "signed.mp4")
         self._check_control()
-        prefix, stored = f"films/{self.claim.job_id}/{self.claim.take_id}", self.folder / "stored.mp4"
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read") as reader:
-            # Decoded while it is on its way to the store and back.
-            pending = reader.submit(read_film, self.folder / "signed.mp4")
-            fetched = self._store_film(prefix, stored)
-            reading = pending.result()
-        # The customer is charged for what is in the store: what it gives back must be what was decoded.
-        measured = reading.measure
-        if measured.sha256 != fetched.sha256:
+        stored = self.folder / "stored.mp4"
+        sha256 = self._store_film(stored)
+        reading = self._reading.result()
+        if checks_films():
+            self._store_pictures()
+        # The customer is charged for what is in the store. Its pictures are the decoded ones, byte by byte.
+        wave = WaveImage(sample_at(reading.measure.frames, reading.measure.fps))
+        measured = measure(stored, copy_of=reading.measure, sound_readers=[wave.read])
+        if measured.sha256 != sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)
-            label_pictures(reading.pictures, self._spec.visible_label)
-        self._store_pictures(reading, prefix)
+        if measured.has_audio:
+            wave.write(self.folder / "wave.png")
+            get_storage().put_file(wave_key(self._film_key), self.folder / "wave.png", "image/png")
         self._check_control()
         self._film = StoredFilm(
-            key=f"{prefix}/film.mp4",
-            poster_key=f"{prefix}/poster.jpg",
-            sprites_key=f"{prefix}/sprites.jpg",
+            key=self._film_key,
+            poster_key=f"{self._prefix}/poster.jpg",
+            sprites_key=f"{self._prefix}/sprites.jpg",
             sha256=measured.sha256,
             bytes=measured.bytes,
             frames=measured.frames,
@@ -164,13 +177,19 @@ class FinishTake(RunningTake):
 
     @contextmanager
     def _marks_stage(self) -> Iterator[None]:
-        """Count the time inside the block as that of the film's marks."""
-        began, cpu_began = time.perf_counter(), cpu_seconds()
+        """Count the time inside the block as that of the film's marks: that of its thread, as another one decodes."""
+        began, cpu_began = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
             self._marks_seconds += time.perf_counter() - began
-            self._marks_cpu_seconds += cpu_seconds() - cpu_began
+            self._marks_cpu_seconds += time.thread_time() - cpu_began
+
+    def _watch(self, number: int, frame: Any) -> None:
+        """Let the decoding go on, frame by frame, for as long as the take does. Raises Stopped."""
+        self._check_control()
+        if self._has_ended:
+            raise Stopped("the take has ended")
 
     def _check_control(self) -> None:
         """Record progress, and raise Stopped where the worker shall leave or the lease is in doubt."""
@@ -218,24 +237,31 @@ class FinishTake(RunningTake):
             previous = clip
         return sounds
 
-    def _store_film(self, prefix: str, stored: Path) -> Stored:
-        """Store the film and the model's sound, and fetch the film back to `stored`. Returns what came back."""
-        storage, key = get_storage(), f"{prefix}/film.mp4"
+    def _store_film(self, stored: Path) -> str:
+        """Store the film and the model's sound, and fetch the film back to `stored`. Returns its SHA-256 as sent."""
+        storage = get_storage()
         if self._sound.of_model is not None:
-            storage.put_file(sound_key(key), self._sound.of_model, "audio/flac")
-        storage.put_file(key, self.folder / "signed.mp4", "video/mp4")
+            storage.put_file(sound_key(self._film_key), self._sound.of_model, "audio/flac")
+        sent = storage.put_file(self._film_key, self.folder / "signed.mp4", "video/mp4")
         self._check_control()
-        return storage.get_file(key, stored)
+        storage.get_file(self._film_key, stored)
+        return sent.sha256
 
-    def _store_pictures(self, reading: FilmReading, prefix: str) -> None:
-        """Store the poster, the sprite sheet and, of a film with sound, its wave."""
-        storage, poster, sprites = get_storage(), self.folder / "poster.jpg", self.folder / "sprites.jpg"
-        reading.pictures.write(poster, sprites)
-        storage.put_file(f"{prefix}/poster.jpg", poster, "image/jpeg")
-        storage.put_file(f"{prefix}/sprites.jpg", sprites, "image/jpeg")
-        if reading.measure.has_audio:
-            reading.wave.write(self.folder / "wave.png")
-            storage.put_file(wave_key(f"{prefix}/film.mp4"), self.folder / "wave.png", "image/png")
+    def _read_pictures(self, film: Path) -> FilmReading:
+        """Decode the film's pictures, and store its poster and its sprite sheet. Runs on a thread of its own.
+
+        Where films are checked, the two are stored after that: nothing of a refused film is.
+        """
+        reading = read_film(film, [self._watch])
+        label_pictures(reading.pictures, self._spec.visible_label)
+        reading.pictures.write(self.folder / "poster.jpg", self.folder / "sprites.jpg")
+        if not checks_films():
+            self._store_pictures()
+        return reading
+
+    def _store_pictures(self) -> None:
+        for name in ("poster.jpg", "sprites.jpg"):
+            get_storage().put_file(f"{self._prefix}/{name}", self.folder / name, "image/jpeg")
 
     def _reused_frames(self) -> int:
         """Return how many of the film's frames show nothing but shots of another job."""

@@ -50,12 +50,17 @@ class UncheckedFilm(FilmError):
     """The film could not be checked, and the policy is closed: the take is tried again later."""
 
 
+def checks_films() -> bool:
+    """Return whether the policy names checkers of finished films."""
+    return bool(output_checkers())
+
+
 def check_output(claim: Claim, film: Path) -> None:
     """Check a film that is about to be stored, by the checkers that the policy names; without one nothing is read.
 
     Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
     """
-    if not output_checkers():
+    if not checks_films():
         return
     with transaction() as session:
         job = session.get_one(Job, claim.job_id)

@@ -55,7 +55,7 @@ def _reduce(plane: Plane) -> Plane:
     """Blur the columns of a plane, [size, n], and reduce them to 64 values, [64, n]."""
     places, weights = _reduction(len(plane))
     # No product of matrices: for so few values, a library that starts threads for one costs more than the work.
-    return np.einsum("kt,ktn->kn", weights, plane[places])
+    return np.asarray(np.einsum("kt,ktn->kn", weights, plane[places]), dtype=np.float32)
 
 
 @lru_cache(maxsize=32)

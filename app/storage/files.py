@@ -1,4 +1,4 @@
-"""Storage in a local folder. Every write is a new file, flushed to disk and then renamed into place."""
+"""Storage in a local folder. Every stored file is a new one, flushed to disk and then renamed into place."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ class FileStorage:
 
     def get_file(self, key: str, path: Path) -> Stored:
         with _convert_errors(key), self._path(key).open("rb") as source:
-            return write_whole(pieces_of(source), path, key=key, draft_folder=path.parent)
+            return write_whole(pieces_of(source), path, key=key, draft_folder=path.parent, durable=False)
 
     def stat(self, key: str) -> Stat | None:
         path = self._path(key)
@@ -85,8 +85,11 @@ class FileStorage:
         return path
 
 
-def write_whole(pieces: Iterable[bytes], target: Path, *, key: str, draft_folder: Path) -> Stored:
-    """Write `pieces` to `target` atomically, through a draft in `draft_folder` (on the same disk)."""
+def write_whole(pieces: Iterable[bytes], target: Path, *, key: str, draft_folder: Path, durable: bool = True) -> Stored:
+    """Write `pieces` to `target` atomically, through a draft in `draft_folder` (on the same disk).
+
+    `durable` waits until the disk has it. A file that was fetched need not survive a power loss: it is in the store.
+    """
     draft_folder.mkdir(parents=True, exist_ok=True)
     draft = draft_folder / f".draft-{secrets.token_hex(12)}"
     digest, size = hashlib.sha256(), 0
@@ -95,9 +98,10 @@ def write_whole(pieces: Iterable[bytes], target: Path, *, key: str, draft_folder
             for piece in pieces:
                 digest.update(piece)
                 size += file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        _move(draft, target)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        _move(draft, target, durable=durable)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
@@ -117,7 +121,7 @@ def pieces_of(file: IO[bytes], count: int | None = None, *, close: bool = False)
             file.close()
 
 
-def _move(draft: Path, target: Path) -> None:
+def _move(draft: Path, target: Path, *, durable: bool) -> None:
     for remaining in reversed(range(_TRIES)):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +131,8 @@ def _move(draft: Path, target: Path) -> None:
             # A concurrent delete removed the empty folder between our steps; a file in its place is an error.
             if remaining == 0:
                 raise
+    if not durable:
+        return
     # The rename survives a power loss only once its folder is on disk too.
     with suppress(FileNotFoundError):
         folder = os.open(target.parent, os.O_RDONLY)

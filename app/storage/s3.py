@@ -86,7 +86,8 @@ class S3Storage:
         if stat is None:
             raise FileNotFoundError(f"nothing is stored under {key!r}")
         with _convert_errors(key):
-            return write_whole(self.read_range(key, 0, stat.bytes), path, key=key, draft_folder=path.parent)
+            pieces = self.read_range(key, 0, stat.bytes)
+            return write_whole(pieces, path, key=key, draft_folder=path.parent, durable=False)
 
     def stat(self, key: str) -> Stat | None:
         with _convert_errors(key):

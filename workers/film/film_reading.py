@@ -1,33 +1,30 @@
-"""Read a stored film once: what it measures, and what is made of its decoded frames and its sound."""
+"""Read the pictures of a film once: what they measure, and what is made of the decoded frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from workers.film.film_index import film_index
 from workers.film.key_frame_hashes import KeyFrameHashes
-from workers.film.measure import Measure, measure
-from workers.film.soundtrack import sample_at
+from workers.film.measure import FrameReader, Measure, measure
 from workers.film.thumbnails import FilmPictures
-from workers.film.wave_image import WaveImage
 
 
 @dataclass(frozen=True)
 class FilmReading:
-    """A film's measure, its poster and sprite sheet, the hashes of its frames, and its wave, flat without sound."""
+    """A film's measure, its poster and sprite sheet, and the hashes of its frames."""
 
     measure: Measure
     pictures: FilmPictures
     frame_hashes: bytes
-    wave: WaveImage
 
 
-def read_film(path: Path) -> FilmReading:
-    """Decode the film at `path` once, every picture and all sound. Raises FilmError as `measure` does.
+def read_film(path: Path, frame_readers: Sequence[FrameReader] = ()) -> FilmReading:
+    """Decode the film at `path` once, every picture. Raises FilmError as `measure` does, and what a reader raises.
 
-    Whatever else looks at decoded frames is a further reader here.
+    Whatever else looks at decoded frames is a further reader: it is called with each frame's number and the frame.
     """
     index = film_index(path)
     pictures, hashes = FilmPictures(index), KeyFrameHashes(index)
-    wave = WaveImage(sample_at(index.frames, index.fps))
-    facts = measure(path, frame_readers=(pictures.read, hashes.read), sound_readers=(wave.read,))
-    return FilmReading(facts, pictures, hashes.hashes, wave)
+    facts = measure(path, frame_readers=(*frame_readers, pictures.read, hashes.read))
+    return FilmReading(facts, pictures, hashes.hashes)

@@ -28,7 +28,7 @@ class Measure:
 
     `key_frames` are the numbers of pictures that decode on their own. `flat_frames` counts pictures of one colour only;
     `blank` says that all of them are. `audio_peak` is the loudest sample of the decoded sound, in 0..1; None without
-    sound.
+    sound. `pictures_sha256` is that of all that decides on the decoded pictures: their stored bytes and their header.
     """
 
     frames: int
@@ -43,6 +43,7 @@ class Measure:
     sha256: str
     flat_frames: int
     key_frames: tuple[int, ...] = field(repr=False)
+    pictures_sha256: str = field(repr=False)
 
     @property
     def seconds(self) -> Fraction:
@@ -60,18 +61,22 @@ class Measure:
 def measure(
     path: Path,
     *,
+    copy_of: Measure | None = None,
     frame_readers: Sequence[FrameReader] = (),
     sound_readers: Sequence[SoundReader] = (),
 ) -> Measure:
     """Decode every picture and all sound of the film at `path`, and return its facts.
 
+    `copy_of` is the measure of a film from which this one's pictures were copied. They are compared with those, byte by
+    byte, and not decoded again; all facts but `flat_frames` are still read from this film.
     Whoever else needs the decoded film reads it on the way: `frame_readers` are called with each picture's number (from
     0) and its frame (of PyAV), `sound_readers` with each piece of the sound, float32 [n, 2] at 48 kHz.
-    Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
+    Raises FilmError when it is no film, when a picture is broken, when not every one of them can be decoded, or when
+    they are not those of `copy_of`.
     """
     try:
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as film:
-            return _measure(film, path, frame_readers, sound_readers)
+            return _measure(film, path, copy_of, frame_readers, sound_readers)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
 
@@ -83,32 +88,33 @@ def file_sha256(path: Path) -> str:
 
 
 def _measure(
-    film: Any, path: Path, frame_readers: Sequence[FrameReader], sound_readers: Sequence[SoundReader]
+    film: Any,
+    path: Path,
+    copy_of: Measure | None,
+    frame_readers: Sequence[FrameReader],
+    sound_readers: Sequence[SoundReader],
 ) -> Measure:
     if not film.streams.video:
         raise FilmError(f"{path.name} has no pictures")
     video = film.streams.video[0]
-    # Without this the decoder hides damage by guessing the missing parts of a picture.
-    video.codec_context.options = {"err_detect": "explode"}
-    video.thread_type = "AUTO"
     moments: list[int] = []
     keys: list[int] = []
     last_ticks = 0
-    decoded = flat = 0
+    pictures = _Pictures(video, path, frame_readers)
     for packet in film.demux(video):
         if packet.size:
             keys += [len(moments)] if packet.is_keyframe else []
             moments.append(packet.pts)
             last_ticks = packet.duration
-        for frame in packet.decode():
-            if frame.is_corrupt:
-                raise FilmError(f"picture {decoded} of {path.name} is broken")
-            flat += _is_flat(frame)
-            for read_frame in frame_readers:
-                read_frame(decoded, frame)
-            decoded += 1
-    if decoded != len(moments) or decoded == 0:
-        raise FilmError(f"{path.name} holds {len(moments)} pictures and {decoded} of them can be decoded")
+            pictures.digest.update(packet.size.to_bytes(8, "big"))
+            pictures.digest.update(packet)
+        if copy_of is None:
+            pictures.decode(packet)
+    if copy_of is not None:
+        if copy_of.pictures_sha256 != pictures.digest.hexdigest():
+            raise FilmError(f"{path.name} has other pictures than those that were decoded")
+    elif pictures.decoded != len(moments) or not moments:
+        raise FilmError(f"{path.name} holds {len(moments)} pictures and {pictures.decoded} of them can be decoded")
     sound = film.streams.audio[0] if film.streams.audio else None
     return Measure(
         frames=len(moments),
@@ -121,9 +127,33 @@ def _measure(
         audio_peak=None if sound is None else _peak(path, sound_readers),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        flat_frames=flat,
+        flat_frames=pictures.flat if copy_of is None else copy_of.flat_frames,
         key_frames=tuple(keys),
+        pictures_sha256=pictures.digest.hexdigest(),
     )
+
+
+class _Pictures:
+    """Decodes the pictures of a film, counts those that are flat, and shows each to its readers."""
+
+    def __init__(self, video: Any, path: Path, readers: Sequence[FrameReader]) -> None:
+        # Without this the decoder hides damage by guessing the missing parts of a picture.
+        video.codec_context.options = {"err_detect": "explode"}
+        video.thread_type = "AUTO"
+        self.digest = hashlib.sha256(video.codec_context.extradata or b"")
+        self.decoded = self.flat = 0
+        self._path = path
+        self._readers = readers
+
+    def decode(self, packet: Any) -> None:
+        """Decode a packet. Raises FilmError for a picture that is broken."""
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise FilmError(f"picture {self.decoded} of {self._path.name} is broken")
+            self.flat += _is_flat(frame)
+            for read in self._readers:
+                read(self.decoded, frame)
+            self.decoded += 1
 
 
 def _rate(moments: Sequence[int], last_ticks: int, time_base: Fraction) -> Fraction:

@@ -69,6 +69,9 @@ def test_clips_of_different_headers_still_make_one_film(tmp_path: Path) -> None:
     join([ours, tmp_path / "other.mp4", ours], tmp_path / "heard.mp4", audio=samples)
     heard = measure(tmp_path / "heard.mp4")
     assert (heard.frames, heard.audio_seconds) == (90, heard.seconds)
+    # The pictures of the joined film can be copied once more as they are.
+    join([tmp_path / "film.mp4"], tmp_path / "again.mp4", audio=samples)
+    assert measure(tmp_path / "again.mp4", copy_of=film).audio_seconds == heard.audio_seconds
 
 
 def test_the_film_can_start_before_it_is_downloaded(tmp_path: Path) -> None:

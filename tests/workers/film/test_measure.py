@@ -10,12 +10,15 @@ import pytest
 from PIL import Image
 
 from tests.workers.film.clips import HEIGHT, WIDTH, number_of, write_clip
+from workers.engine import Stopped
 from workers.film.clip_writer import ClipWriter
-from workers.film.encoding import FilmError
+from workers.film.encoding import SOUND_RATE, FilmError
 from workers.film.film_index import FilmIndex, film_index
 from workers.film.film_reading import read_film
 from workers.film.join import join
 from workers.film.measure import measure
+from workers.film.sound_file import write_sound
+from workers.film.soundtrack import sample_at
 from workers.film.thumbnails import FilmPictures, sheet_geometry
 
 
@@ -47,6 +50,28 @@ def test_a_flat_part_is_counted(tmp_path: Path) -> None:
     join([picture, write_flat(tmp_path / "black.mp4", [0] * 20)], tmp_path / "film.mp4")
     film = measure(tmp_path / "film.mp4")
     assert (film.flat_frames, film.frames, film.blank) == (20, 30, False)
+
+
+def test_copied_pictures_are_compared_and_not_decoded_again(tmp_path: Path) -> None:
+    clips = [write_clip(tmp_path / f"{n}.mp4", numbers=range(n, n + 30)) for n in range(2)]
+    join(clips, tmp_path / "pictures.mp4")
+    original = measure(tmp_path / "pictures.mp4")
+    write_sound(tmp_path / "track.flac", np.full((SOUND_RATE, 2), 0.25, np.float32))
+    samples = np.full((sample_at(60, Fraction(24)), 2), 0.25, np.float32)
+    for sound in (samples, tmp_path / "track.flac"):
+        join([tmp_path / "pictures.mp4"], tmp_path / "film.mp4", audio=sound, metadata={"AIGC": "{}"})
+        film = measure(tmp_path / "film.mp4", copy_of=original)
+        assert film == measure(tmp_path / "film.mp4")
+        assert film.has_audio
+    with pytest.raises(FilmError, match="other pictures"):
+        measure(clips[0], copy_of=original)
+    whole = bytearray((tmp_path / "film.mp4").read_bytes())
+    with av.open(str(tmp_path / "film.mp4")) as joined:
+        place = next(packet.pos + packet.size // 2 for packet in joined.demux(video=0))
+    whole[place] ^= 1
+    (tmp_path / "film.mp4").write_bytes(whole)
+    with pytest.raises(FilmError, match="other pictures"):
+        measure(tmp_path / "film.mp4", copy_of=original)
 
 
 def test_damage_is_not_hidden(tmp_path: Path) -> None:
@@ -92,6 +117,19 @@ def test_each_frame_is_read_once_and_in_order(tmp_path: Path) -> None:
 
     measure(write_clip(tmp_path / "clip.mp4", numbers=range(100, 160)), frame_readers=[read])
     assert shown == list(enumerate(range(100, 160)))
+
+
+def test_a_reader_ends_the_decoding(tmp_path: Path) -> None:
+    shown: list[int] = []
+
+    def watch(number: int, frame: av.VideoFrame) -> None:
+        shown.append(number)
+        if number == 3:
+            raise Stopped("the take has ended")
+
+    with pytest.raises(Stopped):
+        read_film(write_clip(tmp_path / "clip.mp4", numbers=range(40)), [watch])
+    assert shown == [0, 1, 2, 3]
 
 
 def test_the_poster_is_the_frame_in_the_middle(tmp_path: Path) -> None:
