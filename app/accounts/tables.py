@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Text,
+    false,
     func,
     literal_column,
     text,
@@ -57,6 +58,10 @@ class Account(Base):
     queue_limit: Mapped[int | None] = mapped_column(Integer)
     # The label that the account's films show; NULL leaves the setting's.
     visible_label: Mapped[str | None] = mapped_column(Text)
+    # Whether it has to declare that it may use the files that it sends, and when an owner declared it for all of them.
+    declarations_required: Mapped[bool] = mapped_column(default=False, server_default=false())
+    rights_declared_at: Mapped[datetime | None] = mapped_column(Moment)
+    rights_declared_by: Mapped[str | None] = mapped_column(Text)
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(Moment)

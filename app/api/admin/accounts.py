@@ -20,6 +20,7 @@ from app.api.admin.schemas import (
     AccountIn,
     AccountLimitsIn,
     AffectedOut,
+    DeclarationsIn,
     KeyIn,
     MembershipIn,
     ProjectBudgetIn,
@@ -50,6 +51,7 @@ class AccountOut(BaseModel):
     concurrency: int | None
     queue_limit: int | None
     visible_label: str | None
+    declarations_required: bool
     suspended_at: datetime | None
     suspended_reason: str | None
     created_at: datetime
@@ -124,6 +126,15 @@ def set_account_visible_label(
     """Set the label that an account's films show. It applies to new orders only."""
     label = body.visible_label
     return _show_detail(session, admin_accounts.set_visible_label(session, Actor.of(caller), account_id, label))
+
+
+@router.put("/{account_id}/declarations")
+def set_account_declarations(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: DeclarationsIn
+) -> AccountDetailOut:
+    """Set whether an account has to declare its files. It applies to files and orders that are sent from now on."""
+    required = body.declarations_required
+    return _show_detail(session, admin_accounts.require_declarations(session, Actor.of(caller), account_id, required))
 
 
 @router.post("/{account_id}/membership")
@@ -244,7 +255,7 @@ def _show_detail(session: Session, account: Account) -> AccountDetailOut:
 
 def _facts(account: Account, membership: str) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
-    more = ("visible_label", "suspended_at", "suspended_reason", "created_at")
+    more = ("visible_label", "declarations_required", "suspended_at", "suspended_reason", "created_at")
     facts = {name: getattr(account, name) for name in (*names, *more)}
     return facts | {"membership": membership}
 

@@ -101,6 +101,12 @@ class VisibleLabelIn(StrictBody):
     visible_label: VisibleLabel | None
 
 
+class DeclarationsIn(StrictBody):
+    """Whether an account has to declare that it may use the files that it sends."""
+
+    declarations_required: bool
+
+
 class MembershipIn(StrictBody):
     """The membership of an account from a given time on. `free` ends its current one."""
 
