@@ -84,6 +84,26 @@ def set_visible_label(session: Session, account_id: str, label: VisibleLabel | N
     return account
 
 
+def require_declarations(session: Session, account_id: str, is_required: bool) -> Account:
+    """Set whether the account has to declare that it may use the files that it sends. Raises `not_found`."""
+    account = get_account(session, account_id)
+    account.declarations_required = is_required
+    session.flush()
+    return account
+
+
+def declare_rights(session: Session, account_id: str, person: str | None) -> Account:
+    """Record that a person of the account declares, for all files that it sends, that it may use them; None ends that.
+
+    Raises `not_found`.
+    """
+    account = get_account(session, account_id)
+    account.rights_declared_at = None if person is None else account.rights_declared_at or now(session)
+    account.rights_declared_by = None if person is None else account.rights_declared_by or person
+    session.flush()
+    return account
+
+
 def suspend(session: Session, account_id: str, reason: str) -> Account:
     """Suspend an account: no new jobs or keys. What was accepted before is finished. Idempotent."""
     account = get_account(session, account_id)

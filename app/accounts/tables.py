@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Text,
+    false,
     func,
     literal_column,
     text,
@@ -66,6 +67,10 @@ class Account(Base):
     # The label that the account's films show; NULL leaves the setting's.
     visible_label: Mapped[str | None] = mapped_column(Text)
     moderation_level: Mapped[str] = mapped_column(Text, default=ModerationLevel.STANDARD, server_default="standard")
+    # Whether it has to declare that it may use the files that it sends, and when an owner declared it for all of them.
+    declarations_required: Mapped[bool] = mapped_column(default=False, server_default=false())
+    rights_declared_at: Mapped[datetime | None] = mapped_column(Moment)
+    rights_declared_by: Mapped[str | None] = mapped_column(Text)
     suspended_at: Mapped[datetime | None] = mapped_column(Moment)
     suspended_reason: Mapped[str | None] = mapped_column(Text)
     # What seals hash the account's events and reasons with. An erasure removes it: no hash then tells a value.

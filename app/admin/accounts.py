@@ -71,6 +71,15 @@ def set_visible_label(session: Session, actor: Actor, account_id: str, label: Vi
     return account
 
 
+def require_declarations(session: Session, actor: Actor, account_id: str, is_required: bool) -> Account:
+    """Set whether an account has to declare the files that it sends. Raises `forbidden`, `not_found`."""
+    require_role(actor, Role.OPERATOR)
+    before = get_account(session, account_id).declarations_required
+    account = accounts.require_declarations(session, account_id, is_required)
+    record_action(session, actor, "account.declarations", account_id, before=before, after=is_required)
+    return account
+
+
 def set_membership(
     session: Session,
     actor: Actor,

@@ -7,14 +7,15 @@ from typing import Annotated, Any, BinaryIO, Literal, cast
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.accounts.caller import require_active
+from app.accounts.caller import Caller, require_active
 from app.api.access import VideosCaller
 from app.api.videos.translate import Body, read_body, read_json
 from app.assets import find, remove
+from app.assets.declarations import require_declaration
 from app.assets.ingest import ingest_upload, ingest_url
 from app.assets.limits import ORDER_FORM_BYTES_MAX
 from app.assets.links import PATH, open_upload_link
-from app.assets.schemas import AssetFromHash, AssetFromUrl, AssetOut, AssetUpload, Sha256, UploadOut
+from app.assets.schemas import AssetFromHash, AssetFromUrl, AssetOut, AssetUpload, Declaration, Sha256, UploadOut
 from app.assets.sniff import Kind
 from app.assets.upload import UPLOAD_SECONDS, begin_upload, confirm, receive
 from app.clock import now
@@ -50,6 +51,7 @@ class UploadForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Kind | None = Field(None, description="The kind that the file must have. If omitted, any kind is accepted.")
+    declaration: Declaration | None = None
 
 
 # The route parses the form itself, after the caller is authenticated: FastAPI reads declared bodies before it checks
@@ -65,7 +67,11 @@ UPLOAD_SCHEMA: dict[str, Any] = {
                     "additionalProperties": False,
                     "properties": {
                         "file": {"type": "string", "format": "binary", "description": "An image, clip or sound file."},
-                        **UploadForm.model_json_schema()["properties"],
+                        "kind": UploadForm.model_json_schema()["properties"]["kind"],
+                        **{
+                            f"declaration[{name}]": schema
+                            for name, schema in Declaration.model_json_schema()["properties"].items()
+                        },
                     },
                 }
             }
@@ -92,6 +98,7 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
     file = body.files.get("file")
     if file is None or len(body.files) > 1:
         raise AppError("invalid_request", "The form must contain exactly one file, in the field `file`.", field="file")
+    declaration = _declaration(caller, form.declaration)
     until = retention_end(session, caller.account_id)
     asset = ingest_upload(
         session,
@@ -101,8 +108,16 @@ def upload_asset(session: SessionDep, caller: VideosCaller, body: Annotated[Body
         filename=file.filename or "",
         expires_at=until,
         quota_bytes=storage_quota(session, caller.account_id),
+        declaration=declaration,
     )
     return AssetOut.of(asset)
+
+
+def _declaration(caller: Caller, declaration: Declaration | None) -> dict[str, Any] | None:
+    """Return what is stored with the file. Raises AppError where the account has to declare its files."""
+    account = caller.account
+    is_required = account.declarations_required and account.rights_declared_at is None
+    return require_declaration(declaration, is_required=is_required)
 
 
 @router.post("/from_url", openapi_extra=FROM_URL_SCHEMA)
@@ -113,9 +128,11 @@ def create_asset_from_url(
     """Fetch a file from an https: or data: URL. Every redirect is checked."""
     require_active(caller)
     body = AssetFromUrl.model_validate(values)
+    declaration = _declaration(caller, body.declaration)
     until = retention_end(session, caller.account_id)
     quota = storage_quota(session, caller.account_id)
-    return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, expires_at=until, quota_bytes=quota))
+    terms: dict[str, Any] = {"expires_at": until, "quota_bytes": quota, "declaration": declaration}
+    return AssetOut.of(ingest_url(session, caller, body.url, kind=body.kind, **terms))
 
 
 @router.post("/from_hash")
@@ -154,6 +171,7 @@ def create_asset_upload(session: SessionDep, caller: VideosCaller, body: AssetUp
         content_type=body.content_type,
         size=body.bytes,
         quota_bytes=storage_quota(session, caller.account_id),
+        declaration=_declaration(caller, body.declaration),
     )
     expires_at = int(now(session).timestamp()) + UPLOAD_SECONDS
     return AssetOut.of(asset, upload=UploadOut.of(upload, expires_at=expires_at))

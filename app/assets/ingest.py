@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import unquote_to_bytes
 
 from sqlalchemy.orm import Session
@@ -50,16 +50,18 @@ def ingest_upload(
     expires_at: datetime | None = None,
     asset_id: str | None = None,
     quota_bytes: int | None = None,
+    declaration: dict[str, Any] | None = None,
 ) -> Asset:
     """Read `file` to its end and store it as a ready asset of the owner; `kind` None accepts any kind.
 
-    What the session has done before is committed first. `asset_id` is for an API whose clients name a file before they
-    send it; None creates a new one. `quota_bytes` is what all files of the account may have together. Raises AppError
-    as `read_upload` does.
+    `declaration` is what `stored_declaration` returns. What the session has done before is committed first. `asset_id`
+    is for an API whose clients name a file before they send it; None creates a new one. `quota_bytes` is what all files
+    of the account may have together. Raises AppError as `read_upload` does.
     """
     room = storage_room(session, owner.account_id, quota_bytes=quota_bytes)
     commit_early(session)
     asset = read_upload(owner, file, kind=kind, field=field, filename=filename, asset_id=asset_id, room=room)
+    asset.declaration = declaration
     return add_asset(session, asset, expires_at=expires_at)
 
 
@@ -72,14 +74,18 @@ def ingest_url(
     field: str = "url",
     expires_at: datetime | None = None,
     quota_bytes: int | None = None,
+    declaration: dict[str, Any] | None = None,
 ) -> Asset:
     """Fetch `url` (https: or data:) and store the file as a ready asset of the owner.
 
-    What the session has done before is committed first. Raises AppError as `read_url` does.
+    `declaration` is what `stored_declaration` returns. What the session has done before is committed first. Raises
+    AppError as `read_url` does.
     """
     room = storage_room(session, owner.account_id, quota_bytes=quota_bytes)
     commit_early(session)
-    return add_asset(session, read_url(owner, url, kind=kind, field=field, room=room), expires_at=expires_at)
+    asset = read_url(owner, url, kind=kind, field=field, room=room)
+    asset.declaration = declaration
+    return add_asset(session, asset, expires_at=expires_at)
 
 
 def read_upload(

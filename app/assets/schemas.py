@@ -11,6 +11,18 @@ from app.storage import Upload
 _EXAMPLE: dict[str, Any] = {"filename": "lighthouse.png", "content_type": "image/png", "bytes": 1_482_113}
 
 
+class Declaration(BaseModel):
+    """What a customer declares of a file that they upload."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rights": True}]})
+
+    rights: bool = Field(description="The uploader may use the file. Only true is accepted.")
+    likeness: bool = Field(
+        False, description="It shows a real person. Films made with it are deepfakes: they show a visible label."
+    )
+    consent: bool = Field(False, description="With a likeness: the person agreed. Only true is accepted then.")
+
+
 class AssetUpload(BaseModel):
     """A new upload: the response has the URL to put the file to; then it has to be confirmed."""
 
@@ -20,6 +32,7 @@ class AssetUpload(BaseModel):
     content_type: Annotated[str, StringConstraints(pattern=r"^(image|video|audio)/[a-z0-9.+-]{1,60}$")]
     bytes: int = Field(ge=1, description="Size of the file.")
     kind: Kind | None = Field(None, description="The required kind; default: any.")
+    declaration: Declaration | None = None
 
 
 class AssetFromUrl(BaseModel):
@@ -29,6 +42,7 @@ class AssetFromUrl(BaseModel):
 
     url: Annotated[str, StringConstraints(min_length=1)] = Field(description="An https: or data: URL.")
     kind: Kind | None = Field(None, description="The required kind; default: any.")
+    declaration: Declaration | None = None
 
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -81,6 +95,7 @@ class AssetOut(BaseModel):
     has_audio: bool
     sha256: str | None = None
     source_sha256: str | None = Field(None, description="SHA-256 of the file as it was sent, for `from_hash`.")
+    declaration: Declaration | None = None
     created_at: int
     expires_at: int | None
     upload: UploadOut | None = None

@@ -67,6 +67,8 @@ class Asset(Base):
     sha256: Mapped[str | None] = mapped_column(Text)
     # The marks that the file carried when it came in (app.provenance.read_marks): the re-encoded one has lost them.
     marks: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    # What the customer declared of it (Declaration of app.assets.schemas); None: nothing.
+    declaration: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     source_sha256: Mapped[str | None] = mapped_column(Text)  # of the file as it came, by which it is found again
     created_at: Mapped[datetime] = mapped_column(Moment)
     expires_at: Mapped[datetime | None] = mapped_column(Moment)

@@ -7,7 +7,7 @@ locked, checked again and written.
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -40,6 +40,7 @@ def begin_upload(
     content_type: str,
     size: int,
     quota_bytes: int | None = None,
+    declaration: dict[str, Any] | None = None,
 ) -> tuple[Asset, Upload]:
     """Return a pending asset and the URL to which the client puts its file of `size` bytes within UPLOAD_SECONDS.
 
@@ -56,7 +57,7 @@ def begin_upload(
     check_quota(session, owner.account_id, size, quota_bytes=quota_bytes)
     asset = new_asset(owner, filename=filename)
     asset.kind, asset.content_type, asset.key = kind, content_type, f"uploads/{owner.account_id}/{asset.id}"
-    asset.bytes = size
+    asset.bytes, asset.declaration = size, declaration
     add_asset(session, asset, expires_at=now(session) + timedelta(hours=PENDING_HOURS))
     upload = get_storage().presign_put(asset.key, seconds=UPLOAD_SECONDS, content_type=content_type, size=size)
     if upload is None:

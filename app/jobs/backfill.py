@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy import BigInteger, Select, and_, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -65,7 +65,7 @@ def unmarked_films(session: Session, *, after: str, limit: int, again: bool = Fa
 def count_unmarked(session: Session, *, again: bool = False) -> tuple[int, int]:
     """Return how many such films there are, and the bytes of their files."""
     films = _unmarked(session, again=again).subquery()
-    size = func.coalesce(func.sum(films.c.film["bytes"].as_integer()), 0)
+    size = func.coalesce(func.sum(cast(films.c.film["bytes"].astext, BigInteger)), 0)
     count, total = session.execute(select(func.count(), size).select_from(films)).one()
     return int(count), int(total)
 

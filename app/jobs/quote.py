@@ -15,6 +15,7 @@ from app.db import new_id
 from app.errors import AppError
 from app.jobs.adaptive_ratio import with_ratio
 from app.jobs.capability import check_gpu
+from app.jobs.declared_inputs import check_declared, with_likeness
 from app.jobs.file_retention import check_retention
 from app.jobs.model_life import alias_of
 from app.jobs.model_terms import check_terms
@@ -116,7 +117,9 @@ def estimate_films(
 
     def price_of(model: VideoModel) -> tuple[Priced, ...]:
         check_terms(session, model, accepted=accepted)
-        spec = labelled(resolve(session, caller, request, model, seed=seed, mode=mode), caller.account)
+        spec = resolve(session, caller, request, model, seed=seed, mode=mode)
+        check_declared(session, caller.account, spec, request)
+        spec = labelled(with_likeness(session, spec, request), caller.account)
         check_gpu(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
+from app.assets.schemas import Declaration
 from app.catalog.prompt_warnings import prompt_warnings
 from app.jobs.field_types import (
     FILMS_MAX,
@@ -108,6 +109,7 @@ class VideoRequest(StrictModel):
     audio_gain: Gain | None = Field(None, description="Gain of the audio track in a mix, in dB; default 0.")
     strength: Decimal | None = Field(None, gt=0, le=1, description="How far v2v and edit may depart from their source.")
     deepfake: bool = Field(False, description="It shows real people or events as they never were; it gets a label.")
+    declaration: Declaration | None = Field(None, description="Of the order's files, as at POST /v1/assets.")
     service_tier: str = Field("standard", max_length=32)
     project: str | None = Field(None, description="Project (business unit) of the job.")
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=METADATA_MAX)

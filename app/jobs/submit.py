@@ -13,6 +13,7 @@ from app.errors import AppError
 from app.jobs.capability import check_gpu
 from app.jobs.check_files import require_checked_files
 from app.jobs.check_order import require_checked
+from app.jobs.declared_inputs import with_likeness
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
 from app.jobs.idempotency import OrderIdentity, earlier_job, free_key, scoped_key
@@ -125,7 +126,8 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
         check_gpu(session, caller, films[0].spec, films[0].model)
         return films
     if order.spec is not None:
-        spec, model = labelled(order.spec, caller.account), load_catalog(get_settings().catalog_dir)[order.spec.model]
+        spec, model = order.spec, load_catalog(get_settings().catalog_dir)[order.spec.model]
+        spec = labelled(with_likeness(session, spec, request), caller.account)
         check_gpu(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)
     return estimate_films(session, caller, request, mode=order.mode, facts=facts)
@@ -134,11 +136,8 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
 def _check(
     session: Session, caller: Caller, order: OrderIdentity, facts: OrderFacts, films: tuple[Priced, ...]
 ) -> None:
-    """Refuse an order that its caller, its account or the service does not allow; its money is checked later.
-
-    Its films differ only in their seeds.
-    """
-    request, first = order.request, films[0]
+    """Refuse an order that its caller, its account or the service does not allow; its money is checked later."""
+    request, first = order.request, films[0]  # its films differ only in their seeds
     if request.callback_url is not None:
         check_url(request.callback_url, field="callback_url")
     _check_cap(request, total_of(films))

@@ -216,6 +216,7 @@ def test_an_order_waits_for_the_picture_that_is_uploading(service: Service, brow
     page.get_by_label("Prompt of shot 1").fill("a red circle grows")
     page.get_by_label("Seconds").fill("1")
     page.get_by_label("Start frame of shot 1").set_input_files(picture)
+    page.get_by_label("I may use the pictures of this film.").check()
     expect(page.locator("frame-drop").first).to_have_attribute("state", "busy")
     page.locator(".meter").get_by_role("button", name="Generate").click()
     page.get_by_role("button", name="Add shot").click()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -49,6 +50,7 @@ from app.takedowns.reports import ReportForm, submit_report
 from tests.api_client import World
 from tests.app.provenance.marked_films import silence_verifier, verdict
 from tests.app.provenance.signing_keys import write_key
+from tests.contracts.storage_servers import rclone
 from workers import backfill_film as steps
 from workers.backfill import BackfillOptions, BackfillReport, run_backfill
 from workers.film.copy_streams import packets_digest
@@ -124,7 +126,8 @@ def test_an_old_film_gets_both_marks_and_its_frames_sound_receipt_and_money_stay
     before = {path: world.get(path).text for path in (f"/v1/videos/{film_id}/receipt", "/v1/wallet", "/v1/receipts")}
     body = world.get(f"/v1/videos/{film_id}").json()
     assert audited() == []
-    assert run(dry_run=True).marked == 1
+    expected = run(dry_run=True)
+    assert (expected.marked, expected.bytes) == (1, first.stat().st_size)
     assert content(world, film_id).content == first.read_bytes()
 
     report = run()
@@ -235,6 +238,37 @@ def test_a_download_meets_one_file_and_the_first_one_goes_when_links_have_ended(
     assert sweep(FIRST_FILE_STAYS.total_seconds() + 60) == all_keys - {old_key}, "with its poster and its sprites"
     assert content(world, film_id).content == later.content
     assert audited() == []
+
+
+@pytest.mark.deep
+def test_urls_of_the_store_go_on_with_the_file_for_which_they_were_made(
+    world: World, old_films: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rclone(tmp_path / "store") as server:
+        monkeypatch.setenv("CINEMETER_STORAGE_URL", f"s3://films/main?endpoint={server.endpoint}")
+        monkeypatch.setenv("CINEMETER_S3_ACCESS_KEY", server.access_key)
+        monkeypatch.setenv("CINEMETER_S3_SECRET_KEY", server.secret_key)
+        get_settings.cache_clear()
+        (film_id,) = old_films({})
+
+        def url_of(path: str) -> str:
+            headers = {"Authorization": f"Bearer {world.alice}"}
+            answer = world.app.get(path, headers=headers, follow_redirects=False)
+            assert answer.status_code == 302, answer.text
+            return str(answer.headers["location"])
+
+        with transaction() as session:
+            link = "/files/" + make_link(session, session.get_one(Job, film_id)).partition("/files/")[2]
+        url = url_of(f"/v1/videos/{film_id}/content")
+        first = httpx.get(url).content
+        monkeypatch.setenv("CINEMETER_CLOCK_OFFSET_SECONDS", "2")
+        get_settings.cache_clear()
+        assert run().marked == 1
+        assert httpx.get(url).content == httpx.get(url_of(link)).content == first
+        marked = httpx.get(url_of(f"/v1/videos/{film_id}/content")).content
+        (tmp_path / "marked.mp4").write_bytes(marked)
+        assert read_manifest(tmp_path / "marked.mp4", "video/mp4").film_id == film_id
+        assert audited() == []
 
 
 def test_films_that_are_gone_changed_or_broken_are_listed_and_left_as_they_are(

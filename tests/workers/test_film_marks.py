@@ -23,13 +23,18 @@ from app.provenance.label_policy import VisibleLabel
 from app.provenance.manifest import FilmOrigin, read_manifest
 from app.provenance.mark_state import MarkError
 from app.provenance.mp4_tags import read_tags
+from app.provenance.registry_tables import RegistryFilm
 from app.provenance.signing import SigningIdentity, signing_identity
+from app.provenance.watermark import watermark_key
+from app.provenance.watermark_reader import read_marks, reduce
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.storage import get_storage
 from tests.api_client import World
 from tests.app.provenance.marked_films import marked_film, silence_verifier, verdict
 from tests.app.provenance.signing_keys import write_key
+from tests.bench.marks import ATTACKS, attack
+from tests.bench.marks import frames_of as planes_of
 
 Picture = npt.NDArray[np.uint8]
 
@@ -100,6 +105,29 @@ def test_films_of_every_interface_carry_both_marks(world: World, tmp_path: Path)
     assert read_manifest(tmp_path / "clip.mp4", "video/mp4").film_id == film_ids[0], (
         "clips play before the film is made"
     )
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+def test_films_of_every_interface_are_known_by_their_watermark_after_each_attack(world: World, tmp_path: Path) -> None:
+    film_ids = [make(world) for make in (native, openai, dashscope, mcp)]
+    world.work()
+    with transaction() as session:
+        numbers = {film_id: session.get_one(RegistryFilm, film_id).mark_id for film_id in film_ids}
+    assert len(set(numbers.values())) == len(film_ids)
+    missed = []
+    for film_id, number in numbers.items():
+        film, attacked = film_of(world, film_id, tmp_path), tmp_path / "attacked.mp4"
+        for name, (filters, crf, _) in ATTACKS.items():
+            attack(film, attacked, filters, crf)
+            readings = read_marks((reduce(frame) for frame in planes_of(attacked)), watermark_key())
+            if [reading.mark_id for reading in readings] != [number]:
+                missed.append((film_id, name))
+        # Who strips its metadata still meets the registry.
+        report = world.app.post("/v1/verify", files={"file": ("a.mp4", attacked.read_bytes(), "video/mp4")}).json()
+        assert (report["marks"]["c2pa"], report["marks"]["aigc"]) == ("absent", "absent")
+        assert film_id in report["ids"], report
+    assert missed == []
 
 
 def test_the_visible_label_is_in_the_film_and_in_its_pictures(world: World, tmp_path: Path) -> None:

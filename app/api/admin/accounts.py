@@ -21,6 +21,7 @@ from app.api.admin.schemas import (
     AccountIn,
     AccountLimitsIn,
     AffectedOut,
+    DeclarationsIn,
     KeyIn,
     MembershipIn,
     ModerationLevelIn,
@@ -53,6 +54,7 @@ class AccountOut(BaseModel):
     queue_limit: int | None
     visible_label: str | None
     moderation_level: str
+    declarations_required: bool
     suspended_at: datetime | None
     suspended_reason: str | None
     created_at: datetime
@@ -135,6 +137,15 @@ def set_account_moderation_level(
 ) -> AccountDetailOut:
     """Set how an account's orders are moderated. It applies to new orders only."""
     return _show_detail(session, set_moderation_level(session, Actor.of(caller), account_id, body.moderation_level))
+
+
+@router.put("/{account_id}/declarations")
+def set_account_declarations(
+    session: SessionDep, caller: OperatorCaller, account_id: str, body: DeclarationsIn
+) -> AccountDetailOut:
+    """Set whether an account has to declare its files. It applies to files and orders that are sent from now on."""
+    required = body.declarations_required
+    return _show_detail(session, admin_accounts.require_declarations(session, Actor.of(caller), account_id, required))
 
 
 @router.post("/{account_id}/membership")
@@ -255,7 +266,14 @@ def _show_detail(session: Session, account: Account) -> AccountDetailOut:
 
 def _facts(account: Account, membership: str) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "billing_zone", "test", "concurrency", "queue_limit")
-    more = ("visible_label", "moderation_level", "suspended_at", "suspended_reason", "created_at")
+    more = (
+        "visible_label",
+        "moderation_level",
+        "declarations_required",
+        "suspended_at",
+        "suspended_reason",
+        "created_at",
+    )
     facts = {name: getattr(account, name) for name in (*names, *more)}
     return facts | {"membership": membership}
 

@@ -107,6 +107,12 @@ class ModerationLevelIn(StrictBody):
     moderation_level: ModerationLevel
 
 
+class DeclarationsIn(StrictBody):
+    """Whether an account has to declare that it may use the files that it sends."""
+
+    declarations_required: bool
+
+
 class MembershipIn(StrictBody):
     """The membership of an account from a given time on. `free` ends its current one."""
 

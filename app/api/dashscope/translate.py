@@ -62,6 +62,9 @@ PARAMETERS |= {"seed": "seed", "n": "n"}
 # Whether the model makes the sound. True is no demand, as clients send it with every model: a silent one stays silent.
 SOUND_SWITCHES = {"audio": "generate_audio", "generate_audio": "generate_audio"}
 PARAMETERS |= SOUND_SWITCHES
+# What is declared of the film and of its files must never be ignored.
+DECLARATIONS = {"deepfake": "deepfake", "declaration": "declaration"}
+PARAMETERS |= DECLARATIONS
 # The 1.x client sends these with every call; they have no effect.
 SDK_CONSTANTS = {"function": ("video-synthesis",), "extend_prompt": (True, False)}
 # Switches that are supported only when they are off, and what happens instead.
@@ -88,7 +91,8 @@ _TEXTS = {name: {"type": "string"} for name in INPUT}
 _MEDIA_LIST = {"type": "array", "items": {"type": "object", "properties": _MEDIUM, "required": [*_MEDIUM]}}
 _INTEGERS = ("duration", "seed", "n")
 _SETTINGS = {name: {"type": "integer" if name in _INTEGERS else "string"} for name in PARAMETERS}
-_SWITCHES = {name: {"type": "boolean"} for name in (*OFF_ONLY, *SOUND_SWITCHES)}
+_SWITCHES: dict[str, Any] = {name: {"type": "boolean"} for name in (*OFF_ONLY, *SOUND_SWITCHES, "deepfake")}
+_SWITCHES["declaration"] = {"type": "object", "description": "As at POST /v1/assets."}
 # The body of a task, for the OpenAPI document.
 TASK_BODY: dict[str, Any] = {
     "requestBody": {

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import UploadFile
 
 from app.accounts.caller import Caller
+from app.assets.declarations import declare, stored_declaration
 from app.assets.ingest import add_asset, read_upload, read_url
 from app.assets.quota import StorageRoom, storage_room
 from app.assets.sniff import Kind
@@ -41,13 +42,18 @@ def ingest_inputs(
     assets are written, so that nothing remains of those that it refuses; it is called in any case. Raises AppError for
     a file that cannot be used, naming the field, and whatever `check` raises.
     """
-    if not has_inputs(request, files):
-        check(request, ())
-        return request
-    ingest = _InputIngest(session, caller)
-    changed = ingest.run(request, files)
-    check(changed, ingest.assets)
-    ingest.save()
+    declaration = stored_declaration(request.declaration)
+    ingest, changed = None, request
+    if has_inputs(request, files):
+        ingest = _InputIngest(session, caller)
+        changed = ingest.run(request, files)
+    check(changed, () if ingest is None else ingest.assets)
+    if ingest is not None:
+        ingest.save(declaration)
+    if declaration is not None and (named := _named_assets(request)):
+        # An order locks its inputs after other rows, so these are freed first.
+        declare(session, caller, named, declaration)
+        commit_early(session)
     return changed
 
 
@@ -59,6 +65,7 @@ def borrowed_inputs(
 
     For prices, which depend only on the facts of a file. Raises as `ingest_inputs` does.
     """
+    declaration = stored_declaration(request.declaration)
     if not has_inputs(request, files):
         yield request
         return
@@ -66,7 +73,7 @@ def borrowed_inputs(
     changed = ingest.run(request, files)
     savepoint = session.begin_nested()
     try:
-        ingest.save()
+        ingest.save(declaration)
         yield changed
     finally:
         savepoint.rollback()
@@ -130,10 +137,18 @@ class _InputIngest:
         self.room = self.room.less(asset.bytes or 0)
         return asset.id
 
-    def save(self) -> None:
-        """Write the rows of the new assets."""
+    def save(self, declaration: dict[str, Any] | None) -> None:
+        """Write the rows of the new assets, with what the request declares of them."""
         for asset in self.assets:
+            asset.declaration = declaration
             add_asset(self.session, asset, expires_at=self.until)
+
+
+def _named_assets(request: VideoRequest) -> list[str]:
+    """Return the ids of assets that a request names as inputs."""
+    values = [getattr(request, field) for field in KINDS]
+    values += [getattr(shot, field) for shot in request.shots or () for field in FRAMES]
+    return [value for value in values if value is not None and not _is_url(value)]
 
 
 def _is_url(value: str | None) -> bool:

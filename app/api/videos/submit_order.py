@@ -45,7 +45,7 @@ def submit_order(
     """
     order = receive_order(http, session, caller, order)
     order = check_order(session, caller, order, has_files=bool(files.keys() - {"audio"}))
-    if not has_inputs(order.request, files):
+    if not has_inputs(order.request, files) and order.request.declaration is None:
         return submit_received(http, session, caller, order)
     job = repeated_job(session, caller, order)
     if job is None:

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.accounts.accounts import declare_rights
 from app.accounts.members import set_password, set_zone, sign_in
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
-from app.web.auth import FormDep, MemberDep, SessionDep, Visitor, text_of
+from app.web.auth import FormDep, MemberDep, OwnerDep, SessionDep, Visitor, text_of
 from app.web.language import gettext
 from app.web.render import page, redirect
 from app.web.sessions import IDLE_MAX, end_other_sessions
@@ -54,6 +55,14 @@ def post_zone(request: Request, session: SessionDep, visitor: MemberDep, form: F
     return redirect(request, "/account/profile")
 
 
+@router.post("/account/profile/declaration")
+def post_declaration(request: Request, session: SessionDep, visitor: OwnerDep, form: FormDep) -> Response:
+    """Declare for all files of the account that it may use them, or withdraw that."""
+    person = visitor.caller.person if text_of(form, "declared") else None
+    declare_rights(session, visitor.caller.account_id, person)
+    return redirect(request, "/account/profile")
+
+
 @router.post("/account/profile/sign-outs")
 def post_sign_outs(request: Request, session: SessionDep, visitor: MemberDep, form: FormDep) -> Response:
     """End the member's other sessions."""
@@ -82,6 +91,7 @@ def _profile(
     ]
     context: dict[str, Any] = {"sessions": sessions, "done": done, "error": error, "now": moment, "zones": _zones()}
     context["visible_label"] = policy_of(visitor.caller.account)
+    context["declared_at"] = visitor.caller.account.rights_declared_at
     return page(request, "account/profile.html", status=status, title=gettext("Profile"), **context)
 
 

@@ -144,6 +144,12 @@ def _set_moderation(session: Session, visitor: Visitor, form: FormData, account_
     set_moderation_level(session, Actor.of(visitor.caller), account_id, ModerationLevel(text))
 
 
+def _require_declarations(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
+    """Set whether the account has to declare that it may use the files that it sends."""
+    is_required = text_of(form, "declarations") == "required"
+    accounts.require_declarations(session, Actor.of(visitor.caller), account_id, is_required)
+
+
 def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
     """Suspend the account: no new films or keys; accepted films are finished."""
     accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
@@ -159,6 +165,7 @@ _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "limits": _set_limits,
     "label": _set_label,
     "moderation": _set_moderation,
+    "declarations": _require_declarations,
     "suspension": _suspend,
     "reinstatement": _reinstate,
 }
@@ -261,7 +268,8 @@ def _transfer(transfer: Transfer) -> dict[str, Any]:
 
 def _facts(account: Account) -> dict[str, Any]:
     names = ("id", "name", "kind", "currency", "concurrency", "queue_limit", "suspended_at", "suspended_reason")
-    facts = {name: getattr(account, name) for name in (*names, "visible_label", "moderation_level", "created_at")}
+    more = ("visible_label", "moderation_level", "declarations_required", "created_at")
+    facts = {name: getattr(account, name) for name in (*names, *more)}
     return {**facts, "label_in_force": policy_of(account)}
 
 

@@ -19,6 +19,8 @@ from app.web.language import language, title_text
 SHOTS_MAX = 24
 SECONDS_MAX = 60
 SEED_MAX = 2**31 - 1
+_SETTINGS = ("model", "resolution", "ratio", "service_tier", "sound", "seed", "project", "negative_prompt")
+_DECLARED = ("deepfake", "rights", "likeness")
 # The prompt that an empty shot is priced with.
 _EMPTY_PROMPT = "…"
 
@@ -57,9 +59,25 @@ class Draft:
     seed: str = ""
     project: str = ""
     negative_prompt: str = ""
+    # What is declared, "yes" or "": the film shows what never was; its pictures may be used; they show a real person.
+    deepfake: str = ""
+    rights: str = ""
+    likeness: str = ""
     # Neither of these is a part of the order: one is for the page, one for its next button.
     nonce: str = field(default="", compare=False)
     removed: RemovedShot | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def pictures(self) -> list[str]:
+        """The asset ids of all frames."""
+        return [frame for shot in self.shots for frame in (shot.first_frame, shot.last_frame) if frame]
+
+    @property
+    def declaration(self) -> dict[str, bool] | None:
+        """What is declared of the pictures, or None where nothing is, or there are none."""
+        if not self.pictures or not self.rights:
+            return None
+        return {"rights": True} | ({"likeness": True, "consent": True} if self.likeness else {})
 
     @property
     def seconds(self) -> int:
@@ -88,8 +106,7 @@ def read_draft(form: FormData) -> Draft:
         for row, prompt in enumerate(prompts)
     )
     settings = {
-        name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name)
-        for name in ("model", "resolution", "ratio", "service_tier", "sound", "seed", "project", "negative_prompt")
+        name: text_of(form, name, getattr(Draft, name)) or getattr(Draft, name) for name in (*_SETTINGS, *_DECLARED)
     }
     return Draft(shots=shots, nonce=text_of(form, "nonce"), removed=_removed_shot(form), **settings)
 
@@ -152,6 +169,8 @@ def draft_request(draft: Draft, *, allow_empty_prompts: bool = False, max_price:
         "seed": _seed(draft.seed),
         "project": draft.project or None,
         "max_price": max_price or None,
+        "deepfake": bool(draft.deepfake),
+        "declaration": draft.declaration,
     }
     return VideoRequest.model_validate(values)
 
@@ -182,6 +201,7 @@ def draft_of(spec: Spec) -> Draft:
         sound=_sound(spec),
         seed=str(spec.seed),
         negative_prompt=spec.shots[0].negative_prompt if spec.shots else "",
+        deepfake="yes" if spec.deepfake else "",
     )
 
 

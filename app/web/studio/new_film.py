@@ -34,6 +34,7 @@ from app.web.language import gettext
 from app.web.problems import validation_error
 from app.web.render import is_htmx, page, redirect
 from app.web.sentences import sentence
+from app.web.studio.declared_pictures import declare_pictures
 from app.web.studio.draft import Draft, described_draft, draft_of, draft_request, read_draft, uploads_of, with_picture
 from app.web.studio.draft_edits import edit_draft
 from app.web.studio.errors import order_error
@@ -111,6 +112,7 @@ def post_order(request: Request, session: SessionDep, visitor: CreatorDep, form:
         draft = _with_uploads(session, visitor, form, draft)
         order_request = draft_request(draft, max_price=text_of(form, "max_price"))
         _ask(session, visitor, draft, is_confirmed=bool(text_of(form, "anyway")))
+        declare_pictures(session, visitor, draft)
         count_order(request, session, visitor.caller)
         order = check_order(session, visitor.caller, _order(order_request, draft))
         with session.begin_nested():

@@ -67,6 +67,10 @@ def order_body(draft: Draft, total: str) -> dict[str, Any]:
     body |= {"resolution": draft.resolution, "ratio": draft.ratio, "service_tier": draft.service_tier}
     if draft.sound == "off":
         body["sound"] = False
+    if draft.deepfake:
+        body["deepfake"] = True
+    if draft.declaration:
+        body["declaration"] = draft.declaration
     if draft.seed:
         body["seed"] = int(draft.seed)
     for name in ("negative_prompt", "project"):

@@ -207,6 +207,7 @@ def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, eng
     labelled = admin.done("PUT", f"{path}/visible_label", {"visible_label": "gb45438"})
     assert labelled["visible_label"] == "gb45438"
     admin.refused("invalid_request", "PUT", f"{path}/visible_label", {"visible_label": "large"})
+    assert admin.done("PUT", f"{path}/declarations", {"declarations_required": True})["declarations_required"] is True
     fresh = admin.done("POST", f"{path}/keys/{issued['id']}/rotate", {"overlap_hours": 1})
     assert admin.acts(fresh["id"]) == ["key.rotated"]
     assert {admin.world.get("/v1/videos", key=each).status_code for each in (key, fresh["secret"])} == {200}
@@ -221,6 +222,7 @@ def test_an_account_is_created_funded_used_and_corrected(admin: AdminClient, eng
         "account.reinstated",
         "account.limited",
         "account.labelled",
+        "account.declarations",
     ]
     with transaction(engine) as session:
         assert audit_books(session) == []

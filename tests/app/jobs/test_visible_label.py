@@ -1,6 +1,7 @@
 """The visible label is part of an order: of its Spec, its quote, and what may be reused with it."""
 
 import pytest
+from sqlalchemy import select
 
 from app.accounts.accounts import set_visible_label
 from app.db import transaction
@@ -111,3 +112,34 @@ def test_a_film_that_is_made_anew_has_the_label_of_now(world: World) -> None:
     with transaction() as session:
         account = set_visible_label(session, world.alice_id, VisibleLabel.OPENING_TEXT)
         assert labelled(spec, account).visible_label == "gb45438"
+
+
+def test_a_deepfake_is_declared_at_every_interface(world: World) -> None:
+    made = {
+        "dashscope": world.post(
+            "/api/v1/services/aigc/video-generation/video-synthesis",
+            {
+                "model": "synthetic",
+                "input": {"prompt": "bars"},
+                "parameters": {"duration": 1, "resolution": "480P", "deepfake": True},
+            },
+            headers={"X-DashScope-Async": "enable"},
+        ).json()["output"]["task_id"],
+        "replicate": world.post(
+            "/replicate/v1/predictions",
+            {
+                "version": "synthetic",
+                "input": {"prompt": "bars", "duration": 1, "resolution": "480p", "deepfake": True},
+            },
+        ).json()["id"],
+    }
+    gateway = {"prompt": "bars", "n": 1, "duration": 1, "resolution": "832x480"}
+    gateway["providerOptions"] = {"cinemeter": {"deepfake": True}}
+    answer = world.post("/v4/ai/video-model/start", gateway, headers={"ai-model-id": "cinemeter/synthetic"})
+    assert answer.status_code == 200, answer.text
+    with transaction() as session:
+        newest = session.scalars(select(Job.id).order_by(Job.created_at.desc())).first()
+    made["gateway"] = str(newest)
+    assert {name: spec_of(film_id).visible_label for name, film_id in made.items()} == dict.fromkeys(
+        made, "corner_sign"
+    )

@@ -57,10 +57,16 @@ def test_an_operator_sets_the_visible_label_and_the_customer_sees_it(site: Site)
     assert "The visible label was changed." in browser.text()
     browser.send(f"{account}/label", {"visible_label": "huge"})
     assert "is no visible label" in browser.text()
-    assert audited_actions() == ["account.labelled"]
+    browser.send(f"{account}/declarations", {"declarations": "required"})
+    assert '<option value="required" selected>' in browser.page.text
+    assert audited_actions() == ["account.labelled", "account.declarations"]
     customer = site.browser("bob")
     customer.get("/account/profile")
     assert "AI icon (EU). New films show it in their pictures." in customer.text()
+    customer.send("/account/profile/declaration", {"declared": "yes"})
+    assert "for all files of the account: it may use them" in customer.text()
+    customer.send("/account/profile/declaration", {"declared": ""})
+    assert "An owner may declare once" in customer.text()
 
 
 def test_an_account_is_found_by_its_members_addresses(site: Site):

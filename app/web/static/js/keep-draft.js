@@ -31,6 +31,10 @@ async function restore(fields) {
 // A stored option that the page no longer has leaves the default selected.
 function choose(field, value) {
   if (!field) return;
+  if (field.type === "checkbox") {
+    field.checked = value === field.value;
+    return;
+  }
   const before = field.value;
   field.value = value;
   if (field.value !== value) field.value = before;
