@@ -1,28 +1,39 @@
 """Check the pictures of a finished film before anything of it is stored; a refused one goes into quarantine."""
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.tables import Account, ModerationLevel
+from app.accounts.tables import Account, ApiKey, ModerationLevel
 from app.assets.ingest import file_sha256
 from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import fail_take, lock_take, release_take
 from app.errors import AppError
 from app.jobs.check_pictures import PictureFile, PicturesCheck, check_pictures
+from app.jobs.plan import FINISH_POOL
 from app.jobs.quarantine import quarantine_film, quarantine_key, release_film
 from app.jobs.review import hold_for_review, refused_message
 from app.jobs.tables import Job
 from app.moderation.check import UNCHECKED
 from app.moderation.outcomes import CheckStage, Finding, Outcome
-from app.moderation.picture_checkers import output_checkers
+from app.moderation.picture_checkers import output_checkers, require_checkers
 from app.moderation.policy import moderation_policy
 from app.moderation.record import is_allowed, record_about_job
+from app.moderation.repeaters import count_refusal, scope_of
 from app.storage import Stored, get_storage
 from workers.film.encoding import FilmError
+
+
+def require_policy(pools: Collection[str]) -> None:
+    """Raise RuntimeError for a policy of moderation, or a classifier in it, that a worker of these pools cannot use."""
+    moderation_policy()
+    if FINISH_POOL in pools:
+        require_checkers()
 
 
 class StoppedFilm(FilmError):
@@ -44,6 +55,9 @@ class StoppedFilm(FilmError):
             record_about_job(session, self._finding, CheckStage.OUTPUT, job_id=job.id, **_facts(job))
         if self._stored is not None:
             quarantine_film(session, job, self._finding, self._stored)
+        if self._finding.outcome is Outcome.REFUSE:
+            project_id = session.scalar(select(ApiKey.project_id).where(ApiKey.id == job.key_id))
+            count_refusal(session, job.account_id, scope=scope_of(project_id), test=job.test)
 
 
 class UncheckedFilm(FilmError):
@@ -89,7 +103,7 @@ def _check(film: Path, *, owner: str, strict: bool) -> PicturesCheck:
     """Return what the checkers say of a film. Raises UncheckedFilm while too many are being checked."""
     file = PictureFile(file_sha256(film), partial(_link, film))
     try:
-        return check_pictures([file], output_checkers(strict=strict), owner=owner, strict=strict)
+        return check_pictures([file], output_checkers(strict=strict), CheckStage.OUTPUT, owner=owner, strict=strict)
     except AppError as error:
         raise UncheckedFilm(error.message) from error
 

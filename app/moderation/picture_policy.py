@@ -1,6 +1,5 @@
 """The parts of the operator's policy that concern pictures: which are checked, and the classifier that he brings."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +29,24 @@ class PicturesPolicy(BaseModel):
     quarantine_days: int = Field(14, ge=0, le=365)
     # Whether customers see previews and finished shots of a film before it was checked, where films are checked.
     previews: bool = False
+
+
+class RepeatersPolicy(BaseModel):
+    """What becomes of whoever repeats refused orders in a day (UTC): of a project's keys, or of all others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # From so many refusals on, so many orders a minute are taken.
+    slow_after: int = Field(20, ge=1)
+    slow_per_minute: int = Field(2, ge=1)
+    # From so many on none is, until an operator allows them again.
+    stop_after: int = Field(100, ge=2)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "RepeatersPolicy":
+        if self.slow_after > self.stop_after:
+            raise ValueError("slow_after must not be above stop_after")
+        return self
 
 
 class OnnxLabel(BaseModel):
@@ -70,8 +87,4 @@ class OnnxPolicy(BaseModel):
             raise ValueError("std must be above 0")
         if all(label.refuse is None and label.review is None for label in self.labels):
             raise ValueError("no label has a threshold")
-        if not self.model.is_file():
-            raise ValueError("the file of model does not exist")
-        if find_spec("onnxruntime") is None:
-            raise ValueError("onnxruntime is not installed; install the extra pictures")
         return self

@@ -23,6 +23,7 @@ from app.audit_log.values import shown_facts
 from app.clock import now
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
+from app.moderation.repeaters import list_stops
 from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
 from app.provenance.label_policy import VisibleLabel
@@ -160,6 +161,11 @@ def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: s
     accounts.reinstate_account(session, Actor.of(visitor.caller), account_id)
 
 
+def _allow_orders(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
+    """Take orders again that were stopped after many refused ones."""
+    accounts.allow_orders_again(session, Actor.of(visitor.caller), account_id, text_of(form, "stop"))
+
+
 _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "membership": _change_membership,
     "limits": _set_limits,
@@ -168,6 +174,7 @@ _ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
     "declarations": _require_declarations,
     "suspension": _suspend,
     "reinstatement": _reinstate,
+    "orders": _allow_orders,
 }
 
 
@@ -243,6 +250,7 @@ def account_page(
         "reference": f"console-{secrets.token_hex(5)}",
         "invitation_link": invitation_link,
         "password_link": password_link,
+        "stops": list_stops(session, account_id=account_id, limit=accounts.STOPS_MAX),
         "visible_labels": list(VisibleLabel),
         "default_label": get_settings().visible_label,
         "moderation_levels": list(ModerationLevel),

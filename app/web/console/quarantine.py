@@ -10,7 +10,7 @@ from app.clock import now
 from app.file_delivery import deliver
 from app.jobs.quarantine import find_quarantined, list_quarantine, see_quarantined
 from app.reports.display_names import display_names
-from app.web.auth import ModeratorDep, SessionDep
+from app.web.auth import QuarantineDep, SessionDep
 from app.web.language import gettext
 from app.web.render import page
 
@@ -23,7 +23,7 @@ PAGE = 50
 def show_quarantine(
     request: Request,
     session: SessionDep,
-    visitor: ModeratorDep,
+    visitor: QuarantineDep,
     before: Annotated[datetime | None, Query()] = None,
     last: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
@@ -43,7 +43,7 @@ def show_quarantine(
 
 
 @router.get("/{job_id}/film")
-def send_film(request: Request, session: SessionDep, visitor: ModeratorDep, job_id: str) -> Response:
+def send_film(request: Request, session: SessionDep, visitor: QuarantineDep, job_id: str) -> Response:
     """Send a refused film. Whoever begins to read it is named in the audit log; its further parts are not."""
     actor = Actor.of(visitor.caller)
     begins = request.headers.get("range", "bytes=0-").replace(" ", "").startswith(("bytes=0-", "bytes=-"))

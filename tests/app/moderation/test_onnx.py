@@ -9,7 +9,9 @@ from PIL import Image
 
 from app.moderation.onnx_pictures import OnnxPictures
 from app.moderation.outcomes import CheckFailed, Outcome
+from app.moderation.picture_checkers import require_checkers, shows_unchecked
 from app.moderation.picture_policy import OnnxPolicy, PicturesPolicy
+from app.settings import get_settings
 from tests.app.moderation.networks import write_network
 
 LABELS: tuple[dict[str, Any], ...] = (
@@ -38,8 +40,8 @@ def test_the_worst_frame_of_a_file_decides_by_the_thresholds(tmp_path: Path) -> 
     )
     model = checker(write_network(tmp_path / "colours.onnx"))
     answers = model.check([[blue, red], [pink, green], [green], [blue]], tmp_path, seconds=SECONDS)
-    found = [None if each.finding is None else (each.finding.outcome, each.finding.category) for each in answers]
-    assert found == [(Outcome.REFUSE, "red"), (Outcome.REVIEW, "green"), (Outcome.REVIEW, "green"), None]
+    outcomes = [None if each.finding is None else (each.finding.outcome, each.finding.category) for each in answers]
+    assert outcomes == [(Outcome.REFUSE, "red"), (Outcome.REVIEW, "green"), (Outcome.REVIEW, "green"), None]
     assert answers[0].finding is not None
     assert answers[0].finding.score == pytest.approx(250 / 255, abs=0.02)
     assert {each.version for each in answers} == {model._version}
@@ -85,8 +87,22 @@ def test_what_is_no_model_fails_and_what_is_no_policy_is_refused(tmp_path: Path)
     (tmp_path / "text.onnx").write_bytes(b"not a model")
     with pytest.raises(CheckFailed, match="crashed"):
         checker(tmp_path / "text.onnx").check([[frame(tmp_path / "a.jpg", (9, 9, 9))]], tmp_path, seconds=SECONDS)
-    with pytest.raises(ValueError, match="does not exist"):
-        checker(tmp_path / "none.onnx")
     for fields in ({"labels": ({"name": "red"},)}, {"std": (1, 0, 1)}, {"labels": ()}, {"layout": "chwn"}):
         with pytest.raises(ValueError, match="validation error"):
             checker(tmp_path / "text.onnx", **fields)
+
+
+def test_a_process_without_its_classifier_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f"[onnx]\nmodel = '{tmp_path}/none.onnx'\nlabels = [{{name = 'red', refuse = 0.5}}]\n")
+    monkeypatch.setenv("CINEMETER_MODERATION_POLICY", str(file))
+    get_settings.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="cannot be read"):
+            require_checkers()
+        # Others do without it, and show nothing of a film that will be checked.
+        assert not shows_unchecked()
+        write_network(tmp_path / "none.onnx")
+        require_checkers()
+    finally:
+        get_settings.cache_clear()
