@@ -2,12 +2,15 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.catalog.models import load_catalog
 from app.clock import now
 from app.dispatch.choice import has_ready, peek
 from app.dispatch.claim import claim
@@ -25,6 +28,8 @@ from app.reports.audit import audit_books
 from app.reports.service_overview import read_days
 from app.reports.simulation import simulate_book
 from app.reports.workers import list_worker_rows, read_pool_queues, standing_queues
+from app.web.auth import Visitor
+from app.web.studio.queue_notice import waiting_reason
 from pricing.money import Money
 from tests.factories import make_account, make_queued_job
 from tests.ledger_simulation import Line
@@ -167,6 +172,20 @@ def test_a_pool_that_sleeps_takes_orders_and_says_its_cold_start(
     assert standing() == [], "its worker is being started"
     session.execute(text("UPDATE units SET queued_at = queued_at - interval '361 seconds'"))
     assert standing() == ["demo"], "that takes too long"
+
+
+def test_the_studio_says_that_workers_start_for_an_order(
+    session: Session,
+    write_pools: WritePools,  # noqa: F811
+) -> None:
+    write_pools(TWO_CLASSES.replace('name = "24g"', 'name = "24g"\nworkers_max = 8'))
+    visitor = cast(Visitor, SimpleNamespace(test=False))
+    models = [load_catalog()["demo"]]
+    assert "No worker is running" in waiting_reason(session, visitor, models), "nobody finishes films"
+    register_worker(session, "finisher", pools=["finish"], host="here", pid=2, device="cpu", facts={})
+    assert "start when a film is ordered, which takes about 4 minutes" in waiting_reason(session, visitor, models)
+    serve(session, "small", 24)
+    assert waiting_reason(session, visitor, models) == ""
 
 
 @pytest.mark.new_database

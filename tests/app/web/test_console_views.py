@@ -6,11 +6,14 @@ import json
 import re
 from datetime import timedelta
 
+from sqlalchemy import text, update
+
 from app.audit_log.log import list_entries
 from app.clock import now
 from app.db import transaction
 from app.dispatch.tables import ServiceFigures
 from app.dispatch.worker_registry import register_worker
+from app.jobs.queue_tables import Unit
 from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_ends import order
 
@@ -116,6 +119,28 @@ def test_a_worker_shows_what_it_did_in_the_last_day(site: Site):
         assert part in words, part
     assert f'href="/admin{film}"' in browser.page.text
     assert browser.get("/admin/workers/nobody").status_code == 404
+
+
+def test_the_workers_page_says_which_units_fit_no_worker(site: Site):
+    order(site.browser("alice"))
+    facts = {"memory_bytes": 24 * 2**30, "features": ["bfloat16"]}
+    with transaction() as session:
+        pool = session.scalars(update(Unit).values(memory_mb=40 * 1024, features=["fp8"]).returning(Unit.pool)).first()
+        register_worker(session, "small", pools=[str(pool)], host="h", pid=7, device="cuda:0", facts=facts)
+    browser = site.browser("author")
+    for features, words in (
+        ("{fp8}", " and fp8."),
+        ("{}", "."),
+    ):
+        with transaction() as session:
+            session.execute(text("UPDATE units SET features = CAST(:features AS text[])"), {"features": features})
+        browser.get("/admin/workers")
+        assert (
+            f"No worker fits 1 unit of synthetic in pool {pool}. Needed are 42.9 GB of GPU memory{words}"
+            in browser.text()
+        )
+    browser.get("/admin/workers/small")
+    assert "features bfloat16" in browser.text()
 
 
 def test_the_overview_compares_with_the_period_before_and_leads_to_the_films(site: Site):
