@@ -21,7 +21,8 @@ UNKNOWN_JOB_AGE = timedelta(days=1)
 def unreferenced_keys(session: Session, stats: Iterable[Stat]) -> list[str]:
     """Return the keys among these that no row references.
 
-    Each query sees what was committed before it, so the order matters: running takes and backfills before the keys that they leave.
+    Each query sees what was committed before it, so the order matters: running takes and backfills before the keys that
+    they leave.
     """
     by_job: dict[str, list[Stat]] = {}
     for stat in stats:

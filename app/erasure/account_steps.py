@@ -35,6 +35,7 @@ _JOB = (
     "DELETE FROM job_metadata WHERE job_id = ANY(:ids)",
     "DELETE FROM film_labels WHERE job_id = ANY(:ids)",
     "DELETE FROM share_links WHERE job_id = ANY(:ids)",
+    "DELETE FROM quarantined_films WHERE job_id = ANY(:ids)",
     "DELETE FROM submissions WHERE job_id = ANY(:ids)",
 )
 
@@ -50,6 +51,7 @@ def _films(account_id: str, _erasure_id: str) -> Iterator[int]:
         for job_id in ids:
             storage.purge(f"films/{job_id}/")
             storage.purge(f"takes/{job_id}/")
+            storage.purge(f"quarantine/{job_id}/")
         run_statements(_JOB, ids=ids, now=_moment())
         yield len(ids)
 
@@ -62,7 +64,7 @@ def _uploads(account_id: str, _erasure_id: str) -> Iterator[int]:
     query = "SELECT id FROM assets WHERE account_id = :subject AND id > :k0 ORDER BY id"
     statement = """
         UPDATE assets SET state = 'deleted', refused_reason = NULL, filename = '', key = NULL, sha256 = NULL,
-            source_sha256 = NULL, marks = NULL, expires_at = coalesce(expires_at, :now)
+            source_sha256 = NULL, marks = NULL, declaration = NULL, expires_at = coalesce(expires_at, :now)
         WHERE id = ANY(:ids)"""
     for page in key_pages(query, account_id, first=("",)):
         yield run_statements([statement], ids=[row.id for row in page], now=_moment())
@@ -138,6 +140,11 @@ def _moderation(account_id: str, _erasure_id: str) -> Iterator[int]:
             SELECT id FROM moderation_outcomes WHERE account_id = :subject LIMIT 500)""",
         subject=account_id,
     )
+    for statement in (
+        "DELETE FROM refusal_counts WHERE account_id = :subject",
+        "DELETE FROM order_stops WHERE account_id = :subject",
+    ):
+        yield run_statements([statement], subject=account_id)
 
 
 # The reason of a transfer is replaced by what seals have of it.

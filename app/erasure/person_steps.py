@@ -60,6 +60,7 @@ def _reasons(member_id: str, _erasure_id: str) -> Iterator[int]:
         ("top_up_requests", "reason"),
         ("intake_pauses", "reason"),
         ("api_keys", "name"),
+        ("moderation_outcomes", "reason"),
     ):
         query = f"UPDATE {table} SET {column} = '' WHERE {mine} AND {column} ILIKE ANY(:words)"
         yield run_statements([query], **inputs)

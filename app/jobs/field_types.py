@@ -41,3 +41,16 @@ MoneyIn = Annotated[Decimal, BeforeValidator(_no_float), Field(ge=0, max_digits=
 
 # A gain in a mix, in decibels.
 Gain = Annotated[Decimal, Field(ge=-60, le=12, decimal_places=2)]
+
+
+def in_one_order(content: Any) -> Any:
+    """Return JSON content with all keys in alphabetical order, so that equal bodies are equal bytes.
+
+    The database keeps JSON with its keys in an order of its own: a job just made would differ from one that was read.
+    """
+    if isinstance(content, dict):
+        return {name: in_one_order(inner) for name, inner in sorted(content.items())}
+    return [in_one_order(inner) for inner in content] if isinstance(content, list) else content
+
+
+Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]

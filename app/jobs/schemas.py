@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
@@ -12,6 +12,7 @@ from app.jobs.field_types import (
     FILMS_MAX,
     METADATA_MAX,
     SHOTS_MAX,
+    Facts,
     Gain,
     MetadataKey,
     MetadataValue,
@@ -20,6 +21,7 @@ from app.jobs.field_types import (
     Prompt,
     Seconds,
     Seed,
+    in_one_order,
 )
 from app.jobs.order_warnings import order_warnings
 from app.jobs.retention_request import Retention
@@ -125,19 +127,6 @@ class VideoRequest(StrictModel):
     def films(self) -> int:
         """How many films the order is for."""
         return len(self.seeds) if self.seeds else self.n or 1
-
-
-def in_one_order(content: Any) -> Any:
-    """Return JSON content with all keys in alphabetical order, so that equal bodies are equal bytes.
-
-    The database keeps JSON with its keys in an order of its own: a job just made would differ from one that was read.
-    """
-    if isinstance(content, dict):
-        return {name: in_one_order(inner) for name, inner in sorted(content.items())}
-    return [in_one_order(inner) for inner in content] if isinstance(content, list) else content
-
-
-Facts = Annotated[dict[str, Any], AfterValidator(in_one_order)]
 
 
 class WarningOut(BaseModel):

@@ -1,20 +1,17 @@
 """Accounts: search, details, and operators' actions: membership, limits, suspension, sign-in links."""
 
 import secrets
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
-from starlette.datastructures import FormData
 
 from app.accounts.accounts import get_account
 from app.accounts.members import get_member, list_members
 from app.accounts.memberships import list_periods, membership_at
 from app.accounts.tables import Account, AccountKind, ModerationLevel
-from app.admin import accounts, money
-from app.admin.moderation import set_moderation_level
+from app.admin import accounts
 from app.admin.tables import TopUpRequest
 from app.admin.top_ups import open_top_ups
 from app.audit_log.actor import Actor
@@ -24,19 +21,18 @@ from app.clock import now
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
 from app.moderation.repeaters import list_stops
-from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
 from app.provenance.label_policy import VisibleLabel
 from app.reports.accounts import newest_jobs, read_figures, search_accounts
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.settings import get_settings
-from app.wallet.balance import balance, lock_wallet
+from app.wallet.balance import balance
 from app.wallet.funds import list_transfers, signed_text
 from app.wallet.tables import Transfer
 from app.web.auth import AdminDep, FormDep, OperatorDep, SessionDep, Visitor, text_of
-from app.web.formats import field as field_label
-from app.web.forms import NO_FORM, SubmittedForm, parse_form_amount, parse_optional_local_time
+from app.web.console.account_actions import ACTIONS
+from app.web.forms import NO_FORM, SubmittedForm
 from app.web.language import gettext, title_text
 from app.web.password_links import sign_in_link
 from app.web.render import page, redirect
@@ -84,11 +80,11 @@ def post_action(
     request: Request, session: SessionDep, visitor: OperatorDep, form: FormDep, account_id: str, action: str
 ) -> Response:
     """Run an action on an account: membership, limits, visible label or suspension; errors are shown on its page."""
-    if action not in _ACTIONS:
+    if action not in ACTIONS:
         raise AppError("not_found", "Unknown action.")
     try:
         with session.begin_nested():
-            _ACTIONS[action](session, visitor, form, account_id)
+            ACTIONS[action](session, visitor, form, account_id)
     except AppError as error:
         return account_page(request, session, visitor, account_id, error=error, form=SubmittedForm(form, action))
     return redirect(request, f"/admin/accounts/{account_id}?done={action}")
@@ -105,84 +101,6 @@ def post_link(
         return account_page(request, session, visitor, account_id, error=error)
     email = get_member(session, account_id, member_id).email
     return account_page(request, session, visitor, account_id, password_link={"email": email, "url": link})
-
-
-def _change_membership(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Change the account's membership from now on, until a given time or without an end."""
-    ends_at = parse_optional_local_time(text_of(form, "ends_at"), visitor.zone, "ends_at")
-    name = text_of(form, "membership")
-    accounts.set_membership(session, Actor.of(visitor.caller), account_id, name, ends_at=ends_at)
-
-
-def _set_limits(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Set the account's own limits; an empty field means the membership's limit."""
-    actor, account = Actor.of(visitor.caller), get_account(session, account_id)
-    concurrency, queue_limit = (_parse_limit(text_of(form, name), name) for name in ("concurrency", "queue_limit"))
-    # Two actions, so two entries of the audit log: its lock comes last, so the wallet is locked before the first.
-    lock_wallet(session, account_id)
-    accounts.set_account_limits(session, actor, account_id, concurrency=concurrency, queue_limit=queue_limit)
-    credit = parse_form_amount(text_of(form, "credit_limit") or "0", account.currency, "credit_limit")
-    if credit != balance(session, account_id).credit_limit:
-        money.set_account_credit_limit(session, actor, account_id, credit)
-
-
-def _set_label(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Set the label that the account's films show; an empty choice means the service's default."""
-    text = text_of(form, "visible_label")
-    if text and text not in set(VisibleLabel):
-        message = f"{text!r} is no visible label."
-        raise AppError("invalid_request", message, field="visible_label", allowed=list(VisibleLabel))
-    label = VisibleLabel(text) if text else None
-    accounts.set_visible_label(session, Actor.of(visitor.caller), account_id, label)
-
-
-def _set_moderation(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Set how the account's orders are moderated."""
-    text = text_of(form, "moderation_level")
-    if text not in set(ModerationLevel):
-        message = f"{text!r} is no level of moderation."
-        raise AppError("invalid_request", message, field="moderation_level", allowed=list(ModerationLevel))
-    set_moderation_level(session, Actor.of(visitor.caller), account_id, ModerationLevel(text))
-
-
-def _require_declarations(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Set whether the account has to declare that it may use the files that it sends."""
-    is_required = text_of(form, "declarations") == "required"
-    accounts.require_declarations(session, Actor.of(visitor.caller), account_id, is_required)
-
-
-def _suspend(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Suspend the account: no new films or keys; accepted films are finished."""
-    accounts.suspend_account(session, Actor.of(visitor.caller), account_id, text_of(form, "reason"))
-
-
-def _reinstate(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """End the suspension."""
-    accounts.reinstate_account(session, Actor.of(visitor.caller), account_id)
-
-
-def _allow_orders(session: Session, visitor: Visitor, form: FormData, account_id: str) -> None:
-    """Take orders again that were stopped after many refused ones."""
-    accounts.allow_orders_again(session, Actor.of(visitor.caller), account_id, text_of(form, "stop"))
-
-
-_ACTIONS: dict[str, Callable[[Session, Visitor, FormData, str], None]] = {
-    "membership": _change_membership,
-    "limits": _set_limits,
-    "label": _set_label,
-    "moderation": _set_moderation,
-    "declarations": _require_declarations,
-    "suspension": _suspend,
-    "reinstatement": _reinstate,
-    "orders": _allow_orders,
-}
-
-
-def _parse_limit(text: str, field: str) -> int | None:
-    value = parse_integer(text)
-    if text and value is None:
-        raise AppError("invalid_request", f"{field_label(field)} must be a whole number.", field=field, value=text)
-    return value
 
 
 def _accounts(
