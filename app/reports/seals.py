@@ -21,7 +21,8 @@ CLOSED_AFTER = timedelta(days=1)
 SUMS: tuple[AuditSum, ...] = (*WALLET_SUMS, *PRICE_SUMS)
 
 # What must never change about a day: its receipts, what they are computed from, their events, and the money and the
-# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal.
+# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal. What was
+# added since is part of the text only where it has a value: older rows have none, and their seals hold.
 _DAY = text("""
     SELECT count(*) FILTER (WHERE kind = 'receipt') AS receipts,
            encode(sha256(coalesce(string_agg(hash, ''::bytea ORDER BY kind, key COLLATE "C"), '')), 'hex') AS digest
@@ -33,7 +34,7 @@ _DAY = text("""
             j.account_id, j.state, j.total, j.list_total, j.currency, j.quote_id, j.pricing, j.film, j.test,
             extract(epoch FROM j.started_at), extract(epoch FROM j.start_by), extract(epoch FROM j.finished_at),
             e.id, e.type, e.body, h.amount, h.state, h.captured_amount
-        )::text, 'UTF8')) AS hash
+        )::text || coalesce(r.gpu_cost::text, ''), 'UTF8')) AS hash
         FROM receipts AS r
         LEFT JOIN jobs AS j ON j.id = r.job_id
         LEFT JOIN events AS e ON e.job_id = r.job_id

@@ -27,6 +27,7 @@ ROWS = {
 CHANGES = {
     "text": "coalesce({0}, '') || 'x'",
     "bigint": "coalesce({0}, 0) + 1",
+    "numeric": "coalesce({0}, 0) + 1",
     "boolean": "NOT {0}",
     "timestamp with time zone": "{0} + interval '1 second'",
     "jsonb": "{0} || jsonb_build_object('x', 1)",
@@ -35,6 +36,7 @@ CHANGES = {
 ONLY_SEALED = {
     ("receipts", "number"),
     ("receipts", "gpu_milliseconds"),
+    ("receipts", "gpu_cost"),
     ("transfers", "id"),
     ("transfers", "reason"),
     ("hold_slices", "amount"),
