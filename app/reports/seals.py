@@ -21,8 +21,9 @@ CLOSED_AFTER = timedelta(days=1)
 SUMS: tuple[AuditSum, ...] = (*WALLET_SUMS, *PRICE_SUMS)
 
 # What must never change about a day: its receipts, what they are computed from, their events, and the money and the
-# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal. A film
-# that got its marks later counts as it was, where its file is exactly the recorded successor.
+# allowances that moved. Columns are named one by one, so that a later migration that adds one breaks no seal. What was
+# added since is part of the text only where it has a value: older rows have none, and their seals hold. A film that got
+# its marks later counts as it was, where its file is exactly the recorded successor.
 # What can name a person, the bodies of events and the reasons of transfers, is covered by a hash that is salted for its
 # account. An erasure leaves this hash in the place of the value, and removes the salt.
 _DAY = text("""
@@ -38,7 +39,7 @@ _DAY = text("""
             extract(epoch FROM j.started_at), extract(epoch FROM j.start_by), extract(epoch FROM j.finished_at),
             e.id, e.type, coalesce(e.erased_hash, encode(sha256(convert_to(
                 coalesce(a.salt, '') || e.id || e.body, 'UTF8')), 'hex')), h.amount, h.state, h.captured_amount
-        )::text, 'UTF8')) AS hash
+        )::text || coalesce(r.gpu_cost::text, ''), 'UTF8')) AS hash
         FROM receipts AS r
         LEFT JOIN jobs AS j ON j.id = r.job_id
         LEFT JOIN film_successors AS m ON m.film_id = j.id AND m.new_key = j.film_key

@@ -9,7 +9,8 @@ from sqlalchemy import Engine, select
 
 from app.catalog.models import load_catalog
 from app.db import transaction
-from app.dispatch.claim import claim, peek
+from app.dispatch.choice import peek
+from app.dispatch.claim import claim
 from app.dispatch.worker_registry import set_draining
 from app.jobs.queue_tables import Share, Take, Unit
 from app.settings import get_settings

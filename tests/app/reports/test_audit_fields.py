@@ -28,6 +28,7 @@ ROWS = {
 CHANGES = {
     "text": "coalesce({0}, '') || 'x'",
     "bigint": "coalesce({0}, 0) + 1",
+    "numeric": "coalesce({0}, 0) + 1",
     "boolean": "NOT {0}",
     "timestamp with time zone": "{0} + interval '1 second'",
     "jsonb": "{0} || jsonb_build_object('x', 1)",
@@ -37,6 +38,7 @@ ONLY_SEALED = {
     ("receipts", "number"),
     ("receipts", "gpu_milliseconds"),
     ("receipt_numbers", "job_id"),
+    ("receipts", "gpu_cost"),
     ("transfers", "id"),
     ("transfers", "reason"),
     ("hold_slices", "amount"),
