@@ -40,7 +40,7 @@ $(RUNS): pyproject.toml constraints.txt
 
 $(TESTS): $(RUNS)
 	@echo "Installing what the tests need …"
-	$(PIP) --quiet -c constraints.txt -e '.[worker,embedded,tracing,test]'
+	$(PIP) --quiet -c constraints.txt -e '.[worker,embedded,tracing,pictures,test]'
 	@touch $@
 
 demo: $(RUNS) ## Render a three-shot storyboard on this machine: quote, progress, receipt, film

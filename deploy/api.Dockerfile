@@ -7,7 +7,9 @@ WORKDIR /source
 RUN python -m venv /opt/cinemeter
 # The pinned packages are a layer of their own: it is built again only when they change.
 COPY pyproject.toml constraints.txt ./
-RUN /opt/cinemeter/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*project['dependencies'], *project['optional-dependencies']['tracing'], sep='\n')" > requirements.txt \
+# EXTRAS=pictures adds onnxruntime, for a policy of moderation with a picture classifier.
+ARG EXTRAS=""
+RUN /opt/cinemeter/bin/python -c "import sys, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; print(*project['dependencies'], *(name for extra in ('tracing', *sys.argv[1].split()) for name in extras[extra]), sep='\n')" "$EXTRAS" > requirements.txt \
     && /opt/cinemeter/bin/pip install -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY pricing pricing

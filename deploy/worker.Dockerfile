@@ -10,7 +10,9 @@ COPY pyproject.toml constraints.txt ./
 RUN if [ -n "$TORCH_INDEX" ]; then \
         /opt/cinemeter/bin/pip install --index-url "$TORCH_INDEX" "$(sed -n '/^torch==/p' constraints.txt)"; \
     fi
-RUN /opt/cinemeter/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; print(*project['dependencies'], *extras['worker'], *extras['hopper'], *extras['tracing'], sep='\n')" > requirements.txt \
+# EXTRAS=pictures adds onnxruntime, for a policy of moderation with a picture classifier.
+ARG EXTRAS=""
+RUN /opt/cinemeter/bin/python -c "import sys, tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; print(*project['dependencies'], *(name for extra in ('worker', 'hopper', 'tracing', *sys.argv[1].split()) for name in extras[extra]), sep='\n')" "$EXTRAS" > requirements.txt \
     && /opt/cinemeter/bin/pip install -c constraints.txt -r requirements.txt
 COPY README.md LICENSE ./
 COPY pricing pricing

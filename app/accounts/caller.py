@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.accounts.tables import Account, Member
+from app.accounts.tables import Account, Member, ModerationLevel
 from app.errors import AppError
 from app.roles import SCOPES_OF_ROLE, Role
 
@@ -24,6 +24,11 @@ class Caller:
     def account_id(self) -> str:
         """The account that the caller acts for."""
         return self.account.id
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether moderation refuses to this account what others have reviewed."""
+        return self.account.moderation_level == ModerationLevel.STRICT
 
     @property
     def person(self) -> str:

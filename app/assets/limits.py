@@ -34,8 +34,7 @@ ORDER_FORM_BYTES_MAX = MEBIBYTE + 2 * LIMITS["picture"].bytes_max + LIMITS["clip
 # Frames per second of a stored clip; faster clips lose frames.
 FPS_MAX = 60
 
-# Limits of the probe process: address space, CPU time, wall clock, and bytes written to one file.
-MEMORY_BYTES = 2 * 2**30
+# Limits of the probe process beside its memory: CPU time, wall clock, and bytes written to one file.
 CPU_SECONDS = 240
 WALL_SECONDS = 150
 OUTPUT_BYTES = 512 * MEBIBYTE

@@ -1,8 +1,5 @@
 """Read a customer's file in a confined process, and validate its answer."""
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-import app
 from app.assets.limits import LIMITS, OUTPUT_BYTES, READERS, WALL_SECONDS, RefusedError
 from app.assets.sniff import HEAD_BYTES, Kind, Media, sniff
+from app.confined import ConfinedError, run_confined
 from app.errors import AppError
 from app.provenance.read_marks import TEXT_MAX
 
@@ -117,35 +114,14 @@ def _run_probe(path: Path, folder: Path, media: Media, want: Kind | None) -> _An
     """Run the confined process and return its answer. Raises RefusedError when it crashed or its answer is invalid."""
     words = ["app.assets.probe", str(path), str(folder), media.reader, want or ""]
     try:
-        return _Answer.model_validate(run_confined(words, folder, seconds=WALL_SECONDS, answer_bytes=_ANSWER_BYTES))
+        return _Answer.model_validate(run_reader(words, folder, seconds=WALL_SECONDS, answer_bytes=_ANSWER_BYTES))
     except ValidationError:
         raise RefusedError("it cannot be read") from None
 
 
-def run_confined(words: Sequence[str], folder: Path, *, seconds: float, answer_bytes: int, input_text: str = "") -> Any:
-    """Run a module of ours, `words[0]`, in a process without our settings, in `folder`; return its answer, from JSON.
-
-    The module confines itself. Raises RefusedError when it takes longer than `seconds`, crashes, or answers no JSON.
-    """
-    # None of our settings and secrets: only the path of the code, and a limit on memory that threads reserve.
-    environment = {"PYTHONPATH": str(Path(app.__file__).parent.parent), "MALLOC_ARENA_MAX": "2", "LANG": "C.UTF-8"}
+def run_reader(words: Sequence[str], folder: Path, *, seconds: float, answer_bytes: int, input_text: str = "") -> Any:
+    """Run a module that reads a customer's file, as `run_confined` does. Raises RefusedError where that fails."""
     try:
-        process = subprocess.run(
-            [sys.executable, "-m", *words],
-            input=input_text.encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=seconds,
-            env=environment,
-            cwd=folder,
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise RefusedError("reading it takes too long") from None
-    if process.returncode != 0:
-        raise RefusedError("reading it takes too much memory or time, or crashes the reader")
-    try:
-        return json.loads(process.stdout[:answer_bytes])
-    except (ValueError, RecursionError):
-        raise RefusedError("it cannot be read") from None
+        return run_confined(words, folder, seconds=seconds, answer_bytes=answer_bytes, input_text=input_text)
+    except ConfinedError as error:
+        raise RefusedError(str(error)) from None

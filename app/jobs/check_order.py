@@ -1,51 +1,81 @@
-"""Check the words of an order before anything of it is written or held: what must not be made is refused here."""
+"""Check the words and files of an order before anything is written or held: what must not be made is refused here."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.accounts.tables import ModerationLevel
+from app.assets.tables import Asset
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.check_files import check_files
 from app.jobs.idempotency import CheckedOrder, OrderIdentity, earlier_job
+from app.jobs.record_finding import record_finding, refusal
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec, styled
-from app.moderation.check import UNCHECKED, TextCheck, check_rules, check_server, count_words, has_server
+from app.moderation.check import TextCheck, check_rules, check_server, count_words, has_server
 from app.moderation.outcomes import CheckedText, CheckStage, Finding, Outcome
-from app.moderation.record import record_before_order
 
-# What callers read of the categories of the shipped rules; a server's own are named as it names them.
-_CATEGORY_LABELS = {"minors": "sexual content with minors", "nudification": "undressing people"}
-_RETRY_SECONDS = 10
 # No storyboard has as many; the time of a check grows with them.
 ORDER_WORDS_MAX = 60_000
 
 
-def check_order(session: Session, caller: Caller, order: OrderIdentity, *, has_files: bool = False) -> OrderIdentity:
-    """Return an order whose words were checked by the rules and, where there is one, by the operator's server.
+def check_order(
+    session: Session,
+    caller: Caller,
+    order: OrderIdentity,
+    *,
+    has_files: bool = False,
+    new_files: Sequence[Asset] = (),
+) -> OrderIdentity:
+    """Return an order whose words and files were checked: by the rules, and by what the operator's policy names.
 
-    `has_files`: whether pictures or clips were uploaded with it. Words that were checked before are not checked again.
-    The server is waited for without a transaction: what the session has done before is committed first, as it is
-    before a refusal is recorded. A repeated call is left to `submit`, which returns its job. What is to be reviewed is
-    accepted. Raises AppError `content_refused` with stage and category, and `unavailable` where the server does not
-    answer and the policy is closed.
+    `has_files`: whether pictures or clips were uploaded with it, `new_files`: those of its assets that have no row yet.
+    What was checked before is not checked again. Servers and classifiers are waited for without a transaction: what the
+    session has done before is committed first, as it is before a refusal is recorded. A repeated call is left to
+    `submit`, which returns its job. What is to be reviewed is accepted. Raises AppError `content_refused` with stage
+    and category, and `unavailable` where a checker does not answer and the policy is closed.
     """
     texts = order_texts(order, has_files=has_files)
-    if order.checked is not None and order.checked.texts == texts:
-        return order
-    check = _check(session, caller, texts)
-    finding = check.finding
-    if finding is not None and finding.outcome is not Outcome.REVIEW:
-        is_refused = finding.outcome is Outcome.REFUSE
-        # A call that was accepted stays accepted, whatever the rules say by now.
-        if is_refused and earlier_job(session, caller, replace(order, is_first_try=False)) is not None:
-            return replace(order, checked=CheckedOrder(texts, check.checked_by, finding))
-        _record(session, caller, finding, order.door)
-        if is_refused:
-            raise refusal(finding)
-        finding = None
-    return replace(order, checked=CheckedOrder(texts, check.checked_by, finding))
+    checked = order.checked
+    if checked is None or checked.texts != texts:
+        check = _check(session, caller, texts)
+        checked = CheckedOrder(texts, check.checked_by)
+        if check.finding is not None:
+            checked = _decide(session, caller, order, checked, check.finding, CheckStage.PROMPT)
+    if checked.finding is None or checked.review is not None:
+        files = check_files(session, caller, order, checked, new_files)
+        checked = files.checked
+        if files.finding is not None:
+            checked = _decide(session, caller, order, checked, files.finding, CheckStage.INPUT, field=files.field)
+    return order if checked is order.checked else replace(order, checked=checked)
+
+
+def _decide(
+    session: Session,
+    caller: Caller,
+    order: OrderIdentity,
+    checked: CheckedOrder,
+    finding: Finding,
+    stage: CheckStage,
+    *,
+    field: str | None = None,
+) -> CheckedOrder:
+    """Return the check of an order with what stands against it, or record that and raise the AppError of a refusal.
+
+    Of two findings that call for a review, the first is what a moderator is asked.
+    """
+    if finding.outcome is Outcome.REVIEW:
+        return checked if checked.review is not None else replace(checked, finding=finding, stage=stage)
+    is_refused = finding.outcome is Outcome.REFUSE
+    # A call that was accepted stays accepted, whatever the rules say by now.
+    if is_refused and earlier_job(session, caller, replace(order, is_first_try=False)) is not None:
+        return replace(checked, finding=finding, stage=stage)
+    record_finding(session, caller, finding, stage, order.door)
+    if is_refused:
+        raise refusal(finding, stage, field=field)
+    return checked
 
 
 def check_request(
@@ -57,9 +87,9 @@ def check_request(
     """
     finding = _check(session, caller, request_texts(request, has_files=has_files)).finding
     if finding is not None and finding.outcome is not Outcome.REVIEW:
-        _record(session, caller, finding, interface)
+        record_finding(session, caller, finding, CheckStage.PROMPT, interface)
         if finding.outcome is Outcome.REFUSE:
-            raise refusal(finding)
+            raise refusal(finding, CheckStage.PROMPT)
 
 
 def require_checked(caller: Caller, order: OrderIdentity) -> OrderIdentity:
@@ -72,10 +102,11 @@ def require_checked(caller: Caller, order: OrderIdentity) -> OrderIdentity:
     if order.checked is None or order.checked.texts != texts:
         if has_server():
             raise RuntimeError("an order reached its transaction before the moderation server was asked")
-        check = check_rules(texts, strict=_is_strict(caller))
+        check = check_rules(texts, strict=caller.is_strict)
         order = replace(order, checked=CheckedOrder(texts, check.checked_by, check.finding))
-    if order.checked is not None and order.checked.finding is not None and order.checked.review is None:
-        raise refusal(order.checked.finding)
+    checked = order.checked
+    if checked is not None and checked.finding is not None and checked.review is None:
+        raise refusal(checked.finding, checked.stage)
     return order
 
 
@@ -127,41 +158,13 @@ def _shot_text(style: str, prompt: str, negative_prompt: str, *, has_input: bool
     return CheckedText(prompt, negative_prompt, has_input=has_input)
 
 
-def _is_strict(caller: Caller) -> bool:
-    return caller.account.moderation_level == ModerationLevel.STRICT
-
-
 def _check(session: Session, caller: Caller, texts: tuple[CheckedText, ...]) -> TextCheck:
     if count_words(texts) > ORDER_WORDS_MAX:
         message = f"The prompts of an order may have {ORDER_WORDS_MAX:,} words together; shorten them."
         raise AppError("invalid_request", message, field="shots")
-    strict = _is_strict(caller)
+    strict = caller.is_strict
     check = check_rules(texts, strict=strict)
     if (check.finding is None or check.finding.outcome is Outcome.REVIEW) and has_server():
         commit_early(session)
         check = check_server(texts, check, strict=strict)
     return check
-
-
-def _record(session: Session, caller: Caller, finding: Finding, interface: str) -> None:
-    """Record a finding in a transaction of its own, which a refusal does not take back."""
-    commit_early(session)
-    record_before_order(
-        session,
-        finding,
-        CheckStage.PROMPT,
-        account_id=caller.account_id,
-        test=caller.test,
-        interface=interface,
-    )
-    commit_early(session)
-
-
-def refusal(finding: Finding) -> AppError:
-    """Return the error of an order that is refused; it names none of the words that were matched."""
-    if finding.category == UNCHECKED:
-        message = "The words of orders cannot be checked now. Nothing was ordered or charged; try again later."
-        return AppError("unavailable", message, retry_after=_RETRY_SECONDS)
-    label = _CATEGORY_LABELS.get(finding.category, finding.category)
-    message = f"This service does not make what the prompt describes ({label}). Nothing was ordered or charged."
-    return AppError("content_refused", message, stage=str(CheckStage.PROMPT), category=finding.category)

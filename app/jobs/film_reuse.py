@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.assets.ingest import add_asset, make_ready, new_asset, store_file
+from app.assets.ingest import make_ready, new_asset, store_file
 from app.assets.limits import ingest_slot
 from app.assets.owner import OwnerIds
 from app.assets.sandbox_probe import ProbeResult
@@ -18,16 +18,10 @@ from app.assets.tables import Asset
 from app.db import commit_early
 from app.errors import AppError
 from app.jobs.derive import finished_spec
-from app.jobs.file_retention import retention_end
 from app.jobs.tables import Job, ReceiptRow
 from app.storage import get_storage
 
 _CHUNK_BYTES = 2**20
-
-
-def film_as_asset(session: Session, job: Job) -> Asset:
-    """Return a finished job's film as a clip asset of the job's account. Raises AppError as `copy_film` does."""
-    return add_asset(session, copy_film(session, job), expires_at=retention_end(session, job.account_id))
 
 
 def copy_film(session: Session, job: Job) -> Asset:

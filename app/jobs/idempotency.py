@@ -27,13 +27,15 @@ KEYLESS_RETRY_MINUTES = 10
 class CheckedOrder:
     """The words of an order as moderation has checked them, by which versions, and what stands against them.
 
-    A finding is one that calls for a review, or of a call that repeats one which was accepted.
+    A finding is one that calls for a review, or of a call that repeats one which was accepted. `files` are the assets
+    whose pictures were checked.
     """
 
     texts: tuple[CheckedText, ...]
     checked_by: str
     finding: Finding | None = None
     stage: CheckStage = CheckStage.PROMPT  # of the finding
+    files: frozenset[str] = frozenset()
 
     @property
     def review(self) -> Finding | None:

@@ -11,6 +11,7 @@ from app.catalog.models import load_catalog
 from app.db import after_commit, new_id
 from app.errors import AppError
 from app.jobs.capability import check_memory
+from app.jobs.check_files import require_checked_files
 from app.jobs.check_order import require_checked
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
@@ -149,6 +150,7 @@ def _check(
     check_not_retired(first.model, facts.now)
     check_terms(session, first.model, accepted=facts.accepted_terms)
     check_inputs(session, first.spec)
+    require_checked_files(order, first.spec)
 
 
 def _check_cap(request: VideoRequest, total: Money) -> None:

@@ -59,7 +59,7 @@ def has_server() -> bool:
 
 
 # What becomes of an order that the server did not check.
-_ON_FAILURE = {"open": Outcome.ALLOW, "closed": Outcome.REFUSE, "review": Outcome.REVIEW}
+ON_FAILURE = {"open": Outcome.ALLOW, "closed": Outcome.REFUSE, "review": Outcome.REVIEW}
 
 
 def check_server(texts: Sequence[CheckedText], before: TextCheck, *, strict: bool = False) -> TextCheck:
@@ -75,7 +75,7 @@ def check_server(texts: Sequence[CheckedText], before: TextCheck, *, strict: boo
         finding, model = HttpChecker(policy, strict=categories).check(_sent_text(texts))
     except CheckFailed as failure:
         log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
-        finding = Finding(_ON_FAILURE[policy.on_failure], UNCHECKED, 0.0, str(failure), "", HTTP)
+        finding = Finding(ON_FAILURE[policy.on_failure], UNCHECKED, 0.0, str(failure), "", HTTP)
         finding, model = without_review(finding) if strict else finding, UNCHECKED
     return TextCheck(graver(before.finding, finding), f"{before.checked_by}, {HTTP} {model}".rstrip())
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from app.moderation.outcomes import CheckFailed, Finding, Outcome
@@ -41,25 +41,31 @@ class HttpChecker:
         """
         pieces = _pieces(text)
         calls = [pieces[at : at + CALL_PIECES_MAX] for at in range(0, len(pieces), CALL_PIECES_MAX)]
-        answers = [
-            self._read(answer, len(call)) for call, answer in zip(calls, asyncio.run(self._post(calls)), strict=True)
-        ]
-        return max(answers, key=lambda each: _rank(each[0]))
+        inputs = [call if len(call) > 1 else call[0] for call in calls]
+        posted = self.ask(inputs, seconds=self._policy.timeout_seconds)
+        answers = [self.read(answer, len(call)) for call, answer in zip(calls, posted, strict=True)]
+        return max(answers, key=lambda each: rank(each[0]))
 
-    async def _post(self, calls: list[list[str]]) -> list[PostResult]:
+    def ask(self, inputs: Sequence[Any], *, seconds: float) -> list[PostResult]:
+        """Send each input in a call of its own, all at once, and return the answers, each within `seconds`."""
+        model = {} if self._policy.model is None else {"model": self._policy.model}
+        return asyncio.run(self._post([json.dumps({"input": each} | model).encode() for each in inputs], seconds))
+
+    async def _post(self, bodies: list[bytes], seconds: float) -> list[PostResult]:
         policy = self._policy
-        model = {} if policy.model is None else {"model": policy.model}
-        bodies = [json.dumps({"input": each if len(each) > 1 else each[0]} | model).encode() for each in calls]
         headers = {"Content-Type": "application/json"}
         if policy.key.get_secret_value():
             headers["Authorization"] = f"Bearer {policy.key.get_secret_value()}"
         # The operator's own server: usually at a private address, which no customer can name.
         egress = Egress(allow_private=True, strict_urls=False, proxy=get_settings().egress_proxy)
-        async with Sender(egress, seconds=policy.timeout_seconds) as sender:
+        async with Sender(egress, seconds=seconds) as sender:
             return await asyncio.gather(*(sender.post(policy.url, body, headers) for body in bodies))
 
-    def _read(self, answer: PostResult, count: int) -> tuple[Finding | None, str]:
-        """Return what an answer has against a text, or None, and its model. Raises CheckFailed for no answer."""
+    def read(self, answer: PostResult, count: int) -> tuple[Finding | None, str]:
+        """Return what an answer of so many results has against a text or picture, or None, and its model.
+
+        Raises CheckFailed for what is no answer.
+        """
         if answer.status is None:
             raise CheckFailed(str(answer.fault))
         if answer.status != 200:
@@ -77,7 +83,7 @@ class HttpChecker:
         if not isinstance(results, list) or len(results) != count:
             raise ValueError("the answer has not one result for each text")
         findings = [finding for result in results for finding in self._findings(result, model)]
-        return max(findings, key=_rank, default=None), model
+        return max(findings, key=rank, default=None), model
 
     def _findings(self, result: Any, model: str) -> list[Finding]:
         """Return what a result has against its text, of the categories that count."""
@@ -110,7 +116,7 @@ class HttpChecker:
         return Outcome.REVIEW if is_reviewed and not self._is_strict else Outcome.REFUSE
 
 
-def _rank(finding: Finding | None) -> tuple[bool, float, str]:
+def rank(finding: Finding | None) -> tuple[bool, float, str]:
     """Return by what findings are compared: what is refused before what is reviewed, then the score."""
     return (
         (False, -1.0, "") if finding is None else (finding.outcome is Outcome.REFUSE, finding.score, finding.category)

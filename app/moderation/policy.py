@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from app.moderation.picture_policy import OnnxPolicy, PicturesPolicy
 from app.moderation.rules import shipped_rules
 from app.settings import get_settings
 
@@ -54,6 +55,8 @@ class HttpPolicy(BaseModel):
     on_failure: Literal["open", "closed", "review"] = "closed"
     # The server's categories that count; empty: all.
     categories: tuple[str, ...] = ()
+    # Whether it gets the pictures of orders and films too, in the shape of OpenAI's omni-moderation.
+    pictures: bool = False
     # Those of them that a moderator decides on, where they would refuse an order.
     review: tuple[str, ...] = ()
     # With it, scores decide in place of the server's flags: from the first on a moderator decides, from the second on
@@ -105,6 +108,8 @@ class ModerationPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     http: HttpPolicy | None = None
+    onnx: OnnxPolicy | None = None
+    pictures: PicturesPolicy = PicturesPolicy()
     rules: RulesPolicy = RulesPolicy()
     review: ReviewPolicy = ReviewPolicy()
     strict: StrictPolicy = StrictPolicy()

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.assets.limits import RefusedError
-from app.assets.sandbox_probe import detect_media, run_confined
+from app.assets.sandbox_probe import detect_media, run_reader
 from app.provenance.mark_state import MarkState
 from app.provenance.watermark import watermark_key
 from app.verification.limits import READ_SECONDS, SEEK_SECONDS
@@ -75,7 +75,7 @@ def read_file(path: Path, folder: Path) -> FileReading:
 
 def _ask(form: type[_Answer], words: list[str], folder: Path, seconds: float, *, input_text: str = "") -> _Answer:
     """Return the answer of a confined process. Raises RefusedError when it crashed or its answer is invalid."""
-    answer: Any = run_confined(words, folder, seconds=seconds, answer_bytes=_ANSWER_BYTES, input_text=input_text)
+    answer: Any = run_reader(words, folder, seconds=seconds, answer_bytes=_ANSWER_BYTES, input_text=input_text)
     try:
         return form.model_validate(answer)
     except ValidationError:

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from app.assets.probe.confinement import confine
+from app.confined import confine
 from app.provenance.frame_means import load_means
 from app.provenance.watermark_reader import read_means
 

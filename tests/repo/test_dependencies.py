@@ -29,7 +29,7 @@ LOADED_BY_NAME = {
 }
 # Imported only where they are wanted, each out of an extra of its own, or as LiteLLM out of a folder of its own. Many
 # distributions share the first name.
-OPTIONAL = ("opentelemetry", "fa3-fwd", "litellm")
+OPTIONAL = ("opentelemetry", "fa3-fwd", "litellm", "onnxruntime")
 # Parts of another package that it ships under their own names; their versions are its business.
 PARTS_OF = {"billiard": "celery", "botocore": "boto3", "kombu": "celery", "starlette": "fastapi", "yarl": "aiohttp"}
 

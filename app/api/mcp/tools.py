@@ -21,6 +21,7 @@ from app.api.videos.routes import view, view_committed, views
 from app.db import transaction
 from app.errors import AppError, not_found
 from app.jobs.cancel import request_cancel
+from app.jobs.check_files import check_request_files
 from app.jobs.check_order import check_order, check_request
 from app.jobs.find import find_job, list_jobs, receipt_of
 from app.jobs.groups import is_group
@@ -95,7 +96,8 @@ def _estimate(session: Session, caller: Caller, order: VideoRequest) -> dict[str
 def _quote(session: Session, caller: Caller, order: VideoRequest) -> dict[str, Any]:
     require_active(caller)
     check_request(session, caller, order, interface="mcp")
-    quote = make_quote(session, caller, ingest_inputs(session, caller, order, {}))
+    check = functools.partial(check_request_files, session, caller, interface="mcp")
+    quote = make_quote(session, caller, ingest_inputs(session, caller, order, {}, check=check))
     return show_quote(quote).model_dump(mode="json")
 
 

@@ -15,12 +15,14 @@ from app.api.videos.received_order import read_order
 from app.api.videos.routes import ORDER_LIMITS, answer_order
 from app.api.videos.submit_order import receive_order, repeated_job, submit_order, submit_received, with_inputs
 from app.api.videos.translate import Body, read_body
+from app.assets.ingest import add_asset
 from app.assets.tables import Asset
 from app.errors import AppError
 from app.jobs.check_order import check_order, film_prompts
 from app.jobs.derive import check_clips, extension, remix, retake
 from app.jobs.field_types import NegativePrompt, Prompt, Seconds
-from app.jobs.film_reuse import film_as_asset, job_of_film
+from app.jobs.file_retention import retention_end
+from app.jobs.film_reuse import copy_film, job_of_film
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.retention_request import Retention
@@ -138,8 +140,9 @@ def edit_video(
     job = repeated_job(session, caller, order)
     if job is None:
         order = check_order(session, caller, order)
-        film = film_as_asset(session, parent).id
-        order = replace(order, request=order.request.model_copy(update={"video": film}))
+        film = copy_film(session, parent)
+        order = replace(order, request=order.request.model_copy(update={"video": film.id}))
+        order = _with_film(session, caller, order, film)
         job = submit_received(http, session, caller, with_inputs(session, caller, order))
     announce_model(http, job.model)
     return answer_order(response, session, job)
@@ -167,10 +170,18 @@ def extend_video(
         order = check_order(
             session, caller, replace(order, spec=_extension(parent, Asset(id="asset_unborn"), extension_request))
         )
-        spec = _extension(parent, film_as_asset(session, parent), extension_request)
-        job = submit_received(http, session, caller, replace(order, spec=spec))
+        film = copy_film(session, parent)
+        order = _with_film(session, caller, replace(order, spec=_extension(parent, film, extension_request)), film)
+        job = submit_received(http, session, caller, order)
     announce_model(http, job.model)
     return answer_order(response, session, job)
+
+
+def _with_film(session: Session, caller: Caller, order: OrderIdentity, film: Asset) -> OrderIdentity:
+    """Return an order that reads a film, whose pictures were checked, and write the film's asset."""
+    order = check_order(session, caller, order, new_files=[film])
+    add_asset(session, film, expires_at=retention_end(session, caller.account_id))
+    return order
 
 
 def _extension(parent: Job, source: Asset, body: ExtensionRequest) -> Spec:

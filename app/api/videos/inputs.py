@@ -1,6 +1,6 @@
 """The input files of a request: uploaded, fetched from a URL or named by id, they become assets of the account."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -22,19 +22,31 @@ KINDS: dict[str, Kind] = {"first_frame": "picture", "last_frame": "picture", "vi
 FRAMES = ("first_frame", "last_frame")
 
 
+# Checks what a request has become, with its new assets, which have no row yet.
+FilesCheck = Callable[[VideoRequest, Sequence[Asset]], None]
+
+
 def ingest_inputs(
-    session: Session, caller: Caller, request: VideoRequest, files: Mapping[str, UploadFile]
+    session: Session,
+    caller: Caller,
+    request: VideoRequest,
+    files: Mapping[str, UploadFile],
+    *,
+    check: FilesCheck,
 ) -> VideoRequest:
     """Return the request with every image, clip and sound file named by asset id.
 
     An id stays as it is. An https or data URL is fetched, and an uploaded file stored; each is probed and re-encoded
-    before it can be used. What the session has done before is then committed first. Raises AppError for a file that
-    cannot be used, naming the field.
+    before it can be used. What the session has done before is then committed first. `check` sees the files before their
+    assets are written, so that nothing remains of those that it refuses; it is called in any case. Raises AppError for
+    a file that cannot be used, naming the field, and whatever `check` raises.
     """
     if not has_inputs(request, files):
+        check(request, ())
         return request
     ingest = _InputIngest(session, caller)
     changed = ingest.run(request, files)
+    check(changed, ingest.assets)
     ingest.save()
     return changed
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -32,6 +33,7 @@ from app.dispatch.poll import poll_job
 from app.errors import AppError, not_found
 from app.etags import matches_etag
 from app.jobs.cancel import request_cancel
+from app.jobs.check_files import check_request_files
 from app.jobs.check_order import check_request
 from app.jobs.delete import delete
 from app.jobs.find import PAGE_MAX, find_job, list_jobs, receipt_of, receipts_of
@@ -147,7 +149,8 @@ def quote_video(
     require_active(caller)
     order = read_order(body, handling)
     check_request(session, caller, order.request, has_files=bool(order.files.keys() - {"audio"}))
-    request = ingest_inputs(session, caller, order.request, order.files)
+    check = partial(check_request_files, session, caller)
+    request = ingest_inputs(session, caller, order.request, order.files, check=check)
     quote = make_quote(session, caller, request)
     announce_model(http, str(quote.spec["model"]))
     return show_quote(quote, order.warnings)

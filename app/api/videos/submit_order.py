@@ -4,7 +4,7 @@
 expensive, and a URL may no longer exist when a call is repeated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -17,11 +17,13 @@ from app.api.idempotency import idempotency_key, is_first_try, is_retry
 from app.api.model_headers import announce_model
 from app.api.spend_headers import order_headers, refusal_headers
 from app.api.videos.inputs import has_inputs, ingest_inputs
+from app.assets.tables import Asset
 from app.errors import AppError
 from app.jobs.check_order import check_order
 from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
 from app.jobs.rate_limits import count_order
+from app.jobs.schemas import VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.wallet.committed_spend import remembered_spends
@@ -104,5 +106,15 @@ def repeated_job(session: Session, caller: Caller, order: OrderIdentity) -> Job 
 def with_inputs(
     session: Session, caller: Caller, order: OrderIdentity, files: Mapping[str, UploadFile] = NO_FILES
 ) -> OrderIdentity:
-    """Return an order whose input files have become assets of the account. Raises AppError as `ingest_inputs` does."""
-    return replace(order, request=ingest_inputs(session, caller, order.request, files))
+    """Return an order whose input files have become assets of the account, and were checked.
+
+    Raises AppError as `ingest_inputs` and `check_order` do.
+    """
+    checked = order
+
+    def check(request: VideoRequest, new_files: Sequence[Asset]) -> None:
+        nonlocal checked
+        checked = check_order(session, caller, replace(order, request=request), new_files=new_files)
+
+    ingest_inputs(session, caller, order.request, files, check=check)
+    return checked

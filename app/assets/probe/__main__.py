@@ -7,11 +7,11 @@ from typing import Any
 
 import av
 
-from app.assets.limits import LIMITS, RefusedError
-from app.assets.probe.confinement import confine
+from app.assets.limits import CPU_SECONDS, LIMITS, OUTPUT_BYTES, RefusedError
 from app.assets.probe.media import rewrite_media
 from app.assets.probe.picture import rewrite_picture
 from app.assets.sniff import MANIFEST_TYPES
+from app.confined import confine
 from app.provenance.read_marks import read_marks
 
 
@@ -20,7 +20,7 @@ def main(file: str, folder: str, reader: str, kind: str) -> int:
 
     `kind` is the wanted kind, or empty for any.
     """
-    confine()
+    confine(cpu_seconds=CPU_SECONDS, output_bytes=OUTPUT_BYTES)
     wanted: Any = kind or None
     try:
         # Read before the file is re-encoded, which drops them.

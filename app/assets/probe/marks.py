@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 from app.assets.limits import LIMITS, RefusedError
-from app.assets.probe.confinement import confine
 from app.assets.probe.media import check_streams, open_media, video_of
 from app.assets.probe.picture import rewrite_picture
 from app.assets.sniff import MANIFEST_TYPES
+from app.confined import confine
 from app.provenance.frame_hashes import frame_hash
 from app.provenance.frame_means import WINDOWS_READ, FrameMeans
 from app.provenance.read_marks import read_marks

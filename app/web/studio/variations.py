@@ -79,6 +79,7 @@ def order_variation(session: Session, caller: Caller, form: FormData, job: Job) 
     source = copy_film(session, job) if options.kind in ("extension", "edit") else None
     if source is not None:
         order = replace(_variation(session, form, job, options, source), checked=order.checked)
+        order = check_order(session, caller, order, new_files=[source])
     # A failure writes nothing.
     with session.begin_nested():
         if source is not None:

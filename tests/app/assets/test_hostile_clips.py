@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import app.assets.sandbox_probe
-from app.assets.limits import CPU_SECONDS, MEMORY_BYTES, RefusedError
+from app.assets.limits import CPU_SECONDS, RefusedError
 from app.assets.sandbox_probe import ProbeResult, probe_file
 from app.assets.sniff import MP4, Media
+from app.confined import MEMORY_BYTES
 from tests.app.assets.media_files import Trap, make, make_clip, make_picture, tone
 
 FTYP = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
@@ -224,7 +225,7 @@ def _damage(tmp_path: Path, data: st.DataObject) -> None:
     assert result.path.stat().st_size > 0
 
 
-CONFINED = "from app.assets.probe.__main__ import confine\nconfine()\n"
+CONFINED = f"from app.confined import confine\nconfine(cpu_seconds={CPU_SECONDS}, output_bytes=2**20)\n"
 
 
 def confined(code: str) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,15 @@
 """A server of OpenAI's `/v1/moderations` shape that behaves as its path says, over real sockets."""
 
+import base64
+import io
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from PIL import Image
 
 CLEAN: dict[str, Any] = {"flagged": False, "categories": {"violence": False}, "category_scores": {"violence": 0.01}}
 FLAGGED: dict[str, Any] = {
@@ -33,13 +37,25 @@ _BODIES: dict[str, tuple[int, str]] = {
 }
 
 
+def is_red(url: str) -> bool:
+    """Return whether a picture, a data URL, shows hardly anything but red."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+        red, green, blue = picture.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[misc]
+    return bool(red > 150 and green < 60 and blue < 60)
+
+
 class ModerationServer:
-    """Its requests, and its URLs by what they do."""
+    """Its requests, and its URLs by what they do. `/eyes` flags red pictures, and no words."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.requests: list[tuple[str | None, Any]] = []
         self.release = threading.Event()
+        self.fails = False  # at pictures
+
+    def pictures(self) -> list[Any]:
+        """Return the requests that are about pictures."""
+        return [content for _, content in self.requests if isinstance(content["input"], list)]
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -57,10 +73,21 @@ def moderation_server() -> Iterator[ModerationServer]:
                 server.release.wait(60)
                 return
             texts = json.loads(content)["input"]
+            if self.path == "/eyes":
+                urls = [each["image_url"]["url"] for each in texts] if isinstance(texts, list) else []
+                if urls and server.fails:
+                    self._answer(*_BODIES["/error"])
+                    return
+                status, text = _BODIES["/flagged" if any(is_red(url) for url in urls) else "/clean"]
+                self._answer(status, text)
+                return
             status, text = _BODIES["/clean" if self.path == "/last" else self.path]
             if isinstance(texts, list) and self.path in ("/clean", "/last"):
                 worst = FLAGGED if self.path == "/last" and texts[-1].endswith("end") else CLEAN
                 text = json.dumps({"model": "moderator-1", "results": [*[CLEAN] * (len(texts) - 1), worst]})
+            self._answer(status, text)
+
+        def _answer(self, status: int, text: str) -> None:
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
             self.end_headers()

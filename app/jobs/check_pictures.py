@@ -1,0 +1,135 @@
+"""Check files by the policy's checkers of pictures: each distinct file once, by a few frames, within a bounded time."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.assets.limits import RefusedError
+from app.assets.sample_frames import sample_frames
+from app.concurrency import ConcurrencyLimit
+from app.db import transaction
+from app.errors import AppError
+from app.moderation.check import without_review
+from app.moderation.checked_files import remember_answer, remembered_answers
+from app.moderation.checker_interface import PictureAnswer, PictureChecker
+from app.moderation.outcomes import CheckFailed, Finding, Outcome, graver
+from app.moderation.picture_checkers import failed_answer
+from app.moderation.policy import moderation_policy
+
+# Orders of an account, and of a process, whose pictures are checked at once: each has two processes at most.
+_check_slot = ConcurrencyLimit("files", "checked", each=4, together=8).hold
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A file that is to be checked: its hash (SHA-256, hex), and what writes its bytes to a path."""
+
+    sha256: str
+    fetch: Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class PicturesCheck:
+    """What the checkers said. `against` is the gravest of what they do not allow, with the file's hash.
+
+    `unchecked` is what could not be checked and is allowed; `checked_by` names the checkers and their versions.
+    """
+
+    against: tuple[str, Finding] | None
+    unchecked: tuple[Finding, ...]
+    checked_by: tuple[str, ...]
+
+
+def check_pictures(
+    files: Sequence[PictureFile], checkers: Sequence[PictureChecker], *, owner: str, strict: bool = False
+) -> PicturesCheck:
+    """Check files by one checker after the other, until one of them refuses a file.
+
+    Call it without a transaction; `owner` is the account, to which everything is refused that others have reviewed where
+    it is `strict`. What each checker says of a file is remembered, except where it failed. Raises AppError `rate_limited` and `unavailable` while too many files are being checked.
+    """
+    distinct = {file.sha256: file for file in files}
+    with transaction() as session:
+        known = remembered_answers(session, distinct.keys(), [checker.fingerprint for checker in checkers])
+    gravest: tuple[str, Finding] | None = None
+    unchecked: list[Finding] = []
+    checked_by: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="cinemeter-checked-") as folder:
+        frames = _Frames(distinct, Path(folder))
+        for checker in checkers:
+            fresh = [sha256 for sha256 in distinct if (sha256, checker.fingerprint) not in known]
+            answers = {sha256: known[sha256, checker.fingerprint] for sha256 in distinct if sha256 not in fresh}
+            if fresh:
+                with _check_slot(owner):
+                    answers |= _ask(checker, fresh, frames)
+            checked_by.append(f"{checker.name} pictures {next(iter(answers.values())).version}".rstrip())
+            found = {sha256: each.finding for sha256, each in answers.items() if each.finding is not None}
+            unchecked += [each for each in found.values() if each.outcome is Outcome.ALLOW][:1]
+            for sha256, finding in found.items():
+                gravest = _graver(gravest, sha256, without_review(finding) if strict else finding)
+            if gravest is not None and gravest[1].outcome is Outcome.REFUSE:
+                break
+    return PicturesCheck(gravest, tuple(unchecked), tuple(checked_by))
+
+
+def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:
+    """Return the graver of what is known and a finding about a file; what is allowed does not count."""
+    if finding is None or finding.outcome is Outcome.ALLOW:
+        return before
+    return (sha256, finding) if before is None or graver(before[1], finding) is finding else before
+
+
+class _Frames:
+    """The frames of files, sampled when a checker first needs them, and the time that is left for all checkers."""
+
+    def __init__(self, files: dict[str, PictureFile], folder: Path) -> None:
+        self._files, self._folder = files, folder
+        self._policy = moderation_policy().pictures
+        self._deadline = time.monotonic() + self._policy.seconds
+        self._frames: dict[str, list[Path]] = {}
+
+    def new_folder(self) -> Path:
+        """Return an empty folder, which is removed with the frames."""
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+    def seconds_left(self) -> float:
+        """Return the seconds that are left. Raises CheckFailed where there are none."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise CheckFailed("timeout")
+        return left
+
+    def of(self, sha256s: Sequence[str]) -> list[list[Path]]:
+        """Return the frames of files, none of a damaged one. Raises CheckFailed."""
+        missing = [sha256 for sha256 in sha256s if sha256 not in self._frames]
+        if missing:
+            received = self.new_folder()
+            paths = [received / str(number) for number in range(len(missing))]
+            try:
+                for sha256, path in zip(missing, paths, strict=True):
+                    self._files[sha256].fetch(path)
+                    self.seconds_left()
+                terms = {"count": self._policy.frames, "side_max": self._policy.side_max}
+                sampled = sample_frames(paths, self.new_folder(), seconds=self.seconds_left(), **terms)
+            except (RefusedError, AppError, OSError) as error:
+                raise CheckFailed("no_frames") from error
+            self._frames |= dict(zip(missing, sampled, strict=True))
+        return [self._frames[sha256] for sha256 in sha256s]
+
+
+def _ask(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> dict[str, PictureAnswer]:
+    """Return a checker's answers to files that are new to it, and remember them. Where it fails, the policy answers."""
+    try:
+        sampled = {sha256: each for sha256, each in zip(sha256s, frames.of(sha256s), strict=True) if each}
+        asked = [*sampled.values()]
+        found = checker.check(asked, frames.new_folder(), seconds=frames.seconds_left()) if asked else []
+    except CheckFailed as failure:
+        return dict.fromkeys(sha256s, failed_answer(checker, failure))
+    answers = dict(zip(sampled, found, strict=True))
+    with transaction() as session:
+        for sha256 in sorted(answers):
+            remember_answer(session, sha256, checker, answers[sha256])
+    damaged = [sha256 for sha256 in sha256s if sha256 not in answers]
+    return answers | ({each: failed_answer(checker, CheckFailed("no_frames")) for each in damaged})

@@ -1,0 +1,284 @@
+"""Pictures and clips of orders, at every interface: what a checker refuses holds nothing and leaves nothing."""
+
+import base64
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import func, select, update
+
+from app.assets.tables import Asset
+from app.clock import now
+from app.db import transaction
+from app.errors import AppError
+from app.jobs.check_files import require_checked_files
+from app.jobs.idempotency import CheckedOrder, OrderIdentity
+from app.jobs.schemas import VideoRequest
+from app.jobs.spec import Spec
+from app.jobs.tables import Job
+from app.moderation.checked_files import forget_answers
+from app.moderation.checked_tables import CheckedFile
+from app.moderation.rules import shipped_rules
+from app.moderation.tables import ModerationOutcome
+from app.settings import get_settings
+from app.storage import get_storage
+from tests.api_client import World
+from tests.app.assets.media_files import make, make_clip, png_header
+from tests.app.moderation.servers import ModerationServer, moderation_server
+from tests.app.moderation.test_orders import FILM, counts, mcp, wallets
+from tests.session_guard import watch
+
+pytestmark = pytest.mark.xdist_group("service")
+
+PolicyWriter = Callable[..., ModerationServer]
+
+
+@pytest.fixture
+def policy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PolicyWriter]:
+    """Return what writes a policy whose server sees pictures, and returns the server."""
+    with moderation_server() as server:
+        written = 0
+
+        def write(path: str = "/eyes", more: str = "", **fields: Any) -> ModerationServer:
+            nonlocal written
+            written += 1
+            fields = {"pictures": True, "timeout_seconds": 10, **fields}
+            lines = [
+                f"{name} = {str(value).lower() if value is True else repr(value)}" for name, value in fields.items()
+            ]
+            file = tmp_path / f"policy-{written}.toml"
+            file.write_text("\n".join(["[http]", f"url = {server.url(path)!r}", *lines, more]))
+            monkeypatch.setenv("CINEMETER_MODERATION_POLICY", str(file))
+            get_settings.cache_clear()
+            return server
+
+        yield write
+    get_settings.cache_clear()
+
+
+def picture(path: Path, colour: tuple[int, int, int], seed: int = 0) -> bytes:
+    """Write a picture of one colour, a little different for each seed, and return its bytes."""
+    noise = np.random.default_rng(seed).integers(0, 20, (120, 160, 3))
+    Image.fromarray((np.clip(np.array(colour) + noise, 0, 255)).astype(np.uint8)).save(path, format="PNG")
+    return path.read_bytes()
+
+
+RED, GREEN = (200, 0, 0), (0, 200, 0)
+
+
+def data_url(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def upload(world: World, content: bytes, name: str = "a.png", key: str | None = None) -> str:
+    headers = {"Authorization": f"Bearer {key or world.alice}"}
+    answer = world.app.post("/v1/assets", files={"file": (name, content)}, headers=headers)
+    assert answer.status_code in (200, 201), answer.text
+    return str(answer.json()["id"])
+
+
+def refused(answer: Any, *, field: str) -> None:
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["stage"], body["category"], body["field"]) == (
+        422, "content_refused", "input", "violence/graphic", field,
+    ), answer.text  # fmt: skip
+
+
+def test_every_interface_refuses_pictures_and_leaves_nothing(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    server = policy()
+    red = picture(tmp_path / "red.png", RED)
+    stored = upload(world, red)
+    tests = upload(world, red, key=world.test_key)
+    before, wallet = counts(), wallets()
+    refused(world.post("/v1/videos", {**FILM, "first_frame": stored}), field="first_frame")
+    refused(world.post("/v1/videos", {**FILM, "first_frame": data_url(red)}), field="first_frame")
+    refused(world.post("/v1/videos", {**FILM, "first_frame": tests}, key=world.test_key), field="first_frame")
+    refused(world.post("/v1/videos", {**FILM, "last_frame": stored, "n": 2}), field="last_frame")
+    refused(world.post("/v1/videos/sync", {**FILM, "first_frame": stored}), field="first_frame")
+    refused(world.post("/v1/videos/quotes", {**FILM, "first_frame": data_url(red)}), field="first_frame")
+    shots = [{"prompt": "a", "seconds": 1}, {"prompt": "b", "seconds": 1, "first_frame": data_url(red)}]
+    storyboard = {"model": "synthetic", "resolution": "480P", "shots": shots}
+    refused(world.post("/v1/videos", storyboard), field="shots.1.first_frame")
+    files = {"first_frame": ("a.png", red, "image/png")}
+    headers = {"Authorization": f"Bearer {world.alice}"}
+    refused(world.app.post("/v1/videos", data=FILM, files=files, headers=headers), field="first_frame")
+    task = {
+        "model": "synthetic",
+        "input": {"prompt": "bars", "img_url": data_url(red)},
+        "parameters": {"duration": 1, "resolution": "480P"},
+    }
+    answer = world.post(
+        "/api/v1/services/aigc/video-generation/video-synthesis", task, headers={"X-DashScope-Async": "enable"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "DataInspectionFailed"), answer.text
+    prediction = world.post(
+        "/replicate/v1/models/cinemeter/synthetic/predictions", {"input": {"prompt": "bars", "image": data_url(red)}}
+    )
+    assert (prediction.status_code, prediction.json()["code"]) == (422, "content_refused"), prediction.text
+    call = {"prompt": "bars", "n": 1, "duration": 1, "resolution": "832x480"}
+    call |= {"image": {"type": "file", "mediaType": "image/png", "data": base64.b64encode(red).decode()}}
+    gateway = world.post("/v4/ai/video-model/start", call, headers={"ai-model-id": "cinemeter/synthetic"})
+    assert (gateway.status_code, gateway.json()["error"]["code"]) == (422, "content_refused"), gateway.text
+    tool = mcp(world, "quote", {"order": {**FILM, "first_frame": data_url(red)}})
+    assert tool["isError"]
+    assert "content_refused" in tool["content"][0]["text"]
+    assert counts() == before
+    assert wallets() == wallet
+    # However often it comes, a file is looked at once.
+    assert len(server.pictures()) == 1
+    with transaction() as session:
+        rows = session.scalars(select(ModerationOutcome)).all()
+        assert {(row.stage, row.outcome, row.checker) for row in rows} == {("input", "refuse", "http")}
+        assert {row.interface for row in rows} == {"native", "dashscope", "replicate", "gateway", "mcp"}
+        assert session.scalar(select(func.count()).select_from(CheckedFile)) == 1
+
+
+def test_an_allowed_picture_is_checked_once_and_named_by_the_job(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    server = policy(model="moderator-1")
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    with watch() as waits:
+        orders = [world.post("/v1/videos", {**FILM, "first_frame": green}) for _ in range(2)]
+    assert [each.status_code for each in orders] == [200, 200], orders[0].text
+    assert waits == []
+    sent = server.pictures()
+    assert len(sent) == 1
+    assert sent[0]["input"][0]["type"] == "image_url"
+    assert sent[0]["input"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert sent[0]["model"] == "moderator-1"
+    with transaction() as session:
+        names = {session.get_one(Job, each.json()["id"]).checked_by for each in orders}
+    assert names == {f"rules {shipped_rules().version}, http moderator-1, http pictures moderator-1"}
+    # Another policy is another checker.
+    policy(model="moderator-2")
+    assert world.post("/v1/videos", {**FILM, "first_frame": green}).status_code == 200
+    assert len(server.pictures()) == 2
+    # What the operator does not want to be checked is not.
+    policy(more="[pictures]\ninput = false")
+    other = upload(world, picture(tmp_path / "red.png", RED))
+    assert world.post("/v1/videos", {**FILM, "first_frame": other}).status_code == 200
+    assert len(server.pictures()) == 2
+
+
+def test_frames_of_clips_and_of_films_that_are_made_from_others(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    """A second of red in a clip is seen, wherever it lies; so is a film that is edited or extended."""
+    green, red = ["-f", "lavfi", "-i", "color=0x00c800:s=320x180:r=24:d=2"], "color=0xc80000:s=320x180:r=24:d=1"
+    clip = make(
+        tmp_path / "clip.mp4",
+        *green, "-f", "lavfi", "-i", red, *green, "-filter_complex", "[0][1][2]concat=n=3", "-pix_fmt", "yuv420p",
+    )  # fmt: skip
+    film = world.post("/v1/videos", FILM).json()["id"]
+    world.work()
+    server = policy()
+    stored = upload(world, clip.read_bytes(), "clip.mp4")
+    before = counts()
+    order = {**FILM, "video": stored}
+    refused(world.post("/v1/videos", order), field="video")
+    refused(world.post("/v1/videos/edits", order), field="video")
+    assert len(server.pictures()) == 8
+    assert counts() == before
+    plain = make_clip(tmp_path / "plain.mp4")
+    answer = world.post("/v1/videos/edits", {**FILM, "video": upload(world, plain.read_bytes(), "plain.mp4")})
+    assert answer.status_code == 200, answer.text
+    policy("/flagged", categories=["violence/graphic"])
+    before = counts()
+    # Words are flagged too by this path, so it is only asked for films here.
+    for path in ("/v1/videos/edits", "/v1/videos/extensions"):
+        answer = world.post(path, {"video": film, "prompt": "more", "seconds": 1})
+        assert answer.json()["code"] == "content_refused", answer.text
+    assert counts() == before
+
+
+@pytest.mark.parametrize("path", ["/hang", "/error", "/text", "/other"])
+def test_a_server_that_fails_at_pictures_leaves_the_decision_to_the_policy(
+    world: World, policy: PolicyWriter, tmp_path: Path, path: str
+) -> None:
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    server = policy(path, timeout_seconds=0.5, on_failure="open")
+    assert world.post("/v1/videos", {**FILM, "first_frame": green}).status_code == 200
+    assert len(server.pictures()) == 1
+    with transaction() as session:
+        rows = session.scalars(select(ModerationOutcome).where(ModerationOutcome.stage == "input")).all()
+        assert [(row.outcome, row.category) for row in rows] == [("allow", "unchecked")]
+        # It is asked again with the next order.
+        assert session.scalar(select(func.count()).select_from(CheckedFile)) == 0
+
+
+def test_what_cannot_be_checked_is_refused_by_a_closed_policy(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    server = policy()
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    server.fails = True
+    before = counts()
+    answer = world.post("/v1/videos", {**FILM, "first_frame": green})
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (503, "unavailable", "first_frame")
+    assert counts() == before
+    server.fails = False
+    assert world.post("/v1/videos", {**FILM, "first_frame": green}).status_code == 200
+    # A stored file that cannot be read is not seen by any checker.
+    broken = upload(world, picture(tmp_path / "broken.png", GREEN, seed=1))
+    with transaction() as session:
+        key = str(session.get_one(Asset, broken).key)
+    get_storage().put_file(key, write(tmp_path / "broken", b"\x89PNG\r\n\x1a\n" + b"?" * 100), "image/png")
+    assert world.post("/v1/videos", {**FILM, "first_frame": broken}).json()["code"] == "unavailable"
+    get_storage().delete(key)
+    assert world.post("/v1/videos", {**FILM, "first_frame": broken}).json()["code"] == "unavailable"
+    assert len(server.pictures()) == 2
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_a_file_that_becomes_ready_after_the_check_is_not_ordered_unseen(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    job_id = world.post("/v1/videos", {**FILM, "first_frame": green}).json()["id"]
+    with transaction() as session:
+        spec = Spec.model_validate(session.get_one(Job, job_id).spec)
+    order = OrderIdentity(request=VideoRequest(prompt="bars"), checked=CheckedOrder((), ""))
+    require_checked_files(order, spec)
+    policy()
+    with pytest.raises(AppError) as caught:
+        require_checked_files(order, spec)
+    assert (caught.value.code, caught.value.field) == ("conflict", "first_frame")
+    require_checked_files(replace(order, checked=CheckedOrder((), "", files=frozenset({green}))), spec)
+
+
+def test_old_answers_are_forgotten(world: World, policy: PolicyWriter, tmp_path: Path) -> None:
+    server = policy(more="[pictures]\nremember_days = 3")
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    for passed, asked in ((0, 1), (2, 1), (4, 2)):
+        with transaction() as session:
+            session.execute(update(CheckedFile).values(checked_at=now(session) - timedelta(days=passed)))
+        assert world.post("/v1/videos", {**FILM, "first_frame": green}).status_code == 200
+        assert len(server.pictures()) == asked
+    with transaction() as session:
+        assert forget_answers(session, limit=10) == 0
+        session.execute(update(CheckedFile).values(checked_at=now(session) - timedelta(days=4)))
+        assert forget_answers(session, limit=10) == 1
+
+
+def test_the_hostile_media_of_the_suite_are_refused_before_any_checker_sees_them(
+    world: World, policy: PolicyWriter
+) -> None:
+    server = policy()
+    before = counts()
+    for content in (png_header(30_000, 30_000), b"\x89PNG\r\n\x1a\n", b"#EXTM3U\nfile:///etc/passwd\n", b"GIF89a"):
+        answer = world.post("/v1/videos", {**FILM, "first_frame": data_url(content)})
+        assert (answer.status_code, answer.json()["code"]) == (422, "asset_refused"), answer.text
+    assert counts() == before
+    assert server.pictures() == []
