@@ -31,6 +31,7 @@ from workers.film.thumbnails import SheetGeometry, poster, spritesheet
 from workers.film.wave_image import wave_image
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
+from workers.output_check import check_output
 from workers.picture_labels import label_pictures
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
@@ -115,10 +116,13 @@ class FinishTake(RunningTake):
             sign(film, self.folder / "signed.mp4", self._origin)
 
     def upload(self) -> None:
-        """Store the pictures and the film, measure the stored film and read its marks back.
+        """Check what the film shows, store it with its pictures, measure what is stored and read its marks back.
 
-        Raises BrokenFilm, and UnmarkedFilm.
+        Raises BrokenFilm, UnmarkedFilm, StoppedFilm and UncheckedFilm.
         """
+        self._check_control()
+        check_output(self.claim, self.folder / "signed.mp4")
+        self._check_control()
         storage, prefix = get_storage(), f"films/{self.claim.job_id}/{self.claim.take_id}"
         storage.put_file(f"{prefix}/poster.jpg", self.folder / "poster.jpg", "image/jpeg")
         storage.put_file(f"{prefix}/sprites.jpg", self.folder / "sprites.jpg", "image/jpeg")

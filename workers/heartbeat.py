@@ -12,6 +12,7 @@ from app.clock import local_now
 from app.db import transaction
 from app.dispatch.claim import Claim
 from app.dispatch.lease import LeaseLost, renew_lease
+from app.moderation.picture_checkers import shows_unchecked
 from app.settings import get_settings
 from workers.render_control import RETURN_SECONDS, TakeControl
 
@@ -126,6 +127,7 @@ class Heartbeat:
         with transaction() as session:
             orders = renew_lease(session, self.claim, step=step, steps=steps, percent=self.control.percent())
         self._published_step = (step, steps)
+        preview = self.control.pop_preview()
         progress.publish(
             self.claim.job_id,
             {
@@ -136,7 +138,7 @@ class Heartbeat:
                 "progress": self.control.percent(),
                 "at": local_now().timestamp(),
             },
-            preview_jpeg=self.control.pop_preview(),
+            preview_jpeg=preview if shows_unchecked() else None,
         )
         if orders.leave_in is not None:
             self.control.stop_at(time.monotonic() + orders.leave_in)

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.dispatch.claim import Claim
-from app.dispatch.lease import STORAGE_FAILED, LeaseLost, fail_take, release_take
+from app.dispatch.lease import CHECK_FAILED, STORAGE_FAILED, LeaseLost, fail_take, release_take
 from app.storage import StorageError
 from workers.commit_retry import commit_with_retry
 from workers.engine import BadFrames, BadSound, DoesNotFit, EnginePoisoned, ModelRefused, Stopped
 from workers.film.encoding import FilmError
 from workers.heartbeat import Heartbeat
+from workers.output_check import StoppedFilm, UncheckedFilm
 from workers.render_control import TakeControl
 from workers.temp_dirs import make_temp_dir
 from workers.upload_stage import UploadStage
@@ -139,7 +140,10 @@ class RunningTake(ABC):
         message = str(error) or type(error).__name__
         permanent = isinstance(error, ModelRefused | DoesNotFit)
         with transaction() as session:
-            fail_take(session, self.claim, code=code, message=message, permanent=permanent, meter=self.meter())
+            if isinstance(error, StoppedFilm):
+                error.end(session, self.claim, meter=self.meter())
+            else:
+                fail_take(session, self.claim, code=code, message=message, permanent=permanent, meter=self.meter())
 
 
 def failure_code(kind: str, error: Exception) -> str:
@@ -147,6 +151,8 @@ def failure_code(kind: str, error: Exception) -> str:
     match error:
         case StorageError():
             return STORAGE_FAILED
+        case UncheckedFilm():
+            return CHECK_FAILED
         case _ if kind == "finish":
             return "finish_failed"
         case ModelRefused():

@@ -16,6 +16,7 @@ from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.liveness import LIVENESS
 from app.logs import bind_log_ids
+from app.moderation.policy import moderation_policy
 from app.provenance.mark_state import MarkError
 from app.settings import get_settings
 from app.trace import span
@@ -270,7 +271,11 @@ _workers: list[WorkerLoop] = []
 
 
 def start_worker(worker_id: str, pools: list[str]) -> WorkerLoop:
-    """Open the worker loop of this process. Raises MarkError when no film could be signed."""
+    """Open the worker loop of this process.
+
+    Raises MarkError when no film could be signed, and RuntimeError for a policy of moderation that cannot be used.
+    """
+    moderation_policy()
     # Before the first claim: a film that cannot be signed must not be rendered.
     identity = usable_identity()
     if identity.is_development:

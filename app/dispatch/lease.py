@@ -28,10 +28,13 @@ from app.wakeups import wake_after_commit
 
 # A segment whose takes crashed two workers is poison: its job fails and is refunded before a third worker crashes.
 POISON_LOSSES = 2
-# The error code of a take that ended because storage could not be reached, and the maximum of such takes per unit.
-# Their back-off adds up to a quarter of an hour, so that a short outage fails no job.
+# The error codes of takes that ended because storage could not be reached, or a film could not be checked by what the
+# policy of moderation names, and the maximum of such takes per unit. Their back-off adds up to a quarter of an hour, so
+# that a short outage fails no job.
 STORAGE_FAILED = "storage_failed"
-STORAGE_TAKES_MAX = 10
+CHECK_FAILED = "check_failed"
+OUTAGES = frozenset({STORAGE_FAILED, CHECK_FAILED})
+OUTAGE_TAKES_MAX = 10
 # Back-off of a failed unit: seconds, doubled with each error, at most five minutes.
 BACKOFF_SECONDS = 2
 BACKOFF_SECONDS_MAX = 300
@@ -185,15 +188,15 @@ def fail_take(
 ) -> None:
     """Record a failed take: retry the unit after a back-off, or fail the job when its error budget is spent.
 
-    A storage failure is no error of the unit's and has a budget of its own (`code` is STORAGE_FAILED). `permanent`
-    means that a retry would fail in the same way. Raises LeaseLost.
+    An outage is no error of the unit's and has a budget of its own (`code` is one of OUTAGES). `permanent` means that a
+    retry would fail in the same way. Raises LeaseLost.
     """
     job, take, unit = lock_take(session, claim)
     close_take(session, take, TakeState.FAILED, meter=meter, refund=True)
     take.error_code, take.error_message = code, message[:2000]
-    if code == STORAGE_FAILED:
+    if code in OUTAGES:
         session.flush()
-        attempts, budget = _storage_failures(session, unit), STORAGE_TAKES_MAX
+        attempts, budget = _outages(session, unit, code), OUTAGE_TAKES_MAX
     else:
         unit.takes_error += 1
         attempts, budget = unit.takes_error, get_settings().takes_error_max
@@ -204,9 +207,9 @@ def fail_take(
         _requeue(session, unit, attempts=attempts)
 
 
-def _storage_failures(session: Session, unit: Unit) -> int:
-    """Count the takes of a unit that ended because storage could not be reached."""
-    failed = (Take.state == TakeState.FAILED, Take.error_code == STORAGE_FAILED)
+def _outages(session: Session, unit: Unit, code: str) -> int:
+    """Count the takes of a unit that ended by an outage of this kind."""
+    failed = (Take.state == TakeState.FAILED, Take.error_code == code)
     return session.scalar(select(func.count()).where(Take.unit_id == unit.id, *failed)) or 0
 
 

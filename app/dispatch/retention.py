@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import cycle, islice
 
 from sqlalchemy import Select, or_, select
@@ -24,6 +25,7 @@ from app.dispatch.maintenance import count_repairs
 from app.dispatch.registry_repair import RegistryRepair
 from app.dispatch.service_figures import add_closed_figures
 from app.dispatch.worker_registry import remove_gone_workers
+from app.jobs import quarantine
 from app.jobs.delete import remove_files
 from app.jobs.file_references import asset_is_awaited, film_is_awaited
 from app.jobs.queue_tables import Take, Unit
@@ -31,6 +33,7 @@ from app.jobs.retirement_notices import account_batch, accounts_to_notify, notif
 from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
+from app.moderation.checked_files import forget_answers
 from app.settings import get_settings
 from app.storage import Stat, get_storage
 from app.webhooks.deliveries import prune_deliveries
@@ -103,6 +106,22 @@ def expired_assets() -> int:
     with transaction() as session:
         expired = assets.delete_expired(session, awaited=asset_is_awaited(), limit=ASSETS_BATCH)
     return len({*expired, *assets.remove_files(limit=ASSETS_BATCH)})
+
+
+def expired_quarantine() -> int:
+    """Delete a few refused films that moderators have seen for long enough. Returns how many."""
+    return quarantine.remove_expired(limit=FILMS_BATCH)
+
+
+def unreferenced_quarantine() -> int:
+    """Delete files of refused films that no row references: of takes that were lost. Returns how many."""
+    pick = partial(quarantine.unreferenced_quarantine, older_than=PARTIAL_AGE)
+    return _remove_unreferenced(quarantine.FOLDER, pick)
+
+
+def old_checks(session: Session) -> int:
+    """Delete some answers of checkers that are too old to count. Returns how many."""
+    return forget_answers(session, limit=DELIVERIES_BATCH)
 
 
 def old_deliveries(session: Session) -> int:
@@ -247,6 +266,8 @@ def chores() -> list[Chore]:
         Chore("expired_films", expired_films, 1.0),
         Chore("expired_assets", expired_assets, 5.0),
         Chore("old_deliveries", lambda: _in_transaction(old_deliveries), 5.0),
+        Chore("expired_quarantine", expired_quarantine, 5.0),
+        Chore("old_checks", lambda: _in_transaction(old_checks), 60.0),
         Chore("old_forecasts", lambda: _in_transaction(forget_forecasts), 60.0),
         Chore("service_figures", add_closed_figures, 1.0, is_counted=False),
         Chore("retirement_notices", notify_of_retirements, 600.0, is_counted=False),
@@ -254,6 +275,7 @@ def chores() -> list[Chore]:
         Chore("registry_rows", RegistryRepair().run, 60.0),
         Chore("unnamed_files", lambda: unreferenced_films(next(parts)), 120.0),
         Chore("unnamed_assets", unreferenced_assets, 3600.0),
+        Chore("unnamed_quarantine", unreferenced_quarantine, 3600.0),
         Chore("partial_uploads", partial_uploads, 3600.0),
     ]
 

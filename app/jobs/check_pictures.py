@@ -47,8 +47,9 @@ def check_pictures(
 ) -> PicturesCheck:
     """Check files by one checker after the other, until one of them refuses a file.
 
-    Call it without a transaction; `owner` is the account, to which everything is refused that others have reviewed where
-    it is `strict`. What each checker says of a file is remembered, except where it failed. Raises AppError `rate_limited` and `unavailable` while too many files are being checked.
+    Call it without a transaction. `owner` is the account; where it is `strict`, what others have reviewed is refused to
+    it. What each checker says of a file is remembered, except where it failed. Raises AppError `rate_limited` and
+    `unavailable` while too many files are being checked.
     """
     distinct = {file.sha256: file for file in files}
     with transaction() as session:

@@ -138,6 +138,9 @@ def _end(
     job.progress = 100 if state is JobState.COMPLETED else job.progress
     if error is not None:
         job.error_code, job.error_message = error
+        if error[0] == "content_refused":
+            # A URL of the store's own to a clip of what was refused works for a moment only.
+            job.files_expire_at = moment
     if film is not None:
         membership = book.membership(str(job.pricing["customer"]["membership"]))
         job.film_key, job.poster_key, job.sprites_key = film.key, film.poster_key, film.sprites_key

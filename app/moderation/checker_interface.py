@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, Protocol
 
 from app.moderation.outcomes import Finding
 
-
 OnFailure = Literal["open", "closed", "review"]
 
 

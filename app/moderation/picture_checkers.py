@@ -34,7 +34,14 @@ def output_checkers(*, strict: bool = False) -> list[PictureChecker]:
     return picture_checkers(strict=strict) if moderation_policy().pictures.output else []
 
 
+def shows_unchecked() -> bool:
+    """Return whether anything of a film may be seen before it is finished: where films are checked, by the policy."""
+    return moderation_policy().pictures.previews or not output_checkers()
+
+
 def failed_answer(checker: PictureChecker, failure: Exception) -> PictureAnswer:
     """Return what holds where a checker has failed: the outcome of the policy, of the category `unchecked`."""
     log.warning("The checker %s did not check pictures (%s): policy %s", checker.name, failure, checker.on_failure)
-    return PictureAnswer(Finding(ON_FAILURE[checker.on_failure], UNCHECKED, 0.0, str(failure), "", checker.name), UNCHECKED)
+    return PictureAnswer(
+        Finding(ON_FAILURE[checker.on_failure], UNCHECKED, 0.0, str(failure), "", checker.name), UNCHECKED
+    )

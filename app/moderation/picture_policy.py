@@ -26,8 +26,10 @@ class PicturesPolicy(BaseModel):
     seconds: float = Field(15.0, ge=1, le=SECONDS_MAX)
     # A file that was checked so long ago is checked again: a server may judge by another model meanwhile.
     remember_days: int = Field(30, ge=0, le=365)
-    # How long moderators can see a refused film before it is deleted.
-    quarantine_days: int = Field(14, ge=1, le=365)
+    # How long moderators can see a refused film before it is deleted; 0: nothing of it is kept.
+    quarantine_days: int = Field(14, ge=0, le=365)
+    # Whether customers see previews and finished shots of a film before it was checked, where films are checked.
+    previews: bool = False
 
 
 class OnnxLabel(BaseModel):

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -68,6 +68,16 @@ def record_about_job(
     )
     count = MODERATION.labels(stage, finding.outcome, finding.category, finding.checker)
     after_commit(session, count.inc)
+
+
+def is_allowed(session: Session, job_id: str, stage: CheckStage) -> bool:
+    """Return whether a moderator, or the policy in his place, has allowed what a stage found of a job."""
+    allowed = select(ModerationOutcome.id).where(
+        ModerationOutcome.job_id == job_id,
+        ModerationOutcome.stage == stage,
+        ModerationOutcome.decision == Decision.ALLOW,
+    )
+    return session.scalar(allowed.limit(1)) is not None
 
 
 def withdraw_review(session: Session, job_id: str) -> None:

@@ -17,6 +17,7 @@ from app.web.console import (
     moderation,
     money,
     overview,
+    quarantine,
     showcase,
     simulation,
     top_ups,
@@ -65,6 +66,7 @@ ROUTERS = (
     showcase.router,
     content_reports.router,
     moderation.router,
+    quarantine.router,
     deliveries.router,
     audit_log.router,
 )

@@ -23,6 +23,7 @@ JOB_ERRORS = {
     "encode_failed": "A shot of this film could not be encoded.",
     "finish_failed": "The shots of this film could not be joined.",
     "storage_failed": "The storage for films was unavailable.",
+    "check_failed": "The pictures of this film could not be checked.",
     "model_refused": "The model cannot make this film.",
     "bad_sound": "The model made no usable sound.",
     "bad_frames": "The model made pictures that cannot be shown.",

@@ -11,8 +11,8 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import (
+    OUTAGE_TAKES_MAX,
     STORAGE_FAILED,
-    STORAGE_TAKES_MAX,
     LeaseLost,
     fail_take,
     keep_checkpoint,
@@ -221,7 +221,7 @@ def test_an_outage_of_storage_has_pauses_and_a_budget_of_its_own(line: Line, kin
         assert segment is not None
         line.make(segment)
     pauses = []
-    for _ in range(STORAGE_TAKES_MAX):
+    for _ in range(OUTAGE_TAKES_MAX):
         claimed = line.start()
         assert claimed is not None
         assert claimed.kind == kind

@@ -51,7 +51,8 @@ class ModerationServer:
         self.port = port
         self.requests: list[tuple[str | None, Any]] = []
         self.release = threading.Event()
-        self.fails = False  # at pictures
+        # At pictures, whatever they show.
+        self.fails = self.flags = False
 
     def pictures(self) -> list[Any]:
         """Return the requests that are about pictures."""
@@ -78,7 +79,7 @@ def moderation_server() -> Iterator[ModerationServer]:
                 if urls and server.fails:
                     self._answer(*_BODIES["/error"])
                     return
-                status, text = _BODIES["/flagged" if any(is_red(url) for url in urls) else "/clean"]
+                status, text = _BODIES["/flagged" if any(server.flags or is_red(url) for url in urls) else "/clean"]
                 self._answer(status, text)
                 return
             status, text = _BODIES["/clean" if self.path == "/last" else self.path]

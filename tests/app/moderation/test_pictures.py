@@ -1,7 +1,6 @@
 """Pictures and clips of orders, at every interface: what a checker refuses holds nothing and leaves nothing."""
 
 import base64
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,12 +11,14 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, update
 
+from app.accounts.tables import Account
 from app.assets.tables import Asset
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.check_files import require_checked_files
 from app.jobs.idempotency import CheckedOrder, OrderIdentity
+from app.jobs.review import open_review_of
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.tables import Job
@@ -25,40 +26,14 @@ from app.moderation.checked_files import forget_answers
 from app.moderation.checked_tables import CheckedFile
 from app.moderation.rules import shipped_rules
 from app.moderation.tables import ModerationOutcome
-from app.settings import get_settings
 from app.storage import get_storage
 from tests.api_client import World
 from tests.app.assets.media_files import make, make_clip, png_header
-from tests.app.moderation.servers import ModerationServer, moderation_server
+from tests.app.moderation.conftest import PolicyWriter
 from tests.app.moderation.test_orders import FILM, counts, mcp, wallets
 from tests.session_guard import watch
 
 pytestmark = pytest.mark.xdist_group("service")
-
-PolicyWriter = Callable[..., ModerationServer]
-
-
-@pytest.fixture
-def policy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PolicyWriter]:
-    """Return what writes a policy whose server sees pictures, and returns the server."""
-    with moderation_server() as server:
-        written = 0
-
-        def write(path: str = "/eyes", more: str = "", **fields: Any) -> ModerationServer:
-            nonlocal written
-            written += 1
-            fields = {"pictures": True, "timeout_seconds": 10, **fields}
-            lines = [
-                f"{name} = {str(value).lower() if value is True else repr(value)}" for name, value in fields.items()
-            ]
-            file = tmp_path / f"policy-{written}.toml"
-            file.write_text("\n".join(["[http]", f"url = {server.url(path)!r}", *lines, more]))
-            monkeypatch.setenv("CINEMETER_MODERATION_POLICY", str(file))
-            get_settings.cache_clear()
-            return server
-
-        yield write
-    get_settings.cache_clear()
 
 
 def picture(path: Path, colour: tuple[int, int, int], seed: int = 0) -> bytes:
@@ -256,6 +231,25 @@ def test_a_file_that_becomes_ready_after_the_check_is_not_ordered_unseen(
         require_checked_files(order, spec)
     assert (caught.value.code, caught.value.field) == ("conflict", "first_frame")
     require_checked_files(replace(order, checked=CheckedOrder((), "", files=frozenset({green}))), spec)
+
+
+def test_a_picture_that_calls_for_a_review_is_accepted_and_waits(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    policy(review=["violence", "violence/graphic"])
+    red = upload(world, picture(tmp_path / "red.png", RED))
+    quote = world.post("/v1/videos/quotes", {**FILM, "first_frame": red})
+    assert quote.status_code == 200, quote.text
+    order = {**FILM, "first_frame": red, "quote_id": quote.json()["id"]}
+    video = world.post("/v1/videos", order).json()
+    assert (video["status"], video["stage"]) == ("queued", "moderating"), video
+    world.work()
+    with transaction() as session:
+        review = open_review_of(session, video["id"])
+        assert review is not None
+        assert (review.stage, review.category, review.interface) == ("input", "violence/graphic", "native")
+        session.execute(update(Account).where(Account.id == world.alice_id).values(moderation_level="strict"))
+    refused(world.post("/v1/videos", {**FILM, "first_frame": red}), field="first_frame")
 
 
 def test_old_answers_are_forgotten(world: World, policy: PolicyWriter, tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Quarantine: the films that the check of their pictures refused, which moderators alone can see, for a stated time."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.audit_log.actor import Actor
+from app.audit_log.log import record_action
+from app.clock import now
+from app.db import transaction
+from app.errors import AppError, not_found
+from app.jobs.quarantine_tables import QuarantinedFilm
+from app.jobs.tables import Job
+from app.moderation.outcomes import Finding
+from app.moderation.policy import moderation_policy
+from app.roles import Role, require_role
+from app.storage import Stat, Stored, get_storage
+
+FOLDER = "quarantine/"
+
+
+def quarantine_key(job_id: str, take_id: str) -> str:
+    """Return the key under which a take stores a refused film. No page, link or other film refers to it."""
+    return f"{FOLDER}{job_id}/{take_id}/film.mp4"
+
+
+def quarantine_film(session: Session, job: Job, finding: Finding, stored: Stored) -> None:
+    """Record where moderators find a film that was refused, or waits for their decision; the caller holds the job."""
+    moment = now(session)
+    values = {
+        "account_id": job.account_id,
+        "key": stored.key,
+        "bytes": stored.bytes,
+        "sha256": stored.sha256,
+        "category": finding.category,
+        "score": finding.score,
+        "checker": finding.checker,
+        "quarantined_at": moment,
+        "expires_at": moment + timedelta(days=moderation_policy().pictures.quarantine_days),
+        "removed_at": None,
+    }
+    row = insert(QuarantinedFilm).values(job_id=job.id, **values)
+    session.execute(row.on_conflict_do_update(index_elements=["job_id"], set_=values))
+
+
+def release_film(session: Session, job_id: str) -> None:
+    """Let what moderators have seen of a film expire, as it was allowed."""
+    mine = update(QuarantinedFilm).where(QuarantinedFilm.job_id == job_id)
+    session.execute(mine.values(expires_at=now(session)))
+
+
+def list_quarantine(
+    session: Session, actor: Actor, *, limit: int, before: tuple[datetime, str] | None = None
+) -> Sequence[QuarantinedFilm]:
+    """Return refused films, the newest first; `before` is (quarantined_at, job_id) of the last one of a page.
+
+    Raises AppError `forbidden` for whoever is no moderator.
+    """
+    require_role(actor, Role.MODERATOR)
+    query = select(QuarantinedFilm)
+    if before is not None:
+        query = query.where(tuple_(QuarantinedFilm.quarantined_at, QuarantinedFilm.job_id) < before)
+    newest = query.order_by(QuarantinedFilm.quarantined_at.desc(), QuarantinedFilm.job_id.desc())
+    return session.scalars(newest.limit(limit)).all()
+
+
+def find_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
+    """Return a refused film that is still kept. Raises AppError `forbidden`, `not_found` and `gone`."""
+    require_role(actor, Role.MODERATOR)
+    film = session.get(QuarantinedFilm, job_id)
+    if film is None:
+        raise not_found("video", job_id)
+    if film.removed_at is not None or film.expires_at <= now(session):
+        raise AppError("gone", "This film is no longer in quarantine.", id=job_id)
+    return film
+
+
+def see_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
+    """Return a refused film that a moderator begins to look at, and write that into the audit log.
+
+    Raises AppError as `find_quarantined` does.
+    """
+    film = find_quarantined(session, actor, job_id)
+    record_action(session, actor, "quarantine.seen", job_id, account=film.account_id, category=film.category)
+    return film
+
+
+def remove_expired(*, limit: int) -> int:
+    """Delete the files of a few refused films whose time is over. Returns how many.
+
+    The row says so first, so that nobody is shown a film that is being deleted; after a crash in between
+    `unreferenced_quarantine` finds the file.
+    """
+    with transaction() as session:
+        due = (QuarantinedFilm.expires_at <= now(session), QuarantinedFilm.removed_at.is_(None))
+        query = select(QuarantinedFilm).where(*due).order_by(QuarantinedFilm.expires_at).limit(limit)
+        films = session.scalars(query.with_for_update(skip_locked=True)).all()
+        keys = [film.key for film in films]
+        for film in films:
+            film.removed_at = now(session)
+    for key in keys:
+        get_storage().delete(key)
+    return len(keys)
+
+
+def unreferenced_quarantine(session: Session, stats: Collection[Stat], *, older_than: timedelta) -> list[str]:
+    """Return the keys among these that no film in quarantine refers to: of takes that were lost, and leftovers."""
+    names = [stat.key for stat in stats]
+    kept = QuarantinedFilm.key.in_(names), QuarantinedFilm.removed_at.is_(None)
+    known = set(session.scalars(select(QuarantinedFilm.key).where(*kept)))
+    before = now(session) - older_than
+    return [stat.key for stat in stats if stat.key not in known and stat.modified_at < before]

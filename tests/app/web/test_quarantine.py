@@ -1,0 +1,93 @@
+"""Refused films on pages: nobody sees anything of them but moderators, whose looks are logged."""
+
+import pytest
+from sqlalchemy import select, update
+
+from app.accounts.members import add_member
+from app.audit_log.tables import AuditEntry
+from app.clock import now
+from app.db import transaction
+from app.dispatch.retention import expired_quarantine, unreferenced_quarantine
+from app.jobs.quarantine_tables import QuarantinedFilm
+from app.jobs.tables import Job
+from app.roles import Role
+from app.storage import get_storage
+from tests.app.moderation.conftest import PolicyWriter
+from tests.app.moderation.conftest import policy as policy
+from tests.app.web.conftest import Site
+from tests.app.web.test_ends import order
+from workers.worker_loop import WorkerLoop
+
+pytestmark = pytest.mark.xdist_group("service")
+
+
+def render(pool: str) -> None:
+    """Work off one pool in this process."""
+    worker = WorkerLoop(f"worker of {pool}", [pool])
+    worker.open()
+    try:
+        worker.work()
+    finally:
+        worker.close()
+
+
+def test_shots_are_shown_once_the_film_has_passed(site: Site, policy: PolicyWriter) -> None:
+    server = policy()
+    browser = site.browser("alice")
+    film = order(browser)
+    render("synthetic")
+    assert browser.get(f"{film}/clips/0/0").status_code == 404
+    assert "/clips/0/0" not in browser.get(f"{film}/shots").text
+    policy(more="[pictures]\npreviews = true")
+    assert browser.get(f"{film}/clips/0/0").status_code == 200
+    policy()
+    server.flags = True
+    render("finish")
+    policy(more="[pictures]\npreviews = true")
+    assert browser.get(f"{film}/clips/0/0").status_code == 404
+    page = browser.get(film)
+    assert page.status_code == 200
+    assert "violence/graphic" in browser.text()
+    assert not any(part in page.text for part in ("/content", "/clips/", "<video", "/files/"))
+    assert film not in site.browser().get("/").text
+
+
+def test_only_moderators_see_a_refused_film_and_each_look_is_logged(site: Site, policy: PolicyWriter) -> None:
+    server = policy()
+    server.flags = True
+    job_id = order(site.browser("alice")).removeprefix("/films/")
+    site.work()
+    with transaction() as session:
+        assert session.get_one(Job, job_id).error_code == "content_refused"
+        password = "another long password"
+        add_member(
+            session, site.accounts["author"], "mo@example.com", roles=(Role.MODERATOR,), password=password, name="Mo"
+        )
+    path = f"/admin/quarantine/{job_id}/film"
+    for name in ("alice", "author", "approver"):
+        browser = site.browser(name)
+        assert [browser.get(each).status_code for each in ("/admin/quarantine", path)] == [403, 403]
+    moderator = site.browser()
+    moderator.sign_in("mo@example.com", password)
+    assert path in moderator.get("/admin/quarantine").text
+    assert seen() == []
+    answer = moderator.get(path)
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-store")
+    assert answer.content[4:8] == b"ftyp"
+    assert moderator.get(path, range="bytes=100-200").status_code == 206
+    assert seen() == [job_id]
+    with transaction() as session:
+        session.execute(update(QuarantinedFilm).values(expires_at=now(session)))
+        key = session.scalars(select(QuarantinedFilm.key)).one()
+    assert moderator.get(path).status_code == 410
+    assert [expired_quarantine(), expired_quarantine()] == [1, 0]
+    assert get_storage().stat(key) is None
+    assert unreferenced_quarantine() == 0
+    assert path not in moderator.get("/admin/quarantine").text
+    assert moderator.get(path).status_code == 410
+
+
+def seen() -> list[str]:
+    """Return whose films the audit log says that moderators have seen."""
+    with transaction() as session:
+        return list(session.scalars(select(AuditEntry.subject).where(AuditEntry.act == "quarantine.seen")))

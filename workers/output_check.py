@@ -1,0 +1,101 @@
+"""Check the pictures of a finished film before anything of it is stored; a refused one goes into quarantine."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.accounts.tables import Account, ModerationLevel
+from app.assets.ingest import file_sha256
+from app.db import transaction
+from app.dispatch.claim import Claim
+from app.dispatch.lease import fail_take, lock_take, release_take
+from app.errors import AppError
+from app.jobs.check_pictures import PictureFile, PicturesCheck, check_pictures
+from app.jobs.quarantine import quarantine_film, quarantine_key, release_film
+from app.jobs.review import hold_for_review, refused_message
+from app.jobs.tables import Job
+from app.moderation.check import UNCHECKED
+from app.moderation.outcomes import CheckStage, Finding, Outcome
+from app.moderation.picture_checkers import output_checkers
+from app.moderation.policy import moderation_policy
+from app.moderation.record import is_allowed, record_about_job
+from app.storage import Stored, get_storage
+from workers.film.encoding import FilmError
+
+
+class StoppedFilm(FilmError):
+    """A checker does not allow what the film shows: nobody gets anything of it, unless a moderator allows it."""
+
+    def __init__(self, finding: Finding, stored: Stored | None) -> None:
+        super().__init__(refused_message(CheckStage.OUTPUT, finding.category))
+        self._finding = finding
+        self._stored = stored
+
+    def end(self, session: Session, claim: Claim, *, meter: dict[str, Any] | None) -> None:
+        """End the take: the job fails, or waits for a moderator. Raises LeaseLost."""
+        job, _, _ = lock_take(session, claim)
+        if self._finding.outcome is Outcome.REVIEW:
+            release_take(session, claim, meter=meter)
+            hold_for_review(session, job, self._finding, CheckStage.OUTPUT)
+        else:
+            fail_take(session, claim, code="content_refused", message=str(self), permanent=True, meter=meter)
+            record_about_job(session, self._finding, CheckStage.OUTPUT, job_id=job.id, **_facts(job))
+        if self._stored is not None:
+            quarantine_film(session, job, self._finding, self._stored)
+
+
+class UncheckedFilm(FilmError):
+    """The film could not be checked, and the policy is closed: the take is tried again later."""
+
+
+def check_output(claim: Claim, film: Path) -> None:
+    """Check a film that is about to be stored, by the checkers that the policy names; without one nothing is read.
+
+    Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
+    """
+    if not output_checkers():
+        return
+    with transaction() as session:
+        job = session.get_one(Job, claim.job_id)
+        is_strict = session.get_one(Account, job.account_id).moderation_level == ModerationLevel.STRICT
+        may_pass, facts = is_allowed(session, job.id, CheckStage.OUTPUT), _facts(job)
+    check = _check(film, owner=facts["account_id"], strict=is_strict)
+    if check.against is not None:
+        _, finding = check.against
+        if finding.outcome is Outcome.REFUSE and finding.category == UNCHECKED:
+            raise UncheckedFilm(f"The film could not be checked ({finding.rule}).")
+        if finding.outcome is Outcome.REFUSE or not may_pass:
+            raise StoppedFilm(finding, _quarantined(claim, film))
+    if check.unchecked or may_pass:
+        with transaction() as session:
+            for finding in check.unchecked:
+                record_about_job(session, finding, CheckStage.OUTPUT, job_id=claim.job_id, **facts)
+            if may_pass:
+                release_film(session, claim.job_id)
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    return {"account_id": job.account_id, "test": job.test, "interface": job.door}
+
+
+def _check(film: Path, *, owner: str, strict: bool) -> PicturesCheck:
+    """Return what the checkers say of a film. Raises UncheckedFilm while too many are being checked."""
+    file = PictureFile(file_sha256(film), partial(_link, film))
+    try:
+        return check_pictures([file], output_checkers(strict=strict), owner=owner, strict=strict)
+    except AppError as error:
+        raise UncheckedFilm(error.message) from error
+
+
+def _link(film: Path, path: Path) -> None:
+    """Let `path` stand for a film, which is read and not copied."""
+    path.symlink_to(film.absolute())
+
+
+def _quarantined(claim: Claim, film: Path) -> Stored | None:
+    """Store a film for moderators, where the policy keeps any. Raises StorageError."""
+    if not moderation_policy().pictures.quarantine_days:
+        return None
+    return get_storage().put_file(quarantine_key(claim.job_id, claim.take_id), film, "video/mp4")
