@@ -44,6 +44,7 @@ ERROR_CODES: dict[str, tuple[int, str]] = {
     "price_above_cap": (402, "The price is above the caller's max_price."),
     "forbidden": (403, "The key lacks the scope, or the member the role, that this needs."),
     "account_suspended": (403, "The account is suspended."),
+    "orders_stopped": (403, "Too many orders were refused; an operator can allow them again."),
     "terms_not_acknowledged": (403, "No operator of this service has accepted the terms of the model yet."),
     "not_found": (404, "The object does not exist, or belongs to another account."),
     "method_not_allowed": (405, "This URL does not support this method."),

@@ -73,6 +73,12 @@ REVIEWS_DECIDED = Counter(
     ["stage", "decision", "decided_by"],
     registry=REGISTRY,
 )
+ORDERS_RESTRAINED = Counter(
+    "cinemeter_orders_restrained",
+    "Accounts, or projects, whose orders were slowed or stopped because they repeated refused ones.",
+    ["kind", "test"],
+    registry=REGISTRY,
+)
 CLAIMS = Counter("cinemeter_claims", "Units claimed by workers.", ["pool", "kind"], registry=REGISTRY)
 WAIT_SECONDS = Histogram(
     "cinemeter_wait_seconds",

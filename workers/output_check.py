@@ -4,9 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts.tables import Account, ModerationLevel
+from app.accounts.tables import Account, ApiKey, ModerationLevel
 from app.assets.ingest import file_sha256
 from app.db import transaction
 from app.dispatch.claim import Claim
@@ -21,6 +22,7 @@ from app.moderation.outcomes import CheckStage, Finding, Outcome
 from app.moderation.picture_checkers import output_checkers
 from app.moderation.policy import moderation_policy
 from app.moderation.record import is_allowed, record_about_job
+from app.moderation.repeaters import count_refusal, scope_of
 from app.storage import Stored, get_storage
 from workers.film.encoding import FilmError
 
@@ -44,6 +46,9 @@ class StoppedFilm(FilmError):
             record_about_job(session, self._finding, CheckStage.OUTPUT, job_id=job.id, **_facts(job))
         if self._stored is not None:
             quarantine_film(session, job, self._finding, self._stored)
+        if self._finding.outcome is Outcome.REFUSE:
+            project_id = session.scalar(select(ApiKey.project_id).where(ApiKey.id == job.key_id))
+            count_refusal(session, job.account_id, scope=scope_of(project_id), test=job.test)
 
 
 class UncheckedFilm(FilmError):

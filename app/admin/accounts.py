@@ -17,12 +17,16 @@ from app.accounts.tables import Account, AccountKind, ApiKey, Invitation, Member
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
-from app.errors import AppError
+from app.errors import AppError, not_found
+from app.moderation.repeaters import allow_orders, list_stops
 from app.prices.find import book_at
 from app.provenance.label_policy import VisibleLabel
 from app.roles import ADMIN_ROLES, Role, Scope, require_may_grant, require_role
 from app.wallet.balance import open_wallet
 from pricing.money import Money
+
+# Stops of an account's orders that a page shows.
+STOPS_MAX = 100
 
 
 def open_account(
@@ -115,6 +119,13 @@ def suspend_account(session: Session, actor: Actor, account_id: str, reason: str
     account = suspend(session, account_id, reason)
     record_action(session, actor, "account.suspended", account_id, reason=reason)
     return account
+
+
+def allow_orders_again(session: Session, actor: Actor, account_id: str, stop_id: str) -> None:
+    """End a stop of an account's orders. Raises as `allow_orders` does, and `not_found` for another account's."""
+    if stop_id not in [stop.id for stop in list_stops(session, account_id=account_id, limit=STOPS_MAX)]:
+        raise not_found("stop", stop_id)
+    allow_orders(session, actor, stop_id)
 
 
 def reinstate_account(session: Session, actor: Actor, account_id: str) -> Account:

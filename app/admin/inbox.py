@@ -17,6 +17,7 @@ from app.admin.moderation import MODERATORS, waiting_reviews
 from app.admin.tables import TopUpRequest
 from app.catalog.models import load_catalog
 from app.clock import now
+from app.moderation.repeaters import list_stops
 from app.prices.find import book_at, newest_book
 from app.prices.tables import PriceDocumentState, StoredBook, StoredContract
 from app.reports.display_names import display_names
@@ -56,6 +57,7 @@ class InboxKind(StrEnum):
     LOW_MARGIN = "low_margin"
     REPORT = "report"
     REVIEW = "review"
+    ORDERS_STOPPED = "orders_stopped"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,13 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
     if roles & set(MODERATORS):
         items += _reviews(session)
     if Role.OPERATOR in roles:
-        items += [*_reports(session), *_top_ups(session, person), *_no_worker(session), *_webhooks(session)]
+        items += [
+            *_reports(session),
+            *_stops(session),
+            *_top_ups(session, person),
+            *_no_worker(session),
+            *_webhooks(session),
+        ]
         items += _low_margin(session, ZoneInfo(zone))
     names = display_names(session, [name for each in items for name in (each.by, each.account_id)])
     return [_named(each, names) for each in items]
@@ -93,7 +101,7 @@ def read_inbox(session: Session, person: str, roles: frozenset[str], zone: str) 
 
 def _named(item: InboxItem, names: dict[str, str]) -> InboxItem:
     values = {**vars(item), "by": names.get(item.by, item.by)}
-    if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK) and item.account_id:
+    if item.kind in (InboxKind.TOP_UP, InboxKind.WEBHOOK, InboxKind.ORDERS_STOPPED) and item.account_id:
         values["title"] = names.get(item.account_id, item.account_id)
     return InboxItem(**values)
 
@@ -197,6 +205,13 @@ def _reviews(session: Session) -> Iterator[InboxItem]:
     if reviews:
         count = f"{ITEMS_MAX}+" if len(reviews) > ITEMS_MAX else str(len(reviews))
         yield InboxItem(InboxKind.REVIEW, reviews[0].id, reviews[0].category, detail=count, since=reviews[0].due_at)
+
+
+def _stops(session: Session) -> Iterator[InboxItem]:
+    """Yield the accounts whose orders were stopped, as too many of them were refused: each once, newest first."""
+    accounts = {stop.account_id: stop for stop in reversed(list_stops(session, limit=ITEMS_MAX + 1))}
+    for account_id, newest in reversed(accounts.items()):
+        yield InboxItem(InboxKind.ORDERS_STOPPED, newest.id, "", account_id=account_id, since=newest.stopped_at)
 
 
 def _no_worker(session: Session) -> Iterator[InboxItem]:

@@ -34,6 +34,7 @@ from app.jobs.sound_files import sound_key, wave_key
 from app.jobs.states import FINAL, TakeState
 from app.jobs.tables import Job
 from app.moderation.checked_files import forget_answers
+from app.moderation.repeaters import forget_refusals
 from app.settings import get_settings
 from app.storage import Stat, get_storage
 from app.webhooks.deliveries import prune_deliveries
@@ -120,8 +121,8 @@ def unreferenced_quarantine() -> int:
 
 
 def old_checks(session: Session) -> int:
-    """Delete some answers of checkers that are too old to count. Returns how many."""
-    return forget_answers(session, limit=DELIVERIES_BATCH)
+    """Delete some answers of checkers, and counts of refusals, that are too old to count. Returns how many."""
+    return forget_answers(session, limit=DELIVERIES_BATCH) + forget_refusals(session, limit=DELIVERIES_BATCH)
 
 
 def old_deliveries(session: Session) -> int:

@@ -11,6 +11,7 @@ from app.db import commit_early
 from app.errors import AppError
 from app.jobs.check_files import check_files
 from app.jobs.idempotency import CheckedOrder, OrderIdentity, earlier_job
+from app.jobs.order_restraints import restraint
 from app.jobs.record_finding import record_finding, refusal
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec, styled
@@ -83,8 +84,9 @@ def check_request(
 ) -> None:
     """Check the words of a request that is to be quoted, as `check_order` does those of an order.
 
-    A quote is no order yet: what is to be reviewed is quoted.
+    A quote is no order yet: what is to be reviewed is quoted. Raises AppError `orders_stopped` too.
     """
+    restraint(session, caller)
     finding = _check(session, caller, request_texts(request, has_files=has_files)).finding
     if finding is not None and finding.outcome is not Outcome.REVIEW:
         record_finding(session, caller, finding, CheckStage.PROMPT, interface)

@@ -14,6 +14,7 @@ from app.errors import AppError, not_found
 from app.jobs.idempotency import KEYLESS_RETRY_MINUTES, OrderIdentity, scoped_key
 from app.jobs.price_terms import PriceTerms
 from app.jobs.rate_limits import share_of_tests
+from app.moderation.repeaters import scope_of
 from app.prices.find import no_book, recorded_book, recorded_contract
 from app.prices.reservations import allowance_beside
 from app.sql_statements import SqlStatement, sql_file
@@ -45,6 +46,7 @@ class OrderFacts:
     free_uses: Mapping[str, int]
     waiting: int  # unfinished jobs of the caller's mode, test or live
     has_pause: bool
+    is_stopped: bool  # orders of the caller, after too many refused ones
     accepted_terms: frozenset[tuple[str, str]]
     project_id: str | None
     is_archived: bool | None  # the project; None where the account has no such project
@@ -105,6 +107,7 @@ def read_order_facts(session: Session, caller: Caller, order: OrderIdentity) -> 
         "account_id": caller.account_id,
         "test": caller.test,
         "project_id": project_id,
+        "scope": scope_of(caller.project_id),
         "key": scoped_key(caller, order),
         "repeated": order.fingerprint if is_keyless else None,
         "is_retry": order.is_retry,
@@ -127,6 +130,7 @@ def read_order_facts(session: Session, caller: Caller, order: OrderIdentity) -> 
         free_uses=row.free_uses or {},
         waiting=row.waiting,
         has_pause=row.has_pause,
+        is_stopped=row.is_stopped,
         accepted_terms=frozenset((model, words) for model, words in row.accepted_terms or ()),
         project_id=project_id,
         is_archived=row.project[1] if is_own else None,

@@ -17,6 +17,9 @@ SELECT
      WHERE j.account_id = a.id AND j.test = :test AND j.state IN ('queued', 'in_progress')) AS waiting,
     EXISTS (SELECT FROM intake_pauses AS p
             WHERE p.resumed_at IS NULL AND (p.account_id IS NULL OR p.account_id = a.id)) AS has_pause,
+    EXISTS (SELECT FROM order_stops AS o
+            WHERE o.account_id = a.id AND o.scope IN (:scope, '*') AND o.test = :test AND o.allowed_at IS NULL)
+        AS is_stopped,
     (SELECT json_agg(json_build_array(t.model, t.terms_hash)) FROM acknowledged_terms AS t) AS accepted_terms,
     (SELECT json_build_array(p.account_id, p.archived_at IS NOT NULL) FROM projects AS p WHERE p.id = :project_id)
         AS project,

@@ -22,6 +22,9 @@ from app.accounts.memberships import membership_at
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.order_restraints import restraint
+from app.moderation.policy import moderation_policy
+from app.moderation.repeaters import scope_of
 from app.prices.find import book_at
 from app.redis_client import is_redis_down, mark_redis_down
 from app.request_client import machine_of
@@ -104,13 +107,29 @@ def count_order(
 
     `call` are the stored idempotency key and the fingerprint of an order: repeated within two minutes, it is not
     counted again. What the session has done before is committed first: Redis may be slow. Raises AppError
-    `rate_limited`, and `invalid_request` as `check_films` does.
+    `rate_limited`, `orders_stopped`, and `invalid_request` as `check_films` does.
     """
     limit = _limits_of(session, caller)[1]
+    is_slowed = restraint(session, caller).is_slowed
     commit_early(session)
     check_films(session, caller, films)
+    if is_slowed:
+        _count_slowed(request, caller, films)
     digest = None if call is None else _digest("\n".join([*call, str(films)])).hex()
     _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films, call=digest)
+
+
+def _count_slowed(request: Request, caller: Caller, films: int) -> None:
+    """Count an order of whoever repeats refused ones. Raises AppError `rate_limited`."""
+    limit = moderation_policy().repeaters.slow_per_minute
+    subject = f"{caller.account_id}:{scope_of(caller.project_id)}:{'test' if caller.test else 'live'}"
+    status = _count_uses("slowed", subject, limit, films, None)
+    if status is not None and not status.allowed:
+        message = (
+            f"Many orders were refused today, so the account is limited to {limit} jobs per minute. Retry in "
+            f"{status.reset_seconds} seconds."
+        )
+        raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy="slowed")
 
 
 def count_stranger(request: Request, name: str, limit: int) -> None:

@@ -5,9 +5,11 @@ from sqlalchemy.orm import Session
 from app.accounts.caller import Caller
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.order_restraints import forget_restraint
 from app.moderation.check import UNCHECKED
-from app.moderation.outcomes import CheckStage, Finding
+from app.moderation.outcomes import CheckStage, Finding, Outcome
 from app.moderation.record import record_before_order
+from app.moderation.repeaters import count_refusal, scope_of
 
 # What callers read of the categories of the shipped rules; a server's own are named as it names them.
 _CATEGORY_LABELS = {"minors": "sexual content with minors", "nudification": "undressing people"}
@@ -18,7 +20,15 @@ def record_finding(session: Session, caller: Caller, finding: Finding, stage: Ch
     """Record a finding in a transaction of its own, which a refusal does not take back."""
     commit_early(session)
     record_before_order(session, finding, stage, account_id=caller.account_id, test=caller.test, interface=interface)
+    if counts_as_refusal(finding):
+        count_refusal(session, caller.account_id, scope=scope_of(caller.project_id), test=caller.test)
+        forget_restraint(caller)
     commit_early(session)
+
+
+def counts_as_refusal(finding: Finding) -> bool:
+    """Return whether a finding counts against whoever repeats refused orders: what could not be checked does not."""
+    return finding.outcome is Outcome.REFUSE and finding.category != UNCHECKED
 
 
 def refusal(finding: Finding, stage: CheckStage, *, field: str | None = None) -> AppError:

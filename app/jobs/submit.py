@@ -35,6 +35,7 @@ from app.jobs.tables import Job
 from app.jobs.visible_label import labelled
 from app.logs import add_log_ids
 from app.metrics import JOBS_ACCEPTED
+from app.moderation.repeaters import stopped_error
 from app.net import check_url
 from app.prices.reservations import ReservationConflict, reserve_by
 from app.settings import get_settings
@@ -60,6 +61,8 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
             return earlier
         free_key(session, caller, order)
     require_active(caller)
+    if facts.is_stopped:
+        raise stopped_error()
     order = require_checked(caller, order)
     jobs = _write_order(session, caller, order, facts)
     _begin_reviews(session, order, jobs)

@@ -8,7 +8,6 @@ or take more time and memory than the policy allows.
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +48,15 @@ def _tensor(order: dict[str, Any], path: str) -> Any:
 
     with Image.open(path, formats=["JPEG"]) as picture:
         resized = picture.convert("RGB").resize(tuple(order["input_size"]), Image.Resampling.BILINEAR)
-    values = np.asarray(resized, np.float32) / np.float32(255)
+    values: Any = np.asarray(resized, np.float32) / np.float32(255)
     values = (values - np.array(order["mean"], np.float32)) / np.array(order["std"], np.float32)
     return np.ascontiguousarray((values.transpose(2, 0, 1) if order["layout"] == "nchw" else values)[None])
 
 
-def _activated(output: Any, order: dict[str, Any]) -> Sequence[float]:
+def _activated(output: Any, order: dict[str, Any]) -> list[float]:
     import numpy as np
 
-    values = np.asarray(output, np.float64).reshape(-1)
+    values: Any = np.asarray(output, np.float64).reshape(-1)
     if order["activation"] == "softmax":
         values = np.exp(values - values.max())
         values /= values.sum()

@@ -32,6 +32,24 @@ class PicturesPolicy(BaseModel):
     previews: bool = False
 
 
+class RepeatersPolicy(BaseModel):
+    """What becomes of whoever repeats refused orders in a day (UTC): of a project's keys, or of all others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # From so many refusals on, so many orders a minute are taken.
+    slow_after: int = Field(20, ge=1)
+    slow_per_minute: int = Field(2, ge=1)
+    # From so many on none is, until an operator allows them again.
+    stop_after: int = Field(100, ge=2)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "RepeatersPolicy":
+        if self.slow_after > self.stop_after:
+            raise ValueError("slow_after must not be above stop_after")
+        return self
+
+
 class OnnxLabel(BaseModel):
     """One output of a classifier, and from which score on it counts; without a threshold it never does."""
 

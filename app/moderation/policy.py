@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from app.moderation.picture_policy import OnnxPolicy, PicturesPolicy
+from app.moderation.picture_policy import OnnxPolicy, PicturesPolicy, RepeatersPolicy
 from app.moderation.rules import shipped_rules
 from app.settings import get_settings
 
@@ -110,6 +110,7 @@ class ModerationPolicy(BaseModel):
     http: HttpPolicy | None = None
     onnx: OnnxPolicy | None = None
     pictures: PicturesPolicy = PicturesPolicy()
+    repeaters: RepeatersPolicy = RepeatersPolicy()
     rules: RulesPolicy = RulesPolicy()
     review: ReviewPolicy = ReviewPolicy()
     strict: StrictPolicy = StrictPolicy()

@@ -12,6 +12,7 @@ CODES = {
     "unauthenticated": "InvalidApiKey",
     "forbidden": "AccessDenied",
     "account_suspended": "AccessDenied",
+    "orders_stopped": "AccessDenied",
     "terms_not_acknowledged": "AccessDenied",
     "insufficient_funds": "Arrearage",
     "budget_exceeded": "Arrearage",

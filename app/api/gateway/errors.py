@@ -14,6 +14,7 @@ TYPES = {
     "unauthenticated": "authentication_error",
     "forbidden": "forbidden",
     "account_suspended": "forbidden",
+    "orders_stopped": "forbidden",
     "terms_not_acknowledged": "forbidden",
     "not_found": "not_found",
     "unknown_model": "model_not_found",

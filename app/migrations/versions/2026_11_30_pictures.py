@@ -1,4 +1,4 @@
-"""what checkers of pictures said of each file, and the films that they refused
+"""what checkers of pictures said of files, the films that they refused, and who repeats refused orders
 
 Revision: 0052_pictures, after 0051
 """
@@ -55,9 +55,46 @@ def upgrade() -> None:
         postgresql_where=sa.text("removed_at IS NULL"),
         if_not_exists=True,
     )
+    op.create_table(
+        "refusal_counts",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account_id", "scope")),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("refusals", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_refusal_counts_account_id_accounts")),
+        sa.PrimaryKeyConstraint("account_id", "scope", "test", "day", name=op.f("pk_refusal_counts")),
+        if_not_exists=True,
+    )
+    op.create_index("ix_refusal_counts_day", "refusal_counts", ["day"], if_not_exists=True)
+    op.create_table(
+        "order_stops",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("id", "account_id", "scope")),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("refusals", sa.Integer(), nullable=False),
+        sa.Column("stopped_at", moment, nullable=False),
+        sa.Column("allowed_at", moment, nullable=True),
+        sa.Column("allowed_by", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_order_stops_account_id_accounts")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_order_stops")),
+        if_not_exists=True,
+    )
+    is_open = sa.text("allowed_at IS NULL")
+    op.create_index(
+        "uq_order_stops_open",
+        "order_stops",
+        ["account_id", "scope", "test"],
+        unique=True,
+        postgresql_where=is_open,
+        if_not_exists=True,
+    )
+    op.create_index(
+        "ix_order_stops_newest", "order_stops", ["stopped_at"], postgresql_where=is_open, if_not_exists=True
+    )
 
 
 def downgrade() -> None:
     """Take this revision back."""
+    op.drop_table("order_stops")
+    op.drop_table("refusal_counts")
     op.drop_table("quarantined_films")
     op.drop_table("moderation_checked_files")
