@@ -73,6 +73,19 @@ REVIEWS_DECIDED = Counter(
     ["stage", "decision", "decided_by"],
     registry=REGISTRY,
 )
+PICTURES_CHECKED = Counter(
+    "cinemeter_pictures_checked",
+    "Files that checkers of pictures were asked about: known from before, allowed, against, or failed.",
+    ["stage", "checker", "answer"],
+    registry=REGISTRY,
+)
+PICTURE_CHECK_SECONDS = Histogram(
+    "cinemeter_picture_check_seconds",
+    "Seconds that a checker took for the pictures of an order, or of a film.",
+    ["stage", "checker"],
+    buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
+    registry=REGISTRY,
+)
 ORDERS_RESTRAINED = Counter(
     "cinemeter_orders_restrained",
     "Accounts, or projects, whose orders were slowed or stopped because they repeated refused ones.",

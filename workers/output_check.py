@@ -89,7 +89,7 @@ def _check(film: Path, *, owner: str, strict: bool) -> PicturesCheck:
     """Return what the checkers say of a film. Raises UncheckedFilm while too many are being checked."""
     file = PictureFile(file_sha256(film), partial(_link, film))
     try:
-        return check_pictures([file], output_checkers(strict=strict), owner=owner, strict=strict)
+        return check_pictures([file], output_checkers(strict=strict), CheckStage.OUTPUT, owner=owner, strict=strict)
     except AppError as error:
         raise UncheckedFilm(error.message) from error
 

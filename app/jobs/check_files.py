@@ -118,7 +118,7 @@ def _check(
     storage = get_storage()
     sources = [PictureFile(str(each.sha256), partial(storage.get_file, str(each.key))) for each in files]
     commit_early(session)
-    check = check_pictures(sources, checkers, owner=caller.account_id, strict=caller.is_strict)
+    check = check_pictures(sources, checkers, CheckStage.INPUT, owner=caller.account_id, strict=caller.is_strict)
     return check, files
 
 

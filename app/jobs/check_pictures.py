@@ -11,10 +11,11 @@ from app.assets.sample_frames import sample_frames
 from app.concurrency import ConcurrencyLimit
 from app.db import transaction
 from app.errors import AppError
-from app.moderation.check import without_review
+from app.metrics import PICTURE_CHECK_SECONDS, PICTURES_CHECKED
+from app.moderation.check import UNCHECKED, without_review
 from app.moderation.checked_files import remember_answer, remembered_answers
 from app.moderation.checker_interface import PictureAnswer, PictureChecker
-from app.moderation.outcomes import CheckFailed, Finding, Outcome, graver
+from app.moderation.outcomes import CheckFailed, CheckStage, Finding, Outcome, graver
 from app.moderation.picture_checkers import failed_answer
 from app.moderation.policy import moderation_policy
 
@@ -43,7 +44,12 @@ class PicturesCheck:
 
 
 def check_pictures(
-    files: Sequence[PictureFile], checkers: Sequence[PictureChecker], *, owner: str, strict: bool = False
+    files: Sequence[PictureFile],
+    checkers: Sequence[PictureChecker],
+    stage: CheckStage,
+    *,
+    owner: str,
+    strict: bool = False,
 ) -> PicturesCheck:
     """Check files by one checker after the other, until one of them refuses a file.
 
@@ -63,8 +69,9 @@ def check_pictures(
             fresh = [sha256 for sha256 in distinct if (sha256, checker.fingerprint) not in known]
             answers = {sha256: known[sha256, checker.fingerprint] for sha256 in distinct if sha256 not in fresh}
             if fresh:
-                with _check_slot(owner):
+                with _check_slot(owner), PICTURE_CHECK_SECONDS.labels(stage, checker.name).time():
                     answers |= _ask(checker, fresh, frames)
+            _count(stage, checker.name, [answers[sha256] for sha256 in fresh], known=len(distinct) - len(fresh))
             checked_by.append(f"{checker.name} pictures {next(iter(answers.values())).version}".rstrip())
             found = {sha256: each.finding for sha256, each in answers.items() if each.finding is not None}
             unchecked += [each for each in found.values() if each.outcome is Outcome.ALLOW][:1]
@@ -73,6 +80,15 @@ def check_pictures(
             if gravest is not None and gravest[1].outcome is Outcome.REFUSE:
                 break
     return PicturesCheck(gravest, tuple(unchecked), tuple(checked_by))
+
+
+def _count(stage: CheckStage, checker: str, answers: Sequence[PictureAnswer], *, known: int) -> None:
+    """Count what a checker said of files that were new to it, and those that it had seen before."""
+    PICTURES_CHECKED.labels(stage, checker, "known").inc(known)
+    for answer in answers:
+        is_failed = answer.finding is not None and answer.finding.category == UNCHECKED
+        name = "failed" if is_failed else "allowed" if answer.finding is None else "against"
+        PICTURES_CHECKED.labels(stage, checker, name).inc()
 
 
 def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:

@@ -101,7 +101,40 @@ SERVICE = (
     Panel(
         "Decisions of moderation in an hour",
         "short",
-        (("sum by (stage, outcome) (increase(cinemeter_moderation_total[1h]))", "{{stage}}: {{outcome}}"),),
+        (
+            (
+                "sum by (stage, outcome, checker) (increase(cinemeter_moderation_total[1h]))",
+                "{{stage}}: {{outcome}} ({{checker}})",
+            ),
+        ),
+    ),
+    Panel(
+        "Files seen by checkers in an hour",
+        "short",
+        (
+            (
+                "sum by (stage, checker, answer) (increase(cinemeter_pictures_checked_total[1h]))",
+                "{{stage}}: {{checker}}, {{answer}}",
+            ),
+        ),
+        "`known` are files that were seen before; a rise of `failed` calls for a look at the checker.",
+    ),
+    Panel(
+        "Seconds of a check of pictures",
+        "s",
+        tuple(
+            (
+                f"histogram_quantile({share}, sum by (le, checker) "
+                "(rate(cinemeter_picture_check_seconds_bucket[$__rate_interval])))",
+                f"{{{{checker}}}} {name}",
+            )
+            for share, name in (("0.5", "half"), ("0.95", "95 %"))
+        ),
+    ),
+    Panel(
+        "Accounts and projects whose orders were slowed or stopped in a day",
+        "short",
+        (("sum by (kind) (increase(cinemeter_orders_restrained_total[1d]))", "{{kind}}"),),
     ),
     Panel(
         "Reviews that wait, and decisions in an hour",
