@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     moderation_policy: Path | None = Field(
         None,
-        description="TOML file with the operator's policy of moderation: the server that checks words besides the shipped rules; empty: the rules alone.",
+        description="TOML file with the operator's policy of moderation: the server and the classifier that check words and pictures besides the shipped rules, and what repeaters may; empty: the rules alone.",
     )
     body_bytes_max: int = Field(
         33_554_432, ge=1024, description="Largest request body, in bytes, outside asset uploads."

@@ -73,9 +73,9 @@ def check_pictures(
                     answers |= _ask(checker, fresh, frames)
             _count(stage, checker.name, [answers[sha256] for sha256 in fresh], known=len(distinct) - len(fresh))
             checked_by.append(f"{checker.name} pictures {next(iter(answers.values())).version}".rstrip())
-            found = {sha256: each.finding for sha256, each in answers.items() if each.finding is not None}
-            unchecked += [each for each in found.values() if each.outcome is Outcome.ALLOW][:1]
-            for sha256, finding in found.items():
+            findings = {sha256: each.finding for sha256, each in answers.items() if each.finding is not None}
+            unchecked += [each for each in findings.values() if each.outcome is Outcome.ALLOW][:1]
+            for sha256, finding in findings.items():
                 gravest = _graver(gravest, sha256, without_review(finding) if strict else finding)
             if gravest is not None and gravest[1].outcome is Outcome.REFUSE:
                 break
@@ -140,11 +140,11 @@ def _ask(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> di
     """Return a checker's answers to files that are new to it, and remember them. Where it fails, the policy answers."""
     try:
         sampled = {sha256: each for sha256, each in zip(sha256s, frames.of(sha256s), strict=True) if each}
-        asked = [*sampled.values()]
-        found = checker.check(asked, frames.new_folder(), seconds=frames.seconds_left()) if asked else []
+        readable = [*sampled.values()]
+        news = checker.check(readable, frames.new_folder(), seconds=frames.seconds_left()) if readable else []
     except CheckFailed as failure:
         return dict.fromkeys(sha256s, failed_answer(checker, failure))
-    answers = dict(zip(sampled, found, strict=True))
+    answers = dict(zip(sampled, news, strict=True))
     with transaction() as session:
         for sha256 in sorted(answers):
             remember_answer(session, sha256, checker, answers[sha256])

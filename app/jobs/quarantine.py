@@ -109,7 +109,7 @@ def remove_expired(*, limit: int) -> int:
 def unreferenced_quarantine(session: Session, stats: Collection[Stat], *, older_than: timedelta) -> list[str]:
     """Return the keys among these that no film in quarantine refers to: of takes that were lost, and leftovers."""
     names = [stat.key for stat in stats]
-    kept = QuarantinedFilm.key.in_(names), QuarantinedFilm.removed_at.is_(None)
-    known = set(session.scalars(select(QuarantinedFilm.key).where(*kept)))
+    referenced = QuarantinedFilm.key.in_(names), QuarantinedFilm.removed_at.is_(None)
+    known = set(session.scalars(select(QuarantinedFilm.key).where(*referenced)))
     before = now(session) - older_than
     return [stat.key for stat in stats if stat.key not in known and stat.modified_at < before]

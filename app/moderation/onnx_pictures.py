@@ -78,15 +78,15 @@ class OnnxPictures:
 
     def _answer(self, frames: Sequence[Sequence[float]]) -> PictureAnswer:
         """Return what stands against a file by the highest score of each label in its frames."""
-        found: list[tuple[bool, float, str]] = []
+        against: list[tuple[bool, float, str]] = []
         for number, label in enumerate(self._policy.labels):
             score = min(1.0, max(0.0, *(frame[number] for frame in frames)))
             is_refused = label.refuse is not None and score >= label.refuse
             if is_refused or (label.review is not None and score >= label.review):
-                found.append((is_refused, score, label.name))
-        if not found:
+                against.append((is_refused, score, label.name))
+        if not against:
             return PictureAnswer(None, self._version)
-        is_refused, score, name = max(found)
+        is_refused, score, name = max(against)
         outcome = Outcome.REFUSE if is_refused else Outcome.REVIEW
         return PictureAnswer(Finding(outcome, name, score, name, self._version, CHECKER), self._version)
 

@@ -51,13 +51,13 @@ def main(folder: str) -> int:
 
 def _sample(number: int, path: Path, folder: Path, reader: str, count: int, side: int) -> int:
     """Write the frames of one file, and return how many there are."""
-    written = 0
+    done = 0
     with suppress(RefusedError, MemoryError, av.error.FFmpegError, OSError, ValueError, OverflowError):
         is_picture = reader in ("PNG", "JPEG", "WEBP")
         for frame in _picture(path, folder, reader) if is_picture else _clip_frames(path, reader, count):
-            _write(frame, folder / f"{number:02d}-{written:02d}.jpg", side)
-            written += 1
-    return written
+            _write(frame, folder / f"{number:02d}-{done:02d}.jpg", side)
+            done += 1
+    return done
 
 
 def _picture(path: Path, folder: Path, reader: str) -> Iterator[Image.Image]:
@@ -74,12 +74,12 @@ def _clip_frames(path: Path, reader: str, count: int) -> Iterator[Image.Image]:
         if video is None:
             raise RefusedError("it has no pictures")
         seconds = _duration(media, video)
-        shown: set[int | None] = set()
+        moments: set[int | None] = set()
         for part in range(count):
             share = Fraction(part * _STEPS + secrets.randbelow(_STEPS), count * _STEPS)
             frame = _frame_at(media, video, share * seconds)
-            if frame is not None and frame.pts not in shown:
-                shown.add(frame.pts)
+            if frame is not None and frame.pts not in moments:
+                moments.add(frame.pts)
                 yield frame.to_image()
 
 

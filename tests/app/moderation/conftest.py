@@ -16,16 +16,16 @@ PolicyWriter = Callable[..., ModerationServer]
 def policy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PolicyWriter]:
     """Return what writes a policy whose server sees pictures, and returns the server."""
     with moderation_server() as server:
-        written = 0
+        count = 0
 
         def write(path: str = "/eyes", more: str = "", **fields: Any) -> ModerationServer:
-            nonlocal written
-            written += 1
+            nonlocal count
+            count += 1
             fields = {"pictures": True, "timeout_seconds": 10, **fields}
             lines = [
                 f"{name} = {str(value).lower() if value is True else repr(value)}" for name, value in fields.items()
             ]
-            file = tmp_path / f"policy-{written}.toml"
+            file = tmp_path / f"policy-{count}.toml"
             file.write_text("\n".join(["[http]", f"url = {server.url(path)!r}", *lines, more]))
             monkeypatch.setenv("CINEMETER_MODERATION_POLICY", str(file))
             get_settings.cache_clear()

@@ -38,8 +38,8 @@ def test_the_worst_frame_of_a_file_decides_by_the_thresholds(tmp_path: Path) -> 
     )
     model = checker(write_network(tmp_path / "colours.onnx"))
     answers = model.check([[blue, red], [pink, green], [green], [blue]], tmp_path, seconds=SECONDS)
-    found = [None if each.finding is None else (each.finding.outcome, each.finding.category) for each in answers]
-    assert found == [(Outcome.REFUSE, "red"), (Outcome.REVIEW, "green"), (Outcome.REVIEW, "green"), None]
+    outcomes = [None if each.finding is None else (each.finding.outcome, each.finding.category) for each in answers]
+    assert outcomes == [(Outcome.REFUSE, "red"), (Outcome.REVIEW, "green"), (Outcome.REVIEW, "green"), None]
     assert answers[0].finding is not None
     assert answers[0].finding.score == pytest.approx(250 / 255, abs=0.02)
     assert {each.version for each in answers} == {model._version}

@@ -124,11 +124,11 @@ def test_an_allowed_picture_is_checked_once_and_named_by_the_job(
         orders = [world.post("/v1/videos", {**FILM, "first_frame": green}) for _ in range(2)]
     assert [each.status_code for each in orders] == [200, 200], orders[0].text
     assert waits == []
-    sent = server.pictures()
-    assert len(sent) == 1
-    assert sent[0]["input"][0]["type"] == "image_url"
-    assert sent[0]["input"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
-    assert sent[0]["model"] == "moderator-1"
+    calls = server.pictures()
+    assert len(calls) == 1
+    assert calls[0]["input"][0]["type"] == "image_url"
+    assert calls[0]["input"][0]["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    assert calls[0]["model"] == "moderator-1"
     with transaction() as session:
         names = {session.get_one(Job, each.json()["id"]).checked_by for each in orders}
     assert names == {f"rules {shipped_rules().version}, http moderator-1, http pictures moderator-1"}
@@ -255,11 +255,11 @@ def test_a_picture_that_calls_for_a_review_is_accepted_and_waits(
 def test_old_answers_are_forgotten(world: World, policy: PolicyWriter, tmp_path: Path) -> None:
     server = policy(more="[pictures]\nremember_days = 3")
     green = upload(world, picture(tmp_path / "green.png", GREEN))
-    for passed, asked in ((0, 1), (2, 1), (4, 2)):
+    for passed, calls in ((0, 1), (2, 1), (4, 2)):
         with transaction() as session:
             session.execute(update(CheckedFile).values(checked_at=now(session) - timedelta(days=passed)))
         assert world.post("/v1/videos", {**FILM, "first_frame": green}).status_code == 200
-        assert len(server.pictures()) == asked
+        assert len(server.pictures()) == calls
     with transaction() as session:
         assert forget_answers(session, limit=10) == 0
         session.execute(update(CheckedFile).values(checked_at=now(session) - timedelta(days=4)))

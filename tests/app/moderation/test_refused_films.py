@@ -93,11 +93,11 @@ def test_no_known_way_leads_to_a_refused_film(world: World, policy: PolicyWriter
         for path in ("edits", "extensions"):
             body = {"video": job_id, "prompt": "more", "seconds": 1}
             assert world.post(f"/v1/videos/{path}", body).status_code in (409, 410)
-        shown = world.get(f"/v1/videos/{job_id}").text + world.get("/v1/videos").text
-        shown += str(mcp(world, "status", {"video_id": job_id}))
-        shown += world.get(f"/api/v1/tasks/{job_id}").text + world.get(f"/replicate/v1/predictions/{job_id}").text
-        assert "/content" not in re.sub(r"\s", "", shown)
-        assert "/files/" not in shown
+        text = world.get(f"/v1/videos/{job_id}").text + world.get("/v1/videos").text
+        text += str(mcp(world, "status", {"video_id": job_id}))
+        text += world.get(f"/api/v1/tasks/{job_id}").text + world.get(f"/replicate/v1/predictions/{job_id}").text
+        assert "/content" not in re.sub(r"\s", "", text)
+        assert "/files/" not in text
         expired_films()
     # Its owner, who may have seen the file elsewhere, cannot reuse it by its bytes.
     upload = {"video": ("film.mp4", (tmp_path / "film.mp4").read_bytes(), "video/mp4")}
@@ -119,11 +119,11 @@ def test_films_that_pass_and_those_of_test_keys_and_of_cancelled_jobs(world: Wor
     assert world.get(f"/v1/videos/{tested}", key=world.test_key).json()["error"]["code"] == "content_refused"
     # Without checks of films, nothing is asked.
     server = policy(more="[pictures]\noutput = false")
-    asked = len(server.pictures())
+    before = len(server.pictures())
     film = world.post("/v1/videos", {**FILM, "prompt": "other bars"}).json()["id"]
     world.work()
     assert world.get(f"/v1/videos/{film}").json()["status"] == "completed"
-    assert len(server.pictures()) == asked
+    assert len(server.pictures()) == before
 
 
 def test_a_film_that_cannot_be_checked_is_tried_again_or_delivered_by_the_policy(
