@@ -40,7 +40,20 @@ _OTHERS = (
     *("blocked", "proxy_failed", "internal", "timeout", "tls_failed", "disconnected", "bad_answer", "dns_failed"),
     # Nouns of `There is no … with this id.`
     *("member", "invitation", "receipt", "page", "endpoint", "delivery", "video", "asset", "worker", "price book"),
-    *("contract", "pause", "top-up", "quote", "job", "film", "event", "agreement", "picture", "report", "review"),
+    *(
+        "contract",
+        "pause",
+        "top-up",
+        "quote",
+        "job",
+        "film",
+        "event",
+        "agreement",
+        "picture",
+        "report",
+        "review",
+        "stop",
+    ),
     # Names of a film's resolved settings.
     *("steps", "guidance", "fps", "frames", "width", "height", "mode", "seeds", "native_size"),
 )
