@@ -22,8 +22,7 @@ from app.audit_log.log import list_entries
 from app.clock import now
 from app.errors import AppError
 from app.jobs.visible_label import policy_of
-from app.moderation.refusal_tables import OrderStop
-from app.moderation.repeaters import ACCOUNT, list_stops
+from app.moderation.repeaters import list_stops
 from app.parsing import parse_integer
 from app.prices.find import book_at, list_contracts
 from app.provenance.label_policy import VisibleLabel
@@ -243,7 +242,7 @@ def account_page(
         "reference": f"console-{secrets.token_hex(5)}",
         "invitation_link": invitation_link,
         "password_link": password_link,
-        "stops": [_stop(each) for each in list_stops(session, account_id=account_id, limit=accounts.STOPS_MAX)],
+        "stops": list_stops(session, account_id=account_id, limit=accounts.STOPS_MAX),
         "visible_labels": list(VisibleLabel),
         "default_label": get_settings().visible_label,
         "moderation_levels": list(ModerationLevel),
@@ -260,12 +259,6 @@ def _top_up(request: TopUpRequest, visitor: Visitor) -> dict[str, Any]:
     """Return a top-up that waits for a second operator."""
     facts = {name: getattr(request, name) for name in ("id", "amount", "kind", "reference", "reason", "requested_at")}
     return {**facts, "is_own": request.requested_by == visitor.caller.person}
-
-
-def _stop(stop: OrderStop) -> dict[str, Any]:
-    """Return a stop of the account's orders; `project` is empty for what has no project, None for all orders."""
-    facts = {name: getattr(stop, name) for name in ("id", "test", "refusals", "stopped_at")}
-    return {**facts, "project": None if stop.scope == ACCOUNT else stop.scope}
 
 
 def _transfer(transfer: Transfer) -> dict[str, Any]:
