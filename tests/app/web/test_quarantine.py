@@ -10,6 +10,8 @@ from app.db import transaction
 from app.dispatch.retention import expired_quarantine, unreferenced_quarantine
 from app.jobs.quarantine_tables import QuarantinedFilm
 from app.jobs.tables import Job
+from app.moderation.refusal_tables import OrderStop
+from app.moderation.repeaters import count_refusal
 from app.roles import Role
 from app.storage import get_storage
 from tests.app.moderation.conftest import PolicyWriter
@@ -91,3 +93,21 @@ def seen() -> list[str]:
     """Return whose films the audit log says that moderators have seen."""
     with transaction() as session:
         return list(session.scalars(select(AuditEntry.subject).where(AuditEntry.act == "quarantine.seen")))
+
+
+def test_an_operator_takes_orders_again_that_were_stopped(site: Site, policy: PolicyWriter) -> None:
+    policy(more="[repeaters]\nslow_after = 2\nstop_after = 2")
+    with transaction() as session:
+        for _ in range(2):
+            count_refusal(session, site.accounts["alice"], scope="", test=False)
+        stop = session.scalars(select(OrderStop)).one()
+    operator = site.browser("author")
+    assert f"/admin/accounts/{site.accounts['alice']}" in operator.get("/admin/inbox").text
+    assert "Orders without a project are stopped." in operator.get(f"/admin/accounts/{site.accounts['alice']}").text
+    # Not by the page of another account.
+    assert operator.send(f"/admin/accounts/{site.accounts['bob']}/orders", {"stop": stop.id}).status_code == 404
+    assert site.browser("approver").send(f"/admin/accounts/{site.accounts['alice']}/orders").status_code == 403
+    operator.get(f"/admin/accounts/{site.accounts['alice']}")
+    operator.send(f"/admin/accounts/{site.accounts['alice']}/orders", {"stop": stop.id})
+    assert "Orders are taken again." in operator.text()
+    assert "are stopped" not in operator.text()
