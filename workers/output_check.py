@@ -1,5 +1,6 @@
 """Check the pictures of a finished film before anything of it is stored; a refused one goes into quarantine."""
 
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,25 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import fail_take, lock_take, release_take
 from app.errors import AppError
 from app.jobs.check_pictures import PictureFile, PicturesCheck, check_pictures
+from app.jobs.plan import FINISH_POOL
 from app.jobs.quarantine import quarantine_film, quarantine_key, release_film
 from app.jobs.review import hold_for_review, refused_message
 from app.jobs.tables import Job
 from app.moderation.check import UNCHECKED
 from app.moderation.outcomes import CheckStage, Finding, Outcome
-from app.moderation.picture_checkers import output_checkers
+from app.moderation.picture_checkers import output_checkers, require_checkers
 from app.moderation.policy import moderation_policy
 from app.moderation.record import is_allowed, record_about_job
 from app.moderation.repeaters import count_refusal, scope_of
 from app.storage import Stored, get_storage
 from workers.film.encoding import FilmError
+
+
+def require_policy(pools: Collection[str]) -> None:
+    """Raise RuntimeError for a policy of moderation, or a classifier in it, that a worker of these pools cannot use."""
+    moderation_policy()
+    if FINISH_POOL in pools:
+        require_checkers()
 
 
 class StoppedFilm(FilmError):

@@ -16,7 +16,6 @@ from app.dispatch.claim import Claim, claim, has_ready
 from app.dispatch.worker_registry import deregister_worker, heartbeat, register_worker
 from app.liveness import LIVENESS
 from app.logs import bind_log_ids
-from app.moderation.policy import moderation_policy
 from app.provenance.mark_state import MarkError
 from app.settings import get_settings
 from app.trace import span
@@ -26,6 +25,7 @@ from workers.engine.host_info import machine_facts
 from workers.engine_cache import EngineCache
 from workers.film_marks import usable_identity
 from workers.finish_take import FinishTake
+from workers.output_check import require_policy
 from workers.prefetch import Prefetcher
 from workers.running_take import RunningTake
 from workers.segment_take import SegmentTake
@@ -271,11 +271,8 @@ _workers: list[WorkerLoop] = []
 
 
 def start_worker(worker_id: str, pools: list[str]) -> WorkerLoop:
-    """Open the worker loop of this process.
-
-    Raises MarkError when no film could be signed, and RuntimeError for a policy of moderation that cannot be used.
-    """
-    moderation_policy()
+    """Open the worker loop of this process. Raises MarkError when no film could be signed, and as `require_policy`."""
+    require_policy(pools)
     # Before the first claim: a film that cannot be signed must not be rendered.
     identity = usable_identity()
     if identity.is_development:

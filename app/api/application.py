@@ -25,7 +25,7 @@ from app.api.videos.derived import ExtensionRequest
 from app.assets.schemas import AssetFromUrl
 from app.jobs.live_feed import LiveFeed
 from app.jobs.schemas import VideoRequest
-from app.moderation.policy import moderation_policy
+from app.moderation.picture_checkers import require_checkers
 from app.moderation.rules import shipped_rules
 
 # Every API interface. To add one, write its folder and name it here.
@@ -73,7 +73,7 @@ def operation_id(route: APIRoute) -> str:
 def create_app() -> FastAPI:
     """Return the API with all of its interfaces."""
     # A policy that cannot be read stops the start, not an order; and no order waits for the rules to be read.
-    moderation_policy()
+    require_checkers()
     shipped_rules()
     interfaces = tuple(make_interface() for make_interface in INTERFACES)
 

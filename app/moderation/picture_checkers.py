@@ -1,6 +1,7 @@
 """The checkers of pictures that the operator's policy names, and what holds where one of them fails."""
 
 import logging
+from importlib.util import find_spec
 
 from app.moderation.check import ON_FAILURE, UNCHECKED
 from app.moderation.checker_interface import PictureAnswer, PictureChecker
@@ -34,9 +35,23 @@ def output_checkers(*, strict: bool = False) -> list[PictureChecker]:
     return picture_checkers(strict=strict) if moderation_policy().pictures.output else []
 
 
+def require_checkers() -> None:
+    """Raise RuntimeError where a checker that the policy names cannot run: no process may go on without it."""
+    policy = moderation_policy()
+    if policy.onnx is None:
+        return
+    if find_spec("onnxruntime") is None:
+        raise RuntimeError("The classifier of [onnx] needs onnxruntime: install the extra pictures.")
+    try:
+        picture_checkers()
+    except OSError as error:
+        raise RuntimeError(f"The model of [onnx] cannot be read: {error.strerror}") from None
+
+
 def shows_unchecked() -> bool:
     """Return whether anything of a film may be seen before it is finished: where films are checked, by the policy."""
-    return moderation_policy().pictures.previews or not output_checkers()
+    policy = moderation_policy()
+    return policy.pictures.previews or not (policy.pictures.output and policy.checks_pictures)
 
 
 def failed_answer(checker: PictureChecker, failure: Exception) -> PictureAnswer:

@@ -115,6 +115,11 @@ class ModerationPolicy(BaseModel):
     review: ReviewPolicy = ReviewPolicy()
     strict: StrictPolicy = StrictPolicy()
 
+    @property
+    def checks_pictures(self) -> bool:
+        """Whether it names a checker of pictures."""
+        return self.onnx is not None or (self.http is not None and self.http.pictures)
+
 
 def moderation_policy() -> ModerationPolicy:
     """Return the policy of this process. Raises RuntimeError for a file that cannot be read or says something else."""

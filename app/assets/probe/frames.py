@@ -91,15 +91,17 @@ def _duration(media: Any, video: Any) -> Fraction:
 
 
 def _frame_at(media: Any, video: Any, moment: Fraction) -> Any:
-    """Return the first frame of a clip at `moment` (seconds from its start) or later, else its last one, or None."""
+    """Return the frame that a clip shows at `moment` (seconds from its start), or None where it has none."""
     base, start = Fraction(video.time_base), video.start_time or 0
     media.seek(start + int(moment / base), stream=video, backward=True)
-    last = None
+    current = None
     for frame in islice(media.decode(video), _DECODED_MAX):
-        last = frame
-        if frame.pts is None or (frame.pts - start) * base >= moment or time.process_time() > _CPU_SECONDS / 2:
+        if current is not None and (frame.pts is None or (frame.pts - start) * base > moment):
             break
-    return last
+        current = frame
+        if time.process_time() > _CPU_SECONDS / 2:
+            break
+    return current
 
 
 def _write(frame: Image.Image, path: Path, side: int) -> None:

@@ -9,7 +9,9 @@ from PIL import Image
 
 from app.moderation.onnx_pictures import OnnxPictures
 from app.moderation.outcomes import CheckFailed, Outcome
+from app.moderation.picture_checkers import require_checkers, shows_unchecked
 from app.moderation.picture_policy import OnnxPolicy, PicturesPolicy
+from app.settings import get_settings
 from tests.app.moderation.networks import write_network
 
 LABELS: tuple[dict[str, Any], ...] = (
@@ -85,8 +87,22 @@ def test_what_is_no_model_fails_and_what_is_no_policy_is_refused(tmp_path: Path)
     (tmp_path / "text.onnx").write_bytes(b"not a model")
     with pytest.raises(CheckFailed, match="crashed"):
         checker(tmp_path / "text.onnx").check([[frame(tmp_path / "a.jpg", (9, 9, 9))]], tmp_path, seconds=SECONDS)
-    with pytest.raises(ValueError, match="does not exist"):
-        checker(tmp_path / "none.onnx")
     for fields in ({"labels": ({"name": "red"},)}, {"std": (1, 0, 1)}, {"labels": ()}, {"layout": "chwn"}):
         with pytest.raises(ValueError, match="validation error"):
             checker(tmp_path / "text.onnx", **fields)
+
+
+def test_a_process_without_its_classifier_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f"[onnx]\nmodel = '{tmp_path}/none.onnx'\nlabels = [{{name = 'red', refuse = 0.5}}]\n")
+    monkeypatch.setenv("CINEMETER_MODERATION_POLICY", str(file))
+    get_settings.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="cannot be read"):
+            require_checkers()
+        # Others do without it, and show nothing of a film that will be checked.
+        assert not shows_unchecked()
+        write_network(tmp_path / "none.onnx")
+        require_checkers()
+    finally:
+        get_settings.cache_clear()

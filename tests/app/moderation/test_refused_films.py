@@ -25,7 +25,7 @@ from app.storage import get_storage
 from app.wallet.tables import Hold
 from tests.api_client import World
 from tests.app.moderation.conftest import PolicyWriter
-from tests.app.moderation.test_orders import FILM, mcp, wallets
+from tests.app.moderation.test_orders import FILM, TASK, mcp, wallets
 from tests.workers.worker_processes import takes
 
 pytestmark = pytest.mark.xdist_group("service")
@@ -62,6 +62,9 @@ def test_a_refused_film_costs_nothing_and_is_in_quarantine(world: World, policy:
         assert (receipt.outcome, receipt.total, receipt.film_key, receipt.film_sha256) == ("failed", 0, None, None)
         types = session.scalars(select(Event.type).where(Event.job_id == job_id).order_by(Event.sequence)).all()
         assert types == ["video.created", "video.started", "video.failed"]
+        ended = session.scalars(select(Event).where(Event.type == "video.failed")).one()
+        assert "content_refused" in ended.body
+        assert not any(part in ended.body for part in ("/files/", "/content", "quarantine"))
         row = session.scalars(select(ModerationOutcome)).one()
         assert (row.job_id, row.stage, row.outcome, row.category, row.interface) == (
             job_id, "output", "refuse", "violence/graphic", "native",
@@ -106,6 +109,38 @@ def test_no_known_way_leads_to_a_refused_film(world: World, policy: PolicyWriter
     assert (answer.status_code, answer.json()["field"]) == (422, "video")
     assert world.delete(f"/v1/videos/{job_id}").status_code == 200
     assert files_of(job_id) == [film.key]
+
+
+def test_every_interface_says_that_a_film_was_refused_and_links_to_nothing(world: World, policy: PolicyWriter) -> None:
+    server = policy()
+    server.flags = True
+    wallet = wallets()
+    task = {**TASK, "input": {"prompt": "bars"}}
+    path = "/api/v1/services/aigc/video-generation/video-synthesis"
+    answer = world.post(path, task, headers={"X-DashScope-Async": "enable"}).json()
+    task_id = answer["output"]["task_id"]
+    path = "/replicate/v1/models/cinemeter/synthetic/predictions"
+    prediction = world.post(path, {"input": {"prompt": "bars", "seconds": 1}}).json()["id"]
+    quote = mcp(world, "quote", {"order": FILM})["structuredContent"]
+    tool = mcp(world, "generate", {"quote_id": quote["id"], "confirm_total": quote["total"]})["structuredContent"]
+    call = {"prompt": "bars", "n": 1, "duration": 1, "resolution": "832x480"}
+    headers = {"ai-model-id": "cinemeter/synthetic"}
+    operation = world.post("/v4/ai/video-model/start", call, headers=headers).json()
+    group = world.post("/v1/videos", {**FILM, "n": 2}).json()["group"]
+    world.work()
+    answers = {
+        "dashscope": world.get(f"/api/v1/tasks/{task_id}"),
+        "replicate": world.get(f"/replicate/v1/predictions/{prediction}"),
+        "gateway": world.post("/v4/ai/video-model/status", operation, headers=headers),
+        "group": world.get(f"/v1/videos/groups/{group}"),
+    }
+    assert answers["dashscope"].json()["output"]["task_status"] == "FAILED"
+    assert answers["dashscope"].json()["output"]["code"] == "DataInspectionFailed"
+    assert answers["replicate"].json()["status"] == "failed"
+    texts = [answer.text for answer in answers.values()] + [str(mcp(world, "status", {"video_id": tool["id"]}))]
+    assert all("stage output" in text for text in texts), texts
+    assert not any(part in text for text in texts for part in ("/files/", "/content", "quarantine")), texts
+    assert wallets() == wallet
 
 
 def test_films_that_pass_and_those_of_test_keys_and_of_cancelled_jobs(world: World, policy: PolicyWriter) -> None:
