@@ -67,6 +67,12 @@ def list_quarantine(
     return session.scalars(newest.limit(limit)).all()
 
 
+def is_kept(session: Session, job_id: str) -> bool:
+    """Return whether there is a film of this job in quarantine that moderators can see now."""
+    film = session.get(QuarantinedFilm, job_id)
+    return film is not None and film.removed_at is None and film.expires_at > now(session)
+
+
 def find_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
     """Return a refused film that is still kept. Raises AppError `forbidden`, `not_found` and `gone`."""
     require_role(actor, Role.MODERATOR)

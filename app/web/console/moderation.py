@@ -15,6 +15,7 @@ from app.clock import now
 from app.db import commit_early
 from app.errors import AppError, not_found
 from app.file_delivery import deliver
+from app.jobs.quarantine import is_kept
 from app.jobs.review import REASON_MAX, find_review
 from app.moderation.outcomes import CheckStage, Decision
 from app.moderation.tables import ModerationOutcome
@@ -181,6 +182,8 @@ def _review(
         "job": {name: getattr(job, name) for name in ("id", "state", "model", "door", "test", "created_at")},
         "shots": moderation.words_of(job),
         "files": moderation.review_files(session, job),
+        "has_film": review.stage == CheckStage.OUTPUT and is_kept(session, job.id),
+        "may_see_film": Role.MODERATOR in visitor.roles,
         "tokens": tokens or {},
         "account": account,
         "history": history,

@@ -43,6 +43,7 @@ def test_commands_keep_their_names():
             "courier",
             "demo",
             "doctor",
+            "erase",
             "generate",
             "init",
             "keys",

@@ -9,6 +9,7 @@ from app.clock import now
 from app.db import transaction
 from app.dispatch.retention import expired_quarantine, unreferenced_quarantine
 from app.jobs.quarantine_tables import QuarantinedFilm
+from app.jobs.review import open_review_of
 from app.jobs.tables import Job
 from app.moderation.refusal_tables import OrderStop
 from app.moderation.repeaters import count_refusal
@@ -87,6 +88,29 @@ def test_only_moderators_see_a_refused_film_and_each_look_is_logged(site: Site, 
     assert unreferenced_quarantine() == 0
     assert path not in moderator.get("/admin/quarantine").text
     assert moderator.get(path).status_code == 410
+
+
+def test_a_finished_film_in_review_is_opened_from_its_page(site: Site, policy: PolicyWriter) -> None:
+    server = policy(review=["violence", "violence/graphic"])
+    server.flags = True
+    job_id = order(site.browser("alice")).removeprefix("/films/")
+    site.work()
+    password = "another long password"
+    with transaction() as session:
+        review = open_review_of(session, job_id)
+        assert review is not None
+        for name, role in (("mo", Role.MODERATOR), ("op", Role.OPERATOR)):
+            email = f"{name}@example.com"
+            add_member(session, site.accounts["author"], email, roles=(role,), password=password, name=name)
+    path = f"/admin/quarantine/{job_id}/film"
+    pages = {}
+    for name in ("mo", "op"):
+        browser = site.browser()
+        browser.sign_in(f"{name}@example.com", password)
+        pages[name] = browser.get(f"/admin/moderation/{review.id}").text
+    assert path in pages["mo"]
+    assert path not in pages["op"]
+    assert "Somebody with the role moderator can open it." in pages["op"]
 
 
 def seen() -> list[str]:
