@@ -474,6 +474,7 @@ def test_a_film_begins_with_the_picture_that_was_chosen(service: Service, browse
     expect(last).to_have_attribute("state", "empty")
     # A picture changes the mode, which the price names.
     expect(page.locator("#meter .lines")).to_contain_text("from a picture")
+    page.get_by_label("I may use the pictures of this film.").check()
     assert not axe_findings(page)
     page.locator(".meter").get_by_role("button", name="Generate").click()
     card = page.locator(".film").first

@@ -54,7 +54,9 @@ def counts() -> dict[str, int]:
 
 def wallets() -> str:
     with transaction() as session:
-        return str(session.execute(text("SELECT jsonb_agg(w ORDER BY w) FROM wallets AS w")).scalar_one())
+        # A film that costs nothing has a receipt with a number all the same.
+        money = "to_jsonb(w) - ARRAY['live_receipts', 'test_receipts']"
+        return str(session.execute(text(f"SELECT jsonb_agg({money} ORDER BY w) FROM wallets AS w")).scalar_one())
 
 
 def outcomes() -> list[ModerationOutcome]:
