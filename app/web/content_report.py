@@ -61,5 +61,6 @@ def post_report(request: Request, session: SessionDep, form: FormDep, visitor: M
         report=report,
         error=error,
         form=SubmittedForm(form),
+        place="",
         **_LIMITS,
     )

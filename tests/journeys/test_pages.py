@@ -404,7 +404,7 @@ def test_a_film_is_followed_live_on_its_page(service: Service, browser: Browser)
             if page.evaluate("sessionStorage.played"):
                 break
             page.wait_for_timeout(200)
-    expect(page.locator("video")).to_be_visible()
+    expect(page.locator("film-player video")).to_be_visible()
     seen = page.evaluate("() => ({ ...sessionStorage })")
     assert "data:image/jpeg" in seen["img.live"]
     assert "rendering" in seen[".state"]

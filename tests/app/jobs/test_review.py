@@ -14,7 +14,7 @@ from app.audit_log.actor import Actor
 from app.audit_log.tables import AuditEntry
 from app.clock import now
 from app.db import transaction
-from app.dispatch.claim import CLAIM_SQL, choice_inputs, has_ready, peek
+from app.dispatch.choice import CLAIM_SQL, choice_inputs, has_ready, peek
 from app.dispatch.eta import forecast
 from app.dispatch.lease import release_take
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
@@ -94,7 +94,7 @@ def test_an_order_in_review_is_held_and_no_unit_of_it_can_be_claimed(line: Line)
     line.sweep()
     assert (line.job(job.id).state, line.job(job.id).stage) == ("queued", "moderating")
     assert peek(line.session, "synthetic") is None
-    assert not has_ready(line.session, ["synthetic", "finish"])
+    assert not has_ready(line.session, ["synthetic", "finish"], "worker-1")
     review = review_of(line, job.id)
     assert (review.stage, review.outcome, review.category, review.rule) == (
         "prompt", "review", "nudification", "undress-person",

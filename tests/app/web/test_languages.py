@@ -8,12 +8,13 @@ import pytest
 from babel.messages.catalog import Message
 from sqlalchemy import select
 
-from app.accounts.members import list_members
+from app.accounts.members import add_member, list_members
 from app.concurrency import ConcurrencyLimit
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.queue_tables import Worker
 from app.prices.tables import StoredBook
+from app.roles import Role
 from app.web.formats import ago, count, day, field, minor, money, seconds, size, when
 from app.web.language import LANGUAGE_COOKIE, LANGUAGES, in_language
 from app.web.sentences import sentence
@@ -305,9 +306,17 @@ def test_no_chinese_page_shows_an_english_text(site: Site):
     }
     data |= {"Kandinsky", "Lite", "Pro", "distilled", "finish", "house", "seed", "session", "colour", "video"}
     book = {"free", "professional", "studio", "enterprise", "standard", "flex", "priority", "edit", "extend", "turbo"}
+    moderator, password = site.browser(), "another long password"
+    with transaction() as session:
+        add_member(
+            session, site.accounts["author"], "mo@example.com", roles=(Role.MODERATOR,), password=password, name="Author"
+        )
+    moderator.sign_in("mo@example.com", password)
+    moderator.client.headers.update(CHINESE)
     seen, left = 0, []
     for path in pages_of(things):
         browser = author if path.startswith("/admin") else visitor if path in ("/sign-in", "/sign-up", "/") else alice
+        browser = moderator if path.startswith("/admin/quarantine") else browser
         answer = browser.get(path)
         assert answer.status_code in (200, 404), (path, answer.status_code)
         assert answer.headers["content-language"] == "zh-CN", path
