@@ -88,7 +88,7 @@ def run_erasure(erasure_id: str, actor: Actor) -> Iterator[tuple[str, int]]:
         if late is not None:
             erasure.steps = {}
     if late is not None:
-        message = "An order came in while the account was closed. Run the erasure again when its film has ended."
+        message = "An order was placed while the account was closed. Run the erasure again when its film has ended."
         raise AppError("conflict", message, video=late)
     with transaction() as session:
         erasure = session.get_one(Erasure, erasure_id, with_for_update=True)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from app.catalog.models import load_catalog
+from app.db import commit_early
 from app.errors import AppError
 from app.file_delivery import deliver
 from app.jobs.present import show_job
@@ -28,6 +29,8 @@ _ROBOTS = {"x-robots-tag": "noindex, nofollow, noarchive"}
 @router.get("/shared/{token}")
 def show_shared_film(request: Request, session: SessionDep, visitor: MaybeVisitor, token: str) -> Response:
     """Show the film of a share link. Raises AppError `not_found`, the same whatever the reason, and `rate_limited`."""
+    # A signed-in visitor was read from the database; Redis may be slow.
+    commit_early(session)
     limit_tries(f"shared:{network(request)}", tries_max=PAGES_MAX)
     job = open_share_link(session, token)
     spec, shown = Spec.model_validate(job.spec), show_job(job)

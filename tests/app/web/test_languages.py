@@ -309,7 +309,12 @@ def test_no_chinese_page_shows_an_english_text(site: Site):
     moderator, password = site.browser(), "another long password"
     with transaction() as session:
         add_member(
-            session, site.accounts["author"], "mo@example.com", roles=(Role.MODERATOR,), password=password, name="Author"
+            session,
+            site.accounts["author"],
+            "mo@example.com",
+            roles=(Role.MODERATOR,),
+            password=password,
+            name="Author",
         )
     moderator.sign_in("mo@example.com", password)
     moderator.client.headers.update(CHINESE)
