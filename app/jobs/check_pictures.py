@@ -94,9 +94,14 @@ def _count(stage: CheckStage, checker: str, answers: Sequence[PictureAnswer], *,
 
 
 def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:
-    """Return the graver of what is known and a finding about a file; what is allowed does not count."""
+    """Return the graver of what is known and a finding about a file; what is allowed does not count.
+
+    Of two that are equally grave, one about what a file shows goes before one that could not be checked.
+    """
     if finding is None or finding.outcome is Outcome.ALLOW:
         return before
+    if before is not None and before[1].category == UNCHECKED and before[1].outcome is finding.outcome:
+        return sha256, finding
     return (sha256, finding) if before is None or graver(before[1], finding) is finding else before
 
 
@@ -161,13 +166,18 @@ def _ask(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> di
 
 
 def _ask_batch(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> dict[str, PictureAnswer]:
-    """Return a checker's answers to some files, and remember them. Raises CheckFailed."""
+    """Return a checker's answers to some files, and remember them except failures. Raises CheckFailed."""
     sampled = {sha256: each for sha256, each in zip(sha256s, frames.of(sha256s), strict=True) if each}
     readable = [*sampled.values()]
     news = checker.check(readable, frames.new_folder(), seconds=frames.seconds_left()) if readable else []
-    answers = dict(zip(sampled, news, strict=True))
+    news_of = dict(zip(sampled, news, strict=True))
+    answers: dict[str, PictureAnswer] = {}
     with transaction() as session:
-        for sha256 in sorted(answers):
-            remember_answer(session, sha256, checker, answers[sha256])
-    damaged = [sha256 for sha256 in sha256s if sha256 not in answers]
-    return answers | {each: failed_answer(checker, CheckFailed("no_frames")) for each in damaged}
+        for sha256 in sorted(sha256s):
+            answer = news_of.get(sha256, CheckFailed("no_frames"))
+            if isinstance(answer, CheckFailed):
+                answer = failed_answer(checker, answer)
+            else:
+                remember_answer(session, sha256, checker, answer)
+            answers[sha256] = answer
+    return answers

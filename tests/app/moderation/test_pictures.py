@@ -28,7 +28,8 @@ from app.jobs.spec import Spec
 from app.jobs.tables import Job
 from app.moderation.checked_files import forget_answers
 from app.moderation.checked_tables import CheckedFile
-from app.moderation.outcomes import CheckStage
+from app.moderation.checker_interface import PictureAnswer
+from app.moderation.outcomes import CheckFailed, CheckStage, Outcome
 from app.moderation.picture_checkers import input_checkers
 from app.moderation.rules import shipped_rules
 from app.moderation.tables import ModerationOutcome
@@ -319,3 +320,24 @@ def test_files_that_fail_leave_the_answers_to_others_known(world: World, policy:
     # The next try asks about what is missing alone.
     assert check_pictures(files, input_checkers(), CheckStage.INPUT, owner=world.alice_id).against is None
     assert len(server.pictures()) == 4
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed", "review"])
+def test_what_is_refused_stays_refused_where_other_frames_and_files_fail(
+    world: World, policy: PolicyWriter, tmp_path: Path, on_failure: str
+) -> None:
+    green, red = (
+        upload(world, picture(tmp_path / f"{name}.png", colour)) for name, colour in (("green", GREEN), ("red", RED))
+    )
+    server = policy(on_failure=on_failure)
+    server.fails_but_at_red = True
+    refused(world.post("/v1/videos", {**FILM, "first_frame": green, "last_frame": red}), field="last_frame")
+    # Two frames of one file.
+    paths = [tmp_path / "0.jpg", tmp_path / "1.jpg"]
+    for path, colour in zip(paths, (GREEN, RED), strict=True):
+        Image.new("RGB", (64, 64), colour).save(path, format="JPEG")
+    clip, rest = input_checkers()[0].check([paths, paths[:1]], tmp_path, seconds=10)
+    assert isinstance(clip, PictureAnswer)
+    assert clip.finding is not None
+    assert clip.finding.outcome is Outcome.REFUSE
+    assert isinstance(rest, CheckFailed)
