@@ -40,6 +40,7 @@ from app.lock_order import LOCK_ORDER
 from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
 from app.roles import Role
 from tests.ledger_simulation import Line, request
+from workers.output_check import StoppedFilm
 
 OPERATOR = Actor(person="somebody", via="test", roles=frozenset({str(Role.OPERATOR)}))
 
@@ -277,6 +278,29 @@ def test_shares_of_one_account_are_locked_by_the_names_of_their_pools(engine: En
     for _ in range(8):
         ends = together(engine, [ordering(alice)], [lambda _session: run_round()])
         assert "deadlock" not in ends
+
+
+def test_a_film_that_goes_to_review_locks_its_shares_at_once(engine: Engine, line: Line) -> None:
+    """Else its finish changes the share there, and then locks that of a pool whose name comes before."""
+    line.order(line.open(), seconds=2)
+    lease = line.start()
+    assert lease is not None
+    line.make(lease)
+    finish = line.start(["finish"])
+    assert finish is not None
+    stopped = StoppedFilm(Finding(Outcome.REVIEW, "violence", 0.6, "violence", "1", "http"), None)
+    statements: list[str] = []
+
+    def statement(_connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+        statements.append(" ".join(sql.split()))
+
+    event.listen(engine, "before_cursor_execute", statement)
+    try:
+        line.act(lambda: stopped.end(line.session, finish, meter=None))
+    finally:
+        event.remove(engine, "before_cursor_execute", statement)
+    first = next(each for each in statements if re.search(r"(UPDATE|FROM) shares", each))
+    assert first.endswith("ORDER BY shares.pool FOR UPDATE")
 
 
 def together(engine: Engine, *threads_of_acts: list[Callable[[Session], object]]) -> list[str]:
