@@ -38,6 +38,9 @@ from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.lock_order import LOCK_ORDER
 from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
+from app.moderation.policy import moderation_policy
+from app.moderation.refusal_tables import RefusalCount
+from app.moderation.repeaters import allow_orders, count_refusal, list_stops
 from app.roles import Role
 from tests.ledger_simulation import Line, request
 from workers.output_check import StoppedFilm
@@ -63,6 +66,8 @@ STEPS: list[tuple[str, str]] = [
     ("hold", r"UPDATE holds|FROM holds .*FOR (NO KEY )?UPDATE"),
     ("budgets", r"(UPDATE|INSERT INTO) budgets"),
     ("wallet", r"UPDATE wallets|FROM wallets .*FOR (NO KEY )?UPDATE"),
+    ("refusal counts", r"(UPDATE|INSERT INTO|DELETE FROM) refusal_counts|FROM refusal_counts .*FOR UPDATE"),
+    ("order stops", r"(UPDATE|INSERT INTO) order_stops|FROM order_stops .*FOR UPDATE"),
 ]
 
 
@@ -116,6 +121,15 @@ def hold(session: Session, job_id: str) -> str:
     return hold_for_review(session, job, finding, CheckStage.PROMPT)
 
 
+def stop_orders(line: Line, account_id: str) -> str:
+    """Refuse so many orders that further ones are stopped. Returns the stop's id."""
+    before = moderation_policy().repeaters.stop_after - 1
+    refusals = RefusalCount(account_id=account_id, scope="", test=False, day=now(line.session).date(), refusals=before)
+    line.act(lambda: line.session.add(refusals))
+    line.act(lambda: count_refusal(line.session, account_id, scope="", test=False))
+    return line.act(lambda: list_stops(line.session, account_id=account_id, limit=1)[0].id)
+
+
 def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
     alice = line.open(membership="studio")
     account, session = alice.account_id, line.session
@@ -157,6 +171,8 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.act(lambda: money.correct_balance(session, OPERATOR, account, -5, reference="c", reason="a test"))
         line.act(lambda: money.refund_job(session, OPERATOR, account, quoted.id, 1, reference="b", reason="a test"))
         line.act(lambda: money.set_account_credit_limit(session, OPERATOR, account, 7))
+        stop_id = stop_orders(line, account)
+        line.act(lambda: allow_orders(session, OPERATOR, stop_id))
         line.act(lambda: admin_accounts.suspend_account(session, OPERATOR, account, "a test"))
     assert line.job(failing.job_id).state in FINAL
     for steps in transactions:
@@ -268,6 +284,21 @@ def test_an_order_and_a_settlement_of_one_account_do_not_deadlock(engine: Engine
 
     assert run_together(engine, (SHARES, ordering(alice)), (COUNTERS, settle)) == ["done", "done"]
     audit(line)
+
+
+def test_a_refusal_and_an_operator_who_allows_orders_again_do_not_deadlock(engine: Engine, line: Line) -> None:
+    account = line.open().account_id
+    stop_id = stop_orders(line, account)
+    line.session.rollback()
+
+    def refuse(session: Session) -> None:
+        count_refusal(session, account, scope="", test=False)
+
+    def allow(session: Session) -> None:
+        allow_orders(session, OPERATOR, stop_id)
+
+    acts = ((r"INSERT INTO order_stops", refuse), (r"FROM refusal_counts WHERE", allow))
+    assert run_together(engine, *acts) == ["done", "done"]
 
 
 def test_shares_of_one_account_are_locked_by_the_names_of_their_pools(engine: Engine, line: Line) -> None:
