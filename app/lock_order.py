@@ -21,5 +21,7 @@ LOCK_ORDER = (
     "hold",
     "budgets",  # of the key, then of the project
     "wallet",  # covers its credit lots
+    "refusal counts",  # of an account, by their scopes and days
+    "order stops",  # of a project, then of the account
     "audit log",  # advisory, and one for the whole service
 )

@@ -15,6 +15,7 @@ from app.dispatch.claim import Claim
 from app.dispatch.lease import fail_take, lock_take, release_take
 from app.errors import AppError
 from app.jobs.check_pictures import PictureFile, PicturesCheck, check_pictures
+from app.jobs.fair_share import lock_shares
 from app.jobs.plan import FINISH_POOL
 from app.jobs.quarantine import quarantine_film, quarantine_key, release_film
 from app.jobs.review import hold_for_review, refused_message
@@ -48,6 +49,8 @@ class StoppedFilm(FilmError):
         """End the take: the job fails, or waits for a moderator. Raises LeaseLost."""
         job, _, _ = lock_take(session, claim)
         if self._finding.outcome is Outcome.REVIEW:
+            # Before the release changes one of them: shares are locked by the names of their pools.
+            lock_shares(session, job.account_id, {job.pool, FINISH_POOL})
             release_take(session, claim, meter=meter)
             hold_for_review(session, job, self._finding, CheckStage.OUTPUT)
         else:

@@ -21,6 +21,8 @@ from app.moderation.policy import moderation_policy
 
 # Orders of an account, and of a process, whose pictures are checked at once: each has two processes at most.
 _check_slot = ConcurrencyLimit("files", "checked", each=4, together=8).hold
+# Files that a checker is asked about at once, at most: each batch starts its processes.
+_BATCH_MAX = 8
 
 
 @dataclass(frozen=True)
@@ -92,9 +94,14 @@ def _count(stage: CheckStage, checker: str, answers: Sequence[PictureAnswer], *,
 
 
 def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:
-    """Return the graver of what is known and a finding about a file; what is allowed does not count."""
+    """Return the graver of what is known and a finding about a file; what is allowed does not count.
+
+    Of two that are equally grave, one about what a file shows goes before one that could not be checked.
+    """
     if finding is None or finding.outcome is Outcome.ALLOW:
         return before
+    if before is not None and before[1].category == UNCHECKED and before[1].outcome is finding.outcome:
+        return sha256, finding
     return (sha256, finding) if before is None or graver(before[1], finding) is finding else before
 
 
@@ -120,6 +127,7 @@ class _Frames:
 
     def of(self, sha256s: Sequence[str]) -> list[list[Path]]:
         """Return the frames of files, none of a damaged one. Raises CheckFailed."""
+        self.seconds_left()
         missing = [sha256 for sha256 in sha256s if sha256 not in self._frames]
         if missing:
             received = self.new_folder()
@@ -137,16 +145,39 @@ class _Frames:
 
 
 def _ask(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> dict[str, PictureAnswer]:
-    """Return a checker's answers to files that are new to it, and remember them. Where it fails, the policy answers."""
-    try:
-        sampled = {sha256: each for sha256, each in zip(sha256s, frames.of(sha256s), strict=True) if each}
-        readable = [*sampled.values()]
-        news = checker.check(readable, frames.new_folder(), seconds=frames.seconds_left()) if readable else []
-    except CheckFailed as failure:
-        return dict.fromkeys(sha256s, failed_answer(checker, failure))
-    answers = dict(zip(sampled, news, strict=True))
+    """Return a checker's answers to files that are new to it, and remember them. Where it fails, the policy answers.
+
+    It is asked about one file, then about growing batches: what was answered in time is known to the next try. Files of
+    a batch that fails are asked about anew, so that none of them fails with another.
+    """
+    answers: dict[str, PictureAnswer] = {}
+    rest, size = list(sha256s), 1
+    while rest:
+        batch = rest[:size]
+        try:
+            answers |= _ask_batch(checker, batch, frames)
+        except CheckFailed as failure:
+            if len(batch) > 1:
+                size = 1
+                continue
+            answers[batch[0]] = failed_answer(checker, failure)
+        rest, size = rest[size:], min(2 * size, _BATCH_MAX)
+    return answers
+
+
+def _ask_batch(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames) -> dict[str, PictureAnswer]:
+    """Return a checker's answers to some files, and remember them except failures. Raises CheckFailed."""
+    sampled = {sha256: each for sha256, each in zip(sha256s, frames.of(sha256s), strict=True) if each}
+    readable = [*sampled.values()]
+    news = checker.check(readable, frames.new_folder(), seconds=frames.seconds_left()) if readable else []
+    news_of = dict(zip(sampled, news, strict=True))
+    answers: dict[str, PictureAnswer] = {}
     with transaction() as session:
-        for sha256 in sorted(answers):
-            remember_answer(session, sha256, checker, answers[sha256])
-    damaged = [sha256 for sha256 in sha256s if sha256 not in answers]
-    return answers | ({each: failed_answer(checker, CheckFailed("no_frames")) for each in damaged})
+        for sha256 in sorted(sha256s):
+            answer = news_of.get(sha256, CheckFailed("no_frames"))
+            if isinstance(answer, CheckFailed):
+                answer = failed_answer(checker, answer)
+            else:
+                remember_answer(session, sha256, checker, answer)
+            answers[sha256] = answer
+    return answers

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.audit_log.actor import Actor
-from app.audit_log.log import record_action
+from app.audit_log.log import list_entries, record_action
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError, not_found
@@ -20,6 +20,9 @@ from app.roles import Role, require_role
 from app.storage import Stat, Stored, get_storage
 
 FOLDER = "quarantine/"
+_SEEN = "quarantine.seen"
+# A player reads a film in parts: what one person reads of one film in this time is one look.
+_LOOK = timedelta(minutes=10)
 
 
 def quarantine_key(job_id: str, take_id: str) -> str:
@@ -85,12 +88,14 @@ def find_quarantined(session: Session, actor: Actor, job_id: str) -> Quarantined
 
 
 def see_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
-    """Return a refused film that a moderator begins to look at, and write that into the audit log.
+    """Return a refused film of which a moderator reads anything, and write that into the audit log, once a look.
 
     Raises AppError as `find_quarantined` does.
     """
     film = find_quarantined(session, actor, job_id)
-    record_action(session, actor, "quarantine.seen", job_id, account=film.account_id, category=film.category)
+    since = now(session) - _LOOK
+    if not list_entries(session, subject=job_id, actor=actor.person, act=_SEEN, since=since, limit=1):
+        record_action(session, actor, _SEEN, job_id, account=film.account_id, category=film.category)
     return film
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from app.moderation.outcomes import Finding
+from app.moderation.outcomes import CheckFailed, Finding
 
 OnFailure = Literal["open", "closed", "review"]
 
@@ -30,11 +30,14 @@ class PictureChecker(Protocol):
     @property
     def on_failure(self) -> OnFailure: ...
 
-    def check(self, files: Sequence[Sequence[Path]], folder: Path, *, seconds: float) -> list[PictureAnswer]:
+    def check(
+        self, files: Sequence[Sequence[Path]], folder: Path, *, seconds: float
+    ) -> list[PictureAnswer | CheckFailed]:
         """Check files, each by its frames (JPEGs, at least one); return an answer for each, the worst of its frames.
 
-        `folder` is empty, for files of the checker's own. The answers come within `seconds`. Call it without a database
-        session in use. Raises CheckFailed.
+        A file that alone could not be checked has CheckFailed for its answer. `folder` is empty, for files of the
+        checker's own. The answers come within `seconds`. Call it without a database session in use. Raises CheckFailed
+        where none could be checked.
         """
 
 

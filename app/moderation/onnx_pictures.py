@@ -43,7 +43,9 @@ class OnnxPictures:
         )
         self.fingerprint = fingerprint_of(CHECKER, digest, terms, pictures.frames, pictures.side_max)
 
-    def check(self, files: Sequence[Sequence[Path]], folder: Path, *, seconds: float) -> list[PictureAnswer]:
+    def check(
+        self, files: Sequence[Sequence[Path]], folder: Path, *, seconds: float
+    ) -> list[PictureAnswer | CheckFailed]:
         """Return what the labels with thresholds say of each file. Raises CheckFailed."""
         frames = [str(frame) for file in files for frame in file]
         scores = iter(self._scores(frames, folder, min(seconds, self._policy.timeout_seconds)))

@@ -1,8 +1,8 @@
 """Slow down, then stop, whoever repeats orders that are refused.
 
 Counted is by the credential: the keys of each project by themselves, all others and the pages together, test and live
-apart. So one project, or a test key, stops nobody else of its account. The account as a whole is stopped where several
-of these parts have used up their refusals, so that new projects are no way around it.
+apart. So one project, or a test key, stops nobody else of its account. The account as a whole is stopped where its
+parts together have three times what one of them may have, so that new projects are no way around it.
 """
 
 from dataclasses import dataclass
@@ -54,12 +54,14 @@ def count_refusal(session: Session, account_id: str, *, scope: str, test: bool) 
     count = session.scalars(counted).one()
     if count == policy.slow_after:
         _measure(session, "slowed", test=test)
-    # Only a part that has used up its refusals changes what the account has as a whole.
-    if count >= policy.stop_after:
-        _stop(session, account_id, scope, test=test, refusals=count)
-        total = _total(session, account_id, _day(moment), test=test)
-        if total >= PARTS * policy.stop_after:
-            _stop(session, account_id, ACCOUNT, test=test, refusals=total)
+    total = _total(session, account_id, _day(moment), test=test)
+    # Each part adds to the total whether or not it is stopped itself: else many new projects have no limit.
+    due = {scope: (count, policy.stop_after), ACCOUNT: (total, PARTS * policy.stop_after)}
+    reached = {part: refusals for part, (refusals, limit) in due.items() if refusals >= limit}
+    stopped = [part for part in reached if _stop(session, account_id, part, test=test, refusals=reached[part])]
+    for part in stopped:
+        record_action(session, _POLICY, "orders.stopped", account_id, scope=part, test=test, refusals=reached[part])
+        _measure(session, "stopped", test=test)
 
 
 def restraint_of(session: Session, account_id: str, *, scope: str, test: bool) -> Restraint:
@@ -95,14 +97,20 @@ def allow_orders(session: Session, actor: Actor, stop_id: str) -> OrderStop:
     Raises AppError `forbidden`, `not_found`, and `conflict` for a stop that has ended.
     """
     require_role(actor, Role.OPERATOR)
-    stop = session.get(OrderStop, stop_id, with_for_update=True)
+    stop = session.get(OrderStop, stop_id)
     if stop is None:
         raise not_found("stop", stop_id)
+    # The counts before the stop, as a refusal that is counted locks them.
+    mine = [RefusalCount.account_id == stop.account_id, RefusalCount.test == stop.test]
+    if stop.scope != ACCOUNT:
+        mine.append(RefusalCount.scope == stop.scope)
+    ordered = select(RefusalCount.day).where(*mine).order_by(RefusalCount.scope, RefusalCount.day)
+    session.execute(ordered.with_for_update())
+    session.refresh(stop, with_for_update=True)
     if stop.allowed_at is not None:
         raise AppError("conflict", "Orders were allowed again already.", id=stop_id)
+    session.execute(delete(RefusalCount).where(*mine))
     stop.allowed_at, stop.allowed_by = now(session), actor.person
-    counts = delete(RefusalCount).where(RefusalCount.account_id == stop.account_id, RefusalCount.test == stop.test)
-    session.execute(counts if stop.scope == ACCOUNT else counts.where(RefusalCount.scope == stop.scope))
     session.flush()
     record_action(session, actor, "orders.allowed", stop.account_id, scope=stop.scope, test=stop.test)
     return stop
@@ -128,12 +136,11 @@ def _total(session: Session, account_id: str, day: date, *, test: bool) -> int:
     return session.scalar(select(func.coalesce(func.sum(part), 0)).where(*mine)) or 0
 
 
-def _stop(session: Session, account_id: str, scope: str, *, test: bool, refusals: int) -> None:
+def _stop(session: Session, account_id: str, scope: str, *, test: bool, refusals: int) -> bool:
+    """Stop orders of a part, or of the account; return whether they were not stopped before."""
     values = {"account_id": account_id, "scope": scope, "test": test, "refusals": refusals, "stopped_at": now(session)}
     row = insert(OrderStop).values(id=new_id("stop"), **values).on_conflict_do_nothing().returning(OrderStop.id)
-    if session.scalars(row).one_or_none() is not None:
-        record_action(session, _POLICY, "orders.stopped", account_id, scope=scope, test=test, refusals=refusals)
-        _measure(session, "stopped", test=test)
+    return session.scalars(row).one_or_none() is not None
 
 
 def _measure(session: Session, kind: str, *, test: bool) -> None:

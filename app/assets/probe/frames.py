@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -23,7 +24,6 @@ from PIL import Image
 
 from app.assets.limits import LIMITS, RefusedError
 from app.assets.probe.media import check_streams, open_media, video_of
-from app.assets.probe.picture import rewrite_picture
 from app.confined import confine
 
 _CPU_SECONDS = 60
@@ -34,6 +34,11 @@ _DECODED_MAX = 600
 _QUALITY = 88
 # A part of a second in which no frame is told from the next.
 _STEPS = 1000
+# What a damaged file raises; SyntaxError is Pillow's for a broken chunk of a PNG.
+_DAMAGED = (
+    *(RefusedError, MemoryError, av.error.FFmpegError, OSError, ValueError, OverflowError, SyntaxError),
+    *(Image.DecompressionBombWarning, Image.DecompressionBombError),
+)
 
 
 def main(folder: str) -> int:
@@ -52,17 +57,21 @@ def main(folder: str) -> int:
 def _sample(number: int, path: Path, folder: Path, reader: str, count: int, side: int) -> int:
     """Write the frames of one file, and return how many there are."""
     done = 0
-    with suppress(RefusedError, MemoryError, av.error.FFmpegError, OSError, ValueError, OverflowError):
+    with suppress(*_DAMAGED):
         is_picture = reader in ("PNG", "JPEG", "WEBP")
-        for frame in _picture(path, folder, reader) if is_picture else _clip_frames(path, reader, count):
+        for frame in _picture(path, reader, side) if is_picture else _clip_frames(path, reader, count):
             _write(frame, folder / f"{number:02d}-{done:02d}.jpg", side)
             done += 1
     return done
 
 
-def _picture(path: Path, folder: Path, reader: str) -> Iterator[Image.Image]:
-    facts = rewrite_picture(path, folder, reader, LIMITS["picture"])
-    with Image.open(folder / facts["file"]) as picture:
+def _picture(path: Path, reader: str, side: int) -> Iterator[Image.Image]:
+    """Yield a picture. It was made upright, sRGB and opaque when it came in, so it is only read."""
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    Image.MAX_IMAGE_PIXELS = LIMITS["picture"].pixels_max
+    with Image.open(path, formats=[reader]) as picture:
+        # JPEG decodes much faster at a half, a quarter or an eighth of its size.
+        picture.draft("RGB", (side, side))
         yield picture
 
 

@@ -38,8 +38,12 @@ from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.lock_order import LOCK_ORDER
 from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
+from app.moderation.policy import moderation_policy
+from app.moderation.refusal_tables import RefusalCount
+from app.moderation.repeaters import allow_orders, count_refusal, list_stops
 from app.roles import Role
 from tests.ledger_simulation import Line, request
+from workers.output_check import StoppedFilm
 
 OPERATOR = Actor(person="somebody", via="test", roles=frozenset({str(Role.OPERATOR)}))
 
@@ -62,6 +66,8 @@ STEPS: list[tuple[str, str]] = [
     ("hold", r"UPDATE holds|FROM holds .*FOR (NO KEY )?UPDATE"),
     ("budgets", r"(UPDATE|INSERT INTO) budgets"),
     ("wallet", r"UPDATE wallets|FROM wallets .*FOR (NO KEY )?UPDATE"),
+    ("refusal counts", r"(UPDATE|INSERT INTO|DELETE FROM) refusal_counts|FROM refusal_counts .*FOR UPDATE"),
+    ("order stops", r"(UPDATE|INSERT INTO) order_stops|FROM order_stops .*FOR UPDATE"),
 ]
 
 
@@ -115,6 +121,15 @@ def hold(session: Session, job_id: str) -> str:
     return hold_for_review(session, job, finding, CheckStage.PROMPT)
 
 
+def stop_orders(line: Line, account_id: str) -> str:
+    """Refuse so many orders that further ones are stopped. Returns the stop's id."""
+    before = moderation_policy().repeaters.stop_after - 1
+    refusals = RefusalCount(account_id=account_id, scope="", test=False, day=now(line.session).date(), refusals=before)
+    line.act(lambda: line.session.add(refusals))
+    line.act(lambda: count_refusal(line.session, account_id, scope="", test=False))
+    return line.act(lambda: list_stops(line.session, account_id=account_id, limit=1)[0].id)
+
+
 def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
     alice = line.open(membership="studio")
     account, session = alice.account_id, line.session
@@ -156,6 +171,8 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
         line.act(lambda: money.correct_balance(session, OPERATOR, account, -5, reference="c", reason="a test"))
         line.act(lambda: money.refund_job(session, OPERATOR, account, quoted.id, 1, reference="b", reason="a test"))
         line.act(lambda: money.set_account_credit_limit(session, OPERATOR, account, 7))
+        stop_id = stop_orders(line, account)
+        line.act(lambda: allow_orders(session, OPERATOR, stop_id))
         line.act(lambda: admin_accounts.suspend_account(session, OPERATOR, account, "a test"))
     assert line.job(failing.job_id).state in FINAL
     for steps in transactions:
@@ -269,6 +286,21 @@ def test_an_order_and_a_settlement_of_one_account_do_not_deadlock(engine: Engine
     audit(line)
 
 
+def test_a_refusal_and_an_operator_who_allows_orders_again_do_not_deadlock(engine: Engine, line: Line) -> None:
+    account = line.open().account_id
+    stop_id = stop_orders(line, account)
+    line.session.rollback()
+
+    def refuse(session: Session) -> None:
+        count_refusal(session, account, scope="", test=False)
+
+    def allow(session: Session) -> None:
+        allow_orders(session, OPERATOR, stop_id)
+
+    acts = ((r"INSERT INTO order_stops", refuse), (r"FROM refusal_counts WHERE", allow))
+    assert run_together(engine, *acts) == ["done", "done"]
+
+
 def test_shares_of_one_account_are_locked_by_the_names_of_their_pools(engine: Engine, line: Line) -> None:
     alice = line.open()
     line.order(alice, seconds=2)
@@ -277,6 +309,29 @@ def test_shares_of_one_account_are_locked_by_the_names_of_their_pools(engine: En
     for _ in range(8):
         ends = together(engine, [ordering(alice)], [lambda _session: run_round()])
         assert "deadlock" not in ends
+
+
+def test_a_film_that_goes_to_review_locks_its_shares_at_once(engine: Engine, line: Line) -> None:
+    """Else its finish changes the share there, and then locks that of a pool whose name comes before."""
+    line.order(line.open(), seconds=2)
+    lease = line.start()
+    assert lease is not None
+    line.make(lease)
+    finish = line.start(["finish"])
+    assert finish is not None
+    stopped = StoppedFilm(Finding(Outcome.REVIEW, "violence", 0.6, "violence", "1", "http"), None)
+    statements: list[str] = []
+
+    def statement(_connection: Connection, _cursor: object, sql: str, *_: object) -> None:
+        statements.append(" ".join(sql.split()))
+
+    event.listen(engine, "before_cursor_execute", statement)
+    try:
+        line.act(lambda: stopped.end(line.session, finish, meter=None))
+    finally:
+        event.remove(engine, "before_cursor_execute", statement)
+    first = next(each for each in statements if re.search(r"(UPDATE|FROM) shares", each))
+    assert first.endswith("ORDER BY shares.pool FOR UPDATE")
 
 
 def together(engine: Engine, *threads_of_acts: list[Callable[[Session], object]]) -> list[str]:

@@ -53,6 +53,8 @@ class ModerationServer:
         self.release = threading.Event()
         # At pictures, whatever they show.
         self.fails = self.flags = False
+        # At pictures that are not red.
+        self.fails_but_at_red = False
 
     def pictures(self) -> list[Any]:
         """Return the requests that are about pictures."""
@@ -76,7 +78,7 @@ def moderation_server() -> Iterator[ModerationServer]:
             texts = json.loads(content)["input"]
             if self.path == "/eyes":
                 urls = [each["image_url"]["url"] for each in texts] if isinstance(texts, list) else []
-                if urls and server.fails:
+                if urls and (server.fails or (server.fails_but_at_red and not any(map(is_red, urls)))):
                     self._answer(*_BODIES["/error"])
                     return
                 status, text = _BODIES["/flagged" if any(server.flags or is_red(url) for url in urls) else "/clean"]

@@ -1,8 +1,10 @@
 """Pictures and clips of orders, at every interface: what a checker refuses holds nothing and leaves nothing."""
 
 import base64
+import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from PIL import Image
 from sqlalchemy import func, select, update
 
 from app.accounts.tables import Account
+from app.assets.sample_frames import sample_frames
 from app.assets.tables import Asset
 from app.clock import now
 from app.db import transaction
 from app.errors import AppError
 from app.jobs.check_files import require_checked_files
+from app.jobs.check_pictures import PictureFile, check_pictures
 from app.jobs.idempotency import CheckedOrder, OrderIdentity
 from app.jobs.review import open_review_of
 from app.jobs.schemas import VideoRequest
@@ -24,6 +28,9 @@ from app.jobs.spec import Spec
 from app.jobs.tables import Job
 from app.moderation.checked_files import forget_answers
 from app.moderation.checked_tables import CheckedFile
+from app.moderation.checker_interface import PictureAnswer
+from app.moderation.outcomes import CheckFailed, CheckStage, Outcome
+from app.moderation.picture_checkers import input_checkers
 from app.moderation.rules import shipped_rules
 from app.moderation.tables import ModerationOutcome
 from app.storage import get_storage
@@ -276,3 +283,61 @@ def test_the_hostile_media_of_the_suite_are_refused_before_any_checker_sees_them
         assert (answer.status_code, answer.json()["code"]) == (422, "asset_refused"), answer.text
     assert counts() == before
     assert server.pictures() == []
+
+
+def test_stored_pictures_are_reduced_without_a_copy_at_full_size(tmp_path: Path) -> None:
+    """Else an order with ten large pictures takes longer than any policy allows."""
+    folder, large, damaged = tmp_path / "frames", tmp_path / "large", tmp_path / "damaged"
+    folder.mkdir()
+    Image.new("RGB", (1600, 1200), GREEN).save(large, format="PNG")
+    # A chunk that has no name, for which Pillow raises SyntaxError.
+    damaged.write_bytes(large.read_bytes()[:33] + b"\x00" * 40)
+    frames = sample_frames([large, damaged], folder, count=8, side_max=512, seconds=30)
+    assert [len(each) for each in frames] == [1, 0]
+    assert list(folder.iterdir()) == frames[0]
+    with Image.open(frames[0][0]) as frame:
+        assert frame.size == (512, 384)
+
+
+def test_files_that_fail_leave_the_answers_to_others_known(world: World, policy: PolicyWriter, tmp_path: Path) -> None:
+    server = policy()
+
+    def away(_: Path) -> None:
+        raise OSError("the store is away")
+
+    files = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        picture(path, GREEN, number)
+        files.append(PictureFile(str(number) * 64, partial(shutil.copy, path)))
+    tries = [files[0], replace(files[1], fetch=away), *files[2:]]
+    check = check_pictures(tries, input_checkers(), CheckStage.INPUT, owner=world.alice_id)
+    assert check.against is not None
+    assert (check.against[0], check.against[1].category) == (files[1].sha256, "unchecked")
+    with transaction() as session:
+        known = set(session.scalars(select(CheckedFile.sha256)))
+    assert known == {file.sha256 for file in files} - {files[1].sha256}
+    # The next try asks about what is missing alone.
+    assert check_pictures(files, input_checkers(), CheckStage.INPUT, owner=world.alice_id).against is None
+    assert len(server.pictures()) == 4
+
+
+@pytest.mark.parametrize("on_failure", ["open", "closed", "review"])
+def test_what_is_refused_stays_refused_where_other_frames_and_files_fail(
+    world: World, policy: PolicyWriter, tmp_path: Path, on_failure: str
+) -> None:
+    green, red = (
+        upload(world, picture(tmp_path / f"{name}.png", colour)) for name, colour in (("green", GREEN), ("red", RED))
+    )
+    server = policy(on_failure=on_failure)
+    server.fails_but_at_red = True
+    refused(world.post("/v1/videos", {**FILM, "first_frame": green, "last_frame": red}), field="last_frame")
+    # Two frames of one file.
+    paths = [tmp_path / "0.jpg", tmp_path / "1.jpg"]
+    for path, colour in zip(paths, (GREEN, RED), strict=True):
+        Image.new("RGB", (64, 64), colour).save(path, format="JPEG")
+    clip, rest = input_checkers()[0].check([paths, paths[:1]], tmp_path, seconds=10)
+    assert isinstance(clip, PictureAnswer)
+    assert clip.finding is not None
+    assert clip.finding.outcome is Outcome.REFUSE
+    assert isinstance(rest, CheckFailed)

@@ -124,6 +124,16 @@ def test_several_projects_stop_the_account_and_one_alone_cannot(world: World, po
     assert code(world.post("/v1/videos", FILM, key=world.bob)) == ""
 
 
+def test_new_projects_are_no_way_around_the_stop(world: World, policy: PolicyWriter) -> None:
+    policy(more=STOP)
+    with transaction() as session:
+        for number in range(4):
+            for _ in range(3):
+                count_refusal(session, world.alice_id, scope=f"project_{number}", test=False)
+    assert stops() == [(ACCOUNT, False)]
+    assert code(world.post("/v1/videos", FILM)) == "orders_stopped"
+
+
 def test_refusals_at_once_are_each_counted_and_stop_once(world: World, policy: PolicyWriter) -> None:
     policy(more=STOP)
 

@@ -1,13 +1,17 @@
 """Refused films on pages: nobody sees anything of them but moderators, whose looks are logged."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import select, update
 
 from app.accounts.members import add_member
+from app.audit_log.actor import Actor
 from app.audit_log.tables import AuditEntry
 from app.clock import now
 from app.db import transaction
 from app.dispatch.retention import expired_quarantine, unreferenced_quarantine
+from app.jobs.quarantine import see_quarantined
 from app.jobs.quarantine_tables import QuarantinedFilm
 from app.jobs.review import open_review_of
 from app.jobs.tables import Job
@@ -74,11 +78,20 @@ def test_only_moderators_see_a_refused_film_and_each_look_is_logged(site: Site, 
     moderator.sign_in("mo@example.com", password)
     assert path in moderator.get("/admin/quarantine").text
     assert seen() == []
+    # However the film is asked for, the look is logged; its further parts belong to it.
+    assert moderator.get(path, range="bytes=1-").status_code == 206
+    assert seen() == [job_id]
     answer = moderator.get(path)
     assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-store")
     assert answer.content[4:8] == b"ftyp"
     assert moderator.get(path, range="bytes=100-200").status_code == 206
     assert seen() == [job_id]
+    with transaction() as session:
+        # A later look is another one.
+        session.info["clock_offset"] = timedelta(minutes=11)
+        person = session.scalars(select(AuditEntry.actor).where(AuditEntry.act == "quarantine.seen")).one()
+        see_quarantined(session, Actor(person, "session", frozenset({str(Role.MODERATOR)})), job_id)
+    assert seen() == [job_id] * 2
     with transaction() as session:
         session.execute(update(QuarantinedFilm).values(expires_at=now(session)))
         key = session.scalars(select(QuarantinedFilm.key)).one()
