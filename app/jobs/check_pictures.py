@@ -92,9 +92,14 @@ def _count(stage: CheckStage, checker: str, answers: Sequence[PictureAnswer], *,
 
 
 def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:
-    """Return the graver of what is known and a finding about a file; what is allowed does not count."""
+    """Return the graver of what is known and a finding about a file; what is allowed does not count.
+
+    Of two that are equally grave, one about what a file shows goes before one that could not be checked.
+    """
     if finding is None or finding.outcome is Outcome.ALLOW:
         return before
+    if before is not None and before[1].category == UNCHECKED and before[1].outcome is finding.outcome:
+        return sha256, finding
     return (sha256, finding) if before is None or graver(before[1], finding) is finding else before
 
 
