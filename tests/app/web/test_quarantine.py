@@ -91,10 +91,14 @@ def test_only_moderators_see_a_refused_film_and_each_look_is_logged(site: Site, 
 
 
 def test_a_finished_film_in_review_is_opened_from_its_page(site: Site, policy: PolicyWriter) -> None:
-    server = policy(review=["violence", "violence/graphic"])
+    server = policy(review=["violence", "violence/graphic"], more="[pictures]\npreviews = true")
     server.flags = True
-    job_id = order(site.browser("alice")).removeprefix("/films/")
+    customer = site.browser("alice")
+    film = order(customer)
+    job_id = film.removeprefix("/films/")
     site.work()
+    assert customer.get(f"{film}/clips/0/0").status_code == 404
+    assert "/clips/0/0" not in customer.get(f"{film}/shots").text
     password = "another long password"
     with transaction() as session:
         review = open_review_of(session, job_id)
