@@ -90,7 +90,7 @@ def check_output(claim: Claim, film: Path) -> None:
         if finding.outcome is Outcome.REFUSE and finding.category == UNCHECKED:
             raise UncheckedFilm(f"The film could not be checked ({finding.rule}).")
         if finding.category not in allowed:
-            raise StoppedFilm(finding, _quarantined(claim, film))
+            raise StoppedFilm(finding, _quarantined(claim, film, finding))
     if check.unchecked or allowed:
         with transaction() as session:
             for finding in check.unchecked:
@@ -117,8 +117,8 @@ def _link(film: Path, path: Path) -> None:
     path.symlink_to(film.absolute())
 
 
-def _quarantined(claim: Claim, film: Path) -> Stored | None:
-    """Store a film for moderators, where the policy keeps any. Raises StorageError."""
-    if not moderation_policy().pictures.quarantine_days:
+def _quarantined(claim: Claim, film: Path, finding: Finding) -> Stored | None:
+    """Store a film for a decision, or where the policy keeps any for moderators. Raises StorageError."""
+    if finding.outcome is not Outcome.REVIEW and not moderation_policy().pictures.quarantine_days:
         return None
     return get_storage().put_file(quarantine_key(claim.job_id, claim.take_id), film, "video/mp4")
