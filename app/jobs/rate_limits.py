@@ -139,13 +139,19 @@ def count_call(request: Request, session: Session, caller: Caller, order: OrderI
 
 
 def _count_slowed(caller: Caller, films: int, call: str | None) -> None:
-    """Count an order of whoever repeats refused ones. Raises AppError `rate_limited`."""
+    """Count an order of whoever repeats refused ones. Raises AppError `rate_limited` and `invalid_request`.
+
+    Those of a test key, of a project's keys and of all others are limited apart.
+    """
     limit = moderation_policy().repeaters.slow_per_minute
+    if films > limit:
+        message = f"Many orders were refused today, so no order of this key may be for more than {limit} jobs."
+        raise AppError("invalid_request", message, field="n", allowed=[1, limit], policy=_SLOWED)
     subject = f"{caller.account_id}:{scope_of(caller.project_id)}:{'test' if caller.test else 'live'}"
     status = _count_uses(_SLOWED, subject, limit, films, call)
     if status is not None and not status.allowed:
         message = (
-            f"Many orders were refused today, so the account is limited to {limit} jobs per minute. Retry in "
+            f"Many orders were refused today, so orders of this key are limited to {limit} jobs per minute. Retry in "
             f"{status.reset_seconds} seconds."
         )
         raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy=_SLOWED)

@@ -49,6 +49,9 @@ def test_after_many_refusals_orders_are_taken_slowly(world: World, policy: Polic
     slowed = world.post("/v1/videos", FILM)
     assert (slowed.status_code, slowed.json()["code"], slowed.json()["policy"]) == (429, "rate_limited", "slowed")
     assert int(slowed.headers["retry-after"]) > 0
+    # Waiting does not help who orders more at once than a minute has.
+    many = world.post("/v1/videos", {**FILM, "n": 2})
+    assert (many.status_code, many.json()["field"], many.json()["allowed"]) == (422, "n", [1, 1])
     # Its test key, a project's key and another account are not.
     others = (world.test_key, project_key(world, "Other"), world.bob)
     assert [code(world.post("/v1/videos", FILM, key=key)) for key in others for _ in range(2)] == [""] * 6
