@@ -24,7 +24,7 @@ from app.moderation.check import UNCHECKED
 from app.moderation.outcomes import CheckStage, Finding, Outcome
 from app.moderation.picture_checkers import output_checkers, require_checkers
 from app.moderation.policy import moderation_policy
-from app.moderation.record import is_allowed, record_about_job
+from app.moderation.record import allowed_categories, record_about_job
 from app.moderation.repeaters import count_refusal, scope_of
 from app.storage import Stored, get_storage
 from workers.film.encoding import FilmError
@@ -75,26 +75,30 @@ def checks_films() -> bool:
 def check_output(claim: Claim, film: Path) -> None:
     """Check a film that is about to be stored, by the checkers that the policy names; without one nothing is read.
 
-    Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
+    One that was allowed for what it shows is not checked again; where it could not be checked and was allowed, only
+    that passes. Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
     """
     if not checks_films():
         return
     with transaction() as session:
         job = session.get_one(Job, claim.job_id)
         is_strict = session.get_one(Account, job.account_id).moderation_level == ModerationLevel.STRICT
-        may_pass, facts = is_allowed(session, job.id, CheckStage.OUTPUT), _facts(job)
+        allowed, facts = allowed_categories(session, job.id, CheckStage.OUTPUT), _facts(job)
+        if allowed - {UNCHECKED}:
+            release_film(session, job.id)
+            return
     check = _check(film, owner=facts["account_id"], strict=is_strict)
     if check.against is not None:
         _, finding = check.against
         if finding.outcome is Outcome.REFUSE and finding.category == UNCHECKED:
             raise UncheckedFilm(f"The film could not be checked ({finding.rule}).")
-        if finding.outcome is Outcome.REFUSE or not may_pass:
-            raise StoppedFilm(finding, _quarantined(claim, film))
-    if check.unchecked or may_pass:
+        if finding.category not in allowed:
+            raise StoppedFilm(finding, _quarantined(claim, film, finding))
+    if check.unchecked or allowed:
         with transaction() as session:
             for finding in check.unchecked:
                 record_about_job(session, finding, CheckStage.OUTPUT, job_id=claim.job_id, **facts)
-            if may_pass:
+            if allowed:
                 release_film(session, claim.job_id)
 
 
@@ -116,8 +120,8 @@ def _link(film: Path, path: Path) -> None:
     path.symlink_to(film.absolute())
 
 
-def _quarantined(claim: Claim, film: Path) -> Stored | None:
-    """Store a film for moderators, where the policy keeps any. Raises StorageError."""
-    if not moderation_policy().pictures.quarantine_days:
+def _quarantined(claim: Claim, film: Path, finding: Finding) -> Stored | None:
+    """Store a film for a decision, or where the policy keeps any for moderators. Raises StorageError."""
+    if finding.outcome is not Outcome.REVIEW and not moderation_policy().pictures.quarantine_days:
         return None
     return get_storage().put_file(quarantine_key(claim.job_id, claim.take_id), film, "video/mp4")

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
-from app.assets.owner import owned
+from app.assets.owner import AssetOwner, OwnerIds, owned
 from app.assets.tables import Asset, AssetState
 from app.db import commit_early
 from app.errors import AppError
@@ -42,7 +42,10 @@ def check_files(
     done before is committed first. Raises AppError as `check_pictures` does.
     """
     wanted = order_files(order)
-    check, files = _check(session, caller, {each: wanted[each] for each in wanted if each not in checked.files}, new)
+    # The files of a film that a caller may derive from need not be ones that the caller may name.
+    owner = caller if order.spec is None else OwnerIds(caller.account_id, None, caller.test)
+    unseen = {each: wanted[each] for each in wanted if each not in checked.files}
+    check, files = _check(session, caller, unseen, new, owner=owner)
     if check is None:
         return FilesCheck(checked)
     _record_unchecked(session, caller, check, order.door)
@@ -59,7 +62,7 @@ def check_request_files(
     Raises AppError as an order of them does.
     """
     wanted = _request_files(request)
-    check, files = _check(session, caller, wanted, new)
+    check, files = _check(session, caller, wanted, new, owner=caller)
     if check is None:
         return
     _record_unchecked(session, caller, check, interface)
@@ -102,15 +105,15 @@ def _spec_files(spec: Spec) -> dict[str, str]:
 
 
 def _check(
-    session: Session, caller: Caller, wanted: Mapping[str, str], new: Sequence[Asset]
+    session: Session, caller: Caller, wanted: Mapping[str, str], new: Sequence[Asset], *, owner: AssetOwner
 ) -> tuple[PicturesCheck | None, list[Asset]]:
-    """Check the files among those wanted that are there; None where there is nothing to check."""
+    """Check the files of an owner among those wanted that are there; None where there is nothing to check."""
     checkers = input_checkers(strict=caller.is_strict) if wanted else []
     if not checkers:
         return None, []
     unborn = [asset for asset in new if asset.id in wanted]
     missing = set(wanted).difference(asset.id for asset in unborn)
-    mine = select(Asset).where(Asset.id.in_(missing), Asset.state == AssetState.READY, *owned(caller))
+    mine = select(Asset).where(Asset.id.in_(missing), Asset.state == AssetState.READY, *owned(owner))
     assets = [*unborn, *(session.scalars(mine) if missing else ())]
     files = [asset for asset in assets if asset.kind in ("picture", "clip") and asset.sha256 and asset.key]
     if not files:

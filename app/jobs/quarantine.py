@@ -1,9 +1,12 @@
-"""Quarantine: the films that the check of their pictures refused, which moderators alone can see, for a stated time."""
+"""Quarantine: the films that the check of their pictures refused, which moderators alone can see, for a stated time.
+
+A film that waits for a decision is kept until then, and whoever may decide can see it.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import exists, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,6 +19,7 @@ from app.jobs.quarantine_tables import QuarantinedFilm
 from app.jobs.tables import Job
 from app.moderation.outcomes import Finding
 from app.moderation.policy import moderation_policy
+from app.moderation.tables import IS_OPEN, ModerationOutcome
 from app.roles import Role, require_role
 from app.storage import Stat, Stored, get_storage
 
@@ -23,6 +27,7 @@ FOLDER = "quarantine/"
 _SEEN = "quarantine.seen"
 # A player reads a film in parts: what one person reads of one film in this time is one look.
 _LOOK = timedelta(minutes=10)
+_OPEN = text(IS_OPEN)
 
 
 def quarantine_key(job_id: str, take_id: str) -> str:
@@ -70,25 +75,36 @@ def list_quarantine(
     return session.scalars(newest.limit(limit)).all()
 
 
+def jobs_in_review(session: Session, job_ids: Collection[str]) -> set[str | None]:
+    """Return the jobs among these for which somebody is to decide: their films are kept until then at least."""
+    return set(session.scalars(select(ModerationOutcome.job_id).where(ModerationOutcome.job_id.in_(job_ids), _OPEN)))
+
+
 def is_kept(session: Session, job_id: str) -> bool:
-    """Return whether there is a film of this job in quarantine that moderators can see now."""
+    """Return whether there is a film of this job in quarantine that can be seen now."""
     film = session.get(QuarantinedFilm, job_id)
-    return film is not None and film.removed_at is None and film.expires_at > now(session)
+    if film is None or film.removed_at is not None:
+        return False
+    return film.expires_at > now(session) or bool(jobs_in_review(session, [job_id]))
 
 
 def find_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
-    """Return a refused film that is still kept. Raises AppError `forbidden`, `not_found` and `gone`."""
-    require_role(actor, Role.MODERATOR)
+    """Return a refused film that is still kept, to a moderator, or to an operator who may decide on it now.
+
+    Raises AppError `forbidden`, `not_found` and `gone`.
+    """
+    if Role.OPERATOR not in actor.roles or not jobs_in_review(session, [job_id]):
+        require_role(actor, Role.MODERATOR)
     film = session.get(QuarantinedFilm, job_id)
     if film is None:
         raise not_found("video", job_id)
-    if film.removed_at is not None or film.expires_at <= now(session):
+    if not is_kept(session, job_id):
         raise AppError("gone", "This film is no longer in quarantine.", id=job_id)
     return film
 
 
 def see_quarantined(session: Session, actor: Actor, job_id: str) -> QuarantinedFilm:
-    """Return a refused film of which a moderator reads anything, and write that into the audit log, once a look.
+    """Return a refused film of which somebody reads anything, and write that into the audit log, once a look.
 
     Raises AppError as `find_quarantined` does.
     """
@@ -107,7 +123,8 @@ def remove_expired(*, limit: int) -> int:
     """
     with transaction() as session:
         due = (QuarantinedFilm.expires_at <= now(session), QuarantinedFilm.removed_at.is_(None))
-        query = select(QuarantinedFilm).where(*due).order_by(QuarantinedFilm.expires_at).limit(limit)
+        in_review = exists().where(ModerationOutcome.job_id == QuarantinedFilm.job_id, _OPEN)
+        query = select(QuarantinedFilm).where(*due, ~in_review).order_by(QuarantinedFilm.expires_at).limit(limit)
         films = session.scalars(query.with_for_update(skip_locked=True)).all()
         keys = [film.key for film in films]
         for film in films:

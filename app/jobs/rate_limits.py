@@ -7,7 +7,7 @@ has a minute of its own. Test jobs cost nothing and count by themselves, against
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -22,6 +22,7 @@ from app.accounts.memberships import membership_at
 from app.clock import now
 from app.db import commit_early
 from app.errors import AppError
+from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
 from app.jobs.order_restraints import restraint
 from app.moderation.policy import moderation_policy
 from app.moderation.repeaters import scope_of
@@ -37,6 +38,8 @@ WINDOW_SECONDS = 60
 OPERATOR_REQUESTS_PER_MINUTE = 6_000
 # Test jobs get this part of each limit: one half.
 TEST_SHARE = 2
+# The limit of whoever repeats refused orders.
+_SLOWED = "slowed"
 # A membership's limits change rarely, so they are not read from the database at every request.
 _CACHE_SECONDS = 10.0
 _cache: dict[str, tuple[float, int, int]] = {}
@@ -113,23 +116,45 @@ def count_order(
     is_slowed = restraint(session, caller).is_slowed
     commit_early(session)
     check_films(session, caller, films)
-    if is_slowed:
-        _count_slowed(request, caller, films)
     digest = None if call is None else _digest("\n".join([*call, str(films)])).hex()
+    if is_slowed:
+        _count_slowed(caller, films, digest)
     _count(request, "jobs", caller.account_id, test=caller.test, limit=limit, uses=films, call=digest)
 
 
-def _count_slowed(request: Request, caller: Caller, films: int) -> None:
-    """Count an order of whoever repeats refused ones. Raises AppError `rate_limited`."""
+def count_call(request: Request, session: Session, caller: Caller, order: OrderIdentity) -> None:
+    """Count an order as it was called; one with an idempotency key is counted once, however often it is repeated soon.
+
+    A call that was accepted before is answered as it was, whatever restrains the account's orders by now. Raises
+    AppError as `count_order` does.
+    """
+    key = scoped_key(caller, order)
+    call = None if key is None else (key, order.fingerprint)
+    try:
+        count_order(request, session, caller, order.request.films, call=call)
+    except AppError as error:
+        is_restrained = error.code == "orders_stopped" or error.facts.get("policy") == _SLOWED
+        if not is_restrained or earlier_job(session, caller, replace(order, is_first_try=False)) is None:
+            raise
+
+
+def _count_slowed(caller: Caller, films: int, call: str | None) -> None:
+    """Count an order of whoever repeats refused ones. Raises AppError `rate_limited` and `invalid_request`.
+
+    Those of a test key, of a project's keys and of all others are limited apart.
+    """
     limit = moderation_policy().repeaters.slow_per_minute
+    if films > limit:
+        message = f"Many orders were refused today, so no order of this key may be for more than {limit} jobs."
+        raise AppError("invalid_request", message, field="n", allowed=[1, limit], policy=_SLOWED)
     subject = f"{caller.account_id}:{scope_of(caller.project_id)}:{'test' if caller.test else 'live'}"
-    status = _count_uses("slowed", subject, limit, films, None)
+    status = _count_uses(_SLOWED, subject, limit, films, call)
     if status is not None and not status.allowed:
         message = (
-            f"Many orders were refused today, so the account is limited to {limit} jobs per minute. Retry in "
+            f"Many orders were refused today, so orders of this key are limited to {limit} jobs per minute. Retry in "
             f"{status.reset_seconds} seconds."
         )
-        raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy="slowed")
+        raise AppError("rate_limited", message, allowed=limit, retry_after=status.reset_seconds, policy=_SLOWED)
 
 
 def count_stranger(request: Request, name: str, limit: int) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Unit
 from app.jobs.spec import Spec
-from app.jobs.states import JobState, TakeState, UnitState, is_final
+from app.jobs.states import JobState, Stage, TakeState, UnitState, is_final
 from app.jobs.tables import Job
 from app.moderation.picture_checkers import shows_unchecked
 from app.provenance.backfill_tables import FilmSuccessor
@@ -68,11 +68,12 @@ def shot_clip(session: Session, job: Job, shot: int, position: int) -> str:
 def shots_play(job: Job) -> bool:
     """Return whether finished shots of a job play: while it is made, and when all of it was made and is still there.
 
-    Where films are checked, they play once the film has passed, unless the policy shows them before.
+    Where films are checked, they play once the film has passed, unless the policy shows them before; none does while a
+    moderator decides.
     """
     if job.files_removed_at is not None or (is_final(job.state) and job.state != JobState.COMPLETED):
         return False
-    return job.state == JobState.COMPLETED or shows_unchecked()
+    return job.state == JobState.COMPLETED or (job.stage != Stage.MODERATING and shows_unchecked())
 
 
 def _progress(number: int, prompt: str, segments: Sequence[tuple[str, int, int | None, int | None]]) -> ShotProgress:

@@ -70,14 +70,14 @@ def record_about_job(
     after_commit(session, count.inc)
 
 
-def is_allowed(session: Session, job_id: str, stage: CheckStage) -> bool:
-    """Return whether a moderator, or the policy in his place, has allowed what a stage found of a job."""
-    allowed = select(ModerationOutcome.id).where(
+def allowed_categories(session: Session, job_id: str, stage: CheckStage) -> set[str]:
+    """Return the categories of what a stage found of a job that a moderator, or the policy, has allowed."""
+    allowed = select(ModerationOutcome.category).where(
         ModerationOutcome.job_id == job_id,
         ModerationOutcome.stage == stage,
         ModerationOutcome.decision == Decision.ALLOW,
     )
-    return session.scalar(allowed.limit(1)) is not None
+    return set(session.scalars(allowed))
 
 
 def withdraw_review(session: Session, job_id: str) -> None:

@@ -152,7 +152,7 @@ OwnerDep = Annotated[Visitor, Depends(needs_role(Role.OWNER))]
 AdminDep = Annotated[Visitor, Depends(needs_role(*sorted(ADMIN_ROLES)))]
 OperatorDep = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
 ModeratorDep = Annotated[Visitor, Depends(needs_role(*MODERATORS))]
-# What was refused is seen by moderators alone.
+# The list of what was refused is seen by moderators alone.
 QuarantineDep = Annotated[Visitor, Depends(needs_role(Role.MODERATOR))]
 AuthorDep = Annotated[Visitor, Depends(needs_role(Role.PRICING_AUTHOR))]
 

@@ -28,7 +28,7 @@ from app.jobs.groups import is_group
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.open_quotes import find_quote
 from app.jobs.quote import estimate_films, make_quote, quoted_total, show_estimate, show_quote
-from app.jobs.rate_limits import check_films, count_order
+from app.jobs.rate_limits import check_films, count_call
 from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.jobs.submit import submit
@@ -112,7 +112,6 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
     # The fields of an order that are not in its Spec (project, callback, metadata) were stored with the quote.
     options = quote.body.get("beside", {})
     video_request = VideoRequest.model_validate({**options, "prompt": spec.shots[0].prompt, "quote_id": quote_id})
-    count_order(request, session, caller, video_request.films)
     # The quote's id is the idempotency key: an agent that repeats the call gets the film that it already ordered.
     order = OrderIdentity(
         request=video_request,
@@ -122,6 +121,7 @@ def _generate(session: Session, caller: Caller, request: Request, quote_id: str,
         fingerprint=quote_id,
         traceparent=request.state.traceparent,
     )
+    count_call(request, session, caller, order)
     order = check_order(session, caller, order)
     return view_committed(session, submit(session, caller, order)).model_dump(mode="json", exclude_none=True)
 

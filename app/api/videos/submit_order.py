@@ -21,8 +21,8 @@ from app.assets.tables import Asset
 from app.errors import AppError
 from app.jobs.check_order import check_order
 from app.jobs.groups import jobs_of
-from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
-from app.jobs.rate_limits import count_order
+from app.jobs.idempotency import OrderIdentity, earlier_job
+from app.jobs.rate_limits import count_call
 from app.jobs.schemas import VideoRequest
 from app.jobs.submit import submit
 from app.jobs.tables import Job
@@ -77,19 +77,17 @@ def submit_received(http: Request, session: Session, caller: Caller, order: Orde
 def receive_order(http: Request, session: Session, caller: Caller, order: OrderIdentity) -> OrderIdentity:
     """Count an order, and return it with what its headers say: its idempotency key, whether it is a retry, its trace.
 
-    One with an idempotency key is counted once, however often it is repeated soon after. Raises AppError as
-    `count_order` does.
+    Raises AppError as `count_call` does.
     """
-    order = replace(order, idempotency_key=idempotency_key(http))
-    key = scoped_key(caller, order)
-    call = None if key is None else (key, order.fingerprint)
-    count_order(http, session, caller, order.request.films, call=call)
-    return replace(
+    order = replace(
         order,
+        idempotency_key=idempotency_key(http),
         is_retry=order.is_retry or is_retry(http),
         is_first_try=is_first_try(http),
         traceparent=http.state.traceparent,
     )
+    count_call(http, session, caller, order)
+    return order
 
 
 def repeated_job(session: Session, caller: Caller, order: OrderIdentity) -> Job | None:

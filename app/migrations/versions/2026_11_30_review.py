@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from app.migrations.online import add_constraint, add_index, drop_index
+from app.migrations.online import add_constraint, add_index, drop_index, update_in_batches
 
 revision: str = "0051"
 down_revision: str | Sequence[str] | None = "0050"
@@ -59,7 +59,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take this revision back. Jobs in review must have been decided before."""
+    """Take this revision back. Jobs in review must have been decided before; nobody is a moderator any more."""
+    # Jobs that ended while they waited have kept the stage.
+    update_in_batches("jobs", "stage = 'waiting'", "jobs.stage = 'moderating' AND jobs.finished_at IS NOT NULL")
+    for each in _WITH_ROLES:
+        update_in_batches(each, "roles = array_remove(roles, 'moderator')", "'moderator' = ANY(roles)")
     op.drop_column("jobs", "review_due_at")
     _replace_check("ck_jobs_stage", "jobs", f"stage IN ({_STAGES})")
     for each in _WITH_ROLES:

@@ -183,7 +183,7 @@ def _review(
         "shots": moderation.words_of(job),
         "files": moderation.review_files(session, job),
         "has_film": review.stage == CheckStage.OUTPUT and is_kept(session, job.id),
-        "may_see_film": Role.MODERATOR in visitor.roles,
+        "may_see_film": review.decision is None or Role.MODERATOR in visitor.roles,
         "tokens": tokens or {},
         "account": account,
         "history": history,

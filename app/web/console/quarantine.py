@@ -1,4 +1,7 @@
-"""Quarantine: the films that the check of their pictures refused. Only moderators see them, and each look is logged."""
+"""Quarantine: the films that the check of their pictures refused. Only moderators see them, and each look is logged.
+
+Whoever may decide on a film sees it until it is decided.
+"""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,9 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from app.audit_log.actor import Actor
 from app.clock import now
 from app.file_delivery import deliver
-from app.jobs.quarantine import list_quarantine, see_quarantined
+from app.jobs.quarantine import jobs_in_review, list_quarantine, see_quarantined
 from app.reports.display_names import display_names
-from app.web.auth import QuarantineDep, SessionDep
+from app.web.auth import ModeratorDep, QuarantineDep, SessionDep
 from app.web.language import gettext
 from app.web.render import page
 
@@ -36,6 +39,7 @@ def show_quarantine(
         "console/quarantine.html",
         title=gettext("Quarantine"),
         films=films[:PAGE],
+        in_review=jobs_in_review(session, [film.job_id for film in films]),
         more=films[PAGE - 1] if len(films) > PAGE else None,
         accounts=display_names(session, [film.account_id for film in films]),
         now=now(session),
@@ -43,7 +47,7 @@ def show_quarantine(
 
 
 @router.get("/{job_id}/film")
-def send_film(request: Request, session: SessionDep, visitor: QuarantineDep, job_id: str) -> Response:
+def send_film(request: Request, session: SessionDep, visitor: ModeratorDep, job_id: str) -> Response:
     """Send a refused film. Whoever reads any part of it is named in the audit log."""
     film = see_quarantined(session, Actor.of(visitor.caller), job_id)
     return deliver(

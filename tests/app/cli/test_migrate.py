@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from alembic import command
 from sqlalchemy import Engine, text
 
-from app.cli.migrate import check_schema, upgrade
+from app.cli.migrate import check_schema, migrations, upgrade
 from app.db import get_engine
 from app.errors import AppError
 
@@ -26,6 +27,7 @@ VALUES = {
     "bigint": "1",
     "smallint": "1",
     "numeric": "1",
+    "ARRAY": "'{}'",
 }
 
 
@@ -187,3 +189,16 @@ def test_a_pod_waits_for_the_schema_that_another_migrates(empty_database_url: st
     check_schema(0, empty_database_url)
     with pytest.raises(AppError, match="does not answer"):
         check_schema(0, "postgresql://nobody@127.0.0.1:1/nothing")
+
+
+def test_the_revision_of_reviews_is_taken_back_where_jobs_ended_in_review(empty_database_url: str) -> None:
+    upgrade(empty_database_url, "0051")
+    engine = get_engine(empty_database_url)
+    account = {"account_id": "'acct'"}
+    ended = {"stage": "'moderating'", "state": "'failed'", "finished_at": "now()"}
+    fill(engine, "jobs", 2, id="'job' || n", **account, **ended, spec=f"'{SPEC}'::jsonb")
+    fill(engine, "members", 1, id="'mo'", **account, email="'mo@example.com'", roles="'{operator,moderator}'")
+    command.downgrade(migrations(empty_database_url), "0050")
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT DISTINCT stage FROM jobs")).all() == ["waiting"]
+        assert connection.scalars(text("SELECT roles FROM members")).all() == [["operator"]]

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select, update
 
+from app.accounts.keys import issue_key
+from app.accounts.projects import create_project
 from app.accounts.tables import Account
 from app.assets.sample_frames import sample_frames
 from app.assets.tables import Asset
@@ -34,7 +36,7 @@ from app.moderation.picture_checkers import input_checkers
 from app.moderation.rules import shipped_rules
 from app.moderation.tables import ModerationOutcome
 from app.storage import get_storage
-from tests.api_client import World
+from tests.api_client import SCOPES, World
 from tests.app.assets.media_files import make, make_clip, png_header
 from tests.app.moderation.conftest import PolicyWriter
 from tests.app.moderation.test_orders import FILM, counts, mcp, wallets
@@ -238,6 +240,22 @@ def test_a_file_that_becomes_ready_after_the_check_is_not_ordered_unseen(
         require_checked_files(order, spec)
     assert (caught.value.code, caught.value.field) == ("conflict", "first_frame")
     require_checked_files(replace(order, checked=CheckedOrder((), "", files=frozenset({green}))), spec)
+
+
+def test_a_projects_key_derives_from_a_film_whose_picture_is_the_accounts(
+    world: World, policy: PolicyWriter, tmp_path: Path
+) -> None:
+    with transaction() as session:
+        project = create_project(session, world.alice_id, "Campaign").id
+        key = issue_key(session, world.alice_id, scopes=SCOPES, project_id=project)[1]
+    green = upload(world, picture(tmp_path / "green.png", GREEN))
+    film = world.post("/v1/videos", {**FILM, "first_frame": green, "project": project}).json()["id"]
+    world.work()
+    policy()
+    answer = world.post(f"/v1/videos/{film}/remix", {"prompt": "more"}, key=key)
+    assert answer.status_code == 200, answer.text
+    # By itself, the key may not name the picture.
+    assert world.post("/v1/videos", {**FILM, "first_frame": green}, key=key).json()["field"] == "first_frame"
 
 
 def test_a_picture_that_calls_for_a_review_is_accepted_and_waits(

@@ -208,6 +208,8 @@ def test_a_film_that_a_moderator_allows_is_delivered_and_one_that_he_refuses_is_
             assert review is not None
             assert (review.stage, review.category) == ("output", "violence/graphic")
             decide_review(session, POLICY_ACTOR, review.id, decision, reason="seen")
+    # Whatever the policy says by now: somebody has decided.
+    policy()
     world.work()
     allowed, refused = (world.get(f"/v1/videos/{job_id}").json() for job_id in jobs)
     assert allowed["status"] == "completed"
@@ -220,6 +222,22 @@ def test_a_film_that_a_moderator_allows_is_delivered_and_one_that_he_refuses_is_
     assert wallets() != wallet
     with transaction() as session:
         assert audit_books(session) == []
+
+
+def test_a_film_that_was_allowed_unchecked_is_stopped_for_what_it_shows(world: World, policy: PolicyWriter) -> None:
+    server = policy(on_failure="review", review=["violence", "violence/graphic"])
+    server.fails = True
+    job_id = world.post("/v1/videos", FILM).json()["id"]
+    for category in ("unchecked", "violence/graphic"):
+        world.work()
+        with transaction() as session:
+            review = open_review_of(session, job_id)
+            assert review is not None
+            assert review.category == category
+            decide_review(session, POLICY_ACTOR, review.id, Decision.ALLOW, reason="seen")
+        server.fails, server.flags = False, True
+    world.work()
+    assert world.get(f"/v1/videos/{job_id}").json()["status"] == "completed"
 
 
 def test_a_strict_account_has_no_reviews(world: World, policy: PolicyWriter) -> None:

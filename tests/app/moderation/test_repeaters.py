@@ -49,9 +49,34 @@ def test_after_many_refusals_orders_are_taken_slowly(world: World, policy: Polic
     slowed = world.post("/v1/videos", FILM)
     assert (slowed.status_code, slowed.json()["code"], slowed.json()["policy"]) == (429, "rate_limited", "slowed")
     assert int(slowed.headers["retry-after"]) > 0
+    # Waiting does not help who orders more at once than a minute has.
+    many = world.post("/v1/videos", {**FILM, "n": 2})
+    assert (many.status_code, many.json()["field"], many.json()["allowed"]) == (422, "n", [1, 1])
     # Its test key, a project's key and another account are not.
     others = (world.test_key, project_key(world, "Other"), world.bob)
     assert [code(world.post("/v1/videos", FILM, key=key)) for key in others for _ in range(2)] == [""] * 6
+
+
+def test_a_call_that_was_accepted_is_answered_again_however_orders_are_restrained(
+    world: World, policy: PolicyWriter
+) -> None:
+    policy(more="[repeaters]\nslow_after = 2\nslow_per_minute = 1\nstop_after = 4")
+    with_key = {"Idempotency-Key": "of an accepted order"}
+    job = world.post("/v1/videos", FILM, headers=with_key).json()["id"]
+    quote = mcp(world, "quote", {"order": FILM})["structuredContent"]
+    confirmed = {"quote_id": quote["id"], "confirm_total": quote["total"]}
+    film = mcp(world, "generate", confirmed)["structuredContent"]["id"]
+    for restrained in ("rate_limited", "orders_stopped"):
+        with transaction() as session:
+            for _ in range(2):
+                count_refusal(session, world.alice_id, scope="", test=False)
+        _cache.clear()
+        assert [code(world.post("/v1/videos", FILM)) for _ in range(2)][-1] == restrained
+        for _ in range(2):
+            again = world.post("/v1/videos", FILM, headers=with_key)
+            assert (again.status_code, again.json().get("id")) == (200, job), again.text
+            assert mcp(world, "generate", confirmed)["structuredContent"].get("id") == film
+    assert code(world.post("/v1/videos", FILM, headers={"Idempotency-Key": "of a new order"})) == "orders_stopped"
 
 
 def test_after_more_none_is_taken_until_an_operator_allows_them(world: World, policy: PolicyWriter) -> None:

@@ -13,8 +13,9 @@ from app.db import transaction
 from app.dispatch.retention import expired_quarantine, unreferenced_quarantine
 from app.jobs.quarantine import see_quarantined
 from app.jobs.quarantine_tables import QuarantinedFilm
-from app.jobs.review import open_review_of
+from app.jobs.review import POLICY_ACTOR, decide_review, open_review_of
 from app.jobs.tables import Job
+from app.moderation.outcomes import Decision
 from app.moderation.refusal_tables import OrderStop
 from app.moderation.repeaters import count_refusal
 from app.roles import Role
@@ -104,10 +105,14 @@ def test_only_moderators_see_a_refused_film_and_each_look_is_logged(site: Site, 
 
 
 def test_a_finished_film_in_review_is_opened_from_its_page(site: Site, policy: PolicyWriter) -> None:
-    server = policy(review=["violence", "violence/graphic"])
+    server = policy(review=["violence", "violence/graphic"], more="[pictures]\npreviews = true\nquarantine_days = 0")
     server.flags = True
-    job_id = order(site.browser("alice")).removeprefix("/films/")
+    customer = site.browser("alice")
+    film = order(customer)
+    job_id = film.removeprefix("/films/")
     site.work()
+    assert customer.get(f"{film}/clips/0/0").status_code == 404
+    assert "/clips/0/0" not in customer.get(f"{film}/shots").text
     password = "another long password"
     with transaction() as session:
         review = open_review_of(session, job_id)
@@ -116,14 +121,22 @@ def test_a_finished_film_in_review_is_opened_from_its_page(site: Site, policy: P
             email = f"{name}@example.com"
             add_member(session, site.accounts["author"], email, roles=(role,), password=password, name=name)
     path = f"/admin/quarantine/{job_id}/film"
-    pages = {}
+    browsers = {}
     for name in ("mo", "op"):
-        browser = site.browser()
-        browser.sign_in(f"{name}@example.com", password)
-        pages[name] = browser.get(f"/admin/moderation/{review.id}").text
-    assert path in pages["mo"]
-    assert path not in pages["op"]
-    assert "Somebody with the role moderator can open it." in pages["op"]
+        browsers[name] = site.browser()
+        browsers[name].sign_in(f"{name}@example.com", password)
+    # For so long as it is to be decided, whoever may decide sees it, though the policy keeps no refused film.
+    assert expired_quarantine() == 0
+    for browser in browsers.values():
+        assert path in browser.get(f"/admin/moderation/{review.id}").text
+        assert browser.get(path).status_code == 200
+    assert seen() == [job_id] * 2
+    assert path in browsers["mo"].get("/admin/quarantine").text
+    with transaction() as session:
+        decide_review(session, POLICY_ACTOR, review.id, Decision.REFUSE, reason="seen")
+    assert path not in browsers["op"].get(f"/admin/moderation/{review.id}").text
+    assert [browsers[name].get(path).status_code for name in ("op", "mo")] == [403, 410]
+    assert expired_quarantine() == 1
 
 
 def seen() -> list[str]:
