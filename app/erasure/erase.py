@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import suspend
 from app.accounts.members import remove_member
-from app.accounts.tables import ApiKey, Member
+from app.accounts.tables import Account, ApiKey, Member
+from app.assets.tables import Asset, AssetState
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
@@ -84,12 +85,15 @@ def run_erasure(erasure_id: str, actor: Actor) -> Iterator[tuple[str, int]]:
             session.execute(update(Erasure).where(Erasure.id == erasure_id).values(steps=steps))
     with transaction() as session:
         erasure = session.get_one(Erasure, erasure_id, with_for_update=True)
-        late = _late_order(session, subject_id) if kind is ErasureKind.ACCOUNT else None
+        late = _late_row(session, subject_id) if kind is ErasureKind.ACCOUNT else None
         if late is not None:
             erasure.steps = {}
     if late is not None:
-        message = "An order came in while the account was closed. Run the erasure again when its film has ended."
-        raise AppError("conflict", message, video=late)
+        message = (
+            "An order, a quote or a file came in while the account was closed. "
+            "Run the erasure again when no film of the account is being made."
+        )
+        raise AppError("conflict", message, id=late)
     with transaction() as session:
         erasure = session.get_one(Erasure, erasure_id, with_for_update=True)
         if erasure.finished_at is None:
@@ -97,9 +101,22 @@ def run_erasure(erasure_id: str, actor: Actor) -> Iterator[tuple[str, int]]:
             record_action(session, actor, "erasure.finished", subject_id, erasure=erasure_id, rows=steps)
 
 
-def _late_order(session: Session, account_id: str) -> str | None:
-    """Return a film of an erased account that still has its words: a request had begun before the account closed."""
-    return session.scalar(select(Job.id).where(Job.account_id == account_id, Job.spec_hash != "").limit(1))
+def _late_row(session: Session, account_id: str) -> str | None:
+    """Return a film, quote or file of an erased account that came in later, by a request that had begun before.
+
+    The lock waits for every open transaction that has written a row of the account, or is about to
+    (`require_active_now`), and for no other lock.
+    """
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    for late in (
+        select(Job.id).where(Job.account_id == account_id, Job.spec_hash != ""),
+        select(Quote.id).where(Quote.account_id == account_id, Quote.spec_hash != ""),
+        select(Asset.id).where(Asset.account_id == account_id, Asset.state != AssetState.DELETED),
+    ):
+        row_id = session.scalar(late.limit(1))
+        if row_id is not None:
+            return str(row_id)
+    return None
 
 
 def list_erasures(session: Session) -> list[Erasure]:

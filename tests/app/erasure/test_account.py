@@ -10,6 +10,8 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import require_active_now
+from app.accounts.keys import authenticate
 from app.accounts.members import add_member
 from app.accounts.tables import Account
 from app.admin.accounts import (
@@ -21,6 +23,9 @@ from app.admin.accounts import (
 )
 from app.admin.erasures import cancel_account_films, erase_subject, plan_erasure
 from app.admin.money import refund_job
+from app.assets.ingest import add_asset, new_asset
+from app.assets.owner import OwnerIds
+from app.assets.tables import Asset
 from app.audit_log.actor import Actor
 from app.audit_log.log import FIRST, entry_hash, list_entries
 from app.audit_log.tables import AuditEntry, AuditValue
@@ -33,6 +38,9 @@ from app.erasure.erase import list_erasures, run_erasure, start_erasure
 from app.erasure.tables import ErasureKind
 from app.errors import AppError
 from app.events.tables import Event
+from app.jobs.idempotency import OrderIdentity
+from app.jobs.schemas import VideoRequest
+from app.jobs.submit import submit
 from app.jobs.tables import Job, ReceiptRow
 from app.moderation.tables import ModerationOutcome
 from app.provenance.registry_tables import RegistryFilm
@@ -334,3 +342,38 @@ def test_personal_facts_are_beside_their_entries() -> None:
             assert hashlib.sha256(own.encode()).hexdigest() == digest
         with pytest.raises(IntegrityError, match="foreign key"), session.begin_nested():
             session.execute(insert(AuditValue).values(number=9999, name="a", salt="b", value="c"))
+
+
+def test_a_request_that_began_before_the_account_closed_brings_nothing_in(world: World) -> None:
+    """Its caller was authenticated with an open account, which is erased before it writes."""
+    upload = {"filename": "a.png", "bytes": len(PNG), "content_type": "image/png"}
+    begun = world.post("/v1/assets/uploads", upload).json()["id"]
+    with Session(get_engine(), expire_on_commit=False) as session:
+        caller = authenticate(session, world.alice)
+        session.commit()
+        with transaction() as other:
+            erasure_id = start_erasure(other, OPERATOR, ErasureKind.ACCOUNT, world.alice_id).id
+        asset = new_asset(OwnerIds(world.alice_id), filename=f"{WORD}.png")
+        for act in (
+            lambda: submit(session, caller, OrderIdentity(VideoRequest.model_validate(FILM))),
+            lambda: add_asset(session, asset),
+            lambda: require_active_now(session, world.alice_id),
+        ):
+            with pytest.raises(AppError) as refused:
+                act()
+            assert (refused.value.code, refused.value.facts) == ("account_suspended", {"reason": "erased"})
+            session.rollback()
+    steps = run_erasure(erasure_id, OPERATOR)
+    for name, _ in steps:
+        if name == "people":
+            break
+    with transaction() as session:
+        # One that was not refused.
+        session.execute(update(Asset).where(Asset.id == begun).values(state="pending", filename=f"{WORD}.png"))
+    with pytest.raises(AppError, match="came in while the account was closed") as late:
+        list(steps)
+    assert late.value.facts == {"id": begun}
+    list(run_erasure(erasure_id, OPERATOR))
+    assert rows_with(WORD) == []
+    with transaction() as session:
+        assert list_erasures(session)[0].finished_at is not None
