@@ -88,7 +88,7 @@ def _orders(account_id: str, _erasure_id: str) -> Iterator[int]:
 
 
 # What stays of an event: its envelope, its subject and the receipt, from which an audit recomputes.
-_EVENT = """
+_ERASE_EVENTS = """
     UPDATE events AS e SET
         erased_hash = encode(sha256(convert_to(coalesce(a.salt, '') || e.id || e.body, 'UTF8')), 'hex'),
         body = (CASE WHEN (e.body::json #> '{data,receipt}') IS NULL
@@ -100,7 +100,7 @@ _EVENT = """
                 'data', json_build_object('id', coalesce(e.job_id, e.account_id), 'erased', true,
                     'receipt', e.body::json #> '{data,receipt}')) END)::text,
         callback_url = NULL, callback_body = NULL, traceparent = NULL, request_id = NULL
-    FROM accounts AS a WHERE a.id = e.account_id AND e.id = ANY(:ids) AND e.erased_hash IS NULL"""
+    FROM accounts AS a WHERE a.id = e.account_id AND e.erased_hash IS NULL AND """
 
 
 def _events(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -109,7 +109,7 @@ def _events(account_id: str, _erasure_id: str) -> Iterator[int]:
         SELECT occurred_at, id FROM events
         WHERE account_id = :subject AND (occurred_at, id) > (CAST(:k0 AS timestamptz), :k1) ORDER BY occurred_at, id"""
     for page in key_pages(query, account_id, first=_BEGIN):
-        yield run_statements([_EVENT], ids=[row.id for row in page])
+        yield run_statements([f"{_ERASE_EVENTS}e.id = ANY(:ids)"], ids=[row.id for row in page])
 
 
 def _webhooks(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -152,7 +152,7 @@ ERASE_REASONS = """
     UPDATE transfers AS t SET reason =
         'erased:' || encode(sha256(convert_to(coalesce(a.salt, '') || t.id || t.reason, 'UTF8')), 'hex')
     FROM accounts AS a
-    WHERE a.id = t.account_id AND t.reason <> '' AND t.reason NOT LIKE 'erased:%' AND """
+    WHERE a.id = t.account_id AND t.reason <> '' AND t.reason !~ '^erased:[0-9a-f]{64}$' AND """
 
 
 def _reasons(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -221,13 +221,20 @@ def _audit_log(account_id: str, erasure_id: str) -> Iterator[int]:
     yield from erase_entries(account_id, erasure_id, account_entries)
 
 
-def _account(account_id: str, _erasure_id: str) -> Iterator[int]:
-    """Remove the account's name, and the salt without which no hash tells a value. It is the last step."""
+def _account(account_id: str, erasure_id: str) -> Iterator[int]:
+    """Remove the account's name, and the salt without which no hash tells a value. It is the last step.
+
+    What was written after its step, such as the reason of a correction, is erased while there is the salt: later it
+    would have another hash than a seal.
+    """
+    yield from _audit_log(account_id, erasure_id)
     yield run_statements(
         [
+            f"{_ERASE_EVENTS}e.account_id = :subject",
+            f"{ERASE_REASONS}t.account_id = :subject",
             """
             UPDATE accounts SET name = 'erased', suspended_reason = 'erased', salt = NULL,
-                suspended_at = coalesce(suspended_at, :now) WHERE id = :subject"""
+                suspended_at = coalesce(suspended_at, :now) WHERE id = :subject""",
         ],
         subject=account_id,
         now=_moment(),

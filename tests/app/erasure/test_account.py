@@ -22,7 +22,7 @@ from app.admin.accounts import (
     suspend_account,
 )
 from app.admin.erasures import cancel_account_films, erase_subject, plan_erasure
-from app.admin.money import refund_job
+from app.admin.money import correct_balance, refund_job
 from app.assets.ingest import add_asset, new_asset
 from app.assets.owner import OwnerIds
 from app.assets.tables import Asset
@@ -117,7 +117,7 @@ def deal_with(world: World) -> None:
         create_key(session, OPERATOR, account_id, KeyOptions(("videos",), name=f"{WORD}'s key"))
         job_id = session.scalars(select(ReceiptRow.job_id).where(ReceiptRow.total > 1)).first()
         assert job_id is not None
-        refund_job(session, OPERATOR, account_id, job_id, 1, reference="refund-1", reason=f"{WORD} saw a flicker")
+        refund_job(session, OPERATOR, account_id, job_id, 1, reference="refund-1", reason=f"erased: {WORD}")
         suspend_account(session, OPERATOR, account_id, f"{WORD} asked for it")
         report = ReportForm("copyright", job_id, "It is mine.", "Chen Wei", "chen@example.com", is_truthful=True)
         submit_report(session, report)
@@ -377,3 +377,22 @@ def test_a_request_that_began_before_the_account_closed_brings_nothing_in(world:
     assert rows_with(WORD) == []
     with transaction() as session:
         assert list_erasures(session)[0].finished_at is not None
+
+
+def test_what_was_written_after_its_step_is_erased_by_the_last_one(dealt_with: World) -> None:
+    cancel_account_films(OPERATOR, dealt_with.alice_id)
+    dealt_with.work()
+    with transaction() as session:
+        erasure_id = start_erasure(session, OPERATOR, ErasureKind.ACCOUNT, dealt_with.alice_id).id
+    steps = run_erasure(erasure_id, OPERATOR)
+    for name, _ in steps:
+        if name == "people":
+            break
+    del steps
+    with transaction() as session:
+        correct_balance(session, OPERATOR, dealt_with.alice_id, -1, reference="late", reason=f"{WORD} owed it")
+    list(run_erasure(erasure_id, OPERATOR))
+    assert rows_with(WORD) == []
+    with transaction() as session:
+        assert session.scalars(select(Event.id).where(Event.erased_hash.is_(None))).all() == []
+        assert audit_books(session) == []
