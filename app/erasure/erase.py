@@ -14,7 +14,7 @@ from app.audit_log.log import record_action
 from app.clock import now
 from app.db import new_id, transaction
 from app.erasure.account_steps import ACCOUNT_STEPS, Action
-from app.erasure.person_steps import MEMBER_STEPS, REPORT_STEPS
+from app.erasure.person_steps import MEMBER_STEPS, REPORT_STEPS, same_person
 from app.erasure.plan import UNFINISHED_MAX, ErasurePlan, make_plan
 from app.erasure.tables import Erasure, ErasureKind
 from app.errors import AppError
@@ -41,14 +41,16 @@ def start_erasure(session: Session, actor: Actor, kind: ErasureKind, subject_id:
         # The same lock as an order's: after it, every order is in the plan or is refused.
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"submit:{subject_id}"))))
     plan = make_plan(session, kind, subject_id)
-    _refuse_own(session, actor, plan)
+    # The rows of a person who was a member before are erased together, so all of them have the same rules.
+    members = sorted(same_person(session, subject_id)[0]) if kind is ErasureKind.MEMBER else []
+    _refuse_own(session, actor, plan, members)
     open_one = session.scalar(
         select(Erasure).where(Erasure.kind == kind, Erasure.subject_id == subject_id, Erasure.finished_at.is_(None))
     )
     if kind is ErasureKind.ACCOUNT:
         _close_account(session, plan)
-    elif kind is ErasureKind.MEMBER and plan.account_id is not None:
-        _remove_member(session, plan.account_id, subject_id)
+    for member_id in members:
+        _remove_member(session, member_id)
     if open_one is not None:
         return open_one
     erasure = Erasure(
@@ -124,10 +126,10 @@ def list_erasures(session: Session) -> list[Erasure]:
     return list(session.scalars(select(Erasure).order_by(Erasure.started_at, Erasure.id)))
 
 
-def _refuse_own(session: Session, actor: Actor, plan: ErasurePlan) -> None:
+def _refuse_own(session: Session, actor: Actor, plan: ErasurePlan, members: list[str]) -> None:
     member = session.get(Member, actor.person)
     own = {actor.person, *([member.account_id] if member is not None else [])}
-    if plan.subject_id in own:
+    if plan.subject_id in own or actor.person in members:
         raise AppError("forbidden", "Another operator erases your own account or person.", id=plan.subject_id)
 
 
@@ -153,7 +155,7 @@ def _close_account(session: Session, plan: ErasurePlan) -> None:
     )
 
 
-def _remove_member(session: Session, account_id: str, member_id: str) -> None:
+def _remove_member(session: Session, member_id: str) -> None:
     member = session.get_one(Member, member_id)
     if member.removed_at is None:
-        remove_member(session, account_id, member_id)
+        remove_member(session, member.account_id, member_id)
