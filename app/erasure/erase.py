@@ -18,8 +18,7 @@ from app.erasure.person_steps import MEMBER_STEPS, REPORT_STEPS, same_person
 from app.erasure.plan import UNFINISHED_MAX, ErasurePlan, make_plan
 from app.erasure.tables import Erasure, ErasureKind
 from app.errors import AppError
-from app.jobs.open_quotes import expire_quote
-from app.jobs.states import QuoteState
+from app.jobs.open_quotes import expire_quotes_of
 from app.jobs.tables import Job, Quote
 
 STEPS: dict[ErasureKind, dict[str, Action]] = {
@@ -143,11 +142,7 @@ def _close_account(session: Session, plan: ErasurePlan) -> None:
         raise AppError("conflict", message, videos=list(plan.unfinished[:UNFINISHED_MAX]))
     suspend(session, plan.subject_id, ERASED_REASON)
     moment = now(session)
-    quotes = (Quote.account_id == plan.subject_id, Quote.state == QuoteState.OPEN)
-    session.execute(update(Quote).where(*quotes, Quote.expires_at > moment).values(expires_at=moment))
-    first_ones = session.scalars(select(Quote.id).where(*quotes, Quote.first_id.is_(None)).order_by(Quote.id)).all()
-    for quote_id in first_ones:
-        expire_quote(session, quote_id)
+    expire_quotes_of(session, plan.subject_id)
     session.execute(
         update(ApiKey)
         .where(ApiKey.account_id == plan.subject_id, ApiKey.revoked_at.is_(None))
