@@ -31,6 +31,8 @@ _JOB = (
         deleted_at = coalesce(deleted_at, :now), files_expire_at = coalesce(files_expire_at, :now),
         files_removed_at = coalesce(files_removed_at, :now)
     WHERE id = ANY(:ids)""",
+    """
+    UPDATE backfill_claims SET state = 'skipped', reason = 'erased' WHERE film_id = ANY(:ids) AND state = 'running'""",
     "UPDATE takes SET error_message = NULL WHERE job_id = ANY(:ids) AND error_message IS NOT NULL",
     "DELETE FROM job_metadata WHERE job_id = ANY(:ids)",
     "DELETE FROM film_labels WHERE job_id = ANY(:ids)",
@@ -41,18 +43,21 @@ _JOB = (
 
 
 def _films(account_id: str, _erasure_id: str) -> Iterator[int]:
-    """Delete the files of all films and takes, with their versions, then what their rows say of people."""
+    """Remove what the rows of all films say of people, then delete the files of films and takes, with their versions.
+
+    The rows go first: a backfill that runs finds them changed, and purges the file that it has stored.
+    """
     query = """
         SELECT created_at, id FROM jobs
         WHERE account_id = :subject AND (created_at, id) > (CAST(:k0 AS timestamptz), :k1) ORDER BY created_at, id"""
     storage = get_storage()
     for page in key_pages(query, account_id, first=_BEGIN, size=_FILMS_BATCH):
         ids = [row.id for row in page]
+        run_statements(_JOB, ids=ids, now=_moment())
         for job_id in ids:
             storage.purge(f"films/{job_id}/")
             storage.purge(f"takes/{job_id}/")
             storage.purge(f"quarantine/{job_id}/")
-        run_statements(_JOB, ids=ids, now=_moment())
         yield len(ids)
 
 
