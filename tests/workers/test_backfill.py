@@ -196,6 +196,8 @@ def test_the_audit_and_sealed_months_accept_the_recorded_successor_and_no_other(
         "UPDATE jobs SET film_key = film_key || 'x'": "marked_film_is_its_successor",
         "UPDATE jobs SET film = jsonb_set(film, '{frames}', '9')": "receipt_replays",
         "UPDATE registry_films SET sha256 = 'a'": "registry_knows_the_stored_film",
+        "UPDATE backfill_claims SET state = 'skipped'": "marked_film_is_its_successor",
+        "UPDATE backfill_claims SET new_key = new_key || 'x'": "marked_film_is_its_successor",
     }
     for bend, rule in bends.items():
         with transaction() as session:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -29,13 +29,14 @@ from app.assets.tables import Asset
 from app.audit_log.actor import Actor
 from app.audit_log.log import FIRST, entry_hash, list_entries
 from app.audit_log.tables import AuditEntry, AuditValue
-from app.audit_log.values import ERASED, shown_facts
+from app.audit_log.values import ERASED, ERASED_FACT, shown_facts
 from app.audit_log.verify import AUDIT_ERASED, broken_among, broken_entries
 from app.clock import now
-from app.db import Base, allow_erasure, get_engine, transaction
+from app.db import Base, allow_erasure, get_engine, new_id, transaction
 from app.erasure import account_steps
+from app.erasure.audit_entries import Choice, erase_entries
 from app.erasure.erase import list_erasures, run_erasure, start_erasure
-from app.erasure.tables import ErasureKind
+from app.erasure.tables import Erasure, ErasureKind
 from app.errors import AppError
 from app.events.tables import Event
 from app.jobs.idempotency import OrderIdentity
@@ -124,7 +125,7 @@ def deal_with(world: World) -> None:
         write_in_the_clear(session, account_id)
 
 
-def write_in_the_clear(session: Session, account_id: str) -> None:
+def write_in_the_clear(session: Session, account_id: str, **more: str) -> None:
     """Write an entry of the audit log as the versions before it did: with the values themselves in its facts."""
     last = session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))
     entry = AuditEntry(
@@ -133,7 +134,7 @@ def write_in_the_clear(session: Session, account_id: str) -> None:
         via="seed",
         act="account.opened",
         subject=account_id,
-        facts={"name": f"{WORD} Ltd", "kind": "prepaid"},
+        facts={"name": f"{WORD} Ltd", "kind": "prepaid", **more},
         previous_hash=last or FIRST,
     )
     entry.hash = entry_hash(entry)
@@ -285,6 +286,7 @@ def test_the_audit_notices_values_that_no_erasure_took() -> None:
         ("UPDATE audit_values SET value = '\"another\"'", "audit_trail_is_unbroken"),
         ("UPDATE audit_entries SET facts = '{}' WHERE act = 'account.opened'", "audit_trail_is_unbroken"),
         ("UPDATE events SET erased_hash = ''", "erased_event_has_its_erasure"),
+        (f"UPDATE transfers SET reason = 'erased:{'a' * 64}'", "erased_reason_has_its_erasure"),
         (
             "INSERT INTO erasures VALUES ('erasure_1', 'account', 'acct_1', 'me', now(), '{}', now())",
             "erasure_is_in_the_audit_log",
@@ -318,6 +320,42 @@ def test_rows_that_stay_are_changed_by_an_erasure_only() -> None:
             allow_erasure(session)
             with pytest.raises(IntegrityError, match=r"never changed|only ever added"):
                 session.execute(update(table).values(**change))
+
+
+def test_an_erasure_puts_no_fact_back_that_another_one_took(dealt_with: World) -> None:
+    """The other one is whole between the reading of the entries and their change."""
+    with transaction() as session:
+        write_in_the_clear(session, dealt_with.alice_id, title=f"{WORD}'s contract")
+    ids, calls = [], []
+    for kind in (ErasureKind.ACCOUNT, ErasureKind.MEMBER):
+        with transaction() as session:
+            ids.append(new_id("erasure"))
+            session.add(
+                Erasure(
+                    id=ids[-1],
+                    kind=kind,
+                    subject_id=dealt_with.alice_id,
+                    started_by="a",
+                    started_at=now(session),
+                    steps={},
+                )
+            )
+
+    def fact(name: str) -> Choice:
+        def choose(_session: Session, _subject: str, entries: Sequence[AuditEntry]) -> dict[int, Callable[..., bool]]:
+            if name == "name" and not calls:
+                calls.append(name)
+                list(erase_entries(dealt_with.alice_id, ids[1], fact("title")))
+            return {each.number: lambda each, _value: each == name for each in entries if each.act == "account.opened"}
+
+        return choose
+
+    list(erase_entries(dealt_with.alice_id, ids[0], fact("name")))
+    with transaction() as session:
+        opened = select(AuditEntry).where(AuditEntry.act == "account.opened").order_by(AuditEntry.number.desc())
+        entry = session.scalars(opened.limit(1)).one()
+        assert (entry.facts["name"], entry.facts["title"]) == (ERASED_FACT, ERASED_FACT)
+        assert list(broken_entries(session)) == []
 
 
 def test_an_erasure_hides_no_entry_that_was_changed(dealt_with: World) -> None:
