@@ -114,7 +114,8 @@ def _store(lease: FilmLease, signed: Path, entry: RegistryEntry, mark_id: int | 
         terms = {"sha256": sent.sha256, "size": sent.bytes, "mark_id": mark_id}
         _change(lambda session: replace_file(session, lease, entry, **terms))  # type: ignore[arg-type]
     except (LeaseEnded, FilmError, FileNotFoundError):
-        storage.delete(lease.new_key)
+        # With every version: the film may have been erased meanwhile.
+        storage.purge(lease.new_key)
         raise
 
 

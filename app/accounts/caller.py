@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from app.accounts.tables import Account, Member, ModerationLevel
 from app.errors import AppError
 from app.roles import SCOPES_OF_ROLE, Role
@@ -58,4 +61,21 @@ def require_active(caller: Caller) -> None:
     Raises AppError `account_suspended`, with the reason.
     """
     if caller.account.suspended_at is not None:
-        raise AppError("account_suspended", "This account is suspended.", reason=caller.account.suspended_reason or "")
+        raise suspended_error(caller.account.suspended_reason)
+
+
+def require_active_now(session: Session, account_id: str) -> None:
+    """Refuse new rows to an account that was suspended since its caller was authenticated.
+
+    The lock is the one of a foreign key. The end of an erasure waits for it, so it finds what is written after this.
+    Raises AppError `account_suspended`, with the reason.
+    """
+    query = select(Account.suspended_at, Account.suspended_reason).where(Account.id == account_id)
+    suspended_at, reason = session.execute(query.with_for_update(read=True, key_share=True)).one()
+    if suspended_at is not None:
+        raise suspended_error(reason)
+
+
+def suspended_error(reason: str | None) -> AppError:
+    """Return the error of a suspended account."""
+    return AppError("account_suspended", "This account is suspended.", reason=reason or "")

@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import require_active_now
 from app.assets.limits import BYTES_MAX, KEEP_DAYS, LIMITS, RefusedError, ingest_slot
 from app.assets.owner import AssetOwner
 from app.assets.quota import NO_LIMIT, StorageRoom, storage_room
@@ -143,9 +144,10 @@ def read_url(
 def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
     """Write the row of an asset, which by default expires after KEEP_DAYS.
 
-    Raises AppError `asset_refused` for a file that was removed after a report. What was stored of it refers to no row,
-    so retention removes it.
+    Raises AppError `account_suspended` where the account was suspended meanwhile, and `asset_refused` for a file that
+    was removed after a report. What was stored of it refers to no row, so retention removes it.
     """
+    require_active_now(session, asset.account_id)
     if is_blocked(session, asset.source_sha256, asset.sha256):
         raise AppError("asset_refused", f"The file was refused: {BLOCKED_REASON}.", field="file")
     asset.created_at = now(session)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import require_active_now
 from app.assets.find import get_asset
 from app.assets.ingest import add_asset, bytes_max, file_sha256, make_ready, new_asset, store_file, write_capped
 from app.assets.limits import KEEP_DAYS, PENDING_HOURS, PENDING_MAX, RefusedError, ingest_slot
@@ -104,7 +105,8 @@ def confirm(
     What the session has done before is committed first. A refusal is stored on the asset and not raised, because an
     exception would roll it back and the file would be read again. `quota_bytes` is as in `begin_upload`. Raises
     AppError `not_found`, `conflict` when the asset is not pending, was confirmed meanwhile or its file has not arrived,
-    `storage_full`, and `rate_limited` or `unavailable` while too many files are being ingested.
+    `account_suspended` where the account was suspended meanwhile, `storage_full`, and `rate_limited` or `unavailable`
+    while too many files are being ingested.
     """
     asset = get_asset(session, owner, asset_id)
     _require_pending(asset)
@@ -137,6 +139,8 @@ def confirm(
     if key is None:
         asset.state, asset.refused_reason, asset.key = AssetState.REFUSED, reason, None
     else:
+        # Raised, what was stored refers to no row either.
+        require_active_now(session, asset.account_id)
         make_ready(asset, result, key, stored)
         asset.source_sha256 = source_sha256
         asset.expires_at = expires_at or now(session) + timedelta(days=KEEP_DAYS)

@@ -31,6 +31,8 @@ _JOB = (
         deleted_at = coalesce(deleted_at, :now), files_expire_at = coalesce(files_expire_at, :now),
         files_removed_at = coalesce(files_removed_at, :now)
     WHERE id = ANY(:ids)""",
+    """
+    UPDATE backfill_claims SET state = 'skipped', reason = 'erased' WHERE film_id = ANY(:ids) AND state = 'running'""",
     "UPDATE takes SET error_message = NULL WHERE job_id = ANY(:ids) AND error_message IS NOT NULL",
     "DELETE FROM job_metadata WHERE job_id = ANY(:ids)",
     "DELETE FROM film_labels WHERE job_id = ANY(:ids)",
@@ -41,18 +43,21 @@ _JOB = (
 
 
 def _films(account_id: str, _erasure_id: str) -> Iterator[int]:
-    """Delete the files of all films and takes, with their versions, then what their rows say of people."""
+    """Remove what the rows of all films say of people, then delete the files of films and takes, with their versions.
+
+    The rows go first: a backfill that runs finds them changed, and purges the file that it has stored.
+    """
     query = """
         SELECT created_at, id FROM jobs
         WHERE account_id = :subject AND (created_at, id) > (CAST(:k0 AS timestamptz), :k1) ORDER BY created_at, id"""
     storage = get_storage()
     for page in key_pages(query, account_id, first=_BEGIN, size=_FILMS_BATCH):
         ids = [row.id for row in page]
+        run_statements(_JOB, ids=ids, now=_moment())
         for job_id in ids:
             storage.purge(f"films/{job_id}/")
             storage.purge(f"takes/{job_id}/")
             storage.purge(f"quarantine/{job_id}/")
-        run_statements(_JOB, ids=ids, now=_moment())
         yield len(ids)
 
 
@@ -88,7 +93,7 @@ def _orders(account_id: str, _erasure_id: str) -> Iterator[int]:
 
 
 # What stays of an event: its envelope, its subject and the receipt, from which an audit recomputes.
-_EVENT = """
+_ERASE_EVENTS = """
     UPDATE events AS e SET
         erased_hash = encode(sha256(convert_to(coalesce(a.salt, '') || e.id || e.body, 'UTF8')), 'hex'),
         body = (CASE WHEN (e.body::json #> '{data,receipt}') IS NULL
@@ -100,7 +105,7 @@ _EVENT = """
                 'data', json_build_object('id', coalesce(e.job_id, e.account_id), 'erased', true,
                     'receipt', e.body::json #> '{data,receipt}')) END)::text,
         callback_url = NULL, callback_body = NULL, traceparent = NULL, request_id = NULL
-    FROM accounts AS a WHERE a.id = e.account_id AND e.id = ANY(:ids) AND e.erased_hash IS NULL"""
+    FROM accounts AS a WHERE a.id = e.account_id AND e.erased_hash IS NULL AND """
 
 
 def _events(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -109,7 +114,7 @@ def _events(account_id: str, _erasure_id: str) -> Iterator[int]:
         SELECT occurred_at, id FROM events
         WHERE account_id = :subject AND (occurred_at, id) > (CAST(:k0 AS timestamptz), :k1) ORDER BY occurred_at, id"""
     for page in key_pages(query, account_id, first=_BEGIN):
-        yield run_statements([_EVENT], ids=[row.id for row in page])
+        yield run_statements([f"{_ERASE_EVENTS}e.id = ANY(:ids)"], ids=[row.id for row in page])
 
 
 def _webhooks(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -152,7 +157,7 @@ ERASE_REASONS = """
     UPDATE transfers AS t SET reason =
         'erased:' || encode(sha256(convert_to(coalesce(a.salt, '') || t.id || t.reason, 'UTF8')), 'hex')
     FROM accounts AS a
-    WHERE a.id = t.account_id AND t.reason <> '' AND t.reason NOT LIKE 'erased:%' AND """
+    WHERE a.id = t.account_id AND t.reason <> '' AND t.reason !~ '^erased:[0-9a-f]{64}$' AND """
 
 
 def _reasons(account_id: str, _erasure_id: str) -> Iterator[int]:
@@ -221,13 +226,20 @@ def _audit_log(account_id: str, erasure_id: str) -> Iterator[int]:
     yield from erase_entries(account_id, erasure_id, account_entries)
 
 
-def _account(account_id: str, _erasure_id: str) -> Iterator[int]:
-    """Remove the account's name, and the salt without which no hash tells a value. It is the last step."""
+def _account(account_id: str, erasure_id: str) -> Iterator[int]:
+    """Remove the account's name, and the salt without which no hash tells a value. It is the last step.
+
+    What was written after its step, such as the reason of a correction, is erased while there is the salt: later it
+    would have another hash than a seal.
+    """
+    yield from _audit_log(account_id, erasure_id)
     yield run_statements(
         [
+            f"{_ERASE_EVENTS}e.account_id = :subject",
+            f"{ERASE_REASONS}t.account_id = :subject",
             """
             UPDATE accounts SET name = 'erased', suspended_reason = 'erased', salt = NULL,
-                suspended_at = coalesce(suspended_at, :now) WHERE id = :subject"""
+                suspended_at = coalesce(suspended_at, :now) WHERE id = :subject""",
         ],
         subject=account_id,
         now=_moment(),

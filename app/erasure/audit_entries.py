@@ -70,6 +70,10 @@ def erase_entries(subject_id: str, erasure_id: str, choose: Choice) -> Iterator[
 def _erase(
     session: Session, entries: Sequence[AuditEntry], chosen: dict[int, Callable[[str, Any], bool]]
 ) -> list[dict[str, Any]]:
+    if chosen:
+        # Another erasure may have changed them since they were read: its facts would be put back.
+        again = select(AuditEntry).where(AuditEntry.number.in_(chosen)).order_by(AuditEntry.number).with_for_update()
+        session.scalars(again.execution_options(populate_existing=True)).all()
     values = values_of(session, chosen)
     erasures = erasures_of(session) if chosen else {}
     allow_erasure(session)

@@ -7,18 +7,18 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import suspend
 from app.accounts.members import remove_member
-from app.accounts.tables import ApiKey, Member
+from app.accounts.tables import Account, ApiKey, Member
+from app.assets.tables import Asset, AssetState
 from app.audit_log.actor import Actor
 from app.audit_log.log import record_action
 from app.clock import now
 from app.db import new_id, transaction
 from app.erasure.account_steps import ACCOUNT_STEPS, Action
-from app.erasure.person_steps import MEMBER_STEPS, REPORT_STEPS
+from app.erasure.person_steps import MEMBER_STEPS, REPORT_STEPS, same_person
 from app.erasure.plan import UNFINISHED_MAX, ErasurePlan, make_plan
 from app.erasure.tables import Erasure, ErasureKind
 from app.errors import AppError
-from app.jobs.open_quotes import expire_quote
-from app.jobs.states import QuoteState
+from app.jobs.open_quotes import expire_quotes_of
 from app.jobs.tables import Job, Quote
 
 STEPS: dict[ErasureKind, dict[str, Action]] = {
@@ -40,14 +40,16 @@ def start_erasure(session: Session, actor: Actor, kind: ErasureKind, subject_id:
         # The same lock as an order's: after it, every order is in the plan or is refused.
         session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"submit:{subject_id}"))))
     plan = make_plan(session, kind, subject_id)
-    _refuse_own(session, actor, plan)
+    # The rows of a person who was a member before are erased together, so all of them have the same rules.
+    members = sorted(same_person(session, subject_id)[0]) if kind is ErasureKind.MEMBER else []
+    _refuse_own(session, actor, plan, members)
     open_one = session.scalar(
         select(Erasure).where(Erasure.kind == kind, Erasure.subject_id == subject_id, Erasure.finished_at.is_(None))
     )
     if kind is ErasureKind.ACCOUNT:
         _close_account(session, plan)
-    elif kind is ErasureKind.MEMBER and plan.account_id is not None:
-        _remove_member(session, plan.account_id, subject_id)
+    for member_id in members:
+        _remove_member(session, member_id)
     if open_one is not None:
         return open_one
     erasure = Erasure(
@@ -84,12 +86,15 @@ def run_erasure(erasure_id: str, actor: Actor) -> Iterator[tuple[str, int]]:
             session.execute(update(Erasure).where(Erasure.id == erasure_id).values(steps=steps))
     with transaction() as session:
         erasure = session.get_one(Erasure, erasure_id, with_for_update=True)
-        late = _late_order(session, subject_id) if kind is ErasureKind.ACCOUNT else None
+        late = _late_row(session, subject_id) if kind is ErasureKind.ACCOUNT else None
         if late is not None:
             erasure.steps = {}
     if late is not None:
-        message = "An order was placed while the account was closed. Run the erasure again when its film has ended."
-        raise AppError("conflict", message, video=late)
+        message = (
+            "An order, a quote or a file arrived while the account was closed. "
+            "Run the erasure again when no film of the account is being made."
+        )
+        raise AppError("conflict", message, id=late)
     with transaction() as session:
         erasure = session.get_one(Erasure, erasure_id, with_for_update=True)
         if erasure.finished_at is None:
@@ -97,9 +102,22 @@ def run_erasure(erasure_id: str, actor: Actor) -> Iterator[tuple[str, int]]:
             record_action(session, actor, "erasure.finished", subject_id, erasure=erasure_id, rows=steps)
 
 
-def _late_order(session: Session, account_id: str) -> str | None:
-    """Return a film of an erased account that still has its words: a request had begun before the account closed."""
-    return session.scalar(select(Job.id).where(Job.account_id == account_id, Job.spec_hash != "").limit(1))
+def _late_row(session: Session, account_id: str) -> str | None:
+    """Return a film, quote or file of an erased account that came in later, by a request that had begun before.
+
+    The lock waits for every open transaction that has written a row of the account, or is about to
+    (`require_active_now`), and for no other lock.
+    """
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    for late in (
+        select(Job.id).where(Job.account_id == account_id, Job.spec_hash != ""),
+        select(Quote.id).where(Quote.account_id == account_id, Quote.spec_hash != ""),
+        select(Asset.id).where(Asset.account_id == account_id, Asset.state != AssetState.DELETED),
+    ):
+        row_id = session.scalar(late.limit(1))
+        if row_id is not None:
+            return str(row_id)
+    return None
 
 
 def list_erasures(session: Session) -> list[Erasure]:
@@ -107,10 +125,10 @@ def list_erasures(session: Session) -> list[Erasure]:
     return list(session.scalars(select(Erasure).order_by(Erasure.started_at, Erasure.id)))
 
 
-def _refuse_own(session: Session, actor: Actor, plan: ErasurePlan) -> None:
+def _refuse_own(session: Session, actor: Actor, plan: ErasurePlan, members: list[str]) -> None:
     member = session.get(Member, actor.person)
     own = {actor.person, *([member.account_id] if member is not None else [])}
-    if plan.subject_id in own:
+    if plan.subject_id in own or actor.person in members:
         raise AppError("forbidden", "Another operator erases your own account or person.", id=plan.subject_id)
 
 
@@ -124,11 +142,7 @@ def _close_account(session: Session, plan: ErasurePlan) -> None:
         raise AppError("conflict", message, videos=list(plan.unfinished[:UNFINISHED_MAX]))
     suspend(session, plan.subject_id, ERASED_REASON)
     moment = now(session)
-    quotes = (Quote.account_id == plan.subject_id, Quote.state == QuoteState.OPEN)
-    session.execute(update(Quote).where(*quotes, Quote.expires_at > moment).values(expires_at=moment))
-    first_ones = session.scalars(select(Quote.id).where(*quotes, Quote.first_id.is_(None)).order_by(Quote.id)).all()
-    for quote_id in first_ones:
-        expire_quote(session, quote_id)
+    expire_quotes_of(session, plan.subject_id)
     session.execute(
         update(ApiKey)
         .where(ApiKey.account_id == plan.subject_id, ApiKey.revoked_at.is_(None))
@@ -136,7 +150,7 @@ def _close_account(session: Session, plan: ErasurePlan) -> None:
     )
 
 
-def _remove_member(session: Session, account_id: str, member_id: str) -> None:
+def _remove_member(session: Session, member_id: str) -> None:
     member = session.get_one(Member, member_id)
     if member.removed_at is None:
-        remove_member(session, account_id, member_id)
+        remove_member(session, member.account_id, member_id)

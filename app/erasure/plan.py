@@ -45,7 +45,7 @@ _ACCOUNT_GOES = {
     "webhook endpoints: addresses, names, secrets": "FROM webhook_endpoints WHERE account_id = :subject",
     "outcomes of moderation": "FROM moderation_outcomes WHERE account_id = :subject",
     "reasons of transfers": """
-        FROM transfers WHERE account_id = :subject AND reason <> '' AND reason NOT LIKE 'erased:%'""",
+        FROM transfers WHERE account_id = :subject AND reason <> '' AND reason !~ '^erased:[0-9a-f]{64}$'""",
     "members: addresses, names, passwords, sessions": "FROM members WHERE account_id = :subject",
     "invitations: addresses": "FROM invitations WHERE account_id = :subject AND email <> ''",
     "keys: names; they end": "FROM api_keys WHERE account_id = :subject",

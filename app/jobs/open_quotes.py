@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -101,6 +101,17 @@ def quotes_past_expiry(session: Session, *, limit: int) -> Sequence[str]:
         Quote.state == QuoteState.OPEN, Quote.expires_at <= now(session), Quote.first_id.is_(None)
     )
     return session.scalars(due.order_by(Quote.expires_at).limit(limit)).all()
+
+
+def expire_quotes_of(session: Session, account_id: str) -> None:
+    """Expire all open quotes of an account at once, and release their reservations."""
+    # First ones before further ones, as an order and `expire_quote` lock them. All of them before what they reserve.
+    mine = select(Quote.id).where(Quote.account_id == account_id, Quote.state == QuoteState.OPEN)
+    ids = session.scalars(mine.order_by(Quote.first_id.is_not(None), Quote.id).with_for_update()).all()
+    if ids:
+        ended = {"state": QuoteState.EXPIRED, "expires_at": func.least(Quote.expires_at, now(session))}
+        session.execute(update(Quote).where(Quote.id.in_(ids)).values(ended))
+        release_reservation(session, *ids)
 
 
 def expire_quote(session: Session, quote_id: str) -> bool:

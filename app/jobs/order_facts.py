@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from app.accounts.billing_periods import billing_month
-from app.accounts.caller import Caller
+from app.accounts.caller import Caller, suspended_error
 from app.accounts.memberships import FREE
 from app.clock import clock_inputs, now, remember_now
 from app.errors import AppError, not_found
@@ -36,6 +36,8 @@ class OrderFacts:
 
     now: datetime
     account_id: str
+    is_suspended: bool
+    suspended_reason: str
     currency: str
     billing_zone: str
     queue_limit: int | None
@@ -69,6 +71,11 @@ class OrderFacts:
         contract = None if self.contract is None else recorded_contract(session, *self.contract)
         customer = Customer(name, contract, left.free_seconds, left.promotions)
         return PriceTerms(self.book[0], book, customer, self.now)
+
+    def check_active(self) -> None:
+        """Raise AppError `account_suspended` for an account suspended even after its caller was authenticated."""
+        if self.is_suspended:
+            raise suspended_error(self.suspended_reason)
 
     def check_queue(self, caller: Caller, membership: Membership, *, films: int = 1) -> None:
         """Raise AppError `queue_full` where the account may not have so many unfinished jobs more."""
@@ -120,6 +127,8 @@ def read_order_facts(session: Session, caller: Caller, order: OrderIdentity) -> 
     return OrderFacts(
         now=now(session),
         account_id=caller.account_id,
+        is_suspended=row.is_suspended,
+        suspended_reason=row.suspended_reason or "",
         currency=row.currency,
         billing_zone=row.billing_zone,
         queue_limit=row.queue_limit,

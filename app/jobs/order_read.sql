@@ -4,6 +4,8 @@ WITH clock AS MATERIALIZED (
     SELECT coalesce(CAST(:at AS timestamptz), clock_timestamp() + CAST(:shift AS interval)) AS now
 )
 SELECT
+    -- As of now: the account may have been suspended after the caller was authenticated.
+    a.suspended_at IS NOT NULL AS is_suspended, a.suspended_reason,
     c.now, a.currency, a.billing_zone, a.queue_limit, a.concurrency,
     b.id AS book_id, b.content_hash AS book_hash,
     -- An ended contract does not bring back the one before it.

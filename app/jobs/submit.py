@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from app.accounts.caller import Caller, require_active
+from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
 from app.db import after_commit, new_id
 from app.errors import AppError
@@ -61,7 +61,7 @@ def submit(session: Session, caller: Caller, order: OrderIdentity) -> Job:
         if earlier is not None:
             return earlier
         free_key(session, caller, order)
-    require_active(caller)
+    facts.check_active()
     if facts.is_stopped:
         raise stopped_error()
     order = require_checked(caller, order)

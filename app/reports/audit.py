@@ -166,6 +166,13 @@ RULES: dict[str, str] = {
         WHERE erased_hash IS NOT NULL AND NOT EXISTS (
             SELECT FROM erasures AS x WHERE x.kind = 'account' AND x.subject_id = e.account_id)
     """,
+    "erased_reason_has_its_erasure": """
+        SELECT t.id, 'has no reason, and ' || t.account_id || ' no erasure' FROM transfers AS t
+        WHERE t.reason ~ '^erased:[0-9a-f]{64}$' AND NOT EXISTS (
+            SELECT FROM erasures AS x WHERE x.kind = 'account' AND x.subject_id = t.account_id) AND NOT EXISTS (
+            SELECT FROM erasures AS x JOIN members AS m ON m.id = x.subject_id
+            WHERE x.kind = 'member' AND m.account_id = t.account_id)
+    """,
     "erasure_is_in_the_audit_log": """
         SELECT x.id, 'of ' || x.subject_id || ' is not in the audit log'
         FROM erasures AS x WHERE NOT EXISTS (
@@ -181,7 +188,10 @@ RULES: dict[str, str] = {
             (j.film_key, j.film) IS DISTINCT FROM
                 (s.new_key, s.old_film || jsonb_build_object('sha256', s.new_sha256, 'bytes', s.new_bytes))
             OR (r.film_key, r.film_sha256) IS DISTINCT FROM (s.old_key, s.old_sha256)
-            OR s.old_film ->> 'sha256' <> s.old_sha256 OR f.sha256 IS DISTINCT FROM s.new_sha256)
+            OR s.old_film ->> 'sha256' <> s.old_sha256 OR f.sha256 IS DISTINCT FROM s.new_sha256
+            OR NOT starts_with(s.new_key, 'films/' || s.film_id || '/')
+            OR NOT EXISTS (SELECT FROM backfill_claims AS c
+                           WHERE c.film_id = s.film_id AND c.state = 'marked' AND c.new_key = s.new_key))
     """,
     "registry_knows_the_stored_film": """
         SELECT f.film_id, 'is ' || f.sha256 || ' in the registry, its job says ' || (j.film ->> 'sha256')

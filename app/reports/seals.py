@@ -52,7 +52,7 @@ _DAY = text("""
         UNION ALL
         SELECT 'transfer', t.id, sha256(convert_to(json_build_array(
             t.id, t.account_id, t.debit, t.credit, t.amount, t.currency, t.kind, t.job_id, t.reference,
-            CASE WHEN t.reason = '' OR t.reason LIKE 'erased:%' THEN t.reason ELSE 'erased:' || encode(
+            CASE WHEN t.reason = '' OR t.reason ~ '^erased:[0-9a-f]{64}$' THEN t.reason ELSE 'erased:' || encode(
                 sha256(convert_to(coalesce(a.salt, '') || t.id || t.reason, 'UTF8')), 'hex') END,
             extract(epoch FROM t.at)
         )::text, 'UTF8'))

@@ -10,6 +10,7 @@ import threading
 import wave
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,6 +27,8 @@ from app.audit_log.actor import Actor
 from app.cli.main import app
 from app.db import transaction
 from app.dispatch.retention import unreferenced_films
+from app.erasure import account_steps
+from app.erasure.account_steps import ACCOUNT_STEPS
 from app.errors import AppError
 from app.jobs.backfill import FIRST_FILE_STAYS, count_unmarked
 from app.jobs.film_reuse import job_of_film
@@ -193,6 +196,8 @@ def test_the_audit_and_sealed_months_accept_the_recorded_successor_and_no_other(
         "UPDATE jobs SET film_key = film_key || 'x'": "marked_film_is_its_successor",
         "UPDATE jobs SET film = jsonb_set(film, '{frames}', '9')": "receipt_replays",
         "UPDATE registry_films SET sha256 = 'a'": "registry_knows_the_stored_film",
+        "UPDATE backfill_claims SET state = 'skipped'": "marked_film_is_its_successor",
+        "UPDATE backfill_claims SET new_key = new_key || 'x'": "marked_film_is_its_successor",
     }
     for bend, rule in bends.items():
         with transaction() as session:
@@ -397,6 +402,39 @@ def test_a_film_that_is_removed_meanwhile_stays_removed(
     with transaction() as session:
         assert session.scalars(select(FilmSuccessor)).all() == []
         assert session.get_one(Job, film_id).film_key == f"{next(iter(prefixes(film_id)))}film.mp4"
+
+
+def test_a_film_that_is_erased_meanwhile_leaves_no_file(
+    world: World, old_films: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backfill goes on right after the erasure has deleted the files."""
+    (film_id,) = old_films({})
+    signing, purged = threading.Event(), threading.Event()
+    usual, storage = steps.sign, get_storage()
+
+    def wait_for_purge(*arguments: Any) -> None:
+        signing.set()
+        purged.wait(30)
+        usual(*arguments)
+
+    def purge(prefix: str) -> int:
+        removed = storage.purge(prefix)
+        if prefix.startswith("quarantine/"):
+            purged.set()
+            backfill.join(30)
+        return removed
+
+    monkeypatch.setattr(steps, "sign", wait_for_purge)
+    monkeypatch.setattr(account_steps, "get_storage", lambda: SimpleNamespace(purge=purge))
+    backfill = threading.Thread(target=run)
+    backfill.start()
+    assert signing.wait(30)
+    list(ACCOUNT_STEPS["films"](world.alice_id, "erasure_1"))
+    assert not backfill.is_alive()
+    assert list(storage.list(f"films/{film_id}/")) == []
+    with transaction() as session:
+        claim = session.get_one(BackfillClaim, film_id)
+        assert (claim.state, claim.reason) == ("skipped", "erased")
 
 
 def prefixes(film_id: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,6 +10,8 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import require_active_now
+from app.accounts.keys import authenticate
 from app.accounts.members import add_member
 from app.accounts.tables import Account
 from app.admin.accounts import (
@@ -20,19 +22,26 @@ from app.admin.accounts import (
     suspend_account,
 )
 from app.admin.erasures import cancel_account_films, erase_subject, plan_erasure
-from app.admin.money import refund_job
+from app.admin.money import correct_balance, refund_job
+from app.assets.ingest import add_asset, new_asset
+from app.assets.owner import OwnerIds
+from app.assets.tables import Asset
 from app.audit_log.actor import Actor
 from app.audit_log.log import FIRST, entry_hash, list_entries
 from app.audit_log.tables import AuditEntry, AuditValue
-from app.audit_log.values import ERASED, shown_facts
+from app.audit_log.values import ERASED, ERASED_FACT, shown_facts
 from app.audit_log.verify import AUDIT_ERASED, broken_among, broken_entries
 from app.clock import now
-from app.db import Base, allow_erasure, get_engine, transaction
+from app.db import Base, allow_erasure, get_engine, new_id, transaction
 from app.erasure import account_steps
+from app.erasure.audit_entries import Choice, erase_entries
 from app.erasure.erase import list_erasures, run_erasure, start_erasure
-from app.erasure.tables import ErasureKind
+from app.erasure.tables import Erasure, ErasureKind
 from app.errors import AppError
 from app.events.tables import Event
+from app.jobs.idempotency import OrderIdentity
+from app.jobs.schemas import VideoRequest
+from app.jobs.submit import submit
 from app.jobs.tables import Job, ReceiptRow
 from app.moderation.tables import ModerationOutcome
 from app.provenance.registry_tables import RegistryFilm
@@ -109,14 +118,14 @@ def deal_with(world: World) -> None:
         create_key(session, OPERATOR, account_id, KeyOptions(("videos",), name=f"{WORD}'s key"))
         job_id = session.scalars(select(ReceiptRow.job_id).where(ReceiptRow.total > 1)).first()
         assert job_id is not None
-        refund_job(session, OPERATOR, account_id, job_id, 1, reference="refund-1", reason=f"{WORD} saw a flicker")
+        refund_job(session, OPERATOR, account_id, job_id, 1, reference="refund-1", reason=f"erased: {WORD}")
         suspend_account(session, OPERATOR, account_id, f"{WORD} asked for it")
         report = ReportForm("copyright", job_id, "It is mine.", "Chen Wei", "chen@example.com", is_truthful=True)
         submit_report(session, report)
         write_in_the_clear(session, account_id)
 
 
-def write_in_the_clear(session: Session, account_id: str) -> None:
+def write_in_the_clear(session: Session, account_id: str, **more: str) -> None:
     """Write an entry of the audit log as the versions before it did: with the values themselves in its facts."""
     last = session.scalar(select(AuditEntry.hash).order_by(AuditEntry.number.desc()).limit(1))
     entry = AuditEntry(
@@ -125,7 +134,7 @@ def write_in_the_clear(session: Session, account_id: str) -> None:
         via="seed",
         act="account.opened",
         subject=account_id,
-        facts={"name": f"{WORD} Ltd", "kind": "prepaid"},
+        facts={"name": f"{WORD} Ltd", "kind": "prepaid", **more},
         previous_hash=last or FIRST,
     )
     entry.hash = entry_hash(entry)
@@ -277,6 +286,7 @@ def test_the_audit_notices_values_that_no_erasure_took() -> None:
         ("UPDATE audit_values SET value = '\"another\"'", "audit_trail_is_unbroken"),
         ("UPDATE audit_entries SET facts = '{}' WHERE act = 'account.opened'", "audit_trail_is_unbroken"),
         ("UPDATE events SET erased_hash = ''", "erased_event_has_its_erasure"),
+        (f"UPDATE transfers SET reason = 'erased:{'a' * 64}'", "erased_reason_has_its_erasure"),
         (
             "INSERT INTO erasures VALUES ('erasure_1', 'account', 'acct_1', 'me', now(), '{}', now())",
             "erasure_is_in_the_audit_log",
@@ -312,6 +322,42 @@ def test_rows_that_stay_are_changed_by_an_erasure_only() -> None:
                 session.execute(update(table).values(**change))
 
 
+def test_an_erasure_puts_no_fact_back_that_another_one_took(dealt_with: World) -> None:
+    """The other one is whole between the reading of the entries and their change."""
+    with transaction() as session:
+        write_in_the_clear(session, dealt_with.alice_id, title=f"{WORD}'s contract")
+    ids, calls = [], []
+    for kind in (ErasureKind.ACCOUNT, ErasureKind.MEMBER):
+        with transaction() as session:
+            ids.append(new_id("erasure"))
+            session.add(
+                Erasure(
+                    id=ids[-1],
+                    kind=kind,
+                    subject_id=dealt_with.alice_id,
+                    started_by="a",
+                    started_at=now(session),
+                    steps={},
+                )
+            )
+
+    def fact(name: str) -> Choice:
+        def choose(_session: Session, _subject: str, entries: Sequence[AuditEntry]) -> dict[int, Callable[..., bool]]:
+            if name == "name" and not calls:
+                calls.append(name)
+                list(erase_entries(dealt_with.alice_id, ids[1], fact("title")))
+            return {each.number: lambda each, _value: each == name for each in entries if each.act == "account.opened"}
+
+        return choose
+
+    list(erase_entries(dealt_with.alice_id, ids[0], fact("name")))
+    with transaction() as session:
+        opened = select(AuditEntry).where(AuditEntry.act == "account.opened").order_by(AuditEntry.number.desc())
+        entry = session.scalars(opened.limit(1)).one()
+        assert (entry.facts["name"], entry.facts["title"]) == (ERASED_FACT, ERASED_FACT)
+        assert list(broken_entries(session)) == []
+
+
 def test_an_erasure_hides_no_entry_that_was_changed(dealt_with: World) -> None:
     cancel_account_films(OPERATOR, dealt_with.alice_id)
     dealt_with.work()
@@ -334,3 +380,57 @@ def test_personal_facts_are_beside_their_entries() -> None:
             assert hashlib.sha256(own.encode()).hexdigest() == digest
         with pytest.raises(IntegrityError, match="foreign key"), session.begin_nested():
             session.execute(insert(AuditValue).values(number=9999, name="a", salt="b", value="c"))
+
+
+def test_a_request_that_began_before_the_account_closed_brings_nothing_in(world: World) -> None:
+    """Its caller was authenticated with an open account, which is erased before it writes."""
+    upload = {"filename": "a.png", "bytes": len(PNG), "content_type": "image/png"}
+    begun = world.post("/v1/assets/uploads", upload).json()["id"]
+    with Session(get_engine(), expire_on_commit=False) as session:
+        caller = authenticate(session, world.alice)
+        session.commit()
+        with transaction() as other:
+            erasure_id = start_erasure(other, OPERATOR, ErasureKind.ACCOUNT, world.alice_id).id
+        asset = new_asset(OwnerIds(world.alice_id), filename=f"{WORD}.png")
+        for act in (
+            lambda: submit(session, caller, OrderIdentity(VideoRequest.model_validate(FILM))),
+            lambda: add_asset(session, asset),
+            lambda: require_active_now(session, world.alice_id),
+        ):
+            with pytest.raises(AppError) as refused:
+                act()
+            assert (refused.value.code, refused.value.facts) == ("account_suspended", {"reason": "erased"})
+            session.rollback()
+    steps = run_erasure(erasure_id, OPERATOR)
+    for name, _ in steps:
+        if name == "people":
+            break
+    with transaction() as session:
+        # One that was not refused.
+        session.execute(update(Asset).where(Asset.id == begun).values(state="pending", filename=f"{WORD}.png"))
+    with pytest.raises(AppError, match="came in while the account was closed") as late:
+        list(steps)
+    assert late.value.facts == {"id": begun}
+    list(run_erasure(erasure_id, OPERATOR))
+    assert rows_with(WORD) == []
+    with transaction() as session:
+        assert list_erasures(session)[0].finished_at is not None
+
+
+def test_what_was_written_after_its_step_is_erased_by_the_last_one(dealt_with: World) -> None:
+    cancel_account_films(OPERATOR, dealt_with.alice_id)
+    dealt_with.work()
+    with transaction() as session:
+        erasure_id = start_erasure(session, OPERATOR, ErasureKind.ACCOUNT, dealt_with.alice_id).id
+    steps = run_erasure(erasure_id, OPERATOR)
+    for name, _ in steps:
+        if name == "people":
+            break
+    del steps
+    with transaction() as session:
+        correct_balance(session, OPERATOR, dealt_with.alice_id, -1, reference="late", reason=f"{WORD} owed it")
+    list(run_erasure(erasure_id, OPERATOR))
+    assert rows_with(WORD) == []
+    with transaction() as session:
+        assert session.scalars(select(Event.id).where(Event.erased_hash.is_(None))).all() == []
+        assert audit_books(session) == []

@@ -109,6 +109,20 @@ def test_the_last_owner_is_not_erased_alone(world: World, member_id: str) -> Non
     assert "members" in rows_with("zephyrine")
 
 
+def test_an_earlier_row_of_a_person_has_the_rules_of_the_active_one(world: World, member_id: str) -> None:
+    with transaction() as session:
+        former = session.scalars(select(Member.id).where(Member.email == EMAIL, Member.id != member_id)).one()
+    with pytest.raises(AppError, match="your own account or person"):
+        list(erase_subject(Actor(member_id, "page", frozenset(ADMIN_ROLES)), ErasureKind.MEMBER, former))
+    with transaction() as session:
+        for member in session.scalars(select(Member).where(Member.email == "boss@example.com")):
+            set_roles(session, world.alice_id, member.id, ["creator"])
+    with pytest.raises(AppError, match="keeps at least one owner"):
+        erase(ErasureKind.MEMBER, former)
+    with transaction() as session:
+        assert session.get_one(Member, member_id).email == EMAIL
+
+
 def test_the_sender_of_a_report_is_erased_after_the_decision(world: World) -> None:
     form = ReportForm("copyright", "somewhere", "It is Zephyrine's.", "Zephyrine", EMAIL, is_truthful=True)
     with transaction() as session:

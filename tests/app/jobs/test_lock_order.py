@@ -26,6 +26,8 @@ from app.db import transaction
 from app.dispatch.claim import claim
 from app.dispatch.lease import succeed_finish
 from app.dispatch.scheduler import run_round
+from app.erasure.erase import start_erasure
+from app.erasure.tables import ErasureKind
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
@@ -33,9 +35,9 @@ from app.jobs.groups import jobs_of
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.queue_tables import Share
 from app.jobs.review import decide_review, hold_for_review
-from app.jobs.states import FINAL
+from app.jobs.states import FINAL, QuoteState
 from app.jobs.submit import submit
-from app.jobs.tables import Job
+from app.jobs.tables import Job, Quote
 from app.lock_order import LOCK_ORDER
 from app.moderation.outcomes import CheckStage, Decision, Finding, Outcome
 from app.moderation.policy import moderation_policy
@@ -181,6 +183,28 @@ def test_every_verb_locks_in_the_one_order(engine: Engine, line: Line) -> None:
     # The shipped book has no promotion with a budget.
     assert seen == set(LOCK_ORDER) - {"budgets of promotions"}
     audit(line)
+
+
+def test_the_start_of_an_erasure_locks_all_quotes_before_what_they_reserve(engine: Engine, line: Line) -> None:
+    alice = line.open(membership="studio")
+    quotes = [line.quote(alice, seconds=2, n=2), line.quote(alice, seconds=2)]
+    steps: list[str] = []
+
+    def statement(_connection: Connection, _cursor: object, sql: str, parameters: Any, *_: object) -> None:
+        steps.extend(steps_of(sql, parameters))
+
+    event.listen(engine, "before_cursor_execute", statement)
+    try:
+        line.act(lambda: start_erasure(line.session, OPERATOR, ErasureKind.ACCOUNT, alice.account_id))
+    finally:
+        event.remove(engine, "before_cursor_execute", statement)
+    assert {"quote", "reservation", "free seconds"} <= set(steps)
+    first_time = list(dict.fromkeys(steps))
+    assert first_time == sorted(first_time, key=LOCK_ORDER.index), steps
+    assert "quote" not in steps[steps.index("reservation") :], steps
+    line.session.expire_all()
+    assert {line.session.get_one(Quote, each.id).state for each in quotes} == {QuoteState.EXPIRED}
+    line.check()
 
 
 def audit(line: Line) -> None:
