@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 
 from app.catalog.models import load_catalog
 from app.errors import AppError
@@ -31,7 +32,10 @@ def show_shared_film(request: Request, session: SessionDep, visitor: MaybeVisito
     """Show the film of a share link. Raises AppError `not_found`, the same whatever the reason, and `rate_limited`."""
     limit_tries(f"shared:{network(request)}", tries_max=PAGES_MAX)
     job = open_share_link(session, token)
-    spec, shown = Spec.model_validate(job.spec), show_job(job)
+    try:
+        spec, shown = Spec.model_validate(job.spec), show_job(job)
+    except ValidationError:  # an order that this release cannot read
+        raise AppError("not_found", "This link leads to no film.") from None
     model = load_catalog(get_settings().catalog_dir).get(job.model)
     context: dict[str, Any] = {
         "title": gettext("A shared film"),

@@ -145,7 +145,7 @@ def test_what_may_not_be_seen_is_not_seen_and_all_refusals_look_alike(
     assert visitor.get(f"/shared/{token}").status_code == 429
 
 
-def test_the_page_states_only_the_marks_that_the_file_has(site: Site) -> None:
+def test_the_page_states_only_what_is_known_of_the_file(site: Site) -> None:
     film, token, visitor = shared(site)
     metadata, watermark, none = "a signed manifest says by what", "An invisible watermark", "has no marks"
 
@@ -161,6 +161,10 @@ def test_the_page_states_only_the_marks_that_the_file_has(site: Site) -> None:
     assert lines() == [False, False, True]
     change(film, "UPDATE backfill_claims SET state = 'marked' WHERE film_id = :film")
     assert lines() == [True, False, False]
+    # Its order may be one that this release cannot read.
+    change(film, """UPDATE jobs SET spec = spec || '{"version": 2}' WHERE id = :film""")
+    assert visitor.get(f"/shared/{token}").status_code == 404
+    assert "This link leads to no film." in visitor.text()
 
 
 def change(film: str, statement: str) -> None:
