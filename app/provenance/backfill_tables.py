@@ -67,20 +67,20 @@ class BackfillClaim(Base):
     at: Mapped[datetime] = mapped_column(Moment)
 
 
-class FileMarks(NamedTuple):
+class RegisteredMarks(NamedTuple):
     """Which marks a film's file has: metadata with a manifest, and a watermark in its frames."""
 
     metadata: bool
     watermark: bool
 
 
-def file_marks(session: Session, film_id: str) -> FileMarks:
+def registered_marks(session: Session, film_id: str) -> RegisteredMarks:
     """Return which marks a film's file has, by the registry. Older films have none until a backfill has marked them."""
     film, claim = session.get(RegistryFilm, film_id), session.get(BackfillClaim, film_id)
     if film is None:
-        return FileMarks(metadata=False, watermark=False)
+        return RegisteredMarks(metadata=False, watermark=False)
     is_filled = claim is not None and claim.state in (BackfillState.MARKED, BackfillState.KEPT)
-    return FileMarks(metadata=is_filled or film.model_version != "", watermark=film.mark_id is not None)
+    return RegisteredMarks(metadata=is_filled or film.model_version != "", watermark=film.mark_id is not None)
 
 
 def file_hashes(session: Session, film_id: str) -> list[str]:

@@ -11,7 +11,7 @@ from app.file_delivery import deliver
 from app.jobs.present import show_job
 from app.jobs.share_links import open_share_link
 from app.jobs.spec import Spec
-from app.provenance.backfill_tables import file_marks
+from app.provenance.backfill_tables import registered_marks
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, SessionDep
 from app.web.devices import network
@@ -44,7 +44,7 @@ def show_shared_film(request: Request, session: SessionDep, visitor: MaybeVisito
         "size": f"{spec.width} × {spec.height}",
         "seconds": shown.seconds,
         "model": model.name if model else job.model,
-        "marks": file_marks(session, job.id),
+        "marks": registered_marks(session, job.id),
         "visible_label": spec.visible_label != "none",
         "deepfake": spec.deepfake,
     }
