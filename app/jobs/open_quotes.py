@@ -9,6 +9,7 @@ from app.accounts.caller import Caller
 from app.catalog.models import load_catalog
 from app.clock import now
 from app.errors import AppError, not_found
+from app.jobs.declared_inputs import check_declared, with_likeness
 from app.jobs.priced import Priced, seeds_of
 from app.jobs.quote import quoted_price
 from app.jobs.resolve import AUTO, resolve
@@ -43,8 +44,8 @@ def open_quotes(
 ) -> tuple[Priced, ...]:
     """Lock an open quote for an order with the same body, or with the quote's own `spec` when no body is repeated.
 
-    Returns the price of each of its films; order_write.sql redeems them. Raises AppError `quote_expired`, `quote_used`
-    and `quote_mismatch`.
+    Returns the price of each of its films; order_write.sql redeems them. Raises AppError `quote_expired`, `quote_used`,
+    `quote_mismatch`, and as `check_declared` does.
     """
     quote = find_quote(session, caller, quote_id, lock=True)
     if quote.state == QuoteState.REDEEMED:
@@ -56,6 +57,9 @@ def open_quotes(
     if request.model not in (AUTO, agreed.model, first.alias) and not _means(request.model, agreed.model):
         raise AppError("quote_mismatch", f"The quote is for the model {agreed.model}.", field="model")
     requested = spec or resolve(session, caller, request, first.model, seed=agreed.seed, mode=agreed.mode)
+    # What is declared of the files may have changed since the quote.
+    check_declared(session, caller.account, requested, request)
+    requested = with_likeness(session, requested, request)
     # A quote has fixed the label too, by the policy of its moment.
     requested = requested.model_copy(update={"visible_label": agreed.visible_label})
     if requested.fingerprint() != quote.spec_hash:

@@ -29,9 +29,9 @@ OPEN_MAX = 20
 def share_film(session: Session, actor: Actor, job: Job, *, seconds: int | None = None) -> ShareLink:
     """Make a link to a public page of a film, for so many seconds; None is the policy's default.
 
-    The caller holds the job's lock and checked the owner. Raises AppError `forbidden` where the policy allows no links,
-    `conflict` for a film that cannot be shown and for one with OPEN_MAX links, `invalid_request` for a length out of
-    bounds.
+    The caller holds the job's lock and checked that `actor` is an owner, or a key with the scope `videos`, which acts
+    for its owner. Raises AppError `forbidden` where the policy allows no links, `conflict` for a film that cannot be
+    shown and for one with OPEN_MAX links, `invalid_request` for a length out of bounds.
     """
     policy, moment = sharing_policy(), now(session)
     if not policy.allowed:

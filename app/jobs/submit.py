@@ -13,7 +13,7 @@ from app.errors import AppError
 from app.jobs.capability import check_gpu
 from app.jobs.check_files import require_checked_files
 from app.jobs.check_order import require_checked
-from app.jobs.declared_inputs import with_likeness
+from app.jobs.declared_inputs import check_declared, with_likeness
 from app.jobs.file_references import check_inputs
 from app.jobs.file_retention import check_retention
 from app.jobs.idempotency import OrderIdentity, earlier_job, free_key, scoped_key
@@ -130,6 +130,7 @@ def _price(session: Session, caller: Caller, order: OrderIdentity, facts: OrderF
         return films
     if order.spec is not None:
         spec, model = order.spec, load_catalog(get_settings().catalog_dir)[order.spec.model]
+        check_declared(session, caller.account, spec, request)
         spec = labelled(with_likeness(session, spec, request), caller.account)
         check_gpu(session, caller, spec, model)
         return price_films(price_spec(session, caller, spec, model, facts=facts), request)

@@ -23,9 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
-from app.db import Base, Moment, append_only, one_of
+from app.db import Base, Moment, append_only, install_trigger, one_of
 from app.jobs.states import JobState, QuoteState, Stage
-from app.wallet.number_tables import ReceiptNumber
+from app.wallet.number_tables import NUMBER_AT_COMMIT, ReceiptNumber
 
 
 class Quote(Base):
@@ -211,6 +211,7 @@ append_only(
     Base.metadata.tables["receipts"],
     "a receipt is never changed or removed; what was wrong with it is refunded or corrected",
 )
+install_trigger(Base.metadata.tables["receipts"], *NUMBER_AT_COMMIT)
 
 
 class Submission(Base):

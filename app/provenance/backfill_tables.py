@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Index, Integer, Text, select
 from sqlalchemy.dialects.postgresql import JSONB
@@ -65,6 +65,22 @@ class BackfillClaim(Base):
     lease_until: Mapped[datetime] = mapped_column(Moment)
     reason: Mapped[str] = mapped_column(Text, default="")
     at: Mapped[datetime] = mapped_column(Moment)
+
+
+class RegisteredMarks(NamedTuple):
+    """Which marks a film's file has: metadata with a manifest, and a watermark in its frames."""
+
+    metadata: bool
+    watermark: bool
+
+
+def registered_marks(session: Session, film_id: str) -> RegisteredMarks:
+    """Return which marks a film's file has, by the registry. Older films have none until a backfill has marked them."""
+    film, claim = session.get(RegistryFilm, film_id), session.get(BackfillClaim, film_id)
+    if film is None:
+        return RegisteredMarks(metadata=False, watermark=False)
+    is_filled = claim is not None and claim.state in (BackfillState.MARKED, BackfillState.KEPT)
+    return RegisteredMarks(metadata=is_filled or film.model_version != "", watermark=film.mark_id is not None)
 
 
 def file_hashes(session: Session, film_id: str) -> list[str]:

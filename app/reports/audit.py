@@ -105,6 +105,19 @@ RULES: dict[str, str] = {
         FROM receipts r JOIN receipt_numbers n ON n.job_id = r.job_id
         WHERE r.settled_at >= :since AND (n.account_id, n.test) <> (r.account_id, r.test)
     """,
+    "receipt_has_a_number": """
+        SELECT r.job_id, 'has no number in ' || r.account_id || ', though it is newer than such numbers'
+        FROM receipts r
+        WHERE r.settled_at >= :since AND r.number > (SELECT coalesce(max(older_until), 0) FROM receipt_numbering)
+          AND NOT EXISTS (SELECT FROM receipt_numbers n WHERE n.job_id = r.job_id)
+    """,
+    "receipt_number_comes_once": """
+        SELECT n.job_id, 'has the number ' || n.number || ' of ' || n.account_id || ', as the older receipt of '
+            || o.job_id
+        FROM receipts r JOIN receipt_numbers n ON n.job_id = r.job_id
+        JOIN receipts o ON (o.number, o.account_id, o.test) = (n.number, n.account_id, n.test)
+        WHERE r.settled_at >= :since AND NOT EXISTS (SELECT FROM receipt_numbers m WHERE m.job_id = o.job_id)
+    """,
     "receipt_numbers_have_no_gap": """
         SELECT n.account_id, 'number ' || n.number || ' follows none, though ' || o.first || ' is the first'
         FROM receipts r JOIN receipt_numbers n ON n.job_id = r.job_id

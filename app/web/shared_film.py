@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 
 from app.catalog.models import load_catalog
 from app.db import commit_early
@@ -11,6 +12,7 @@ from app.file_delivery import deliver
 from app.jobs.present import show_job
 from app.jobs.share_links import open_share_link
 from app.jobs.spec import Spec
+from app.provenance.backfill_tables import registered_marks
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, SessionDep
 from app.web.devices import network
@@ -33,7 +35,10 @@ def show_shared_film(request: Request, session: SessionDep, visitor: MaybeVisito
     commit_early(session)
     limit_tries(f"shared:{network(request)}", tries_max=PAGES_MAX)
     job = open_share_link(session, token)
-    spec, shown = Spec.model_validate(job.spec), show_job(job)
+    try:
+        spec, shown = Spec.model_validate(job.spec), show_job(job)
+    except ValidationError:  # an order that this release cannot read
+        raise AppError("not_found", "This link leads to no film.") from None
     model = load_catalog(get_settings().catalog_dir).get(job.model)
     context: dict[str, Any] = {
         "title": gettext("A shared film"),
@@ -42,7 +47,7 @@ def show_shared_film(request: Request, session: SessionDep, visitor: MaybeVisito
         "size": f"{spec.width} × {spec.height}",
         "seconds": shown.seconds,
         "model": model.name if model else job.model,
-        "has_watermark": job.mark_id is not None,
+        "marks": registered_marks(session, job.id),
         "visible_label": spec.visible_label != "none",
         "deepfake": spec.deepfake,
     }

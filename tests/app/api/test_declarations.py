@@ -72,6 +72,45 @@ def test_a_film_made_with_a_declared_likeness_shows_a_label(world: World) -> Non
     assert declaration_of(quiet) == LIKENESS, "a likeness is not taken back by another order"
 
 
+def test_a_quote_neither_bypasses_a_likeness_nor_is_lost_by_it(world: World) -> None:
+    body = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
+
+    def quoted(asset_id: str, **fields: object) -> Any:
+        quote = world.post("/v1/videos/quotes", body | {"first_frame": asset_id})
+        return order(world, first_frame=asset_id, quote_id=quote.json()["id"], **fields)
+
+    refused = quoted(upload(world).json()["id"], declaration=LIKENESS)
+    assert (refused.status_code, refused.json()["code"], refused.json()["differs"]) == (
+        422,
+        "quote_mismatch",
+        ["deepfake"],
+    ), refused.text
+    shown = upload(world, rights="true", likeness="true", consent="true").json()["id"]
+    answer = quoted(shown)
+    assert answer.status_code == 200, answer.text
+    spec = spec_of(answer.json()["id"])
+    assert (spec.deepfake, str(spec.visible_label)) == (True, "corner_sign")
+    # Whoever declares only later that files have to be declared finds the quotes of before.
+    undeclared = upload(world).json()["id"]
+    quote_id = world.post("/v1/videos/quotes", body | {"first_frame": undeclared}).json()["id"]
+    with transaction() as session:
+        require_declarations(session, world.alice_id, True)
+    assert order(world, first_frame=undeclared, quote_id=quote_id).json()["field"] == "declaration"
+
+
+def test_a_remix_reads_only_declared_files_too(world: World) -> None:
+    asset = upload(world).json()["id"]
+    film = order(world, first_frame=asset).json()["id"]
+    world.work()
+    with transaction() as session:
+        require_declarations(session, world.alice_id, True)
+    refused = world.post(f"/v1/videos/{film}/remix", {"prompt": "more bars"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "declaration"), refused.text
+    with transaction() as session:
+        declare_rights(session, world.alice_id, "member_owner")
+    assert world.post(f"/v1/videos/{film}/remix", {"prompt": "more bars"}).status_code == 200
+
+
 def test_an_account_may_have_to_declare_its_files(world: World) -> None:
     before = upload(world).json()["id"]
     with transaction() as session:

@@ -141,6 +141,7 @@ def test_a_filled_database_is_upgraded_while_readers_and_heartbeats_go_on(empty_
         assert connection.scalar(text("SELECT count(*) FROM registry_films WHERE frame_hashes = ''")) == JOBS
         # An account counts on from its greatest number.
         assert connection.scalar(text("SELECT live_receipts FROM wallets")) == 1000
+        assert connection.scalar(text("SELECT older_until FROM receipt_numbering")) == 1000
         assert connection.scalar(text("SELECT count(*) FROM pg_index WHERE NOT indisvalid")) == 0
         assert connection.scalar(text("SELECT count(*) FROM pg_constraint WHERE NOT convalidated")) == 0
 

@@ -6,12 +6,15 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
+from app.accounts.caller import Caller
 from app.db import transaction
 from app.jobs.settle import cancel_unrendered
 from app.jobs.tables import Job, ReceiptRow
 from app.reports.audit import audit_books
 from app.reports.receipt_pages import receipt_document
 from app.reports.replay import replay_job
+from app.sql_statements import SqlStatement
+from app.wallet import hold
 from app.wallet.tables import Wallet
 from tests.ledger_simulation import Line
 
@@ -100,11 +103,68 @@ def test_an_older_receipt_keeps_its_number_and_its_bytes(session: Session) -> No
     assert replay_job(session, old.id) == (stored, None)
 
 
+# As the release before changes a wallet: it numbers no receipt.
+OLDER_RELEASE = SqlStatement(
+    """
+    UPDATE wallets SET posted = posted - :spent, held = held - :held WHERE account_id = :account_id
+    RETURNING low_balance_told_at IS NOT NULL AS is_told_low, CAST(:job_id AS text), CAST(:test AS boolean)
+    """
+)
+
+
+def test_what_a_worker_of_the_release_before_settles_is_numbered_too(
+    engine: Engine, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine  # a trigger acts at commit
+    line = Line(session)
+    bob, alice = line.open("Bob"), line.open("Alice")
+
+    def settle_as_before(caller: Caller) -> None:
+        with monkeypatch.context() as older:
+            older.setattr(hold, "_SETTLE_WALLET", OLDER_RELEASE)
+            line.cancel(caller, line.order(caller).id)
+
+    old = [line.order(caller).id for caller in (bob, alice)]
+    line.work()
+    for job_id in old:
+        forget_numbers(session, job_id)
+    # The next position of the service is the next number of Alice.
+    session.execute(text("INSERT INTO receipt_numbering VALUES (2)"))
+    session.commit()
+    # Before the migration has filled her counter, and after it.
+    settle_as_before(alice)
+    line.cancel(alice, line.order(alice).id)
+    settle_as_before(alice)
+    assert numbers(session, alice.account_id) == [2, 3, 4, 5]
+    assert session.get_one(Wallet, alice.account_id).live_receipts == 5
+    trial = line.open("Carol", test=True)
+    settle_as_before(trial)
+    assert numbers(session, trial.account_id, test=True) == [1]
+    assert audit_books(session) == []
+
+
+def test_the_audit_finds_a_number_that_comes_twice(session: Session) -> None:
+    line = Line(session)
+    alice = line.open()
+    older, newer = (line.order(alice).id for _ in range(2))
+    line.work()
+    forget_numbers(session, older)
+    position = session.get_one(ReceiptRow, older).position
+    session.execute(text("INSERT INTO receipt_numbering VALUES (:position)"), {"position": position})
+    session.execute(text("SET LOCAL session_replication_role = replica"))
+    change = text("UPDATE receipt_numbers SET number = :position WHERE job_id = :job")
+    session.execute(change, {"position": position, "job": newer})
+    rules = {each.rule for each in audit_books(session)}
+    assert "receipt_number_comes_once" in rules
+    assert "receipt_has_a_number" not in rules
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
         ("DELETE FROM receipt_numbers WHERE number = 2", "receipt_numbers_have_no_gap"),
         ("UPDATE receipt_numbers SET test = true WHERE number = 3", "receipt_is_numbered_in_its_account"),
+        ("DELETE FROM receipt_numbers", "receipt_has_a_number"),
         ("UPDATE wallets SET live_receipts = 4", "wallet_counts_its_receipts"),
     ],
 )

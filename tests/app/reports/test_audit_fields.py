@@ -37,7 +37,6 @@ CHANGES = {
 ONLY_SEALED = {
     ("receipts", "number"),
     ("receipts", "gpu_milliseconds"),
-    ("receipt_numbers", "job_id"),
     ("receipts", "gpu_cost"),
     ("transfers", "id"),
     ("transfers", "reason"),

@@ -145,6 +145,33 @@ def test_what_may_not_be_seen_is_not_seen_and_all_refusals_look_alike(
     assert visitor.get(f"/shared/{token}").status_code == 429
 
 
+def test_the_page_states_only_what_is_known_of_the_file(site: Site) -> None:
+    film, token, visitor = shared(site)
+    metadata, watermark, none = "a signed manifest says by what", "An invisible watermark", "has no marks"
+
+    def lines() -> list[bool]:
+        visitor.get(f"/shared/{token}")
+        return [line in visitor.text() for line in (metadata, watermark, none)]
+
+    assert lines() == [True, True, False]
+    # A film that is older than the marks, and what a backfill makes of it.
+    change(film, "UPDATE registry_films SET model_version = '', mark_id = NULL WHERE film_id = :film")
+    assert lines() == [False, False, True]
+    change(film, "INSERT INTO backfill_claims VALUES (:film, 'running', 'key', now(), '', now())")
+    assert lines() == [False, False, True]
+    change(film, "UPDATE backfill_claims SET state = 'marked' WHERE film_id = :film")
+    assert lines() == [True, False, False]
+    # Its order may be one that this release cannot read.
+    change(film, """UPDATE jobs SET spec = spec || '{"version": 2}' WHERE id = :film""")
+    assert visitor.get(f"/shared/{token}").status_code == 404
+    assert "This link leads to no film." in visitor.text()
+
+
+def change(film: str, statement: str) -> None:
+    with transaction() as session:
+        session.execute(text(statement), {"film": film})
+
+
 def test_links_are_bounded_and_end_with_an_erasure(site: Site) -> None:
     film, token, _ = shared(site)
     with transaction() as session:
