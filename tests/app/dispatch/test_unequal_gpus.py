@@ -1,5 +1,6 @@
 """Workers of unequal GPUs serve one pool: each takes only what fits it, costs what it costs, and nothing is hidden."""
 
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -107,18 +108,36 @@ def test_a_worker_that_reports_nothing_takes_everything(session: Session) -> Non
     assert claimed_job(session, "old") == job.id
 
 
-def test_an_account_whose_work_does_not_fit_is_passed_over_and_loses_no_turn(session: Session) -> None:
-    """The clock of the pool stays at the account that waits, so that a new one does not go before it."""
-    waits, works = make_account(session).id, make_account(session, "Bob").id
-    need(session, make_queued_job(session, waits), 40)
-    job = make_queued_job(session, works)
-    session.flush()
-    session.get_one(Share, ("demo", works)).vtime = Decimal(50)
+def turns(session: Session, worker: str, accounts: dict[str, str], count: int) -> str:
+    """Return whose units a worker claims, one after another; each take ends with what it was charged."""
+    names = ""
+    for _ in range(count):
+        lease = claim(session, worker, ["demo"])
+        assert lease is not None
+        session.execute(
+            text("UPDATE takes SET state = 'succeeded', ended_at = now() WHERE id = :id"), {"id": lease.take_id}
+        )
+        names += accounts[lease.account_id]
+    return names
+
+
+def test_work_that_fits_no_worker_does_not_stop_the_clock(session: Session) -> None:
+    """Whoever joins alternates with those that were served, and what has waited for its worker does so too."""
+    waits, works, joins = (make_account(session, name).id for name in ("Xu", "Alice", "Bob"))
+    accounts = {waits: "X", works: "A", joins: "B"}
+    for _ in range(9):
+        need(session, make_queued_job(session, waits), 40)
     serve(session, "small", 24)
-    assert claimed_job(session, "small") == job.id
-    new = make_account(session, "Carol").id
-    make_queued_job(session, new)
-    assert session.get_one(Share, ("demo", new)).vtime == session.get_one(Share, ("demo", waits)).vtime == 0
+    for _ in range(16):
+        make_queued_job(session, works)
+    assert turns(session, "small", accounts, 6) == "AAAAAA"
+    for _ in range(10):
+        make_queued_job(session, joins)
+    assert sorted(turns(session, "small", accounts, 8)) == ["A"] * 4 + ["B"] * 4
+    serve(session, "large", 80)
+    shares = Counter(turns(session, "large", accounts, 9))
+    assert set(shares) == set("ABX")
+    assert max(shares.values()) <= 4, shares
 
 
 def test_an_order_says_what_its_units_need(session: Session) -> None:
