@@ -22,7 +22,7 @@ from app.dispatch.service_figures import add_figures
 from app.dispatch.tier_start import expected_starts
 from app.dispatch.unfit import unfit_units
 from app.dispatch.worker_registry import deregister_worker, register_worker
-from app.jobs.queue_tables import Share, Take
+from app.jobs.queue_tables import Take
 from app.jobs.tables import Job
 from app.prices.find import book_at
 from app.reports.audit import audit_books
@@ -140,6 +140,21 @@ def test_work_that_fits_no_worker_does_not_stop_the_clock(session: Session) -> N
     assert max(shares.values()) <= 4, shares
 
 
+def test_a_worker_with_less_memory_than_its_class_is_logged(
+    session: Session,
+    write_pools: WritePools,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_pools(TWO_CLASSES)
+    serve(session, "whole", 79.1, device="NVIDIA H100 80GB")
+    serve(session, "other", 12)
+    assert caplog.messages == []
+    serve(session, "short", 78.5, "bfloat16", device="NVIDIA H100 80GB")
+    serve(session, "old")
+    expected = "Worker short of pool demo has 80384 MiB, less than its class 80g in pools.toml says: 80896"
+    assert caplog.messages == [expected]
+
+
 def test_an_order_says_what_its_units_need(session: Session) -> None:
     line = Line(session)
     job = line.order(line.open(), model="demo", seconds=2)
@@ -162,6 +177,12 @@ def test_what_fits_no_worker_has_no_eta_is_listed_and_counted(
     assert unfit_units(session) == [("demo", "demo", 40 * 1024, ["fp8"], 1)]
     write_pools(TWO_CLASSES.replace('name = "80g"', 'name = "80g"\nworkers_max = 2'))
     assert unfit_units(session) == [], "an autoscaler starts a worker that it fits"
+    session.execute(text("UPDATE units SET queued_at = queued_at - interval '661 seconds'"))
+    assert len(unfit_units(session)) == 1, "what came did not take it"
+    session.execute(text("UPDATE units SET class = 2"))
+    assert unfit_units(session) == [], "flex work may wait"
+    session.execute(text("UPDATE units SET class = 1, queued_at = queued_at + interval '661 seconds'"))
+    refresh_queue_snapshot(session)
     eta = forecasts(session, [job])[job.id].eta()
     assert eta is not None
     assert eta["start_seconds"] >= 240
