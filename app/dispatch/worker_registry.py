@@ -66,13 +66,14 @@ def register_worker(
     """
     moment = lease_now(session)
     memory_bytes = facts.get("memory_bytes")
+    memory_mb = None if memory_bytes is None else int(memory_bytes) // 2**20
     values = {
         "pools": pools,
         "host": host,
         "pid": pid,
         "device": device,
         "facts": facts,
-        "memory_mb": None if memory_bytes is None else int(memory_bytes) // 2**20,
+        "memory_mb": memory_mb,
         "features": facts.get("features"),
         "state": state,
         "drain_requested": False,
@@ -80,7 +81,7 @@ def register_worker(
         "started_at": moment,
         "seen_at": moment,
     }
-    _warn_of_missing_memory(worker_id, pools, str(facts.get("name", "")), values["memory_mb"])
+    _warn_of_missing_memory(worker_id, pools, str(facts.get("name", "")), memory_mb)
     row = insert(Worker).values(id=worker_id, **values)
     session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
 
