@@ -1,7 +1,8 @@
 """The take of a finish: join the clips, add the sound, make the pictures, mark, store and measure the film, settle."""
 
+import contextvars
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -65,7 +66,7 @@ class FinishTake(RunningTake):
     _clips: list[_Clip]
     _track: Path | None = None
     _sound = FilmSound(None, None)
-    _reading: Future[FilmReading]
+    _reading: Future[FilmReading] | None = None
     _film: StoredFilm
 
     def __init__(self, claim: Claim) -> None:
@@ -109,7 +110,7 @@ class FinishTake(RunningTake):
         self._check_control()
         # A take that ends early ends the decoding with its next frame.
         reader = self.cleanup.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="read"))
-        self._reading = reader.submit(self._read_pictures, pictures)
+        self._reading = reader.submit(contextvars.copy_context().run, self._read_pictures, pictures)
         self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
         self._check_control()
         if self._sound.film is not None:
@@ -130,9 +131,10 @@ class FinishTake(RunningTake):
         self._check_control()
         stored = self.folder / "stored.mp4"
         sha256 = self._store_film(stored)
+        assert self._reading is not None
         reading = self._reading.result()
         if checks_films():
-            self._store_pictures()
+            self._store_pictures(self._check_control)
         # The customer is charged for what is in the store. Its pictures are the decoded ones, byte by byte.
         wave = WaveImage(sample_at(reading.measure.frames, reading.measure.fps))
         measured = measure(stored, copy_of=reading.measure, sound_readers=[wave.read])
@@ -185,16 +187,19 @@ class FinishTake(RunningTake):
             self._marks_seconds += time.perf_counter() - began
             self._marks_cpu_seconds += time.thread_time() - cpu_began
 
-    def _watch(self, number: int, frame: Any) -> None:
-        """Let the decoding go on, frame by frame, for as long as the take does. Raises Stopped."""
-        self._check_control()
+    def _watch(self, number: int = -1, frame: Any = None) -> None:
+        """Let the thread that decodes go on, frame by frame, for as long as the take does. Raises Stopped."""
+        self.control.mark_progress()
+        self.control.check()
         if self._has_ended:
             raise Stopped("the take has ended")
 
     def _check_control(self) -> None:
-        """Record progress, and raise Stopped where the worker shall leave or the lease is in doubt."""
+        """Record progress. Raises Stopped where the worker shall leave or the lease is in doubt, or as the decoding."""
         self.control.mark_progress()
         self.control.check()
+        if self._reading is not None and self._reading.done():
+            self._reading.result()
 
     def _fetch_clips(self, units: list[Unit], places: Mapping[str, str]) -> list[_Clip]:
         """Fetch the clips in the film's order, each with the transition that leads into it. Raises BrokenFilm.
@@ -253,14 +258,16 @@ class FinishTake(RunningTake):
         Where films are checked, the two are stored after that: nothing of a refused film is.
         """
         reading = read_film(film, [self._watch])
+        self._watch()
         label_pictures(reading.pictures, self._spec.visible_label)
         reading.pictures.write(self.folder / "poster.jpg", self.folder / "sprites.jpg")
         if not checks_films():
-            self._store_pictures()
+            self._store_pictures(self._watch)
         return reading
 
-    def _store_pictures(self) -> None:
+    def _store_pictures(self, check: Callable[[], None]) -> None:
         for name in ("poster.jpg", "sprites.jpg"):
+            check()
             get_storage().put_file(f"{self._prefix}/{name}", self.folder / name, "image/jpeg")
 
     def _reused_frames(self) -> int:

@@ -19,6 +19,8 @@ POOL_FILE = "pools.toml"
 # How long work may wait for a worker that runs before another one is wanted, in seconds: priority, and all work.
 # workers_wanted has the same; tests/autoscaling measured them.
 PRIORITY_START_SECONDS, START_SECONDS = 60, 120
+# Work that has waited for so many cold starts waits for a worker that does not come.
+COLD_STARTS_MAX = 1.5
 
 
 class GpuCost(StrictTable):
@@ -82,6 +84,13 @@ class PoolPlan(StrictTable):
             return named[0]
         sized = [each for each in fitting if not each.device and memory_mb is not None]
         return max(sized, key=lambda each: each.memory_mb, default=None)
+
+    def class_short_of_memory(self, device_name: str, memory_mb: int | None) -> GpuClass | None:
+        """Return the class that a worker's device names and whose memory it lacks, where it has that of none."""
+        known = self.class_of(device_name, memory_mb)
+        if memory_mb is None or (known is not None and known.device):
+            return None
+        return next((each for each in self.gpus if each.device and each.device in device_name), None)
 
     def startable(self, memory_mb: int = 0, features: Iterable[str] = ()) -> int:
         """Return how many workers that a unit with these requirements fits an autoscaler may start."""

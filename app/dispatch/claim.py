@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import Enum, auto
+from typing import Any
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
@@ -121,7 +122,7 @@ def _claim_from(session: Session, by: Choice, pool: str) -> Claim | NoLease:
         elif _expire_overdue(session, *rows):
             return NoLease.EXPIRED
         elif _may_start(session, *rows):
-            return _lease(session, by, *rows, vmin=choice.vmin, jumps=choice.jumps)
+            return _lease(session, by, *rows, choice)
         else:
             no_lease = NoLease.CORRECTED
     if not excluded:
@@ -145,7 +146,7 @@ def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim
     choice = by.run(session, pool, now(session))
     if choice is None or choice.unit_id != unit_id or is_overdue(session, rows[0]) or not _may_start(session, *rows):
         return None
-    return _lease(session, by, *rows, vmin=choice.vmin, jumps=choice.jumps)
+    return _lease(session, by, *rows, choice)
 
 
 def _expire_overdue(session: Session, job: Job, unit: Unit, _share: Share) -> bool:
@@ -188,14 +189,15 @@ def _has_room(session: Session, unit: Unit, share: Share) -> bool:
     return (running or 0) < share.concurrency
 
 
-def _lease(session: Session, by: Choice, job: Job, unit: Unit, share: Share, *, vmin: Decimal, jumps: bool) -> Claim:
+def _lease(session: Session, by: Choice, job: Job, unit: Unit, share: Share, choice: Any) -> Claim:
+    # `choice` is the row of claim.sql.
     # The lease counts from now, after the last lock: one that was waited for would have used up part of it.
     read_again(session)
     moment = lease_now(session)
     charged = estimate_use(session, unit, resolution=str(job.spec["resolution"]))
-    share.vtime += charged / share.weight
-    share.jumped = share.jumped + charged if jumps else Decimal(0)
-    advance_clock(session, unit.pool, vmin)
+    share.vtime = max(share.vtime, choice.vclock) + charged / share.weight
+    share.jumped = share.jumped + charged if choice.jumps else Decimal(0)
+    advance_clock(session, unit.pool, choice.vmin)
     unit.state = UnitState.RUNNING
     take = Take(
         id=new_id("take"),

@@ -10,9 +10,11 @@
 --    in this order until one has a unit that fits and may start now, so only the first of them (and its equals) are read.
 -- 3. `resident` is a unit for the model already on the GPU, of an account at most :affinity behind the fair choice.
 --    Within its own account it overtakes older units only until :affinity seconds of work have done so.
--- 4. `vmin` is the least virtual time among the waiting accounts of any class, without the charges of running takes:
---    the pool's virtual clock. A charge is an estimate that the end of its take corrects. With estimates that were too
---    high, the clock would run ahead of their accounts, and all of these would go before an account that joins by it.
+-- 4. `vmin` is the least virtual time among the accounts of any class whose work fits this worker, without the charges
+--    of running takes: the pool's virtual clock. A charge is an estimate that the end of its take corrects. With estimates
+--    that were too high, the clock would run ahead of their accounts, and all of these would go before an account that
+--    joins by it. Work that does not fit must not stop the clock: all who join later would go before those already served.
+--    Nobody is behind the clock (`vclock`), so that an account whose worker comes late does not keep all workers.
 WITH busy AS MATERIALIZED (
     -- Test orders have a pool of their own; takes that run there count only there.
     SELECT t.account_id,
@@ -41,8 +43,10 @@ heads AS NOT MATERIALIZED (
 ),
 waiting AS MATERIALIZED (
     SELECT l.class, l.account_id, bool_or(l.model = CAST(:resident AS text)) AS has_resident,
-           coalesce(min(s.vtime), min(p.vclock), 0) AS vtime, coalesce(min(s.jumped), 0) AS jumped,
-           coalesce(min(b.charged / s.weight), 0) AS in_flight
+           greatest(min(s.vtime), min(p.vclock), 0) AS vtime, coalesce(min(s.jumped), 0) AS jumped,
+           coalesce(min(b.charged / s.weight), 0) AS in_flight,
+           bool_or((CAST(:memory_mb AS int) IS NULL OR l.memory_mb <= :memory_mb)
+               AND (CAST(:features AS text[]) IS NULL OR l.features <@ CAST(:features AS text[]))) AS fits
     FROM lanes AS l
     LEFT JOIN shares AS s ON s.pool = l.pool AND s.account_id = l.account_id
     LEFT JOIN pools AS p ON p.name = l.pool
@@ -93,6 +97,8 @@ resident AS (
     ORDER BY e.vtime, near.queued_at, near.id
     LIMIT 1
 )
-SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.jumps, false) AS jumps, (SELECT min(vtime - in_flight) FROM waiting) AS vmin
+SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.jumps, false) AS jumps,
+       (SELECT min(vtime - in_flight) FROM waiting WHERE fits) AS vmin,
+       coalesce((SELECT vclock FROM pools WHERE name = :pool), 0) AS vclock
 FROM best AS b
 LEFT JOIN resident AS r ON true

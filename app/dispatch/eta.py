@@ -93,6 +93,9 @@ def outlook_of(facts: Any) -> Outlook:
     workers, cold_start = facts.workers, _ZERO
     if not workers:
         workers, cold_start = _startable(facts)
+        if not facts.rest_p50:
+            # Nothing of it is still to be claimed: what is left runs, on workers that drain, or is joined.
+            workers, cold_start = max(workers, 1), _ZERO
     other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (facts.other_p50, facts.other_p90))
     is_waiting = facts.concurrency is not None
     ahead = int(facts.other_jobs) + int(facts.own_jobs) if is_waiting else 0

@@ -1,4 +1,8 @@
-"""The pools of pools.toml as rows, since `workers_wanted` is asked by an autoscaler that has only the database."""
+"""The pools of pools.toml as rows, since `workers_wanted` is asked by an autoscaler that has only the database.
+
+Of a pool's classes of GPU only those that an autoscaler may start are written: work that also fits another class must
+not be left to one of which no more can be started.
+"""
 
 import json
 from typing import Any
@@ -61,6 +65,7 @@ def write_pool_plans(session: Session) -> int:
         }
         for pool, plan in plans.items()
         for place, each in enumerate(plan.gpus)
+        if each.workers_max > 0
     ]
     changed = session.scalar(_WRITE_PLANS, {"rows": json.dumps(pools)}) or 0
     return int(changed + (session.scalar(_WRITE_CLASSES, {"rows": json.dumps(classes)}) or 0))

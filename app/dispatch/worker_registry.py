@@ -1,5 +1,6 @@
 """The registry of workers: each sends a heartbeat about once a second and learns whether it should drain."""
 
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from sqlalchemy import case, delete, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.catalog.pools import pool_plan
 from app.clock import lease_now
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Worker
 from app.jobs.states import TakeState, WorkerState
 from app.settings import get_settings
+
+log = logging.getLogger(__name__)
 
 # A worker without a heartbeat for this long counts as gone; the lease of its take expires independently.
 SILENT_SECONDS = 60
@@ -62,13 +66,14 @@ def register_worker(
     """
     moment = lease_now(session)
     memory_bytes = facts.get("memory_bytes")
+    memory_mb = None if memory_bytes is None else int(memory_bytes) // 2**20
     values = {
         "pools": pools,
         "host": host,
         "pid": pid,
         "device": device,
         "facts": facts,
-        "memory_mb": None if memory_bytes is None else int(memory_bytes) // 2**20,
+        "memory_mb": memory_mb,
         "features": facts.get("features"),
         "state": state,
         "drain_requested": False,
@@ -76,8 +81,20 @@ def register_worker(
         "started_at": moment,
         "seen_at": moment,
     }
+    _warn_of_missing_memory(worker_id, pools, str(facts.get("name", "")), memory_mb)
     row = insert(Worker).values(id=worker_id, **values)
     session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
+
+
+def _warn_of_missing_memory(worker_id: str, pools: list[str], device_name: str, memory_mb: int | None) -> None:
+    """Log the class of pools.toml that asks for more memory than its GPUs report: its units would fit none of them."""
+    for pool in pools:
+        lacking = pool_plan(pool, get_settings().catalog_dir).class_short_of_memory(device_name, memory_mb)
+        if lacking is not None:
+            log.warning(
+                "Worker %s of pool %s has %s MiB, less than its class %s in pools.toml says: %s",
+                *(worker_id, pool, memory_mb, lacking.name, lacking.memory_mb),
+            )
 
 
 def heartbeat(

@@ -144,11 +144,14 @@ def _most_memory(session: Session, model: VideoModel) -> int | None:
     Counted are registered workers and the classes that an autoscaler may start. None means that anything may fit: there
     are neither, or a worker has not reported its memory.
     """
-    workers = select(Worker.memory_mb, Worker.features).where(
+    workers = select(Worker.memory_mb, Worker.features, Worker.facts["memory_bytes"]).where(
         Worker.state != WorkerState.GONE, Worker.pools.contains([model.pool])
     )
     gpus: list[tuple[int, Collection[str] | None]] = []
-    for memory_mb, features in session.execute(workers):
+    for memory_mb, features, memory_bytes in session.execute(workers):
+        if memory_mb is None and memory_bytes is not None:
+            # The code before revision 0052 registers its workers without the column, beside this one too.
+            memory_mb = int(memory_bytes) // 2**20
         if memory_mb is None:
             return None
         gpus.append((memory_mb, features))

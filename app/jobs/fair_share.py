@@ -28,7 +28,7 @@ def join_share(session: Session, pool: str, account_id: str, *, weight: Decimal,
     """Add an account's share to a pool, or raise its virtual time to the pool's clock: idleness earns no credit.
 
     As in start-time fair queueing, the pool's clock is the least virtual time among the accounts that could be served,
-    without their charges in flight; an account that has been waiting all along is at or past it and stays unchanged.
+    without their charges in flight; an account that could be all along is at or past it and stays unchanged.
     """
     clock = session.scalar(select(Pool.vclock).where(Pool.name == pool)) or Decimal(0)
     row = insert(Share).values(pool=pool, account_id=account_id, vtime=clock, weight=weight, concurrency=concurrency)

@@ -8,14 +8,12 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.catalog.pools import load_pools
+from app.catalog.pools import COLD_STARTS_MAX, load_pools
 from app.clock import now
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.settings import get_settings
 
 WORKERS_MAX = 200
-# Work that has waited for so many cold starts waits for more than a cold start.
-COLD_STARTS_MAX = 1.5
 QUEUE_STATES = ("ready", "running", "blocked")
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import secrets
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -37,13 +38,13 @@ class PageHeaders:
             await self.app(scope, receive, send)
             return
 
-        accepts_gzip = "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        takes_gzip = accepts_gzip(Headers(scope=scope).get("accept-encoding", ""))
         held: list[Message] = []
 
         async def send_with_headers(message: Message) -> None:
             if held:
                 start = held.pop()
-                if accepts_gzip and not message.get("more_body") and len(message.get("body", b"")) >= _COMPRESSED_FROM:
+                if takes_gzip and not message.get("more_body") and len(message.get("body", b"")) >= _COMPRESSED_FROM:
                     message["body"] = _compressed(message["body"])
                     headers = MutableHeaders(scope=start)
                     headers["content-encoding"] = "gzip"
@@ -63,6 +64,12 @@ class PageHeaders:
 
         with language_for(HTTPConnection(scope)):
             await self.app(scope, receive, send_with_headers)
+
+
+def accepts_gzip(header: str) -> bool:
+    """Return whether a client that sends this Accept-Encoding takes gzip; it refuses what it gives the weight 0."""
+    weights = {name.strip(): weight.strip() for name, _, weight in (each.partition(";") for each in header.split(","))}
+    return "gzip" in weights and not re.fullmatch(r"q=0(\.0*)?", weights["gzip"])
 
 
 def _compressed(body: bytes) -> bytes:

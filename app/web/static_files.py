@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from fastapi import APIRouter, Request, Response
 
 from app.errors import AppError
+from app.web.headers import accepts_gzip
 
 STYLES = (
     "reset",
@@ -88,7 +89,7 @@ def send_static(request: Request, release: str, path: str) -> Response:
         raise AppError("not_found", f"Not found: {path}.")
     keep = _CACHE_FOREVER if release == version() else "no-cache"
     headers = {"cache-control": keep, "vary": "accept-encoding", "x-content-type-options": "nosniff"}
-    if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+    if file.compressed is not None and accepts_gzip(request.headers.get("accept-encoding", "")):
         return Response(file.compressed, media_type=file.content_type, headers={**headers, "content-encoding": "gzip"})
     return Response(file.body, media_type=file.content_type, headers=headers)
 

@@ -1,11 +1,14 @@
 """The migrations create exactly the tables that the code defines."""
 
+import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, text
 
-import app.cli.migrate  # noqa: F401
-from app.db import Base
+from app.cli import migrate
+from app.db import Base, get_engine
+from app.errors import AppError
 
 
 def test_a_migrated_database_is_what_the_tables_say(shared_engine: Engine) -> None:
@@ -38,3 +41,17 @@ def test_a_migrated_database_has_the_triggers_that_stand_beside_the_tables(share
         begun.rollback()
     with shared_engine.connect() as connection:
         assert triggers(connection, "public") == stand != set()
+
+
+@pytest.mark.new_database
+def test_a_revision_that_waits_for_one_table_holds_no_other(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 0052, which changes the tables of claims and that of receipts: each column is there as soon as it is added."""
+    monkeypatch.setattr(migrate, "_TRIES", 1)
+    command.downgrade(migrate.migrations(database_url), "0051")
+    columns = text("SELECT table_name FROM information_schema.columns WHERE column_name IN ('memory_mb', 'gpu_cost')")
+    with get_engine(database_url).connect() as other, other.begin():
+        other.execute(text("LOCK TABLE receipts IN ACCESS SHARE MODE"))
+        with pytest.raises(AppError, match="was in use"):
+            migrate.upgrade(database_url, "0052")
+        assert set(other.scalars(columns)) == {"units", "lanes", "workers", "takes"}
+    migrate.upgrade(database_url)

@@ -11,12 +11,14 @@ from app.db import transaction
 from app.dispatch.lease import lose_take
 from app.jobs.queue_tables import Take, Unit, Worker
 from app.jobs.tables import Job, ReceiptRow
+from app.logs import current_ids
 from app.reports.audit import audit_books
 from app.settings import get_settings
 from app.storage import StorageError, Stored
 from tests.api_client import World
 from tests.workers.conftest import Gate
 from tests.workers.worker_processes import ObservedWorker, take_of, takes, wait_until
+from workers.finish_take import FinishTake
 
 POOLS = ["finish", "synthetic"]
 
@@ -57,6 +59,53 @@ def test_a_store_that_is_away_for_a_moment_costs_no_film(world: World, gate: Gat
     is_away = False
     world.work()
     assert_completed_once(world, job_id)
+
+
+def test_pictures_that_cannot_be_stored_end_the_finish_with_its_next_step(
+    world: World, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = ObservedWorker(POOLS)
+    contexts: list[dict[str, str]] = []
+
+    def upload(key: str) -> None:
+        take = worker.take
+        if key.endswith("/poster.jpg"):
+            contexts.append(current_ids())
+            raise StorageError("The bucket is gone.")
+        if key.startswith("films/") and key.endswith("/film.mp4"):
+            assert isinstance(take, FinishTake)
+            assert take._reading is not None
+            wait_until(take._reading.done, "its pictures have failed")
+
+    storage = gate(upload)
+    fetch, fetched = storage.get_file, list[str]()
+    monkeypatch.setattr(storage, "get_file", lambda key, path: fetched.append(key) or fetch(key, path))
+    order(world)
+    with worker.opened():
+        worker.work()
+    failed = takes()[-1]
+    assert (failed.kind, failed.error_code) == ("finish", "storage_failed")
+    assert not [key for key in fetched if key.startswith("films/")], "the film is not read back for nothing"
+    assert contexts[0]["take_id"] == failed.id, "lines in the log of the thread that reads say whose they are"
+
+
+def test_a_finish_that_has_ended_stores_no_more(world: World, gate: Gate) -> None:
+    worker, stored = ObservedWorker(POOLS), list[str]()
+
+    def upload(key: str) -> None:
+        stored.append(key.rpartition("/")[2])
+        take = worker.take
+        if key.endswith("/poster.jpg") and isinstance(take, FinishTake):
+            wait_until(lambda: take._has_ended, "the take has ended")
+        if key.startswith("films/") and key.endswith("/film.mp4"):
+            raise StorageError("The bucket is gone.")
+
+    gate(upload)
+    order(world)
+    with worker.opened():
+        worker.work()
+    assert takes()[-1].error_code == "storage_failed"
+    assert "sprites.jpg" not in stored
 
 
 def test_other_bytes_than_those_measured_are_not_sold(

@@ -58,7 +58,9 @@ def upgrade() -> None:
     """Bring the database to this revision. Columns with a constant default rewrite no row."""
     for table, name, type_, default in _COLUMNS:
         column = sa.Column(name, type_, nullable=default is None, server_default=default)
-        op.add_column(table, column, if_not_exists=True)
+        # Each by itself: while it waits for the next table, it must not hold the others, which every claim reads.
+        with op.get_context().autocommit_block():
+            op.add_column(table, column, if_not_exists=True)
     _key_lanes([*_KEY, "memory_mb", "features"], _NEEDS)
     add_index(
         "ix_units_ready_lane",

@@ -200,6 +200,10 @@ def test_a_draining_worker_is_not_counted_on(session: Session) -> None:
     workers(session, 1)
     set_draining(session, "worker-0")
     assert forecast(session, job).eta() is None
+    set_draining(session, "worker-0", drain=False)
+    assert claim(session, "worker-0", ["demo"]) is not None
+    set_draining(session, "worker-0")
+    assert forecast(session, job).end_p50 == UNIT + FINISH, "it ends its take"
 
 
 def test_how_far_etas_were_off_is_measured(session: Session) -> None:

@@ -1,5 +1,6 @@
 """Workers of unequal GPUs serve one pool: each takes only what fits it, costs what it costs, and nothing is hidden."""
 
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from app.dispatch.service_figures import add_figures
 from app.dispatch.tier_start import expected_starts
 from app.dispatch.unfit import unfit_units
 from app.dispatch.worker_registry import deregister_worker, register_worker
-from app.jobs.queue_tables import Share, Take
+from app.jobs.queue_tables import Take
 from app.jobs.tables import Job
 from app.prices.find import book_at
 from app.reports.audit import audit_books
@@ -107,18 +108,51 @@ def test_a_worker_that_reports_nothing_takes_everything(session: Session) -> Non
     assert claimed_job(session, "old") == job.id
 
 
-def test_an_account_whose_work_does_not_fit_is_passed_over_and_loses_no_turn(session: Session) -> None:
-    """The clock of the pool stays at the account that waits, so that a new one does not go before it."""
-    waits, works = make_account(session).id, make_account(session, "Bob").id
-    need(session, make_queued_job(session, waits), 40)
-    job = make_queued_job(session, works)
-    session.flush()
-    session.get_one(Share, ("demo", works)).vtime = Decimal(50)
+def turns(session: Session, worker: str, accounts: dict[str, str], count: int) -> str:
+    """Return whose units a worker claims, one after another; each take ends with what it was charged."""
+    names = ""
+    for _ in range(count):
+        lease = claim(session, worker, ["demo"])
+        assert lease is not None
+        session.execute(
+            text("UPDATE takes SET state = 'succeeded', ended_at = now() WHERE id = :id"), {"id": lease.take_id}
+        )
+        names += accounts[lease.account_id]
+    return names
+
+
+def test_work_that_fits_no_worker_does_not_stop_the_clock(session: Session) -> None:
+    """Whoever joins alternates with those that were served, and what has waited for its worker does so too."""
+    waits, works, joins = (make_account(session, name).id for name in ("Xu", "Alice", "Bob"))
+    accounts = {waits: "X", works: "A", joins: "B"}
+    for _ in range(9):
+        need(session, make_queued_job(session, waits), 40)
     serve(session, "small", 24)
-    assert claimed_job(session, "small") == job.id
-    new = make_account(session, "Carol").id
-    make_queued_job(session, new)
-    assert session.get_one(Share, ("demo", new)).vtime == session.get_one(Share, ("demo", waits)).vtime == 0
+    for _ in range(16):
+        make_queued_job(session, works)
+    assert turns(session, "small", accounts, 6) == "AAAAAA"
+    for _ in range(10):
+        make_queued_job(session, joins)
+    assert sorted(turns(session, "small", accounts, 8)) == ["A"] * 4 + ["B"] * 4
+    serve(session, "large", 80)
+    shares = Counter(turns(session, "large", accounts, 9))
+    assert set(shares) == set("ABX")
+    assert max(shares.values()) <= 4, shares
+
+
+def test_a_worker_with_less_memory_than_its_class_is_logged(
+    session: Session,
+    write_pools: WritePools,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_pools(TWO_CLASSES)
+    serve(session, "whole", 79.1, device="NVIDIA H100 80GB")
+    serve(session, "other", 12)
+    assert caplog.messages == []
+    serve(session, "short", 78.5, "bfloat16", device="NVIDIA H100 80GB")
+    serve(session, "old")
+    expected = "Worker short of pool demo has 80384 MiB, less than its class 80g in pools.toml says: 80896"
+    assert caplog.messages == [expected]
 
 
 def test_an_order_says_what_its_units_need(session: Session) -> None:
@@ -143,6 +177,12 @@ def test_what_fits_no_worker_has_no_eta_is_listed_and_counted(
     assert unfit_units(session) == [("demo", "demo", 40 * 1024, ["fp8"], 1)]
     write_pools(TWO_CLASSES.replace('name = "80g"', 'name = "80g"\nworkers_max = 2'))
     assert unfit_units(session) == [], "an autoscaler starts a worker that it fits"
+    session.execute(text("UPDATE units SET queued_at = queued_at - interval '661 seconds'"))
+    assert len(unfit_units(session)) == 1, "what came did not take it"
+    session.execute(text("UPDATE units SET class = 2"))
+    assert unfit_units(session) == [], "flex work may wait"
+    session.execute(text("UPDATE units SET class = 1, queued_at = queued_at + interval '661 seconds'"))
+    refresh_queue_snapshot(session)
     eta = forecasts(session, [job])[job.id].eta()
     assert eta is not None
     assert eta["start_seconds"] >= 240

@@ -179,3 +179,10 @@ def test_a_unit_wants_the_first_class_of_gpu_that_it_fits(session: Session, writ
     assert write_pool_plans(session) == 3
     session.execute(text("UPDATE shares SET concurrency = 9"))
     assert wanted(session, "demo") == 2, "without classes, what fits no worker wants no more of them"
+
+
+def test_a_class_that_may_not_be_started_is_wanted_by_no_unit(session: Session, write_pools: WritePools) -> None:  # noqa: F811
+    write_pools(CLASSES.replace("workers_max = 4", "workers_max = 0", 1))
+    assert write_pool_plans(session) == 2
+    make_queued_job(session, make_account(session).id)
+    assert [wanted(session, "demo", 1, gpu) for gpu in ("24g", "80g", None)] == [0, 1, 1]

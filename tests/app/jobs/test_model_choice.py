@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
@@ -13,6 +14,7 @@ from app.catalog.models import load_catalog
 from app.catalog.pools import load_pools
 from app.dispatch.worker_registry import deregister_worker, register_worker
 from app.errors import AppError
+from app.jobs.queue_tables import Worker
 from app.jobs.quote import estimate
 from app.settings import get_settings
 from tests.ledger_simulation import Line, request
@@ -145,6 +147,9 @@ def test_what_fits_no_worker_is_refused_before_it_is_sold(
     assert refused.value.facts["allowed"] == ["demo"]
     assert "16.0 GiB" in refused.value.message
     assert ask(model="auto")["model"] == "demo", "auto passes over it"
+    session.execute(update(Worker).values(memory_mb=None))
+    with pytest.raises(AppError, match="GiB"):
+        ask(model="large")  # of a worker of older code only the facts are known
     work_with(session, None, name="worker-2", pool="large")
     assert ask(model="large")["model"] == "large", "one of its workers has not reported its memory"
     deregister_worker(session, "worker-2")

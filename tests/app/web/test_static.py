@@ -76,6 +76,9 @@ def test_pages_are_compressed_for_who_accepts_it(site: Site):
     assert len(lengths) > 1, "the length must not tell what is on the page"
     plain = client.get("/prices", headers={"accept-encoding": "identity"})
     assert "content-encoding" not in plain.headers
+    for path in ("/prices", static_url("site.css")):
+        refused = client.get(path, headers={"accept-encoding": "identity, gzip;q=0"})
+        assert "content-encoding" not in refused.headers
     assert gzip.decompress(body).decode() == plain.text
     assert len(body) < len(plain.content) / 2
 
