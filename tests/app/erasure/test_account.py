@@ -408,7 +408,7 @@ def test_a_request_that_began_before_the_account_closed_brings_nothing_in(world:
     with transaction() as session:
         # One that was not refused.
         session.execute(update(Asset).where(Asset.id == begun).values(state="pending", filename=f"{WORD}.png"))
-    with pytest.raises(AppError, match="came in while the account was closed") as late:
+    with pytest.raises(AppError, match="arrived while the account was closed") as late:
         list(steps)
     assert late.value.facts == {"id": begun}
     list(run_erasure(erasure_id, OPERATOR))
