@@ -206,7 +206,8 @@ def test_the_live_side_is_notified_also_after_the_test_side(line: Line, models: 
     assert (notify(line), notify(line)) == (1, 0)
     line.order(live, model="first", seconds=1)
     assert (notify(line), notify(line)) == (1, 0)
-    assert [each["test"] for each in retiring_events(line, live)] == [True, False]
+    # Rows of one moment have no order.
+    assert sorted(bool(each["test"]) for each in retiring_events(line, live)) == [False, True]
 
 
 _COPIES = [
