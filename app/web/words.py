@@ -35,9 +35,10 @@ _OTHERS = (
     *("segment", "finish", "remix", "retake", "extension", "edit", "standard", "flex", "priority", "free"),
     *("professional", "studio", "enterprise", "adjusted", "done", "unknown"),
     # Endpoints, and why deliveries and endpoints ended.
-    *("enabled", "disabled", "failing", "paused", "active", "gone", "test_failed", "unreachable", "attempts_spent"),
-    *("endpoint_deleted", "endpoint_disabled", "owner", "too_many_failures", "redirect", "no_response"),
-    *("blocked", "proxy_failed", "internal", "timeout", "tls_failed", "disconnected", "bad_answer", "dns_failed"),
+    *("enabled", "held_back", "disabled", "failing", "paused", "active", "gone", "test_failed"),
+    *("unreachable", "attempts_spent", "endpoint_deleted", "endpoint_disabled", "owner", "too_many_failures"),
+    *("redirect", "no_response", "blocked", "proxy_failed", "internal", "timeout", "tls_failed"),
+    *("disconnected", "bad_answer", "dns_failed"),
     # Nouns of `There is no … with this id.`
     *("member", "invitation", "receipt", "page", "endpoint", "delivery", "video", "asset", "worker", "price book"),
     *(

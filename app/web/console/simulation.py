@@ -1,6 +1,6 @@
 """Simulation of a price book on past films: what it would have charged, and which accounts pay less or more."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from app.prices.find import book_by_id
 from app.reports.display_names import display_names
 from app.reports.simulation import simulate_stored
 from app.web.auth import AdminDep, SessionDep
+from app.web.formats import words
 from app.web.language import gettext, title_text
 from app.web.render import page
 from pricing.simulation_result import AccountChange, Bucket, Simulation
@@ -54,7 +55,7 @@ def show_figures(session: Session, simulation: Simulation) -> dict[str, Any]:
         "margin_after": simulation.margin_after.text,
         "cost": simulation.cost.text,
         "by": {
-            gettext("Membership"): _buckets(simulation.by_membership),
+            gettext("Membership"): _buckets(simulation.by_membership, words),
             gettext("Model"): _buckets(simulation.by_model),
             gettext("Resolution"): _buckets(simulation.by_resolution),
         },
@@ -69,8 +70,8 @@ def show_figures(session: Session, simulation: Simulation) -> dict[str, Any]:
     }
 
 
-def _buckets(buckets: Mapping[str, Bucket]) -> list[dict[str, Any]]:
-    return [_bucket(name, bucket) for name, bucket in sorted(buckets.items())]
+def _buckets(buckets: Mapping[str, Bucket], title: Callable[[str], str] = str) -> list[dict[str, Any]]:
+    return [_bucket(title(name), bucket) for name, bucket in sorted(buckets.items())]
 
 
 def _bucket(name: str, bucket: Bucket) -> dict[str, Any]:

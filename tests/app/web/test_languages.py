@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 from babel.messages.catalog import Message
@@ -15,9 +16,11 @@ from app.errors import AppError
 from app.jobs.queue_tables import Worker
 from app.prices.tables import StoredBook
 from app.roles import Role
+from app.web import words
 from app.web.formats import ago, count, day, field, minor, money, seconds, size, when
 from app.web.language import LANGUAGE_COOKIE, LANGUAGES, in_language
 from app.web.sentences import sentence
+from app.webhooks.schemas import EndpointOut
 from tests.app.web.conftest import Site
 from tests.app.web.test_access import alices_objects, routes
 from tests.repo import catalogues
@@ -165,6 +168,11 @@ def test_translations_have_the_placeholders_of_their_texts(name: str, domain: st
 
 def text_of(message: Message) -> str:
     return message.string if isinstance(message.string, str) else message.string[0]
+
+
+def test_every_status_of_an_endpoint_is_listed_for_the_catalogues():
+    statuses = get_args(EndpointOut.model_fields["status"].annotation)
+    assert {status.replace("_", " ") for status in statuses} <= set(words.CODES)
 
 
 def test_the_switch_changes_the_language_and_the_browsers_is_used_before(site: Site):
