@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "admin: accounts": ("admin-accounts", "Operators: accounts"),
     "admin: money": ("admin-money", "Operators: money"),
     "admin: operations": ("admin-operations", "Operators: jobs and workers"),
+    "admin: moderation": ("admin-moderation", "Operators: moderation"),
 }
 # Groups that only admins see begin with this.
 ADMIN_TAG = "admin"
@@ -39,6 +40,8 @@ _TITLES: dict[str, str] = {
     "get_video_content": "Download a film",
     "get_video_receipt": "Get the receipt of a film",
     "create_video_and_wait": "Order a film and wait for it",
+    "get_group": "Get films ordered together",
+    "cancel_group": "Cancel films ordered together",
     "remix_video": "Remix a film",
     "retake_shot": "Retake one shot",
     "edit_video": "Edit a clip",

@@ -81,6 +81,12 @@ def test_operations_of_operators_are_for_admins(site: Site, guest: Browser):
         assert ("/v1/admin" in browser.client.get("/docs/openapi.json").text) == (status == 200)
 
 
+def test_every_tag_of_the_document_has_a_title_that_is_translated():
+    paths = shared_site().openapi()["paths"].values()
+    tags = {tag for methods in paths for each in methods.values() for tag in each.get("tags", [])}
+    assert tags <= set(GROUPS)
+
+
 def test_the_document_for_readers_has_only_what_they_can_call(guest: Browser):
     answer = guest.client.get("/docs/openapi.json")
     text, schemas = answer.text, answer.json()["components"]["schemas"]
