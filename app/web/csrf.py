@@ -1,12 +1,11 @@
 """Cross-site request forgery: check that a request that changes something comes from one of our own pages."""
 
-import hmac
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
 from app.errors import AppError
-from app.web.sessions import cookie_name, csrf_token_of
+from app.web.sessions import cookie_name, is_csrf_token
 
 # The hidden form field and the header that carry the session's token.
 CSRF_FIELD = "csrf"
@@ -27,7 +26,7 @@ def require_csrf(request: Request, form_token: str | None) -> None:
     if session_token is None:
         return
     csrf_token = request.headers.get(CSRF_HEADER) or form_token or ""
-    if not hmac.compare_digest(csrf_token.encode(), csrf_token_of(session_token).encode()):
+    if not is_csrf_token(csrf_token, session_token):
         raise AppError("forbidden", "This form belongs to an older session. Reload the page and send it again.")
 
 

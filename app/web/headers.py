@@ -19,8 +19,8 @@ from app.web.sessions import is_secure
 _COMPRESSED_FROM = 1000
 _LEVEL = 5
 # The length of a compressed page may say something about its secrets to somebody who has it loaded again and again
-# (BREACH). Sessions are SameSite=Lax, so that another site can hardly; up to so many random bytes hide the rest, as in
-# Django since 4.2.
+# (BREACH). The CSRF token is masked on each page, sessions are SameSite=Lax, and up to so many random bytes hide the
+# rest, as in Django since 4.2.
 _PADDING_MAX = 100
 
 

@@ -76,6 +76,20 @@ def test_a_cross_site_form_changes_nothing(site: Site, headers: dict[str, str], 
     assert "forged" not in browser.text()
 
 
+def test_each_page_has_a_csrf_token_of_its_own_and_all_are_right(site: Site):
+    browser = site.browser("alice")
+    tokens = [re.findall(r'name="csrf" value="([^"]*)"', browser.get("/studio").text)[0] for _ in range(3)]
+    assert len(set(tokens)) == 3
+    mask, masked = (bytes.fromhex(part) for part in (tokens[0][:40], tokens[0][40:]))
+    unmasked = bytes(a ^ b for a, b in zip(mask, masked, strict=True)).hex()
+    other = f"{unmasked[:-2]}{int(unmasked[-2:], 16) ^ 1:02x}"
+    wrong = [other, tokens[0][:40] + tokens[1][40:], "0" * 40, "0" * 80, "é"]
+    for token, status in [*((right, 200) for right in [*tokens, unmasked]), *((each, 403) for each in wrong)]:
+        headers = {"sec-fetch-site": "same-origin"}
+        answer = browser.client.post("/theme", data={"csrf": token, "theme": "dark", "next": "/"}, headers=headers)
+        assert answer.status_code == status, token
+
+
 def test_the_api_does_not_accept_the_cookie(site: Site):
     assert site.browser("alice").client.get("/v1/videos").status_code == 401
 
