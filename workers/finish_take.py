@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,6 +28,7 @@ from app.storage import get_storage
 from workers.engine import Stopped
 from workers.engine.meter import cpu_seconds
 from workers.film.encoding import FilmError
+from workers.film.film_index import film_index
 from workers.film.film_reading import FilmReading, read_film
 from workers.film.join import Transition, clip_frames, join
 from workers.film.measure import Measure, measure
@@ -131,15 +132,16 @@ class FinishTake(RunningTake):
         self._check_control()
         stored = self.folder / "stored.mp4"
         sha256 = self._store_film(stored)
-        assert self._reading is not None
-        reading = self._reading.result()
-        if checks_films():
-            self._store_pictures(self._check_control)
-        # The customer is charged for what is in the store. Its pictures are the decoded ones, byte by byte.
-        wave = WaveImage(sample_at(reading.measure.frames, reading.measure.fps))
-        measured = measure(stored, copy_of=reading.measure, sound_readers=[wave.read])
+        # The customer is charged for what is in the store. Its sound is decoded while its pictures still are.
+        index = film_index(stored)
+        wave = WaveImage(sample_at(index.frames, index.fps))
+        measured = measure(stored, decodes_pictures=False, sound_readers=[wave.read])
         if measured.sha256 != sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
+        reading = cast(Future[FilmReading], self._reading).result()
+        measured = measured.as_copy_of(reading.measure)
+        if checks_films():
+            self._store_pictures(self._check_control)
         _check(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -57,26 +57,34 @@ class Measure:
     def silent(self) -> bool:
         return self.audio_peak is not None and self.audio_peak < SILENCE_PEAK
 
+    def as_copy_of(self, original: "Measure") -> "Measure":
+        """Return these facts with what the decoding of `original` found, from which the pictures were copied.
+
+        Raises FilmError when they are not those of `original`, byte by byte.
+        """
+        if self.pictures_sha256 != original.pictures_sha256:
+            raise FilmError("the film has other pictures than those that were decoded")
+        return replace(self, flat_frames=original.flat_frames)
+
 
 def measure(
     path: Path,
     *,
-    copy_of: Measure | None = None,
+    decodes_pictures: bool = True,
     frame_readers: Sequence[FrameReader] = (),
     sound_readers: Sequence[SoundReader] = (),
 ) -> Measure:
     """Decode every picture and all sound of the film at `path`, and return its facts.
 
-    `copy_of` is the measure of a film from which this one's pictures were copied. They are compared with those, byte by
-    byte, and not decoded again; all facts but `flat_frames` are still read from this film.
+    Without `decodes_pictures` the pictures are read and not decoded, and `flat_frames` is 0: for a film whose pictures
+    were copied from one that was measured (`as_copy_of`).
     Whoever else needs the decoded film reads it on the way: `frame_readers` are called with each picture's number (from
     0) and its frame (of PyAV), `sound_readers` with each piece of the sound, float32 [n, 2] at 48 kHz.
-    Raises FilmError when it is no film, when a picture is broken, when not every one of them can be decoded, or when
-    they are not those of `copy_of`.
+    Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
     """
     try:
         with av.open(str(path), format="mov", options={"protocol_whitelist": "file"}) as film:
-            return _measure(film, path, copy_of, frame_readers, sound_readers)
+            return _measure(film, path, decodes_pictures, frame_readers, sound_readers)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FilmError(f"{path.name} cannot be read as a film: {error}") from error
 
@@ -90,7 +98,7 @@ def file_sha256(path: Path) -> str:
 def _measure(
     film: Any,
     path: Path,
-    copy_of: Measure | None,
+    decodes_pictures: bool,
     frame_readers: Sequence[FrameReader],
     sound_readers: Sequence[SoundReader],
 ) -> Measure:
@@ -108,12 +116,9 @@ def _measure(
             last_ticks = packet.duration
             pictures.digest.update(packet.size.to_bytes(8, "big"))
             pictures.digest.update(packet)
-        if copy_of is None:
+        if decodes_pictures:
             pictures.decode(packet)
-    if copy_of is not None:
-        if copy_of.pictures_sha256 != pictures.digest.hexdigest():
-            raise FilmError(f"{path.name} has other pictures than those that were decoded")
-    elif pictures.decoded != len(moments) or not moments:
+    if not moments or (decodes_pictures and pictures.decoded != len(moments)):
         raise FilmError(f"{path.name} holds {len(moments)} pictures and {pictures.decoded} of them can be decoded")
     sound = film.streams.audio[0] if film.streams.audio else None
     return Measure(
@@ -127,7 +132,7 @@ def _measure(
         audio_peak=None if sound is None else _peak(path, sound_readers),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        flat_frames=pictures.flat if copy_of is None else copy_of.flat_frames,
+        flat_frames=pictures.flat,
         key_frames=tuple(keys),
         pictures_sha256=pictures.digest.hexdigest(),
     )

@@ -43,4 +43,4 @@ class WaveImage:
         picture = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
         picture[..., :3] = _COLOUR
         picture[..., 3] = np.where(rows[:, None] <= half[None, :], 255, 0)
-        Image.fromarray(picture).save(out, "PNG")
+        Image.fromarray(picture).save(out, "PNG", compress_level=1)

@@ -60,18 +60,18 @@ def test_copied_pictures_are_compared_and_not_decoded_again(tmp_path: Path) -> N
     samples = np.full((sample_at(60, Fraction(24)), 2), 0.25, np.float32)
     for sound in (samples, tmp_path / "track.flac"):
         join([tmp_path / "pictures.mp4"], tmp_path / "film.mp4", audio=sound, metadata={"AIGC": "{}"})
-        film = measure(tmp_path / "film.mp4", copy_of=original)
+        film = measure(tmp_path / "film.mp4", decodes_pictures=False).as_copy_of(original)
         assert film == measure(tmp_path / "film.mp4")
         assert film.has_audio
     with pytest.raises(FilmError, match="other pictures"):
-        measure(clips[0], copy_of=original)
+        measure(clips[0], decodes_pictures=False).as_copy_of(original)
     whole = bytearray((tmp_path / "film.mp4").read_bytes())
     with av.open(str(tmp_path / "film.mp4")) as joined:
         place = next(packet.pos + packet.size // 2 for packet in joined.demux(video=0))
     whole[place] ^= 1
     (tmp_path / "film.mp4").write_bytes(whole)
     with pytest.raises(FilmError, match="other pictures"):
-        measure(tmp_path / "film.mp4", copy_of=original)
+        measure(tmp_path / "film.mp4", decodes_pictures=False).as_copy_of(original)
 
 
 def test_damage_is_not_hidden(tmp_path: Path) -> None:
