@@ -39,10 +39,12 @@ from app.wallet.audit import audit_wallet
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
 from app.wallet.hold import place_holds
+from tests.bench.pgbench_script import script
 
 CLIENTS = 8
 PROCESSES = 2
 WALLETS = (1, 1000)
+
 ACCOUNT, JOB = "acct_{}", "job_{}"
 
 
@@ -127,23 +129,12 @@ def seen_statements() -> list[str]:
         return [cursor.mogrify(statement, parameters) for statement, parameters in sent]  # type: ignore[arg-type]
 
 
-def pgbench_script(wallets: int) -> str:
-    """Return the seen statements as a script of pgbench: the account, the job and the hold vary as in ours."""
-    lines = [f"\\set wallet random(1, {wallets})", "\\set job random(1, 9000000000000000000)", "BEGIN;"]
-    for statement in seen_statements():
-        varied = statement.replace(f"'{ACCOUNT.format(1)}'", "('acct_' || :wallet)")
-        varied = varied.replace(f"'{JOB.format(1)}'", "('job_' || :job)")
-        varied = re.sub(r"'(hold|budget)_[0-9a-z]+'", r"('\1_' || :job)", varied)
-        lines.append(" ".join(varied.split()) + ";")
-    return "\n".join([*lines, "COMMIT;"]) + "\n"
-
-
 def pgbench_per_second(wallets: int, seconds: float, folder: Path) -> float:
     """Run the script with as many clients as ours, and return its transactions per second."""
-    script = folder / f"holds_{wallets}.sql"
-    script.write_text(pgbench_script(wallets), encoding="utf-8")
+    path = folder / f"holds_{wallets}.sql"
+    path.write_text(script(seen_statements(), accounts=wallets), encoding="utf-8")
     command = [
-        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}"),
+        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={path}"),
         *(f"--client={CLIENTS}", "--jobs=2", f"--time={max(1, round(seconds))}", get_settings().database_url),
     ]
     answer = subprocess.run(command, capture_output=True, text=True, env=child_environment(), check=False)

@@ -11,7 +11,6 @@ of a film that waits. Last are the statements of an order, of the ends of a segm
 import argparse
 import multiprocessing
 import os
-import re
 import subprocess
 import tempfile
 import threading
@@ -37,15 +36,13 @@ from app.jobs.submit import submit
 from app.prices.seed import seed_book
 from app.settings import child_environment, get_settings
 from tests.bench.money import ACCOUNT, bench_servers, open_accounts
+from tests.bench.pgbench_script import script
 from tests.live_service import Service, follow, start, stop
 from tests.statement_count import end_film, end_segment, next_claim, order, recorded_statements
 
 CLIENTS = 16
 PROCESSES = 2
 SCOPES = frozenset({"videos"})
-# What differs from one order to the next: the account, and the ids of new rows.
-VARIED = re.compile(r"acct_1\b|(?:video|unit|hold|evt|whd|budget|slice|lot)_[0-9a-z]{24}")
-LITERAL = re.compile(r"'(?:[^']|'')*'")
 
 
 def caller_of(account_id: str) -> Caller:
@@ -116,39 +113,12 @@ def seen_statements() -> list[str]:
         return [cursor.mogrify(statement, parameters) for statement, parameters in sent]
 
 
-def pgbench_script() -> str:
-    """Return the seen statements as a script of pgbench: accounts and ids vary as in ours."""
-    lines = [f"\\set who random(1, {CLIENTS})", "\\set vary random(1, 9000000000000000000)", "BEGIN;"]
-    for statement in seen_statements():
-        varied = LITERAL.sub(lambda found: _vary(found[0]), statement)
-        lines.append(" ".join(varied.split()) + ";")
-    return "\n".join([*lines, "COMMIT;"]) + "\n"
-
-
-def _vary(literal: str) -> str:
-    """Return an SQL expression for a literal in which accounts and new ids are those of this run of the script.
-
-    A colon within it is written as an escape: pgbench would take what follows for a variable.
-    """
-    told = literal.replace("\\", "\\\\").replace(":", "\\x3a")
-    told = f"E{told}" if told != literal else literal
-    if not VARIED.search(literal):
-        return told
-    opens = "' || E'" if told != literal else "' || '"
-
-    def vary(found: re.Match[str]) -> str:
-        mine = "acct_' || CAST(:who AS text)" if found[0] == "acct_1" else f"{found[0]}' || CAST(:vary AS text)"
-        return mine + opens[1:]
-
-    return f"({VARIED.sub(vary, told)})"
-
-
 def pgbench(seconds: float, folder: Path) -> list[float]:
     """Run the script with as many clients as ours; return the seconds of each transaction."""
-    script = folder / "orders.sql"
-    script.write_text(pgbench_script(), encoding="utf-8")
+    path = folder / "orders.sql"
+    path.write_text(script(seen_statements(), accounts=CLIENTS), encoding="utf-8")
     command = [
-        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}", "--log"),
+        *(str(postgres_programs() / "pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={path}", "--log"),
         *(f"--client={CLIENTS}", "--jobs=2", f"--time={max(1, round(seconds))}", get_settings().database_url),
     ]
     answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=child_environment(), check=False)
