@@ -2,8 +2,7 @@
 
 `python -m tests.abuse.findings FOLDER [--only NAME]`: FOLDER is a checkout, of which a service is started; nothing of
 it is imported here. Each line says whether a finding holds (mended) or fails, and what was seen. At 921e689 each one
-fails; the tests of this folder name modules that did not exist then. Not tried: F3, deadlocks that come by chance (one
-order in a hundred).
+fails; the tests of this folder name modules that did not exist then.
 """
 
 import argparse
@@ -31,6 +30,8 @@ REFUSAL_BYTES_MAX = 16_384
 HEAD_SECONDS = 20.0
 # A hung process is replaced, and its segment rendered elsewhere, within its lease and 15 seconds.
 HUNG_SECONDS = 60.0
+# In which the scheduler has met all orders that expire after 1 to 3 seconds.
+EXPIRY_SECONDS = 6.0
 SHORT = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 FILM = {"model": "synthetic", "shots": [{"prompt": "bars", "seconds": 10}] * 3, "resolution": "480P"}
 LONG_RENDER = {"model": "synthetic", "shots": [{"prompt": "bars", "seconds": 10}] * 12, "resolution": "1080P"}
@@ -144,6 +145,20 @@ def renders(process: psutil.Process) -> bool:
     return is_child and parent is not None and "workers.main" in parent.cmdline()
 
 
+def f3_expiring_orders(service: Stranger) -> tuple[bool, str]:
+    body = {"model": "synthetic", "shots": [{"prompt": "bars", "seconds": 2}] * 12, "resolution": "480P"}
+
+    def order(number: int) -> int:
+        with service.client("enterprise") as client:
+            return client.post("/v1/videos", json=body | {"expires_after": 1 + number % 3}).status_code
+
+    with ThreadPoolExecutor(100) as pool:
+        statuses = [status for _ in range(3) for status in pool.map(order, range(100))]
+    time.sleep(EXPIRY_SECONDS)
+    deadlocks, refused = service.log().count("DeadlockDetected"), statuses.count(503)
+    return deadlocks + refused == 0, f"{deadlocks} deadlocks in the log, {refused} of 300 orders answered 503"
+
+
 def f4_links_in_the_log(service: Stranger) -> tuple[bool, str]:
     with service.client(None) as client:
         client.get("/welcome/member_1.1.secretofalink")
@@ -235,6 +250,7 @@ def f10_small_ones(service: Stranger) -> tuple[bool, str]:
 
 
 CHECKS = (
+    f3_expiring_orders,
     f1_ampersands,
     f1_json_without_a_key,
     f1_refusals,
