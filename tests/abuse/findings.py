@@ -117,7 +117,7 @@ def f1_refusals(service: Stranger) -> tuple[bool, str]:
 def f2_hung_process(service: Stranger) -> tuple[bool, str]:
     with service.client() as client:
         video = client.post("/v1/videos", json=FILM).raise_for_status().json()
-        hung = []
+        hung: list[psutil.Process] = []
         while not hung:
             time.sleep(0.1)
             if client.get(f"/v1/videos/{video['id']}").json()["status"] == "in_progress":
