@@ -23,7 +23,7 @@ from app.request_session import SessionDep as SessionDep
 from app.roles import ADMIN_ROLES, Role
 from app.settings import get_settings
 from app.wallet.balance import balance
-from app.web.csrf import CSRF_FIELD, require_csrf
+from app.web.csrf import CSRF_FIELD, new_csrf_token, require_csrf
 from app.web.language import choose_language
 from app.web.sessions import cookie_name, read_web_session
 
@@ -97,7 +97,7 @@ def find_visitor(request: Request, session: SessionDep) -> Visitor | None:
         language=member.language,
         is_test_account=caller.account.test,
         session_id=web_session.id,
-        csrf=web_session.csrf,
+        csrf=new_csrf_token(web_session.token),
         proved_at=web_session.proved_at,
         funds=balance(session, caller.account_id).available if sees_money else None,
     )

@@ -1,7 +1,6 @@
 """Sign-in sessions: open, read, end. The browser stores a random token in a cookie; the database stores its hash."""
 
 import hashlib
-import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,11 +29,6 @@ class ActiveSession:
     token: str
     test: bool
     proved_at: datetime
-
-    @property
-    def csrf(self) -> str:
-        """A CSRF token for the forms of one page. It is derived from the cookie and does not reveal it."""
-        return masked_csrf_token(self.token)
 
 
 def open_web_session(session: Session, member_id: str) -> str:
@@ -122,40 +116,6 @@ def set_cookie(response: Response, token: str) -> None:
 def clear_cookie(response: Response) -> None:
     """Delete the session cookie from the browser."""
     response.delete_cookie(cookie_name(), path="/", secure=is_secure(), httponly=True, samesite="lax")
-
-
-def masked_csrf_token(token: str) -> str:
-    """Return the CSRF token of the session with this token under a new mask: `<mask><masked token>` in hexadecimal.
-
-    Pages are compressed, and the size of a compressed page tells whether a guess in it equals the token beside it
-    (BREACH). Under a mask of its own, each page's token is random.
-    """
-    secret = _csrf_secret(token)
-    mask = secrets.token_bytes(len(secret))
-    return (mask + _xor(mask, secret)).hex()
-
-
-def is_csrf_token(csrf_token: str, token: str) -> bool:
-    """Whether a form's CSRF token is of the session with this token.
-
-    A token without a mask is right too: pages that were opened before an upgrade have one.
-    """
-    try:
-        parts = bytes.fromhex(csrf_token)
-    except ValueError:
-        return False
-    secret = _csrf_secret(token)
-    if len(parts) == 2 * len(secret):
-        parts = _xor(parts[: len(secret)], parts[len(secret) :])
-    return hmac.compare_digest(parts, secret)
-
-
-def _csrf_secret(token: str) -> bytes:
-    return hmac.new(token.encode(), b"forms of this session", hashlib.sha256).digest()[:20]
-
-
-def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right, strict=True))
 
 
 def _hash(token: str) -> str:
