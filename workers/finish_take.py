@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -27,26 +26,19 @@ from app.provenance.manifest import FilmOrigin
 from app.storage import get_storage
 from workers.engine import Stopped
 from workers.engine.meter import cpu_seconds
-from workers.film.encoding import FilmError
 from workers.film.film_index import film_index
 from workers.film.film_reading import FilmReading, read_film
 from workers.film.join import Transition, clip_frames, join
-from workers.film.measure import Measure, measure
+from workers.film.measure import measure
 from workers.film.soundtrack import ClipSound, Joint, sample_at
 from workers.film.wave_image import WaveImage
+from workers.film_check import BrokenFilm, check_film
 from workers.film_marks import check_marks, film_origin, metadata, registry_entry, sign
 from workers.finish_sound import FilmSound, make_sound
 from workers.output_check import check_output, checks_films
 from workers.picture_labels import label_pictures
 from workers.render_control import RENDERING_SHARE, TakeControl
 from workers.running_take import RunningTake
-
-# A film's sound ends with its pictures, up to one packet of AAC (1024 samples).
-SOUND_DEVIATION_SECONDS = Fraction(1024, 48_000)
-
-
-class BrokenFilm(FilmError):
-    """The stored film is not what the job is to deliver; the take fails and nothing is charged for it."""
 
 
 class _Clip(NamedTuple):
@@ -138,11 +130,12 @@ class FinishTake(RunningTake):
         measured = measure(stored, decodes_pictures=False, sound_readers=[wave.read])
         if measured.sha256 != sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
-        reading = cast(Future[FilmReading], self._reading).result()
+        assert self._reading is not None
+        reading = self._reading.result()
         measured = measured.as_copy_of(reading.measure)
         if checks_films():
             self._store_pictures(self._check_control)
-        _check(self._spec, measured, is_part=self._is_part)
+        check_film(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
             check_marks(stored, self.claim.job_id)
         if measured.has_audio:
@@ -277,24 +270,3 @@ class FinishTake(RunningTake):
         spec = self._spec
         crossfades = {clip.shot for clip in self._clips if clip.transition == "crossfade"}
         return reused_frames(spec.shots, [shot in crossfades for shot in range(len(spec.shots))], spec.crossfade_frames)
-
-
-def _check(spec: Spec, measured: Measure, *, is_part: bool) -> None:
-    """Compare the stored film with what was ordered. Raises BrokenFilm."""
-    wrong = []
-    if not is_part and measured.frames != spec.frames:
-        wrong.append(f"{measured.frames} frames instead of {spec.frames}")
-    if measured.fps != spec.fps:
-        wrong.append(f"{measured.fps} frames per second instead of {spec.fps}")
-    if (measured.width, measured.height) != (spec.width, spec.height):
-        wrong.append(f"{measured.width}x{measured.height} instead of {spec.width}x{spec.height}")
-    if measured.has_audio != spec.has_sound:
-        wrong.append("sound" if measured.has_audio else "no sound")
-    elif spec.has_sound and abs(measured.audio_seconds - measured.seconds) > SOUND_DEVIATION_SECONDS:
-        wrong.append(f"{float(measured.audio_seconds):.3f} seconds of sound")
-    if spec.sound and measured.silent:
-        wrong.append("silent sound")
-    if measured.blank:
-        wrong.append("blank pictures")
-    if wrong:
-        raise BrokenFilm(f"the stored film has {', '.join(wrong)}")

@@ -76,8 +76,8 @@ def measure(
 ) -> Measure:
     """Decode every picture and all sound of the film at `path`, and return its facts.
 
-    Without `decodes_pictures` the pictures are read and not decoded, and `flat_frames` is 0: for a film whose pictures
-    were copied from one that was measured (`as_copy_of`).
+    Without `decodes_pictures` the pictures are read and not decoded, `frame_readers` see none, and `flat_frames` is 0
+    until `as_copy_of` has it from the film that the pictures were copied from.
     Whoever else needs the decoded film reads it on the way: `frame_readers` are called with each picture's number (from
     0) and its frame (of PyAV), `sound_readers` with each piece of the sound, float32 [n, 2] at 48 kHz.
     Raises FilmError when it is no film, when a picture is broken, or when not every one of them can be decoded.
