@@ -21,7 +21,7 @@ from app.web.formats import ago, count, day, field, minor, money, seconds, size,
 from app.web.language import LANGUAGE_COOKIE, LANGUAGES, in_language
 from app.web.sentences import sentence
 from app.webhooks.schemas import EndpointOut
-from tests.app.web.conftest import Site
+from tests.app.web.conftest import Browser, Site
 from tests.app.web.test_access import alices_objects, routes
 from tests.repo import catalogues
 
@@ -272,20 +272,47 @@ def machine_words() -> set[str]:
     return set(re.findall(r"[A-Za-z]{2,}", str(rows)))
 
 
+# Names of accounts and models, ids in price books and pools, and what the machine says of itself.
+DATA = {
+    *("Alice", "Bob", "Author", "Approver", "alice", "author", "film", "of", "demo", "synthetic", "Synthetic", "bars"),
+    *("Kandinsky", "Lite", "Pro", "distilled", "finish", "house", "seed", "session", "colour", "video"),
+}
+BOOK = {
+    *("free", "professional", "studio", "enterprise", "standard", "flex", "priority", "edit", "extend", "turbo"),
+    *("the", "first", "book"),
+}
+
+
+def reader(site: Site, member: str | None = None) -> Browser:
+    """Return a browser whose pages are in Chinese, of a member or of nobody."""
+    browser = site.browser(member) if member else site.browser()
+    browser.client.headers.update(CHINESE)
+    return browser
+
+
+def moderator_of(site: Site) -> Browser:
+    """Return the browser of a new moderator, in Chinese."""
+    email, password = "mo@example.com", "another long password"
+    with transaction() as session:
+        account = site.accounts["author"]
+        add_member(session, account, email, roles=(Role.MODERATOR,), password=password, name="Author")
+    browser = reader(site)
+    browser.sign_in(email, password)
+    return browser
+
+
+def order_in_chinese(browser: Browser) -> None:
+    """Order a film on the studio's page."""
+    browser.get("/studio")
+    order = {"shot_prompt": "一个红色的圆形", "shot_seconds": "1", "model": "synthetic"}
+    browser.send("/studio/orders", order | {"resolution": "480P", "ratio": "16:9"})
+
+
 def test_no_chinese_page_shows_an_english_text(site: Site):
     things = alices_objects(site)
     site.work()
-    alice = site.browser("alice")
-    alice.client.headers.update(CHINESE)
-    alice.get("/studio")
-    order = {
-        "shot_prompt": "一个红色的圆形",
-        "shot_seconds": "1",
-        "model": "synthetic",
-        "resolution": "480P",
-        "ratio": "16:9",
-    }
-    alice.send("/studio/orders", order)
+    alice, author, visitor = reader(site, "alice"), reader(site, "author"), reader(site)
+    order_in_chinese(alice)
     with transaction() as session:
         things |= {
             "account_id": site.accounts["alice"],
@@ -293,39 +320,7 @@ def test_no_chinese_page_shows_an_english_text(site: Site):
             "worker_id": session.scalars(select(Worker.id)).first() or "",
             "name": "quickstart",
         }
-    author = site.browser("author")
-    author.client.headers.update(CHINESE)
-    visitor = site.browser()
-    visitor.client.headers.update(CHINESE)
-    # Names of accounts and models, ids in price books and pools, and what the machine says of itself.
-    data = {
-        "Alice",
-        "Bob",
-        "Author",
-        "Approver",
-        "alice",
-        "author",
-        "film",
-        "of",
-        "demo",
-        "synthetic",
-        "Synthetic",
-        "bars",
-    }
-    data |= {"Kandinsky", "Lite", "Pro", "distilled", "finish", "house", "seed", "session", "colour", "video"}
-    book = {"free", "professional", "studio", "enterprise", "standard", "flex", "priority", "edit", "extend", "turbo"}
-    moderator, password = site.browser(), "another long password"
-    with transaction() as session:
-        add_member(
-            session,
-            site.accounts["author"],
-            "mo@example.com",
-            roles=(Role.MODERATOR,),
-            password=password,
-            name="Author",
-        )
-    moderator.sign_in("mo@example.com", password)
-    moderator.client.headers.update(CHINESE)
+    moderator = moderator_of(site)
     seen, left = 0, []
     for path in pages_of(things):
         browser = author if path.startswith("/admin") else visitor if path in ("/sign-in", "/sign-up", "/") else alice
@@ -334,10 +329,10 @@ def test_no_chinese_page_shows_an_english_text(site: Site):
         assert answer.status_code in (200, 404), (path, answer.status_code)
         assert answer.headers["content-language"] == "zh-CN", path
         seen += answer.status_code == 200
-        ids = book | {"the", "first", "book"} if path.startswith("/admin/price-books") else set()
+        own = BOOK if path.startswith("/admin/price-books") else set()
         # A worker reports what its machine calls itself.
-        ids |= machine_words() if path.startswith("/admin/workers") else set()
-        left += [f"{path}: {each}" for each in english_words(answer.text, data | ids)]
+        own = machine_words() if path.startswith("/admin/workers") else own
+        left += [f"{path}: {each}" for each in english_words(answer.text, DATA | own)]
     assert not left, "\n".join(left)
     assert seen > 40
 
