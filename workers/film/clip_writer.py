@@ -45,7 +45,7 @@ class ClipWriter:
         key_frames: Sequence[int] = (),
         metadata: Mapping[str, str] | None = None,
         crf: int = 18,
-        preset: str = "superfast",
+        preset: str = "veryfast",
         waiting_bytes_max: int = 256 * 2**20,
         stall_seconds: float = 120.0,
     ) -> None:
