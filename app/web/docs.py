@@ -15,10 +15,11 @@ from app.etags import matches_etag
 from app.events.types import EVENT_TYPES
 from app.settings import get_settings
 from app.web.auth import MaybeVisitor, Visitor
-from app.web.language import gettext, translate
+from app.web.language import DEFAULT, gettext, in_language, language, translate
 from app.web.markdown import RenderedMarkdown, render_markdown
 from app.web.reference import Operation, OperationGroup, operation_groups, operations_of, without_admin
 from app.web.render import page
+from app.web.sentences import sentence_text
 
 router = APIRouter(prefix="/docs", include_in_schema=False)
 
@@ -51,24 +52,36 @@ class DocumentFile:
 
 
 def guide_source(name: str) -> str:
-    """Return the Markdown of a guide, with its generated tables and the base URL of this service."""
-    text = files("app.web").joinpath("guides").joinpath(f"{name}.md").read_text(encoding="utf-8")
-    codes = [f"| `{code}` | {status} | {meaning} |" for code, (status, meaning) in ERROR_CODES.items()]
-    text = text.replace("{error codes}", "\n".join(("| Code | Status | Meaning |", "|---|---|---|", *codes)))
-    events = [f"| `{type_}` | {meaning} |" for type_, meaning in EVENT_TYPES.items()]
+    """Return the Markdown of a guide in the request's language, with its tables and the base URL of this service."""
+    folder = files("app.web").joinpath("guides")
+    if language() != DEFAULT:
+        folder = folder.joinpath(language())
+    text = folder.joinpath(f"{name}.md").read_text(encoding="utf-8")
+    columns = (gettext("Code"), gettext("HTTP status"), gettext("Meaning"))
+    codes = [f"| `{code}` | {status} | {sentence_text(meaning)} |" for code, (status, meaning) in ERROR_CODES.items()]
+    text = text.replace("{error codes}", "\n".join((f"| {' | '.join(columns)} |", "|---|---|---|", *codes)))
+    events = [f"| `{type_}` | {translate(meaning)} |" for type_, meaning in EVENT_TYPES.items()]
     text = text.replace("{event types}", "\n".join(events))
     return text.replace(WRITTEN_BASE, get_settings().base_url())
 
 
 @lru_cache(maxsize=16)
-def _guides(base: str) -> dict[str, Guide]:
-    """Return the guides by name, in order. The base URL is what they change with."""
-    return {name: Guide(name, render_markdown(guide_source(name))) for name in GUIDES}
+def _guides(base: str, text_language: str) -> dict[str, Guide]:
+    """Return the guides of a language by name, in order. The base URL and the language are what they change with.
+
+    Headings have the anchors of the English guide, by their position.
+    """
+    with in_language(text_language):
+        sources = {name: guide_source(name) for name in GUIDES}
+    if text_language == DEFAULT:
+        return {name: Guide(name, render_markdown(source)) for name, source in sources.items()}
+    english = _guides(base, DEFAULT)
+    return {name: Guide(name, render_markdown(source, english[name].text.anchors)) for name, source in sources.items()}
 
 
 def guides() -> dict[str, Guide]:
-    """Return the guides by name, in order."""
-    return _guides(get_settings().base_url())
+    """Return the guides in the request's language by name, in order."""
+    return _guides(get_settings().base_url(), language())
 
 
 @router.get("")
@@ -127,7 +140,7 @@ def show_guide(request: Request, visitor: MaybeVisitor, name: str) -> Response:
     guide = guides().get(name)
     if guide is None:
         raise not_found("page", name)
-    return _page(request, "docs/guide.html", title=translate(guide.text.title), guide=guide)
+    return _page(request, "docs/guide.html", title=guide.text.title, guide=guide)
 
 
 def _page(request: Request, template: str, **context: Any) -> Response:

@@ -20,6 +20,7 @@ class RenderedMarkdown:
     lead: str
     html: Markup
     sections: tuple[tuple[str, str], ...]  # anchor and title of each heading of the second level
+    anchors: tuple[str, ...]  # of each heading of the second and third level
 
 
 @lru_cache(maxsize=1)
@@ -42,21 +43,29 @@ def render_paragraphs(text: str) -> Markup:
     return Markup(_parser().render(text))
 
 
-def render_markdown(text: str) -> RenderedMarkdown:
-    """Render a document that begins with a heading and a paragraph. Raises ValueError for another beginning."""
+def render_markdown(text: str, anchors: Sequence[str] | None = None) -> RenderedMarkdown:
+    """Render a document that begins with a heading and a paragraph.
+
+    `anchors` are those of its headings of the second and third level in their order: a translation has the anchors of
+    its original, so that a link leads to the same section in every language. None makes them of the headings.
+    Raises ValueError for another beginning, and for another number of anchors than of headings.
+    """
     tokens = _parser().parse(text)
     kinds = [token.type for token in tokens[:6]]
     if kinds[:4] != ["heading_open", "inline", "heading_close", "paragraph_open"]:
         raise ValueError("a document begins with a heading and a paragraph")
+    places = [at for at, token in enumerate(tokens) if token.type == "heading_open" and token.tag in ("h2", "h3")]
+    titles = [tokens[at + 1].content.replace("`", "") for at in places]
+    anchors = tuple(map(anchor_of, titles) if anchors is None else anchors)
+    if len(anchors) != len(titles):
+        raise ValueError(f"{len(titles)} headings, and {len(anchors)} anchors for them")
     sections = []
-    for position, token in enumerate(tokens):
-        if token.type == "heading_open" and token.tag in ("h2", "h3"):
-            title = tokens[position + 1].content.replace("`", "")
-            token.attrSet("id", anchor_of(title))
-            if token.tag == "h2":
-                sections.append((anchor_of(title), title))
+    for at, title, anchor in zip(places, titles, anchors, strict=True):
+        tokens[at].attrSet("id", anchor)
+        if tokens[at].tag == "h2":
+            sections.append((anchor, title))
     html = _parser().renderer.render(tokens[3:], _parser().options, {})
-    return RenderedMarkdown(tokens[1].content, tokens[4].content, Markup(html), tuple(sections))
+    return RenderedMarkdown(tokens[1].content, tokens[4].content, Markup(html), tuple(sections), anchors)
 
 
 def code_blocks(text: str) -> list[tuple[str, str]]:

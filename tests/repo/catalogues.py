@@ -18,10 +18,10 @@ from jinja2.ext import babel_extract
 from app.catalog.demo_words import BACKGROUNDS, COLORS, MOTIONS, SHAPES, SIZES, SPEEDS
 from app.catalog.models import load_catalog
 from app.errors import ERROR_CODES
+from app.events.types import EVENT_TYPES
 from app.provenance.label_policy import LABEL_TITLES
 from app.takedowns.categories import CATEGORIES
 from app.web.console.book_fields import BOOK, TABLES
-from app.web.docs import guides
 from app.web.language import DEFAULT, LANGUAGES
 from app.web.reference_titles import GROUPS
 from app.web.script_texts import texts_in_scripts
@@ -83,8 +83,7 @@ def _data_texts() -> Iterable[tuple[str, str]]:
         yield from ((text, "app/catalog") for text in (model.note, *model.prompt_words) if text)
         yield from ((word, "app/catalog") for words in model.prompt_words.values() for word in words)
     yield from ((word, "app/catalog/demo_words.py") for word in _SCENE_WORDS)
-    for guide in guides().values():
-        yield from ((text, "app/web/guides") for text in (guide.text.title, guide.text.lead))
+    yield from ((meaning, "app/events/types.py") for meaning in EVENT_TYPES.values())
     yield from ((each.title, "app/web/studio/examples.py") for each in EXAMPLES)
     for fields in (BOOK, *TABLES.values()):
         yield from ((text, "app/web/console/book_fields.py") for each in fields for text in (each.label, each.allowed))

@@ -74,7 +74,7 @@ ALLOWED = {
         "OpenAPI",
         "NUL",
     ),
-    *("Videos", "CST", "https"),
+    *("Videos", "CST", "https", "Bearer", "Shell"),
 }
 NOT_READ = {"script", "style", "svg", "code", "pre", "textarea", "template"}
 READ_ATTRIBUTES = ("aria-label", "title", "placeholder", "alt", "data-confirm", "data-accept", "data-decline", "label")
