@@ -58,7 +58,16 @@ def test_a_creator_makes_a_film_in_chinese_on_a_phone(service: Service, browser:
     page.get_by_role("button", name="删除").click()
     expect(page.get_by_role("dialog").get_by_role("button", name="取消")).to_be_visible()
     page.keyboard.press("Escape")
-    for path in ("/films", "/account", "/account/usage", "/account/keys", "/account/profile", "/prices", "/docs"):
+    for path in (
+        "/films",
+        "/account",
+        "/account/usage",
+        "/account/keys",
+        "/account/profile",
+        "/prices",
+        "/docs",
+        "/docs/errors",
+    ):
         page.goto(path)
         check(page)
     assert not watch.faults

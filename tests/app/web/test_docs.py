@@ -31,6 +31,7 @@ def test_each_guide_is_a_page_with_this_services_url(guest: Browser):
         assert WRITTEN_BASE not in answer.text or WRITTEN_BASE in guide_source(name), name
         assert "{error codes}" not in answer.text
         assert "{event types}" not in answer.text
+        assert "<th></th>" not in answer.text, "a column without a name"
     assert guest.get("/docs/nothing").status_code == 404
     assert guest.get("/docs/..%2F..%2Fsettings").status_code == 404
 
