@@ -34,10 +34,25 @@ class Pair:
         """Let everything of this process use one of the two; connections to both stay open."""
         set_environment(database_url=url)
 
-    def measure(self, actions: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, tuple[float, float]]:
-        """Return the medians of the milliseconds of each action on the plain and on the filled database."""
+    def measure(
+        self,
+        actions: Mapping[str, Callable[[], object]],
+        *,
+        rounds: int,
+        each_second: Callable[[], object] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """Return the medians of the milliseconds of each action on the plain and on the filled database.
+
+        `each_second` is called for both about once a second, between the actions, and not measured.
+        """
         times: dict[tuple[str, str], list[float]] = {(name, url): [] for name in actions for url in self._urls}
+        due = perf_counter()
         for number in range(WARM_UP + rounds):
+            if each_second is not None and perf_counter() >= due:
+                due = perf_counter() + 1
+                for url in self._urls:
+                    self.use(url)
+                    each_second()
             for name, action in actions.items():
                 for url in self._urls if number % 2 else self._urls[::-1]:
                     self.use(url)

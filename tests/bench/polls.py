@@ -5,45 +5,19 @@ connection, one request after another: processor times hold on a busy machine to
 """
 
 import argparse
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 
 import httpx
 import psutil
 import psycopg
 
-from app.cli.client import answers
-from app.cli.ports import free_port
-from app.settings import child_environment, get_settings
+from app.settings import get_settings
+from tests.bench.api_process import api_process
 from tests.bench.money import bench_servers
 from tests.bench.queue_depth import ORDER, open_account
 
-READY_SECONDS = 60.0
 POLL_MS_MAX = 3.0
-
-
-@contextmanager
-def api_process(home: Path) -> Iterator[tuple[psutil.Process, int]]:
-    """Run the API as one process during the block; yield it and its port."""
-    port = free_port(0, "127.0.0.1")
-    environment = child_environment(
-        port=port, home=home, secret="a secret of this bench", log_level="WARNING", api_processes=1
-    )
-    process = subprocess.Popen([sys.executable, "-P", "-m", "app.cli.serve", "api"], env=environment)
-    try:
-        until = time.monotonic() + READY_SECONDS
-        while not answers(f"http://127.0.0.1:{port}/readyz"):
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        yield psutil.Process(process.pid), port
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 def backend_seconds(role: str = "api") -> float:

@@ -1,34 +1,33 @@
 """Measure what a deep queue costs: an order, a poll, a list of 20 and a claim with many units waiting, beside none.
 
-`python -m tests.bench.queue_depth [--units N] [--accounts N] [--rounds N]` starts servers of its own. The API runs in
-this process, and the scheduler's snapshot is refreshed with every order, as it would be each second. The ratios hold on
-any machine; each is to be at most 1.3.
+`python -m tests.bench.queue_depth [--units N] [--accounts N] [--rounds N]` starts servers of its own. An API process
+answers for each of the two databases, in turns; between the turns the scheduler's snapshot of each is refreshed once a
+second. The ratios hold on any machine; each is to be at most 1.3.
 """
 
 import argparse
 import logging
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import timedelta
-from pathlib import Path
 from time import perf_counter
 
-from fastapi.testclient import TestClient
+import httpx
 from sqlalchemy import text
 
 from app.accounts.accounts import create_account, set_limits
 from app.accounts.keys import issue_key
 from app.accounts.memberships import grant_membership
-from app.api.application import create_app
 from app.clock import now
 from app.db import transaction
 from app.dispatch.claim import claim
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
 from app.dispatch.worker_registry import register_worker
 from app.prices.seed import seed_book
-from app.settings import set_environment
+from app.settings import get_settings
 from app.wallet.balance import open_wallet
 from app.wallet.funds import top_up
+from tests.bench.api_process import api_process
 from tests.bench.money import bench_servers
 from tests.bench.pairs import Pair, print_ratio, vacuum
 
@@ -111,14 +110,25 @@ def refresh_after_claim() -> None:
     refresh()
 
 
-def actions_of(client: TestClient, video: str) -> dict[str, Callable[[], object]]:
-    """Return what is measured, by name; `video` is a film that waits."""
-    return {
-        "POST": lambda: client.post("/v1/videos", json=ORDER).raise_for_status(),
-        "GET": lambda: client.get(f"/v1/videos/{video}").raise_for_status(),
-        "list of 20": lambda: client.get("/v1/videos?limit=20").raise_for_status(),
-        "claim": claim_one,
-    }
+class Measured:
+    """The same actions through the API of each database; `video` is a film that waits in both."""
+
+    def __init__(self, clients: Mapping[str, httpx.Client], video: str) -> None:
+        self._clients = clients
+        self._video = video
+
+    def actions(self) -> dict[str, Callable[[], object]]:
+        """Return what is measured, by name."""
+        return {
+            "POST": lambda: self._client.post("/v1/videos", json=ORDER).raise_for_status(),
+            "GET": lambda: self._client.get(f"/v1/videos/{self._video}").raise_for_status(),
+            "list of 20": lambda: self._client.get("/v1/videos?limit=20").raise_for_status(),
+            "claim": claim_one,
+        }
+
+    @property
+    def _client(self) -> httpx.Client:
+        return self._clients[get_settings().database_url]
 
 
 def main() -> None:
@@ -126,23 +136,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=50_000)
     parser.add_argument("--accounts", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=400)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as home, bench_servers():
-        set_environment(secret="a secret of this bench", home=Path(home), log_level="ERROR", device="cpu")
+    with bench_servers() as folder, ExitStack() as stack:
         headers = {"Authorization": f"Bearer {open_account()}"}
-        with TestClient(create_app(), headers=headers) as client:
-            videos = [client.post("/v1/videos", json=ORDER).raise_for_status().json()["id"] for _ in range(25)]
-            pair = Pair.copy_configured()
-            refresh()
-            pair.use(pair.filled)
-            deepen(options.units, options.accounts)
-            first, again = refresh() * 1000, refresh() * 1000
-            queue = f"{options.units} units of {options.accounts} accounts"
-            print(f"first snapshot of {queue}: {first:.0f} ms; the next one: {again:.0f} ms")
-            results = pair.measure(actions_of(client, videos[-1]), rounds=options.rounds)
-            snapshots = pair.measure({"snapshot, a queue of 25 and more changed": refresh_after_claim}, rounds=10)
+        with api_process(folder / "first") as (_, port), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            orders = [client.post("/v1/videos", json=ORDER, headers=headers).raise_for_status() for _ in range(25)]
+        pair = Pair.copy_configured()
+        refresh()
+        vacuum()
+        pair.use(pair.filled)
+        deepen(options.units, options.accounts)
+        first, again = refresh() * 1000, refresh() * 1000
+        queue = f"{options.units} units of {options.accounts} accounts"
+        print(f"first snapshot of {queue}: {first:.0f} ms; the next one: {again:.0f} ms")
+        clients = {}
+        for url in (pair.plain, pair.filled):
+            _, port = stack.enter_context(api_process(folder / url.rpartition("/")[2], database_url=url))
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60)
+            clients[url] = stack.enter_context(client)
+        measured = Measured(clients, orders[-1].json()["id"])
+        results = pair.measure(measured.actions(), rounds=options.rounds, each_second=refresh)
+        snapshots = pair.measure({"snapshot, a queue of 25 and more changed": refresh_after_claim}, rounds=10)
     for name, (plain, filled) in results.items():
         print_ratio(name, plain, filled, bar=1.3, what=f"{options.units} units waiting")
     for name, (plain, filled) in snapshots.items():
