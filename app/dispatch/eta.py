@@ -8,10 +8,12 @@ from importlib.resources import files
 from math import ceil
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from app.catalog.pools import pool_plan
 from app.clock import lease_clock_input
+from app.dispatch.pool_queue import Ahead, Turn, pool_queue
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -23,10 +25,6 @@ FACTS_SQL = files("app.dispatch").joinpath("forecast.sql").read_text()
 # Its first CTE, `priors (model, p50, p90)`, for other statements that estimate.
 PRIORS_SQL = FACTS_SQL[FACTS_SQL.index("priors (") : FACTS_SQL.index(",\nwanted")]
 _FORECAST = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
-# Below what a snapshot resolves: durations are rounded to milliseconds.
-_EPSILON = 1e-6
-# Jobs of one queue that are compared with all other accounts, besides the last one. The others lie between them.
-_EXACT_TURNS = 4
 _ZERO = Decimal(0)
 
 
@@ -60,14 +58,14 @@ def forecast(session: Session, job: Job) -> Outlook:
 def forecasts(session: Session, jobs: Sequence[Job]) -> dict[str, Outlook]:
     """Return the outlook of each job, by id; see `forecast`.
 
-    One statement, however many jobs there are. What waits is read from the snapshot that the scheduler refreshes about
-    once a second: a long queue costs little more than a short one.
+    One statement, however many jobs there are, and one for each of their pools whose snapshot this process has not
+    read. The scheduler refreshes it about once a second: a long queue costs little more than a short one.
     """
     outlooks = {job.id: Outlook(None, None, None, None) for job in jobs}
     unfinished = [job.id for job in jobs if not is_final(job.state)]
     if unfinished:
         for facts in _FORECAST.run(session, forecast_inputs(unfinished, lease_clock_input(session))):
-            outlooks[facts.facts_id] = outlook_of(facts)
+            outlooks[facts.facts_id] = outlook_of(session.connection(), facts)
     return outlooks
 
 
@@ -76,15 +74,15 @@ def forecast_inputs(ids: Sequence[str], at: datetime | None = None) -> dict[str,
     return {
         "ids": list(ids),
         "now": at,
-        "epsilon": _EPSILON,
-        "exact_turns": _EXACT_TURNS,
         "finish_pool": FINISH_POOL,
         "test_pool": TEST_POOL,
     }
 
 
-def outlook_of(facts: Any) -> Outlook:
+def outlook_of(connection: Connection, facts: Any) -> Outlook:
     """Return the forecast that follows from a row of the CTE `facts`; its columns are named there.
+
+    What other accounts have waiting is read over the connection where this process does not keep it.
 
     A job that waits for a review has no place in the queue, and nobody knows when its review ends.
     """
@@ -96,9 +94,10 @@ def outlook_of(facts: Any) -> Outlook:
         if not facts.rest_p50:
             # Nothing of it is still to be claimed: what is left runs, on workers that drain, or is joined.
             workers, cold_start = max(workers, 1), _ZERO
-    other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (facts.other_p50, facts.other_p90))
     is_waiting = facts.concurrency is not None
-    ahead = int(facts.other_jobs) + int(facts.own_jobs) if is_waiting else 0
+    others = _others(connection, facts) if is_waiting else Ahead()
+    other_p50, other_p90 = (Decimal(str(round(seconds, 3))) for seconds in (others.p50, others.p90))
+    ahead = others.jobs + int(facts.own_jobs) if is_waiting else 0
     position = 0 if facts.has_started else ahead
     if not workers:
         return Outlook(position, None, None, None)
@@ -122,6 +121,12 @@ def outlook_of(facts: Any) -> Outlook:
     ]
     start_p50 = 0 if facts.has_started else ceil(start[0] + cold_start)
     return Outlook(position, start_p50, ceil(ends[0]), ceil(max(ends)))
+
+
+def _others(connection: Connection, facts: Any) -> Ahead:
+    """Return the work of other accounts that goes before a job which waits."""
+    turn = Turn(facts.turn_account, facts.turn_class, facts.turn, facts.turn_queued_us)
+    return pool_queue(connection, facts.needed_pool, facts.queue_version).ahead_of(turn)
 
 
 def _startable(facts: Any) -> tuple[int, Decimal]:

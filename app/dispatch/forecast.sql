@@ -1,8 +1,8 @@
 -- What the forecasts of some unfinished jobs (:ids) are made of, one row a job; app.dispatch.eta does the arithmetic.
 --
--- What waits is read from the scheduler's snapshot and never from the units: the cost grows with the accounts that wait
--- in the pools of the jobs, not with the length of their queues. :now is the clock of leases; NULL reads it. Arithmetic
--- on the work of other accounts is in double precision, as this is a forecast; a difference under :epsilon counts as none.
+-- What waits is read from the scheduler's snapshot and never from the units, so the length of a queue costs nothing. What
+-- other accounts have waiting is not read here: app.dispatch.pool_queue keeps it by the version of the snapshot.
+-- :now is the clock of leases; NULL reads it.
 --
 -- Seconds of a unit are its frames by the measured throughput; where none is known, by the
 -- priors of app.dispatch.throughput.
@@ -72,73 +72,6 @@ turns AS MATERIALIZED (
     FROM first AS f
     LEFT JOIN own AS o ON o.id = f.id
 ),
-waiting AS MATERIALIZED (
-    SELECT q.pool, q.class, q.account_id, q.units, q.jobs, CAST(q.p50 AS float8) AS p50, CAST(q.p90 AS float8) AS p90,
-           q.oldest, CAST(coalesce(s.vtime, 0) AS float8) AS vtime,
-           CAST(q.p50 / q.units / coalesce(s.weight, 1) AS float8) AS length
-    FROM queue_snapshots AS q
-    LEFT JOIN shares AS s ON s.pool = q.pool AND s.account_id = q.account_id
-    WHERE q.pool IN (SELECT pool FROM turns)
-),
--- Of the jobs of one queue, at most :exact_turns turns and the last one are compared with all other accounts; a job
--- between two of them gets what lies between theirs. A page of films costs little more than one of them.
-ranked AS MATERIALIZED (
-    SELECT *, greatest(1, CAST(ceil((last_place - 1) / CAST(:exact_turns AS float8)) AS int)) AS stride
-    FROM (
-        SELECT t.*, row_number() OVER (line ORDER BY turn, queued_at, id) AS place, count(*) OVER line AS last_place
-        FROM turns AS t
-        WINDOW line AS (PARTITION BY pool, account_id, class)
-    ) AS places
-),
--- The work of other accounts that goes before: all of a higher priority, and of the same priority as many units of each
--- account as begin at a virtual time before the job's turn.
-exact AS MATERIALIZED (
-    SELECT id, sum(ceil(jobs * units / all_units - :epsilon)) AS jobs, sum(p50 * units / all_units) AS p50,
-           sum(p90 * units / all_units) AS p90
-    FROM (
-        SELECT t.id, w.jobs, w.p50, w.p90, w.units AS all_units,
-               CASE
-                   WHEN w.class < t.class OR w.length <= 0 THEN w.units
-                   -- At the same virtual time the older one goes first.
-                   ELSE least(
-                       CAST(w.units AS float8),
-                       CASE WHEN w.oldest < t.queued_at
-                           THEN floor((t.turn - w.vtime) / w.length + :epsilon) + 1
-                           ELSE ceil((t.turn - w.vtime) / w.length - :epsilon)
-                       END
-                   )
-               END AS units
-        FROM ranked AS t
-        JOIN waiting AS w ON w.pool = t.pool AND w.class <= t.class AND w.account_id <> t.account_id
-            AND (w.class < t.class OR w.vtime <= t.turn + :epsilon)
-        WHERE t.place = t.last_place OR (t.place - 1) % t.stride = 0
-    ) AS ahead
-    GROUP BY id
-),
-others AS MATERIALIZED (
-    SELECT r.id, round(before.jobs + r.share * (after.jobs - before.jobs)) AS jobs,
-           before.p50 + r.share * (after.p50 - before.p50) AS p50,
-           before.p90 + r.share * (after.p90 - before.p90) AS p90
-    FROM (
-        SELECT t.id, b.id AS before_id, a.id AS after_id,
-               coalesce((t.turn - b.turn) / nullif(a.turn - b.turn, 0), 0) AS share
-        FROM ranked AS t
-        JOIN ranked AS b ON b.pool = t.pool AND b.account_id = t.account_id AND b.class = t.class
-            AND b.place = t.place - CASE WHEN t.place = t.last_place THEN 0 ELSE (t.place - 1) % t.stride END
-        JOIN ranked AS a ON a.pool = t.pool AND a.account_id = t.account_id AND a.class = t.class
-            AND a.place = CASE
-                WHEN b.place = t.place THEN t.place ELSE least(b.place + t.stride, t.last_place)
-            END
-    ) AS r
-    CROSS JOIN LATERAL (
-        SELECT coalesce(max(jobs), 0) AS jobs, coalesce(max(p50), 0) AS p50, coalesce(max(p90), 0) AS p90
-        FROM exact AS e WHERE e.id = r.before_id
-    ) AS before
-    CROSS JOIN LATERAL (
-        SELECT coalesce(max(jobs), 0) AS jobs, coalesce(max(p50), 0) AS p50, coalesce(max(p90), 0) AS p90
-        FROM exact AS e WHERE e.id = r.after_id
-    ) AS after
-),
 serving AS MATERIALIZED (
     SELECT pools, memory_mb, features FROM workers WHERE state <> 'gone' AND state IN ('starting', 'idle', 'busy') AND NOT drain_requested
 ),
@@ -163,7 +96,9 @@ films AS MATERIALIZED (
 ),
 facts AS (
     SELECT w.id AS facts_id, w.started_at IS NOT NULL AS has_started, t.concurrency, t.own_jobs, t.own_p50, t.own_p90,
-           coalesce(o.jobs, 0) AS other_jobs, coalesce(o.p50, 0) AS other_p50, coalesce(o.p90, 0) AS other_p90,
+           t.account_id AS turn_account, t.class AS turn_class, t.turn,
+           CAST(extract(epoch FROM t.queued_at) * 1000000 AS bigint) AS turn_queued_us,
+           (SELECT v.version FROM queue_versions AS v WHERE v.pool = t.pool) AS queue_version,
            (SELECT count(*) FROM serving AS s WHERE s.pools @> to_jsonb(w.pool)
                 AND (s.memory_mb IS NULL OR s.memory_mb >= coalesce(rest.memory_mb, 0))
                 AND (s.features IS NULL OR s.features @> coalesce(rest.features, '{}'))) AS workers,
@@ -183,7 +118,6 @@ facts AS (
     FROM wanted AS w
     CROSS JOIN films
     LEFT JOIN turns AS t ON t.id = w.id
-    LEFT JOIN others AS o ON o.id = w.id
     LEFT JOIN paces AS film ON film.model = :finish_pool AND film.kind = 'finish' AND film.shape = w.shape
     CROSS JOIN LATERAL (
         SELECT count(*) AS takes, coalesce(sum(p50), 0) AS p50, coalesce(sum(p90), 0) AS p90

@@ -97,7 +97,7 @@ class StoredEvent:
 
 
 def poll_job(connection: Connection, holder: KeyHolder, job_id: str) -> PolledJob:
-    """Return a job of a key's holder, read by one statement.
+    """Return a job of a key's holder, read by one statement, and by another when the queue of its pool has changed.
 
     Raises AppError `not_found`, the same for another tenant's job.
     """
@@ -111,7 +111,7 @@ def poll_job(connection: Connection, holder: KeyHolder, job_id: str) -> PolledJo
     row = _POLL.run_on(connection, inputs).one_or_none()
     if row is None:
         raise not_found("video", job_id)
-    return PolledJob(row, NO_OUTLOOK if row.facts_id is None else outlook_of(row))
+    return PolledJob(row, NO_OUTLOOK if row.facts_id is None else outlook_of(connection, row))
 
 
 def read_progress(connection: Connection, job_id: str, seen: int) -> tuple[list[StoredEvent], dict[str, Any]]:
@@ -122,6 +122,6 @@ def read_progress(connection: Connection, job_id: str, seen: int) -> tuple[list[
     row = _PROGRESS.run_on(connection, {"job_id": job_id, "seen": seen, **forecast_inputs([job_id])}).one()
     facts: dict[str, Any] = {"progress": row.progress}
     if row.facts_id is not None:
-        outlook = outlook_of(row)
+        outlook = outlook_of(connection, row)
         facts |= {"stage": row.stage, "queue_position": outlook.position, "eta": outlook.eta()}
     return [StoredEvent(*event) for event in row.events], facts

@@ -70,6 +70,13 @@ gone AS (
     WHERE NOT EXISTS (
         SELECT FROM lines AS l WHERE l.pool = q.pool AND l.class = q.class AND l.account_id = q.account_id
     )
+    RETURNING q.pool
+),
+-- Whoever keeps what waits in a pool reads it again when its version is another one.
+changed AS (
+    INSERT INTO queue_versions AS v (pool, version)
+    SELECT pool, gen_random_uuid() FROM (SELECT pool FROM fresh UNION SELECT pool FROM gone) AS pools
+    ON CONFLICT (pool) DO UPDATE SET version = excluded.version
 )
 INSERT INTO queue_snapshots AS q (
     pool, class, account_id, units, jobs, p50, p90, oldest, marks, version, refreshed_at

@@ -3,8 +3,9 @@
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, SmallInteger, Text, text
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, Numeric, SmallInteger, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -43,6 +44,15 @@ class QueueSnapshot(Base):
     marks: Mapped[list[Any]] = mapped_column(JSONB)
     version: Mapped[int] = mapped_column(BigInteger, server_default="0")  # of the lanes from which it was read
     refreshed_at: Mapped[datetime] = mapped_column(Moment, server_default=text("'epoch'"))
+
+
+class QueueVersion(Base):
+    """Which snapshot of a pool's queues this is: another value whenever one of them was written or removed."""
+
+    __tablename__ = "queue_versions"
+
+    pool: Mapped[str] = mapped_column(Text, primary_key=True)
+    version: Mapped[UUID] = mapped_column(Uuid)
 
 
 class Forecast(Base):
