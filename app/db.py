@@ -16,7 +16,16 @@ from sqlalchemy.exc import InvalidatePoolError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.db_connections import BoundedConnection, answers, limit_answers, restore_answers, sqlalchemy_url
+from app.db_connections import (
+    CONNECT_ARGUMENTS,
+    BoundedConnection,
+    answers,
+    is_fresh,
+    limit_answers,
+    mark_fresh,
+    restore_answers,
+    sqlalchemy_url,
+)
 from app.process_role import application_name, pool_size
 from app.settings import get_settings
 
@@ -113,16 +122,6 @@ def get_engine(url: str | None = None) -> Engine:
         return _engines[target]
 
 
-# A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
-# a quarter of an hour: a worker would continue to render long after another worker has its unit.
-_CONNECT = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 10_000,  # milliseconds that sent data may stay unacknowledged
-    "keepalives_idle": 5,  # seconds, as is the next
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-}
-
 # What the database ends by itself, so that one process that stands still (a paused machine, a lost host, SIGSTOP) holds
 # up nobody for longer than 20 seconds. `cinemeter migrate` writes them into the role's settings for this database.
 TIME_OUTS = {
@@ -145,7 +144,7 @@ _NO_LONGER_OURS = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInT
 
 def _make_engine(target: str) -> Engine:
     settings = get_settings()
-    connect: dict[str, Any] = {**_CONNECT, "application_name": application_name()}
+    connect: dict[str, Any] = {**CONNECT_ARGUMENTS, "application_name": application_name()}
     if not settings.database_prepare:
         connect["prepare_threshold"] = None
     size, overflow = pool_size()
@@ -158,8 +157,10 @@ def _make_engine(target: str) -> Engine:
         return BoundedConnection.connect(*arguments, **options)
 
     @event.listens_for(engine, "checkout")
-    def _must_answer(connection: psycopg.Connection[Any], _record: object, _proxy: object) -> None:
-        if settings.database_ping_seconds and not answers(connection.pgconn, settings.database_ping_seconds):
+    def _must_answer(connection: psycopg.Connection[Any], record: ConnectionPoolEntry, _proxy: object) -> None:
+        if not settings.database_ping_seconds or is_fresh(record):
+            return
+        if not answers(connection.pgconn, settings.database_ping_seconds):
             raise InvalidatePoolError("the other end of this connection does not answer")
 
     @event.listens_for(engine, "handle_error")
@@ -179,6 +180,7 @@ def _make_engine(target: str) -> Engine:
     @event.listens_for(engine, "checkin")
     def _close_late_ones(connection: object, record: ConnectionPoolEntry) -> None:
         restore_answers(connection)
+        mark_fresh(record)
         # A thread may return its connection after `forget_engines`; nothing else would close that one.
         if _engines.get(target) is not engine:
             record.invalidate()

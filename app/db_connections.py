@@ -9,6 +9,7 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow, tuple_row
+from sqlalchemy.pool import ConnectionPoolEntry
 
 Result = TypeVar("Result")
 
@@ -16,6 +17,22 @@ Result = TypeVar("Result")
 # longer leads nowhere.
 ANSWER_MARGIN_SECONDS = 5.0
 ANSWER_SECONDS = 30.0 + ANSWER_MARGIN_SECONDS
+
+
+# A connection whose peer has vanished silently is closed within about ten seconds. Without these options that takes
+# a quarter of an hour: a worker would continue to render long after another worker has its unit.
+CONNECT_ARGUMENTS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds that sent data may stay unacknowledged
+    "keepalives_idle": 5,  # seconds, as is the next
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+
+# To ask a connection that was just used costs a busy service a round trip for each transaction. When the database goes
+# away, those that are in use at that moment are found only by their statement either way.
+FRESH_SECONDS = 0.5
+_RETURNED_AT = "cinemeter_returned_at"
 
 
 class BoundedConnection(psycopg.Connection[TupleRow]):
@@ -68,6 +85,17 @@ def sqlalchemy_url(url: str) -> str:
     hosts = "&".join(f"host={host}" for host in parts["hosts"].split(","))
     query = f"&{parts['query']}" if parts["query"] else ""
     return f"{parts['scheme']}{parts['user'] or ''}{parts['path'] or '/'}?{hosts}{query}"
+
+
+def mark_fresh(record: ConnectionPoolEntry) -> None:
+    """Remember when a connection was returned to its pool."""
+    record.info[_RETURNED_AT] = time.monotonic()
+
+
+def is_fresh(record: ConnectionPoolEntry) -> bool:
+    """Return whether a connection was in use less than `FRESH_SECONDS` ago: it is not asked whether it answers."""
+    returned_at: float | None = record.info.get(_RETURNED_AT)
+    return returned_at is not None and time.monotonic() - returned_at < FRESH_SECONDS
 
 
 def answers(connection: PGconn, seconds: float) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, TypeVar, cast
+from weakref import ref
 
 import psycopg
 from psycopg import RawCursor
@@ -16,6 +17,7 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from app.db import Base
 
+_CONNECTION = "cinemeter_connection"
 _PARAMETER = re.compile(r":([a-z_][a-z0-9_]*)")
 
 
@@ -60,7 +62,7 @@ class SqlStatement:
         """
         if flush:
             session.flush()
-        return self.run_on(session.connection(), inputs)
+        return self.run_on(_connection(session), inputs)
 
     def run_on(self, connection: Connection, inputs: Mapping[str, Any]) -> Rows:
         """Execute the statement over a connection. Raises as `Connection.execute` does."""
@@ -76,6 +78,23 @@ class SqlStatement:
             # This has no public name: it makes SQLAlchemy's error of the driver's, tells the listeners of errors, and
             # drops a connection that is broken, or was interrupted, from the pool.
             connection._handle_dbapi_exception(error, self.sql, None, cast(DBAPICursor, cursor), None)
+
+
+def _connection(session: Session) -> Connection:
+    """Return the connection of a session's transaction.
+
+    The session finds it anew each time, which costs about as much as the driver does to send a statement. Within a
+    savepoint it has to, because it opens the savepoint by it.
+    """
+    transaction = session.get_transaction()
+    if transaction is None or session.in_nested_transaction():
+        return session.connection()
+    remembered = session.info.get(_CONNECTION)
+    if remembered is not None and remembered[0]() is transaction and transaction.is_active:
+        return cast(Connection, remembered[1])
+    connection = session.connection()
+    session.info[_CONNECTION] = (ref(transaction), connection)
+    return connection
 
 
 def sql_file(package: str, name: str) -> SqlStatement:

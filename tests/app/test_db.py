@@ -5,11 +5,13 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from psycopg.pq.abc import PGconn
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app import db, db_connections
 from app.db import allow_long, forget_engines, get_engine, long_work, transaction
 from app.db_connections import ANSWER_SECONDS, BoundedConnection
 from app.settings import get_settings
@@ -27,6 +29,7 @@ def test_a_silent_database_connection_is_replaced(
     database_url: str, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CINEMETER_DATABASE_PING_SECONDS", "0.1")
+    monkeypatch.setattr(db_connections, "FRESH_SECONDS", 0.0)
     get_settings.cache_clear()
     url = make_url(database_url).set(host="127.0.0.1", port=wire.own_port, query={})
     engine = get_engine(url.render_as_string(hide_password=False))
@@ -38,6 +41,27 @@ def test_a_silent_database_connection_is_replaced(
         assert session.scalar(text("SELECT 2")) == 2
     monkeypatch.undo()
     get_settings.cache_clear()
+
+
+def test_a_connection_that_was_in_use_just_now_is_not_asked(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def answers(_connection: PGconn, seconds: float) -> bool:
+        asked.append(seconds)
+        return True
+
+    monkeypatch.setattr(db, "answers", answers)
+    monkeypatch.setattr(db_connections, "FRESH_SECONDS", 1000.0)
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1"))
+    asked.clear()
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1"))
+    assert not asked
+    monkeypatch.setattr(db_connections, "FRESH_SECONDS", 0.0)
+    with transaction(engine) as session:
+        session.execute(text("SELECT 1"))
+    assert asked == [get_settings().database_ping_seconds]
 
 
 def driver_connection(session: Session) -> BoundedConnection:
