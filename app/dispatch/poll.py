@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, inspect
 
 from app.accounts.key_holder import KeyHolder
-from app.dispatch.eta import FACTS_SQL, Outlook, forecast_inputs, outlook_of
+from app.dispatch.eta import JOB_FACTS_SQL, Outlook, forecast_inputs, outlook_of
 from app.errors import not_found
 from app.jobs.meter import add_meters
 from app.jobs.present import show_job
@@ -32,7 +32,7 @@ _SHOWN = (
     *("links_revoked", "error_code", "error_message"),
 )
 _COLUMNS = ", ".join(f'j."{inspect(Job).column_attrs[name].columns[0].name}" AS {name}' for name in _SHOWN)
-_POLL = SqlStatement(f"""{FACTS_SQL}
+_POLL = SqlStatement(f"""{JOB_FACTS_SQL}
 SELECT {_COLUMNS}, facts.*, r.total AS receipt_total, CASE WHEN j.finished_at IS NOT NULL THEN (
     SELECT coalesce(jsonb_agg(jsonb_build_array(t.meter, CAST(t.gpu_seconds AS text))), '[]')
     FROM takes AS t WHERE t.job_id = j.id AND t.state <> 'running'
@@ -43,7 +43,7 @@ LEFT JOIN receipts AS r ON r.job_id = j.id
 WHERE j.id = :job_id AND j.account_id = :account_id AND j.test = :test AND j.deleted_at IS NULL
     AND (CAST(:project_id AS text) IS NULL OR j.project_id = :project_id)
 """)
-_PROGRESS = SqlStatement(f"""{FACTS_SQL}
+_PROGRESS = SqlStatement(f"""{JOB_FACTS_SQL}
 SELECT j.state, j.stage, j.progress, facts.*, (
     SELECT coalesce(json_agg(json_build_array(e.sequence, e.type, e.body) ORDER BY e.sequence), '[]')
     FROM events AS e WHERE e.job_id = j.id AND e.sequence > :seen
@@ -102,7 +102,6 @@ def poll_job(connection: Connection, holder: KeyHolder, job_id: str) -> PolledJo
     Raises AppError `not_found`, the same for another tenant's job.
     """
     inputs = {
-        "job_id": job_id,
         "account_id": holder.account_id,
         "test": holder.test,
         "project_id": holder.project_id,
@@ -119,7 +118,7 @@ def read_progress(connection: Connection, job_id: str, seen: int) -> tuple[list[
 
     Raises sqlalchemy.exc.NoResultFound for a job that does not exist.
     """
-    row = _PROGRESS.run_on(connection, {"job_id": job_id, "seen": seen, **forecast_inputs([job_id])}).one()
+    row = _PROGRESS.run_on(connection, {"seen": seen, **forecast_inputs([job_id])}).one()
     facts: dict[str, Any] = {"progress": row.progress}
     if row.facts_id is not None:
         outlook = outlook_of(connection, row)
