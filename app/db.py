@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-from base64 import b32encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -98,12 +97,12 @@ def append_only(table: Table, message: str, *, erasable: str | None = None) -> N
 
 
 # Crockford's alphabet without look-alikes: ids are read aloud in support calls.
-_ALPHABET = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghjkmnpqrstvwxyz")
+_ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz" * 8  # by a random byte, of which five bits count
 
 
 def new_id(prefix: str) -> str:
     """Return a new unguessable id such as `video_8h2k…`: the noun's prefix and 120 random bits in base 32."""
-    return f"{prefix}_{b32encode(secrets.token_bytes(15)).translate(_ALPHABET).decode()}"
+    return f"{prefix}_{secrets.token_bytes(24).translate(_ALPHABET).decode()}"
 
 
 _engines: dict[str, Engine] = {}

@@ -24,8 +24,7 @@ from app.sql_statements import SqlStatement
 FACTS_SQL = files("app.dispatch").joinpath("forecast.sql").read_text()
 # Its first CTE, `priors (model, p50, p90)`, for other statements that estimate.
 PRIORS_SQL = FACTS_SQL[FACTS_SQL.index("priors (") : FACTS_SQL.index(",\nwanted")]
-# The same of one job, `:job_id`. Of an array the database assumes ten ids, and takes the time to plan the statement anew
-# for each; a plan for one id it keeps.
+# The same of one job, `:job_id`, whose plan the database keeps. Of an array it assumes ten ids, and plans each call.
 JOB_FACTS_SQL = FACTS_SQL.replace("id = ANY (CAST(:ids AS text[]))", "id = :job_id")
 _FORECASTS = SqlStatement(f"{FACTS_SQL} SELECT * FROM facts")
 _FORECAST = SqlStatement(f"{JOB_FACTS_SQL} SELECT * FROM facts")

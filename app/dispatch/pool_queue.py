@@ -22,7 +22,8 @@ EPSILON = 1e-6
 KEPT_SECONDS = 5.0
 
 _READ = SqlStatement("""
-    SELECT q.class AS priority, q.account_id, q.units, q.jobs, CAST(q.p50 AS float8) AS p50, CAST(q.p90 AS float8) AS p90,
+    SELECT q.class AS priority, q.account_id, q.units, q.jobs,
+           CAST(q.p50 AS float8) AS p50, CAST(q.p90 AS float8) AS p90,
            CAST(extract(epoch FROM q.oldest) * 1000000 AS bigint) AS oldest_us,
            CAST(coalesce(s.vtime, 0) AS float8) AS vtime,
            CAST(q.p50 / q.units / coalesce(s.weight, 1) AS float8) AS unit_length

@@ -11,6 +11,7 @@ from app.clock import now
 from app.db import new_id
 from app.events.tables import Event
 from app.events.types import EVENT_TYPES
+from app.sql_statements import new_row
 
 
 def record_event(
@@ -80,20 +81,21 @@ def new_event(
         raise ValueError(f"event type {type!r} is not in EVENT_TYPES, or may not be shown as another")
     if not data.get("id"):
         raise ValueError("the data of an event needs the id of its subject")
-    event = Event(
-        id=new_id("evt"),
-        account_id=account_id,
-        project_id=project_id,
-        job_id=job_id,
-        test=test,
-        type=type,
-        sequence=sequence,
-        callback_url=callback_url,
-        callback_body=callback_body,
-        occurred_at=at,
-        traceparent=traceparent,
-        request_id=request_id,
-    )
+    columns = {
+        "id": new_id("evt"),
+        "account_id": account_id,
+        "project_id": project_id,
+        "job_id": job_id,
+        "test": test,
+        "type": type,
+        "sequence": sequence,
+        "callback_url": callback_url,
+        "callback_body": callback_body,
+        "occurred_at": at,
+        "traceparent": traceparent,
+        "request_id": request_id,
+    }
+    event = new_row(Event, columns)
     event.body = _body(event, shown_as or type, at, data)
     return event
 

@@ -19,6 +19,9 @@ from app.jobs.tables import Job
 from app.jobs.usd import frozen_usd_rate
 from app.logs import current_ids
 
+# The attributes that a job does not have yet.
+_LATER = dict.fromkeys(inspect(Job).column_attrs.keys())
+
 
 def order_rows(
     caller: Caller,
@@ -55,9 +58,8 @@ def _job_columns(caller: Caller, order: OrderIdentity, facts: OrderFacts, priced
     if order.checked is not None and order.checked.review is not None:
         deadlines = deadlines_in_review(facts.now, request.expires_after)
         stage, review_due_at = Stage.MODERATING, review_due(spec.service_tier, facts.now)
-    later = dict.fromkeys(inspect(Job).column_attrs.keys())
     return {
-        **later,
+        **_LATER,
         "account_id": caller.account_id,
         "project_id": facts.project_id,
         "key_id": caller.key_id,

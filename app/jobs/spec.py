@@ -68,11 +68,7 @@ class Spec(BaseModel):
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in _LATER or value != Spec.model_fields[name].default
-        }
+        return {name: value for name, value in values.items() if name not in _LATER or value != _LATER_DEFAULTS[name]}
 
     @property
     def has_sound(self) -> bool:
@@ -100,6 +96,9 @@ class Spec(BaseModel):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the canonical form, which binds a quote to exactly this order."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+_LATER_DEFAULTS = {name: Spec.model_fields[name].default for name in _LATER}
 
 
 def styled(style: str, prompt: str) -> str:

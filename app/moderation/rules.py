@@ -154,6 +154,8 @@ class RulesChecker:
         names: set[str] = set()
         for shot in shots:
             names.update(_styled(shot, read).of, read(shot.negative_prompt).of, read(shot.earlier).of)
+        if not names:
+            return None
         rules = [rule for rule in self.rules if rule.may_apply(names)]
         reviewed = [rule for rule in rules if _is_reviewed(rule, review)]
         refused = [rule for rule in rules if rule not in reviewed]
@@ -204,6 +206,8 @@ class RulesChecker:
         )
 
     def _read(self, text: str) -> WordPlaces:
+        if not text:
+            return WordPlaces({}, 0)
         reading = self._lexicon.read(text)
         places: dict[str, list[tuple[int, int]]] = {}
         for hit in reading.hits:

@@ -43,6 +43,8 @@ from tests.bench.pgbench_script import script
 
 CLIENTS = 8
 PROCESSES = 2
+# Holds of each client before the time is taken: connections, and prepared statements.
+WARM_UP = 20
 WALLETS = (1, 1000)
 
 ACCOUNT, JOB = "acct_{}", "job_{}"
@@ -72,34 +74,44 @@ def hold_one(session: Session, account_id: str, job_id: str) -> None:
     place_holds(session, {job_id: 100}, account_id=account_id, month="2026-05", currency="CNY")
 
 
-def hold_for(clients: int, seed: int, wallets: int, seconds: float, found: Any) -> None:
-    """Hold from so many threads, each job on a random wallet; put how many were committed per second into `found`."""
-    done = [0] * clients
-    started = monotonic()
-    until = started + seconds
+def hold_for(clients: int, seed: int, wallets: int, seconds: float, ready: Any, found: Any) -> None:
+    """Hold from so many threads, each job on a random wallet; put how many were committed per second into `found`.
+
+    The seconds begin when all threads of all processes have held WARM_UP times and wait at `ready`.
+    """
+    rates = [0.0] * clients
 
     def client(which: int) -> None:
-        random = Random(seed + which)
-        while monotonic() < until:
+        random, count = Random(seed + which), 0
+
+        def act() -> None:
             with transaction() as session:
                 hold_one(session, ACCOUNT.format(random.randint(1, wallets)), new_id("job"))
-            done[which] += 1
+
+        for _ in range(WARM_UP):
+            act()
+        ready.wait()
+        started = monotonic()
+        while monotonic() < started + seconds:
+            act()
+            count += 1
+        rates[which] = count / (monotonic() - started)
 
     threads = [threading.Thread(target=client, args=(which,)) for which in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found.put(sum(done) / (monotonic() - started))
+    found.put(sum(rates))
 
 
 def holds_per_second(wallets: int, seconds: float) -> float:
     """Hold from CLIENTS threads of PROCESSES processes, as the processes of an API do; return how many a second."""
     context = multiprocessing.get_context("spawn")
-    found = context.Queue()
+    found, ready = context.Queue(), context.Barrier(CLIENTS)
     each = CLIENTS // PROCESSES
     workers = [
-        context.Process(target=hold_for, args=(each, each * number, wallets, seconds, found))
+        context.Process(target=hold_for, args=(each, each * number, wallets, seconds, ready, found))
         for number in range(PROCESSES)
     ]
     for worker in workers:

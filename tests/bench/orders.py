@@ -42,6 +42,8 @@ from tests.statement_count import end_film, end_segment, next_claim, order, reco
 
 CLIENTS = 16
 PROCESSES = 2
+# Orders of each client before the time is taken: connections, prepared statements, and what a process reads once.
+WARM_UP = 20
 SCOPES = frozenset({"videos"})
 
 
@@ -57,12 +59,19 @@ def order_one(session: Session, caller: Caller) -> None:
     submit(session, caller, OrderIdentity(asked))
 
 
-def order_for(numbers: list[int], seconds: float, found: Any) -> None:
-    """Order from a thread for each of these accounts for some seconds; put how long each order took into `found`."""
+def order_for(numbers: list[int], seconds: float, ready: Any, found: Any) -> None:
+    """Order from a thread for each of these accounts for some seconds; put how long each order took into `found`.
+
+    The seconds begin when all threads of all processes have ordered WARM_UP times and wait at `ready`.
+    """
     took: list[float] = []
 
     def client(number: int) -> None:
         caller = caller_of(ACCOUNT.format(number))
+        for _ in range(WARM_UP):
+            with transaction() as session:
+                order_one(session, caller)
+        ready.wait()
         until = monotonic() + seconds
         while monotonic() < until:
             began = perf_counter()
@@ -81,9 +90,9 @@ def order_for(numbers: list[int], seconds: float, found: Any) -> None:
 def submissions(seconds: float) -> list[float]:
     """Return the seconds of every order that sixteen clients in two processes made meanwhile."""
     context = multiprocessing.get_context("spawn")
-    found = context.Queue()
+    found, ready = context.Queue(), context.Barrier(CLIENTS)
     parts = [list(range(1, CLIENTS + 1))[number::PROCESSES] for number in range(PROCESSES)]
-    workers = [context.Process(target=order_for, args=(part, seconds, found)) for part in parts]
+    workers = [context.Process(target=order_for, args=(part, seconds, ready, found)) for part in parts]
     for worker in workers:
         worker.start()
     took = [each for _ in workers for each in found.get(timeout=seconds + 120)]

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import psycopg
 
-from app.db import forget_engines, get_engine
+from app.db import forget_engines
 from app.settings import get_settings, set_environment
 
 WARM_UP = 4
@@ -69,9 +69,10 @@ class Pair:
 
 
 def vacuum() -> None:
-    """Vacuum and analyze the configured database, as autovacuum does with time."""
-    with get_engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE")
+    """Vacuum and analyze the configured database, as autovacuum does with time. It lasts as long as it needs."""
+    with psycopg.connect(get_settings().database_url, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = 0")
+        connection.execute("VACUUM ANALYZE")
 
 
 def print_ratio(name: str, plain: float, filled: float, *, bar: float, what: str) -> None:
