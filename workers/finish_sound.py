@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from app.jobs.spec import Spec
 from workers.film.loudness import gain_for, loudness
-from workers.film.sound_file import Samples, write_sound
+from workers.film.sound_file import Samples, sound_length, write_sound
 from workers.film.soundtrack import ClipSound, join_sounds, mix_track, scale
 
 
@@ -26,9 +26,12 @@ def make_sound(spec: Spec, clips: Sequence[ClipSound], track: Path | None, folde
     """
     if not spec.sound:
         return FilmSound(None, track)
-    of_model = folder / "sound.flac"
     samples = join_sounds(clips, folder / "sound.f32", fps=Fraction(spec.fps), crossfade_frames=spec.crossfade_frames)
-    write_sound(of_model, samples)
+    if len(clips) == 1 and sound_length(clips[0].path) == len(samples):
+        of_model = clips[0].path  # nothing was cut, padded or faded
+    else:
+        of_model = folder / "sound.flac"
+        write_sound(of_model, samples)
     if track is not None:
         gains = {"sound_gain": float(spec.sound_gain), "audio_gain": float(spec.audio_gain)}
         mix_track(samples, track, **gains, buffer=folder / "track.f32")

@@ -93,6 +93,9 @@ class FinishTake(RunningTake):
         """Join the clips and their sounds into the film, and sign it. Its pictures are decoded meanwhile."""
         film = pictures = self.folder / "pictures.mp4"
         tags = metadata(self.claim.job_id)
+        if len(self._clips) == 1:
+            # It has the film's pictures: `upload` makes sure that they are those in the store.
+            self._begin_reading(self._clips[0].path)
         join(
             [clip.path for clip in self._clips],
             pictures,
@@ -101,9 +104,8 @@ class FinishTake(RunningTake):
             metadata=tags,
         )
         self._check_control()
-        # A take that ends early ends the decoding with its next frame.
-        reader = self.cleanup.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="read"))
-        self._reading = reader.submit(contextvars.copy_context().run, self._read_pictures, pictures)
+        if self._reading is None:
+            self._begin_reading(pictures)
         self._sound = make_sound(self._spec, self._clip_sounds(), self._track, self.folder)
         self._check_control()
         if self._sound.film is not None:
@@ -246,6 +248,11 @@ class FinishTake(RunningTake):
         self._check_control()
         storage.get_file(self._film_key, stored)
         return sent.sha256
+
+    def _begin_reading(self, pictures: Path) -> None:
+        """Begin to decode pictures on a thread. A take that ends early ends the decoding with its next frame."""
+        reader = self.cleanup.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="read"))
+        self._reading = reader.submit(contextvars.copy_context().run, self._read_pictures, pictures)
 
     def _read_pictures(self, film: Path) -> FilmReading:
         """Decode the film's pictures, and store its poster and its sprite sheet. Runs on a thread of its own.

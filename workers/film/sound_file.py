@@ -48,6 +48,13 @@ def read_sound(path: Path) -> Samples:
     return np.concatenate(pieces) if pieces else np.zeros((0, 2), np.float32)
 
 
+def sound_length(path: Path) -> int | None:
+    """Return how many samples the header of a FLAC file at 48 kHz says that it has, or None where it does not."""
+    with av.open(str(path), format="flac", options={"protocol_whitelist": "file"}) as file:
+        stream = file.streams.audio[0]
+        return stream.duration if stream.rate == SOUND_RATE and stream.time_base == Fraction(1, SOUND_RATE) else None
+
+
 def sound_pieces(path: Path) -> Iterator[Samples]:
     """Yield the sound of a file, or of a film, piece by piece: float32 [n, 2] at 48 kHz.
 
