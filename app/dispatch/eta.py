@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.catalog.pools import pool_plan
 from app.clock import lease_clock_input
-from app.dispatch.pool_queue import Ahead, Turn, pool_queue
+from app.dispatch.waiting_work import Ahead, Turn, waiting_work
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.jobs.states import is_final
 from app.jobs.tables import Job
@@ -134,7 +134,7 @@ def outlook_of(connection: Connection, facts: Any) -> Outlook:
 def _others(connection: Connection, facts: Any) -> Ahead:
     """Return the work of other accounts that goes before a job which waits."""
     turn = Turn(facts.turn_account, facts.turn_class, facts.turn, facts.turn_queued_us)
-    return pool_queue(connection, facts.needed_pool, facts.queue_version).ahead_of(turn)
+    return waiting_work(connection, facts.needed_pool, facts.queue_version).ahead_of(turn)
 
 
 def _startable(facts: Any) -> tuple[int, Decimal]:

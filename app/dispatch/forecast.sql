@@ -1,7 +1,7 @@
 -- What the forecasts of some unfinished jobs (:ids) are made of, one row a job; app.dispatch.eta does the arithmetic.
 --
 -- What waits is read from the scheduler's snapshot and never from the units, so the length of a queue costs nothing. What
--- other accounts have waiting is not read here: app.dispatch.pool_queue keeps it by the version of the snapshot.
+-- other accounts have waiting is not read here: app.dispatch.waiting_work keeps it by the version of the snapshot.
 -- :now is the clock of leases; NULL reads it.
 --
 -- Seconds of a unit are its frames by the measured throughput; where none is known, by the

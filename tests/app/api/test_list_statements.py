@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event
 from app.accounts.accounts import create_account
 from app.accounts.keys import issue_key
 from app.db import transaction
-from app.dispatch import pool_queue
+from app.dispatch import waiting_work
 from tests.api_client import World
 
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
@@ -33,7 +33,7 @@ def test_a_page_of_films_asks_for_their_receipts_and_forecasts_at_once(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What other accounts have waiting is read again after a few seconds.
-    monkeypatch.setattr(pool_queue, "KEPT_SECONDS", 1000.0)
+    monkeypatch.setattr(waiting_work, "KEPT_SECONDS", 1000.0)
     for number in range(6):
         video = world.post("/v1/videos", ORDER).json()["id"]
         if number % 2:

@@ -8,7 +8,7 @@ from app.accounts.tables import ApiKey
 from app.api.videos.events import read
 from app.api.videos.polling import RENDERING_SECONDS, UNKNOWN_SECONDS, WAITING_SECONDS, poll_seconds
 from app.db import transaction
-from app.dispatch import pool_queue
+from app.dispatch import waiting_work
 from app.dispatch.claim import claim
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
 from app.etags import matches_etag
@@ -26,7 +26,7 @@ def test_a_poll_is_one_statement_beside_that_of_its_key(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     # What other accounts have waiting is read again after a few seconds.
-    monkeypatch.setattr(pool_queue, "KEPT_SECONDS", 1000.0)
+    monkeypatch.setattr(waiting_work, "KEPT_SECONDS", 1000.0)
     video = order(world)
     make_pool(engine)
     world.get(path.format(video))

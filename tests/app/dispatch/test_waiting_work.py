@@ -9,10 +9,10 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session
 
 from app.clock import now
-from app.dispatch import pool_queue
+from app.dispatch import waiting_work
 from app.dispatch.eta import forecast
-from app.dispatch.pool_queue import EPSILON, PoolQueue, Turn
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
+from app.dispatch.waiting_work import EPSILON, Turn, WaitingWork
 from app.dispatch.worker_registry import register_worker
 from tests.factories import make_account, make_queued_job
 
@@ -53,7 +53,7 @@ def test_arrays_say_what_the_rule_says(seed: int) -> None:
         turn = Turn(
             f"acct_{random.randint(0, 20)}", random.randint(0, 2), random.randint(0, 10) / 2, random.randint(1, 9)
         )
-        ahead = PoolQueue(rows).ahead_of(turn)
+        ahead = WaitingWork(rows).ahead_of(turn)
         jobs, p50, p90 = expected(rows, turn)
         assert (ahead.jobs, ahead.p50, ahead.p90) == (jobs, pytest.approx(p50), pytest.approx(p90))
 
@@ -61,7 +61,7 @@ def test_arrays_say_what_the_rule_says(seed: int) -> None:
 def test_a_queue_is_read_again_when_its_snapshot_changes(
     session: Session, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_queue, "KEPT_SECONDS", 1000.0)
+    monkeypatch.setattr(waiting_work, "KEPT_SECONDS", 1000.0)
     alice, bob = make_account(session), make_account(session, "Bob")
     job = make_queued_job(session, alice.id)
     register_worker(session, "worker-1", pools=["demo", "finish"], host="here", pid=1, device="cpu", facts={})
@@ -86,7 +86,7 @@ def test_a_queue_is_read_again_when_its_snapshot_changes(
         assert position() == (0, 1)
         refresh_queue_snapshot(session)
         assert position() == (0, 0), "nothing has changed"
-        monkeypatch.setattr(pool_queue, "KEPT_SECONDS", 0.0)
+        monkeypatch.setattr(waiting_work, "KEPT_SECONDS", 0.0)
         assert position() == (0, 1), "virtual times change without the snapshot"
     finally:
         event.remove(engine, "before_cursor_execute", see)

@@ -52,7 +52,7 @@ class Ahead:
     p90: float = 0.0
 
 
-class PoolQueue:
+class WaitingWork:
     """The queues of a pool: one entry for each class and account, in arrays of N entries."""
 
     def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -84,16 +84,16 @@ class PoolQueue:
         return Ahead(round(float(jobs.sum())), float(self._p50 @ parts), float(self._p90 @ parts))
 
 
-# By pool: the version of the snapshot, when it was read, and the queue. Threads may write at once, each a whole entry.
-_kept: dict[str, tuple[UUID | None, float, PoolQueue]] = {}
+# By pool: the version of the snapshot, when it was read, and the work. Threads may write at once, each a whole entry.
+_kept: dict[str, tuple[UUID | None, float, WaitingWork]] = {}
 
 
-def pool_queue(connection: Connection, pool: str, version: UUID | None) -> PoolQueue:
+def waiting_work(connection: Connection, pool: str, version: UUID | None) -> WaitingWork:
     """Return what waits in a pool: as this process has read it for this version of its snapshot, else read now."""
     now = time.monotonic()
     kept = _kept.get(pool)
     if kept is not None and kept[0] == version and now - kept[1] < KEPT_SECONDS:
         return kept[2]
-    queue = PoolQueue(_READ.run_on(connection, {"pool": pool}))
-    _kept[pool] = (version, now, queue)
-    return queue
+    work = WaitingWork(_READ.run_on(connection, {"pool": pool}))
+    _kept[pool] = (version, now, work)
+    return work
