@@ -40,6 +40,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
             "migrateDatabaseKey": "migrate-database-url",
             "catalogConfigMap": "models",
             "signingKey": {"secret": "signing"},
+            "moderation": {"policy": {"secret": "moderation"}, "classifier": {"claim": "classifier"}},
             "serviceAccountName": "films",
             "podAnnotations": {"example.org/team": "films"},
             "podLabels": {"example.org/queue": "films"},

@@ -152,12 +152,31 @@ def test_what_a_container_reads_and_writes_is_mounted(name: str) -> None:
             if variables:
                 assert paths[variables["CINEMETER_HOME"]] is False
                 assert paths["/tmp"] is False
-            for setting in ("CINEMETER_CATALOG_DIR", "CINEMETER_SIGNING_KEY"):
+            for setting in ("CINEMETER_CATALOG_DIR", "CINEMETER_SIGNING_KEY", "CINEMETER_MODERATION_POLICY"):
                 if setting in variables:
                     assert any(f"{variables[setting]}/".startswith(f"{path}/") for path in paths), setting
             if container["name"] == "worker" and "wan" in pod:
                 assert paths["/models"] is True
                 assert paths["/dev/shm"] is False
+
+
+def test_those_that_moderate_have_the_policy_and_its_classifier() -> None:
+    """Orders are checked by the API, films by workers; the scheduler decides reviews at their deadline."""
+    policy, classifier = set(), set()
+    for pod, spec in pod_specs(rendered("everything")).items():
+        for container in containers(spec):
+            paths = {each["mountPath"] for each in container.get("volumeMounts", [])}
+            if environment(container).get("CINEMETER_MODERATION_POLICY") == "/etc/cinemeter/moderation/policy.toml":
+                policy.add(pod)
+            if "/etc/cinemeter/classifier" in paths:
+                classifier.add(pod)
+        for volume in spec["volumes"]:
+            if volume["name"] == "moderation":
+                assert volume["secret"] == {"secretName": "moderation", "defaultMode": 0o440}, "it may have a key"
+    workers = {f"films-worker-{pool}" for pool in ("finish", "wan-80g", "wan-scaled", "wan-hurry")}
+    assert classifier == workers | {"films-api"}
+    assert policy == classifier | {"films-scheduler"}
+    assert "CINEMETER_MODERATION_POLICY" not in str(rendered("defaults"))
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -258,6 +277,9 @@ def test_no_database_and_no_secret_is_made() -> None:
         ({"env": {"CINEMETER_PUBLIC": "https://films.example.org"}}, "CINEMETER_PUBLIC"),
         ({"pools": {"finish": {"weights": {"claim": "a", "hostPath": "/b"}}}}, "maxProperties"),
         ({"pools": {"finish": {"weights": {"image": "weights:1"}}}}, "needs Kubernetes 1.36"),
+        ({"moderation": {"classifier": {"image": "classifier:1"}}}, "moderation.classifier.image needs Kubernetes 1.36"),
+        ({"moderation": {"classifier": {}}}, "minProperties"),
+        ({"env": {"CINEMETER_MODERATION_POLICY": "/policy.toml"}}, "CINEMETER_MODERATION_POLICY"),
         ({"pools": {"finish": {"handBackSeconds": 5}}}, "minimum"),
         ({"pools": {"wan_80g": {}}}, "wan_80g"),
         ({"replicas": 3}, "replicas"),
@@ -278,7 +300,7 @@ def test_the_schema_knows_the_settings_that_exist() -> None:
 def test_the_values_of_the_page_render() -> None:
     """README.md tells what to write; a value that is none would stop whoever follows it."""
     blocks = re.findall(r"^( *)```yaml\n(.*?)^ *```", (CHART / "README.md").read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     values: dict[str, Any] = {}
     for _, block in blocks:
         part = yaml.safe_load(block)

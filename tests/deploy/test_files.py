@@ -88,6 +88,19 @@ def test_compose_runs_every_role_and_names_only_what_is_there(compose: dict[str,
     assert not services["migrate"].get("ports")
 
 
+def test_every_role_can_read_a_policy_of_moderation_and_starts_without_one(compose: dict[str, Any]) -> None:
+    example = environment_example()
+    assert "\n#CINEMETER_MODERATION_POLICY=\n" in example, "without it the folder may be empty"
+    mount = "${MODERATION_FOLDER:-./moderation}:/etc/cinemeter/moderation:ro"
+    for name in ROLES | {"migrate"}:
+        service = compose["services"][name]
+        # Docker makes a folder that is missing for a volume of this short form.
+        assert mount in service["volumes"], name
+        assert "CINEMETER_MODERATION_POLICY" not in service["environment"], "deploy/.env names it"
+        assert service["build"]["args"] == {"EXTRAS": "${IMAGE_EXTRAS:-}"}
+    assert "/deploy/moderation/" in (ROOT / ".gitignore").read_text(encoding="utf-8").split(), "it may hold a key"
+
+
 def test_every_process_says_whether_it_is_well_and_ends_in_its_own_time(compose: dict[str, Any]) -> None:
     for name in ROLES:
         service = compose["services"][name]

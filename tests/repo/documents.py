@@ -27,8 +27,9 @@ ENVIRONMENT = ROOT / "deploy" / "env.example"
 CHART_SCHEMA = ROOT / "deploy" / "helm" / "cinemeter" / "values.schema.json"
 # Settings that the chart sets by itself, so that they are not values of its `env`.
 CHART_SETS = frozenset(
-    {"home", "host", "port", "metrics_port", "catalog_dir", "signing_key", "database_url", "redis_url", "secret"}
-    | {"s3_access_key", "s3_secret_key", "api_processes", "pools", "device", "drain_seconds", "worker_name"}
+    {"home", "host", "port", "metrics_port", "catalog_dir", "signing_key", "moderation_policy"}
+    | {"database_url", "redis_url", "secret", "s3_access_key", "s3_secret_key"}
+    | {"api_processes", "pools", "device", "drain_seconds", "worker_name"}
 )
 
 # What compose.yaml asks for beside the settings themselves.
@@ -42,6 +43,10 @@ REDIS_PASSWORD=
 STORAGE_PUBLIC_URL=http://localhost:8333
 # Folder with weights and catalogue files, mounted at /models by the GPU workers.
 MODELS_FOLDER=./models
+# Folder with the policy of moderation and its classifier, mounted at /etc/cinemeter/moderation; it may be empty.
+MODERATION_FOLDER=./moderation
+# Further parts of the images: `pictures` for a policy with a classifier.
+IMAGE_EXTRAS=
 """
 # compose.yaml refuses to start without these.
 _MUST_BE_SET = ("public_url", "secret", "s3_access_key", "s3_secret_key")

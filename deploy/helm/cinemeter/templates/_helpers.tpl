@@ -84,7 +84,16 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
-{{- /* The environment of every container: root and optionally databaseKey. */ -}}
+{{- /* "yes" in the pods that read the policy of moderation, and in those that run its classifier. */ -}}
+{{- define "cinemeter.readsPolicy" -}}
+{{- if and .root.Values.moderation.policy.secret (has .component (list "api" "scheduler" "worker")) }}yes{{ end -}}
+{{- end }}
+
+{{- define "cinemeter.runsClassifier" -}}
+{{- if and .root.Values.moderation.classifier (has .component (list "api" "worker")) }}yes{{ end -}}
+{{- end }}
+
+{{- /* The environment of every container: root, component and optionally databaseKey. */ -}}
 {{- define "cinemeter.env" -}}
 - {name: CINEMETER_HOST, value: "0.0.0.0"}
 - {name: CINEMETER_HOME, value: /var/lib/cinemeter}
@@ -94,6 +103,9 @@ securityContext:
 {{- end }}
 {{- if .root.Values.signingKey.secret }}
 - {name: CINEMETER_SIGNING_KEY, value: /etc/cinemeter/signing/{{ .root.Values.signingKey.key }}}
+{{- end }}
+{{- if include "cinemeter.readsPolicy" . }}
+- {name: CINEMETER_MODERATION_POLICY, value: /etc/cinemeter/moderation/{{ .root.Values.moderation.policy.key }}}
 {{- end }}
 {{- range $name, $value := .root.Values.env }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
@@ -120,9 +132,31 @@ securityContext:
 {{- if .root.Values.signingKey.secret }}
 - {name: signing, mountPath: /etc/cinemeter/signing, readOnly: true}
 {{- end }}
+{{- if include "cinemeter.readsPolicy" . }}
+- {name: moderation, mountPath: /etc/cinemeter/moderation, readOnly: true}
+{{- end }}
+{{- if include "cinemeter.runsClassifier" . }}
+- {name: classifier, mountPath: /etc/cinemeter/classifier, readOnly: true}
+{{- end }}
 {{- end }}
 
-{{- /* The volumes of those mounts: root and optionally home, a size. */ -}}
+{{- /* A volume that is only read: root, name, folder (one of claim, image, hostPath) and `of`, the value that names it. */ -}}
+{{- define "cinemeter.folder" -}}
+{{- if and .folder.image (semverCompare "<1.36-0" .root.Capabilities.KubeVersion.Version) }}
+{{- fail (printf "%s.image needs Kubernetes 1.36 or newer" .of) }}
+{{- end }}
+{{- with .folder.claim }}
+- {name: {{ $.name }}, persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}}
+{{- end }}
+{{- with .folder.image }}
+- {name: {{ $.name }}, image: {reference: {{ . | quote }}, pullPolicy: {{ $.root.Values.image.pullPolicy }}}}
+{{- end }}
+{{- with .folder.hostPath }}
+- {name: {{ $.name }}, hostPath: {path: {{ . | quote }}, type: Directory}}
+{{- end }}
+{{- end }}
+
+{{- /* The volumes of those mounts: root, component and optionally home, a size. */ -}}
 {{- define "cinemeter.volumes" -}}
 - name: home
   emptyDir:
@@ -136,6 +170,12 @@ securityContext:
 {{- end }}
 {{- with .root.Values.signingKey.secret }}
 - {name: signing, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- if include "cinemeter.readsPolicy" . }}
+- {name: moderation, secret: {secretName: {{ .root.Values.moderation.policy.secret }}, defaultMode: 0440}}
+{{- end }}
+{{- if include "cinemeter.runsClassifier" . }}
+{{- include "cinemeter.folder" (dict "root" .root "name" "classifier" "folder" .root.Values.moderation.classifier "of" "moderation.classifier") }}
 {{- end }}
 {{- end }}
 
