@@ -67,6 +67,12 @@ MODERATION = Counter(
     ["stage", "outcome", "category", "checker"],
     registry=REGISTRY,
 )
+CHECKS = Counter(
+    "cinemeter_moderation_checks",
+    "Texts of orders, and files that were new to it, that a checker was asked about: answered, timeout, or failed.",
+    ["stage", "checker", "result"],
+    registry=REGISTRY,
+)
 REVIEWS_DECIDED = Counter(
     "cinemeter_reviews_decided",
     "Reviews that were decided, by a moderator or at the deadline by the policy.",

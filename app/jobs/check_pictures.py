@@ -12,7 +12,7 @@ from app.concurrency import ConcurrencyLimit
 from app.db import transaction
 from app.errors import AppError
 from app.metrics import PICTURE_CHECK_SECONDS, PICTURES_CHECKED
-from app.moderation.check import UNCHECKED, without_review
+from app.moderation.check import NO_FRAMES, UNCHECKED, count_check, without_review
 from app.moderation.checked_files import remember_answer, remembered_answers
 from app.moderation.checker_interface import PictureAnswer, PictureChecker
 from app.moderation.outcomes import CheckFailed, CheckStage, Finding, Outcome, graver
@@ -88,9 +88,10 @@ def _count(stage: CheckStage, checker: str, answers: Sequence[PictureAnswer], *,
     """Count what a checker said of files that were new to it, and those that it had seen before."""
     PICTURES_CHECKED.labels(stage, checker, "known").inc(known)
     for answer in answers:
-        is_failed = answer.finding is not None and answer.finding.category == UNCHECKED
-        name = "failed" if is_failed else "allowed" if answer.finding is None else "against"
+        failure = answer.finding.rule if answer.finding is not None and answer.finding.category == UNCHECKED else None
+        name = "failed" if failure is not None else "allowed" if answer.finding is None else "against"
         PICTURES_CHECKED.labels(stage, checker, name).inc()
+        count_check(stage, checker, failure)
 
 
 def _graver(before: tuple[str, Finding] | None, sha256: str, finding: Finding | None) -> tuple[str, Finding] | None:
@@ -139,7 +140,7 @@ class _Frames:
                 terms = {"count": self._policy.frames, "side_max": self._policy.side_max}
                 sampled = sample_frames(paths, self.new_folder(), seconds=self.seconds_left(), **terms)
             except (RefusedError, AppError, OSError) as error:
-                raise CheckFailed("no_frames") from error
+                raise CheckFailed(NO_FRAMES) from error
             self._frames |= dict(zip(missing, sampled, strict=True))
         return [self._frames[sha256] for sha256 in sha256s]
 
@@ -174,7 +175,7 @@ def _ask_batch(checker: PictureChecker, sha256s: Sequence[str], frames: _Frames)
     answers: dict[str, PictureAnswer] = {}
     with transaction() as session:
         for sha256 in sorted(sha256s):
-            answer = news_of.get(sha256, CheckFailed("no_frames"))
+            answer = news_of.get(sha256, CheckFailed(NO_FRAMES))
             if isinstance(answer, CheckFailed):
                 answer = failed_answer(checker, answer)
             else:

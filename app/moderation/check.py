@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from app.metrics import CHECKS
 from app.moderation.http_checker import CHECKER as HTTP
 from app.moderation.http_checker import HttpChecker
-from app.moderation.outcomes import CheckedText, CheckFailed, Finding, Outcome, graver
+from app.moderation.outcomes import CheckedText, CheckFailed, CheckStage, Finding, Outcome, graver
 from app.moderation.policy import moderation_policy
 from app.moderation.rules import shipped_rules
 
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 _WORD = re.compile(r"[\u3400-\u9fff]{1,5}|[^\W\u3400-\u9fff]+")
 # The category of what could not be checked.
 UNCHECKED = "unchecked"
+# The code of a CheckFailed about a file of which no frame could be read.
+NO_FRAMES = "no_frames"
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,23 @@ def check_server(texts: Sequence[CheckedText], before: TextCheck, *, strict: boo
     categories = moderation_policy().strict.categories if strict else None
     try:
         finding, model = HttpChecker(policy, strict=categories).check(_sent_text(texts))
+        count_check(CheckStage.PROMPT, HTTP, None)
     except CheckFailed as failure:
+        count_check(CheckStage.PROMPT, HTTP, str(failure))
         log.warning("The moderation server did not check an order (%s): policy %s", failure, policy.on_failure)
         finding = Finding(ON_FAILURE[policy.on_failure], UNCHECKED, 0.0, str(failure), "", HTTP)
         finding, model = without_review(finding) if strict else finding, UNCHECKED
     return TextCheck(graver(before.finding, finding), f"{before.checked_by}, {HTTP} {model}".rstrip())
+
+
+def count_check(stage: CheckStage, checker: str, failure: str | None) -> None:
+    """Count an answer of a checker, or its failure: the code of a CheckFailed.
+
+    A file without frames was not seen by it, so that is no failure of the checker.
+    """
+    if failure != NO_FRAMES:
+        result = "answered" if failure is None else "timeout" if failure == "timeout" else "failed"
+        CHECKS.labels(stage, checker, result).inc()
 
 
 def _sent_text(texts: Sequence[CheckedText]) -> str:

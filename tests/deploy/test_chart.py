@@ -277,7 +277,10 @@ def test_no_database_and_no_secret_is_made() -> None:
         ({"env": {"CINEMETER_PUBLIC": "https://films.example.org"}}, "CINEMETER_PUBLIC"),
         ({"pools": {"finish": {"weights": {"claim": "a", "hostPath": "/b"}}}}, "maxProperties"),
         ({"pools": {"finish": {"weights": {"image": "weights:1"}}}}, "needs Kubernetes 1.36"),
-        ({"moderation": {"classifier": {"image": "classifier:1"}}}, "moderation.classifier.image needs Kubernetes 1.36"),
+        (
+            {"moderation": {"classifier": {"image": "classifier:1"}}},
+            "moderation.classifier.image needs Kubernetes 1.36",
+        ),
         ({"moderation": {"classifier": {}}}, "minProperties"),
         ({"env": {"CINEMETER_MODERATION_POLICY": "/policy.toml"}}, "CINEMETER_MODERATION_POLICY"),
         ({"pools": {"finish": {"handBackSeconds": 5}}}, "minimum"),

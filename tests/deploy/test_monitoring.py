@@ -57,6 +57,7 @@ def words() -> dict[str, set[str]]:
         "class": set(CLASSES.values()),
         "test": {"True", "False"},
         "role": {"scheduler"},
+        "result": {"answered", "timeout", "failed"} | {"ok", "wrong", "slowed", "refused"},
         "state": {str(state) for state in JobState} | {"refused", "idle", "busy", "draining"},
     }
 
@@ -135,6 +136,7 @@ def test_prometheus_can_read_every_query_of_a_dashboard(name: str, tmp_path: Pat
 # Series by minute, when they are looked at, and which alert then fires with which labels (None: it does not).
 ANSWERS = 'cinemeter_requests_total{route="/v1/videos", method="GET", status="%s"}'
 JOBS = 'cinemeter_jobs_ended_total{state="%s", model="demo", test="%s"}'
+CHECKED = 'cinemeter_moderation_checks_total{stage="%s", checker="http", result="%s"}'
 AGE = 'cinemeter_queue_age_seconds{pool="wan", class="standard"}'
 CASES: list[tuple[str, str, dict[str, str], str, dict[str, str] | None]] = [
     ("a fault of an hour", "RequestBudgetBurns", {ANSWERS % 200: "0+980x60", ANSWERS % 500: "0+20x60"}, "1h", {}),
@@ -241,6 +243,38 @@ CASES: list[tuple[str, str, dict[str, str], str, dict[str, str] | None]] = [
     ("units that fit nobody", "UnitsFitNoWorker", {'cinemeter_units_unfit{pool="wan"}': "2x30"}, "6m", {"pool": "wan"}),
     ("a review of three hours", "ReviewsWait", {"cinemeter_review_age_seconds": "0+60x180"}, "2h30m", {}),
     ("reviews are decided", "ReviewsWait", {"cinemeter_review_age_seconds": "0+60x100 0+60x100"}, "3h20m", None),
+    (
+        "a checker answers nothing",
+        "CheckersFail",
+        {CHECKED % ("output", "timeout"): "0+1x40"},
+        "30m",
+        {"stage": "output", "checker": "http"},
+    ),
+    (
+        "a checker fails at one stage of two",
+        "CheckersFail",
+        {
+            CHECKED % ("prompt", "answered"): "0+50x40",
+            CHECKED % ("input", "answered"): "0+3x40",
+            CHECKED % ("input", "failed"): "0+2x40",
+        },
+        "30m",
+        {"stage": "input", "checker": "http"},
+    ),
+    (
+        "a checker fails now and then",
+        "CheckersFail",
+        {CHECKED % ("prompt", "answered"): "0+9x40", CHECKED % ("prompt", "failed"): "0+1x40"},
+        "30m",
+        None,
+    ),
+    (
+        "one check of few fails",
+        "CheckersFail",
+        {CHECKED % ("prompt", "answered"): "1x40", CHECKED % ("prompt", "failed"): "0x10 1x30"},
+        "20m",
+        None,
+    ),
     ("no scheduler", "DatabaseAway", {'cinemeter_redis_up{instance="a"}': "1x10"}, "5m", {}),
 ]
 

@@ -117,6 +117,17 @@ SERVICE = (
         ),
     ),
     Panel(
+        "Answers of checkers in a quarter of an hour",
+        "short",
+        (
+            (
+                "sum by (stage, checker, result) (increase(cinemeter_moderation_checks_total[15m]))",
+                "{{stage}}: {{checker}}, {{result}}",
+            ),
+        ),
+        "CheckersFail pages where more than a fifth of them are no answer.",
+    ),
+    Panel(
         "Files seen by checkers in an hour",
         "short",
         (

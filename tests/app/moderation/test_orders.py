@@ -10,6 +10,7 @@ from sqlalchemy import select, text
 from app.api.application import create_app
 from app.db import transaction
 from app.jobs.tables import Job
+from app.metrics import REGISTRY
 from app.moderation.rules import shipped_rules
 from app.moderation.tables import ModerationOutcome
 from app.settings import get_settings
@@ -50,6 +51,15 @@ def counts() -> dict[str, int]:
             for table in TABLES
             if table in known
         }
+
+
+def answers_of(stage: str) -> dict[str, float]:
+    """What this process has counted of the answers of the operator's server at a stage, by result."""
+    labels = {"stage": stage, "checker": "http"}
+    return {
+        result: REGISTRY.get_sample_value("cinemeter_moderation_checks_total", {**labels, "result": result}) or 0.0
+        for result in ("answered", "timeout", "failed")
+    }
 
 
 def wallets() -> str:
@@ -194,13 +204,15 @@ def policy(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any
 
 
 def test_the_operators_server_is_asked_and_its_refusal_has_its_category(world: World, policy: PolicyWriter) -> None:
-    server = policy("/clean", key="secret", model="moderator-1")
+    server, answers = policy("/clean", key="secret", model="moderator-1"), answers_of("prompt")
     accepted = world.post("/v1/videos", {**FILM, "negative_prompt": "rain"})
     assert accepted.status_code == 200
     assert server.requests == [("Bearer secret", {"input": "bars", "model": "moderator-1"})]
     with transaction() as session:
         job = session.get_one(Job, accepted.json()["id"])
         assert job.checked_by == f"rules {shipped_rules().version}, http moderator-1"
+    answers["answered"] += 1
+    assert answers_of("prompt") == answers
     # What the rules refuse is not sent.
     native(world.post("/v1/videos", {**FILM, "prompt": BAD}))
     assert len(server.requests) == 1
@@ -218,7 +230,7 @@ def test_the_operators_server_is_asked_and_its_refusal_has_its_category(world: W
 
 @pytest.mark.parametrize("path", ["/hang", "/error", "/text", "/empty", "/other", "/list"])
 def test_a_server_that_fails_leaves_the_decision_to_the_policy(world: World, policy: PolicyWriter, path: str) -> None:
-    before = counts()
+    before, answers = counts(), answers_of("prompt")
     policy(path, timeout_seconds=0.5)
     refused = world.post("/v1/videos", FILM)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable"), refused.text
@@ -227,6 +239,8 @@ def test_a_server_that_fails_leaves_the_decision_to_the_policy(world: World, pol
     policy(path, timeout_seconds=0.5, on_failure="open")
     assert world.post("/v1/videos", FILM).status_code == 200
     assert [(row.outcome, row.category) for row in outcomes()] == [("refuse", "unchecked"), ("allow", "unchecked")]
+    answers["timeout" if path == "/hang" else "failed"] += 2
+    assert answers_of("prompt") == answers
 
 
 def test_a_dead_server_and_a_policy_that_is_none(
