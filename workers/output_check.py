@@ -45,6 +45,12 @@ class StoppedFilm(FilmError):
         self._finding = finding
         self._stored = stored
 
+    @property
+    def outcome(self) -> str:
+        """What the checker decided, in one line for a log."""
+        finding = self._finding
+        return f"{finding.outcome} by {finding.checker} (category {finding.category}, score {finding.score:.2f})"
+
     def end(self, session: Session, claim: Claim, *, meter: dict[str, Any] | None) -> None:
         """End the take: the job fails, or waits for a moderator. Raises LeaseLost."""
         job, _, _ = lock_take(session, claim)

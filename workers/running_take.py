@@ -110,13 +110,22 @@ class RunningTake(ABC):
                 self.save_progress()
             self._end(self._release)
         except Exception as error:
-            log.exception("Take %s (%s) failed", self.claim.take_id, self.claim.kind)
+            self._log_failure(error)
             self._end(self._fail, error)
             if isinstance(error, EnginePoisoned):
                 raise
         except BaseException:
             self.cleanup.close()
             raise
+
+    def _log_failure(self, error: Exception) -> None:
+        """Log why the take fails: with its traceback, unless it is what a checker says of a film, which is no fault."""
+        if isinstance(error, StoppedFilm):
+            log.info("The film of take %s is not delivered: %s", self.claim.take_id, error.outcome)
+        elif isinstance(error, UncheckedFilm):
+            log.warning("The film of take %s is checked again later: %s", self.claim.take_id, error)
+        else:
+            log.exception("Take %s (%s) failed", self.claim.take_id, self.claim.kind)
 
     def _end(self, write_end: Callable[..., None], *arguments: Exception) -> None:
         """Stop the heartbeat, write how the take ended, and clean up. Where the lease is lost, nothing is written."""

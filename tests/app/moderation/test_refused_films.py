@@ -25,7 +25,7 @@ from app.storage import get_storage
 from app.wallet.tables import Hold
 from tests.api_client import World
 from tests.app.moderation.conftest import PolicyWriter
-from tests.app.moderation.test_orders import FILM, TASK, mcp, wallets
+from tests.app.moderation.test_orders import FILM, TASK, answers_of, mcp, wallets
 from tests.workers.worker_processes import takes
 
 pytestmark = pytest.mark.xdist_group("service")
@@ -48,9 +48,18 @@ def files_of(job_id: str) -> list[str]:
     return [stat.key for prefix in prefixes for stat in get_storage().list(prefix)]
 
 
-def test_a_refused_film_costs_nothing_and_is_in_quarantine(world: World, policy: PolicyWriter) -> None:
+def test_a_refused_film_costs_nothing_and_is_in_quarantine(
+    world: World, policy: PolicyWriter, caplog: pytest.LogCaptureFixture
+) -> None:
     wallet = wallets()
+    caplog.set_level("INFO", "workers.running_take")
     job_id = refused_film(world, policy, STORYBOARD)
+    # What a checker says of a film is no fault of the service: one line, no traceback.
+    (line,) = [record for record in caplog.records if record.name == "workers.running_take"]
+    assert (line.levelname, line.exc_info) == ("INFO", None)
+    assert line.getMessage() == (
+        f"The film of take {takes()[-1].id} is not delivered: refuse by http (category violence/graphic, score 0.90)"
+    )
     video = world.get(f"/v1/videos/{job_id}").json()
     assert (video["status"], video["error"]["code"]) == ("failed", "content_refused")
     expected = "The film was refused (stage output, category violence/graphic). Nothing is charged."
@@ -162,20 +171,26 @@ def test_films_that_pass_and_those_of_test_keys_and_of_cancelled_jobs(world: Wor
 
 
 def test_a_film_that_cannot_be_checked_is_tried_again_or_delivered_by_the_policy(
-    world: World, policy: PolicyWriter
+    world: World, policy: PolicyWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = policy()
+    server, answers = policy(), answers_of("output")
     server.fails = True
     job_id = world.post("/v1/videos", FILM).json()["id"]
     world.work()
     failed = takes()[-1]
     assert (failed.kind, failed.state, failed.error_code) == ("finish", "failed", "check_failed")
     assert world.get(f"/v1/videos/{job_id}").json()["status"] == "in_progress"
+    (line,) = [record for record in caplog.records if record.name == "workers.running_take"]
+    assert (line.levelname, line.exc_info) == ("WARNING", None)
+    answers["failed"] += 1
+    assert answers_of("output") == answers
     server.fails = False
     with transaction() as session:
         session.execute(update(Unit).where(Unit.job_id == job_id).values(not_before=None))
     world.work()
     assert world.get(f"/v1/videos/{job_id}").json()["status"] == "completed"
+    answers["answered"] += 1
+    assert answers_of("output") == answers
     server = policy(on_failure="open")
     server.fails = True
     other = world.post("/v1/videos", {**FILM, "prompt": "other bars"}).json()["id"]
