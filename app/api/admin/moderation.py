@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.accounts import get_account
 from app.admin import moderation
+from app.admin.review_batches import BATCH_MAX, decide_batch, reviews_alike
 from app.api.admin.access import AdminCaller, After, Limit, ModeratorCaller
 from app.api.admin.schemas import StrictBody
 from app.audit_log.actor import Actor
@@ -29,6 +30,12 @@ class DecisionIn(StrictBody):
     reason: str = Field(
         min_length=1, max_length=REASON_MAX, description="Kept in the log; the customer does not see it."
     )
+
+
+class DecisionsIn(DecisionIn):
+    """One decision on several reviews, of orders of one account with the same words and files."""
+
+    reviews: list[str] = Field(min_length=1, max_length=BATCH_MAX, description="Ids, as `alike` of a review has them.")
 
 
 class OutcomeOut(BaseModel):
@@ -79,6 +86,22 @@ class ReviewOut(OutcomeOut):
     status: str
     shots: list[WordsOut]
     files: list[FileOut]
+    alike: list[str] = Field(
+        description="Other reviews that wait at this stage about the same words and files of the account."
+    )
+
+
+class DecidedOut(OutcomeOut):
+    """A review of one action."""
+
+    is_new: bool = Field(description="False: it had ended before, as `decision` says, and was left as it was.")
+
+
+class DecidedList(BaseModel):
+    """The reviews of one action, in the order in which they were named."""
+
+    object: Literal["list"] = "list"
+    data: list[DecidedOut]
 
 
 class OutcomePage(BaseModel):
@@ -116,6 +139,18 @@ def decide_review(session: SessionDep, caller: ModeratorCaller, review_id: str, 
     """Allow or refuse the order of a review. A second decision is answered with `conflict`."""
     decision = Decision(body.decision)
     return _outcome(moderation.decide(session, Actor.of(caller), review_id, decision, reason=body.reason))
+
+
+@router.post("/moderation/decisions")
+def decide_reviews(session: SessionDep, caller: ModeratorCaller, body: DecisionsIn) -> DecidedList:
+    """Allow or refuse the orders of several reviews that are alike: the films of one call, or a repeated order.
+
+    Each is decided by itself and has its entry in the audit log. A review that somebody has decided meanwhile stays as
+    it is, so a call that was interrupted can be repeated.
+    """
+    decision = Decision(body.decision)
+    results = decide_batch(session, Actor.of(caller), body.reviews, decision, reason=body.reason)
+    return DecidedList(data=[DecidedOut(**_facts(review), is_new=is_new) for review, is_new in results])
 
 
 @router.post("/moderation/{review_id}/files/{index}", response_class=Response)
@@ -169,4 +204,5 @@ def _review(session: Session, review: ModerationOutcome, job: Job) -> ReviewOut:
             FileOut(index=each.index, kind=each.kind, is_deleted=each.key is None)
             for each in moderation.review_files(session, job)
         ],
+        alike=[each.id for each in reviews_alike(session, review, job)],
     )

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.accounts.accounts import get_account
 from app.admin import moderation
 from app.admin.accounts import suspend_account
+from app.admin.review_batches import BATCH_MAX, decide_batch, reviews_alike
 from app.assets.blur import PICTURE_BYTES_MAX, blur_picture
 from app.audit_log.actor import Actor
 from app.clock import now
@@ -23,9 +24,9 @@ from app.parsing import parse_integer
 from app.reports.display_names import display_names
 from app.roles import Role
 from app.storage import get_storage
-from app.web.auth import AdminDep, FormDep, ModeratorDep, SessionDep, Visitor, text_of
+from app.web.auth import AdminDep, FormDep, ModeratorDep, SessionDep, Visitor, text_of, texts_of
 from app.web.forms import NO_FORM, SubmittedForm
-from app.web.language import gettext
+from app.web.language import gettext, ngettext
 from app.web.render import page, redirect
 
 router = APIRouter(prefix="/admin/moderation", include_in_schema=False)
@@ -68,27 +69,43 @@ def show_reviews(
 
 
 @router.get("/{review_id}")
-def show_review(request: Request, session: SessionDep, visitor: ModeratorDep, review_id: str) -> Response:
-    """Show an order in review with its words. The audit log records who has read them."""
-    return _review(request, session, visitor, review_id)
+def show_review(
+    request: Request,
+    session: SessionDep,
+    visitor: ModeratorDep,
+    review_id: str,
+    decided: Annotated[int | None, Query(ge=0, le=BATCH_MAX)] = None,
+    earlier: Annotated[int, Query(ge=0, le=BATCH_MAX)] = 0,
+) -> Response:
+    """Show an order in review with its words. The audit log records who has read them.
+
+    `decided` and `earlier` are how many reviews the action before has decided, and how many had been decided by then.
+    """
+    return _review(request, session, visitor, review_id, batch=None if decided is None else (decided, earlier))
 
 
 @router.post("/{review_id}/decision")
 def post_decision(
     request: Request, session: SessionDep, visitor: ModeratorDep, form: FormDep, review_id: str
 ) -> Response:
-    """Allow or refuse the order."""
+    """Allow or refuse the order, and those that are alike and were chosen with it (`also`)."""
+    also, query = texts_of(form, "also"), ""
     try:
-        with session.begin_nested():
-            text = text_of(form, "decision")
-            if text not in (Decision.ALLOW, Decision.REFUSE):
-                message = "Choose whether the order is allowed or refused."
-                raise AppError("invalid_request", message, field="decision", allowed=["allow", "refuse"])
-            actor, reason = Actor.of(visitor.caller), text_of(form, "reason")
-            moderation.decide(session, actor, review_id, Decision(text), reason=reason)
+        text = text_of(form, "decision")
+        if text not in (Decision.ALLOW, Decision.REFUSE):
+            message = "Choose whether the order is allowed or refused."
+            raise AppError("invalid_request", message, field="decision", allowed=["allow", "refuse"])
+        actor, decision, reason = Actor.of(visitor.caller), Decision(text), text_of(form, "reason")
+        if also:
+            results = decide_batch(session, actor, [review_id, *also], decision, reason=reason)
+            decided = sum(each.is_new for each in results)
+            query = f"?decided={decided}&earlier={len(results) - decided}"
+        else:
+            with session.begin_nested():
+                moderation.decide(session, actor, review_id, decision, reason=reason)
     except AppError as error:
         return _review(request, session, visitor, review_id, error=error, form=SubmittedForm(form, "decision"))
-    return redirect(request, f"/admin/moderation/{review_id}")
+    return redirect(request, f"/admin/moderation/{review_id}{query}")
 
 
 @router.post("/{review_id}/suspension")
@@ -169,6 +186,7 @@ def _review(
     form: SubmittedForm = NO_FORM,
     tokens: dict[int, str] | None = None,
     is_new: bool = True,
+    batch: tuple[int, int] | None = None,
 ) -> Response:
     if is_new:
         review, job = moderation.view_review(session, Actor.of(visitor.caller), review_id)
@@ -182,6 +200,8 @@ def _review(
         "job": {name: getattr(job, name) for name in ("id", "state", "model", "door", "test", "created_at")},
         "shots": moderation.words_of(job),
         "files": moderation.review_files(session, job),
+        "alike": [] if review.decision else reviews_alike(session, review, job),
+        "batch": [] if batch is None else _batch_sentences(*batch),
         "has_film": review.stage == CheckStage.OUTPUT and is_kept(session, job.id),
         "may_see_film": review.decision is None or Role.MODERATOR in visitor.roles,
         "tokens": tokens or {},
@@ -197,6 +217,14 @@ def _review(
     }
     status = error.status if error else 200
     return page(request, "console/review.html", status=status, title=gettext("Review"), **context)
+
+
+def _batch_sentences(decided: int, earlier: int) -> list[str]:
+    """Return what became of the orders of one action."""
+    sentences = [ngettext("%(number)s order was decided.", "%(number)s orders were decided.", decided)]
+    if earlier:
+        sentences.append(ngettext("%(number)s was decided before.", "%(number)s were decided before.", earlier))
+    return sentences
 
 
 def _counts(history: list[ModerationOutcome]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from app.accounts.keys import issue_key
 from app.accounts.tables import Account
 from app.audit_log.tables import AuditEntry
 from app.db import transaction
+from app.reports.audit import audit_books
 from app.settings import get_settings
 from tests.api_client import World
 
@@ -71,6 +72,49 @@ def test_a_moderator_lists_reads_and_decides(world: World, keys: dict[str, str])
     assert acts(row["id"]) == ["review.viewed", "review.allowed"]
     history = world.get(f"/v1/admin/accounts/{world.alice_id}/moderation", key=mo).json()["data"]
     assert [each["decision"] for each in history] == [None, "refuse", "allow"]
+
+
+def test_orders_that_are_alike_are_decided_in_one_call_that_can_be_repeated(world: World, keys: dict[str, str]) -> None:
+    mo, path = keys["moderator"], "/v1/admin/moderation"
+    group = world.post("/v1/videos", {**FILM, "n": 3}).json()["group"]
+    films = [each["id"] for each in world.get(f"/v1/videos/groups/{group}").json()["videos"]]
+    films.append(world.post("/v1/videos", FILM).json()["id"])
+    others = [
+        world.post("/v1/videos", {**FILM, "prompt": "undress the man"}),
+        world.post("/v1/videos", FILM, key=world.bob),
+    ]
+    reviews = {each["video"]: each["id"] for each in world.get(path, key=mo).json()["data"]}
+    ids = [reviews[film] for film in films]
+    assert world.get(f"{path}/{ids[1]}", key=mo).json()["alike"][-1] == ids[3]
+    assert set(world.get(f"{path}/{ids[1]}", key=mo).json()["alike"]) == {ids[0], *ids[2:]}
+    body = {"reviews": ids, "decision": "refuse", "reason": "Against the rules"}
+    # Somebody who reads one of them has not seen what other words, or another account, ask for.
+    for other in others:
+        wrong = {**body, "reviews": [*ids, reviews[other.json()["id"]]]}
+        answer = world.post(f"{path}/decisions", wrong, key=mo)
+        assert (answer.status_code, answer.json()["field"]) == (422, "reviews"), answer.text
+    for wrong in ({**body, "reviews": []}, {**body, "reviews": ids * 20}, {**body, "reason": " "}):
+        assert world.post(f"{path}/decisions", wrong, key=mo).status_code == 422
+    assert world.post(f"{path}/decisions", {**body, "reviews": [*ids, "moderation_none"]}, key=mo).status_code == 404
+    assert world.post(f"{path}/decisions", body, key=keys["pricing_author"]).status_code == 403
+    assert [each["decision"] for each in outcomes_of(world, mo)] == [None] * 5
+    world.post(f"{path}/{ids[2]}/decision", {"decision": "allow", "reason": "A sauna advert"}, key=keys["operator"])
+    for are_new in ([True, True, False, True], [False] * 4):
+        data = world.post(f"{path}/decisions", body, key=mo).json()["data"]
+        assert [each["id"] for each in data] == ids
+        assert [each["is_new"] for each in data] == are_new
+        assert [each["decision"] for each in data] == ["refuse", "refuse", "allow", "refuse"]
+    assert [acts(each)[-1] for each in ids] == ["review.refused", "review.refused", "review.allowed", "review.refused"]
+    world.work()
+    statuses = [world.get(f"/v1/videos/{film}").json()["status"] for film in films]
+    assert statuses == ["failed", "failed", "completed", "failed"]
+    with transaction() as session:
+        assert audit_books(session) == []
+
+
+def outcomes_of(world: World, key: str) -> list[dict[str, Any]]:
+    """What moderation knows of the account of the orders."""
+    return world.get(f"/v1/admin/accounts/{world.alice_id}/moderation", key=key).json()["data"]  # type: ignore[no-any-return]
 
 
 def test_each_verb_needs_its_role(world: World, keys: dict[str, str]) -> None:

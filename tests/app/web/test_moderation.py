@@ -114,6 +114,37 @@ def test_an_allowed_order_is_made_and_the_history_of_its_account_is_shown(desk: 
     assert f"/admin/moderation/{first.id}" in mo.page.text  # type: ignore[union-attr]
 
 
+def test_orders_of_the_same_words_are_decided_together_without_scripts(desk: Site) -> None:
+    alice = desk.browser("alice")
+    for _ in range(3):
+        order(alice, shot_prompt=WORDS)
+    order(alice, shot_prompt="undress the man")
+    with transaction() as session:
+        rows = session.scalars(
+            select(ModerationOutcome).order_by(ModerationOutcome.first_at, ModerationOutcome.id)
+        ).all()
+    *films, other = [row.id for row in rows]
+    assert len(films) == 3
+    first, mo = films[0], desk.browser("mo")
+    page = mo.get(f"/admin/moderation/{first}").text
+    # They have the same words, so they are chosen; the other order is not offered.
+    offered = re.findall(r'name="also" value="([^"]+)"( checked)?', page)
+    assert offered == [(each, " checked") for each in films[1:]]
+    decision = {"decision": "refuse", "reason": "Against the rules"}
+    wrong = mo.send(f"/admin/moderation/{first}/decision", {**decision, "also": [other]})
+    assert (wrong.status_code, "same words and files" in mo.text()) == (422, True)
+    # Somebody else decides one of them meanwhile.
+    author = desk.browser("author")
+    author.get(f"/admin/moderation/{films[2]}")
+    author.send(f"/admin/moderation/{films[2]}/decision", {"decision": "allow", "reason": "A sauna advert"})
+    mo.send(f"/admin/moderation/{first}/decision", {**decision, "also": films[1:]})
+    assert "2 orders were decided. 1 was decided before." in mo.text()
+    with transaction() as session:
+        decided = {row.id: row.decision for row in session.scalars(select(ModerationOutcome))}
+    assert [decided[each] for each in (*films, other)] == ["refuse", "refuse", "allow", None]
+    assert acts(films[1]) == ["review.refused"]
+
+
 def test_pictures_are_blurred_until_somebody_asks_which_is_logged(desk: Site, tmp_path: Path) -> None:
     add_picture(desk, tmp_path, order(desk.browser("alice"), shot_prompt=WORDS).removeprefix("/films/"))
     row, mo = review(), desk.browser("mo")
