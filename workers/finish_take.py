@@ -75,6 +75,7 @@ class FinishTake(RunningTake):
             job = session.get_one(Job, self.claim.job_id)
             self._spec = Spec.model_validate(job.spec)
             self._is_part = job.cancel_requested_at is not None
+            self._is_checked = checks_films(session)
             units = session.scalars(
                 select(Unit)
                 .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.state == "done")
@@ -122,7 +123,7 @@ class FinishTake(RunningTake):
         Raises BrokenFilm, UnmarkedFilm, StoppedFilm and UncheckedFilm.
         """
         self._check_control()
-        check_output(self.claim, self.folder / "signed.mp4")
+        check_output(self.claim, self.folder / "signed.mp4", lambda: self._read_film().frame_hashes)
         self._check_control()
         stored = self.folder / "stored.mp4"
         sha256 = self._store_film(stored)
@@ -132,10 +133,9 @@ class FinishTake(RunningTake):
         measured = measure(stored, decodes_pictures=False, sound_readers=[wave.read])
         if measured.sha256 != sha256:
             raise BrokenFilm("the stored film differs from the one that was uploaded")
-        assert self._reading is not None
-        reading = self._reading.result()
+        reading = self._read_film()
         measured = measured.as_copy_of(reading.measure)
-        if checks_films():
+        if self._is_checked:
             self._store_pictures(self._check_control)
         check_film(self._spec, measured, is_part=self._is_part)
         with self._marks_stage():
@@ -263,9 +263,14 @@ class FinishTake(RunningTake):
         self._watch()
         label_pictures(reading.pictures, self._spec.visible_label)
         reading.pictures.write(self.folder / "poster.jpg", self.folder / "sprites.jpg")
-        if not checks_films():
+        if not self._is_checked:
             self._store_pictures(self._watch)
         return reading
+
+    def _read_film(self) -> FilmReading:
+        """Wait until the film's pictures are decoded, and return what they are."""
+        assert self._reading is not None
+        return self._reading.result()
 
     def _store_pictures(self, check: Callable[[], None]) -> None:
         for name in ("poster.jpg", "sprites.jpg"):

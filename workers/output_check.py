@@ -1,6 +1,6 @@
 """Check the pictures of a finished film before anything of it is stored; a refused one goes into quarantine."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from app.jobs.plan import FINISH_POOL
 from app.jobs.quarantine import quarantine_film, quarantine_key, release_film
 from app.jobs.review import hold_for_review, refused_message
 from app.jobs.tables import Job
-from app.moderation.check import UNCHECKED
-from app.moderation.outcomes import CheckStage, Finding, Outcome
+from app.moderation.check import UNCHECKED, without_review
+from app.moderation.outcomes import CheckStage, Finding, Outcome, graver
 from app.moderation.picture_checkers import output_checkers, require_checkers
 from app.moderation.policy import moderation_policy
 from app.moderation.record import allowed_categories, record_about_job
+from app.moderation.removed_looks import check_frame_hashes, removed_looks
 from app.moderation.repeaters import count_refusal, scope_of
 from app.storage import Stored, get_storage
 from workers.film.encoding import FilmError
@@ -73,20 +74,23 @@ class UncheckedFilm(FilmError):
     """The film could not be checked, and the policy is closed: the take is tried again later."""
 
 
-def checks_films() -> bool:
-    """Return whether the policy names checkers of finished films."""
-    return bool(output_checkers())
+def checks_films(session: Session) -> bool:
+    """Return whether films are checked: the policy names checkers of them, or there are films that were removed."""
+    return bool(output_checkers()) or removed_looks(session) is not None
 
 
-def check_output(claim: Claim, film: Path) -> None:
+def check_output(claim: Claim, film: Path, frame_hashes: Callable[[], bytes]) -> None:
     """Check a film that is about to be stored, by the checkers that the policy names; without one nothing is read.
 
-    One that was allowed for what it shows is not checked again; where it could not be checked and was allowed, only
-    that passes. Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
+    Its frames are compared with those of removed films too, where there are any: `frame_hashes` returns their PDQ
+    hashes, and may wait for the film to be decoded. A film that was allowed for what it shows is not checked again;
+    where it could not be checked and was allowed, only that passes.
+
+    Raises StoppedFilm, with the film in quarantine, UncheckedFilm, and StorageError.
     """
-    if not checks_films():
-        return
     with transaction() as session:
+        if not checks_films(session):
+            return
         job = session.get_one(Job, claim.job_id)
         is_strict = session.get_one(Account, job.account_id).moderation_level == ModerationLevel.STRICT
         allowed, facts = allowed_categories(session, job.id, CheckStage.OUTPUT), _facts(job)
@@ -94,12 +98,16 @@ def check_output(claim: Claim, film: Path) -> None:
             release_film(session, job.id)
             return
     check = _check(film, owner=facts["account_id"], strict=is_strict)
-    if check.against is not None:
-        _, finding = check.against
-        if finding.outcome is Outcome.REFUSE and finding.category == UNCHECKED:
-            raise UncheckedFilm(f"The film could not be checked ({finding.rule}).")
-        if finding.category not in allowed:
-            raise StoppedFilm(finding, _quarantined(claim, film, finding))
+    against = None if check.against is None else check.against[1]
+    if against is not None and against.outcome is Outcome.REFUSE and against.category == UNCHECKED:
+        raise UncheckedFilm(f"The film could not be checked ({against.rule}).")
+    if against is None or against.outcome is not Outcome.REFUSE:
+        hashes = frame_hashes()
+        with transaction() as session:
+            look = check_frame_hashes(session, hashes)
+        against = graver(against, without_review(look) if is_strict else look)
+    if against is not None and against.category not in allowed:
+        raise StoppedFilm(against, _quarantined(claim, film, against))
     if check.unchecked or allowed:
         with transaction() as session:
             for finding in check.unchecked:

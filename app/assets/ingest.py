@@ -141,6 +141,12 @@ def read_url(
     return _ingest(asset, receive, kind=kind, field=field, stored=stored, room=room)
 
 
+def require_unblocked(session: Session, asset: Asset) -> None:
+    """Raise AppError `asset_refused` for a file that was removed after a report."""
+    if is_blocked(session, asset.source_sha256, asset.sha256):
+        raise AppError("asset_refused", f"The file was refused: {BLOCKED_REASON}.", field="file")
+
+
 def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = None) -> Asset:
     """Write the row of an asset, which by default expires after KEEP_DAYS.
 
@@ -148,8 +154,7 @@ def add_asset(session: Session, asset: Asset, *, expires_at: datetime | None = N
     was removed after a report. What was stored of it refers to no row, so retention removes it.
     """
     require_active_now(session, asset.account_id)
-    if is_blocked(session, asset.source_sha256, asset.sha256):
-        raise AppError("asset_refused", f"The file was refused: {BLOCKED_REASON}.", field="file")
+    require_unblocked(session, asset)
     asset.created_at = now(session)
     asset.expires_at = expires_at or asset.created_at + timedelta(days=KEEP_DAYS)
     session.add(asset)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.caller import Caller
+from app.assets.ingest import require_unblocked
 from app.assets.owner import AssetOwner, OwnerIds, owned
 from app.assets.tables import Asset, AssetState
 from app.db import commit_early
@@ -20,6 +21,7 @@ from app.jobs.schemas import VideoRequest
 from app.jobs.spec import Spec
 from app.moderation.outcomes import CheckStage, Finding, Outcome
 from app.moderation.picture_checkers import input_checkers
+from app.moderation.removed_looks import removed_looks
 from app.storage import get_storage
 
 FRAMES = ("first_frame", "last_frame")
@@ -72,15 +74,14 @@ def check_request_files(
         raise refusal(finding, CheckStage.INPUT, field=field)
 
 
-def require_checked_files(order: OrderIdentity, spec: Spec) -> None:
+def require_checked_files(session: Session, order: OrderIdentity, spec: Spec) -> None:
     """Raise AppError `conflict` for a picture or clip of an order that became ready after the order was checked."""
-    if not input_checkers():
-        return
     files = order.checked.files if order.checked is not None else frozenset()
-    for asset_id, field in _spec_files(spec).items():
-        if asset_id not in files:
-            message = "The file was not ready when the order was checked; send the order again."
-            raise AppError("conflict", message, field=field, id=asset_id)
+    unseen = {asset_id: field for asset_id, field in _spec_files(spec).items() if asset_id not in files}
+    if unseen and (input_checkers() or removed_looks(session) is not None):
+        asset_id, field = next(iter(unseen.items()))
+        message = "The file was not ready when the order was checked; send the order again."
+        raise AppError("conflict", message, field=field, id=asset_id)
 
 
 def order_files(order: OrderIdentity) -> dict[str, str]:
@@ -108,7 +109,11 @@ def _check(
     session: Session, caller: Caller, wanted: Mapping[str, str], new: Sequence[Asset], *, owner: AssetOwner
 ) -> tuple[PicturesCheck | None, list[Asset]]:
     """Check the files of an owner among those wanted that are there; None where there is nothing to check."""
-    checkers = input_checkers(strict=caller.is_strict) if wanted else []
+    if not wanted:
+        return None, []
+    looks = removed_looks(session)
+    # Last: what its own checkers refuse, a moderator need not look at.
+    checkers = [*input_checkers(strict=caller.is_strict), *([] if looks is None else [looks])]
     if not checkers:
         return None, []
     unborn = [asset for asset in new if asset.id in wanted]
@@ -118,6 +123,10 @@ def _check(
     files = [asset for asset in assets if asset.kind in ("picture", "clip") and asset.sha256 and asset.key]
     if not files:
         return None, []
+    if looks is not None:
+        # The file itself is known for sure, and says so.
+        for asset in unborn:
+            require_unblocked(session, asset)
     storage = get_storage()
     sources = [PictureFile(str(each.sha256), partial(storage.get_file, str(each.key))) for each in files]
     commit_early(session)

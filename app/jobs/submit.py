@@ -153,7 +153,7 @@ def _check(
     check_not_retired(first.model, facts.now)
     check_terms(session, first.model, accepted=facts.accepted_terms)
     check_inputs(session, first.spec)
-    require_checked_files(order, first.spec)
+    require_checked_files(session, order, first.spec)
 
 
 def _check_cap(request: VideoRequest, total: Money) -> None:

@@ -29,6 +29,9 @@ class PicturesPolicy(BaseModel):
     quarantine_days: int = Field(14, ge=0, le=365)
     # Whether customers see previews and finished shots of a film before it was checked, where films are checked.
     previews: bool = False
+    # What becomes of orders and films with frames like those of a film that was removed after a report. None: a
+    # moderator decides where a policy is named, else they are refused.
+    lookalikes: Literal["review", "refuse", "allow"] | None = None
 
 
 class RepeatersPolicy(BaseModel):

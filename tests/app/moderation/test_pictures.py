@@ -234,12 +234,17 @@ def test_a_file_that_becomes_ready_after_the_check_is_not_ordered_unseen(
     with transaction() as session:
         spec = Spec.model_validate(session.get_one(Job, job_id).spec)
     order = OrderIdentity(request=VideoRequest(prompt="bars"), checked=CheckedOrder((), ""))
-    require_checked_files(order, spec)
+
+    def require(order: OrderIdentity) -> None:
+        with transaction() as session:
+            require_checked_files(session, order, spec)
+
+    require(order)
     policy()
     with pytest.raises(AppError) as caught:
-        require_checked_files(order, spec)
+        require(order)
     assert (caught.value.code, caught.value.field) == ("conflict", "first_frame")
-    require_checked_files(replace(order, checked=CheckedOrder((), "", files=frozenset({green}))), spec)
+    require(replace(order, checked=CheckedOrder((), "", files=frozenset({green}))))
 
 
 def test_a_projects_key_derives_from_a_film_whose_picture_is_the_accounts(
