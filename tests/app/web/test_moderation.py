@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.accounts.members import add_member
 from app.accounts.tables import Account, Member
@@ -130,6 +130,15 @@ def test_orders_of_the_same_words_are_decided_together_without_scripts(desk: Sit
     # They have the same words, so they are chosen; the other order is not offered.
     offered = re.findall(r'name="also" value="([^"]+)"( checked)?', page)
     assert offered == [(each, " checked") for each in films[1:]]
+    # Finished films differ, whatever their words are: nothing is chosen in advance.
+    for stage, is_chosen in (("output", False), ("prompt", True)):
+        with transaction() as session:
+            session.execute(update(ModerationOutcome).where(ModerationOutcome.id.in_(films)).values(stage=stage))
+        page = mo.get(f"/admin/moderation/{first}").text
+        assert page.count('name="also"') == 2
+        assert ("Their films differ" in page, 'name="also" value="' + films[1] + '" checked' in page) == (
+            not is_chosen, is_chosen,
+        )  # fmt: skip
     decision = {"decision": "refuse", "reason": "Against the rules"}
     wrong = mo.send(f"/admin/moderation/{first}/decision", {**decision, "also": [other]})
     assert (wrong.status_code, "same words and files" in mo.text()) == (422, True)
