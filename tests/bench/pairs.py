@@ -80,3 +80,10 @@ def print_ratio(name: str, plain: float, filled: float, *, bar: float, what: str
     ratio = filled / plain
     mark = "pass" if ratio <= bar else "MISS"
     print(f"{mark}  {name}: {plain:.1f} ms, {filled:.1f} ms with {what}, ratio {ratio:.2f} (bar {bar})")
+
+
+def print_share(name: str, part: float, whole: float, *, bar: float) -> None:
+    """Print the seconds of a part and of a whole, its share, and whether it is within its bar."""
+    share = part / whole
+    mark = "pass" if share <= bar else "MISS"
+    print(f"{mark}  {name}: {part:.3f} s of {whole:.2f} s, {share:.1%} (bar {bar:.0%})")
