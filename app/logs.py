@@ -16,8 +16,9 @@ from typing import Any
 
 from app.settings import get_settings
 
-# The ids that this task or thread works on now: request_id, job_id, take_id, delivery_id. The mapping is shared with
-# the threads that a request uses, so that ids which a handler adds are on the request's own line.
+# The ids that this task or thread works on now: request_id, trace_id, account_id, job_id, take_id, worker_id,
+# delivery_id, event_id. The mapping is shared with the threads that a request uses, so that ids which a handler adds
+# are on the request's own line.
 _IDS: ContextVar[dict[str, str] | None] = ContextVar("cinemeter_ids", default=None)
 
 

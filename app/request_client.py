@@ -15,6 +15,8 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.requests import Request
 
+from app.logs import add_log_ids
+
 # How long credentials count for their account after they were last valid.
 _REMEMBERED_SECONDS = 60.0
 _REMEMBERED_MAX = 10_000
@@ -72,7 +74,11 @@ def client_of(request: Request) -> Callable[[], RequestClient]:
 
 
 def remember_client(request: Request, account_id: str) -> None:
-    """Count a request that was authenticated, and those that follow with the same credentials, for its account."""
+    """Count a request that was authenticated, and those that follow with the same credentials, for its account.
+
+    The lines that the request logs from here on carry the account.
+    """
+    add_log_ids(account_id=account_id)
     credentials = credentials_hash(request)
     if credentials is not None:
         _valid.add(credentials, account_id)

@@ -6,6 +6,7 @@ with it, the extra `cinemeter[tracing]` must be installed.
 """
 
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +20,19 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 def read_traceparent(header: str | None) -> str | None:
     """Return a caller's `traceparent` header if it is well formed, else None: it will be stored and forwarded."""
     return header if header is not None and _TRACEPARENT.fullmatch(header) else None
+
+
+def new_traceparent() -> str:
+    """Return the `traceparent` of a new trace, for a request that came without one and is not traced here.
+
+    It is marked as sampled, so that a caller's or a later process's tracer does not leave its spans out.
+    """
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    """Return the trace's id, 32 hexadecimal digits, of a well-formed `traceparent`; None where there is none."""
+    return traceparent.split("-")[1] if traceparent else None
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from app.accounts.keys import authenticate
 from app.db import autocommit, transaction
 from app.errors import AppError
 from app.jobs.rate_limits import count_known_key, count_request
+from app.logs import add_log_ids
 from app.request_client import client_of, remember_client
 from app.request_session import SessionDep, gate_place
 from app.roles import Scope, require_role, require_scope
@@ -43,6 +44,7 @@ def require_key(request: Request) -> str:
     """
     key, client = bearer_key(request), client_of(request)()
     if client.is_known:
+        add_log_ids(account_id=client.name)
         return client.name
     try:
         with transaction() as session:

@@ -21,7 +21,7 @@ from app.metrics import REQUEST_SECONDS, REQUESTS
 from app.request_gate import ClientGone
 from app.request_limits import declared_limits
 from app.request_session import admit, end_admission
-from app.trace import read_traceparent, span
+from app.trace import new_traceparent, read_traceparent, span, trace_id_of
 
 log = logging.getLogger("cinemeter.requests")
 
@@ -48,8 +48,10 @@ class RequestMiddleware:
         request.state.request_id = request_id
         parent = read_traceparent(request.headers.get("traceparent"))
         with bind_log_ids(request_id=request_id), span("request", parent=parent, request_id=request_id) as traceparent:
-            # A job created by this request stores it, so that its takes and webhooks continue the trace.
-            request.state.traceparent = traceparent
+            # A job created by this request stores it, so that its takes and webhooks continue the trace, and so that
+            # their log lines carry its id, where spans are sent to nobody too.
+            request.state.traceparent = traceparent or new_traceparent()
+            add_log_ids(trace_id=trace_id_of(request.state.traceparent) or "")
             await self._answer(request, request_id, receive, send)
 
     async def _answer(self, request: Request, request_id: str, receive: Receive, send: Send) -> None:

@@ -30,6 +30,7 @@ from app.jobs.states import JobState, Stage, TakeState, UnitState, advance, is_f
 from app.jobs.tables import Job
 from app.metrics import CLAIMS, WAIT_SECONDS
 from app.settings import get_settings
+from app.trace import trace_id_of
 from app.wakeups import wake_after_commit
 
 # A chosen unit may have been cancelled or have expired meanwhile; then the next one is chosen at once.
@@ -60,7 +61,7 @@ class Claim:
         """Return the ids that each log line about this take carries: its own, and those of what it is part of."""
         ids = {
             "request_id": self.request_id,
-            "trace_id": self.traceparent and self.traceparent.split("-")[1],
+            "trace_id": trace_id_of(self.traceparent),
             "account_id": self.account_id,
             "job_id": self.job_id,
             "take_id": self.take_id,

@@ -24,6 +24,7 @@ from app.db import commit_early
 from app.errors import AppError
 from app.jobs.idempotency import OrderIdentity, earlier_job, scoped_key
 from app.jobs.order_restraints import restraint
+from app.logs import add_log_ids
 from app.moderation.policy import moderation_policy
 from app.moderation.repeaters import scope_of
 from app.prices.find import book_at
@@ -83,6 +84,7 @@ def count_known_key(request: Request, key: str) -> bool:
     expires_at, account_id, test, limit = _known_keys.get(_digest(key), (0.0, "", False, 0))
     if expires_at <= time.monotonic():
         return False
+    add_log_ids(account_id=account_id)  # Also on the line of a request that is refused before it is authenticated.
     _count(request, "requests", account_id, test=test, limit=limit)
     return True
 

@@ -17,6 +17,7 @@ from app.admin.inbox_counts import INBOX_COUNTS
 from app.admin.moderation import MODERATORS
 from app.db import transaction
 from app.errors import AppError
+from app.logs import add_log_ids
 from app.request_client import client_of, remember_client
 from app.request_limits import RequestLimits, WorkKind
 from app.request_session import SessionDep as SessionDep
@@ -165,6 +166,7 @@ def _require_signed_in(request: Request) -> str:
     """Return the account of the visitor who sends a body. Raises AppError `unauthenticated`."""
     client = client_of(request)()
     if client.is_known:
+        add_log_ids(account_id=client.name)
         return client.name
     with transaction() as session:
         visitor = find_visitor(request, session)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.clock import now
 from app.events.tables import Event
+from app.trace import trace_id_of
 from app.webhooks.health import abandon_waiting, lock_endpoints
 from app.webhooks.limits import EndpointLane, allocate, paced_until
 from app.webhooks.secret import active_secrets, owner_of
@@ -113,9 +114,9 @@ class DeliveryRequest:
 
     def ids(self) -> dict[str, str]:
         """Return the ids that each log line about this delivery carries."""
-        known = {"request_id": self.request_id, "job_id": self.job_id}
+        known = {"request_id": self.request_id, "trace_id": trace_id_of(self.traceparent), "job_id": self.job_id}
         ids = {name: value for name, value in known.items() if value is not None}
-        return {**ids, "delivery_id": self.delivery_id, "event_id": self.event_id}
+        return {**ids, "account_id": self.account_id, "delivery_id": self.delivery_id, "event_id": self.event_id}
 
 
 def claim_deliveries(

@@ -161,8 +161,9 @@ class Courier:
             return False
         except Exception:
             if len(batch) == 1:
-                log.exception("the attempt of delivery %s cannot be written", batch[0].request.delivery_id)
-                return await self._report_status(batch[0])
+                with bind_log_ids(**batch[0].request.ids()):
+                    log.exception("the attempt of delivery %s cannot be written", batch[0].request.delivery_id)
+                    return await self._report_status(batch[0])
             log.exception("reporting %d attempts failed, trying one by one", len(batch))
             for result in batch:
                 while not await self._report([result]):

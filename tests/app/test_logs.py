@@ -3,14 +3,17 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 
 import pytest
 
+from app.db import transaction
+from app.jobs.tables import Job
 from app.logs import JsonLines, TextLines, add_log_ids, bind_log_ids, current_ids, set_up_logs
 from app.settings import get_settings
+from app.trace import trace_id_of
 from tests.api_client import World
+from tests.app.log_lines import lines_of
 from tests.app.webhooks.couriers import courier_thread
 from tests.workers.worker_processes import wait_until
 
@@ -73,35 +76,44 @@ def test_the_settings_choose_form_and_level(monkeypatch: pytest.MonkeyPatch) -> 
         get_settings.cache_clear()
 
 
-@contextmanager
-def lines_of(*names: str) -> Iterator[list[dict[str, str]]]:
-    """Keep the lines of these loggers as they are written, with the ids of the moment."""
-    lines: list[dict[str, str]] = []
-
-    class Keeper(logging.Handler):
-        def emit(self, entry: logging.LogRecord) -> None:
-            lines.append(json.loads(JsonLines("test").format(entry)))
-
-    keeper = Keeper()
-    loggers = [logging.getLogger(name) for name in names]
-    for logger in loggers:
-        logger.addHandler(keeper)
-        logger.setLevel(logging.INFO)
-    try:
-        yield lines
-    finally:
-        for logger in loggers:
-            logger.removeHandler(keeper)
-            logger.setLevel(logging.NOTSET)
-
-
 ORDER = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
 
 
-def test_the_line_of_an_order_names_its_request_and_its_job(world: World) -> None:
+def test_the_line_of_an_order_names_its_request_its_account_and_its_job(world: World) -> None:
     with lines_of("cinemeter.requests") as lines:
         answer = world.post("/v1/videos", ORDER, headers={"X-Request-Id": "my-own-id"})
     assert (lines[-1]["request_id"], lines[-1]["job_id"]) == ("my-own-id", answer.json()["id"])
+    assert lines[-1]["account_id"] == world.alice_id
+
+
+def test_a_caller_s_trace_is_on_the_line_and_a_malformed_one_is_not(world: World) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with lines_of("cinemeter.requests") as lines:
+        world.app.get("/v1/videos", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        world.app.get("/v1/videos", headers={"traceparent": "00-someone@example.org"})
+        world.app.get("/v1/videos")
+    assert lines[0]["trace_id"] == trace
+    made = {line["trace_id"] for line in lines[1:]}
+    assert len(made) == 2
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in made)
+
+
+def test_every_way_in_names_its_account_and_a_stranger_has_none(world: World) -> None:
+    key = {"Authorization": f"Bearer {world.alice}"}
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    accept = {"Accept": "application/json, text/event-stream"}
+    with lines_of("cinemeter.requests") as lines:
+        job = world.post("/v1/videos", ORDER).json()["id"]
+        world.app.get("/v1/videos", headers=key)
+        world.app.get(f"/v1/videos/{job}", headers=key)  # Answered without the route.
+        world.app.post("/mcp", json=call, headers=key | accept)
+        world.app.post("/v1/videos", content=b"{", headers=key)
+    assert {line["account_id"] for line in lines} == {world.alice_id}, [line["message"] for line in lines]
+    with lines_of("cinemeter.requests") as lines:
+        world.app.get("/v1/videos")
+        world.app.get("/v1/videos", headers={"Authorization": f"Bearer {world.alice[:-1]}"})
+        world.app.get("/healthz")
+    assert not any("account_id" in line for line in lines)
 
 
 def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
@@ -112,8 +124,13 @@ def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
     with lines_of("workers.worker_loop") as lines:
         world.work()
     assert [line["message"] for line in lines] == ["A take of a segment begins", "A take of a finish begins"]
+    with transaction() as session:
+        trace = trace_id_of(session.get_one(Job, job["id"]).traceparent)
+    assert trace
     for line in lines:
         assert (line["request_id"], line["job_id"]) == ("my-own-id", job["id"])
+        assert (line["account_id"], line["trace_id"]) == (world.alice_id, trace)
+        assert line["worker_id"]
     assert len({line["take_id"] for line in lines}) == 2
     # Under another secret the delivery cannot be signed, and the courier says so.
     monkeypatch.setenv("CINEMETER_SECRET", "another secret than the one that it was made under")
@@ -123,3 +140,4 @@ def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(
     line_of_error = next(line for line in lines if "cannot be signed" in line["message"])
     assert (line_of_error["request_id"], line_of_error["job_id"]) == ("my-own-id", job["id"])
     assert line_of_error["delivery_id"]
+    assert (line_of_error["account_id"], line_of_error["trace_id"]) == (world.alice_id, trace)

@@ -22,6 +22,7 @@ from app.web.headers import page_headers
 from app.web.password_links import welcome_links
 from app.web.sessions import IDLE_MAX
 from app.web.tables import WebSession
+from tests.app.log_lines import lines_of
 from tests.app.web.conftest import PASSWORD, Site
 
 
@@ -232,6 +233,15 @@ def test_a_sign_in_link_grants_no_more_than_its_author_has(site: Site):
     operator.get("/admin/accounts")
     answer = operator.send(f"/admin/accounts/{approver.account_id}/members/{approver.id}/link")
     assert (answer.status_code, 'id="link"' in answer.text) == (403, False)
+
+
+def test_the_lines_of_a_visitor_name_the_account_and_no_person(site: Site):
+    browser = site.browser("bob")
+    with lines_of("cinemeter.requests") as lines:
+        browser.get("/studio")
+        browser.get("/no-such-page")
+    assert {line["account_id"] for line in lines} == {site.accounts["bob"]}
+    assert "bob@" not in str(lines)
 
 
 def test_an_invitation_works_once(site: Site):
