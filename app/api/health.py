@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from app.catalog.models import load_catalog
+from app.catalog.pools import UNKNOWN_POOL, PoolPlan, load_pools
 from app.db import get_engine, transaction
 from app.dispatch.worker_registry import live_workers
 from app.jobs.plan import FINISH_POOL
@@ -35,13 +36,16 @@ class SchemaTooOld(Exception):
 class ReadinessOut(BaseModel):
     """Whether this process can answer, and what else an operator wants to know.
 
-    `parts` is `ok` or the reason for each part; only `database` and `schema` decide the status. `pools_without_worker`
-    lists the pools of enabled models, and the one that finishes films, that no worker serves: their films wait.
+    `parts` is `ok` or the reason for each part; only `database` and `schema` decide the status. Of the pools of enabled
+    models, and of the one that finishes films, `pools_without_worker` lists those that no worker serves and for which
+    nothing starts one: their films wait. `pools_asleep` lists those whose workers an autoscaler starts when a film is
+    ordered, as pools.toml says (`workers_max`).
     """
 
     status: Literal["ok", "unavailable"]
     parts: dict[str, str]
-    pools_without_worker: list[str]
+    pools_without_worker: list[str] = []
+    pools_asleep: list[str] = []
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -88,11 +92,15 @@ def _check_required() -> ReadinessOut:
     database = _status_of(_check_database)
     schema = _status_of(_check_schema) if database == "ok" else NO_ANSWER
     if schema != "ok":
-        parts = {"database": database, "schema": schema}
-        return ReadinessOut(status="unavailable", parts=parts, pools_without_worker=[])
-    pools: list[str] = []
-    parts = {"database": "ok", "schema": "ok", "pools": _status_of(lambda: pools.extend(_pools_without_worker()))}
-    return ReadinessOut(status="ok", parts=parts, pools_without_worker=pools)
+        return ReadinessOut(status="unavailable", parts={"database": database, "schema": schema})
+    unserved: dict[str, PoolPlan] = {}
+    parts = {"database": "ok", "schema": "ok", "pools": _status_of(lambda: unserved.update(_unserved_pools()))}
+    return ReadinessOut(
+        status="ok",
+        parts=parts,
+        pools_without_worker=[pool for pool, plan in unserved.items() if not plan.startable()],
+        pools_asleep=[pool for pool, plan in unserved.items() if plan.startable()],
+    )
 
 
 def _status_of(check: Callable[[], None]) -> str:
@@ -114,11 +122,13 @@ def _check_schema() -> None:
             raise SchemaTooOld
 
 
-def _pools_without_worker() -> list[str]:
-    models = load_catalog(get_settings().catalog_dir).values()
-    pools = {FINISH_POOL, *(model.pool for model in models if model.enabled)}
+def _unserved_pools() -> dict[str, PoolPlan]:
+    """Return the pools that have no worker now, in the order of their names, each with what is known of it."""
+    folder = get_settings().catalog_dir
+    plans = load_pools(folder)
+    pools = {FINISH_POOL, *(model.pool for model in load_catalog(folder).values() if model.enabled)}
     with transaction() as session:
-        return [pool for pool in sorted(pools) if not live_workers(session, pool)]
+        return {pool: plans.get(pool, UNKNOWN_POOL) for pool in sorted(pools) if not live_workers(session, pool)}
 
 
 def _check_redis() -> None:

@@ -1,6 +1,7 @@
 """Readiness: the database and its schema decide; storage, Redis and workers are only reported."""
 
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -9,6 +10,7 @@ from app.api import health
 from app.db import transaction
 from app.dispatch.worker_registry import register_worker
 from app.migrations.revisions import known_revisions
+from app.settings import get_settings
 from tests.api_client import World
 
 
@@ -52,6 +54,32 @@ def test_pools_that_no_worker_serves_are_listed(world: World) -> None:
     with transaction() as session:
         register_worker(session, "worker-1", pools=["finish"], host="h", pid=1, device="cpu", facts={})
     assert world.app.get("/readyz").json()["pools_without_worker"] == [pool for pool in before if pool != "finish"]
+
+
+def test_a_pool_whose_workers_an_autoscaler_starts_is_listed_as_asleep(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = 'gpus = [{ name = "24g", memory_gib = 24, workers_max = %d }]'
+    for workers_max, lists in (
+        (2, ("pools_asleep", "pools_without_worker")),
+        (0, ("pools_without_worker", "pools_asleep")),
+    ):
+        folder = tmp_path / str(workers_max)
+        folder.mkdir()
+        (folder / "pools.toml").write_text(f"[pools.synthetic]\n{gpu % workers_max}\n", encoding="utf-8")
+        monkeypatch.setenv("CINEMETER_CATALOG_DIR", str(folder))
+        get_settings.cache_clear()
+        answer = world.app.get("/readyz").json()
+        assert (answer["status"], "synthetic" in answer[lists[0]], "synthetic" in answer[lists[1]]) == (
+            "ok",
+            True,
+            False,
+        )
+        assert "finish" in answer["pools_without_worker"]
+    with transaction() as session:
+        register_worker(session, "worker-1", pools=["synthetic"], host="h", pid=1, device="cpu", facts={})
+    answer = world.app.get("/readyz").json()
+    assert "synthetic" not in answer["pools_asleep"] + answer["pools_without_worker"]
 
 
 def test_a_catalogue_that_cannot_be_read_is_reported_and_decides_nothing(
