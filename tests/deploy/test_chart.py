@@ -16,6 +16,7 @@ from app.settings import Settings
 from tests.autoscaling.keda import BEHAVIOR, SCALED_OBJECT
 from tests.deploy.chart import CHART, MATRIX, Manifest, helm, missing_tools, pod_specs, problems, rendered
 from tests.deploy.install_chart_tools import KUBERNETES
+from tests.deploy.runbook import RUNBOOK
 from tests.repo.documents import CHART_SCHEMA, CHART_SETS, chart_schema
 from tests.repo.sources import ROOT
 
@@ -313,6 +314,17 @@ def test_the_values_of_the_page_render() -> None:
     assert run.returncode == 0, run.stderr
     for manifest in yaml.safe_load_all(run.stdout):
         assert not problems(manifest, "1.34")
+
+
+def test_the_runbook_names_objects_that_the_chart_makes() -> None:
+    names = {manifest["metadata"]["name"] for manifest in of_kind("defaults", "Deployment")}
+    acts = re.findall(r"kubectl --namespace video [a-z ]+? deploy/([a-z-]+)(?: -- cinemeter ([a-z]+))?", RUNBOOK)
+    assert len(acts) >= 3
+    for deployment, command in acts:
+        assert deployment in names
+        assert not command or command in get_command(cli).commands  # type: ignore[attr-defined]
+    for label, value in re.findall(r"--selector ([a-z./]+)=([a-z]+)", RUNBOOK):
+        assert any(each["metadata"]["labels"].get(label) == value for each in of_kind("defaults", "Deployment")), label
 
 
 def renamed(pools: dict[str, Any]) -> dict[str, Any]:

@@ -22,17 +22,10 @@ from app.settings import child_environment, get_settings
 from app.storage import get_storage
 from tests.api_client import World
 from tests.contracts.storage_servers import rclone
+from tests.deploy.runbook import commands
 from tests.repo.sources import ROOT
 
-RUNBOOK = (ROOT / "deploy" / "runbook.md").read_text(encoding="utf-8")
 ORDER: dict[str, Any] = {"model": "synthetic", "prompt": "bars", "seconds": 1, "resolution": "480P"}
-
-
-def commands(name: str) -> str:
-    """The runbook's block of this name, as it is written there."""
-    match = re.search(rf"^```sh {name}\n(.*?)^```", RUNBOOK, flags=re.DOTALL | re.MULTILINE)
-    assert match, name
-    return match[1]
 
 
 @pytest.fixture
@@ -150,6 +143,18 @@ def test_the_same_with_the_commands_for_compose_and_a_bucket(
         assert "Everything agrees." in run("restore-compose")
         run("restore-storage")
         assert _download(world, made["id"]) == film
+        # Another store has the films of this one.
+        with rclone(tmp_path / "new" / "store") as new:
+            facts |= {
+                "STORAGE_NEW": new.endpoint,
+                "NEW_ACCESS_KEY": new.access_key,
+                "NEW_SECRET_KEY": new.secret_key,
+            }
+            run("move-storage")
+            monkeypatch.setenv("CINEMETER_STORAGE_URL", f"s3://films/?endpoint={new.endpoint}")
+            get_settings.cache_clear()
+            shutil.rmtree(tmp_path / "store" / "films")
+            assert _download(world, made["id"]) == film
         get_settings.cache_clear()
 
 
