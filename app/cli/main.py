@@ -143,9 +143,17 @@ def worker() -> None:
 
 
 @app.command("scheduler")
-def scheduler() -> None:
+def scheduler(
+    pod_deletion_cost: Annotated[
+        bool,
+        typer.Option(
+            "--pod-deletion-cost",
+            help="On Kubernetes: keep the deletion cost of the workers' pods, so that idle ones are ended first.",
+        ),
+    ] = False,
+) -> None:
     """Run the scheduler: dispatch, maintenance and daily totals. Of several schedulers, one leads."""
-    serve.run_scheduler()
+    serve.run_scheduler(keeps_pod_costs=pod_deletion_cost)
 
 
 @app.command("courier")

@@ -92,15 +92,19 @@ def run_worker() -> NoReturn:
     os.execve(sys.executable, arguments, child_environment())
 
 
-def run_scheduler() -> None:
-    """Run dispatch, maintenance and daily totals until a stop signal. Of several schedulers, one leads."""
+def run_scheduler(*, keeps_pod_costs: bool = False) -> None:
+    """Run dispatch, maintenance and daily totals until a stop signal. Of several schedulers, one leads.
+
+    With `keeps_pod_costs`, the one that leads tells Kubernetes which pods of workers to end last.
+    """
     from app.dispatch.gauges import DatabaseGauges
+    from app.dispatch.pod_costs import PodCosts
     from app.dispatch.scheduler import run_scheduler as run
 
     name_process("scheduler")
     set_up_logs("scheduler")
     serve_metrics("scheduler", [DatabaseGauges()])
-    run(stop_event())
+    run(stop_event(), PodCosts() if keeps_pod_costs else None)
 
 
 def run_courier() -> None:

@@ -17,6 +17,7 @@ from app.dispatch.leader import Leadership, LeadershipLost
 from app.dispatch.lease import lose_take
 from app.dispatch.lock_patience import LockPatience
 from app.dispatch.maintenance import count_repairs
+from app.dispatch.pod_costs import PodCosts, run_pod_costs
 from app.dispatch.queue_snapshot import SnapshotTimer, refresh_queue_snapshot
 from app.dispatch.reconcile import StalledJobScan, reconcile_job, stalled_jobs
 from app.dispatch.retention import run_retention
@@ -265,14 +266,19 @@ def record_forecasts(leadership: Leadership) -> None:
         score_eta_forecasts(session)
 
 
-def run_scheduler(stop: threading.Event) -> None:
-    """Lead, or stand by, until `stop` is set: send wake-ups, run repairs, renew the leader's lease, run retention."""
+def run_scheduler(stop: threading.Event, costs: PodCosts | None = None) -> None:
+    """Lead, or stand by, until `stop` is set: send wake-ups, run repairs, renew the leader's lease, run retention.
+
+    With `costs`, what ending each worker's pod costs is written to Kubernetes.
+    """
     leadership = Leadership("scheduler")
     pause, snapshots = get_settings().sweep_seconds, SnapshotTimer()
-    retention = threading.Thread(
-        target=run_retention, args=(stop, lambda: leadership.term is not None), name="retention", daemon=True
-    )
-    retention.start()
+    besides: list[tuple[Callable[..., None], tuple[Any, ...]]] = [(run_retention, ())]
+    if costs is not None:
+        besides.append((run_pod_costs, (costs,)))
+    for target, more in besides:
+        arguments = (stop, lambda: leadership.term is not None, *more)
+        threading.Thread(target=target, args=arguments, name=target.__name__, daemon=True).start()
     while not stop.is_set():
         began = time.monotonic()
         LIVENESS.record_step()

@@ -1,4 +1,4 @@
-"""Post one body to one receiver: one total timeout, no redirects, a bounded read, a result instead of an exception."""
+"""Send one body to one receiver: one total timeout, no redirects, a bounded read, a result instead of an exception."""
 
 import asyncio
 import ssl
@@ -77,17 +77,24 @@ class Sender:
 
         A persistent connection that the receiver closed meanwhile is replaced once within the same timeout.
         """
+        return await self._send("POST", url, body, headers)
+
+    async def patch(self, url: str, body: bytes, headers: Mapping[str, str]) -> PostResult:
+        """Send `body` by PATCH, in all else as `post`."""
+        return await self._send("PATCH", url, body, headers)
+
+    async def _send(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> PostResult:
         reason = url_refusal(url, strict=self._egress.strict_urls)
         if reason:
             return PostResult(None, {}, b"", "blocked", reason, None, Exchange().timings())
         deadline = asyncio.get_running_loop().time() + self._seconds
-        answer, reused = await self._post_once(url, body, headers, deadline)
+        answer, reused = await self._send_once(method, url, body, headers, deadline)
         if reused and answer.fault == "disconnected":
-            answer, _ = await self._post_once(url, body, headers, deadline)
+            answer, _ = await self._send_once(method, url, body, headers, deadline)
         return answer
 
-    async def _post_once(
-        self, url: str, body: bytes, headers: Mapping[str, str], deadline: float
+    async def _send_once(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: float
     ) -> tuple[PostResult, bool]:
         exchange = Exchange()
         current_exchange.set(exchange)
@@ -98,8 +105,8 @@ class Sender:
         try:
             async with (
                 asyncio.timeout_at(deadline),
-                self._http.post(
-                    url, data=body, headers=headers, allow_redirects=False, proxy=self._egress.proxy or None
+                self._http.request(
+                    method, url, data=body, headers=headers, allow_redirects=False, proxy=self._egress.proxy or None
                 ) as response,
             ):
                 exchange.answered = monotonic()

@@ -42,6 +42,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
             "signingKey": {"secret": "signing"},
             "moderation": {"policy": {"secret": "moderation"}, "classifier": {"claim": "classifier"}},
             "serviceAccountName": "films",
+            "scheduler": {"podDeletionCost": True},
             "podAnnotations": {"example.org/team": "films"},
             "podLabels": {"example.org/queue": "films"},
             "api": {"nodeSelector": {"disk": "ssd"}, "service": {"type": "LoadBalancer", "annotations": {"a": "b"}}},
@@ -72,6 +73,7 @@ MATRIX: dict[str, tuple[str, dict[str, Any]]] = {
         KUBERNETES[0],
         {"api": {"hpa": {"enabled": False}}, "migrate": {"enabled": False}, "networkPolicy": {"enabled": False}},
     ),
+    "costs-of-pods": (KUBERNETES[0], {"scheduler": {"podDeletionCost": True}}),
     "weights-in-an-image": (
         KUBERNETES[-1],
         {"pools": {"wan-80g": {**_GPU, "weights": {"image": "registry.example.org/weights:1"}}}},

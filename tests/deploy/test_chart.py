@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from app.api.health import router
 from app.cli.main import app as cli
+from app.dispatch.pod_costs import ClusterApi
 from app.metrics_server import metrics_app
 from app.settings import Settings
 from tests.autoscaling.keda import BEHAVIOR, SCALED_OBJECT
@@ -31,6 +32,8 @@ CASES = [
     for release in KUBERNETES
     if KUBERNETES.index(release) >= KUBERNETES.index(oldest)
 ]
+# The values by which schedulers tell Kubernetes what ending a worker costs.
+WITH_COSTS = {name for name, (_, values) in MATRIX.items() if values.get("scheduler", {}).get("podDeletionCost")}
 PODS = [(name, pod) for name in MATRIX for pod in ("api", "scheduler", "worker")]
 
 
@@ -97,7 +100,7 @@ def test_pods_are_as_restricted_as_can_be(name: str) -> None:
         for user in re.findall(r"^USER (\d+)", path.read_text(), re.M)
     }
     for pod, spec in pod_specs(rendered(name)).items():
-        assert spec["automountServiceAccountToken"] is False, "nothing here talks to Kubernetes"
+        assert spec["automountServiceAccountToken"] is False, "the one container that needs a token mounts it"
         assert spec["enableServiceLinks"] is False, "a Service named cinemeter would set CINEMETER_PORT"
         security = spec["securityContext"]
         assert security["runAsNonRoot"]
@@ -106,6 +109,7 @@ def test_pods_are_as_restricted_as_can_be(name: str) -> None:
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         # Weights in an image or on the node's disk are the operator's choice; README.md says what that costs.
         allowed = VOLUMES | ({"image", "hostPath"} if "worker-wan" in pod else set())
+        allowed |= {"projected"} if pod == "films-scheduler" and name in WITH_COSTS else set()
         assert all(set(volume) <= allowed for volume in spec["volumes"]), pod
         for container in containers(spec):
             own = container["securityContext"]
@@ -269,7 +273,35 @@ def test_grafana_has_every_dashboard() -> None:
 def test_no_database_and_no_secret_is_made() -> None:
     for name in MATRIX:
         kinds = {manifest["kind"] for manifest in rendered(name)}
-        assert not kinds & {"Secret", "StatefulSet", "ServiceAccount", "Role", "ClusterRole"}
+        assert not kinds & {"Secret", "StatefulSet", "ClusterRole", "ClusterRoleBinding"}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_only_a_scheduler_that_keeps_costs_has_a_token_and_one_right(name: str) -> None:
+    folder = ClusterApi().folder
+    for pod, spec in pod_specs(rendered(name)).items():
+        for container in containers(spec):
+            mounts = {each["mountPath"]: each["name"] for each in container.get("volumeMounts", [])}
+            has_token = name in WITH_COSTS and pod == "films-scheduler" and container["name"] == "scheduler"
+            assert (str(folder) in mounts) == has_token, (pod, container["name"])
+            assert ("--pod-deletion-cost" in container.get("args", [])) == has_token
+            if has_token:
+                (volume,) = [each for each in spec["volumes"] if each["name"] == mounts[str(folder)]]
+                files = str(volume["projected"]["sources"])
+                assert all(f"'path': '{file}'" in files for file in ("token", "ca.crt", "namespace"))
+    if name not in WITH_COSTS:
+        assert not any(of_kind(name, kind) for kind in ("ServiceAccount", "Role", "RoleBinding"))
+        return
+    (role,) = of_kind(name, "Role")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]}]
+    (binding,) = of_kind(name, "RoleBinding")
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    (subject,) = binding["subjects"]
+    assert subject["namespace"] == "video"
+    assert subject["name"] == pod_specs(rendered(name))["films-scheduler"]["serviceAccountName"]
+    made = [each["metadata"]["name"] for each in of_kind(name, "ServiceAccount")]
+    own_account = MATRIX[name][1].get("serviceAccountName")
+    assert made == ([] if own_account else [subject["name"]])
 
 
 @pytest.mark.parametrize(
