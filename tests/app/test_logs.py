@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from app.accounts.accounts import create_account
+from app.accounts.keys import issue_key
 from app.db import transaction
 from app.jobs.tables import Job
 from app.logs import JsonLines, TextLines, add_log_ids, bind_log_ids, current_ids, set_up_logs
@@ -114,6 +116,18 @@ def test_every_way_in_names_its_account_and_a_stranger_has_none(world: World) ->
         world.app.get("/v1/videos", headers={"Authorization": f"Bearer {world.alice[:-1]}"})
         world.app.get("/healthz")
     assert not any("account_id" in line for line in lines)
+
+
+def test_the_line_of_a_request_above_its_limit_names_the_account(world: World) -> None:
+    with transaction() as session:
+        # Without a membership the limits are the smallest.
+        account_id = create_account(session, "Carol").id
+        key = issue_key(session, account_id, scopes=("videos",))[1]
+    first = world.get("/v1/videos", key=key)
+    allowed = int(first.headers["ratelimit-policy"].split('"requests";q=')[1].split(";")[0])
+    with lines_of("cinemeter.requests") as lines:
+        refused = next(answer for _ in range(2 * allowed) if (answer := world.get("/v1/videos", key=key)).is_error)
+    assert (refused.status_code, lines[-1]["account_id"]) == (429, account_id)
 
 
 def test_the_lines_of_takes_and_deliveries_name_the_request_that_made_their_job(

@@ -1,6 +1,8 @@
 """The cost of ending a worker's pod follows what the worker does; nothing waits for Kubernetes."""
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +16,7 @@ from app.db import transaction
 from app.dispatch.pod_costs import PodCosts, run_pod_costs
 from app.dispatch.scheduler import run_scheduler
 from app.dispatch.worker_registry import deregister_worker, register_worker, set_current_take, set_draining
+from app.settings import child_environment
 from tests.app.dispatch.cluster_api import Cluster, cluster
 from tests.workers.worker_processes import wait_until
 
@@ -119,6 +122,24 @@ def test_a_cluster_that_hangs_holds_no_row_and_delays_no_round(kubernetes: Clust
     kubernetes.hang.set()
     thread.join(30)
     assert kubernetes.cost("busy") == "100"
+
+
+@pytest.mark.deep
+@pytest.mark.usefixtures("world", "workers")
+def test_the_command_goes_on_where_there_is_no_cluster(tmp_path: Path, redis_url: str) -> None:
+    """Here is no folder with a token: the scheduler says so once, leads, and ends well."""
+    log = tmp_path / "log"
+    command = [Path(sys.executable).parent / "cinemeter", "scheduler", "--pod-deletion-cost"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stderr=output, env=child_environment(redis_url=redis_url))
+    try:
+        # The first pass is after ten seconds.
+        wait_until(lambda: "Costs of pods cannot be written" in log.read_text(encoding="utf-8"), "it says so")
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    text = log.read_text(encoding="utf-8")
+    assert (text.count("Costs of pods"), "FileNotFoundError" in text, "Traceback" in text) == (1, True, False)
 
 
 @pytest.mark.usefixtures("workers")
