@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.memberships import FREE
 from app.accounts.tables import Account, MembershipPeriod
 from app.clock import now
+from app.errors import AppError
 from app.jobs.queue_tables import Pool, Share, Take
 from app.jobs.states import UNFINISHED
 from app.jobs.tables import Job
@@ -61,14 +62,20 @@ def stale_shares(session: Session) -> Sequence[str]:
     """Return the ids of accounts with unfinished jobs whose shares differ from their current memberships.
 
     A submission writes the share, but a membership starts and ends by time alone, and an operator's limit applies to
-    jobs that already wait.
+    jobs that already wait. Before the first price book is in force there is no share.
     """
+    try:
+        due_shares = _due_shares(session)
+    except AppError as error:
+        if error.code != "no_rate":
+            raise
+        return []
     # From one account with unfinished jobs to the next along ix_jobs_open, however many jobs each has.
     open_jobs = Job.state.in_(UNFINISHED)
     first = select(func.min(Job.account_id).label("id")).where(open_jobs).cte("waiting", recursive=True)
     following = select(func.min(Job.account_id)).where(open_jobs, Job.account_id > first.c.id).scalar_subquery()
     waiting = first.union_all(select(following).where(first.c.id.is_not(None)))
-    due = _due_shares(session).join(waiting, waiting.c.id == Account.id).subquery()
+    due = due_shares.join(waiting, waiting.c.id == Account.id).subquery()
     differs = (Share.weight != due.c.weight) | (Share.concurrency != due.c.concurrency)
     return session.scalars(
         select(Share.account_id).distinct().join(due, due.c.id == Share.account_id).where(differs)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.clock import now
 from app.db import transaction
 from app.dispatch.lease import LeaseLost, renew_lease
+from app.dispatch.retention import chores, clean
 from app.dispatch.scheduler import run_round
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
@@ -29,6 +30,14 @@ def line(engine: Engine, redis_url: str) -> Iterator[Line]:
 def transactions_of(line: Line, table: str) -> int:
     """Return how many transactions wrote the rows of a table last."""
     return int(line.session.execute(text(f"SELECT count(DISTINCT xmin::text) FROM {table}")).scalar_one())
+
+
+@pytest.mark.usefixtures("engine", "redis_url")
+def test_a_database_without_a_price_book_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """Schedulers run before `cinemeter init` has published the first book."""
+    assert sum(run_round().values()) == 0
+    clean(chores())
+    assert [entry.getMessage() for entry in caplog.records if entry.levelname != "INFO"] == []
 
 
 def test_each_customer_is_repaired_in_a_transaction_of_its_own(line: Line) -> None:
