@@ -20,6 +20,8 @@ def now(session: Session) -> datetime:
     moment: datetime | None = session.info.get("clock_at") or session.info.get(_NOW)
     if moment is None:
         moment = session.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC) + offset(session)
+        # A clock that stands still may be set when the transaction begins, which the statement did.
+        moment = session.info.get("clock_at") or moment
         session.info[_NOW] = moment
     return moment
 

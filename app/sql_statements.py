@@ -72,6 +72,8 @@ class SqlStatement:
             listener(connection, cursor, self.sql, inputs, None, False)
         try:
             cursor.execute(self._numbered, [inputs[name] for name in self._names])
+            for listener in connection.dispatch.after_cursor_execute:
+                listener(connection, cursor, self.sql, inputs, None, False)
             result = cursor.pgresult
             return Rows(cursor.fetchall() if result is not None and result.nfields else ())
         except (psycopg.Error, KeyboardInterrupt, SystemExit) as error:

@@ -107,9 +107,10 @@ def wake_after_commit(session: Session, pool: str) -> None:
     """Send a wake-up to the pool after this transaction commits; never for work that was rolled back.
 
     While an unanswered wake-up is queued no second one is sent: no worker is idle, and each that becomes idle claims
-    by itself.
+    by itself. A simulation answers wake-ups itself, by a function of the pool at `session.info['wake']`.
     """
-    after_commit(session, lambda: _wake_silent_pool(pool), name=f"wake {pool}")
+    wake = session.info.get("wake", _wake_silent_pool)
+    after_commit(session, lambda: wake(pool), name=f"wake {pool}")
 
 
 def _wake_silent_pool(pool: str) -> None:

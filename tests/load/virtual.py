@@ -7,36 +7,36 @@ moment on a clock that jumps from one to the next. Every transaction reads that 
 import heapq
 import itertools
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from random import Random
 from typing import Any
 
-from sqlalchemy import event, text, update
+from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
 from app.db import get_engine, transaction
+from app.dispatch.choice import has_ready
 from app.dispatch.claim import Claim, claim
 from app.dispatch.lease import LeaseLost, renew_lease, succeed_finish, succeed_segment
 from app.dispatch.queue_snapshot import refresh_queue_snapshot
 from app.dispatch.scheduler import run_round
-from app.dispatch.worker_registry import register_worker
+from app.dispatch.worker_registry import heartbeat, register_worker
 from app.errors import AppError
 from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.plan import FINISH_POOL
-from app.jobs.queue_tables import Unit, Worker
+from app.jobs.queue_tables import Unit
 from app.jobs.schemas import VideoRequest
 from app.jobs.settle import StoredFilm
 from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.settings import set_environment
-from tests.load.demand import Arrival, Customer, arrivals, open_customers
+from tests.load.day import Day
+from tests.load.demand import Arrival, arrivals, open_customers
 from tests.load.figures import StepTimes
 
 POOL = "synthetic"
@@ -61,45 +61,6 @@ OPEN = text(
 METER = {"seconds": {}, "peak_memory_bytes": 0}
 
 
-@dataclass
-class Day:
-    """What a virtual day measured: seconds are those of its clock."""
-
-    customers: list[Customer]
-    jobs: int = 0
-    seconds: float = 0.0
-    refused: int = 0
-    crashes: int = 0
-    lost_ends: int = 0
-    busy_seconds: float = 0.0
-    # Of each account: its waiting segments, the seconds in which it had some, and the GPU-seconds that it began then.
-    waiting: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    waiting_since: dict[str, float] = field(default_factory=dict)
-    waiting_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    served: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def changes(self, account_id: str, at: float, by: int) -> None:
-        """Count `by` more segments that wait for an account."""
-        before = self.waiting[account_id]
-        after = self.waiting[account_id] = max(0, before + by)
-        if after and not before:
-            self.waiting_since[account_id] = at
-        if before and not after:
-            self.waiting_seconds[account_id] += at - self.waiting_since.pop(account_id)
-
-    def rates(self, *, seconds_min: float) -> list[float]:
-        """Return the GPU-seconds by weight that each account began in each second in which it had work waiting.
-
-        Left out are accounts that waited for less than `seconds_min` in all: they had what they asked for.
-        """
-        weights = {each.account_id: each.weight for each in self.customers}
-        return [
-            self.served[account] / weights[account] / seconds
-            for account, seconds in self.waiting_seconds.items()
-            if seconds >= seconds_min
-        ]
-
-
 class VirtualDay:
     """Runs so many jobs on so many GPUs; `run` returns what it measured."""
 
@@ -107,6 +68,8 @@ class VirtualDay:
         self._random, self._jobs_max = Random(seed), jobs
         self._at, self._epoch = 0.0, datetime(2026, 1, 5, tzinfo=UTC)
         self._numbers, self._events = itertools.count(), list[tuple[float, int, Any]]()
+        # Pools with a wake-up that no worker has answered.
+        self._woken = set[str]()
         self.steps = StepTimes()
         set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR")
         with self.clock():
@@ -123,16 +86,17 @@ class VirtualDay:
 
     @contextmanager
     def clock(self) -> Iterator[None]:
-        """During the block every transaction reads the virtual clock."""
+        """During the block every transaction reads the virtual clock, and its wake-ups come to the virtual workers."""
 
-        def set_clock(session: Session, _transaction: SessionTransaction, _connection: object) -> None:
+        def begin(session: Session, _transaction: SessionTransaction, _connection: object) -> None:
             session.info["clock_at"] = self._moment()
+            session.info["wake"] = self._woken.add
 
-        event.listen(Session, "after_begin", set_clock)
+        event.listen(Session, "after_begin", begin)
         try:
             yield
         finally:
-            event.remove(Session, "after_begin", set_clock)
+            event.remove(Session, "after_begin", begin)
 
     def _moment(self) -> datetime:
         return self._epoch + timedelta(seconds=self._at)
@@ -152,6 +116,7 @@ class VirtualDay:
             while self._events:
                 self._at, _, action = heapq.heappop(self._events)
                 action()
+                self._answer()
         self.day.seconds = self._at
         return self.day
 
@@ -176,7 +141,6 @@ class VirtualDay:
             self.day.changes(customer.account_id, self._at, segments)
             if arrival.cancelled_after is not None:
                 self._later(arrival.cancelled_after, lambda: self._cancel(customer, job_id))
-            self._answer(POOL)
         self._next_arrival()
 
     def _cancel(self, customer: Customer, job_id: str) -> None:
@@ -187,20 +151,23 @@ class VirtualDay:
             except AppError:
                 return  # It has ended, or is being finished.
         self.day.changes(customer.account_id, self._at, -waiting)
-        self._answer(FINISH_POOL)
 
-    def _answer(self, pool: str) -> None:
-        """Have an idle worker of the pool claim, as a wake-up does."""
-        if self._idle[pool]:
-            self._claim(self._idle[pool].pop())
+    def _answer(self) -> None:
+        """Have idle workers answer the wake-ups, one worker each. Those of a pool without an idle one wait."""
+        for pool, idle in self._idle.items():
+            while idle and pool in self._woken:
+                self._woken.remove(pool)
+                self._claim(idle.pop())
 
-    def _claim(self, worker: str) -> None:
+    def _claim(self, worker: str, *, is_busy: bool = False) -> None:
+        """Have a worker claim: an idle one that was woken, or one whose take has ended (`is_busy`)."""
         pool = self._pools(worker)[0]
         with self.steps.step(f"claim {pool}"), transaction() as session:
             lease = claim(session, worker, [pool])
             if lease is None:
-                session.execute(update(Worker).where(Worker.id == worker).values(state="idle", take_id=None))
                 lasts, account_id = 0.0, ""
+                if is_busy:
+                    heartbeat(session, worker, state="idle", take_id=None, resident_model=None)
             else:
                 unit = session.get_one(Unit, lease.unit_id)
                 lasts, account_id = self._seconds_of(unit), unit.account_id
@@ -213,7 +180,7 @@ class VirtualDay:
             self.day.changes(account_id, self._at, -1)
         if self._random.random() < CRASH_PART:
             self.day.crashes += 1
-            self._later(lasts / 2 + RESTART_SECONDS, lambda: self._claim(worker))
+            self._later(lasts / 2 + RESTART_SECONDS, lambda: self._claim(worker, is_busy=True))
             return
         self._go_on(worker, lease, lasts)
 
@@ -235,7 +202,7 @@ class VirtualDay:
                 renew_lease(session, lease, step=1, steps=8, percent=10)
         except LeaseLost:
             self.day.lost_ends += 1
-            self._claim(worker)
+            self._claim(worker, is_busy=True)
             return
         self._go_on(worker, lease, seconds)
 
@@ -251,20 +218,20 @@ class VirtualDay:
                     succeed_finish(session, lease, film_of(job), meter={**METER, "gpu_seconds": "0"})
         except LeaseLost:
             self.day.lost_ends += 1
-        self._claim(worker)
-        self._answer(FINISH_POOL)
+        self._claim(worker, is_busy=True)
 
     def _round(self) -> None:
-        """Run a round of the scheduler, with the heartbeats of all workers, and have idle workers look for work."""
+        """Run a round of the scheduler, with all heartbeats; an idle worker of each pool looks for work."""
         with self.steps.step("scheduler"):
             with transaction() as session:
                 session.execute(text("UPDATE workers SET seen_at = :now"), {"now": self._moment()})
                 refresh_queue_snapshot(session)
             run_round()
-        for pool in (POOL, FINISH_POOL):
-            self._answer(pool)
-        with transaction() as session:
-            is_open = bool(self._events) or bool(session.scalar(OPEN))
+            with transaction() as session:
+                is_open = bool(self._events) or bool(session.scalar(OPEN))
+                self._woken.update(
+                    pool for pool, idle in self._idle.items() if idle and has_ready(session, [pool], idle[-1])
+                )
         if is_open:
             self._later(ROUND_SECONDS, self._round)
 
