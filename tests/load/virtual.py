@@ -36,7 +36,7 @@ from app.jobs.submit import submit
 from app.jobs.tables import Job
 from app.settings import set_environment
 from tests.load.day import Day
-from tests.load.demand import Arrival, arrivals, open_customers
+from tests.load.demand import Arrival, Customer, arrivals, open_customers
 from tests.load.figures import StepTimes
 
 POOL = "synthetic"
