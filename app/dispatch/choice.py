@@ -14,8 +14,10 @@ from app.clock import now
 from app.dispatch.worker_registry import ANY_GPU, Claimant, read_claimant
 from app.jobs.plan import FINISH_POOL, TEST_POOL
 from app.settings import get_settings
+from app.sql_statements import SqlStatement
 
 CLAIM_SQL = text(files("app.dispatch").joinpath("claim.sql").read_text())
+_CHOOSE = SqlStatement(CLAIM_SQL.text)
 
 _HAS_READY = text("""
     SELECT EXISTS (
@@ -44,7 +46,7 @@ class Choice:
     def run(self, session: Session, pool: str, moment: datetime, excluded: Collection[str] = ()) -> Any:
         """Return the row of claim.sql, or None."""
         inputs = choice_inputs(pool, self.resident_model, moment, excluded, worker=self.worker)
-        return session.execute(CLAIM_SQL, inputs).one_or_none()
+        return _CHOOSE.run(session, inputs).one_or_none()
 
     def gpu_class(self, pool: str) -> str | None:
         """Return the name of the worker's class of GPU in a pool."""

@@ -6,33 +6,35 @@ process may be frozen, and the pool would stop with it. Such an account is left 
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.util import identity_key
 
-from app.clock import lease_now, now, read_again
+from app.clock import clock_inputs, lease_now, now, read_again, remember_now
 from app.db import after_commit, is_lock_timeout, new_id
 from app.dispatch.choice import Choice
 from app.dispatch.claim_locks import lock_free_rows, lock_rows
+from app.dispatch.start_job import start_job
 from app.dispatch.throughput import estimate_use
-from app.dispatch.worker_registry import idle_by_pool, read_claimant, set_current_take
-from app.jobs.deadlines import is_overdue
-from app.jobs.fair_share import advance_clock
-from app.jobs.plan import FINISH_POOL, TEST_POOL
-from app.jobs.publish_event import publish_job_event
-from app.jobs.queue_tables import Share, Take, Unit
+from app.dispatch.worker_registry import Claimant
+from app.jobs.plan import TEST_POOL
+from app.jobs.queue_tables import Pool, Share, Unit, Worker
 from app.jobs.settle import expire
-from app.jobs.states import JobState, Stage, TakeState, UnitState, advance, is_final
+from app.jobs.states import JobState, UnitState, is_final
 from app.jobs.tables import Job
-from app.metrics import CLAIMS, WAIT_SECONDS
+from app.metrics import CLAIMS
 from app.settings import get_settings
+from app.sql_statements import sql_file
 from app.trace import trace_id_of
 from app.wakeups import wake_after_commit
 
+_BEGIN = sql_file("app.dispatch", "claim_begin.sql")
+_CHECK = sql_file("app.dispatch", "claim_check.sql")
+_WRITE = sql_file("app.dispatch", "claim_write.sql")
 # A chosen unit may have been cancelled or have expired meanwhile; then the next one is chosen at once.
 CHOICES_MAX = 100
 # How long a claim waits for the rows of an account when nobody else has work, in milliseconds. Most transactions are
@@ -74,6 +76,7 @@ class NoLease(Enum):
     """Why a pool gave no lease."""
 
     UNCHANGED = auto()  # no eligible work; nothing was written
+    DRAINING = auto()  # the worker may claim nothing
     CORRECTED = auto()  # the units that were chosen could not start and were corrected
     EXPIRED = auto()  # the chosen unit's job was past its deadline and has ended
 
@@ -85,31 +88,30 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
     then its pool is woken again. `resident_model` is the model already loaded on the worker's GPU: a unit for it may
     jump the fair order by at most the affinity window (settings.affinity_seconds, virtual GPU-seconds).
     """
-    worker = read_claimant(session, worker_id)
-    if worker is None:
-        return None
-    by = Choice(worker_id, worker, resident_model)
-    for pool in pools:
+    for pool in pools[:-1]:
         # The lock of a pool without work is released before the next pool's is taken, so that workers may name their
         # pools in any order.
         with session.begin_nested() as point:
-            lease = _claim_from(session, by, pool)
-            if lease is NoLease.UNCHANGED:
+            lease = _claim_from(session, worker_id, pool, resident_model)
+            if lease in (NoLease.UNCHANGED, NoLease.DRAINING):
                 point.rollback()
-        if lease is NoLease.EXPIRED:
-            return None
         if isinstance(lease, Claim):
-            set_current_take(session, worker_id, lease.take_id)
-            # One wake-up wakes one worker, so a worker that leaves work in the queue wakes the next.
-            if idle_by_pool(session)[pool] and _has_ready(session, pool):
-                wake_after_commit(session, pool)
             return lease
-    return None
+        if lease in (NoLease.EXPIRED, NoLease.DRAINING):
+            return None
+    # The end of the transaction releases the last one's.
+    last = _claim_from(session, worker_id, pools[-1], resident_model) if pools else None
+    return last if isinstance(last, Claim) else None
 
 
-def _claim_from(session: Session, by: Choice, pool: str) -> Claim | NoLease:
+def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | NoLease:
     # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:pool))"), {"pool": f"claim:{pool}"})
+    inputs = {"lock": f"claim:{pool}", "worker_id": worker_id}
+    row = _BEGIN.run(session, inputs | clock_inputs(session)).one()
+    remember_now(session, row.now)
+    if row.drain_requested:
+        return NoLease.DRAINING
+    by = Choice(worker_id, Claimant(row.memory_mb, row.features, row.name or ""), resident_model)
     moment = now(session)
     excluded: dict[str, str] = {}  # account → its unit that was chosen first
     no_lease = NoLease.UNCHANGED
@@ -118,12 +120,12 @@ def _claim_from(session: Session, by: Choice, pool: str) -> Claim | NoLease:
         if choice is None:
             break
         rows = lock_free_rows(session, choice.unit_id)
-        if isinstance(rows, str):
-            excluded[rows] = choice.unit_id
-        elif _expire_overdue(session, *rows):
+        if rows is None:
+            excluded[choice.account_id] = choice.unit_id
+        elif _expire_overdue(session, rows):
             return NoLease.EXPIRED
-        elif _may_start(session, *rows):
-            return _lease(session, by, *rows, choice)
+        elif (facts := _check(session, rows)) is not None:
+            return _lease(session, by, rows, choice, facts)
         else:
             no_lease = NoLease.CORRECTED
     if not excluded:
@@ -137,7 +139,7 @@ def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim
     try:
         with session.begin_nested():
             session.execute(text(f"SET LOCAL lock_timeout = '{LONE_WAIT_MS}ms'"))
-            rows = lock_rows(session, unit_id)
+            lock_rows(session, unit_id)
             session.execute(text("SET LOCAL lock_timeout TO DEFAULT"))
     except OperationalError as error:
         if not is_lock_timeout(error):
@@ -145,110 +147,96 @@ def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim
         return None
     read_again(session)
     choice = by.run(session, pool, now(session))
-    if choice is None or choice.unit_id != unit_id or is_overdue(session, rows[0]) or not _may_start(session, *rows):
+    if choice is None or choice.unit_id != unit_id:
         return None
-    return _lease(session, by, *rows, choice)
+    rows = lock_free_rows(session, unit_id)
+    if rows is None or _is_overdue(session, rows):
+        return None
+    facts = _check(session, rows)
+    return None if facts is None else _lease(session, by, rows, choice, facts)
 
 
-def _expire_overdue(session: Session, job: Job, unit: Unit, _share: Share) -> bool:
+def _is_overdue(session: Session, rows: Any) -> bool:
+    """Return whether the job of a row of claim_lock.sql still waits after its latest start, as deadlines.is_overdue."""
+    return rows.job_state == JobState.QUEUED and rows.not_after is not None and rows.not_after <= now(session)
+
+
+def _expire_overdue(session: Session, rows: Any) -> bool:
     """Expire the job of a chosen unit when its deadline has passed; return whether this was so.
 
     The end of a job locks the wallet. The claim ends with it, since it must lock no share or lane after that
     (app.lock_order); the pool is woken for the next claim.
     """
-    if unit.state != UnitState.READY or not is_overdue(session, job):
+    if rows.unit_state != UnitState.READY or not _is_overdue(session, rows):
         return False
-    expire(session, job)
-    wake_after_commit(session, unit.pool)
+    expire(session, session.get_one(Job, rows.job_id, populate_existing=True))
+    wake_after_commit(session, rows.pool)
     return True
 
 
-def _may_start(session: Session, job: Job, unit: Unit, share: Share) -> bool:
-    """Return whether a chosen unit may be leased. What prevents it is corrected, or the unit would be chosen again."""
-    if unit.state != UnitState.READY:
-        return False
-    if is_final(job.state):
-        unit.state = UnitState.DROPPED
-    elif session.scalar(select(Take.id).where(Take.unit_id == unit.id, Take.state == TakeState.RUNNING)):
-        unit.state = UnitState.RUNNING
-    else:
-        return unit.kind != "segment" or _has_room(session, unit, share)
-    session.flush()
-    return False
+def _check(session: Session, rows: Any) -> Any:
+    """Return the row of claim_check.sql where a chosen unit may be leased, else None.
 
-
-def _has_room(session: Session, unit: Unit, share: Share) -> bool:
-    """Return whether the account may run one more segment, counted again with its claims in other pools locked out."""
-    running = session.scalar(
-        select(func.count()).where(
-            Take.account_id == unit.account_id,
-            Take.state == TakeState.RUNNING,
-            Take.kind == "segment",
-            (Take.pool == TEST_POOL) == (unit.pool == TEST_POOL),
-        )
-    )
-    return (running or 0) < share.concurrency
-
-
-def _lease(session: Session, by: Choice, job: Job, unit: Unit, share: Share, choice: Any) -> Claim:
-    # `choice` is the row of claim.sql.
-    # The lease counts from now, after the last lock: one that was waited for would have used up part of it.
+    What prevents it is corrected, or the unit would be chosen again. The clock is read again, after the last lock: a
+    lease that counts from before one that was waited for would have used up part of it.
+    """
+    if rows.unit_state != UnitState.READY:
+        return None
     read_again(session)
+    names = ("unit_id", "account_id", "pool", "kind", "model", "resolution")
+    inputs = {name: getattr(rows, name) for name in names}
+    facts = _CHECK.run(session, inputs | {"test_pool": TEST_POOL} | clock_inputs(session)).one()
+    remember_now(session, facts.now)
+    if is_final(rows.job_state):
+        _correct(session, rows.unit_id, UnitState.DROPPED)
+    elif facts.has_take:
+        _correct(session, rows.unit_id, UnitState.RUNNING)
+    elif rows.kind != "segment" or facts.running < rows.concurrency:
+        return facts
+    return None
+
+
+def _correct(session: Session, unit_id: str, state: UnitState) -> None:
+    session.execute(update(Unit).where(Unit.id == unit_id).values(state=state))
+
+
+def _lease(session: Session, by: Choice, rows: Any, choice: Any, facts: Any) -> Claim:
+    # The rows of claim_lock.sql, claim.sql and claim_check.sql.
     moment = lease_now(session)
-    charged = estimate_use(session, unit, resolution=str(job.spec["resolution"]))
-    share.vtime = max(share.vtime, choice.vclock) + charged / share.weight
-    share.jumped = share.jumped + charged if choice.jumps else Decimal(0)
-    advance_clock(session, unit.pool, choice.vmin)
-    unit.state = UnitState.RUNNING
-    take = Take(
-        id=new_id("take"),
-        unit_id=unit.id,
-        job_id=unit.job_id,
-        account_id=unit.account_id,
-        pool=unit.pool,
-        model=unit.model,
-        kind=unit.kind,
-        worker_id=by.worker_id,
-        gpu=by.gpu_class(unit.pool),
-        lease_until=moment + timedelta(seconds=get_settings().lease_seconds),
-        charged=charged,
-        started_at=moment,
-    )
-    session.add(take)
-    session.flush()
-    if job.state == JobState.QUEUED:
-        _start(session, job, unit.pool)
-    claims = CLAIMS.labels(unit.pool, unit.kind)
-    after_commit(session, claims.inc)
+    gpu, until = by.gpu_class(rows.pool), moment + timedelta(seconds=get_settings().lease_seconds)
+    names = ("unit_id", "job_id", "account_id", "pool", "model", "kind")
+    inputs = {name: getattr(rows, name) for name in names}
+    inputs |= {"take_id": new_id("take"), "worker_id": by.worker_id, "gpu": gpu, "now": moment, "lease_until": until}
+    inputs |= {"charged": estimate_use(rows.estimate, rows.frames, facts.pace)}
+    inputs |= {"vclock": choice.vclock, "vmin": choice.vmin, "jumps": choice.jumps}
+    take = _WRITE.run(session, inputs).one()
+    _forget(session, rows, by.worker_id)
+    if rows.job_state == JobState.QUEUED:
+        start_job(session, rows.job_id, rows.pool)
+    # One wake-up wakes one worker, so a worker that leaves work in the queue wakes the next.
+    if take.wakes:
+        wake_after_commit(session, rows.pool)
+    after_commit(session, CLAIMS.labels(rows.pool, rows.kind).inc)
     return Claim(
-        take_id=take.id,
+        take_id=inputs["take_id"],
         fence=take.fence,
-        unit_id=unit.id,
-        job_id=job.id,
-        kind=unit.kind,
-        pool=unit.pool,
-        model=unit.model,
-        lease_until=take.lease_until,
-        account_id=unit.account_id,
+        unit_id=rows.unit_id,
+        job_id=rows.job_id,
+        kind=rows.kind,
+        pool=rows.pool,
+        model=rows.model,
+        lease_until=until,
+        account_id=rows.account_id,
         worker_id=by.worker_id,
-        traceparent=job.traceparent,
-        request_id=job.request_id,
+        traceparent=rows.traceparent,
+        request_id=rows.request_id,
     )
 
 
-def _start(session: Session, job: Job, pool: str) -> None:
-    """Start a job with the first lease of one of its units."""
-    moment = now(session)
-    advance(job, JobState.IN_PROGRESS, at=moment)
-    job.stage = Stage.FINISHING if pool == FINISH_POOL else Stage.RENDERING
-    # A flex job that has started must not starve half done: from its first lease on it has standard priority.
-    job.promote_at = None
-    session.execute(update(Unit).where(Unit.job_id == job.id, Unit.priority == 2).values(priority=1))
-    publish_job_event(session, job, "video.started")
-    waited = (moment - job.created_at).total_seconds()
-    waits = WAIT_SECONDS.labels(pool, str(job.spec["service_tier"]))
-    after_commit(session, lambda: waits.observe(waited))
-
-
-def _has_ready(session: Session, pool: str) -> bool:
-    return bool(session.scalar(select(Unit.id).where(Unit.pool == pool, Unit.state == UnitState.READY).limit(1)))
+def _forget(session: Session, rows: Any, worker_id: str) -> None:
+    """Have objects that the session has of rows that were written read these again when they are used."""
+    keys = ((Unit, rows.unit_id), (Share, (rows.pool, rows.account_id)), (Pool, rows.pool), (Worker, worker_id))
+    for row_type, key in keys:
+        row = session.identity_map.get(identity_key(row_type, key))
+        if row is not None:
+            session.expire(row)

@@ -58,7 +58,7 @@ waiting AS MATERIALIZED (
 best AS (
     SELECT first.*
     FROM (
-        SELECT w.class, w.vtime, head.id, head.queued_at, head.model
+        SELECT w.class, w.account_id, w.vtime, head.id, head.queued_at, head.model
         FROM (SELECT * FROM waiting ORDER BY class, vtime) AS w
         CROSS JOIN LATERAL (
             SELECT h.id, h.queued_at, h.model FROM heads AS h
@@ -73,7 +73,7 @@ best AS (
     LIMIT 1
 ),
 resident AS (
-    SELECT near.id, near.id <> head.id AS jumps
+    SELECT near.id, e.account_id, near.id <> head.id AS jumps
     FROM best AS b
     CROSS JOIN LATERAL (
         SELECT * FROM waiting AS w
@@ -97,7 +97,8 @@ resident AS (
     ORDER BY e.vtime, near.queued_at, near.id
     LIMIT 1
 )
-SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.jumps, false) AS jumps,
+SELECT coalesce(r.id, b.id) AS unit_id, coalesce(r.account_id, b.account_id) AS account_id,
+       coalesce(r.jumps, false) AS jumps,
        (SELECT min(vtime - in_flight) FROM waiting WHERE fits) AS vmin,
        coalesce((SELECT vclock FROM pools WHERE name = :pool), 0) AS vclock
 FROM best AS b

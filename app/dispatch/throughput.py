@@ -5,8 +5,7 @@ from decimal import Decimal
 from sqlalchemy.orm import Session
 
 from app.db import after_commit, transaction
-from app.dispatch.tables import Throughput
-from app.jobs.queue_tables import Take, Unit
+from app.jobs.queue_tables import Take
 from app.sql_statements import sql_file
 
 # A take moves the p50 and p90 estimates by this share of their distance (stochastic quantile approximation, after
@@ -52,12 +51,9 @@ def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: D
     _RECORD.run(session, {**inputs, "gain": GAIN})
 
 
-def estimate_use(session: Session, unit: Unit, *, resolution: str) -> Decimal:
+def estimate_use(estimate: Decimal, frames: int, pace: Decimal | None) -> Decimal:
     """Return the charge of a claim for a unit: measured GPU-seconds of a segment, seconds of a finish.
 
-    Without measurements it is the unit's planned estimate, the length of the film.
+    `pace` is what a frame has taken; without measurements it is the unit's planned estimate, the length of the film.
     """
-    throughput = session.get(Throughput, (unit.model, unit.kind, resolution))
-    if throughput is None:
-        return unit.estimate
-    return ((throughput.gpu_p50 if unit.kind == "segment" else throughput.p50) * unit.frames).quantize(_CHARGE)
+    return estimate if pace is None else (pace * frames).quantize(_CHARGE)

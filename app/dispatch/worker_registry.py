@@ -169,11 +169,6 @@ def read_claimant(session: Session, worker_id: str) -> Claimant | None:
     return None if row.drain_requested else Claimant(row.memory_mb, row.features, row.name or "")
 
 
-def set_current_take(session: Session, worker_id: str, take_id: str) -> None:
-    """Mark a worker as busy from its claim on, so that no wake-up is sent for it."""
-    session.execute(update(Worker).where(Worker.id == worker_id).values(state=WorkerState.BUSY, take_id=take_id))
-
-
 def idle_by_pool(session: Session) -> Counter[str]:
     """Return the number of idle, not draining workers by pool."""
     rows = session.scalars(

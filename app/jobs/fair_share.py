@@ -18,13 +18,6 @@ from app.jobs.tables import Job
 from app.prices.find import book_at
 
 
-def advance_clock(session: Session, pool: str, vmin: Decimal) -> None:
-    """Advance the pool's virtual clock to `vmin` of claim.sql, in GPU-seconds by weight; it never goes back."""
-    row = insert(Pool).values(name=pool, vclock=vmin)
-    ahead = Pool.vclock < vmin
-    session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"vclock": vmin}, where=ahead))
-
-
 def join_share(session: Session, pool: str, account_id: str, *, weight: Decimal, concurrency: int) -> None:
     """Add an account's share to a pool, or raise its virtual time to the pool's clock: idleness earns no credit.
 

@@ -53,7 +53,7 @@ OPERATOR = Actor(person="somebody", via="test", roles=frozenset({str(Role.OPERAT
 STEPS: list[tuple[str, str]] = [
     ("claims of a pool", r"pg_advisory_xact_lock\b.* claim:"),
     ("submissions of an account", r"pg_advisory_xact_lock\b.* (submit|quote):"),
-    ("segments of an account", r"pg_(try_)?advisory_xact_lock\b.* segments:"),
+    ("segments of an account", r"pg_(try_)?advisory_xact_lock\b.*[ ']segments:"),
     ("audit log", rf"pg_advisory_xact_lock\b.* {0x7472_6169}\b"),
     ("quote", r"UPDATE quotes|FROM quotes .*FOR UPDATE"),
     ("job", r"UPDATE jobs|FROM jobs .*FOR UPDATE"),
