@@ -242,13 +242,13 @@ def transaction(engine: Engine | None = None) -> Iterator[Session]:
 
 
 @contextmanager
-def autocommit() -> Iterator[Connection]:
-    """Open a connection whose statements each commit by themselves, for the one or two reads of a frequent request.
+def autocommit(engine: Engine | None = None) -> Iterator[Connection]:
+    """Open a connection whose statements each commit by themselves, for one or two statements of a frequent request.
 
     It saves the round trips of BEGIN and COMMIT, and what a session costs. What is written in the block stays, whatever
     happens after it.
     """
-    with _autocommit_engine(get_engine()).connect() as connection:
+    with _autocommit_engine(engine or get_engine()).connect() as connection:
         yield connection
 
 

@@ -122,6 +122,17 @@ def loaded(session: Session, row_type: type[Row], **columns: Any) -> Row:
     return cast(Row, row)
 
 
+def row_columns(row_type: type[Base], alias: str) -> str:
+    """Return the columns of a row for the SELECT of a statement, as `row_of` reads them."""
+    return ", ".join(f"{alias}.{each.columns[0].name} AS {alias}_{each.key}" for each in inspect(row_type).column_attrs)
+
+
+def row_of(session: Session, row_type: type[Row], alias: str, row: Any) -> Row:
+    """Return the session's object for a row that a statement has read by `row_columns`, as it is now."""
+    keys = inspect(row_type).column_attrs.keys()
+    return loaded(session, row_type, **{key: getattr(row, f"{alias}_{key}") for key in keys})
+
+
 def new_row(row_type: type[Row], columns: Mapping[str, Any]) -> Row:
     """Return an object of no session for a row that a statement writes or has read, see `attach`.
 

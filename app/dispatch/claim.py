@@ -125,7 +125,7 @@ def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str
         elif _expire_overdue(session, rows):
             return NoLease.EXPIRED
         elif (facts := _check(session, rows)) is not None:
-            return _lease(session, by, rows, choice, facts)
+            return _lease(session, by, rows, choice, facts, leaves=choice.leaves or bool(excluded))
         else:
             no_lease = NoLease.CORRECTED
     if not excluded:
@@ -153,7 +153,7 @@ def _claim_alone(session: Session, by: Choice, pool: str, unit_id: str) -> Claim
     if rows is None or _is_overdue(session, rows):
         return None
     facts = _check(session, rows)
-    return None if facts is None else _lease(session, by, rows, choice, facts)
+    return None if facts is None else _lease(session, by, rows, choice, facts, leaves=choice.leaves)
 
 
 def _is_overdue(session: Session, rows: Any) -> bool:
@@ -200,15 +200,15 @@ def _correct(session: Session, unit_id: str, state: UnitState) -> None:
     session.execute(update(Unit).where(Unit.id == unit_id).values(state=state))
 
 
-def _lease(session: Session, by: Choice, rows: Any, choice: Any, facts: Any) -> Claim:
-    # The rows of claim_lock.sql, claim.sql and claim_check.sql.
+def _lease(session: Session, by: Choice, rows: Any, choice: Any, facts: Any, *, leaves: bool) -> Claim:
+    # The rows of claim_lock.sql, claim.sql and claim_check.sql; `leaves` says that others have something to claim.
     moment = lease_now(session)
     gpu, until = by.gpu_class(rows.pool), moment + timedelta(seconds=get_settings().lease_seconds)
     names = ("unit_id", "job_id", "account_id", "pool", "model", "kind")
     inputs = {name: getattr(rows, name) for name in names}
     inputs |= {"take_id": new_id("take"), "worker_id": by.worker_id, "gpu": gpu, "now": moment, "lease_until": until}
     inputs |= {"charged": estimate_use(rows.estimate, rows.frames, facts.pace)}
-    inputs |= {"vclock": choice.vclock, "vmin": choice.vmin, "jumps": choice.jumps}
+    inputs |= {"vclock": choice.vclock, "vmin": choice.vmin, "jumps": choice.jumps, "leaves": leaves}
     take = _WRITE.run(session, inputs).one()
     _forget(session, rows, by.worker_id)
     if rows.job_state == JobState.QUEUED:

@@ -26,8 +26,9 @@ take AS (
     RETURNING fence
 )
 SELECT t.fence,
-       EXISTS (SELECT FROM workers AS w
-               WHERE w.state <> 'gone' AND w.state = 'idle' AND NOT w.drain_requested AND w.id <> :worker_id
-                 AND w.pools @> to_jsonb(CAST(:pool AS text)))
-           AND EXISTS (SELECT FROM units AS u WHERE u.pool = :pool AND u.state = 'ready' AND u.id <> :unit_id) AS wakes
+       :leaves AND EXISTS (
+           SELECT FROM workers AS w
+           WHERE w.state <> 'gone' AND w.state = 'idle' AND NOT w.drain_requested AND w.id <> :worker_id
+             AND w.pools @> to_jsonb(CAST(:pool AS text))
+       ) AS wakes
 FROM take AS t

@@ -23,7 +23,7 @@ from app.jobs.states import Stage, TakeState, UnitState
 from app.jobs.tables import Job
 from app.metrics import STALE_WRITES
 from app.settings import get_settings
-from app.sql_statements import mark_written, sql_file
+from app.sql_statements import SqlStatement, mark_written, row_columns, row_of, sql_file
 from app.wakeups import wake_after_commit
 
 # A segment whose takes crashed two workers is poison: its job fails and is refunded before a third worker crashes.
@@ -42,6 +42,13 @@ BACKOFF_SECONDS_MAX = 300
 
 _RENEW_LEASE = sql_file("app.dispatch", "renew_lease.sql")
 _END_TAKE = sql_file("app.dispatch", "end_take.sql")
+# Each row is locked in the order of `OF`, and returned as it is once it is locked.
+_LOCK_TAKE = SqlStatement(f"""
+    SELECT {row_columns(Job, "j")}, {row_columns(Take, "t")}, {row_columns(Unit, "u")}
+    FROM jobs AS j JOIN takes AS t ON t.job_id = j.id JOIN units AS u ON u.id = t.unit_id
+    WHERE j.id = :job_id AND t.id = :take_id
+    FOR UPDATE OF j, t, u
+""")
 
 
 class LeaseLost(Exception):
@@ -70,16 +77,8 @@ def renew_lease(session: Session, claim: Claim, *, step: int, steps: int, percen
 
 def lock_take(session: Session, claim: Claim) -> tuple[Job, Take, Unit]:
     """Lock the job, the take and the unit, in this order, and verify the lease. Raises LeaseLost."""
-    # Each row is locked in the order of `of`, and returned as it is once it is locked.
-    rows = (
-        select(Job, Take, Unit)
-        .join(Take, Take.job_id == Job.id)
-        .join(Unit, Unit.id == Take.unit_id)
-        .where(Job.id == claim.job_id, Take.id == claim.take_id)
-        .with_for_update(of=[Job, Take, Unit])
-        .execution_options(populate_existing=True)
-    )
-    job, take, unit = session.execute(rows).one()
+    row = _LOCK_TAKE.run(session, {"job_id": claim.job_id, "take_id": claim.take_id}).one()
+    job, take, unit = row_of(session, Job, "j", row), row_of(session, Take, "t", row), row_of(session, Unit, "u", row)
     if take.fence != claim.fence or take.state != TakeState.RUNNING or take.lease_until <= lease_now(session):
         STALE_WRITES.inc()
         raise LeaseLost(claim.take_id)
@@ -105,15 +104,18 @@ def succeed_segment(
     job.stage = Stage.FINISHING if is_last else job.stage
     unit.clip_key, unit.handover_key = clip_key, handover_key
     # The finish becomes ready with the last segment, so its lane is covered too.
-    _end_take(session, job, take, unit, meter=meter, pools={take.pool, FINISH_POOL} if is_last else {take.pool})
+    pools = {take.pool, FINISH_POOL} if is_last else {take.pool}
+    waits = _end_take(session, job, take, unit, meter=meter, pools=pools)
     record_throughput_after_commit(session, take, frames=unit.frames, resolution=str(job.spec["resolution"]))
-    wake_after_commit(session, unit.pool)
     if is_last:
         terms: dict[str, Any] = {"priority": unit.priority, "spec": Spec.model_validate(job.spec)}
         enqueue_finish(session, job_id=job.id, account_id=job.account_id, at=now(session), **terms)
         wake_after_commit(session, FINISH_POOL)
-    else:
-        _open_next(session, job, unit)
+    elif _open_next(session, job, unit):
+        waits = True
+    # What the account has waiting may have been held back by its limit; what others have waiting was not.
+    if waits:
+        wake_after_commit(session, unit.pool)
 
 
 def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: dict[str, Any]) -> Job:
@@ -127,10 +129,11 @@ def succeed_finish(session: Session, claim: Claim, film: StoredFilm, *, meter: d
 
 def _end_take(
     session: Session, job: Job, take: Take, unit: Unit, *, meter: dict[str, Any], pools: Collection[str]
-) -> None:
+) -> bool:
     """Write in one statement that a take has succeeded: the take, its unit, its job and its account's share.
 
-    `pools` are those whose lanes change with the transaction.
+    `pools` are those whose lanes change with the transaction. Returns whether the account has ready units in the take's
+    pool.
     """
     moment = lease_now(session)
     end_take(session, take, TakeState.SUCCEEDED, ended_at=moment, meter=meter)
@@ -154,20 +157,22 @@ def _end_take(
         "units_done": job.units_done,
         "stage": job.stage,
     }
-    _END_TAKE.run(session, inputs, flush=False)
+    waits = _END_TAKE.run(session, inputs, flush=False).one().waits
     mark_written(take, "state", "ended_at", "meter", "gpu_seconds", "gpu_cost", "clip_key", "share_settled")
     mark_written(unit, "state", "done_at", "clip_key", "handover_key", "checkpoint_key")
     mark_written(job, "units_done", "stage")
+    return bool(waits)
 
 
-def _open_next(session: Session, job: Job, unit: Unit) -> None:
-    """Make the next segment of the shot ready, if it has one."""
-    session.execute(
+def _open_next(session: Session, job: Job, unit: Unit) -> bool:
+    """Make the next segment of the shot ready; return whether it has one."""
+    opened = session.execute(
         update(Unit)
         .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == unit.shot)
         .where(Unit.position == unit.position + 1, Unit.state == UnitState.BLOCKED)
         .values(state=UnitState.READY)
     )
+    return bool(opened.rowcount)  # type: ignore[attr-defined]
 
 
 def close_take(

@@ -2,9 +2,10 @@
 
 from decimal import Decimal
 
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
-from app.db import after_commit, transaction
+from app.db import after_commit, autocommit
 from app.jobs.queue_tables import Take
 from app.sql_statements import sql_file
 
@@ -38,17 +39,19 @@ def record_throughput_after_commit(session: Session, take: Take, *, frames: int,
     engine = bind.engine
 
     def record() -> None:
-        with transaction(engine) as own:
+        with autocommit(engine) as own:
             record_throughput(own, key, seconds=seconds, gpu_seconds=gpu_seconds)
 
     after_commit(session, record)
 
 
-def record_throughput(session: Session, key: tuple[str, str, str], *, seconds: Decimal, gpu_seconds: Decimal) -> None:
+def record_throughput(
+    connection: Connection, key: tuple[str, str, str], *, seconds: Decimal, gpu_seconds: Decimal
+) -> None:
     """Move the quantiles of a model, kind and resolution by one take: its seconds and GPU-seconds per frame."""
     model, kind, shape = key
     inputs = {"model": model, "kind": kind, "shape": shape, "seconds": seconds, "gpu_seconds": gpu_seconds}
-    _RECORD.run(session, {**inputs, "gain": GAIN})
+    _RECORD.run_on(connection, {**inputs, "gain": GAIN})
 
 
 def estimate_use(estimate: Decimal, frames: int, pace: Decimal | None) -> Decimal:

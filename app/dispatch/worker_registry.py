@@ -12,11 +12,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.catalog.pools import pool_plan
-from app.clock import lease_now
+from app.clock import lease_clock_input, lease_now
 from app.errors import not_found
 from app.jobs.queue_tables import Take, Worker
 from app.jobs.states import TakeState, WorkerState
 from app.settings import get_settings
+from app.sql_statements import sql_file
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 60
 # For so long the console can show a worker that is gone.
 KEEP_GONE_DAYS = 1
+_HEARTBEAT = sql_file("app.dispatch", "heartbeat.sql")
 # The error code of a take whose worker process was observed to die.
 WORKER_DIED = "worker_died"
 
@@ -101,12 +103,8 @@ def heartbeat(
     session: Session, worker_id: str, *, state: str, take_id: str | None, resident_model: str | None
 ) -> WorkerOrders:
     """Record a worker's state, and return its orders."""
-    row = session.execute(
-        update(Worker)
-        .where(Worker.id == worker_id)
-        .values(state=state, take_id=take_id, resident_model=resident_model, seen_at=lease_now(session))
-        .returning(Worker.drain_requested, Worker.leave_at)
-    ).one_or_none()
+    inputs = {"worker_id": worker_id, "state": str(state), "take_id": take_id, "resident_model": resident_model}
+    row = _HEARTBEAT.run(session, inputs | {"now": lease_clock_input(session)}).one_or_none()
     return WorkerOrders() if row is None else orders_of(session, drain=row.drain_requested, leave_at=row.leave_at)
 
 

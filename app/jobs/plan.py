@@ -5,15 +5,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.catalog.memory_estimate import needed_mb
 from app.catalog.models import VideoModel
-from app.db import Base, new_id
-from app.jobs.queue_tables import Unit
+from app.db import new_id
 from app.jobs.spec import Spec
 from app.jobs.states import UnitState
+from app.sql_statements import SqlStatement
 
 # Queue priority by service tier. A tier that a price book adds later counts as standard.
 CLASS_OF_TIER = {"priority": 0, "standard": 1, "flex": 2}
@@ -105,9 +104,16 @@ def _finish(spec: Spec, priority: int) -> dict[str, Any]:
     }
 
 
+_ENQUEUE_FINISH = SqlStatement("""
+    INSERT INTO units (id, job_id, account_id, kind, pool, model, state, class, shot, position, frames, estimate,
+                       memory_mb, features, queued_at, takes_lost, takes_error)
+    VALUES (:id, :job_id, :account_id, :kind, :pool, :model, :state, :class, :shot, :position, :frames, :estimate,
+            :memory_mb, CAST(:features AS text[]), :queued_at, 0, 0)
+    ON CONFLICT (job_id, kind, shot, position) DO UPDATE SET state = excluded.state
+""")
+
+
 def enqueue_finish(session: Session, *, job_id: str, account_id: str, priority: int, spec: Spec, at: datetime) -> None:
     """Make ready the unit that joins the clips, measures the film and settles the job; a job has at most one."""
     row = _finish(spec, priority) | {"job_id": job_id, "account_id": account_id, "queued_at": at}
-    key = [Unit.job_id, Unit.kind, Unit.shot, Unit.position]
-    fresh = insert(Base.metadata.tables["units"]).values({**row, "takes_lost": 0, "takes_error": 0})
-    session.execute(fresh.on_conflict_do_update(index_elements=key, set_={"state": UnitState.READY}))
+    _ENQUEUE_FINISH.run(session, row)

@@ -46,7 +46,7 @@ def measure(session: Session, take: Take) -> None:
     """Learn from an ended take, as happens after the commit of its settlement."""
     seconds = Decimal(str((take.ended_at - take.started_at).total_seconds())) / 16  # type: ignore[operator]
     key = (take.model, take.kind, "720P")
-    record_throughput(session, key, seconds=seconds, gpu_seconds=take.gpu_seconds / 16)
+    record_throughput(session.connection(), key, seconds=seconds, gpu_seconds=take.gpu_seconds / 16)
 
 
 def test_an_empty_pool_gives_nothing(session: Session) -> None:
