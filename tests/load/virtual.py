@@ -29,12 +29,11 @@ from app.jobs.cancel import request_cancel
 from app.jobs.find import find_job
 from app.jobs.idempotency import OrderIdentity
 from app.jobs.plan import FINISH_POOL
-from app.jobs.queue_tables import Unit
 from app.jobs.schemas import VideoRequest
 from app.jobs.settle import StoredFilm
 from app.jobs.submit import submit
-from app.jobs.tables import Job
 from app.settings import set_environment
+from app.sql_statements import SqlStatement
 from tests.load.day import Day
 from tests.load.demand import Arrival, Customer, arrivals, open_customers
 from tests.load.figures import StepTimes
@@ -58,6 +57,9 @@ WAITING = text(
 OPEN = text(
     "SELECT EXISTS (SELECT FROM jobs WHERE state = 'queued') OR EXISTS (SELECT FROM jobs WHERE state = 'in_progress')"
 )
+WORK = SqlStatement(
+    "SELECT u.kind, u.frames, j.spec FROM units AS u JOIN jobs AS j ON j.id = u.job_id WHERE u.id = :unit_id"
+)
 METER = {"seconds": {}, "peak_memory_bytes": 0}
 
 
@@ -71,7 +73,8 @@ class VirtualDay:
         # Pools with a wake-up that no worker has answered.
         self._woken = set[str]()
         self.steps = StepTimes()
-        set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR")
+        # No connection breaks here, so none is asked whether it answers.
+        set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR", database_ping_seconds=0)
         with self.clock():
             self.day = Day(open_customers(accounts))
             self._gpus = [f"gpu-{number}" for number in range(gpus)]
@@ -169,8 +172,8 @@ class VirtualDay:
                 if is_busy:
                     heartbeat(session, worker, state="idle", take_id=None, resident_model=None)
             else:
-                unit = session.get_one(Unit, lease.unit_id)
-                lasts, account_id = self._seconds_of(unit), unit.account_id
+                work = WORK.run(session, {"unit_id": lease.unit_id}).one()
+                lasts, account_id = self._seconds_of(work), lease.account_id
         if lease is None:
             self._idle[pool].append(worker)
             return
@@ -182,21 +185,21 @@ class VirtualDay:
             self.day.crashes += 1
             self._later(lasts / 2 + RESTART_SECONDS, lambda: self._claim(worker, is_busy=True))
             return
-        self._go_on(worker, lease, lasts)
+        self._go_on(worker, lease, work, lasts)
 
-    def _seconds_of(self, unit: Unit) -> float:
-        if unit.kind == "finish":
+    def _seconds_of(self, work: Any) -> float:
+        if work.kind == "finish":
             return FINISH_SECONDS
-        return unit.frames * GPU_SECONDS_PER_FRAME * self._random.lognormvariate(0, SPREAD)
+        return work.frames * GPU_SECONDS_PER_FRAME * self._random.lognormvariate(0, SPREAD)
 
-    def _go_on(self, worker: str, lease: Claim, seconds: float) -> None:
+    def _go_on(self, worker: str, lease: Claim, work: Any, seconds: float) -> None:
         """Plan the next heartbeat of a take that lasts so much longer, or its end."""
         if seconds > BEAT_SECONDS:
-            self._later(BEAT_SECONDS, lambda: self._beat(worker, lease, seconds - BEAT_SECONDS))
+            self._later(BEAT_SECONDS, lambda: self._beat(worker, lease, work, seconds - BEAT_SECONDS))
         else:
-            self._later(seconds, lambda: self._end(worker, lease))
+            self._later(seconds, lambda: self._end(worker, lease, work))
 
-    def _beat(self, worker: str, lease: Claim, seconds: float) -> None:
+    def _beat(self, worker: str, lease: Claim, work: Any, seconds: float) -> None:
         try:
             with self.steps.step("beat"), transaction() as session:
                 renew_lease(session, lease, step=1, steps=8, percent=10)
@@ -204,18 +207,17 @@ class VirtualDay:
             self.day.lost_ends += 1
             self._claim(worker, is_busy=True)
             return
-        self._go_on(worker, lease, seconds)
+        self._go_on(worker, lease, work, seconds)
 
-    def _end(self, worker: str, lease: Claim) -> None:
+    def _end(self, worker: str, lease: Claim, work: Any) -> None:
         try:
             with self.steps.step(f"end of a {lease.kind}"), transaction() as session:
                 if lease.kind == "segment":
-                    frames = session.get_one(Unit, lease.unit_id).frames
-                    meter = {**METER, "gpu_seconds": f"{frames * GPU_SECONDS_PER_FRAME:.3f}"}
+                    meter = {**METER, "gpu_seconds": f"{work.frames * GPU_SECONDS_PER_FRAME:.3f}"}
                     succeed_segment(session, lease, clip_key=f"clips/{lease.take_id}", handover_key=None, meter=meter)
                 else:
-                    job = session.get_one(Job, lease.job_id)
-                    succeed_finish(session, lease, film_of(job), meter={**METER, "gpu_seconds": "0"})
+                    film = film_of(lease.job_id, work.spec)
+                    succeed_finish(session, lease, film, meter={**METER, "gpu_seconds": "0"})
         except LeaseLost:
             self.day.lost_ends += 1
         self._claim(worker, is_busy=True)
@@ -236,13 +238,12 @@ class VirtualDay:
             self._later(ROUND_SECONDS, self._round)
 
 
-def film_of(job: Job) -> StoredFilm:
-    """Return the film that a finish of this job would have stored: all of the frames of its finished shots."""
-    spec = job.spec
+def film_of(job_id: str, spec: dict[str, Any]) -> StoredFilm:
+    """Return the film that a finish of a job would have stored: all of the frames of its finished shots."""
     return StoredFilm(
-        key=f"films/{job.id}",
-        poster_key=f"posters/{job.id}",
-        sprites_key=f"sprites/{job.id}",
+        key=f"films/{job_id}",
+        poster_key=f"posters/{job_id}",
+        sprites_key=f"sprites/{job_id}",
         sha256="0" * 64,
         bytes=1_000_000,
         frames=int(spec["frames"]),
