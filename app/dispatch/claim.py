@@ -106,11 +106,13 @@ def claim(session: Session, worker_id: str, pools: list[str], resident_model: st
 
 def _claim_from(session: Session, worker_id: str, pool: str, resident_model: str | None) -> Claim | NoLease:
     # One claim per pool at a time, so that two workers cannot both see the same head of the queue.
-    inputs = {"lock": f"claim:{pool}", "worker_id": worker_id}
+    inputs = {"lock": f"claim:{pool}", "worker_id": worker_id, "pool": pool}
     row = _BEGIN.run(session, inputs | clock_inputs(session)).one()
     remember_now(session, row.now)
     if row.drain_requested:
         return NoLease.DRAINING
+    if not row.has_ready:
+        return NoLease.UNCHANGED
     by = Choice(worker_id, Claimant(row.memory_mb, row.features, row.name or ""), resident_model)
     moment = now(session)
     excluded: dict[str, str] = {}  # account → its unit that was chosen first

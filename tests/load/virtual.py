@@ -57,9 +57,7 @@ WAITING = text(
 OPEN = text(
     "SELECT EXISTS (SELECT FROM jobs WHERE state = 'queued') OR EXISTS (SELECT FROM jobs WHERE state = 'in_progress')"
 )
-WORK = SqlStatement(
-    "SELECT u.kind, u.frames, j.spec FROM units AS u JOIN jobs AS j ON j.id = u.job_id WHERE u.id = :unit_id"
-)
+UNITS = SqlStatement("SELECT id, frames FROM units WHERE job_id = :job_id")
 METER = {"seconds": {}, "peak_memory_bytes": 0}
 
 
@@ -70,6 +68,8 @@ class VirtualDay:
         self._random, self._jobs_max = Random(seed), jobs
         self._at, self._epoch = 0.0, datetime(2026, 1, 5, tzinfo=UTC)
         self._numbers, self._events = itertools.count(), list[tuple[float, int, Any]]()
+        # What a worker has to know: the frames of each segment, and the specification of each job.
+        self._frames, self._specs = dict[str, int](), dict[str, dict[str, Any]]()
         # Pools with a wake-up that no worker has answered.
         self._woken = set[str]()
         self.steps = StepTimes()
@@ -137,6 +137,8 @@ class VirtualDay:
                 request = VideoRequest.model_validate(arrival.body())
                 job = submit(session, customer.caller, OrderIdentity(request))
                 job_id, segments = job.id, job.units_total
+                self._specs[job_id] = job.spec
+                self._frames.update((unit.id, unit.frames) for unit in UNITS.run(session, {"job_id": job_id}))
         except AppError:
             self.day.refused += 1
             segments = 0
@@ -172,8 +174,7 @@ class VirtualDay:
                 if is_busy:
                     heartbeat(session, worker, state="idle", take_id=None, resident_model=None)
             else:
-                work = WORK.run(session, {"unit_id": lease.unit_id}).one()
-                lasts, account_id = self._seconds_of(work), lease.account_id
+                lasts, account_id = self._seconds_of(lease), lease.account_id
         if lease is None:
             self._idle[pool].append(worker)
             return
@@ -185,21 +186,21 @@ class VirtualDay:
             self.day.crashes += 1
             self._later(lasts / 2 + RESTART_SECONDS, lambda: self._claim(worker, is_busy=True))
             return
-        self._go_on(worker, lease, work, lasts)
+        self._go_on(worker, lease, lasts)
 
-    def _seconds_of(self, work: Any) -> float:
-        if work.kind == "finish":
+    def _seconds_of(self, lease: Claim) -> float:
+        if lease.kind == "finish":
             return FINISH_SECONDS
-        return work.frames * GPU_SECONDS_PER_FRAME * self._random.lognormvariate(0, SPREAD)
+        return self._frames[lease.unit_id] * GPU_SECONDS_PER_FRAME * self._random.lognormvariate(0, SPREAD)
 
-    def _go_on(self, worker: str, lease: Claim, work: Any, seconds: float) -> None:
+    def _go_on(self, worker: str, lease: Claim, seconds: float) -> None:
         """Plan the next heartbeat of a take that lasts so much longer, or its end."""
         if seconds > BEAT_SECONDS:
-            self._later(BEAT_SECONDS, lambda: self._beat(worker, lease, work, seconds - BEAT_SECONDS))
+            self._later(BEAT_SECONDS, lambda: self._beat(worker, lease, seconds - BEAT_SECONDS))
         else:
-            self._later(seconds, lambda: self._end(worker, lease, work))
+            self._later(seconds, lambda: self._end(worker, lease))
 
-    def _beat(self, worker: str, lease: Claim, work: Any, seconds: float) -> None:
+    def _beat(self, worker: str, lease: Claim, seconds: float) -> None:
         try:
             with self.steps.step("beat"), transaction() as session:
                 renew_lease(session, lease, step=1, steps=8, percent=10)
@@ -207,19 +208,24 @@ class VirtualDay:
             self.day.lost_ends += 1
             self._claim(worker, is_busy=True)
             return
-        self._go_on(worker, lease, work, seconds)
+        self._go_on(worker, lease, seconds)
 
-    def _end(self, worker: str, lease: Claim, work: Any) -> None:
+    def _end(self, worker: str, lease: Claim) -> None:
         try:
             with self.steps.step(f"end of a {lease.kind}"), transaction() as session:
                 if lease.kind == "segment":
-                    meter = {**METER, "gpu_seconds": f"{work.frames * GPU_SECONDS_PER_FRAME:.3f}"}
+                    meter = {**METER, "gpu_seconds": f"{self._frames[lease.unit_id] * GPU_SECONDS_PER_FRAME:.3f}"}
                     succeed_segment(session, lease, clip_key=f"clips/{lease.take_id}", handover_key=None, meter=meter)
                 else:
-                    film = film_of(lease.job_id, work.spec)
+                    film = film_of(lease.job_id, self._specs[lease.job_id])
                     succeed_finish(session, lease, film, meter={**METER, "gpu_seconds": "0"})
         except LeaseLost:
             self.day.lost_ends += 1
+        else:
+            # A long day has too many of them to keep.
+            self._frames.pop(lease.unit_id, None)
+            if lease.kind == "finish":
+                del self._specs[lease.job_id]
         self._claim(worker, is_busy=True)
 
     def _round(self) -> None:
