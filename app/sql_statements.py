@@ -157,3 +157,7 @@ def mark_written(row: Base, *names: str) -> None:
     """Say that a statement has written these attributes of an object as they are now: a flush leaves them out."""
     for name in names:
         set_committed_value(row, name, getattr(row, name))
+    state = inspect(row)
+    if state.session is not None and not state.committed_state:
+        # This has no public name: nothing is left to write, so the next flush does not look at the object.
+        state._commit_all(state.dict, state.session.identity_map)

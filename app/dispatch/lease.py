@@ -42,6 +42,11 @@ BACKOFF_SECONDS_MAX = 300
 
 _RENEW_LEASE = sql_file("app.dispatch", "renew_lease.sql")
 _END_TAKE = sql_file("app.dispatch", "end_take.sql")
+_OPEN_NEXT = SqlStatement("""
+    UPDATE units SET state = 'ready'
+    WHERE job_id = :job_id AND kind = 'segment' AND shot = :shot AND position = :position AND state = 'blocked'
+    RETURNING id
+""")
 # Each row is locked in the order of `OF`, and returned as it is once it is locked.
 _LOCK_TAKE = SqlStatement(f"""
     SELECT {row_columns(Job, "j")}, {row_columns(Take, "t")}, {row_columns(Unit, "u")}
@@ -166,13 +171,8 @@ def _end_take(
 
 def _open_next(session: Session, job: Job, unit: Unit) -> bool:
     """Make the next segment of the shot ready; return whether it has one."""
-    opened = session.execute(
-        update(Unit)
-        .where(Unit.job_id == job.id, Unit.kind == "segment", Unit.shot == unit.shot)
-        .where(Unit.position == unit.position + 1, Unit.state == UnitState.BLOCKED)
-        .values(state=UnitState.READY)
-    )
-    return bool(opened.rowcount)  # type: ignore[attr-defined]
+    inputs = {"job_id": job.id, "shot": unit.shot, "position": unit.position + 1}
+    return bool(_OPEN_NEXT.run(session, inputs))
 
 
 def close_take(

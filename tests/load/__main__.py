@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 
+from app.settings import set_environment
 from tests.bench.money import bench_servers
 from tests.bench.polls import backend_seconds
 from tests.load.figures import jain
@@ -20,7 +21,8 @@ from tests.load.virtual import run_virtual
 
 def virtual(options: argparse.Namespace) -> int:
     """Run a virtual day and print it."""
-    # What is simulated is not the disk.
+    # What is simulated is not the disk, nor connections that break.
+    set_environment(database_ping_seconds=0)
     with bench_servers(throwaway=True):
         day, steps, seconds = run_virtual(
             jobs=options.jobs, gpus=options.gpus, accounts=options.accounts, seed=options.seed

@@ -14,6 +14,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+import psycopg
 from sqlalchemy import event, text
 from sqlalchemy.orm import Session, SessionTransaction
 
@@ -32,7 +33,7 @@ from app.jobs.plan import FINISH_POOL
 from app.jobs.schemas import VideoRequest
 from app.jobs.settle import StoredFilm
 from app.jobs.submit import submit
-from app.settings import set_environment
+from app.settings import get_settings, set_environment
 from app.sql_statements import SqlStatement
 from tests.load.day import Day
 from tests.load.demand import Arrival, Customer, arrivals, open_customers
@@ -48,6 +49,8 @@ BEAT_SECONDS = 40.0
 ROUND_SECONDS = 10.0
 RESTART_SECONDS = 30.0
 CRASH_PART = 0.002
+# The throwaway cluster has no autovacuum.
+VACUUM_JOBS = 5_000
 # The mean load of the GPUs. At the peaks of the day there is more to do than they can.
 LOAD = 0.85
 MEAN_GPU_SECONDS = 16 * GPU_SECONDS_PER_FRAME * 5.6
@@ -73,8 +76,7 @@ class VirtualDay:
         # Pools with a wake-up that no worker has answered.
         self._woken = set[str]()
         self.steps = StepTimes()
-        # No connection breaks here, so none is asked whether it answers.
-        set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR", database_ping_seconds=0)
+        set_environment(lease_seconds=LEASE_SECONDS, log_level="ERROR")
         with self.clock():
             self.day = Day(open_customers(accounts))
             self._gpus = [f"gpu-{number}" for number in range(gpus)]
@@ -111,8 +113,9 @@ class VirtualDay:
         heapq.heappush(self._events, (self._at + seconds, next(self._numbers), what))
 
     def run(self) -> Day:
-        """Run until every job has ended."""
+        """Run until every job has ended; print how fast each tenth of the orders was."""
         self.steps.watch(get_engine())
+        self._tenth_began = time.monotonic()
         with self.clock():
             self._next_arrival()
             self._later(ROUND_SECONDS, self._round)
@@ -147,6 +150,14 @@ class VirtualDay:
             if arrival.cancelled_after is not None:
                 self._later(arrival.cancelled_after, lambda: self._cancel(customer, job_id))
         self._next_arrival()
+        ordered = self.steps.counts["order"]
+        if ordered % VACUUM_JOBS == 0:
+            with self.steps.step("vacuum"):
+                vacuum()
+        tenth = max(1, self._jobs_max // 10)
+        if ordered % tenth == 0:
+            seconds, self._tenth_began = time.monotonic() - self._tenth_began, time.monotonic()
+            print(f"{ordered} orders: {tenth / seconds:.0f} jobs/s", flush=True)
 
     def _cancel(self, customer: Customer, job_id: str) -> None:
         with self.steps.step("cancel"), transaction() as session:
@@ -242,6 +253,13 @@ class VirtualDay:
                 )
         if is_open:
             self._later(ROUND_SECONDS, self._round)
+
+
+def vacuum() -> None:
+    """Vacuum and analyze the configured database, however long it takes."""
+    with psycopg.connect(get_settings().database_url, autocommit=True) as connection:
+        connection.execute("SET statement_timeout = 0")
+        connection.execute("VACUUM ANALYZE")
 
 
 def film_of(job_id: str, spec: dict[str, Any]) -> StoredFilm:

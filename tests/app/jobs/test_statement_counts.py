@@ -8,6 +8,7 @@ from app.accounts.caller import Caller
 from app.accounts.keys import issue_key
 from app.accounts.projects import create_project
 from app.db import transaction
+from app.dispatch.claim import claim
 from app.dispatch.lease import renew_lease
 from app.dispatch.worker_registry import heartbeat
 from app.jobs.tables import Job
@@ -21,7 +22,9 @@ from tests.statement_count import end_film, end_segment, listed, next_claim, ord
 ORDER_MAX = 5
 # What a price reserves is written behind a savepoint: free seconds, and discounts of capped promotions.
 ORDER_WITH_FREE_SECONDS_MAX = 8
-SEGMENT_END_MAX = 6
+SEGMENT_END_MAX = 5
+# The first claim of a job starts it.
+CLAIM_MAX, FIRST_CLAIM_MAX, EMPTY_CLAIM_MAX = 5, 7, 1
 FILM_END_MAX = 10
 BEAT_MAX = 2
 
@@ -56,6 +59,21 @@ def test_an_order_of_several_films_sends_as_few_statements_as_of_one(engine: Eng
         has_free_seconds = any("SAVEPOINT" in each for each in statements)
         limit = ORDER_WITH_FREE_SECONDS_MAX if has_free_seconds else ORDER_MAX
         assert len(statements) <= limit, listed(statements)
+
+
+def test_a_claim_sends_few_statements(engine: Engine, caller: Caller) -> None:
+    # Two segments, and the finish.
+    order(engine, caller, seconds=10)
+    for pool, limit in (("synthetic", FIRST_CLAIM_MAX), ("synthetic", CLAIM_MAX), ("finish", CLAIM_MAX)):
+        with recorded_statements(engine) as statements, transaction(engine) as session:
+            lease = claim(session, "worker-1", [pool])
+        assert lease is not None
+        assert len(statements) <= limit, listed(statements)
+        if pool == "synthetic":
+            end_segment(engine, lease)
+    with recorded_statements(engine) as statements, transaction(engine) as session:
+        assert claim(session, "worker-1", ["synthetic"]) is None
+    assert len(statements) <= EMPTY_CLAIM_MAX, listed(statements)
 
 
 def test_the_ends_of_segments_and_films_send_few_statements(engine: Engine, caller: Caller) -> None:
