@@ -9,6 +9,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from tests.bench.polls import backend_seconds
+
 
 def percentile(values: Sequence[float], part: float) -> float:
     """Return the value below which `part` (0 to 1) of the values lie; 0 where there are none."""
@@ -24,6 +26,24 @@ def jain(values: Sequence[float]) -> float:
     """Return Jain's index of fairness: 1 where all values are equal, 1/n where one has everything."""
     squares = sum(value * value for value in values)
     return sum(values) ** 2 / (len(values) * squares) if squares else 1.0
+
+
+class Tenths:
+    """Prints how fast each part of a run was, and what it cost in processor time."""
+
+    def __init__(self) -> None:
+        self._count, self._before = 0, self._read()
+
+    def _read(self) -> tuple[float, float, float]:
+        return time.monotonic(), time.process_time(), backend_seconds("cli")
+
+    def print_next(self, count: int) -> None:
+        """Print the part that ends with the `count`-th job."""
+        after, jobs = self._read(), count - self._count
+        seconds, python, backends = (now - before for now, before in zip(after, self._before, strict=True))
+        costs = f"{1000 * python / jobs:.1f} ms in Python, {1000 * backends / jobs:.1f} ms in PostgreSQL for each"
+        print(f"{count} orders: {jobs / seconds:.0f} jobs/s, {costs}", flush=True)
+        self._count, self._before = count, after
 
 
 @dataclass

@@ -37,7 +37,7 @@ from app.settings import get_settings, set_environment
 from app.sql_statements import SqlStatement
 from tests.load.day import Day
 from tests.load.demand import Arrival, Customer, arrivals, open_customers
-from tests.load.figures import StepTimes
+from tests.load.figures import StepTimes, Tenths
 
 POOL = "synthetic"
 GPU_SECONDS_PER_FRAME = 0.25
@@ -115,7 +115,7 @@ class VirtualDay:
     def run(self) -> Day:
         """Run until every job has ended; print how fast each tenth of the orders was."""
         self.steps.watch(get_engine())
-        self._tenth_began = time.monotonic()
+        self._tenths = Tenths()
         with self.clock():
             self._next_arrival()
             self._later(ROUND_SECONDS, self._round)
@@ -154,10 +154,8 @@ class VirtualDay:
         if ordered % VACUUM_JOBS == 0:
             with self.steps.step("vacuum"):
                 vacuum()
-        tenth = max(1, self._jobs_max // 10)
-        if ordered % tenth == 0:
-            seconds, self._tenth_began = time.monotonic() - self._tenth_began, time.monotonic()
-            print(f"{ordered} orders: {tenth / seconds:.0f} jobs/s", flush=True)
+        if ordered % max(1, self._jobs_max // 10) == 0:
+            self._tenths.print_next(ordered)
 
     def _cancel(self, customer: Customer, job_id: str) -> None:
         with self.steps.step("cancel"), transaction() as session:
