@@ -1,14 +1,14 @@
 """Statements that a cursor of the driver runs behave as SQLAlchemy's own do."""
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.exc import IntegrityError, NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
 from app.accounts.accounts import create_account
 from app.accounts.tables import Account
 from app.db import autocommit, transaction
-from app.sql_statements import SqlStatement, attach, new_row
+from app.sql_statements import SqlStatement, attach, mark_written, new_row, row_columns, row_of
 from tests.statement_count import recorded_statements
 
 
@@ -70,6 +70,34 @@ def test_statements_of_a_frequent_read_commit_each(engine: Engine, session: Sess
         SqlStatement("UPDATE accounts SET name = 'After' WHERE id = :id").run_on(connection, {"id": account.id})
         session.refresh(account)
         assert account.name == "After"
+
+
+def test_rows_of_a_statement_are_the_objects_of_the_session(session: Session) -> None:
+    account = create_account(session, "Before")
+    session.flush()
+    read = SqlStatement(f"SELECT {row_columns(Account, 'a')} FROM accounts AS a WHERE a.id = :id")
+    session.execute(text("UPDATE accounts SET name = 'After' WHERE id = :id"), {"id": account.id})
+    assert row_of(session, Account, "a", read.run(session, {"id": account.id}).one()) is account
+    assert account.name == "After", "it is as the statement has read it"
+    session.expunge(account)
+    other = row_of(session, Account, "a", read.run(session, {"id": account.id}).one())
+    names = inspect(Account).column_attrs.keys()
+    assert [getattr(other, name) for name in names] == [getattr(account, name) for name in names]
+
+
+def test_what_a_statement_has_written_is_not_written_again(engine: Engine, session: Session) -> None:
+    account = create_account(session, "Before")
+    session.flush()
+    account.name, account.suspended_reason = "After", "later"
+    mark_written(account, "name")
+    with recorded_statements(engine) as statements:
+        session.flush()
+    assert len(statements) == 1
+    assert "suspended_reason" in statements[0]
+    assert "name=" not in statements[0]
+    account.name = "Again"
+    mark_written(account, "name")
+    assert not session.dirty, "a flush does not look at it"
 
 
 def test_an_attached_row_counts_as_unchanged(session: Session) -> None:

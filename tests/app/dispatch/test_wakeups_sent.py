@@ -9,7 +9,7 @@ from sqlalchemy import Engine, update
 from app import redis_client, wakeups
 from app.clock import now
 from app.db import transaction
-from app.dispatch.claim import claim
+from app.dispatch.claim import Claim, claim
 from app.dispatch.scheduler import wake_pools
 from app.dispatch.worker_registry import register_worker, set_draining
 from app.jobs.queue_tables import Unit
@@ -17,6 +17,7 @@ from app.redis_client import get_redis
 from app.wakeups import KEY_PREFIX, queue_name, wakeups_waiting
 from tests.api_client import World
 from tests.factories import make_account, make_queued_job
+from tests.statement_count import end_segment
 
 POOL = "synthetic"
 
@@ -41,11 +42,11 @@ def add_workers(*names: str, pool: str = POOL, state: str = "idle") -> None:
             register_worker(session, name, pools=[pool], host="here", pid=1, device="cpu", facts={}, state=state)
 
 
-def queue(count: int) -> None:
+def queue(count: int, *, concurrency: int = 100) -> None:
     with transaction() as session:
         account = make_account(session)
         for _ in range(count):
-            make_queued_job(session, account.id, pool=POOL)
+            make_queued_job(session, account.id, pool=POOL, concurrency=concurrency)
 
 
 def answer() -> None:
@@ -81,6 +82,30 @@ def test_there_are_no_more_wakeups_than_units_that_may_start(engine: Engine) -> 
         waits = session.query(Unit.id).filter_by(pool=POOL).limit(1).scalar()
         session.execute(update(Unit).where(Unit.id == waits).values(not_before=later))
     assert (wake_pools(), wakeups_waiting(POOL)) == (1, 1)
+
+
+def take_next(engine: Engine) -> Claim:
+    with transaction(engine) as session:
+        lease = claim(session, "worker-1", [POOL])
+    assert lease is not None
+    return lease
+
+
+def test_a_claim_wakes_the_next_worker_only_for_what_may_start(engine: Engine) -> None:
+    add_workers("worker-1", "worker-2")
+    queue(3, concurrency=2)
+    first = take_next(engine)
+    assert wakeups_waiting(POOL) == 1
+    answer()
+    second = take_next(engine)
+    assert wakeups_waiting(POOL) == 0, "the account is at its limit"
+    end_segment(engine, first)
+    assert wakeups_waiting(POOL) == 1, "its last unit may start"
+    answer()
+    third = take_next(engine)
+    for lease in (second, third):
+        end_segment(engine, lease)
+    assert wakeups_waiting(POOL) == 0, "nothing is left"
 
 
 def test_orders_send_no_wakeup_while_one_is_queued(world: World) -> None:
