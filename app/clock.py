@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from app.settings import get_settings
+from app.sql_statements import SqlStatement
 
 _NOW = "cinemeter_now"
+_CLOCK = SqlStatement("SELECT clock_timestamp() AS now")
 
 
 def now(session: Session) -> datetime:
@@ -19,7 +21,7 @@ def now(session: Session) -> datetime:
     """
     moment: datetime | None = session.info.get("clock_at") or session.info.get(_NOW)
     if moment is None:
-        moment = session.execute(text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC) + offset(session)
+        moment = _CLOCK.run(session, {}, flush=False).one().now.astimezone(UTC) + offset(session)
         # A clock that stands still may be set when the transaction begins, which the statement did.
         moment = session.info.get("clock_at") or moment
         session.info[_NOW] = moment

@@ -29,7 +29,7 @@ from app.accounts.tables import Account
 from app.cli.embedded import embedded
 from app.cli.migrate import upgrade
 from app.cli.server_binaries import postgres_programs
-from app.clock import now
+from app.clock import local_now, now, remember_now
 from app.db import allow_long, forget_engines, get_engine, new_id, transaction
 from app.prices.find import book_at
 from app.prices.seed import seed_book
@@ -70,7 +70,8 @@ def open_accounts(count: int) -> None:
 
 
 def hold_one(session: Session, account_id: str, job_id: str) -> None:
-    """Hold an amount as an order does, which has read the account before."""
+    """Hold an amount as an order does, which has read the account and the clock before."""
+    remember_now(session, local_now())
     place_holds(session, {job_id: 100}, account_id=account_id, month="2026-05", currency="CNY")
 
 
